@@ -1,0 +1,42 @@
+"""Everything swatsim refuses, it refuses with a `SwatsimError`: one line that says what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SwatsimError(Exception):
+    """A bad input; the message says what was wrong, what was got, what is allowed, what to do."""
+
+
+class ConfigError(SwatsimError):
+    """An unknown machine, preset or parameter, or a value out of range or at odds with another."""
+
+
+class TraceError(SwatsimError):
+    """A trace that is missing, foreign, damaged, or can't be written."""
+
+
+class WorkloadError(SwatsimError):
+    """A layer that can't exist, or a mask that doesn't fit its layer."""
+
+
+class PolicyError(SwatsimError):
+    """A sparsity or a policy parameter that is not allowed."""
+
+
+class RecordingError(SwatsimError):
+    """A training run that can't be recorded as asked."""
+
+
+class ResultsError(SwatsimError):
+    """Results that are missing, foreign, don't belong together, or can't be written."""
+
+
+def unknown(what: str, got: str, known: Iterable[str]) -> str:
+    """Word the refusal of a name: the nearest known one first, then all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown {what} {got!r}: {hint}known are {', '.join(names)}"

@@ -1,0 +1,48 @@
+"""Where a file comes from: stored in every trace and every result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from swatsim._version import __version__
+
+#: The packages whose versions can change what swatsim computes or stores.
+PACKAGES = ("numpy", "numba", "safetensors", "zstandard", "torch")
+
+
+def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Gather versions, machine, command line and time, beside the caller's parameters.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Everything that was chosen, fully resolved; must be JSON.
+
+    Returns
+    -------
+    dict
+        Only JSON types.
+    """
+    return {
+        "swatsim": __version__,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES if _version(name)},
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "command": sys.argv,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "parameters": dict(parameters),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""Tables and plots. Reads results, and nothing else."""

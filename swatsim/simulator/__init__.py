@@ -1,0 +1,1 @@
+"""How long it takes: machines, and what runs a trace through them."""

@@ -1,0 +1,148 @@
+"""What a machine is: an op in, counters out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+from swatsim.errors import ConfigError, SwatsimError
+from swatsim.validation import Checked
+from swatsim.workload.training_ops import Op
+
+
+class Counters(NamedTuple):
+    """What one op costs on one machine, without the memory system.
+
+    A *lane-cycle* is one lane (one multiplier) of one PE for one cycle. Each is in exactly one of
+    the buckets ``lane_cycles_*``, and they add up to ``cycles_compute * pes * lanes``.
+
+    Parameters
+    ----------
+    cycles_compute : int
+        From the first line of the op to its last.
+    pes, lanes : int
+        PEs of the machine, and multipliers in each.
+    lane_cycles_effectual : int
+        Both values non-zero: equals the op's effectual MACs.
+    lane_cycles_ineffectual : int
+        The lane multiplied, but a value was zero.
+    lane_cycles_idle : int
+        The lane had no value to work on, others of its PE had.
+    lane_cycles_row_sync : int
+        The row had nothing left in its window and waited for the other rows of its tile.
+    lane_cycles_tile_sync : int
+        The tile had finished and waited for the slowest tile.
+    lane_cycles_unmapped : int
+        The PE had no stream: the op's sizes don't fill the array.
+    """
+
+    cycles_compute: int
+    pes: int
+    lanes: int
+    lane_cycles_effectual: int = 0
+    lane_cycles_ineffectual: int = 0
+    lane_cycles_idle: int = 0
+    lane_cycles_row_sync: int = 0
+    lane_cycles_tile_sync: int = 0
+    lane_cycles_unmapped: int = 0
+
+    @property
+    def lane_cycles(self) -> int:
+        """All lane-cycles of the machine while the op runs."""
+        return self.cycles_compute * self.pes * self.lanes
+
+    @property
+    def buckets(self) -> dict[str, int]:
+        """The lane-cycles by where they went."""
+        return {name: getattr(self, name) for name in BUCKETS}
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the lane-cycles that did effectual work."""
+        return self.lane_cycles_effectual / self.lane_cycles if self.lane_cycles else 0.0
+
+
+BUCKETS: tuple[str, ...] = tuple(n for n in Counters._fields if n.startswith("lane_cycles_"))
+
+
+@runtime_checkable
+class Machine(Protocol):
+    """What `swatsim.simulate` asks of a machine; any object that has these will do."""
+
+    @property
+    def name(self) -> str:
+        """How the machine is called in results."""
+
+    def simulate_op(self, op: Op) -> Counters:
+        """Run one op: a pure function of the op and of the machine's configuration."""
+
+    def simulate_dense(self, op: Op) -> Counters:
+        """Run the op's baseline: the same geometry and mapping, with nothing skipped."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the fully resolved configuration, as JSON types, for the provenance."""
+
+
+class Preset(NamedTuple):
+    """A published design: the parameters of a mechanism, and where they come from."""
+
+    citation: str
+    parameters: Mapping[str, Any]
+
+
+class MachineConfig(Checked):
+    """Base of the configurations of machines: frozen, its fields and their relations checked."""
+
+    error_type: ClassVar[type[SwatsimError]] = ConfigError
+    presets: ClassVar[Mapping[str, Preset]] = {}
+
+    @classmethod
+    def subject(cls, data: Mapping[str, Any]) -> str:
+        """Say that it is about the machine's parameters."""
+        return "machine parameters"
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """One entry of MACHINES: a config type and the two functions that use it.
+
+    Parameters
+    ----------
+    name : str
+    summary : str
+        One line for people.
+    config_type : type of MachineConfig
+    simulate_op, simulate_dense : callable of (Op, config) to Counters
+    """
+
+    name: str
+    summary: str
+    config_type: type[MachineConfig]
+    simulate_op: Callable[[Op, Any], Counters]
+    simulate_dense: Callable[[Op, Any], Counters]
+
+
+@dataclass(frozen=True)
+class ConfiguredMachine:
+    """A mechanism with its resolved configuration; satisfies `Machine`."""
+
+    name: str
+    mechanism: Mechanism
+    config: MachineConfig
+
+    def simulate_op(self, op: Op) -> Counters:
+        """Run one op."""
+        return self.mechanism.simulate_op(op, self.config)
+
+    def simulate_dense(self, op: Op) -> Counters:
+        """Run the op's dense baseline."""
+        return self.mechanism.simulate_dense(op, self.config)
+
+    def describe(self) -> dict[str, Any]:
+        """Return mechanism and configuration as JSON types."""
+        return {
+            "name": self.name,
+            "mechanism": self.mechanism.name,
+            "parameters": self.config.model_dump(mode="json"),
+        }

@@ -1,0 +1,18 @@
+"""`lane_array`: inner-product PEs of several lanes; a window scheduler skips zeros of one operand.
+
+Presets: DaDianNao (skips nothing), Bit-Tactical (static, weights), TensorDash (dynamic, the
+sparser operand). `config` has the parameters, `mapping` cuts an op into streams,
+`kernel` schedules them, `machine` adds up.
+"""
+
+from swatsim.simulator.interface import Mechanism
+from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
+from swatsim.simulator.machines.lane_array.machine import simulate_dense, simulate_op
+
+LANE_ARRAY = Mechanism(
+    name="lane_array",
+    summary="inner-product PEs; a window scheduler skips the zeros of one operand",
+    config_type=LaneArrayConfig,
+    simulate_op=simulate_op,
+    simulate_dense=simulate_dense,
+)

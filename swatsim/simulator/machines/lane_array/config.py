@@ -1,0 +1,195 @@
+"""Parameters and presets of `lane_array`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from swatsim.simulator.interface import MachineConfig, Preset
+
+Move = tuple[int, int]
+
+#: A line is one machine word in the kernel.
+MAX_LANES = 64
+
+#: TensorDash's hardware: lanes of one level never compete for a value (MICRO 2020, section 3.2).
+LEVELS: tuple[tuple[int, ...], ...] = (
+    (0, 5, 10),
+    (1, 6, 11),
+    (2, 7, 12),
+    (3, 8, 13),
+    (4, 9, 14),
+    (15,),
+)
+
+
+def _count(text: str, unit: str, at_least: int, at_most: int) -> Field:  # type: ignore[valid-type]
+    return Field(description=text, ge=at_least, le=at_most, json_schema_extra={"unit": unit})
+
+
+class LaneArrayConfig(MachineConfig):
+    """Geometry and scheduler of a `lane_array`.
+
+    A row holds one stream of the *scheduled* operand, a column one of the *following* operand; PE
+    (i, j) reduces row i's stream against column j's, `lanes` products a cycle.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range or at odds with another.
+    """
+
+    tiles: Annotated[int, _count("tiles; each has rows x columns PEs", "tiles", 1, 2**16)]
+    rows: Annotated[int, _count("rows of a tile, in lockstep", "PEs", 1, 2**16)]
+    columns: Annotated[int, _count("columns of a tile", "PEs", 1, 2**16)]
+    lanes: Annotated[int, _count("multipliers of a PE", "lanes", 1, MAX_LANES)]
+    scheduled: Annotated[
+        Literal["none", "weight", "act", "grad_out", "sparser"],
+        Field(
+            description="operand whose zeros are skipped; an op that lacks it runs dense; "
+            "'sparser' is the one of lower density in each op"
+        ),
+    ]
+    lookahead: Annotated[int, _count("how many lines ahead a value may come from", "lines", 0, 255)]
+    lookaside: Annotated[int, _count("moves from other lanes", "moves", 0, MAX_LANES - 1)]
+    move_shape: Annotated[
+        Literal["L", "T", "T-mirrored"],
+        Field(
+            description="L: from the next line, lanes -1..-d; T: lanes +1,-1,+2,-2,.. from "
+            "alternating lines; T-mirrored: -1,+1,-2,+2,.."
+        ),
+    ]
+    map_order: Annotated[
+        Literal["as_written", "sorted"],
+        Field(description="order in which a lane looks at its moves; sorted: by line, then lane"),
+    ]
+    scheduler: Annotated[
+        Literal["most_candidates", "fewest_candidates", "levels"],
+        Field(
+            description="which free lane takes a value first: the one with most or fewest "
+            "candidates, recounted after each move; or TensorDash's fixed levels"
+        ),
+    ]
+    fold_stem: Annotated[
+        bool,
+        Field(
+            description="fprop of a strided layer with 3 channels is folded first: space to depth "
+            "by the stride"
+        ),
+    ]
+
+    @model_validator(mode="after")
+    def _relations(self) -> LaneArrayConfig:
+        if self.scheduled == "none" and self.lookahead:
+            raise ValueError(
+                f"lookahead={self.lookahead} is at odds with scheduled='none', which skips "
+                "nothing: set lookahead=0 and lookaside=0, or scheduled to an operand"
+            )
+        if self.lookaside and not self.lookahead:
+            raise ValueError(
+                f"lookaside={self.lookaside} needs lookahead of at least 1: side moves come from "
+                "later lines; set lookaside=0 or raise lookahead"
+            )
+        if self.lookaside >= self.lanes:
+            raise ValueError(
+                f"lookaside={self.lookaside} is at odds with lanes={self.lanes}: there are "
+                f"{self.lanes - 1} other lanes; set lookaside to at most {self.lanes - 1}"
+            )
+        if self.scheduler == "levels":
+            self._check_levels()
+        return self
+
+    def _check_levels(self) -> None:
+        wanted = {
+            "lanes": sum(map(len, LEVELS)),
+            "lookahead": 2,
+            "lookaside": 5,
+            "move_shape": "T-mirrored",
+            "map_order": "as_written",
+        }
+        for name, value in wanted.items():
+            if (got := getattr(self, name)) != value:
+                raise ValueError(
+                    f"{name}={got} is at odds with scheduler='levels', whose levels are made for "
+                    f"{name}={value}: set {name}={value}, or scheduler=most_candidates"
+                )
+
+    @property
+    def pes(self) -> int:
+        """PEs of the machine."""
+        return self.tiles * self.rows * self.columns
+
+    @property
+    def moves(self) -> tuple[Move, ...]:
+        """The moves (dt, dl): a free slot (t, l) may take the value of (t + dt, (l + dl) % lanes).
+
+        In the order in which a lane looks at them. L(h, d), as Bit-Tactical calls it: (1,0)..(h,0),
+        then (1,-1)..(1,-d). T(h, d): (1,0)..(h,0), then d side moves in pairs +j, -j, the j-th
+        from line ((j-1) mod h) + 1.
+        """
+        ahead = [(dt, 0) for dt in range(1, self.lookahead + 1)]
+        moves = tuple(ahead + [self._side(i) for i in range(self.lookaside)])
+        return tuple(sorted(moves)) if self.map_order == "sorted" else moves
+
+    def _side(self, i: int) -> Move:
+        if self.move_shape == "L":
+            return 1, -(i + 1)
+        j = i // 2 + 1
+        first = 1 if self.move_shape == "T" else -1
+        return (j - 1) % self.lookahead + 1, j * first if i % 2 == 0 else -j * first
+
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "dadiannao": Preset(
+            "Chen et al., DaDianNao: A Machine-Learning Supercomputer, MICRO 2014",
+            {
+                "tiles": 16,
+                "rows": 16,
+                "columns": 16,
+                "lanes": 16,
+                "scheduled": "none",
+                "lookahead": 0,
+                "lookaside": 0,
+                "move_shape": "T",
+                "map_order": "as_written",
+                "scheduler": "most_candidates",
+                "fold_stem": True,
+            },
+        ),
+        "bit-tactical": Preset(
+            "Delmas Lascorz et al., Bit-Tactical: A Software/Hardware Approach to Exploiting "
+            "Value and Bit Sparsity in Neural Networks, ASPLOS 2019 (front end only: no bit "
+            "skipping)",
+            {
+                "tiles": 16,
+                "rows": 16,
+                "columns": 16,
+                "lanes": 16,
+                "scheduled": "weight",
+                "lookahead": 2,
+                "lookaside": 5,
+                "move_shape": "T",
+                "map_order": "sorted",
+                "scheduler": "most_candidates",
+                "fold_stem": True,
+            },
+        ),
+        "tensordash": Preset(
+            "Mahmoud et al., TensorDash: Exploiting Sparsity to Accelerate Deep Neural Network "
+            "Training, MICRO 2020",
+            {
+                "tiles": 16,
+                "rows": 4,
+                "columns": 4,
+                "lanes": 16,
+                "scheduled": "sparser",
+                "lookahead": 2,
+                "lookaside": 5,
+                "move_shape": "T-mirrored",
+                "map_order": "as_written",
+                "scheduler": "levels",
+                "fold_stem": False,
+            },
+        ),
+    }

@@ -1,0 +1,180 @@
+"""The window scheduler of `lane_array`, on lines of up to 64 lanes packed into words.
+
+Legend: ``lines[i, r, t]`` is line t of row r of row set i; bit l is set where lane l holds a value
+that is not zero. The kernels count what a row set takes; the values themselves don't matter.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from swatsim.simulator.jit import jit
+
+Words = npt.NDArray[np.uint64]
+Counts = npt.NDArray[np.int64]
+
+ONE = np.uint64(1)
+
+
+class Schedule(NamedTuple):
+    """What each row set of a tile takes.
+
+    Parameters
+    ----------
+    lines : numpy.ndarray of int64, shape (row sets,)
+        Lines that cost a cycle.
+    waits : numpy.ndarray of int64, shape (row sets,)
+        Pairs of (row, such a line) in which the row has no value.
+    """
+
+    lines: Counts
+    waits: Counts
+
+
+class Scheduler(NamedTuple):
+    """The parameters of a kernel.
+
+    Parameters
+    ----------
+    lanes, lookahead : int
+    dt, dl : numpy.ndarray of int64
+        The moves, in the order in which a lane looks at them; dl in 0..lanes-1.
+    most : bool
+        Serve the lane with the most candidates first, otherwise the one with the fewest.
+    levels : numpy.ndarray of uint64
+        The lanes of each level, as bits; empty for the schedulers that count candidates.
+    """
+
+    lanes: int
+    lookahead: int
+    dt: Counts
+    dl: Counts
+    most: bool
+    levels: Words
+
+
+@jit
+def rotate_down(word: np.uint64, by: int, lanes: int) -> np.uint64:
+    """Bring lane (l + by) % lanes to lane l."""
+    if by == 0:
+        return word
+    every = ~np.uint64(0) >> np.uint64(64 - lanes)
+    return ((word >> np.uint64(by)) | (word << np.uint64(lanes - by))) & every
+
+
+@jit
+def is_empty(window: Words, mapped: int, t: int) -> bool:
+    """Tell whether no row has a value in line t."""
+    found = np.uint64(0)
+    for r in range(mapped):
+        found |= window[r, t]
+    return bool(found == 0)
+
+
+@jit
+def fill_by_levels(row: Words, t: int, s: Scheduler) -> None:
+    """Fill line t: level by level, each free lane takes its first candidate.
+
+    TensorDash, MICRO 2020, section 3.2. Equivalent, lane by lane: for each level, for each lane l
+    of it that is free, for each move: if slot (t+dt, (l+dl) % lanes) is set, move it and stop. As
+    lanes of one level never share a candidate, all of them take move by move at once.
+    """
+    every = ~np.uint64(0) >> np.uint64(64 - s.lanes)
+    for level in s.levels:
+        free = ~row[t] & level
+        for m in range(s.dt.size):
+            u = t + s.dt[m]
+            if free == 0:
+                break
+            if u < row.size and row[u] != 0:
+                taken = rotate_down(row[u], s.dl[m], s.lanes) & free
+                row[t] |= taken
+                row[u] &= ~rotate_down(taken, s.lanes - s.dl[m], s.lanes) & every
+                free &= ~taken
+
+
+@jit
+def fill_by_candidates(row: Words, t: int, s: Scheduler, seen: Words) -> None:
+    """Fill line t one value at a time: the free lane with most (or fewest) candidates first.
+
+    Lowest lane on ties; its first candidate in the moves' order; counts are kept up to date after
+    every move. ``seen[m]`` holds, at bit l, whether lane l's m-th move finds a value.
+    Bit-Tactical, ASPLOS 2019, section 3.
+    """
+    counts = np.zeros(s.lanes, np.int64)
+    for m in range(s.dt.size):
+        u = t + s.dt[m]
+        seen[m] = rotate_down(row[u], s.dl[m], s.lanes) if u < row.size else np.uint64(0)
+        for lane in range(s.lanes):
+            counts[lane] += np.int64((seen[m] >> np.uint64(lane)) & ONE)
+    while True:
+        best = -1
+        for lane in range(s.lanes):
+            free = (row[t] >> np.uint64(lane)) & ONE == 0
+            if (
+                free
+                and counts[lane] > 0
+                and (
+                    best < 0
+                    or (s.most and counts[lane] > counts[best])
+                    or (not s.most and counts[lane] < counts[best])
+                )
+            ):
+                best = lane
+        if best < 0:
+            return
+        m = 0
+        while (seen[m] >> np.uint64(best)) & ONE == 0:
+            m += 1
+        source = (best + s.dl[m]) % s.lanes
+        row[t] |= ONE << np.uint64(best)
+        row[t + s.dt[m]] &= ~(ONE << np.uint64(source))
+        # every lane that saw the value, by whichever move, has one candidate less
+        for other in range(s.dt.size):
+            if s.dt[other] == s.dt[m]:
+                lane = (source - s.dl[other]) % s.lanes
+                seen[other] &= ~(ONE << np.uint64(lane))
+                counts[lane] -= 1
+
+
+@jit
+def schedule(lines: Words, mapped: Counts, s: Scheduler) -> Schedule:
+    """Play row sets through the window: ``lines`` (row sets, rows, T) is used up.
+
+    ``mapped[i]`` rows of set i hold a stream, the first ones. All rows of a set share the window:
+    a line that is zero in every row is dropped, at most `lookahead` in a row.
+    """
+    taken = np.zeros(lines.shape[0], np.int64)
+    waits = np.zeros(lines.shape[0], np.int64)
+    seen = np.zeros(s.dt.size, np.uint64)
+    for i in range(lines.shape[0]):
+        window = lines[i]
+        skipped = 0
+        for t in range(lines.shape[2]):
+            if skipped < s.lookahead and is_empty(window, mapped[i], t):
+                skipped += 1
+                continue
+            skipped = 0
+            taken[i] += 1
+            for r in range(mapped[i]):
+                if s.levels.size:
+                    fill_by_levels(window[r], t, s)
+                else:
+                    fill_by_candidates(window[r], t, s, seen)
+                waits[i] += window[r, t] == 0
+    return Schedule(taken, waits)
+
+
+@jit
+def ones(lines: Words) -> int:
+    """Count the values of all lines."""
+    total = 0
+    for word in lines.ravel():
+        bits = word
+        while bits:
+            bits &= bits - ONE
+            total += 1
+    return total

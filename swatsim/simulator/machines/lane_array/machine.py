@@ -1,0 +1,105 @@
+"""Run an op: schedule its row streams, add up cycles and lane-cycles.
+
+One schedule of `rows` row streams serves every column and every column set, so it is made once and
+multiplied.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from swatsim.simulator.interface import Counters
+from swatsim.simulator.machines.lane_array import kernel
+from swatsim.simulator.machines.lane_array.config import LEVELS, LaneArrayConfig
+from swatsim.simulator.machines.lane_array.kernel import Schedule, Scheduler
+from swatsim.simulator.machines.lane_array.mapping import Pass, passes, scheduled_operand
+from swatsim.workload import flops
+from swatsim.workload.layer import OPERANDS_OF
+from swatsim.workload.training_ops import Op
+
+
+def simulate_op(op: Op, config: LaneArrayConfig) -> Counters:
+    """Count an op's cycles on a `lane_array`, its zeros skipped as the config says."""
+    scheduled = scheduled_operand(op, config)
+    if scheduled is None:
+        return simulate_dense(op, config)
+    scheduler = _scheduler(config)
+    tally = _Tally(op, config)
+    for part in passes(op, config, scheduled):
+        lines = part.lines()
+        work = int(kernel.ones(lines))
+        tally.add(part, kernel.schedule(lines, part.mapped, scheduler), work)
+    return tally.counters()
+
+
+def simulate_dense(op: Op, config: LaneArrayConfig) -> Counters:
+    """Count the op's cycles with the same operand on the rows and every line costing its cycle."""
+    rows_hold = scheduled_operand(op, config) or OPERANDS_OF[op.name][0]
+    tally = _Tally(op, config)
+    for part in passes(op, config, rows_hold):
+        nothing = np.zeros_like(part.mapped)
+        tally.add(part, Schedule(nothing + part.length, nothing), part.elements)
+    return tally.counters()
+
+
+def _scheduler(config: LaneArrayConfig) -> Scheduler:
+    moves = np.array(config.moves, np.int64).reshape(-1, 2)
+    levels = LEVELS if config.scheduler == "levels" else ()
+    return Scheduler(
+        lanes=config.lanes,
+        lookahead=config.lookahead,
+        dt=np.ascontiguousarray(moves[:, 0]),
+        dl=moves[:, 1] % config.lanes,
+        most=config.scheduler == "most_candidates",
+        levels=np.array([sum(1 << lane for lane in level) for level in levels], np.uint64),
+    )
+
+
+class _Tally:
+    """Adds up the passes of an op.
+
+    A PE with a stream on both sides is *mapped*. Its lane-cycles are work, idle lanes, or waiting
+    for rows while its own tile runs, and waiting for tiles after that.
+    """
+
+    def __init__(self, op: Op, config: LaneArrayConfig) -> None:
+        self.op = op
+        self.config = config
+        self.cycles = self.work = self.running = self.row_sync = self.tile_sync = 0
+
+    def add(self, part: Pass, schedule: Schedule, work: int) -> None:
+        """Add a pass whose row streams hold `work` values (dense: elements)."""
+        slowest = _slowest_of_group(schedule.lines, part.tiles)
+        self.cycles += part.repeats * part.column_sets * int(slowest[:: part.tiles].sum())
+        mapped = part.mapped.astype(np.int64)
+        pes = part.repeats * part.following  # that share a row, over all column sets
+        lanes = self.config.lanes * pes
+        self.work += pes * work
+        self.running += lanes * int((mapped * schedule.lines).sum())
+        self.row_sync += lanes * int(schedule.waits.sum())
+        self.tile_sync += lanes * int((mapped * (slowest - schedule.lines)).sum())
+
+    def counters(self) -> Counters:
+        """Sort the lane-cycles into their buckets."""
+        effectual = flops.macs_effectual(self.op)
+        total = self.cycles * self.config.pes * self.config.lanes
+        return Counters(
+            cycles_compute=self.cycles,
+            pes=self.config.pes,
+            lanes=self.config.lanes,
+            lane_cycles_effectual=effectual,
+            lane_cycles_ineffectual=self.work - effectual,
+            lane_cycles_idle=self.running - self.row_sync - self.work,
+            lane_cycles_row_sync=self.row_sync,
+            lane_cycles_tile_sync=self.tile_sync,
+            lane_cycles_unmapped=total - self.running - self.tile_sync,
+        )
+
+
+def _slowest_of_group(lines: kernel.Counts, tiles: int) -> kernel.Counts:
+    """Give each row set the lines of the slowest one of its group of `tiles` consecutive sets."""
+    groups = -(-len(lines) // tiles)
+    filled = np.zeros(groups * tiles, np.int64)
+    filled[: len(lines)] = lines
+    slowest = filled.reshape(groups, tiles).max(axis=1)
+    return np.repeat(slowest, tiles)[: len(lines)]

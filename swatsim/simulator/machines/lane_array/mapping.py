@@ -1,0 +1,270 @@
+"""Cut an op into streams: sets of them on the rows of tiles, sets of them on the columns.
+
+Speaks convolution letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
+from swatsim.simulator.machines.lane_array.kernel import Counts, Words
+from swatsim.workload.layer import Operand
+from swatsim.workload.streams import Convolution, as_4d, lower, windows
+from swatsim.workload.training_ops import Mask, Op
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Row streams that share their column streams: a part of an op that runs by itself.
+
+    Parameters
+    ----------
+    lines : callable returning numpy.ndarray of uint64, shape (row sets, rows, T)
+        Packed when asked for; the dense baseline never asks.
+    mapped : numpy.ndarray of int64, shape (row sets,)
+        Rows of each set that hold a stream.
+    length : int
+        Lines of a stream, T.
+    elements : int
+        Elements of all row streams; the free lanes of partly filled lines are none.
+    column_sets, following : int
+        Sets of column streams, and the streams in them.
+    repeats : int
+        Times that the same pass runs: samples, where the rows hold weights.
+    tiles : int
+        Tiles over which row sets are spread.
+    """
+
+    lines: Callable[[], Words]
+    mapped: Counts
+    length: int
+    elements: int
+    column_sets: int
+    following: int
+    repeats: int
+    tiles: int
+
+
+def scheduled_operand(op: Op, config: LaneArrayConfig) -> Operand | None:
+    """Choose the operand whose zeros are skipped: it lies on the rows. None: nothing is skipped.
+
+    'sparser' compares the densities of the whole masks, before padding; a tie goes to the weights,
+    in wgrad to the activations.
+    """
+    if config.scheduled == "sparser":
+        (first, a), (second, b) = op.operands.items()
+        ones_a, ones_b = np.count_nonzero(a), np.count_nonzero(b)
+        return second if ones_b * a.size < ones_a * b.size else first
+    return next((name for name in op.operands if name == config.scheduled), None)
+
+
+def passes(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass]:
+    """Cut an op into passes; they follow one another."""
+    if op.name == "wgrad":
+        yield from _wgrad(op, config, rows_hold)
+        return
+    for conv in lower(op):
+        conv = _as_one_image(conv) if op.layer.kind == "linear" else conv
+        conv = _fold(conv) if config.fold_stem and _folds(op) else conv
+        if rows_hold != "weight":
+            yield from _windows_on_rows(conv, config)
+        elif conv.groups > 1 and conv.weight.shape[1] == 1:
+            yield _depthwise(conv, config)
+        else:
+            yield from _weights_on_rows(conv, config)
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def pack(mask: Mask, lanes: int) -> Words:
+    """Pack the last axis into lines: (.., n) to (.., ceil(n/lanes)) words, lane l in bit l."""
+    lines = _ceil(mask.shape[-1], lanes)
+    padded = np.zeros((*mask.shape[:-1], lines * lanes), np.bool_)
+    padded[..., : mask.shape[-1]] = mask
+    bits = np.packbits(padded.reshape(*mask.shape[:-1], lines, lanes), axis=-1, bitorder="little")
+    words = np.zeros((*bits.shape[:-1], 8), np.uint8)
+    words[..., : bits.shape[-1]] = bits
+    return words.view("<u8")[..., 0]
+
+
+def _sets(streams: Words, rows: int) -> Words:
+    """Cut streams (.., n, T) into sets of rows: (.. * sets, rows, T), missing rows empty."""
+    *outer, n, length = streams.shape
+    sets = _ceil(n, rows)
+    cut = np.zeros((*outer, sets * rows, length), np.uint64)
+    cut[..., :n, :] = streams
+    return cut.reshape(-1, rows, length)
+
+
+def _mapped(streams: int, rows: int, times: int = 1) -> Counts:
+    """Count the rows in use in each set of `streams` streams, for `times` such groups of sets."""
+    counts = np.full(_ceil(streams, rows), rows, np.int64)
+    counts[-1] = streams - rows * (len(counts) - 1)
+    return np.tile(counts, times)
+
+
+def _weights_on_rows(conv: Convolution, config: LaneArrayConfig) -> Iterator[Pass]:
+    k, c, r, s = conv.weight.shape
+    filters = k // conv.groups
+    positions = conv.output[0] * conv.output[1]
+    streams = pack(conv.weight.transpose(0, 2, 3, 1), config.lanes).reshape(k, -1)
+    for group in range(conv.groups):
+        mine = streams[group * filters : (group + 1) * filters]
+        yield Pass(
+            lines=lambda mine=mine: _sets(mine, config.rows),  # type: ignore[misc]
+            mapped=_mapped(filters, config.rows),
+            length=streams.shape[1],
+            elements=filters * c * r * s,
+            column_sets=_ceil(positions, config.columns),
+            following=positions,
+            repeats=len(conv.data),
+            tiles=config.tiles,
+        )
+
+
+def _depthwise(conv: Convolution, config: LaneArrayConfig) -> Pass:
+    """Lay min(lanes, rows) one-channel filters into a set: row i holds filter i in lane i."""
+    k, _, r, s = conv.weight.shape
+    together = min(config.lanes, config.rows)
+    positions = conv.output[0] * conv.output[1]
+
+    def lines() -> Words:
+        taps = conv.weight.reshape(k, r * s).astype(np.uint64)
+        taps <<= (np.arange(k, dtype=np.uint64) % np.uint64(together))[:, None]
+        return _sets(taps, together)
+
+    return Pass(
+        lines=lines,
+        mapped=_mapped(k, together),
+        length=r * s,
+        elements=k * r * s,
+        column_sets=_ceil(positions, config.columns),
+        following=positions,
+        repeats=len(conv.data),
+        tiles=1,
+    )
+
+
+def _windows_on_rows(conv: Convolution, config: LaneArrayConfig) -> Iterator[Pass]:
+    k, channels, r, s = conv.weight.shape
+    filters = k // conv.groups
+    positions = conv.output[0] * conv.output[1]
+    n, _, h, w = conv.data.shape
+    grouped = conv.data.reshape(n, conv.groups, channels, h, w).transpose(0, 1, 3, 4, 2)
+    for sample in range(n):
+        blocks = pack(grouped[sample], config.lanes).transpose(0, 3, 1, 2)  # (G, blocks, H, W)
+        view = windows(blocks, (r, s), conv.stride, conv.dilation, conv.origin, conv.output)
+        for group in range(conv.groups):
+            streams = view[group].transpose(3, 4, 1, 2, 0)  # (P, Q, R, S, blocks)
+            yield Pass(
+                lines=lambda streams=streams: _sets(  # type: ignore[misc]
+                    streams.reshape(positions, -1), config.rows
+                ),
+                mapped=_mapped(positions, config.rows),
+                length=r * s * blocks.shape[1],
+                elements=positions * channels * r * s,
+                column_sets=_ceil(filters, config.columns),
+                following=filters,
+                repeats=1,
+                tiles=config.tiles,
+            )
+
+
+def _wgrad(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass]:
+    layer = op.layer
+    groups = layer.groups
+    for sample in range(op.samples):
+        act = as_4d(op.act)[sample].reshape(groups, -1, layer.H, layer.W)
+        grad = as_4d(op.grad_out)[sample].reshape(groups, -1, layer.P * layer.Q)
+        for group in range(groups):
+            if rows_hold == "act":
+                yield _act_on_rows(op, act[group], config)
+            else:
+                yield _grad_on_rows(op, grad[group], config)
+
+
+def _act_on_rows(op: Op, act: Mask, config: LaneArrayConfig) -> Pass:
+    """Lay the (r, s, c) streams of one sample and group on rows: sets of channels of one (r, s)."""
+    layer = op.layer
+    channels, filters = layer.C // layer.groups, layer.K // layer.groups
+    taps, positions = layer.R * layer.S, layer.P * layer.Q
+
+    def lines() -> Words:
+        origin = (-layer.padding[0][0], -layer.padding[1][0])
+        output = (layer.P, layer.Q)
+        view = windows(act[None], (layer.R, layer.S), layer.stride, layer.dilation, origin, output)[
+            0
+        ]
+        streams = view.transpose(1, 2, 0, 3, 4).reshape(taps, channels, positions)
+        return _sets(pack(streams, config.lanes), config.rows)
+
+    return Pass(
+        lines=lines,
+        mapped=_mapped(channels, config.rows, times=taps),
+        length=_ceil(positions, config.lanes),
+        elements=taps * channels * positions,
+        column_sets=_ceil(filters, config.columns),
+        following=filters,
+        repeats=1,
+        tiles=config.tiles,
+    )
+
+
+def _grad_on_rows(op: Op, grad: Mask, config: LaneArrayConfig) -> Pass:
+    """Lay the out-channel streams of one sample and group on rows."""
+    layer = op.layer
+    channels, filters = layer.C // layer.groups, layer.K // layer.groups
+    taps, positions = layer.R * layer.S, layer.P * layer.Q
+    return Pass(
+        lines=lambda: _sets(pack(grad, config.lanes), config.rows),
+        mapped=_mapped(filters, config.rows),
+        length=_ceil(positions, config.lanes),
+        elements=filters * positions,
+        column_sets=taps * _ceil(channels, config.columns),
+        following=taps * channels,
+        repeats=1,
+        tiles=config.tiles,
+    )
+
+
+def _as_one_image(conv: Convolution) -> Convolution:
+    """See a linear layer's samples as the windows of one image."""
+    n, c, _, _ = conv.data.shape
+    return replace(conv, data=conv.data.reshape(n, c).T.reshape(1, c, 1, n), output=(1, n))
+
+
+def _folds(op: Op) -> bool:
+    """Tell a stem: fprop of a strided layer with three channels."""
+    layer = op.layer
+    plain = layer.groups == 1 and layer.dilation == (1, 1) and op.name == "fprop"
+    return plain and layer.C == 3 and max(layer.stride) > 1
+
+
+def _fold(conv: Convolution) -> Convolution:
+    """Turn space into depth by the stride: 7x7 stride 2 on 3 channels becomes 4x4 on 12.
+
+    Folded channel = (row offset * stride + column offset) * C + c; the padded image and the kernel
+    are filled with zeros at their far ends to whole multiples of the stride.
+    """
+    before = [(0, 0), (0, 0), *((-start, 0) for start in conv.origin)]
+    return replace(
+        conv,
+        weight=_space_to_depth(conv.weight, conv.stride),
+        data=_space_to_depth(np.pad(conv.data, before), conv.stride),
+        stride=(1, 1),
+        origin=(0, 0),
+    )
+
+
+def _space_to_depth(mask: Mask, stride: tuple[int, int]) -> Mask:
+    n, c, h, w = mask.shape
+    (a, b), (rows, columns) = stride, (_ceil(h, stride[0]), _ceil(w, stride[1]))
+    filled = np.pad(mask, [(0, 0), (0, 0), (0, rows * a - h), (0, columns * b - w)])
+    split = filled.reshape(n, c, rows, a, columns, b)
+    return split.transpose(0, 3, 5, 1, 2, 4).reshape(n, a * b * c, rows, columns)

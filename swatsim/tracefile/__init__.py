@@ -1,0 +1,15 @@
+"""The trace: a directory that holds the layers of a network and the masks of some of its steps.
+
+::
+
+    TRACE/manifest.json            layers, policy, batch size, which samples are kept, provenance
+    TRACE/steps/<number>.safetensors   one training step: a mask a tensor
+
+`schema` says what is in them, `codec` how a mask becomes bytes, `writer` and `reader` do the rest.
+"""
+
+from swatsim.tracefile.reader import Step, Trace, open_trace
+from swatsim.tracefile.schema import Manifest, MaskRecord
+from swatsim.tracefile.writer import TraceWriter
+
+__all__ = ["Manifest", "MaskRecord", "Step", "Trace", "TraceWriter", "open_trace"]

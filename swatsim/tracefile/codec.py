@@ -1,0 +1,77 @@
+"""A mask as bytes: bits packed little end first, zstd level 1 with a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from swatsim.errors import TraceError
+from swatsim.tracefile.schema import MaskRecord
+from swatsim.workload.training_ops import Mask
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def pack(mask: Mask) -> Bytes:
+    """Pack a mask of any shape, C order, element i in bit i % 8 of byte i // 8."""
+    return np.packbits(mask.reshape(-1), bitorder="little")
+
+
+def compress(packed: Bytes) -> Bytes:
+    """Compress packed bits; the frame carries its size and a checksum of its content."""
+    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True, write_content_size=True)
+    return np.frombuffer(compressor.compress(packed.data), np.uint8)
+
+
+def digest(packed: Bytes) -> str:
+    """Fingerprint packed bits (16 hex digits): equal ones are stored once."""
+    return hashlib.blake2b(packed.data, digest_size=8).hexdigest()
+
+
+def popcount(packed: Bytes) -> int:
+    """Count the ones of packed bits."""
+    return int(np.bitwise_count(packed).sum(dtype=np.int64))
+
+
+def unpack(frame: Bytes, record: MaskRecord) -> Mask:
+    """Turn a tensor's bytes back into a read-only mask.
+
+    No size is believed before it is checked: the frame must promise exactly the bytes that the
+    (already checked) shape needs, and no more than that is ever allocated.
+
+    Raises
+    ------
+    TraceError
+        If the bytes are damaged, or hold other elements than recorded.
+    """
+    size = (record.elements + 7) // 8
+    packed = _decompress(frame, size)
+    if (found := popcount(packed)) != record.ones:
+        raise TraceError(f"it holds {found} ones, its header says {record.ones}")
+    if (found_digest := digest(packed)) != record.digest:
+        raise TraceError(f"its digest is {found_digest}, its header says {record.digest}")
+    bits = np.unpackbits(packed, count=record.elements, bitorder="little")
+    mask = bits.view(np.bool_).reshape(record.shape)
+    mask.flags.writeable = False
+    return mask
+
+
+def all_ones(shape: tuple[int, ...]) -> Mask:
+    """Make a read-only mask of ones that takes one byte of memory whatever its shape."""
+    return np.broadcast_to(np.True_, shape)
+
+
+def _decompress(frame: Bytes, size: int) -> Bytes:
+    try:
+        promised = zstandard.frame_content_size(frame.data)
+        if promised != size:
+            raise TraceError(f"its frame promises {promised} bytes, its shape needs {size}")
+        content = zstandard.ZstdDecompressor().decompress(frame.data, max_output_size=size)
+    except zstandard.ZstdError as error:
+        raise TraceError(f"its bytes are damaged ({error})") from None
+    if len(content) != size:
+        raise TraceError(f"its frame holds {len(content)} bytes, its shape needs {size}")
+    return np.frombuffer(content, np.uint8)

@@ -1,0 +1,259 @@
+"""Reading a trace: nothing in it is executed, and nothing it promises is believed unchecked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from swatsim.errors import SwatsimError, TraceError, unknown
+from swatsim.tracefile import codec
+from swatsim.tracefile.schema import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    STEPS,
+    SUFFIX,
+    Manifest,
+    MaskRecord,
+    check_format,
+    load_records,
+)
+from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, Operand, OpName
+from swatsim.workload.training_ops import Mask, Op
+
+#: A manifest larger than this is refused; 100,000 layers take a tenth of it.
+MAX_MANIFEST_BYTES = 256 * 2**20
+
+
+class Step:
+    """One recorded training step. Reading a mask touches that mask's bytes only.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Its file.
+    number : int
+        The training step's, counted from 0.
+    manifest : Manifest
+        The trace's.
+
+    Raises
+    ------
+    TraceError
+        If the file is missing, damaged, or does not fit the manifest.
+    """
+
+    def __init__(self, path: Path, number: int, manifest: Manifest) -> None:
+        self.path = path
+        self.number = number
+        self.manifest = manifest
+        try:
+            self._file = safe_open(path, framework="numpy")
+            metadata = self._file.metadata() or {}
+            self._tensors = frozenset(self._file.keys())
+            records, self.batch_size = load_records(metadata)
+            self._records = {record.key: record for record in records}
+            self.header = metadata["masks"]
+            self._check()
+        except (SwatsimError, OSError, SafetensorError, ValueError, TypeError) as error:
+            raise self._refuse(error) from None
+
+    def _check(self) -> None:
+        layers = {layer.name: layer for layer in self.manifest.layers}
+        for record in self._records.values():
+            if record.layer not in layers:
+                raise TraceError(unknown("layer", record.layer, layers))
+            layer = layers[record.layer]
+            layer.check_shape(record.operand, record.shape, len(self.manifest.samples))
+            if record.tensor is not None and record.tensor not in self._tensors:
+                raise TraceError(f"tensor {record.tensor!r} is missing")
+
+    def _refuse(self, error: Exception) -> TraceError:
+        return TraceError(
+            f"step {self.number} ({self.path}): {error}. "
+            "Remove this file to use the other steps, or record the run again"
+        )
+
+    @property
+    def records(self) -> list[MaskRecord]:
+        """What is recorded of each mask, without reading any."""
+        return list(self._records.values())
+
+    def record(self, layer: str, op: OpName, operand: Operand) -> MaskRecord:
+        """Look up one mask's record.
+
+        Raises
+        ------
+        TraceError
+            If the step holds no such mask.
+        """
+        try:
+            return self._records[layer, op, operand]
+        except KeyError:
+            wanted = f"{layer}/{op}/{operand}"
+            known = ("/".join(key) for key in self._records)
+            raise self._refuse(TraceError(unknown("mask", wanted, known))) from None
+
+    def mask(self, layer: str, op: OpName, operand: Operand) -> Mask:
+        """Read one mask, read-only, in the shape of `Layer.shape_of`.
+
+        Raises
+        ------
+        TraceError
+            If its bytes are damaged.
+        """
+        record = self.record(layer, op, operand)
+        if record.tensor is None:
+            return codec.all_ones(record.shape)
+        try:
+            frame = self._file.get_tensor(record.tensor)
+            return codec.unpack(_as_bytes(frame), record)
+        except (SwatsimError, OSError, SafetensorError, ValueError) as error:
+            what = TraceError(f"{record.subject(record.model_dump())}: {error}")
+            raise self._refuse(what) from None
+
+    def ops(self) -> list[tuple[Layer, OpName]]:
+        """List the ops whose two masks are recorded, in the order of the layers."""
+        return [
+            (layer, op)
+            for layer in self.manifest.layers
+            for op in OPS
+            if all((layer.name, op, operand) in self._records for operand in OPERANDS_OF[op])
+        ]
+
+    def op(self, layer: Layer, name: OpName) -> Op:
+        """Read the two masks of one op."""
+        reads = OPERANDS_OF[name]
+        return Op(
+            layer, name, **{operand: self.mask(layer.name, name, operand) for operand in reads}
+        )
+
+    def check(self) -> Iterator[MaskRecord]:
+        """Read every mask and yield its record.
+
+        Raises
+        ------
+        TraceError
+            At the first one that is damaged.
+        """
+        for record in self.records:
+            self.mask(*record.key)
+            yield record
+
+
+class Trace:
+    """A recorded training run. `open_trace` makes one.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    manifest : Manifest
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @property
+    def name(self) -> str:
+        """The directory's name."""
+        return self.path.resolve().name
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """In the order in which the network runs them."""
+        return self.manifest.layers
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        """Numbers of the steps that are present, ascending; what a killed run left is not."""
+        folder = self.path / STEPS
+        names = [path.stem for path in folder.glob(f"*{SUFFIX}") if path.stem.isdecimal()]
+        return tuple(sorted(int(name) for name in names if str(int(name)) == name))
+
+    def step(self, number: int) -> Step:
+        """Open one step.
+
+        Raises
+        ------
+        TraceError
+            If it is not in the trace, or damaged.
+        """
+        if number not in self.steps:
+            shown = ", ".join(map(str, self.steps)) or "none"
+            raise TraceError(f"{self.path} has no step {number}: recorded are {shown}")
+        return Step(self.path / STEPS / f"{number}{SUFFIX}", number, self.manifest)
+
+    @cached_property
+    def id(self) -> str:
+        """Fingerprint of the manifest and of the digests of all masks (16 hex digits)."""
+        seen = hashlib.blake2b(self.manifest.model_dump_json().encode(), digest_size=8)
+        for number in self.steps:
+            seen.update(f"{number}:{self.step(number).header}".encode())
+        return seen.hexdigest()
+
+
+def open_trace(path: str | os.PathLike[str]) -> Trace:
+    """Open a trace and check its manifest.
+
+    Raises
+    ------
+    TraceError
+        If there is none, it is of another schema version, or it holds no steps.
+    """
+    folder = Path(path)
+    trace = Trace(folder, _read_manifest(folder))
+    if not trace.steps:
+        raise TraceError(
+            f"{folder} has no steps: the run that recorded it ended before its first recorded "
+            "step was whole; record again, with `steps` that the run reaches"
+        )
+    return trace
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    try:
+        if not folder.is_dir():
+            raise TraceError(_missing(folder))
+        if not path.is_file():
+            names = sorted(entry.name for entry in folder.iterdir())
+            shown = ", ".join(names[:5]) + (", .." if len(names) > 5 else "") or "nothing"
+            raise TraceError(f"{folder} is not a trace: it has no {MANIFEST} (it holds {shown})")
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise TraceError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes: not of a trace")
+        return _parse_manifest(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TraceError(f"can't read {path}: {error}") from None
+    except SwatsimError as error:
+        where = "" if str(folder) in str(error) else f"{path}: "
+        raise TraceError(f"{where}{error}") from None
+
+
+def _missing(folder: Path) -> str:
+    if folder.exists():
+        return (
+            f"{folder} is a file: a trace is a directory; name the directory that holds {MANIFEST}"
+        )
+    return f"{folder} does not exist: name the directory of a recorded trace"
+
+
+def _parse_manifest(text: str) -> Manifest:
+    found: Any = json.loads(text)
+    if not isinstance(found, dict):
+        raise TraceError(f"it holds a {type(found).__name__}, expected an object")
+    check_format(found, SCHEMA_VERSION)
+    return Manifest(**found)
+
+
+def _as_bytes(frame: np.ndarray) -> codec.Bytes:
+    if frame.dtype != np.uint8 or frame.ndim != 1:
+        raise TraceError(f"its tensor is {frame.dtype} {frame.shape}, expected bytes")
+    return np.ascontiguousarray(frame)

@@ -1,0 +1,183 @@
+"""What a trace holds, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from math import prod
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from swatsim.errors import SwatsimError, TraceError
+from swatsim.validation import Checked
+from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
+
+FORMAT = "swatsim-trace"
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+STEPS = "steps"
+SUFFIX = ".safetensors"
+
+#: A mask of more elements is refused before anything is allocated for it (512 MiB of packed bits).
+MAX_ELEMENTS = 2**32
+
+Index = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Manifest(Checked):
+    """``manifest.json``: what all steps of a trace share.
+
+    Parameters
+    ----------
+    layers : list of Layer
+        In the order in which the network runs them.
+    policy : dict
+        The policy's name and parameters, for people; nothing is computed from it.
+    batch_size : int
+        Samples of a training batch, of which some are kept.
+    samples : list of int
+        Which samples of the batch the masks of act and grad_out hold.
+    provenance : dict
+        Where the trace comes from: versions, command line, time.
+    """
+
+    error_type: ClassVar[type[SwatsimError]] = TraceError
+
+    format: Literal["swatsim-trace"] = "swatsim-trace"
+    schema_version: Literal[1] = 1
+    layers: Annotated[tuple[Layer, ...], Field(max_length=100_000)]
+    policy: dict[str, Any] = Field(default_factory=dict)
+    batch_size: Annotated[int, Field(ge=1, le=2**31)]
+    samples: Annotated[tuple[Index, ...], Field(min_length=1)]
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def subject(cls, data: Mapping[str, Any]) -> str:
+        """Name the file."""
+        return MANIFEST
+
+    @model_validator(mode="after")
+    def _relations(self) -> Manifest:
+        names = [layer.name for layer in self.layers]
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"two layers are called {twice!r}: names must be unique")
+        if len(set(self.samples)) != len(self.samples) or max(self.samples) >= self.batch_size:
+            raise ValueError(
+                f"samples must be different and below batch_size={self.batch_size}, "
+                f"got {list(self.samples)[:20]}"
+            )
+        return self
+
+
+class MaskRecord(Checked):
+    """One mask of a step: of which layer, op and operand it is, and where its bits lie.
+
+    Parameters
+    ----------
+    layer, op, operand : str
+        A mask belongs to all three: SWAT's fprop and wgrad read different act masks.
+    shape : tuple of int
+        As `Layer.shape_of` says, for the samples kept.
+    bitorder : "little"
+        Element i is bit i % 8 of byte i // 8; unused bits of the last byte are 0.
+    codec : {"zstd", "ones"}
+        "ones": every element is True, and there are no bytes.
+    ones : int
+        Elements that are True.
+    tensor : str or None
+        The tensor of zstd bytes; equal masks name the same one. None for codec "ones".
+    digest : str or None
+        BLAKE2b of the packed bits, 8 bytes as hex; None for codec "ones".
+    """
+
+    error_type: ClassVar[type[SwatsimError]] = TraceError
+
+    layer: str
+    op: OpName
+    operand: Operand
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=2, max_length=4)]
+    bitorder: Literal["little"] = "little"
+    codec: Literal["zstd", "ones"]
+    ones: Annotated[int, Field(ge=0)]
+    tensor: str | None = None
+    digest: str | None = None
+
+    @classmethod
+    def subject(cls, data: Mapping[str, Any]) -> str:
+        """Name the mask."""
+        return f"mask {data.get('layer')}/{data.get('op')}/{data.get('operand')}"
+
+    @model_validator(mode="after")
+    def _relations(self) -> MaskRecord:
+        if self.operand not in OPERANDS_OF[self.op]:
+            raise ValueError(f"{self.op} does not read {self.operand}")
+        if self.elements > MAX_ELEMENTS:
+            raise ValueError(f"shape {self.shape} promises more than {MAX_ELEMENTS} elements")
+        bare = self.codec == "ones"
+        if (self.tensor is None) != bare or (self.digest is None) != bare:
+            raise ValueError("codec 'zstd' needs a tensor and a digest, codec 'ones' has neither")
+        if self.ones > self.elements or (self.codec == "ones" and self.ones != self.elements):
+            raise ValueError(f"ones={self.ones} can't be in {self.elements} elements")
+        return self
+
+    @property
+    def elements(self) -> int:
+        """Elements of the mask."""
+        return prod(self.shape)
+
+    @property
+    def key(self) -> tuple[str, OpName, Operand]:
+        """Layer, op, operand."""
+        return self.layer, self.op, self.operand
+
+    @property
+    def density(self) -> float:
+        """Share of elements that are True."""
+        return self.ones / self.elements
+
+
+def dump_records(records: list[MaskRecord], batch_size: int) -> dict[str, str]:
+    """Make the metadata of a step's safetensors header, with a checksum of itself."""
+    text = json.dumps([record.model_dump(mode="json") for record in records], sort_keys=True)
+    return {
+        "format": FORMAT,
+        "schema_version": str(SCHEMA_VERSION),
+        "batch_size": str(batch_size),
+        "masks": text,
+        "crc32": _crc(text, str(batch_size)),
+    }
+
+
+def load_records(metadata: Mapping[str, str]) -> tuple[list[MaskRecord], int]:
+    """Read the records and the batch size in a step's header.
+
+    Raises
+    ------
+    TraceError
+        If it is not a step's, is of another version, or does not match its checksum.
+    """
+    check_format(metadata, str(SCHEMA_VERSION))
+    text, batch_size = metadata.get("masks", ""), metadata.get("batch_size", "")
+    if metadata.get("crc32") != _crc(text, batch_size):
+        raise TraceError("its header does not match its checksum: the file is damaged")
+    return [MaskRecord(**item) for item in json.loads(text)], int(batch_size)
+
+
+def check_format(found: Mapping[str, Any], version: Any) -> None:
+    """Refuse what is not a trace, or a trace of another schema version."""
+    if found.get("format") != FORMAT:
+        raise TraceError(
+            f"its format is {found.get('format')!r}, expected {FORMAT!r}: this is not of a trace"
+        )
+    if found.get("schema_version") != version:
+        raise TraceError(
+            f"its schema version is {found.get('schema_version')!r}, this swatsim reads "
+            f"{version!r}: use the swatsim that wrote it, or record the run again"
+        )
+
+
+def _crc(text: str, batch_size: str) -> str:
+    return f"{zlib.crc32(f'{batch_size} {text}'.encode()):08x}"

@@ -1,0 +1,52 @@
+"""Frozen, checked data: the one place where pydantic's complaints become swatsim's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from swatsim.errors import SwatsimError, unknown
+
+
+class Checked(BaseModel):
+    """Base of every record that comes from outside: configs, layers, manifests.
+
+    Frozen; unknown keys are refused and the nearest known one is named; a refusal raises
+    `error_type` with all complaints on one line.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    error_type: ClassVar[type[SwatsimError]] = SwatsimError
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise self.error_type(self._sentence(error, data)) from None
+
+    @classmethod
+    def subject(cls, data: Mapping[str, Any]) -> str:
+        """Say what the complaint is about, for example ``layer 'conv1'``."""
+        return cls.__name__
+
+    @classmethod
+    def _sentence(cls, error: ValidationError, data: Mapping[str, Any]) -> str:
+        complaints = [_complaint(item, cls) for item in error.errors()]
+        return f"{cls.subject(data)}: {'; '.join(complaints)}"
+
+
+def _complaint(item: Any, model: type[BaseModel]) -> str:
+    """Word one pydantic error: field=value, then what is allowed."""
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return unknown("parameter", where, model.model_fields)
+    if item["type"] == "missing":
+        return f"{where} is missing"
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if not where:
+        return str(message)
+    got = repr(item["input"])
+    shown = got if len(got) <= 60 else got[:57] + "..."
+    return f"{where}={shown} is not allowed: must be {message}"

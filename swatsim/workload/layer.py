@@ -1,0 +1,183 @@
+"""The shape of a layer.
+
+Speaks convolution letters: N samples, K filters, C channels, H W input, R S kernel, P Q output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from swatsim.errors import SwatsimError, WorkloadError
+from swatsim.validation import Checked
+
+Kind = Literal["conv", "linear"]
+OpName = Literal["fprop", "dgrad", "wgrad"]
+Operand = Literal["weight", "act", "grad_out"]
+
+OPS: tuple[OpName, ...] = get_args(OpName)
+OPERANDS: tuple[Operand, ...] = get_args(Operand)
+
+#: What each op reads; what it makes is the third tensor.
+OPERANDS_OF: Mapping[OpName, tuple[Operand, Operand]] = {
+    "fprop": ("weight", "act"),
+    "dgrad": ("weight", "grad_out"),
+    "wgrad": ("act", "grad_out"),
+}
+
+#: No dimension of a layer may be larger: what a header promises is checked before it is believed.
+MAX_DIMENSION = 2**24
+
+Extent = Annotated[int, Field(ge=1, le=MAX_DIMENSION)]
+Gap = Annotated[int, Field(ge=0, le=MAX_DIMENSION)]
+
+
+def _pair(value: Any) -> Any:
+    """Read one number for both axes as a pair."""
+    return (value, value) if isinstance(value, int) else value
+
+
+def _padding(value: Any) -> Any:
+    """Read ``p``, ``(ph, pw)`` or ``((top, bottom), (left, right))``."""
+    value = _pair(value)
+    if isinstance(value, tuple | list):
+        return tuple(_pair(side) for side in value)
+    return value
+
+
+Pair = Annotated[tuple[Extent, Extent], BeforeValidator(_pair)]
+Padding = Annotated[tuple[tuple[Gap, Gap], tuple[Gap, Gap]], BeforeValidator(_padding)]
+
+
+class Layer(Checked):
+    """A convolution or a linear layer, of which the batch is not a part.
+
+    The first number of each pair belongs to the axis of R, H and P, the second to that of S, W
+    and Q. A linear layer is a convolution with H = W = R = S = 1.
+
+    Parameters
+    ----------
+    name : str
+        Unique in its network, for example ``layer1.0.conv1``.
+    kind : {"conv", "linear"}
+    C, K : int
+        Input and output channels (features), over all groups.
+    H, W, R, S : int
+        Input and kernel size.
+    stride, dilation : int or pair
+    padding : int, pair, or ((top, bottom), (left, right))
+        Zeros around the input.
+    groups : int
+        Divides C and K.
+
+    Raises
+    ------
+    WorkloadError
+        If such a layer can't exist.
+    """
+
+    error_type: ClassVar[type[SwatsimError]] = WorkloadError
+
+    name: Annotated[str, Field(min_length=1, max_length=1000)]
+    kind: Kind = "conv"
+    C: Extent
+    K: Extent
+    H: Extent = 1
+    W: Extent = 1
+    R: Extent = 1
+    S: Extent = 1
+    stride: Pair = (1, 1)
+    padding: Padding = ((0, 0), (0, 0))
+    dilation: Pair = (1, 1)
+    groups: Extent = 1
+
+    @classmethod
+    def subject(cls, data: Mapping[str, Any]) -> str:
+        """Name the layer."""
+        return f"layer {data.get('name', '?')!r}"
+
+    @model_validator(mode="after")
+    def _relations(self) -> Layer:
+        if self.C % self.groups or self.K % self.groups:
+            raise ValueError(
+                f"groups={self.groups} must divide C={self.C} and K={self.K}: "
+                "each group is a convolution of its own"
+            )
+        if self.P < 1 or self.Q < 1:
+            raise ValueError(
+                f"its output would be {self.P} x {self.Q}: the kernel {self.R} x {self.S} with "
+                f"dilation {self.dilation} must fit the padded input {self.padded}"
+            )
+        if self.kind == "linear":
+            self._check_linear()
+        return self
+
+    def _check_linear(self) -> None:
+        if self.H * self.W * self.R * self.S != 1 or self.padding != ((0, 0), (0, 0)):
+            raise ValueError("a linear layer has H = W = R = S = 1 and no padding")
+        if (self.stride, self.dilation, self.groups) != ((1, 1), (1, 1), 1):
+            raise ValueError("a linear layer has stride, dilation and groups of 1")
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Height and width of the input with its padding."""
+        return self.H + sum(self.padding[0]), self.W + sum(self.padding[1])
+
+    @property
+    def P(self) -> int:
+        """Output height."""
+        return self._output(0, self.R)
+
+    @property
+    def Q(self) -> int:
+        """Output width."""
+        return self._output(1, self.S)
+
+    def _output(self, axis: int, taps: int) -> int:
+        span = (taps - 1) * self.dilation[axis] + 1
+        return (self.padded[axis] - span) // self.stride[axis] + 1
+
+    @property
+    def weights(self) -> int:
+        """Elements of the weight tensor."""
+        return self.K * (self.C // self.groups) * self.R * self.S
+
+    def shape_of(self, operand: Operand, samples: int) -> tuple[int, ...]:
+        """Shape of an operand's tensor (and mask) for that many samples.
+
+        weight (K, C/groups, R, S), act (N, C, H, W), grad_out (N, K, P, Q); for a linear layer
+        (K, C), (N, C), (N, K).
+        """
+        flat = self.kind == "linear"
+        if operand == "weight":
+            return (self.K, self.C) if flat else (self.K, self.C // self.groups, self.R, self.S)
+        if operand == "act":
+            return (samples, self.C) if flat else (samples, self.C, self.H, self.W)
+        return (samples, self.K) if flat else (samples, self.K, self.P, self.Q)
+
+    def check_shape(self, operand: Operand, got: tuple[int, ...], samples: int) -> None:
+        """Refuse a tensor that is not this layer's.
+
+        Raises
+        ------
+        WorkloadError
+            Naming the layer, both shapes, and where the expected one comes from.
+        """
+        expected = self.shape_of(operand, samples)
+        if tuple(got) != expected:
+            raise WorkloadError(
+                f"layer {self.name!r}: {operand} mask is {tuple(got)}, expected {expected} "
+                f"from {self._origin(operand)}"
+            )
+
+    def _origin(self, operand: Operand) -> str:
+        if self.kind == "linear":
+            return f"C={self.C}, K={self.K}"
+        if operand == "weight":
+            return f"K={self.K}, C={self.C}, groups={self.groups}, kernel {self.R} x {self.S}"
+        if operand == "act":
+            return f"C={self.C} and input {self.H} x {self.W}"
+        stride = self.stride[0] if self.stride[0] == self.stride[1] else self.stride
+        return f"stride {stride}, padding {self.padding} and input {self.H} x {self.W}"

@@ -1,0 +1,183 @@
+"""An op as plain convolutions, and their operands as windows: what every machine reads.
+
+Speaks convolution letters. fprop is one convolution; dgrad is lowered to convolutions over
+grad_out with the kernel rotated and its two channel axes exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import gcd
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from swatsim.workload.layer import Operand
+from swatsim.workload.training_ops import Mask, Op
+
+Axes = tuple[int, int]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """A correlation of `data` with `weight`, in the order of its reduction.
+
+    ::
+
+        out[n,k,p,q] = sum over c,r,s of weight[k,c,r,s]
+                       * data[n, c, p*stride + r*dilation + origin, q*stride + ... + origin]
+
+    Parameters
+    ----------
+    weight : numpy.ndarray of bool, shape (K, C/groups, R, S)
+    data : numpy.ndarray of bool, shape (N, C, H, W)
+        Zero outside.
+    origin : pair of int
+        Where in `data` the first tap of the first output lies: minus the padding before it. A
+        phase of dgrad may begin inside the data, so it can be positive too.
+    output : pair of int
+        P and Q.
+    data_operand : {"act", "grad_out"}
+        Which operand of the op the data is.
+    """
+
+    weight: Mask
+    data: Mask
+    stride: Axes
+    dilation: Axes
+    origin: Axes
+    output: Axes
+    groups: int
+    data_operand: Operand
+
+    def windows(self) -> Mask:
+        """View the data as windows: (N, C, R, S, P, Q), zero where a tap falls outside."""
+        return windows(
+            self.data, self.weight.shape[2:4], self.stride, self.dilation, self.origin, self.output
+        )
+
+
+def windows(
+    data: npt.NDArray[Scalar],
+    taps: tuple[int, ...],
+    stride: Axes,
+    dilation: Axes,
+    origin: Axes,
+    output: Axes,
+) -> npt.NDArray[Scalar]:
+    """View (N, C, H, W) as (N, C, R, S, P, Q): where tap (r, s) of output (p, q) falls.
+
+    A read-only view of a copy of the size of the part that is read; taps that fall outside are
+    zero.
+    """
+    for axis in (0, 1):
+        span = (output[axis] - 1) * stride[axis] + (taps[axis] - 1) * dilation[axis] + 1
+        data = _crop_or_pad(data, axis + 2, origin[axis], span)
+    n, c, h, w = data.strides
+    return np.lib.stride_tricks.as_strided(
+        data,
+        (*data.shape[:2], *taps, *output),
+        (n, c, h * dilation[0], w * dilation[1], h * stride[0], w * stride[1]),
+        writeable=False,
+    )
+
+
+def _crop_or_pad(
+    data: npt.NDArray[Scalar], axis: int, start: int, length: int
+) -> npt.NDArray[Scalar]:
+    """Take `length` positions from `start` on along an axis, zeros where there are none."""
+    size = data.shape[axis]
+    inside = slice(min(max(start, 0), size), min(max(start + length, 0), size))
+    part = data[(slice(None),) * axis + (inside,)]
+    before = min(max(-start, 0), length)
+    pads = [(0, 0)] * data.ndim
+    pads[axis] = (before, length - before - part.shape[axis])
+    return np.pad(part, pads) if any(pads[axis]) else part
+
+
+def lower(op: Op) -> Iterator[Convolution]:
+    """Lower fprop or dgrad to the convolutions that compute it, one after another.
+
+    dgrad of a strided layer is lowered by `split`: outputs (h, v) fall into stride x stride
+    phases; each phase meets the taps with r*dilation = h + padding modulo the stride, and is a
+    convolution of stride 1 over the dense grad_out. No inserted zero is ever touched. A phase
+    without taps makes zeros and costs nothing: it is left out.
+    """
+    if op.name == "fprop":
+        yield _fprop(op)
+    elif op.name == "dgrad":
+        yield from _dgrad_split(op)
+    else:
+        raise ValueError("wgrad is an outer product, not a convolution")
+
+
+def as_4d(mask: Mask | None) -> Mask:
+    """Append the unit axes that a linear layer's mask lacks."""
+    assert mask is not None, "the op has no such operand"
+    return mask.reshape(mask.shape + (1,) * (4 - mask.ndim))
+
+
+def _fprop(op: Op) -> Convolution:
+    layer = op.layer
+    return Convolution(
+        weight=as_4d(op.weight),
+        data=as_4d(op.act),
+        stride=layer.stride,
+        dilation=layer.dilation,
+        origin=(-layer.padding[0][0], -layer.padding[1][0]),
+        output=(layer.P, layer.Q),
+        groups=layer.groups,
+        data_operand="act",
+    )
+
+
+def _dgrad_split(op: Op) -> Iterator[Convolution]:
+    layer = op.layer
+    weight = _exchange_channels(as_4d(op.weight), layer.groups)
+    rows = _phases(layer.H, layer.R, layer.stride[0], layer.dilation[0], layer.padding[0][0])
+    columns = _phases(layer.W, layer.S, layer.stride[1], layer.dilation[1], layer.padding[1][0])
+    for row in rows:
+        for column in columns:
+            yield Convolution(
+                weight=weight[:, :, row.taps][:, :, :, column.taps],
+                data=as_4d(op.grad_out),
+                stride=(1, 1),
+                dilation=(row.dilation, column.dilation),
+                origin=(row.origin, column.origin),
+                output=(row.outputs, column.outputs),
+                groups=layer.groups,
+                data_operand="grad_out",
+            )
+
+
+def _exchange_channels(weight: Mask, groups: int) -> Mask:
+    """(K, C/groups, R, S) -> (C, K/groups, R, S): dgrad makes channels out of filters."""
+    k, c, r, s = weight.shape
+    grouped = weight.reshape(groups, k // groups, c, r, s).swapaxes(1, 2)
+    return grouped.reshape(groups * c, k // groups, r, s)
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """The outputs h = first, first + stride, .. of one axis, as a convolution of stride 1."""
+
+    taps: list[int]  # descending: the rotated kernel's order
+    outputs: int
+    dilation: int
+    origin: int
+
+
+def _phases(size: int, taps: int, stride: int, dilation: int, padding: int) -> list[_Phase]:
+    """Split one axis of dgrad; ``dx[h]`` reads ``dy[(h + padding - r*dilation) / stride]``."""
+    phases = []
+    for first in range(min(stride, size)):
+        met = [r for r in reversed(range(taps)) if (first + padding - r * dilation) % stride == 0]
+        if met:
+            origin = (first + padding - met[0] * dilation) // stride
+            outputs = (size - first - 1) // stride + 1
+            # taps of one phase lie stride/gcd apart: dilation/gcd positions of dy
+            phases.append(_Phase(met, outputs, dilation // gcd(dilation, stride), origin))
+    return phases

@@ -1,0 +1,95 @@
+"""A layer's training step as three ops: fprop, dgrad, wgrad, each with its own masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from swatsim.errors import WorkloadError, unknown
+from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, Operand, OpName
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One op of one layer's training step, with the masks of the two operands that it reads.
+
+    With n the sample, k the filter, c the input channel (of k's group)::
+
+        fprop  y[n,k,p,q]  = sum over c,r,s of w[k,c,r,s] * x[n,c,h,v]
+        dgrad  dx[n,c,h,v] = sum over k,r,s of w[k,c,r,s] * dy[n,k,p,q]
+        wgrad  dw[k,c,r,s] = sum over n,p,q of x[n,c,h,v] * dy[n,k,p,q]
+
+        where h = p*stride + r*dilation - padding, v = q*stride + s*dilation - padding
+
+    Parameters
+    ----------
+    layer : Layer
+    name : {"fprop", "dgrad", "wgrad"}
+    weight, act, grad_out : numpy.ndarray of bool, or None
+        True where the value is not zero. Exactly the two that the op reads are given (fprop:
+        weight and act; dgrad: weight and grad_out; wgrad: act and grad_out), in the shapes of
+        `Layer.shape_of`. They are kept as read-only views.
+
+    Raises
+    ------
+    WorkloadError
+        If a mask is missing, superfluous, not boolean, or not of its layer's shape.
+    """
+
+    layer: Layer
+    name: OpName
+    weight: Mask | None = None
+    act: Mask | None = None
+    grad_out: Mask | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in OPS:
+            raise WorkloadError(unknown("op", str(self.name), OPS))
+        for operand in OPERANDS:
+            self._check_presence(operand)
+        for operand in OPERANDS_OF[self.name]:
+            object.__setattr__(self, operand, self._checked(operand))
+
+    def _check_presence(self, operand: Operand) -> None:
+        reads = operand in OPERANDS_OF[self.name]
+        if reads != (getattr(self, operand) is not None):
+            verb = "needs the mask of" if reads else "does not read"
+            raise WorkloadError(
+                f"layer {self.layer.name!r}: {self.name} {verb} {operand}; it reads "
+                f"{' and '.join(OPERANDS_OF[self.name])}"
+            )
+
+    def _checked(self, operand: Operand) -> Mask:
+        mask = getattr(self, operand)
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            got = getattr(mask, "dtype", type(mask).__name__)
+            raise WorkloadError(
+                f"layer {self.layer.name!r}: {operand} mask is {got}, expected a numpy array of "
+                "bool: pass `values != 0`"
+            )
+        self.layer.check_shape(operand, mask.shape, self.samples)
+        view = mask.view()
+        view.flags.writeable = False
+        return view
+
+    @property
+    def samples(self) -> int:
+        """Samples in the masks, N."""
+        batched = self.act if self.act is not None else self.grad_out
+        if batched is None or not batched.ndim or not len(batched):
+            raise WorkloadError(f"layer {self.layer.name!r}: {self.name} has no samples")
+        return len(batched)
+
+    @property
+    def operands(self) -> dict[Operand, Mask]:
+        """The two masks, in the order weight, act, grad_out."""
+        masks: dict[Operand, Mask] = {}
+        for operand in OPERANDS_OF[self.name]:
+            mask = getattr(self, operand)
+            assert mask is not None, "checked when built"
+            masks[operand] = mask
+        return masks

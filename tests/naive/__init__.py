@@ -1,0 +1,1 @@
+"""The naive twins: plain Python, one PE at a time, carrying values through the schedule."""

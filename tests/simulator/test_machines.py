@@ -1,0 +1,83 @@
+"""What holds for every machine in MACHINES: it equals its twin, and its lane-cycles add up."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine, Mechanism
+from swatsim.simulator.machines import MACHINES, machine, presets
+from swatsim.workload import flops
+from tests.strategies import CONFIGS, ops
+
+EACH_MECHANISM = pytest.mark.parametrize("mechanism", MACHINES, ids=lambda m: m.name)
+EACH_PRESET = pytest.mark.parametrize("preset", [name for name, _, _ in presets()])
+QUICK = settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def twin(mechanism: Mechanism) -> ModuleType:
+    return importlib.import_module(f"tests.naive.{mechanism.name}")
+
+
+def buckets(counters: Counters) -> dict[str, int]:
+    return {key.removeprefix("lane_cycles_"): n for key, n in counters.buckets.items()}
+
+
+@EACH_MECHANISM
+@QUICK
+@given(data=st.data())
+def test_equals_its_twin(mechanism: Mechanism, data: st.DataObject) -> None:
+    op, values = data.draw(ops())
+    config = data.draw(CONFIGS[mechanism.name]())
+    naive = twin(mechanism)
+    for simulate, skipping in ((mechanism.simulate_op, True), (mechanism.simulate_dense, False)):
+        ours = simulate(op, config)
+        theirs = naive.simulate(op.name, op.layer, config, **values, skipping=skipping)
+        assert ours.cycles_compute == theirs.cycles
+        expected = {("idle" if k == "lane_idle" else k): n for k, n in theirs.lane_cycles.items()}
+        assert buckets(ours) == expected
+        right = naive.reference(op.name, op.layer, **values)
+        np.testing.assert_array_equal(theirs.output, right)
+
+
+@EACH_MECHANISM
+@QUICK
+@given(data=st.data())
+def test_every_lane_cycle_is_in_one_bucket(mechanism: Mechanism, data: st.DataObject) -> None:
+    op, _ = data.draw(ops())
+    config = data.draw(CONFIGS[mechanism.name]())
+    for counters in (mechanism.simulate_op(op, config), mechanism.simulate_dense(op, config)):
+        assert sum(counters.buckets.values()) == counters.lane_cycles
+        assert min(counters.buckets.values()) >= 0
+        assert counters.lane_cycles_effectual == flops.macs_effectual(op)
+        assert all(isinstance(value, int) for value in counters)
+
+
+@EACH_MECHANISM
+def test_is_complete(mechanism: Mechanism) -> None:
+    assert mechanism.config_type.presets, "a machine comes with a published design"
+    for field in mechanism.config_type.model_fields.values():
+        assert field.description
+    assert callable(twin(mechanism).simulate)
+    for function in (mechanism.simulate_op, mechanism.simulate_dense):
+        assert len(inspect.signature(function).parameters) == 2
+
+
+@EACH_PRESET
+def test_preset_is_a_machine(preset: str) -> None:
+    built = machine(preset)
+    assert isinstance(built, ConfiguredMachine)
+    assert isinstance(built, Machine)
+    assert built.name == preset
+    assert built.describe()["parameters"] == built.config.model_dump(mode="json")

@@ -1,0 +1,90 @@
+"""Random small layers, ops and machine configurations for hypothesis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from hypothesis import strategies as st
+
+from swatsim.errors import SwatsimError
+from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
+from swatsim.workload.layer import OPERANDS_OF, OPS, Layer
+from swatsim.workload.training_ops import Op
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> Layer:
+    """Convolutions of every kind (unequal strides, asymmetric padding, groups), and linear."""
+    if draw(st.integers(0, 7)) == 0:
+        return Layer(name="x", kind="linear", C=draw(st.integers(1, 40)), K=draw(st.integers(1, 9)))
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3, 6]))
+    channels = draw(st.sampled_from([1, 1, 2, 3, 5, 18]))
+    pair = st.tuples(st.integers(0, 2), st.integers(0, 2))
+    steps = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    fields = dict(
+        name="x",
+        C=groups * channels,
+        K=groups * draw(st.sampled_from([1, 2, 3, 5])),
+        R=draw(st.integers(1, 4)),
+        S=draw(st.integers(1, 3)),
+        stride=draw(steps),
+        dilation=draw(st.one_of(st.just((1, 1)), steps)),
+        padding=(draw(pair), draw(pair)),
+        groups=groups,
+    )
+    size = st.integers(1, 7)
+    height, width = draw(size), draw(size)
+    try:
+        return Layer(**fields, H=height, W=width)
+    except SwatsimError:  # the kernel does not fit: make room for it
+        return Layer(**fields, H=height + 9, W=width + 6)
+
+
+@st.composite
+def ops(draw: st.DrawFn) -> tuple[Op, dict[str, np.ndarray]]:
+    """An op, and integer values whose zeros are its masks."""
+    layer = draw(layers())
+    name = draw(st.sampled_from(OPS))
+    samples = draw(st.integers(1, 3))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    values = {}
+    for operand in OPERANDS_OF[name]:
+        density = draw(st.sampled_from([0.0, 0.1, 0.3, 0.6, 1.0]))
+        shape = layer.shape_of(operand, samples)
+        nonzero = rng.integers(1, 50, shape) * rng.choice([-1, 1], shape)
+        values[operand] = nonzero * (rng.random(shape) < density)
+    return Op(layer, name, **{key: value != 0 for key, value in values.items()}), values
+
+
+@st.composite
+def lane_array_configs(draw: st.DrawFn) -> LaneArrayConfig:
+    scheduler = draw(st.sampled_from(["most_candidates", "fewest_candidates", "levels"]))
+    fields = dict(
+        tiles=draw(st.integers(1, 3)),
+        rows=draw(st.sampled_from([1, 2, 4, 5])),
+        columns=draw(st.sampled_from([1, 3, 4])),
+        scheduled=draw(st.sampled_from(["none", "weight", "act", "grad_out", "sparser"])),
+        fold_stem=draw(st.booleans()),
+    )
+    if fields["scheduled"] == "none":
+        move = dict(lookahead=0, lookaside=0, move_shape="T", map_order="as_written")
+        return LaneArrayConfig(**fields, **move, lanes=4, scheduler="most_candidates")
+    if scheduler == "levels":
+        move = dict(lookahead=2, lookaside=5, move_shape="T-mirrored", map_order="as_written")
+        return LaneArrayConfig(**fields, **move, lanes=16, scheduler=scheduler)
+    lanes = draw(st.sampled_from([1, 2, 3, 4, 8, 16, 33, 64]))
+    lookahead = draw(st.integers(0, 5))
+    return LaneArrayConfig(
+        **fields,
+        lanes=lanes,
+        lookahead=lookahead,
+        lookaside=draw(st.integers(0, min(lanes - 1, 15))) if lookahead else 0,
+        move_shape=draw(st.sampled_from(["L", "T", "T-mirrored"])),
+        map_order=draw(st.sampled_from(["as_written", "sorted"])),
+        scheduler=scheduler,
+    )
+
+
+#: A strategy for each mechanism's configurations: a new machine adds its own here.
+CONFIGS: dict[str, Callable[[], st.SearchStrategy]] = {"lane_array": lane_array_configs}
