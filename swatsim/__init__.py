@@ -1,1 +1,67 @@
-"""swatsim."""
+"""What a sparse training run would cost on an accelerator that skips zeros.
+
+::
+
+    import swatsim
+
+    results = swatsim.simulate("traces/my-run", "tensordash")   # a recorded trace
+    results.frame                                               # tidy rows, one an op and machine
+
+    op = swatsim.Op(swatsim.Layer(name="conv", C=64, K=64, H=56, W=56, R=3, S=3, padding=1),
+                    "fprop", weight=weight != 0, act=act != 0)  # or masks of your own
+    swatsim.simulate_op(op, swatsim.machine("tensordash", rows=16)).cycles_compute
+
+Names are loaded when they are used: ``import swatsim`` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from swatsim._version import __version__
+
+if TYPE_CHECKING:
+    from swatsim.errors import SwatsimError as SwatsimError
+    from swatsim.results import Results as Results
+    from swatsim.results import load as load_results  # noqa: F401
+    from swatsim.simulator.interface import Counters as Counters
+    from swatsim.simulator.interface import Machine as Machine
+    from swatsim.simulator.machines import machine as machine
+    from swatsim.simulator.run import simulate as simulate
+    from swatsim.simulator.run import simulate_op as simulate_op
+    from swatsim.tracefile.reader import Trace as Trace
+    from swatsim.tracefile.reader import open_trace as open_trace
+    from swatsim.tracer.recorder import Recorder as Recorder
+    from swatsim.workload.layer import Layer as Layer
+    from swatsim.workload.training_ops import Op as Op
+
+#: Public name -> (module, name there).
+_PUBLIC = {
+    "Counters": ("swatsim.simulator.interface", "Counters"),
+    "Layer": ("swatsim.workload.layer", "Layer"),
+    "Machine": ("swatsim.simulator.interface", "Machine"),
+    "Op": ("swatsim.workload.training_ops", "Op"),
+    "Recorder": ("swatsim.tracer.recorder", "Recorder"),
+    "Results": ("swatsim.results", "Results"),
+    "SwatsimError": ("swatsim.errors", "SwatsimError"),
+    "Trace": ("swatsim.tracefile.reader", "Trace"),
+    "load_results": ("swatsim.results", "load"),
+    "machine": ("swatsim.simulator.machines", "machine"),
+    "open_trace": ("swatsim.tracefile.reader", "open_trace"),
+    "simulate": ("swatsim.simulator.run", "simulate"),
+    "simulate_op": ("swatsim.simulator.run", "simulate_op"),
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'swatsim' has no attribute {name!r}")
+    module, attribute = _PUBLIC[name]
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

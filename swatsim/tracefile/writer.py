@@ -10,8 +10,8 @@ import numpy as np
 from safetensors.numpy import save
 
 from swatsim.errors import TraceError
+from swatsim.files import publish
 from swatsim.tracefile import codec
-from swatsim.tracefile.files import publish
 from swatsim.tracefile.schema import MANIFEST, STEPS, SUFFIX, Manifest, MaskRecord, dump_records
 from swatsim.workload.layer import Operand, OpName
 from swatsim.workload.training_ops import Mask

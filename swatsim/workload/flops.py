@@ -32,9 +32,10 @@ def macs_effectual(op: Op) -> int:
     activations that meet it; dgrad likewise over (k, r, s); wgrad sums over (n, r, s, p, q)
     channels times filters. So it costs the operands' size times R*S, never the MACs.
     """
-    if op.name == "fprop":
-        return _fprop(op)
-    return _dgrad(op) if op.name == "dgrad" else _wgrad(op)
+    if "macs_effectual" not in op.counted:
+        count = {"fprop": _fprop, "dgrad": _dgrad, "wgrad": _wgrad}[op.name]
+        op.counted["macs_effectual"] = count(op)
+    return op.counted["macs_effectual"]
 
 
 def _met(op: Op, counts: Counts) -> Counts:

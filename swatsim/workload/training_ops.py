@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,8 @@ class Op:
     weight: Mask | None = None
     act: Mask | None = None
     grad_out: Mask | None = None
+    #: What was counted of the op already, for those who count it.
+    counted: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.name not in OPS:

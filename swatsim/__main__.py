@@ -1,0 +1,5 @@
+"""``python -m swatsim``."""
+
+from swatsim.cli import main
+
+main()

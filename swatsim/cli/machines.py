@@ -1,0 +1,49 @@
+"""``swatsim machines``: what there is to simulate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from swatsim.simulator.interface import Mechanism
+
+
+@click.command()
+def machines() -> None:
+    """List machines, presets, parameters.
+
+    Presets come with their citations, parameters with their units.
+    """
+    from swatsim.cli.show import console, table
+    from swatsim.simulator.machines import MACHINES
+
+    out = console()
+    for mechanism in MACHINES:
+        out.print(f"{mechanism.name}: {mechanism.summary}\n")
+        presets = mechanism.config_type.presets
+        for name, preset in presets.items():
+            out.print(f"  {name}: {preset.citation}")
+        headings = ("parameter", "unit", "allowed", "meaning", *presets)
+        title = "Parameters and presets; change one with --set parameter=value"
+        out.print()
+        out.print(table(title, headings, _parameters(mechanism), left=4))
+
+
+def _parameters(mechanism: Mechanism) -> Iterator[list[str]]:
+    presets = mechanism.config_type.presets.values()
+    schema = mechanism.config_type.model_json_schema()["properties"]
+    for name, field in schema.items():
+        values = [str(preset.parameters[name]) for preset in presets]
+        unit = field.get("unit", "-")
+        yield [name, unit, _allowed(field), field["description"], *values]
+
+
+def _allowed(field: dict[str, Any]) -> str:
+    if "enum" in field:
+        return ", ".join(field["enum"])
+    if field["type"] == "boolean":
+        return "true, false"
+    return f"{field['minimum']}..{field['maximum']}"

@@ -1,0 +1,60 @@
+"""What the verbs share: how numbers and tables look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isfinite, isnan
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+#: Wide enough for every table here; a pipe or a file has no width of its own.
+PLAIN_WIDTH = 200
+
+
+def console() -> Console:
+    """Make a console; a table is never cut off when the output is not a terminal."""
+    found = Console(highlight=False, soft_wrap=False)
+    return found if found.is_terminal else Console(width=PLAIN_WIDTH, highlight=False)
+
+
+def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> Table:
+    """Lay out rows; the first `left` columns are text, the others are numbers."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, heading in enumerate(headings):
+        made.add_column(heading, justify="left" if i < left else "right", overflow="fold")
+    for row in rows:
+        if not row:
+            made.add_section()
+        else:
+            made.add_row(*row)
+    return made
+
+
+def count(value: float) -> str:
+    """Write a count with a decimal prefix: 1.23 M."""
+    for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.2f} {prefix}"
+    return f"{value:.0f}"
+
+
+def size(value: float) -> str:
+    """Write bytes with a binary prefix."""
+    for limit, prefix in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if value >= limit:
+            return f"{value / limit:.1f} {prefix}"
+    return f"{value:.0f} B"
+
+
+def share(value: float) -> str:
+    """Write a share of one; a dash where there is none."""
+    return "-" if isnan(value) else f"{value:.3f}"
+
+
+def times(value: float) -> str:
+    """Write a speed-up; a dash where neither side takes a cycle."""
+    if isnan(value):
+        return "-"
+    return f"{value:.2f}x" if isfinite(value) else "no cycles"

@@ -1,0 +1,161 @@
+"""``swatsim simulate``: a trace on a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from swatsim.report.tables import Row
+    from swatsim.results import Results
+
+PLOTS = ("speed_up", "pe_cycles")
+
+
+@click.command()
+@click.argument("trace", type=click.Path())
+@click.option("-m", "--machine", "name", required=True, help="A preset: see swatsim machines.")
+@click.option(
+    "-s",
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="PARAMETER=VALUE",
+    help="Change a parameter of the preset; may be given several times.",
+)
+@click.option("--baseline", help="Compare with this preset, not with the machine skipping nothing.")
+@click.option("--step", "steps", type=int, multiple=True, help="Only this step; may be repeated.")
+@click.option("-o", "--output", type=click.Path(), help="Write results and plots here.")
+@click.option("--plots/--no-plots", default=True, help="Draw plots into the output directory.")
+def simulate(
+    trace: str,
+    name: str,
+    settings: tuple[str, ...],
+    baseline: str | None,
+    steps: tuple[int, ...],
+    output: str | None,
+    plots: bool,
+) -> None:
+    """Run a trace on a machine.
+
+    Every recorded op of TRACE runs on the machine and on its dense baseline.
+
+    Prints a table per layer and op, summed over the recorded steps and images, and totals; with -o
+    also writes results.parquet and results.csv (schema.json says what each column means) and two
+    plots. Cycles are compute cycles: the memory system is not modelled yet.
+    """
+    from swatsim.cli.show import console
+    from swatsim.simulator.machines import machine
+
+    chosen = machine(name, **_parse(settings))
+    results = _run(trace, chosen, baseline, list(steps) or None)
+    out = console()
+    for part in _tables(results):
+        out.print(part)
+    if output is not None:
+        for path in _write(results, Path(output), plots):
+            out.print(f"wrote {path}")
+
+
+def _parse(settings: tuple[str, ...]) -> dict[str, str]:
+    """Split ``name=value``; the machine's config checks both."""
+    from swatsim.errors import ConfigError
+
+    for setting in settings:
+        if "=" not in setting:
+            raise ConfigError(f"--set {setting}: expected PARAMETER=VALUE, as in --set rows=16")
+    pairs = [setting.split("=", 1) for setting in settings]
+    return {key.strip().replace("-", "_"): value.strip() for key, value in pairs}
+
+
+def _run(trace: str, machine: Any, baseline: str | None, steps: list[int] | None) -> Results:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from swatsim.simulator.run import simulate as run
+
+    columns = (
+        TextColumn("simulating"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("ops"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
+        task = bar.add_task("ops", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        return run(trace, machine, baseline=baseline, steps=steps, progress=show)
+
+
+NUMBERS = ("MACs", "effectual", "cycles", "baseline cycles", "speed-up", "utilisation")
+
+
+def _tables(results: Results) -> Iterator[Any]:
+    from swatsim.cli.show import table
+    from swatsim.report import tables
+
+    machine, baseline = results.rows[0]["machine"], tables.baseline_of(results)
+    title = f"{machine} against {baseline}; {tables.source_of(results)}, added up"
+    layers = _layer_rows(tables.per_layer(results))
+    headings = ("layer", "op", "shape", "weight", "act", "grad_out", *NUMBERS)
+    yield table(title, headings, layers, left=3)
+    totals = _total_rows(tables.per_op(results))
+    headings = ("op", "FLOPs", "effectual FLOPs", *NUMBERS)
+    yield table("Totals over all layers", headings, totals, left=1)
+
+
+def _layer_rows(rows: list[Row]) -> Iterator[list[str]]:
+    from swatsim.cli.show import share
+
+    previous = None
+    for row in rows:
+        if previous not in (None, row["layer"]):
+            yield []
+        previous = row["layer"]
+        densities = [share(row[f"density_{name}"]) for name in ("weight", "act", "grad_out")]
+        yield [row["layer"], row["op"], _shape(row), *densities, *_numbers(row)]
+
+
+def _total_rows(rows: list[Row]) -> Iterator[list[str]]:
+    from swatsim.cli.show import count
+
+    for row in rows:
+        if row["op"] == "step":
+            yield []
+        flops = [count(row["flops_dense"]), count(row["flops_effectual"])]
+        yield [row["op"], *flops, *_numbers(row)]
+
+
+def _numbers(row: Row) -> list[str]:
+    from swatsim.cli.show import count, share, times
+
+    macs = [count(row["macs_dense"]), count(row["macs_effectual"])]
+    cycles = [count(row["cycles_compute"]), count(row["cycles_baseline"])]
+    return [*macs, *cycles, times(row["speed_up"]), share(row["utilisation"])]
+
+
+def _shape(row: Row) -> str:
+    """Write a layer's shape: filters x channels x kernel / stride -> output."""
+    if row["kind"] == "linear":
+        return f"{row['K']}x{row['C']}"
+    stride = "" if row["stride_h"] == row["stride_w"] == 1 else f"/{row['stride_h']}"
+    channels = row["C"] // row["groups"]
+    return f"{row['K']}x{channels}x{row['R']}x{row['S']}{stride} -> {row['P']}x{row['Q']}"
+
+
+def _write(results: Results, folder: Path, plots: bool) -> list[Path]:
+    from swatsim.results import write_files
+
+    paths = results.save(folder)
+    if plots:
+        from swatsim.report import plots as draw
+
+        drawn = {f"{name}.png": draw.as_png(getattr(draw, name)(results)) for name in PLOTS}
+        paths += write_files(folder, drawn)
+    return paths

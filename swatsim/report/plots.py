@@ -1,0 +1,128 @@
+"""Plots of results. Each is readable alone: units, baseline, trace and machine are on it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from math import isfinite
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from swatsim.report import tables
+from swatsim.results import Results
+from swatsim.workload.layer import OPS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Okabe and Ito's palette: told apart by colour-blind readers, and in grey print.
+OP_COLOURS = {"fprop": "#0072B2", "dgrad": "#E69F00", "wgrad": "#009E73"}
+
+
+class Bucket(NamedTuple):
+    """How a bucket of lane-cycles is shown."""
+
+    column: str
+    label: str
+    colour: str
+    hatch: str
+
+
+BUCKETS = (
+    Bucket("lane_cycles_effectual", "effectual work", "#009E73", ""),
+    Bucket("lane_cycles_ineffectual", "ineffectual work (a factor is zero)", "#56B4E9", "///"),
+    Bucket("lane_cycles_idle", "idle lane (no value to take)", "#F0E442", ""),
+    Bucket("lane_cycles_row_sync", "waiting for other rows", "#E69F00", "..."),
+    Bucket("lane_cycles_tile_sync", "waiting for the slowest tile", "#D55E00", "xxx"),
+    Bucket("lane_cycles_unmapped", "unmapped (sizes don't fill the array)", "#BBBBBB", ""),
+)
+
+DOTS_PER_INCH = 150
+
+#: Width of a bar, in layers.
+BAR = 0.26
+
+
+def speed_up(results: Results) -> Figure:
+    """Draw the speed-up of each layer and op over the baseline, and the whole step's as a line."""
+    rows = tables.per_layer(results)
+    totals = {row["op"]: row["speed_up"] for row in tables.per_op(results)}
+    layers = list(dict.fromkeys(row["layer"] for row in rows))
+    figure, axes = _figure(len(layers))
+    for op in (name for name in OPS if name in totals):
+        mine = [row for row in rows if row["op"] == op]
+        heights = [row["speed_up"] if isfinite(row["speed_up"]) else 0.0 for row in mine]
+        label = f"{op} (all layers {totals[op]:.2f}x)"
+        axes.bar(_places(mine, layers), heights, BAR, color=OP_COLOURS[op], label=label)
+    axes.axhline(1.0, color="black", linewidth=0.8)
+    step = totals[tables.STEP]
+    axes.axhline(step, color="black", linestyle="--", label=f"training step {step:.2f}x")
+    axes.set_ylabel(f"speed-up over {tables.baseline_of(results)}")
+    axes.set_xticks(range(len(layers)), layers, rotation=45, ha="right")
+    _finish(figure, axes, results, "Speed-up per layer and op", columns=4)
+    return figure
+
+
+def pe_cycles(results: Results) -> Figure:
+    """Draw where the PE-cycles went: one stacked bar an op, its height relative to the baseline."""
+    rows = tables.per_layer(results)
+    layers = list(dict.fromkeys(row["layer"] for row in rows))
+    figure, axes = _figure(len(layers))
+    places = _places(rows, layers)
+    bottom = np.zeros(len(rows))
+    for bucket in BUCKETS:
+        heights = [row[bucket.column] / max(row["lane_cycles_baseline"], 1) for row in rows]
+        bars = axes.bar(places, heights, BAR, bottom, label=bucket.label, facecolor=bucket.colour)
+        for bar in bars:
+            bar.set(hatch=bucket.hatch, edgecolor="white", linewidth=0.4)
+        bottom += heights
+    _label_ops(axes, places, [row["op"] for row in rows], layers)
+    axes.axhline(1.0, color="black", linewidth=0.8)
+    axes.set_ylabel(f"PE-cycles / PE-cycles of {tables.baseline_of(results)}")
+    _finish(figure, axes, results, "Where the PE-cycles went", columns=3)
+    return figure
+
+
+def as_png(figure: Figure) -> bytes:
+    """Render a figure."""
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=DOTS_PER_INCH)
+    return sink.getvalue()
+
+
+def _places(rows: Sequence[tables.Row], layers: Sequence[str]) -> list[float]:
+    """Put the bars of one layer side by side, in the order of the ops."""
+    return [layers.index(row["layer"]) + (OPS.index(row["op"]) - 1) * 0.29 for row in rows]
+
+
+def _figure(groups: int) -> tuple[Figure, Axes]:
+    """Make room for the bars: wider for deeper networks, within what a page can hold."""
+    width = min(max(8.0, 2.0 + 0.8 * groups), 40.0)
+    figure = Figure(figsize=(width, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _label_ops(
+    axes: Axes, places: Sequence[float], ops: Sequence[str], layers: Sequence[str]
+) -> None:
+    """Write each op's initial under its bar, and the layers' names below them."""
+    axes.set_xticks(places, [op[0] for op in ops], fontsize=8)
+    below = axes.secondary_xaxis(location=0)
+    below.set_xticks(range(len(layers)), layers, rotation=45, ha="right")
+    below.tick_params("x", length=0, pad=16)
+    axes.set_xlabel("f: fprop, d: dgrad, w: wgrad", fontsize=9)
+
+
+def _finish(figure: Figure, axes: Axes, results: Results, title: str, columns: int) -> None:
+    machine = results.rows[0]["machine"]
+    where = f"{machine} on {tables.source_of(results)}"
+    axes.set_title(f"{title}: {where}", loc="left", fontsize=11)
+    axes.grid(axis="y", linewidth=0.4, alpha=0.6)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.01)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9)

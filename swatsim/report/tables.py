@@ -1,0 +1,120 @@
+"""Rows of results, put together: per layer and op, per op, and for the whole training step.
+
+Plain rows, not frames: a table of a command that ends in two seconds can't wait a third of one for
+pandas. ``pandas.DataFrame(rows)`` makes a frame of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf, nan
+from statistics import fmean
+from typing import Any
+
+from swatsim.errors import ResultsError
+from swatsim.results import COLUMNS, Results
+from swatsim.workload.flops import FLOPS_PER_MAC
+from swatsim.workload.layer import OPS
+
+Row = dict[str, Any]
+
+#: The row of a table that sums up all ops.
+STEP = "step"
+
+
+def per_layer(results: Results) -> list[Row]:
+    """Put the recorded steps together: one row for each layer and op, in the network's order.
+
+    Counts are summed over the steps, densities averaged. Beside the columns of the results:
+    `cycles_baseline`, `lane_cycles_baseline`, `speed_up` (baseline cycles by cycles; infinite
+    where an op takes no cycle), `utilisation` (effectual share of the lane-cycles), and
+    `flops_dense`, `flops_effectual`.
+
+    Raises
+    ------
+    ResultsError
+        If the rows are of more than one trace, machine or baseline.
+    """
+    return _compare(results, ("layer", "op"))
+
+
+def per_op(results: Results) -> list[Row]:
+    """Sum up fprop, dgrad and wgrad over all layers, and the training step (op "step")."""
+    ops = sorted(_compare(results, ("op",)), key=lambda row: OPS.index(row["op"]))
+    return [*ops, *({**row, "op": STEP} for row in _compare(results, ()))]
+
+
+def baseline_of(results: Results) -> str:
+    """Name the machine that the speed-ups are over."""
+    return str(next(row["machine"] for row in results.rows if row["role"] == "baseline"))
+
+
+def source_of(results: Results) -> str:
+    """Name the trace, and how much of it the results hold."""
+    first = results.rows[0]
+    steps = len({row["step"] for row in results.rows})
+    return f"{first['trace']}, {steps} steps, {first['samples']} images a step"
+
+
+def check_comparable(results: Results) -> None:
+    """Refuse to compare rows that don't belong together.
+
+    Raises
+    ------
+    ResultsError
+        If there are none, or they are of more than one trace, machine or baseline.
+    """
+    traces = {row["trace_id"] for row in results.rows}
+    if len(traces) != 1:
+        raise ResultsError(
+            f"the results hold {len(traces)} different traces: a speed-up compares machines on "
+            "one trace; select the rows of one"
+        )
+    for role in ("machine", "baseline"):
+        names = sorted({row["machine"] for row in results.rows if row["role"] == role})
+        if len(names) != 1:
+            raise ResultsError(
+                f"the results hold {len(names)} machines of role {role!r} "
+                f"({', '.join(names)}): select the rows of one"
+            )
+
+
+def _compare(results: Results, by: Sequence[str]) -> list[Row]:
+    check_comparable(results)
+    ours = _grouped(results, "machine", by)
+    theirs = _grouped(results, "baseline", by)
+    return [_beside(_add_up(rows), _add_up(theirs[key])) for key, rows in ours.items()]
+
+
+def _grouped(results: Results, role: str, by: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in results.rows:
+        if row["role"] == role:
+            groups.setdefault(tuple(row[key] for key in by), []).append(dict(row))
+    return groups
+
+
+def _add_up(rows: list[Row]) -> Row:
+    """Sum, average or keep each column, as the schema says that it adds up."""
+    total = dict(rows[0])
+    for column in COLUMNS:
+        values = [row[column.name] for row in rows if row[column.name] is not None]
+        if column.adds == "sum":
+            total[column.name] = sum(values)
+        elif column.adds == "mean":
+            total[column.name] = fmean(values) if values else nan
+    return total
+
+
+def _beside(ours: Row, theirs: Row) -> Row:
+    cycles, baseline = ours["cycles_compute"], theirs["cycles_compute"]
+    lane_cycles = ours["lane_cycles"]
+    return {
+        **ours,
+        "cycles_baseline": baseline,
+        "lane_cycles_baseline": theirs["lane_cycles"],
+        "speed_up": baseline / cycles if cycles else inf if baseline else nan,
+        "utilisation": ours["lane_cycles_effectual"] / lane_cycles if lane_cycles else nan,
+        "flops_dense": ours["macs_dense"] * FLOPS_PER_MAC,
+        "flops_effectual": ours["macs_effectual"] * FLOPS_PER_MAC,
+    }

@@ -1,0 +1,222 @@
+"""What a simulation gives: one row for each (trace, step, layer, op, machine), and its schema.
+
+Speed-up is never stored: it is the quotient of two machines' rows, computed where it is shown, and
+refused when the rows are of different traces.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from swatsim.errors import ResultsError
+from swatsim.files import publish_all
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+PARQUET, CSV = "results.parquet", "results.csv"
+SCHEMA, PROVENANCE = "schema.json", "provenance.json"
+
+Adds = Literal["key", "shape", "sum", "mean", "same"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the results.
+
+    Parameters
+    ----------
+    name : str
+    dtype : {"string", "int64", "float64"}
+    unit : str
+    meaning : str
+    adds : {"key", "shape", "sum", "mean", "same"}
+        How it behaves when rows are put together: part of the row's name; of the layer's shape;
+        it sums; it is averaged; it is the same in all rows of a machine.
+    """
+
+    name: str
+    dtype: str
+    unit: str
+    meaning: str
+    adds: Adds
+
+
+def _key(name: str, meaning: str, dtype: str = "string", unit: str = "-") -> Column:
+    return Column(name, dtype, unit, meaning, "key")
+
+
+def _shape(name: str, meaning: str, unit: str = "elements") -> Column:
+    return Column(name, "int64", unit, meaning, "shape")
+
+
+def _sum(name: str, unit: str, meaning: str) -> Column:
+    return Column(name, "int64", unit, meaning, "sum")
+
+
+COLUMNS: tuple[Column, ...] = (
+    _key("trace", "name of the trace's directory"),
+    _key("trace_id", "fingerprint of its manifest and masks; rows of different ids don't compare"),
+    _key("step", "training step, counted from 0", "int64", "steps"),
+    _key("layer", "name of the layer"),
+    _key("op", "fprop, dgrad (input gradient) or wgrad (weight gradient)"),
+    _key("machine", "preset's name and what was changed in it"),
+    _key("role", "machine: what was asked for; baseline: what it is compared with"),
+    Column("kind", "string", "-", "conv or linear", "shape"),
+    _shape("samples", "images of the batch that the masks hold, N", "images"),
+    _shape("C", "input channels"),
+    _shape("K", "filters"),
+    _shape("H", "input height"),
+    _shape("W", "input width"),
+    _shape("R", "kernel height"),
+    _shape("S", "kernel width"),
+    _shape("P", "output height"),
+    _shape("Q", "output width"),
+    _shape("stride_h", "stride along H"),
+    _shape("stride_w", "stride along W"),
+    _shape("groups", "groups of channels", "groups"),
+    Column("density_weight", "float64", "1", "non-zero share of weight; empty: not read", "mean"),
+    Column("density_act", "float64", "1", "non-zero share of act; empty: not read", "mean"),
+    Column(
+        "density_grad_out", "float64", "1", "non-zero share of grad_out; empty: not read", "mean"
+    ),
+    _sum("macs_dense", "MACs", "multiply-accumulates with dense operands (convention: exact)"),
+    _sum("macs_effectual", "MACs", "multiply-accumulates whose operands are both non-zero"),
+    _sum("cycles_compute", "cycles", "cycles without the memory system"),
+    Column("pes", "int64", "PEs", "PEs of the machine", "same"),
+    Column("lanes", "int64", "lanes", "multipliers of a PE", "same"),
+    _sum("lane_cycles", "lane-cycles", "cycles_compute x pes x lanes: the sum of the following"),
+    _sum("lane_cycles_effectual", "lane-cycles", "both values non-zero"),
+    _sum("lane_cycles_ineffectual", "lane-cycles", "multiplied, but a value was zero"),
+    _sum("lane_cycles_idle", "lane-cycles", "the lane had no value, others of its PE had"),
+    _sum("lane_cycles_row_sync", "lane-cycles", "the row waited for the other rows of its tile"),
+    _sum("lane_cycles_tile_sync", "lane-cycles", "the tile waited for the slowest tile"),
+    _sum("lane_cycles_unmapped", "lane-cycles", "the op's sizes left the PE without a stream"),
+)
+
+
+class Results:
+    """Rows with the columns of `COLUMNS`, and where they come from.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        One a row, with every column; None where a density does not apply.
+    provenance : mapping
+        Versions, machine, command and the resolved parameters.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
+        self.rows = list(rows)
+        self.provenance = dict(provenance)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a tidy pandas frame."""
+        import pandas as pd  # a third of a second that reading a trace need not pay
+
+        kinds = {column.name: column.dtype for column in COLUMNS}
+        return pd.DataFrame(self.rows, columns=list(kinds)).astype(kinds)
+
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write Parquet, CSV, schema and provenance; earlier results there are replaced.
+
+        Raises
+        ------
+        ResultsError
+            If they can't be written; then what was there before is untouched.
+        """
+        path = Path(folder)
+        contents = {
+            PARQUET: self._parquet(),
+            CSV: self._csv(),
+            SCHEMA: _json({"schema_version": SCHEMA_VERSION, "columns": _schema()}),
+            PROVENANCE: _json(self.provenance),
+        }
+        return write_files(path, contents)
+
+    def _table(self) -> pa.Table:
+        import pyarrow as pa
+
+        fields = [
+            pa.field(
+                c.name, getattr(pa, c.dtype)(), metadata={"unit": c.unit, "meaning": c.meaning}
+            )
+            for c in COLUMNS
+        ]
+        schema = pa.schema(fields, metadata={"provenance": json.dumps(self.provenance)})
+        return pa.Table.from_pylist(self.rows, schema=schema)
+
+    def _parquet(self) -> bytes:
+        import pyarrow.parquet as pq
+
+        sink = io.BytesIO()
+        pq.write_table(self._table(), sink)
+        return sink.getvalue()
+
+    def _csv(self) -> bytes:
+        from pyarrow import csv
+
+        sink = io.BytesIO()
+        csv.write_csv(self._table(), sink, csv.WriteOptions(quoting_style="needed"))
+        return sink.getvalue()
+
+
+def load(folder: str | os.PathLike[str]) -> Results:
+    """Read what `Results.save` wrote.
+
+    Raises
+    ------
+    ResultsError
+        If there are none, or they are not swatsim's.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(folder) / PARQUET
+    try:
+        table = pq.read_table(path)
+        missing = [column.name for column in COLUMNS if column.name not in table.column_names]
+        if missing:
+            raise ResultsError(f"{path} lacks the columns {', '.join(missing)}: simulate again")
+        provenance = json.loads((table.schema.metadata or {}).get(b"provenance", b"{}"))
+        return Results(table.select([c.name for c in COLUMNS]).to_pylist(), provenance)
+    except (OSError, pa.ArrowException, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ResultsError(f"no results in {folder} ({reason}): simulate into it first") from None
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write several files into a folder: all of them or none.
+
+    Raises
+    ------
+    ResultsError
+        If there is no room, no permission, or the folder is a file.
+    """
+    paths = {folder / name: content for name, content in contents.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        publish_all(paths)
+    except OSError as error:
+        raise ResultsError(
+            f"can't write to {folder}: {error.strerror or error}; what was there before is "
+            "unchanged. Make room, or choose another directory"
+        ) from None
+    return list(paths)
+
+
+def _schema() -> list[dict[str, str]]:
+    return [asdict(column) for column in COLUMNS]
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()

@@ -1,0 +1,196 @@
+"""Play a trace through a machine: every op of every step, dense baseline beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from swatsim import provenance
+from swatsim.errors import ConfigError, TraceError
+from swatsim.results import Results
+from swatsim.simulator.interface import Counters, Machine
+from swatsim.simulator.machines import machine as find_machine
+from swatsim.tracefile import Step, Trace, open_trace
+from swatsim.workload import flops
+from swatsim.workload.layer import OPERANDS, Layer, OpName
+from swatsim.workload.training_ops import Op
+
+Progress = Callable[[int, int], None]
+Row = dict[str, Any]
+
+
+def as_machine(machine: str | Machine) -> Machine:
+    """Look up a preset by its name; pass any other machine through.
+
+    Raises
+    ------
+    ConfigError
+        If the preset is unknown, or the object is not a machine.
+    """
+    if isinstance(machine, str):
+        return find_machine(machine)
+    if isinstance(machine, Machine):
+        return machine
+    raise ConfigError(
+        f"{type(machine).__name__} is not a machine: pass a preset's name, swatsim.machine(..), or "
+        "an object with name, simulate_op, simulate_dense and describe"
+    )
+
+
+def simulate_op(op: Op, machine: str | Machine) -> Counters:
+    """Run one op on a machine; no trace is needed.
+
+    Parameters
+    ----------
+    op : Op
+        A layer's shape, the op's name and the boolean masks of its two operands.
+    machine : str or Machine
+        A preset's name, `swatsim.machine(..)`, or an object of your own.
+
+    Returns
+    -------
+    Counters
+        Cycles, and where the lane-cycles went. The dense baseline is
+        ``machine.simulate_dense(op)``.
+
+    Raises
+    ------
+    ConfigError
+        If the machine is unknown.
+    """
+    return as_machine(machine).simulate_op(op)
+
+
+def simulate(
+    trace: str | os.PathLike[str] | Trace,
+    machine: str | Machine,
+    *,
+    baseline: str | Machine | None = None,
+    steps: Sequence[int] | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Results:
+    """Run every recorded op of a trace on a machine, and on its baseline.
+
+    Parameters
+    ----------
+    trace : path or Trace
+    machine : str or Machine
+        A preset's name, `swatsim.machine(..)`, or an object of your own.
+    baseline : str or Machine, optional
+        What to compare with. By default the same machine with nothing skipped: same geometry,
+        same operand on the rows.
+    steps : sequence of int, optional
+        Which recorded steps; all by default.
+    workers : int, optional
+        Threads; one a core by default. Counts do not depend on it.
+    progress : callable of (int, int), optional
+        Told how many of how many ops are done.
+
+    Returns
+    -------
+    Results
+        Two rows an op: role "machine" and role "baseline".
+
+    Raises
+    ------
+    TraceError, WorkloadError
+        If the trace, or a mask in it, is missing or damaged.
+    ConfigError
+        If the machine is unknown.
+    """
+    source = trace if isinstance(trace, Trace) else open_trace(trace)
+    run = _Run(source, as_machine(machine), None if baseline is None else as_machine(baseline))
+    jobs = run.jobs(source.steps if steps is None else steps)
+    rows: list[Row] = []
+    with ThreadPoolExecutor(max_workers=workers or os.cpu_count()) as pool:
+        try:
+            for done, pair in enumerate(pool.map(run.rows, *zip(*jobs, strict=True)), start=1):
+                rows.extend(pair)
+                if progress:
+                    progress(done, len(jobs))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return Results(rows, provenance.collect(run.describe()))
+
+
+class _Run:
+    """One trace, one machine, one baseline (None: the machine with nothing skipped)."""
+
+    def __init__(self, trace: Trace, machine: Machine, baseline: Machine | None) -> None:
+        self.trace = trace
+        self.machine = machine
+        self.baseline = baseline
+
+    def jobs(self, steps: Sequence[int]) -> list[tuple[Step, Layer, OpName]]:
+        """List the ops of the steps; their masks are read when they run."""
+        opened = [self.trace.step(number) for number in steps]
+        jobs = [(step, layer, name) for step in opened for layer, name in step.ops()]
+        if not jobs:
+            raise TraceError(
+                f"{self.trace.path}: steps {list(steps)} hold no op with the masks of both its "
+                "operands: choose other steps, or record again"
+            )
+        return jobs
+
+    def rows(self, step: Step, layer: Layer, name: OpName) -> list[Row]:
+        """Simulate one op on both machines."""
+        op = step.op(layer, name)
+        densities = {
+            f"density_{operand}": step.record(layer.name, name, operand).density
+            for operand in op.operands
+        }
+        common = {
+            "trace": self.trace.name,
+            "trace_id": self.trace.id,
+            "step": step.number,
+            **dict.fromkeys((f"density_{operand}" for operand in OPERANDS), None),
+            **densities,
+            **describe_op(op),
+        }
+        ours = self.machine.simulate_op(op)
+        if self.baseline is None:
+            theirs, name_of_baseline = self.machine.simulate_dense(op), f"{self.machine.name} dense"
+        else:
+            theirs, name_of_baseline = self.baseline.simulate_op(op), self.baseline.name
+        return [
+            {**common, "machine": self.machine.name, "role": "machine", **count(ours)},
+            {**common, "machine": name_of_baseline, "role": "baseline", **count(theirs)},
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was run, resolved."""
+        dense = "the same machine with nothing skipped"
+        return {
+            "trace": {"name": self.trace.name, "id": self.trace.id},
+            "policy": self.trace.manifest.policy,
+            "samples": list(self.trace.manifest.samples),
+            "batch_size": self.trace.manifest.batch_size,
+            "machine": self.machine.describe(),
+            "baseline": self.baseline.describe() if self.baseline else dense,
+        }
+
+
+def describe_op(op: Op) -> Row:
+    """Fill the columns that depend on the op alone."""
+    layer = op.layer
+    sizes = {letter: getattr(layer, letter) for letter in "CKHWRSPQ"}
+    return {
+        "layer": layer.name,
+        "op": op.name,
+        "kind": layer.kind,
+        "samples": op.samples,
+        **sizes,
+        "stride_h": layer.stride[0],
+        "stride_w": layer.stride[1],
+        "groups": layer.groups,
+        "macs_dense": flops.macs_dense(layer, op.samples),
+        "macs_effectual": flops.macs_effectual(op),
+    }
+
+
+def count(counters: Counters) -> Row:
+    """Fill the columns that a machine counts."""
+    return {**counters._asdict(), "lane_cycles": counters.lane_cycles}

@@ -1,0 +1,108 @@
+"""The arrows of the house: who may import whom, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "swatsim").rglob("*.py"))
+
+#: Package -> the packages it may import. Everything may import errors; nothing imports the cli.
+ARROWS = {
+    "_version": set(),
+    "errors": set(),
+    "files": set(),
+    "validation": {"errors"},
+    "provenance": {"_version"},
+    "workload": {"errors", "validation"},
+    "policies": {"errors", "validation", "workload"},
+    "tracefile": {"errors", "files", "validation", "workload"},
+    "tracer": {"errors", "policies", "provenance", "tracefile", "workload"},
+    "results": {"errors", "files"},
+    "simulator": {"errors", "provenance", "results", "tracefile", "validation", "workload"},
+    "report": {"errors", "results", "workload"},
+    "cli": {"_version", "errors", "report", "results", "simulator", "tracefile", "workload"},
+    "__main__": {"cli"},
+    "__init__": {"_version", "errors", "results", "simulator", "tracefile", "tracer", "workload"},
+}
+
+
+def modules(path: Path) -> set[str]:
+    """Name every module that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def part(module: str) -> str:
+    """Name the part of the house that a module lies in."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_arrows(path: Path) -> None:
+    own = path.relative_to(ROOT / "swatsim").parts[0].removesuffix(".py")
+    ours = {part(name) for name in modules(path) if name.split(".")[0] == "swatsim"}
+    assert ours - {own} <= ARROWS[own]
+
+
+def test_every_part_has_arrows() -> None:
+    parts = {path.relative_to(ROOT / "swatsim").parts[0].removesuffix(".py") for path in SOURCES}
+    assert parts == set(ARROWS)
+
+
+def test_the_arrows_have_no_circle() -> None:
+    def reach(name: str, seen: tuple[str, ...]) -> None:
+        assert name not in seen, f"circle: {' -> '.join((*seen, name))}"
+        for other in ARROWS[name]:
+            reach(other, (*seen, name))
+
+    for name in ARROWS:
+        reach(name, ())
+
+
+def test_only_one_file_imports_torch_and_one_calls_njit() -> None:
+    def users(package: str) -> set[str]:
+        found = [p for p in SOURCES if any(m.split(".")[0] == package for m in modules(p))]
+        return {str(p.relative_to(ROOT / "swatsim")) for p in found}
+
+    assert users("torch") <= {"tracer/pytorch.py"}
+    assert users("numba") == {"simulator/jit.py"}
+    assert all(not name.startswith("simulator") for name in users("matplotlib"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_machine_imports_another(path: Path) -> None:
+    places = path.relative_to(ROOT / "swatsim").parts
+    if places[:2] != ("simulator", "machines") or len(places) < 4:
+        return
+    prefix = "swatsim.simulator.machines."
+    others = {name.removeprefix(prefix) for name in modules(path) if name.startswith(prefix)}
+    assert {name.split(".")[0] for name in others} <= {places[2]}
+
+
+def test_functions_and_files_are_short() -> None:
+    for path in SOURCES:
+        text = path.read_text()
+        assert text.count("\n") <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"
+
+
+@pytest.mark.parametrize("statement", ["import swatsim", "from swatsim.cli import main"])
+def test_start_up_loads_nothing_heavy(statement: str) -> None:
+    heavy = ("torch", "matplotlib", "pandas", "numba", "pyarrow", "numpy", "pydantic", "rich")
+    code = f"import sys; {statement}; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

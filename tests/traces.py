@@ -1,0 +1,48 @@
+"""Small traces for tests: made, not recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from swatsim.tracefile import Trace, open_trace
+from swatsim.tracer.recorder import Recorder
+from swatsim.workload.layer import OPERANDS_OF, OPS, Layer
+
+LAYERS = (
+    Layer(name="stem", C=3, K=8, H=12, W=12, R=3, S=3, padding=1),
+    Layer(name="block.conv", C=8, K=16, H=12, W=12, R=3, S=3, stride=2, padding=1),
+    Layer(name="depthwise", C=16, K=16, H=6, W=6, R=3, S=3, padding=1, groups=16),
+    Layer(name="fc", kind="linear", C=16, K=10),
+)
+DENSITY = {"weight": 0.2, "act": 0.5, "grad_out": 1.0}
+
+
+def make_trace(
+    path: Path,
+    steps: tuple[int, ...] = (0, 7),
+    samples: int = 2,
+    layers: tuple[Layer, ...] = LAYERS,
+) -> Trace:
+    """Write a trace of random masks: dense stem without dgrad, fprop and wgrad with other acts."""
+    rng = np.random.default_rng(17)
+    recorder = Recorder(path, batch_size=8, samples=range(samples), policy={"name": "random"})
+    for layer in layers:
+        recorder.declare(layer)
+    for number in steps:
+        with recorder.step(number) as step:
+            for layer in layers:
+                masks = {
+                    operand: rng.random(layer.shape_of(operand, samples)) < density
+                    for operand, density in DENSITY.items()
+                }
+                for op in OPS:
+                    if (layer.name, op) == ("stem", "dgrad"):
+                        continue
+                    for operand in OPERANDS_OF[op]:
+                        mask = masks[operand]
+                        if (op, operand) == ("wgrad", "act"):
+                            mask = mask & (rng.random(mask.shape) < 0.4)
+                        step.operand(layer.name, op, operand, mask)
+    return open_trace(path)
