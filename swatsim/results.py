@@ -194,6 +194,23 @@ def load(folder: str | os.PathLike[str]) -> Results:
         raise ResultsError(f"no results in {folder} ({reason}): simulate into it first") from None
 
 
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder that results can't or mustn't be written to, before any work is done.
+
+    Raises
+    ------
+    ResultsError
+        If it, or a parent, is a file or not writeable, or it is (a part of) a trace.
+    """
+    path = Path(folder).absolute()
+    if any((place / "manifest.json").exists() for place in (path, path.parent)):
+        raise ResultsError(f"can't write to {folder}: a trace is there; choose another directory")
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        what = "not writeable" if there.is_dir() else "a file"
+        raise ResultsError(f"can't write to {folder}: {there} is {what}; choose another directory")
+
+
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     """Write several files into a folder: all of them or none.
 

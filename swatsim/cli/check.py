@@ -24,15 +24,15 @@ def check(trace: str) -> None:
     from swatsim.tracefile import open_trace
 
     source = open_trace(trace)
-    masks = elements = damaged = 0
+    masks = elements = 0
+    damaged: dict[int, str] = {}
     for number in source.steps:
         try:
             for record in source.step(number).check():
                 masks += 1
                 elements += record.elements
         except TraceError as error:
-            damaged += 1
-            click.echo(f"damaged: {error}", err=True)
+            damaged[number] = str(error)
     _refuse_if(damaged, source)
     console().print(
         f"{source.path}: {len(source.steps)} steps, {masks} masks of {count(elements)} elements "
@@ -40,11 +40,13 @@ def check(trace: str) -> None:
     )
 
 
-def _refuse_if(damaged: int, source: Trace) -> None:
+def _refuse_if(damaged: dict[int, str], source: Trace) -> None:
+    """Name every damaged step, and say of the first one what is wrong."""
     from swatsim.errors import TraceError
 
     if damaged:
+        numbers = ", ".join(map(str, damaged))
         raise TraceError(
-            f"{source.path}: {damaged} of {len(source.steps)} steps are damaged: "
-            "remove their files to use the others, or record again"
+            f"{source.path}: {len(damaged)} of {len(source.steps)} steps are damaged ({numbers}): "
+            f"{next(iter(damaged.values()))}"
         )

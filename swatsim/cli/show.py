@@ -15,8 +15,11 @@ PLAIN_WIDTH = 200
 
 def console() -> Console:
     """Make a console; a table is never cut off when the output is not a terminal."""
-    found = Console(highlight=False, soft_wrap=False)
-    return found if found.is_terminal else Console(width=PLAIN_WIDTH, highlight=False)
+    # names of layers and machines hold brackets and colons, which rich would read as markup
+    found = Console(highlight=False, markup=False, emoji=False)
+    if not found.is_terminal:
+        found.width = PLAIN_WIDTH
+    return found
 
 
 def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> Table:

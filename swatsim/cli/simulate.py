@@ -48,9 +48,12 @@ def simulate(
     plots. Cycles are compute cycles: the memory system is not modelled yet.
     """
     from swatsim.cli.show import console
+    from swatsim.results import check_folder
     from swatsim.simulator.machines import machine
 
     chosen = machine(name, **_parse(settings))
+    if output is not None:
+        check_folder(output)
     results = _run(trace, chosen, baseline, list(steps) or None)
     out = console()
     for part in _tables(results):
@@ -68,7 +71,11 @@ def _parse(settings: tuple[str, ...]) -> dict[str, str]:
         if "=" not in setting:
             raise ConfigError(f"--set {setting}: expected PARAMETER=VALUE, as in --set rows=16")
     pairs = [setting.split("=", 1) for setting in settings]
-    return {key.strip().replace("-", "_"): value.strip() for key, value in pairs}
+    names = [name.strip().replace("-", "_") for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"--set {name} is given twice: give each parameter once")
+    return dict(zip(names, (value.strip() for _, value in pairs), strict=True))
 
 
 def _run(trace: str, machine: Any, baseline: str | None, steps: list[int] | None) -> Results:
@@ -106,8 +113,8 @@ def _tables(results: Results) -> Iterator[Any]:
     headings = ("layer", "op", "shape", "weight", "act", "grad_out", *NUMBERS)
     yield table(title, headings, layers, left=3)
     totals = _total_rows(tables.per_op(results))
-    headings = ("op", "FLOPs", "effectual FLOPs", *NUMBERS)
-    yield table("Totals over all layers", headings, totals, left=1)
+    over_all = ("op", "FLOPs", "effectual FLOPs", *NUMBERS)
+    yield table("Totals over all layers", over_all, totals, left=1)
 
 
 def _layer_rows(rows: list[Row]) -> Iterator[list[str]]:

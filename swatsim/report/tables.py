@@ -53,7 +53,11 @@ def source_of(results: Results) -> str:
     """Name the trace, and how much of it the results hold."""
     first = results.rows[0]
     steps = len({row["step"] for row in results.rows})
-    return f"{first['trace']}, {steps} steps, {first['samples']} images a step"
+    return f"{first['trace']}, {_some(steps, 'step')} of {_some(first['samples'], 'image')}"
+
+
+def _some(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def check_comparable(results: Results) -> None:

@@ -1,0 +1,214 @@
+"""The command line as a user meets it: real processes, exit codes, one-line errors."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from swatsim.results import COLUMNS
+from swatsim.simulator.machines import MACHINES, presets
+from tests.traces import LAYERS, make_trace
+
+
+def swatsim(*arguments: object, before: Callable[[], None] | None = None) -> tuple[int, str, str]:
+    command = [sys.executable, "-m", "swatsim", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=before, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def refused(*arguments: object, before: Callable[[], None] | None = None) -> str:
+    """Run a command that must be refused: one line on standard error and exit code 2."""
+    code, _, errors = swatsim(*arguments, before=before)
+    lines = [line for line in errors.splitlines() if not line.startswith("simulating")]
+    assert code == 2, errors
+    assert "Traceback" not in errors
+    assert len(lines) == 1, errors
+    assert lines[0].startswith("swatsim: error: ")
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_trace(tmp_path_factory.mktemp("cli") / "small-trace").path
+
+
+@pytest.fixture(scope="module")
+def simulated(trace: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    output = tmp_path_factory.mktemp("out") / "results"
+    code, out, errors = swatsim("simulate", trace, "-m", "tensordash", "-o", output)
+    assert code == 0, errors
+    return out, output
+
+
+def test_help_lists_every_verb_with_what_it_does() -> None:
+    code, out, _ = swatsim("--help")
+    assert code == 0
+    assert re.findall(r"^  (\w+)  +\S+", out, flags=re.M) == [
+        "check",
+        "info",
+        "machines",
+        "simulate",
+    ]
+    for verb in ("check", "info", "machines", "simulate"):
+        assert swatsim(verb, "--help")[0] == 0
+
+
+def test_info_shows_layers_steps_densities_and_sizes(trace: Path) -> None:
+    code, out, _ = swatsim("info", trace)
+    assert code == 0
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
+    assert rows["block.conv"][1:9] == ["conv", "8", "16", "12x12", "3x3", "2", "1", "1.15"]
+    assert rows["stem"][-4:-2] == ["-", "-"]  # no dgrad
+    assert rows["0"][1:3] == ["8", "22"]
+    assert "KiB" in rows["7"]
+    assert "random" in out
+
+
+def test_check_verifies_every_mask(trace: Path) -> None:
+    code, out, _ = swatsim("check", trace)
+    assert code == 0
+    assert "2 steps, 44 masks" in out
+
+
+def test_machines_lists_presets_parameters_units_and_citations() -> None:
+    code, out, _ = swatsim("machines")
+    assert code == 0
+    for name, preset, _ in presets():
+        assert name in out
+        assert preset.citation.split(",")[0] in out
+    for mechanism in MACHINES:
+        for parameter in mechanism.config_type.model_fields:
+            assert parameter in out
+
+
+def test_simulate_prints_a_row_for_each_layer_and_op(simulated: tuple[str, Path]) -> None:
+    out, _ = simulated
+    for layer in LAYERS:
+        ops = re.findall(rf"^ {re.escape(layer.name)} +(\w+) ", out, flags=re.M)
+        assert ops == ["fprop", *(["dgrad"] if layer.name != "stem" else []), "wgrad"]
+    assert re.findall(r"^ (fprop|dgrad|wgrad|step) ", out, flags=re.M) == [
+        "fprop",
+        "dgrad",
+        "wgrad",
+        "step",
+    ]
+
+
+def test_simulate_writes_results_with_their_schema(simulated: tuple[str, Path]) -> None:
+    _, folder = simulated
+    table = pq.read_table(folder / "results.parquet")
+    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+    schema = json.loads((folder / "schema.json").read_text())
+    names = [column.name for column in COLUMNS]
+    assert table.column_names == names == list(rows[0])
+    assert [column["name"] for column in schema["columns"]] == names
+    assert all(column["unit"] and column["meaning"] for column in schema["columns"])
+    assert table.schema.field("cycles_compute").metadata[b"unit"] == b"cycles"
+    assert len(rows) == table.num_rows == 2 * 2 * 11  # roles x steps x ops
+    assert [int(row["cycles_compute"]) for row in rows] == table["cycles_compute"].to_pylist()
+    made = json.loads((folder / "provenance.json").read_text())
+    assert made["parameters"]["machine"]["parameters"]["lookahead"] == 2
+    assert made["packages"]["numpy"]
+
+
+def test_simulate_draws_two_plots(simulated: tuple[str, Path]) -> None:
+    for name in ("speed_up.png", "pe_cycles.png"):
+        assert (simulated[1] / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_parameters_steps_and_baseline_can_be_chosen(trace: Path) -> None:
+    chosen = ["-m", "tensordash", "--set", "scheduler=most_candidates", "--set", "lookahead=4"]
+    code, out, _ = swatsim("simulate", trace, *chosen, "--step", 7, "--baseline", "dadiannao")
+    assert code == 0
+    assert "tensordash[lookahead=4,scheduler=most_candidates] against dadiannao" in out
+    assert "1 step of 2 images" in out
+
+
+# ---- bad input ---------------------------------------------------------------------------------
+
+
+def test_unknown_names_are_refused_with_the_nearest(trace: Path) -> None:
+    simulate = ("simulate", trace)
+    assert "did you mean 'tensordash'" in refused(*simulate, "-m", "tensordach")
+    assert "did you mean 'lookahead'" in refused(*simulate, "-m", "tensordash", "-s", "lokahead=2")
+    assert "unknown machine" in refused(*simulate, "-m", "tensordash", "--baseline", "x")
+    assert "No such command" in refused("simulat", trace)
+    assert "No such option" in refused(*simulate, "--machin", "x")
+    assert "Missing option" in refused(*simulate)
+    assert "Missing argument" in refused("info")
+
+
+def test_values_out_of_range_or_at_odds_are_refused(trace: Path) -> None:
+    simulate = ("simulate", trace, "-m", "tensordash")
+    assert "rows=" in refused(*simulate, "--set", "rows=-1")
+    assert "scheduler='levels'" in refused(*simulate, "--set", "lookahead=4")
+    assert "expected PARAMETER=VALUE" in refused(*simulate, "--set", "rows")
+    assert "given twice" in refused(*simulate, "--set", "rows=1", "--set", "rows=2")
+    assert "has no step 3: recorded are 0, 7" in refused(*simulate, "--step", 3)
+
+
+def test_missing_and_foreign_traces_are_refused(tmp_path: Path) -> None:
+    for verb in (("info",), ("check",), ("simulate", "-m", "tensordash")):
+        assert "does not exist" in refused(*verb, tmp_path / "nowhere")
+        assert "is not a trace" in refused(*verb, tmp_path)
+
+
+def test_a_damaged_step_is_named_and_results_there_stay(
+    tmp_path: Path, simulated: tuple[str, Path]
+) -> None:
+    trace = make_trace(tmp_path / "t").path
+    target = trace / "steps/7.safetensors"
+    content = bytearray(target.read_bytes())
+    content[-3] ^= 1
+    target.write_bytes(content)
+    assert "1 of 2 steps are damaged (7): step 7" in refused("check", trace)
+    before = {path: path.read_bytes() for path in simulated[1].iterdir()}
+    assert "step 7" in refused("simulate", trace, "-m", "tensordash", "-o", simulated[1])
+    assert before == {path: path.read_bytes() for path in simulated[1].iterdir()}
+
+
+def small_files_only() -> None:
+    """Let no file grow beyond 4 KiB: writing fails as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+
+def test_no_room_for_results_leaves_what_was_there(
+    trace: Path, simulated: tuple[str, Path]
+) -> None:
+    before = {path: path.read_bytes() for path in simulated[1].iterdir()}
+    command = ("simulate", trace, "-m", "dadiannao", "-o", simulated[1])
+    assert "can't write to" in refused(*command, before=small_files_only)
+    assert before == {path: path.read_bytes() for path in simulated[1].iterdir()}
+
+
+def test_an_output_that_is_a_file_is_refused_before_simulating(trace: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    assert "can't write to" in refused(
+        "simulate", trace, "-m", "dadiannao", "-o", tmp_path / "file"
+    )
+    assert "can't write to" in refused(
+        "simulate", trace, "-m", "dadiannao", "-o", tmp_path / "file/x"
+    )
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_the_trace_is_no_place_for_results(trace: Path) -> None:
+    assert "a trace is there" in refused("simulate", trace, "-m", "dadiannao", "-o", trace)
+    assert {path.name for path in trace.iterdir()} == {"manifest.json", "steps"}
+
+
+def test_a_reader_that_goes_away_is_no_error(trace: Path) -> None:
+    command = f"{sys.executable} -m swatsim info {trace} | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
