@@ -45,33 +45,35 @@ DOTS_PER_INCH = 150
 #: Width of a bar, in layers.
 BAR = 0.26
 
+#: The group of bars in which all layers are added up.
+ALL = "all layers"
+
 
 def speed_up(results: Results) -> Figure:
     """Draw the speed-up of each layer and op over the baseline, and the whole step's as a line."""
-    rows = tables.per_layer(results)
-    totals = {row["op"]: row["speed_up"] for row in tables.per_op(results)}
-    layers = list(dict.fromkeys(row["layer"] for row in rows))
-    figure, axes = _figure(len(layers))
-    for op in (name for name in OPS if name in totals):
+    rows, groups = _bars(results)
+    figure, axes = _figure(len(groups))
+    for op in (name for name in OPS if any(row["op"] == name for row in rows)):
         mine = [row for row in rows if row["op"] == op]
         heights = [row["speed_up"] if isfinite(row["speed_up"]) else 0.0 for row in mine]
-        label = f"{op} (all layers {totals[op]:.2f}x)"
-        axes.bar(_places(mine, layers), heights, BAR, color=OP_COLOURS[op], label=label)
+        bars = axes.bar(_places(mine, groups), heights, BAR, color=OP_COLOURS[op], label=op)
+        labels = [_number(row["speed_up"]) for row in mine]
+        axes.bar_label(bars, labels, rotation=90, fontsize=7, padding=2)
+    step = tables.per_op(results)[-1]["speed_up"]
     axes.axhline(1.0, color="black", linewidth=0.8)
-    step = totals[tables.STEP]
-    axes.axhline(step, color="black", linestyle="--", label=f"training step {step:.2f}x")
+    axes.axhline(step, color="black", linestyle="--", label=f"training step: {_number(step)}x")
     axes.set_ylabel(f"speed-up over {tables.baseline_of(results)}")
-    axes.set_xticks(range(len(layers)), layers, rotation=45, ha="right")
+    axes.set_xticks(range(len(groups)), groups, rotation=45, ha="right", rotation_mode="anchor")
+    axes.margins(y=0.14)
     _finish(figure, axes, results, "Speed-up per layer and op", columns=4)
     return figure
 
 
 def pe_cycles(results: Results) -> Figure:
     """Draw where the PE-cycles went: one stacked bar an op, its height relative to the baseline."""
-    rows = tables.per_layer(results)
-    layers = list(dict.fromkeys(row["layer"] for row in rows))
-    figure, axes = _figure(len(layers))
-    places = _places(rows, layers)
+    rows, groups = _bars(results)
+    figure, axes = _figure(len(groups))
+    places = _places(rows, groups)
     bottom = np.zeros(len(rows))
     for bucket in BUCKETS:
         heights = [row[bucket.column] / max(row["lane_cycles_baseline"], 1) for row in rows]
@@ -79,10 +81,10 @@ def pe_cycles(results: Results) -> Figure:
         for bar in bars:
             bar.set(hatch=bucket.hatch, edgecolor="white", linewidth=0.4)
         bottom += heights
-    _label_ops(axes, places, [row["op"] for row in rows], layers)
     axes.axhline(1.0, color="black", linewidth=0.8)
-    axes.set_ylabel(f"PE-cycles / PE-cycles of {tables.baseline_of(results)}")
-    _finish(figure, axes, results, "Where the PE-cycles went", columns=3)
+    _label_ops(axes, places, [row["op"] for row in rows], groups)
+    axes.set_ylabel(f"PE-cycles, relative to {tables.baseline_of(results)}")
+    _finish(figure, axes, results, "Where the PE-cycles of fprop, dgrad, wgrad went", columns=3)
     return figure
 
 
@@ -93,9 +95,20 @@ def as_png(figure: Figure) -> bytes:
     return sink.getvalue()
 
 
-def _places(rows: Sequence[tables.Row], layers: Sequence[str]) -> list[float]:
+def _bars(results: Results) -> tuple[list[tables.Row], list[str]]:
+    """List the bars, those of all layers together last, and the groups they stand in."""
+    totals = [{**row, "layer": ALL} for row in tables.per_op(results)[:-1]]
+    rows = [*tables.per_layer(results), *totals]
+    return rows, list(dict.fromkeys(row["layer"] for row in rows))
+
+
+def _places(rows: Sequence[tables.Row], groups: Sequence[str]) -> list[float]:
     """Put the bars of one layer side by side, in the order of the ops."""
-    return [layers.index(row["layer"]) + (OPS.index(row["op"]) - 1) * 0.29 for row in rows]
+    return [groups.index(row["layer"]) + (OPS.index(row["op"]) - 1) * 0.29 for row in rows]
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if isfinite(value) else "no cycles"
 
 
 def _figure(groups: int) -> tuple[Figure, Axes]:
@@ -107,14 +120,13 @@ def _figure(groups: int) -> tuple[Figure, Axes]:
 
 
 def _label_ops(
-    axes: Axes, places: Sequence[float], ops: Sequence[str], layers: Sequence[str]
+    axes: Axes, places: Sequence[float], ops: Sequence[str], groups: Sequence[str]
 ) -> None:
     """Write each op's initial under its bar, and the layers' names below them."""
     axes.set_xticks(places, [op[0] for op in ops], fontsize=8)
     below = axes.secondary_xaxis(location=0)
-    below.set_xticks(range(len(layers)), layers, rotation=45, ha="right")
-    below.tick_params("x", length=0, pad=16)
-    axes.set_xlabel("f: fprop, d: dgrad, w: wgrad", fontsize=9)
+    below.set_xticks(range(len(groups)), groups, rotation=45, ha="right", rotation_mode="anchor")
+    below.tick_params("x", length=0, pad=14)
 
 
 def _finish(figure: Figure, axes: Axes, results: Results, title: str, columns: int) -> None:
@@ -125,4 +137,5 @@ def _finish(figure: Figure, axes: Axes, results: Results, title: str, columns: i
     axes.set_axisbelow(True)
     axes.margins(x=0.01)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.axvline(len(_bars(results)[1]) - 1.5, color="black", linewidth=0.8, linestyle=":")
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9)

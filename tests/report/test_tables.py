@@ -1,0 +1,86 @@
+"""Rows put together: sums, means, quotients; and the refusal to compare what doesn't belong."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+import swatsim
+from swatsim.errors import ResultsError
+from swatsim.report import plots, tables
+from swatsim.results import COLUMNS, Results
+from tests.traces import LAYERS, make_trace
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    trace = make_trace(tmp_path_factory.mktemp("report") / "small")
+    return swatsim.simulate(trace, "tensordash")
+
+
+def test_counts_are_summed_over_steps_and_densities_averaged(results: Results) -> None:
+    rows = tables.per_layer(results)
+    assert list(dict.fromkeys(row["layer"] for row in rows)) == [layer.name for layer in LAYERS]
+    frame = results.frame
+    ours = frame[(frame.layer == "block.conv") & (frame.op == "wgrad") & (frame.role == "machine")]
+    theirs = frame[
+        (frame.layer == "block.conv") & (frame.op == "wgrad") & (frame.role == "baseline")
+    ]
+    row = next(r for r in rows if (r["layer"], r["op"]) == ("block.conv", "wgrad"))
+    assert len(ours) == 2
+    assert row["cycles_compute"] == ours.cycles_compute.sum()
+    assert row["speed_up"] == theirs.cycles_compute.sum() / ours.cycles_compute.sum()
+    assert row["density_act"] == pytest.approx(ours.density_act.mean())
+    assert math.isnan(row["density_weight"])
+    assert row["utilisation"] == row["lane_cycles_effectual"] / row["lane_cycles"]
+    assert row["flops_effectual"] == 2 * row["macs_effectual"]
+
+
+def test_the_step_is_the_sum_of_its_ops(results: Results) -> None:
+    rows = tables.per_op(results)
+    assert [row["op"] for row in rows] == ["fprop", "dgrad", "wgrad", "step"]
+    for column in (column.name for column in COLUMNS if column.adds == "sum"):
+        assert rows[-1][column] == sum(row[column] for row in rows[:-1])
+
+
+def test_an_op_without_cycles_has_no_finite_speed_up(results: Results) -> None:
+    rows = [dict(row) for row in results.rows if (row["layer"], row["op"]) == ("fc", "wgrad")]
+    for row in rows:
+        row["cycles_compute"] *= row["role"] == "baseline"
+    assert tables.per_layer(Results(rows, {}))[0]["speed_up"] == math.inf
+    for row in rows:
+        row["cycles_compute"] = 0
+    assert math.isnan(tables.per_layer(Results(rows, {}))[0]["speed_up"])
+
+
+def test_rows_of_two_traces_or_two_machines_are_not_compared(results: Results) -> None:
+    other = [{**row, "trace_id": "else"} for row in results.rows]
+    with pytest.raises(ResultsError, match="2 different traces"):
+        tables.per_layer(Results([*results.rows, *other], {}))
+    other = [{**row, "machine": "x"} for row in results.rows if row["role"] == "machine"]
+    with pytest.raises(ResultsError, match=r"2 machines of role 'machine' \(tensordash, x\)"):
+        tables.per_op(Results([*results.rows, *other], {}))
+    with pytest.raises(ResultsError, match="0 different traces"):
+        tables.per_op(Results([], {}))
+
+
+def test_plots_name_machine_baseline_trace_and_unit(results: Results) -> None:
+    for draw in (plots.speed_up, plots.pe_cycles):
+        figure = draw(results)
+        axes = figure.axes[0]
+        title = axes.get_title(loc="left")
+        assert "tensordash" in title
+        assert "small, 2 steps of 2 images" in title
+        assert "tensordash dense" in axes.get_ylabel()
+        legend = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert len(legend) == len(set(legend)) >= 4
+
+
+def test_bars_of_pe_cycles_add_up_to_the_time_relative_to_the_baseline(results: Results) -> None:
+    bars = plots.pe_cycles(results).axes[0].patches
+    rows = tables.per_layer(results) + tables.per_op(results)[:-1]
+    heights = [0.0] * len(rows)
+    for i, bar in enumerate(bars):
+        heights[i % len(rows)] += bar.get_height()
+    assert heights == pytest.approx([1 / row["speed_up"] for row in rows])

@@ -1,0 +1,144 @@
+"""Results are written whole, come back equal, and keep their schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import swatsim
+from swatsim import results as module
+from swatsim.errors import ConfigError, ResultsError, TraceError
+from swatsim.results import COLUMNS, Results
+from swatsim.simulator.interface import BUCKETS, Counters
+from swatsim.tracefile import Trace
+from swatsim.workload.layer import Layer
+from tests.traces import make_trace
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    return make_trace(tmp_path_factory.mktemp("results") / "small")
+
+
+@pytest.fixture(scope="module")
+def results(trace: Trace) -> Results:
+    return swatsim.simulate(trace, "bit-tactical")
+
+
+def test_every_counter_has_its_column() -> None:
+    names = {column.name for column in COLUMNS}
+    assert set(Counters._fields) <= names
+    assert {column.name for column in COLUMNS if column.name.startswith("lane_cycles_")} == set(
+        BUCKETS
+    )
+    assert len(names) == len(COLUMNS)
+
+
+def test_rows_have_the_columns_and_the_frame_their_types(results: Results) -> None:
+    for row in results.rows:
+        assert set(row) == {column.name for column in COLUMNS}
+    frame = results.frame
+    for column in COLUMNS:
+        kind = str(frame[column.name].dtype)
+        assert kind == column.dtype or (column.dtype == "string" and kind.startswith("str"))
+    assert frame["density_weight"].isna().sum() == 2 * 2 * 4  # wgrad reads no weight
+
+
+def test_buckets_of_every_row_add_up(results: Results) -> None:
+    for row in results.rows:
+        assert sum(row[name] for name in BUCKETS) == row["lane_cycles"]
+        assert row["lane_cycles"] == row["cycles_compute"] * row["pes"] * row["lanes"]
+
+
+def test_results_come_back_equal(results: Results, tmp_path: Path) -> None:
+    results.save(tmp_path / "deep" / "folder")
+    again = swatsim.load_results(tmp_path / "deep" / "folder")
+    assert again.rows == results.rows
+    assert again.provenance == results.provenance
+
+
+def test_what_is_not_results_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="no results in"):
+        swatsim.load_results(tmp_path)
+    (tmp_path / module.PARQUET).write_bytes(b"PAR1 no")
+    with pytest.raises(ResultsError, match="simulate into it first"):
+        swatsim.load_results(tmp_path)
+
+
+def test_nothing_is_renamed_before_all_is_written(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results.save(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    real, written = module.publish_all.__globals__["_write"], []
+
+    def full_after_two(path: Path, content: bytes) -> None:
+        written.append(path)
+        if len(written) > 2:
+            raise OSError(28, "No space left on device")
+        real(path, content)
+
+    monkeypatch.setitem(module.publish_all.__globals__, "_write", full_after_two)
+    with pytest.raises(ResultsError, match="No space left on device; what was there before"):
+        Results(results.rows[:2], {}).save(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+# ---- simulate ----------------------------------------------------------------------------------
+
+
+def test_counts_do_not_depend_on_the_number_of_threads(trace: Trace, results: Results) -> None:
+    for workers in (1, 2, 5):
+        assert swatsim.simulate(trace, "bit-tactical", workers=workers).rows == results.rows
+
+
+def test_progress_is_told_of_every_op(trace: Trace) -> None:
+    seen: list[tuple[int, int]] = []
+    swatsim.simulate(trace.path, "dadiannao", progress=lambda *pair: seen.append(pair), steps=[7])
+    assert seen == [(done, 11) for done in range(1, 12)]
+
+
+class Ideal:
+    """A machine from outside: every effectual MAC on one busy multiplier."""
+
+    name = "mine"
+
+    def simulate_op(self, op: swatsim.Op) -> Counters:
+        from swatsim.workload.flops import macs_effectual
+
+        macs = macs_effectual(op)
+        return Counters(macs, pes=1, lanes=1, lane_cycles_effectual=macs)
+
+    def simulate_dense(self, op: swatsim.Op) -> Counters:
+        from swatsim.workload.flops import macs_dense
+
+        macs = macs_dense(op.layer, op.samples)
+        return Counters(macs, pes=1, lanes=1, lane_cycles_ineffectual=macs)
+
+    def describe(self) -> dict[str, object]:
+        return {"name": self.name}
+
+
+def test_a_machine_of_ones_own_can_be_simulated_and_be_a_baseline(trace: Trace) -> None:
+    frame = swatsim.simulate(trace, Ideal()).frame
+    ours = frame[frame.role == "machine"]
+    assert (ours.cycles_compute == ours.macs_effectual).all()
+    against = swatsim.simulate(trace, "tensordash", baseline=Ideal()).frame
+    assert set(against[against.role == "baseline"].machine) == {"mine"}
+
+
+def test_what_is_no_machine_is_refused(trace: Trace) -> None:
+    with pytest.raises(ConfigError, match="int is not a machine: pass a preset's name"):
+        swatsim.simulate(trace, 3)  # type: ignore[arg-type]
+
+
+def test_steps_without_a_whole_op_are_refused(tmp_path: Path) -> None:
+    import numpy as np
+
+    recorder = swatsim.Recorder(tmp_path / "t", batch_size=2)
+    recorder.declare(Layer(name="fc", kind="linear", C=4, K=2))
+    with recorder.step(0) as step:
+        step.operand("fc", "fprop", "act", np.ones((2, 4), bool))
+    with pytest.raises(TraceError, match="hold no op with the masks of both its operands"):
+        swatsim.simulate(tmp_path / "t", "tensordash")
