@@ -32,7 +32,7 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "swatsim": __version__,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES if _version(name)},
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "command": sys.argv,

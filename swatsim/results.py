@@ -6,6 +6,7 @@ refused when the rows are of different traces.
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -19,7 +20,6 @@ from swatsim.files import publish_all
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
 SCHEMA_VERSION = 1
 PARQUET, CSV = "results.parquet", "results.csv"
@@ -134,17 +134,31 @@ class Results:
         ResultsError
             If they can't be written; then what was there before is untouched.
         """
-        path = Path(folder)
+        text = self._csv()
         contents = {
-            PARQUET: self._parquet(),
-            CSV: self._csv(),
+            PARQUET: self._parquet(text),
+            CSV: text,
             SCHEMA: _json({"schema_version": SCHEMA_VERSION, "columns": _schema()}),
             PROVENANCE: _json(self.provenance),
         }
-        return write_files(path, contents)
+        return write_files(Path(folder), contents)
 
-    def _table(self) -> pa.Table:
+    def _csv(self) -> bytes:
+        sink = io.StringIO()
+        writer = csv.DictWriter(sink, [column.name for column in COLUMNS], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return sink.getvalue().encode()
+
+    def _parquet(self, text: bytes) -> bytes:
+        """Make Parquet of the CSV.
+
+        Arrow makes arrays of Python values by way of pandas, whose import takes as long as a small
+        simulation; its CSV reader needs none.
+        """
         import pyarrow as pa
+        import pyarrow.csv
+        import pyarrow.parquet
 
         fields = [
             pa.field(
@@ -153,20 +167,10 @@ class Results:
             for c in COLUMNS
         ]
         schema = pa.schema(fields, metadata={"provenance": json.dumps(self.provenance)})
-        return pa.Table.from_pylist(self.rows, schema=schema)
-
-    def _parquet(self) -> bytes:
-        import pyarrow.parquet as pq
-
+        types = pa.csv.ConvertOptions(column_types=schema)
+        table = pa.csv.read_csv(io.BytesIO(text), convert_options=types)
         sink = io.BytesIO()
-        pq.write_table(self._table(), sink)
-        return sink.getvalue()
-
-    def _csv(self) -> bytes:
-        from pyarrow import csv
-
-        sink = io.BytesIO()
-        csv.write_csv(self._table(), sink, csv.WriteOptions(quoting_style="needed"))
+        pa.parquet.write_table(pa.table(table.columns, schema=schema), sink)
         return sink.getvalue()
 
 

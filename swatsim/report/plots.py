@@ -63,7 +63,7 @@ def speed_up(results: Results) -> Figure:
     axes.axhline(1.0, color="black", linewidth=0.8)
     axes.axhline(step, color="black", linestyle="--", label=f"training step: {_number(step)}x")
     axes.set_ylabel(f"speed-up over {tables.baseline_of(results)}")
-    axes.set_xticks(range(len(groups)), groups, rotation=45, ha="right", rotation_mode="anchor")
+    _label_groups(axes, groups)
     axes.margins(y=0.14)
     _finish(figure, axes, results, "Speed-up per layer and op", columns=4)
     return figure
@@ -78,11 +78,12 @@ def pe_cycles(results: Results) -> Figure:
     for bucket in BUCKETS:
         heights = [row[bucket.column] / max(row["lane_cycles_baseline"], 1) for row in rows]
         bars = axes.bar(places, heights, BAR, bottom, label=bucket.label, facecolor=bucket.colour)
-        for bar in bars:
-            bar.set(hatch=bucket.hatch, edgecolor="white", linewidth=0.4)
+        for bar, height in zip(bars, heights, strict=True):
+            bar.set(hatch=bucket.hatch, edgecolor="white", linewidth=0.4, visible=height > 0)
         bottom += heights
     axes.axhline(1.0, color="black", linewidth=0.8)
-    _label_ops(axes, places, [row["op"] for row in rows], groups)
+    _label_groups(axes, groups)
+    _label_bars(axes, places, [row["op"] for row in rows])
     axes.set_ylabel(f"PE-cycles, relative to {tables.baseline_of(results)}")
     _finish(figure, axes, results, "Where the PE-cycles of fprop, dgrad, wgrad went", columns=3)
     return figure
@@ -119,14 +120,14 @@ def _figure(groups: int) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _label_ops(
-    axes: Axes, places: Sequence[float], ops: Sequence[str], groups: Sequence[str]
-) -> None:
-    """Write each op's initial under its bar, and the layers' names below them."""
-    axes.set_xticks(places, [op[0] for op in ops], fontsize=8)
-    below = axes.secondary_xaxis(location=0)
-    below.set_xticks(range(len(groups)), groups, rotation=45, ha="right", rotation_mode="anchor")
-    below.tick_params("x", length=0, pad=14)
+def _label_groups(axes: Axes, groups: Sequence[str]) -> None:
+    axes.set_xticks(range(len(groups)), groups, rotation=45, ha="right", rotation_mode="anchor")
+
+
+def _label_bars(axes: Axes, places: Sequence[float], ops: Sequence[str]) -> None:
+    """Write each op's initial under its bar, above the layers' names."""
+    axes.set_xticks(places, [op[0] for op in ops], fontsize=8, minor=True)
+    axes.tick_params("x", which="major", length=0, pad=16)
 
 
 def _finish(figure: Figure, axes: Axes, results: Results, title: str, columns: int) -> None:

@@ -166,15 +166,3 @@ def schedule(lines: Words, mapped: Counts, s: Scheduler) -> Schedule:
                     fill_by_candidates(window[r], t, s, seen)
                 waits[i] += window[r, t] == 0
     return Schedule(taken, waits)
-
-
-@jit
-def ones(lines: Words) -> int:
-    """Count the values of all lines."""
-    total = 0
-    for word in lines.ravel():
-        bits = word
-        while bits:
-            bits &= bits - ONE
-            total += 1
-    return total

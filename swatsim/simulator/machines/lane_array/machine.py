@@ -27,7 +27,7 @@ def simulate_op(op: Op, config: LaneArrayConfig) -> Counters:
     tally = _Tally(op, config)
     for part in passes(op, config, scheduled):
         lines = part.lines()
-        work = int(kernel.ones(lines))
+        work = int(np.bitwise_count(lines).sum(dtype=np.int64))
         tally.add(part, kernel.schedule(lines, part.mapped, scheduler), work)
     return tally.counters()
 

@@ -1,0 +1,70 @@
+"""The README tells the truth: its commands are CI's, its code runs, its table is what comes out."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+def test_ci_calls_exactly_the_test_command() -> None:
+    assert blocks("sh")[1].strip() in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_first_command_names_a_trace_that_ships() -> None:
+    words = shlex.split(blocks("sh")[0])
+    trace = words[words.index("simulate") + 1]
+    assert (ROOT / trace / "manifest.json").is_file()
+
+
+def test_python_examples_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    whole, one_op = (code for code in blocks("python") if code.startswith("import"))
+    exec(whole.replace('"results"', repr(str(tmp_path))), {})
+    assert (tmp_path / "results.parquet").is_file()
+    names: dict[str, object] = {}
+    exec(one_op, names)
+    assert names["counters"].cycles_compute > 0  # type: ignore[attr-defined]
+
+
+def test_the_table_of_machines_is_what_comes_out() -> None:
+    path = ROOT / "benchmarks" / "readme.py"
+    spec = importlib.util.spec_from_file_location("readme", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.replace(README, "machines", module.machines()) == README
+
+
+def test_links_lead_somewhere() -> None:
+    for text in (README, CONTRIBUTING):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (ROOT / target).exists(), target
+
+
+def test_every_dependency_has_its_reason() -> None:
+    import configparser
+
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = [setup["options.extras_require"][name] for name in ("torch", "test", "dev")]
+    for line in "\n".join([setup["options"]["install_requires"], *extras]).split():
+        package = re.split(r"[><=\[]", line)[0]
+        assert package == "swatsim" or re.search(rf"^\| .*{package}", CONTRIBUTING, flags=re.M)
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    verbs = set(re.findall(r"^swatsim (\w+)", "\n".join(blocks("sh")), flags=re.M))
+    assert verbs == {"info", "check", "machines", "simulate"}
