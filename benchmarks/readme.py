@@ -1,10 +1,11 @@
-"""Make what the README shows of the shipped trace: the table of machines and the pictures.
+"""Make what the READMEs show of the shipped trace: tables and pictures.
 
 python benchmarks/readme.py
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import swatsim
 from swatsim.report import plots, tables
 from swatsim.simulator.machines import presets
+from swatsim.tracefile import Step
+from swatsim.workload.layer import OPERANDS_OF, OPS
 
 ROOT = Path(__file__).parents[1]
 TRACE = ROOT / "traces" / "resnet8-fashion-mnist-swat-u-80"
@@ -28,6 +31,34 @@ def machines() -> Iterator[str]:
         yield f"| `{name}` | {speed_ups} | {rows[-1]['utilisation']:.3f} |"
 
 
+def accuracy() -> Iterator[str]:
+    """Write the test accuracy after each epoch, dense and sparse."""
+    runs = json.loads(TRACE.with_suffix(".json").read_text())["test_accuracy_percent"]
+    epochs = range(len(runs["dense"]))
+    yield f"| epoch | {' | '.join(map(str, epochs))} |"
+    yield "|---|" + "---:|" * len(epochs)
+    for name, values in runs.items():
+        yield f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} |"
+
+
+def densities() -> Iterator[str]:
+    """Write the density of each operand in each step, over all layers but the first."""
+    trace = swatsim.open_trace(TRACE)
+    steps = [trace.step(number) for number in trace.steps]
+    yield f"| op | operand | {' | '.join(map(str, trace.steps))} |"
+    yield "|---|---|" + "---:|" * len(steps)
+    for op in OPS:
+        for operand in OPERANDS_OF[op]:
+            row = (f"{_density(step, op, operand):.3f}" for step in steps)
+            yield f"| {op} | {operand} | {' | '.join(row)} |"
+
+
+def _density(step: Step, op: str, operand: str) -> float:
+    stem = step.manifest.layers[0].name
+    kinds = [r for r in step.records if (r.op, r.operand) == (op, operand) and r.layer != stem]
+    return sum(record.ones for record in kinds) / sum(record.elements for record in kinds)
+
+
 def replace(text: str, name: str, lines: Iterator[str]) -> str:
     """Put lines between the two comments that bear a name."""
     begin, end = f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->"
@@ -35,9 +66,18 @@ def replace(text: str, name: str, lines: Iterator[str]) -> str:
     return re.sub(re.escape(begin) + ".*?" + re.escape(end), lambda _: block, text, flags=re.S)
 
 
+#: Which block of which file holds what.
+BLOCKS = {
+    "README.md": {"machines": machines},
+    "traces/README.md": {"accuracy": accuracy, "densities": densities},
+}
+
+
 def main() -> None:
-    readme = ROOT / "README.md"
-    readme.write_text(replace(readme.read_text(), "machines", machines()))
+    for file, blocks in BLOCKS.items():
+        for name, lines in blocks.items():
+            readme = ROOT / file
+            readme.write_text(replace(readme.read_text(), name, lines()))
     results = swatsim.simulate(TRACE, PICTURED)
     for name in ("speed_up", "pe_cycles"):
         picture = plots.as_png(getattr(plots, name)(results))

@@ -38,14 +38,18 @@ def test_python_examples_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert names["counters"].cycles_compute > 0  # type: ignore[attr-defined]
 
 
-def test_the_table_of_machines_is_what_comes_out() -> None:
+def test_tables_are_what_comes_out() -> None:
     path = ROOT / "benchmarks" / "readme.py"
     spec = importlib.util.spec_from_file_location("readme", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.replace(README, "machines", module.machines()) == README
+    for file, tables in module.BLOCKS.items():
+        text = (ROOT / file).read_text()
+        for name, lines in tables.items():
+            assert f"<!-- begin: {name} -->" in text
+            assert module.replace(text, name, lines()) == text
 
 
 def test_links_lead_somewhere() -> None:

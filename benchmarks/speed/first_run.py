@@ -48,8 +48,8 @@ def main() -> None:
     wall, cpu = (statistics.median(column) for column in zip(*later, strict=True))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     line = (
-        f"First run {first[0]:.1f} s (CPU {first[1]:.1f} s), later runs {wall:.2f} s (CPU {cpu:.2f} s), "
-        f"peak {peak:.0f} MiB; {os.cpu_count()} cores, {platform.machine()}, "
+        f"First run {first[0]:.1f} s (CPU {first[1]:.1f} s), later runs {wall:.2f} s "
+        f"(CPU {cpu:.2f} s), peak {peak:.0f} MiB; {os.cpu_count()} cores, {platform.machine()}, "
         f"Python {platform.python_version()}"
     )
     print(line)

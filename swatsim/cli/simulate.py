@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from swatsim.report.tables import Row
     from swatsim.results import Results
 
-PLOTS = ("speed_up", "pe_cycles")
-
 
 @click.command()
 @click.argument("trace", type=click.Path())
@@ -47,20 +45,23 @@ def simulate(
     also writes results.parquet and results.csv (schema.json says what each column means) and two
     plots. Cycles are compute cycles: the memory system is not modelled yet.
     """
+    from swatsim.cli.drawing import Drawing
     from swatsim.cli.show import console
-    from swatsim.results import check_folder
+    from swatsim.results import check_folder, write_files
     from swatsim.simulator.machines import machine
 
     chosen = machine(name, **_parse(settings))
     if output is not None:
         check_folder(output)
-    results = _run(trace, chosen, baseline, list(steps) or None)
     out = console()
-    for part in _tables(results):
-        out.print(part)
-    if output is not None:
-        for path in _write(results, Path(output), plots):
-            out.print(f"wrote {path}")
+    with Drawing(wanted=plots and output is not None) as drawing:
+        results = _run(trace, chosen, baseline, list(steps) or None)
+        drawing.start(results)
+        for part in _tables(results):
+            out.print(part)
+        if output is not None:
+            written = [*results.save(output), *write_files(Path(output), drawing.finish())]
+            out.print("\n".join(f"wrote {path}" for path in written))
 
 
 def _parse(settings: tuple[str, ...]) -> dict[str, str]:
@@ -154,15 +155,3 @@ def _shape(row: Row) -> str:
     stride = "" if row["stride_h"] == row["stride_w"] == 1 else f"/{row['stride_h']}"
     channels = row["C"] // row["groups"]
     return f"{row['K']}x{channels}x{row['R']}x{row['S']}{stride} -> {row['P']}x{row['Q']}"
-
-
-def _write(results: Results, folder: Path, plots: bool) -> list[Path]:
-    from swatsim.results import write_files
-
-    paths = results.save(folder)
-    if plots:
-        from swatsim.report import plots as draw
-
-        drawn = {f"{name}.png": draw.as_png(getattr(draw, name)(results)) for name in PLOTS}
-        paths += write_files(folder, drawn)
-    return paths

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from swatsim.report import tables
 from swatsim.results import Results
 from swatsim.workload.layer import OPS
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 #: Okabe and Ito's palette: told apart by colour-blind readers, and in grey print.
@@ -35,12 +37,15 @@ BUCKETS = (
     Bucket("lane_cycles_effectual", "effectual work", "#009E73", ""),
     Bucket("lane_cycles_ineffectual", "ineffectual work (a factor is zero)", "#56B4E9", "///"),
     Bucket("lane_cycles_idle", "idle lane (no value to take)", "#F0E442", ""),
-    Bucket("lane_cycles_row_sync", "waiting for other rows", "#E69F00", "..."),
+    Bucket("lane_cycles_row_sync", "waiting for other rows", "#E69F00", ""),
     Bucket("lane_cycles_tile_sync", "waiting for the slowest tile", "#D55E00", "xxx"),
     Bucket("lane_cycles_unmapped", "unmapped (sizes don't fill the array)", "#BBBBBB", ""),
 )
 
 DOTS_PER_INCH = 150
+
+#: Height from which on a part of a bar is hatched.
+HATCHED = 0.02
 
 #: Width of a bar, in layers.
 BAR = 0.26
@@ -58,10 +63,12 @@ def speed_up(results: Results) -> Figure:
         heights = [row["speed_up"] if isfinite(row["speed_up"]) else 0.0 for row in mine]
         bars = axes.bar(_places(mine, groups), heights, BAR, color=OP_COLOURS[op], label=op)
         labels = [_number(row["speed_up"]) for row in mine]
-        axes.bar_label(bars, labels, rotation=90, fontsize=7, padding=2)
+        axes.bar_label(bars, labels, rotation=90, fontsize=8, padding=3)
     step = tables.per_op(results)[-1]["speed_up"]
     axes.axhline(1.0, color="black", linewidth=0.8)
-    axes.axhline(step, color="black", linestyle="--", label=f"training step: {_number(step)}x")
+    axes.axhline(
+        step, color="black", linestyle="--", zorder=0, label=f"training step: {_number(step)}x"
+    )
     axes.set_ylabel(f"speed-up over {tables.baseline_of(results)}")
     _label_groups(axes, groups)
     axes.margins(y=0.14)
@@ -77,15 +84,21 @@ def pe_cycles(results: Results) -> Figure:
     bottom = np.zeros(len(rows))
     for bucket in BUCKETS:
         heights = [row[bucket.column] / max(row["lane_cycles_baseline"], 1) for row in rows]
-        bars = axes.bar(places, heights, BAR, bottom, label=bucket.label, facecolor=bucket.colour)
+        bars = axes.bar(places, heights, BAR, bottom, facecolor=bucket.colour)
         for bar, height in zip(bars, heights, strict=True):
-            bar.set(hatch=bucket.hatch, edgecolor="white", linewidth=0.4, visible=height > 0)
+            # a hatch takes longer to draw than all the rest, and on a sliver can't be seen
+            hatch = bucket.hatch if height > HATCHED else None
+            bar.set(hatch=hatch, edgecolor="white", linewidth=0.4)
         bottom += heights
     axes.axhline(1.0, color="black", linewidth=0.8)
     _label_groups(axes, groups)
     _label_bars(axes, places, [row["op"] for row in rows])
+    axes.set_ylim(top=1.05 * max(1.0, *bottom))
     axes.set_ylabel(f"PE-cycles, relative to {tables.baseline_of(results)}")
-    _finish(figure, axes, results, "Where the PE-cycles of fprop, dgrad, wgrad went", columns=3)
+    key = [
+        Patch(facecolor=b.colour, hatch=b.hatch, edgecolor="white", label=b.label) for b in BUCKETS
+    ]
+    _finish(figure, axes, results, "Where the PE-cycles of fprop, dgrad, wgrad went", 3, key)
     return figure
 
 
@@ -115,7 +128,9 @@ def _number(value: float) -> str:
 def _figure(groups: int) -> tuple[Figure, Axes]:
     """Make room for the bars: wider for deeper networks, within what a page can hold."""
     width = min(max(8.0, 2.0 + 0.8 * groups), 40.0)
-    figure = Figure(figsize=(width, 4.8), layout="constrained")
+    figure = Figure(
+        figsize=(width, 4.8),
+    )
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 
@@ -126,11 +141,32 @@ def _label_groups(axes: Axes, groups: Sequence[str]) -> None:
 
 def _label_bars(axes: Axes, places: Sequence[float], ops: Sequence[str]) -> None:
     """Write each op's initial under its bar, above the layers' names."""
-    axes.set_xticks(places, [op[0] for op in ops], fontsize=8, minor=True)
+    axes.set_xticks(places, [op[0] for op in ops], minor=True)
+    axes.tick_params("x", which="minor", labelsize=8)
     axes.tick_params("x", which="major", length=0, pad=16)
+    axes.xaxis.remove_overlapping_locs = False
 
 
-def _finish(figure: Figure, axes: Axes, results: Results, title: str, columns: int) -> None:
+def _frame(figure: Figure, axes: Axes, legend_rows: int) -> None:
+    """Leave room for labels and legend, in inches by the longest label.
+
+    Matplotlib's layout engines draw everything once more to find out, which takes as long again.
+    """
+    width, height = figure.get_size_inches()
+    longest = max(len(label.get_text()) for label in axes.get_xticklabels())
+    below = 0.45 + 0.2 * legend_rows + 0.06 * longest
+    margins = {"left": 0.7 / width, "right": 1 - 0.1 / width, "top": 1 - 0.35 / height}
+    figure.subplots_adjust(**margins, bottom=min(below, 0.6 * height) / height)
+
+
+def _finish(
+    figure: Figure,
+    axes: Axes,
+    results: Results,
+    title: str,
+    columns: int,
+    key: Sequence[Artist] = (),
+) -> None:
     machine = results.rows[0]["machine"]
     where = f"{machine} on {tables.source_of(results)}"
     axes.set_title(f"{title}: {where}", loc="left", fontsize=11)
@@ -139,4 +175,8 @@ def _finish(figure: Figure, axes: Axes, results: Results, title: str, columns: i
     axes.margins(x=0.01)
     axes.spines[["top", "right"]].set_visible(False)
     axes.axvline(len(_bars(results)[1]) - 1.5, color="black", linewidth=0.8, linestyle=":")
-    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    handles, _ = axes.get_legend_handles_labels()
+    figure.legend(
+        handles=key or handles, loc="lower center", ncols=columns, frameon=False, fontsize=9
+    )
+    _frame(figure, axes, legend_rows=-(-len(key or handles) // columns))

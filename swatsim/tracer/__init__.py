@@ -1,4 +1,5 @@
 """From a training run to a trace.
 
-`recorder` is framework-free; `pytorch` is the only file that imports torch.
+`recorder` is framework-free, as is `session`, which decides what of a run is recorded; `pytorch` is
+the only file that imports torch.
 """

@@ -1,0 +1,73 @@
+"""Drawing plots in a process of its own, so that matplotlib loads while the simulation runs.
+
+Loading it takes as long as simulating a small trace, and drawing as long again.
+"""
+
+from __future__ import annotations
+
+import signal
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from swatsim.results import Results
+
+PLOTS = ("speed_up", "pe_cycles")
+
+
+class Drawing:
+    """A context in which results can be drawn beside other work.
+
+    Parameters
+    ----------
+    wanted : bool
+        Otherwise nothing is started and nothing drawn.
+    """
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
+        self._results: Results | None = None
+        self._ours, theirs = get_context("spawn").Pipe()
+        self._process = get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
+        if wanted:
+            self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> Drawing:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._wanted:
+            self._process.kill()  # it has nothing to tidy up, and would take its time
+        self._ours.close()
+
+    def start(self, results: Results) -> None:
+        """Begin to draw."""
+        self._results = results
+        if self._wanted:
+            self._ours.send(results)
+
+    def finish(self) -> dict[str, bytes]:
+        """Wait for the plots: file name to PNG; none if none are wanted."""
+        if not self._wanted or self._results is None:
+            return {}
+        try:
+            drawn: dict[str, bytes] = self._ours.recv()
+        except (EOFError, OSError):  # it was killed, or could not start: draw here
+            return draw(self._results)
+        return drawn
+
+
+def _serve(connection: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import swatsim.report.plots  # noqa: F401  (loaded before it is needed)
+
+    connection.send(draw(connection.recv()))
+
+
+def draw(results: Results) -> dict[str, bytes]:
+    """Draw all plots of a simulation."""
+    from swatsim.report import plots
+
+    return {f"{name}.png": plots.as_png(getattr(plots, name)(results)) for name in PLOTS}

@@ -1,0 +1,68 @@
+"""SWAT-U: one sparsity for every layer."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator
+
+from swatsim.errors import PolicyError, SwatsimError
+from swatsim.policies.interface import Site
+from swatsim.policies.topk import check_sparsity
+from swatsim.validation import Checked
+
+#: What SWAT drops: weights where the layer's output and input gradient are computed, activations
+#: where the weight gradient is. Never the forward pass's activations, never a gradient.
+SPARSE = frozenset({("fprop", "weight"), ("dgrad", "weight"), ("wgrad", "act")})
+
+
+def _sparsity(value: Any) -> float:
+    try:
+        return float(check_sparsity(value))
+    except PolicyError as error:
+        raise ValueError(str(error).partition("must be ")[2]) from None
+
+
+class SwatU(Checked):
+    """SWAT with the same sparsity in every layer ("SWAT-U").
+
+    Top-K weights in fprop and dgrad, Top-K activations in wgrad, each over the layer's whole
+    tensor (the whole batch of an activation), chosen anew in every step; gradients dense; the
+    first convolution dense; linear layers like any other.
+
+    Md Aamir Raihan and Tor M. Aamodt, "Sparse Weight Activation Training", NeurIPS 2020,
+    arXiv:2001.01969, Algorithm 1.
+
+    Parameters
+    ----------
+    sparsity : float
+        Share of the values that is dropped, in [0, 1).
+    first_conv_dense : bool
+        Leave the network's first convolution as it is, as the authors do.
+
+    Raises
+    ------
+    PolicyError
+        If a parameter is not allowed.
+    """
+
+    error_type: ClassVar[type[SwatsimError]] = PolicyError
+
+    sparsity: Annotated[float, BeforeValidator(_sparsity)]
+    first_conv_dense: bool = True
+
+    def __init__(self, sparsity: Any, **options: Any) -> None:
+        super().__init__(sparsity=sparsity, **options)
+
+    def density(self, site: Site) -> Fraction | None:
+        """Tell the share of an operand's values that survives; None where SWAT leaves it."""
+        if (site.op, site.operand) not in SPARSE:
+            return None
+        if site.first_convolution and self.first_conv_dense:
+            return None
+        return 1 - check_sparsity(self.sparsity)
+
+    def describe(self) -> dict[str, Any]:
+        """Name the policy and its parameters."""
+        return {"name": "swat-u", **self.model_dump(mode="json")}
