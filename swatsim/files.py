@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,8 +26,11 @@ def publish_all(contents: Mapping[Path, bytes]) -> None:
     Raises
     ------
     OSError
-        If one can't be written; what was there before is untouched.
+        If one can't be written, or a directory is in its place; what was there is untouched.
     """
+    for path in contents:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
     try:
         for path, content in contents.items():

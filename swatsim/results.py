@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 PARQUET, CSV = "results.parquet", "results.csv"
 SCHEMA, PROVENANCE = "schema.json", "provenance.json"
+#: Plots that may lie beside results.
+PLOTS = frozenset({"speed_up.png", "pe_cycles.png"})
 
 Adds = Literal["key", "shape", "sum", "mean", "same"]
 
@@ -69,7 +71,7 @@ COLUMNS: tuple[Column, ...] = (
     _key("layer", "name of the layer"),
     _key("op", "fprop, dgrad (input gradient) or wgrad (weight gradient)"),
     _key("machine", "preset's name and what was changed in it"),
-    _key("role", "machine: what was asked for; baseline: what it is compared with"),
+    _key("role", "machine, baseline: what it is compared with, or alternative: another baseline"),
     Column("kind", "string", "-", "conv or linear", "shape"),
     _shape("samples", "images of the batch that the masks hold, N", "images"),
     _shape("C", "input channels"),
@@ -99,6 +101,9 @@ COLUMNS: tuple[Column, ...] = (
     _sum("lane_cycles_idle", "lane-cycles", "the lane had no value, others of its PE had"),
     _sum("lane_cycles_row_sync", "lane-cycles", "the row waited for the other rows of its tile"),
     _sum("lane_cycles_tile_sync", "lane-cycles", "the tile waited for the slowest tile"),
+    _sum("lane_cycles_pe_sync", "lane-cycles", "the PE waited for the slowest PE"),
+    _sum("lane_cycles_bank_conflict", "lane-cycles", "products waited for a bank of accumulators"),
+    _sum("lane_cycles_halo", "lane-cycles", "PEs exchanged the sums at their tiles' borders"),
     _sum("lane_cycles_unmapped", "lane-cycles", "the op's sizes left the PE without a stream"),
 )
 
@@ -126,8 +131,22 @@ class Results:
         kinds = {column.name: column.dtype for column in COLUMNS}
         return pd.DataFrame(self.rows, columns=list(kinds)).astype(kinds)
 
-    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+    def save(
+        self, folder: str | os.PathLike[str], beside: Mapping[str, bytes] | None = None
+    ) -> list[Path]:
         """Write Parquet, CSV, schema and provenance; earlier results there are replaced.
+
+        Parameters
+        ----------
+        folder : path
+        beside : mapping of str to bytes, optional
+            Other files that belong to the results, plots for example: all are written, or none.
+            Plots of earlier results that are not among them are removed.
+
+        Returns
+        -------
+        list of pathlib.Path
+            What was written.
 
         Raises
         ------
@@ -140,8 +159,12 @@ class Results:
             CSV: text,
             SCHEMA: _json({"schema_version": SCHEMA_VERSION, "columns": _schema()}),
             PROVENANCE: _json(self.provenance),
+            **(beside or {}),
         }
-        return write_files(Path(folder), contents)
+        written = write_files(Path(folder), contents)
+        for name in PLOTS.difference(contents):
+            (Path(folder) / name).unlink(missing_ok=True)
+        return written
 
     def _csv(self) -> bytes:
         sink = io.StringIO()
@@ -166,7 +189,8 @@ class Results:
             )
             for c in COLUMNS
         ]
-        schema = pa.schema(fields, metadata={"provenance": json.dumps(self.provenance)})
+        about = {"schema_version": str(SCHEMA_VERSION), "provenance": json.dumps(self.provenance)}
+        schema = pa.schema(fields, metadata=about)
         types = pa.csv.ConvertOptions(column_types=schema)
         table = pa.csv.read_csv(io.BytesIO(text), convert_options=types)
         sink = io.BytesIO()
@@ -188,11 +212,17 @@ def load(folder: str | os.PathLike[str]) -> Results:
     path = Path(folder) / PARQUET
     try:
         table = pq.read_table(path)
-        missing = [column.name for column in COLUMNS if column.name not in table.column_names]
-        if missing:
-            raise ResultsError(f"{path} lacks the columns {', '.join(missing)}: simulate again")
-        provenance = json.loads((table.schema.metadata or {}).get(b"provenance", b"{}"))
-        return Results(table.select([c.name for c in COLUMNS]).to_pylist(), provenance)
+        metadata = table.schema.metadata or {}
+        version = metadata.get(b"schema_version", b"none").decode()
+        if version != str(SCHEMA_VERSION):
+            raise ResultsError(
+                f"{path} is of schema version {version}, this swatsim reads {SCHEMA_VERSION}: "
+                "simulate again"
+            )
+        # a bucket that this swatsim knows and an older one did not: nothing had gone into it
+        absent = {c.name: 0 for c in COLUMNS if c.name.startswith("lane_cycles_")}
+        rows = [{**absent, **row} for row in table.to_pylist()]
+        return Results(rows, json.loads(metadata[b"provenance"]))
     except (OSError, pa.ArrowException, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ResultsError(f"no results in {folder} ({reason}): simulate into it first") from None
@@ -206,13 +236,27 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
     ResultsError
         If it, or a parent, is a file or not writeable, or it is (a part of) a trace.
     """
-    path = Path(folder).absolute()
-    if any((place / "manifest.json").exists() for place in (path, path.parent)):
-        raise ResultsError(f"can't write to {folder}: a trace is there; choose another directory")
+    if not os.fspath(folder):
+        raise ResultsError("can't write to '': name a directory")
+    try:
+        _check_folder(Path(folder).absolute())
+    except OSError as error:
+        raise ResultsError(f"can't write to {folder}: {error.strerror}") from None
+
+
+def _is_trace(path: Path) -> bool:
+    manifest = path / "manifest.json"
+    return manifest.is_file() and b"swatsim-trace" in manifest.read_bytes()[:10_000]
+
+
+def _check_folder(path: Path) -> None:
+    choose = "choose another directory"
+    if any(_is_trace(place) for place in (path, path.parent)):
+        raise ResultsError(f"can't write to {path}: a trace is there; {choose}")
     there = next(place for place in (path, *path.parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         what = "not writeable" if there.is_dir() else "a file"
-        raise ResultsError(f"can't write to {folder}: {there} is {what}; choose another directory")
+        raise ResultsError(f"can't write to {path}: {there} is {what}; {choose}")
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:

@@ -20,7 +20,7 @@ class Checked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
     error_type: ClassVar[type[SwatsimError]] = SwatsimError
 
-    def __init__(self, **data: Any) -> None:
+    def __init__(self, /, **data: Any) -> None:
         try:
             super().__init__(**data)
         except ValidationError as error:
@@ -44,9 +44,11 @@ def _complaint(item: Any, model: type[BaseModel]) -> str:
         return unknown("parameter", where, model.model_fields)
     if item["type"] == "missing":
         return f"{where} is missing"
-    message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = str(item["msg"]).removeprefix("Value error, ")
     if not where:
-        return str(message)
+        return message
     got = repr(item["input"])
     shown = got if len(got) <= 60 else got[:57] + "..."
-    return f"{where}={shown} is not allowed: must be {message}"
+    wanted = message.removeprefix("Input should be ")
+    wording = f"must be {wanted}" if wanted != message else message[:1].lower() + message[1:]
+    return f"{where}={shown} is not allowed: {wording}"

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from swatsim.errors import SwatsimError
+from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer
 from swatsim.workload.training_ops import Op
@@ -19,7 +20,7 @@ def layers(draw: st.DrawFn) -> Layer:
     if draw(st.integers(0, 7)) == 0:
         return Layer(name="x", kind="linear", C=draw(st.integers(1, 40)), K=draw(st.integers(1, 9)))
     groups = draw(st.sampled_from([1, 1, 1, 2, 3, 6]))
-    channels = draw(st.sampled_from([1, 1, 2, 3, 5, 18]))
+    channels = draw(st.sampled_from([1, 1, 2, 3, 3, 5, 18]))
     pair = st.tuples(st.integers(0, 2), st.integers(0, 2))
     steps = st.tuples(st.integers(1, 3), st.integers(1, 3))
     fields = dict(
@@ -50,7 +51,7 @@ def ops(draw: st.DrawFn) -> tuple[Op, dict[str, np.ndarray]]:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     values = {}
     for operand in OPERANDS_OF[name]:
-        density = draw(st.sampled_from([0.0, 0.1, 0.3, 0.6, 1.0]))
+        density = draw(st.sampled_from([0.1, 0.3, 0.6, 1.0, *[0.0] * draw(st.booleans())]))
         shape = layer.shape_of(operand, samples)
         nonzero = rng.integers(1, 50, shape) * rng.choice([-1, 1], shape)
         values[operand] = nonzero * (rng.random(shape) < density)
@@ -66,6 +67,7 @@ def lane_array_configs(draw: st.DrawFn) -> LaneArrayConfig:
         columns=draw(st.sampled_from([1, 3, 4])),
         scheduled=draw(st.sampled_from(["none", "weight", "act", "grad_out", "sparser"])),
         fold_stem=draw(st.booleans()),
+        dgrad_lowering=draw(st.sampled_from(["split", "dilated"])),
     )
     if fields["scheduled"] == "none":
         move = dict(lookahead=0, lookaside=0, move_shape="T", map_order="as_written")
@@ -86,5 +88,21 @@ def lane_array_configs(draw: st.DrawFn) -> LaneArrayConfig:
     )
 
 
+@st.composite
+def cartesian_configs(draw: st.DrawFn) -> CartesianConfig:
+    return CartesianConfig(
+        pe_h=draw(st.integers(1, 4)),
+        pe_w=draw(st.integers(1, 4)),
+        act_vector=draw(st.integers(1, 5)),
+        weight_vector=draw(st.integers(1, 5)),
+        accumulator=draw(st.sampled_from([1, 3, 9, 30, 6144])),
+        banks=draw(st.sampled_from([1, 2, 5, 16, 32, 40])),
+        dgrad_lowering=draw(st.sampled_from(["split", "dilated"])),
+    )
+
+
 #: A strategy for each mechanism's configurations: a new machine adds its own here.
-CONFIGS: dict[str, Callable[[], st.SearchStrategy]] = {"lane_array": lane_array_configs}
+CONFIGS: dict[str, Callable[[], st.SearchStrategy]] = {
+    "lane_array": lane_array_configs,
+    "cartesian": cartesian_configs,
+}

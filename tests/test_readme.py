@@ -71,4 +71,4 @@ def test_every_dependency_has_its_reason() -> None:
 
 def test_every_command_of_the_readme_exists() -> None:
     verbs = set(re.findall(r"^swatsim (\w+)", "\n".join(blocks("sh")), flags=re.M))
-    assert verbs == {"info", "check", "machines", "simulate"}
+    assert verbs == {"info", "check", "machines", "simulate", "footprint", "synth"}

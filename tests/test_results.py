@@ -42,7 +42,7 @@ def test_rows_have_the_columns_and_the_frame_their_types(results: Results) -> No
     for column in COLUMNS:
         kind = str(frame[column.name].dtype)
         assert kind == column.dtype or (column.dtype == "string" and kind.startswith("str"))
-    assert frame["density_weight"].isna().sum() == 2 * 2 * 4  # wgrad reads no weight
+    assert frame["density_weight"].isna().sum() == 3 * 2 * 4  # wgrad reads no weight
 
 
 def test_buckets_of_every_row_add_up(results: Results) -> None:
@@ -128,9 +128,25 @@ def test_a_machine_of_ones_own_can_be_simulated_and_be_a_baseline(trace: Trace) 
     assert set(against[against.role == "baseline"].machine) == {"mine"}
 
 
+def test_counters_that_do_not_add_up_are_refused(trace: Trace) -> None:
+    for wrong, complaint in (
+        (Counters(100, pes=1, lanes=1, lane_cycles_effectual=7), "add up to 7, must be .* = 100"),
+        (Counters(1.5, pes=1, lanes=2, lane_cycles_idle=3), "counters are whole numbers"),  # type: ignore[arg-type]
+        ({"cycles": 3}, "the machine gave a dict"),
+    ):
+        machine = Ideal()
+        machine.simulate_op = lambda op, wrong=wrong: wrong  # type: ignore[method-assign, misc]
+        with pytest.raises(ConfigError, match=complaint):
+            swatsim.simulate(trace, machine)
+
+
 def test_what_is_no_machine_is_refused(trace: Trace) -> None:
     with pytest.raises(ConfigError, match="int is not a machine: pass a preset's name"):
         swatsim.simulate(trace, 3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="workers=0 is not allowed: must be at least 1"):
+        swatsim.simulate(trace, "dadiannao", workers=0)
+    with pytest.raises(swatsim.SwatsimError, match="str is no op"):
+        swatsim.simulate_op("x", "dadiannao")  # type: ignore[arg-type]
 
 
 def test_steps_without_a_whole_op_are_refused(tmp_path: Path) -> None:
@@ -140,5 +156,5 @@ def test_steps_without_a_whole_op_are_refused(tmp_path: Path) -> None:
     recorder.declare(Layer(name="fc", kind="linear", C=4, K=2))
     with recorder.step(0) as step:
         step.operand("fc", "fprop", "act", np.ones((2, 4), bool))
-    with pytest.raises(TraceError, match="hold no op with the masks of both its operands"):
+    with pytest.raises(TraceError, match="hold none of fprop, dgrad, wgrad with the masks of both"):
         swatsim.simulate(tmp_path / "t", "tensordash")

@@ -5,7 +5,9 @@ Loading it takes as long as simulating a small trace, and drawing as long again.
 
 from __future__ import annotations
 
+import os
 import signal
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
@@ -46,7 +48,8 @@ class Drawing:
         """Begin to draw."""
         self._results = results
         if self._wanted:
-            self._ours.send(results)
+            with suppress(OSError):  # it is gone: `finish` will draw
+                self._ours.send(results)
 
     def finish(self) -> dict[str, bytes]:
         """Wait for the plots: file name to PNG; none if none are wanted."""
@@ -61,6 +64,7 @@ class Drawing:
 
 def _serve(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["MPLBACKEND"] = "agg"
     import swatsim.report.plots  # noqa: F401  (loaded before it is needed)
 
     connection.send(draw(connection.recv()))
@@ -68,6 +72,7 @@ def _serve(connection: Connection) -> None:
 
 def draw(results: Results) -> dict[str, bytes]:
     """Draw all plots of a simulation."""
+    os.environ["MPLBACKEND"] = "agg"  # whatever a user's shell says: matplotlib would fail on it
     from swatsim.report import plots
 
     return {f"{name}.png": plots.as_png(getattr(plots, name)(results)) for name in PLOTS}

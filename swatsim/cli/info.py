@@ -24,10 +24,11 @@ def info(trace: str) -> None:
     they are averaged over the steps. No mask is read.
     """
     from swatsim.cli.show import console, table
+    from swatsim.errors import TraceError
     from swatsim.tracefile import open_trace
 
     source = open_trace(trace)
-    steps = [source.step(number) for number in source.steps]
+    steps, damaged = _open_steps(source)
     out = console()
     for line in _summary(source):
         out.print(line)
@@ -35,6 +36,21 @@ def info(trace: str) -> None:
     layers = ("layer", "kind", "C", "K", "input", "kernel", "stride", "groups", "weights", *keys)
     out.print(table("Layers", layers, _layer_rows(source, steps), left=2))
     out.print(table("Steps", ("step", "batch", "masks", "file", *keys), _step_rows(steps), left=0))
+    if damaged:
+        raise TraceError("; ".join(damaged))
+
+
+def _open_steps(source: Trace) -> tuple[list[Step], list[str]]:
+    """Open the steps that can be, and say what is wrong with the others."""
+    from swatsim.errors import TraceError
+
+    steps, damaged = [], []
+    for number in source.steps:
+        try:
+            steps.append(source.step(number))
+        except TraceError as error:
+            damaged.append(str(error))
+    return steps, damaged
 
 
 def _reads() -> list[tuple[str, str]]:
@@ -55,26 +71,34 @@ def _summary(source: Trace) -> list[str]:
     ]
 
 
-def _mean(steps: list[Step], op: str, operand: str, layer: str | None = None) -> str:
-    """Average a density: over the steps, and over all elements of the layers."""
+Totals = dict[tuple[str, str, str], tuple[int, int]]
+
+
+def _totals(steps: list[Step]) -> Totals:
+    """Add up ones and elements by (layer, op, operand), and over all layers (layer "")."""
+    totals: Totals = {}
+    for step in steps:
+        for record in step.records:
+            for layer in (record.layer, ""):
+                key = layer, record.op, record.operand
+                ones, elements = totals.get(key, (0, 0))
+                totals[key] = ones + record.ones, elements + record.elements
+    return totals
+
+
+def _densities(totals: Totals, layer: str = "") -> list[str]:
     from swatsim.cli.show import share
 
-    records = [
-        record
-        for step in steps
-        for record in step.records
-        if (record.op, record.operand) == (op, operand) and layer in (None, record.layer)
-    ]
-    elements = sum(record.elements for record in records)
-    ones = sum(record.ones for record in records)
-    return share(ones / elements) if elements else "-"
+    found = [totals.get((layer, *reads)) for reads in _reads()]
+    return ["-" if pair is None else share(pair[0] / pair[1]) for pair in found]
 
 
 def _layer_rows(source: Trace, steps: list[Step]) -> Iterator[list[str]]:
     from swatsim.cli.show import count
 
+    totals = _totals(steps)
     for layer in source.layers:
-        densities = [_mean(steps, op, operand, layer.name) for op, operand in _reads()]
+        densities = _densities(totals, layer.name)
         yield [layer.name, layer.kind, *_shape(layer), count(layer.weights), *densities]
 
 
@@ -88,6 +112,6 @@ def _step_rows(steps: list[Step]) -> Iterator[list[str]]:
     from swatsim.cli.show import size
 
     for step in steps:
-        densities = [_mean([step], op, operand) for op, operand in _reads()]
         file = size(step.path.stat().st_size)
-        yield [str(step.number), str(step.batch_size), str(len(step.records)), file, *densities]
+        row = [str(step.number), str(step.batch_size), str(len(step.records)), file]
+        yield [*row, *_densities(_totals([step]))]

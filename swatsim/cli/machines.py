@@ -36,7 +36,7 @@ def _parameters(mechanism: Mechanism) -> Iterator[list[str]]:
     presets = mechanism.config_type.presets.values()
     schema = mechanism.config_type.model_json_schema()["properties"]
     for name, field in schema.items():
-        values = [str(preset.parameters[name]) for preset in presets]
+        values = [str(preset.parameters.get(name, field.get("default"))) for preset in presets]
         unit = field.get("unit", "-")
         yield [name, unit, _allowed(field), field["description"], *values]
 

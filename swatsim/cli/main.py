@@ -10,9 +10,11 @@ import click
 
 from swatsim._version import __version__
 from swatsim.cli.check import check
+from swatsim.cli.footprint import footprint
 from swatsim.cli.info import info
 from swatsim.cli.machines import machines
 from swatsim.cli.simulate import simulate
+from swatsim.cli.synth import synth
 from swatsim.errors import SwatsimError
 
 BAD_INPUT = 2
@@ -28,14 +30,22 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=level, format="swatsim: %(levelname)s: %(message)s")
 
 
-for verb in (simulate, info, check, machines):
+for verb in (simulate, info, check, machines, footprint, synth):
     cli.add_command(verb)
 
 
 def main() -> None:
     """Run the command line and exit: 0 if all went well, 2 on bad input."""
     try:
-        cli.main(prog_name="swatsim", standalone_mode=False)
+        # not cli.main: it ends a command whose reader has gone with exit code 1
+        with cli.make_context("swatsim", sys.argv[1:]) as context:
+            cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(BAD_INPUT)
     except SwatsimError as error:
         _stop(str(error), BAD_INPUT)
     except click.ClickException as error:
@@ -45,8 +55,13 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except MemoryError:
+        _stop(
+            "out of memory: simulate fewer steps at a time (--step), or smaller layers", BAD_INPUT
+        )
     except OSError as error:
-        _stop(f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT)
+        where = f"{error.filename}: " if error.filename else "output: "
+        _stop(f"{where}{error.strerror or error}", BAD_INPUT)
 
 
 def _stop(message: str, code: int) -> None:

@@ -13,10 +13,15 @@ from rich.table import Table
 PLAIN_WIDTH = 200
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the error through: rich would end the command with exit code 1."""
+
+
 def console() -> Console:
     """Make a console; a table is never cut off when the output is not a terminal."""
     # names of layers and machines hold brackets and colons, which rich would read as markup
-    found = Console(highlight=False, markup=False, emoji=False)
+    found = _Console(highlight=False, markup=False, emoji=False)
     if not found.is_terminal:
         found.width = PLAIN_WIDTH
     return found

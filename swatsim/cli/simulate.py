@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +10,12 @@ import click
 if TYPE_CHECKING:
     from swatsim.report.tables import Row
     from swatsim.results import Results
+    from swatsim.simulator.interface import Machine
+    from swatsim.workload.layer import OpName
+
+
+#: As in `swatsim.workload.layer`, which loads more than --help should.
+OPS = ("fprop", "dgrad", "wgrad")
 
 
 @click.command()
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
 )
 @click.option("--baseline", help="Compare with this preset, not with the machine skipping nothing.")
 @click.option("--step", "steps", type=int, multiple=True, help="Only this step; may be repeated.")
+@click.option(
+    "--op", "ops", type=click.Choice(OPS), multiple=True, help="Only this op; repeatable."
+)
 @click.option("-o", "--output", type=click.Path(), help="Write results and plots here.")
 @click.option("--plots/--no-plots", default=True, help="Draw plots into the output directory.")
 def simulate(
@@ -34,6 +42,7 @@ def simulate(
     settings: tuple[str, ...],
     baseline: str | None,
     steps: tuple[int, ...],
+    ops: tuple[OpName, ...],
     output: str | None,
     plots: bool,
 ) -> None:
@@ -47,7 +56,7 @@ def simulate(
     """
     from swatsim.cli.drawing import Drawing
     from swatsim.cli.show import console
-    from swatsim.results import check_folder, write_files
+    from swatsim.results import check_folder
     from swatsim.simulator.machines import machine
 
     chosen = machine(name, **_parse(settings))
@@ -55,13 +64,14 @@ def simulate(
         check_folder(output)
     out = console()
     with Drawing(wanted=plots and output is not None) as drawing:
-        results = _run(trace, chosen, baseline, list(steps) or None)
+        choice = {"steps": list(steps) or None, "ops": ops or OPS}
+        results = _run(trace, chosen, baseline=baseline, **choice)
         drawing.start(results)
-        for part in _tables(results):
-            out.print(part)
-        if output is not None:
-            written = [*results.save(output), *write_files(Path(output), drawing.finish())]
-            out.print("\n".join(f"wrote {path}" for path in written))
+        parts = list(_tables(results))
+        # saved before anything is printed: whoever reads the output may go away
+        written = results.save(output, drawing.finish()) if output is not None else []
+    for part in (*parts, *(f"wrote {path}" for path in written)):
+        out.print(part)
 
 
 def _parse(settings: tuple[str, ...]) -> dict[str, str]:
@@ -79,26 +89,12 @@ def _parse(settings: tuple[str, ...]) -> dict[str, str]:
     return dict(zip(names, (value.strip() for _, value in pairs), strict=True))
 
 
-def _run(trace: str, machine: Any, baseline: str | None, steps: list[int] | None) -> Results:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
+def _run(trace: str, machine: Machine, **choice: Any) -> Results:
+    from swatsim.cli.progress import progress
     from swatsim.simulator.run import simulate as run
 
-    columns = (
-        TextColumn("simulating"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("ops"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
-        task = bar.add_task("ops", total=None)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        return run(trace, machine, baseline=baseline, steps=steps, progress=show)
+    with progress("simulating", "ops") as show:
+        return run(trace, machine, progress=show, **choice)
 
 
 NUMBERS = ("MACs", "effectual", "cycles", "baseline cycles", "speed-up", "utilisation")
@@ -109,12 +105,14 @@ def _tables(results: Results) -> Iterator[Any]:
     from swatsim.report import tables
 
     machine, baseline = results.rows[0]["machine"], tables.baseline_of(results)
-    title = f"{machine} against {baseline}; {tables.source_of(results)}, added up"
+    sizes = " against ".join(tables.sizes_of(results))
+    title = f"{machine} against {baseline} ({sizes}); {tables.source_of(results)}, added up"
     layers = _layer_rows(tables.per_layer(results))
-    headings = ("layer", "op", "shape", "weight", "act", "grad_out", *NUMBERS)
+    numbers = (*NUMBERS, *(f"over {name}" for name in tables.alternatives_of(results)))
+    headings = ("layer", "op", "shape", "weight", "act", "grad_out", *numbers)
     yield table(title, headings, layers, left=3)
     totals = _total_rows(tables.per_op(results))
-    over_all = ("op", "FLOPs", "effectual FLOPs", *NUMBERS)
+    over_all = ("op", "FLOPs", "effectual FLOPs", *numbers)
     yield table("Totals over all layers", over_all, totals, left=1)
 
 
@@ -145,7 +143,8 @@ def _numbers(row: Row) -> list[str]:
 
     macs = [count(row["macs_dense"]), count(row["macs_effectual"])]
     cycles = [count(row["cycles_compute"]), count(row["cycles_baseline"])]
-    return [*macs, *cycles, times(row["speed_up"]), share(row["utilisation"])]
+    others = [times(value) for value in row["speed_ups_alternative"].values()]
+    return [*macs, *cycles, times(row["speed_up"]), share(row["utilisation"]), *others]
 
 
 def _shape(row: Row) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
 
-from swatsim.workload.layer import Layer, Operand, OpName
+from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 
 
 @dataclass(frozen=True)
@@ -49,3 +50,32 @@ class Policy(Protocol):
     def describe(self) -> dict[str, Any]:
         """Name the policy and its parameters, as JSON, for the trace's manifest."""
         ...
+
+
+def densities(
+    policy: Policy, layers: Sequence[Layer], step: int = 0
+) -> dict[tuple[str, OpName, Operand], Fraction | float | None]:
+    """Ask a policy about all operands of a network's layers.
+
+    Parameters
+    ----------
+    policy : Policy
+    layers : sequence of Layer
+        In the order in which they run: the first convolution among them is the network's.
+    step : int
+        The training step's number.
+
+    Returns
+    -------
+    dict of (layer name, op, operand) to Fraction, float or None
+        None for an operand that is left as it is.
+    """
+    first = next((layer.name for layer in layers if layer.kind == "conv"), None)
+    return {
+        (layer.name, op, operand): policy.density(
+            Site(layer, op, operand, layer.name == first, step)
+        )
+        for layer in layers
+        for op, operands in OPERANDS_OF.items()
+        for operand in operands
+    }

@@ -17,11 +17,12 @@ from swatsim.validation import Checked
 SPARSE = frozenset({("fprop", "weight"), ("dgrad", "weight"), ("wgrad", "act")})
 
 
-def _sparsity(value: Any) -> float:
+def checked_sparsity(value: Any) -> float:
+    """Check a record's sparsity; `Checked` says of which field the refusal speaks."""
     try:
         return float(check_sparsity(value))
     except PolicyError as error:
-        raise ValueError(str(error).partition("must be ")[2]) from None
+        raise ValueError(str(error).partition("is not allowed: ")[2]) from None
 
 
 class SwatU(Checked):
@@ -49,7 +50,7 @@ class SwatU(Checked):
 
     error_type: ClassVar[type[SwatsimError]] = PolicyError
 
-    sparsity: Annotated[float, BeforeValidator(_sparsity)]
+    sparsity: Annotated[float, BeforeValidator(checked_sparsity)]
     first_conv_dense: bool = True
 
     def __init__(self, sparsity: Any, **options: Any) -> None:

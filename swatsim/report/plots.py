@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from math import isfinite
+from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 OP_COLOURS = {"fprop": "#0072B2", "dgrad": "#E69F00", "wgrad": "#009E73"}
 
 
+#: Of what is written on these bars.
+LABEL_COLOURS = {"fprop": "white", "dgrad": "black", "wgrad": "black"}
+
+
 class Bucket(NamedTuple):
     """How a bucket of lane-cycles is shown."""
 
@@ -39,6 +45,9 @@ BUCKETS = (
     Bucket("lane_cycles_idle", "idle lane (no value to take)", "#F0E442", ""),
     Bucket("lane_cycles_row_sync", "waiting for other rows", "#E69F00", ""),
     Bucket("lane_cycles_tile_sync", "waiting for the slowest tile", "#D55E00", "xxx"),
+    Bucket("lane_cycles_pe_sync", "waiting for the slowest PE", "#D55E00", "xxx"),
+    Bucket("lane_cycles_bank_conflict", "bank conflict", "#CC79A7", ""),
+    Bucket("lane_cycles_halo", "exchange of halos", "#000000", ""),
     Bucket("lane_cycles_unmapped", "unmapped (sizes don't fill the array)", "#BBBBBB", ""),
 )
 
@@ -46,6 +55,15 @@ DOTS_PER_INCH = 150
 
 #: Height from which on a part of a bar is hatched.
 HATCHED = 0.02
+
+#: Inches from the axis to the top of the bars.
+AXES_HEIGHT = 3.2
+
+#: More layers than these are not drawn: those of most cycles are, and the title says so.
+MOST_LAYERS = 60
+
+#: A layer's name is shortened beyond this.
+LONGEST = 28
 
 #: Width of a bar, in layers.
 BAR = 0.26
@@ -61,17 +79,18 @@ def speed_up(results: Results) -> Figure:
     for op in (name for name in OPS if any(row["op"] == name for row in rows)):
         mine = [row for row in rows if row["op"] == op]
         heights = [row["speed_up"] if isfinite(row["speed_up"]) else 0.0 for row in mine]
-        bars = axes.bar(_places(mine, groups), heights, BAR, color=OP_COLOURS[op], label=op)
-        labels = [_number(row["speed_up"]) for row in mine]
-        axes.bar_label(bars, labels, rotation=90, fontsize=8, padding=3)
+        places = _places(mine, groups)
+        axes.bar(places, heights, BAR, color=OP_COLOURS[op], label=op)
+        for place, row in zip(places, mine, strict=True):  # at the foot, where no line crosses it
+            ink = {"color": LABEL_COLOURS[op], "fontsize": 8, "rotation": 90}
+            axes.text(place, 0.04, _number(row["speed_up"]), ink, ha="center", va="bottom")
     step = tables.per_op(results)[-1]["speed_up"]
     axes.axhline(1.0, color="black", linewidth=0.8)
     axes.axhline(
         step, color="black", linestyle="--", zorder=0, label=f"training step: {_number(step)}x"
     )
-    axes.set_ylabel(f"speed-up over {tables.baseline_of(results)}")
+    axes.set_ylabel("speed-up over the baseline")
     _label_groups(axes, groups)
-    axes.margins(y=0.14)
     _finish(figure, axes, results, "Speed-up per layer and op", columns=4)
     return figure
 
@@ -82,7 +101,8 @@ def pe_cycles(results: Results) -> Figure:
     figure, axes = _figure(len(groups))
     places = _places(rows, groups)
     bottom = np.zeros(len(rows))
-    for bucket in BUCKETS:
+    met = [bucket for bucket in BUCKETS if any(row[bucket.column] for row in rows)]
+    for bucket in met:
         heights = [row[bucket.column] / max(row["lane_cycles_baseline"], 1) for row in rows]
         bars = axes.bar(places, heights, BAR, bottom, facecolor=bucket.colour)
         for bar, height in zip(bars, heights, strict=True):
@@ -94,11 +114,11 @@ def pe_cycles(results: Results) -> Figure:
     _label_groups(axes, groups)
     _label_bars(axes, places, [row["op"] for row in rows])
     axes.set_ylim(top=1.05 * max(1.0, *bottom))
-    axes.set_ylabel(f"PE-cycles, relative to {tables.baseline_of(results)}")
-    key = [
-        Patch(facecolor=b.colour, hatch=b.hatch, edgecolor="white", label=b.label) for b in BUCKETS
-    ]
-    _finish(figure, axes, results, "Where the PE-cycles of fprop, dgrad, wgrad went", 3, key)
+    axes.set_ylabel("PE-cycles / the baseline's")
+    key = [Patch(facecolor=b.colour, hatch=b.hatch, edgecolor="white", label=b.label) for b in met]
+    _finish(
+        figure, axes, results, "Where the PE-cycles went (f: fprop, d: dgrad, w: wgrad)", 3, key
+    )
     return figure
 
 
@@ -112,13 +132,31 @@ def as_png(figure: Figure) -> bytes:
 def _bars(results: Results) -> tuple[list[tables.Row], list[str]]:
     """List the bars, those of all layers together last, and the groups they stand in."""
     totals = [{**row, "layer": ALL} for row in tables.per_op(results)[:-1]]
-    rows = [*tables.per_layer(results), *totals]
+    rows = tables.per_layer(results)
+    if len({row["layer"] for row in rows}) > MOST_LAYERS:
+        rows = _longest(rows)
+    rows += totals
     return rows, list(dict.fromkeys(row["layer"] for row in rows))
+
+
+def _longest(rows: list[tables.Row]) -> list[tables.Row]:
+    """Keep the layers that take the baseline most of its time: no page shows more."""
+    cycles: Counter[str] = Counter()
+    for row in rows:
+        cycles[row["layer"]] += row["cycles_baseline"]
+    kept = {name for name, _ in cycles.most_common(MOST_LAYERS)}
+    return [row for row in rows if row["layer"] in kept]
 
 
 def _places(rows: Sequence[tables.Row], groups: Sequence[str]) -> list[float]:
     """Put the bars of one layer side by side, in the order of the ops."""
     return [groups.index(row["layer"]) + (OPS.index(row["op"]) - 1) * 0.29 for row in rows]
+
+
+def _shorten(name: str) -> str:
+    """Leave the middle out of a long name."""
+    half = LONGEST // 2
+    return name if len(name) <= LONGEST else f"{name[:half]}..{name[-half:]}"
 
 
 def _number(value: float) -> str:
@@ -129,14 +167,15 @@ def _figure(groups: int) -> tuple[Figure, Axes]:
     """Make room for the bars: wider for deeper networks, within what a page can hold."""
     width = min(max(8.0, 2.0 + 0.8 * groups), 40.0)
     figure = Figure(
-        figsize=(width, 4.8),
+        figsize=(width, AXES_HEIGHT),
     )
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 
 
 def _label_groups(axes: Axes, groups: Sequence[str]) -> None:
-    axes.set_xticks(range(len(groups)), groups, rotation=45, ha="right", rotation_mode="anchor")
+    names = [_shorten(name) for name in groups]
+    axes.set_xticks(range(len(groups)), names, rotation=45, ha="right", rotation_mode="anchor")
 
 
 def _label_bars(axes: Axes, places: Sequence[float], ops: Sequence[str]) -> None:
@@ -147,16 +186,18 @@ def _label_bars(axes: Axes, places: Sequence[float], ops: Sequence[str]) -> None
     axes.xaxis.remove_overlapping_locs = False
 
 
-def _frame(figure: Figure, axes: Axes, legend_rows: int) -> None:
+def _frame(figure: Figure, axes: Axes, legend_rows: int, title_lines: int) -> None:
     """Leave room for labels and legend, in inches by the longest label.
 
     Matplotlib's layout engines draw everything once more to find out, which takes as long again.
     """
-    width, height = figure.get_size_inches()
     longest = max(len(label.get_text()) for label in axes.get_xticklabels())
-    below = 0.45 + 0.2 * legend_rows + 0.06 * longest
-    margins = {"left": 0.7 / width, "right": 1 - 0.1 / width, "top": 1 - 0.35 / height}
-    figure.subplots_adjust(**margins, bottom=min(below, 0.6 * height) / height)
+    below, above = 0.5 + 0.2 * legend_rows + 0.06 * longest, 0.15 + 0.2 * title_lines
+    width, height = figure.get_figwidth(), AXES_HEIGHT + below + above
+    figure.set_figheight(height)
+    figure.subplots_adjust(
+        left=0.7 / width, right=1 - 0.1 / width, top=1 - above / height, bottom=below / height
+    )
 
 
 def _finish(
@@ -167,9 +208,15 @@ def _finish(
     columns: int,
     key: Sequence[Artist] = (),
 ) -> None:
-    machine = results.rows[0]["machine"]
-    where = f"{machine} on {tables.source_of(results)}"
-    axes.set_title(f"{title}: {where}", loc="left", fontsize=11)
+    machine, baseline = results.rows[0]["machine"], tables.baseline_of(results)
+    sizes = " against ".join(tables.sizes_of(results))
+    layers = len({row["layer"] for row in results.rows})
+    if layers > MOST_LAYERS:
+        title += f"; the {MOST_LAYERS} of {layers} layers that take longest"
+    words = [title, f"{machine}, baseline {baseline} ({sizes})", tables.source_of(results)]
+    characters = int(11 * figure.get_figwidth())
+    lines = [line for part in words for line in wrap(part, characters, break_long_words=True)]
+    axes.set_title("\n".join(lines), loc="left", fontsize=10)
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
     axes.set_axisbelow(True)
     axes.margins(x=0.01)
@@ -179,4 +226,5 @@ def _finish(
     figure.legend(
         handles=key or handles, loc="lower center", ncols=columns, frameon=False, fontsize=9
     )
-    _frame(figure, axes, legend_rows=-(-len(key or handles) // columns))
+    rows = -(-len(key or handles) // columns)
+    _frame(figure, axes, rows, len(lines))

@@ -27,8 +27,9 @@ def per_layer(results: Results) -> list[Row]:
 
     Counts are summed over the steps, densities averaged. Beside the columns of the results:
     `cycles_baseline`, `lane_cycles_baseline`, `speed_up` (baseline cycles by cycles; infinite
-    where an op takes no cycle), `utilisation` (effectual share of the lane-cycles), and
-    `flops_dense`, `flops_effectual`.
+    where an op takes no cycle), `speed_ups_alternative` (the same over other dense baselines, by
+    their names), `utilisation` (effectual share of the lane-cycles), and `flops_dense`,
+    `flops_effectual`.
 
     Raises
     ------
@@ -49,6 +50,23 @@ def baseline_of(results: Results) -> str:
     return str(next(row["machine"] for row in results.rows if row["role"] == "baseline"))
 
 
+def sizes_of(results: Results) -> list[str]:
+    """Word the size of the machine, and of the baseline if it is another."""
+    words = {
+        role: f"{row['pes']} PEs of {row['lanes']} multipliers"
+        for role in ("machine", "baseline")
+        for row in results.rows
+        if row["role"] == role
+    }
+    return list(dict.fromkeys(words.values()))
+
+
+def alternatives_of(results: Results) -> list[str]:
+    """Name the other dense baselines in the results."""
+    rows = (row for row in results.rows if row["role"] == "alternative")
+    return list(dict.fromkeys(str(row["machine"]) for row in rows))
+
+
 def source_of(results: Results) -> str:
     """Name the trace, and how much of it the results hold."""
     first = results.rows[0]
@@ -66,7 +84,8 @@ def check_comparable(results: Results) -> None:
     Raises
     ------
     ResultsError
-        If there are none, or they are of more than one trace, machine or baseline.
+        If there are none, they are of more than one trace, machine or baseline, or the baseline's
+        are not of the same ops.
     """
     traces = {row["trace_id"] for row in results.rows}
     if len(traces) != 1:
@@ -81,19 +100,44 @@ def check_comparable(results: Results) -> None:
                 f"the results hold {len(names)} machines of role {role!r} "
                 f"({', '.join(names)}): select the rows of one"
             )
+    _check_ops(results)
+
+
+def _check_ops(results: Results) -> None:
+    ops: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
+    for row in results.rows:
+        key = row["step"], row["layer"], row["op"]
+        ops.setdefault((row["role"], row["machine"]), []).append(key)
+    expected = next(keys for (role, _), keys in ops.items() if role == "machine")
+    for (_, name), keys in ops.items():
+        if len(set(keys)) != len(keys) or set(keys) != set(expected):
+            raise ResultsError(
+                f"the rows of {name!r} are not of the same ops as the machine's, each once: "
+                "simulate again, or select whole steps"
+            )
 
 
 def _compare(results: Results, by: Sequence[str]) -> list[Row]:
     check_comparable(results)
     ours = _grouped(results, "machine", by)
     theirs = _grouped(results, "baseline", by)
-    return [_beside(_add_up(rows), _add_up(theirs[key])) for key, rows in ours.items()]
+    others = {name: _grouped(results, "alternative", by, name) for name in alternatives_of(results)}
+    compared = []
+    for key, rows in ours.items():
+        total = _add_up(rows)
+        cycles = {name: _add_up(found[key])["cycles_compute"] for name, found in others.items()}
+        speed_ups = {name: _quotient(n, total["cycles_compute"]) for name, n in cycles.items()}
+        beside = _beside(total, _add_up(theirs[key]))
+        compared.append({**beside, "speed_ups_alternative": speed_ups})
+    return compared
 
 
-def _grouped(results: Results, role: str, by: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
+def _grouped(
+    results: Results, role: str, by: Sequence[str], machine: str | None = None
+) -> dict[tuple[Any, ...], list[Row]]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in results.rows:
-        if row["role"] == role:
+        if row["role"] == role and machine in (None, row["machine"]):
             groups.setdefault(tuple(row[key] for key in by), []).append(dict(row))
     return groups
 
@@ -110,6 +154,10 @@ def _add_up(rows: list[Row]) -> Row:
     return total
 
 
+def _quotient(baseline: int, cycles: int) -> float:
+    return baseline / cycles if cycles else inf if baseline else nan
+
+
 def _beside(ours: Row, theirs: Row) -> Row:
     cycles, baseline = ours["cycles_compute"], theirs["cycles_compute"]
     lane_cycles = ours["lane_cycles"]
@@ -117,7 +165,7 @@ def _beside(ours: Row, theirs: Row) -> Row:
         **ours,
         "cycles_baseline": baseline,
         "lane_cycles_baseline": theirs["lane_cycles"],
-        "speed_up": baseline / cycles if cycles else inf if baseline else nan,
+        "speed_up": _quotient(baseline, cycles),
         "utilisation": ours["lane_cycles_effectual"] / lane_cycles if lane_cycles else nan,
         "flops_dense": ours["macs_dense"] * FLOPS_PER_MAC,
         "flops_effectual": ours["macs_effectual"] * FLOPS_PER_MAC,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+from pydantic import Field
 
 from swatsim.errors import ConfigError, SwatsimError
 from swatsim.validation import Checked
+from swatsim.workload.streams import Lowering
 from swatsim.workload.training_ops import Op
 
 
@@ -33,6 +36,12 @@ class Counters(NamedTuple):
         The row had nothing left in its window and waited for the other rows of its tile.
     lane_cycles_tile_sync : int
         The tile had finished and waited for the slowest tile.
+    lane_cycles_pe_sync : int
+        The PE had finished and waited for the slowest PE.
+    lane_cycles_bank_conflict : int
+        Products waited for a bank of accumulators.
+    lane_cycles_halo : int
+        PEs exchanged the sums at the borders of their tiles.
     lane_cycles_unmapped : int
         The PE had no stream: the op's sizes don't fill the array.
     """
@@ -45,6 +54,9 @@ class Counters(NamedTuple):
     lane_cycles_idle: int = 0
     lane_cycles_row_sync: int = 0
     lane_cycles_tile_sync: int = 0
+    lane_cycles_pe_sync: int = 0
+    lane_cycles_bank_conflict: int = 0
+    lane_cycles_halo: int = 0
     lane_cycles_unmapped: int = 0
 
     @property
@@ -91,11 +103,24 @@ class Preset(NamedTuple):
     parameters: Mapping[str, Any]
 
 
+def count(meaning: str, unit: str, at_least: int, at_most: int) -> Any:
+    """Describe a whole-number parameter: what it means, its unit, what is allowed."""
+    return Field(description=meaning, ge=at_least, le=at_most, json_schema_extra={"unit": unit})
+
+
 class MachineConfig(Checked):
     """Base of the configurations of machines: frozen, its fields and their relations checked."""
 
     error_type: ClassVar[type[SwatsimError]] = ConfigError
     presets: ClassVar[Mapping[str, Preset]] = {}
+
+    dgrad_lowering: Annotated[
+        Lowering,
+        Field(
+            description="dgrad of a strided layer: split in stride x stride convolutions over the "
+            "dense gradients, or one over gradients dilated with zeros"
+        ),
+    ] = "split"
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
@@ -114,6 +139,8 @@ class Mechanism:
         One line for people.
     config_type : type of MachineConfig
     simulate_op, simulate_dense : callable of (Op, config) to Counters
+    alternatives : mapping of str to callable of (Op, config) to Counters
+        Other dense baselines, which a report shows beside the first.
     """
 
     name: str
@@ -121,6 +148,7 @@ class Mechanism:
     config_type: type[MachineConfig]
     simulate_op: Callable[[Op, Any], Counters]
     simulate_dense: Callable[[Op, Any], Counters]
+    alternatives: Mapping[str, Callable[[Op, Any], Counters]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,6 +166,11 @@ class ConfiguredMachine:
     def simulate_dense(self, op: Op) -> Counters:
         """Run the op's dense baseline."""
         return self.mechanism.simulate_dense(op, self.config)
+
+    def simulate_alternatives(self, op: Op) -> dict[str, Counters]:
+        """Run the op's other dense baselines, by their names."""
+        found = self.mechanism.alternatives.items()
+        return {name: simulate(op, self.config) for name, simulate in found}
 
     def describe(self) -> dict[str, Any]:
         """Return mechanism and configuration as JSON types."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -47,6 +48,8 @@ def _cache_folder() -> Path | None:
     folder = root / "kernels" / _source_hash()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # permissions don't tell all
+            pass
     except OSError as error:
         log.warning("kernels are compiled anew in each process: no cache at %s (%s)", root, error)
         return None
@@ -64,6 +67,37 @@ def jit(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     before = numba_config.CACHE_DIR
     numba_config.CACHE_DIR = str(_FOLDER)
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        compiled: Any = numba.njit(nogil=True, cache=True)(function)
     finally:
         numba_config.CACHE_DIR = before
+    compiled._cache = _Forgiving(compiled._cache)
+    kernel: Callable[Parameters, Result] = compiled
+    return kernel
+
+
+class _Forgiving:
+    """Numba's cache of one kernel, without which a kernel can be compiled all the same.
+
+    A file that is damaged, or a disk that is full, costs a compilation and no more.
+    """
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def load_overload(self, *arguments: Any) -> Any:
+        """Load a kernel, or None."""
+        try:
+            return self._cache.load_overload(*arguments)
+        except Exception as error:  # noqa: BLE001  (a damaged pickle raises whatever it likes)
+            log.warning("a cached kernel is damaged, and compiled anew (%s)", error)
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        """Keep a kernel, if that can be done."""
+        try:
+            self._cache.save_overload(*arguments)
+        except Exception as error:  # noqa: BLE001  (it reads the index, which may be damaged)
+            log.warning("a compiled kernel can't be kept (%s)", error)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+
 from swatsim import provenance
-from swatsim.errors import ConfigError, TraceError
+from swatsim.errors import ConfigError, TraceError, WorkloadError
 from swatsim.results import Results
-from swatsim.simulator.interface import Counters, Machine
+from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine
 from swatsim.simulator.machines import machine as find_machine
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload import flops
-from swatsim.workload.layer import OPERANDS, Layer, OpName
+from swatsim.workload.layer import OPERANDS, OPS, Layer, OpName
 from swatsim.workload.training_ops import Op
 
 Progress = Callable[[int, int], None]
@@ -59,7 +62,11 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     ------
     ConfigError
         If the machine is unknown.
+    WorkloadError
+        If `op` is none.
     """
+    if not isinstance(op, Op):
+        raise WorkloadError(f"{type(op).__name__} is no op: make one with swatsim.Op(layer, ..)")
     return as_machine(machine).simulate_op(op)
 
 
@@ -69,6 +76,7 @@ def simulate(
     *,
     baseline: str | Machine | None = None,
     steps: Sequence[int] | None = None,
+    ops: Sequence[OpName] = OPS,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Results:
@@ -84,6 +92,8 @@ def simulate(
         same operand on the rows.
     steps : sequence of int, optional
         Which recorded steps; all by default.
+    ops : sequence of {"fprop", "dgrad", "wgrad"}, optional
+        Which ops; all by default.
     workers : int, optional
         Threads; one a core by default. Counts do not depend on it.
     progress : callable of (int, int), optional
@@ -92,7 +102,8 @@ def simulate(
     Returns
     -------
     Results
-        Two rows an op: role "machine" and role "baseline".
+        Two rows an op: role "machine" and role "baseline"; where a machine has another dense
+        baseline, a row of role "alternative" for it.
 
     Raises
     ------
@@ -103,9 +114,10 @@ def simulate(
     """
     source = trace if isinstance(trace, Trace) else open_trace(trace)
     run = _Run(source, as_machine(machine), None if baseline is None else as_machine(baseline))
-    jobs = run.jobs(source.steps if steps is None else steps)
+    resolved = _checked(run.describe())
+    jobs = run.jobs(list(dict.fromkeys(source.steps if steps is None else steps)), ops)
     rows: list[Row] = []
-    with ThreadPoolExecutor(max_workers=workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=_threads(workers)) as pool:
         try:
             for done, pair in enumerate(pool.map(run.rows, *zip(*jobs, strict=True)), start=1):
                 rows.extend(pair)
@@ -113,7 +125,24 @@ def simulate(
                     progress(done, len(jobs))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-    return Results(rows, provenance.collect(run.describe()))
+    return Results(rows, provenance.collect(resolved))
+
+
+def _checked(description: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a machine that can't be written down, before it is simulated."""
+    try:
+        json.dumps(description)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"the machine's describe() must give JSON types only, for the provenance: {error}"
+        ) from None
+    return description
+
+
+def _threads(workers: int | None) -> int:
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise ConfigError(f"workers={workers!r} is not allowed: must be at least 1, or None")
+    return workers or os.cpu_count() or 1
 
 
 class _Run:
@@ -124,14 +153,14 @@ class _Run:
         self.machine = machine
         self.baseline = baseline
 
-    def jobs(self, steps: Sequence[int]) -> list[tuple[Step, Layer, OpName]]:
+    def jobs(self, steps: Sequence[int], ops: Sequence[OpName]) -> list[tuple[Step, Layer, OpName]]:
         """List the ops of the steps; their masks are read when they run."""
         opened = [self.trace.step(number) for number in steps]
-        jobs = [(step, layer, name) for step in opened for layer, name in step.ops()]
+        jobs = [(step, layer, name) for step in opened for layer, name in step.ops() if name in ops]
         if not jobs:
             raise TraceError(
-                f"{self.trace.path}: steps {list(steps)} hold no op with the masks of both its "
-                "operands: choose other steps, or record again"
+                f"{self.trace.path}: steps {list(steps)} hold none of {', '.join(ops)} with the "
+                "masks of both operands: choose other steps or ops, or record again"
             )
         return jobs
 
@@ -158,6 +187,21 @@ class _Run:
         return [
             {**common, "machine": self.machine.name, "role": "machine", **count(ours)},
             {**common, "machine": name_of_baseline, "role": "baseline", **count(theirs)},
+            *self._alternatives(op, common),
+        ]
+
+    def _alternatives(self, op: Op, common: Row) -> list[Row]:
+        """Run the machine's other dense baselines, if it has any."""
+        if not isinstance(self.machine, ConfiguredMachine) or self.baseline is not None:
+            return []
+        return [
+            {
+                **common,
+                "machine": f"{self.machine.name} {name}",
+                "role": "alternative",
+                **count(found),
+            }
+            for name, found in self.machine.simulate_alternatives(op).items()
         ]
 
     def describe(self) -> dict[str, Any]:
@@ -192,5 +236,24 @@ def describe_op(op: Op) -> Row:
 
 
 def count(counters: Counters) -> Row:
-    """Fill the columns that a machine counts."""
+    """Fill the columns that a machine counts.
+
+    Raises
+    ------
+    ConfigError
+        If a machine of the user's own gives something else than counters that add up.
+    """
+    if not isinstance(counters, Counters):
+        raise ConfigError(
+            f"the machine gave a {type(counters).__name__}: simulate_op and simulate_dense must "
+            "give swatsim.Counters"
+        )
+    if not all(isinstance(value, int | np.integer) for value in counters):
+        raise ConfigError(f"the machine gave {counters}: counters are whole numbers")
+    if sum(counters.buckets.values()) != counters.lane_cycles:
+        raise ConfigError(
+            f"the machine gave {counters}: its lane_cycles_* add up to "
+            f"{sum(counters.buckets.values())}, must be cycles_compute * pes * lanes = "
+            f"{counters.lane_cycles}: put what is not accounted for into lane_cycles_idle"
+        )
     return {**counters._asdict(), "lane_cycles": counters.lane_cycles}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from swatsim.errors import SwatsimError, TraceError, unknown
+from swatsim.errors import SwatsimError, TraceError, WorkloadError, unknown
 from swatsim.tracefile import codec
 from swatsim.tracefile.schema import (
     MANIFEST,
@@ -27,6 +27,12 @@ from swatsim.tracefile.schema import (
 )
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, Operand, OpName
 from swatsim.workload.training_ops import Mask, Op
+
+#: What reading malformed JSON, headers and tensors raises.
+_MALFORMED = (ValueError, TypeError, RecursionError)
+
+#: A manifest is nested five deep; a policy's parameters may add some.
+MAX_DEPTH = 50
 
 #: A manifest larger than this is refused; 100,000 layers take a tenth of it.
 MAX_MANIFEST_BYTES = 256 * 2**20
@@ -55,18 +61,26 @@ class Step:
         self.number = number
         self.manifest = manifest
         try:
+            _check_file(path)
             self._file = safe_open(path, framework="numpy")
             metadata = self._file.metadata() or {}
             self._tensors = frozenset(self._file.keys())
             records, self.batch_size = load_records(metadata)
             self._records = {record.key: record for record in records}
             self.header = metadata["masks"]
-            self._check()
-        except (SwatsimError, OSError, SafetensorError, ValueError, TypeError) as error:
+            self._check(records)
+        except (OSError, SwatsimError, SafetensorError, *_MALFORMED) as error:
             raise self._refuse(error) from None
 
-    def _check(self) -> None:
+    def _check(self, records: list[MaskRecord]) -> None:
         layers = {layer.name: layer for layer in self.manifest.layers}
+        if not records or len(records) != len(self._records):
+            raise TraceError("it holds no masks, or one of them twice")
+        if self.batch_size < len(self.manifest.samples):
+            raise TraceError(
+                f"its batch of {self.batch_size} has less than the "
+                f"{len(self.manifest.samples)} samples that are kept"
+            )
         for record in self._records.values():
             if record.layer not in layers:
                 raise TraceError(unknown("layer", record.layer, layers))
@@ -74,12 +88,23 @@ class Step:
             layer.check_shape(record.operand, record.shape, len(self.manifest.samples))
             if record.tensor is not None and record.tensor not in self._tensors:
                 raise TraceError(f"tensor {record.tensor!r} is missing")
+            if record.tensor is not None:
+                self._check_bytes(record.tensor)
+
+    def _check_bytes(self, tensor: str) -> None:
+        stored = self._file.get_slice(tensor)
+        if stored.get_dtype() != "U8" or len(stored.get_shape()) != 1:
+            got = f"{stored.get_dtype()} {stored.get_shape()}"
+            raise TraceError(f"tensor {tensor!r} is {got}, expected bytes (U8, one axis)")
 
     def _refuse(self, error: Exception) -> TraceError:
-        return TraceError(
-            f"step {self.number} ({self.path}): {error}. "
-            "Remove this file to use the other steps, or record the run again"
-        )
+        if isinstance(error, OSError):
+            return TraceError(f"step {self.number}: can't read {self.path}: {error.strerror}")
+        if isinstance(error, WorkloadError):
+            advice = "it does not fit manifest.json: one of them is of another trace"
+        else:
+            advice = "remove this file to use the other steps, or record the run again"
+        return TraceError(f"step {self.number} ({self.path}): {error}; {advice}")
 
     @property
     def records(self) -> list[MaskRecord]:
@@ -114,9 +139,9 @@ class Step:
             return codec.all_ones(record.shape)
         try:
             frame = self._file.get_tensor(record.tensor)
-            return codec.unpack(_as_bytes(frame), record)
+            return codec.unpack(np.ascontiguousarray(frame), record)
         except (SwatsimError, OSError, SafetensorError, ValueError) as error:
-            what = TraceError(f"{record.subject(record.model_dump())}: {error}")
+            what = TraceError(f"mask {'/'.join(record.key)}: {error}")
             raise self._refuse(what) from None
 
     def ops(self) -> list[tuple[Layer, OpName]]:
@@ -134,6 +159,24 @@ class Step:
         return Op(
             layer, name, **{operand: self.mask(layer.name, name, operand) for operand in reads}
         )
+
+    def kept(self) -> Iterator[tuple[Layer, Operand, Mask, bool]]:
+        """Read what each layer keeps for its backward pass, for `footprint.of_masks`.
+
+        That is the act that wgrad reads and the weight that dgrad reads (fprop's, where the layer
+        has no dgrad). The last value says whether the mask is a policy's: an act that is not what
+        fprop reads, a weight with zeros.
+        """
+        for layer in self.manifest.layers:
+            ahead = self._records.get((layer.name, "fprop", "act"))
+            act = self._records.get((layer.name, "wgrad", "act"))
+            if act is not None:
+                own = ahead is None or act.digest != ahead.digest
+                yield layer, "act", self.mask(*act.key), own
+            weight = self._records.get((layer.name, "dgrad", "weight"))
+            weight = weight or self._records.get((layer.name, "fprop", "weight"))
+            if weight is not None:
+                yield layer, "weight", self.mask(*weight.key), weight.digest is not None
 
     def check(self) -> Iterator[MaskRecord]:
         """Read every mask and yield its record.
@@ -175,7 +218,13 @@ class Trace:
     def steps(self) -> tuple[int, ...]:
         """Numbers of the steps that are present, ascending; what a killed run left is not."""
         folder = self.path / STEPS
-        names = [path.stem for path in folder.glob(f"*{SUFFIX}") if path.stem.isdecimal()]
+        try:
+            files = [Path(entry.name) for entry in os.scandir(folder)]
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise TraceError(f"can't read {folder}: {error.strerror}") from None
+        names = [file.stem for file in files if file.suffix == SUFFIX and file.stem.isdecimal()]
         return tuple(sorted(int(name) for name in names if str(int(name)) == name))
 
     def step(self, number: int) -> Step:
@@ -186,17 +235,26 @@ class Trace:
         TraceError
             If it is not in the trace, or damaged.
         """
-        if number not in self.steps:
+        if not isinstance(number, int) or number not in self.steps:
             shown = ", ".join(map(str, self.steps)) or "none"
-            raise TraceError(f"{self.path} has no step {number}: recorded are {shown}")
+            raise TraceError(f"{self.path} has no step {number!r}: recorded are {shown}")
         return Step(self.path / STEPS / f"{number}{SUFFIX}", number, self.manifest)
 
     @cached_property
     def id(self) -> str:
-        """Fingerprint of the manifest and of the digests of all masks (16 hex digits)."""
-        seen = hashlib.blake2b(self.manifest.model_dump_json().encode(), digest_size=8)
+        """Fingerprint of the layers, the samples and the digests of all masks (16 hex digits).
+
+        Where and when a run was recorded does not count: equal recordings have equal ids. A step
+        that can't be read counts by its number only: the others can still be used.
+        """
+        what = self.manifest.model_dump_json(include={"layers", "batch_size", "samples"})
+        seen = hashlib.blake2b(what.encode(), digest_size=8)
         for number in self.steps:
-            seen.update(f"{number}:{self.step(number).header}".encode())
+            try:
+                header = self.step(number).header
+            except TraceError:
+                header = "unreadable"
+            seen.update(f"{number}:{header}".encode())
         return seen.hexdigest()
 
 
@@ -208,6 +266,8 @@ def open_trace(path: str | os.PathLike[str]) -> Trace:
     TraceError
         If there is none, it is of another schema version, or it holds no steps.
     """
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise TraceError(f"{path!r} is no path: name the directory of a recorded trace")
     folder = Path(path)
     trace = Trace(folder, _read_manifest(folder))
     if not trace.steps:
@@ -230,10 +290,12 @@ def _read_manifest(folder: Path) -> Manifest:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise TraceError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes: not of a trace")
         return _parse_manifest(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TraceError(f"can't read {path}: {error}") from None
+    except OSError as error:
+        raise TraceError(f"can't read {error.filename or path}: {error.strerror}") from None
+    except _MALFORMED as error:
+        raise TraceError(f"{path} is not JSON of a manifest: {error}") from None
     except SwatsimError as error:
-        where = "" if str(folder) in str(error) else f"{path}: "
+        where = "" if str(folder) in str(error) else f"{folder}: "
         raise TraceError(f"{where}{error}") from None
 
 
@@ -248,12 +310,24 @@ def _missing(folder: Path) -> str:
 def _parse_manifest(text: str) -> Manifest:
     found: Any = json.loads(text)
     if not isinstance(found, dict):
-        raise TraceError(f"it holds a {type(found).__name__}, expected an object")
+        raise TraceError(f"{MANIFEST} holds a {type(found).__name__}, expected an object")
     check_format(found, SCHEMA_VERSION)
+    _check_depth(found)
     return Manifest(**found)
 
 
-def _as_bytes(frame: np.ndarray) -> codec.Bytes:
-    if frame.dtype != np.uint8 or frame.ndim != 1:
-        raise TraceError(f"its tensor is {frame.dtype} {frame.shape}, expected bytes")
-    return np.ascontiguousarray(frame)
+def _check_depth(value: Any, left: int = MAX_DEPTH) -> None:
+    """Refuse JSON so deep that writing it again would fail."""
+    if left == 0:
+        raise TraceError(f"it is nested more than {MAX_DEPTH} deep")
+    inner = value.values() if isinstance(value, dict) else value
+    if isinstance(value, dict | list):
+        for item in inner:
+            _check_depth(item, left - 1)
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is not a file that can be read; a pipe would block for ever."""
+    if not path.is_file():
+        raise TraceError("it is not a file")
+    path.open("rb").close()

@@ -20,8 +20,9 @@ MANIFEST = "manifest.json"
 STEPS = "steps"
 SUFFIX = ".safetensors"
 
-#: A mask of more elements is refused before anything is allocated for it (512 MiB of packed bits).
-MAX_ELEMENTS = 2**32
+#: A mask of more elements is refused before anything is allocated for it (128 MiB packed, 1 GiB
+#: unpacked).
+MAX_ELEMENTS = 2**30
 
 Index = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -60,10 +61,11 @@ class Manifest(Checked):
 
     @model_validator(mode="after")
     def _relations(self) -> Manifest:
-        names = [layer.name for layer in self.layers]
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"two layers are called {twice!r}: names must be unique")
+        seen: set[str] = set()
+        for layer in self.layers:
+            if layer.name in seen:
+                raise ValueError(f"two layers are called {layer.name!r}: names must be unique")
+            seen.add(layer.name)
         if len(set(self.samples)) != len(self.samples) or max(self.samples) >= self.batch_size:
             raise ValueError(
                 f"samples must be different and below batch_size={self.batch_size}, "
@@ -172,9 +174,10 @@ def check_format(found: Mapping[str, Any], version: Any) -> None:
         raise TraceError(
             f"its format is {found.get('format')!r}, expected {FORMAT!r}: this is not of a trace"
         )
-    if found.get("schema_version") != version:
+    got = found.get("schema_version")
+    if got != version or isinstance(got, bool):
         raise TraceError(
-            f"its schema version is {found.get('schema_version')!r}, this swatsim reads "
+            f"its schema version is {got!r}, this swatsim reads "
             f"{version!r}: use the swatsim that wrote it, or record the run again"
         )
 

@@ -22,6 +22,8 @@ Key = tuple[str, OpName, Operand]
 class TraceWriter:
     """Writes a new trace into a directory that is empty or does not exist yet.
 
+    A trace without steps, as a run leaves that was stopped before its first one, is no trace yet.
+
     Parameters
     ----------
     path : path
@@ -36,9 +38,9 @@ class TraceWriter:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._manifest: Manifest | None = None
-        if self.path.is_dir() and not any(self.path.iterdir()):
-            return
-        if self.path.exists():
+        if not os.fspath(path):
+            raise TraceError("'' is no path: name a directory for the trace")
+        if self.path.exists() and not _is_free(self.path):
             raise TraceError(
                 f"{self.path} exists already: a trace is never written over; "
                 "choose another path, or remove it"
@@ -89,6 +91,16 @@ class TraceWriter:
         layers = {layer.name: layer for layer in self._manifest.layers}
         for (layer, _, operand), mask in masks.items():
             layers[layer].check_shape(operand, mask.shape, len(self._manifest.samples))
+
+
+def _is_free(path: Path) -> bool:
+    """Tell whether nothing would be lost: an empty directory, or a trace without steps."""
+    if not path.is_dir():
+        return False
+    names = {entry.name for entry in path.iterdir()}
+    steps = path / STEPS
+    empty = not steps.is_dir() or not any(steps.glob(f"*{SUFFIX}"))
+    return names <= {MANIFEST, STEPS} and empty
 
 
 def _encode(

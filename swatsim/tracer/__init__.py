@@ -1,5 +1,5 @@
 """From a training run to a trace.
 
 `recorder` is framework-free, as is `session`, which decides what of a run is recorded; `pytorch` is
-the only file that imports torch.
+the only package that imports torch.
 """

@@ -47,8 +47,16 @@ class StepRecord:
         WorkloadError
             If the mask has not its layer's shape.
         """
-        if operand not in OPERANDS_OF[op]:
-            raise RecordingError(f"layer {layer!r}: {op} does not read {operand}")
+        if op not in OPERANDS_OF or operand not in OPERANDS_OF[op]:
+            raise RecordingError(
+                f"layer {layer!r}: {op!r} does not read {operand!r}: fprop reads weight and act, "
+                "dgrad weight and grad_out, wgrad act and grad_out"
+            )
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise RecordingError(
+                f"layer {layer!r}: {operand} mask is {getattr(mask, 'dtype', type(mask).__name__)},"
+                " expected a numpy array of bool: pass `values != 0`"
+            )
         key: Key = (layer, op, operand)
         if key in self.masks:
             raise RecordingError(
@@ -130,6 +138,8 @@ class Recorder:
     @contextmanager
     def step(self, number: int, batch_size: int | None = None) -> Iterator[StepRecord]:
         """Collect one step's masks; it is written when the block ends without an error."""
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise RecordingError(f"step {number!r} is not allowed: steps are counted from 0")
         record = StepRecord(self, number)
         yield record
         self.write(record, batch_size)

@@ -8,6 +8,7 @@ import operator
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -69,15 +70,18 @@ class Session:
     ) -> None:
         self.number = 0
         self.error: TraceError | None = None
-        self._policy, self._description = policy, _describe_policy(policy)
+        self._policy, self._description = policy, describe_policy(policy)
         self._images = _checked_images(images)
         self._wanted, self._steps = _checked_steps(steps)
-        self._path = TraceWriter(path).path
+        self._path = _writable(path)
         self._parameters = {**(parameters or {}), "steps": self._steps, "images": images}
         self._recorder: Recorder | None = None
         self._step: StepRecord | None = None
         self._batch: int | None = None
         self._first_convolution: str | None = None
+        self._begun = False
+        self._ran: set[str] = set()
+        self._shapes: dict[str, Layer] = {}
         self._seen: set[str] = set()
         self._written = 0
         self._recording = self._wanted(0)
@@ -111,6 +115,9 @@ class Session:
         shape : tuple of int
             Its input's.
 
+        Every step is checked, recorded or not, unless none is wanted: what can't be recorded is
+        refused in the first one, not when the first recorded one comes.
+
         Returns
         -------
         StepRecord or None
@@ -119,28 +126,31 @@ class Session:
         Raises
         ------
         RecordingError
-            If such an input can't be recorded.
+            If such an input can't be recorded, or the layer ran in this step already.
         """
-        if not self._recording or self.error is not None:
+        if self.error is not None or self._steps == []:
             return None
-        _check_input(layer, shape)
-        if self._batch is None:
-            self._batch = shape[0]
-            self._step = self._begin(self._batch)
+        self._check(layer, shape)
+        if not self._recording:
+            return None
+        if self._step is None and not self._begun:
+            self._step = self._begin(shape[0])
+            self._begun = True
         if self._step is None or self._recorder is None:
             return None
-        _check_batch(layer, shape[0], self._batch)
         self._recorder.declare(layer)
         self._seen.add(layer.name)
         return self._step
 
     def step(self) -> None:
         """End a step: write it if it is wanted."""
-        if self._step is not None:
+        if self._step is not None and self._step.masks:
             self._write(self._step)
-        elif self._recording and self._batch is None and self.error is None:
+        elif self._recording and not self._ran and self.error is None:
             log.warning("step %d is not recorded: no layer ran forward in training", self.number)
         self._step = self._batch = None
+        self._begun = False
+        self._ran.clear()
         self.number += 1
         self._recording = self._wanted(self.number)
 
@@ -162,6 +172,26 @@ class Session:
             log.warning(message, self._steps, self.number)
         elif missing := [name for name in layers if name not in self._seen]:
             log.warning("not in the trace, for they never ran: %s", ", ".join(missing))
+
+    def _check(self, layer: Layer, shape: tuple[int, ...]) -> None:
+        """Refuse what a trace can't hold."""
+        alone = f"leave it alone with skip=({layer.name!r},)"
+        _check_input(layer, shape)
+        self._batch = self._batch or shape[0]
+        _check_batch(layer, shape[0], self._batch)
+        if layer.name in self._ran:
+            raise RecordingError(
+                f"layer {layer.name!r} ran twice in step {self.number}: a trace holds one run of a "
+                "layer in a step. Call step() after each forward and backward pass (not after "
+                f"several of them), or {alone}"
+            )
+        if self._shapes.setdefault(layer.name, layer) != layer:
+            raise RecordingError(
+                f"layer {layer.name!r} was {self._shapes[layer.name]} and is now {layer}: a trace "
+                "holds one shape a layer; record runs of different input sizes separately, or "
+                f"{alone}"
+            )
+        self._ran.add(layer.name)
 
     def _begin(self, batch: int) -> StepRecord | None:
         """Begin to record a step, or say why not."""
@@ -204,6 +234,18 @@ class Session:
         log.error("step %d is not recorded, nor is any later one: %s", self.number, error)
 
 
+def _writable(path: str | os.PathLike[str]) -> Path:
+    """Make the trace's directory now: a run of days must not find out later that it can't be."""
+    folder = TraceWriter(path).path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TraceError(f"can't write to {path}: {error.strerror}; choose another path") from None
+    if not os.access(folder, os.W_OK):
+        raise TraceError(f"can't write to {path}: no permission; choose another path")
+    return folder
+
+
 def _check_input(layer: Layer, shape: tuple[int, ...]) -> None:
     if len(shape) != len(layer.shape_of("act", 1)):
         raise RecordingError(
@@ -220,7 +262,7 @@ def _check_batch(layer: Layer, samples: int, batch: int) -> None:
         )
 
 
-def _describe_policy(policy: Policy) -> dict[str, Any]:
+def describe_policy(policy: Policy) -> dict[str, Any]:
     """Take a policy's description of itself, and refuse what is no policy."""
     if not all(callable(getattr(policy, name, None)) for name in ("density", "describe")):
         raise RecordingError(

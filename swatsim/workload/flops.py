@@ -1,16 +1,28 @@
-"""MACs and FLOPs of an op, dense and effectual, by counting: exact, and no machine involved.
+"""MACs and FLOPs: of an op by counting, of a network under a policy by its densities.
 
-Convention `exact`: dgrad is counted over the gradients that exist (no inserted zeros), the first
-layer has none, and products with padding count as dense MACs, as published layer tables count
-them. Effectual MACs have two non-zero operands; products with padding are not effectual.
+No machine is involved. Dense MACs follow one of two conventions; in both, products with padding
+count, as published layer tables count them, and Top-K itself is free.
+
+- `exact`: dgrad is counted over the gradients that exist, samples * K*C/groups*R*S * P*Q like the
+  other ops, and the network's first layer has none.
+- `swat`: dgrad is counted as a convolution at input resolution over zero-stuffed gradients,
+  samples * K*C/groups*R*S * H*W, that of the first layer included. It is what gives the FLOP
+  reductions that SWAT published (arXiv:2001.01969).
+
+Effectual MACs have two non-zero operands; products with padding are not effectual.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Literal, get_args
+
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.workload.layer import Layer
+from swatsim.errors import WorkloadError, unknown
+from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, Operand, OpName
 from swatsim.workload.streams import as_4d, windows
 from swatsim.workload.training_ops import Mask, Op
 
@@ -18,11 +30,114 @@ from swatsim.workload.training_ops import Mask, Op
 FLOPS_PER_MAC = 2
 
 Counts = npt.NDArray[np.int64]
+Convention = Literal["exact", "swat"]
+CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
+
+#: (layer name, op, operand) -> the share of the operand's values that survives, in (0, 1]. None
+#: and what is missing count as dense: natural zeros are nobody's merit.
+Densities = Mapping[tuple[str, OpName, Operand], Fraction | float | None]
 
 
-def macs_dense(layer: Layer, samples: int) -> int:
-    """Count the MACs of any one of the layer's three ops with dense operands."""
-    return samples * layer.weights * layer.P * layer.Q
+def macs_dense(
+    layer: Layer, samples: int, op: OpName = "fprop", convention: Convention = "exact"
+) -> int:
+    """Count the MACs of one of the layer's ops with dense operands.
+
+    Under `exact` all three ops have the same count. Whether the layer has a dgrad at all is the
+    network's affair: see `training_macs`.
+
+    Raises
+    ------
+    WorkloadError
+        If there is no such op or convention.
+    """
+    if op not in OPS:
+        raise WorkloadError(unknown("op", op, OPS))
+    if convention not in CONVENTIONS:
+        raise WorkloadError(unknown("convention", convention, CONVENTIONS))
+    zero_stuffed = op == "dgrad" and convention == "swat"
+    positions = layer.H * layer.W if zero_stuffed else layer.P * layer.Q
+    return samples * layer.weights * positions
+
+
+def macs_expected(
+    layer: Layer,
+    samples: int,
+    op: OpName,
+    densities: Densities,
+    convention: Convention = "exact",
+) -> float:
+    """Count the MACs of an op that operands of given densities leave, their zeros independent."""
+    share = 1.0
+    for operand in OPERANDS_OF[op]:
+        density = densities.get((layer.name, op, operand))
+        share *= 1.0 if density is None else float(density)
+    return macs_dense(layer, samples, op, convention) * share
+
+
+def training_macs(
+    layers: Sequence[Layer],
+    samples: int,
+    densities: Densities | None = None,
+    convention: Convention = "exact",
+) -> float:
+    """Count the MACs of a training step of a network, dense if no densities are given.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        In the order in which they run; under `exact` the first one has no dgrad.
+    samples : int
+    densities : mapping, optional
+        As `swatsim.policies.densities` gives them for a policy.
+    convention : {"exact", "swat"}
+    """
+    given = densities or {}
+    return sum(
+        macs_expected(layer, samples, op, given, convention)
+        for layer, op in _training_ops(layers, convention)
+    )
+
+
+def training_reduction(
+    layers: Sequence[Layer], densities: Densities, convention: Convention = "exact"
+) -> float:
+    """Tell by how many percent densities reduce the MACs (and FLOPs) of a training step.
+
+    Raises
+    ------
+    WorkloadError
+        If there are no layers.
+    """
+    dense = training_macs(_some(layers), 1, None, convention)
+    return 100 * (1 - training_macs(layers, 1, densities, convention) / dense)
+
+
+def inference_reduction(layers: Sequence[Layer], densities: Densities) -> float:
+    """Tell by how many percent densities reduce the MACs of fprop; the same in both conventions.
+
+    Raises
+    ------
+    WorkloadError
+        If there are no layers.
+    """
+    dense = sum(macs_dense(layer, 1) for layer in _some(layers))
+    return 100 * (1 - sum(macs_expected(layer, 1, "fprop", densities) for layer in layers) / dense)
+
+
+def _training_ops(
+    layers: Sequence[Layer], convention: Convention
+) -> Iterator[tuple[Layer, OpName]]:
+    for index, layer in enumerate(layers):
+        for op in OPS:
+            if (index, op, convention) != (0, "dgrad", "exact"):
+                yield layer, op
+
+
+def _some(layers: Sequence[Layer]) -> Sequence[Layer]:
+    if not layers:
+        raise WorkloadError("there are no layers to count: pass those of a network")
+    return layers
 
 
 def macs_effectual(op: Op) -> int:
@@ -32,10 +147,10 @@ def macs_effectual(op: Op) -> int:
     activations that meet it; dgrad likewise over (k, r, s); wgrad sums over (n, r, s, p, q)
     channels times filters. So it costs the operands' size times R*S, never the MACs.
     """
-    if "macs_effectual" not in op.counted:
+    if "macs_effectual" not in op._counted:
         count = {"fprop": _fprop, "dgrad": _dgrad, "wgrad": _wgrad}[op.name]
-        op.counted["macs_effectual"] = count(op)
-    return op.counted["macs_effectual"]
+        op._counted["macs_effectual"] = count(op)
+    return op._counted["macs_effectual"]
 
 
 def _met(op: Op, counts: Counts) -> Counts:

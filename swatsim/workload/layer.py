@@ -6,6 +6,7 @@ Speaks convolution letters: N samples, K filters, C channels, H W input, R S ker
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -29,6 +30,8 @@ OPERANDS_OF: Mapping[OpName, tuple[Operand, Operand]] = {
 
 #: No dimension of a layer may be larger: what a header promises is checked before it is believed.
 MAX_DIMENSION = 2**24
+#: No tensor of one sample, padding included, may be larger (1 GiB as booleans).
+MAX_ELEMENTS = 2**30
 
 Extent = Annotated[int, Field(ge=1, le=MAX_DIMENSION)]
 Gap = Annotated[int, Field(ge=0, le=MAX_DIMENSION)]
@@ -112,6 +115,12 @@ class Layer(Checked):
             )
         if self.kind == "linear":
             self._check_linear()
+        largest = max(self.C * prod(self.padded), self.K * self.P * self.Q, self.weights)
+        if largest > MAX_ELEMENTS:
+            raise ValueError(
+                f"its padded input, output or weights would have {largest} elements; at most "
+                f"{MAX_ELEMENTS} can be simulated"
+            )
         return self
 
     def _check_linear(self) -> None:

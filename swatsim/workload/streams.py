@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from swatsim.workload.layer import Operand
 from swatsim.workload.training_ops import Mask, Op
 
 Axes = tuple[int, int]
+Lowering = Literal["split", "dilated"]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -75,7 +76,7 @@ def windows(
     """
     for axis in (0, 1):
         span = (output[axis] - 1) * stride[axis] + (taps[axis] - 1) * dilation[axis] + 1
-        data = _crop_or_pad(data, axis + 2, origin[axis], span)
+        data = crop_or_pad(data, axis + 2, origin[axis], span)
     n, c, h, w = data.strides
     return np.lib.stride_tricks.as_strided(
         data,
@@ -85,7 +86,7 @@ def windows(
     )
 
 
-def _crop_or_pad(
+def crop_or_pad(
     data: npt.NDArray[Scalar], axis: int, start: int, length: int
 ) -> npt.NDArray[Scalar]:
     """Take `length` positions from `start` on along an axis, zeros where there are none."""
@@ -98,18 +99,22 @@ def _crop_or_pad(
     return np.pad(part, pads) if any(pads[axis]) else part
 
 
-def lower(op: Op) -> Iterator[Convolution]:
+def lower(op: Op, lowering: Lowering = "split") -> Iterator[Convolution]:
     """Lower fprop or dgrad to the convolutions that compute it, one after another.
 
-    dgrad of a strided layer is lowered by `split`: outputs (h, v) fall into stride x stride
-    phases; each phase meets the taps with r*dilation = h + padding modulo the stride, and is a
-    convolution of stride 1 over the dense grad_out. No inserted zero is ever touched. A phase
-    without taps makes zeros and costs nothing: it is left out.
+    There are two ways to lower the dgrad of a strided layer, of equal values and unequal cost:
+
+    - `split`: outputs (h, v) fall into stride x stride phases; each phase meets the taps with
+      r*dilation = h + padding modulo the stride, and is a convolution of stride 1 over the dense
+      grad_out. No inserted zero is ever touched. A phase without taps makes zeros and costs
+      nothing: it is left out.
+    - `dilated`: stride-1 zeros go between the elements of grad_out, and one convolution of stride
+      1 with the rotated kernel runs at input resolution. A dense machine pays for the zeros.
     """
     if op.name == "fprop":
         yield _fprop(op)
     elif op.name == "dgrad":
-        yield from _dgrad_split(op)
+        yield from _dgrad_split(op) if lowering == "split" else [_dgrad_dilated(op)]
     else:
         raise ValueError("wgrad is an outer product, not a convolution")
 
@@ -151,6 +156,34 @@ def _dgrad_split(op: Op) -> Iterator[Convolution]:
                 groups=layer.groups,
                 data_operand="grad_out",
             )
+
+
+def _dgrad_dilated(op: Op) -> Convolution:
+    layer = op.layer
+    weight = _exchange_channels(as_4d(op.weight), layer.groups)
+    taps = (layer.R, layer.S)
+    return Convolution(
+        weight=weight[:, :, ::-1, ::-1],
+        data=_stuff(as_4d(op.grad_out), layer.stride),
+        stride=(1, 1),
+        dilation=layer.dilation,
+        origin=tuple(  # type: ignore[arg-type]
+            layer.padding[axis][0] - (taps[axis] - 1) * layer.dilation[axis] for axis in (0, 1)
+        ),
+        output=(layer.H, layer.W),
+        groups=layer.groups,
+        data_operand="grad_out",
+    )
+
+
+def _stuff(data: Mask, stride: Axes) -> Mask:
+    """Put stride-1 zeros between the elements of the two last axes."""
+    *outer, height, width = data.shape
+    stuffed = np.zeros(
+        (*outer, (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1), np.bool_
+    )
+    stuffed[..., :: stride[0], :: stride[1]] = data
+    return stuffed
 
 
 def _exchange_channels(weight: Mask, groups: int) -> Mask:

@@ -45,14 +45,20 @@ class Op:
     weight: Mask | None = None
     act: Mask | None = None
     grad_out: Mask | None = None
-    #: What was counted of the op already, for those who count it.
-    counted: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+    #: What `flops` counted of the op already.
+    _counted: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.layer, Layer):
+            raise WorkloadError(
+                f"{type(self.layer).__name__} is no layer: make one with swatsim.Layer(name=.., ..)"
+            )
         if self.name not in OPS:
             raise WorkloadError(unknown("op", str(self.name), OPS))
         for operand in OPERANDS:
             self._check_presence(operand)
+        for operand in OPERANDS_OF[self.name]:
+            self._check_type(operand)
         for operand in OPERANDS_OF[self.name]:
             object.__setattr__(self, operand, self._checked(operand))
 
@@ -65,7 +71,7 @@ class Op:
                 f"{' and '.join(OPERANDS_OF[self.name])}"
             )
 
-    def _checked(self, operand: Operand) -> Mask:
+    def _check_type(self, operand: Operand) -> None:
         mask = getattr(self, operand)
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             got = getattr(mask, "dtype", type(mask).__name__)
@@ -73,6 +79,9 @@ class Op:
                 f"layer {self.layer.name!r}: {operand} mask is {got}, expected a numpy array of "
                 "bool: pass `values != 0`"
             )
+
+    def _checked(self, operand: Operand) -> Mask:
+        mask: Mask = getattr(self, operand)
         self.layer.check_shape(operand, mask.shape, self.samples)
         view = mask.view()
         view.flags.writeable = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import resource
 import subprocess
@@ -28,7 +29,7 @@ def swatsim(*arguments: object, before: Callable[[], None] | None = None) -> tup
 def refused(*arguments: object, before: Callable[[], None] | None = None) -> str:
     """Run a command that must be refused: one line on standard error and exit code 2."""
     code, _, errors = swatsim(*arguments, before=before)
-    lines = [line for line in errors.splitlines() if not line.startswith("simulating")]
+    lines = errors.splitlines()
     assert code == 2, errors
     assert "Traceback" not in errors
     assert len(lines) == 1, errors
@@ -54,11 +55,13 @@ def test_help_lists_every_verb_with_what_it_does() -> None:
     assert code == 0
     assert re.findall(r"^  (\w+)  +\S+", out, flags=re.M) == [
         "check",
+        "footprint",
         "info",
         "machines",
         "simulate",
+        "synth",
     ]
-    for verb in ("check", "info", "machines", "simulate"):
+    for verb in ("check", "footprint", "info", "machines", "simulate", "synth"):
         assert swatsim(verb, "--help")[0] == 0
 
 
@@ -113,7 +116,7 @@ def test_simulate_writes_results_with_their_schema(simulated: tuple[str, Path]) 
     assert [column["name"] for column in schema["columns"]] == names
     assert all(column["unit"] and column["meaning"] for column in schema["columns"])
     assert table.schema.field("cycles_compute").metadata[b"unit"] == b"cycles"
-    assert len(rows) == table.num_rows == 2 * 2 * 11  # roles x steps x ops
+    assert len(rows) == table.num_rows == 3 * 2 * 11  # roles x steps x ops
     assert [int(row["cycles_compute"]) for row in rows] == table["cycles_compute"].to_pylist()
     made = json.loads((folder / "provenance.json").read_text())
     assert made["parameters"]["machine"]["parameters"]["lookahead"] == 2
@@ -206,9 +209,72 @@ def test_the_trace_is_no_place_for_results(trace: Path) -> None:
     assert {path.name for path in trace.iterdir()} == {"manifest.json", "steps"}
 
 
-def test_a_reader_that_goes_away_is_no_error(trace: Path) -> None:
-    command = f"{sys.executable} -m swatsim info {trace} | head -n 1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    assert "Traceback" not in done.stderr
-    assert "Exception" not in done.stderr
+def test_a_reader_that_goes_away_is_no_error_and_loses_nothing(trace: Path, tmp_path: Path) -> None:
+    for verb in (f"info {trace}", f"simulate {trace} -m dadiannao -o {tmp_path / 'results'}"):
+        command = f"set -o pipefail; {sys.executable} -m swatsim {verb} | head -n 1"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0
+        assert "Traceback" not in done.stderr
+        assert "Exception" not in done.stderr
+    assert (tmp_path / "results" / "results.csv").is_file()
+    assert (tmp_path / "results" / "speed_up.png").is_file()
+
+
+def test_no_verb_shows_the_help() -> None:
+    code, _, errors = swatsim()
+    assert code == 2
+    assert "Commands:" in errors.splitlines()[-7:][0] or "Commands:" in errors
+
+
+def test_a_damaged_step_does_not_block_the_others(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "t").path
+    (trace / "steps/7.safetensors").write_bytes(b"")
+    code, out, _ = swatsim("simulate", trace, "-m", "dadiannao", "--step", 0)
+    assert code == 0
+    assert "1 step of 2 images" in out
+    code, out, errors = swatsim("info", trace)
+    assert code == 2
+    assert "depthwise" in out
+    assert "step 7" in errors
+
+
+def test_a_step_named_twice_counts_once(trace: Path, tmp_path: Path) -> None:
+    simulate = ("simulate", trace, "-m", "dadiannao", "--no-plots", "--step", 7)
+    assert swatsim(*simulate)[1] == swatsim(*simulate, "--step", 7)[1]
+
+
+def test_plots_of_other_results_do_not_stay(trace: Path, tmp_path: Path) -> None:
+    swatsim("simulate", trace, "-m", "tensordash", "-o", tmp_path)
+    assert (tmp_path / "speed_up.png").is_file()
+    swatsim("simulate", trace, "-m", "dadiannao", "-o", tmp_path, "--no-plots")
+    assert not (tmp_path / "speed_up.png").is_file()
+
+
+def test_a_directory_in_the_place_of_a_file_leaves_all_as_it_was(
+    trace: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "speed_up.png").mkdir()
+    assert "can't write to" in refused("simulate", trace, "-m", "dadiannao", "-o", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["speed_up.png"]
+
+
+def test_a_plotting_process_that_dies_loses_nothing(
+    trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from swatsim.cli import drawing
+    from swatsim.simulator.run import simulate
+
+    with drawing.Drawing(wanted=True) as plots:
+        plots._process.kill()
+        plots._process.join()
+        plots.start(simulate(trace, "dadiannao"))
+        assert set(plots.finish()) == {"speed_up.png", "pe_cycles.png"}
+
+
+def test_a_plotting_backend_that_does_not_exist_is_no_matter(trace: Path, tmp_path: Path) -> None:
+    def choose() -> None:
+        os.environ["MPLBACKEND"] = "nonsense"
+
+    code, _, errors = swatsim("simulate", trace, "-m", "dadiannao", "-o", tmp_path, before=choose)
+    assert code == 0, errors
+    assert (tmp_path / "pe_cycles.png").is_file()

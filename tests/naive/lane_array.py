@@ -11,8 +11,8 @@ at a time, Python integers, every value carried from the operand through the sch
 product. The output it returns is what the machine accumulated, so that an equal `reference`
 proves that skipping lost nothing. It imports nothing of the package on purpose.
 
-The file reads from top to bottom: results and small helpers; the operands, as streams; the window
-scheduler; the run of the tiles, with its accounting; `simulate`; `reference`.
+The file reads from top to bottom: which operand lies on the rows; the operands, as streams; the
+window scheduler; the run of the tiles, with its accounting; `simulate`.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,82 +21,32 @@ from typing import NamedTuple
 
 import numpy as np
 
-OPERANDS = {
-    "fprop": ("weight", "act"),
-    "dgrad": ("weight", "grad_out"),
-    "wgrad": ("act", "grad_out"),
-}
-"""The two operands of each op. The first lies on the rows when nothing is scheduled, and is the
-one taken by "sparser" when the densities are equal."""
+from tests.naive.common import (
+    OPERANDS,
+    NaiveResult,
+    Shape,
+    ceil_div,
+    chunks,
+    convolution_shape,
+    empty_output,
+    lower_dgrad,
+    operands_of,
+    phase_of_axis,
+    reference,
+    samples_in,
+    value_inside,
+)
+
+__all__ = ["NaiveResult", "reference", "simulate"]
 
 OUTPUT_AXES = {"fprop": "nkpq", "dgrad": "nchv", "wgrad": "kcrs"}
 
 BUCKETS = ("effectual", "ineffectual", "lane_idle", "row_sync", "tile_sync", "unmapped")
 
 
-@dataclass(frozen=True)
-class NaiveResult:
-    """What the machine computed, how long it took, and where every lane-cycle went."""
-
-    output: np.ndarray
-    cycles: int
-    lane_cycles: dict[str, int]
-
-
-def chunks(items, size: int) -> list[list]:
-    """Cut `items`, in order, in pieces of `size`; the last may be shorter."""
-    items = list(items)
-    return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def ceil_div(a: int, b: int) -> int:
-    """The integer ceiling of a / b."""
-    return -(-a // b)
-
-
 # ---------------------------------------------------------------------------------------------
 # The layer, and which operand lies on the rows
 # ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A layer as a convolution. Padding is all four sides; of each pair, r/h/p comes first."""
-
-    C: int
-    K: int
-    H: int
-    W: int
-    R: int
-    S: int
-    P: int
-    Q: int
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-
-    def input_row(self, p: int, r: int) -> int:
-        """Row h of the unpadded image that tap r meets in window row p; may lie outside."""
-        return p * self.stride[0] + r * self.dilation[0] - self.padding[0][0]
-
-    def input_column(self, q: int, s: int) -> int:
-        """Column v of the unpadded image that tap s meets in window column q."""
-        return q * self.stride[1] + s * self.dilation[1] - self.padding[1][0]
-
-
-def convolution_shape(layer) -> Shape:
-    """The layer's own shape. A linear layer is a convolution with H=W=R=S=P=Q=1."""
-    if layer.kind == "linear":
-        return Shape(C=layer.C, K=layer.K, H=1, W=1, R=1, S=1, P=1, Q=1)
-    (top, bottom), (left, right) = layer.padding
-    return Shape(
-        **{letter: int(getattr(layer, letter)) for letter in "CKHWRSPQ"},
-        stride=tuple(layer.stride),
-        padding=((top, bottom), (left, right)),
-        dilation=tuple(layer.dilation),
-        groups=layer.groups,
-    )
 
 
 def as_images(layer, op: str, operands: dict) -> tuple[Shape, dict]:
@@ -126,7 +76,9 @@ def row_operand(op: str, config, operands: dict) -> tuple[str, bool]:
 
     The scheduled operand lies on the rows. An operand that the op lacks can't be scheduled: the
     op then runs dense, as Bit-Tactical's wgrad does. "sparser" is TensorDash's choice: the lower
-    density of the whole operand, padding not counted.
+    density of the whole operand, not counting padding or zeros that a lowering inserts. The first
+    operand of an op is taken when the densities are equal, and lies on the rows when nothing is
+    scheduled.
     """
     first, second = OPERANDS[op]
     if config.scheduled == "sparser":
@@ -201,13 +153,6 @@ class Convolution:
         return dict(zip(self.window_letters, (sample, *window), strict=True))
 
 
-def value_inside(array: np.ndarray, n: int, c: int, i: int, j: int) -> int:
-    """A value of an image, 0 in its padding."""
-    if 0 <= i < array.shape[2] and 0 <= j < array.shape[3]:
-        return int(array[n, c, i, j])
-    return 0
-
-
 def fprop_convolution(shape: Shape, weight: np.ndarray, act: np.ndarray) -> Convolution:
     """Forward: taps r outer, s inner, ascending; windows p outer, q inner."""
     per_group = shape.C // shape.groups
@@ -231,26 +176,12 @@ def fprop_convolution(shape: Shape, weight: np.ndarray, act: np.ndarray) -> Conv
     )
 
 
-def phase_of_axis(shape: Shape, axis: int, phase: int) -> tuple[list[int], list[int]]:
-    """Along one axis: a phase's taps, descending, and the input positions that they make.
+def dgrad_phases(shape: Shape, grad_out: np.ndarray, weight: np.ndarray) -> Iterator[Convolution]:
+    """Input gradient of a lowered layer: a convolution for each of its stride phases.
 
-    Tap r reaches input h from some output exactly where h + padding and r * dilation leave the
-    same remainder by the stride; that remainder is the phase.
-    """
-    taps, size = ((shape.R, shape.H), (shape.S, shape.W))[axis]
-    stride, dilation = shape.stride[axis], shape.dilation[axis]
-    before = shape.padding[axis][0]
-    return (
-        [tap for tap in reversed(range(taps)) if tap * dilation % stride == phase],
-        [at for at in range(size) if (at + before) % stride == phase],
-    )
-
-
-def dgrad_phases(shape: Shape, weight: np.ndarray, grad_out: np.ndarray) -> Iterator[Convolution]:
-    """Input gradient, lowered by splitting the kernel in its stride phases.
-
-    Each phase is a convolution of the dense output gradient by a part of the rotated kernel. A
-    phase without taps only has zeros to write: there is nothing to stream, and it costs nothing.
+    Each convolves the output gradient with a part of the rotated kernel; with a stride of 1 there
+    is one, with all of it. A phase without taps only has zeros to write: there is nothing to
+    stream, and it costs nothing.
     """
     per_group = shape.C // shape.groups
 
@@ -433,7 +364,8 @@ def passes_of(op: str, shape: Shape, images: dict, on_rows: str, config) -> Iter
         return
     weight = images["weight"]
     if op == "dgrad":
-        convolutions = dgrad_phases(shape, weight, images["grad_out"])
+        lowering = getattr(config, "dgrad_lowering", "split")
+        convolutions = dgrad_phases(*lower_dgrad(lowering, shape, images["grad_out"]), weight)
     elif stem_folds(shape, config):
         convolutions = [fprop_convolution(*fold_stem(shape, weight, images["act"]))]
     else:
@@ -693,28 +625,8 @@ def run_pass(work: Pass, skipping: bool, config, meter: Meter) -> None:
 
 
 # ---------------------------------------------------------------------------------------------
-# The two entry points
+# The entry point
 # ---------------------------------------------------------------------------------------------
-
-
-def operands_of(op: str, given: dict) -> dict[str, np.ndarray]:
-    """The two operands of the op, as int64; the third, if given, is not looked at."""
-    return {name: np.asarray(given[name], dtype=np.int64) for name in OPERANDS[op]}
-
-
-def samples_in(images: dict) -> int:
-    """The batch size, from whichever operand has one."""
-    return next(array.shape[0] for name, array in images.items() if name != "weight")
-
-
-def empty_output(op: str, shape: Shape, samples: int) -> np.ndarray:
-    """Zeros in the shape of the op's output."""
-    sizes = {
-        "fprop": (samples, shape.K, shape.P, shape.Q),
-        "dgrad": (samples, shape.C, shape.H, shape.W),
-        "wgrad": (shape.K, shape.C // shape.groups, shape.R, shape.S),
-    }
-    return np.zeros(sizes[op], dtype=np.int64)
 
 
 def as_layer_output(layer, op: str, output: np.ndarray) -> np.ndarray:
@@ -742,45 +654,3 @@ def simulate(
     assert sum(meter.lane_cycles.values()) == meter.cycles * machine_lanes
     output = as_layer_output(layer, op, meter.output)
     return NaiveResult(output, meter.cycles, meter.lane_cycles)
-
-
-def reference(op, layer, *, weight=None, act=None, grad_out=None) -> np.ndarray:
-    """What the op computes, straight from its formula: no machine, no lowering."""
-    operands = operands_of(op, {"weight": weight, "act": act, "grad_out": grad_out})
-    shape = convolution_shape(layer)
-    linear = layer.kind == "linear"
-    images = {name: a[:, :, None, None] if linear else a for name, a in operands.items()}
-    output = empty_output(op, shape, samples_in(images))
-    formula = {"fprop": reference_fprop, "dgrad": reference_dgrad, "wgrad": reference_wgrad}[op]
-    for group in range(shape.groups):
-        size_c, size_k = shape.C // shape.groups, shape.K // shape.groups
-        c = slice(group * size_c, (group + 1) * size_c)
-        k = slice(group * size_k, (group + 1) * size_k)
-        formula(shape, c, k, output, **images)
-    return output[:, :, 0, 0] if linear else output
-
-
-def reference_fprop(shape: Shape, c: slice, k: slice, y, *, weight, act) -> None:
-    """y[n,k,p,q] = sum over c,r,s of w[k,c,r,s] * x[n, c, p*stride+r*dil-pad, ...]."""
-    for p, q, r, s in np.ndindex(shape.P, shape.Q, shape.R, shape.S):
-        h, v = shape.input_row(p, r), shape.input_column(q, s)
-        if 0 <= h < shape.H and 0 <= v < shape.W:
-            y[:, k, p, q] += act[:, c, h, v] @ weight[k, :, r, s].T
-
-
-def reference_dgrad(shape: Shape, c: slice, k: slice, dx, *, weight, grad_out) -> None:
-    """dx[n,c,h,v] = sum over k,r,s of w[k,c,r,s] * dy[n, k, (h+pad-r*dil)/stride, ...]."""
-    (top, _), (left, _) = shape.padding
-    for h, v, r, s in np.ndindex(shape.H, shape.W, shape.R, shape.S):
-        p, p_rest = divmod(h + top - r * shape.dilation[0], shape.stride[0])
-        q, q_rest = divmod(v + left - s * shape.dilation[1], shape.stride[1])
-        if p_rest == q_rest == 0 and 0 <= p < shape.P and 0 <= q < shape.Q:
-            dx[:, c, h, v] += grad_out[:, k, p, q] @ weight[k, :, r, s]
-
-
-def reference_wgrad(shape: Shape, c: slice, k: slice, dw, *, act, grad_out) -> None:
-    """dw[k,c,r,s] = sum over n,p,q of x[n, c, p*stride+r*dil-pad, ...] * dy[n,k,p,q]."""
-    for p, q, r, s in np.ndindex(shape.P, shape.Q, shape.R, shape.S):
-        h, v = shape.input_row(p, r), shape.input_column(q, s)
-        if 0 <= h < shape.H and 0 <= v < shape.W:
-            dw[k, :, r, s] += grad_out[:, k, p, q].T @ act[:, c, h, v]

@@ -65,14 +65,21 @@ def test_rows_of_two_traces_or_two_machines_are_not_compared(results: Results) -
         tables.per_op(Results([], {}))
 
 
+def test_rows_of_unequal_ops_are_not_compared(results: Results) -> None:
+    last = next(row for row in reversed(results.rows) if row["role"] == "baseline")
+    for rows in ([row for row in results.rows if row is not last], [*results.rows, last]):
+        with pytest.raises(ResultsError, match="'tensordash dense' are not of the same ops"):
+            tables.per_layer(Results(rows, {}))
+
+
 def test_plots_name_machine_baseline_trace_and_unit(results: Results) -> None:
     for draw in (plots.speed_up, plots.pe_cycles):
         figure = draw(results)
         axes = figure.axes[0]
         title = axes.get_title(loc="left")
-        assert "tensordash" in title
+        assert "tensordash, baseline tensordash dense (256 PEs of 16 multipliers)" in title
         assert "small, 2 steps of 2 images" in title
-        assert "tensordash dense" in axes.get_ylabel()
+        assert "baseline" in axes.get_ylabel()
         legend = [text.get_text() for text in figure.legends[0].get_texts()]
         assert len(legend) == len(set(legend)) >= 4
 

@@ -62,6 +62,13 @@ def test_a_kernel_is_compiled_once_and_again_when_a_helper_in_another_module_cha
     assert run(package, cache) == "42"
 
 
+def test_a_damaged_cache_is_no_error(tmp_path: Path) -> None:
+    assert run(PACKAGE, tmp_path) == "1"
+    for path in (*kernels(tmp_path), *tmp_path.rglob("*.nbi")):
+        path.write_bytes(bytes(path.stat().st_size))
+    assert run(PACKAGE, tmp_path) == "1"
+
+
 def test_no_cache_is_no_error(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")

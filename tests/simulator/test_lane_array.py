@@ -128,6 +128,39 @@ def test_the_stem_is_folded() -> None:
     assert plain.simulate_op(op).cycles_compute == column_sets * 7 * 7
 
 
+@pytest.mark.parametrize("scheduled", ["none", "weight", "act"])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_dilated_stem_is_not_folded(scheduled: str, dilation: int) -> None:
+    layer = swatsim.Layer(
+        name="stem", C=3, K=4, H=13, W=13, R=3, S=3, stride=2, padding=1, dilation=dilation
+    )
+    rng = np.random.default_rng(4)
+    op = swatsim.Op(
+        layer, "fprop", weight=rng.random((4, 3, 3, 3)) < 0.4, act=rng.random((1, 3, 13, 13)) < 0.4
+    )
+    parameters = {"tiles": 1, "scheduled": scheduled}
+    if scheduled == "none":
+        parameters |= {"lookahead": 0, "lookaside": 0}
+    folded = swatsim.machine("bit-tactical", fold_stem=True, **parameters).simulate_op(op)
+    plain = swatsim.machine("bit-tactical", fold_stem=False, **parameters).simulate_op(op)
+    assert (folded == plain) == (dilation == 2)
+
+
+@pytest.mark.parametrize(("lanes", "rows"), [(4, 16), (16, 4), (8, 8)])
+def test_depthwise_filters_are_laid_out_as_many_together_as_lanes_and_rows_allow(
+    lanes: int, rows: int
+) -> None:
+    layer = swatsim.Layer(name="dw", C=20, K=20, H=6, W=6, R=3, S=3, padding=1, groups=20)
+    op = swatsim.Op(
+        layer, "fprop", weight=np.ones((20, 1, 3, 3), bool), act=np.ones((2, 20, 6, 6), bool)
+    )
+    machine = swatsim.machine("dadiannao", lanes=lanes, rows=rows, columns=16, tiles=3)
+    together = min(lanes, rows)
+    counters = machine.simulate_op(op)
+    assert counters.cycles_compute == 2 * 3 * -(-20 // together) * 9  # samples, column sets, taps
+    assert counters.lane_cycles_idle == 2 * 36 * 20 * 9 * (lanes - 1)
+
+
 # ---- configuration -----------------------------------------------------------------------------
 
 

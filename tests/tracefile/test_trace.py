@@ -118,7 +118,7 @@ def test_the_recorder_refuses_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="comes twice in step 0"), recorder.step(0) as step:
         for _ in range(2):
             step.operand("fc", "fprop", "act", np.ones((2, 5), bool))
-    with pytest.raises(RecordingError, match="fprop does not read grad_out"):
+    with pytest.raises(RecordingError, match="'fprop' does not read 'grad_out'"):
         with recorder.step(0) as step:
             step.operand("fc", "fprop", "grad_out", np.ones((2, 3), bool))
     assert not (tmp_path / "t").exists()
@@ -167,7 +167,7 @@ def test_a_truncated_step_is_refused_and_the_others_are_whole(tmp_path: Path, pa
     trace = make_trace(tmp_path / "t")
     content = step_file(trace.path).read_bytes()
     step_file(trace.path).write_bytes(content[: int(part * len(content))])
-    with pytest.raises(TraceError, match="step 0 .* Remove this file to use the other steps"):
+    with pytest.raises(TraceError, match="step 0 .* remove this file to use the other steps"):
         read_all(trace.path)
     assert list(open_trace(trace.path).step(7).check())
 
@@ -193,10 +193,11 @@ ACT = dict(layer="fc", op="fprop", operand="act", shape=(2, 5), codec="zstd", te
     [
         (frame(bytes(2**20)), "its frame promises 1048576 bytes, its shape needs 2"),
         (frame(bytes(2**20), write_content_size=False), "promises -1 bytes|damaged"),
+        (frame(bytes(1)), "its frame promises 1 bytes, its shape needs 2"),
         (frame(bytes([1, 0])), "its digest is .*, its header says 00"),
         (frame(bytes([3, 0])), "it holds 2 ones, its header says 1"),
         (np.zeros(9, np.uint8), "damaged"),
-        (np.zeros((3, 3), np.float32), "its tensor is float32"),
+        (np.zeros((3, 3), np.float32), "tensor 'a' is F32"),
     ],
 )
 def test_no_size_in_a_mask_is_believed(tmp_path: Path, content: np.ndarray, complaint: str) -> None:
@@ -299,3 +300,65 @@ def test_reading_a_layer_reads_its_bytes_only(
     step.op(LAYERS[3], "fprop")
     assert asked == ["fc/fprop/weight", "fc/fprop/act"]
     assert isinstance(step, Step)
+
+
+def test_a_manifest_that_is_too_large_or_too_deep_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = make_trace(tmp_path / "t")
+    deep: object = 1
+    for _ in range(100):
+        deep = {"x": deep}
+    edit(trace.path / "manifest.json", policy=deep)
+    with pytest.raises(TraceError, match="nested more than 50 deep"):
+        open_trace(trace.path)
+    monkeypatch.setattr("swatsim.tracefile.reader.MAX_MANIFEST_BYTES", 100)
+    with pytest.raises(TraceError, match="is larger than 100 bytes"):
+        open_trace(trace.path)
+
+
+def test_what_is_no_readable_file_is_said_and_not_called_damaged(tmp_path: Path) -> None:
+    import os
+
+    trace = make_trace(tmp_path / "t")
+    step_file(trace.path).unlink()
+    os.mkfifo(step_file(trace.path))
+    with pytest.raises(TraceError, match="step 0 .*it is not a file"):
+        trace.step(0)
+    assert list(trace.step(7).check())
+    assert open_trace(trace.path).id
+
+
+def test_a_mask_that_comes_twice_and_a_step_without_masks_are_refused(tmp_path: Path) -> None:
+    record = MaskRecord(**{**ACT, "codec": "ones", "tensor": None}, ones=10)
+    for records in ([], [record, record]):
+        path = write_step(tmp_path / "t", record, {})
+        content = save({}, metadata=dump_records(records, 2))
+        step_file(path).write_bytes(content)
+        with pytest.raises(TraceError, match="holds no masks, or one of them twice"):
+            open_trace(path).step(0)
+        step_file(path).unlink()
+
+
+@pytest.mark.parametrize("number", [-1, 3.5, True, "3"])
+def test_steps_that_no_reader_would_find_are_refused(tmp_path: Path, number: object) -> None:
+    recorder = Recorder(tmp_path / "t", batch_size=2)
+    recorder.declare(FC)
+    with pytest.raises(RecordingError, match="steps are counted from 0"), recorder.step(number):  # type: ignore[arg-type]
+        pass
+
+
+def test_masks_that_are_none_are_refused_when_recorded(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "t", batch_size=2)
+    recorder.declare(FC)
+    with pytest.raises(RecordingError, match="act mask is float64, expected a numpy array of bool"):
+        with recorder.step(0) as step:
+            step.operand("fc", "fprop", "act", np.ones((2, 5)))
+    with pytest.raises(RecordingError, match="'fwd' does not read 'act'"), recorder.step(0) as step:
+        step.operand("fc", "fwd", "act", np.ones((2, 5), bool))  # type: ignore[arg-type]
+
+
+def test_a_trace_without_steps_can_be_written_over(tmp_path: Path) -> None:
+    TraceWriter(tmp_path / "t").write_manifest(Manifest(layers=(FC,), batch_size=2, samples=(0,)))
+    masks = {"weight": np.ones((3, 5), bool), "act": np.ones((2, 5), bool)}
+    assert open_trace(one_mask(tmp_path / "t", **masks)).steps == (0,)

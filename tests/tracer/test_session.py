@@ -160,6 +160,9 @@ def test_inputs_that_are_refused(tmp_path: Path) -> None:
     other = FC.model_copy(update={"name": "rows"})
     with pytest.raises(RecordingError, match="'rows' ran on 35 samples in a step whose batch is 5"):
         session.record(other, (35, 4))
+    with pytest.raises(RecordingError, match="'fc' ran twice in step 0"):
+        session.record(FC, (5, 4))
+    session.step()
     with pytest.raises(RecordingError, match="one shape a layer"):
         session.record(Layer(name="fc", kind="linear", C=8, K=3), (5, 8))
 

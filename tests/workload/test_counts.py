@@ -46,17 +46,19 @@ def test_effectual_macs(drawn: tuple[Op, object]) -> None:
 
 @SLOWLY
 @given(drawn=ops())
-def test_lowered_convolutions_do_the_same_macs(drawn: tuple[Op, object]) -> None:
+def test_both_lowerings_do_the_same_macs(drawn: tuple[Op, object]) -> None:
     op = drawn[0]
     if op.name == "wgrad":
         return
-    total = 0
-    for conv in lower(op):
-        k, c = conv.weight.shape[:2]
-        seen = conv.windows().sum(axis=(0, 4, 5)).reshape(conv.groups, c, *conv.weight.shape[2:])
-        filters = conv.weight.reshape(conv.groups, k // conv.groups, *conv.weight.shape[1:])
-        total += int((filters.sum(axis=1) * seen).sum())
-    assert total == flops.macs_effectual(op)
+    for lowering in ("split", "dilated"):
+        total = 0
+        for conv in lower(op, lowering):
+            k, c = conv.weight.shape[:2]
+            taps = conv.weight.shape[2:]
+            seen = conv.windows().sum(axis=(0, 4, 5)).reshape(conv.groups, c, *taps)
+            filters = conv.weight.reshape(conv.groups, k // conv.groups, c, *taps)
+            total += int((filters.sum(axis=1) * seen).sum())
+        assert total == flops.macs_effectual(op)
 
 
 def test_windows_of_a_small_image_by_hand() -> None:

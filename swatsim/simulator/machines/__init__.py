@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from swatsim.errors import ConfigError, unknown
-from swatsim.simulator.interface import ConfiguredMachine, Mechanism, Preset
+from swatsim.simulator.interface import ConfiguredMachine, MachineConfig, Mechanism, Preset
+from swatsim.simulator.machines.cartesian import CARTESIAN
 from swatsim.simulator.machines.lane_array import LANE_ARRAY
 
 #: The one list. The command line, the tests and the documentation iterate over it.
-MACHINES: tuple[Mechanism, ...] = (LANE_ARRAY,)
+MACHINES: tuple[Mechanism, ...] = (LANE_ARRAY, CARTESIAN)
 
 
 def presets() -> Iterator[tuple[str, Preset, Mechanism]]:
@@ -20,13 +21,14 @@ def presets() -> Iterator[tuple[str, Preset, Mechanism]]:
             yield name, preset, mechanism
 
 
-def machine(preset: str, **parameters: Any) -> ConfiguredMachine:
+def machine(preset: str, /, **parameters: Any) -> ConfiguredMachine:
     """Build a machine from a preset's name, with some parameters of your own.
 
     Parameters
     ----------
     preset : str
-        For example "tensordash"; ``swatsim machines`` lists all.
+        For example "tensordash"; ``swatsim machines`` lists all. Parameters may follow in
+        brackets, as in the names of results: "dadiannao[rows=4,columns=4]".
     **parameters
         Replace the preset's; strings are converted, as they come from a command line.
 
@@ -35,15 +37,26 @@ def machine(preset: str, **parameters: Any) -> ConfiguredMachine:
     ConfigError
         If the preset or a parameter is unknown, or a value out of range or at odds with another.
     """
-    for name, found, mechanism in presets():
-        if name == preset:
-            config = mechanism.config_type(**{**found.parameters, **parameters})
-            return ConfiguredMachine(_label(preset, config, found), mechanism, config)
-    raise ConfigError(unknown("machine", preset, (name for name, _, _ in presets())))
+    name, own = _split(preset)
+    for known, found, mechanism in presets():
+        if known == name:
+            published = mechanism.config_type(**found.parameters)
+            config = mechanism.config_type(**{**found.parameters, **own, **parameters})
+            return ConfiguredMachine(_label(name, config, published), mechanism, config)
+    raise ConfigError(unknown("machine", name, (known for known, _, _ in presets())))
 
 
-def _label(preset: str, config: Any, found: Preset) -> str:
+def _split(preset: str) -> tuple[str, dict[str, str]]:
+    """Take "name[parameter=value,..]" apart."""
+    name, bracket, rest = str(preset).partition("[")
+    pairs = [pair.partition("=") for pair in rest.removesuffix("]").split(",") if bracket]
+    if bracket and not (rest.endswith("]") and all(equals for _, equals, _ in pairs)):
+        raise ConfigError(f"machine {preset!r}: expected NAME[PARAMETER=VALUE,..]")
+    return name, {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _label(preset: str, config: MachineConfig, published: MachineConfig) -> str:
     """Name a preset, with what was changed in it."""
-    values = config.model_dump()
-    changed = [f"{k}={v}" for k, v in values.items() if v != found.parameters[k]]
+    values, known = config.model_dump(), published.model_dump()
+    changed = [f"{key}={value}" for key, value in values.items() if value != known[key]]
     return f"{preset}[{','.join(changed)}]" if changed else preset

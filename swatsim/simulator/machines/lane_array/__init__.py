@@ -7,7 +7,11 @@ sparser operand). `config` has the parameters, `mapping` cuts an op into streams
 
 from swatsim.simulator.interface import Mechanism
 from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
-from swatsim.simulator.machines.lane_array.machine import simulate_dense, simulate_op
+from swatsim.simulator.machines.lane_array.machine import (
+    simulate_dense,
+    simulate_dense_plain,
+    simulate_op,
+)
 
 LANE_ARRAY = Mechanism(
     name="lane_array",
@@ -15,4 +19,5 @@ LANE_ARRAY = Mechanism(
     config_type=LaneArrayConfig,
     simulate_op=simulate_op,
     simulate_dense=simulate_dense,
+    alternatives={"dense, weights on rows": simulate_dense_plain},
 )

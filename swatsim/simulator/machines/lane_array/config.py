@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from swatsim.simulator.interface import MachineConfig, Preset
+from swatsim.simulator.interface import MachineConfig, Preset, count
 
 Move = tuple[int, int]
 
@@ -25,10 +25,6 @@ LEVELS: tuple[tuple[int, ...], ...] = (
 )
 
 
-def _count(text: str, unit: str, at_least: int, at_most: int) -> Field:  # type: ignore[valid-type]
-    return Field(description=text, ge=at_least, le=at_most, json_schema_extra={"unit": unit})
-
-
 class LaneArrayConfig(MachineConfig):
     """Geometry and scheduler of a `lane_array`.
 
@@ -41,10 +37,10 @@ class LaneArrayConfig(MachineConfig):
         If a value is out of range or at odds with another.
     """
 
-    tiles: Annotated[int, _count("tiles; each has rows x columns PEs", "tiles", 1, 2**16)]
-    rows: Annotated[int, _count("rows of a tile, in lockstep", "PEs", 1, 2**16)]
-    columns: Annotated[int, _count("columns of a tile", "PEs", 1, 2**16)]
-    lanes: Annotated[int, _count("multipliers of a PE", "lanes", 1, MAX_LANES)]
+    tiles: Annotated[int, count("tiles; each has rows x columns PEs", "tiles", 1, 2**16)]
+    rows: Annotated[int, count("rows of a tile, in lockstep", "PEs", 1, 2**16)]
+    columns: Annotated[int, count("columns of a tile", "PEs", 1, 2**16)]
+    lanes: Annotated[int, count("multipliers of a PE", "lanes", 1, MAX_LANES)]
     scheduled: Annotated[
         Literal["none", "weight", "act", "grad_out", "sparser"],
         Field(
@@ -52,8 +48,8 @@ class LaneArrayConfig(MachineConfig):
             "'sparser' is the one of lower density in each op"
         ),
     ]
-    lookahead: Annotated[int, _count("how many lines ahead a value may come from", "lines", 0, 255)]
-    lookaside: Annotated[int, _count("moves from other lanes", "moves", 0, MAX_LANES - 1)]
+    lookahead: Annotated[int, count("how many lines ahead a value may come from", "lines", 0, 255)]
+    lookaside: Annotated[int, count("moves from other lanes", "moves", 0, MAX_LANES - 1)]
     move_shape: Annotated[
         Literal["L", "T", "T-mirrored"],
         Field(

@@ -14,7 +14,7 @@ from swatsim.simulator.machines.lane_array.config import LEVELS, LaneArrayConfig
 from swatsim.simulator.machines.lane_array.kernel import Schedule, Scheduler
 from swatsim.simulator.machines.lane_array.mapping import Pass, passes, scheduled_operand
 from swatsim.workload import flops
-from swatsim.workload.layer import OPERANDS_OF
+from swatsim.workload.layer import OPERANDS_OF, Operand
 from swatsim.workload.training_ops import Op
 
 
@@ -34,7 +34,19 @@ def simulate_op(op: Op, config: LaneArrayConfig) -> Counters:
 
 def simulate_dense(op: Op, config: LaneArrayConfig) -> Counters:
     """Count the op's cycles with the same operand on the rows and every line costing its cycle."""
-    rows_hold = scheduled_operand(op, config) or OPERANDS_OF[op.name][0]
+    return _dense(op, config, scheduled_operand(op, config) or OPERANDS_OF[op.name][0])
+
+
+def simulate_dense_plain(op: Op, config: LaneArrayConfig) -> Counters:
+    """Count the op's cycles with nothing skipped, and the operands where a dense machine has them.
+
+    Weights on the rows, in wgrad activations: where zero skipping moved another operand there, the
+    mapping can cost more than the skipping gains.
+    """
+    return _dense(op, config, OPERANDS_OF[op.name][0])
+
+
+def _dense(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Counters:
     tally = _Tally(op, config)
     for part in passes(op, config, rows_hold):
         nothing = np.zeros_like(part.mapped)

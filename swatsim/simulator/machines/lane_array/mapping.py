@@ -67,7 +67,7 @@ def passes(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass
     if op.name == "wgrad":
         yield from _wgrad(op, config, rows_hold)
         return
-    for conv in lower(op):
+    for conv in lower(op, config.dgrad_lowering):
         conv = _as_one_image(conv) if op.layer.kind == "linear" else conv
         conv = _fold(conv) if config.fold_stem and _folds(op) else conv
         if rows_hold != "weight":

@@ -8,7 +8,7 @@ in three lines of a user's script::
             ...; loss.backward(); optimizer.step()
             tracer.step()
 
-Speaks convolution letters. This is the only file that imports torch.
+Speaks convolution letters.
 """
 
 from __future__ import annotations
@@ -17,31 +17,21 @@ import logging
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from swatsim.errors import RecordingError, TraceError, unknown
 from swatsim.policies.interface import Policy
-from swatsim.policies.topk import exact, keep_count, topk_mask
+from swatsim.tracer.pytorch.arithmetic import Arithmetic, arithmetic_of, autocast, keep
+from swatsim.tracer.pytorch.modules import describe, is_plain
 from swatsim.tracer.recorder import StepRecord
-from swatsim.tracer.session import Densities, Density, Session, Steps
+from swatsim.tracer.session import Densities, Session, Steps
 from swatsim.workload.layer import Layer, Operand, OpName
 
-try:
-    import torch
-except ModuleNotFoundError as error:
-    raise RecordingError(
-        "recording a PyTorch run needs PyTorch: pip install 'swatsim[torch]'"
-    ) from error
-
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn import functional
-
 log = logging.getLogger(__name__)
-
-#: Types for which `topk_mask` is used on the CPU: for 1.6 million float32 behind a ReLU it takes
-#: 13 ms on one thread, the same by torch.topk 47 ms, by torch.kthvalue 26 ms.
-NUMPY_TYPES = (torch.float16, torch.float32, torch.float64)
 
 
 class Tracer:
@@ -80,8 +70,8 @@ class Tracer:
     Raises
     ------
     RecordingError
-        If an argument is not allowed, or a layer can't be run sparsely. While training: if a
-        layer runs twice in a recorded step, or its input can't be recorded.
+        If an argument is not allowed, or a layer can't be run sparsely. In the first step, unless
+        `steps` is empty: if a layer runs twice in a step, or its input can't be recorded.
     TraceError
         If something is at `path` already.
     """
@@ -145,7 +135,7 @@ def _sparse_modules(model: nn.Module, skip: Collection[str]) -> dict[str, nn.Con
     for name, module in named.items():
         if name in skip:
             continue
-        if _is_plain(module):
+        if is_plain(module):
             found[name] = _checked_module(name, module)
         elif isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
             kind = type(module).__name__
@@ -155,14 +145,6 @@ def _sparse_modules(model: nn.Module, skip: Collection[str]) -> dict[str, nn.Con
             f"{type(model).__name__} has no Conv2d or Linear module to run sparsely"
         )
     return found
-
-
-def _is_plain(module: nn.Module) -> bool:
-    """Whether a module computes what nn.Conv2d or nn.Linear does."""
-    if isinstance(module, nn.Conv2d):
-        ours = type(module)._conv_forward is nn.Conv2d._conv_forward
-        return ours and type(module).forward is nn.Conv2d.forward
-    return isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
 
 
 def _checked_module(name: str, module: Any) -> nn.Conv2d | nn.Linear:
@@ -177,7 +159,7 @@ def _checked_module(name: str, module: Any) -> nn.Conv2d | nn.Linear:
             f"layer {name!r} has padding_mode={mode!r}: only 'zeros' can be recorded; "
             f"leave it alone with skip=({name!r},)"
         )
-    assert isinstance(module, nn.Conv2d | nn.Linear), "as _is_plain found"
+    assert isinstance(module, nn.Conv2d | nn.Linear), "as is_plain found"
     return module
 
 
@@ -202,110 +184,16 @@ class _Tap:
 
     def __call__(self, input: Tensor) -> Tensor:
         """Run the layer; `input` is called as in nn.Conv2d.forward."""
-        layer, arithmetic = _describe(self.name, self._module, input)
+        layer = describe(self.name, self._module, input)
         training = self._module.training and torch.is_grad_enabled()
         step = self._session.record(layer, tuple(input.shape)) if training else None
         densities = self._session.densities(layer)
-        call = _Call(layer, arithmetic, densities, step, self._session.samples)
-        x, weight, bias = _autocast(input, self._module.weight, self._module.bias)
+        call = _Call(layer, arithmetic_of(layer), densities, step, self._session.samples)
+        x, weight, bias = autocast(input, self._module.weight, self._module.bias)
         flat = x.reshape(-1, layer.C) if layer.kind == "linear" else x
         run = _Sparse.apply if torch.is_grad_enabled() else _infer
         y: Tensor = run(flat, weight, bias, call)
         return y.reshape(*x.shape[:-1], layer.K) if layer.kind == "linear" else y
-
-
-def _describe(name: str, module: nn.Conv2d | nn.Linear, x: Tensor) -> tuple[Layer, Arithmetic]:
-    if isinstance(module, nn.Linear):
-        C, K = module.in_features, module.out_features
-        return Layer(name=name, kind="linear", C=C, K=K), _Linear()
-    if x.dim() != 4:
-        raise RecordingError(
-            f"layer {name!r}: its input is {tuple(x.shape)}, only (N, C, H, W) can be run sparsely;"
-            " give it a batch"
-        )
-    C, K, (H, W), (R, S) = module.in_channels, module.out_channels, x.shape[2:], module.kernel_size
-    same: dict[str, Any] = {key: getattr(module, key) for key in ("stride", "dilation", "groups")}
-    sizes = {"C": C, "K": K, "H": H, "W": W, "R": R, "S": S}
-    layer = Layer(name=name, padding=_padding(module), **sizes, **same)
-    return layer, _Convolution.of(layer)
-
-
-def _padding(module: nn.Conv2d) -> tuple[tuple[int, int], ...]:
-    """Tell the zeros around the input; 'same' puts an odd one at the end, as torch does."""
-    if module.padding == "same":
-        spans = (d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True))
-        return tuple((span // 2, span - span // 2) for span in spans)
-    if isinstance(module.padding, str):
-        return (0, 0), (0, 0)
-    return tuple((side, side) for side in module.padding)
-
-
-def _autocast(*tensors: Tensor | None) -> list[Any]:
-    """Cast as torch's own convolutions do under autocast."""
-    device = tensors[0].device.type if tensors[0] is not None else "cpu"
-    if not torch.is_autocast_enabled(device):
-        return list(tensors)
-    dtype = torch.get_autocast_dtype(device)
-    return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
-
-
-@dataclass(frozen=True)
-class _Convolution:
-    """The three ops of a convolution, on whatever operands they are given.
-
-    A padding that differs between the two ends is split: `extra`, in the order of
-    `functional.pad`, is added to the input, and `padding` is the rest, the same at both ends.
-    """
-
-    stride: tuple[int, int]
-    padding: tuple[int, ...]
-    extra: tuple[int, ...]
-    dilation: tuple[int, int]
-    groups: int
-
-    @classmethod
-    def of(cls, layer: Layer) -> _Convolution:
-        both = tuple(min(side) for side in layer.padding)
-        (top, bottom), (left, right) = layer.padding
-        extra = (left - both[1], right - both[1], top - both[0], bottom - both[0])
-        return cls(layer.stride, both, extra, layer.dilation, layer.groups)
-
-    def fprop(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return functional.conv2d(
-            self._pad(x), weight, bias, self.stride, self.padding, self.dilation, self.groups
-        )
-
-    def dgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Of x only the shape is read."""
-        dx = self._backward(dy, x, weight, (True, False, False))[0]
-        return functional.pad(dx, [-side for side in self.extra]) if any(self.extra) else dx
-
-    def wgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Of the weight only the shape is read."""
-        return self._backward(dy, x, weight, (False, True, False))[1]
-
-    def _pad(self, x: Tensor) -> Tensor:
-        return functional.pad(x, self.extra) if any(self.extra) else x
-
-    def _backward(self, dy: Tensor, x: Tensor, w: Tensor, which: tuple[bool, bool, bool]) -> Any:
-        geometry = (self.stride, self.padding, self.dilation, False, (0, 0), self.groups)
-        return torch.ops.aten.convolution_backward(dy, self._pad(x), w, None, *geometry, which)
-
-
-class _Linear:
-    """The three ops of a linear layer."""
-
-    def fprop(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return functional.linear(x, weight, bias)
-
-    def dgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        return dy @ weight
-
-    def wgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        return dy.T @ x
-
-
-Arithmetic: TypeAlias = _Convolution | _Linear
 
 
 @dataclass(frozen=True)
@@ -321,8 +209,8 @@ class _Call:
     def reads(self, values: Tensor, operand: Operand, *ops: OpName) -> tuple[Tensor, Tensor]:
         """Tell what each of the two ops that read an operand reads of it."""
         first, second = (self.densities[op, operand] for op in ops)
-        kept = _keep(values, first)
-        return kept, kept if first == second else _keep(values, second)
+        kept = keep(values, first)
+        return kept, kept if first == second else keep(values, second)
 
     def record(self, op: OpName, operands: Mapping[Operand, Tensor]) -> None:
         """Record the non-zeros of an op's operands, of the samples kept."""
@@ -335,8 +223,8 @@ class _Call:
 
 def _infer(x: Tensor, weight: Tensor, bias: Tensor | None, call: _Call) -> Tensor:
     """Run fprop alone."""
-    act = _keep(x, call.densities["fprop", "act"])
-    return call.arithmetic.fprop(act, _keep(weight, call.densities["fprop", "weight"]), bias)
+    act = keep(x, call.densities["fprop", "act"])
+    return call.arithmetic.fprop(act, keep(weight, call.densities["fprop", "weight"]), bias)
 
 
 class _Sparse(torch.autograd.Function):
@@ -372,26 +260,3 @@ class _Sparse(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             db = dy.sum([axis for axis in range(dy.dim()) if axis != 1])
         return dx, dw, db, None
-
-
-def _keep(values: Tensor, density: Density) -> Tensor:
-    """Zero all but the largest values; None keeps all."""
-    if density is None:
-        return values
-    k = keep_count(values.numel(), 1 - exact(density))
-    return values if k >= values.numel() else torch.where(_largest(values, k), values, 0)
-
-
-def _largest(values: Tensor, k: int) -> Tensor:
-    """Mark the k values of largest magnitude, 0 < k < size: the same bits as `topk_mask`."""
-    if values.device.type == "cpu" and values.dtype in NUMPY_TYPES:
-        return torch.from_numpy(topk_mask(values.numpy(force=True), k))
-    magnitudes = values.detach().abs().flatten()
-    threshold = magnitudes.topk(k).values[-1]
-    if threshold.isnan():
-        kept, ties = torch.zeros_like(magnitudes, dtype=torch.bool), magnitudes.isnan()
-    else:
-        kept, ties = ~(magnitudes <= threshold), magnitudes == threshold
-    if threshold != 0:
-        kept |= ties & (ties.cumsum(0) <= k - kept.sum())
-    return kept.reshape(values.shape)

@@ -1,0 +1,136 @@
+"""``swatsim footprint``: what a training step keeps for its backward pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from swatsim.errors import WorkloadError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from swatsim.workload.footprint import DensityOf, Footprint
+    from swatsim.workload.layer import Layer, Operand, OpName
+    from swatsim.workload.networks import Network
+    from swatsim.workload.storage import Density
+
+
+@click.command()
+@click.argument("source", metavar="NETWORK_OR_TRACE")
+@click.option("--sparsity", type=float, help="Of a network: SWAT-U's. By default all is dense.")
+@click.option("--batch", type=int, help="Of a network: samples; by default 1.")
+@click.option("--step", type=int, help="Of a trace: which step; by default the last.")
+@click.option("--network", help="Of a trace: which network; adds what is not in the trace.")
+@click.option("--format", default="values", show_default=True, help="Of what has zeros: see above.")
+@click.option("--dtype", default="fp32", show_default=True, help="Of the values: fp32 or bf16.")
+@click.option("--relu-bits", is_flag=True, help="Keep bits of a ReLU's output where that will do.")
+def footprint(
+    source: str,
+    sparsity: float | None,
+    batch: int | None,
+    step: int | None,
+    network: str | None,
+    **options: Any,
+) -> None:
+    """Show what the backward pass needs.
+
+    Prints each tensor that a training step keeps for its backward pass, and totals beside those of
+    dense training. NETWORK_OR_TRACE is a network (resnet50, ..) or a recorded trace.
+
+    Formats: dense, values (no metadata), bitmask, csr, run-length, N:M such as 2:4.
+
+    Inputs and weights are SWAT's count, for which each layer has tensors of its own. Everything is
+    PyTorch's: what all modules keep beside the parameters, a tensor that several keep once.
+    """
+    from swatsim.workload import footprint as counting
+    from swatsim.workload.networks import NETWORKS
+    from swatsim.workload.networks import network as build
+
+    if source in NETWORKS:
+        _refuse("a network", step=step, network=network)
+        table, samples = build(source), 1 if batch is None else batch
+        found = counting.of_network(table, _swat_u(table, sparsity), batch=samples, **options)
+        title = f"{source}: {table.citation}"
+    elif not Path(source).exists():
+        raise WorkloadError(f"{unknown('network', source, NETWORKS)}; nor is there such a trace")
+    else:
+        _refuse("a trace", sparsity=sparsity, batch=batch)
+        named = build(network) if network else None
+        found, table, samples, title = _of_trace(source, step, named, options)
+    dense = counting.of_network(table, batch=samples, dtype=options["dtype"])
+    _print(f"{title}; samples: {samples}", found, dense)
+
+
+def _refuse(what: str, **options: Any) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise WorkloadError(f"--{name} {value} is not allowed: {what} has none; leave it out")
+
+
+def _swat_u(network: Network, sparsity: float | None) -> DensityOf | None:
+    """Tell the densities of what is kept: act as wgrad reads it, weight as dgrad does."""
+    from swatsim.policies import Site, SwatU
+
+    if sparsity is None:
+        return None
+    policy, first = SwatU(sparsity), network.layers[0]
+
+    def density(layer: Layer, operand: Operand) -> Density | None:
+        op: OpName = "wgrad" if operand == "act" else "dgrad"
+        return policy.density(Site(layer, op, operand, first_convolution=layer == first))
+
+    return density
+
+
+def _of_trace(
+    path: str, step: int | None, network: Network | None, options: dict[str, Any]
+) -> tuple[Footprint, Network, int, str]:
+    """Count a trace's step; also give its layers as a network, its samples and a title."""
+    from swatsim.tracefile import open_trace
+    from swatsim.workload import footprint as counting
+    from swatsim.workload.networks import Network
+
+    trace = open_trace(path)
+    chosen = trace.step(trace.steps[-1] if step is None else step)
+    found = counting.of_masks(chosen.kept(), network=network, **options)
+    table = network or Network(trace.name, "", trace.layers, ())
+    return found, table, len(trace.manifest.samples), f"{trace.path}: step {chosen.number}"
+
+
+def _print(title: str, found: Footprint, dense: Footprint) -> None:
+    from swatsim.cli.show import console, table
+
+    out = console()
+    of_rows = ("module", "tensor", "elements", "density", "format", "dtype", "bytes", "shares")
+    out.print(table(title, of_rows, _rows(found), left=2))
+    totals = ("kept", "dense", "stored", "change")
+    out.print(table("Totals", totals, _totals(found, dense), left=1))
+
+
+def _rows(found: Footprint) -> Iterator[list[str]]:
+    from swatsim.cli.show import count, share, size
+
+    for row in found.rows:
+        numbers = [count(row.elements), share(row.density), row.format, row.dtype]
+        yield [row.layer, row.tensor, *numbers, size(row.bytes), row.shares]
+
+
+def _totals(found: Footprint, dense: Footprint) -> Iterator[list[str]]:
+    from swatsim.cli.show import size
+    from swatsim.workload.footprint import reduction
+
+    sums: tuple[tuple[str, Callable[[Footprint], int]], ...] = (
+        ("inputs of convolutions and linear layers", lambda it: it.of("act")),
+        ("inputs of batch norms", lambda it: it.of("batch_norm")),
+        ("activations: both", lambda it: it.activations),
+        ("weights", lambda it: it.weights),
+        ("everything but parameters, each tensor once", lambda it: it.everything),
+    )
+    # of a trace alone it is not known which tensors are shared, nor what other modules keep
+    whole = any(row.source for row in dense.rows)
+    for name, total in sums if whole else sums[:-1]:
+        change = -100 * reduction(total(found), total(dense))
+        yield [name, size(total(dense)), size(total(found)), f"{change + 0.0:+.1f} %"]

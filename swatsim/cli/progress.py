@@ -1,0 +1,37 @@
+"""A progress bar on standard error, for the verbs that take their time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress(doing: str, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while a block runs; the block tells how many of how many are done.
+
+    The bar appears with the first report, so that an early refusal stays one line, and only where
+    standard error is a terminal.
+
+    Parameters
+    ----------
+    doing, what : str
+        Words before and after the bar: "simulating", "ops".
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    count, elapsed = MofNCompleteColumn(), TimeElapsedColumn()
+    columns = (TextColumn(doing), BarColumn(), count, TextColumn(what), elapsed)
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    task = bar.add_task(what, total=None)
+
+    def show(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield show
+    finally:
+        bar.stop()

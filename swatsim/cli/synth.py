@@ -1,0 +1,72 @@
+"""``swatsim synth``: a trace of a network that was never trained."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("network")
+@click.option("-o", "--output", type=click.Path(), required=True, help="Where the trace goes.")
+@click.option("--sparsity", type=float, required=True, help="Share that the policy drops.")
+@click.option("--policy", default="swat-u", show_default=True, help="swat-u or swat-erk.")
+@click.option("--batch", type=int, default=4, show_default=True, help="Images of a batch.")
+@click.option("--steps", type=int, default=1, show_default=True, help="How many steps.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="The same one, the same masks."
+)
+@click.option(
+    "--act-density",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Share of the activations that is not zero before Top-K.",
+)
+@click.option(
+    "--grad-density",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Share of the gradients that is not zero.",
+)
+@click.option("--uneven", is_flag=True, help="Make channels as uneven as in trained layers.")
+def synth(
+    network: str,
+    output: str,
+    sparsity: float,
+    policy: str,
+    batch: int,
+    steps: int,
+    seed: int,
+    act_density: float,
+    grad_density: float,
+    uneven: bool,
+) -> None:
+    """Make a trace of a known NETWORK, without training it.
+
+    Weights and activations are drawn and really Top-K'd. NETWORK is resnet18, resnet50, wrn50-2
+    (224x224), vgg16-cifar, resnet18-cifar, wrn16-8-cifar, densenet121-cifar (32x32) or resnet8.
+    """
+    from swatsim.cli.progress import progress
+    from swatsim.cli.show import console
+    from swatsim.policies import policy as policy_of
+    from swatsim.tracer.synthetic import synthesize
+    from swatsim.workload.networks import network as table
+
+    chosen = table(network)
+    how = policy_of(policy, sparsity, chosen.layers)
+    with progress("drawing", "layers") as show:
+        trace = synthesize(
+            chosen,
+            output,
+            policy=how,
+            batch=batch,
+            steps=steps,
+            seed=seed,
+            act_density=act_density,
+            grad_density=grad_density,
+            uneven=uneven,
+            progress=show,
+        )
+    masks = sum(len(trace.step(number).records) for number in trace.steps)
+    console().print(f"wrote {trace.path}: {len(trace.steps)} steps, {masks} masks")

@@ -1,0 +1,93 @@
+"""Curves and bars of figures that were computed elsewhere: each plot is readable alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+#: Okabe and Ito's palette, with a marker each: told apart in grey print too.
+STYLES = (
+    ("#0072B2", "o"),
+    ("#E69F00", "s"),
+    ("#009E73", "^"),
+    ("#D55E00", "D"),
+    ("#CC79A7", "v"),
+    ("#56B4E9", "P"),
+)
+
+Curve = Sequence[tuple[float, float]]
+
+
+def speed_up_curves(
+    curves: Mapping[str, Curve],
+    *,
+    title: str,
+    baseline: str,
+    published: Mapping[str, Curve] | None = None,
+    ideal: bool = True,
+    top: float | None = None,
+) -> Figure:
+    """Draw speed-up against sparsity, one curve each, with the ideal line.
+
+    Parameters
+    ----------
+    curves : mapping of str to sequence of (sparsity in percent, speed-up)
+    title, baseline : str
+    published : mapping, optional
+        Drawn as crosses.
+    ideal : bool
+        Draw 1 / (1 - sparsity): every zero skipped, nothing lost.
+    top : float, optional
+        Upper end of the axis; the ideal line leaves it.
+    """
+    figure = Figure(figsize=(8.0, 5.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for (name, curve), (colour, marker) in zip(curves.items(), STYLES, strict=False):
+        axes.plot(*zip(*curve, strict=True), color=colour, marker=marker, label=name)
+    for name, curve in (published or {}).items():
+        axes.plot(*zip(*curve, strict=True), "x", color="black", markersize=10, label=name)
+    if ideal:
+        steps = [i / 10 for i in range(951)]
+        axes.plot(steps, [1 / (1 - s / 100) for s in steps], ":", color="black", label="ideal")
+    axes.set(xlabel="sparsity (%)", ylabel=f"speed-up over {baseline}", ylim=(0, top))
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.grid(linewidth=0.4, alpha=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def bars(
+    values: Mapping[str, Mapping[str, float]], *, title: str, ylabel: str, every: int = 1
+) -> Figure:
+    """Draw one group of bars for each name, a bar for each series.
+
+    Parameters
+    ----------
+    values : mapping of series to mapping of name to value
+    title, ylabel : str
+    every : int
+        Label every so many names only.
+    """
+    names = list(dict.fromkeys(name for series in values.values() for name in series))
+    width = 0.8 / len(values)
+    figure = Figure(figsize=(min(max(8.0, 2 + 0.25 * len(names)), 30.0), 5.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for i, ((label, series), (colour, _)) in enumerate(zip(values.items(), STYLES, strict=False)):
+        places = [names.index(name) + (i - (len(values) - 1) / 2) * width for name in series]
+        axes.bar(places, list(series.values()), width, color=colour, label=label)
+    axes.set_xticks(
+        range(0, len(names), every), names[::every], rotation=90, fontsize=7 if every == 1 else 8
+    )
+    axes.set_ylabel(ylabel)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.grid(axis="y", linewidth=0.4, alpha=0.6)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.01)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=len(values), frameon=False, fontsize=9)
+    return figure

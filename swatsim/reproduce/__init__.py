@@ -1,0 +1,1 @@
+"""What papers published, beside what swatsim gets: figures as data, comparisons as functions."""

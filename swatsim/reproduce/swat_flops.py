@@ -1,0 +1,124 @@
+"""SWAT's FLOP reductions and activation sparsities: what was published, and what comes out here.
+
+`swat_published` holds the figures. Here they are computed from layer tables and policies alone:
+weights' density in fprop and dgrad, activations' in wgrad, linear layers sparse, Top-K free. A
+difference is explained where its cause was found, and no parameter is fitted to any figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from swatsim.policies import Policy, SwatErk, SwatU, densities
+from swatsim.reproduce.swat_published import PUBLISHED, Published, Quantity
+from swatsim.workload.flops import (
+    Convention,
+    Densities,
+    inference_reduction,
+    training_reduction,
+)
+from swatsim.workload.layer import Layer
+from swatsim.workload.networks import network
+
+#: What published figures are rounded to, in percent, and the least difference that is explained.
+STEP = 0.1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One published figure beside ours, all in percent.
+
+    Parameters
+    ----------
+    row : Published
+        Network, method, sparsities, source.
+    quantity : {"training", "inference", "activation"}
+        Reduction of training or inference FLOPs, or overall activation sparsity.
+    published : float
+    swat, exact : float or None
+        Ours under each convention; they differ for ``training`` only. None where it can't be
+        computed: SWAT-M's allocation is what training makes of it.
+    cause : str
+        Why ours differs by more than `STEP`; empty if it doesn't.
+    """
+
+    row: Published
+    quantity: Quantity
+    published: float
+    swat: float | None
+    exact: float | None
+    cause: str
+
+    @property
+    def difference(self) -> float | None:
+        """Ours (convention `swat`, rounded as the published figure is) minus the published one."""
+        return None if self.swat is None else round(round(self.swat, 1) - self.published, 1)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether ours is the published figure, to `STEP`."""
+        return self.difference is not None and abs(self.difference) <= STEP
+
+
+def compare() -> list[Comparison]:
+    """Set every published figure beside ours, in the order of the tables."""
+    return [comparison for row in PUBLISHED for comparison in _compare_row(row)]
+
+
+def policy_for(row: Published, layers: tuple[Layer, ...]) -> Policy | None:
+    """Make the policy of a row, None for SWAT-M.
+
+    SWAT's structured variant drops whole R x S kernels of a filter by their L1 norm, not single
+    weights: as many weights are kept, so that FLOPs are those of SWAT-U.
+    """
+    sparsity = row.weight_sparsity / 100
+    if row.method == "SWAT-U":
+        return SwatU(sparsity)
+    return SwatErk(sparsity).allocate(layers) if row.method == "SWAT-ERK" else None
+
+
+def activation_sparsity(layers: tuple[Layer, ...], found: Densities, natural: float = 1.0) -> float:
+    """Tell the share of all layers' inputs that is zero in wgrad, in percent.
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+    found : mapping
+        A policy's densities.
+    natural : float
+        Density of the inputs before Top-K, but for the first layer's, which is dense: behind a
+        ReLU there are zeros that Top-K can't keep.
+    """
+    kept = elements = 0.0
+    for index, layer in enumerate(layers):
+        size = layer.C * layer.H * layer.W
+        top_k = found.get((layer.name, "wgrad", "act"))
+        most = natural if index else 1.0
+        kept += size * (most if top_k is None else min(float(top_k), most))
+        elements += size
+    return 100 * (1 - kept / elements)
+
+
+def _compare_row(row: Published) -> Iterator[Comparison]:
+    layers = network(row.network).layers
+    policy = policy_for(row, layers)
+    for quantity, published in row.figures.items():
+        cause = row.causes.get(quantity, "")
+        if policy is None:
+            yield Comparison(row, quantity, published, None, None, cause)
+            continue
+        found = densities(policy, layers)
+        swat = _ours(quantity, layers, found, "swat")
+        exact = _ours(quantity, layers, found, "exact")
+        yield Comparison(row, quantity, published, swat, exact, cause)
+
+
+def _ours(
+    quantity: Quantity, layers: tuple[Layer, ...], found: Densities, convention: Convention
+) -> float:
+    if quantity == "training":
+        return training_reduction(layers, found, convention)
+    if quantity == "inference":
+        return inference_reduction(layers, found)
+    return activation_sparsity(layers, found)

@@ -1,0 +1,23 @@
+"""`cartesian`: planar tiles of PEs with I x F multiplier arrays; skips zeros of both operands.
+
+Presets: SCNN, and the machine that SWAT's published speed-ups fit. `config` has the parameters,
+`mapping` cuts an op into parts, `kernel` runs them, `machine` adds up.
+"""
+
+from swatsim.simulator.interface import Mechanism
+from swatsim.simulator.machines.cartesian.config import CartesianConfig
+from swatsim.simulator.machines.cartesian.machine import (
+    simulate_dense,
+    simulate_dense_with_conflicts,
+    simulate_op,
+)
+
+CARTESIAN = Mechanism(
+    name="cartesian",
+    summary="planar tiles, I x F multiplier arrays, banked accumulators; skips zeros of both "
+    "operands; its wgrad mapping is ours: SCNN has none",
+    config_type=CartesianConfig,
+    simulate_op=simulate_op,
+    simulate_dense=simulate_dense,
+    alternatives={"dense, with bank conflicts": simulate_dense_with_conflicts},
+)

@@ -1,0 +1,67 @@
+"""Parameters and presets of `cartesian`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from swatsim.simulator.interface import MachineConfig, Preset, count
+
+#: wgrad looks its costs up in a table of all pairs of blocks; longer vectors make it huge.
+MAX_VECTOR = 8
+
+
+class CartesianConfig(MachineConfig):
+    """Geometry of a `cartesian`: planar tiles of PEs, each with an I x F multiplier array.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+
+    pe_h: Annotated[int, count("PEs along the image's height", "PEs", 1, 2**10)]
+    pe_w: Annotated[int, count("PEs along the image's width", "PEs", 1, 2**10)]
+    act_vector: Annotated[
+        int, count("planar values a PE takes a cycle, I", "values", 1, MAX_VECTOR)
+    ]
+    weight_vector: Annotated[int, count("weights a PE takes a cycle, F", "values", 1, MAX_VECTOR)]
+    accumulator: Annotated[int, count("accumulators of a PE", "entries", 1, 2**24)]
+    banks: Annotated[
+        int, count("banks of a PE's accumulators; the hash addresses 32", "banks", 1, 2**10)
+    ]
+
+    @property
+    def pes(self) -> int:
+        """PEs of the machine."""
+        return self.pe_h * self.pe_w
+
+    @property
+    def lanes(self) -> int:
+        """Multipliers of a PE."""
+        return self.act_vector * self.weight_vector
+
+    presets: ClassVar[Mapping[str, Preset]] = {}
+
+
+_SCNN: Mapping[str, Any] = {
+    "pe_h": 8,
+    "pe_w": 8,
+    "act_vector": 4,
+    "weight_vector": 4,
+    "accumulator": 6144,
+    "banks": 32,
+}
+
+CartesianConfig.presets = {
+    "scnn": Preset(
+        "Parashar et al., SCNN: An Accelerator for Compressed-sparse Convolutional Neural "
+        "Networks, ISCA 2017, as DNNsim models it; its wgrad is ours",
+        _SCNN,
+    ),
+    "swat": Preset(
+        "the machine that fits the speed-ups of SWAT (Raihan and Aamodt, NeurIPS 2020, poster): "
+        "SCNN's geometry, dgrad over dilated gradients; a fit, not a citation; its wgrad is ours",
+        {**_SCNN, "dgrad_lowering": "dilated"},
+    ),
+}

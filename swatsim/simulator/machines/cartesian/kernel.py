@@ -1,0 +1,375 @@
+"""Cartesian products of pixel blocks and weight blocks, and the banks that they fall into.
+
+Legend of dimensions: n sample, e PE, c channel, (a, b) stride phase, p pixel class, j word of eight
+byte counters, one for each of eight weight blocks.
+
+The plain formula, for one channel, one chunk of filters and one PE::
+
+    for each phase, for each block of I pixels, for each block of F weights:
+        cost += max(1, largest number of valid products that fall into one bank)
+
+Here eight weight blocks are counted at once, in the bytes of a word: a product's bank depends on
+its pixel only through its *class* (which taps it meets, and the last two bits of the outputs that
+they lead to), so the counters of every weight block are laid out once for each class, and a pixel
+block costs the sum of I rows of counters and one maximum over the banks.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from swatsim.simulator.jit import jit
+
+Words = npt.NDArray[np.uint64]
+Counts = npt.NDArray[np.int64]
+Bits = npt.NDArray[np.bool_]
+
+#: The bank hash addresses no more.
+BANKS = 32
+#: Weight blocks that share a word of byte counters.
+BLOCKS = 8
+#: Words that are laid out at once: more would not stay in the cache.
+MAX_WORDS = 8
+#: A sum of products in a byte counter must leave its highest bit free for `larger`.
+MAX_COUNT = 127
+
+HIGH = np.uint64(0x8080808080808080)
+LOW_HALVES = np.uint64(0x00FF00FF00FF00FF)
+HALVES = np.uint64(0x0001000100010001)
+
+
+class Work(NamedTuple):
+    """What a number of steps take; a step is what PEs do before they wait for each other.
+
+    Parameters
+    ----------
+    cycles : int
+        Sum over the steps of the slowest PE's cost.
+    cost : int
+        Sum of all PEs' costs.
+    pairs : int
+        Pairs of blocks.
+    products : int
+        Products, valid or not.
+    mapped : int
+        Sum over the steps of the slowest PE's cost times the PEs that have a part in it.
+    """
+
+    cycles: int
+    cost: int
+    pairs: int
+    products: int
+    mapped: int
+
+
+class Axis(NamedTuple):
+    """How the pixels of one axis meet the taps.
+
+    Parameters
+    ----------
+    stride : int
+        Pixels and taps meet if they are of the same phase: coordinates modulo the stride.
+    tile : int
+        Pixels of a PE.
+    pixel_class : numpy.ndarray of int64, shape (X,)
+        Pixels of a class meet the same taps, and lead to outputs with the same last two bits.
+    output_bits : numpy.ndarray of int64, shape (classes, taps)
+        Last two bits of the output that a pixel of the class reaches through a tap; -1 where that
+        is outside the plane, or the tap is of another phase.
+    tap_phase : numpy.ndarray of int64, shape (taps,)
+    """
+
+    stride: int
+    tile: int
+    pixel_class: Counts
+    output_bits: Counts
+    tap_phase: Counts
+
+
+class Array(NamedTuple):
+    """The PEs: how many along each axis, their vectors and banks, filters of a chunk."""
+
+    pe_h: int
+    pe_w: int
+    act_vector: int
+    weight_vector: int
+    banks: int
+    chunk: int
+    conflicts: bool
+
+
+@jit
+def bank_of(k: int, w: int, h: int, banks: int) -> int:
+    """Hash an accumulator: SCNN as DNNsim models it; k the filter, (w, h) the output."""
+    high = (4 * (k & 4)) ^ (8 * (w & 2)) ^ (8 * (h & 2))
+    return (high + 8 * (w & 1) + 4 * (h & 1) + (k & 3)) % banks
+
+
+@jit
+def larger(a: np.uint64, b: np.uint64) -> np.uint64:
+    """Take the larger of each pair of bytes; all are below 128."""
+    wins = ((a | HIGH) - b) & HIGH
+    mask = (wins - (wins >> np.uint64(7))) | wins
+    return (a & mask) | (b & ~mask)
+
+
+@jit
+def sum_of_bytes(word: np.uint64) -> int:
+    """Add up eight bytes."""
+    pairs = (word & LOW_HALVES) + ((word >> np.uint64(8)) & LOW_HALVES)
+    return int((pairs * HALVES) >> np.uint64(48))
+
+
+@jit
+def queue_pixels(image: Bits, a: int, b: int, rows: Axis, columns: Axis, array: Array):  # type: ignore[no-untyped-def]
+    """Queue the classes of phase (a, b)'s non-zero pixels, PE by PE, x outer, y inner.
+
+    ``image[n, x, y]`` is one channel. Returns the queue, and where each (sample, PE)'s part of it
+    begins.
+    """
+    samples, height, width = image.shape
+    classes = columns.output_bits.shape[0]
+    queue = np.empty(image.size, np.int64)
+    starts = np.zeros(samples * array.pe_h * array.pe_w + 1, np.int64)
+    length = part = 0
+    for n in range(samples):
+        for e in range(array.pe_h * array.pe_w):
+            top, left = e // array.pe_w * rows.tile, e % array.pe_w * columns.tile
+            first_x = top + (a - top) % rows.stride
+            first_y = left + (b - left) % columns.stride
+            for x in range(first_x, min(top + rows.tile, height), rows.stride):
+                for y in range(first_y, min(left + columns.tile, width), columns.stride):
+                    if image[n, x, y]:
+                        queue[length] = rows.pixel_class[x] * classes + columns.pixel_class[y]
+                        length += 1
+            part += 1
+            starts[part] = length
+    return queue[:length], starts
+
+
+@jit
+def queue_weights(kernel: Bits, a: int, b: int, rows: Axis, columns: Axis):  # type: ignore[no-untyped-def]
+    """Queue one channel's and chunk's non-zero weights of phase (a, b): (r, s, k), k innermost.
+
+    ``kernel[k, r, s]``; returns rows of (r, s, k).
+    """
+    filters, taps_r, taps_s = kernel.shape
+    queue = np.empty((kernel.size, 3), np.int64)
+    length = 0
+    for r in range(taps_r):
+        for s in range(taps_s):
+            if rows.tap_phase[r] == a and columns.tap_phase[s] == b:
+                for k in range(filters):
+                    if kernel[k, r, s]:
+                        queue[length, 0] = r
+                        queue[length, 1] = s
+                        queue[length, 2] = k
+                        length += 1
+    return queue[:length]
+
+
+@jit
+def lay_out(weights: Counts, first_k: int, rows: Axis, columns: Axis, array: Array, words: int):  # type: ignore[no-untyped-def]
+    """Lay out the counters ``[p, b * words + j]`` of up to 8 * words weight blocks."""
+    classes = columns.output_bits.shape[0]
+    counters = np.zeros((rows.output_bits.shape[0] * classes, BANKS * words), np.uint64)
+    for i in range(weights.shape[0] if array.conflicts else 0):
+        r, s, k = weights[i, 0], weights[i, 1], weights[i, 2]
+        block = i // array.weight_vector
+        one = np.uint64(1) << np.uint64(8 * (block % BLOCKS))
+        for p in range(counters.shape[0]):
+            w, h = rows.output_bits[p // classes, r], columns.output_bits[p % classes, s]
+            if w >= 0 and h >= 0:
+                bank = bank_of(first_k + k, w, h, array.banks)
+                counters[p, bank * words + block // BLOCKS] += one
+    return counters
+
+
+@jit
+def cost_of_pixels(block: Counts, counters: Words, floor: Words, total: Words) -> int:
+    """Cost of one block of pixels against the weight blocks that are laid out.
+
+    Equivalent: the sum, over the weight blocks, of max(1, largest counter of a bank), where the
+    counters are added up over the pixels. `floor` holds a 1 for every weight block; `total` is
+    scratch.
+    """
+    width = counters.shape[1]
+    for i in range(width):
+        total[i] = counters[block[0], i]
+    for pixel in range(1, block.size):
+        for i in range(width):
+            total[i] += counters[block[pixel], i]
+    while width > floor.size:  # halve the banks until one is left: words of a bank lie together
+        width //= 2
+        for i in range(width):
+            total[i] = larger(total[i], total[i + width])
+    cost = 0
+    for i in range(width):
+        cost += sum_of_bytes(larger(total[i], floor[i]))
+    return cost
+
+
+@jit
+def add_costs(
+    costs: Counts,
+    pixels: Counts,
+    starts: Counts,
+    weights: Counts,
+    first_k: int,
+    rows: Axis,
+    columns: Axis,
+    array: Array,
+) -> None:
+    """Add to ``costs[n * PEs + e]`` what one phase's pixel queues cost against its weights."""
+    at_once = MAX_WORDS * BLOCKS * array.weight_vector
+    total = np.empty(BANKS * MAX_WORDS, np.uint64)
+    for begin in range(0, weights.shape[0], at_once):
+        some = weights[begin : begin + at_once]
+        blocks = -(-some.shape[0] // array.weight_vector)
+        floor = np.zeros(-(-blocks // BLOCKS), np.uint64)
+        for block in range(blocks):
+            floor[block // BLOCKS] |= np.uint64(1) << np.uint64(8 * (block % BLOCKS))
+        counters = lay_out(some, first_k, rows, columns, array, floor.size)
+        for part in range(costs.size):
+            for i in range(starts[part], starts[part + 1], array.act_vector):
+                last = min(i + array.act_vector, starts[part + 1])
+                costs[part] += cost_of_pixels(pixels[i:last], counters, floor, total)
+
+
+@jit
+def convolve(data: Bits, weight: Bits, first_k: int, rows: Axis, columns: Axis, array: Array):  # type: ignore[no-untyped-def]
+    """Run one group's convolution: ``data[c, n, x, y]`` (padded), ``weight[c, k, r, s]``.
+
+    `first_k` is the index of the group's first filter in the layer. A step is one channel of one
+    chunk of filters of one sample.
+    """
+    channels, samples = data.shape[:2]
+    pes = array.pe_h * array.pe_w
+    cycles = cost = pairs = products = 0
+    for c in range(channels):
+        for begin in range(0, weight.shape[1], array.chunk):
+            kernel = weight[c, begin : begin + array.chunk]
+            costs = np.zeros(samples * pes, np.int64)
+            for a in range(rows.stride):
+                for b in range(columns.stride):
+                    weights = queue_weights(kernel, a, b, rows, columns)
+                    if weights.shape[0] == 0:
+                        continue
+                    pixels, starts = queue_pixels(data[c], a, b, rows, columns, array)
+                    add_costs(costs, pixels, starts, weights, first_k + begin, rows, columns, array)
+                    products += pixels.size * weights.shape[0]
+                    blocks = -(-weights.shape[0] // array.weight_vector)
+                    for part in range(costs.size):
+                        pairs += -((starts[part] - starts[part + 1]) // array.act_vector) * blocks
+            for n in range(samples):
+                cycles += costs[n * pes : (n + 1) * pes].max()
+            cost += costs.sum()
+    used = -(-data.shape[2] // rows.tile) * -(-data.shape[3] // columns.tile)
+    return Work(cycles, cost, pairs, products, cycles * used)
+
+
+@jit
+def cost_table(act_counts: Counts, grad_counts: Counts, banks: int) -> Counts:
+    """Cost of every block of activations with every block of gradients, as patterns.
+
+    A pattern says how many of a block's indices are equal modulo 4 (activations, c) or 8
+    (gradients, k): the bank of (k, c, 0) depends on nothing else. All products are valid.
+    """
+    table = np.ones((act_counts.shape[0], grad_counts.shape[0]), np.int64)
+    for a in range(act_counts.shape[0]):
+        for g in range(grad_counts.shape[0]):
+            hits = np.zeros(BANKS, np.int64)
+            for c in range(4):
+                for k in range(8):
+                    hits[bank_of(k, c, 0, banks)] += act_counts[a, c] * grad_counts[g, k]
+            table[a, g] = max(1, hits.max())
+    return table
+
+
+@jit
+def queue_blocks(values: Bits, size: int, vector: int, grown: Counts):  # type: ignore[no-untyped-def]
+    """Cut the non-zero channels of every position into blocks, PE block by PE block.
+
+    ``values[position, channel]``; a PE holds `size` channels; ``grown[pattern, i]`` is the pattern
+    with one index i (modulo) more. Returns the patterns, where those of each (position, PE block)
+    begin, and the number of non-zeros of each.
+    """
+    positions, channels = values.shape
+    parts = -(-channels // size)
+    patterns = np.empty(values.size, np.int64)
+    starts = np.zeros(positions * parts + 1, np.int64)
+    nonzero = np.zeros(positions * parts, np.int64)
+    length = part = 0
+    for position in range(positions):
+        for begin in range(0, channels, size):
+            pattern = 0
+            for channel in range(begin, min(begin + size, channels)):
+                if values[position, channel]:
+                    pattern = grown[pattern, channel % grown.shape[1]]
+                    nonzero[part] += 1
+                    if nonzero[part] % vector == 0:
+                        patterns[length] = pattern
+                        length += 1
+                        pattern = 0
+            if pattern:
+                patterns[length] = pattern
+                length += 1
+            part += 1
+            starts[part] = length
+    return patterns[:length], starts, nonzero
+
+
+class Outer(NamedTuple):
+    """One operand of an outer product, as `queue_blocks` gives it."""
+
+    patterns: Counts
+    starts: Counts
+    nonzero: Counts
+
+
+@jit
+def outer_product(
+    act: Outer,
+    grad: Outer,
+    met: Counts,
+    blocks_c: int,
+    blocks_k: int,
+    table: Counts,
+    pe_h: int,
+    pe_w: int,
+) -> Work:
+    """Run one group's and one sample's wgrad. SCNN has no mapping of it; this one is ours.
+
+    ``met[tap, position]`` is the input pixel under a tap at an output position, or -1. PE (i, j)
+    holds input-channel block i and out-channel block j of a round. A step is one tap and one round;
+    PEs wait for each other after it.
+    """
+    cycles = cost = pairs = products = mapped = 0
+    costs = np.empty((pe_h, pe_w), np.int64)
+    for tap in range(met.shape[0]):
+        for first_c in range(0, blocks_c, pe_h):
+            for first_k in range(0, blocks_k, pe_w):
+                costs[:] = 0
+                rows = min(pe_h, blocks_c - first_c)
+                columns = min(pe_w, blocks_k - first_k)
+                for position in range(met.shape[1]):
+                    if met[tap, position] < 0:
+                        continue
+                    for i in range(rows):
+                        a = met[tap, position] * blocks_c + first_c + i
+                        for j in range(columns):
+                            g = position * blocks_k + first_k + j
+                            for m in range(act.starts[a], act.starts[a + 1]):
+                                for n in range(grad.starts[g], grad.starts[g + 1]):
+                                    costs[i, j] += table[act.patterns[m], grad.patterns[n]]
+                            pairs += (act.starts[a + 1] - act.starts[a]) * (
+                                grad.starts[g + 1] - grad.starts[g]
+                            )
+                            products += act.nonzero[a] * grad.nonzero[g]
+                cycles += costs.max()
+                cost += costs.sum()
+                mapped += costs.max() * rows * columns
+    return Work(cycles, cost, pairs, products, mapped)

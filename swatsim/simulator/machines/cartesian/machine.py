@@ -1,0 +1,136 @@
+"""Run an op, and its two dense baselines: with and without bank conflicts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from swatsim.simulator.interface import Counters
+from swatsim.simulator.machines.cartesian import kernel
+from swatsim.simulator.machines.cartesian.config import CartesianConfig
+from swatsim.simulator.machines.cartesian.kernel import Counts, Outer, Work
+from swatsim.simulator.machines.cartesian.mapping import (
+    Channels,
+    Planar,
+    outer_products,
+    patterns,
+    planar,
+)
+from swatsim.workload import flops
+from swatsim.workload.training_ops import Op
+
+
+def simulate_op(op: Op, config: CartesianConfig) -> Counters:
+    """Count an op's cycles on a `cartesian`, the zeros of both operands skipped."""
+    if op.name == "wgrad":
+        return _counters(op, config, _wgrad(op, config, conflicts=True), halo=0)
+    parts = list(planar(op, config))
+    work = (_convolve(part) for part in parts)
+    return _counters(op, config, work, sum(part.halo_cycles for part in parts))
+
+
+def simulate_dense(op: Op, config: CartesianConfig) -> Counters:
+    """Count the op's cycles with every pixel and weight, without bank conflicts, as DNNsim does."""
+    return _dense(op, config, conflicts=False)
+
+
+def simulate_dense_with_conflicts(op: Op, config: CartesianConfig) -> Counters:
+    """Count the op's cycles with every pixel and weight, bank conflicts included."""
+    return _dense(op, config, conflicts=True)
+
+
+def _counters(op: Op, config: CartesianConfig, parts: Iterator[Work], halo: int) -> Counters:
+    """Add up the parts, and sort the lane-cycles into their buckets."""
+    work = Work(*(int(sum(column)) for column in zip(*parts, Work(0, 0, 0, 0, 0), strict=True)))
+    lanes, pes = config.lanes, config.pes
+    effectual = flops.macs_effectual(op)
+    return Counters(
+        cycles_compute=work.cycles + halo,
+        pes=pes,
+        lanes=lanes,
+        lane_cycles_effectual=effectual,
+        lane_cycles_ineffectual=work.products - effectual,
+        lane_cycles_idle=work.pairs * lanes - work.products,
+        lane_cycles_bank_conflict=(work.cost - work.pairs) * lanes,
+        lane_cycles_pe_sync=(work.mapped - work.cost) * lanes,
+        lane_cycles_halo=halo * pes * lanes,
+        lane_cycles_unmapped=(work.cycles * pes - work.mapped) * lanes,
+    )
+
+
+def _convolve(part: Planar) -> Work:
+    return kernel.convolve(
+        part.data, part.weight, part.first_k, part.rows, part.columns, part.array
+    )
+
+
+def _dense(op: Op, config: CartesianConfig, conflicts: bool) -> Counters:
+    if op.name == "wgrad":
+        return _counters(op, config, _wgrad_dense(op, config, conflicts), halo=0)
+    parts = list(planar(op, config))
+    work = (some for part in parts for some in _dense_chunks(part, conflicts))
+    return _counters(op, config, work, sum(part.halo_cycles for part in parts))
+
+
+def _dense_chunks(part: Planar, conflicts: bool) -> Iterator[Work]:
+    """Run one channel of each kind of chunk: with every value there, all channels are alike.
+
+    Chunks are alike if they have as many filters, and first ones of the same bank.
+    """
+    channels, samples, height, width = part.data.shape
+    filters, taps = part.weight.shape[1], part.weight.shape[2:]
+    chunk = part.array.chunk
+    firsts = range(0, filters, chunk)
+    kinds = Counter((min(chunk, filters - k), (part.first_k + k) % 8) for k in firsts)
+    for (size, first_k), times in kinds.items():
+        one = replace(
+            part,
+            data=np.ones((1, 1, height, width), np.bool_),
+            weight=np.ones((1, size, *taps), np.bool_),
+            first_k=first_k,
+            array=part.array._replace(conflicts=conflicts),
+        )
+        yield _times(_convolve(one), times * channels * samples)
+
+
+def _times(work: Work, times: int) -> Work:
+    return Work(*(value * times for value in work))
+
+
+def _wgrad(op: Op, config: CartesianConfig, conflicts: bool) -> Iterator[Work]:
+    return (_outer(part, config, conflicts) for part in outer_products(op, config))
+
+
+def _wgrad_dense(op: Op, config: CartesianConfig, conflicts: bool) -> Iterator[Work]:
+    """Run one position of one tap: with every value there, all of them are alike.
+
+    Every position of every tap is one, also where the tap falls into the padding.
+    """
+    part = next(outer_products(op, config))
+    one = replace(
+        part,
+        act=np.ones((1, part.act.shape[1]), np.bool_),
+        grad=np.ones((1, part.grad.shape[1]), np.bool_),
+        met=np.zeros((1, 1), np.int64),
+    )
+    yield _times(_outer(one, config, conflicts), part.met.size * op.samples * op.layer.groups)
+
+
+def _outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Work:
+    table, act_grown, grad_grown = _table(config.act_vector, config.weight_vector, config.banks)
+    act = Outer(*kernel.queue_blocks(part.act, part.block_c, config.act_vector, act_grown))
+    grad = Outer(*kernel.queue_blocks(part.grad, part.block_k, config.weight_vector, grad_grown))
+    costs = table if conflicts else np.ones_like(table)
+    return kernel.outer_product(act, grad, part.met, *part.blocks, costs, config.pe_h, config.pe_w)
+
+
+@lru_cache(maxsize=32)
+def _table(act_vector: int, weight_vector: int, banks: int) -> tuple[Counts, Counts, Counts]:
+    """Make the costs of all pairs of block patterns, and how patterns of either side grow."""
+    act_counts, act_grown = patterns(act_vector, 4)
+    grad_counts, grad_grown = patterns(weight_vector, 8)
+    return kernel.cost_table(act_counts, grad_counts, banks), act_grown, grad_grown

@@ -1,0 +1,241 @@
+"""Cut an op into the convolutions or outer products that a `cartesian` runs one after another.
+
+Speaks convolution letters, and the machine's: X, Y the padded planar operand, x along H.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement
+from math import isqrt
+
+import numpy as np
+
+from swatsim.simulator.machines.cartesian.config import CartesianConfig
+from swatsim.simulator.machines.cartesian.kernel import Array, Axis, Bits, Counts
+from swatsim.workload.streams import Convolution, crop_or_pad, lower
+from swatsim.workload.training_ops import Mask, Op
+
+#: A linear layer's channels are seen as images of this side: one application of a kernel as large.
+LINEAR_SIDE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Planar:
+    """One group's convolution, its planar operand padded.
+
+    Parameters
+    ----------
+    data : numpy.ndarray of bool, shape (C, N, X, Y)
+    weight : numpy.ndarray of bool, shape (C, K, R, S)
+    first_k : int
+        Index of the group's first filter in the layer.
+    rows, columns : Axis
+    array : Array
+    halo : int
+        Cycles for each filter of a chunk, after it.
+    """
+
+    data: Mask
+    weight: Mask
+    first_k: int
+    rows: Axis
+    columns: Axis
+    array: Array
+    halo: int
+
+    @property
+    def halo_cycles(self) -> int:
+        """Halo of all chunks and samples."""
+        return self.halo * self.weight.shape[1] * self.data.shape[1]
+
+
+def planar(op: Op, config: CartesianConfig) -> Iterator[Planar]:
+    """Cut fprop or dgrad into the convolutions of its phases and groups."""
+    for conv in lower(op, config.dgrad_lowering):
+        conv = _as_images(conv) if op.layer.kind == "linear" else conv
+        # fprop pads the whole image; a lowered dgrad holds exactly what its outputs read
+        padded = op.layer.padded if op.name == "fprop" and op.layer.kind == "conv" else _read(conv)
+        yield from _groups(conv, padded, config)
+
+
+def _read(conv: Convolution) -> tuple[int, int]:
+    """Size of what the outputs read."""
+    taps = conv.weight.shape[2:]
+    sizes = (
+        (conv.output[i] - 1) * conv.stride[i] + (taps[i] - 1) * conv.dilation[i] + 1 for i in (0, 1)
+    )
+    height, width = sizes
+    return height, width
+
+
+def _as_images(conv: Convolution) -> Convolution:
+    """See 256 channels of a linear layer as one of 16 x 16: channel = 256 * block + 16 * x + y."""
+    return replace(conv, data=_fold_channels(conv.data), weight=_fold_channels(conv.weight))
+
+
+def _fold_channels(mask: Mask) -> Mask:
+    n, channels = mask.shape[:2]
+    area = LINEAR_SIDE**2
+    blocks = -(-channels // area)
+    filled = np.zeros((n, blocks * area), np.bool_)
+    filled[:, :channels] = mask.reshape(n, channels)
+    return filled.reshape(n, blocks, LINEAR_SIDE, LINEAR_SIDE)
+
+
+def _groups(
+    conv: Convolution, padded: tuple[int, int], config: CartesianConfig
+) -> Iterator[Planar]:
+    data = crop_or_pad(conv.data, 2, conv.origin[0], padded[0])
+    data = crop_or_pad(data, 3, conv.origin[1], padded[1]).transpose(1, 0, 2, 3)
+    rows, columns = (_axis(conv, i, padded[i], pes) for i, pes in enumerate(_pes(config)))
+    array = _array(conv, config)
+    channels, filters = len(data) // conv.groups, len(conv.weight) // conv.groups
+    for group in range(conv.groups):
+        weight = conv.weight[group * filters : (group + 1) * filters].transpose(1, 0, 2, 3)
+        yield Planar(
+            data=np.array(data[group * channels : (group + 1) * channels], order="C"),
+            weight=np.array(weight, order="C"),
+            first_k=group * filters,
+            rows=rows,
+            columns=columns,
+            array=array,
+            halo=_halo(conv, (rows.tile, columns.tile)),
+        )
+
+
+def _pes(config: CartesianConfig) -> tuple[int, int]:
+    return config.pe_h, config.pe_w
+
+
+def _array(conv: Convolution, config: CartesianConfig) -> Array:
+    """Give each chunk as many filters as a PE's accumulators have room for their output tiles."""
+    tile = [-(-size // pes) for size, pes in zip(conv.output, _pes(config), strict=True)]
+    chunk = max(1, config.accumulator // (tile[0] * tile[1]))
+    vectors = config.act_vector, config.weight_vector
+    return Array(config.pe_h, config.pe_w, *vectors, config.banks, chunk, True)
+
+
+def _axis(conv: Convolution, axis: int, size: int, pes: int) -> Axis:
+    """Sort the pixels of an axis into classes that meet the same taps in the same way."""
+    stride, dilation = conv.stride[axis], conv.dilation[axis]
+    taps = np.arange(conv.weight.shape[2 + axis]) * dilation
+    reach = np.arange(size)[:, None] - taps  # stride times the output
+    output = reach // stride
+    valid = (reach % stride == 0) & (output >= 0) & (output < conv.output[axis])
+    bits, classes = np.unique(np.where(valid, output & 3, -1), axis=0, return_inverse=True)
+    return Axis(
+        stride=stride,
+        tile=-(-size // pes),
+        pixel_class=classes.reshape(-1).astype(np.int64),
+        output_bits=np.ascontiguousarray(bits, np.int64),
+        tap_phase=(taps % stride).astype(np.int64),
+    )
+
+
+def _halo(conv: Convolution, tile: tuple[int, int]) -> int:
+    """Size of the largest border that a PE exchanges, for each filter.
+
+    The largest a * b over the nine pairs of (what reaches over the far edge, the tile, the padding
+    before) of the two axes, but the pair of the two tiles; negative counts as 0.
+    """
+    sides = []
+    for axis in (0, 1):
+        before = max(0, -conv.origin[axis])
+        span = (conv.weight.shape[2 + axis] - 1) * conv.dilation[axis]
+        sides.append((max(0, span - before), tile[axis], before))
+    pairs = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
+    return max(sides[0][i] * sides[1][j] for i, j in pairs)
+
+
+# ---- wgrad ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """One group's and sample's wgrad, as an outer product over channels.
+
+    Parameters
+    ----------
+    act : numpy.ndarray of bool, shape (H * W, C)
+    grad : numpy.ndarray of bool, shape (P * Q, K)
+    met : numpy.ndarray of int64, shape (R * S, P * Q)
+        Input pixel under a tap at an output position, -1 outside.
+    block_c, block_k : int
+        Channels of a PE.
+    """
+
+    act: Bits
+    grad: Bits
+    met: Counts
+    block_c: int
+    block_k: int
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """Blocks of input channels and of out-channels."""
+        return -(-self.act.shape[1] // self.block_c), -(-self.grad.shape[1] // self.block_k)
+
+
+def outer_products(op: Op, config: CartesianConfig) -> Iterator[Channels]:
+    """Cut wgrad into its samples and groups.
+
+    SCNN has no mapping of wgrad; this one is ours. A PE's accumulators hold a square of input and
+    output channels at most, and no more than its share of them.
+    """
+    layer = op.layer
+    assert op.act is not None, "wgrad reads act"
+    assert op.grad_out is not None, "wgrad reads grad_out"
+    met = _met(op)
+    channels, filters = layer.C // layer.groups, layer.K // layer.groups
+    square = isqrt(config.accumulator)
+    for sample in range(op.samples):
+        act = op.act[sample].reshape(layer.groups, channels, -1)
+        grad = op.grad_out[sample].reshape(layer.groups, filters, -1)
+        for group in range(layer.groups):
+            yield Channels(
+                act=np.array(act[group].T, order="C"),
+                grad=np.array(grad[group].T, order="C"),
+                met=met,
+                block_c=min(square, -(-channels // config.pe_h)),
+                block_k=min(square, -(-filters // config.pe_w)),
+            )
+
+
+def _met(op: Op) -> Counts:
+    layer = op.layer
+    reached = []
+    for axis, (size, taps, outputs) in enumerate(
+        ((layer.H, layer.R, layer.P), (layer.W, layer.S, layer.Q))
+    ):
+        tap = np.arange(taps)[:, None] * layer.dilation[axis] - layer.padding[axis][0]
+        place = tap + np.arange(outputs) * layer.stride[axis]
+        reached.append(np.where((place >= 0) & (place < size), place, -1))
+    rows, columns = reached[0][:, None, :, None], reached[1][None, :, None, :]
+    met = np.where((rows >= 0) & (columns >= 0), rows * layer.W + columns, -1)
+    return np.ascontiguousarray(met.reshape(layer.R * layer.S, layer.P * layer.Q), np.int64)
+
+
+def patterns(vector: int, modulus: int) -> tuple[Counts, Counts]:
+    """List the ways in which a block of at most `vector` indices can fall modulo `modulus`.
+
+    Returns
+    -------
+    counts : numpy.ndarray of int64, shape (patterns, modulus)
+        How many indices fall on each; pattern 0 is the empty block.
+    grown : numpy.ndarray of int64, shape (patterns, modulus)
+        The pattern with one index more; -1 for a full block.
+    """
+    found = [
+        tuple(np.bincount(chosen, minlength=modulus).tolist()) if chosen else (0,) * modulus
+        for size in range(vector + 1)
+        for chosen in combinations_with_replacement(range(modulus), size)
+    ]
+    index = {counts: i for i, counts in enumerate(found)}
+    grown = np.full((len(found), modulus), -1, np.int64)
+    for counts, i in index.items():
+        for m in range(modulus):
+            more = (*counts[:m], counts[m] + 1, *counts[m + 1 :])
+            grown[i, m] = index.get(more, -1)
+    return np.array(found, np.int64), grown

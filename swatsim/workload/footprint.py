@@ -1,0 +1,305 @@
+"""What a training step keeps for its backward pass: which tensors, and their bytes.
+
+Two ways of counting, of the same rows:
+
+- `Footprint.activations` and `Footprint.weights` are SWAT's (arXiv:2001.01969; what its code saves,
+  github.com/AamirRaihan/SWAT): each convolution and linear layer keeps its input and its weights,
+  both Top-K'd where the policy says so; each batch norm keeps its input, dense. Two layers that
+  read the same tensor count twice, for each has a Top-K'd copy of its own. The published
+  reductions of ResNet-50 come out so, values only, with the first convolution dense.
+- `Footprint.everything` is PyTorch's: also what ReLU, pooling, dropout keep, and the statistics of
+  the batch norms; but a tensor that several keep counts once (`Row.shares`), and a weight that is
+  the parameter itself not at all. A ReLU's output is commonly the next convolution's input: dense
+  training keeps it once. SWAT's Top-K'd copy does not do for the ReLU, whose gradient needs the
+  sign of *every* output; so its dense output stays beside the copy. A test holds this count equal
+  to what autograd saves, to the byte.
+
+Not counted: parameters, gradients, optimizer state, workspace, and what the loss keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from swatsim.errors import WorkloadError
+from swatsim.workload import storage
+from swatsim.workload.layer import Layer, Operand
+from swatsim.workload.networks import Network, Saved
+from swatsim.workload.storage import Density
+from swatsim.workload.training_ops import Mask
+
+#: Kinds of rows that SWAT counts as activations: inputs of layers, and of batch norms.
+ACTIVATIONS = ("act", "batch_norm")
+WEIGHTS = ("weight",)
+
+#: Of each kind of `Saved`: which tensor of the module it is, and its type (None: the values').
+_TENSORS: dict[str, tuple[str, str | None]] = {
+    "batch_norm": ("input", None),
+    "relu": ("output", None),
+    "max_pool": ("input", None),
+    "max_pool_indices": ("indices", "int64"),
+    "avg_pool": ("input", None),
+    "dropout": ("mask", "bool"),
+}
+_BITS = {"int64": 64, "bool": 8, "bit": 1, **storage.DTYPES}
+
+#: In `Row.shares`: a weight that no policy made a copy of.
+PARAMETER = "parameter"
+
+#: What a layer keeps, in the order of the rows.
+_KEPT: tuple[Operand, ...] = ("act", "weight")
+
+#: Answers how dense the kept operand (weight or act) of a layer is; None: as it is, dense.
+DensityOf = Callable[[Layer, Operand], Density | None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tensor that is kept.
+
+    Parameters
+    ----------
+    layer : str
+        The module that keeps it.
+    tensor : str
+        Which of its tensors: act, weight; input, statistics; output; indices; mask.
+    kind : str
+        act, weight, statistics, or one of `networks.SavedKind`.
+    elements : int
+        Of all samples.
+    density : float
+        Share of the elements that are kept.
+    format, dtype : str
+        How it is stored.
+    bytes : int
+    source : str
+        Which tensor it is, named after what made it; empty if it is a copy of its own.
+    shares : str
+        What holds the same tensor already: a row (layer and tensor), or ``parameter``; empty if
+        nothing does.
+    """
+
+    layer: str
+    tensor: str
+    kind: str
+    elements: int
+    density: float
+    format: str
+    dtype: str
+    bytes: int
+    source: str = ""
+    shares: str = ""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """The tensors that a training step keeps for its backward pass."""
+
+    rows: tuple[Row, ...]
+
+    def of(self, *kinds: str) -> int:
+        """Add up the bytes of the rows of some kinds, shared or not."""
+        return sum(row.bytes for row in self.rows if row.kind in kinds)
+
+    @property
+    def activations(self) -> int:
+        """Bytes of the inputs of convolutions, linear layers and batch norms: SWAT's count."""
+        return self.of(*ACTIVATIONS)
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the weights of convolutions and linear layers."""
+        return self.of(*WEIGHTS)
+
+    @property
+    def everything(self) -> int:
+        """Bytes of all rows, each tensor once, beside the parameters: PyTorch's count."""
+        return sum(row.bytes for row in self.rows if not row.shares)
+
+
+def reduction(stored: int, dense: int) -> float:
+    """Tell by which share of the dense bytes the stored ones are fewer; negative if more."""
+    return 1 - stored / dense if dense else 0.0
+
+
+def of_network(
+    network: Network,
+    density: DensityOf | None = None,
+    *,
+    batch: int = 1,
+    format: str = "values",
+    dtype: str = "fp32",
+    relu_bits: bool = False,
+) -> Footprint:
+    """Tell what a network keeps, from its layer table.
+
+    Parameters
+    ----------
+    network : Network
+    density : callable of (Layer, operand), optional
+        How dense the act (of wgrad) and weight (of dgrad) that a layer keeps are, None for a
+        tensor that is left as it is; without it, all are: dense training.
+    batch : int
+        Samples.
+    format : str
+        Of the tensors that have a density: see `storage`. The others are stored dense.
+    dtype : {"fp32", "bf16"}
+        Of weights and activations. Statistics of batch norms are fp32 in either case.
+    relu_bits : bool
+        Keep one bit an element of a ReLU's output where nothing else keeps that output: all that
+        its gradient needs. PyTorch keeps the output.
+
+    Raises
+    ------
+    WorkloadError
+        If an argument is not allowed, or a density not storable in that format.
+    """
+    storage.check(format, dtype)
+    _check_batch(batch)
+    rows = []
+    for layer in network.layers:
+        for operand in _KEPT:
+            wanted = density(layer, operand) if density else None
+            rows.append(_expected(layer, operand, wanted, batch, format, dtype))
+    return _footprint(rows, batch, dtype, network, relu_bits)
+
+
+def of_masks(
+    masks: Iterable[tuple[Layer, Operand, Mask, bool]],
+    *,
+    network: Network | None = None,
+    format: str = "values",
+    dtype: str = "fp32",
+    relu_bits: bool = False,
+) -> Footprint:
+    """Tell what a training step keeps, exactly, from its masks.
+
+    Parameters
+    ----------
+    masks : iterable of (Layer, operand, mask, own)
+        The act (as wgrad reads it) and weight (as dgrad does) of each layer, in the shapes of
+        `Layer.shape_of`: `Step.kept` of a trace gives them. `own` says whether it is a copy, as
+        Top-K makes one, and not the parameter, or the tensor that other modules have too.
+    network : Network, optional
+        Adds what modules other than convolutions and linear layers keep. Its layers must be those
+        of the masks.
+    format, dtype, relu_bits
+        As in `of_network`; here also natural zeros are not stored.
+
+    Raises
+    ------
+    WorkloadError
+        If an argument is not allowed, a mask does not obey N:M, or the network is another.
+    """
+    storage.check(format, dtype)
+    rows: list[Row] = []
+    layers: dict[str, Layer] = {}
+    batch = 1
+    for layer, operand, mask, own in masks:
+        batch = len(mask) if operand == "act" else batch
+        layers[layer.name] = layer
+        rows.append(_exact(layer, operand, mask, own, format, dtype))
+    if network is not None:
+        _check_same(network, layers)
+    return _footprint(rows, batch, dtype, network, relu_bits)
+
+
+def _check_batch(batch: int) -> None:
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise WorkloadError(f"batch={batch!r} is not allowed: must be a number of samples, 1 up")
+
+
+def _check_same(network: Network, layers: Mapping[str, Layer]) -> None:
+    """Refuse a network whose layers are not those of the masks."""
+    named = {layer.name: layer for layer in network.layers}
+    for name in [*layers, *named]:
+        if layers.get(name) != named.get(name):
+            raise WorkloadError(
+                f"layer {name!r} of the masks is ({layers.get(name, 'missing')}), of "
+                f"{network.name!r} ({named.get(name, 'missing')}): name the network that was "
+                "recorded, or none"
+            )
+
+
+def _expected(
+    layer: Layer, operand: Operand, density: Density | None, batch: int, format: str, dtype: str
+) -> Row:
+    shape = layer.shape_of(operand, batch)
+    wanted, wished = (1, "dense") if density is None else (density, format)
+    with _naming(layer, operand):
+        used, size = storage.expected(shape, wanted, wished, dtype)
+        ones = storage.kept(prod(shape), wanted)
+    row = _row(layer, operand, prod(shape), ones, (used, dtype, size))
+    return _as_it_is(row) if ones == row.elements else row
+
+
+def _exact(layer: Layer, operand: Operand, mask: Mask, own: bool, format: str, dtype: str) -> Row:
+    layer.check_shape(operand, mask.shape, len(mask))
+    with _naming(layer, operand):
+        used, size = storage.stored(mask, format, dtype)
+    row = _row(layer, operand, mask.size, int(np.count_nonzero(mask)), (used, dtype, size))
+    return row if own or used != "dense" else _as_it_is(row)
+
+
+def _row(
+    layer: Layer, operand: Operand, elements: int, ones: int, stored: tuple[str, str, int]
+) -> Row:
+    return Row(layer.name, operand, operand, elements, ones / elements, *stored)
+
+
+def _as_it_is(row: Row) -> Row:
+    """Say that a row is no copy: a weight is the parameter, an act some module's output.
+
+    Which module's, `_footprint` knows.
+    """
+    return (
+        replace(row, shares=PARAMETER) if row.kind == "weight" else replace(row, source=row.layer)
+    )
+
+
+@contextmanager
+def _naming(layer: Layer, operand: Operand) -> Iterator[None]:
+    """Say in a refusal which tensor it is about."""
+    try:
+        yield
+    except WorkloadError as error:
+        raise WorkloadError(f"layer {layer.name!r}, {operand}: {error}") from None
+
+
+def _footprint(
+    rows: Iterable[Row], batch: int, dtype: str, network: Network | None, relu_bits: bool
+) -> Footprint:
+    """Name the tensors that layers keep as they are, add what the other modules keep."""
+    inputs = network.inputs if network else {}
+    named = [replace(row, source=inputs.get(row.source, "")) for row in rows]
+    saved = network.saved if network else ()
+    held = {row.source for row in named} | {it.tensor for it in saved if it.kind != "relu"}
+    for item in saved:
+        bits = relu_bits and item.kind == "relu" and item.tensor not in held
+        named += _saved(item, batch, "bit" if bits else dtype)
+    return Footprint(tuple(_shared(named)))
+
+
+def _saved(saved: Saved, batch: int, dtype: str) -> Iterator[Row]:
+    tensor, own_type = _TENSORS[saved.kind]
+    used, elements = own_type or dtype, batch * saved.elements
+    size = (elements * _BITS[used] + 7) // 8
+    source = "" if used == "bit" else saved.tensor
+    yield Row(saved.name, tensor, saved.kind, elements, 1.0, "dense", used, size, source)
+    if saved.kind == "batch_norm":
+        count = 2 * saved.C  # mean and deviation of each channel, over the batch
+        yield Row(saved.name, "statistics", "statistics", count, 1.0, "dense", "fp32", 4 * count)
+
+
+def _shared(rows: Iterable[Row]) -> Iterator[Row]:
+    """Name, in each row of a tensor that a row above holds already, that row."""
+    holders: dict[str, str] = {}
+    for row in rows:
+        holder = f"{row.layer} {row.tensor}"
+        first = holders.setdefault(row.source, holder) if row.source else holder
+        yield row if first == holder else replace(row, shares=first)

@@ -1,0 +1,85 @@
+"""``swatsim footprint`` as a user meets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from swatsim.workload import footprint
+from swatsim.workload.networks import NETWORKS, network
+from tests.cli.test_cli import refused, swatsim
+from tests.traces import LAYERS, make_trace
+
+SHIPPED = Path(__file__).parents[2] / "traces" / "resnet8-fashion-mnist-swat-u-80"
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_trace(tmp_path_factory.mktemp("footprint") / "small-trace").path
+
+
+def cells(out: str) -> dict[str, list[str]]:
+    """Tell the cells of each row behind the first two spaces that part cells."""
+    rows = (line.strip().split("  ") for line in out.splitlines() if line.strip())
+    return {row[0]: [cell.strip() for cell in row[1:] if cell.strip()] for row in rows}
+
+
+def test_a_network_prints_each_tensor_and_totals() -> None:
+    code, out, _ = swatsim("footprint", "resnet50", "--sparsity", 0.8, "--batch", 2)
+    assert code == 0
+    rows = cells(out)
+    table = network("resnet50")
+    assert {layer.name for layer in table.layers} | {it.name for it in table.saved} <= set(rows)
+    assert rows["activations: both"][-1] == "-38.6 %"
+    assert rows["inputs of batch norms"][-1] == "+0.0 %"
+    assert rows["weights"][-1] == "-80.0 %"
+    assert rows["everything but parameters, each tensor once"][-1].startswith("+")
+    assert "samples: 2" in out
+    assert table.citation in out
+
+
+def test_dense_training_changes_nothing_and_shows_what_is_shared() -> None:
+    code, out, _ = swatsim("footprint", "resnet8", "--dtype", "bf16")
+    assert code == 0
+    changes = [line.split()[-2] for line in out.splitlines() if line.endswith("% ")]
+    assert changes == ["+0.0"] * 5
+    assert cells(out)["stages.0.relu"][-1] == "stages.0.conv2 act"
+
+
+def test_a_trace_is_counted_as_in_python() -> None:
+    from swatsim.tracefile import open_trace
+
+    step = open_trace(SHIPPED).step(2339)
+    found = footprint.of_masks(step.kept(), network=network("resnet8"), format="csr")
+    options = ("--network", "resnet8", "--format", "csr", "--relu-bits")
+    code, out, _ = swatsim("footprint", SHIPPED, *options)
+    assert code == 0
+    stored = cells(out)["activations: both"][1]
+    assert stored == f"{found.activations / 2**20:.1f} MiB"
+    assert "step 2339; samples: 8" in out
+
+
+def test_a_trace_alone_has_no_batch_norms(trace: Path) -> None:
+    code, out, _ = swatsim("footprint", trace, "--step", 0)
+    assert code == 0
+    assert {layer.name for layer in LAYERS} <= set(cells(out))
+    assert "everything" not in out
+    assert "step 0" in out
+
+
+def test_what_is_not_allowed_is_refused(trace: Path) -> None:
+    line = refused("footprint", "resnet51")
+    assert "did you mean 'resnet50'" in line
+    assert all(name in line for name in NETWORKS)
+    assert "unknown format" in refused("footprint", "resnet8", "--format", "cs")
+    assert "unknown value type" in refused("footprint", "resnet8", "--dtype", "fp8")
+    assert "batch=0" in refused("footprint", "resnet8", "--batch", 0)
+    assert "sparsity=1.5" in refused("footprint", "resnet8", "--sparsity", 1.5)
+    assert "can't obey 2:4" in refused("footprint", "resnet8", "--sparsity", 0.4, "--format", "2:4")
+    assert "does not obey 1:8" in refused("footprint", trace, "--format", "1:8")
+    assert "--step 1 is not allowed" in refused("footprint", "resnet8", "--step", 1)
+    assert "--batch 4 is not allowed" in refused("footprint", trace, "--batch", 4)
+    assert "has no step 3" in refused("footprint", trace, "--step", 3)
+    assert "layer 'stem' of the masks" in refused("footprint", trace, "--network", "resnet8")
+    assert "unknown network" in refused("footprint", trace, "--network", "resnet")

@@ -1,0 +1,75 @@
+"""``swatsim synth`` as a user meets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from swatsim.tracefile import open_trace
+from swatsim.workload.networks import NETWORKS
+from tests.cli.test_cli import swatsim
+
+
+def refused(*arguments: object) -> str:
+    """Run a command that must be refused: one line below the bar, if there is one."""
+    code, out, errors = swatsim("synth", *arguments)
+    lines = [line for line in errors.splitlines() if not line.startswith("drawing")]
+    assert (code, out) == (2, "")
+    assert len(lines) == 1, errors
+    assert lines[0].startswith("swatsim: error: ")
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("synth") / "trace"
+    chosen = ("--batch", 2, "--sparsity", 0.8, "--seed", 1, "--steps", 2, "--uneven")
+    code, out, errors = swatsim("synth", "resnet8", *chosen, "-o", path)
+    assert code == 0, errors
+    assert f"{path}: 2 steps, 116 masks" in out
+    return path
+
+
+def test_it_makes_the_trace_of_the_network(trace: Path) -> None:
+    made = open_trace(trace)
+    assert made.layers == NETWORKS["resnet8"]().layers
+    assert made.manifest.batch_size == 2
+    assert made.manifest.policy == {"name": "swat-u", "sparsity": 0.8, "first_conv_dense": True}
+    assert made.manifest.provenance["parameters"]["uneven"] is True
+
+
+def test_other_verbs_read_it(trace: Path) -> None:
+    assert swatsim("check", trace)[0] == 0
+    code, out, _ = swatsim("simulate", trace, "-m", "dadiannao", "--step", 0)
+    assert code == 0
+    assert "1 step of 2 images" in out
+
+
+def test_the_policy_and_the_densities_can_be_chosen(tmp_path: Path) -> None:
+    chosen = ("--policy", "swat-erk", "--act-density", 0.3, "--grad-density", 0.4)
+    code, _, errors = swatsim("synth", "resnet8", "--sparsity", 0.9, *chosen, "-o", tmp_path / "t")
+    assert code == 0, errors
+    step = open_trace(tmp_path / "t").step(0)
+    assert step.manifest.policy["name"] == "swat-erk"
+    assert step.record("stages.2.conv1", "dgrad", "grad_out").density == pytest.approx(0.4, abs=0.1)
+    assert step.record("stages.2.conv1", "fprop", "act").density == pytest.approx(0.3, abs=0.1)
+
+
+def test_the_help_names_every_network() -> None:
+    out = swatsim("synth", "--help")[1]
+    assert all(name in out for name in NETWORKS)
+
+
+def test_bad_input_is_refused(tmp_path: Path, trace: Path) -> None:
+    good = ("--sparsity", 0.8, "-o", tmp_path / "t")
+    assert "did you mean 'resnet50'" in refused("resnet51", *good)
+    assert "exists already" in refused("resnet8", "--sparsity", 0.8, "-o", trace)
+    assert "batch=0 is not allowed" in refused("resnet8", *good, "--batch", 0)
+    assert "steps=0 is not allowed" in refused("resnet8", *good, "--steps", 0)
+    assert "seed=-1 is not allowed" in refused("resnet8", *good, "--seed", -1)
+    assert "act_density=0.0 is not allowed" in refused("resnet8", *good, "--act-density", 0)
+    assert "unknown policy 'swat'" in refused("resnet8", *good, "--policy", "swat")
+    assert "must be a number in [0, 1)" in refused("resnet8", "--sparsity", 1, "-o", tmp_path / "t")
+    assert "Missing option" in refused("resnet8", "-o", tmp_path / "t")
+    assert not (tmp_path / "t").exists()

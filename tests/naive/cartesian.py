@@ -1,0 +1,587 @@
+"""The naive twin of the `cartesian` machine. Convolution letters throughout.
+
+`cartesian` is SCNN (Parashar et al., ISCA 2017): a grid of PEs, each of which owns a tile of the
+image. A PE fetches vectors of I non-zero pixels and F non-zero weights of one channel, multiplies
+each of the pixels with each of the weights, and scatters the I x F products over banks of
+accumulators, by the output element they belong to. Zeros of both operands are never fetched; what
+is lost is lost to products that belong nowhere, to partly filled vectors, to banks that are hit
+twice, and to PEs that wait for each other.
+
+This file is the oracle of the fast kernel, so it is the slow and plain way to say the same: one PE
+at a time, Python integers, every value carried from its operand through the queues into its
+products. The output it returns is what the accumulators were given, so that an equal `reference`
+proves that skipping lost nothing. It imports nothing of the package on purpose.
+
+The machine's letters: x, X, w, W go with the axis of r (of H and P in a layer), y, Y, h, H with
+the axis of s (of W and Q). Of a PE's coordinates (i, j), i goes with x and j with y.
+
+The file reads from top to bottom: the accounting; one PE, one step of all PEs; fprop, and dgrad as
+the convolution it is after lowering; wgrad; `simulate`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import gcd, isqrt
+from typing import NamedTuple
+
+import numpy as np
+
+from tests.naive.common import (
+    NaiveResult,
+    Shape,
+    ceil_div,
+    chunks,
+    convolution_shape,
+    empty_output,
+    lower_dgrad,
+    operands_of,
+    phase_of_axis,
+    reference,
+    samples_in,
+    value_inside,
+)
+
+__all__ = ["NaiveResult", "reference", "simulate"]
+
+BUCKETS = (
+    "effectual",
+    "ineffectual",
+    "idle",
+    "bank_conflict",
+    "pe_sync",
+    "unmapped",
+    "halo",
+)
+
+LINEAR_SIDE = 16
+"""A linear layer is seen as 16 x 16 images: 256 of its channels make one of the machine's."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What the machine leaves out: zeros (else it is its own dense baseline), bank conflicts."""
+
+    skipping: bool
+    conflicts: bool
+
+
+@dataclass
+class Meter:
+    """The counters, as the run goes on. A lane is one multiplier of one PE."""
+
+    config: object
+    cycles: int = 0
+    lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
+
+    @property
+    def multipliers(self) -> int:
+        """The lanes of one PE."""
+        return self.config.act_vector * self.config.weight_vector
+
+    def add(self, bucket: str, lane_cycles: int) -> None:
+        """Count lane-cycles in a bucket."""
+        self.lane_cycles[bucket] += lane_cycles
+
+    def exchange_halos(self, cycles: int) -> None:
+        """Let cycles pass in which PEs send each other partial sums and multiply nothing."""
+        self.cycles += cycles
+        self.add("halo", cycles * self.config.pe_h * self.config.pe_w * self.multipliers)
+
+
+# ---------------------------------------------------------------------------------------------
+# One PE, and one step of all PEs
+# ---------------------------------------------------------------------------------------------
+
+
+class Pixel(NamedTuple):
+    """A value of the planar operand and its place; in wgrad an activation, x being its channel."""
+
+    value: int
+    x: int
+    y: int
+
+
+class Weight(NamedTuple):
+    """A value of the weight operand: tap (r, s) of filter k; in wgrad a gradient of channel k."""
+
+    value: int
+    k: int
+    r: int
+    s: int
+
+
+class Address(NamedTuple):
+    """The output element (k, w, h) that a product is added to."""
+
+    k: int
+    w: int
+    h: int
+
+
+class Queues(NamedTuple):
+    """What a PE multiplies as a Cartesian product: each of the pixels with each of the weights."""
+
+    pixels: list[Pixel]
+    weights: list[Weight]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What all PEs do before they wait for each other.
+
+    `pes` has the queues of each PE (i, j), in the order in which it takes them; a PE that owns
+    nothing is missing. `address` tells where a product belongs: None if nowhere. `output` is the
+    part of the op's output that the step adds to, indexed by `Address`.
+    """
+
+    pes: dict[tuple[int, int], list[Queues]]
+    address: Callable[[Pixel, Weight], Address | None]
+    output: np.ndarray
+
+
+def bank_of(at: Address, banks: int) -> int:
+    """The accumulator bank of an output element."""
+    mixed = (4 * (at.k & 4)) ^ (8 * (at.w & 2)) ^ (8 * (at.h & 2))
+    return (mixed + 8 * (at.w & 1) + 4 * (at.h & 1) + (at.k & 3)) % banks
+
+
+def run_pair(pixels, weights, step: Step, mode: Mode, meter: Meter) -> int:
+    """One vector of pixels by one of weights: add up its valid products; the cycles it costs.
+
+    All products are made in one cycle; then each bank takes one of its products a cycle. A product
+    without an address has used its multiplier and goes to no bank.
+    """
+    effectual = 0
+    hits = Counter()
+    for pixel in pixels:
+        for weight in weights:
+            product = pixel.value * weight.value
+            at = step.address(pixel, weight)
+            if at is None:
+                continue
+            step.output[at] += product
+            hits[bank_of(at, meter.config.banks)] += 1
+            effectual += product != 0
+    cost = max([1, *hits.values()]) if mode.conflicts else 1
+    products = len(pixels) * len(weights)
+    meter.add("effectual", effectual)
+    meter.add("ineffectual", products - effectual)
+    meter.add("idle", meter.multipliers - products)
+    meter.add("bank_conflict", (cost - 1) * meter.multipliers)
+    return cost
+
+
+def run_pe(work: list[Queues], step: Step, mode: Mode, meter: Meter) -> int:
+    """One PE: every vector of pixels meets every vector of weights; the cycles it is busy.
+
+    The last vector of a queue may be partial and costs a whole one; an empty queue has none.
+    """
+    return sum(
+        run_pair(pixels, weights, step, mode, meter)
+        for queues in work
+        for pixels in chunks(queues.pixels, meter.config.act_vector)
+        for weights in chunks(queues.weights, meter.config.weight_vector)
+    )
+
+
+def run_step(step: Step, mode: Mode, meter: Meter) -> None:
+    """All PEs; they wait for the slowest."""
+    busy = {pe: run_pe(work, step, mode, meter) for pe, work in step.pes.items()}
+    slowest = max(busy.values())
+    meter.cycles += slowest
+    for pe in np.ndindex(meter.config.pe_h, meter.config.pe_w):
+        if pe in busy:
+            meter.add("pe_sync", (slowest - busy[pe]) * meter.multipliers)
+        else:
+            meter.add("unmapped", slowest * meter.multipliers)
+
+
+def queued(values: list, skipping: bool) -> list:
+    """The values that enter a queue: the non-zero ones, or all in the dense baseline."""
+    return [item for item in values if item.value or not skipping]
+
+
+# ---------------------------------------------------------------------------------------------
+# fprop, and dgrad as the convolution it is after lowering
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a convolution: its planar operand, its kernel and its outputs.
+
+    `origin` is where in the operand the padded operand starts: below 0 are zeros before the first
+    element, above 0 are elements that no output reads. `padded` is the size of the padded operand.
+    """
+
+    taps: int
+    stride: int
+    dilation: int
+    outputs: int
+    origin: int
+    padded: int
+
+    @property
+    def before(self) -> int:
+        """The zeros before the first element."""
+        return max(0, -self.origin)
+
+    def halo(self, tile: int) -> tuple[int, int, int]:
+        """How far a tile's sums reach out of it: behind its start, along it, past its end."""
+        return (self.taps - 1) * self.dilation - self.before, tile, self.before
+
+    def output_of(self, pixel: int, tap: int) -> int | None:
+        """The output that a tap makes of a pixel of its phase, None if there is no such output."""
+        output, rest = divmod(pixel - tap * self.dilation, self.stride)
+        assert rest == 0
+        return output if 0 <= output < self.outputs else None
+
+    def phase_of_pixel(self, pixel: int) -> int:
+        """The stride phase of a pixel, in padded coordinates."""
+        return pixel % self.stride
+
+    def phase_of_tap(self, tap: int) -> int:
+        """The stride phase of the pixels that a tap meets."""
+        return tap * self.dilation % self.stride
+
+    def tile(self, index: int, pes: int) -> range:
+        """The pixels that the PEs at `index` of `pes` own; pixels past the image do not exist."""
+        size = ceil_div(self.padded, pes)
+        return range(index * size, min((index + 1) * size, self.padded))
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution as the machine runs it.
+
+    The words are those of the computation itself: in dgrad a *filter* makes one input channel c of
+    the layer and a *channel*, what is summed over, is an out-channel k.
+    """
+
+    x: Axis
+    y: Axis
+    groups: int
+    weight: np.ndarray
+    """Filter, channel within the group, tap r, tap s."""
+    planar: np.ndarray
+    """Sample, channel, then the two axes; without padding."""
+    output: np.ndarray
+    """Sample, filter, w, h: a view of the op's output, added to."""
+
+    def filters_of(self, group: int) -> range:
+        """The filters of a group, numbered in the layer."""
+        size = self.weight.shape[0] // self.groups
+        return range(group * size, (group + 1) * size)
+
+    def channels_of(self, group: int) -> range:
+        """The channels that the filters of a group sum over, numbered in the layer."""
+        size = self.planar.shape[1] // self.groups
+        return range(group * size, (group + 1) * size)
+
+    def phases(self) -> Iterator[tuple[int, int]]:
+        """The stride phases; a pixel and a weight of different ones never meet."""
+        return np.ndindex(self.x.stride, self.y.stride)
+
+    def address(self, pixel: Pixel, weight: Weight) -> Address | None:
+        """The output element of a product, None if it falls outside the output plane."""
+        w = self.x.output_of(pixel.x, weight.r)
+        if w is None:
+            return None
+        h = self.y.output_of(pixel.y, weight.s)
+        return None if h is None else Address(weight.k, w, h)
+
+
+def filters_a_chunk(conv: Convolution, config) -> int:
+    """Kc: as many filters as the accumulators of a PE have room for, each with an output tile."""
+    tile = ceil_div(conv.x.outputs, config.pe_h) * ceil_div(conv.y.outputs, config.pe_w)
+    return max(1, config.accumulator // tile)
+
+
+def halo_of_filter(conv: Convolution, config) -> int:
+    """The cycles that a filter's partial sums outside the tiles take to get to the neighbours.
+
+    The sums that a tile holds for its eight neighbours are sent at the same time; the largest of
+    the eight rectangles takes longest.
+    """
+    along_x = conv.x.halo(ceil_div(conv.x.padded, config.pe_h))
+    along_y = conv.y.halo(ceil_div(conv.y.padded, config.pe_w))
+    here = (1, 1)
+    neighbours = [side for side in np.ndindex(3, 3) if side != here]
+    return max(max(0, along_x[a]) * max(0, along_y[b]) for a, b in neighbours)
+
+
+def tile_pixels(conv: Convolution, n: int, channel: int, xs: range, ys: range) -> list[Pixel]:
+    """The pixels of a tile, zeros of the padding included: x outer, y inner."""
+    return [
+        Pixel(value_inside(conv.planar, n, channel, x + conv.x.origin, y + conv.y.origin), x, y)
+        for x in xs
+        for y in ys
+    ]
+
+
+def chunk_weights(conv: Convolution, channel: int, filters: list[int]) -> list[Weight]:
+    """The weights of a channel and a chunk of filters: r, then s, then k innermost."""
+    in_group = channel % conv.weight.shape[1]
+    return [
+        Weight(int(conv.weight[k, in_group, r, s]), k, r, s)
+        for r in range(conv.x.taps)
+        for s in range(conv.y.taps)
+        for k in filters
+    ]
+
+
+def queues_by_phase(conv: Convolution, pixels: list[Pixel], weights: list[Weight]) -> list[Queues]:
+    """The queues of one PE: the pixels of a stride phase with the weights that meet them."""
+
+    def pixel_phase(pixel):
+        return conv.x.phase_of_pixel(pixel.x), conv.y.phase_of_pixel(pixel.y)
+
+    def weight_phase(weight):
+        return conv.x.phase_of_tap(weight.r), conv.y.phase_of_tap(weight.s)
+
+    return [
+        Queues(
+            [pixel for pixel in pixels if pixel_phase(pixel) == phase],
+            [weight for weight in weights if weight_phase(weight) == phase],
+        )
+        for phase in conv.phases()
+    ]
+
+
+def convolution_step(conv, n: int, channel: int, filters: list[int], mode: Mode, config) -> Step:
+    """One channel of one sample with a chunk of filters: all PEs, each on its own tile."""
+    weights = queued(chunk_weights(conv, channel, filters), mode.skipping)
+    pes = {}
+    for i, j in np.ndindex(config.pe_h, config.pe_w):
+        xs, ys = conv.x.tile(i, config.pe_h), conv.y.tile(j, config.pe_w)
+        if xs and ys:
+            pixels = queued(tile_pixels(conv, n, channel, xs, ys), mode.skipping)
+            pes[i, j] = queues_by_phase(conv, pixels, weights)
+    return Step(pes, conv.address, conv.output[n])
+
+
+def run_convolution(conv: Convolution, mode: Mode, meter: Meter) -> None:
+    """Samples, groups and chunks of filters, one after another; a chunk ends with its halos."""
+    config = meter.config
+    halo, chunk = halo_of_filter(conv, config), filters_a_chunk(conv, config)
+    for n, group in np.ndindex(conv.planar.shape[0], conv.groups):
+        for filters in chunks(conv.filters_of(group), chunk):
+            for channel in conv.channels_of(group):
+                run_step(convolution_step(conv, n, channel, filters, mode, config), mode, meter)
+            meter.exchange_halos(halo * len(filters))
+
+
+def fprop_axis(shape: Shape, axis: int) -> Axis:
+    """Forward: the layer as it is; the whole padded image, read or not."""
+    before, after = shape.padding[axis]
+    return Axis(
+        taps=(shape.R, shape.S)[axis],
+        stride=shape.stride[axis],
+        dilation=shape.dilation[axis],
+        outputs=(shape.P, shape.Q)[axis],
+        origin=-before,
+        padded=before + (shape.H, shape.W)[axis] + after,
+    )
+
+
+def fprop_convolution(shape: Shape, weight, act, output) -> Convolution:
+    """Forward."""
+    x, y = fprop_axis(shape, 0), fprop_axis(shape, 1)
+    return Convolution(x, y, shape.groups, weight, act, output)
+
+
+def dgrad_axis(shape: Shape, axis: int, taps: list[int], outputs: list[int]) -> Axis:
+    """One phase of dgrad: descending taps and the input positions they make, with a stride of 1.
+
+    The padded operand is what the outputs read, so it starts at the element of the gradient where
+    the first output meets the first tap.
+    """
+    stride, dilation = shape.stride[axis], shape.dilation[axis]
+    lowered = dilation // gcd(dilation, stride)
+    return Axis(
+        taps=len(taps),
+        stride=1,
+        dilation=lowered,
+        outputs=len(outputs),
+        origin=(outputs[0] + shape.padding[axis][0] - taps[0] * dilation) // stride,
+        padded=len(outputs) + (len(taps) - 1) * lowered,
+    )
+
+
+def rotated(weight: np.ndarray, groups: int) -> np.ndarray:
+    """Swap filters and channels within each group: (C, K/groups, R, S). Taps stay in place."""
+    K, C_group, R, S = weight.shape
+    by_group = weight.reshape(groups, K // groups, C_group, R, S)
+    return by_group.swapaxes(1, 2).reshape(groups * C_group, K // groups, R, S)
+
+
+def dgrad_phases(shape: Shape, grad_out, weight, output) -> Iterator[Convolution]:
+    """Input gradient of a lowered layer: a convolution for each of its stride phases.
+
+    Each convolves the output gradient with a part of the rotated kernel; with a stride of 1 there
+    is one, with all of it. A phase without taps only has zeros to write, and one without outputs
+    has nothing to write: neither costs anything.
+    """
+    weight = rotated(weight, shape.groups)
+    for phase in np.ndindex(*shape.stride):
+        (r_taps, rows), (s_taps, columns) = (phase_of_axis(shape, a, phase[a]) for a in (0, 1))
+        if not (r_taps and s_taps and rows and columns):
+            continue
+        yield Convolution(
+            x=dgrad_axis(shape, 0, r_taps, rows),
+            y=dgrad_axis(shape, 1, s_taps, columns),
+            groups=shape.groups,
+            weight=weight[:, :, r_taps][:, :, :, s_taps],
+            planar=grad_out,
+            output=output[:, :, rows[0] :: shape.stride[0], columns[0] :: shape.stride[1]],
+        )
+
+
+def as_squares(matrix: np.ndarray) -> np.ndarray:
+    """Rows of channels as 16 x 16 images, zeros filling the last of them.
+
+    Channel 256 * block + 16 * x + y is pixel (x, y) of image `block`.
+    """
+    rows, channels = matrix.shape
+    square = LINEAR_SIDE * LINEAR_SIDE
+    filled = np.pad(matrix, ((0, 0), (0, -channels % square)))
+    return filled.reshape(rows, -1, LINEAR_SIDE, LINEAR_SIDE)
+
+
+def linear_convolution(weight: np.ndarray, planar: np.ndarray, output) -> Convolution:
+    """A linear layer as one application of a 16 x 16 kernel to each sample's 16 x 16 images."""
+    side = LINEAR_SIDE
+    axis = Axis(taps=side, stride=1, dilation=1, outputs=1, origin=0, padded=side)
+    return Convolution(axis, axis, 1, as_squares(weight), as_squares(planar), output)
+
+
+# ---------------------------------------------------------------------------------------------
+# wgrad
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OuterProduct:
+    """wgrad of one sample and one group: at every tap and position, channels by out-channels.
+
+    SCNN does not say how it would do this; the mapping is ours.
+    """
+
+    shape: Shape
+    act: np.ndarray
+    """The group's channels, H, W."""
+    grad_out: np.ndarray
+    """The group's out-channels, P, Q."""
+    output: np.ndarray
+    """Out-channel and channel within the group, R, S: a view of the op's output, added to."""
+
+    def activations(self, channels: list[int], at: tuple, tap: tuple) -> list[Pixel]:
+        """What a tap meets at an output position, in each of the channels; 0 in the padding."""
+        h = self.shape.input_row(at[0], tap[0])
+        v = self.shape.input_column(at[1], tap[1])
+        return [Pixel(value_inside(self.act[None], 0, c, h, v), c, 0) for c in channels]
+
+    def gradients(self, out_channels: list[int], at: tuple) -> list[Weight]:
+        """The gradients at an output position."""
+        return [Weight(int(self.grad_out[k, at[0], at[1]]), k, 0, 0) for k in out_channels]
+
+
+def rounds_of(channels: int, pes: int, accumulator: int) -> list[list[list[int]]]:
+    """Channels in blocks, a block a PE, as many PEs as there are in a round: `[round][pe]`."""
+    block = min(isqrt(accumulator), ceil_div(channels, pes))
+    return chunks(chunks(range(channels), block), pes)
+
+
+def wgrad_step(work: OuterProduct, tap, c_blocks, k_blocks, mode: Mode) -> Step:
+    """One tap, all positions: PE (i, j) has block i of the channels, j of the out-channels."""
+
+    def queues(channels, out_channels, at) -> Queues:
+        activations = work.activations(channels, at, tap)
+        gradients = work.gradients(out_channels, at)
+        return Queues(queued(activations, mode.skipping), queued(gradients, mode.skipping))
+
+    positions = list(np.ndindex(work.shape.P, work.shape.Q))
+    pes = {
+        (i, j): [queues(channels, out_channels, at) for at in positions]
+        for i, channels in enumerate(c_blocks)
+        for j, out_channels in enumerate(k_blocks)
+    }
+    output = work.output[:, :, tap[0], tap[1], None]
+    return Step(pes, lambda act, grad: Address(grad.k, act.x, 0), output)
+
+
+def outer_products(shape: Shape, act, grad_out, output) -> Iterator[OuterProduct]:
+    """Samples and groups, one after another."""
+    C_group, K_group = shape.C // shape.groups, shape.K // shape.groups
+    for n, group in np.ndindex(act.shape[0], shape.groups):
+        c = slice(group * C_group, (group + 1) * C_group)
+        k = slice(group * K_group, (group + 1) * K_group)
+        yield OuterProduct(shape, act[n, c], grad_out[n, k], output[k])
+
+
+def run_wgrad(work: OuterProduct, mode: Mode, meter: Meter) -> None:
+    """Taps, and rounds of blocks of channels, one after another."""
+    config = meter.config
+    c_rounds = rounds_of(work.act.shape[0], config.pe_h, config.accumulator)
+    k_rounds = rounds_of(work.grad_out.shape[0], config.pe_w, config.accumulator)
+    for tap in np.ndindex(work.shape.R, work.shape.S):
+        for c_blocks in c_rounds:
+            for k_blocks in k_rounds:
+                run_step(wgrad_step(work, tap, c_blocks, k_blocks, mode), mode, meter)
+
+
+# ---------------------------------------------------------------------------------------------
+# The entry point
+# ---------------------------------------------------------------------------------------------
+
+
+def convolutions_of(op: str, layer, operands: dict, output: np.ndarray, config):
+    """fprop or dgrad as the convolutions that the machine runs, one after another."""
+    shape = convolution_shape(layer)
+    weight, planar = operands["weight"], operands["act" if op == "fprop" else "grad_out"]
+    if layer.kind == "linear":
+        filters = weight if op == "fprop" else weight.T
+        return [linear_convolution(filters, planar, output)]
+    if op == "fprop":
+        return [fprop_convolution(shape, weight, planar, output)]
+    return dgrad_phases(*lower_dgrad(config.dgrad_lowering, shape, planar), weight, output)
+
+
+def run(op: str, layer, operands: dict, output: np.ndarray, mode: Mode, meter: Meter) -> None:
+    """Run the op, adding to `output`, which has four axes for a linear layer too."""
+    if op != "wgrad":
+        for conv in convolutions_of(op, layer, operands, output, meter.config):
+            run_convolution(conv, mode, meter)
+        return
+    linear = layer.kind == "linear"
+    images = {name: a[:, :, None, None] if linear else a for name, a in operands.items()}
+    for work in outer_products(convolution_shape(layer), **images, output=output):
+        run_wgrad(work, mode, meter)
+
+
+def simulate(
+    op,
+    layer,
+    config,
+    *,
+    weight=None,
+    act=None,
+    grad_out=None,
+    skipping=True,
+    conflicts=True,
+) -> NaiveResult:
+    """Run one op of one layer on the machine.
+
+    Without `skipping` it is the machine's dense baseline: the same loops with every pixel and every
+    weight in the queues. Without `conflicts`, too, no product ever waits for its bank.
+    """
+    operands = operands_of(op, {"weight": weight, "act": act, "grad_out": grad_out})
+    output = empty_output(op, convolution_shape(layer), samples_in(operands))
+    meter = Meter(config)
+    run(op, layer, operands, output, Mode(skipping, conflicts), meter)
+    lanes = config.pe_h * config.pe_w * meter.multipliers
+    assert sum(meter.lane_cycles.values()) == meter.cycles * lanes
+    if layer.kind == "linear":
+        output = output[:, :, 0, 0]
+    return NaiveResult(output, meter.cycles, meter.lane_cycles)
