@@ -23,12 +23,13 @@ PICTURED = "tensordash"
 
 def machines() -> Iterator[str]:
     """Write one row a preset: speed-up per op and of the step, and where it is on the way."""
-    yield "| machine | fprop | dgrad | wgrad | training step | effectual share of the lane-cycles |"
-    yield "|---|---|---|---|---|---|"
+    yield "| machine | multipliers | fprop | dgrad | wgrad | training step | utilisation |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
     for name, _, _ in presets():
         rows = tables.per_op(swatsim.simulate(TRACE, name))
         speed_ups = " | ".join(f"{row['speed_up']:.2f}x" for row in rows)
-        yield f"| `{name}` | {speed_ups} | {rows[-1]['utilisation']:.3f} |"
+        multipliers = rows[-1]["pes"] * rows[-1]["lanes"]
+        yield f"| `{name}` | {multipliers} | {speed_ups} | {rows[-1]['utilisation']:.3f} |"
 
 
 def accuracy() -> Iterator[str]:

@@ -26,9 +26,9 @@ ARROWS = {
     "results": {"errors", "files"},
     "simulator": {"errors", "provenance", "results", "tracefile", "validation", "workload"},
     "report": {"errors", "results", "workload"},
-    "reproduce": {"errors", "policies", "workload"},
+    "reproduce": {"errors", "policies", "report", "simulator", "tracer", "workload"},
     "cli": {
-        *("_version", "errors", "policies", "report", "results"),
+        *("_version", "errors", "policies", "report", "reproduce", "results"),
         *("simulator", "tracefile", "tracer", "workload"),
     },
     "__main__": {"cli"},

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -16,6 +17,15 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_ci_calls_exactly_the_test_command() -> None:
@@ -39,17 +49,21 @@ def test_python_examples_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def test_tables_are_what_comes_out() -> None:
-    path = ROOT / "benchmarks" / "readme.py"
-    spec = importlib.util.spec_from_file_location("readme", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load(ROOT / "benchmarks" / "readme.py")
     for file, tables in module.BLOCKS.items():
         text = (ROOT / file).read_text()
         for name, lines in tables.items():
             assert f"<!-- begin: {name} -->" in text
             assert module.replace(text, name, lines()) == text
+
+
+def test_the_table_of_swat_is_what_comes_out_of_its_measurements(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    module = load(ROOT / "benchmarks" / "paper" / "swat.py")
+    assert module.replace(README, "swat", module.readme()) == README
+    assert (ROOT / "benchmarks/paper/swat.md").read_text() == "\n".join(module.report()) + "\n"
 
 
 def test_links_lead_somewhere() -> None:

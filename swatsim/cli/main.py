@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 
 import click
 
@@ -13,6 +14,7 @@ from swatsim.cli.check import check
 from swatsim.cli.footprint import footprint
 from swatsim.cli.info import info
 from swatsim.cli.machines import machines
+from swatsim.cli.reproduce import reproduce
 from swatsim.cli.simulate import simulate
 from swatsim.cli.synth import synth
 from swatsim.errors import SwatsimError
@@ -30,41 +32,48 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=level, format="swatsim: %(levelname)s: %(message)s")
 
 
-for verb in (simulate, info, check, machines, footprint, synth):
+for verb in (simulate, info, check, machines, footprint, synth, reproduce):
     cli.add_command(verb)
 
 
 def main() -> None:
     """Run the command line and exit: 0 if all went well, 2 on bad input."""
+    code = _run(sys.argv[1:])
+    logging.shutdown()
+    with suppress(OSError):
+        sys.stdout.flush()
+    # Everything is written and closed by now; taking LLVM apart would take another quarter second.
+    os._exit(code)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         # not cli.main: it ends a command whose reader has gone with exit code 1
-        with cli.make_context("swatsim", sys.argv[1:]) as context:
+        with cli.make_context("swatsim", arguments) as context:
             cli.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        return stop.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
-        sys.exit(BAD_INPUT)
+        return BAD_INPUT
     except SwatsimError as error:
-        _stop(str(error), BAD_INPUT)
+        return _refuse(str(error))
     except click.ClickException as error:
-        _stop(f"{error.format_message()} (see swatsim --help)", BAD_INPUT)
+        return _refuse(f"{error.format_message()} (see swatsim --help)")
     except (click.Abort, KeyboardInterrupt):
-        _stop("interrupted", INTERRUPTED)
-    except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to be told
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return _refuse("interrupted", INTERRUPTED)
     except MemoryError:
-        _stop(
-            "out of memory: simulate fewer steps at a time (--step), or smaller layers", BAD_INPUT
-        )
+        return _refuse("out of memory: simulate fewer steps at a time (--step), or smaller layers")
+    except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to be told
+        return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else "output: "
-        _stop(f"{where}{error.strerror or error}", BAD_INPUT)
+        return _refuse(f"{where}{error.strerror or error}")
+    return 0
 
 
-def _stop(message: str, code: int) -> None:
+def _refuse(message: str, code: int = BAD_INPUT) -> int:
     line = " ".join(message.split())
     click.echo(f"swatsim: error: {line}", err=True)
-    sys.exit(code)
+    return code

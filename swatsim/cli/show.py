@@ -27,11 +27,18 @@ def console() -> Console:
     return found
 
 
-def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> Table:
-    """Lay out rows; the first `left` columns are text, the others are numbers."""
+def table(
+    title: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    left: int,
+    text_last: bool = False,
+) -> Table:
+    """Lay out rows; the first `left` columns are text (and the last one too), others numbers."""
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, heading in enumerate(headings):
-        made.add_column(heading, justify="left" if i < left else "right", overflow="fold")
+        text = i < left or (text_last and i == len(headings) - 1)
+        made.add_column(heading, justify="left" if text else "right", overflow="fold")
     for row in rows:
         if not row:
             made.add_section()

@@ -57,13 +57,14 @@ def simulate(
     from swatsim.cli.drawing import Drawing
     from swatsim.cli.show import console
     from swatsim.results import check_folder
-    from swatsim.simulator.machines import machine
 
-    chosen = machine(name, **_parse(settings))
     if output is not None:
         check_folder(output)
     out = console()
     with Drawing(wanted=plots and output is not None) as drawing:
+        from swatsim.simulator.machines import machine  # its kernels load while matplotlib does
+
+        chosen = machine(name, **_parse(settings))
         choice = {"steps": list(steps) or None, "ops": ops or OPS}
         results = _run(trace, chosen, baseline=baseline, **choice)
         drawing.start(results)

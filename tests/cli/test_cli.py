@@ -58,6 +58,7 @@ def test_help_lists_every_verb_with_what_it_does() -> None:
         "footprint",
         "info",
         "machines",
+        "reproduce",
         "simulate",
         "synth",
     ]

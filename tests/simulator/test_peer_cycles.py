@@ -17,42 +17,46 @@ LETTERS = {"weight": "W", "act": "A", "grad_out": "G"}
 
 
 def peer_op(row: dict[str, str]) -> swatsim.Op:
-    """Build the row's op with its spatial axes swapped, as the peer walks them."""
-    number = {key: int(row[key]) for key in "CKRSHW"}
+    """Build the row's op; the peer's lane machines walk the spatial axes in the other order."""
+    order = (0, 1, 2, 3) if row["peer_model"] == "SCNN" else (0, 1, 3, 2)
+    sizes = {"R": "RS", "S": "SR", "H": "HW", "W": "WH"}
     layer = swatsim.Layer(
         name=row["case"],
-        C=number["C"],
-        K=number["K"],
-        R=number["S"],
-        S=number["R"],
-        H=number["W"],
-        W=number["H"],
+        C=int(row["C"]),
+        K=int(row["K"]),
+        **{letter: int(row[pair[order[2] - 2]]) for letter, pair in sizes.items()},
         stride=int(row["stride"]),
         padding=int(row["padding"]),
         groups=int(row["groups"]),
     )
     with np.load(FOLDER / f"{row['case']}.npz") as masks:
-        operands = {name: masks[LETTERS[name]].swapaxes(2, 3) for name in OPERANDS_OF[row["op"]]}
+        operands = {name: masks[LETTERS[name]].transpose(order) for name in OPERANDS_OF[row["op"]]}
     return swatsim.Op(layer, row["op"], **operands)
 
 
 def peer_machine(row: dict[str, str]) -> swatsim.Machine:
-    sizes = {name: int(row[name]) for name in ("lanes", "columns", "rows", "tiles")}
+    def numbers(*names: str) -> dict[str, int]:
+        return {name: int(row[name]) for name in names}
+
+    if row["peer_model"] == "SCNN":
+        tiles = {"pe_h": int(row["pe_columns"]), "pe_w": int(row["pe_rows"])}
+        vectors = numbers("act_vector", "weight_vector", "accumulator", "banks")
+        return swatsim.machine("scnn", **tiles, **vectors)
+    sizes = numbers("lanes", "columns", "rows", "tiles")
     if row["peer_model"] == "DaDianNao":
         return swatsim.machine("dadiannao", **sizes)
     return swatsim.machine(
         "bit-tactical",
         **sizes,
+        **numbers("lookahead", "lookaside"),
         scheduled=row["scheduled_operand"],
         move_shape=row["move_shape"],
         map_order=row["map_order"],
-        lookahead=int(row["lookahead"]),
-        lookaside=int(row["lookaside"]),
     )
 
 
 def label(row: dict[str, str]) -> str:
-    names = ("case", "peer_model", "op", "move_shape", "lookahead", "rows", "tiles")
+    names = ("case", "peer_model", "op", "move_shape", "lookahead", "rows", "tiles", "act_vector")
     return "-".join(row[name] for name in names)
 
 

@@ -1,0 +1,124 @@
+"""``swatsim reproduce``: what a paper published, and what comes out here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from swatsim.reproduce.swat import Line
+    from swatsim.reproduce.swat_speed import SpeedUp
+
+
+@click.command()
+@click.argument("paper", type=click.Choice(["swat"]))
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Images.")
+@click.option("-o", "--output", type=click.Path(), help="Write tables (CSV) and plots here.")
+def reproduce(paper: str, batch: int, output: str | None) -> None:
+    """Set a paper's figures beside ours.
+
+    PAPER is swat: speed-ups, FLOPs and backward-pass memory of Sparse Weight Activation Training
+    (NeurIPS 2020), each with the difference and its cause. The speed-ups are simulated on ResNet-50
+    with synthetic masks, which takes minutes; the rest is computed from layer tables.
+    """
+    from swatsim.cli.progress import progress
+    from swatsim.cli.show import console
+    from swatsim.reproduce import swat, swat_speed
+    from swatsim.results import check_folder
+
+    if output is not None:
+        check_folder(output)
+    with progress(f"simulating ({paper})", "traces") as show:
+        speed_ups = swat_speed.measure(batch=batch, progress=show)
+    lines = swat.lines(speed_ups)
+    written = [] if output is None else _write(output, speed_ups, lines)
+    out = console()
+    for part in (*_tables(lines, speed_ups), *(f"wrote {path}" for path in written)):
+        out.print(part)
+
+
+def _tables(lines: Sequence[Line], speed_ups: Sequence[SpeedUp]) -> Iterator[Any]:
+    from swatsim.cli.show import table
+    from swatsim.reproduce import swat
+
+    title = (
+        "SWAT: published beside ours (speed-ups: machine swat, half of the activations non-zero)"
+    )
+    headings = ("", "what", "published", "ours", "difference", "cause of a difference, and context")
+    yield table(title, headings, (row_of(line) for line in lines), left=2, text_last=True)
+    yield f"{swat.verdict(speed_ups)}\n"
+    columns = ("machine", "op", "activations", "channels", *(f"{s} %" for s in _sparsities()))
+    title = "Speed-ups of the 53 convolutions, each over its machine's dense baseline"
+    yield table(title, columns, _speed_rows(speed_ups), left=4)
+
+
+def row_of(line: Line) -> list[str]:
+    """Word one line of the table."""
+    gap = line.difference
+    unit = "%" if line.unit == "x" else "points"
+    return [
+        line.section,
+        line.what,
+        _figure(line.published, line.unit),
+        _figure(line.ours, line.unit),
+        "-" if gap is None else f"{round(gap, 1) + 0.0:+.1f} {unit}",
+        line.cause,
+    ]
+
+
+def _figure(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}x" if unit == "x" else f"{value:.1f} %"
+
+
+def _sparsities() -> Sequence[int]:
+    from swatsim.reproduce.swat_speed import SPARSITIES
+
+    return SPARSITIES
+
+
+def _speed_rows(speed_ups: Sequence[SpeedUp]) -> Iterator[list[str]]:
+    """Write one row for each machine, op, density and evenness; sparsities side by side."""
+    rows: dict[tuple[Any, ...], dict[int, float]] = {}
+    for one in speed_ups:
+        key = one.machine, one.op, one.act_density, one.uneven
+        rows.setdefault(key, {})[one.sparsity] = one.speed_up
+    for (machine, op, density, uneven), found in sorted(rows.items()):
+        values = [f"{found[s]:.2f}x" if s in found else "" for s in _sparsities()]
+        yield [machine, op, f"{density:.0%}", "uneven" if uneven else "even", *values]
+
+
+def _write(output: str, speed_ups: Sequence[SpeedUp], lines: Sequence[Line]) -> list[Any]:
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from swatsim.report.plots import as_png
+    from swatsim.reproduce import swat, swat_plots
+    from swatsim.results import write_files
+
+    contents = {
+        "reproduction.csv": _csv(
+            [{**asdict(line), "difference": line.difference} for line in lines]
+        ),
+        "speed_ups.csv": _csv([asdict(one) for one in speed_ups]),
+        "memory.csv": _csv([asdict(row) for row in swat.memory()]),
+        "speed_ups_forward.png": as_png(swat_plots.speed_ups(speed_ups, "forward")),
+        "speed_ups_backward.png": as_png(swat_plots.speed_ups(speed_ups, "backward")),
+        "flops_per_layer.png": as_png(swat_plots.flops_per_layer()),
+        "memory_per_layer.png": as_png(swat_plots.memory_per_layer()),
+    }
+    return write_files(Path(output), contents)
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
+    import csv
+    import io
+
+    sink = io.StringIO()
+    writer = csv.DictWriter(sink, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return sink.getvalue().encode()
