@@ -90,13 +90,14 @@ def lane_array_configs(draw: st.DrawFn) -> LaneArrayConfig:
 
 @st.composite
 def cartesian_configs(draw: st.DrawFn) -> CartesianConfig:
+    accumulator = draw(st.sampled_from([1, 3, 9, 30, 6144]))
     return CartesianConfig(
         pe_h=draw(st.integers(1, 4)),
         pe_w=draw(st.integers(1, 4)),
         act_vector=draw(st.integers(1, 5)),
         weight_vector=draw(st.integers(1, 5)),
-        accumulator=draw(st.sampled_from([1, 3, 9, 30, 6144])),
-        banks=draw(st.sampled_from([1, 2, 5, 16, 32, 40])),
+        accumulator=accumulator,
+        banks=draw(st.sampled_from([n for n in (1, 2, 5, 16, 32, 40) if n <= accumulator])),
         dgrad_lowering=draw(st.sampled_from(["split", "dilated"])),
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
+from pydantic import model_validator
+
 from swatsim.simulator.interface import MachineConfig, Preset, count
 
 #: wgrad looks its costs up in a table of all pairs of blocks; longer vectors make it huge.
@@ -30,6 +32,15 @@ class CartesianConfig(MachineConfig):
     banks: Annotated[
         int, count("banks of a PE's accumulators; the hash addresses 32", "banks", 1, 2**10)
     ]
+
+    @model_validator(mode="after")
+    def _relations(self) -> CartesianConfig:
+        if self.banks > self.accumulator:
+            raise ValueError(
+                f"banks={self.banks} is at odds with accumulator={self.accumulator}: a bank holds "
+                f"at least one entry; set banks to at most {self.accumulator}"
+            )
+        return self
 
     @property
     def pes(self) -> int:

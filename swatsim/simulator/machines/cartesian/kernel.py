@@ -189,7 +189,69 @@ def lay_out(weights: Counts, first_k: int, rows: Axis, columns: Axis, array: Arr
 
 
 @jit
-def cost_of_pixels(block: Counts, counters: Words, floor: Words, total: Words) -> int:
+def find_patterns(queue: Counts, starts: Counts, vector: int):  # type: ignore[no-untyped-def]
+    """Cut each part of a queue into blocks of at most `vector` pixels, and find those that repeat.
+
+    The cost of a block depends on which classes are in it, not on their order, and a few thousand
+    combinations make up the blocks of all PEs and samples: each is costed once. Returns the pattern
+    of every block, where each part's blocks begin, and the patterns, sorted, padded with -1.
+    """
+    blocks = 0
+    for part in range(starts.size - 1):
+        blocks += -((starts[part] - starts[part + 1]) // vector)
+    found = np.empty(blocks, np.int64)
+    begins = np.zeros(starts.size, np.int64)
+    patterns = np.full((blocks + 1, vector), -1, np.int64)  # the last one so far is scratch
+    size = 16
+    while size < 2 * blocks:
+        size *= 2
+    slots = np.full(size, -1, np.int64)  # open addressing: slot -> pattern
+    block = known = 0
+    for part in range(starts.size - 1):
+        for first in range(starts[part], starts[part + 1], vector):
+            length = min(vector, starts[part + 1] - first)
+            new = patterns[known]
+            for i in range(length):  # insertion sort
+                j = i
+                while j > 0 and new[j - 1] > queue[first + i]:
+                    new[j] = new[j - 1]
+                    j -= 1
+                new[j] = queue[first + i]
+            slot = hash_of(new) & (size - 1)
+            while slots[slot] >= 0 and not equal(patterns[slots[slot]], new):
+                slot = (slot + 1) & (size - 1)
+            if slots[slot] < 0:
+                slots[slot] = known
+                known += 1
+            else:
+                new[:] = -1
+            found[block] = slots[slot]
+            block += 1
+        begins[part + 1] = block
+    return found, begins, patterns[:known]
+
+
+@jit
+def hash_of(pattern: Counts) -> int:
+    """Mix the classes of a pattern."""
+    mixed = np.int64(0)
+    for i in range(pattern.size):
+        mixed = (mixed + pattern[i] + 1) * np.int64(0x2545F4914F6CDD1D)
+        mixed ^= mixed >> np.int64(29)
+    return int(mixed)
+
+
+@jit
+def equal(a: Counts, b: Counts) -> bool:
+    """Compare two patterns."""
+    same = True
+    for i in range(a.size):
+        same &= a[i] == b[i]
+    return same
+
+
+@jit
+def cost_of_pattern(pattern: Counts, counters: Words, floor: Words, total: Words) -> int:
     """Cost of one block of pixels against the weight blocks that are laid out.
 
     Equivalent: the sum, over the weight blocks, of max(1, largest counter of a bank), where the
@@ -198,10 +260,11 @@ def cost_of_pixels(block: Counts, counters: Words, floor: Words, total: Words) -
     """
     width = counters.shape[1]
     for i in range(width):
-        total[i] = counters[block[0], i]
-    for pixel in range(1, block.size):
-        for i in range(width):
-            total[i] += counters[block[pixel], i]
+        total[i] = counters[pattern[0], i]
+    for pixel in range(1, pattern.size):
+        if pattern[pixel] >= 0:
+            for i in range(width):
+                total[i] += counters[pattern[pixel], i]
     while width > floor.size:  # halve the banks until one is left: words of a bank lie together
         width //= 2
         for i in range(width):
@@ -213,17 +276,11 @@ def cost_of_pixels(block: Counts, counters: Words, floor: Words, total: Words) -
 
 
 @jit
-def add_costs(
-    costs: Counts,
-    pixels: Counts,
-    starts: Counts,
-    weights: Counts,
-    first_k: int,
-    rows: Axis,
-    columns: Axis,
-    array: Array,
-) -> None:
-    """Add to ``costs[n * PEs + e]`` what one phase's pixel queues cost against its weights."""
+def cost_patterns(
+    patterns: Counts, weights: Counts, first_k: int, rows: Axis, columns: Axis, array: Array
+) -> Counts:
+    """Cost of each pattern of pixels against a queue of weights."""
+    costs = np.zeros(patterns.shape[0], np.int64)
     at_once = MAX_WORDS * BLOCKS * array.weight_vector
     total = np.empty(BANKS * MAX_WORDS, np.uint64)
     for begin in range(0, weights.shape[0], at_once):
@@ -233,10 +290,9 @@ def add_costs(
         for block in range(blocks):
             floor[block // BLOCKS] |= np.uint64(1) << np.uint64(8 * (block % BLOCKS))
         counters = lay_out(some, first_k, rows, columns, array, floor.size)
-        for part in range(costs.size):
-            for i in range(starts[part], starts[part + 1], array.act_vector):
-                last = min(i + array.act_vector, starts[part + 1])
-                costs[part] += cost_of_pixels(pixels[i:last], counters, floor, total)
+        for i in range(patterns.shape[0]):
+            costs[i] += cost_of_pattern(patterns[i], counters, floor, total)
+    return costs
 
 
 @jit
@@ -246,27 +302,31 @@ def convolve(data: Bits, weight: Bits, first_k: int, rows: Axis, columns: Axis, 
     `first_k` is the index of the group's first filter in the layer. A step is one channel of one
     chunk of filters of one sample.
     """
-    channels, samples = data.shape[:2]
-    pes = array.pe_h * array.pe_w
+    samples, pes = data.shape[1], array.pe_h * array.pe_w
+    chunks = -(-weight.shape[1] // array.chunk)
+    costs = np.empty((chunks, samples * pes), np.int64)
     cycles = cost = pairs = products = 0
-    for c in range(channels):
-        for begin in range(0, weight.shape[1], array.chunk):
-            kernel = weight[c, begin : begin + array.chunk]
-            costs = np.zeros(samples * pes, np.int64)
-            for a in range(rows.stride):
-                for b in range(columns.stride):
+    for c in range(data.shape[0]):
+        costs[:] = 0
+        for a in range(rows.stride):
+            for b in range(columns.stride):
+                pixels, starts = queue_pixels(data[c], a, b, rows, columns, array)
+                found, begins, patterns = find_patterns(pixels, starts, array.act_vector)
+                for chunk in range(chunks):
+                    first = chunk * array.chunk
+                    kernel = weight[c, first : first + array.chunk]
                     weights = queue_weights(kernel, a, b, rows, columns)
-                    if weights.shape[0] == 0:
-                        continue
-                    pixels, starts = queue_pixels(data[c], a, b, rows, columns, array)
-                    add_costs(costs, pixels, starts, weights, first_k + begin, rows, columns, array)
-                    products += pixels.size * weights.shape[0]
-                    blocks = -(-weights.shape[0] // array.weight_vector)
-                    for part in range(costs.size):
-                        pairs += -((starts[part] - starts[part + 1]) // array.act_vector) * blocks
+                    if weights.shape[0]:
+                        of = cost_patterns(patterns, weights, first_k + first, rows, columns, array)
+                        for part in range(samples * pes):
+                            for i in range(begins[part], begins[part + 1]):
+                                costs[chunk, part] += of[found[i]]
+                        products += pixels.size * weights.shape[0]
+                        pairs += found.size * -(-weights.shape[0] // array.weight_vector)
+        for chunk in range(chunks):
             for n in range(samples):
-                cycles += costs[n * pes : (n + 1) * pes].max()
-            cost += costs.sum()
+                cycles += costs[chunk, n * pes : (n + 1) * pes].max()
+        cost += costs.sum()
     used = -(-data.shape[2] // rows.tile) * -(-data.shape[3] // columns.tile)
     return Work(cycles, cost, pairs, products, cycles * used)
 
@@ -328,6 +388,77 @@ class Outer(NamedTuple):
     patterns: Counts
     starts: Counts
     nonzero: Counts
+
+
+@jit
+def is_constant(queued: Outer, blocks: int) -> bool:
+    """Tell whether every position has the patterns of the first: dense gradients have."""
+    for part in range(queued.nonzero.size):
+        first = part % blocks
+        length = queued.starts[part + 1] - queued.starts[part]
+        if length != queued.starts[first + 1] - queued.starts[first]:
+            return False
+        for i in range(length):
+            here = queued.patterns[queued.starts[part] + i]
+            if here != queued.patterns[queued.starts[first] + i]:
+                return False
+    return True
+
+
+@jit
+def count_patterns(act: Outer, pixels: Counts, blocks_c: int, counts: Counts, nonzero: Counts):  # type: ignore[no-untyped-def]
+    """Count the patterns ``counts[i, pattern]``, and non-zeros, that a tap meets in each block."""
+    counts[:] = 0
+    nonzero[:] = 0
+    for position in range(pixels.size):
+        if pixels[position] >= 0:
+            for i in range(blocks_c):
+                a = pixels[position] * blocks_c + i
+                nonzero[i] += act.nonzero[a]
+                for m in range(act.starts[a], act.starts[a + 1]):
+                    counts[i, act.patterns[m]] += 1
+
+
+@jit
+def outer_product_constant(
+    act: Outer,
+    grad: Outer,
+    met: Counts,
+    blocks_c: int,
+    blocks_k: int,
+    table: Counts,
+    pe_h: int,
+    pe_w: int,
+) -> Work:
+    """Run `outer_product` for gradients that are the same at every position.
+
+    A PE's cost is then linear in how often each pattern of activations comes up.
+    """
+    cycles = cost = pairs = products = mapped = 0
+    against = np.zeros((blocks_k, table.shape[0]), np.int64)
+    for j in range(blocks_k):
+        for g in range(grad.starts[j], grad.starts[j + 1]):
+            against[j] += table[:, grad.patterns[g]]
+    counts = np.empty((blocks_c, table.shape[0]), np.int64)
+    nonzero = np.empty(blocks_c, np.int64)
+    for tap in range(met.shape[0]):
+        count_patterns(act, met[tap], blocks_c, counts, nonzero)
+        for first_c in range(0, blocks_c, pe_h):
+            for first_k in range(0, blocks_k, pe_w):
+                rows = min(pe_h, blocks_c - first_c)
+                columns = min(pe_w, blocks_k - first_k)
+                slowest = 0
+                for i in range(first_c, first_c + rows):
+                    blocks = counts[i].sum()
+                    for j in range(first_k, first_k + columns):
+                        own = (counts[i] * against[j]).sum()
+                        slowest = max(slowest, own)
+                        cost += own
+                        pairs += blocks * (grad.starts[j + 1] - grad.starts[j])
+                        products += nonzero[i] * grad.nonzero[j]
+                cycles += slowest
+                mapped += slowest * rows * columns
+    return Work(cycles, cost, pairs, products, mapped)
 
 
 @jit

@@ -125,7 +125,9 @@ def _outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Work:
     act = Outer(*kernel.queue_blocks(part.act, part.block_c, config.act_vector, act_grown))
     grad = Outer(*kernel.queue_blocks(part.grad, part.block_k, config.weight_vector, grad_grown))
     costs = table if conflicts else np.ones_like(table)
-    return kernel.outer_product(act, grad, part.met, *part.blocks, costs, config.pe_h, config.pe_w)
+    constant = kernel.is_constant(grad, part.blocks[1])
+    run = kernel.outer_product_constant if constant else kernel.outer_product
+    return run(act, grad, part.met, *part.blocks, costs, config.pe_h, config.pe_w)
 
 
 @lru_cache(maxsize=32)
