@@ -36,6 +36,9 @@ MAX_WORDS = 8
 #: A sum of products in a byte counter must leave its highest bit free for `larger`.
 MAX_COUNT = 127
 
+#: An odd number with well spread bits, for multiplicative hashing.
+MIXER = np.uint64(0x9E3779B97F4A7C15)
+
 HIGH = np.uint64(0x8080808080808080)
 LOW_HALVES = np.uint64(0x00FF00FF00FF00FF)
 HALVES = np.uint64(0x0001000100010001)
@@ -90,13 +93,25 @@ class Axis(NamedTuple):
 
 
 class Array(NamedTuple):
-    """The PEs: how many along each axis, their vectors and banks, filters of a chunk."""
+    """The PEs.
+
+    Parameters
+    ----------
+    pe_h, pe_w : int
+    act_vector, weight_vector : int
+    bank : numpy.ndarray of int64, shape (8, 4, 4)
+        Bank of filter k (modulo 8) and output (w, h) (modulo 4).
+    chunk : int
+        Filters of a chunk.
+    conflicts : bool
+        Whether products wait for their bank.
+    """
 
     pe_h: int
     pe_w: int
     act_vector: int
     weight_vector: int
-    banks: int
+    bank: Counts
     chunk: int
     conflicts: bool
 
@@ -106,6 +121,17 @@ def bank_of(k: int, w: int, h: int, banks: int) -> int:
     """Hash an accumulator: SCNN as DNNsim models it; k the filter, (w, h) the output."""
     high = (4 * (k & 4)) ^ (8 * (w & 2)) ^ (8 * (h & 2))
     return (high + 8 * (w & 1) + 4 * (h & 1) + (k & 3)) % banks
+
+
+@jit
+def bank_table(banks: int) -> Counts:
+    """Tabulate `bank_of`: it depends on k modulo 8, w and h modulo 4."""
+    table = np.empty((8, 4, 4), np.int64)
+    for k in range(8):
+        for w in range(4):
+            for h in range(4):
+                table[k, w, h] = bank_of(k, w, h, banks)
+    return table
 
 
 @jit
@@ -132,7 +158,7 @@ def queue_pixels(image: Bits, a: int, b: int, rows: Axis, columns: Axis, array: 
     """
     samples, height, width = image.shape
     classes = columns.output_bits.shape[0]
-    queue = np.empty(image.size, np.int64)
+    queue = np.empty(image.size + 1, np.int64)
     starts = np.zeros(samples * array.pe_h * array.pe_w + 1, np.int64)
     length = part = 0
     for n in range(samples):
@@ -141,10 +167,11 @@ def queue_pixels(image: Bits, a: int, b: int, rows: Axis, columns: Axis, array: 
             first_x = top + (a - top) % rows.stride
             first_y = left + (b - left) % columns.stride
             for x in range(first_x, min(top + rows.tile, height), rows.stride):
+                of_row = rows.pixel_class[x] * classes
                 for y in range(first_y, min(left + columns.tile, width), columns.stride):
-                    if image[n, x, y]:
-                        queue[length] = rows.pixel_class[x] * classes + columns.pixel_class[y]
-                        length += 1
+                    # written in any case, kept if it is not zero: a branch would be guessed wrong
+                    queue[length] = of_row + columns.pixel_class[y]
+                    length += int(image[n, x, y])
             part += 1
             starts[part] = length
     return queue[:length], starts
@@ -174,57 +201,59 @@ def queue_weights(kernel: Bits, a: int, b: int, rows: Axis, columns: Axis):  # t
 @jit
 def lay_out(weights: Counts, first_k: int, rows: Axis, columns: Axis, array: Array, words: int):  # type: ignore[no-untyped-def]
     """Lay out the counters ``[p, b * words + j]`` of up to 8 * words weight blocks."""
-    classes = columns.output_bits.shape[0]
-    counters = np.zeros((rows.output_bits.shape[0] * classes, BANKS * words), np.uint64)
+    of_rows, of_columns = rows.output_bits, columns.output_bits
+    counters = np.zeros((of_rows.shape[0] * of_columns.shape[0], BANKS * words), np.uint64)
     for i in range(weights.shape[0] if array.conflicts else 0):
-        r, s, k = weights[i, 0], weights[i, 1], weights[i, 2]
+        r, s, k = weights[i, 0], weights[i, 1], (first_k + weights[i, 2]) % 8
         block = i // array.weight_vector
         one = np.uint64(1) << np.uint64(8 * (block % BLOCKS))
-        for p in range(counters.shape[0]):
-            w, h = rows.output_bits[p // classes, r], columns.output_bits[p % classes, s]
-            if w >= 0 and h >= 0:
-                bank = bank_of(first_k + k, w, h, array.banks)
-                counters[p, bank * words + block // BLOCKS] += one
+        word = block // BLOCKS
+        for x in range(of_rows.shape[0]):
+            w = of_rows[x, r]
+            if w >= 0:
+                for y in range(of_columns.shape[0]):
+                    h = of_columns[y, s]
+                    if h >= 0:
+                        at = array.bank[k, w, h] * words + word
+                        counters[x * of_columns.shape[0] + y, at] += one
     return counters
 
 
 @jit
-def find_patterns(queue: Counts, starts: Counts, vector: int):  # type: ignore[no-untyped-def]
+def find_patterns(queue: Counts, starts: Counts, classes: int, vector: int):  # type: ignore[no-untyped-def]
     """Cut each part of a queue into blocks of at most `vector` pixels, and find those that repeat.
 
     The cost of a block depends on which classes are in it, not on their order, and a few thousand
     combinations make up the blocks of all PEs and samples: each is costed once. Returns the pattern
-    of every block, where each part's blocks begin, and the patterns, sorted, padded with -1.
+    of every block, where each part's blocks begin, and the patterns, padded with -1.
     """
     blocks = 0
     for part in range(starts.size - 1):
         blocks += -((starts[part] - starts[part + 1]) // vector)
     found = np.empty(blocks, np.int64)
     begins = np.zeros(starts.size, np.int64)
-    patterns = np.full((blocks + 1, vector), -1, np.int64)  # the last one so far is scratch
+    patterns = np.full((blocks, vector), -1, np.int64)
     size = 16
     while size < 2 * blocks:
         size *= 2
-    slots = np.full(size, -1, np.int64)  # open addressing: slot -> pattern
+    slots = np.full(size, -1, np.int32)  # open addressing: slot -> pattern
+    keys = np.empty((blocks, 2), np.uint64)
+    sorted_block = np.empty(vector, np.int64)
     block = known = 0
     for part in range(starts.size - 1):
         for first in range(starts[part], starts[part + 1], vector):
             length = min(vector, starts[part + 1] - first)
-            new = patterns[known]
-            for i in range(length):  # insertion sort
-                j = i
-                while j > 0 and new[j - 1] > queue[first + i]:
-                    new[j] = new[j - 1]
-                    j -= 1
-                new[j] = queue[first + i]
-            slot = hash_of(new) & (size - 1)
-            while slots[slot] >= 0 and not equal(patterns[slots[slot]], new):
+            low, high = key_of(queue[first : first + length], classes, sorted_block)
+            slot = np.int64((low ^ high) * MIXER >> np.uint64(32)) & (size - 1)
+            while slots[slot] >= 0 and (
+                keys[slots[slot], 0] != low or keys[slots[slot], 1] != high
+            ):
                 slot = (slot + 1) & (size - 1)
             if slots[slot] < 0:
                 slots[slot] = known
+                keys[known, 0], keys[known, 1] = low, high
+                patterns[known, :length] = queue[first : first + length]
                 known += 1
-            else:
-                new[:] = -1
             found[block] = slots[slot]
             block += 1
         begins[part + 1] = block
@@ -232,22 +261,29 @@ def find_patterns(queue: Counts, starts: Counts, vector: int):  # type: ignore[n
 
 
 @jit
-def hash_of(pattern: Counts) -> int:
-    """Mix the classes of a pattern."""
-    mixed = np.int64(0)
-    for i in range(pattern.size):
-        mixed = (mixed + pattern[i] + 1) * np.int64(0x2545F4914F6CDD1D)
-        mixed ^= mixed >> np.int64(29)
-    return int(mixed)
+def key_of(block: Counts, classes: int, scratch: Counts):  # type: ignore[no-untyped-def]
+    """Pack a block of at most 8 classes below 2**15 into two words, whatever their order.
 
-
-@jit
-def equal(a: Counts, b: Counts) -> bool:
-    """Compare two patterns."""
-    same = True
-    for i in range(a.size):
-        same &= a[i] == b[i]
-    return same
+    Up to 16 classes: how often each comes up, 4 bits each. More: sorted, 15 bits each.
+    """
+    low = high = np.uint64(0)
+    if classes <= 16:
+        for i in range(block.size):
+            low += np.uint64(1) << np.uint64(4 * block[i])
+        return low, high
+    for i in range(block.size):
+        j = i
+        while j > 0 and scratch[j - 1] > block[i]:
+            scratch[j] = scratch[j - 1]
+            j -= 1
+        scratch[j] = block[i]
+    for i in range(block.size):
+        word = np.uint64(scratch[i] + 1) << np.uint64(15 * (i % 4))
+        if i < 4:
+            low |= word
+        else:
+            high |= word
+    return low, high
 
 
 @jit
@@ -304,6 +340,7 @@ def convolve(data: Bits, weight: Bits, first_k: int, rows: Axis, columns: Axis, 
     """
     samples, pes = data.shape[1], array.pe_h * array.pe_w
     chunks = -(-weight.shape[1] // array.chunk)
+    classes = rows.output_bits.shape[0] * columns.output_bits.shape[0]
     costs = np.empty((chunks, samples * pes), np.int64)
     cycles = cost = pairs = products = 0
     for c in range(data.shape[0]):
@@ -311,7 +348,7 @@ def convolve(data: Bits, weight: Bits, first_k: int, rows: Axis, columns: Axis, 
         for a in range(rows.stride):
             for b in range(columns.stride):
                 pixels, starts = queue_pixels(data[c], a, b, rows, columns, array)
-                found, begins, patterns = find_patterns(pixels, starts, array.act_vector)
+                found, begins, patterns = find_patterns(pixels, starts, classes, array.act_vector)
                 for chunk in range(chunks):
                     first = chunk * array.chunk
                     kernel = weight[c, first : first + array.chunk]

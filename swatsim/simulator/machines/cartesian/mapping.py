@@ -13,7 +13,7 @@ from math import isqrt
 import numpy as np
 
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
-from swatsim.simulator.machines.cartesian.kernel import Array, Axis, Bits, Counts
+from swatsim.simulator.machines.cartesian.kernel import Array, Axis, Bits, Counts, bank_table
 from swatsim.workload.streams import Convolution, crop_or_pad, lower
 from swatsim.workload.training_ops import Mask, Op
 
@@ -114,7 +114,7 @@ def _array(conv: Convolution, config: CartesianConfig) -> Array:
     tile = [-(-size // pes) for size, pes in zip(conv.output, _pes(config), strict=True)]
     chunk = max(1, config.accumulator // (tile[0] * tile[1]))
     vectors = config.act_vector, config.weight_vector
-    return Array(config.pe_h, config.pe_w, *vectors, config.banks, chunk, True)
+    return Array(config.pe_h, config.pe_w, *vectors, bank_table(config.banks), chunk, True)
 
 
 def _axis(conv: Convolution, axis: int, size: int, pes: int) -> Axis:
