@@ -199,10 +199,20 @@ def queue_weights(kernel: Bits, a: int, b: int, rows: Axis, columns: Axis):  # t
 
 
 @jit
-def lay_out(weights: Counts, first_k: int, rows: Axis, columns: Axis, array: Array, words: int):  # type: ignore[no-untyped-def]
-    """Lay out the counters ``[p, b * words + j]`` of up to 8 * words weight blocks."""
+def lay_out(
+    counters: Words,
+    weights: Counts,
+    first_k: int,
+    rows: Axis,
+    columns: Axis,
+    array: Array,
+    words: int,
+) -> None:
+    """Lay out the counters ``[p, b, j]`` of up to 8 * words weight blocks, in a buffer."""
     of_rows, of_columns = rows.output_bits, columns.output_bits
-    counters = np.zeros((of_rows.shape[0] * of_columns.shape[0], BANKS * words), np.uint64)
+    width = BANKS * words
+    for i in range(of_rows.shape[0] * of_columns.shape[0] * width):
+        counters[i] = 0
     for i in range(weights.shape[0] if array.conflicts else 0):
         r, s, k = weights[i, 0], weights[i, 1], (first_k + weights[i, 2]) % 8
         block = i // array.weight_vector
@@ -215,8 +225,7 @@ def lay_out(weights: Counts, first_k: int, rows: Axis, columns: Axis, array: Arr
                     h = of_columns[y, s]
                     if h >= 0:
                         at = array.bank[k, w, h] * words + word
-                        counters[x * of_columns.shape[0] + y, at] += one
-    return counters
+                        counters[(x * of_columns.shape[0] + y) * width + at] += one
 
 
 @jit
@@ -294,13 +303,15 @@ def cost_of_pattern(pattern: Counts, counters: Words, floor: Words, total: Words
     counters are added up over the pixels. `floor` holds a 1 for every weight block; `total` is
     scratch.
     """
-    width = counters.shape[1]
+    width = BANKS * floor.size
+    first = pattern[0] * width
     for i in range(width):
-        total[i] = counters[pattern[0], i]
+        total[i] = counters[first + i]
     for pixel in range(1, pattern.size):
         if pattern[pixel] >= 0:
+            first = pattern[pixel] * width
             for i in range(width):
-                total[i] += counters[pattern[pixel], i]
+                total[i] += counters[first + i]
     while width > floor.size:  # halve the banks until one is left: words of a bank lie together
         width //= 2
         for i in range(width):
@@ -313,9 +324,15 @@ def cost_of_pattern(pattern: Counts, counters: Words, floor: Words, total: Words
 
 @jit
 def cost_patterns(
-    patterns: Counts, weights: Counts, first_k: int, rows: Axis, columns: Axis, array: Array
+    counters: Words,
+    patterns: Counts,
+    weights: Counts,
+    first_k: int,
+    rows: Axis,
+    columns: Axis,
+    array: Array,
 ) -> Counts:
-    """Cost of each pattern of pixels against a queue of weights."""
+    """Cost of each pattern of pixels against a queue of weights; `counters` is a buffer."""
     costs = np.zeros(patterns.shape[0], np.int64)
     at_once = MAX_WORDS * BLOCKS * array.weight_vector
     total = np.empty(BANKS * MAX_WORDS, np.uint64)
@@ -325,7 +342,7 @@ def cost_patterns(
         floor = np.zeros(-(-blocks // BLOCKS), np.uint64)
         for block in range(blocks):
             floor[block // BLOCKS] |= np.uint64(1) << np.uint64(8 * (block % BLOCKS))
-        counters = lay_out(some, first_k, rows, columns, array, floor.size)
+        lay_out(counters, some, first_k, rows, columns, array, floor.size)
         for i in range(patterns.shape[0]):
             costs[i] += cost_of_pattern(patterns[i], counters, floor, total)
     return costs
@@ -342,6 +359,7 @@ def convolve(data: Bits, weight: Bits, first_k: int, rows: Axis, columns: Axis, 
     chunks = -(-weight.shape[1] // array.chunk)
     classes = rows.output_bits.shape[0] * columns.output_bits.shape[0]
     costs = np.empty((chunks, samples * pes), np.int64)
+    counters = np.empty(classes * BANKS * MAX_WORDS, np.uint64)
     cycles = cost = pairs = products = 0
     for c in range(data.shape[0]):
         costs[:] = 0
@@ -354,7 +372,9 @@ def convolve(data: Bits, weight: Bits, first_k: int, rows: Axis, columns: Axis, 
                     kernel = weight[c, first : first + array.chunk]
                     weights = queue_weights(kernel, a, b, rows, columns)
                     if weights.shape[0]:
-                        of = cost_patterns(patterns, weights, first_k + first, rows, columns, array)
+                        of = cost_patterns(
+                            counters, patterns, weights, first_k + first, rows, columns, array
+                        )
                         for part in range(samples * pes):
                             for i in range(begins[part], begins[part + 1]):
                                 costs[chunk, part] += of[found[i]]
