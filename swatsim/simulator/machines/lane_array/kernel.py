@@ -15,6 +15,7 @@ from swatsim.simulator.jit import jit
 
 Words = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
+Bits = npt.NDArray[np.bool_]
 
 ONE = np.uint64(1)
 
@@ -54,6 +55,20 @@ class Scheduler(NamedTuple):
     dl: Counts
     most: bool
     levels: Words
+
+
+@jit
+def pack_lines(values: Bits, lanes: int) -> Words:
+    """Pack rows of values into lines: value i is lane i % lanes of line i // lanes."""
+    rows, length = values.shape
+    lines = np.empty((rows, -(-length // lanes)), np.uint64)
+    for row in range(rows):
+        for t in range(lines.shape[1]):
+            word = np.uint64(0)
+            for lane in range(min(lanes, length - t * lanes)):
+                word |= np.uint64(values[row, t * lanes + lane]) << np.uint64(lane)
+            lines[row, t] = word
+    return lines
 
 
 @jit

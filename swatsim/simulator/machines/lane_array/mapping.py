@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
-from swatsim.simulator.machines.lane_array.kernel import Counts, Words
+from swatsim.simulator.machines.lane_array.kernel import Counts, Words, pack_lines
 from swatsim.workload.layer import Operand
 from swatsim.workload.streams import Convolution, as_4d, lower, windows
 from swatsim.workload.training_ops import Mask, Op
@@ -84,13 +84,8 @@ def _ceil(a: int, b: int) -> int:
 
 def pack(mask: Mask, lanes: int) -> Words:
     """Pack the last axis into lines: (.., n) to (.., ceil(n/lanes)) words, lane l in bit l."""
-    lines = _ceil(mask.shape[-1], lanes)
-    padded = np.zeros((*mask.shape[:-1], lines * lanes), np.bool_)
-    padded[..., : mask.shape[-1]] = mask
-    bits = np.packbits(padded.reshape(*mask.shape[:-1], lines, lanes), axis=-1, bitorder="little")
-    words = np.zeros((*bits.shape[:-1], 8), np.uint8)
-    words[..., : bits.shape[-1]] = bits
-    return words.view("<u8")[..., 0]
+    rows = np.array(mask, order="C").reshape(-1, mask.shape[-1])
+    return pack_lines(rows, lanes).reshape(*mask.shape[:-1], -1)
 
 
 def _sets(streams: Words, rows: int) -> Words:
