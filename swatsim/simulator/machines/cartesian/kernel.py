@@ -117,24 +117,6 @@ class Array(NamedTuple):
 
 
 @jit
-def bank_of(k: int, w: int, h: int, banks: int) -> int:
-    """Hash an accumulator: SCNN as DNNsim models it; k the filter, (w, h) the output."""
-    high = (4 * (k & 4)) ^ (8 * (w & 2)) ^ (8 * (h & 2))
-    return (high + 8 * (w & 1) + 4 * (h & 1) + (k & 3)) % banks
-
-
-@jit
-def bank_table(banks: int) -> Counts:
-    """Tabulate `bank_of`: it depends on k modulo 8, w and h modulo 4."""
-    table = np.empty((8, 4, 4), np.int64)
-    for k in range(8):
-        for w in range(4):
-            for h in range(4):
-                table[k, w, h] = bank_of(k, w, h, banks)
-    return table
-
-
-@jit
 def larger(a: np.uint64, b: np.uint64) -> np.uint64:
     """Take the larger of each pair of bytes; all are below 128."""
     wins = ((a | HIGH) - b) & HIGH
@@ -241,11 +223,13 @@ def find_patterns(queue: Counts, starts: Counts, classes: int, vector: int):  # 
         blocks += -((starts[part] - starts[part + 1]) // vector)
     found = np.empty(blocks, np.int64)
     begins = np.zeros(starts.size, np.int64)
-    patterns = np.full((blocks, vector), -1, np.int64)
+    patterns = np.empty((blocks, vector), np.int64)
+    patterns.fill(-1)
     size = 16
     while size < 2 * blocks:
         size *= 2
-    slots = np.full(size, -1, np.int32)  # open addressing: slot -> pattern
+    slots = np.empty(size, np.int32)  # open addressing: slot -> pattern
+    slots.fill(-1)
     keys = np.empty((blocks, 2), np.uint64)
     sorted_block = np.empty(vector, np.int64)
     block = known = 0
@@ -261,7 +245,8 @@ def find_patterns(queue: Counts, starts: Counts, classes: int, vector: int):  # 
             if slots[slot] < 0:
                 slots[slot] = known
                 keys[known, 0], keys[known, 1] = low, high
-                patterns[known, :length] = queue[first : first + length]
+                for i in range(length):
+                    patterns[known, i] = queue[first + i]
                 known += 1
             found[block] = slots[slot]
             block += 1
@@ -362,7 +347,7 @@ def convolve(data: Bits, weight: Bits, first_k: int, rows: Axis, columns: Axis, 
     counters = np.empty(classes * BANKS * MAX_WORDS, np.uint64)
     cycles = cost = pairs = products = 0
     for c in range(data.shape[0]):
-        costs[:] = 0
+        costs.fill(0)
         for a in range(rows.stride):
             for b in range(columns.stride):
                 pixels, starts = queue_pixels(data[c], a, b, rows, columns, array)
@@ -382,14 +367,17 @@ def convolve(data: Bits, weight: Bits, first_k: int, rows: Axis, columns: Axis, 
                         pairs += found.size * -(-weights.shape[0] // array.weight_vector)
         for chunk in range(chunks):
             for n in range(samples):
-                cycles += costs[chunk, n * pes : (n + 1) * pes].max()
-        cost += costs.sum()
+                slowest = 0
+                for e in range(n * pes, (n + 1) * pes):
+                    slowest = max(slowest, costs[chunk, e])
+                    cost += costs[chunk, e]
+                cycles += slowest
     used = -(-data.shape[2] // rows.tile) * -(-data.shape[3] // columns.tile)
     return Work(cycles, cost, pairs, products, cycles * used)
 
 
 @jit
-def cost_table(act_counts: Counts, grad_counts: Counts, banks: int) -> Counts:
+def cost_table(act_counts: Counts, grad_counts: Counts, bank: Counts) -> Counts:
     """Cost of every block of activations with every block of gradients, as patterns.
 
     A pattern says how many of a block's indices are equal modulo 4 (activations, c) or 8
@@ -401,8 +389,9 @@ def cost_table(act_counts: Counts, grad_counts: Counts, banks: int) -> Counts:
             hits = np.zeros(BANKS, np.int64)
             for c in range(4):
                 for k in range(8):
-                    hits[bank_of(k, c, 0, banks)] += act_counts[a, c] * grad_counts[g, k]
-            table[a, g] = max(1, hits.max())
+                    hits[bank[k, c, 0]] += act_counts[a, c] * grad_counts[g, k]
+            for count in hits:
+                table[a, g] = max(table[a, g], count)
     return table
 
 
@@ -465,8 +454,8 @@ def is_constant(queued: Outer, blocks: int) -> bool:
 @jit
 def count_patterns(act: Outer, pixels: Counts, blocks_c: int, counts: Counts, nonzero: Counts):  # type: ignore[no-untyped-def]
     """Count the patterns ``counts[i, pattern]``, and non-zeros, that a tap meets in each block."""
-    counts[:] = 0
-    nonzero[:] = 0
+    counts.fill(0)
+    nonzero.fill(0)
     for position in range(pixels.size):
         if pixels[position] >= 0:
             for i in range(blocks_c):
@@ -495,7 +484,8 @@ def outer_product_constant(
     against = np.zeros((blocks_k, table.shape[0]), np.int64)
     for j in range(blocks_k):
         for g in range(grad.starts[j], grad.starts[j + 1]):
-            against[j] += table[:, grad.patterns[g]]
+            for a in range(table.shape[0]):
+                against[j, a] += table[a, grad.patterns[g]]
     counts = np.empty((blocks_c, table.shape[0]), np.int64)
     nonzero = np.empty(blocks_c, np.int64)
     for tap in range(met.shape[0]):
@@ -506,9 +496,13 @@ def outer_product_constant(
                 columns = min(pe_w, blocks_k - first_k)
                 slowest = 0
                 for i in range(first_c, first_c + rows):
-                    blocks = counts[i].sum()
+                    blocks = 0
+                    for a in range(table.shape[0]):
+                        blocks += counts[i, a]
                     for j in range(first_k, first_k + columns):
-                        own = (counts[i] * against[j]).sum()
+                        own = 0
+                        for a in range(table.shape[0]):
+                            own += counts[i, a] * against[j, a]
                         slowest = max(slowest, own)
                         cost += own
                         pairs += blocks * (grad.starts[j + 1] - grad.starts[j])
@@ -540,7 +534,7 @@ def outer_product(
     for tap in range(met.shape[0]):
         for first_c in range(0, blocks_c, pe_h):
             for first_k in range(0, blocks_k, pe_w):
-                costs[:] = 0
+                costs.fill(0)
                 rows = min(pe_h, blocks_c - first_c)
                 columns = min(pe_w, blocks_k - first_k)
                 for position in range(met.shape[1]):
@@ -557,7 +551,11 @@ def outer_product(
                                 grad.starts[g + 1] - grad.starts[g]
                             )
                             products += act.nonzero[a] * grad.nonzero[g]
-                cycles += costs.max()
-                cost += costs.sum()
-                mapped += costs.max() * rows * columns
+                slowest = 0
+                for i in range(rows):
+                    for j in range(columns):
+                        slowest = max(slowest, costs[i, j])
+                        cost += costs[i, j]
+                cycles += slowest
+                mapped += slowest * rows * columns
     return Work(cycles, cost, pairs, products, mapped)

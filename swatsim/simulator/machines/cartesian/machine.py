@@ -16,6 +16,7 @@ from swatsim.simulator.machines.cartesian.kernel import Counts, Outer, Work
 from swatsim.simulator.machines.cartesian.mapping import (
     Channels,
     Planar,
+    bank_table,
     outer_products,
     patterns,
     planar,
@@ -135,4 +136,4 @@ def _table(act_vector: int, weight_vector: int, banks: int) -> tuple[Counts, Cou
     """Make the costs of all pairs of block patterns, and how patterns of either side grow."""
     act_counts, act_grown = patterns(act_vector, 4)
     grad_counts, grad_grown = patterns(weight_vector, 8)
-    return kernel.cost_table(act_counts, grad_counts, banks), act_grown, grad_grown
+    return kernel.cost_table(act_counts, grad_counts, bank_table(banks)), act_grown, grad_grown

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations_with_replacement
 from math import isqrt
 
 import numpy as np
 
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
-from swatsim.simulator.machines.cartesian.kernel import Array, Axis, Bits, Counts, bank_table
+from swatsim.simulator.machines.cartesian.kernel import Array, Axis, Bits, Counts
 from swatsim.workload.streams import Convolution, crop_or_pad, lower
 from swatsim.workload.training_ops import Mask, Op
 
@@ -115,6 +116,21 @@ def _array(conv: Convolution, config: CartesianConfig) -> Array:
     chunk = max(1, config.accumulator // (tile[0] * tile[1]))
     vectors = config.act_vector, config.weight_vector
     return Array(config.pe_h, config.pe_w, *vectors, bank_table(config.banks), chunk, True)
+
+
+@lru_cache(maxsize=32)
+def bank_table(banks: int) -> Counts:
+    """Tabulate the bank of filter k and output (w, h): SCNN's hash as DNNsim models it.
+
+    It depends on k modulo 8, w and h modulo 4.
+
+    Returns
+    -------
+    numpy.ndarray of int64, shape (8, 4, 4)
+    """
+    k, w, h = np.ix_(range(8), range(4), range(4))
+    high = (4 * (k & 4)) ^ (8 * (w & 2)) ^ (8 * (h & 2))
+    return np.ascontiguousarray((high + 8 * (w & 1) + 4 * (h & 1) + (k & 3)) % banks, np.int64)
 
 
 def _axis(conv: Convolution, axis: int, size: int, pes: int) -> Axis:
