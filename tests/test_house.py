@@ -17,14 +17,15 @@ ARROWS = {
     "_version": set(),
     "errors": set(),
     "files": set(),
+    "jit": set(),
     "validation": {"errors"},
     "provenance": {"_version"},
     "workload": {"errors", "validation"},
-    "policies": {"errors", "validation", "workload"},
+    "policies": {"errors", "jit", "validation", "workload"},
     "tracefile": {"errors", "files", "validation", "workload"},
     "tracer": {"errors", "policies", "provenance", "tracefile", "workload"},
     "results": {"errors", "files"},
-    "simulator": {"errors", "provenance", "results", "tracefile", "validation", "workload"},
+    "simulator": {"errors", "jit", "provenance", "results", "tracefile", "validation", "workload"},
     "report": {"errors", "results", "workload"},
     "reproduce": {"errors", "policies", "report", "simulator", "tracer", "workload"},
     "cli": {
@@ -81,7 +82,7 @@ def test_only_one_package_imports_torch_and_one_file_calls_njit() -> None:
         return {str(p.relative_to(ROOT / "swatsim")) for p in found}
 
     assert all(name.startswith("tracer/pytorch/") for name in users("torch"))
-    assert users("numba") == {"simulator/jit.py"}
+    assert users("numba") == {"jit.py"}
     assert all(not name.startswith("simulator") for name in users("matplotlib"))
 
 

@@ -11,6 +11,7 @@ from swatsim import results as module
 from swatsim.errors import ConfigError, ResultsError, TraceError
 from swatsim.results import COLUMNS, Results
 from swatsim.simulator.interface import BUCKETS, Counters
+from swatsim.simulator.machines import presets
 from swatsim.tracefile import Trace
 from swatsim.workload.layer import Layer
 from tests.traces import make_trace
@@ -88,9 +89,11 @@ def test_nothing_is_renamed_before_all_is_written(
 # ---- simulate ----------------------------------------------------------------------------------
 
 
-def test_counts_do_not_depend_on_the_number_of_threads(trace: Trace, results: Results) -> None:
+@pytest.mark.parametrize("preset", [name for name, _, _ in presets()])
+def test_counts_do_not_depend_on_the_number_of_threads(trace: Trace, preset: str) -> None:
+    once = swatsim.simulate(trace, preset, workers=1).rows
     for workers in (1, 2, 5):
-        assert swatsim.simulate(trace, "bit-tactical", workers=workers).rows == results.rows
+        assert swatsim.simulate(trace, preset, workers=workers).rows == once
 
 
 def test_progress_is_told_of_every_op(trace: Trace) -> None:

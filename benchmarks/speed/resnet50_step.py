@@ -3,20 +3,19 @@
     python benchmarks/speed/resnet50_step.py --batch 32 --machine swat [--growth]
 
 Synthesizes the trace (SWAT-U), then simulates it in a fresh process: three ops of 53 convolutions
-and the linear layer, on the machine and on its dense baselines. Kernels are compiled and imports done
-before the clock starts; reading the trace is timed. --growth prints a table instead: how the time
-grows with the batch, and with twice the filters.
+and the linear layer, on the machine and on its dense baselines. Kernels are compiled and imports
+done before the clock starts; reading the trace is timed. --growth prints a table instead: how the
+time grows with the batch, and with twice the filters.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from swatsim.policies import SwatU
@@ -60,7 +59,7 @@ def line(batch: int, machine: str, sparsity: float, found: dict[str, float]) -> 
         f"ResNet-50, batch {batch}, SWAT-U {sparsity:.0%}, {machine}: CPU {found['cpu']:.1f} s, "
         f"wall {found['wall']:.1f} s, peak {found['peak']:.0f} MiB, "
         f"{found['cycles']:,.0f} cycles, {found['macs'] / found['wall'] / 1e9:.0f} G simulated "
-        f"MAC/s ({platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()})"
+        "MAC/s"
     )
 
 
@@ -68,17 +67,17 @@ def twice_the_filters(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     return tuple(layer.model_copy(update={"K": 2 * layer.K}) for layer in layers)
 
 
-def growth(folder: Path, machine: str, sparsity: float, warm: Path) -> None:
+def growth(folder: Path, machine: str, sparsity: float, warm: Path) -> Iterator[str]:
     layers = network("resnet50").layers
     cases = {f"batch {batch}": (layers, batch) for batch in (1, 2, 4, 8, 16, 32)}
     cases["batch 8, filters x2"] = (twice_the_filters(layers), 8)
-    print("| | CPU s | wall s | peak MiB | CPU ms / image |\n|---|---:|---:|---:|---:|")
+    yield "| | CPU s | wall s | peak MiB | CPU ms / image |\n|---|---:|---:|---:|---:|"
     for name, (table, batch) in cases.items():
         trace = record(folder, name.replace(" ", "-"), table, batch, sparsity)
         found = measure(trace, machine, warm)
         per_image = 1000 * found["cpu"] / batch
         numbers = f"{found['cpu']:.1f} | {found['wall']:.1f} | {found['peak']:.0f}"
-        print(f"| {name} | {numbers} | {per_image:.0f} |", flush=True)
+        yield f"| {name} | {numbers} | {per_image:.0f} |"
 
 
 def main() -> None:
@@ -92,7 +91,8 @@ def main() -> None:
         folder = Path(temporary)
         warm = record(folder, "warm", network("resnet8").layers, 1, chosen.sparsity)
         if chosen.growth:
-            growth(folder, chosen.machine, chosen.sparsity, warm)
+            for row in growth(folder, chosen.machine, chosen.sparsity, warm):
+                print(row, flush=True)
             return
         layers = network("resnet50").layers
         trace = record(folder, "trace", layers, chosen.batch, chosen.sparsity)

@@ -1,4 +1,4 @@
-"""Time each preset on one convolution of each op: pytest benchmarks/speed (pytest-benchmark)."""
+"""Time kernels with pytest-benchmark: pytest benchmarks/speed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import swatsim
+from swatsim.policies import topk_mask
 from swatsim.simulator.machines import presets
 from swatsim.workload.layer import OPERANDS_OF, OPS
 
@@ -24,3 +25,9 @@ def test_convolution(benchmark, preset: str, name: str) -> None:
     op, machine = swatsim.Op(layer, name, **masks), swatsim.machine(preset)
     expected = swatsim.simulate_op(op, machine)  # compiles
     assert benchmark(swatsim.simulate_op, op, machine) == expected
+
+
+def test_top_k(benchmark) -> None:
+    values = np.random.default_rng(5).standard_normal(2**22, dtype=np.float32)
+    assert topk_mask(values, 2**19).sum() == 2**19  # compiles
+    benchmark(topk_mask, values, 2**19)

@@ -94,6 +94,11 @@ def topk_mask(values: npt.ArrayLike, k: int) -> npt.NDArray[np.bool_]:
     """
     k = _whole(k)
     array = _floats(values)
+    if array.dtype == np.float32 and 0 < k < array.size:
+        from swatsim.policies.kernel import mark_largest  # numba: not for those who only count
+
+        bits = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
+        return mark_largest(bits, k).reshape(array.shape)
     magnitudes = np.abs(array).reshape(-1)
     kept = magnitudes != 0
     if k < np.count_nonzero(kept):

@@ -45,7 +45,7 @@ def test_a_kernel_is_compiled_once_and_again_when_a_helper_in_another_module_cha
     kernel = package / "simulator/machines/lane_array/kernel.py"
     helper = package / "simulator/helper.py"
     source = kernel.read_text()
-    helper.write_text("from swatsim.simulator.jit import jit\n\n@jit\ndef extra():\n    return 0\n")
+    helper.write_text("from swatsim.jit import jit\n\n@jit\ndef extra():\n    return 0\n")
     count = "            taken[i] += 1\n"
     assert count in source
     changed = source.replace(count, count + "            taken[i] += extra()\n")

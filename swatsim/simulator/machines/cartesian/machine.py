@@ -10,9 +10,10 @@ from functools import lru_cache
 import numpy as np
 
 from swatsim.simulator.interface import Counters
-from swatsim.simulator.machines.cartesian import kernel
+from swatsim.simulator.machines.cartesian import kernel, kernel_wgrad
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
-from swatsim.simulator.machines.cartesian.kernel import Counts, Outer, Work
+from swatsim.simulator.machines.cartesian.kernel import Counts, Work
+from swatsim.simulator.machines.cartesian.kernel_wgrad import Outer
 from swatsim.simulator.machines.cartesian.mapping import (
     Channels,
     Planar,
@@ -123,11 +124,13 @@ def _wgrad_dense(op: Op, config: CartesianConfig, conflicts: bool) -> Iterator[W
 
 def _outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Work:
     table, act_grown, grad_grown = _table(config.act_vector, config.weight_vector, config.banks)
-    act = Outer(*kernel.queue_blocks(part.act, part.block_c, config.act_vector, act_grown))
-    grad = Outer(*kernel.queue_blocks(part.grad, part.block_k, config.weight_vector, grad_grown))
+    act = Outer(*kernel_wgrad.queue_blocks(part.act, part.block_c, config.act_vector, act_grown))
+    grad = Outer(
+        *kernel_wgrad.queue_blocks(part.grad, part.block_k, config.weight_vector, grad_grown)
+    )
     costs = table if conflicts else np.ones_like(table)
-    constant = kernel.is_constant(grad, part.blocks[1])
-    run = kernel.outer_product_constant if constant else kernel.outer_product
+    constant = kernel_wgrad.is_constant(grad, part.blocks[1])
+    run = kernel_wgrad.outer_product_constant if constant else kernel_wgrad.outer_product
     return run(act, grad, part.met, *part.blocks, costs, config.pe_h, config.pe_w)
 
 
@@ -136,4 +139,8 @@ def _table(act_vector: int, weight_vector: int, banks: int) -> tuple[Counts, Cou
     """Make the costs of all pairs of block patterns, and how patterns of either side grow."""
     act_counts, act_grown = patterns(act_vector, 4)
     grad_counts, grad_grown = patterns(weight_vector, 8)
-    return kernel.cost_table(act_counts, grad_counts, bank_table(banks)), act_grown, grad_grown
+    return (
+        kernel_wgrad.cost_table(act_counts, grad_counts, bank_table(banks)),
+        act_grown,
+        grad_grown,
+    )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.simulator.jit import jit
+from swatsim.jit import jit
 
 Words = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]

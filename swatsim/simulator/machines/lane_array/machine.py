@@ -28,7 +28,8 @@ def simulate_op(op: Op, config: LaneArrayConfig) -> Counters:
     for part in passes(op, config, scheduled):
         lines = part.lines()
         work = int(np.bitwise_count(lines).sum(dtype=np.int64))
-        tally.add(part, kernel.schedule(lines, part.mapped, scheduler), work)
+        mapped = np.tile(part.mapped, part.groups)
+        tally.add(part, kernel.schedule(lines, mapped, scheduler), work)
     return tally.counters()
 
 
@@ -49,7 +50,7 @@ def simulate_dense_plain(op: Op, config: LaneArrayConfig) -> Counters:
 def _dense(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Counters:
     tally = _Tally(op, config)
     for part in passes(op, config, rows_hold):
-        nothing = np.zeros_like(part.mapped)
+        nothing = np.zeros(part.groups * part.mapped.size, np.int64)
         tally.add(part, Schedule(nothing + part.length, nothing), part.elements)
     return tally.counters()
 
@@ -81,15 +82,16 @@ class _Tally:
 
     def add(self, part: Pass, schedule: Schedule, work: int) -> None:
         """Add a pass whose row streams hold `work` values (dense: elements)."""
-        slowest = _slowest_of_group(schedule.lines, part.tiles)
-        self.cycles += part.repeats * part.column_sets * int(slowest[:: part.tiles].sum())
-        mapped = part.mapped.astype(np.int64)
+        taken = schedule.lines.reshape(part.groups, -1)
+        slowest = _slowest_of_tiles(taken, part.tiles)
+        self.cycles += part.repeats * part.column_sets * int(slowest[:, :: part.tiles].sum())
+        mapped = part.mapped
         pes = part.repeats * part.following  # that share a row, over all column sets
         lanes = self.config.lanes * pes
         self.work += pes * work
-        self.running += lanes * int((mapped * schedule.lines).sum())
+        self.running += lanes * int((mapped * taken).sum())
         self.row_sync += lanes * int(schedule.waits.sum())
-        self.tile_sync += lanes * int((mapped * (slowest - schedule.lines)).sum())
+        self.tile_sync += lanes * int((mapped * (slowest - taken)).sum())
 
     def counters(self) -> Counters:
         """Sort the lane-cycles into their buckets."""
@@ -108,10 +110,11 @@ class _Tally:
         )
 
 
-def _slowest_of_group(lines: kernel.Counts, tiles: int) -> kernel.Counts:
-    """Give each row set the lines of the slowest one of its group of `tiles` consecutive sets."""
-    groups = -(-len(lines) // tiles)
-    filled = np.zeros(groups * tiles, np.int64)
-    filled[: len(lines)] = lines
-    slowest = filled.reshape(groups, tiles).max(axis=1)
-    return np.repeat(slowest, tiles)[: len(lines)]
+def _slowest_of_tiles(lines: kernel.Counts, tiles: int) -> kernel.Counts:
+    """Give each row set (group, set) the lines of the slowest of its `tiles` consecutive sets."""
+    groups, sets = lines.shape
+    rounds = -(-sets // tiles)
+    filled = np.zeros((groups, rounds * tiles), np.int64)
+    filled[:, :sets] = lines
+    slowest = filled.reshape(groups, rounds, tiles).max(axis=2)
+    return np.repeat(slowest, tiles, axis=1)[:, :sets]

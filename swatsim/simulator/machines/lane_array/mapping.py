@@ -19,18 +19,20 @@ from swatsim.workload.training_ops import Mask, Op
 
 @dataclass(frozen=True)
 class Pass:
-    """Row streams that share their column streams: a part of an op that runs by itself.
+    """Row streams and column streams: a part of an op, or several alike that follow one another.
 
     Parameters
     ----------
-    lines : callable returning numpy.ndarray of uint64, shape (row sets, rows, T)
+    lines : callable returning numpy.ndarray of uint64, shape (groups * row sets, rows, T)
         Packed when asked for; the dense baseline never asks.
     mapped : numpy.ndarray of int64, shape (row sets,)
-        Rows of each set that hold a stream.
+        Rows of each set of a group that hold a stream.
+    groups : int
+        Parts alike: groups of a layer, each with row streams of its own.
     length : int
         Lines of a stream, T.
     elements : int
-        Elements of all row streams; the free lanes of partly filled lines are none.
+        Elements of all row streams of all groups; the free lanes of partly filled lines are none.
     column_sets, following : int
         Sets of column streams, and the streams in them.
     repeats : int
@@ -41,6 +43,7 @@ class Pass:
 
     lines: Callable[[], Words]
     mapped: Counts
+    groups: int
     length: int
     elements: int
     column_sets: int
@@ -75,7 +78,7 @@ def passes(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass
         elif conv.groups > 1 and conv.weight.shape[1] == 1:
             yield _depthwise(conv, config)
         else:
-            yield from _weights_on_rows(conv, config)
+            yield _weights_on_rows(conv, config)
 
 
 def _ceil(a: int, b: int) -> int:
@@ -104,23 +107,26 @@ def _mapped(streams: int, rows: int, times: int = 1) -> Counts:
     return np.tile(counts, times)
 
 
-def _weights_on_rows(conv: Convolution, config: LaneArrayConfig) -> Iterator[Pass]:
+def _weights_on_rows(conv: Convolution, config: LaneArrayConfig) -> Pass:
     k, c, r, s = conv.weight.shape
     filters = k // conv.groups
     positions = conv.output[0] * conv.output[1]
-    streams = pack(conv.weight.transpose(0, 2, 3, 1), config.lanes).reshape(k, -1)
-    for group in range(conv.groups):
-        mine = streams[group * filters : (group + 1) * filters]
-        yield Pass(
-            lines=lambda mine=mine: _sets(mine, config.rows),  # type: ignore[misc]
-            mapped=_mapped(filters, config.rows),
-            length=streams.shape[1],
-            elements=filters * c * r * s,
-            column_sets=_ceil(positions, config.columns),
-            following=positions,
-            repeats=len(conv.data),
-            tiles=config.tiles,
-        )
+
+    def lines() -> Words:
+        streams = pack(conv.weight.transpose(0, 2, 3, 1), config.lanes)
+        return _sets(streams.reshape(conv.groups, filters, -1), config.rows)
+
+    return Pass(
+        lines=lines,
+        mapped=_mapped(filters, config.rows),
+        groups=conv.groups,
+        length=r * s * _ceil(c, config.lanes),
+        elements=k * c * r * s,
+        column_sets=_ceil(positions, config.columns),
+        following=positions,
+        repeats=len(conv.data),
+        tiles=config.tiles,
+    )
 
 
 def _depthwise(conv: Convolution, config: LaneArrayConfig) -> Pass:
@@ -137,6 +143,7 @@ def _depthwise(conv: Convolution, config: LaneArrayConfig) -> Pass:
     return Pass(
         lines=lines,
         mapped=_mapped(k, together),
+        groups=1,
         length=r * s,
         elements=k * r * s,
         column_sets=_ceil(positions, config.columns),
@@ -150,60 +157,58 @@ def _windows_on_rows(conv: Convolution, config: LaneArrayConfig) -> Iterator[Pas
     k, channels, r, s = conv.weight.shape
     filters = k // conv.groups
     positions = conv.output[0] * conv.output[1]
-    n, _, h, w = conv.data.shape
-    grouped = conv.data.reshape(n, conv.groups, channels, h, w).transpose(0, 1, 3, 4, 2)
-    for sample in range(n):
-        blocks = pack(grouped[sample], config.lanes).transpose(0, 3, 1, 2)  # (G, blocks, H, W)
-        view = windows(blocks, (r, s), conv.stride, conv.dilation, conv.origin, conv.output)
-        for group in range(conv.groups):
-            streams = view[group].transpose(3, 4, 1, 2, 0)  # (P, Q, R, S, blocks)
-            yield Pass(
-                lines=lambda streams=streams: _sets(  # type: ignore[misc]
-                    streams.reshape(positions, -1), config.rows
-                ),
-                mapped=_mapped(positions, config.rows),
-                length=r * s * blocks.shape[1],
-                elements=positions * channels * r * s,
-                column_sets=_ceil(filters, config.columns),
-                following=filters,
-                repeats=1,
-                tiles=config.tiles,
-            )
+    for sample in conv.data:
+        yield Pass(
+            lines=lambda sample=sample: _window_lines(conv, sample, config),  # type: ignore[misc]
+            mapped=_mapped(positions, config.rows),
+            groups=conv.groups,
+            length=r * s * _ceil(channels, config.lanes),
+            elements=conv.groups * positions * channels * r * s,
+            column_sets=_ceil(filters, config.columns),
+            following=filters,
+            repeats=1,
+            tiles=config.tiles,
+        )
+
+
+def _window_lines(conv: Convolution, sample: Mask, config: LaneArrayConfig) -> Words:
+    """Pack one sample's channels first: a window is then a gather of words."""
+    _, channels, r, s = conv.weight.shape
+    grouped = sample.reshape(conv.groups, channels, *sample.shape[1:]).transpose(0, 2, 3, 1)
+    blocks = pack(grouped, config.lanes).transpose(0, 3, 1, 2)  # (G, blocks, H, W)
+    view = windows(blocks, (r, s), conv.stride, conv.dilation, conv.origin, conv.output)
+    streams = view.transpose(0, 4, 5, 2, 3, 1)  # (G, P, Q, R, S, blocks)
+    positions = conv.output[0] * conv.output[1]
+    return _sets(streams.reshape(conv.groups, positions, -1), config.rows)
 
 
 def _wgrad(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass]:
-    layer = op.layer
-    groups = layer.groups
     for sample in range(op.samples):
-        act = as_4d(op.act)[sample].reshape(groups, -1, layer.H, layer.W)
-        grad = as_4d(op.grad_out)[sample].reshape(groups, -1, layer.P * layer.Q)
-        for group in range(groups):
-            if rows_hold == "act":
-                yield _act_on_rows(op, act[group], config)
-            else:
-                yield _grad_on_rows(op, grad[group], config)
+        if rows_hold == "act":
+            yield _act_on_rows(op, as_4d(op.act)[sample], config)
+        else:
+            yield _grad_on_rows(op, as_4d(op.grad_out)[sample], config)
 
 
 def _act_on_rows(op: Op, act: Mask, config: LaneArrayConfig) -> Pass:
-    """Lay the (r, s, c) streams of one sample and group on rows: sets of channels of one (r, s)."""
+    """Lay the (r, s, c) streams of one sample on rows: sets of channels of one (r, s)."""
     layer = op.layer
     channels, filters = layer.C // layer.groups, layer.K // layer.groups
     taps, positions = layer.R * layer.S, layer.P * layer.Q
 
     def lines() -> Words:
         origin = (-layer.padding[0][0], -layer.padding[1][0])
-        output = (layer.P, layer.Q)
-        view = windows(act[None], (layer.R, layer.S), layer.stride, layer.dilation, origin, output)[
-            0
-        ]
-        streams = view.transpose(1, 2, 0, 3, 4).reshape(taps, channels, positions)
-        return _sets(pack(streams, config.lanes), config.rows)
+        output, kernel = (layer.P, layer.Q), (layer.R, layer.S)
+        view = windows(act[None], kernel, layer.stride, layer.dilation, origin, output)[0]
+        grouped = view.reshape(layer.groups, channels, taps, positions)
+        return _sets(pack(grouped.swapaxes(1, 2), config.lanes), config.rows)
 
     return Pass(
         lines=lines,
         mapped=_mapped(channels, config.rows, times=taps),
+        groups=layer.groups,
         length=_ceil(positions, config.lanes),
-        elements=taps * channels * positions,
+        elements=layer.C * taps * positions,
         column_sets=_ceil(filters, config.columns),
         following=filters,
         repeats=1,
@@ -212,15 +217,17 @@ def _act_on_rows(op: Op, act: Mask, config: LaneArrayConfig) -> Pass:
 
 
 def _grad_on_rows(op: Op, grad: Mask, config: LaneArrayConfig) -> Pass:
-    """Lay the out-channel streams of one sample and group on rows."""
+    """Lay the out-channel streams of one sample on rows."""
     layer = op.layer
     channels, filters = layer.C // layer.groups, layer.K // layer.groups
     taps, positions = layer.R * layer.S, layer.P * layer.Q
+    grouped = grad.reshape(layer.groups, filters, positions)
     return Pass(
-        lines=lambda: _sets(pack(grad, config.lanes), config.rows),
+        lines=lambda: _sets(pack(grouped, config.lanes), config.rows),
         mapped=_mapped(filters, config.rows),
+        groups=layer.groups,
         length=_ceil(positions, config.lanes),
-        elements=filters * positions,
+        elements=layer.K * positions,
         column_sets=taps * _ceil(channels, config.columns),
         following=taps * channels,
         repeats=1,

@@ -2,7 +2,7 @@
 
 Numba's own file cache looks at the file of the function that is compiled, not at the helpers and
 constants that it uses from other modules, so it can return code that is out of date. The cache
-folder is therefore named after a hash of every source of the simulator, Numba's version and the
+folder is therefore named after a hash of every source of the package, Numba's version and the
 settings that change the code.
 """
 

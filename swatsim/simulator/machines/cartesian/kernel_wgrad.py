@@ -1,0 +1,200 @@
+"""Outer products over channels: wgrad, on a mapping that is ours.
+
+The cost of a block of activations with one of gradients depends on their *patterns* alone: how many
+of a block's indices are equal modulo 4 (activations, c) or 8 (gradients, k). So it is looked up in
+a table of all pairs of patterns.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from swatsim.jit import jit
+from swatsim.simulator.machines.cartesian.kernel import BANKS, Bits, Counts, Work
+
+
+@jit
+def cost_table(act_counts: Counts, grad_counts: Counts, bank: Counts) -> Counts:
+    """Cost of every block of activations with every block of gradients, as patterns.
+
+    A pattern says how many of a block's indices are equal modulo 4 (activations, c) or 8
+    (gradients, k): the bank of (k, c, 0) depends on nothing else. All products are valid.
+    """
+    table = np.ones((act_counts.shape[0], grad_counts.shape[0]), np.int64)
+    for a in range(act_counts.shape[0]):
+        for g in range(grad_counts.shape[0]):
+            hits = np.zeros(BANKS, np.int64)
+            for c in range(4):
+                for k in range(8):
+                    hits[bank[k, c, 0]] += act_counts[a, c] * grad_counts[g, k]
+            for count in hits:
+                table[a, g] = max(table[a, g], count)
+    return table
+
+
+@jit
+def queue_blocks(values: Bits, size: int, vector: int, grown: Counts):  # type: ignore[no-untyped-def]
+    """Cut the non-zero channels of every position into blocks, PE block by PE block.
+
+    ``values[position, channel]``; a PE holds `size` channels; ``grown[pattern, i]`` is the pattern
+    with one index i (modulo) more. Returns the patterns, where those of each (position, PE block)
+    begin, and the number of non-zeros of each.
+    """
+    positions, channels = values.shape
+    parts = -(-channels // size)
+    patterns = np.empty(values.size, np.int64)
+    starts = np.zeros(positions * parts + 1, np.int64)
+    nonzero = np.zeros(positions * parts, np.int64)
+    length = part = 0
+    for position in range(positions):
+        for begin in range(0, channels, size):
+            pattern = 0
+            for channel in range(begin, min(begin + size, channels)):
+                if values[position, channel]:
+                    pattern = grown[pattern, channel % grown.shape[1]]
+                    nonzero[part] += 1
+                    if nonzero[part] % vector == 0:
+                        patterns[length] = pattern
+                        length += 1
+                        pattern = 0
+            if pattern:
+                patterns[length] = pattern
+                length += 1
+            part += 1
+            starts[part] = length
+    return patterns[:length], starts, nonzero
+
+
+class Outer(NamedTuple):
+    """One operand of an outer product, as `queue_blocks` gives it."""
+
+    patterns: Counts
+    starts: Counts
+    nonzero: Counts
+
+
+@jit
+def is_constant(queued: Outer, blocks: int) -> bool:
+    """Tell whether every position has the patterns of the first: dense gradients have."""
+    for part in range(queued.nonzero.size):
+        first = part % blocks
+        length = queued.starts[part + 1] - queued.starts[part]
+        if length != queued.starts[first + 1] - queued.starts[first]:
+            return False
+        for i in range(length):
+            here = queued.patterns[queued.starts[part] + i]
+            if here != queued.patterns[queued.starts[first] + i]:
+                return False
+    return True
+
+
+@jit
+def count_patterns(act: Outer, pixels: Counts, blocks_c: int, counts: Counts, nonzero: Counts):  # type: ignore[no-untyped-def]
+    """Count the patterns ``counts[i, pattern]``, and non-zeros, that a tap meets in each block."""
+    counts.fill(0)
+    nonzero.fill(0)
+    for position in range(pixels.size):
+        if pixels[position] >= 0:
+            for i in range(blocks_c):
+                a = pixels[position] * blocks_c + i
+                nonzero[i] += act.nonzero[a]
+                for m in range(act.starts[a], act.starts[a + 1]):
+                    counts[i, act.patterns[m]] += 1
+
+
+@jit
+def outer_product_constant(
+    act: Outer,
+    grad: Outer,
+    met: Counts,
+    blocks_c: int,
+    blocks_k: int,
+    table: Counts,
+    pe_h: int,
+    pe_w: int,
+) -> Work:
+    """Run `outer_product` for gradients that are the same at every position.
+
+    A PE's cost is then linear in how often each pattern of activations comes up.
+    """
+    cycles = cost = pairs = products = mapped = 0
+    against = np.zeros((blocks_k, table.shape[0]), np.int64)
+    for j in range(blocks_k):
+        for g in range(grad.starts[j], grad.starts[j + 1]):
+            for a in range(table.shape[0]):
+                against[j, a] += table[a, grad.patterns[g]]
+    counts = np.empty((blocks_c, table.shape[0]), np.int64)
+    nonzero = np.empty(blocks_c, np.int64)
+    for tap in range(met.shape[0]):
+        count_patterns(act, met[tap], blocks_c, counts, nonzero)
+        for first_c in range(0, blocks_c, pe_h):
+            for first_k in range(0, blocks_k, pe_w):
+                rows = min(pe_h, blocks_c - first_c)
+                columns = min(pe_w, blocks_k - first_k)
+                slowest = 0
+                for i in range(first_c, first_c + rows):
+                    blocks = 0
+                    for a in range(table.shape[0]):
+                        blocks += counts[i, a]
+                    for j in range(first_k, first_k + columns):
+                        own = 0
+                        for a in range(table.shape[0]):
+                            own += counts[i, a] * against[j, a]
+                        slowest = max(slowest, own)
+                        cost += own
+                        pairs += blocks * (grad.starts[j + 1] - grad.starts[j])
+                        products += nonzero[i] * grad.nonzero[j]
+                cycles += slowest
+                mapped += slowest * rows * columns
+    return Work(cycles, cost, pairs, products, mapped)
+
+
+@jit
+def outer_product(
+    act: Outer,
+    grad: Outer,
+    met: Counts,
+    blocks_c: int,
+    blocks_k: int,
+    table: Counts,
+    pe_h: int,
+    pe_w: int,
+) -> Work:
+    """Run one group's and one sample's wgrad. SCNN has no mapping of it; this one is ours.
+
+    ``met[tap, position]`` is the input pixel under a tap at an output position, or -1. PE (i, j)
+    holds input-channel block i and out-channel block j of a round. A step is one tap and one round;
+    PEs wait for each other after it.
+    """
+    cycles = cost = pairs = products = mapped = 0
+    costs = np.empty((pe_h, pe_w), np.int64)
+    for tap in range(met.shape[0]):
+        for first_c in range(0, blocks_c, pe_h):
+            for first_k in range(0, blocks_k, pe_w):
+                costs.fill(0)
+                rows = min(pe_h, blocks_c - first_c)
+                columns = min(pe_w, blocks_k - first_k)
+                for position in range(met.shape[1]):
+                    if met[tap, position] < 0:
+                        continue
+                    for i in range(rows):
+                        a = met[tap, position] * blocks_c + first_c + i
+                        for j in range(columns):
+                            g = position * blocks_k + first_k + j
+                            for m in range(act.starts[a], act.starts[a + 1]):
+                                for n in range(grad.starts[g], grad.starts[g + 1]):
+                                    costs[i, j] += table[act.patterns[m], grad.patterns[n]]
+                            pairs += (act.starts[a + 1] - act.starts[a]) * (
+                                grad.starts[g + 1] - grad.starts[g]
+                            )
+                            products += act.nonzero[a] * grad.nonzero[g]
+                slowest = 0
+                for i in range(rows):
+                    for j in range(columns):
+                        slowest = max(slowest, costs[i, j])
+                        cost += costs[i, j]
+                cycles += slowest
+                mapped += slowest * rows * columns
+    return Work(cycles, cost, pairs, products, mapped)
