@@ -132,6 +132,15 @@ def sum_of_bytes(word: np.uint64) -> int:
 
 
 @jit
+def is_met(axis: Axis, phase: int) -> bool:
+    """Tell whether a tap is of a phase."""
+    met = False
+    for tap in axis.tap_phase:
+        met |= tap == phase
+    return met
+
+
+@jit
 def queue_pixels(image: Bits, a: int, b: int, rows: Axis, columns: Axis, array: Array):  # type: ignore[no-untyped-def]
     """Queue the classes of phase (a, b)'s non-zero pixels, PE by PE, x outer, y inner.
 
@@ -350,6 +359,8 @@ def convolve(data: Bits, weight: Bits, first_k: int, rows: Axis, columns: Axis, 
         costs.fill(0)
         for a in range(rows.stride):
             for b in range(columns.stride):
+                if not (is_met(rows, a) and is_met(columns, b)):
+                    continue  # by no tap: a 1 x 1 kernel of stride 2 meets a quarter of the pixels
                 pixels, starts = queue_pixels(data[c], a, b, rows, columns, array)
                 found, begins, patterns = find_patterns(pixels, starts, classes, array.act_vector)
                 for chunk in range(chunks):
