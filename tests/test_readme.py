@@ -43,6 +43,9 @@ def test_python_examples_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     whole, one_op = (code for code in blocks("python") if code.startswith("import"))
     exec(whole.replace('"results"', repr(str(tmp_path))), {})
     assert (tmp_path / "results.parquet").is_file()
+    for code in blocks("python"):
+        if code.startswith("swatsim.machine"):
+            exec(code, {"swatsim": importlib.import_module("swatsim")})
     names: dict[str, object] = {}
     exec(one_op, names)
     assert names["counters"].cycles_compute > 0  # type: ignore[attr-defined]
