@@ -7,6 +7,7 @@ refused when the rows are of different traces.
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -251,7 +252,7 @@ def _is_trace(path: Path) -> bool:
 
 def _check_folder(path: Path) -> None:
     choose = "choose another directory"
-    if any(_is_trace(place) for place in (path, path.parent)):
+    if any(_is_trace(place) for place in (path, *path.parents)):
         raise ResultsError(f"can't write to {path}: a trace is there; {choose}")
     there = next(place for place in (path, *path.parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
@@ -272,9 +273,11 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         publish_all(paths)
     except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        make_room = "make room, or " if error.errno in (errno.ENOSPC, errno.EFBIG) else ""
         raise ResultsError(
-            f"can't write to {folder}: {error.strerror or error}; what was there before is "
-            "unchanged. Make room, or choose another directory"
+            f"can't write to {folder}: {error.strerror or error}{where}; what was there before is "
+            f"unchanged: {make_room}choose another directory"
         ) from None
     return list(paths)
 

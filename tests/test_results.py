@@ -152,6 +152,18 @@ def test_what_is_no_machine_is_refused(trace: Trace) -> None:
         swatsim.simulate_op("x", "dadiannao")  # type: ignore[arg-type]
 
 
+def test_choices_that_are_none_are_refused(trace: Trace) -> None:
+    for choice, complaint in (
+        ({"ops": ["fprp"]}, "unknown op 'fprp': did you mean 'fprop'"),
+        ({"ops": "fprop"}, "ops='fprop' is not allowed: must be a sequence"),
+        ({"ops": []}, "must hold at least one"),
+        ({"steps": 0}, "steps=0 is not allowed: must be a sequence"),
+        ({"steps": [1.5]}, "must be a sequence"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            swatsim.simulate(trace, "dadiannao", **choice)  # type: ignore[arg-type]
+
+
 def test_steps_without_a_whole_op_are_refused(tmp_path: Path) -> None:
     import numpy as np
 

@@ -165,7 +165,7 @@ def _number(value: float) -> str:
 
 def _figure(groups: int) -> tuple[Figure, Axes]:
     """Make room for the bars: wider for deeper networks, within what a page can hold."""
-    width = min(max(8.0, 2.0 + 0.8 * groups), 40.0)
+    width = min(max(8.0, 2.0 + 0.8 * groups), 24.0)
     figure = Figure(
         figsize=(width, AXES_HEIGHT),
     )

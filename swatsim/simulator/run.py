@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from swatsim import provenance
-from swatsim.errors import ConfigError, TraceError, WorkloadError
+from swatsim.errors import ConfigError, TraceError, WorkloadError, unknown
 from swatsim.results import Results
 from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine
 from swatsim.simulator.machines import machine as find_machine
@@ -115,7 +115,8 @@ def simulate(
     source = trace if isinstance(trace, Trace) else open_trace(trace)
     run = _Run(source, as_machine(machine), None if baseline is None else as_machine(baseline))
     resolved = _checked(run.describe())
-    jobs = run.jobs(list(dict.fromkeys(source.steps if steps is None else steps)), ops)
+    chosen = _chosen("steps", source.steps if steps is None else steps)
+    jobs = run.jobs(chosen, _chosen("ops", ops, OPS))
     rows: list[Row] = []
     with ThreadPoolExecutor(max_workers=_threads(workers)) as pool:
         try:
@@ -137,6 +138,18 @@ def _checked(description: dict[str, Any]) -> dict[str, Any]:
             f"the machine's describe() must give JSON types only, for the provenance: {error}"
         ) from None
     return description
+
+
+def _chosen(what: str, values: Any, known: Sequence[str] | None = None) -> list[Any]:
+    """Take each of a choice once, in order."""
+    if isinstance(values, str | int) or not all(isinstance(v, str | int) for v in values):
+        raise ConfigError(f"{what}={values!r} is not allowed: must be a sequence of them")
+    for value in values:
+        if known is not None and value not in known:
+            raise ConfigError(unknown("op", str(value), known))
+    if not values:
+        raise ConfigError(f"{what}={values!r} is not allowed: must hold at least one")
+    return list(dict.fromkeys(values))
 
 
 def _threads(workers: int | None) -> int:

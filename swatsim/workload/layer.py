@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from swatsim.errors import SwatsimError, WorkloadError
 from swatsim.validation import Checked
@@ -50,6 +50,12 @@ def _padding(value: Any) -> Any:
     return value
 
 
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("must have no line breaks or other control characters")
+    return name
+
+
 Pair = Annotated[tuple[Extent, Extent], BeforeValidator(_pair)]
 Padding = Annotated[tuple[tuple[Gap, Gap], tuple[Gap, Gap]], BeforeValidator(_padding)]
 
@@ -83,7 +89,7 @@ class Layer(Checked):
 
     error_type: ClassVar[type[SwatsimError]] = WorkloadError
 
-    name: Annotated[str, Field(min_length=1, max_length=1000)]
+    name: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]
     kind: Kind = "conv"
     C: Extent
     K: Extent

@@ -206,7 +206,8 @@ def test_an_output_that_is_a_file_is_refused_before_simulating(trace: Path, tmp_
 
 
 def test_the_trace_is_no_place_for_results(trace: Path) -> None:
-    assert "a trace is there" in refused("simulate", trace, "-m", "dadiannao", "-o", trace)
+    for place in (trace, trace / "new" / "deeper"):
+        assert "a trace is there" in refused("simulate", trace, "-m", "dadiannao", "-o", place)
     assert {path.name for path in trace.iterdir()} == {"manifest.json", "steps"}
 
 

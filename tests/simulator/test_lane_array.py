@@ -229,6 +229,28 @@ def test_a_changed_preset_says_so_in_its_name() -> None:
     assert swatsim.machine("tensordash", rows=1, tiles=2).name == "tensordash[tiles=2,rows=1]"
 
 
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("tensordash[rows=4,rows=2]", "has a parameter twice"),
+        ("tensordash[rows=4", "expected NAME"),
+        ("tensordash[]", "expected NAME"),
+        ("tensordash[=4]", "expected NAME"),
+        ("tensordash[rowz=4]", "did you mean 'rows'"),
+    ],
+)
+def test_parameters_in_brackets_that_are_refused(name: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        swatsim.machine(name)
+
+
+def test_parameters_can_stand_in_brackets_as_in_the_names_of_results() -> None:
+    label = swatsim.machine("tensordash", rows=1, tiles=2).name
+    assert swatsim.machine(label) == swatsim.machine("tensordash", rows=1, tiles=2)
+    with pytest.raises(ConfigError, match="rows is given twice, in 'tensordash"):
+        swatsim.machine(label, rows=2)
+
+
 def test_a_config_is_frozen() -> None:
     config = swatsim.machine("tensordash").config
     assert isinstance(config, LaneArrayConfig)

@@ -53,6 +53,7 @@ def test_padding_can_be_one_number_a_pair_or_four() -> None:
         ({"strde": 2}, "unknown parameter 'strde': did you mean 'stride'?"),
         ({"kind": "linear"}, "a linear layer has H = W = R = S = 1"),
         ({"padding": -1}, "padding"),
+        ({"padding": 2**20}, "at most 1073741824 can be simulated"),
         ({"stride": 0}, "stride"),
     ],
 )
@@ -61,6 +62,12 @@ def test_refuses(change: dict[str, object], complaint: str) -> None:
         Layer(**{**CONV.model_dump(), **change})
     assert complaint in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["", "a\rb", "a\nb", "\x00"])
+def test_names_with_control_characters_are_refused(name: str) -> None:
+    with pytest.raises(WorkloadError, match="name=.* is not allowed"):
+        Layer(name=name, C=1, K=1)
 
 
 def test_a_wrong_mask_is_named_with_both_shapes_and_the_reason() -> None:

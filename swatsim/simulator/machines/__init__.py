@@ -38,6 +38,8 @@ def machine(preset: str, /, **parameters: Any) -> ConfiguredMachine:
         If the preset or a parameter is unknown, or a value out of range or at odds with another.
     """
     name, own = _split(preset)
+    if twice := sorted(own.keys() & parameters.keys()):
+        raise ConfigError(f"{twice[0]} is given twice, in {preset!r} and beside it: give it once")
     for known, found, mechanism in presets():
         if known == name:
             published = mechanism.config_type(**found.parameters)
@@ -50,9 +52,12 @@ def _split(preset: str) -> tuple[str, dict[str, str]]:
     """Take "name[parameter=value,..]" apart."""
     name, bracket, rest = str(preset).partition("[")
     pairs = [pair.partition("=") for pair in rest.removesuffix("]").split(",") if bracket]
-    if bracket and not (rest.endswith("]") and all(equals for _, equals, _ in pairs)):
+    if bracket and not (rest.endswith("]") and all(key and equals for key, equals, _ in pairs)):
         raise ConfigError(f"machine {preset!r}: expected NAME[PARAMETER=VALUE,..]")
-    return name, {key.strip(): value.strip() for key, _, value in pairs}
+    own = {key.strip(): value.strip() for key, _, value in pairs}
+    if len(own) != len(pairs):
+        raise ConfigError(f"machine {preset!r} has a parameter twice: give each once")
+    return name, own
 
 
 def _label(preset: str, config: MachineConfig, published: MachineConfig) -> str:
