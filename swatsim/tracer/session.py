@@ -108,15 +108,15 @@ class Session:
     def record(self, layer: Layer, shape: tuple[int, ...]) -> StepRecord | None:
         """Give the record of the current step to a layer that runs forward in training.
 
+        Every step is checked, recorded or not, unless none is wanted: what can't be recorded is
+        refused in the first one, not when the first recorded one comes.
+
         Parameters
         ----------
         layer : Layer
             Declared here, in the order of the calls.
         shape : tuple of int
             Its input's.
-
-        Every step is checked, recorded or not, unless none is wanted: what can't be recorded is
-        refused in the first one, not when the first recorded one comes.
 
         Returns
         -------

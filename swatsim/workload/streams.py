@@ -14,7 +14,6 @@ from typing import Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.workload.layer import Operand
 from swatsim.workload.training_ops import Mask, Op
 
 Axes = tuple[int, int]
@@ -41,8 +40,6 @@ class Convolution:
         phase of dgrad may begin inside the data, so it can be positive too.
     output : pair of int
         P and Q.
-    data_operand : {"act", "grad_out"}
-        Which operand of the op the data is.
     """
 
     weight: Mask
@@ -52,7 +49,6 @@ class Convolution:
     origin: Axes
     output: Axes
     groups: int
-    data_operand: Operand
 
     def windows(self) -> Mask:
         """View the data as windows: (N, C, R, S, P, Q), zero where a tap falls outside."""
@@ -135,7 +131,6 @@ def _fprop(op: Op) -> Convolution:
         origin=(-layer.padding[0][0], -layer.padding[1][0]),
         output=(layer.P, layer.Q),
         groups=layer.groups,
-        data_operand="act",
     )
 
 
@@ -154,7 +149,6 @@ def _dgrad_split(op: Op) -> Iterator[Convolution]:
                 origin=(row.origin, column.origin),
                 output=(row.outputs, column.outputs),
                 groups=layer.groups,
-                data_operand="grad_out",
             )
 
 
@@ -172,7 +166,6 @@ def _dgrad_dilated(op: Op) -> Convolution:
         ),
         output=(layer.H, layer.W),
         groups=layer.groups,
-        data_operand="grad_out",
     )
 
 

@@ -225,7 +225,7 @@ def test_a_reader_that_goes_away_is_no_error_and_loses_nothing(trace: Path, tmp_
 def test_no_verb_shows_the_help() -> None:
     code, _, errors = swatsim()
     assert code == 2
-    assert "Commands:" in errors.splitlines()[-7:][0] or "Commands:" in errors
+    assert "Commands:" in errors.splitlines()
 
 
 def test_a_damaged_step_does_not_block_the_others(tmp_path: Path) -> None:

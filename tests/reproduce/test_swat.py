@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from swatsim.reproduce import swat, swat_plots, swat_speed
-from swatsim.reproduce.swat_speed import MACHINES, PUBLISHED, SPARSITIES, Setting, SpeedUp
-from swatsim.workload.layer import OPS
+from swatsim.reproduce.swat_speed import PUBLISHED, Setting, SpeedUp
 
 MEASURED = Path(__file__).parents[2] / "benchmarks" / "paper" / "swat_speed_ups.csv"
 
@@ -96,6 +95,3 @@ def test_plots_show_every_machine_and_the_published_points(speed_ups: list[Speed
         labels = [text.get_text() for text in axes.get_legend().get_texts()]
         assert {"ideal", "published by SWAT", "tensordash", "bit-tactical"} <= set(labels)
         assert sum("swat" in label for label in labels) >= 2
-    assert set(MACHINES) >= {"swat", "scnn"}
-    assert len(OPS) == 3
-    assert SPARSITIES[0] == 0

@@ -13,6 +13,16 @@ from swatsim.simulator.interface import MachineConfig, Preset, count
 MAX_VECTOR = 8
 
 
+_SCNN: Mapping[str, Any] = {
+    "pe_h": 8,
+    "pe_w": 8,
+    "act_vector": 4,
+    "weight_vector": 4,
+    "accumulator": 6144,
+    "banks": 32,
+}
+
+
 class CartesianConfig(MachineConfig):
     """Geometry of a `cartesian`: planar tiles of PEs, each with an I x F multiplier array.
 
@@ -52,27 +62,16 @@ class CartesianConfig(MachineConfig):
         """Multipliers of a PE."""
         return self.act_vector * self.weight_vector
 
-    presets: ClassVar[Mapping[str, Preset]] = {}
-
-
-_SCNN: Mapping[str, Any] = {
-    "pe_h": 8,
-    "pe_w": 8,
-    "act_vector": 4,
-    "weight_vector": 4,
-    "accumulator": 6144,
-    "banks": 32,
-}
-
-CartesianConfig.presets = {
-    "scnn": Preset(
-        "Parashar et al., SCNN: An Accelerator for Compressed-sparse Convolutional Neural "
-        "Networks, ISCA 2017, as DNNsim models it; its wgrad is ours",
-        _SCNN,
-    ),
-    "swat": Preset(
-        "the machine that fits the speed-ups of SWAT (Raihan and Aamodt, NeurIPS 2020, poster): "
-        "SCNN's geometry, dgrad over dilated gradients; a fit, not a citation; its wgrad is ours",
-        {**_SCNN, "dgrad_lowering": "dilated"},
-    ),
-}
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "scnn": Preset(
+            "Parashar et al., SCNN: An Accelerator for Compressed-sparse Convolutional Neural "
+            "Networks, ISCA 2017, as DNNsim models it; its wgrad is ours",
+            _SCNN,
+        ),
+        "swat": Preset(
+            "the machine that fits the speed-ups of SWAT (Raihan and Aamodt, NeurIPS 2020, "
+            "poster): SCNN's geometry, dgrad over dilated gradients; a fit, not a citation; its "
+            "wgrad is ours",
+            {**_SCNN, "dgrad_lowering": "dilated"},
+        ),
+    }

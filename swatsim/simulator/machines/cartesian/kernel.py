@@ -33,8 +33,6 @@ BANKS = 32
 BLOCKS = 8
 #: Words that are laid out at once: more would not stay in the cache.
 MAX_WORDS = 8
-#: A sum of products in a byte counter must leave its highest bit free for `larger`.
-MAX_COUNT = 127
 
 #: An odd number with well spread bits, for multiplicative hashing.
 MIXER = np.uint64(0x9E3779B97F4A7C15)
@@ -118,7 +116,7 @@ class Array(NamedTuple):
 
 @jit
 def larger(a: np.uint64, b: np.uint64) -> np.uint64:
-    """Take the larger of each pair of bytes; all are below 128."""
+    """Take the larger of each pair of bytes, below 128: vectors of 8 make 64 products at most."""
     wins = ((a | HIGH) - b) & HIGH
     mask = (wins - (wins >> np.uint64(7))) | wins
     return (a & mask) | (b & ~mask)
