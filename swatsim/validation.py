@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from swatsim.errors import SwatsimError, unknown
+
+
+def count(meaning: str, unit: str, at_least: int, at_most: int) -> Any:
+    """Describe a whole-number parameter: what it means, its unit, what is allowed."""
+    return Field(description=meaning, ge=at_least, le=at_most, json_schema_extra={"unit": unit})
 
 
 class Checked(BaseModel):

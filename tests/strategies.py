@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -10,8 +11,12 @@ from hypothesis import strategies as st
 from swatsim.errors import SwatsimError
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
-from swatsim.workload.layer import OPERANDS_OF, OPS, Layer
+from swatsim.simulator.memory.config import ORDERS
+from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer
 from swatsim.workload.training_ops import Op
+
+#: Storage formats that every mask can have.
+FORMATS = ("dense", "bitmask", "csr", "csc", "run-length")
 
 
 @st.composite
@@ -107,3 +112,29 @@ CONFIGS: dict[str, Callable[[], st.SearchStrategy]] = {
     "lane_array": lane_array_configs,
     "cartesian": cartesian_configs,
 }
+
+
+@st.composite
+def memories(draw: st.DrawFn, formats: tuple[str, ...] = FORMATS) -> dict[str, Any]:
+    """Parameters of the memory system, most of them tight."""
+    kib = st.sampled_from([1, 1, 2, 4, 64])
+    words = st.sampled_from([1, 3, 7, 4096])
+    buffers = {f"buffer_{name}_kib": draw(kib) for name in ("a", "b", "out")}
+    supply = {f"buffer_{name}_words": draw(words) for name in ("a", "b", "out")}
+    stored = {f"format_{name}": draw(st.sampled_from(formats)) for name in OPERANDS}
+    extent = st.one_of(st.just("auto"), st.integers(1, 20))
+    return {
+        **buffers,
+        **supply,
+        **stored,
+        "clock_mhz": draw(st.sampled_from([1, 500, 606, 1000])),
+        "dtype": draw(st.sampled_from(["fp32", "fp16", "bf16"])),
+        "dram": draw(st.sampled_from(["ddr4-3200", "lpddr4-3200", "hbm2", "ideal"])),
+        "dram_channels": draw(st.integers(1, 3)),
+        "dram_mb_per_s": draw(st.sampled_from(["auto", 1, 77, 6400])),
+        "dram_latency_ns": draw(st.sampled_from(["auto", 0, 1, 99])),
+        "loop_order": draw(st.sampled_from(["auto", "auto", *ORDERS])),
+        "block_filters": draw(extent),
+        "block_channels": draw(extent),
+        "block_rows": draw(extent),
+    }

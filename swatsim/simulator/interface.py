@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_check
 from pydantic import Field
 
 from swatsim.errors import ConfigError, SwatsimError
-from swatsim.validation import Checked
+from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.workload.streams import Lowering
 from swatsim.workload.training_ops import Op
 
@@ -103,13 +103,11 @@ class Preset(NamedTuple):
     parameters: Mapping[str, Any]
 
 
-def count(meaning: str, unit: str, at_least: int, at_most: int) -> Any:
-    """Describe a whole-number parameter: what it means, its unit, what is allowed."""
-    return Field(description=meaning, ge=at_least, le=at_most, json_schema_extra={"unit": unit})
+class MachineConfig(MemoryConfig):
+    """Base of the configurations of machines: frozen, its fields and their relations checked.
 
-
-class MachineConfig(Checked):
-    """Base of the configurations of machines: frozen, its fields and their relations checked."""
+    Memory system and energy are the same for all; a mechanism adds its geometry.
+    """
 
     error_type: ClassVar[type[SwatsimError]] = ConfigError
     presets: ClassVar[Mapping[str, Preset]] = {}

@@ -9,6 +9,7 @@ bitmask    V values, one bit an element
 csr        V values, V column indices, rows + 1 row pointers. Rows are the leading dimension (K of
            weights, N of activations), columns the others. Indices and pointers have the fewest of
            8, 16, 32 or 64 bits that hold the last column, and E: whatever the density, it fits
+csc        the same by columns: V values, V row indices, columns + 1 column pointers
 run-length a value and a count of the zeros before it, of 4 bits, as EIE (Han et al., ISCA 2016,
            section III.B) and SCNN (Parashar et al., ISCA 2017) have it. The tensor is one run in
            memory order; each 16 zeros before a value need a padding entry (count 15 and a zero as
@@ -34,9 +35,9 @@ from swatsim.errors import WorkloadError, unknown
 from swatsim.workload.training_ops import Mask
 
 #: Value type -> bits.
-DTYPES: Mapping[str, int] = {"fp32": 32, "bf16": 16}
+DTYPES: Mapping[str, int] = {"fp32": 32, "fp16": 16, "bf16": 16}
 
-FORMATS = ("dense", "values", "bitmask", "csr", "run-length")
+FORMATS = ("dense", "values", "bitmask", "csr", "csc", "run-length")
 
 #: Bits of run-length's counter of zeros, in EIE and SCNN.
 COUNTER_BITS = 4
@@ -92,7 +93,7 @@ def stored(mask: Mask, format: str, dtype: str) -> tuple[str, int]:
     check(format, dtype)
     ones = int(np.count_nonzero(mask))
     if ones < mask.size and (nm := pattern(format)):
-        _check_pattern(mask, *nm)
+        check_pattern(mask, *nm)
     padding = padding_of(mask) if format == "run-length" else 0
     return _bytes(mask.shape, ones, padding, format, DTYPES[dtype])
 
@@ -158,8 +159,11 @@ def _bytes(shape: Shape, ones: int, padding: int, format: str, bits: int) -> tup
         return format, _whole(slots * (bits + (m - 1).bit_length()))
     if format == "run-length":
         return format, _whole((ones + padding) * (bits + COUNTER_BITS))
-    metadata = {"values": 0, "bitmask": elements, "csr": _csr(shape, ones)}[format]
-    return format, _whole(ones * bits + metadata)
+    if format in ("csr", "csc"):
+        index, pointer = index_bits(shape, format)
+        lines = shape[0] if format == "csr" else prod(shape[1:])
+        return format, _whole(ones * (bits + index) + (lines + 1) * pointer)
+    return format, _whole(ones * bits + (elements if format == "bitmask" else 0))
 
 
 def _whole(bits: int) -> int:
@@ -167,13 +171,13 @@ def _whole(bits: int) -> int:
     return (bits + 7) // 8
 
 
-def _csr(shape: Shape, ones: int) -> int:
-    """Bits of column indices and row pointers."""
-    rows, columns = shape[0], prod(shape[1:])
-    return ones * _index_bits(columns - 1) + (rows + 1) * _index_bits(prod(shape))
+def index_bits(shape: Shape, format: str) -> tuple[int, int]:
+    """Give the widths of an index and of a pointer, in ``csr`` or ``csc``."""
+    across = prod(shape[1:]) if format == "csr" else shape[0]
+    return _fewest_bits(across - 1), _fewest_bits(prod(shape))
 
 
-def _index_bits(largest: int) -> int:
+def _fewest_bits(largest: int) -> int:
     return next(bits for bits in (8, 16, 32, 64) if largest < 2**bits)
 
 
@@ -199,7 +203,7 @@ def expected_padding(elements: int, ones: int) -> float:
     return float(((elements - lengths) * density * (1 - density) ** lengths).sum())
 
 
-def _check_pattern(mask: Mask, n: int, m: int) -> None:
+def check_pattern(mask: Mask, n: int, m: int) -> None:
     """Refuse a mask with more than n kept of m channels."""
     missing = -mask.shape[1] % m
     pads = [(0, 0), (0, missing)] + [(0, 0)] * (mask.ndim - 2)

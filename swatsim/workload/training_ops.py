@@ -45,7 +45,7 @@ class Op:
     weight: Mask | None = None
     act: Mask | None = None
     grad_out: Mask | None = None
-    #: What `flops` counted of the op already.
+    #: What was counted of the op already.
     _counted: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -104,3 +104,12 @@ class Op:
             assert mask is not None, "checked when built"
             masks[operand] = mask
         return masks
+
+    def nonzero(self, operand: Operand) -> int:
+        """Count the values of an operand that are not zero."""
+        if operand not in self._counted:
+            mask = self.operands[operand]
+            # a recorded mask without a zero is a single value, seen everywhere
+            whole = mask.size and not any(mask.strides) and mask.flat[0]
+            self._counted[operand] = mask.size if whole else int(np.count_nonzero(mask))
+        return self._counted[operand]

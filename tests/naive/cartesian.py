@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tests.naive.common import (
+    EVENTS,
     NaiveResult,
     Shape,
     ceil_div,
@@ -73,6 +74,7 @@ class Meter:
     config: object
     cycles: int = 0
     lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
+    events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENTS, 0))
 
     @property
     def multipliers(self) -> int:
@@ -82,6 +84,10 @@ class Meter:
     def add(self, bucket: str, lane_cycles: int) -> None:
         """Count lane-cycles in a bucket."""
         self.lane_cycles[bucket] += lane_cycles
+
+    def count(self, event: str, times: int) -> None:
+        """Count an event."""
+        self.events[event] += times
 
     def exchange_halos(self, cycles: int) -> None:
         """Let cycles pass in which PEs send each other partial sums and multiply nothing."""
@@ -132,12 +138,15 @@ class Step:
 
     `pes` has the queues of each PE (i, j), in the order in which it takes them; a PE that owns
     nothing is missing. `address` tells where a product belongs: None if nowhere. `output` is the
-    part of the op's output that the step adds to, indexed by `Address`.
+    part of the op's output that the step adds to, indexed by `Address`. Taking a value from a
+    buffer is the event `pixel_words` or `weight_words`.
     """
 
     pes: dict[tuple[int, int], list[Queues]]
     address: Callable[[Pixel, Weight], Address | None]
     output: np.ndarray
+    pixel_words: str
+    weight_words: str
 
 
 def bank_of(at: Address, banks: int) -> int:
@@ -161,6 +170,7 @@ def run_pair(pixels, weights, step: Step, mode: Mode, meter: Meter) -> int:
             if at is None:
                 continue
             step.output[at] += product
+            meter.count("accumulations", 2)  # a read and a write
             hits[bank_of(at, meter.config.banks)] += 1
             effectual += product != 0
     cost = max([1, *hits.values()]) if mode.conflicts else 1
@@ -178,11 +188,21 @@ def run_pe(work: list[Queues], step: Step, mode: Mode, meter: Meter) -> int:
     The last vector of a queue may be partial and costs a whole one; an empty queue has none.
     """
     return sum(
-        run_pair(pixels, weights, step, mode, meter)
+        run_pixels(pixels, queues.weights, step, mode, meter)
         for queues in work
         for pixels in chunks(queues.pixels, meter.config.act_vector)
-        for weights in chunks(queues.weights, meter.config.weight_vector)
     )
+
+
+def run_pixels(pixels, queue: list[Weight], step: Step, mode: Mode, meter: Meter) -> int:
+    """One vector of pixels, taken once, by all queued weights; without any it is not taken."""
+    if queue:
+        meter.count(step.pixel_words, len(pixels))
+    cycles = 0
+    for weights in chunks(queue, meter.config.weight_vector):
+        meter.count(step.weight_words, len(weights))
+        cycles += run_pair(pixels, weights, step, mode, meter)
+    return cycles
 
 
 def run_step(step: Step, mode: Mode, meter: Meter) -> None:
@@ -358,7 +378,7 @@ def convolution_step(conv, n: int, channel: int, filters: list[int], mode: Mode,
         if xs and ys:
             pixels = queued(tile_pixels(conv, n, channel, xs, ys), mode.skipping)
             pes[i, j] = queues_by_phase(conv, pixels, weights)
-    return Step(pes, conv.address, conv.output[n])
+    return Step(pes, conv.address, conv.output[n], pixel_words="words_b", weight_words="words_a")
 
 
 def run_convolution(conv: Convolution, mode: Mode, meter: Meter) -> None:
@@ -508,7 +528,11 @@ def wgrad_step(work: OuterProduct, tap, c_blocks, k_blocks, mode: Mode) -> Step:
         for j, out_channels in enumerate(k_blocks)
     }
     output = work.output[:, :, tap[0], tap[1], None]
-    return Step(pes, lambda act, grad: Address(grad.k, act.x, 0), output)
+
+    def address(act, grad) -> Address:
+        return Address(grad.k, act.x, 0)
+
+    return Step(pes, address, output, pixel_words="words_a", weight_words="words_b")
 
 
 def outer_products(shape: Shape, act, grad_out, output) -> Iterator[OuterProduct]:
@@ -584,4 +608,4 @@ def simulate(
     assert sum(meter.lane_cycles.values()) == meter.cycles * lanes
     if layer.kind == "linear":
         output = output[:, :, 0, 0]
-    return NaiveResult(output, meter.cycles, meter.lane_cycles)
+    return NaiveResult(output, meter.cycles, meter.lane_cycles, meter.events)

@@ -15,14 +15,18 @@ OPERANDS = {
 }
 """The two operands of each op."""
 
+EVENTS = ("words_a", "words_b", "multiplexed", "schedules", "accumulations")
+"""What is counted: words are values taken of an op's first operand (a) and of its second (b)."""
+
 
 @dataclass(frozen=True)
 class NaiveResult:
-    """What the machine computed, how long it took, and where every lane-cycle went."""
+    """What the machine computed, how long it took, where every lane-cycle went, what happened."""
 
     output: np.ndarray
     cycles: int
     lane_cycles: dict[str, int]
+    events: dict[str, int]
 
 
 def chunks(items, size: int) -> list[list]:

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tests.naive.common import (
+    EVENTS,
     OPERANDS,
     NaiveResult,
     Shape,
@@ -99,11 +100,13 @@ class Stream:
 
     A free slot is the rest of a partly filled line. A zero of the operand, of the padding or of
     the folding's fill is an element of the stream: it is 0, not None. `where` is the part of the
-    output's index that this stream fixes, by letter.
+    output's index that this stream fixes, by letter. Taking an element from its buffer is the event
+    `words`.
     """
 
     where: dict[str, int]
     lines: list[list[int | None]]
+    words: str
 
 
 @dataclass(frozen=True)
@@ -255,13 +258,13 @@ def channel_lines(taps, channels, lanes: int, value: Callable) -> list[list[int 
 def filter_stream(conv: Convolution, f: int, channels, lanes: int) -> Stream:
     """The stream of one filter."""
     lines = channel_lines(conv.taps, channels, lanes, lambda c, tap: conv.weight(f, c, tap))
-    return Stream({conv.filter_letter: f}, lines)
+    return Stream({conv.filter_letter: f}, lines, "words_a")
 
 
 def window_stream(conv: Convolution, n: int, window, channels, lanes: int) -> Stream:
     """The stream of one window, over the same taps and channels as its filters'."""
     lines = channel_lines(conv.taps, channels, lanes, lambda c, t: conv.image(n, c, window, t))
-    return Stream(conv.window_index(n, window), lines)
+    return Stream(conv.window_index(n, window), lines, "words_b")
 
 
 def convolution_passes(conv: Convolution, weights_on_rows: bool, config) -> Iterator[Pass]:
@@ -308,7 +311,7 @@ def diagonal_stream(conv: Convolution, lane: int, f: int, channel: int, config) 
         line = [None] * config.lanes
         line[lane] = conv.weight(f, channel, tap)
         lines.append(line)
-    return Stream({conv.filter_letter: f}, lines)
+    return Stream({conv.filter_letter: f}, lines, "words_a")
 
 
 def position_lines(shape: Shape, lanes: int, value: Callable) -> list[list[int | None]]:
@@ -328,13 +331,14 @@ def act_stream(shape: Shape, act: np.ndarray, n: int, index: tuple, lanes: int) 
         return value_inside(act, n, c, shape.input_row(p, r), shape.input_column(q, s))
 
     in_group = c % (shape.C // shape.groups)
-    return Stream({"r": r, "s": s, "c": in_group}, position_lines(shape, lanes, value))
+    lines = position_lines(shape, lanes, value)
+    return Stream({"r": r, "s": s, "c": in_group}, lines, "words_a")
 
 
 def grad_stream(shape: Shape, grad_out: np.ndarray, n: int, k: int, lanes: int) -> Stream:
     """wgrad's stream of one out-channel."""
     lines = position_lines(shape, lanes, lambda p, q: int(grad_out[n, k, p, q]))
-    return Stream({"k": k}, lines)
+    return Stream({"k": k}, lines, "words_b")
 
 
 def wgrad_passes(shape: Shape, act, grad_out, act_on_rows: bool, config) -> Iterator[Pass]:
@@ -511,10 +515,20 @@ class Meter:
     output: np.ndarray
     cycles: int = 0
     lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
+    events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENTS, 0))
 
     def add(self, bucket: str, lane_cycles: int) -> None:
         """Count lane-cycles in a bucket."""
         self.lane_cycles[bucket] += lane_cycles
+
+    def count(self, event: str, times: int) -> None:
+        """Count an event."""
+        self.events[event] += times
+
+    def take(self, stream: Stream) -> None:
+        """Count the words of a stream, each element once: zeros too, free slots not."""
+        for line in stream.lines:
+            self.count(stream.words, sum(value is not None for value in line))
 
     def accumulate(self, row: Stream, column: Stream, value: int) -> None:
         """Add what a PE reduced to the output value that its two streams make."""
@@ -527,13 +541,16 @@ class RowPlan:
     """A row's part of its tile's schedule: what its PEs multiply, in order, and where they don't.
 
     `idle` are lanes without work in a line where the row has some, `waiting` the lanes of lines in
-    which the row has none at all.
+    which the row has none at all. `multiplexed` are the values that reach each of its PEs through a
+    multiplexer, `schedules` the lines that are scheduled for it during the run.
     """
 
     stream: Stream
     sources: list[Source]
     idle: int
     waiting: int
+    multiplexed: int = 0
+    schedules: int = 0
 
 
 @dataclass(frozen=True)
@@ -545,14 +562,21 @@ class TilePlan:
 
 
 def skipping_plan(streams: list[Stream], config) -> TilePlan:
-    """The plan of a tile whose window scheduler is on."""
+    """The plan of a tile whose window scheduler is on.
+
+    Without lookahead there is no move, so no multiplexer. Weights are scheduled before the run.
+    """
     scheduled = schedule_row_set(streams, config)
+    during_run = config.scheduled != "weight"
     rows = []
     for i, stream in enumerate(streams):
         lines = [[slot for slot in line[i] if slot is not None] for line in scheduled]
         idle = sum(config.lanes - len(line) for line in lines if line)
         waiting = sum(config.lanes for line in lines if not line)
-        rows.append(RowPlan(stream, [slot for line in lines for slot in line], idle, waiting))
+        sources = [slot for line in lines for slot in line]
+        multiplexed = len(sources) if config.lookahead else 0
+        schedules = len(lines) if during_run else 0
+        rows.append(RowPlan(stream, sources, idle, waiting, multiplexed, schedules))
     return TilePlan(len(scheduled), rows)
 
 
@@ -594,6 +618,7 @@ def run_pe(row: RowPlan | None, column: Stream | None, own: int, group: int, lan
     meter.add("lane_idle", row.idle)
     meter.add("row_sync", row.waiting)
     meter.add("tile_sync", (group - own) * lanes)
+    meter.count("multiplexed", row.multiplexed)
 
 
 def filled(items: list, size: int) -> list:
@@ -601,8 +626,18 @@ def filled(items: list, size: int) -> list:
     return items + [None] * (size - len(items))
 
 
+def take_streams(plan: TilePlan, columns: list[Stream], meter: Meter) -> None:
+    """What a tile with a row set takes for one column set: a row's PEs share it, a column's too."""
+    for row in plan.rows:
+        meter.take(row.stream)
+        meter.count("schedules", row.schedules)
+    for column in columns if plan.rows else []:
+        meter.take(column)
+
+
 def run_tile(plan: TilePlan, columns: list[Stream], group: int, config, meter: Meter) -> None:
     """All PEs of one tile for one column set."""
+    take_streams(plan, columns, meter)
     for row in filled(plan.rows, config.rows):
         for column in filled(columns, config.columns):
             run_pe(row, column, plan.cycles, group, config.lanes, meter)
@@ -653,4 +688,4 @@ def simulate(
     machine_lanes = config.tiles * config.rows * config.columns * config.lanes
     assert sum(meter.lane_cycles.values()) == meter.cycles * machine_lanes
     output = as_layer_output(layer, op, meter.output)
-    return NaiveResult(output, meter.cycles, meter.lane_cycles)
+    return NaiveResult(output, meter.cycles, meter.lane_cycles, meter.events)

@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import model_validator
 
-from swatsim.simulator.interface import MachineConfig, Preset, count
+from swatsim.simulator.interface import MachineConfig, Preset
+from swatsim.validation import count
 
 #: wgrad looks its costs up in a table of all pairs of blocks; longer vectors make it huge.
 MAX_VECTOR = 8

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from swatsim.simulator.interface import MachineConfig, Preset, count
+from swatsim.simulator.interface import MachineConfig, Preset
+from swatsim.validation import count
 
 Move = tuple[int, int]
 

@@ -60,7 +60,7 @@ def scheduled_operand(op: Op, config: LaneArrayConfig) -> Operand | None:
     """
     if config.scheduled == "sparser":
         (first, a), (second, b) = op.operands.items()
-        ones_a, ones_b = np.count_nonzero(a), np.count_nonzero(b)
+        ones_a, ones_b = op.nonzero(first), op.nonzero(second)
         return second if ones_b * a.size < ones_a * b.size else first
     return next((name for name in op.operands if name == config.scheduled), None)
 

@@ -1,0 +1,178 @@
+"""Parameters of the memory system, which every machine has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, Field
+
+from swatsim.errors import WorkloadError
+from swatsim.validation import Checked, count
+from swatsim.workload import storage
+from swatsim.workload.layer import Operand
+from swatsim.workload.storage import DTYPES
+
+
+class Dram(NamedTuple):
+    """A kind of DRAM: what one channel gives, how long a first word takes, and the sources."""
+
+    mb_per_s: int
+    latency_ns: int
+    citation: str
+
+
+#: Latency: activate, read, and the burst, of a row that is closed, without a controller's queue.
+DRAMS: Mapping[str, Dram] = {
+    "ddr4-3200": Dram(
+        25_600,
+        30,
+        "JEDEC JESD79-4: 3200 MT/s on 64 bits a channel; speed bin 22-22-22: tRCD 13.75 ns, "
+        "CL 13.75 ns, burst 2.5 ns",
+    ),
+    "lpddr4-3200": Dram(
+        6_400,
+        44,
+        "JEDEC JESD209-4: 3200 MT/s on 16 bits a channel; tRCD 18 ns, RL 28 clocks, tDQSCK up to "
+        "3.5 ns, burst 5 ns",
+    ),
+    "hbm2": Dram(
+        32_000,
+        30,
+        "JEDEC JESD235: 2 GT/s on 128 bits a channel, 8 channels a stack; tRCD and CL 14 ns each, "
+        "burst 2 ns",
+    ),
+    "ideal": Dram(10**8, 0, "none: transfers take no time at all, however many bytes they carry"),
+}
+
+#: Loop orders, outermost first.
+ORDERS = ("KCN", "KNC", "CKN", "CNK", "NKC", "NCK")
+
+Auto = Literal["auto"]
+
+
+def _format(value: str) -> str:
+    if value == "values":
+        raise ValueError(
+            "a format that says where its values are: dense, bitmask, csr, csc, run-length or N:M"
+        )
+    try:
+        storage.check(value, "fp32")
+    except WorkloadError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _capacity(of: str) -> Any:
+    return count(f"capacity of {of}; half of it holds a block", "KiB", 1, 2**20)
+
+
+def _banks(of: str) -> Any:
+    return count(f"banks of {of}: an access costs the energy of one", "banks", 1, 2**16)
+
+
+def _words(of: str) -> Any:
+    return count(f"values a cycle that {of} gives, all banks together", "values", 1, 2**24)
+
+
+def _format_of(operand: str) -> Any:
+    return Field(
+        description=f"how {operand} travels and lies on chip, where it has zeros: dense, bitmask, "
+        "csr, csc, run-length or N:M, such as 2:4"
+    )
+
+
+def _extent(what: str, unit: str) -> Any:
+    meaning = f"{what} of a block; auto: what moves the fewest bytes"
+    return Field(description=meaning, json_schema_extra={"unit": unit})
+
+
+Format = Annotated[str, AfterValidator(_format)]
+Extent = Auto | Annotated[int, Field(ge=1, le=2**40)]
+
+A = "the first operand's buffer (fprop, dgrad: weight; wgrad: act)"
+B = "the second operand's buffer (fprop: act; dgrad, wgrad: grad_out)"
+OUT = "the output's buffer"
+
+
+class MemoryConfig(Checked):
+    """Buffers, DRAM and storage formats; `README.md` beside this file says what they do.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+
+    memory: Annotated[
+        Literal["modelled", "none"],
+        Field(description="none: operands are always there, cycles are compute cycles"),
+    ] = "modelled"
+    clock_mhz: Annotated[int, count("clock of PEs and buffers", "MHz", 1, 10_000)] = 1000
+    dtype: Annotated[
+        Literal["fp32", "fp16", "bf16"],
+        Field(description="type of a value; sums are fp32"),
+    ] = "fp32"
+    buffer_a_kib: Annotated[int, _capacity(A)] = 1024
+    buffer_a_banks: Annotated[int, _banks(A)] = 32
+    buffer_a_words: Annotated[int, _words(A)] = 4096
+    buffer_b_kib: Annotated[int, _capacity(B)] = 1024
+    buffer_b_banks: Annotated[int, _banks(B)] = 32
+    buffer_b_words: Annotated[int, _words(B)] = 4096
+    buffer_out_kib: Annotated[int, _capacity(OUT)] = 1024
+    buffer_out_banks: Annotated[int, _banks(OUT)] = 32
+    buffer_out_words: Annotated[int, _words(OUT)] = 4096
+    dram: Annotated[
+        Literal["ddr4-3200", "lpddr4-3200", "hbm2", "ideal"],
+        Field(description="kind of DRAM: bandwidth of a channel, latency, energy of a bit"),
+    ] = "lpddr4-3200"
+    dram_channels: Annotated[int, count("channels of it", "channels", 1, 256)] = 4
+    dram_mb_per_s: Annotated[
+        Auto | Annotated[int, Field(ge=1, le=10**8)],
+        Field(
+            description="bandwidth of all channels; auto: what the kind of DRAM gives",
+            json_schema_extra={"unit": "MB/s"},
+        ),
+    ] = "auto"
+    dram_latency_ns: Annotated[
+        Auto | Annotated[int, Field(ge=0, le=10**6)],
+        Field(
+            description="from a request to its first word; auto: as the kind of DRAM has it",
+            json_schema_extra={"unit": "ns"},
+        ),
+    ] = "auto"
+    format_weight: Annotated[Format, _format_of("weight")] = "bitmask"
+    format_act: Annotated[Format, _format_of("act")] = "bitmask"
+    format_grad_out: Annotated[Format, _format_of("grad_out")] = "bitmask"
+    loop_order: Annotated[
+        Literal["auto", "KCN", "KNC", "CKN", "CNK", "NKC", "NCK"],
+        Field(
+            description="loops over blocks, outermost first: K filters, C channels, N rows of all "
+            "samples; auto: what moves the fewest bytes"
+        ),
+    ] = "auto"
+    block_filters: Annotated[Extent, _extent("filters of a group", "filters")] = "auto"
+    block_channels: Annotated[Extent, _extent("channels of a group", "channels")] = "auto"
+    block_rows: Annotated[Extent, _extent("rows of an image, or of several", "rows")] = "auto"
+    keep_on_chip: Annotated[
+        bool,
+        Field(description="wgrad does not load the grad_out that dgrad had whole on chip"),
+    ] = False
+
+    @property
+    def bandwidth_mb_per_s(self) -> int:
+        """Bandwidth of the DRAM, in MB/s."""
+        if self.dram_mb_per_s != "auto":
+            return self.dram_mb_per_s
+        return DRAMS[self.dram].mb_per_s * self.dram_channels
+
+    @property
+    def latency_cycles(self) -> int:
+        """Cycles from a request to its first word."""
+        known = self.dram_latency_ns
+        latency = DRAMS[self.dram].latency_ns if known == "auto" else known
+        return -(-latency * self.clock_mhz // 1000)
+
+    def format_of(self, operand: Operand) -> str:
+        """Storage format of an operand."""
+        return str(getattr(self, f"format_{operand}"))

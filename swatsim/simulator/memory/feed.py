@@ -1,0 +1,197 @@
+"""What an op takes once its operands have to come from DRAM."""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import NamedTuple
+
+import numpy as np
+
+from swatsim.simulator.memory import kernel
+from swatsim.simulator.memory.config import MemoryConfig
+from swatsim.simulator.memory.kernel import Counts
+from swatsim.simulator.memory.plan import Plan, find, plan
+from swatsim.simulator.memory.tensors import (
+    Cut,
+    Shape,
+    Store,
+    Stores,
+    cut_channels,
+    cut_rows,
+    ends,
+    output_words,
+    shape_of,
+    stores_of,
+)
+from swatsim.workload.layer import OPERANDS, Operand
+from swatsim.workload.storage import DTYPES
+from swatsim.workload.training_ops import Op
+
+
+class Demand(NamedTuple):
+    """What a machine wants of the memory system: its own cycles, and words of each operand."""
+
+    cycles: int
+    lanes: int
+    words_a: int
+    words_b: int
+
+
+class Fed(NamedTuple):
+    """What the memory system makes of an op.
+
+    Parameters
+    ----------
+    cycles : int
+        From the first request to the last byte written.
+    lane_cycles_buffer : int
+        Lane-cycles in which a buffer gave fewer words than the PEs could take.
+    lane_cycles_dram : int
+        In which a block was not there yet, or the one before not drained.
+    lane_cycles_fill_drain : int
+        Before the first block was there, and after the last was computed.
+    loop_order : str
+        Loops over blocks, outermost first.
+    block_groups, block_filters, block_channels, block_rows : int
+        Extents of a block.
+    blocks : int
+        Of the op.
+    dram_bytes_weight, dram_bytes_act, dram_bytes_grad_out : int
+        Loaded.
+    dram_bytes_result : int
+        Of the output, written.
+    dram_bytes_partial : int
+        Of partial sums, written and loaded again.
+    words_out : int
+        Accesses of the output's buffer by the PEs.
+    """
+
+    cycles: int
+    lane_cycles_buffer: int = 0
+    lane_cycles_dram: int = 0
+    lane_cycles_fill_drain: int = 0
+    loop_order: str = ""
+    block_groups: int = 0
+    block_filters: int = 0
+    block_channels: int = 0
+    block_rows: int = 0
+    blocks: int = 0
+    dram_bytes_weight: int = 0
+    dram_bytes_act: int = 0
+    dram_bytes_grad_out: int = 0
+    dram_bytes_result: int = 0
+    dram_bytes_partial: int = 0
+    words_out: int = 0
+
+
+def feed(
+    op: Op,
+    demand: Demand,
+    config: MemoryConfig,
+    *,
+    dense: bool = False,
+    pinned: Operand | None = None,
+    kept: bool = False,
+) -> Fed:
+    """Walk an op's blocks through buffers and DRAM.
+
+    Parameters
+    ----------
+    op : Op
+    demand : Demand
+        Compute cycles, and the words that PEs take from the operands' buffers.
+    config : MemoryConfig
+    dense : bool
+        Operands travel dense, whatever their format: the dense baseline's do.
+    pinned : {"weight", "act", "grad_out"}, optional
+        An operand that must be one single block: it stays for the next op.
+    kept : bool
+        It is there already.
+
+    Raises
+    ------
+    ConfigError
+        If a buffer is too small for one block.
+    WorkloadError
+        If a mask does not obey the N:M that it is to be stored in.
+    """
+    if config.memory == "none":
+        return Fed(demand.cycles)
+    shape = shape_of(op.layer, op.name, op.samples)
+    stores = stores_of(op, shape, config, dense)
+    where = f"layer {op.layer.name!r}, {op.name}"
+    cut = plan(shape, stores, config, where, pinned, kept)
+    words_out = output_words(op)
+    fed = _fed(demand, config, words_out)
+    per_cycle = _per_cycle(config)
+    kept_tensor = OPERANDS.index(pinned) if kept and pinned else -1
+    found = kernel.walk(
+        *_tables(shape, stores, cut, kept_tensor),
+        shape.made,
+        cut.loops,
+        *_ends(shape, cut),
+        fed,
+        per_cycle,
+        DTYPES[config.dtype] // 8,
+    )
+    start, end, total = (-(-int(time) // int(per_cycle[0])) for time in found[: kernel.LOADED])
+    moved = (int(n) for n in found[kernel.LOADED : kernel.BLOCKS])
+    waits = (fed - demand.cycles, end - start - fed, start + total - end)
+    buckets = (demand.lanes * wait for wait in waits)
+    return Fed(total, *buckets, *cut, int(found[kernel.BLOCKS]), *moved, words_out)
+
+
+def _tables(
+    shape: Shape, stores: Stores, cut: Plan, kept: int
+) -> tuple[Counts, Counts, Counts]:
+    """Bytes of the operands' blocks, elements of the output's."""
+    filters = cut_channels(ends(cut.groups * cut.filters, shape.K, shape.groups))
+    channels = cut_channels(ends(cut.groups * cut.channels, shape.C, shape.groups))
+    across = cut_channels(ends(cut.channels, shape.C))
+    of_act, of_grad = (cut_rows(shape, tensor, cut.rows) for tensor in (1, 2))
+    axes = ((filters, across), (channels, of_act), (filters, of_grad))
+    weight, act, grad_out = (
+        _table(store, rows, columns, store.tensor == shape.made, store.tensor == kept)
+        for store, (rows, columns) in zip(stores, axes, strict=True)
+    )
+    return weight, act, grad_out
+
+
+def _table(store: Store, rows: Cut, columns: Cut, made: bool, kept: bool) -> Counts:
+    if made or kept:
+        return rows.size[:, None] * columns.size * (store.cell * made)
+    return (store.bits(rows, columns) + 7) // 8
+
+
+def _ends(shape: Shape, cut: Plan) -> tuple[Counts, Counts, Counts, Counts]:
+    """Where the blocks of the loops end: groups, filters, channels, rows."""
+    return (
+        ends(cut.groups, shape.groups),
+        ends(cut.filters, shape.K),
+        ends(cut.channels, shape.C),
+        ends(cut.rows, shape.rows, shape.samples),
+    )
+
+
+def can_pin(op: Op, config: MemoryConfig, operand: Operand, *, dense: bool = False) -> bool:
+    """Tell whether an operand can lie on chip as one single block while the op runs."""
+    if config.memory == "none":
+        return False
+    shape = shape_of(op.layer, op.name, op.samples)
+    return find(shape, stores_of(op, shape, config, dense), config, operand) is not None
+
+
+def _fed(demand: Demand, config: MemoryConfig, words_out: int) -> int:
+    """Cycles to compute, once the buffers give no more words than they can."""
+    words = {"a": demand.words_a, "b": demand.words_b, "out": words_out}
+    waits = (-(-n // getattr(config, f"buffer_{name}_words")) for name, n in words.items())
+    return max(demand.cycles, *waits)
+
+
+def _per_cycle(config: MemoryConfig) -> Counts:
+    """MB/s and MHz, in lowest terms, and the latency; an ideal DRAM takes no time for a byte."""
+    if config.dram == "ideal":
+        return np.array([1, 0, 0], np.int64)
+    fast, slow = config.bandwidth_mb_per_s, config.clock_mhz
+    common = gcd(fast, slow)
+    return np.array([fast // common, slow // common, config.latency_cycles], np.int64)

@@ -1,0 +1,298 @@
+"""An op's tensors as the memory system sees them: how their loops are cut, how each is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from swatsim.errors import WorkloadError
+from swatsim.simulator.memory.config import MemoryConfig
+from swatsim.simulator.memory.kernel import ACT, GRAD_OUT, WEIGHT, Cells, Counts, add_up
+from swatsim.workload import storage
+from swatsim.workload.layer import OPERANDS, Layer, Operand, OpName
+from swatsim.workload.streams import as_4d
+from swatsim.workload.training_ops import Mask, Op
+
+#: The tensor that an op makes lies like this operand.
+MADE: dict[OpName, Operand] = {"fprop": "grad_out", "dgrad": "act", "wgrad": "weight"}
+
+
+class Shape(NamedTuple):
+    """The loops of an op: `groups` of `K` filters and `C` channels each, `samples` of `rows` rows.
+
+    `made` is the tensor that the op makes: 0 weight, 1 act, 2 grad_out. `cells` are the elements
+    of a cell of each, what is never cut: the taps, or a row of the image. `reach` is
+    (R - 1) * dilation.
+    """
+
+    made: int
+    groups: int
+    K: int
+    C: int
+    samples: int
+    rows: int
+    H: int
+    P: int
+    cells: tuple[int, int, int]
+    reach: int
+    stride: int
+    pad: int
+
+
+def shape_of(layer: Layer, op: OpName, samples: int) -> Shape:
+    """Give the loops of an op."""
+    return Shape(
+        made=OPERANDS.index(MADE[op]),
+        groups=layer.groups,
+        K=layer.K // layer.groups,
+        C=layer.C // layer.groups,
+        samples=samples,
+        rows=layer.H if op == "dgrad" else layer.P,
+        H=layer.H,
+        P=layer.P,
+        cells=(layer.R * layer.S, layer.W, layer.Q),
+        reach=(layer.R - 1) * layer.dilation[0],
+        stride=layer.stride[0],
+        pad=layer.padding[0][0],
+    )
+
+
+def output_words(op: Op) -> int:
+    """Count the accesses of the output's buffer: wgrad adds up its samples there."""
+    layer = op.layer
+    if op.name == "wgrad":
+        return (2 * op.samples - 1) * layer.weights
+    sizes = (layer.K, layer.P, layer.Q) if op.name == "fprop" else (layer.C, layer.H, layer.W)
+    return op.samples * sizes[0] * sizes[1] * sizes[2]
+
+
+# ---- how loops are cut ---------------------------------------------------------------------------
+
+
+class Cut(NamedTuple):
+    """The blocks of one axis of a tensor's table: where each begins and ends, and its samples."""
+
+    first: Counts
+    last: Counts
+    samples: Counts
+
+    @property
+    def size(self) -> Counts:
+        """Rows or columns of each block."""
+        return self.last - self.first
+
+
+def ends(extent: int, inner: int, outer: int = 1) -> Counts:
+    """Cut an axis of `outer` times `inner`: slices of an inner one, or several of them whole.
+
+    Returns
+    -------
+    numpy.ndarray of int64, shape (blocks + 1,)
+        Where each block begins, and the end of the last.
+    """
+    if extent < inner:
+        slices = np.arange(0, inner, extent)
+        begins = (np.arange(outer)[:, None] * inner + slices).reshape(-1)
+    else:
+        begins = np.arange(0, outer, extent // inner) * inner
+    return np.append(begins, outer * inner)
+
+
+def cut_channels(begins: Counts) -> Cut:
+    """Cut an axis of filters or channels."""
+    first, last = begins[:-1], begins[1:]
+    return Cut(first, last, np.ones_like(first))
+
+
+def cut_rows(shape: Shape, tensor: int, extent: int) -> Cut:
+    """Cut the columns of act's or grad_out's table: the rows that each block of n touches."""
+    begins = ends(extent, shape.rows, shape.samples)
+    own = shape.H if tensor == ACT else shape.P
+    sample = begins[:-1] // shape.rows
+    if extent >= shape.rows:
+        samples = np.diff(begins) // shape.rows
+        return Cut(sample * own, (sample + samples) * own, samples)
+    low, high = begins[:-1] - sample * shape.rows, begins[1:] - sample * shape.rows
+    if tensor == ACT and shape.made != ACT:
+        low = np.maximum(0, low * shape.stride - shape.pad)
+        high = np.minimum(own, (high - 1) * shape.stride + shape.reach - shape.pad + 1)
+    elif tensor == GRAD_OUT and shape.made == ACT:
+        low = np.maximum(0, -((shape.reach - low - shape.pad) // shape.stride))
+        high = np.minimum(own, (high - 1 + shape.pad) // shape.stride + 1)
+    first = sample * own + np.minimum(low, own)
+    return Cut(first, np.maximum(first, sample * own + high), np.ones_like(first))
+
+
+class Cuts:
+    """Several ways to cut an axis, put together so that they can be summed at once.
+
+    Parameters
+    ----------
+    ways : sequence of Cut
+    """
+
+    def __init__(self, ways: Sequence[Cut]) -> None:
+        self.ways = tuple(ways)
+        self.every = Cut(*(np.concatenate(parts) for parts in zip(*ways, strict=True)))
+        self.blocks = np.array([len(way.first) for way in ways], np.int64)
+        self._starts = np.append(0, self.blocks.cumsum()[:-1])
+        self.total = self.add_up(self.every.size)
+        #: The first block of each way.
+        self.leading = Cut(*(part[self._starts] for part in self.every))
+
+    def add_up(self, values: Counts) -> Counts:
+        """Sum values of the blocks of `every`, way by way."""
+        return np.add.reduceat(values, self._starts)
+
+
+# ---- how tensors are stored ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """How a tensor is stored, and so how many bits a block of it has.
+
+    Parameters
+    ----------
+    tensor : int
+        WEIGHT, ACT or GRAD_OUT.
+    cell : int
+        Elements of a cell of its table.
+    entry : int
+        Bits of an entry: a value and what is stored with it.
+    element : int
+        Bits of each element, zero or not.
+    pointer : int
+        Bits of a pointer, of which there is one more than leading indices (`by` "csr"), or than
+        elements of a leading index ("csc").
+    by : {"", "csr", "csc", "slots"}
+        "slots": `n` entries for each `m` channels.
+    sums : numpy.ndarray of int64, optional
+        Of the entries, as `kernel.add_up` gives them; without it every element is an entry.
+    """
+
+    tensor: int
+    cell: int
+    entry: int
+    element: int = 0
+    pointer: int = 0
+    by: str = ""
+    n: int = 0
+    m: int = 1
+    sums: Counts | None = None
+
+    def bits(self, rows: Cut, columns: Cut) -> Counts:
+        """Bits of all blocks, shape (blocks of rows, blocks of columns)."""
+        height, width = rows.size[:, None], columns.size
+        elements = height * width * self.cell
+        if self.by == "slots":
+            channels = width if self.tensor == WEIGHT else height
+            slots = self.n * -(-channels // self.m)
+            result: Counts = slots * (elements // channels) * self.entry
+            return result
+        entries = elements if self.sums is None else self._entries(rows, columns)
+        bits = entries * self.entry + elements * self.element
+        if not self.by:
+            return bits
+        lead = height if self.tensor == WEIGHT else columns.samples
+        return bits + (lead + 1 if self.by == "csr" else elements // lead + 1) * self.pointer
+
+    def _entries(self, rows: Cut, columns: Cut) -> Counts:
+        sums = self.sums
+        assert sums is not None, "not every element is an entry"
+        low, high = sums[rows.first], sums[rows.last]
+        entries: Counts = (high - low)[:, columns.last] - (high - low)[:, columns.first]
+        return entries
+
+    def bits_in_all(self, rows: Cuts, columns: Cuts) -> Counts:
+        """Sums of `bits`, for each pair of ways to cut: shape (ways of rows, ways of columns)."""
+        high, wide = rows.total[:, None], columns.total
+        if self.by == "slots":
+            ways, others = (columns, high) if self.tensor == WEIGHT else (rows, wide)
+            slots = self.n * ways.add_up(-(-ways.every.size // self.m))
+            slots = slots if self.tensor == WEIGHT else slots[:, None]
+            result: Counts = slots * others * self.cell * self.entry
+            return result
+        elements = high * wide * self.cell
+        entries = elements
+        if self.sums is not None:
+            last = self.sums[-1]
+            entries = columns.add_up(last[columns.every.last] - last[columns.every.first])
+        bits = entries * self.entry + elements * self.element
+        if not self.by:
+            return bits
+        blocks = rows.blocks[:, None] * columns.blocks
+        return bits + (self._lines(rows, columns) + blocks) * self.pointer
+
+    def _lines(self, rows: Cuts, columns: Cuts) -> Counts:
+        """Pointers in all blocks, without the one more of each."""
+        high, wide = rows.total[:, None], columns.total
+        if self.tensor == WEIGHT:
+            return high * columns.blocks if self.by == "csr" else rows.blocks[:, None] * wide * self.cell
+        if self.by == "csr":
+            return rows.blocks[:, None] * columns.add_up(columns.every.samples)
+        return high * columns.add_up(columns.every.size // columns.every.samples) * self.cell
+
+
+Stores = tuple[Store, Store, Store]
+
+
+def stores_of(op: Op, shape: Shape, config: MemoryConfig, dense: bool) -> Stores:
+    """Say how weight, act and grad_out are stored; the one that the op makes, dense.
+
+    Raises
+    ------
+    WorkloadError
+        If a mask does not obey the N:M that it is to be stored in.
+    """
+    weight, act, grad_out = _stores(op, shape, config, dense)
+    return weight, act, grad_out
+
+
+def dense_stores(shape: Shape, bits: int) -> Stores:
+    """Say how the tensors are stored dense, with values of so many bits."""
+    weight, act, grad_out = (Store(tensor, shape.cells[tensor], bits) for tensor in range(3))
+    return weight, act, grad_out
+
+
+def _stores(op: Op, shape: Shape, config: MemoryConfig, dense: bool) -> Iterator[Store]:
+    plain = dense_stores(shape, storage.DTYPES[config.dtype])
+    for operand, store in zip(OPERANDS, plain, strict=True):
+        mask = op.operands.get(operand)
+        full = mask is None or dense or op.nonzero(operand) == mask.size
+        yield store if full else _stored(op, operand, store, config.format_of(operand))
+
+
+def _stored(op: Op, operand: Operand, plain: Store, format: str) -> Store:
+    """Say how a tensor with zeros is stored."""
+    mask, bits, place = op.operands[operand], plain.entry, (plain.tensor, plain.cell)
+    if format == "dense":
+        return plain
+    if nm := storage.pattern(format):
+        _check_pattern(op, operand, mask, nm)
+        n, m = nm
+        return Store(*place, bits + (m - 1).bit_length(), by="slots", n=n, m=m)
+    sums = add_up(_cells(operand, mask), format == "run-length")
+    if format == "bitmask":
+        return Store(*place, bits, element=1, sums=sums)
+    if format == "run-length":
+        return Store(*place, bits + storage.COUNTER_BITS, sums=sums)
+    index, pointer = storage.index_bits(mask.shape, format)
+    return Store(*place, bits + index, pointer=pointer, by=format, sums=sums)
+
+
+def _cells(operand: Operand, mask: Mask) -> Cells:
+    """View a mask as (samples, rows, columns, cell)."""
+    whole = np.ascontiguousarray(as_4d(mask)).view(np.uint8)
+    k, c, r, s = whole.shape
+    return whole.reshape(1, k, c, r * s) if operand == "weight" else whole
+
+
+def _check_pattern(op: Op, operand: Operand, mask: Mask, nm: tuple[int, int]) -> None:
+    try:
+        storage.check_pattern(mask, *nm)
+    except WorkloadError as error:
+        raise WorkloadError(f"layer {op.layer.name!r}, {op.name}, {operand}: {error}") from None
