@@ -22,13 +22,13 @@ from swatsim.files import publish_all
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PARQUET, CSV = "results.parquet", "results.csv"
 SCHEMA, PROVENANCE = "schema.json", "provenance.json"
 #: Plots that may lie beside results.
 PLOTS = frozenset({"speed_up.png", "pe_cycles.png"})
 
-Adds = Literal["key", "shape", "sum", "mean", "same"]
+Adds = Literal["key", "shape", "sum", "mean", "same", "cut"]
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,10 @@ class Column:
     dtype : {"string", "int64", "float64"}
     unit : str
     meaning : str
-    adds : {"key", "shape", "sum", "mean", "same"}
+    adds : {"key", "shape", "sum", "mean", "same", "cut"}
         How it behaves when rows are put together: part of the row's name; of the layer's shape;
-        it sums; it is averaged; it is the same in all rows of a machine.
+        it sums; it is averaged; it is the same in all rows of a machine; it says how the op of
+        this row is cut into blocks.
     """
 
     name: str
@@ -63,6 +64,18 @@ def _shape(name: str, meaning: str, unit: str = "elements") -> Column:
 
 def _sum(name: str, unit: str, meaning: str) -> Column:
     return Column(name, "int64", unit, meaning, "sum")
+
+
+def _lanes(bucket: str, meaning: str) -> Column:
+    return _sum(f"lane_cycles_{bucket}", "lane-cycles", meaning)
+
+
+def _cut(name: str, unit: str, meaning: str) -> Column:
+    return Column(name, "int64", unit, meaning, "cut")
+
+
+def _energy(part: str, meaning: str) -> Column:
+    return Column(f"energy_pj{part and '_'}{part}", "float64", "pJ", meaning, "sum")
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -93,19 +106,51 @@ COLUMNS: tuple[Column, ...] = (
     ),
     _sum("macs_dense", "MACs", "multiply-accumulates with dense operands (convention: exact)"),
     _sum("macs_effectual", "MACs", "multiply-accumulates whose operands are both non-zero"),
+    _sum("cycles", "cycles", "from the first request to DRAM to the last byte written"),
     _sum("cycles_compute", "cycles", "cycles without the memory system"),
     Column("pes", "int64", "PEs", "PEs of the machine", "same"),
     Column("lanes", "int64", "lanes", "multipliers of a PE", "same"),
-    _sum("lane_cycles", "lane-cycles", "cycles_compute x pes x lanes: the sum of the following"),
-    _sum("lane_cycles_effectual", "lane-cycles", "both values non-zero"),
-    _sum("lane_cycles_ineffectual", "lane-cycles", "multiplied, but a value was zero"),
-    _sum("lane_cycles_idle", "lane-cycles", "the lane had no value, others of its PE had"),
-    _sum("lane_cycles_row_sync", "lane-cycles", "the row waited for the other rows of its tile"),
-    _sum("lane_cycles_tile_sync", "lane-cycles", "the tile waited for the slowest tile"),
-    _sum("lane_cycles_pe_sync", "lane-cycles", "the PE waited for the slowest PE"),
-    _sum("lane_cycles_bank_conflict", "lane-cycles", "products waited for a bank of accumulators"),
-    _sum("lane_cycles_halo", "lane-cycles", "PEs exchanged the sums at their tiles' borders"),
-    _sum("lane_cycles_unmapped", "lane-cycles", "the op's sizes left the PE without a stream"),
+    Column("clock_mhz", "int64", "MHz", "clock; 0: the machine has none", "same"),
+    Column("dram_mb_per_s", "int64", "MB/s", "bandwidth of the DRAM; 0: no end to it", "same"),
+    _sum("lane_cycles", "lane-cycles", "cycles x pes x lanes: the sum of the following"),
+    _lanes("effectual", "both values non-zero"),
+    _lanes("ineffectual", "multiplied, but a value was zero"),
+    _lanes("idle", "the lane had no value, others of its PE had"),
+    _lanes("row_sync", "the row waited for the other rows of its tile"),
+    _lanes("tile_sync", "the tile waited for the slowest tile"),
+    _lanes("pe_sync", "the PE waited for the slowest PE"),
+    _lanes("bank_conflict", "products waited for a bank of accumulators"),
+    _lanes("halo", "PEs exchanged the sums at their tiles' borders"),
+    _lanes("unmapped", "the op's sizes left the PE without a stream"),
+    _lanes("buffer", "a buffer gave fewer words than the PEs could take"),
+    _lanes("dram", "a block was not there yet, or the one before not drained"),
+    _lanes("fill_drain", "the first block was on its way in, or the last on its way out"),
+    Column("loop_order", "string", "-", "loops over blocks: K filters, C channels, N rows", "cut"),
+    _cut("block_groups", "groups", "groups of a block"),
+    _cut("block_filters", "filters", "filters of a group in a block"),
+    _cut("block_channels", "channels", "channels of a group in a block"),
+    _cut("block_rows", "rows", "rows of an image, or of several, in a block"),
+    _sum("blocks", "blocks", "blocks of the op"),
+    _sum("dram_bytes_weight", "bytes", "weights loaded"),
+    _sum("dram_bytes_act", "bytes", "activations loaded"),
+    _sum("dram_bytes_grad_out", "bytes", "gradients loaded"),
+    _sum("dram_bytes_result", "bytes", "of the op's output, written"),
+    _sum("dram_bytes_partial", "bytes", "of partial sums, written and loaded again"),
+    _sum("words_a", "words", "values that PEs took of the op's first operand"),
+    _sum("words_b", "words", "values that PEs took of the op's second operand"),
+    _sum("words_out", "words", "accesses of the output's buffer by PEs"),
+    _sum("multiplexed", "products", "products whose values went through multiplexers"),
+    _sum("schedules", "lines", "lines, of a row, that a hardware scheduler looked at"),
+    _sum("accumulations", "accesses", "accesses of accumulator banks in the PEs"),
+    _energy("mac", "products"),
+    _energy("multiplexer", "multiplexers of a zero-skipping front end"),
+    _energy("scheduler", "schedulers of a zero-skipping front end"),
+    _energy("accumulator", "accumulator banks in the PEs"),
+    _energy("buffer_a", "the first operand's buffer"),
+    _energy("buffer_b", "the second operand's buffer"),
+    _energy("buffer_out", "the output's buffer"),
+    _energy("dram", "DRAM"),
+    _energy("", "all parts; empty: not known of this machine"),
 )
 
 
@@ -220,10 +265,7 @@ def load(folder: str | os.PathLike[str]) -> Results:
                 f"{path} is of schema version {version}, this swatsim reads {SCHEMA_VERSION}: "
                 "simulate again"
             )
-        # a bucket that this swatsim knows and an older one did not: nothing had gone into it
-        absent = {c.name: 0 for c in COLUMNS if c.name.startswith("lane_cycles_")}
-        rows = [{**absent, **row} for row in table.to_pylist()]
-        return Results(rows, json.loads(metadata[b"provenance"]))
+        return Results(table.to_pylist(), json.loads(metadata[b"provenance"]))
     except (OSError, pa.ArrowException, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ResultsError(f"no results in {folder} ({reason}): simulate into it first") from None

@@ -15,7 +15,7 @@ from swatsim.workload.training_ops import Op
 
 
 class Counters(NamedTuple):
-    """What one op costs on one machine, without the memory system.
+    """What one op costs on one machine, and what it asks of the memory system.
 
     A *lane-cycle* is one lane (one multiplier) of one PE for one cycle. Each is in exactly one of
     the buckets ``lane_cycles_*``, and they add up to ``cycles_compute * pes * lanes``.
@@ -44,6 +44,15 @@ class Counters(NamedTuple):
         PEs exchanged the sums at the borders of their tiles.
     lane_cycles_unmapped : int
         The PE had no stream: the op's sizes don't fill the array.
+    words_a, words_b : int
+        Values that the PEs take from the buffers of the first and the second operand, in the order
+        weight, act, grad_out.
+    multiplexed : int
+        Products whose values went through multiplexers of a zero-skipping front end.
+    schedules : int
+        Lines that a hardware scheduler looked at, of one row.
+    accumulations : int
+        Accesses of accumulator banks.
     """
 
     cycles_compute: int
@@ -58,6 +67,11 @@ class Counters(NamedTuple):
     lane_cycles_bank_conflict: int = 0
     lane_cycles_halo: int = 0
     lane_cycles_unmapped: int = 0
+    words_a: int = 0
+    words_b: int = 0
+    multiplexed: int = 0
+    schedules: int = 0
+    accumulations: int = 0
 
     @property
     def lane_cycles(self) -> int:
@@ -73,6 +87,11 @@ class Counters(NamedTuple):
     def utilisation(self) -> float:
         """Share of the lane-cycles that did effectual work."""
         return self.lane_cycles_effectual / self.lane_cycles if self.lane_cycles else 0.0
+
+    @property
+    def products(self) -> int:
+        """Products that were computed."""
+        return self.lane_cycles_effectual + self.lane_cycles_ineffectual
 
 
 BUCKETS: tuple[str, ...] = tuple(n for n in Counters._fields if n.startswith("lane_cycles_"))
@@ -97,10 +116,14 @@ class Machine(Protocol):
 
 
 class Preset(NamedTuple):
-    """A published design: the parameters of a mechanism, and where they come from."""
+    """A published design: the parameters of a mechanism, and where they come from.
+
+    `memory` says where those of the memory system come from: papers say less of it.
+    """
 
     citation: str
     parameters: Mapping[str, Any]
+    memory: str
 
 
 class MachineConfig(MemoryConfig):
@@ -124,6 +147,11 @@ class MachineConfig(MemoryConfig):
     def subject(cls, data: Mapping[str, Any]) -> str:
         """Say that it is about the machine's parameters."""
         return "machine parameters"
+
+    @property
+    def accumulator_bank_kib(self) -> float:
+        """Size of a bank of accumulators in a PE; 0: sums stay in registers."""
+        return 0.0
 
 
 @dataclass(frozen=True)

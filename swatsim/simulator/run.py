@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-
-import numpy as np
 
 from swatsim import provenance
 from swatsim.errors import ConfigError, TraceError, WorkloadError, unknown
 from swatsim.results import Results
+from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine
 from swatsim.simulator.machines import machine as find_machine
+from swatsim.simulator.memory.feed import can_pin
+from swatsim.simulator.rows import Row, cost, describe_op
 from swatsim.tracefile import Step, Trace, open_trace
-from swatsim.workload import flops
 from swatsim.workload.layer import OPERANDS, OPS, Layer, OpName
 from swatsim.workload.training_ops import Op
 
 Progress = Callable[[int, int], None]
-Row = dict[str, Any]
 
 
 def as_machine(machine: str | Machine) -> Machine:
@@ -75,6 +74,7 @@ def simulate(
     machine: str | Machine,
     *,
     baseline: str | Machine | None = None,
+    energy: str | os.PathLike[str] | EnergyTable = "45nm",
     steps: Sequence[int] | None = None,
     ops: Sequence[OpName] = OPS,
     workers: int | None = None,
@@ -90,6 +90,8 @@ def simulate(
     baseline : str or Machine, optional
         What to compare with. By default the same machine with nothing skipped: same geometry,
         same operand on the rows.
+    energy : str, path or EnergyTable
+        Energies of events: "45nm", "7nm", or a TOML file of your own.
     steps : sequence of int, optional
         Which recorded steps; all by default.
     ops : sequence of {"fprop", "dgrad", "wgrad"}, optional
@@ -110,10 +112,11 @@ def simulate(
     TraceError, WorkloadError
         If the trace, or a mask in it, is missing or damaged.
     ConfigError
-        If the machine is unknown.
+        If the machine or the table is unknown, a buffer is too small, or the table lacks an event.
     """
     source = trace if isinstance(trace, Trace) else open_trace(trace)
-    run = _Run(source, as_machine(machine), None if baseline is None else as_machine(baseline))
+    other = None if baseline is None else as_machine(baseline)
+    run = _Run(source, as_machine(machine), other, energy_table(energy))
     resolved = _checked(run.describe())
     chosen = _chosen("steps", source.steps if steps is None else steps)
     jobs = run.jobs(chosen, _chosen("ops", ops, OPS))
@@ -161,10 +164,13 @@ def _threads(workers: int | None) -> int:
 class _Run:
     """One trace, one machine, one baseline (None: the machine with nothing skipped)."""
 
-    def __init__(self, trace: Trace, machine: Machine, baseline: Machine | None) -> None:
+    def __init__(
+        self, trace: Trace, machine: Machine, baseline: Machine | None, energy: EnergyTable
+    ) -> None:
         self.trace = trace
         self.machine = machine
         self.baseline = baseline
+        self.energy = energy
 
     def jobs(self, steps: Sequence[int], ops: Sequence[OpName]) -> list[tuple[Step, Layer, OpName]]:
         """List the ops of the steps; their masks are read when they run."""
@@ -192,30 +198,57 @@ class _Run:
             **densities,
             **describe_op(op),
         }
-        ours = self.machine.simulate_op(op)
-        if self.baseline is None:
-            theirs, name_of_baseline = self.machine.simulate_dense(op), f"{self.machine.name} dense"
-        else:
-            theirs, name_of_baseline = self.baseline.simulate_op(op), self.baseline.name
-        return [
-            {**common, "machine": self.machine.name, "role": "machine", **count(ours)},
-            {**common, "machine": name_of_baseline, "role": "baseline", **count(theirs)},
-            *self._alternatives(op, common),
-        ]
+        partner = self._partner(step, layer, name)
+        return [{**common, **row} for row in self._machines(op, partner)]
 
-    def _alternatives(self, op: Op, common: Row) -> list[Row]:
-        """Run the machine's other dense baselines, if it has any."""
-        if not isinstance(self.machine, ConfiguredMachine) or self.baseline is not None:
-            return []
-        return [
-            {
-                **common,
-                "machine": f"{self.machine.name} {name}",
-                "role": "alternative",
-                **count(found),
-            }
-            for name, found in self.machine.simulate_alternatives(op).items()
-        ]
+    def _machines(self, op: Op, partner: Op | None) -> Iterator[Row]:
+        """Run the op on the machine, its baseline, and its other dense baselines if it has any."""
+        ours, theirs = self.machine, self.baseline
+        yield self._row(op, ours, ours.name, "machine", ours.simulate_op(op), partner)
+        if theirs is not None:
+            yield self._row(op, theirs, theirs.name, "baseline", theirs.simulate_op(op), partner)
+            return
+        dense = {"dense": ours.simulate_dense(op)}
+        if isinstance(ours, ConfiguredMachine):
+            dense |= ours.simulate_alternatives(op)
+        for number, (label, counters) in enumerate(dense.items()):
+            role = "alternative" if number else "baseline"
+            yield self._row(op, ours, f"{ours.name} {label}", role, counters, partner, dense=True)
+
+    def _row(
+        self,
+        op: Op,
+        machine: Machine,
+        name: str,
+        role: str,
+        counters: Counters,
+        partner: Op | None,
+        dense: bool = False,
+    ) -> Row:
+        pinned = partner is not None and _both_hold(op, partner, machine, dense)
+        row = cost(
+            op,
+            counters,
+            machine,
+            self.energy,
+            dense=dense,
+            pinned="grad_out" if pinned else None,
+            kept=pinned and op.name == "wgrad",
+        )
+        return {"machine": name, "role": role, **row}
+
+    def _partner(self, step: Step, layer: Layer, name: OpName) -> Op | None:
+        """Find the op that reads the same grad_out just before or after, if that may be kept."""
+        other = {"dgrad": "wgrad", "wgrad": "dgrad"}.get(name)
+        machines = (self.machine, self.baseline)
+        if not any(isinstance(m, ConfiguredMachine) and m.config.keep_on_chip for m in machines):
+            return None
+        if (layer, other) not in step.ops():
+            return None
+        partner: OpName = "wgrad" if name == "dgrad" else "dgrad"
+        records = (step.record(layer.name, op, "grad_out") for op in (name, partner))
+        same = len({record.digest for record in records}) == 1
+        return step.op(layer, partner) if same else None
 
     def describe(self) -> dict[str, Any]:
         """Return what was run, resolved."""
@@ -227,46 +260,12 @@ class _Run:
             "batch_size": self.trace.manifest.batch_size,
             "machine": self.machine.describe(),
             "baseline": self.baseline.describe() if self.baseline else dense,
+            "energy": self.energy.model_dump(mode="json"),
         }
 
 
-def describe_op(op: Op) -> Row:
-    """Fill the columns that depend on the op alone."""
-    layer = op.layer
-    sizes = {letter: getattr(layer, letter) for letter in "CKHWRSPQ"}
-    return {
-        "layer": layer.name,
-        "op": op.name,
-        "kind": layer.kind,
-        "samples": op.samples,
-        **sizes,
-        "stride_h": layer.stride[0],
-        "stride_w": layer.stride[1],
-        "groups": layer.groups,
-        "macs_dense": flops.macs_dense(layer, op.samples),
-        "macs_effectual": flops.macs_effectual(op),
-    }
-
-
-def count(counters: Counters) -> Row:
-    """Fill the columns that a machine counts.
-
-    Raises
-    ------
-    ConfigError
-        If a machine of the user's own gives something else than counters that add up.
-    """
-    if not isinstance(counters, Counters):
-        raise ConfigError(
-            f"the machine gave a {type(counters).__name__}: simulate_op and simulate_dense must "
-            "give swatsim.Counters"
-        )
-    if not all(isinstance(value, int | np.integer) for value in counters):
-        raise ConfigError(f"the machine gave {counters}: counters are whole numbers")
-    if sum(counters.buckets.values()) != counters.lane_cycles:
-        raise ConfigError(
-            f"the machine gave {counters}: its lane_cycles_* add up to "
-            f"{sum(counters.buckets.values())}, must be cycles_compute * pes * lanes = "
-            f"{counters.lane_cycles}: put what is not accounted for into lane_cycles_idle"
-        )
-    return {**counters._asdict(), "lane_cycles": counters.lane_cycles}
+def _both_hold(op: Op, partner: Op, machine: Machine, dense: bool) -> bool:
+    """Tell whether dgrad and wgrad can each have grad_out on chip as a whole."""
+    if not isinstance(machine, ConfiguredMachine) or not machine.config.keep_on_chip:
+        return False
+    return all(can_pin(it, machine.config, "grad_out", dense=dense) for it in (op, partner))

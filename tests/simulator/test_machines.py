@@ -63,6 +63,7 @@ def test_equals_its_twin(mechanism: Mechanism, data: st.DataObject) -> None:
             for name, n in theirs.lane_cycles.items()
             if n
         }
+        assert {name: getattr(ours, name) for name in theirs.events} == theirs.events
         np.testing.assert_array_equal(theirs.output, right)
 
 

@@ -167,6 +167,12 @@ class MemoryConfig(Checked):
         return DRAMS[self.dram].mb_per_s * self.dram_channels
 
     @property
+    def finite_mb_per_s(self) -> int:
+        """The bandwidth; 0 if there is no end to it."""
+        endless = self.memory == "none" or self.dram == "ideal"
+        return 0 if endless else self.bandwidth_mb_per_s
+
+    @property
     def latency_cycles(self) -> int:
         """Cycles from a request to its first word."""
         known = self.dram_latency_ns

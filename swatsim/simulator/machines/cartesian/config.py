@@ -21,6 +21,13 @@ _SCNN: Mapping[str, Any] = {
     "weight_vector": 4,
     "accumulator": 6144,
     "banks": 32,
+    "clock_mhz": 1000,
+    "buffer_a_words": 256,
+    "buffer_b_words": 256,
+    "buffer_out_words": 256,
+    "format_weight": "run-length",
+    "format_act": "run-length",
+    "format_grad_out": "run-length",
 }
 
 
@@ -63,16 +70,42 @@ class CartesianConfig(MachineConfig):
         """Multipliers of a PE."""
         return self.act_vector * self.weight_vector
 
+    @property
+    def accumulator_bank_kib(self) -> float:
+        """Size of a bank of accumulators, of 4 bytes each."""
+        return 4 * self.accumulator / self.banks / 1024
+
     presets: ClassVar[Mapping[str, Preset]] = {
         "scnn": Preset(
             "Parashar et al., SCNN: An Accelerator for Compressed-sparse Convolutional Neural "
             "Networks, ISCA 2017, as DNNsim models it; its wgrad is ours",
-            _SCNN,
+            {
+                **_SCNN,
+                "dtype": "fp16",
+                "buffer_a_kib": 32,
+                "buffer_a_banks": 64,
+                "buffer_b_kib": 640,
+                "buffer_b_banks": 64,
+                "buffer_out_kib": 640,
+                "buffer_out_banks": 64,
+                "dram_mb_per_s": 50_000,
+            },
+            "SCNN: 64 PEs with 10 KB for input and 10 KB for output activations, and a weight FIFO of "
+            "0.5 KB; 50 GB/s; run-length with 4 bits; its 16-bit fixed point as fp16; clock ours. The "
+            "FIFO's 32 KB also hold wgrad's activations, for which it was never meant",
         ),
         "swat": Preset(
             "the machine that fits the speed-ups of SWAT (Raihan and Aamodt, NeurIPS 2020, "
             "poster): SCNN's geometry, dgrad over dilated gradients; a fit, not a citation; its "
             "wgrad is ours",
-            {**_SCNN, "dgrad_lowering": "dilated"},
+            {
+                **_SCNN,
+                "dgrad_lowering": "dilated",
+                "buffer_a_banks": 64,
+                "buffer_b_banks": 64,
+                "buffer_out_banks": 64,
+                "dram_channels": 8,
+            },
+            "ours: fp32, 1 MiB a buffer, LPDDR4 of 51.2 GB/s; run-length with 4 bits as SCNN has it",
         ),
     }

@@ -57,6 +57,8 @@ class Work(NamedTuple):
         Products, valid or not.
     mapped : int
         Sum over the steps of the slowest PE's cost times the PEs that have a part in it.
+    words_a, words_b : int
+        Values taken of the first and of the second operand.
     """
 
     cycles: int
@@ -64,6 +66,8 @@ class Work(NamedTuple):
     pairs: int
     products: int
     mapped: int
+    words_a: int
+    words_b: int
 
 
 class Axis(NamedTuple):
@@ -352,7 +356,7 @@ def convolve(data: Bits, weight: Bits, first_k: int, rows: Axis, columns: Axis, 
     classes = rows.output_bits.shape[0] * columns.output_bits.shape[0]
     costs = np.empty((chunks, samples * pes), np.int64)
     counters = np.empty(classes * BANKS * MAX_WORDS, np.uint64)
-    cycles = cost = pairs = products = 0
+    cycles = cost = pairs = products = words_a = words_b = 0
     for c in range(data.shape[0]):
         costs.fill(0)
         for a in range(rows.stride):
@@ -373,6 +377,8 @@ def convolve(data: Bits, weight: Bits, first_k: int, rows: Axis, columns: Axis, 
                             for i in range(begins[part], begins[part + 1]):
                                 costs[chunk, part] += of[found[i]]
                         products += pixels.size * weights.shape[0]
+                        words_a += found.size * weights.shape[0]
+                        words_b += pixels.size
                         pairs += found.size * -(-weights.shape[0] // array.weight_vector)
         for chunk in range(chunks):
             for n in range(samples):
@@ -382,4 +388,4 @@ def convolve(data: Bits, weight: Bits, first_k: int, rows: Axis, columns: Axis, 
                     cost += costs[chunk, e]
                 cycles += slowest
     used = -(-data.shape[2] // rows.tile) * -(-data.shape[3] // columns.tile)
-    return Work(cycles, cost, pairs, products, cycles * used)
+    return Work(cycles, cost, pairs, products, cycles * used, words_a, words_b)

@@ -119,7 +119,7 @@ def outer_product_constant(
 
     A PE's cost is then linear in how often each pattern of activations comes up.
     """
-    cycles = cost = pairs = products = mapped = 0
+    cycles = cost = pairs = products = mapped = words_a = words_b = 0
     against = np.zeros((blocks_k, table.shape[0]), np.int64)
     for j in range(blocks_k):
         for g in range(grad.starts[j], grad.starts[j + 1]):
@@ -146,9 +146,11 @@ def outer_product_constant(
                         cost += own
                         pairs += blocks * (grad.starts[j + 1] - grad.starts[j])
                         products += nonzero[i] * grad.nonzero[j]
+                        words_a += nonzero[i] if grad.nonzero[j] else 0
+                        words_b += blocks * grad.nonzero[j]
                 cycles += slowest
                 mapped += slowest * rows * columns
-    return Work(cycles, cost, pairs, products, mapped)
+    return Work(cycles, cost, pairs, products, mapped, words_a, words_b)
 
 
 @jit
@@ -168,7 +170,7 @@ def outer_product(
     holds input-channel block i and out-channel block j of a round. A step is one tap and one round;
     PEs wait for each other after it.
     """
-    cycles = cost = pairs = products = mapped = 0
+    cycles = cost = pairs = products = mapped = words_a = words_b = 0
     costs = np.empty((pe_h, pe_w), np.int64)
     for tap in range(met.shape[0]):
         for first_c in range(0, blocks_c, pe_h):
@@ -186,10 +188,11 @@ def outer_product(
                             for m in range(act.starts[a], act.starts[a + 1]):
                                 for n in range(grad.starts[g], grad.starts[g + 1]):
                                     costs[i, j] += table[act.patterns[m], grad.patterns[n]]
-                            pairs += (act.starts[a + 1] - act.starts[a]) * (
-                                grad.starts[g + 1] - grad.starts[g]
-                            )
+                            blocks = act.starts[a + 1] - act.starts[a]
+                            pairs += blocks * (grad.starts[g + 1] - grad.starts[g])
                             products += act.nonzero[a] * grad.nonzero[g]
+                            words_a += act.nonzero[a] if grad.nonzero[g] else 0
+                            words_b += blocks * grad.nonzero[g]
                 slowest = 0
                 for i in range(rows):
                     for j in range(columns):
@@ -197,4 +200,4 @@ def outer_product(
                         cost += costs[i, j]
                 cycles += slowest
                 mapped += slowest * rows * columns
-    return Work(cycles, cost, pairs, products, mapped)
+    return Work(cycles, cost, pairs, products, mapped, words_a, words_b)

@@ -28,11 +28,12 @@ from swatsim.workload.training_ops import Op
 
 def simulate_op(op: Op, config: CartesianConfig) -> Counters:
     """Count an op's cycles on a `cartesian`, the zeros of both operands skipped."""
+    valid = flops.macs_effectual(op)
     if op.name == "wgrad":
-        return _counters(op, config, _wgrad(op, config, conflicts=True), halo=0)
+        return _counters(op, config, _wgrad(op, config, conflicts=True), 0, valid)
     parts = list(planar(op, config))
     work = (_convolve(part) for part in parts)
-    return _counters(op, config, work, sum(part.halo_cycles for part in parts))
+    return _counters(op, config, work, sum(part.halo_cycles for part in parts), valid)
 
 
 def simulate_dense(op: Op, config: CartesianConfig) -> Counters:
@@ -45,9 +46,15 @@ def simulate_dense_with_conflicts(op: Op, config: CartesianConfig) -> Counters:
     return _dense(op, config, conflicts=True)
 
 
-def _counters(op: Op, config: CartesianConfig, parts: Iterator[Work], halo: int) -> Counters:
-    """Add up the parts, and sort the lane-cycles into their buckets."""
-    work = Work(*(int(sum(column)) for column in zip(*parts, Work(0, 0, 0, 0, 0), strict=True)))
+def _counters(
+    op: Op, config: CartesianConfig, parts: Iterator[Work], halo: int, valid: int | None
+) -> Counters:
+    """Add up the parts, and sort the lane-cycles into their buckets.
+
+    `valid` are the products that reach an accumulator; None: all of them.
+    """
+    nothing = Work(*(0 for _ in Work._fields))
+    work = Work(*(int(sum(column)) for column in zip(*parts, nothing, strict=True)))
     lanes, pes = config.lanes, config.pes
     effectual = flops.macs_effectual(op)
     return Counters(
@@ -61,6 +68,9 @@ def _counters(op: Op, config: CartesianConfig, parts: Iterator[Work], halo: int)
         lane_cycles_pe_sync=(work.mapped - work.cost) * lanes,
         lane_cycles_halo=halo * pes * lanes,
         lane_cycles_unmapped=(work.cycles * pes - work.mapped) * lanes,
+        words_a=work.words_a,
+        words_b=work.words_b,
+        accumulations=2 * (work.products if valid is None else valid),
     )
 
 
@@ -72,10 +82,11 @@ def _convolve(part: Planar) -> Work:
 
 def _dense(op: Op, config: CartesianConfig, conflicts: bool) -> Counters:
     if op.name == "wgrad":
-        return _counters(op, config, _wgrad_dense(op, config, conflicts), halo=0)
+        return _counters(op, config, _wgrad_dense(op, config, conflicts), 0, None)
     parts = list(planar(op, config))
     work = (some for part in parts for some in _dense_chunks(part, conflicts))
-    return _counters(op, config, work, sum(part.halo_cycles for part in parts))
+    valid = sum(part.products_valid for part in parts)
+    return _counters(op, config, work, sum(part.halo_cycles for part in parts), valid)
 
 
 def _dense_chunks(part: Planar, conflicts: bool) -> Iterator[Work]:

@@ -36,6 +36,8 @@ class Planar:
     array : Array
     halo : int
         Cycles for each filter of a chunk, after it.
+    outputs : int
+        Elements of one filter's output plane.
     """
 
     data: Mask
@@ -45,6 +47,12 @@ class Planar:
     columns: Axis
     array: Array
     halo: int
+    outputs: int
+
+    @property
+    def products_valid(self) -> int:
+        """Products that fall into the output plane, if no value is zero."""
+        return self.outputs * self.data.shape[1] * self.weight.size
 
     @property
     def halo_cycles(self) -> int:
@@ -103,6 +111,7 @@ def _groups(
             columns=columns,
             array=array,
             halo=_halo(conv, (rows.tile, columns.tile)),
+            outputs=conv.output[0] * conv.output[1],
         )
 
 

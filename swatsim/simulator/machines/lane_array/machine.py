@@ -24,13 +24,17 @@ def simulate_op(op: Op, config: LaneArrayConfig) -> Counters:
     if scheduled is None:
         return simulate_dense(op, config)
     scheduler = _scheduler(config)
-    tally = _Tally(op, config)
+    tally = _Tally(op, config, scheduled)
     for part in passes(op, config, scheduled):
         lines = part.lines()
         work = int(np.bitwise_count(lines).sum(dtype=np.int64))
         mapped = np.tile(part.mapped, part.groups)
         tally.add(part, kernel.schedule(lines, mapped, scheduler), work)
-    return tally.counters()
+    return tally.counters()._replace(
+        multiplexed=tally.work if config.lookahead else 0,
+        # weights are scheduled before the run, by software
+        schedules=0 if config.scheduled == "weight" else tally.schedules,
+    )
 
 
 def simulate_dense(op: Op, config: LaneArrayConfig) -> Counters:
@@ -48,7 +52,7 @@ def simulate_dense_plain(op: Op, config: LaneArrayConfig) -> Counters:
 
 
 def _dense(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Counters:
-    tally = _Tally(op, config)
+    tally = _Tally(op, config, rows_hold)
     for part in passes(op, config, rows_hold):
         nothing = np.zeros(part.groups * part.mapped.size, np.int64)
         tally.add(part, Schedule(nothing + part.length, nothing), part.elements)
@@ -75,10 +79,12 @@ class _Tally:
     for rows while its own tile runs, and waiting for tiles after that.
     """
 
-    def __init__(self, op: Op, config: LaneArrayConfig) -> None:
+    def __init__(self, op: Op, config: LaneArrayConfig, rows_hold: Operand) -> None:
         self.op = op
         self.config = config
+        self.rows_hold = rows_hold
         self.cycles = self.work = self.running = self.row_sync = self.tile_sync = 0
+        self.row_words = self.column_words = self.schedules = 0
 
     def add(self, part: Pass, schedule: Schedule, work: int) -> None:
         """Add a pass whose row streams hold `work` values (dense: elements)."""
@@ -89,6 +95,9 @@ class _Tally:
         pes = part.repeats * part.following  # that share a row, over all column sets
         lanes = self.config.lanes * pes
         self.work += pes * work
+        self.row_words += part.repeats * part.column_sets * part.elements
+        self.column_words += pes * part.followed
+        self.schedules += part.repeats * part.column_sets * int((mapped * taken).sum())
         self.running += lanes * int((mapped * taken).sum())
         self.row_sync += lanes * int(schedule.waits.sum())
         self.tile_sync += lanes * int((mapped * (slowest - taken)).sum())
@@ -97,6 +106,9 @@ class _Tally:
         """Sort the lane-cycles into their buckets."""
         effectual = flops.macs_effectual(self.op)
         total = self.cycles * self.config.pes * self.config.lanes
+        words = self.row_words, self.column_words
+        if self.rows_hold != OPERANDS_OF[self.op.name][0]:
+            words = words[1], words[0]
         return Counters(
             cycles_compute=self.cycles,
             pes=self.config.pes,
@@ -107,6 +119,8 @@ class _Tally:
             lane_cycles_row_sync=self.row_sync,
             lane_cycles_tile_sync=self.tile_sync,
             lane_cycles_unmapped=total - self.running - self.tile_sync,
+            words_a=words[0],
+            words_b=words[1],
         )
 
 

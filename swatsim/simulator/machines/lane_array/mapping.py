@@ -35,6 +35,8 @@ class Pass:
         Elements of all row streams of all groups; the free lanes of partly filled lines are none.
     column_sets, following : int
         Sets of column streams, and the streams in them.
+    followed : int
+        Elements of one column stream, over all row sets of all groups.
     repeats : int
         Times that the same pass runs: samples, where the rows hold weights.
     tiles : int
@@ -48,6 +50,7 @@ class Pass:
     elements: int
     column_sets: int
     following: int
+    followed: int
     repeats: int
     tiles: int
 
@@ -124,6 +127,7 @@ def _weights_on_rows(conv: Convolution, config: LaneArrayConfig) -> Pass:
         elements=k * c * r * s,
         column_sets=_ceil(positions, config.columns),
         following=positions,
+        followed=conv.groups * _ceil(filters, config.rows) * c * r * s,
         repeats=len(conv.data),
         tiles=config.tiles,
     )
@@ -148,6 +152,7 @@ def _depthwise(conv: Convolution, config: LaneArrayConfig) -> Pass:
         elements=k * r * s,
         column_sets=_ceil(positions, config.columns),
         following=positions,
+        followed=k * r * s,
         repeats=len(conv.data),
         tiles=1,
     )
@@ -166,6 +171,7 @@ def _windows_on_rows(conv: Convolution, config: LaneArrayConfig) -> Iterator[Pas
             elements=conv.groups * positions * channels * r * s,
             column_sets=_ceil(filters, config.columns),
             following=filters,
+            followed=conv.groups * _ceil(positions, config.rows) * channels * r * s,
             repeats=1,
             tiles=config.tiles,
         )
@@ -211,6 +217,7 @@ def _act_on_rows(op: Op, act: Mask, config: LaneArrayConfig) -> Pass:
         elements=layer.C * taps * positions,
         column_sets=_ceil(filters, config.columns),
         following=filters,
+        followed=layer.groups * taps * _ceil(channels, config.rows) * positions,
         repeats=1,
         tiles=config.tiles,
     )
@@ -230,6 +237,7 @@ def _grad_on_rows(op: Op, grad: Mask, config: LaneArrayConfig) -> Pass:
         elements=layer.K * positions,
         column_sets=taps * _ceil(channels, config.columns),
         following=taps * channels,
+        followed=layer.groups * _ceil(filters, config.rows) * positions,
         repeats=1,
         tiles=config.tiles,
     )

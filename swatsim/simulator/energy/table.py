@@ -1,0 +1,167 @@
+"""Tables of energy per event: those that ship, and users' own, as TOML."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from math import exp, log
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from swatsim.errors import ConfigError, SwatsimError, unknown
+from swatsim.validation import Checked
+
+FOLDER = Path(__file__).parent / "tables"
+
+Energy = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Source = Annotated[str, Field(min_length=1)]
+
+
+class _Entry(Checked):
+    error_type: ClassVar[type[SwatsimError]] = ConfigError
+
+
+class Mac(_Entry):
+    """A product: a multiplication, and the addition to the sum, in pJ."""
+
+    multiply: Energy
+    add: Energy
+    source: Source
+
+
+class Event(_Entry):
+    """An event, in pJ."""
+
+    pj: Energy
+    source: Source
+
+
+class Bits(_Entry):
+    """An access of so many bits, in pJ."""
+
+    pj: Energy
+    bits: Annotated[int, Field(ge=1)]
+    source: Source
+
+
+class Size(_Entry):
+    """An access of so many bits of an SRAM of so many KiB, in pJ."""
+
+    kib: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    pj: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    bits: Annotated[int, Field(ge=1)]
+
+
+class Sram(_Entry):
+    """Accesses of SRAMs, smallest first."""
+
+    source: Source
+    sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Sram:
+        sizes = [size.kib for size in self.sizes]
+        if sorted(set(sizes)) != sizes:
+            raise ValueError(f"sizes of {sizes} KiB must ascend, each once")
+        return self
+
+    def pj_per_bit(self, kib: float) -> float:
+        """Energy of one bit of an SRAM of a size.
+
+        Between two sizes it is interpolated on log-log scales; beyond the first and the last it
+        goes on as between the nearest two.
+        """
+        points = [(log(size.kib), log(size.pj / size.bits)) for size in self.sizes]
+        if len(points) == 1:
+            return exp(points[0][1])
+        above = next((i for i, (x, _) in enumerate(points) if x >= log(kib)), len(points) - 1)
+        (x0, y0), (x1, y1) = points[max(above, 1) - 1], points[max(above, 1)]
+        return exp(y0 + (y1 - y0) * (log(kib) - x0) / (x1 - x0))
+
+
+class EnergyTable(_Entry):
+    """Energies of events; what a table lacks can't be counted with it.
+
+    Raises
+    ------
+    ConfigError
+        If an entry is not allowed, or is asked for and missing.
+    """
+
+    name: Source
+    mac: Mapping[str, Mac] = {}
+    multiplexer: Event | None = None
+    scheduler: Event | None = None
+    sram: Sram | None = None
+    dram: Mapping[str, Bits] = {}
+
+    @classmethod
+    def subject(cls, data: Mapping[str, Any]) -> str:
+        """Name the table."""
+        return f"energy table {data.get('name', '?')!r}"
+
+    def pj_of_product(self, dtype: str) -> float:
+        """Energy of a product of two values of a type."""
+        entry = self._entry(self.mac.get(dtype), f"mac.{dtype}", "products of that type")
+        return float(entry.multiply + entry.add)
+
+    def pj_of(self, event: str) -> float:
+        """Energy of a multiplexer or of a scheduler."""
+        return float(self._entry(getattr(self, event), event, f"a {event}").pj)
+
+    def pj_of_sram_bit(self, kib: float) -> float:
+        """Energy of a bit of an SRAM of a size."""
+        return float(self._entry(self.sram, "sram", "buffers").pj_per_bit(kib))
+
+    def pj_of_dram_bit(self, kind: str) -> float:
+        """Energy of a bit of a kind of DRAM; an ideal one takes none."""
+        if kind == "ideal":
+            return 0.0
+        entry = self._entry(self.dram.get(kind), f"dram.{kind}", "a DRAM of that kind")
+        return float(entry.pj) / int(entry.bits)
+
+    def _entry(self, found: Any, entry: str, why: str) -> Any:
+        if found is None:
+            raise ConfigError(
+                f"energy table {self.name!r} has no entry [{entry}], and the machine has {why}: "
+                "add it to the table, or take another table"
+            )
+        return found
+
+
+def shipped() -> list[str]:
+    """Name the tables that ship."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def energy_table(table: str | os.PathLike[str] | EnergyTable) -> EnergyTable:
+    """Take a table as it is, or read it: a name of those that ship, or a path of a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, it can't be read, or an entry is not allowed.
+    """
+    if isinstance(table, EnergyTable):
+        return table
+    if str(table) in shipped():
+        return _read(FOLDER / f"{table}.toml")
+    path = Path(table)
+    if path.suffix != ".toml":
+        named = unknown("energy table", str(table), shipped())
+        raise ConfigError(f"{named}, or a path that ends in .toml")
+    return _read(path)
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path) -> EnergyTable:
+    try:
+        return EnergyTable(**tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"can't read the energy table {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from None

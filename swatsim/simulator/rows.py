@@ -1,0 +1,109 @@
+"""The columns of a row of results: what an op is, what a machine makes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from swatsim.errors import ConfigError
+from swatsim.simulator.energy.energy import Energies, energies
+from swatsim.simulator.energy.table import EnergyTable
+from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine
+from swatsim.simulator.memory.feed import Demand, Fed, feed
+from swatsim.workload import flops
+from swatsim.workload.layer import Operand
+from swatsim.workload.training_ops import Op
+
+Row = dict[str, Any]
+
+
+def describe_op(op: Op) -> Row:
+    """Fill the columns that depend on the op alone."""
+    layer = op.layer
+    sizes = {letter: getattr(layer, letter) for letter in "CKHWRSPQ"}
+    return {
+        "layer": layer.name,
+        "op": op.name,
+        "kind": layer.kind,
+        "samples": op.samples,
+        **sizes,
+        "stride_h": layer.stride[0],
+        "stride_w": layer.stride[1],
+        "groups": layer.groups,
+        "macs_dense": flops.macs_dense(layer, op.samples),
+        "macs_effectual": flops.macs_effectual(op),
+    }
+
+
+def cost(
+    op: Op,
+    counters: Counters,
+    machine: Machine,
+    table: EnergyTable,
+    *,
+    dense: bool = False,
+    pinned: Operand | None = None,
+    kept: bool = False,
+) -> Row:
+    """Fill the columns that a machine counts, its memory system included.
+
+    Parameters
+    ----------
+    op : Op
+    counters : Counters
+        What the machine counted.
+    machine : Machine
+        Whose memory system and value type count; an object of a user's own has none.
+    table : EnergyTable
+    dense : bool
+        Operands travel dense: those of the dense baseline.
+    pinned, kept
+        As in `swatsim.simulator.memory.feed.feed`.
+
+    Raises
+    ------
+    ConfigError
+        If the counters don't add up, a buffer is too small, or the table lacks an event.
+    WorkloadError
+        If a mask does not obey the N:M that it is to be stored in.
+    """
+    _check(counters)
+    if not isinstance(machine, ConfiguredMachine):
+        unknown = dict.fromkeys((f"energy_pj_{part}" for part in Energies._fields), None)
+        fed = Fed(counters.cycles_compute)
+        return {**_counts(counters, fed), "clock_mhz": 0, **unknown, "energy_pj": None}
+    config = machine.config
+    lanes = counters.pes * counters.lanes
+    demand = Demand(counters.cycles_compute, lanes, counters.words_a, counters.words_b)
+    fed = feed(op, demand, config, dense=dense, pinned=pinned, kept=kept)
+    parts = energies(op, counters, fed, config, table)
+    return {
+        **_counts(counters, fed),
+        "clock_mhz": config.clock_mhz,
+        "dram_mb_per_s": config.finite_mb_per_s,
+        **{f"energy_pj_{part}": float(value) for part, value in parts._asdict().items()},
+        "energy_pj": float(sum(parts)),
+    }
+
+
+def _counts(counters: Counters, fed: Fed) -> Row:
+    lane_cycles = fed.cycles * counters.pes * counters.lanes
+    return {**counters._asdict(), **fed._asdict(), "lane_cycles": lane_cycles, "dram_mb_per_s": 0}
+
+
+def _check(counters: Counters) -> None:
+    """Refuse what a machine of the user's own gives, if it is no counters that add up."""
+    if not isinstance(counters, Counters):
+        raise ConfigError(
+            f"the machine gave a {type(counters).__name__}: simulate_op and simulate_dense must "
+            "give swatsim.Counters"
+        )
+    if not all(isinstance(value, int | np.integer) for value in counters):
+        raise ConfigError(f"the machine gave {counters}: counters are whole numbers")
+    if sum(counters.buckets.values()) != counters.lane_cycles:
+        raise ConfigError(
+            f"the machine gave {counters}: its lane_cycles_* add up to "
+            f"{sum(counters.buckets.values())}, must be cycles_compute * pes * lanes = "
+            f"{counters.lane_cycles}: put what is not accounted for into lane_cycles_idle"
+        )
