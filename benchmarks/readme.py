@@ -9,9 +9,11 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import swatsim
 from swatsim.report import plots, tables
+from swatsim.report.roofline import roofline
 from swatsim.simulator.machines import presets
 from swatsim.tracefile import Step
 from swatsim.workload.layer import OPERANDS_OF, OPS
@@ -19,17 +21,45 @@ from swatsim.workload.layer import OPERANDS_OF, OPS
 ROOT = Path(__file__).parents[1]
 TRACE = ROOT / "traces" / "resnet8-fashion-mnist-swat-u-80"
 PICTURED = "tensordash"
+#: What is changed in its memory system.
+MEMORIES: tuple[dict[str, Any], ...] = (
+    {},
+    {"format_weight": "dense", "format_act": "dense", "format_grad_out": "dense"},
+    {"keep_on_chip": True},
+    {"buffer_a_kib": 16, "buffer_b_kib": 16, "buffer_out_kib": 16},
+    {"dtype": "bf16"},
+    {"dram": "hbm2", "dram_channels": 8},
+    {"dram": "ideal"},
+)
 
 
 def machines() -> Iterator[str]:
-    """Write one row a preset: speed-up per op and of the step, and where it is on the way."""
-    yield "| machine | multipliers | fprop | dgrad | wgrad | training step | utilisation |"
-    yield "|---|---:|---:|---:|---:|---:|---:|"
+    """Write one row a preset: speed-ups, of compute cycles too, energy, utilisation."""
+    yield (
+        "| machine | multipliers | fprop | dgrad | wgrad | training step | compute cycles only "
+        "| energy | utilisation |"
+    )
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
     for name, _, _ in presets():
         rows = tables.per_op(swatsim.simulate(TRACE, name))
+        step = rows[-1]
         speed_ups = " | ".join(f"{row['speed_up']:.2f}x" for row in rows)
-        multipliers = rows[-1]["pes"] * rows[-1]["lanes"]
-        yield f"| `{name}` | {multipliers} | {speed_ups} | {rows[-1]['utilisation']:.3f} |"
+        ratios = f"{step['speed_up_compute']:.2f}x | {step['energy_efficiency']:.2f}x"
+        multipliers = step["pes"] * step["lanes"]
+        yield f"| `{name}` | {multipliers} | {speed_ups} | {ratios} | {step['utilisation']:.3f} |"
+
+
+def bandwidths() -> Iterator[str]:
+    """Write what a step takes on one machine as its memory changes."""
+    yield "| `tensordash` with | cycles | speed-up | DRAM bytes | energy |"
+    yield "|---|---:|---:|---:|---:|"
+    for change in MEMORIES:
+        results = swatsim.simulate(TRACE, swatsim.machine(PICTURED, **change))
+        step = tables.per_op(results)[-1]
+        words = ", ".join(f"`{name}={value}`" for name, value in change.items()) or "its preset"
+        numbers = f"{step['cycles'] / 1e3:.0f} k | {step['speed_up']:.2f}x"
+        moved = f"{step['dram_bytes'] / 2**20:.1f} MiB | {step['energy_pj'] / 1e9:.1f} mJ"
+        yield f"| {words} | {numbers} | {moved} |"
 
 
 def accuracy() -> Iterator[str]:
@@ -69,7 +99,7 @@ def replace(text: str, name: str, lines: Iterator[str]) -> str:
 
 #: Which block of which file holds what.
 BLOCKS = {
-    "README.md": {"machines": machines},
+    "README.md": {"machines": machines, "memories": bandwidths},
     "traces/README.md": {"accuracy": accuracy, "densities": densities},
 }
 
@@ -80,9 +110,9 @@ def main() -> None:
             readme = ROOT / file
             readme.write_text(replace(readme.read_text(), name, lines()))
     results = swatsim.simulate(TRACE, PICTURED)
-    for name in ("speed_up", "pe_cycles"):
-        picture = plots.as_png(getattr(plots, name)(results))
-        (ROOT / "benchmarks" / "figures" / f"{name}.png").write_bytes(picture)
+    for draw in (plots.speed_up, plots.pe_cycles, plots.energy, roofline):
+        picture = plots.as_png(draw(results))
+        (ROOT / "benchmarks" / "figures" / f"{draw.__name__}.png").write_bytes(picture)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ SCHEMA_VERSION = 2
 PARQUET, CSV = "results.parquet", "results.csv"
 SCHEMA, PROVENANCE = "schema.json", "provenance.json"
 #: Plots that may lie beside results.
-PLOTS = frozenset({"speed_up.png", "pe_cycles.png"})
+PLOTS = frozenset({"speed_up.png", "pe_cycles.png", "energy.png", "roofline.png"})
 
 Adds = Literal["key", "shape", "sum", "mean", "same", "cut"]
 

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from swatsim.results import Results
 
-PLOTS = ("speed_up", "pe_cycles")
-
 
 class Drawing:
     """A context in which results can be drawn beside other work.
@@ -65,7 +63,7 @@ class Drawing:
 def _serve(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["MPLBACKEND"] = "agg"
-    import swatsim.report.plots  # noqa: F401  (loaded before it is needed)
+    import swatsim.report.roofline  # noqa: F401  (loaded before it is needed)
 
     connection.send(draw(connection.recv()))
 
@@ -74,5 +72,9 @@ def draw(results: Results) -> dict[str, bytes]:
     """Draw all plots of a simulation."""
     os.environ["MPLBACKEND"] = "agg"  # whatever a user's shell says: matplotlib would fail on it
     from swatsim.report import plots
+    from swatsim.report.roofline import roofline
 
-    return {f"{name}.png": plots.as_png(getattr(plots, name)(results)) for name in PLOTS}
+    drawn = [plots.speed_up, plots.pe_cycles]
+    drawn += [plots.energy] if results.rows[0]["energy_pj"] is not None else []
+    drawn += [roofline] if any(row["blocks"] for row in results.rows) else []
+    return {f"{draw.__name__}.png": plots.as_png(draw(results)) for draw in drawn}

@@ -19,6 +19,7 @@ def machines() -> None:
     """
     from swatsim.cli.show import console, table
     from swatsim.simulator.machines import MACHINES
+    from swatsim.simulator.memory.config import DRAMS
 
     out = console()
     for mechanism in MACHINES:
@@ -26,24 +27,37 @@ def machines() -> None:
         presets = mechanism.config_type.presets
         for name, preset in presets.items():
             out.print(f"  {name}: {preset.citation}")
+            out.print(f"    memory: {preset.memory}")
         headings = ("parameter", "unit", "allowed", "meaning", *presets)
         title = "Parameters and presets; change one with --set parameter=value"
         out.print()
         out.print(table(title, headings, _parameters(mechanism), left=4))
+    for name, dram in DRAMS.items():
+        out.print(f"dram={name}: {dram.citation}")
 
 
 def _parameters(mechanism: Mechanism) -> Iterator[list[str]]:
+    from swatsim.simulator.memory.config import MemoryConfig
+
     presets = mechanism.config_type.presets.values()
     schema = mechanism.config_type.model_json_schema()["properties"]
-    for name, field in schema.items():
+    memory = [name for name in schema if name in MemoryConfig.model_fields]
+    for name in (*(name for name in schema if name not in memory), *memory):
+        field = schema[name]
         values = [str(preset.parameters.get(name, field.get("default"))) for preset in presets]
         unit = field.get("unit", "-")
         yield [name, unit, _allowed(field), field["description"], *values]
 
 
 def _allowed(field: dict[str, Any]) -> str:
+    if "anyOf" in field:
+        return ", ".join(_allowed(choice) for choice in field["anyOf"])
+    if "const" in field:
+        return str(field["const"])
     if "enum" in field:
         return ", ".join(field["enum"])
     if field["type"] == "boolean":
         return "true, false"
+    if field["type"] == "string":
+        return "see meaning"
     return f"{field['minimum']}..{field['maximum']}"

@@ -63,6 +63,14 @@ def size(value: float) -> str:
     return f"{value:.0f} B"
 
 
+def joules(picojoules: float) -> str:
+    """Write an energy with a prefix."""
+    for limit, prefix in ((1e12, ""), (1e9, "m"), (1e6, "u"), (1e3, "n")):
+        if picojoules >= limit:
+            return f"{picojoules / limit:.3g} {prefix}J"
+    return f"{picojoules:.3g} pJ"
+
+
 def share(value: float) -> str:
     """Write a share of one; a dash where there is none."""
     return "-" if isnan(value) else f"{value:.3f}"

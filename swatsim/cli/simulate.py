@@ -30,6 +30,12 @@ OPS = ("fprop", "dgrad", "wgrad")
     help="Change a parameter of the preset; may be given several times.",
 )
 @click.option("--baseline", help="Compare with this preset, not with the machine skipping nothing.")
+@click.option(
+    "--energy",
+    default="45nm",
+    show_default=True,
+    help="Energies of events: 45nm, 7nm, or a TOML file of your own.",
+)
 @click.option("--step", "steps", type=int, multiple=True, help="Only this step; may be repeated.")
 @click.option(
     "--op", "ops", type=click.Choice(OPS), multiple=True, help="Only this op; repeatable."
@@ -41,6 +47,7 @@ def simulate(
     name: str,
     settings: tuple[str, ...],
     baseline: str | None,
+    energy: str,
     steps: tuple[int, ...],
     ops: tuple[OpName, ...],
     output: str | None,
@@ -50,9 +57,10 @@ def simulate(
 
     Every recorded op of TRACE runs on the machine and on its dense baseline.
 
-    Prints a table per layer and op, summed over the recorded steps and images, and totals; with -o
-    also writes results.parquet and results.csv (schema.json says what each column means) and two
-    plots. Cycles are compute cycles: the memory system is not modelled yet.
+    Prints a table per layer and op, summed over the recorded steps and images, totals, and where
+    PE-cycles, DRAM traffic and energy went; with -o also writes results.parquet and results.csv
+    (schema.json says what each column means) and plots. Cycles include buffers and DRAM; "compute
+    only" leaves them out, and --set memory=none does without them.
     """
     from swatsim.cli.drawing import Drawing
     from swatsim.cli.show import console
@@ -66,7 +74,7 @@ def simulate(
 
         chosen = machine(name, **_parse(settings))
         choice = {"steps": list(steps) or None, "ops": ops or OPS}
-        results = _run(trace, chosen, baseline=baseline, **choice)
+        results = _run(trace, chosen, baseline=baseline, energy=energy, **choice)
         drawing.start(results)
         parts = list(_tables(results))
         # saved before anything is printed: whoever reads the output may go away
@@ -98,7 +106,7 @@ def _run(trace: str, machine: Machine, **choice: Any) -> Results:
         return run(trace, machine, progress=show, **choice)
 
 
-NUMBERS = ("MACs", "effectual", "cycles", "baseline cycles", "speed-up", "utilisation")
+NUMBERS = ("MACs", "effectual", "cycles", "baseline", "speed-up", "compute only", "utilisation")
 
 
 def _tables(results: Results) -> Iterator[Any]:
@@ -109,12 +117,18 @@ def _tables(results: Results) -> Iterator[Any]:
     sizes = " against ".join(tables.sizes_of(results))
     title = f"{machine} against {baseline} ({sizes}); {tables.source_of(results)}, added up"
     layers = _layer_rows(tables.per_layer(results))
-    numbers = (*NUMBERS, *(f"over {name}" for name in tables.alternatives_of(results)))
-    headings = ("layer", "op", "shape", "weight", "act", "grad_out", *numbers)
-    yield table(title, headings, layers, left=3)
-    totals = _total_rows(tables.per_op(results))
-    over_all = ("op", "FLOPs", "effectual FLOPs", *numbers)
-    yield table("Totals over all layers", over_all, totals, left=1)
+    headings = ("layer", "op", "shape", "weight", "act", "grad_out", *NUMBERS, "lost most to")
+    yield table(title, headings, layers, left=3, text_last=True)
+    over = [f"over {name}" for name in tables.alternatives_of(results)]
+    totals = tables.per_op(results)
+    over_all = ("op", "FLOPs", "effectual FLOPs", *NUMBERS, *over)
+    yield table("Totals over all layers", over_all, _total_rows(totals), left=1)
+    yield _parts("Where the PE-cycles went, in % of all", totals, tables.LANE_CYCLES, "lane_cycles")
+    if any(row["dram_bytes"] for row in totals):
+        yield table("DRAM traffic", ("bytes", *_columns(totals)), _traffic(totals), left=1)
+    if results.rows[0]["energy_pj"] is not None:
+        yield _parts("Energy, in % of all", totals, tables.ENERGIES, "energy_pj")
+        yield table("Energy in all", ("", *_columns(totals)), _joules(totals), left=1)
 
 
 def _layer_rows(rows: list[Row]) -> Iterator[list[str]]:
@@ -126,26 +140,83 @@ def _layer_rows(rows: list[Row]) -> Iterator[list[str]]:
             yield []
         previous = row["layer"]
         densities = [share(row[f"density_{name}"]) for name in ("weight", "act", "grad_out")]
-        yield [row["layer"], row["op"], _shape(row), *densities, *_numbers(row)]
+        yield [row["layer"], row["op"], _shape(row), *densities, *_numbers(row), _lost(row)]
 
 
 def _total_rows(rows: list[Row]) -> Iterator[list[str]]:
-    from swatsim.cli.show import count
+    from swatsim.cli.show import count, times
 
     for row in rows:
         if row["op"] == "step":
             yield []
         flops = [count(row["flops_dense"]), count(row["flops_effectual"])]
-        yield [row["op"], *flops, *_numbers(row)]
+        others = [times(value) for value in row["speed_ups_alternative"].values()]
+        yield [row["op"], *flops, *_numbers(row), *others]
 
 
 def _numbers(row: Row) -> list[str]:
     from swatsim.cli.show import count, share, times
 
     macs = [count(row["macs_dense"]), count(row["macs_effectual"])]
-    cycles = [count(row["cycles_compute"]), count(row["cycles_baseline"])]
-    others = [times(value) for value in row["speed_ups_alternative"].values()]
-    return [*macs, *cycles, times(row["speed_up"]), share(row["utilisation"]), *others]
+    cycles = [count(row["cycles"]), count(row["baseline"]["cycles"])]
+    speed_ups = [times(row["speed_up"]), times(row["speed_up_compute"])]
+    return [*macs, *cycles, *speed_ups, share(row["utilisation"])]
+
+
+def _lost(row: Row) -> str:
+    """Name what took most of the PE-cycles that did no effectual work."""
+    from swatsim.report.tables import LANE_CYCLES
+
+    name = max(LANE_CYCLES[1:], key=lambda bucket: row[bucket])
+    if not row[name]:
+        return "-"
+    return f"{_word(name, 'lane_cycles')} {100 * row[name] / row['lane_cycles']:.0f} %"
+
+
+def _word(column: str, of: str) -> str:
+    """Word the name of a column."""
+    return column.removeprefix(f"{of}_").replace("_", " ").replace("dram", "DRAM")
+
+
+def _columns(totals: list[Row]) -> list[str]:
+    return [*(row["op"] for row in totals), "baseline step"]
+
+
+def _beside(totals: list[Row]) -> list[Row]:
+    """Take the ops, the step, and the baseline's step."""
+    return [*totals, totals[-1]["baseline"]]
+
+
+def _parts(title: str, totals: list[Row], columns: tuple[str, ...], whole: str) -> Any:
+    from swatsim.cli.show import table
+
+    rows = (
+        [_word(column, whole), *(_percent(row[column], row[whole]) for row in _beside(totals))]
+        for column in columns
+        if any(row[column] for row in _beside(totals))
+    )
+    return table(title, ("part", *_columns(totals)), rows, left=1)
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f}" if whole else "-"
+
+
+def _traffic(totals: list[Row]) -> Iterator[list[str]]:
+    from swatsim.cli.show import size
+    from swatsim.report.tables import DRAM_BYTES
+
+    for column in (*DRAM_BYTES, "dram_bytes"):
+        word = _word(column, "dram_bytes") if column != "dram_bytes" else "all"
+        yield [word, *(size(row[column]) for row in _beside(totals))]
+
+
+def _joules(totals: list[Row]) -> Iterator[list[str]]:
+    from swatsim.cli.show import joules, times
+
+    yield ["energy", *(joules(row["energy_pj"]) for row in _beside(totals))]
+    ratios = (times(row["energy_efficiency"]) for row in totals)
+    yield ["the baseline's / this", *ratios, times(1.0)]
 
 
 def _shape(row: Row) -> str:

@@ -31,7 +31,7 @@ LABEL_COLOURS = {"fprop": "white", "dgrad": "black", "wgrad": "black"}
 
 
 class Bucket(NamedTuple):
-    """How a bucket of lane-cycles is shown."""
+    """How a bucket of lane-cycles, or a part of the energy, is shown."""
 
     column: str
     label: str
@@ -49,6 +49,21 @@ BUCKETS = (
     Bucket("lane_cycles_bank_conflict", "bank conflict", "#CC79A7", ""),
     Bucket("lane_cycles_halo", "exchange of halos", "#000000", ""),
     Bucket("lane_cycles_unmapped", "unmapped (sizes don't fill the array)", "#BBBBBB", ""),
+    Bucket("lane_cycles_buffer", "waiting for a buffer", "#882255", "---"),
+    Bucket("lane_cycles_dram", "waiting for DRAM", "#0072B2", ""),
+    Bucket("lane_cycles_fill_drain", "first block in, last block out (DRAM)", "#0072B2", "..."),
+)
+
+#: Parts of the energy.
+PARTS = (
+    Bucket("energy_pj_mac", "multiply-accumulates", "#009E73", ""),
+    Bucket("energy_pj_multiplexer", "multiplexers", "#F0E442", ""),
+    Bucket("energy_pj_scheduler", "schedulers", "#D55E00", "xxx"),
+    Bucket("energy_pj_accumulator", "accumulator banks", "#CC79A7", ""),
+    Bucket("energy_pj_buffer_a", "first operand's buffer", "#56B4E9", ""),
+    Bucket("energy_pj_buffer_b", "second operand's buffer", "#56B4E9", "///"),
+    Bucket("energy_pj_buffer_out", "output's buffer", "#BBBBBB", ""),
+    Bucket("energy_pj_dram", "DRAM", "#0072B2", ""),
 )
 
 DOTS_PER_INCH = 150
@@ -97,28 +112,39 @@ def speed_up(results: Results) -> Figure:
 
 def pe_cycles(results: Results) -> Figure:
     """Draw where the PE-cycles went: one stacked bar an op, its height relative to the baseline."""
+    title = "Where the PE-cycles went (f: fprop, d: dgrad, w: wgrad)"
+    return _stacked(results, BUCKETS, "lane_cycles", title, "PE-cycles / the baseline's")
+
+
+def energy(results: Results) -> Figure:
+    """Draw where the energy went: one stacked bar an op, its height relative to the baseline."""
+    title = "Where the energy went (f: fprop, d: dgrad, w: wgrad)"
+    return _stacked(results, PARTS, "energy_pj", title, "energy / the baseline's")
+
+
+def _stacked(
+    results: Results, parts: Sequence[Bucket], whole: str, title: str, ylabel: str
+) -> Figure:
     rows, groups = _bars(results)
     figure, axes = _figure(len(groups))
     places = _places(rows, groups)
     bottom = np.zeros(len(rows))
-    met = [bucket for bucket in BUCKETS if any(row[bucket.column] for row in rows)]
-    for bucket in met:
-        heights = [row[bucket.column] / max(row["lane_cycles_baseline"], 1) for row in rows]
-        bars = axes.bar(places, heights, BAR, bottom, facecolor=bucket.colour)
+    met = [part for part in parts if any(row[part.column] for row in rows)]
+    for part in met:
+        heights = [row[part.column] / (row["baseline"][whole] or 1) for row in rows]
+        bars = axes.bar(places, heights, BAR, bottom, facecolor=part.colour)
         for bar, height in zip(bars, heights, strict=True):
             # a hatch takes longer to draw than all the rest, and on a sliver can't be seen
-            hatch = bucket.hatch if height > HATCHED else None
+            hatch = part.hatch if height > HATCHED else None
             bar.set(hatch=hatch, edgecolor="white", linewidth=0.4)
         bottom += heights
     axes.axhline(1.0, color="black", linewidth=0.8)
     _label_groups(axes, groups)
     _label_bars(axes, places, [row["op"] for row in rows])
     axes.set_ylim(top=1.05 * max(1.0, *bottom))
-    axes.set_ylabel("PE-cycles / the baseline's")
+    axes.set_ylabel(ylabel)
     key = [Patch(facecolor=b.colour, hatch=b.hatch, edgecolor="white", label=b.label) for b in met]
-    _finish(
-        figure, axes, results, "Where the PE-cycles went (f: fprop, d: dgrad, w: wgrad)", 3, key
-    )
+    _finish(figure, axes, results, title, 3, key)
     return figure
 
 
@@ -143,7 +169,7 @@ def _longest(rows: list[tables.Row]) -> list[tables.Row]:
     """Keep the layers that take the baseline most of its time: no page shows more."""
     cycles: Counter[str] = Counter()
     for row in rows:
-        cycles[row["layer"]] += row["cycles_baseline"]
+        cycles[row["layer"]] += row["baseline"]["cycles"]
     kept = {name for name, _ in cycles.most_common(MOST_LAYERS)}
     return [row for row in rows if row["layer"] in kept]
 

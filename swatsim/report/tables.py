@@ -18,6 +18,12 @@ from swatsim.workload.layer import OPS
 
 Row = dict[str, Any]
 
+#: Columns that add up to the bytes that DRAM carried.
+DRAM_BYTES = tuple(column.name for column in COLUMNS if column.name.startswith("dram_bytes_"))
+#: Columns that add up to the lane-cycles, and to the energy.
+LANE_CYCLES = tuple(column.name for column in COLUMNS if column.name.startswith("lane_cycles_"))
+ENERGIES = tuple(column.name for column in COLUMNS if column.name.startswith("energy_pj_"))
+
 #: The row of a table that sums up all ops.
 STEP = "step"
 
@@ -26,10 +32,14 @@ def per_layer(results: Results) -> list[Row]:
     """Put the recorded steps together: one row for each layer and op, in the network's order.
 
     Counts are summed over the steps, densities averaged. Beside the columns of the results:
-    `cycles_baseline`, `lane_cycles_baseline`, `speed_up` (baseline cycles by cycles; infinite
-    where an op takes no cycle), `speed_ups_alternative` (the same over other dense baselines, by
-    their names), `utilisation` (effectual share of the lane-cycles), and `flops_dense`,
-    `flops_effectual`.
+
+    - `baseline`: the baseline's columns, added up in the same way;
+    - `speed_up`: its cycles by ours, infinite where an op takes none; `speed_up_compute`: the same
+      of the compute cycles; `speed_ups_alternative`: cycles of other dense baselines by ours, by
+      their names;
+    - `energy_efficiency`: the baseline's energy by ours;
+    - `utilisation`: effectual share of the lane-cycles;
+    - `flops_dense`, `flops_effectual`, and `dram_bytes`: bytes carried.
 
     Raises
     ------
@@ -125,8 +135,8 @@ def _compare(results: Results, by: Sequence[str]) -> list[Row]:
     compared = []
     for key, rows in ours.items():
         total = _add_up(rows)
-        cycles = {name: _add_up(found[key])["cycles_compute"] for name, found in others.items()}
-        speed_ups = {name: _quotient(n, total["cycles_compute"]) for name, n in cycles.items()}
+        cycles = {name: _add_up(found[key])["cycles"] for name, found in others.items()}
+        speed_ups = {name: quotient(n, total["cycles"]) for name, n in cycles.items()}
         beside = _beside(total, _add_up(theirs[key]))
         compared.append({**beside, "speed_ups_alternative": speed_ups})
     return compared
@@ -154,19 +164,27 @@ def _add_up(rows: list[Row]) -> Row:
     return total
 
 
-def _quotient(baseline: int, cycles: int) -> float:
-    return baseline / cycles if cycles else inf if baseline else nan
+def quotient(baseline: float, ours: float) -> float:
+    """Divide; infinite where only ours is nothing, not a number where both are."""
+    return baseline / ours if ours else inf if baseline else nan
 
 
 def _beside(ours: Row, theirs: Row) -> Row:
-    cycles, baseline = ours["cycles_compute"], theirs["cycles_compute"]
     lane_cycles = ours["lane_cycles"]
     return {
-        **ours,
-        "cycles_baseline": baseline,
-        "lane_cycles_baseline": theirs["lane_cycles"],
-        "speed_up": _quotient(baseline, cycles),
+        **_with_totals(ours),
+        "baseline": _with_totals(theirs),
+        "speed_up": quotient(theirs["cycles"], ours["cycles"]),
+        "speed_up_compute": quotient(theirs["cycles_compute"], ours["cycles_compute"]),
+        "energy_efficiency": quotient(theirs["energy_pj"], ours["energy_pj"]),
         "utilisation": ours["lane_cycles_effectual"] / lane_cycles if lane_cycles else nan,
-        "flops_dense": ours["macs_dense"] * FLOPS_PER_MAC,
-        "flops_effectual": ours["macs_effectual"] * FLOPS_PER_MAC,
+    }
+
+
+def _with_totals(row: Row) -> Row:
+    return {
+        **row,
+        "flops_dense": row["macs_dense"] * FLOPS_PER_MAC,
+        "flops_effectual": row["macs_effectual"] * FLOPS_PER_MAC,
+        "dram_bytes": sum(row[name] for name in DRAM_BYTES),
     }

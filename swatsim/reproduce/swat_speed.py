@@ -17,6 +17,7 @@ from pathlib import Path
 
 from swatsim.policies import SwatU
 from swatsim.report import tables
+from swatsim.simulator.machines import machine
 from swatsim.simulator.run import simulate
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.layer import OPS, OpName
@@ -141,14 +142,17 @@ def _measure(setting: Setting, batch: int) -> list[SpeedUp]:
         return [
             _speed_up(name, row, setting)
             for name, ops in setting.runs
-            for row in tables.per_op(simulate(trace, name, ops=ops, workers=1))[:-1]
+            for row in tables.per_op(
+                # compute cycles: what SWAT's figures were counted in
+                simulate(trace, machine(name, memory="none"), ops=ops, workers=1)
+            )[:-1]
         ]
 
 
-def _speed_up(machine: str, row: tables.Row, setting: Setting) -> SpeedUp:
+def _speed_up(name: str, row: tables.Row, setting: Setting) -> SpeedUp:
     (other,) = row["speed_ups_alternative"].values()
     return SpeedUp(
-        machine=machine,
+        machine=name,
         op=row["op"],
         sparsity=setting.sparsity,
         act_density=setting.act_density,

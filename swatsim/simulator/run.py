@@ -21,6 +21,7 @@ from swatsim.workload.layer import OPERANDS, OPS, Layer, OpName
 from swatsim.workload.training_ops import Op
 
 Progress = Callable[[int, int], None]
+Job = tuple[Step, Layer, OpName]
 
 
 def as_machine(machine: str | Machine) -> Machine:
@@ -120,16 +121,21 @@ def simulate(
     resolved = _checked(run.describe())
     chosen = _chosen("steps", source.steps if steps is None else steps)
     jobs = run.jobs(chosen, _chosen("ops", ops, OPS))
+    return Results(_spread(run, jobs, _threads(workers), progress), provenance.collect(resolved))
+
+
+def _spread(run: _Run, jobs: Sequence[Job], threads: int, progress: Progress | None) -> list[Row]:
+    """Run all jobs on some threads; their rows stay in order."""
     rows: list[Row] = []
-    with ThreadPoolExecutor(max_workers=_threads(workers)) as pool:
+    with ThreadPoolExecutor(max_workers=threads) as pool:
         try:
-            for done, pair in enumerate(pool.map(run.rows, *zip(*jobs, strict=True)), start=1):
-                rows.extend(pair)
+            for done, some in enumerate(pool.map(run.rows, *zip(*jobs, strict=True)), start=1):
+                rows.extend(some)
                 if progress:
                     progress(done, len(jobs))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-    return Results(rows, provenance.collect(resolved))
+    return rows
 
 
 def _checked(description: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +178,7 @@ class _Run:
         self.baseline = baseline
         self.energy = energy
 
-    def jobs(self, steps: Sequence[int], ops: Sequence[OpName]) -> list[tuple[Step, Layer, OpName]]:
+    def jobs(self, steps: Sequence[int], ops: Sequence[OpName]) -> list[Job]:
         """List the ops of the steps; their masks are read when they run."""
         opened = [self.trace.step(number) for number in steps]
         jobs = [(step, layer, name) for step in opened for layer, name in step.ops() if name in ops]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from swatsim.results import COLUMNS
+from swatsim.results import COLUMNS, PLOTS
 from swatsim.simulator.machines import MACHINES, presets
 from tests.traces import LAYERS, make_trace
 
@@ -124,8 +124,8 @@ def test_simulate_writes_results_with_their_schema(simulated: tuple[str, Path]) 
     assert made["packages"]["numpy"]
 
 
-def test_simulate_draws_two_plots(simulated: tuple[str, Path]) -> None:
-    for name in ("speed_up.png", "pe_cycles.png"):
+def test_simulate_draws_plots(simulated: tuple[str, Path]) -> None:
+    for name in PLOTS:
         assert (simulated[1] / name).read_bytes().startswith(b"\x89PNG")
 
 
@@ -270,7 +270,7 @@ def test_a_plotting_process_that_dies_loses_nothing(
         plots._process.kill()
         plots._process.join()
         plots.start(simulate(trace, "dadiannao"))
-        assert set(plots.finish()) == {"speed_up.png", "pe_cycles.png"}
+        assert set(plots.finish()) == PLOTS
 
 
 def test_a_plotting_backend_that_does_not_exist_is_no_matter(trace: Path, tmp_path: Path) -> None:

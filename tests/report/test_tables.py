@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
 import swatsim
+from swatsim.cli.drawing import draw
 from swatsim.errors import ResultsError
 from swatsim.report import plots, tables
+from swatsim.report.roofline import roofline
 from swatsim.results import COLUMNS, Results
 from tests.traces import LAYERS, make_trace
 
@@ -30,7 +33,10 @@ def test_counts_are_summed_over_steps_and_densities_averaged(results: Results) -
     row = next(r for r in rows if (r["layer"], r["op"]) == ("block.conv", "wgrad"))
     assert len(ours) == 2
     assert row["cycles_compute"] == ours.cycles_compute.sum()
-    assert row["speed_up"] == theirs.cycles_compute.sum() / ours.cycles_compute.sum()
+    assert row["speed_up"] == theirs.cycles.sum() / ours.cycles.sum()
+    assert row["speed_up_compute"] == theirs.cycles_compute.sum() / ours.cycles_compute.sum()
+    assert row["energy_efficiency"] == pytest.approx(theirs.energy_pj.sum() / ours.energy_pj.sum())
+    assert row["baseline"]["cycles"] == theirs.cycles.sum()
     assert row["density_act"] == pytest.approx(ours.density_act.mean())
     assert math.isnan(row["density_weight"])
     assert row["utilisation"] == row["lane_cycles_effectual"] / row["lane_cycles"]
@@ -41,16 +47,16 @@ def test_the_step_is_the_sum_of_its_ops(results: Results) -> None:
     rows = tables.per_op(results)
     assert [row["op"] for row in rows] == ["fprop", "dgrad", "wgrad", "step"]
     for column in (column.name for column in COLUMNS if column.adds == "sum"):
-        assert rows[-1][column] == sum(row[column] for row in rows[:-1])
+        assert rows[-1][column] == pytest.approx(sum(row[column] for row in rows[:-1]))
 
 
 def test_an_op_without_cycles_has_no_finite_speed_up(results: Results) -> None:
     rows = [dict(row) for row in results.rows if (row["layer"], row["op"]) == ("fc", "wgrad")]
     for row in rows:
-        row["cycles_compute"] *= row["role"] == "baseline"
+        row["cycles"] *= row["role"] == "baseline"
     assert tables.per_layer(Results(rows, {}))[0]["speed_up"] == math.inf
     for row in rows:
-        row["cycles_compute"] = 0
+        row["cycles"] = 0
     assert math.isnan(tables.per_layer(Results(rows, {}))[0]["speed_up"])
 
 
@@ -73,8 +79,8 @@ def test_rows_of_unequal_ops_are_not_compared(results: Results) -> None:
 
 
 def test_plots_name_machine_baseline_trace_and_unit(results: Results) -> None:
-    for draw in (plots.speed_up, plots.pe_cycles):
-        figure = draw(results)
+    for plot in (plots.speed_up, plots.pe_cycles, plots.energy):
+        figure = plot(results)
         axes = figure.axes[0]
         title = axes.get_title(loc="left")
         assert "tensordash, baseline tensordash dense (256 PEs of 16 multipliers)" in title
@@ -85,9 +91,30 @@ def test_plots_name_machine_baseline_trace_and_unit(results: Results) -> None:
 
 
 def test_bars_of_pe_cycles_add_up_to_the_time_relative_to_the_baseline(results: Results) -> None:
-    bars = plots.pe_cycles(results).axes[0].patches
     rows = tables.per_layer(results) + tables.per_op(results)[:-1]
-    heights = [0.0] * len(rows)
-    for i, bar in enumerate(bars):
-        heights[i % len(rows)] += bar.get_height()
-    assert heights == pytest.approx([1 / row["speed_up"] for row in rows])
+    for plot, ratio in ((plots.pe_cycles, "speed_up"), (plots.energy, "energy_efficiency")):
+        heights = [0.0] * len(rows)
+        for i, bar in enumerate(plot(results).axes[0].patches):
+            heights[i % len(rows)] += bar.get_height()
+        assert heights == pytest.approx([1 / row[ratio] for row in rows])
+
+
+def test_no_point_lies_above_the_roof(results: Results) -> None:
+    axes = roofline(results).axes[0]
+    assert "tensordash, baseline tensordash dense" in axes.get_title(loc="left")
+    (roof,) = axes.get_lines()
+    row = results.rows[0]
+    peak, per_cycle = row["pes"] * row["lanes"], row["dram_mb_per_s"] / row["clock_mhz"]
+    assert max(roof.get_ydata()) == peak
+    points = [point for cloud in axes.collections for point in cloud.get_offsets()]
+    assert len(points) > 10
+    for per_byte, reached in points:
+        assert reached <= min(peak, per_byte * per_cycle)
+
+
+def test_without_a_memory_system_there_is_no_roofline(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "small")
+    alone = swatsim.simulate(trace, swatsim.machine("tensordash", memory="none"))
+    assert set(draw(alone)) == {"speed_up.png", "pe_cycles.png", "energy.png"}
+    (words,) = roofline(alone).axes[0].texts
+    assert "no memory system" in words.get_text()

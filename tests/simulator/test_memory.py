@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from swatsim.errors import ConfigError
+import swatsim
+from swatsim.errors import ConfigError, WorkloadError
 from swatsim.simulator.memory.config import DRAMS, MemoryConfig
 from swatsim.simulator.memory.feed import Demand, Fed, can_pin, feed
 from swatsim.simulator.memory.tensors import output_words
@@ -24,7 +25,11 @@ QUICK = settings(
     max_examples=150,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
 )
 N_OF_M = ("2:2", "3:3", "4:4")  # what every mask obeys
 
@@ -98,3 +103,209 @@ def test_a_kept_operand_equals_the_twin(data: st.DataObject) -> None:
         assert kept.dram_bytes_grad_out == 0
         compare(kept, naive(op, config, demand, kept=held))
         compare(feed(op, demand, config, pinned="grad_out"), naive(op, config, demand, held=held))
+
+
+# ---- closed forms --------------------------------------------------------------------------------
+
+
+def bytes_of(fed: Fed) -> int:
+    return sum(value for name, value in fed._asdict().items() if name.startswith("dram_bytes"))
+
+
+def drawn(data: st.DataObject, **fixed: Any) -> tuple[Op, MemoryConfig]:
+    op, _ = data.draw(ops())
+    config = MemoryConfig(**{**data.draw(memories()), **fixed})
+    assume(naive_fits(op, config))
+    return op, config
+
+
+def naive_fits(op: Op, config: MemoryConfig) -> bool:
+    try:
+        feed(op, Demand(0, 1, 0, 0), config)
+    except ConfigError:
+        return False
+    return True
+
+
+@QUICK
+@given(data=st.data())
+def test_endless_bandwidth_gives_the_compute_cycles(data: st.DataObject) -> None:
+    op, config = drawn(data, dram="ideal")
+    wide = {f"buffer_{name}_words": 2**24 for name in ("a", "b", "out")}
+    demand = data.draw(demands())
+    fed = feed(op, demand, config.model_copy(update=wide))
+    assert fed.cycles == max(demand.cycles, 1)  # one, for the words of the output
+    assert fed.lane_cycles_dram == fed.lane_cycles_fill_drain == 0
+    none = feed(op, demand, config.model_copy(update={"memory": "none"}))
+    assert none == Fed(demand.cycles)
+
+
+@QUICK
+@given(data=st.data())
+def test_compute_of_zero_gives_latency_and_bytes_by_bandwidth(data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(["ddr4-3200", "hbm2"]))
+    wide = {f"buffer_{name}_words": 2**24 for name in ("a", "b", "out")}
+    op, config = drawn(data, dram=kind, **wide)
+    fed = feed(op, Demand(0, 1, 0, 0), config)
+    carried = -(-bytes_of(fed) * config.clock_mhz // config.bandwidth_mb_per_s)
+    # the one cycle in which the output's words are taken may be hidden, or not
+    assert fed.cycles - config.latency_cycles - carried in (0, 1)
+
+
+@QUICK
+@given(data=st.data())
+def test_an_op_that_fits_moves_its_operands_once(data: st.DataObject) -> None:
+    formats = st.sampled_from(("dense", "bitmask", "run-length", "csr", "csc"))
+    stored = {f"format_{name}": data.draw(formats) for name in OPERANDS}
+    op, _ = data.draw(ops())
+    big = {f"buffer_{name}_kib": 2**20 for name in ("a", "b", "out")}
+    whole = {"block_filters": 2**20, "block_channels": 2**20, "block_rows": 2**20}
+    config = MemoryConfig(**stored, **big, **(whole if op.layer.groups == 1 else {}))
+    fed = feed(op, Demand(1000, 1, 0, 0), config)
+    sizes = {
+        name: storage.stored(mask, config.format_of(name), "fp32")[1]
+        for name, mask in op.operands.items()
+    }
+    if op.layer.groups == 1:
+        assert fed.blocks == 1
+        assert {name: getattr(fed, f"dram_bytes_{name}") for name in sizes} == sizes
+    else:  # what is moved is at most a 64th more than the least, before rounding
+        least = sum(sizes.values()) + fed.dram_bytes_result
+        assert bytes_of(fed) <= least * 65 / 64 + 2 * fed.blocks
+    assert fed.dram_bytes_partial == 0
+
+
+@QUICK
+@given(data=st.data())
+def test_the_total_lies_between_its_bounds(data: st.DataObject) -> None:
+    op, config = drawn(data, dram="lpddr4-3200")
+    demand = data.draw(demands())
+    fed = feed(op, demand, config)
+    busy = fed.lane_cycles_buffer // demand.lanes + demand.cycles
+    carried = bytes_of(fed) * config.clock_mhz / config.bandwidth_mb_per_s
+    assert fed.cycles >= max(busy, carried)
+    assert fed.cycles <= busy + carried + config.latency_cycles + 1
+    waits = fed.lane_cycles_buffer + fed.lane_cycles_dram + fed.lane_cycles_fill_drain
+    assert waits + demand.cycles * demand.lanes == fed.cycles * demand.lanes
+    assert min(fed.lane_cycles_buffer, fed.lane_cycles_dram, fed.lane_cycles_fill_drain) >= 0
+
+
+@settings(QUICK, max_examples=60)
+@given(data=st.data())
+def test_more_bandwidth_is_never_slower_and_larger_buffers_never_move_more(
+    data: st.DataObject,
+) -> None:
+    op, config = drawn(data, block_filters="auto", block_channels="auto", block_rows="auto")
+    demand = data.draw(demands())
+    fed = feed(op, demand, config)
+    faster = config.model_copy(update={"dram_mb_per_s": 2 * config.bandwidth_mb_per_s})
+    assert feed(op, demand, faster).cycles <= fed.cycles
+    larger = {f"buffer_{n}_kib": 8 * getattr(config, f"buffer_{n}_kib") for n in ("a", "b", "out")}
+    more = feed(op, demand, config.model_copy(update=larger))
+    assert bytes_of(more) <= bytes_of(fed) * 65 / 64 + fed.blocks + more.blocks * 2
+
+
+# ---- by hand -------------------------------------------------------------------------------------
+
+LINEAR = Layer(name="fc", kind="linear", C=4, K=6)
+
+
+def linear(density: str = "dense") -> Op:
+    weight = np.ones((6, 4), np.bool_)
+    if density == "half":
+        weight[:, ::2] = False
+    return Op(LINEAR, "fprop", weight=weight, act=np.ones((2, 4), np.bool_))
+
+
+def by_hand(**other: Any) -> MemoryConfig:
+    return MemoryConfig(
+        clock_mhz=1000,
+        dram="hbm2",
+        dram_mb_per_s=2000,
+        dram_latency_ns=7,
+        loop_order="KCN",
+        **other,
+    )
+
+
+def test_one_block_by_hand() -> None:
+    whole = by_hand(block_filters=6, block_channels=4, block_rows=2)
+    fed = feed(linear(), Demand(100, 1, 0, 0), whole)
+    # 24 weights and 8 activations of 4 bytes at 2 bytes a cycle, 12 outputs
+    assert (fed.dram_bytes_weight, fed.dram_bytes_act, fed.dram_bytes_result) == (96, 32, 48)
+    assert fed.cycles == 7 + 64 + 100 + 24
+    assert (fed.lane_cycles_fill_drain, fed.lane_cycles_dram) == (7 + 64 + 24, 0)
+
+
+def test_blocks_of_filters_by_hand() -> None:
+    cut = by_hand(block_filters=2, block_channels=4, block_rows=2)
+    fed = feed(linear(), Demand(60, 1, 0, 0), cut)
+    # start 7 + (32 + 32) / 2 = 39; three blocks of 20 cycles; loads of 32 bytes while 1 and 2 are
+    # computed (16 cycles: hidden), a drain of 16 bytes with the second load and after the third:
+    # 20, max(20, (32 + 0) / 2), ..: block 1 loads 3 and drains 0: (32 + 16) / 2 = 24
+    assert fed.blocks == 3
+    assert fed.cycles == 39 + 20 + 24 + 20 + 8
+    assert (fed.lane_cycles_fill_drain, fed.lane_cycles_dram) == (39 + 8, 4)
+
+
+def test_partial_sums_by_hand() -> None:
+    cut = by_hand(block_filters=6, block_channels=2, block_rows=1).model_copy(
+        update={"loop_order": "CKN"}
+    )
+    fed = feed(linear(), Demand(0, 1, 0, 0), cut)
+    # channels outermost: each of two outputs of 6 sums leaves and comes back once
+    assert fed.dram_bytes_partial == 2 * 2 * 6 * 4
+    assert fed.dram_bytes_result == 48
+    assert (fed.dram_bytes_weight, fed.dram_bytes_act) == (96, 32)
+
+
+def test_a_format_by_hand() -> None:
+    whole = by_hand(block_filters=6, block_channels=4, block_rows=2, format_weight="bitmask")
+    assert feed(linear("half"), Demand(0, 1, 0, 0), whole).dram_bytes_weight == 12 * 4 + 3
+    dense = feed(linear("half"), Demand(0, 1, 0, 0), whole, dense=True)
+    assert dense.dram_bytes_weight == 96
+
+
+def test_a_buffer_that_gives_too_few_words_is_waited_for() -> None:
+    narrow = by_hand(buffer_a_words=3).model_copy(update={"dram": "ideal"})
+    fed = feed(linear(), Demand(10, 16, 100, 0), narrow)
+    assert fed.cycles == 34
+    assert fed.lane_cycles_buffer == 24 * 16
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"dram_mb_per_s": 0}, "dram_mb_per_s.* must be greater than or equal to 1"),
+        ({"buffer_a_kib": 0}, "buffer_a_kib=0 .* must be greater than or equal to 1"),
+        ({"dram": "hbm"}, "dram='hbm' is not allowed: must be 'ddr4-3200', "),
+        ({"format_weight": "4:2"}, "format_weight='4:2' is not allowed: .*N:M with 1 <= N <= M"),
+        ({"format_act": "values"}, "a format that says where its values are"),
+        ({"loop_order": "KKN"}, "loop_order='KKN'"),
+        ({"block_rows": 0}, "block_rows"),
+        ({"bufer_a_kib": 1}, "bufer_a_kib.*did you mean 'buffer_a_kib'"),
+    ],
+)
+def test_a_parameter_out_of_range_is_refused(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        swatsim.machine("tensordash", **parameters)
+
+
+def test_the_capacity_that_a_refusal_names_is_the_smallest_that_will_do() -> None:
+    layer = Layer(name="wide", C=3, K=4, H=9, W=900, R=3, S=3, padding=1)
+    act = np.random.default_rng(3).random((2, 3, 9, 900)) < 0.5
+    op = Op(layer, "fprop", weight=np.ones((4, 3, 3, 3), np.bool_), act=act)
+    with pytest.raises(ConfigError, match=r"'wide', fprop: buffer_b_kib=1 is too small") as caught:
+        feed(op, Demand(0, 1, 0, 0), MemoryConfig(buffer_b_kib=1))
+    wanted = int(str(caught.value).split("at least ")[1])
+    assert naive_fits(op, MemoryConfig(buffer_b_kib=wanted))
+    assert not naive_fits(op, MemoryConfig(buffer_b_kib=wanted - 1))
+
+
+def test_a_mask_that_is_not_n_of_m_is_refused_with_its_place() -> None:
+    op = Op(LINEAR, "fprop", weight=np.eye(6, 4) + np.eye(6, 4, 1) > 0, act=np.ones((2, 4), bool))
+    with pytest.raises(WorkloadError, match=r"layer 'fc', fprop, weight: .* 1:2: at \(0, 1\)"):
+        feed(op, Demand(0, 1, 0, 0), MemoryConfig(format_weight="1:2"))

@@ -58,9 +58,7 @@ def energies(
         mac=counters.products and counters.products * table.pj_of_product(config.dtype),
         multiplexer=counters.multiplexed and counters.multiplexed * table.pj_of("multiplexer"),
         scheduler=counters.schedules and counters.schedules * table.pj_of("scheduler"),
-        accumulator=_sram(
-            counters.accumulations * SUM_BITS, config.accumulator_bank_kib, table
-        ),
+        accumulator=_sram(counters.accumulations * SUM_BITS, config.accumulator_bank_kib, table),
         **{
             f"buffer_{name}": _sram(bits[name], _bank_kib(config, name), table)
             for name in ("a", "b", "out")

@@ -11,7 +11,6 @@ from swatsim.errors import WorkloadError
 from swatsim.validation import Checked, count
 from swatsim.workload import storage
 from swatsim.workload.layer import Operand
-from swatsim.workload.storage import DTYPES
 
 
 class Dram(NamedTuple):
@@ -64,35 +63,35 @@ def _format(value: str) -> str:
 
 
 def _capacity(of: str) -> Any:
-    return count(f"capacity of {of}; half of it holds a block", "KiB", 1, 2**20)
+    return count(f"capacity of buffer {of}; half of it holds a block", "KiB", 1, 2**20)
 
 
-def _banks(of: str) -> Any:
-    return count(f"banks of {of}: an access costs the energy of one", "banks", 1, 2**16)
+def _banks() -> Any:
+    return count("its banks: an access costs the energy of one", "banks", 1, 2**16)
 
 
-def _words(of: str) -> Any:
-    return count(f"values a cycle that {of} gives, all banks together", "values", 1, 2**24)
+def _words() -> Any:
+    return count("values a cycle that it gives, all banks together", "values", 1, 2**24)
 
 
 def _format_of(operand: str) -> Any:
     return Field(
-        description=f"how {operand} travels and lies on chip, where it has zeros: dense, bitmask, "
-        "csr, csc, run-length or N:M, such as 2:4"
+        description=f"how {operand} travels and lies on chip if it has zeros: dense, bitmask, csr, "
+        "csc, run-length or N:M"
     )
 
 
 def _extent(what: str, unit: str) -> Any:
-    meaning = f"{what} of a block; auto: what moves the fewest bytes"
+    meaning = f"a block's {what}; auto: what moves the fewest bytes"
     return Field(description=meaning, json_schema_extra={"unit": unit})
 
 
 Format = Annotated[str, AfterValidator(_format)]
 Extent = Auto | Annotated[int, Field(ge=1, le=2**40)]
 
-A = "the first operand's buffer (fprop, dgrad: weight; wgrad: act)"
-B = "the second operand's buffer (fprop: act; dgrad, wgrad: grad_out)"
-OUT = "the output's buffer"
+A = "a, of the first operand (fprop, dgrad: weight; wgrad: act)"
+B = "b, of the second operand (fprop: act; dgrad, wgrad: grad_out)"
+OUT = "out, of the output"
 
 
 class MemoryConfig(Checked):
@@ -114,14 +113,14 @@ class MemoryConfig(Checked):
         Field(description="type of a value; sums are fp32"),
     ] = "fp32"
     buffer_a_kib: Annotated[int, _capacity(A)] = 1024
-    buffer_a_banks: Annotated[int, _banks(A)] = 32
-    buffer_a_words: Annotated[int, _words(A)] = 4096
+    buffer_a_banks: Annotated[int, _banks()] = 32
+    buffer_a_words: Annotated[int, _words()] = 4096
     buffer_b_kib: Annotated[int, _capacity(B)] = 1024
-    buffer_b_banks: Annotated[int, _banks(B)] = 32
-    buffer_b_words: Annotated[int, _words(B)] = 4096
+    buffer_b_banks: Annotated[int, _banks()] = 32
+    buffer_b_words: Annotated[int, _words()] = 4096
     buffer_out_kib: Annotated[int, _capacity(OUT)] = 1024
-    buffer_out_banks: Annotated[int, _banks(OUT)] = 32
-    buffer_out_words: Annotated[int, _words(OUT)] = 4096
+    buffer_out_banks: Annotated[int, _banks()] = 32
+    buffer_out_words: Annotated[int, _words()] = 4096
     dram: Annotated[
         Literal["ddr4-3200", "lpddr4-3200", "hbm2", "ideal"],
         Field(description="kind of DRAM: bandwidth of a channel, latency, energy of a bit"),

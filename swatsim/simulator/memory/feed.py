@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import gcd
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from swatsim.simulator.memory.tensors import (
     Stores,
     cut_channels,
     cut_rows,
+    dense_stores,
     ends,
     output_words,
     shape_of,
@@ -118,15 +120,60 @@ def feed(
     if config.memory == "none":
         return Fed(demand.cycles)
     shape = shape_of(op.layer, op.name, op.samples)
-    stores = stores_of(op, shape, config, dense)
-    where = f"layer {op.layer.name!r}, {op.name}"
-    cut = plan(shape, stores, config, where, pinned, kept)
     words_out = output_words(op)
     fed = _fed(demand, config, words_out)
+    where = f"layer {op.layer.name!r}, {op.name}"
+    if dense and pinned is None:
+        cut, found = _dense(shape, config, where, fed)
+    else:
+        stores = stores_of(op, shape, config, dense)
+        cut = plan(shape, stores, config, where, pinned, kept)
+        tensor = OPERANDS.index(pinned) if kept and pinned else -1
+        found = _walk(shape, stores, config, cut, fed, tensor)
+    return _summed(demand, fed, words_out, cut, found)
+
+
+def _summed(demand: Demand, fed: int, words_out: int, cut: Plan, found: list[int]) -> Fed:
+    """Sort what the walk found into the counters."""
+    start, end, total = found[: kernel.LOADED]
+    waits = (fed - demand.cycles, end - start - fed, start + total - end)
+    buffer, dram, fill_drain = (demand.lanes * wait for wait in waits)
+    weight, act, grad_out, result, partial = found[kernel.LOADED : kernel.BLOCKS]
+    return Fed(
+        cycles=total,
+        lane_cycles_buffer=buffer,
+        lane_cycles_dram=dram,
+        lane_cycles_fill_drain=fill_drain,
+        loop_order=cut.order,
+        block_groups=cut.groups,
+        block_filters=cut.filters,
+        block_channels=cut.channels,
+        block_rows=cut.rows,
+        blocks=found[kernel.BLOCKS],
+        dram_bytes_weight=weight,
+        dram_bytes_act=act,
+        dram_bytes_grad_out=grad_out,
+        dram_bytes_result=result,
+        dram_bytes_partial=partial,
+        words_out=words_out,
+    )
+
+
+@lru_cache(maxsize=10_000)
+def _dense(shape: Shape, config: MemoryConfig, where: str, fed: int) -> tuple[Plan, list[int]]:
+    """Walk dense tensors: two baselines, and all steps of a run, often want the same."""
+    stores = dense_stores(shape, DTYPES[config.dtype])
+    cut = plan(shape, stores, config, where)
+    return cut, _walk(shape, stores, config, cut, fed, -1)
+
+
+def _walk(
+    shape: Shape, stores: Stores, config: MemoryConfig, cut: Plan, fed: int, kept: int
+) -> list[int]:
+    """Find what the kernel finds, times in whole cycles."""
     per_cycle = _per_cycle(config)
-    kept_tensor = OPERANDS.index(pinned) if kept and pinned else -1
     found = kernel.walk(
-        *_tables(shape, stores, cut, kept_tensor),
+        *_tables(shape, stores, cut, kept),
         shape.made,
         cut.loops,
         *_ends(shape, cut),
@@ -134,16 +181,11 @@ def feed(
         per_cycle,
         DTYPES[config.dtype] // 8,
     )
-    start, end, total = (-(-int(time) // int(per_cycle[0])) for time in found[: kernel.LOADED])
-    moved = (int(n) for n in found[kernel.LOADED : kernel.BLOCKS])
-    waits = (fed - demand.cycles, end - start - fed, start + total - end)
-    buckets = (demand.lanes * wait for wait in waits)
-    return Fed(total, *buckets, *cut, int(found[kernel.BLOCKS]), *moved, words_out)
+    found[: kernel.LOADED] = -(-found[: kernel.LOADED] // per_cycle[0])
+    return [int(number) for number in found]
 
 
-def _tables(
-    shape: Shape, stores: Stores, cut: Plan, kept: int
-) -> tuple[Counts, Counts, Counts]:
+def _tables(shape: Shape, stores: Stores, cut: Plan, kept: int) -> tuple[Counts, Counts, Counts]:
     """Bytes of the operands' blocks, elements of the output's."""
     filters = cut_channels(ends(cut.groups * cut.filters, shape.K, shape.groups))
     channels = cut_channels(ends(cut.groups * cut.channels, shape.C, shape.groups))

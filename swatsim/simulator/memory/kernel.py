@@ -15,6 +15,7 @@ from swatsim.jit import jit
 
 Counts = npt.NDArray[np.int64]
 Cells = npt.NDArray[np.uint8]
+Bits = npt.NDArray[np.bool_]
 
 #: Tensors, by their tables: weight[k, c], act[c, n], grad_out[k, n].
 WEIGHT, ACT, GRAD_OUT = 0, 1, 2
@@ -25,33 +26,47 @@ START, END, TOTAL, LOADED, RESULTS, PARTIAL, BLOCKS = 0, 1, 2, 3, 6, 7, 8
 
 
 @jit
-def add_up(mask: Cells, runs: bool) -> Counts:
+def add_up(mask: Cells) -> Counts:
     """Make a table of sums of ``mask[n, row, column, cell]``; its column is n * columns + column.
 
-    ``sums[i, j]`` are the entries in the first i rows and j columns. With `runs` a value brings
-    the padding entries for the zeros before it in memory order.
+    ``sums[i, j]`` are the values in the first i rows and j columns.
     """
     samples, rows, columns, width = mask.shape
     sums = np.zeros((rows + 1, samples * columns + 1), np.int64)
+    for row in range(rows):
+        along = 0
+        for n in range(samples):
+            for column in range(columns):
+                values = 0
+                for i in range(width):
+                    values += mask[n, row, column, i]
+                along += values
+                at = n * columns + column + 1
+                sums[row + 1, at] = sums[row, at] + along
+    return sums
+
+
+@jit
+def runs_in(mask: Cells) -> Counts:
+    """Count the entries of run-length in each cell of ``mask[n, row, column, cell]``.
+
+    A value brings the padding entries for the zeros before it in memory order, one for each 16.
+    The table is laid out, but not added up, as in `add_up`.
+    """
+    samples, rows, columns, width = mask.shape
+    entries = np.zeros((rows + 1, samples * columns + 1), np.int64)
     zeros = 0
     for n in range(samples):
         for row in range(rows):
             for column in range(columns):
-                entries = 0
+                found = 0
                 for i in range(width):
-                    entries += mask[n, row, column, i]
-                for i in range(width if runs else 0):
                     zeros += 1
                     if mask[n, row, column, i]:
-                        entries += (zeros - 1) >> 4
+                        found += 1 + ((zeros - 1) >> 4)
                         zeros = 0
-                sums[row + 1, n * columns + column + 1] = entries
-    for row in range(1, rows + 1):
-        along = 0
-        for column in range(1, samples * columns + 1):
-            along += sums[row, column]
-            sums[row, column] = sums[row - 1, column] + along
-    return sums
+                entries[row + 1, n * columns + column + 1] = found
+    return entries
 
 
 @jit
@@ -59,6 +74,29 @@ def share(total: int, ends: Counts, j: int) -> int:
     """Give block j its part of what its loop has been given; `ends` of the blocks, from 0 on."""
     whole = ends[ends.size - 1]
     return total * ends[j + 1] // whole - total * ends[j] // whole
+
+
+@jit
+def place(position: int, order: Counts, sizes: Counts, at: Counts, moved: Bits) -> None:
+    """Find the block of each loop at a position of a group, and whether it is another one."""
+    rest = position
+    for level in range(2, -1, -1):
+        d = order[level]
+        j, rest = rest % sizes[d], rest // sizes[d]
+        moved[d] = j != at[d] or position == 0
+        at[d] = j
+
+
+@jit
+def spread(
+    total: int, order: Counts, at: Counts, ends_k: Counts, ends_c: Counts, ends_n: Counts
+) -> int:
+    """Give a position its part of what its groups have been given, loop by loop."""
+    for level in range(3):
+        d = order[level]
+        ends = ends_k if d == 0 else (ends_c if d == 1 else ends_n)
+        total = share(total, ends, at[d])
+    return total
 
 
 @jit
@@ -78,29 +116,21 @@ def walk(
 ) -> Counts:
     """Take all blocks through the pipeline.
 
-    ``weight[k, c]``, ``act[c, n]`` and ``grad_out[k, n]`` are the bytes of the operands' blocks,
-    of the tensor `made` its elements; k and c count blocks over groups. `order` are the loops
-    K, C, N (0, 1, 2) from the outermost on, `ends_*` where the blocks of each end. `fed` are the
-    cycles to compute in all. `per_cycle` is (MB/s, MHz, latency in cycles); time is counted in
-    units of 1 / MB/s cycles, in which a byte takes MHz. Returns what START to BLOCKS index.
+    The tables hold the bytes of the operands' blocks, and of the tensor `made` its elements; k and
+    c count blocks over groups. `order` are the loops K, C, N (0, 1, 2), outermost first, `ends_*`
+    where their blocks end, `fed` the cycles to compute. `per_cycle` is (MB/s, MHz, latency in
+    cycles); the unit of time is 1 / MB/s cycles: a byte takes MHz. Returns what START.. index.
     """
     fast, slow = per_cycle[0], per_cycle[1]
-    found = np.zeros(BLOCKS + 1, np.int64)
-    sizes = np.empty(3, np.int64)
+    found, sizes = np.zeros(BLOCKS + 1, np.int64), np.empty(3, np.int64)
     sizes[0], sizes[1], sizes[2] = ends_k.size - 1, ends_c.size - 1, ends_n.size - 1
-    lacks = (2, 0, 1)[made]
+    inside, lacks = sizes[0] * sizes[1] * sizes[2], (2, 0, 1)[made]
     at, moved = np.zeros(3, np.int64), np.zeros(3, np.bool_)
-    inside = sizes[0] * sizes[1] * sizes[2]
-    time = per_cycle[2] * fast
+    time, complete = per_cycle[2] * fast, True
     computing = held = leaving = drained = 0
-    complete = True
     for position in range((ends_g.size - 1) * inside):
-        group, rest = position // inside, position % inside
-        for level in range(2, -1, -1):
-            d = order[level]
-            j, rest = rest % sizes[d], rest // sizes[d]
-            moved[d] = j != at[d] or position % inside == 0
-            at[d] = j
+        group = position // inside
+        place(position % inside, order, sizes, at, moved)
         k, c, n = group * sizes[0] + at[0], group * sizes[1] + at[1], at[2]
         load = drain = 0
         for tensor in range(3):
@@ -123,11 +153,7 @@ def walk(
         drained = drain
         complete = at[lacks] == sizes[lacks] - 1
         leaving = held * (value_bytes if complete else SUM_BYTES)
-        computing = share(fed, ends_g, group)
-        for level in range(3):
-            d = order[level]
-            ends = ends_k if d == 0 else (ends_c if d == 1 else ends_n)
-            computing = share(computing, ends, at[d])
+        computing = spread(share(fed, ends_g, group), order, at, ends_k, ends_c, ends_n)
     found[RESULTS] += leaving
     found[END] = time + max(computing * fast, drained * slow)
     found[TOTAL] = found[END] + leaving * slow

@@ -210,7 +210,9 @@ def _fitting(choice: Choice, stores: Stores, tried: Candidates) -> npt.NDArray[n
         fit = fit & (widest[tried.row[tensor]] <= tried.column[tensor])
     if choice.pinned >= 0:
         ways = tried.rows[choice.pinned].blocks, tried.columns[choice.pinned].blocks
-        single = (ways[0] == 1)[tried.row[choice.pinned]] & (ways[1] == 1)[tried.column[choice.pinned]]
+        single = (ways[0] == 1)[tried.row[choice.pinned]] & (ways[1] == 1)[
+            tried.column[choice.pinned]
+        ]
         fit = fit & single
     return fit
 
@@ -222,10 +224,16 @@ def _widest(store: Store, rows: Cuts, columns: Cuts, limit: int) -> Counts:
     smallest rows take the widest columns.
     """
     found, j = np.zeros(len(rows.ways), np.int64), 0
-    if store.bits(rows.ways[0], columns.ways[0]).max() <= limit:
+    mean = store.bits_in_all(rows, columns) / (rows.blocks[:, None] * columns.blocks)
+
+    def fits(i: int, j: int) -> bool:
+        # if the mean block does not, there is one that does not
+        return mean[i, j] <= limit and store.bits(rows.ways[i], columns.ways[j]).max() <= limit
+
+    if fits(0, 0):
         return found
     for i in reversed(range(len(rows.ways))):
-        while j < len(columns.ways) and store.bits(rows.ways[i], columns.ways[j]).max() > limit:
+        while j < len(columns.ways) and not fits(i, j):
             j += 1
         found[i] = j
     return found
@@ -297,7 +305,9 @@ def candidates(
     )
 
 
-def elements(shape: Shape, g: Counts | int, k: Counts | int, c: Counts | int, n: Counts | int) -> Any:
+def elements(
+    shape: Shape, g: Counts | int, k: Counts | int, c: Counts | int, n: Counts | int
+) -> Any:
     """Count the elements of the output in blocks."""
     sizes = {WEIGHT: (k, c), ACT: (c, n), GRAD_OUT: (k, n)}[shape.made]
     return g * sizes[0] * sizes[1] * shape.cells[shape.made] + 0 * n  # of shape (m, n) in any case

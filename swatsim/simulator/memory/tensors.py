@@ -10,7 +10,7 @@ import numpy as np
 
 from swatsim.errors import WorkloadError
 from swatsim.simulator.memory.config import MemoryConfig
-from swatsim.simulator.memory.kernel import ACT, GRAD_OUT, WEIGHT, Cells, Counts, add_up
+from swatsim.simulator.memory.kernel import ACT, GRAD_OUT, WEIGHT, Cells, Counts, add_up, runs_in
 from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, Layer, Operand, OpName
 from swatsim.workload.streams import as_4d
@@ -185,7 +185,7 @@ class Store:
     sums: Counts | None = None
 
     def bits(self, rows: Cut, columns: Cut) -> Counts:
-        """Bits of all blocks, shape (blocks of rows, blocks of columns)."""
+        """Count the bits of all blocks, shape (blocks of rows, blocks of columns)."""
         height, width = rows.size[:, None], columns.size
         elements = height * width * self.cell
         if self.by == "slots":
@@ -203,12 +203,14 @@ class Store:
     def _entries(self, rows: Cut, columns: Cut) -> Counts:
         sums = self.sums
         assert sums is not None, "not every element is an entry"
-        low, high = sums[rows.first], sums[rows.last]
-        entries: Counts = (high - low)[:, columns.last] - (high - low)[:, columns.first]
+        low, high = rows.first[:, None], rows.last[:, None]
+        right = sums[high, columns.last] - sums[low, columns.last]
+        left = sums[high, columns.first] - sums[low, columns.first]
+        entries: Counts = right - left
         return entries
 
     def bits_in_all(self, rows: Cuts, columns: Cuts) -> Counts:
-        """Sums of `bits`, for each pair of ways to cut: shape (ways of rows, ways of columns)."""
+        """Sum up `bits` for each pair of ways to cut: shape (ways of rows, ways of columns)."""
         high, wide = rows.total[:, None], columns.total
         if self.by == "slots":
             ways, others = (columns, high) if self.tensor == WEIGHT else (rows, wide)
@@ -231,7 +233,11 @@ class Store:
         """Pointers in all blocks, without the one more of each."""
         high, wide = rows.total[:, None], columns.total
         if self.tensor == WEIGHT:
-            return high * columns.blocks if self.by == "csr" else rows.blocks[:, None] * wide * self.cell
+            return (
+                high * columns.blocks
+                if self.by == "csr"
+                else rows.blocks[:, None] * wide * self.cell
+            )
         if self.by == "csr":
             return rows.blocks[:, None] * columns.add_up(columns.every.samples)
         return high * columns.add_up(columns.every.size // columns.every.samples) * self.cell
@@ -275,11 +281,13 @@ def _stored(op: Op, operand: Operand, plain: Store, format: str) -> Store:
         _check_pattern(op, operand, mask, nm)
         n, m = nm
         return Store(*place, bits + (m - 1).bit_length(), by="slots", n=n, m=m)
-    sums = add_up(_cells(operand, mask), format == "run-length")
+    cells = _cells(operand, mask)
+    if format == "run-length":
+        sums = runs_in(cells).cumsum(axis=0).cumsum(axis=1)
+        return Store(*place, bits + storage.COUNTER_BITS, sums=sums)
+    sums = add_up(cells)
     if format == "bitmask":
         return Store(*place, bits, element=1, sums=sums)
-    if format == "run-length":
-        return Store(*place, bits + storage.COUNTER_BITS, sums=sums)
     index, pointer = storage.index_bits(mask.shape, format)
     return Store(*place, bits + index, pointer=pointer, by=format, sums=sums)
 

@@ -90,9 +90,10 @@ class CartesianConfig(MachineConfig):
                 "buffer_out_banks": 64,
                 "dram_mb_per_s": 50_000,
             },
-            "SCNN: 64 PEs with 10 KB for input and 10 KB for output activations, and a weight FIFO of "
-            "0.5 KB; 50 GB/s; run-length with 4 bits; its 16-bit fixed point as fp16; clock ours. The "
-            "FIFO's 32 KB also hold wgrad's activations, for which it was never meant",
+            "SCNN: 64 PEs with 10 KB for input and 10 KB for output activations, and a weight "
+            "FIFO of 0.5 KB; 50 GB/s; run-length with 4 bits; its 16-bit fixed point as fp16; "
+            "clock ours. The FIFO's 32 KB also hold wgrad's activations, for which it was never "
+            "meant",
         ),
         "swat": Preset(
             "the machine that fits the speed-ups of SWAT (Raihan and Aamodt, NeurIPS 2020, "
@@ -106,6 +107,7 @@ class CartesianConfig(MachineConfig):
                 "buffer_out_banks": 64,
                 "dram_channels": 8,
             },
-            "ours: fp32, 1 MiB a buffer, LPDDR4 of 51.2 GB/s; run-length with 4 bits as SCNN has it",
+            "ours: fp32, 1 MiB a buffer, LPDDR4 of 51.2 GB/s; run-length with 4 bits as SCNN has "
+            "it",
         ),
     }

@@ -169,9 +169,9 @@ class LaneArrayConfig(MachineConfig):
                 "format_act": "dense",
                 "format_grad_out": "dense",
             },
-            "DaDianNao: 606 MHz, 2 MB of eDRAM a tile for weights, 4 MB for neurons, halved; its 16-bit "
-            "fixed point as fp16, HyperTransport's 25.6 GB/s as DDR4 of the same; banks and words ours: "
-            "PEs never wait",
+            "DaDianNao: 606 MHz, 2 MB of eDRAM a tile for weights, 4 MB for neurons, halved; its "
+            "16-bit fixed point as fp16, HyperTransport's 25.6 GB/s as DDR4 of the same; banks "
+            "and words ours: PEs never wait",
         ),
         "bit-tactical": Preset(
             "Delmas Lascorz et al., Bit-Tactical: A Software/Hardware Approach to Exploiting "
@@ -203,8 +203,8 @@ class LaneArrayConfig(MachineConfig):
                 "dram": "lpddr4-3200",
                 "dram_channels": 8,
             },
-            "ours: DaDianNao's buffers, three lines a cycle for the lookahead of 2, 1 GHz, fp16, LPDDR4 of "
-            "51.2 GB/s",
+            "ours: DaDianNao's buffers, three lines a cycle for the lookahead of 2, 1 GHz, fp16, "
+            "LPDDR4 of 51.2 GB/s",
         ),
         "tensordash": Preset(
             "Mahmoud et al., TensorDash: Exploiting Sparsity to Accelerate Deep Neural Network "
@@ -235,8 +235,9 @@ class LaneArrayConfig(MachineConfig):
                 "dram": "lpddr4-3200",
                 "dram_channels": 4,
             },
-            "TensorDash, table of the configuration: 500 MHz, three memories of 4 banks of 256 KiB a tile, "
-            "three lines a cycle from scratchpads, 4 channels of LPDDR4-3200 (of 16 bits, as JEDEC has "
-            "them); its zero compression off chip as a bitmask; words of the output ours",
+            "TensorDash, table of the configuration: 500 MHz, three memories of 4 banks of 256 "
+            "KiB a tile, three lines a cycle from scratchpads, 4 channels of LPDDR4-3200 (of 16 "
+            "bits, as JEDEC has them); its zero compression off chip as a bitmask; words of the "
+            "output ours",
         ),
     }

@@ -1,0 +1,97 @@
+"""The roofline: what an op could reach with the bytes that it moves, and what it reaches."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from swatsim.report import tables
+from swatsim.report.plots import OP_COLOURS
+from swatsim.results import Results
+
+MARKERS = {"fprop": "o", "dgrad": "s", "wgrad": "^"}
+
+#: How far the axes go beyond the points, as a factor.
+MARGIN = 2.0
+
+
+def roofline(results: Results) -> Figure:
+    """Draw MACs per byte against MACs per cycle, of each layer and op, dense and sparse.
+
+    A dense op counts all its MACs, a sparse one its effectual ones; bytes are those that DRAM
+    carried, cycles all cycles. The roof is what all multipliers, or the DRAM, could do.
+    """
+    rows = tables.per_layer(results)
+    figure = Figure(figsize=(8.0, 5.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    points: list[tuple[float, float]] = []
+    for op, marker in MARKERS.items():
+        mine = [row for row in rows if row["op"] == op]
+        dense = [_point(row["baseline"], "macs_dense") for row in mine]
+        sparse = [_point(row, "macs_effectual") for row in mine]
+        for found, filled, label in ((dense, False, f"{op}, baseline"), (sparse, True, op)):
+            seen = [point for point in found if point is not None]
+            colour = OP_COLOURS[op]
+            if seen:
+                x, y = zip(*seen, strict=True)
+                face = colour if filled else "none"
+                axes.scatter(
+                    x, y, 36, facecolors=face, edgecolors=colour, marker=marker, label=label
+                )
+            points += seen
+    axes.set(xscale="log", yscale="log", xlabel="MACs per byte of DRAM traffic")
+    axes.set_ylabel("MACs per cycle (sparse: both factors non-zero)")
+    _roofs(axes, rows, points)
+    axes.set_title("\n".join(_title(results)), loc="left", fontsize=10)
+    axes.grid(which="both", linewidth=0.3, alpha=0.5)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if points:
+        figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def _point(row: tables.Row, macs: str) -> tuple[float, float] | None:
+    """Place an op; None if a logarithmic axis has no place for it."""
+    if not (row[macs] and row["dram_bytes"] and row["cycles"]):
+        return None
+    return row[macs] / row["dram_bytes"], row[macs] / row["cycles"]
+
+
+def _roofs(axes: Any, rows: list[tables.Row], points: list[tuple[float, float]]) -> None:
+    """Draw each machine's roof over the span of the points."""
+    if not points:
+        words = "no bytes were counted: there is no memory system"
+        axes.text(0.5, 0.5, words, ha="center", transform=axes.transAxes)
+        return
+    roofs = {_roof(row) for row in (rows[0], rows[0]["baseline"])}
+    knees = [peak / per_cycle for peak, per_cycle in roofs if per_cycle]
+    low = min(x for x, _ in points) / MARGIN
+    high = max(*(x for x, _ in points), *knees) * MARGIN
+    for (peak, per_cycle), line in zip(sorted(roofs), ("-", "--"), strict=False):
+        knee = peak / per_cycle if per_cycle else low
+        xs = sorted({low, min(max(knee, low), high), high})
+        label = f"roof: {peak} multipliers"
+        label += f", {per_cycle:.3g} bytes a cycle" if per_cycle else ""
+        ys = [min(peak, x * per_cycle) if per_cycle else peak for x in xs]
+        axes.plot(xs, ys, line, color="black", linewidth=1.2, label=label)
+    axes.set_xlim(low, high)
+
+
+def _roof(row: tables.Row) -> tuple[int, float]:
+    """Multipliers, and bytes that the DRAM carries in a cycle."""
+    clock = row["clock_mhz"]
+    return row["pes"] * row["lanes"], row["dram_mb_per_s"] / clock if clock else 0.0
+
+
+def _title(results: Results) -> list[str]:
+    words = (
+        "Roofline: filled as the machine runs it, hollow the baseline",
+        f"{results.rows[0]['machine']}, baseline {tables.baseline_of(results)}",
+        tables.source_of(results),
+    )
+    return [line for part in words for line in wrap(part, 95)]
