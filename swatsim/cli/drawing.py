@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -16,21 +17,32 @@ if TYPE_CHECKING:
     from swatsim.results import Results
 
 
+#: Plots take half a second each two, which a small simulation shows.
+CHOICES: Mapping[str, Sequence[str]] = {
+    "none": (),
+    "main": ("speed_up", "pe_cycles"),
+    "all": ("speed_up", "pe_cycles", "energy", "roofline"),
+}
+
+
 class Drawing:
     """A context in which results can be drawn beside other work.
 
     Parameters
     ----------
-    wanted : bool
-        Otherwise nothing is started and nothing drawn.
+    wanted : {"none", "main", "all"}
+        With none nothing is started and nothing drawn.
     """
 
-    def __init__(self, wanted: bool) -> None:
-        self._wanted = wanted
+    def __init__(self, wanted: str) -> None:
+        self._names = CHOICES[wanted]
+        self._wanted = bool(self._names)
         self._results: Results | None = None
         self._ours, theirs = get_context("spawn").Pipe()
-        self._process = get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
-        if wanted:
+        self._process = get_context("spawn").Process(
+            target=_serve, args=(theirs, self._names), daemon=True
+        )
+        if self._wanted:
             self._process.start()
         theirs.close()
 
@@ -56,25 +68,30 @@ class Drawing:
         try:
             drawn: dict[str, bytes] = self._ours.recv()
         except (EOFError, OSError):  # it was killed, or could not start: draw here
-            return draw(self._results)
+            return draw(self._results, self._names)
         return drawn
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, names: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["MPLBACKEND"] = "agg"
-    import swatsim.report.roofline  # noqa: F401  (loaded before it is needed)
+    from swatsim.report import plots, roofline  # noqa: F401  (loaded before they are needed)
 
-    connection.send(draw(connection.recv()))
+    plots.warm_up()
+    connection.send(draw(connection.recv(), names))
 
 
-def draw(results: Results) -> dict[str, bytes]:
-    """Draw all plots of a simulation."""
+def draw(results: Results, names: Sequence[str] = CHOICES["all"]) -> dict[str, bytes]:
+    """Draw some of the plots of a simulation: those for which there is something to show."""
     os.environ["MPLBACKEND"] = "agg"  # whatever a user's shell says: matplotlib would fail on it
     from swatsim.report import plots
     from swatsim.report.roofline import roofline
 
-    drawn = [plots.speed_up, plots.pe_cycles]
-    drawn += [plots.energy] if results.rows[0]["energy_pj"] is not None else []
-    drawn += [roofline] if any(row["blocks"] for row in results.rows) else []
-    return {f"{draw.__name__}.png": plots.as_png(draw(results)) for draw in drawn}
+    drawable = {"speed_up": plots.speed_up, "pe_cycles": plots.pe_cycles}
+    if results.rows[0]["energy_pj"] is not None:
+        drawable["energy"] = plots.energy
+    if any(row["blocks"] for row in results.rows):
+        drawable["roofline"] = roofline
+    return {
+        f"{name}.png": plots.as_png(drawable[name](results)) for name in names if name in drawable
+    }

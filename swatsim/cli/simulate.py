@@ -41,7 +41,13 @@ OPS = ("fprop", "dgrad", "wgrad")
     "--op", "ops", type=click.Choice(OPS), multiple=True, help="Only this op; repeatable."
 )
 @click.option("-o", "--output", type=click.Path(), help="Write results and plots here.")
-@click.option("--plots/--no-plots", default=True, help="Draw plots into the output directory.")
+@click.option(
+    "--plots",
+    type=click.Choice(["none", "main", "all"]),
+    default="main",
+    show_default=True,
+    help="Draw into the output directory: speed-up and PE-cycles; all: energy and roofline too.",
+)
 def simulate(
     trace: str,
     name: str,
@@ -51,7 +57,7 @@ def simulate(
     steps: tuple[int, ...],
     ops: tuple[OpName, ...],
     output: str | None,
-    plots: bool,
+    plots: str,
 ) -> None:
     """Run a trace on a machine.
 
@@ -69,7 +75,7 @@ def simulate(
     if output is not None:
         check_folder(output)
     out = console()
-    with Drawing(wanted=plots and output is not None) as drawing:
+    with Drawing(wanted=plots if output is not None else "none") as drawing:
         from swatsim.simulator.machines import machine  # its kernels load while matplotlib does
 
         chosen = machine(name, **_parse(settings))

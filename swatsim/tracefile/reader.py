@@ -156,9 +156,9 @@ class Step:
     def op(self, layer: Layer, name: OpName) -> Op:
         """Read the two masks of one op."""
         reads = OPERANDS_OF[name]
-        return Op(
-            layer, name, **{operand: self.mask(layer.name, name, operand) for operand in reads}
-        )
+        masks = {operand: self.mask(layer.name, name, operand) for operand in reads}
+        ones = {operand: self.record(layer.name, name, operand).ones for operand in reads}
+        return Op(layer, name, **masks).with_nonzero(ones)
 
     def kept(self) -> Iterator[tuple[Layer, Operand, Mask, bool]]:
         """Read what each layer keeps for its backward pass, for `footprint.of_masks`.

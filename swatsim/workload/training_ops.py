@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -108,8 +109,10 @@ class Op:
     def nonzero(self, operand: Operand) -> int:
         """Count the values of an operand that are not zero."""
         if operand not in self._counted:
-            mask = self.operands[operand]
-            # a recorded mask without a zero is a single value, seen everywhere
-            whole = mask.size and not any(mask.strides) and mask.flat[0]
-            self._counted[operand] = mask.size if whole else int(np.count_nonzero(mask))
+            self._counted[operand] = int(np.count_nonzero(self.operands[operand]))
         return self._counted[operand]
+
+    def with_nonzero(self, counts: Mapping[Operand, int]) -> Op:
+        """Remember what `nonzero` need not count again: a trace has verified it."""
+        self._counted.update({str(operand): count for operand, count in counts.items()})
+        return self

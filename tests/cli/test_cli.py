@@ -125,7 +125,8 @@ def test_simulate_writes_results_with_their_schema(simulated: tuple[str, Path]) 
 
 
 def test_simulate_draws_plots(simulated: tuple[str, Path]) -> None:
-    for name in PLOTS:
+    assert {path.name for path in simulated[1].glob("*.png")} == {"speed_up.png", "pe_cycles.png"}
+    for name in ("speed_up.png", "pe_cycles.png"):
         assert (simulated[1] / name).read_bytes().startswith(b"\x89PNG")
 
 
@@ -241,15 +242,45 @@ def test_a_damaged_step_does_not_block_the_others(tmp_path: Path) -> None:
 
 
 def test_a_step_named_twice_counts_once(trace: Path, tmp_path: Path) -> None:
-    simulate = ("simulate", trace, "-m", "dadiannao", "--no-plots", "--step", 7)
+    simulate = ("simulate", trace, "-m", "dadiannao", "--plots", "none", "--step", 7)
     assert swatsim(*simulate)[1] == swatsim(*simulate, "--step", 7)[1]
 
 
 def test_plots_of_other_results_do_not_stay(trace: Path, tmp_path: Path) -> None:
     swatsim("simulate", trace, "-m", "tensordash", "-o", tmp_path)
     assert (tmp_path / "speed_up.png").is_file()
-    swatsim("simulate", trace, "-m", "dadiannao", "-o", tmp_path, "--no-plots")
+    swatsim("simulate", trace, "-m", "dadiannao", "-o", tmp_path, "--plots", "none")
     assert not (tmp_path / "speed_up.png").is_file()
+
+
+def test_all_plots_and_another_energy_table(trace: Path, tmp_path: Path) -> None:
+    chosen = ("-m", "swat", "--plots", "all", "--energy", "7nm", "-o", tmp_path / "out")
+    code, out, errors = swatsim("simulate", trace, *chosen)
+    assert code == 0, errors
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == PLOTS
+    for title in ("Where the PE-cycles went", "DRAM traffic", "Energy in all"):
+        assert title in out
+    made = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert made["parameters"]["energy"]["name"] == "7nm"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--set", "buffer_a_kib=0"], "buffer_a_kib='0' is not allowed"),
+        (["--set", "dram_mb_per_s=0"], "must be greater than or equal to 1"),
+        (["--energy", "14nm"], "unknown energy table '14nm'"),
+        (["--energy", "none.toml"], "can't read the energy table none.toml"),
+        (["--set", "format_weight=1:4"], "does not obey 1:4"),
+        (["--set", "buffer_b_kib=1", "--set", "block_rows=12"], "set buffer_b_kib to at least "),
+    ],
+)
+def test_memory_and_energy_that_can_not_be_are_refused(
+    trace: Path, tmp_path: Path, wrong: list[str], message: str
+) -> None:
+    line = refused("simulate", trace, "-m", "tensordash", *wrong, "-o", tmp_path / "out")
+    assert message in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_directory_in_the_place_of_a_file_leaves_all_as_it_was(
@@ -266,7 +297,7 @@ def test_a_plotting_process_that_dies_loses_nothing(
     from swatsim.cli import drawing
     from swatsim.simulator.run import simulate
 
-    with drawing.Drawing(wanted=True) as plots:
+    with drawing.Drawing(wanted="all") as plots:
         plots._process.kill()
         plots._process.join()
         plots.start(simulate(trace, "dadiannao"))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.interface import Counters, MachineConfig
 from swatsim.simulator.memory.feed import Fed
-from swatsim.simulator.memory.kernel import SUM_BYTES
+from swatsim.simulator.memory.walk import SUM_BYTES
 from swatsim.workload.layer import OPERANDS_OF
 from swatsim.workload.storage import DTYPES
 from swatsim.workload.training_ops import Op

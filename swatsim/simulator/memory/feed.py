@@ -6,13 +6,12 @@ from functools import lru_cache
 from math import gcd
 from typing import NamedTuple
 
-import numpy as np
-
-from swatsim.simulator.memory import kernel
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.simulator.memory.kernel import Counts
 from swatsim.simulator.memory.plan import Plan, find, plan
 from swatsim.simulator.memory.tensors import (
+    ACT,
+    GRAD_OUT,
     Cut,
     Shape,
     Store,
@@ -25,6 +24,7 @@ from swatsim.simulator.memory.tensors import (
     shape_of,
     stores_of,
 )
+from swatsim.simulator.memory.walk import Blocks, Walked, walk
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.storage import DTYPES
 from swatsim.workload.training_ops import Op
@@ -133,14 +133,16 @@ def feed(
     return _summed(demand, fed, words_out, cut, found)
 
 
-def _summed(demand: Demand, fed: int, words_out: int, cut: Plan, found: list[int]) -> Fed:
+def _summed(demand: Demand, fed: int, words_out: int, cut: Plan, found: Walked) -> Fed:
     """Sort what the walk found into the counters."""
-    start, end, total = found[: kernel.LOADED]
-    waits = (fed - demand.cycles, end - start - fed, start + total - end)
+    waits = (
+        fed - demand.cycles,
+        found.end - found.start - fed,
+        found.start + found.total - found.end,
+    )
     buffer, dram, fill_drain = (demand.lanes * wait for wait in waits)
-    weight, act, grad_out, result, partial = found[kernel.LOADED : kernel.BLOCKS]
     return Fed(
-        cycles=total,
+        cycles=found.total,
         lane_cycles_buffer=buffer,
         lane_cycles_dram=dram,
         lane_cycles_fill_drain=fill_drain,
@@ -149,18 +151,18 @@ def _summed(demand: Demand, fed: int, words_out: int, cut: Plan, found: list[int
         block_filters=cut.filters,
         block_channels=cut.channels,
         block_rows=cut.rows,
-        blocks=found[kernel.BLOCKS],
-        dram_bytes_weight=weight,
-        dram_bytes_act=act,
-        dram_bytes_grad_out=grad_out,
-        dram_bytes_result=result,
-        dram_bytes_partial=partial,
+        blocks=found.blocks,
+        dram_bytes_weight=found.weight,
+        dram_bytes_act=found.act,
+        dram_bytes_grad_out=found.grad_out,
+        dram_bytes_result=found.result,
+        dram_bytes_partial=found.partial,
         words_out=words_out,
     )
 
 
 @lru_cache(maxsize=10_000)
-def _dense(shape: Shape, config: MemoryConfig, where: str, fed: int) -> tuple[Plan, list[int]]:
+def _dense(shape: Shape, config: MemoryConfig, where: str, fed: int) -> tuple[Plan, Walked]:
     """Walk dense tensors: two baselines, and all steps of a run, often want the same."""
     stores = dense_stores(shape, DTYPES[config.dtype])
     cut = plan(shape, stores, config, where)
@@ -169,50 +171,43 @@ def _dense(shape: Shape, config: MemoryConfig, where: str, fed: int) -> tuple[Pl
 
 def _walk(
     shape: Shape, stores: Stores, config: MemoryConfig, cut: Plan, fed: int, kept: int
-) -> list[int]:
-    """Find what the kernel finds, times in whole cycles."""
-    per_cycle = _per_cycle(config)
-    found = kernel.walk(
-        *_tables(shape, stores, cut, kept),
+) -> Walked:
+    """Walk an op's blocks; times in whole cycles."""
+    blocks = Blocks(
+        _tables(shape, stores, cut, kept),
         shape.made,
         cut.loops,
-        *_ends(shape, cut),
-        fed,
-        per_cycle,
-        DTYPES[config.dtype] // 8,
+        ends(cut.groups, shape.groups),
+        (
+            ends(cut.filters, shape.K),
+            ends(cut.channels, shape.C),
+            ends(cut.rows, shape.rows, shape.samples),
+        ),
     )
-    found[: kernel.LOADED] = -(-found[: kernel.LOADED] // per_cycle[0])
-    return [int(number) for number in found]
+    per_cycle = _per_cycle(config)
+    found = walk(blocks, fed, per_cycle, DTYPES[config.dtype] // 8)
+    times = (found.start, found.end, found.total)
+    start, end, total = (-(-time // per_cycle[0]) for time in times)
+    return found._replace(start=start, end=end, total=total)
 
 
-def _tables(shape: Shape, stores: Stores, cut: Plan, kept: int) -> tuple[Counts, Counts, Counts]:
+def _tables(shape: Shape, stores: Stores, cut: Plan, kept: int) -> list[Counts]:
     """Bytes of the operands' blocks, elements of the output's."""
     filters = cut_channels(ends(cut.groups * cut.filters, shape.K, shape.groups))
     channels = cut_channels(ends(cut.groups * cut.channels, shape.C, shape.groups))
     across = cut_channels(ends(cut.channels, shape.C))
-    of_act, of_grad = (cut_rows(shape, tensor, cut.rows) for tensor in (1, 2))
+    of_act, of_grad = (cut_rows(shape, tensor, cut.rows) for tensor in (ACT, GRAD_OUT))
     axes = ((filters, across), (channels, of_act), (filters, of_grad))
-    weight, act, grad_out = (
+    return [
         _table(store, rows, columns, store.tensor == shape.made, store.tensor == kept)
         for store, (rows, columns) in zip(stores, axes, strict=True)
-    )
-    return weight, act, grad_out
+    ]
 
 
 def _table(store: Store, rows: Cut, columns: Cut, made: bool, kept: bool) -> Counts:
     if made or kept:
         return rows.size[:, None] * columns.size * (store.cell * made)
     return (store.bits(rows, columns) + 7) // 8
-
-
-def _ends(shape: Shape, cut: Plan) -> tuple[Counts, Counts, Counts, Counts]:
-    """Where the blocks of the loops end: groups, filters, channels, rows."""
-    return (
-        ends(cut.groups, shape.groups),
-        ends(cut.filters, shape.K),
-        ends(cut.channels, shape.C),
-        ends(cut.rows, shape.rows, shape.samples),
-    )
 
 
 def can_pin(op: Op, config: MemoryConfig, operand: Operand, *, dense: bool = False) -> bool:
@@ -230,10 +225,10 @@ def _fed(demand: Demand, config: MemoryConfig, words_out: int) -> int:
     return max(demand.cycles, *waits)
 
 
-def _per_cycle(config: MemoryConfig) -> Counts:
+def _per_cycle(config: MemoryConfig) -> tuple[int, int, int]:
     """MB/s and MHz, in lowest terms, and the latency; an ideal DRAM takes no time for a byte."""
     if config.dram == "ideal":
-        return np.array([1, 0, 0], np.int64)
+        return 1, 0, 0
     fast, slow = config.bandwidth_mb_per_s, config.clock_mhz
     common = gcd(fast, slow)
-    return np.array([fast // common, slow // common, config.latency_cycles], np.int64)
+    return fast // common, slow // common, config.latency_cycles

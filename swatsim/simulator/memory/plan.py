@@ -14,8 +14,11 @@ import numpy.typing as npt
 
 from swatsim.errors import ConfigError
 from swatsim.simulator.memory.config import ORDERS, MemoryConfig
-from swatsim.simulator.memory.kernel import ACT, GRAD_OUT, SUM_BYTES, WEIGHT, Counts
+from swatsim.simulator.memory.kernel import Counts
 from swatsim.simulator.memory.tensors import (
+    ACT,
+    GRAD_OUT,
+    WEIGHT,
     Cuts,
     Shape,
     Store,
@@ -25,12 +28,12 @@ from swatsim.simulator.memory.tensors import (
     dense_stores,
     ends,
 )
+from swatsim.simulator.memory.walk import LACKS, SUM_BYTES
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.storage import DTYPES
 
-#: Loops by their letters, and the loop that each tensor lacks.
+#: Loops by their letters.
 LOOPS = "KCN"
-LACKS = (2, 0, 1)
 
 #: What is less than one in so many does not matter.
 GRAIN = 64

@@ -10,11 +10,14 @@ import numpy as np
 
 from swatsim.errors import WorkloadError
 from swatsim.simulator.memory.config import MemoryConfig
-from swatsim.simulator.memory.kernel import ACT, GRAD_OUT, WEIGHT, Cells, Counts, add_up, runs_in
+from swatsim.simulator.memory.kernel import Cells, Counts, add_up, runs_in
 from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, Layer, Operand, OpName
 from swatsim.workload.streams import as_4d
 from swatsim.workload.training_ops import Mask, Op
+
+#: Tensors, by their tables: weight (k, c), act (c, n), grad_out (k, n).
+WEIGHT, ACT, GRAD_OUT = 0, 1, 2
 
 #: The tensor that an op makes lies like this operand.
 MADE: dict[OpName, Operand] = {"fprop": "grad_out", "dgrad": "act", "wgrad": "weight"}
@@ -206,7 +209,7 @@ class Store:
         low, high = rows.first[:, None], rows.last[:, None]
         right = sums[high, columns.last] - sums[low, columns.last]
         left = sums[high, columns.first] - sums[low, columns.first]
-        entries: Counts = right - left
+        entries: Counts = (right - left).astype(np.int64)
         return entries
 
     def bits_in_all(self, rows: Cuts, columns: Cuts) -> Counts:
@@ -222,7 +225,8 @@ class Store:
         entries = elements
         if self.sums is not None:
             last = self.sums[-1]
-            entries = columns.add_up(last[columns.every.last] - last[columns.every.first])
+            inside = (last[columns.every.last] - last[columns.every.first]).astype(np.int64)
+            entries = columns.add_up(inside)
         bits = entries * self.entry + elements * self.element
         if not self.by:
             return bits
@@ -283,9 +287,12 @@ def _stored(op: Op, operand: Operand, plain: Store, format: str) -> Store:
         return Store(*place, bits + (m - 1).bit_length(), by="slots", n=n, m=m)
     cells = _cells(operand, mask)
     if format == "run-length":
-        sums = runs_in(cells).cumsum(axis=0).cumsum(axis=1)
-        return Store(*place, bits + storage.COUNTER_BITS, sums=sums)
-    sums = add_up(cells)
+        runs: Counts = runs_in(cells).cumsum(axis=0).cumsum(axis=1)
+        return Store(*place, bits + storage.COUNTER_BITS, sums=runs)
+    samples, rows, columns, _ = cells.shape
+    kind = np.int32 if cells.size < 2**31 else np.int64
+    sums: Counts = np.empty((rows + 1, samples * columns + 1), kind)
+    add_up(cells, sums)
     if format == "bitmask":
         return Store(*place, bits, element=1, sums=sums)
     index, pointer = storage.index_bits(mask.shape, format)

@@ -1,0 +1,134 @@
+"""The walk through all blocks of an op: what is loaded and drained at each, and how long it takes.
+
+A block's period depends on its neighbours alone, so the walk is arrays over positions: an op of a
+hundred thousand blocks is walked in milliseconds, and nothing has to be compiled for it.
+
+Legend of dimensions: b positions, in the order of the loops; k filters, c channels, n rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from swatsim.simulator.memory.kernel import Counts
+
+#: The loop (K, C, N) that weight, act and grad_out each lack.
+LACKS = (2, 0, 1)
+#: Rows and columns of their tables, as `_positions` numbers them: c of weights is within a group.
+AXES = ((0, 4), (1, 2), (0, 2))
+#: Bytes of a partial sum.
+SUM_BYTES = 4
+
+
+class Blocks(NamedTuple):
+    """The blocks of an op.
+
+    Parameters
+    ----------
+    tables : three of numpy.ndarray of int64
+        Bytes of each block of weight (k, c), act (c, n), grad_out (k, n); their rows are counted
+        over groups. Of the tensor that the op makes, its elements.
+    made : int
+        That tensor.
+    order : numpy.ndarray of int64, shape (3,)
+        Loops K, C, N (0, 1, 2), outermost first.
+    groups : numpy.ndarray of int64
+        Where blocks of groups end, from 0 on.
+    ends : three of numpy.ndarray of int64
+        The same of the loops K, C, N.
+    """
+
+    tables: Sequence[Counts]
+    made: int
+    order: Counts
+    groups: Counts
+    ends: Sequence[Counts]
+
+
+class Walked(NamedTuple):
+    """What a walk finds.
+
+    Parameters
+    ----------
+    start, end, total : int
+        When the first block is there, the last is computed, the last is drained; in units of
+        1 / MB/s cycles.
+    weight, act, grad_out, result, partial : int
+        Bytes loaded, written, and of partial sums in both directions.
+    blocks : int
+    """
+
+    start: int
+    end: int
+    total: int
+    weight: int
+    act: int
+    grad_out: int
+    result: int
+    partial: int
+    blocks: int
+
+
+def walk(blocks: Blocks, fed: int, per_cycle: tuple[int, int, int], value_bytes: int) -> Walked:
+    """Take all blocks through the pipeline: load the next, compute one, drain the one before.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    fed : int
+        Cycles to compute in all.
+    per_cycle : (int, int, int)
+        MB/s, MHz, latency in cycles. Time is counted in units of 1 / MB/s cycles, in which a byte
+        takes MHz of them: whole numbers throughout.
+    value_bytes : int
+        Of a result.
+    """
+    fast, slow, latency = per_cycle
+    at = _positions(blocks)
+    keys = [at[d1] * blocks.tables[t].shape[1] + at[d2] for t, (d1, d2) in enumerate(AXES)]
+    moved = [np.append(True, key[1:] != key[:-1]) for key in keys]
+    sizes = [table.reshape(-1)[key] for table, key in zip(blocks.tables, keys, strict=True)]
+    loads = [size * there for size, there in zip(sizes, moved, strict=True)]
+    made, inside = blocks.made, at[3 + LACKS[blocks.made]]
+    complete = inside == len(blocks.ends[LACKS[made]]) - 2
+    leaves = np.append(moved[made][1:], True) * sizes[made]
+    results = leaves * complete * value_bytes
+    partial = leaves * ~complete * SUM_BYTES
+    back = loads[made] * (inside > 0) * SUM_BYTES
+    loads[made] = back * 0
+    load, drain = sum(loads) + back, results + partial
+    return _timed(load, drain, spread(blocks, fed) * fast, (slow, latency * fast))._replace(
+        **{name: int(one.sum()) for name, one in zip(Walked._fields[3:6], loads, strict=True)},
+        result=int(results.sum()),
+        partial=int(partial.sum() + back.sum()),
+    )
+
+
+def _timed(load: Counts, drain: Counts, computing: Counts, per_byte: tuple[int, int]) -> Walked:
+    """Add up the periods: while a block is computed, the next is loaded, the one before drained."""
+    slow, latency = per_byte
+    carried = np.append(load[1:], 0) + np.append(0, drain[:-1])
+    start = latency + int(load[0]) * slow
+    end = start + int(np.maximum(computing, carried * slow).sum())
+    return Walked(start, end, end + int(drain[-1]) * slow, 0, 0, 0, 0, 0, len(load))
+
+
+def _positions(blocks: Blocks) -> tuple[Counts, ...]:
+    """Tell which block of each loop a position has: K and C over groups, N; then within a group."""
+    sizes = [len(ends) - 1 for ends in blocks.ends]
+    shape = (len(blocks.groups) - 1, *(sizes[d] for d in blocks.order))
+    group, *nested = np.unravel_index(np.arange(int(np.prod(shape))), shape)
+    k, c, n = (nested[list(blocks.order).index(d)] for d in range(3))
+    return group * sizes[0] + k, group * sizes[1] + c, n, k, c, n
+
+
+def spread(blocks: Blocks, total: int) -> Counts:
+    """Share cycles out, loop by loop: each block by its extents, and all of them in all."""
+    shares = np.array([total], np.int64)
+    for ends in (blocks.groups, *(blocks.ends[d] for d in blocks.order)):
+        given = shares[:, None] * ends // ends[-1]
+        shares = np.diff(given, axis=1).reshape(-1)
+    return shares
