@@ -20,7 +20,7 @@ from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.networks import network
 
 MACHINES = ("bit-tactical", "tensordash", "swat")
-PAIRS = 3
+PAIRS = 5
 
 
 def cpu_seconds(trace: Path, machine: str, memory: str) -> float:
@@ -29,27 +29,29 @@ def cpu_seconds(trace: Path, machine: str, memory: str) -> float:
     return time.process_time() - begin
 
 
+def line(trace: Path, machine: str) -> str:
+    cpu_seconds(trace, machine, "modelled")  # compiles, and fills the cache of the disk
+    pairs = [
+        (cpu_seconds(trace, machine, "modelled"), cpu_seconds(trace, machine, "none"))
+        for _ in range(PAIRS)
+    ]
+    ratio = statistics.median(fed / alone for fed, alone in pairs)
+    fed, alone = (statistics.median(times) for times in zip(*pairs, strict=True))
+    return (
+        f"{machine}: memory system and energy add {100 * (ratio - 1):.0f} % ({fed:.2f} CPU s "
+        f"against {alone:.2f})"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=32)
     batch = parser.parse_args().batch
     with tempfile.TemporaryDirectory() as folder:
-        layers = network("resnet50").layers
         trace = Path(folder) / "trace"
-        synthesize(layers, trace, policy=SwatU(0.9), batch=batch, seed=1)
+        synthesize(network("resnet50").layers, trace, policy=SwatU(0.9), batch=batch, seed=1)
         for machine in MACHINES:
-            cpu_seconds(trace, machine, "modelled")  # compiles, and fills the cache of the disk
-            pairs = [
-                (cpu_seconds(trace, machine, "modelled"), cpu_seconds(trace, machine, "none"))
-                for _ in range(PAIRS)
-            ]
-            ratio = statistics.median(fed / alone for fed, alone in pairs)
-            fed, alone = (statistics.median(times) for times in zip(*pairs, strict=True))
-            print(
-                f"ResNet-50, batch {batch}, 90 %, {machine}: memory system and energy add "
-                f"{100 * (ratio - 1):.0f} % ({fed:.2f} CPU s against {alone:.2f})",
-                flush=True,
-            )
+            print(f"ResNet-50, batch {batch}, 90 %, {line(trace, machine)}", flush=True)
 
 
 if __name__ == "__main__":

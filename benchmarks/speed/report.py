@@ -20,6 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import first_run
+import memory_walk
 import resnet50_step
 from readme import ROOT, replace
 
@@ -61,6 +62,8 @@ def lines() -> Iterator[str]:
         for name in MACHINES:
             found = resnet50_step.measure(trace, name, warm)
             yield f"- {resnet50_step.line(BATCH, name, SPARSITY, found)}"
+        for name in memory_walk.MACHINES:
+            yield f"- the same trace, {memory_walk.line(trace, name)}"
         yield f"- {top_k()}\n"
         yield f"How `swat` grows, ResNet-50 at {SPARSITY:.0%}:\n"
         yield from resnet50_step.growth(folder, "swat", SPARSITY, warm)
