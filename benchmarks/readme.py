@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import swatsim
-from swatsim.report import plots, tables
-from swatsim.report.roofline import roofline
+from swatsim.reports import plots, tables
+from swatsim.reports.roofline import roofline
 from swatsim.simulator.machines import presets
 from swatsim.tracefile import Step
 from swatsim.workload.layer import OPERANDS_OF, OPS

@@ -23,13 +23,19 @@ from swatsim._version import __version__
 
 if TYPE_CHECKING:
     from swatsim.errors import SwatsimError as SwatsimError
+    from swatsim.reports.compare import compare as compare
+    from swatsim.reports.estimate import estimate as estimate
+    from swatsim.reports.write import report as report
     from swatsim.results import Results as Results
     from swatsim.results import load as load_results  # noqa: F401
+    from swatsim.simulator.images import estimate_images as estimate_images
     from swatsim.simulator.interface import Counters as Counters
     from swatsim.simulator.interface import Machine as Machine
     from swatsim.simulator.machines import machine as machine
     from swatsim.simulator.run import simulate as simulate
     from swatsim.simulator.run import simulate_op as simulate_op
+    from swatsim.simulator.timeline import timeline as timeline
+    from swatsim.sweeps.run import sweep as sweep
     from swatsim.tracefile.reader import Trace as Trace
     from swatsim.tracefile.reader import open_trace as open_trace
     from swatsim.tracer.recorder import Recorder as Recorder
@@ -46,11 +52,17 @@ _PUBLIC = {
     "Results": ("swatsim.results", "Results"),
     "SwatsimError": ("swatsim.errors", "SwatsimError"),
     "Trace": ("swatsim.tracefile.reader", "Trace"),
+    "estimate": ("swatsim.reports.estimate", "estimate"),
+    "estimate_images": ("swatsim.simulator.images", "estimate_images"),
     "load_results": ("swatsim.results", "load"),
     "machine": ("swatsim.simulator.machines", "machine"),
     "open_trace": ("swatsim.tracefile.reader", "open_trace"),
+    "compare": ("swatsim.reports.compare", "compare"),
+    "report": ("swatsim.reports.write", "report"),
     "simulate": ("swatsim.simulator.run", "simulate"),
     "simulate_op": ("swatsim.simulator.run", "simulate_op"),
+    "timeline": ("swatsim.simulator.timeline", "timeline"),
+    "sweep": ("swatsim.sweeps.run", "sweep"),
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -212,6 +212,10 @@ class Results:
             (Path(folder) / name).unlink(missing_ok=True)
         return written
 
+    def to_parquet(self) -> bytes:
+        """Write the rows, and in its metadata their provenance, as a Parquet file."""
+        return self._parquet(self._csv())
+
     def _csv(self) -> bytes:
         sink = io.StringIO()
         writer = csv.DictWriter(sink, [column.name for column in COLUMNS], lineterminator="\n")
@@ -252,10 +256,20 @@ def load(folder: str | os.PathLike[str]) -> Results:
     ResultsError
         If there are none, or they are not swatsim's.
     """
+    return read_parquet(Path(folder) / PARQUET)
+
+
+def read_parquet(path: Path) -> Results:
+    """Read one Parquet file that `Results.to_parquet` made.
+
+    Raises
+    ------
+    ResultsError
+        If there is none, or it is not swatsim's.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = Path(folder) / PARQUET
     try:
         table = pq.read_table(path)
         metadata = table.schema.metadata or {}
@@ -268,7 +282,9 @@ def load(folder: str | os.PathLike[str]) -> Results:
         return Results(table.to_pylist(), json.loads(metadata[b"provenance"]))
     except (OSError, pa.ArrowException, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ResultsError(f"no results in {folder} ({reason}): simulate into it first") from None
+        raise ResultsError(
+            f"no results in {path.parent} ({reason}): simulate into it first"
+        ) from None
 
 
 def check_folder(folder: str | os.PathLike[str]) -> None:

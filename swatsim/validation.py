@@ -38,8 +38,24 @@ class Checked(BaseModel):
 
     @classmethod
     def _sentence(cls, error: ValidationError, data: Mapping[str, Any]) -> str:
-        complaints = [_complaint(item, cls) for item in error.errors()]
+        grouped: dict[str, list[Any]] = {}
+        for item in error.errors():
+            field = str(item["loc"][0]) if item["loc"] else ""
+            grouped.setdefault(field, []).append(item)
+        complaints = (_complaints(items, cls) for items in grouped.values())
         return f"{cls.subject(data)}: {'; '.join(complaints)}"
+
+
+def _complaints(items: list[Any], model: type[BaseModel]) -> str:
+    """Word all that is wrong with a field; of a union, what each kind would have to be."""
+    first = items[0]
+    kinds = [str(part) for item in items for part in item["loc"][1:2]]
+    if len(items) == 1 or any(kind.isdigit() for kind in kinds):
+        return "; ".join(_complaint(item, model) for item in items)
+    whole = {**first, "loc": first["loc"][:1]}
+    rest = [_complaint({**item, "loc": item["loc"][:1]}, model) for item in items[1:]]
+    others = [words.partition("must be ")[2] or words for words in rest]
+    return ", or ".join([_complaint(whole, model), *dict.fromkeys(others)])
 
 
 def _complaint(item: Any, model: type[BaseModel]) -> str:

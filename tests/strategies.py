@@ -123,16 +123,20 @@ def memories(draw: st.DrawFn, formats: tuple[str, ...] = FORMATS) -> dict[str, A
     supply = {f"buffer_{name}_words": draw(words) for name in ("a", "b", "out")}
     stored = {f"format_{name}": draw(st.sampled_from(formats)) for name in OPERANDS}
     extent = st.one_of(st.just("auto"), st.integers(1, 20))
+    dram = draw(st.sampled_from(["ddr4-3200", "lpddr4-3200", "hbm2", "ideal"]))
+    own = {
+        "dram_mb_per_s": draw(st.sampled_from(["auto", 1, 77, 6400])),
+        "dram_latency_ns": draw(st.sampled_from(["auto", 0, 1, 99])),
+    }
     return {
         **buffers,
         **supply,
         **stored,
         "clock_mhz": draw(st.sampled_from([1, 500, 606, 1000])),
         "dtype": draw(st.sampled_from(["fp32", "fp16", "bf16"])),
-        "dram": draw(st.sampled_from(["ddr4-3200", "lpddr4-3200", "hbm2", "ideal"])),
+        "dram": dram,
         "dram_channels": draw(st.integers(1, 3)),
-        "dram_mb_per_s": draw(st.sampled_from(["auto", 1, 77, 6400])),
-        "dram_latency_ns": draw(st.sampled_from(["auto", 0, 1, 99])),
+        **(own if dram != "ideal" else {}),
         "loop_order": draw(st.sampled_from(["auto", "auto", *ORDERS])),
         "block_filters": draw(extent),
         "block_channels": draw(extent),

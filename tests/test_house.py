@@ -20,20 +20,31 @@ ARROWS = {
     "jit": set(),
     "validation": {"errors"},
     "provenance": {"_version"},
+    "sampling": set(),
     "workload": {"errors", "validation"},
     "policies": {"errors", "jit", "validation", "workload"},
     "tracefile": {"errors", "files", "validation", "workload"},
     "tracer": {"errors", "policies", "provenance", "tracefile", "workload"},
     "results": {"errors", "files"},
-    "simulator": {"errors", "jit", "provenance", "results", "tracefile", "validation", "workload"},
-    "report": {"errors", "results", "workload"},
-    "reproduce": {"errors", "policies", "report", "simulator", "tracer", "workload"},
+    "simulator": {
+        *("errors", "jit", "provenance", "results", "sampling"),
+        *("tracefile", "validation", "workload"),
+    },
+    "reports": {"errors", "results", "sampling", "workload"},
+    "sweeps": {
+        *("_version", "errors", "files", "provenance", "reports", "results"),
+        *("simulator", "tracefile", "validation", "workload"),
+    },
+    "reproduce": {"errors", "policies", "reports", "simulator", "tracer", "workload"},
     "cli": {
-        *("_version", "errors", "policies", "report", "reproduce", "results"),
-        *("simulator", "tracefile", "tracer", "workload"),
+        *("_version", "errors", "policies", "reports", "reproduce", "results"),
+        *("sampling", "simulator", "sweeps", "tracefile", "tracer", "workload"),
     },
     "__main__": {"cli"},
-    "__init__": {"_version", "errors", "results", "simulator", "tracefile", "tracer", "workload"},
+    "__init__": {
+        *("_version", "errors", "reports", "results"),
+        *("simulator", "sweeps", "tracefile", "tracer", "workload"),
+    },
 }
 
 
@@ -107,7 +118,10 @@ def test_functions_and_files_are_short() -> None:
 
 @pytest.mark.parametrize("statement", ["import swatsim", "from swatsim.cli import main"])
 def test_start_up_loads_nothing_heavy(statement: str) -> None:
-    heavy = ("torch", "matplotlib", "pandas", "numba", "pyarrow", "numpy", "pydantic", "rich")
+    heavy = (
+        *("torch", "matplotlib", "pandas", "numba", "pyarrow"),
+        *("numpy", "scipy", "pydantic", "rich"),
+    )
     code = f"import sys; {statement}; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

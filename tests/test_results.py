@@ -9,8 +9,8 @@ import pytest
 import swatsim
 from swatsim import results as module
 from swatsim.errors import ConfigError, ResultsError, TraceError
-from swatsim.report import plots
-from swatsim.report.tables import ENERGIES, LANE_CYCLES
+from swatsim.reports import plots
+from swatsim.reports.tables import ENERGIES, LANE_CYCLES
 from swatsim.results import COLUMNS, Results
 from swatsim.simulator.energy.energy import Energies
 from swatsim.simulator.interface import BUCKETS, Counters

@@ -75,7 +75,7 @@ class Drawing:
 def _serve(connection: Connection, names: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["MPLBACKEND"] = "agg"
-    from swatsim.report import plots, roofline  # noqa: F401  (loaded before they are needed)
+    from swatsim.reports import plots, roofline  # noqa: F401  (loaded before they are needed)
 
     plots.warm_up()
     connection.send(draw(connection.recv(), names))
@@ -84,11 +84,11 @@ def _serve(connection: Connection, names: Sequence[str]) -> None:
 def draw(results: Results, names: Sequence[str] = CHOICES["all"]) -> dict[str, bytes]:
     """Draw some of the plots of a simulation: those for which there is something to show."""
     os.environ["MPLBACKEND"] = "agg"  # whatever a user's shell says: matplotlib would fail on it
-    from swatsim.report import plots
-    from swatsim.report.roofline import roofline
+    from swatsim.reports import plots
+    from swatsim.reports.roofline import roofline
 
     drawable = {"speed_up": plots.speed_up, "pe_cycles": plots.pe_cycles}
-    if results.rows[0]["energy_pj"] is not None:
+    if all(row["energy_pj"] is not None for row in results.rows):
         drawable["energy"] = plots.energy
     if any(row["blocks"] for row in results.rows):
         drawable["roofline"] = roofline

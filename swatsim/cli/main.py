@@ -11,12 +11,17 @@ import click
 
 from swatsim._version import __version__
 from swatsim.cli.check import check
+from swatsim.cli.compare import compare
+from swatsim.cli.estimate import estimate
 from swatsim.cli.footprint import footprint
 from swatsim.cli.info import info
 from swatsim.cli.machines import machines
+from swatsim.cli.report import report
 from swatsim.cli.reproduce import reproduce
 from swatsim.cli.simulate import simulate
+from swatsim.cli.sweep import sweep
 from swatsim.cli.synth import synth
+from swatsim.cli.timeline import timeline
 from swatsim.errors import SwatsimError
 
 BAD_INPUT = 2
@@ -32,7 +37,20 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=level, format="swatsim: %(levelname)s: %(message)s")
 
 
-for verb in (simulate, info, check, machines, footprint, synth, reproduce):
+for verb in (
+    simulate,
+    report,
+    compare,
+    timeline,
+    info,
+    check,
+    machines,
+    footprint,
+    synth,
+    reproduce,
+    estimate,
+    sweep,
+):
     cli.add_command(verb)
 
 

@@ -19,11 +19,18 @@ def progress(doing: str, what: str) -> Iterator[Callable[[int, int], None]]:
         Words before and after the bar: "simulating", "ops".
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
-    count, elapsed = MofNCompleteColumn(), TimeElapsedColumn()
-    columns = (TextColumn(doing), BarColumn(), count, TextColumn(what), elapsed)
+    times = (TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn())
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn(what), *times)
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
     task = bar.add_task(what, total=None)
 

@@ -95,7 +95,7 @@ def _write(output: str, speed_ups: Sequence[SpeedUp], lines: Sequence[Line]) -> 
     from dataclasses import asdict
     from pathlib import Path
 
-    from swatsim.report.plots import as_png
+    from swatsim.reports.plots import as_png
     from swatsim.reproduce import swat, swat_plots
     from swatsim.results import write_files
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from swatsim.report.tables import Row
+    from swatsim.reports.tables import Row
     from swatsim.results import Results
     from swatsim.simulator.interface import Machine
     from swatsim.workload.layer import OpName
@@ -78,7 +78,7 @@ def simulate(
     with Drawing(wanted=plots if output is not None else "none") as drawing:
         from swatsim.simulator.machines import machine  # its kernels load while matplotlib does
 
-        chosen = machine(name, **_parse(settings))
+        chosen = machine(name, **parse(settings))
         choice = {"steps": list(steps) or None, "ops": ops or OPS}
         results = _run(trace, chosen, baseline=baseline, energy=energy, **choice)
         drawing.start(results)
@@ -89,7 +89,7 @@ def simulate(
         out.print(part)
 
 
-def _parse(settings: tuple[str, ...]) -> dict[str, str]:
+def parse(settings: tuple[str, ...]) -> dict[str, str]:
     """Split ``name=value``; the machine's config checks both."""
     from swatsim.errors import ConfigError
 
@@ -117,7 +117,7 @@ NUMBERS = ("MACs", "effectual", "cycles", "baseline", "speed-up", "compute only"
 
 def _tables(results: Results) -> Iterator[Any]:
     from swatsim.cli.show import table
-    from swatsim.report import tables
+    from swatsim.reports import tables
 
     machine, baseline = results.rows[0]["machine"], tables.baseline_of(results)
     sizes = " against ".join(tables.sizes_of(results))
@@ -132,7 +132,7 @@ def _tables(results: Results) -> Iterator[Any]:
     yield _parts("Where the PE-cycles went, in % of all", totals, tables.LANE_CYCLES, "lane_cycles")
     if any(row["dram_bytes"] for row in totals):
         yield table("DRAM traffic", ("bytes", *_columns(totals)), _traffic(totals), left=1)
-    if results.rows[0]["energy_pj"] is not None:
+    if all(row["energy_pj"] is not None for row in results.rows):
         yield _parts("Energy, in % of all", totals, tables.ENERGIES, "energy_pj")
         yield table("Energy in all", ("", *_columns(totals)), _joules(totals), left=1)
 
@@ -171,7 +171,7 @@ def _numbers(row: Row) -> list[str]:
 
 def _lost(row: Row) -> str:
     """Name what took most of the PE-cycles that did no effectual work."""
-    from swatsim.report.tables import LANE_CYCLES
+    from swatsim.reports.tables import LANE_CYCLES
 
     name = max(LANE_CYCLES[1:], key=lambda bucket: row[bucket])
     if not row[name]:
@@ -210,7 +210,7 @@ def _percent(part: float, whole: float) -> str:
 
 def _traffic(totals: list[Row]) -> Iterator[list[str]]:
     from swatsim.cli.show import size
-    from swatsim.report.tables import DRAM_BYTES
+    from swatsim.reports.tables import DRAM_BYTES
 
     for column in (*DRAM_BYTES, "dram_bytes"):
         word = _word(column, "dram_bytes") if column != "dram_bytes" else "all"

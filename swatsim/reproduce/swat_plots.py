@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from swatsim.report.curves import bars, speed_up_curves
+from swatsim.reports.curves import bars, speed_up_curves
 from swatsim.reproduce import swat
 from swatsim.reproduce.swat_speed import MACHINES, PUBLISHED, SPARSITIES, SpeedUp, pick
 from swatsim.workload.layer import OpName

@@ -16,7 +16,7 @@ from itertools import product
 from pathlib import Path
 
 from swatsim.policies import SwatU
-from swatsim.report import tables
+from swatsim.reports import tables
 from swatsim.simulator.machines import machine
 from swatsim.simulator.run import simulate
 from swatsim.tracer.synthetic import synthesize

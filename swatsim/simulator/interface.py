@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from swatsim.errors import ConfigError, SwatsimError
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.workload.streams import Lowering
 from swatsim.workload.training_ops import Op
@@ -97,6 +96,53 @@ class Counters(NamedTuple):
 BUCKETS: tuple[str, ...] = tuple(n for n in Counters._fields if n.startswith("lane_cycles_"))
 
 
+class Event(NamedTuple):
+    """What a thread of a timeline does for some cycles; 0 cycles: what happens there, an instant.
+
+    Events of one thread don't overlap. Neighbours of one name and without `details` are drawn as
+    one.
+
+    Parameters
+    ----------
+    thread : int
+        Index in `Timeline.threads`.
+    name : str
+    category : str
+        The bucket of its lane-cycles, without "lane_cycles", or "product", "step", "dropped".
+    begin, cycles : int
+    details : mapping
+        JSON types.
+    """
+
+    thread: int
+    name: str
+    category: str
+    begin: int
+    cycles: int
+    details: Mapping[str, Any]
+
+
+class Timeline(NamedTuple):
+    """What one tile, or one PE, does cycle by cycle.
+
+    Parameters
+    ----------
+    threads : tuple of str
+        Names, in the order in which they are shown.
+    cycles : int
+        All of it, waiting for others included.
+    events : callable of range to iterator of Event
+        At least the events of a range of cycles, in any order.
+    about : mapping
+        Which part of the op it is, as JSON types.
+    """
+
+    threads: tuple[str, ...]
+    cycles: int
+    events: Callable[[range], Iterator[Event]]
+    about: Mapping[str, Any]
+
+
 @runtime_checkable
 class Machine(Protocol):
     """What `swatsim.simulate` asks of a machine; any object that has these will do."""
@@ -115,6 +161,19 @@ class Machine(Protocol):
         """Return the fully resolved configuration, as JSON types, for the provenance."""
 
 
+class Published(NamedTuple):
+    """A figure that a paper gives for a design, and which of ours stands beside it.
+
+    `op` is fprop, dgrad, wgrad or step; `column` one of `swatsim.reports.tables.per_op`.
+    """
+
+    what: str
+    value: float
+    op: str
+    column: str
+    source: str
+
+
 class Preset(NamedTuple):
     """A published design: the parameters of a mechanism, and where they come from.
 
@@ -124,6 +183,7 @@ class Preset(NamedTuple):
     citation: str
     parameters: Mapping[str, Any]
     memory: str
+    published: tuple[Published, ...] = ()
 
 
 class MachineConfig(MemoryConfig):
@@ -132,7 +192,6 @@ class MachineConfig(MemoryConfig):
     Memory system and energy are the same for all; a mechanism adds its geometry.
     """
 
-    error_type: ClassVar[type[SwatsimError]] = ConfigError
     presets: ClassVar[Mapping[str, Preset]] = {}
 
     dgrad_lowering: Annotated[
@@ -142,11 +201,6 @@ class MachineConfig(MemoryConfig):
             "dense gradients, or one over gradients dilated with zeros"
         ),
     ] = "split"
-
-    @classmethod
-    def subject(cls, data: Mapping[str, Any]) -> str:
-        """Say that it is about the machine's parameters."""
-        return "machine parameters"
 
     @property
     def accumulator_bank_kib(self) -> float:
@@ -167,6 +221,13 @@ class Mechanism:
     simulate_op, simulate_dense : callable of (Op, config) to Counters
     alternatives : mapping of str to callable of (Op, config) to Counters
         Other dense baselines, which a report shows beside the first.
+    timeline : callable of (Op, config, int) to Timeline, optional
+        What one tile does, cycle by cycle; tiles are numbered from 0.
+    by_image : callable of (Op, config) to config or None
+        With which configuration the op's images, run one by one, take together exactly the op's
+        compute cycles: what is chosen by a look at the whole op must be chosen in it. None where
+        no configuration does, as where images share a set of streams; so of a machine that does
+        not say.
     """
 
     name: str
@@ -175,6 +236,8 @@ class Mechanism:
     simulate_op: Callable[[Op, Any], Counters]
     simulate_dense: Callable[[Op, Any], Counters]
     alternatives: Mapping[str, Callable[[Op, Any], Counters]] = field(default_factory=dict)
+    timeline: Callable[[Op, Any, int], Timeline] | None = None
+    by_image: Callable[[Op, Any], MachineConfig | None] = lambda op, config: None
 
 
 @dataclass(frozen=True)
@@ -184,6 +247,7 @@ class ConfiguredMachine:
     name: str
     mechanism: Mechanism
     config: MachineConfig
+    published: tuple[Published, ...] = ()
 
     def simulate_op(self, op: Op) -> Counters:
         """Run one op."""
@@ -198,10 +262,16 @@ class ConfiguredMachine:
         found = self.mechanism.alternatives.items()
         return {name: simulate(op, self.config) for name, simulate in found}
 
+    def by_image(self, op: Op) -> ConfiguredMachine | None:
+        """Make the machine on which the op's images can run one by one; None: there is none."""
+        config = self.mechanism.by_image(op, self.config)
+        return None if config is None else replace(self, config=config)
+
     def describe(self) -> dict[str, Any]:
         """Return mechanism and configuration as JSON types."""
         return {
             "name": self.name,
             "mechanism": self.mechanism.name,
             "parameters": self.config.model_dump(mode="json"),
+            "published": [figure._asdict() for figure in self.published],
         }

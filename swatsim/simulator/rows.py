@@ -45,6 +45,7 @@ def cost(
     dense: bool = False,
     pinned: Operand | None = None,
     kept: bool = False,
+    compute_only: bool = False,
 ) -> Row:
     """Fill the columns that a machine counts, its memory system included.
 
@@ -60,6 +61,8 @@ def cost(
         Operands travel dense: those of the dense baseline.
     pinned, kept
         As in `swatsim.simulator.memory.feed.feed`.
+    compute_only : bool
+        Leave memory and energy out: it is compared with a machine that has none.
 
     Raises
     ------
@@ -69,10 +72,11 @@ def cost(
         If a mask does not obey the N:M that it is to be stored in.
     """
     _check(counters)
-    if not isinstance(machine, ConfiguredMachine):
+    if compute_only or not isinstance(machine, ConfiguredMachine):
         unknown = dict.fromkeys((f"energy_pj_{part}" for part in Energies._fields), None)
         fed = Fed(counters.cycles_compute)
-        return {**_counts(counters, fed), "clock_mhz": 0, **unknown, "energy_pj": None}
+        counts = _counts(counters, fed)
+        return {**counts, "clock_mhz": 0, "dram_mb_per_s": 0, **unknown, "energy_pj": None}
     config = machine.config
     lanes = counters.pes * counters.lanes
     demand = Demand(counters.cycles_compute, lanes, counters.words_a, counters.words_b)
@@ -89,7 +93,7 @@ def cost(
 
 def _counts(counters: Counters, fed: Fed) -> Row:
     lane_cycles = fed.cycles * counters.pes * counters.lanes
-    return {**counters._asdict(), **fed._asdict(), "lane_cycles": lane_cycles, "dram_mb_per_s": 0}
+    return {**counters._asdict(), **fed._asdict(), "lane_cycles": lane_cycles}
 
 
 def _check(counters: Counters) -> None:

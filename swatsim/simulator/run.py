@@ -11,10 +11,12 @@ from typing import Any
 from swatsim import provenance
 from swatsim.errors import ConfigError, TraceError, WorkloadError, unknown
 from swatsim.results import Results
+from swatsim.simulator import needs
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine
 from swatsim.simulator.machines import machine as find_machine
-from swatsim.simulator.memory.feed import can_pin
+from swatsim.simulator.memory.feed import NOTHING, can_pin, feed
+from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.rows import Row, cost, describe_op
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPERANDS, OPS, Layer, OpName
@@ -117,19 +119,25 @@ def simulate(
     """
     source = trace if isinstance(trace, Trace) else open_trace(trace)
     other = None if baseline is None else as_machine(baseline)
-    run = _Run(source, as_machine(machine), other, energy_table(energy))
-    resolved = _checked(run.describe())
-    chosen = _chosen("steps", source.steps if steps is None else steps)
-    jobs = run.jobs(chosen, _chosen("ops", ops, OPS))
-    return Results(_spread(run, jobs, _threads(workers), progress), provenance.collect(resolved))
+    run_ops = choice("ops", ops, OPS)
+    run = Run(source, [as_machine(machine)], other, energy_table(energy), run_ops)
+    resolved = checked(run.describe(run.machines[0]))
+    chosen = choice("steps", source.steps if steps is None else steps)
+    jobs = run.jobs(chosen, run_ops)
+    try:
+        rows = _spread(run, jobs, threads_of(workers), progress)
+    except BufferTooSmallError as error:
+        raise run.refusal(error, jobs) from None
+    return Results(rows, provenance.collect(resolved))
 
 
-def _spread(run: _Run, jobs: Sequence[Job], threads: int, progress: Progress | None) -> list[Row]:
+def _spread(run: Run, jobs: Sequence[Job], threads: int, progress: Progress | None) -> list[Row]:
     """Run all jobs on some threads; their rows stay in order."""
     rows: list[Row] = []
     with ThreadPoolExecutor(max_workers=threads) as pool:
         try:
-            for done, some in enumerate(pool.map(run.rows, *zip(*jobs, strict=True)), start=1):
+            found = pool.map(run.rows, *zip(*jobs, strict=True))
+            for done, (some,) in enumerate(found, start=1):
                 rows.extend(some)
                 if progress:
                     progress(done, len(jobs))
@@ -138,7 +146,7 @@ def _spread(run: _Run, jobs: Sequence[Job], threads: int, progress: Progress | N
     return rows
 
 
-def _checked(description: dict[str, Any]) -> dict[str, Any]:
+def checked(description: dict[str, Any]) -> dict[str, Any]:
     """Refuse a machine that can't be written down, before it is simulated."""
     try:
         json.dumps(description)
@@ -149,7 +157,7 @@ def _checked(description: dict[str, Any]) -> dict[str, Any]:
     return description
 
 
-def _chosen(what: str, values: Any, known: Sequence[str] | None = None) -> list[Any]:
+def choice(what: str, values: Any, known: Sequence[str] | None = None) -> list[Any]:
     """Take each of a choice once, in order."""
     if isinstance(values, str | int) or not all(isinstance(v, str | int) for v in values):
         raise ConfigError(f"{what}={values!r} is not allowed: must be a sequence of them")
@@ -161,22 +169,35 @@ def _chosen(what: str, values: Any, known: Sequence[str] | None = None) -> list[
     return list(dict.fromkeys(values))
 
 
-def _threads(workers: int | None) -> int:
+def threads_of(workers: int | None) -> int:
+    """Choose a number of threads: one a core, unless told."""
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise ConfigError(f"workers={workers!r} is not allowed: must be at least 1, or None")
     return workers or os.cpu_count() or 1
 
 
-class _Run:
-    """One trace, one machine, one baseline (None: the machine with nothing skipped)."""
+class Run:
+    """One trace on machines that differ in nothing but memory system and value type.
+
+    What they count is counted once. `baseline` is None: the machine with nothing skipped. `ops`
+    are those that are run: what one may keep on chip for another.
+    """
 
     def __init__(
-        self, trace: Trace, machine: Machine, baseline: Machine | None, energy: EnergyTable
+        self,
+        trace: Trace,
+        machines: Sequence[Machine],
+        baseline: Machine | None,
+        energy: EnergyTable,
+        ops: Sequence[OpName] = OPS,
     ) -> None:
         self.trace = trace
-        self.machine = machine
+        self.machines = machines
         self.baseline = baseline
         self.energy = energy
+        self.ops: Sequence[OpName] = ops
+        for machine in machines:
+            _check_alike(machine, baseline)
 
     def jobs(self, steps: Sequence[int], ops: Sequence[OpName]) -> list[Job]:
         """List the ops of the steps; their masks are read when they run."""
@@ -189,37 +210,56 @@ class _Run:
             )
         return jobs
 
-    def rows(self, step: Step, layer: Layer, name: OpName) -> list[Row]:
-        """Simulate one op on both machines."""
+    def rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
+        """Simulate one op: the rows of each machine, and of its baselines."""
         op = step.op(layer, name)
+        common = {**self._common(step, op), **describe_op(op)}
+        counted = self._counted(op)
+        partner = self._partner(step, layer, name)
+        return [
+            [{**common, **row} for row in self._of_machine(op, machine, counted, partner)]
+            for machine in self.machines
+        ]
+
+    def _common(self, step: Step, op: Op) -> Row:
         densities = {
-            f"density_{operand}": step.record(layer.name, name, operand).density
+            f"density_{operand}": step.record(op.layer.name, op.name, operand).density
             for operand in op.operands
         }
-        common = {
+        return {
             "trace": self.trace.name,
             "trace_id": self.trace.id,
             "step": step.number,
             **dict.fromkeys((f"density_{operand}" for operand in OPERANDS), None),
             **densities,
-            **describe_op(op),
         }
-        partner = self._partner(step, layer, name)
-        return [{**common, **row} for row in self._machines(op, partner)]
 
-    def _machines(self, op: Op, partner: Op | None) -> Iterator[Row]:
-        """Run the op on the machine, its baseline, and its other dense baselines if it has any."""
-        ours, theirs = self.machine, self.baseline
-        yield self._row(op, ours, ours.name, "machine", ours.simulate_op(op), partner)
+    def _counted(self, op: Op) -> list[tuple[str, str, Counters]]:
+        """Count what does not depend on the memory system: (label, role, counters)."""
+        first, theirs = self.machines[0], self.baseline
+        found = [("", "machine", first.simulate_op(op))]
         if theirs is not None:
-            yield self._row(op, theirs, theirs.name, "baseline", theirs.simulate_op(op), partner)
-            return
-        dense = {"dense": ours.simulate_dense(op)}
-        if isinstance(ours, ConfiguredMachine):
-            dense |= ours.simulate_alternatives(op)
-        for number, (label, counters) in enumerate(dense.items()):
-            role = "alternative" if number else "baseline"
-            yield self._row(op, ours, f"{ours.name} {label}", role, counters, partner, dense=True)
+            return [*found, (theirs.name, "baseline", theirs.simulate_op(op))]
+        found.append((" dense", "baseline", first.simulate_dense(op)))
+        if isinstance(first, ConfiguredMachine):
+            others = first.simulate_alternatives(op).items()
+            found += [(f" {name}", "alternative", counters) for name, counters in others]
+        return found
+
+    def _of_machine(
+        self,
+        op: Op,
+        machine: Machine,
+        counted: list[tuple[str, str, Counters]],
+        partner: Op | None,
+    ) -> Iterator[Row]:
+        """Feed the machine, and what it is compared with."""
+        for label, role, counters in counted:
+            if role == "baseline" and self.baseline is not None:
+                yield self._row(op, self.baseline, label, role, counters, partner)
+            else:
+                name, dense = machine.name + label, role != "machine"
+                yield self._row(op, machine, name, role, counters, partner, dense=dense)
 
     def _row(
         self,
@@ -231,7 +271,8 @@ class _Run:
         partner: Op | None,
         dense: bool = False,
     ) -> Row:
-        pinned = partner is not None and _both_hold(op, partner, machine, dense)
+        pinned = partner is not None and _keeps(op, partner, machine, dense)
+        pair = (machine, self.baseline or machine, *self.machines)
         row = cost(
             op,
             counters,
@@ -240,23 +281,35 @@ class _Run:
             dense=dense,
             pinned="grad_out" if pinned else None,
             kept=pinned and op.name == "wgrad",
+            compute_only=not all(isinstance(one, ConfiguredMachine) for one in pair),
         )
         return {"machine": name, "role": role, **row}
+
+    def refusal(self, error: BufferTooSmallError, jobs: Sequence[Job]) -> BufferTooSmallError:
+        """Say which capacity would do for all jobs; the first machine that lacks it is named."""
+        ops = [step.op(layer, name) for step, layer, name in jobs]
+        for machine in (*self.machines, self.baseline):
+            lacks = isinstance(machine, ConfiguredMachine) and (
+                getattr(machine.config, error.name) == error.got
+            )
+            if lacks and isinstance(machine, ConfiguredMachine):
+                return needs.for_all(error, machine, self.baseline is None, ops)
+        return error
 
     def _partner(self, step: Step, layer: Layer, name: OpName) -> Op | None:
         """Find the op that reads the same grad_out just before or after, if that may be kept."""
         other = {"dgrad": "wgrad", "wgrad": "dgrad"}.get(name)
-        machines = (self.machine, self.baseline)
+        machines = (*self.machines, self.baseline)
         if not any(isinstance(m, ConfiguredMachine) and m.config.keep_on_chip for m in machines):
             return None
-        if (layer, other) not in step.ops():
+        if other not in self.ops or (layer, other) not in step.ops():
             return None
         partner: OpName = "wgrad" if name == "dgrad" else "dgrad"
         records = (step.record(layer.name, op, "grad_out") for op in (name, partner))
         same = len({record.digest for record in records}) == 1
         return step.op(layer, partner) if same else None
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, machine: Machine) -> dict[str, Any]:
         """Return what was run, resolved."""
         dense = "the same machine with nothing skipped"
         return {
@@ -264,14 +317,32 @@ class _Run:
             "policy": self.trace.manifest.policy,
             "samples": list(self.trace.manifest.samples),
             "batch_size": self.trace.manifest.batch_size,
-            "machine": self.machine.describe(),
+            "machine": machine.describe(),
             "baseline": self.baseline.describe() if self.baseline else dense,
             "energy": self.energy.model_dump(mode="json"),
         }
 
 
-def _both_hold(op: Op, partner: Op, machine: Machine, dense: bool) -> bool:
-    """Tell whether dgrad and wgrad can each have grad_out on chip as a whole."""
+def _keeps(op: Op, partner: Op, machine: Machine, dense: bool) -> bool:
+    """Tell whether dgrad keeps grad_out for wgrad: both can hold it, and it saves bytes."""
     if not isinstance(machine, ConfiguredMachine) or not machine.config.keep_on_chip:
         return False
-    return all(can_pin(it, machine.config, "grad_out", dense=dense) for it in (op, partner))
+    config, pair = machine.config, (op, partner)
+    if not all(can_pin(it, config, "grad_out", dense=dense) for it in pair):
+        return False
+    free = sum(feed(it, NOTHING, config, dense=dense).dram_bytes for it in pair)
+    kept = sum(
+        feed(
+            it, NOTHING, config, dense=dense, pinned="grad_out", kept=it.name == "wgrad"
+        ).dram_bytes
+        for it in pair
+    )
+    return kept < free
+
+
+def _check_alike(machine: Machine, baseline: Machine | None) -> None:
+    """Refuse to compare a machine that is fed with one that need not be."""
+    pair = [one for one in (machine, baseline) if isinstance(one, ConfiguredMachine)]
+    if len({one.config.memory for one in pair}) > 1:
+        words = " and ".join(f"{one.name} memory={one.config.memory}" for one in pair)
+        raise ConfigError(f"{words} can't be compared: set memory of both to the same")

@@ -14,8 +14,9 @@ run-length a value and a count of the zeros before it, of 4 bits, as EIE (Han et
            section III.B) and SCNN (Parashar et al., ISCA 2017) have it. The tensor is one run in
            memory order; each 16 zeros before a value need a padding entry (count 15 and a zero as
            the value); zeros after the last value need none
-N:M        of each M channels (axis 1, the last group may be smaller) at most N are kept: N values,
-           each with its place in the group, whether all N are used or not
+N:M        of each M channels (axis 1, the last group may be smaller) at most N are kept: N values
+           (of a last group that is smaller, no more than it has), each with its place in the group,
+           whether all are used or not
 ========== ======================================================================================
 
 A tensor without a zero is stored dense in every format: no one would do otherwise. Bytes are
@@ -155,7 +156,8 @@ def _bytes(shape: Shape, ones: int, padding: int, format: str, bits: int) -> tup
         return "dense", _whole(elements * bits)
     if nm := pattern(format):
         n, m = nm
-        slots = n * ceil(shape[1] / m) * (elements // shape[1])
+        whole, rest = divmod(shape[1], m)
+        slots = (n * whole + min(n, rest)) * (elements // shape[1])
         return format, _whole(slots * (bits + (m - 1).bit_length()))
     if format == "run-length":
         return format, _whole((ones + padding) * (bits + COUNTER_BITS))

@@ -55,14 +55,19 @@ def test_help_lists_every_verb_with_what_it_does() -> None:
     assert code == 0
     assert re.findall(r"^  (\w+)  +\S+", out, flags=re.M) == [
         "check",
+        "compare",
+        "estimate",
         "footprint",
         "info",
         "machines",
+        "report",
         "reproduce",
         "simulate",
+        "sweep",
         "synth",
+        "timeline",
     ]
-    for verb in ("check", "footprint", "info", "machines", "simulate", "synth"):
+    for verb in ("check", "estimate", "footprint", "info", "machines", "simulate", "synth"):
         assert swatsim(verb, "--help")[0] == 0
 
 
@@ -268,7 +273,7 @@ def test_all_plots_and_another_energy_table(trace: Path, tmp_path: Path) -> None
     ("wrong", "message"),
     [
         (["--set", "buffer_a_kib=0"], "buffer_a_kib='0' is not allowed"),
-        (["--set", "dram_mb_per_s=0"], "must be greater than or equal to 1"),
+        (["--set", "dram_mb_per_s=0"], "must be 'auto', or greater than or equal to 1"),
         (["--energy", "14nm"], "unknown energy table '14nm'"),
         (["--energy", "none.toml"], "can't read the energy table none.toml"),
         (["--set", "format_weight=1:4"], "does not obey 1:4"),

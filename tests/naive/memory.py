@@ -154,9 +154,14 @@ def rows_of(problem: Problem, name: str, rows: range) -> slice:
     reach = (shape.R - 1) * shape.dilation[0]
     if name == "act":
         first, last = rows[0] * stride - before, rows[-1] * stride + reach - before
+        last = max(last, rows.stop * stride - before - 1)
     else:
         first, last = ceil_div(rows[0] + before - reach, stride), (rows[-1] + before) // stride
-    first, last = max(first, 0), min(last, size - 1)
+    first, last = min(max(first, 0), size), min(last, size - 1)
+    if rows.start == 0:
+        first = 0
+    if rows.stop == problem.rows:
+        last = size - 1
     return slice(first, max(first, last + 1))
 
 
@@ -205,8 +210,10 @@ def bits_of(tensor: Tensor, where: tuple[slice, ...], b: int) -> int:
     if tensor.format == "run-length":
         return (values + int(padding.sum())) * (b + 4)
     kept, of = (int(number) for number in tensor.format.split(":"))
-    slots = kept * ceil_div(channels, of) * (elements // channels)
-    return slots * (b + (of - 1).bit_length())
+    here = range(tensor.mask.shape[1])[where[1]]
+    groups = [range(start, start + of) for start in range(0, tensor.mask.shape[1], of)]
+    slots = sum(min(kept, sum(channel in here for channel in group)) for group in groups)
+    return slots * (elements // channels) * (b + (of - 1).bit_length())
 
 
 def bits_of_blocks(problem: Problem, parts: dict[str, list], name: str) -> dict[tuple, int]:

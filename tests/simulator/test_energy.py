@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import swatsim
+from swatsim.cli.drawing import draw
 from swatsim.errors import ConfigError
+from swatsim.reports import tables
 from swatsim.simulator.energy.energy import energies
 from swatsim.simulator.energy.table import EnergyTable, Size, Sram, energy_table, shipped
 from swatsim.simulator.interface import Counters
@@ -55,7 +58,7 @@ def test_events_times_energies_by_hand(mine: Path) -> None:
         "scnn",
         dtype="fp32",
         dram="lpddr4-3200",
-        accumulator=256,  # banks of 4 bytes x 8: a 32nd of a KiB
+        accumulator=2**20,  # banks of 128 KiB: 32 times 4 KiB
         **{f"buffer_{name}_banks": 1 for name in ("a", "b", "out")},
         buffer_a_kib=2,  # between 1 and 4 KiB: 2 pJ for 8 bits
         buffer_b_kib=1,
@@ -67,7 +70,7 @@ def test_events_times_energies_by_hand(mine: Path) -> None:
     assert found.buffer_a == pytest.approx((10 * 32 + 96 * 8) * 2 / 8)
     assert found.buffer_b == pytest.approx((20 * 32 + 32 * 8) * 1 / 8)
     assert found.buffer_out == pytest.approx((12 * 32 + 48 * 8) * 16 / 8)
-    assert found.accumulator == pytest.approx(3 * 32 / 32 / 8)
+    assert found.accumulator == pytest.approx(3 * 32 * 128 / 8)
     assert found.dram == (96 + 32 + 48) * 8 * 5
 
 
@@ -101,6 +104,31 @@ def test_a_larger_sram_costs_more(kib: float, factor: float) -> None:
         assert table.pj_of_sram_bit(kib * factor) >= table.pj_of_sram_bit(kib) * (1 - 1e-9)
 
 
+def test_nothing_costs_more_at_7_nm() -> None:
+    old, new = energy_table("45nm"), energy_table("7nm")
+    for dtype in ("fp32", "fp16", "bf16"):
+        assert new.pj_of_product(dtype) < old.pj_of_product(dtype)
+    for event in ("multiplexer", "scheduler"):
+        assert new.pj_of(event) < old.pj_of(event)
+    for kind in DRAMS:
+        assert new.pj_of_dram_bit(kind) <= old.pj_of_dram_bit(kind)
+    # SRAMs are of different sources; from the size on at which most banks are, they agree on it
+    for kib in (128, 256, 1024, 4096):
+        assert new.pj_of_sram_bit(kib) < old.pj_of_sram_bit(kib)
+
+
+def test_a_table_that_was_edited_is_read_again(mine: Path) -> None:
+    assert energy_table(mine).pj_of_product("fp32") == 3
+    mine.write_text(MINE.replace("multiply = 2", "multiply = 7"))
+    assert energy_table(mine).pj_of_product("fp32") == 8
+
+
+def test_what_is_no_table_is_refused() -> None:
+    for wrong in (None, 123):
+        with pytest.raises(ConfigError, match=f"energy={wrong} is not allowed"):
+            energy_table(wrong)  # type: ignore[arg-type]
+
+
 def test_one_size_is_the_energy_of_all() -> None:
     sram = Sram(source="guessed", sizes=[Size(kib=3, pj=6, bits=2)])
     assert sram.pj_per_bit(1) == sram.pj_per_bit(100) == pytest.approx(3)
@@ -111,6 +139,16 @@ def test_one_size_is_the_energy_of_all() -> None:
     [
         ("name = ", "mine.toml is no TOML: "),
         ("nam = 'x'", r"nam.*did you mean 'name'"),
+        ("a = " + "[" * 3000, "mine.toml is no TOML"),
+        (
+            "name='x'\n[sram]\nsource='y'\nsizes=[{kib=1,pj=1,bits=1},{kib=1.01,pj=9,bits=1}]",
+            "from 1 to 1.01 KiB the energy of a bit grows by 9: it must not fall, nor grow faster",
+        ),
+        (
+            "name='x'\n[sram]\nsource='y'\nsizes=[{kib=1,pj=5e-324,bits=1}]",
+            "energy table, entry .*pj=5e-324 is not allowed",
+        ),
+        ("name='x'\n[scheduler]\npj=1e300\nsource='y'", "pj=1e.300 is not allowed"),
         (
             "name = 'x'\n[mac.fp32]\nmultiply = -1\nadd = 0\nsource = 'y'",
             "multiply=-1 is not allowed",
@@ -169,3 +207,70 @@ def test_what_dram_keeps_from_dgrad_to_wgrad(tmp_path: Path) -> None:
     assert (ours[with_dgrad & (ours.op == "wgrad")].dram_bytes_grad_out == 0).all()
     assert (ours[~with_dgrad & (ours.op == "wgrad")].dram_bytes_grad_out > 0).all()
     assert kept.dram_bytes_grad_out.sum() < away.dram_bytes_grad_out.sum()
+
+
+def test_what_is_kept_moves_no_more(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "small")
+    tight = {"buffer_a_kib": 4, "buffer_b_kib": 8, "buffer_out_kib": 8, "buffer_a_banks": 1}
+    away, kept = (
+        swatsim.simulate(trace, swatsim.machine("tensordash", keep_on_chip=keep, **tight)).frame
+        for keep in (False, True)
+    )
+    names = [name for name in away if name.startswith("dram_bytes")]
+    assert kept[names].sum().sum() <= away[names].sum().sum()
+    alone = swatsim.simulate(trace, swatsim.machine("tensordash", keep_on_chip=True), ops=["wgrad"])
+    assert alone.frame.dram_bytes_grad_out.min() > 0  # no dgrad is run that could keep it
+
+
+def test_the_capacity_that_is_named_does_for_all_ops(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "small")
+    tight = {"block_rows": 10**6, "buffer_a_kib": 1, "buffer_a_banks": 1}
+    with pytest.raises(ConfigError, match="buffer_a_kib=1 of tensordash") as caught:
+        swatsim.simulate(trace, swatsim.machine("tensordash", **tight))
+    needed = int(str(caught.value).split("at least ")[1])
+    assert swatsim.simulate(
+        trace, swatsim.machine("tensordash", **{**tight, "buffer_a_kib": needed})
+    )
+    with pytest.raises(ConfigError, match=f"set buffer_a_kib to at least {needed}"):
+        short = {**tight, "buffer_a_kib": needed - 1}
+        swatsim.simulate(trace, swatsim.machine("tensordash", **short))
+
+
+def test_a_baseline_of_another_clock_is_compared_in_time(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "small")
+    slow, fast = "tensordash", "tensordash[clock_mhz=1000,dram_mb_per_s=51200,dram_latency_ns=22]"
+    step = tables.per_op(swatsim.simulate(trace, slow, baseline=fast))[-1]
+    assert step["cycles"] == step["baseline"]["cycles"]  # the same machine at twice the clock
+    assert step["speed_up"] == step["speed_up_compute"] == 0.5
+    with pytest.raises(ConfigError, match="memory=none and .* can't be compared"):
+        swatsim.simulate(trace, swatsim.machine("swat", memory="none"), baseline="swat")
+
+
+def test_another_dram_has_a_bandwidth_of_its_own() -> None:
+    assert swatsim.machine("scnn").config.bandwidth_mb_per_s == 50_000
+    assert (
+        swatsim.machine("scnn", dram="hbm2", dram_channels=8).config.bandwidth_mb_per_s == 256_000
+    )
+
+
+def test_a_machine_without_memory_is_compared_by_its_compute_cycles(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "small")
+
+    class Mine:
+        name = "mine"
+
+        def simulate_op(self, op: Op) -> Counters:
+            return swatsim.machine("tensordash").simulate_op(op)
+
+        simulate_dense = simulate_op
+
+        def describe(self) -> dict[str, str]:
+            return {"name": "mine"}
+
+    for pair in ((Mine(), "tensordash"), ("tensordash", Mine())):
+        results = swatsim.simulate(trace, pair[0], baseline=pair[1])
+        step = tables.per_op(results)[-1]
+        assert step["speed_up"] == 1
+        assert step["energy_pj"] is None or step["baseline"]["energy_pj"] is None
+        assert math.isnan(step["energy_efficiency"])
+        assert set(draw(results)) == {"speed_up.png", "pe_cycles.png"}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tomllib
 from collections.abc import Mapping
-from functools import lru_cache
 from math import exp, log
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -17,12 +17,21 @@ from swatsim.validation import Checked
 
 FOLDER = Path(__file__).parent / "tables"
 
-Energy = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+#: No event takes more: a second of a megawatt.
+MAX_PJ = 1e18
+Energy = Annotated[float, Field(ge=0, le=MAX_PJ, allow_inf_nan=False)]
+Bits = Annotated[int, Field(ge=1, le=2**20)]
 Source = Annotated[str, Field(min_length=1)]
 
 
 class _Entry(Checked):
     error_type: ClassVar[type[SwatsimError]] = ConfigError
+
+    @classmethod
+    def subject(cls, data: Mapping[str, Any]) -> str:
+        """Show the entry."""
+        shown = str(dict(data))
+        return f"energy table, entry {shown if len(shown) < 90 else shown[:87] + '...'}"
 
 
 class Mac(_Entry):
@@ -40,24 +49,24 @@ class Event(_Entry):
     source: Source
 
 
-class Bits(_Entry):
+class Access(_Entry):
     """An access of so many bits, in pJ."""
 
     pj: Energy
-    bits: Annotated[int, Field(ge=1)]
+    bits: Bits
     source: Source
 
 
 class Size(_Entry):
     """An access of so many bits of an SRAM of so many KiB, in pJ."""
 
-    kib: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    pj: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    bits: Annotated[int, Field(ge=1)]
+    kib: Annotated[float, Field(ge=1e-3, le=1e9, allow_inf_nan=False)]
+    pj: Annotated[float, Field(ge=1e-9, le=MAX_PJ, allow_inf_nan=False)]
+    bits: Bits
 
 
 class Sram(_Entry):
-    """Accesses of SRAMs, smallest first."""
+    """Accesses of SRAMs, smallest first: a larger one costs more, but not in proportion."""
 
     source: Source
     sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
@@ -67,16 +76,23 @@ class Sram(_Entry):
         sizes = [size.kib for size in self.sizes]
         if sorted(set(sizes)) != sizes:
             raise ValueError(f"sizes of {sizes} KiB must ascend, each once")
+        for small, large in itertools.pairwise(self.sizes):
+            growth = (large.pj / large.bits) / (small.pj / small.bits)
+            if not 1 <= growth <= large.kib / small.kib:
+                raise ValueError(
+                    f"from {small.kib:g} to {large.kib:g} KiB the energy of a bit grows by "
+                    f"{growth:g}: it must not fall, nor grow faster than the size"
+                )
         return self
 
     def pj_per_bit(self, kib: float) -> float:
         """Energy of one bit of an SRAM of a size.
 
-        Between two sizes it is interpolated on log-log scales; beyond the first and the last it
-        goes on as between the nearest two.
+        Between two sizes it is interpolated on log-log scales. Beyond the largest it goes on as
+        between the last two; below the smallest it stays: an upper bound.
         """
         points = [(log(size.kib), log(size.pj / size.bits)) for size in self.sizes]
-        if len(points) == 1:
+        if len(points) == 1 or log(kib) <= points[0][0]:
             return exp(points[0][1])
         above = next((i for i, (x, _) in enumerate(points) if x >= log(kib)), len(points) - 1)
         (x0, y0), (x1, y1) = points[max(above, 1) - 1], points[max(above, 1)]
@@ -97,7 +113,7 @@ class EnergyTable(_Entry):
     multiplexer: Event | None = None
     scheduler: Event | None = None
     sram: Sram | None = None
-    dram: Mapping[str, Bits] = {}
+    dram: Mapping[str, Access] = {}
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
@@ -148,6 +164,11 @@ def energy_table(table: str | os.PathLike[str] | EnergyTable) -> EnergyTable:
     """
     if isinstance(table, EnergyTable):
         return table
+    if not isinstance(table, str | os.PathLike):
+        raise ConfigError(
+            f"energy={table!r} is not allowed: must be {', '.join(shipped())}, a path of a TOML "
+            "file, or an EnergyTable"
+        )
     if str(table) in shipped():
         return _read(FOLDER / f"{table}.toml")
     path = Path(table)
@@ -157,11 +178,10 @@ def energy_table(table: str | os.PathLike[str] | EnergyTable) -> EnergyTable:
     return _read(path)
 
 
-@lru_cache(maxsize=16)
 def _read(path: Path) -> EnergyTable:
     try:
         return EnergyTable(**tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"can't read the energy table {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is no TOML: {error}") from None

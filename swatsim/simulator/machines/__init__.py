@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from swatsim.errors import ConfigError, unknown
@@ -40,12 +40,20 @@ def machine(preset: str, /, **parameters: Any) -> ConfiguredMachine:
     name, own = _split(preset)
     if twice := sorted(own.keys() & parameters.keys()):
         raise ConfigError(f"{twice[0]} is given twice, in {preset!r} and beside it: give it once")
+    chosen = {**own, **parameters}
     for known, found, mechanism in presets():
         if known == name:
             published = mechanism.config_type(**found.parameters)
-            config = mechanism.config_type(**{**found.parameters, **own, **parameters})
-            return ConfiguredMachine(_label(name, config, published), mechanism, config)
+            config = mechanism.config_type(**{**_inherited(found, chosen), **chosen})
+            label = _label(name, config, published)
+            return ConfiguredMachine(label, mechanism, config, found.published)
     raise ConfigError(unknown("machine", name, (known for known, _, _ in presets())))
+
+
+def _inherited(preset: Preset, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Take a preset's parameters; another DRAM has a bandwidth and a latency of its own."""
+    own = ("dram_mb_per_s", "dram_latency_ns") if {"dram", "dram_channels"} & chosen.keys() else ()
+    return {name: value for name, value in preset.parameters.items() if name not in own}
 
 
 def _split(preset: str) -> tuple[str, dict[str, str]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from swatsim.errors import WorkloadError
+from swatsim.errors import ConfigError, SwatsimError, WorkloadError
 from swatsim.validation import Checked, count
 from swatsim.workload import storage
 from swatsim.workload.layer import Operand
@@ -38,11 +38,16 @@ DRAMS: Mapping[str, Dram] = {
     "hbm2": Dram(
         32_000,
         30,
-        "JEDEC JESD235: 2 GT/s on 128 bits a channel, 8 channels a stack; tRCD and CL 14 ns each, "
+        "JEDEC JESD235A: 2 GT/s on 128 bits a channel, 8 channels a stack; tRCD and CL 14 ns each, "
         "burst 2 ns",
     ),
     "ideal": Dram(10**8, 0, "none: transfers take no time at all, however many bytes they carry"),
 }
+
+#: A sum: the largest word that a bank holds.
+WORD_BYTES = 4
+#: Largest buffer.
+MAX_KIB = 2**20
 
 #: Loop orders, outermost first.
 ORDERS = ("KCN", "KNC", "CKN", "CNK", "NKC", "NCK")
@@ -52,18 +57,18 @@ Auto = Literal["auto"]
 
 def _format(value: str) -> str:
     if value == "values":
-        raise ValueError(
-            "a format that says where its values are: dense, bitmask, csr, csc, run-length or N:M"
-        )
+        raise ValueError("it does not say where its values are: dense, bitmask, csr, csc, ..")
     try:
         storage.check(value, "fp32")
-    except WorkloadError as error:
-        raise ValueError(str(error)) from None
+    except WorkloadError:
+        raise ValueError(
+            "dense, bitmask, csr, csc, run-length, or N:M with 1 <= N <= M, such as 2:4"
+        ) from None
     return value
 
 
 def _capacity(of: str) -> Any:
-    return count(f"capacity of buffer {of}; half of it holds a block", "KiB", 1, 2**20)
+    return count(f"capacity of buffer {of}; half of it holds a block", "KiB", 1, MAX_KIB)
 
 
 def _banks() -> Any:
@@ -100,8 +105,15 @@ class MemoryConfig(Checked):
     Raises
     ------
     ConfigError
-        If a value is out of range.
+        If a value is out of range, or at odds with another.
     """
+
+    error_type: ClassVar[type[SwatsimError]] = ConfigError
+
+    @classmethod
+    def subject(cls, data: Mapping[str, Any]) -> str:
+        """Say that it is about the machine's parameters."""
+        return "machine parameters"
 
     memory: Annotated[
         Literal["modelled", "none"],
@@ -157,6 +169,22 @@ class MemoryConfig(Checked):
         bool,
         Field(description="wgrad does not load the grad_out that dgrad had whole on chip"),
     ] = False
+
+    @model_validator(mode="after")
+    def _memory_relations(self) -> MemoryConfig:
+        if self.dram == "ideal" and (self.dram_mb_per_s, self.dram_latency_ns) != ("auto", "auto"):
+            raise ValueError(
+                "dram='ideal' takes no time: dram_mb_per_s and dram_latency_ns are at odds with "
+                "it; leave them auto, or choose another dram"
+            )
+        for buffer in ("a", "b", "out"):
+            most = getattr(self, f"buffer_{buffer}_kib") * 1024 // WORD_BYTES
+            if (banks := getattr(self, f"buffer_{buffer}_banks")) > most:
+                raise ValueError(
+                    f"buffer_{buffer}_banks={banks} leaves a bank less than a word of {WORD_BYTES} "
+                    f"bytes: set it to at most {most}"
+                )
+        return self
 
     @property
     def bandwidth_mb_per_s(self) -> int:

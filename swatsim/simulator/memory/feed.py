@@ -39,6 +39,10 @@ class Demand(NamedTuple):
     words_b: int
 
 
+#: Of a machine that only moves its operands.
+NOTHING = Demand(0, 1, 0, 0)
+
+
 class Fed(NamedTuple):
     """What the memory system makes of an op.
 
@@ -84,6 +88,12 @@ class Fed(NamedTuple):
     dram_bytes_result: int = 0
     dram_bytes_partial: int = 0
     words_out: int = 0
+
+    @property
+    def dram_bytes(self) -> int:
+        """Bytes that DRAM carries."""
+        loaded = self.dram_bytes_weight + self.dram_bytes_act + self.dram_bytes_grad_out
+        return loaded + self.dram_bytes_result + self.dram_bytes_partial
 
 
 def feed(

@@ -118,15 +118,25 @@ def cut_rows(shape: Shape, tensor: int, extent: int) -> Cut:
     if extent >= shape.rows:
         samples = np.diff(begins) // shape.rows
         return Cut(sample * own, (sample + samples) * own, samples)
-    low, high = begins[:-1] - sample * shape.rows, begins[1:] - sample * shape.rows
+    first, last = begins[:-1] - sample * shape.rows, begins[1:] - sample * shape.rows
+    low, high = _touched(shape, tensor, first, last)
+    # what no output reads travels with its neighbours: slices leave no row out
+    low, high = np.where(first == 0, 0, low), np.where(last == shape.rows, own, high)
+    return Cut(sample * own + low, sample * own + np.maximum(low, high), np.ones_like(sample))
+
+
+def _touched(shape: Shape, tensor: int, first: Counts, last: Counts) -> tuple[Counts, Counts]:
+    """Find the rows, from low to below high, that slices of the rows n touch."""
     if tensor == ACT and shape.made != ACT:
-        low = np.maximum(0, low * shape.stride - shape.pad)
-        high = np.minimum(own, (high - 1) * shape.stride + shape.reach - shape.pad + 1)
-    elif tensor == GRAD_OUT and shape.made == ACT:
-        low = np.maximum(0, -((shape.reach - low - shape.pad) // shape.stride))
-        high = np.minimum(own, (high - 1 + shape.pad) // shape.stride + 1)
-    first = sample * own + np.minimum(low, own)
-    return Cut(first, np.maximum(first, sample * own + high), np.ones_like(first))
+        low = first * shape.stride - shape.pad
+        behind = np.maximum(shape.reach + 1 - shape.stride, 0)
+        high = last * shape.stride - shape.pad + behind
+        return np.clip(low, 0, shape.H), np.clip(high, 0, shape.H)
+    if tensor == GRAD_OUT and shape.made == ACT:
+        low = -((shape.reach - first - shape.pad) // shape.stride)
+        high = (last - 1 + shape.pad) // shape.stride + 1
+        return np.clip(low, 0, shape.P), np.clip(high, 0, shape.P)
+    return first, last
 
 
 class Cuts:
@@ -192,16 +202,23 @@ class Store:
         height, width = rows.size[:, None], columns.size
         elements = height * width * self.cell
         if self.by == "slots":
-            channels = width if self.tensor == WEIGHT else height
-            slots = self.n * -(-channels // self.m)
-            result: Counts = slots * (elements // channels) * self.entry
-            return result
+            if self.tensor == WEIGHT:
+                return self._slots(columns) * height * (self.cell * self.entry)
+            return self._slots(rows)[:, None] * width * (self.cell * self.entry)
         entries = elements if self.sums is None else self._entries(rows, columns)
         bits = entries * self.entry + elements * self.element
         if not self.by:
             return bits
         lead = height if self.tensor == WEIGHT else columns.samples
         return bits + (lead + 1 if self.by == "csr" else elements // lead + 1) * self.pointer
+
+    def _slots(self, channels: Cut) -> Counts:
+        """Count the slots of blocks of channels: of each M of the tensor N, or those of it."""
+        first, last = channels.first // self.m, (channels.last - 1) // self.m
+        head = np.minimum(self.n, (first + 1) * self.m - channels.first)
+        tail = np.minimum(self.n, channels.last - last * self.m)
+        several: Counts = head + (last - first - 1) * self.n + tail
+        return np.where(first == last, np.minimum(self.n, channels.size), several)
 
     def _entries(self, rows: Cut, columns: Cut) -> Counts:
         sums = self.sums
@@ -216,11 +233,10 @@ class Store:
         """Sum up `bits` for each pair of ways to cut: shape (ways of rows, ways of columns)."""
         high, wide = rows.total[:, None], columns.total
         if self.by == "slots":
-            ways, others = (columns, high) if self.tensor == WEIGHT else (rows, wide)
-            slots = self.n * ways.add_up(-(-ways.every.size // self.m))
-            slots = slots if self.tensor == WEIGHT else slots[:, None]
-            result: Counts = slots * others * self.cell * self.entry
-            return result
+            if self.tensor == WEIGHT:
+                return columns.add_up(self._slots(columns.every)) * high * (self.cell * self.entry)
+            slots = rows.add_up(self._slots(rows.every))[:, None]
+            return slots * wide * (self.cell * self.entry)
         elements = high * wide * self.cell
         entries = elements
         if self.sums is not None:

@@ -19,6 +19,8 @@ from swatsim.simulator.memory.kernel import Counts
 LACKS = (2, 0, 1)
 #: Rows and columns of their tables, as `_positions` numbers them: c of weights is within a group.
 AXES = ((0, 4), (1, 2), (0, 2))
+#: What fits in 64 bits, with room to add.
+LARGEST = 2**61
 #: Bytes of a partial sum.
 SUM_BYTES = 4
 
@@ -99,8 +101,11 @@ def walk(blocks: Blocks, fed: int, per_cycle: tuple[int, int, int], value_bytes:
     partial = leaves * ~complete * SUM_BYTES
     back = loads[made] * (inside > 0) * SUM_BYTES
     loads[made] = back * 0
-    load, drain = sum(loads) + back, results + partial
-    return _timed(load, drain, spread(blocks, fed) * fast, (slow, latency * fast))._replace(
+    load, drain, computing = sum(loads) + back, results + partial, spread(blocks, fed)
+    if fed * fast + (int(load.sum()) + int(drain.sum())) * slow > LARGEST:
+        # whole numbers of any size: a hundred times slower, and as exact
+        load, drain, computing = (one.astype(object) for one in (load, drain, computing))
+    return _timed(load, drain, computing * fast, (slow, latency * fast))._replace(
         **{name: int(one.sum()) for name, one in zip(Walked._fields[3:6], loads, strict=True)},
         result=int(results.sum()),
         partial=int(partial.sum() + back.sum()),
@@ -129,6 +134,7 @@ def spread(blocks: Blocks, total: int) -> Counts:
     """Share cycles out, loop by loop: each block by its extents, and all of them in all."""
     shares = np.array([total], np.int64)
     for ends in (blocks.groups, *(blocks.ends[d] for d in blocks.order)):
-        given = shares[:, None] * ends // ends[-1]
+        kind = object if total * int(ends[-1]) > LARGEST else np.int64
+        given = (shares[:, None].astype(kind) * ends // ends[-1]).astype(np.int64)
         shares = np.diff(given, axis=1).reshape(-1)
     return shares

@@ -11,6 +11,7 @@ from swatsim.simulator.machines.cartesian.machine import (
     simulate_dense_with_conflicts,
     simulate_op,
 )
+from swatsim.simulator.machines.cartesian.timeline import timeline
 
 CARTESIAN = Mechanism(
     name="cartesian",
@@ -20,4 +21,6 @@ CARTESIAN = Mechanism(
     simulate_op=simulate_op,
     simulate_dense=simulate_dense,
     alternatives={"dense, with bank conflicts": simulate_dense_with_conflicts},
+    by_image=lambda op, config: config,  # samples follow one another in every op
+    timeline=timeline,
 )

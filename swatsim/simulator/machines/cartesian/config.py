@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import model_validator
 
-from swatsim.simulator.interface import MachineConfig, Preset
+from swatsim.simulator.interface import MachineConfig, Preset, Published
 from swatsim.validation import count
 
 #: wgrad looks its costs up in a table of all pairs of blocks; longer vectors make it huge.
@@ -94,6 +94,22 @@ class CartesianConfig(MachineConfig):
             "FIFO of 0.5 KB; 50 GB/s; run-length with 4 bits; its 16-bit fixed point as fp16; "
             "clock ours. The FIFO's 32 KB also hold wgrad's activations, for which it was never "
             "meant",
+            (
+                Published(
+                    "performance over a dense machine, inference of its networks",
+                    2.7,
+                    "fprop",
+                    "speed_up",
+                    "Parashar et al., ISCA 2017, abstract",
+                ),
+                Published(
+                    "energy efficiency over a dense machine, inference of its networks",
+                    2.3,
+                    "fprop",
+                    "energy_efficiency",
+                    "the same abstract",
+                ),
+            ),
         ),
         "swat": Preset(
             "the machine that fits the speed-ups of SWAT (Raihan and Aamodt, NeurIPS 2020, "
@@ -109,5 +125,19 @@ class CartesianConfig(MachineConfig):
             },
             "ours: fp32, 1 MiB a buffer, LPDDR4 of 51.2 GB/s; run-length with 4 bits as SCNN has "
             "it",
+            tuple(
+                Published(
+                    f"{words}, ResNet-50, Top-K sparsity {sparsity} %",
+                    value,
+                    op,
+                    "speed_up_compute",
+                    "Raihan and Aamodt, NeurIPS 2020, poster; see swatsim reproduce swat",
+                )
+                for sparsity, forward, backward in ((80, 3.3, 3.4), (90, 5.6, 6.3))
+                for words, op, value in (
+                    ("forward", "fprop", forward),
+                    ("backward, as the input gradient", "dgrad", backward),
+                )
+            ),
         ),
     }

@@ -133,12 +133,16 @@ def _wgrad_dense(op: Op, config: CartesianConfig, conflicts: bool) -> Iterator[W
     yield _times(_outer(one, config, conflicts), part.met.size * op.samples * op.layer.groups)
 
 
-def _outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Work:
+def queue(part: Channels, config: CartesianConfig) -> tuple[Outer, Outer, Counts]:
+    """Queue activations and gradients as blocks; and tabulate what pairs of blocks cost."""
     table, act_grown, grad_grown = _table(config.act_vector, config.weight_vector, config.banks)
-    act = Outer(*kernel_wgrad.queue_blocks(part.act, part.block_c, config.act_vector, act_grown))
-    grad = Outer(
-        *kernel_wgrad.queue_blocks(part.grad, part.block_k, config.weight_vector, grad_grown)
-    )
+    act = kernel_wgrad.queue_blocks(part.act, part.block_c, config.act_vector, act_grown)
+    grad = kernel_wgrad.queue_blocks(part.grad, part.block_k, config.weight_vector, grad_grown)
+    return Outer(*act), Outer(*grad), table
+
+
+def _outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Work:
+    act, grad, table = queue(part, config)
     costs = table if conflicts else np.ones_like(table)
     constant = kernel_wgrad.is_constant(grad, part.blocks[1])
     run = kernel_wgrad.outer_product_constant if constant else kernel_wgrad.outer_product

@@ -8,10 +8,12 @@ sparser operand). `config` has the parameters, `mapping` cuts an op into streams
 from swatsim.simulator.interface import Mechanism
 from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
 from swatsim.simulator.machines.lane_array.machine import (
+    by_image,
     simulate_dense,
     simulate_dense_plain,
     simulate_op,
 )
+from swatsim.simulator.machines.lane_array.timeline import timeline
 
 LANE_ARRAY = Mechanism(
     name="lane_array",
@@ -20,4 +22,6 @@ LANE_ARRAY = Mechanism(
     simulate_op=simulate_op,
     simulate_dense=simulate_dense,
     alternatives={"dense, weights on rows": simulate_dense_plain},
+    by_image=by_image,
+    timeline=timeline,
 )

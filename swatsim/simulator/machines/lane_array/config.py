@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from swatsim.simulator.interface import MachineConfig, Preset
+from swatsim.simulator.interface import MachineConfig, Preset, Published
 from swatsim.validation import count
 
 Move = tuple[int, int]
@@ -239,5 +239,21 @@ class LaneArrayConfig(MachineConfig):
             "KiB a tile, three lines a cycle from scratchpads, 4 channels of LPDDR4-3200 (of 16 "
             "bits, as JEDEC has them); its zero compression off chip as a bitmask; words of the "
             "output ours",
+            (
+                Published(
+                    "speed-up of training, mean of its networks",
+                    1.95,
+                    "step",
+                    "speed_up_compute",
+                    "Mahmoud et al., MICRO 2020, abstract of arXiv:2009.00748",
+                ),
+                Published(
+                    "energy efficiency with on-chip and off-chip memory",
+                    1.6,
+                    "step",
+                    "energy_efficiency",
+                    "the same abstract",
+                ),
+            ),
         ),
     }

@@ -23,7 +23,7 @@ def simulate_op(op: Op, config: LaneArrayConfig) -> Counters:
     scheduled = scheduled_operand(op, config)
     if scheduled is None:
         return simulate_dense(op, config)
-    scheduler = _scheduler(config)
+    scheduler = scheduler_of(config)
     tally = _Tally(op, config, scheduled)
     for part in passes(op, config, scheduled):
         lines = part.lines()
@@ -51,6 +51,18 @@ def simulate_dense_plain(op: Op, config: LaneArrayConfig) -> Counters:
     return _dense(op, config, OPERANDS_OF[op.name][0])
 
 
+def by_image(op: Op, config: LaneArrayConfig) -> LaneArrayConfig | None:
+    """Fix the operand on the rows, for an op whose images follow one another.
+
+    The images of a linear layer are the windows of one, but in its wgrad.
+    """
+    if op.layer.kind == "linear" and op.name != "wgrad":
+        return None
+    if config.scheduled != "sparser":
+        return config
+    return config.model_copy(update={"scheduled": scheduled_operand(op, config)})
+
+
 def _dense(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Counters:
     tally = _Tally(op, config, rows_hold)
     for part in passes(op, config, rows_hold):
@@ -59,7 +71,8 @@ def _dense(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Counters:
     return tally.counters()
 
 
-def _scheduler(config: LaneArrayConfig) -> Scheduler:
+def scheduler_of(config: LaneArrayConfig) -> Scheduler:
+    """Write the scheduler's parameters as the kernel reads them."""
     moves = np.array(config.moves, np.int64).reshape(-1, 2)
     levels = LEVELS if config.scheduler == "levels" else ()
     return Scheduler(

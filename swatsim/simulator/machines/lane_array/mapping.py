@@ -25,6 +25,8 @@ class Pass:
     ----------
     lines : callable returning numpy.ndarray of uint64, shape (groups * row sets, rows, T)
         Packed when asked for; the dense baseline never asks.
+    held : callable returning numpy.ndarray of uint64, shape (1 or rows, T)
+        The lanes of each line that hold an element, zero or not: free lanes are none.
     mapped : numpy.ndarray of int64, shape (row sets,)
         Rows of each set of a group that hold a stream.
     groups : int
@@ -44,6 +46,7 @@ class Pass:
     """
 
     lines: Callable[[], Words]
+    held: Callable[[], Words]
     mapped: Counts
     groups: int
     length: int
@@ -94,6 +97,11 @@ def pack(mask: Mask, lanes: int) -> Words:
     return pack_lines(rows, lanes).reshape(*mask.shape[:-1], -1)
 
 
+def _held(values: int, times: int, lanes: int) -> Words:
+    """Give the lanes in use of a stream that takes `values` elements `times` times."""
+    return np.tile(pack(np.ones((1, values), np.bool_), lanes), times)
+
+
 def _sets(streams: Words, rows: int) -> Words:
     """Cut streams (.., n, T) into sets of rows: (.. * sets, rows, T), missing rows empty."""
     *outer, n, length = streams.shape
@@ -121,6 +129,7 @@ def _weights_on_rows(conv: Convolution, config: LaneArrayConfig) -> Pass:
 
     return Pass(
         lines=lines,
+        held=lambda: _held(c, r * s, config.lanes),
         mapped=_mapped(filters, config.rows),
         groups=conv.groups,
         length=r * s * _ceil(c, config.lanes),
@@ -146,6 +155,7 @@ def _depthwise(conv: Convolution, config: LaneArrayConfig) -> Pass:
 
     return Pass(
         lines=lines,
+        held=lambda: np.tile(np.uint64(1) << np.arange(together, dtype=np.uint64), (r * s, 1)).T,
         mapped=_mapped(k, together),
         groups=1,
         length=r * s,
@@ -165,6 +175,7 @@ def _windows_on_rows(conv: Convolution, config: LaneArrayConfig) -> Iterator[Pas
     for sample in conv.data:
         yield Pass(
             lines=lambda sample=sample: _window_lines(conv, sample, config),  # type: ignore[misc]
+            held=lambda: _held(channels, r * s, config.lanes),
             mapped=_mapped(positions, config.rows),
             groups=conv.groups,
             length=r * s * _ceil(channels, config.lanes),
@@ -211,6 +222,7 @@ def _act_on_rows(op: Op, act: Mask, config: LaneArrayConfig) -> Pass:
 
     return Pass(
         lines=lines,
+        held=lambda: _held(positions, 1, config.lanes),
         mapped=_mapped(channels, config.rows, times=taps),
         groups=layer.groups,
         length=_ceil(positions, config.lanes),
@@ -231,6 +243,7 @@ def _grad_on_rows(op: Op, grad: Mask, config: LaneArrayConfig) -> Pass:
     grouped = grad.reshape(layer.groups, filters, positions)
     return Pass(
         lines=lambda: _sets(pack(grouped, config.lanes), config.rows),
+        held=lambda: _held(positions, 1, config.lanes),
         mapped=_mapped(filters, config.rows),
         groups=layer.groups,
         length=_ceil(positions, config.lanes),

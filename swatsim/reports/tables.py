@@ -6,7 +6,7 @@ pandas. ``pandas.DataFrame(rows)`` makes a frame of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf, nan
 from statistics import fmean
 from typing import Any
@@ -34,10 +34,10 @@ def per_layer(results: Results) -> list[Row]:
     Counts are summed over the steps, densities averaged. Beside the columns of the results:
 
     - `baseline`: the baseline's columns, added up in the same way;
-    - `speed_up`: its cycles by ours, infinite where an op takes none; `speed_up_compute`: the same
-      of the compute cycles; `speed_ups_alternative`: cycles of other dense baselines by ours, by
-      their names;
-    - `energy_efficiency`: the baseline's energy by ours;
+    - `speed_up`: its time by ours (its cycles, where a clock is not known), infinite where an op
+      takes none; `speed_up_compute`: the same of the compute cycles; `speed_ups_alternative`: of
+      other dense baselines, by their names;
+    - `energy_efficiency`: the baseline's energy by ours; not a number where one is not known;
     - `utilisation`: effectual share of the lane-cycles;
     - `flops_dense`, `flops_effectual`, and `dram_bytes`: bytes carried.
 
@@ -61,14 +61,19 @@ def baseline_of(results: Results) -> str:
 
 
 def sizes_of(results: Results) -> list[str]:
-    """Word the size of the machine, and of the baseline if it is another."""
+    """Word the size of the machine, its clock and DRAM, and the baseline's if they differ."""
     words = {
-        role: f"{row['pes']} PEs of {row['lanes']} multipliers"
+        role: f"{row['pes']} PEs of {row['lanes']} multipliers" + _clock(row)
         for role in ("machine", "baseline")
         for row in results.rows
         if row["role"] == role
     }
     return list(dict.fromkeys(words.values()))
+
+
+def _clock(row: Mapping[str, Any]) -> str:
+    clock = f", {row['clock_mhz']} MHz" if row["clock_mhz"] else ""
+    return clock + (f", {row['dram_mb_per_s'] / 1000:g} GB/s" if row["dram_mb_per_s"] else "")
 
 
 def alternatives_of(results: Results) -> list[str]:
@@ -158,7 +163,7 @@ def _add_up(rows: list[Row]) -> Row:
     for column in COLUMNS:
         values = [row[column.name] for row in rows if row[column.name] is not None]
         if column.adds == "sum":
-            total[column.name] = sum(values)
+            total[column.name] = sum(values) if len(values) == len(rows) else None
         elif column.adds == "mean":
             total[column.name] = fmean(values) if values else nan
     return total
@@ -171,12 +176,16 @@ def quotient(baseline: float, ours: float) -> float:
 
 def _beside(ours: Row, theirs: Row) -> Row:
     lane_cycles = ours["lane_cycles"]
+    known = ours["energy_pj"] is not None and theirs["energy_pj"] is not None
+    # two clocks: what counts is time
+    clocks = (ours["clock_mhz"], theirs["clock_mhz"]) if theirs["clock_mhz"] else (0, 0)
+    faster = clocks[0] / clocks[1] if clocks[0] and clocks[0] != clocks[1] else 1
     return {
         **_with_totals(ours),
         "baseline": _with_totals(theirs),
-        "speed_up": quotient(theirs["cycles"], ours["cycles"]),
-        "speed_up_compute": quotient(theirs["cycles_compute"], ours["cycles_compute"]),
-        "energy_efficiency": quotient(theirs["energy_pj"], ours["energy_pj"]),
+        "speed_up": quotient(theirs["cycles"] * faster, ours["cycles"]),
+        "speed_up_compute": quotient(theirs["cycles_compute"] * faster, ours["cycles_compute"]),
+        "energy_efficiency": quotient(theirs["energy_pj"], ours["energy_pj"]) if known else nan,
         "utilisation": ours["lane_cycles_effectual"] / lane_cycles if lane_cycles else nan,
     }
 

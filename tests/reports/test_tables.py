@@ -10,8 +10,8 @@ import pytest
 import swatsim
 from swatsim.cli.drawing import draw
 from swatsim.errors import ResultsError
-from swatsim.report import plots, tables
-from swatsim.report.roofline import roofline
+from swatsim.reports import plots, tables
+from swatsim.reports.roofline import roofline
 from swatsim.results import COLUMNS, Results
 from tests.traces import LAYERS, make_trace
 
@@ -83,7 +83,9 @@ def test_plots_name_machine_baseline_trace_and_unit(results: Results) -> None:
         figure = plot(results)
         axes = figure.axes[0]
         title = axes.get_title(loc="left")
-        assert "tensordash, baseline tensordash dense (256 PEs of 16 multipliers)" in title
+        words = " ".join(title.split())
+        size = "256 PEs of 16 multipliers, 500 MHz, 25.6 GB/s"
+        assert f"tensordash, baseline tensordash dense ({size})" in words
         assert "small, 2 steps of 2 images" in title
         assert "baseline" in axes.get_ylabel()
         legend = [text.get_text() for text in figure.legends[0].get_texts()]

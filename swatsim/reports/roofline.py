@@ -8,8 +8,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from swatsim.report import tables
-from swatsim.report.plots import OP_COLOURS
+from swatsim.reports import tables
+from swatsim.reports.plots import OP_COLOURS
 from swatsim.results import Results
 
 MARKERS = {"fprop": "o", "dgrad": "s", "wgrad": "^"}
@@ -21,8 +21,9 @@ MARGIN = 2.0
 def roofline(results: Results) -> Figure:
     """Draw MACs per byte against MACs per cycle, of each layer and op, dense and sparse.
 
-    A dense op counts all its MACs, a sparse one its effectual ones; bytes are those that DRAM
-    carried, cycles all cycles. The roof is what all multipliers, or the DRAM, could do.
+    The dense baseline counts all MACs of an op, any other machine its effectual ones; bytes are
+    those that DRAM carried, cycles all cycles. The roof is what all multipliers, or the DRAM, could
+    do.
     """
     rows = tables.per_layer(results)
     figure = Figure(figsize=(8.0, 5.6))
@@ -31,9 +32,12 @@ def roofline(results: Results) -> Figure:
     # a layout engine would draw everything once more to find this out
     figure.subplots_adjust(left=0.09, right=0.98, top=0.86, bottom=0.2)
     points: list[tuple[float, float]] = []
+    # a baseline that is another machine has its own zeros to skip
+    another = tables.baseline_of(results) != f"{results.rows[0]['machine']} dense"
+    theirs = "macs_effectual" if another else "macs_dense"
     for op, marker in MARKERS.items():
         mine = [row for row in rows if row["op"] == op]
-        dense = [_point(row["baseline"], "macs_dense") for row in mine]
+        dense = [_point(row["baseline"], theirs) for row in mine]
         sparse = [_point(row, "macs_effectual") for row in mine]
         for found, filled, label in ((dense, False, f"{op}, baseline"), (sparse, True, op)):
             seen = [point for point in found if point is not None]
@@ -74,7 +78,7 @@ def _roofs(axes: Any, rows: list[tables.Row], points: list[tuple[float, float]])
     roofs = {_roof(row) for row in (rows[0], rows[0]["baseline"])}
     knees = [peak / per_cycle for peak, per_cycle in roofs if per_cycle]
     low = min(x for x, _ in points) / MARGIN
-    high = max(*(x for x, _ in points), *knees) * MARGIN
+    high = max([x for x, _ in points] + knees) * MARGIN
     for (peak, per_cycle), line in zip(sorted(roofs), ("-", "--"), strict=False):
         knee = peak / per_cycle if per_cycle else low
         xs = sorted({low, min(max(knee, low), high), high})

@@ -16,7 +16,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from swatsim.report import tables
+from swatsim.reports import tables
 from swatsim.results import Results
 from swatsim.workload.layer import OPS
 

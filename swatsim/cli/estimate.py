@@ -1,0 +1,220 @@
+"""``swatsim estimate``: the whole run from a few steps, the whole batch from a few images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from swatsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from swatsim.reports.estimate import RunEstimate
+    from swatsim.results import Results
+    from swatsim.sampling import Estimate
+    from swatsim.simulator.images import ImagesEstimate, OpEstimate
+
+#: Of an estimate: its interval.
+INTERVAL = ("+-", "95 %: from", "to")
+
+
+@click.command()
+@click.argument("source", metavar="RESULTS_OR_TRACE", type=click.Path())
+@click.option("--run-steps", type=int, metavar="TOTAL", help="Steps of the whole run.")
+@click.option(
+    "--strata",
+    type=int,
+    help="Cut the run into so many strata; by default as many as have two recorded steps each.",
+)
+@click.option("--images", is_flag=True, help="Whole batches from the recorded images of a trace.")
+@click.option("-m", "--machine", "name", help="With --images: a preset, see swatsim machines.")
+@click.option(
+    "-s",
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="PARAMETER=VALUE",
+    help="With --images: change a parameter of the preset; repeatable.",
+)
+@click.option("--step", "steps", type=int, multiple=True, help="With --images: only this step.")
+def estimate(
+    source: str,
+    run_steps: int | None,
+    strata: int | None,
+    images: bool,
+    name: str | None,
+    settings: tuple[str, ...],
+    steps: tuple[int, ...],
+) -> None:
+    """Estimate a whole run, or whole batches.
+
+    With --run-steps TOTAL: cycles, energy and speed-up of a run of TOTAL steps, from results that
+    swatsim simulate -o wrote of some of them.
+
+    With --images -m MACHINE: compute cycles of whole batches, from a trace that holds some images
+    of each. Every image runs by itself.
+
+    Both with 95 % confidence intervals, and with what they assume.
+    """
+    from swatsim.cli.show import console
+
+    if images:
+        _refuse("--images", {"--run-steps": run_steps, "--strata": strata})
+        parts = _images(source, name, settings, steps)
+    else:
+        only = {"--machine": name, "--set": settings or None, "--step": steps or None}
+        _refuse("an estimate of a run's steps, without --images,", only)
+        parts = _run(source, run_steps, strata)
+    out = console()
+    for part in parts:
+        out.print(part)
+
+
+def _refuse(what: str, options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigError(f"{name} is not allowed: {what} has none; leave it out")
+
+
+def _run(folder: str, run_steps: int | None, strata: int | None) -> list[Any]:
+    from swatsim.reports.estimate import estimate as of_run
+    from swatsim.results import load
+
+    if run_steps is None:
+        raise ConfigError(
+            "neither --run-steps nor --images is given: --run-steps TOTAL estimates a run from "
+            "results, --images -m MACHINE a batch from a trace"
+        )
+    results = load(folder)
+    return list(_run_parts(results, of_run(results, run_steps, strata)))
+
+
+def _run_parts(results: Results, found: RunEstimate) -> Iterator[Any]:
+    from swatsim.cli.show import table
+    from swatsim.reports.estimate import ASSUMPTION
+    from swatsim.reports.tables import baseline_of, source_of
+
+    title = (
+        f"{_machine_of(results)} against {baseline_of(results)}: a run of {found.run_steps} steps"
+    )
+    yield table(title, ("", "estimate", *INTERVAL, "more steps to halve it"), _rows(found), left=1)
+    strata = ", ".join(f"{p.first}..{p.last} ({_some(p.steps)})" for p in found.strata)
+    yield f"From {source_of(results)}."
+    yield f"Strata, and the steps recorded in each: {strata}."
+    yield f"{ASSUMPTION} Student's t, Satterthwaite's degrees of freedom."
+    yield from (f"warning: {warning}." for warning in found.warnings)
+
+
+def _machine_of(results: Results) -> str:
+    return str(next(row["machine"] for row in results.rows if row["role"] == "machine"))
+
+
+def _some(steps: tuple[int, ...], most: int = 6) -> str:
+    """Name some steps, and count them if they are many."""
+    shown = ", ".join(map(str, steps[:most]))
+    return shown if len(steps) <= most else f"{shown}, ..: {len(steps)} steps"
+
+
+def _rows(found: RunEstimate) -> Iterator[list[str]]:
+    from swatsim.cli.show import count, joules, times
+
+    words: dict[str, tuple[str, Callable[[float], str]]] = {
+        "cycles": ("cycles", count),
+        "cycles_compute": ("compute cycles", count),
+        "energy_pj": ("energy", joules),
+        "speed_up": ("speed-up", times),
+        "speed_up_compute": ("speed-up, compute only", times),
+        "energy_efficiency": ("energy, the baseline's / this", times),
+    }
+    for prefix, values in (("", found.ours), ("baseline's ", found.baseline), ("", found.ratios)):
+        for name, value in values.items():
+            label, write = words[name]
+            yield [prefix + label, *_cells(value, write), _more(value)]
+        yield []
+
+
+def _cells(found: Estimate, write: Callable[[float], str]) -> list[str]:
+    """Write an estimate and its interval."""
+    if not found.known:
+        return [write(found.value), *["unknown"] * len(INTERVAL)]
+    return [write(found.value), _percent(found), write(found.low), write(found.high)]
+
+
+def _percent(found: Estimate) -> str:
+    if not found.value:
+        return "0 %"
+    share = 100 * found.half_width / found.value
+    return f"{share:.0f} %" if share >= 10 else f"{share:.2g} %"
+
+
+def _more(found: Estimate) -> str:
+    return "-" if found.more is None else str(found.more)
+
+
+def _images(
+    trace: str, name: str | None, settings: tuple[str, ...], steps: tuple[int, ...]
+) -> list[Any]:
+    from swatsim.cli.progress import progress
+    from swatsim.cli.simulate import parse
+    from swatsim.simulator.images import estimate_images
+    from swatsim.simulator.machines import machine
+
+    if name is None:
+        raise ConfigError("--images needs --machine NAME: see swatsim machines")
+    chosen = machine(name, **parse(settings))
+    with progress("simulating", "ops") as show:
+        found = estimate_images(trace, chosen, steps=list(steps) or None, progress=show)
+    return list(_images_parts(found))
+
+
+def _images_parts(found: ImagesEstimate) -> Iterator[Any]:
+    from swatsim.cli.show import count, table
+
+    heads = ("compute cycles", *INTERVAL, "baseline", "speed-up", *INTERVAL)
+    batches = " or ".join(map(str, sorted(set(found.batches.values()))))
+    title = (
+        f"{found.machine} against {found.baseline}: whole batches of {batches}, from "
+        f"{found.images} images of each; {found.trace}, steps added up: {len(found.batches)}"
+    )
+    yield table(title, ("layer", "op", "run", *heads), map(_op_row, found.ops), left=3)
+    totals = ([row.op, *_op_row(row)[3:]] for row in found.totals)
+    yield table("Totals over all layers", ("op", *heads), totals, left=1)
+    yield from _remarks(found, count(found.totals[-1].apart))
+
+
+def _op_row(row: OpEstimate) -> list[str]:
+    from swatsim.cli.show import count, times
+
+    cycles = [*_cells(row.cycles_compute, count), count(row.cycles_compute_baseline.value)]
+    how = "by image" if row.by_image else "as a batch"
+    return [row.layer or "", row.op, how, *cycles, *_cells(row.speed_up_compute, times)]
+
+
+def _remarks(found: ImagesEstimate, apart: str) -> Iterator[str]:
+    from swatsim.simulator.images import ASSUMPTION
+
+    step = found.totals[-1]
+    yield f"{ASSUMPTION} Student's t. Cycles are of computing alone, without buffers and DRAM."
+    if not step.by_image:
+        yield (
+            "By image: a batch takes exactly the sum of what its images take. As a batch: images "
+            "share the array, so the op ran\nwith the recorded ones repeated to fill it; the "
+            f"intervals leave out how that varies: {apart} of {_count(step)} cycles of the step."
+        )
+    if step.cycles_compute.more is not None:
+        yield f"{step.cycles_compute.more} more images, over all steps, halve the step's interval."
+    if not step.agreed:
+        ops = ", ".join(f"{row.layer} {row.op}" for row in found.ops if not row.agreed)
+        yield (
+            "warning: the recorded images differ in which operand is sparser, and all together "
+            f"decide; the whole batch may decide otherwise, which no interval knows of: {ops}."
+        )
+    if not step.cycles_compute.known:
+        yield "warning: one image tells nothing of how much images differ: there is no interval."
+
+
+def _count(row: OpEstimate) -> str:
+    from swatsim.cli.show import count
+
+    return count(row.cycles_compute.value)

@@ -1,0 +1,23 @@
+"""``swatsim report``: results as a page."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("folder", type=click.Path())
+@click.option("-o", "--output", type=click.Path(), help="By default the folder report in FOLDER.")
+def report(folder: str, output: str | None) -> None:
+    """Write results as a page.
+
+    FOLDER is what simulate or sweep wrote. The page needs nothing else, no network either; its
+    plots lie beside it as PNG and SVG, its numbers as CSV.
+    """
+    import os
+
+    os.environ["MPLBACKEND"] = "agg"
+    from swatsim.reports.write import report as write
+
+    page, *parts = write(folder, output)
+    click.echo(f"wrote {page} and {len(parts)} parts of it")

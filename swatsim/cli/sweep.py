@@ -1,0 +1,94 @@
+"""``swatsim sweep``: many machines, many traces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from swatsim.sweeps.summary import Row, Summary
+
+#: Points of the table that ends a sweep.
+SHOWN = 20
+
+
+@click.command()
+@click.argument("spec", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(), help="Folder of the sweep.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; one a core by default.")
+@click.option("--dask", metavar="ADDRESS", help="Run on a Dask cluster: its scheduler's address.")
+@click.option("--dry-run", is_flag=True, help="Say what is to do, and stop.")
+def sweep(spec: str, output: str, workers: int | None, dask: str | None, dry_run: bool) -> None:
+    """Simulate many machines on many traces.
+
+    SPEC is a TOML file: traces, machines with grids of parameters, constraints. What is finished is
+    kept in the output folder, point by point, and never done again: run the same command to go on.
+    """
+    from swatsim.cli.progress import progress
+    from swatsim.cli.show import console
+    from swatsim.sweeps import run
+
+    out = console()
+    if dry_run:
+        out.print(run.look(spec, output).words())
+        return
+    with _executor(dask) as executor, progress("sweeping", "jobs") as show:
+        found = run.sweep(
+            spec,
+            output,
+            executor=executor,
+            workers=workers,
+            progress=show,
+            announce=lambda plan: click.echo(plan.words(), err=True),
+        )
+    out.print(_table(found))
+    for row in found.failed[:SHOWN]:
+        out.print(f"failed: {row['machine']} on {row['trace']}: {row['error']}")
+    out.print(f"wrote {output}: sweep.json, summary.csv, points/; swatsim report {output} draws it")
+
+
+@contextmanager
+def _executor(address: str | None) -> Iterator[Executor | None]:
+    """Connect to a Dask cluster, if one is named."""
+    if address is None:
+        yield None
+        return
+    from swatsim.errors import ConfigError
+
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ConfigError(
+            "--dask needs the package distributed: pip install swatsim[dask]"
+        ) from None
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise ConfigError(f"no Dask scheduler at {address!r}: {error}") from None
+    with client:
+        yield client.get_executor()
+
+
+def _table(found: Summary) -> object:
+    from swatsim.cli.show import count, joules, share, table, times
+
+    done = [row for row in found.rows if row["status"] == "done"]
+    fastest = sorted(done, key=lambda row: row["time_ms"])[:SHOWN]
+    headings = ("machine", "multipliers", "cycles", "time", "speed-up", "compute only")
+
+    def words(row: Row) -> list[str]:
+        numbers = [f"{row['multipliers']}", count(row["cycles"]), f"{row['time_ms']:.3g} ms"]
+        numbers += [times(row["speed_up"]), times(row["speed_up_compute"])]
+        numbers += [joules(row["energy_pj"]), times(row["energy_efficiency"])]
+        return [row["machine"], *numbers, share(row["utilisation"])]
+
+    title = (
+        f"{len(done)} points done, {len(found.failed)} failed; the fastest, over their baselines"
+    )
+    every = (*headings, "energy", "energy efficiency", "utilisation")
+    return table(title, every, (words(row) for row in fastest), left=1)

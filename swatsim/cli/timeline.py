@@ -1,0 +1,74 @@
+"""``swatsim timeline``: what one tile does, cycle by cycle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from swatsim.cli.simulate import OPS, parse
+
+if TYPE_CHECKING:
+    from swatsim.workload.layer import OpName
+
+
+@click.command()
+@click.argument("trace", type=click.Path())
+@click.option("--layer", required=True, help="A layer's name: see swatsim info.")
+@click.option("--op", type=click.Choice(OPS), required=True, help="One of its ops.")
+@click.option("-m", "--machine", "name", required=True, help="A preset: see swatsim machines.")
+@click.option(
+    "-s",
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="PARAMETER=VALUE",
+    help="Change a parameter of the preset; may be given several times.",
+)
+@click.option("--step", type=int, help="A recorded step; by default the first one.")
+@click.option(
+    "--tile",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Which row set of the op (lane_array), or which PE (cartesian).",
+)
+@click.option("--from", "start", type=int, default=0, show_default=True, help="First cycle.")
+@click.option(
+    "--cycles", type=int, default=1000, show_default=True, help="How many cycles are written."
+)
+@click.option("-o", "--output", type=click.Path(), required=True, help="The JSON file to write.")
+def timeline(
+    trace: str,
+    layer: str,
+    op: OpName,
+    name: str,
+    settings: tuple[str, ...],
+    step: int | None,
+    tile: int,
+    start: int,
+    cycles: int,
+    output: str,
+) -> None:
+    """Write what one tile does in each cycle.
+
+    Which lane took which value from where, and who waited for whom, as a trace of events: open it
+    at https://ui.perfetto.dev or in chrome://tracing. A cycle is a microsecond there.
+    """
+    import json
+    from pathlib import Path
+
+    from swatsim.results import check_folder, write_files
+    from swatsim.simulator.machines import machine
+    from swatsim.simulator.timeline import timeline as draw
+
+    path = Path(output)
+    check_folder(path.parent)
+    chosen = machine(name, **parse(settings))
+    which = {"layer": layer, "op": op, "step": step, "tile": tile}
+    document = draw(trace, chosen, **which, start=start, cycles=cycles)  # type: ignore[arg-type]
+    content = json.dumps(document, separators=(",", ":")).encode()
+    write_files(path.parent, {path.name: content})
+    last, about = len(document["traceEvents"]), document["otherData"]
+    shown = "{} to {} of {}".format(*about["window"], about["cycles"])
+    click.echo(f"wrote {path}: {last} events, cycles {shown}, tile {tile} of {about['tiles']}")

@@ -1,0 +1,216 @@
+"""What a report says of results, as plain rows: each number of a page is in one of these tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite, prod
+from typing import Any
+
+from swatsim.reports import tables
+from swatsim.reports.tables import Row
+from swatsim.results import Results
+from swatsim.workload.layer import OPERANDS_OF, OPS, Operand
+
+#: Bits of a value; fp32 where a machine does not say.
+_BITS = {"fp32": 32, "fp16": 16, "bf16": 16}
+
+
+def headline(results: Results) -> Row:
+    """Sum up a training step: speed-up, energy, FLOPs, and what it keeps for its backward pass."""
+    step = tables.per_op(results)[-1]
+    kept = list(footprint(results))
+    dense = sum(row["dense_bytes"] for row in kept)
+    return {
+        "machine": results.rows[0]["machine"],
+        "baseline": tables.baseline_of(results),
+        "speed_up": step["speed_up"],
+        "speed_up_compute": step["speed_up_compute"],
+        "energy_efficiency": step["energy_efficiency"],
+        "flop_reduction": 1 - step["macs_effectual"] / step["macs_dense"],
+        "memory_reduction": 1 - sum(row["bitmask_bytes"] for row in kept) / dense if dense else 0.0,
+        "utilisation": step["utilisation"],
+        "lost_most_to": lost_most_to(step),
+    }
+
+
+def lost_most_to(row: Row) -> str:
+    """Name the bucket that took most of the lane-cycles without effectual work."""
+    name = max(tables.LANE_CYCLES[1:], key=lambda bucket: row[bucket])
+    return name.removeprefix("lane_cycles_") if row[name] else ""
+
+
+def layers(results: Results) -> list[Row]:
+    """One row a layer and op: what it takes, on the machine and on its baseline."""
+    names = (
+        "layer",
+        "op",
+        "macs_dense",
+        "macs_effectual",
+        "cycles",
+        "cycles_compute",
+        "dram_bytes",
+    )
+    found = []
+    for row in tables.per_layer(results):
+        ratios = ("speed_up", "speed_up_compute", "energy_efficiency", "utilisation")
+        found.append(
+            {
+                **{name: row[name] for name in names},
+                "baseline_cycles": row["baseline"]["cycles"],
+                **{name: row[name] for name in ratios},
+                "energy_pj": row["energy_pj"],
+                "lost_most_to": lost_most_to(row),
+                **{name: row[name] for name in tables.LANE_CYCLES},
+                **{name: row[name] for name in tables.ENERGIES},
+                **{name: row[name] for name in ("loop_order", "block_filters", "block_channels")},
+                "block_rows": row["block_rows"],
+            }
+        )
+    return found
+
+
+def over_steps(results: Results) -> list[Row]:
+    """One row a step and op: densities, weighted by elements, and the speed-up."""
+    steps = sorted({row["step"] for row in results.rows})
+    found = []
+    for number in steps:
+        own = Results([row for row in results.rows if row["step"] == number], results.provenance)
+        for row in tables.per_op(own)[:-1]:
+            densities = _densities(own, row["op"])
+            found.append(
+                {"step": number, "op": row["op"], "speed_up": row["speed_up"], **densities}
+            )
+            found[-1]["speed_up_compute"] = row["speed_up_compute"]
+    return found
+
+
+def _densities(results: Results, op: str) -> Row:
+    """Average the densities of an op's operands over layers, by their elements."""
+    rows = [row for row in results.rows if row["role"] == "machine" and row["op"] == op]
+    found: Row = {}
+    for operand in OPERANDS_OF[op]:  # type: ignore[index]
+        sizes = [_elements(row, operand) for row in rows]
+        ones = sum(row[f"density_{operand}"] * size for row, size in zip(rows, sizes, strict=True))
+        found[f"density_{operand}"] = ones / sum(sizes)
+    return found
+
+
+def _elements(row: Mapping[str, Any], operand: Operand) -> int:
+    """Count an operand's elements."""
+    shapes = {
+        "weight": (row["K"], row["C"] // row["groups"], row["R"], row["S"]),
+        "act": (row["samples"], row["C"], row["H"], row["W"]),
+        "grad_out": (row["samples"], row["K"], row["P"], row["Q"]),
+    }
+    return prod(shapes[operand])
+
+
+def sparsity(results: Results) -> list[Row]:
+    """One row a layer and op: how much of its work is ineffectual, and what skipping it gains."""
+    found = []
+    for row in tables.per_layer(results):
+        share = 1 - row["macs_effectual"] / row["macs_dense"]
+        numbers = {name: row[name] for name in ("speed_up", "speed_up_compute")}
+        if isfinite(row["speed_up"]):
+            found.append({"layer": row["layer"], "op": row["op"], "sparsity": share, **numbers})
+    return found
+
+
+def footprint(results: Results) -> Iterator[Row]:
+    """One row a layer and tensor that its backward pass keeps: act for wgrad, weight for dgrad.
+
+    SWAT's count (arXiv:2001.01969): the input of each convolution and linear layer, and its
+    weights; here averaged over the recorded steps, as values and with a bitmask. Batch norms and
+    what else a network keeps is not in results: ``swatsim footprint`` counts it.
+    """
+    bits = _BITS.get(_parameters(results).get("dtype", "fp32"), 32)
+    for layer, rows in _by_layer(results).items():
+        for operand, order in (("act", ("wgrad", "fprop")), ("weight", ("dgrad", "fprop"))):
+            op = next((name for name in order if name in rows), None)
+            if op is None:
+                continue
+            first = rows[op][0]
+            size = _elements(first, operand)  # type: ignore[arg-type]
+            density = sum(row[f"density_{operand}"] for row in rows[op]) / len(rows[op])
+            values = density * size * bits / 8
+            yield {
+                "layer": layer,
+                "tensor": operand,
+                "elements": size,
+                "density": density,
+                "dense_bytes": size * bits / 8,
+                "values_bytes": values,
+                "bitmask_bytes": min(values + size / 8, size * bits / 8),
+            }
+
+
+def _by_layer(results: Results) -> dict[str, dict[str, list[Row]]]:
+    found: dict[str, dict[str, list[Row]]] = {}
+    for row in results.rows:
+        if row["role"] == "machine":
+            found.setdefault(row["layer"], {}).setdefault(row["op"], []).append(dict(row))
+    return found
+
+
+def _parameters(results: Results) -> Mapping[str, Any]:
+    machine = results.provenance.get("parameters", {}).get("machine", {})
+    return machine.get("parameters", {}) if isinstance(machine, dict) else {}
+
+
+def published(results: Results) -> list[Row]:
+    """One row a figure that the design's paper gives, with ours beside it."""
+    machine = results.provenance.get("parameters", {}).get("machine", {})
+    rows = {row["op"]: row for row in tables.per_op(results)}
+    return [
+        {
+            "what": figure["what"],
+            "published": figure["value"],
+            "ours": rows[figure["op"]][figure["column"]],
+            "ours_is": f"{figure['op']}, {figure['column'].replace('_', ' ')}",
+            "source": figure["source"],
+        }
+        for figure in machine.get("published", [])
+        if figure["op"] in rows
+    ]
+
+
+def reductions(results: Results) -> list[Row]:
+    """One row an op, and the whole step: dense and effectual FLOPs; then bytes kept."""
+    found = [
+        {"what": f"FLOPs, {row['op']}", "dense": row["flops_dense"], "left": row["flops_effectual"]}
+        for row in tables.per_op(results)
+    ]
+    kept = list(footprint(results))
+    for tensor, words in (("act", "activations kept"), ("weight", "weights kept")):
+        own = [row for row in kept if row["tensor"] == tensor]
+        dense = sum(row["dense_bytes"] for row in own)
+        for format in ("values", "bitmask"):
+            left = sum(row[f"{format}_bytes"] for row in own)
+            found.append({"what": f"{words}, {format}", "dense": dense, "left": left})
+    return [{**row, "reduction": 1 - row["left"] / row["dense"]} for row in found if row["dense"]]
+
+
+def pareto(points: Sequence[Row]) -> list[Row]:
+    """Keep the points that no other beats in time, energy and multipliers at once.
+
+    Another beats a point if it is at most as slow, as hungry, as large (multipliers, and buffers),
+    and better in one of them.
+    """
+
+    def costs(row: Row) -> tuple[float, ...]:
+        return row["time_ms"], row["energy_pj"], row["multipliers"], row["buffer_kib"]
+
+    return [
+        row
+        for row in points
+        if not any(
+            all(a <= b for a, b in zip(costs(other), costs(row), strict=True))
+            and costs(other) != costs(row)
+            for other in points
+        )
+    ]
+
+
+def ordered_ops(rows: Sequence[Row]) -> list[str]:
+    """List the ops that rows hold, in their order."""
+    return [op for op in OPS if any(row["op"] == op for row in rows)]

@@ -1,0 +1,67 @@
+"""``swatsim.report``: what is in a folder, as a page."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from swatsim.errors import ResultsError
+from swatsim.reports.page import Page, of_results, of_sweep
+from swatsim.results import PARQUET, Results, check_folder, load, read_parquet, write_files
+
+#: What a sweep's folder holds.
+SWEEP = "sweep.json"
+
+
+def report(
+    source: str | os.PathLike[str] | Results, output: str | os.PathLike[str] | None = None
+) -> list[Path]:
+    """Write a report: ``report.html``, which needs nothing else, and its parts as PNG, SVG, CSV.
+
+    Parameters
+    ----------
+    source : path or Results
+        A folder that `simulate` or `sweep` wrote, or results.
+    output : path, optional
+        By default the folder ``report`` in `source`.
+
+    Returns
+    -------
+    list of pathlib.Path
+        What was written, the page first.
+
+    Raises
+    ------
+    ResultsError
+        If there are no results, no point of the sweep is done, or the folder can't be written to.
+    """
+    if output is None and isinstance(source, Results):
+        raise ResultsError("results in memory have no folder: name the report's output")
+    folder = Path(output) if output is not None else Path(str(source)) / "report"
+    page = of_results(_checked(source)) if isinstance(source, Results) else _page(Path(source))
+    check_folder(folder)
+    return write_files(folder, page.files())
+
+
+def _page(folder: Path) -> Page:
+    if (folder / PARQUET).is_file() or not (folder / SWEEP).is_file():
+        return of_results(_checked(load(folder)))
+    try:
+        points: list[dict[str, Any]] = json.loads((folder / SWEEP).read_text())["points"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResultsError(f"{folder / SWEEP} can't be read ({error}): sweep again") from None
+    done = [row for row in points if row["status"] == "done"]
+    if not done:
+        raise ResultsError(f"no point of the sweep in {folder} is done: see failed/ in it")
+    fastest = min(done, key=lambda row: row["time_ms"])
+    return of_sweep(
+        points, folder.name, read_parquet(folder / "points" / f"{fastest['point']}.parquet")
+    )
+
+
+def _checked(results: Results) -> Results:
+    if not results.rows:
+        raise ResultsError("the results hold no rows: simulate again")
+    return results

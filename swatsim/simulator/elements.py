@@ -1,0 +1,51 @@
+"""Which element of an operand lies where, after a machine has cut an op.
+
+Machines cut masks. So elements are numbered from 1 on, and bit b of all numbers makes the masks of
+an op of its own; what a machine makes of these ops, put together again, are the numbers. The cut
+is the machine's own, whatever it is; 0 is what it padded or filled up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from swatsim.workload.layer import Operand
+from swatsim.workload.training_ops import Mask, Op
+
+Numbers = npt.NDArray[np.int64]
+
+#: Letters of an operand's axes; a linear layer has the first two.
+AXES: dict[Operand, str] = {"weight": "kcrs", "act": "nchv", "grad_out": "nkpq"}
+
+
+def numbered(op: Op) -> Iterator[Op]:
+    """Give each element of both operands a number: the b-th op holds bit b of them as masks."""
+    sizes = {name: mask.size for name, mask in op.operands.items()}
+    numbers = {
+        name: np.arange(1, size + 1, dtype=np.min_scalar_type(size)).reshape(
+            op.operands[name].shape
+        )
+        for name, size in sizes.items()
+    }
+    for bit in range(max(sizes.values()).bit_length()):
+        masks: dict[str, Mask] = {name: (all_ >> bit) & 1 == 1 for name, all_ in numbers.items()}
+        yield Op(op.layer, op.name, **masks)
+
+
+def assemble(bits: Iterable[Mask]) -> Numbers:
+    """Put numbers together, the lowest bit first."""
+    return np.asarray(sum(mask.astype(np.int64) << bit for bit, mask in enumerate(bits)))
+
+
+def element(op: Op, operand: Operand, number: int) -> dict[str, int] | None:
+    """Name an element by its indices, (n,c,h,v) for example; None: padding, no element."""
+    if not number:
+        return None
+    where, rest = {}, int(number) - 1
+    axes = zip(AXES[operand], op.operands[operand].shape, strict=False)
+    for letter, size in reversed(list(axes)):
+        rest, where[letter] = divmod(rest, size)
+    return dict(reversed(where.items()))

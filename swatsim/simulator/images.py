@@ -1,0 +1,275 @@
+"""The whole batch from a few of its images: compute cycles with confidence intervals.
+
+Where a machine's images follow one another (see `Mechanism.by_image`), a batch takes exactly the
+sum of what its images take, and the recorded ones are a sample of it. That is so of every op of a
+`cartesian`, and of every op of a `lane_array` but fprop and dgrad of linear layers: there images
+are the windows of one, and share sets of streams. These ops run as a batch of the right size, made
+of the recorded images over and over: exact where cycles don't depend on the images (weights
+scheduled, or nothing), otherwise near, and never with an interval.
+
+Compute cycles only: what the memory system adds depends on how a batch is cut into blocks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from math import fsum, nan
+
+import numpy as np
+
+from swatsim.errors import ConfigError, TraceError
+from swatsim.sampling import Estimate, Stratum, ratio, total
+from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine
+from swatsim.simulator.run import as_machine, choice, threads_of
+from swatsim.tracefile import Step, Trace, open_trace
+from swatsim.workload.layer import OPS, Layer, OpName
+from swatsim.workload.training_ops import Op
+
+ASSUMPTION = "Assumed: the recorded images of each step behave as a random sample of its batch."
+#: The total over all ops.
+STEP = "step"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class OpEstimate:
+    """What one op, or several, take for whole batches, added up over the steps.
+
+    Parameters
+    ----------
+    layer : str or None
+        None: all layers.
+    op : str
+        fprop, dgrad, wgrad, or "step": all three.
+    by_image : bool
+        Whether all of it was estimated from images run one by one.
+    agreed : bool
+        Whether each recorded image by itself would have the same operand on the rows. If not, the
+        others of the batch might turn the choice, and the interval does not know.
+    apart : float
+        Of the compute cycles those of ops that ran as a batch made of the recorded images. The
+        interval of a total leaves out how these vary; of one such op it is unknown.
+    cycles_compute, cycles_compute_baseline : Estimate
+        Compute cycles, without the memory system; the baseline's.
+    speed_up_compute : Estimate
+        The baseline's by ours.
+    """
+
+    layer: str | None
+    op: str
+    by_image: bool
+    agreed: bool
+    apart: float
+    cycles_compute: Estimate
+    cycles_compute_baseline: Estimate
+    speed_up_compute: Estimate
+
+
+@dataclass(frozen=True)
+class ImagesEstimate:
+    """What whole batches cost, as far as some of their images tell.
+
+    Parameters
+    ----------
+    trace, machine, baseline : str
+        Names.
+    images : int
+        Recorded of each batch.
+    batches : dict of int to int
+        The batch's images, by step.
+    ops : tuple of OpEstimate
+        By layer and op, in the network's order.
+    totals : tuple of OpEstimate
+        By op over all layers; the last is the training step.
+    """
+
+    trace: str
+    machine: str
+    baseline: str
+    images: int
+    batches: dict[int, int]
+    ops: tuple[OpEstimate, ...]
+    totals: tuple[OpEstimate, ...]
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """One op of one step: compute cycles of each recorded image, or its share of the batch's."""
+
+    step: int
+    layer: str
+    op: OpName
+    batch: int
+    by_image: bool
+    agreed: bool
+    ours: tuple[float, ...]
+    dense: tuple[float, ...]
+
+
+def estimate_images(
+    trace: str | os.PathLike[str] | Trace,
+    machine: str | Machine,
+    *,
+    steps: Sequence[int] | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> ImagesEstimate:
+    """Estimate the compute cycles of whole batches of which a trace holds some images.
+
+    Every recorded image runs by itself; a batch is estimated as its size times their mean, and
+    the recorded steps are added up. Intervals are right if the recorded images of a step behave as
+    a random sample of its batch, as in a shuffled data set. If one image is recorded there is no
+    interval (it is not a number); if all are, the totals are exact. Which ops are not estimated in
+    this way, and what is done instead: see the top of this file.
+
+    A machine that schedules the sparser operand chooses it by the recorded images: `agreed` tells
+    whether they are of one mind.
+
+    Parameters
+    ----------
+    trace : path or Trace
+    machine : str or Machine
+        A preset's name or `swatsim.machine(..)`. Its baseline is itself with nothing skipped.
+    steps : sequence of int, optional
+        Which recorded steps; all by default.
+    workers : int, optional
+        Threads; one a core by default.
+    progress : callable of (int, int), optional
+        Told how many of how many ops are done.
+
+    Raises
+    ------
+    TraceError, WorkloadError
+        If the trace, or a mask in it, is missing or damaged, or no op is recorded.
+    ConfigError
+        If the machine is unknown, or an object of your own.
+    """
+    source = trace if isinstance(trace, Trace) else open_trace(trace)
+    found = _checked(as_machine(machine))
+    opened = [source.step(n) for n in choice("steps", source.steps if steps is None else steps)]
+    jobs = [(step, layer, name) for step in opened for layer, name in step.ops()]
+    if not jobs:
+        raise TraceError(f"{source.path}: no op has the masks of both operands: record again")
+    counted = list(_spread(found, jobs, workers, progress))
+    return ImagesEstimate(
+        trace=source.name,
+        machine=found.name,
+        baseline=f"{found.name} dense",
+        images=len(source.manifest.samples),
+        batches={step.number: step.batch_size for step in opened},
+        ops=tuple(_by_layer(counted)),
+        totals=tuple(_totals(counted)),
+    )
+
+
+def _checked(machine: Machine) -> ConfiguredMachine:
+    if isinstance(machine, ConfiguredMachine):
+        return machine
+    raise ConfigError(
+        f"machine {machine.name!r} is an object of your own, and does not say whether its images "
+        "follow one another: pass a preset's name or swatsim.machine(..)"
+    )
+
+
+def _spread(
+    machine: ConfiguredMachine,
+    jobs: Sequence[tuple[Step, Layer, OpName]],
+    workers: int | None,
+    progress: Progress | None,
+) -> Iterator[_Counted]:
+    """Run all jobs on some threads, in order."""
+    with ThreadPoolExecutor(max_workers=threads_of(workers)) as pool:
+        try:
+            for done, found in enumerate(pool.map(lambda job: _count(machine, *job), jobs), 1):
+                yield found
+                if progress:
+                    progress(done, len(jobs))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _count(machine: ConfiguredMachine, step: Step, layer: Layer, name: OpName) -> _Counted:
+    op = step.op(layer, name)
+    alone = machine.by_image(op)
+    used, parts = (
+        (machine, [_repeated(op, step.batch_size)]) if alone is None else (alone, split(op))
+    )
+
+    def cycles(simulate: Callable[[Op], Counters]) -> tuple[float, ...]:
+        found = [simulate(part).cycles_compute for part in parts]
+        # the batch's, shared out: its images then add up to it, and don't differ
+        return tuple(found) if alone else (found[0] / step.batch_size,) * op.samples
+
+    ours, dense = cycles(used.simulate_op), cycles(used.simulate_dense)
+    agreed = alone is None or all(machine.by_image(part) == alone for part in parts)
+    where = step.number, layer.name, name, step.batch_size
+    return _Counted(*where, alone is not None, agreed, ours, dense)
+
+
+def split(op: Op) -> list[Op]:
+    """Make an op of each sample alone."""
+    return [_with_samples(op, np.array([sample])) for sample in range(op.samples)]
+
+
+def _repeated(op: Op, batch: int) -> Op:
+    """Fill a batch with the op's samples, over and over."""
+    return _with_samples(op, np.arange(batch) % op.samples)
+
+
+def _with_samples(op: Op, samples: np.ndarray) -> Op:
+    masks = {
+        operand: mask if operand == "weight" else mask[samples]
+        for operand, mask in op.operands.items()
+    }
+    return Op(op.layer, op.name, **masks)
+
+
+def _by_layer(counted: Sequence[_Counted]) -> Iterator[OpEstimate]:
+    for layer, op in dict.fromkeys((c.layer, c.op) for c in counted):
+        some = [c for c in counted if (c.layer, c.op) == (layer, op)]
+        found = _estimate(layer, op, some)
+        sampled = any(c.batch > len(c.ours) for c in some)
+        yield _without_interval(found) if sampled and not found.by_image else found
+
+
+def _without_interval(found: OpEstimate) -> OpEstimate:
+    return replace(
+        found,
+        cycles_compute=Estimate(found.cycles_compute.value, nan, nan),
+        cycles_compute_baseline=Estimate(found.cycles_compute_baseline.value, nan, nan),
+        speed_up_compute=Estimate(found.speed_up_compute.value, nan, nan),
+    )
+
+
+def _totals(counted: Sequence[_Counted]) -> Iterator[OpEstimate]:
+    for op in OPS:
+        if some := [c for c in counted if c.op == op]:
+            yield _estimate(None, op, some)
+    yield _estimate(None, STEP, counted)
+
+
+def _estimate(layer: str | None, op: str, counted: Sequence[_Counted]) -> OpEstimate:
+    """Add up the ops of an image first: its ops are dense or sparse together."""
+    steps = dict.fromkeys((c.step, c.batch) for c in counted)
+    ours, dense = (
+        [Stratum(batch, _added([part(c) for c in counted if c.step == n])) for n, batch in steps]
+        for part in (lambda c: c.ours, lambda c: c.dense)
+    )
+    return OpEstimate(
+        layer=layer,
+        op=op,
+        by_image=all(c.by_image for c in counted),
+        agreed=all(c.agreed for c in counted),
+        apart=fsum(c.batch * c.ours[0] for c in counted if not c.by_image),
+        cycles_compute=total(ours),
+        cycles_compute_baseline=total(dense),
+        speed_up_compute=ratio(dense, ours),
+    )
+
+
+def _added(parts: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    return tuple(fsum(values) for values in zip(*parts, strict=True))

@@ -1,0 +1,149 @@
+"""The blocks that are tried for an op: they depend on its loops, and on no mask.
+
+Legend of dimensions: m candidates for groups, filters and channels, n for rows, o for loop orders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from swatsim.simulator.memory.config import ORDERS
+from swatsim.simulator.memory.kernel import Counts
+from swatsim.simulator.memory.tensors import (
+    ACT,
+    GRAD_OUT,
+    WEIGHT,
+    Cuts,
+    Shape,
+    cut_channels,
+    cut_rows,
+    ends,
+)
+from swatsim.simulator.memory.walk import LACKS
+
+#: Loops by their letters.
+LOOPS = "KCN"
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What is tried.
+
+    Parameters
+    ----------
+    gkc : numpy.ndarray of int64, shape (m, 3)
+        Groups, filters, channels; descending.
+    n : numpy.ndarray of int64, shape (n,)
+        Rows; descending.
+    orders : tuple of str
+    rows, columns : tuple of Cuts
+        Of the tables of weight, act and grad_out.
+    row, column : tuple of numpy.ndarray of int64
+        Which way in `rows` and `columns` a candidate has; shapes (m, 1), and (m, 1) or (n,).
+    times : numpy.ndarray of int64, shape (3, m, n, o)
+        How often each block of a tensor comes by.
+    blocks : numpy.ndarray of int64, shape (m, n)
+    made : numpy.ndarray of int64, shape (m, n)
+        Elements of the output in a block.
+    made_in_all : int
+    """
+
+    gkc: Counts
+    n: Counts
+    orders: tuple[str, ...]
+    rows: tuple[Cuts, Cuts, Cuts]
+    columns: tuple[Cuts, Cuts, Cuts]
+    row: tuple[Counts, Counts, Counts]
+    column: tuple[Counts, Counts, Counts]
+    times: Counts
+    blocks: Counts
+    made: Counts
+    made_in_all: int
+
+
+@lru_cache(maxsize=512)
+def candidates(
+    shape: Shape, order: str, filters: int | str, channels: int | str, rows: int | str
+) -> Candidates:
+    """List what is tried for an op: it does not depend on masks."""
+    ks = _descending(shape.K) if filters == "auto" else [min(int(filters), shape.K)]
+    cs = _descending(shape.C) if channels == "auto" else [min(int(channels), shape.C)]
+    gkc = [(1, k, c) for k in ks for c in cs]
+    if ks[0] == shape.K and cs[0] == shape.C:
+        gkc = [(g, shape.K, shape.C) for g in _descending(shape.groups) if g > 1] + gkc
+    gk = sorted({g * k for g, k, _ in gkc}, reverse=True)
+    gc = sorted({g * c for g, _, c in gkc}, reverse=True)
+    n = _rows(shape, rows)
+    by_filters = Cuts([cut_channels(ends(extent, shape.K, shape.groups)) for extent in gk])
+    by_channels = Cuts([cut_channels(ends(extent, shape.C, shape.groups)) for extent in gc])
+    across = Cuts([cut_channels(ends(c, shape.C)) for c in cs])
+    of_act, of_grad = (Cuts([cut_rows(shape, t, e) for e in n]) for t in (ACT, GRAD_OUT))
+    at_gk = np.array([[gk.index(g * k)] for g, k, _ in gkc], np.int64)
+    at_gc = np.array([[gc.index(g * c)] for g, _, c in gkc], np.int64)
+    at_c = np.array([[cs.index(c)] for _, _, c in gkc], np.int64)
+    at_n = np.arange(len(n))
+    orders = ORDERS if order == "auto" else (order,)
+    table, extents = np.array(gkc, np.int64), np.array(n, np.int64)
+    loops = _blocks_of_loops(shape, table, extents)
+    return Candidates(
+        gkc=table,
+        n=extents,
+        orders=orders,
+        rows=(by_filters, by_channels, by_filters),
+        columns=(across, of_act, of_grad),
+        row=(at_gk, at_gc, at_gk),
+        column=(at_c, at_n, at_n),
+        times=np.stack([_times(loops, orders, LACKS[tensor]) for tensor in range(3)]),
+        blocks=-(-shape.groups // table[:, :1]) * loops[0] * loops[1] * loops[2],
+        made=elements(shape, table[:, :1], table[:, 1:2], table[:, 2:], extents),
+        made_in_all=elements(shape, shape.groups, shape.K, shape.C, shape.rows * shape.samples),
+    )
+
+
+def elements(
+    shape: Shape, g: Counts | int, k: Counts | int, c: Counts | int, n: Counts | int
+) -> Any:
+    """Count the elements of the output in blocks."""
+    sizes = {WEIGHT: (k, c), ACT: (c, n), GRAD_OUT: (k, n)}[shape.made]
+    return g * sizes[0] * sizes[1] * shape.cells[shape.made] + 0 * n  # of shape (m, n) in any case
+
+
+def _descending(size: int) -> list[int]:
+    """List a size, and the powers of two below it."""
+    return [size, *(2**i for i in reversed(range((size - 1).bit_length())))]
+
+
+def _rows(shape: Shape, wanted: int | str) -> list[int]:
+    """List the extents of rows: whole samples, slices of one."""
+    if wanted == "auto":
+        samples = [shape.rows * n for n in _descending(shape.samples) if n > 1]
+        return samples + _descending(shape.rows)
+    n = int(wanted)
+    return [n if n < shape.rows else shape.rows * min(n // shape.rows, shape.samples)]
+
+
+def _blocks_of_loops(shape: Shape, gkc: Counts, n: Counts) -> tuple[Counts, Counts, Counts]:
+    """Count the blocks of the loops K and C of a group, shape (m, 1), and N, shape (n,)."""
+    slices = shape.samples * -(-shape.rows // n)
+    samples = -(-shape.samples // np.maximum(n // shape.rows, 1))
+    rows = np.where(n < shape.rows, slices, samples)
+    return -(-shape.K // gkc[:, 1:2]), -(-shape.C // gkc[:, 2:]), rows
+
+
+def _times(loops: tuple[Counts, ...], orders: tuple[str, ...], lacking: int) -> Counts:
+    """Count how often each block of a tensor comes by, shape (m, n, o).
+
+    Once, if all loops inside the one that it lacks have one block: it is still there.
+    """
+    times = []
+    for order in orders:
+        place = order.index(LOOPS[lacking])
+        inside = loops[0] * 0 + loops[2] * 0 + 1
+        for letter in order[place + 1 :]:
+            inside = inside * loops[LOOPS.index(letter)]
+        times.append(np.where(inside > 1, loops[lacking], 1))
+    return np.stack(times, axis=2)

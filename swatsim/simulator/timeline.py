@@ -1,0 +1,218 @@
+"""The timeline of one tile as a trace of events, for Perfetto (ui.perfetto.dev) or chrome://tracing.
+
+A cycle is a microsecond there: the format knows no other unit.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
+from typing import Any
+
+from swatsim import provenance
+from swatsim.errors import ConfigError, TraceError, unknown
+from swatsim.simulator.interface import ConfiguredMachine, Event, Machine, Timeline
+from swatsim.simulator.run import as_machine
+from swatsim.tracefile import Step, Trace, open_trace
+from swatsim.workload.layer import OPS, OpName
+from swatsim.workload.training_ops import Op
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CYCLES = 1000
+MAX_CYCLES = 100_000
+#: A viewer is slow beyond: about 100 MB of JSON.
+MAX_EVENTS = 500_000
+
+#: A timeline is one process of the trace of events.
+PROCESS = 1
+
+
+def timeline(
+    trace: str | os.PathLike[str] | Trace,
+    machine: str | Machine,
+    *,
+    layer: str,
+    op: OpName,
+    step: int | None = None,
+    tile: int = 0,
+    start: int = 0,
+    cycles: int = DEFAULT_CYCLES,
+) -> dict[str, Any]:
+    """Show what one tile does, cycle by cycle.
+
+    Parameters
+    ----------
+    trace : path or Trace
+    machine : str or Machine
+        A preset's name, or `swatsim.machine(..)`.
+    layer : str
+    op : {"fprop", "dgrad", "wgrad"}
+    step : int, optional
+        The first recorded one by default.
+    tile : int
+        Of `lane_array`, a row set of the op, in the order in which they run; of `cartesian`, a PE.
+    start, cycles : int
+        The window that is written.
+
+    Returns
+    -------
+    dict
+        A trace of events, ready for JSON: ``traceEvents`` and, on all of it, ``otherData``.
+
+    Raises
+    ------
+    TraceError
+        If the trace has no such step, layer or op, or is damaged.
+    ConfigError
+        If the machine is unknown or has no timeline, there is no such tile, or the window is past
+        the end or too large.
+    """
+    chosen = _with_timeline(as_machine(machine))
+    window = _window(start, cycles)
+    source = trace if isinstance(trace, Trace) else open_trace(trace)
+    opened = source.step(source.steps[0] if step is None else step)
+    masks = _op(opened, source, layer, op)
+    found = chosen.mechanism.timeline(masks, chosen.config, tile)  # type: ignore[misc]
+    _check_start(window, found)
+    what = {"machine": chosen.name, "layer": layer, "op": op, "step": opened.number, "tile": tile}
+    about = {
+        "unit": "1 us is 1 cycle",
+        **what,
+        "trace": source.name,
+        "trace_id": source.id,
+        "cycles": found.cycles,
+        "window": [window.start, min(window.stop, found.cycles)],
+        **found.about,
+        "provenance": provenance.collect({"machine": chosen.describe()}),
+    }
+    events = [*_metadata(found, what), *_events(found, window)]
+    return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": about}
+
+
+def _with_timeline(machine: Machine) -> ConfiguredMachine:
+    if isinstance(machine, ConfiguredMachine) and machine.mechanism.timeline is not None:
+        return machine
+    raise ConfigError(f"{machine.name} has no timeline: choose one of `swatsim machines`")
+
+
+def _window(start: int, cycles: int) -> range:
+    if not isinstance(start, int) or start < 0:
+        raise ConfigError(f"from={start!r} is not allowed: a timeline begins at cycle 0")
+    if not isinstance(cycles, int) or cycles not in range(1, MAX_CYCLES + 1):
+        raise ConfigError(
+            f"cycles={cycles!r} is not allowed: must be 1 to {MAX_CYCLES}; choose where they "
+            "begin (--from)"
+        )
+    return range(start, start + cycles)
+
+
+def _check_start(window: range, found: Timeline) -> None:
+    last = max(0, found.cycles - 1)
+    if window.start > last:
+        raise ConfigError(
+            f"from={window.start} is past the end: the last cycle of this tile is {last}; begin "
+            "there at most"
+        )
+
+
+def _op(step: Step, trace: Trace, layer: str, name: OpName) -> Op:
+    """Read the op's masks."""
+    layers = {it.name: it for it in trace.layers}
+    if layer not in layers:
+        raise TraceError(f"{trace.path}: {unknown('layer', str(layer), layers)}")
+    if name not in OPS:
+        raise ConfigError(unknown("op", str(name), OPS))
+    recorded = [op for it, op in step.ops() if it.name == layer]
+    if name not in recorded:
+        shown = ", ".join(recorded) or "none"
+        raise TraceError(
+            f"{trace.path}: step {step.number} has no {name} of layer {layer!r}: with both masks "
+            f"recorded are {shown}; choose another op or step"
+        )
+    return step.op(layers[layer], name)
+
+
+# ---- events ----------------------------------------------------------------------------------
+
+
+def _events(found: Timeline, window: range) -> Iterator[dict[str, Any]]:
+    """Make the events of a window ready for JSON."""
+    events = _within(_joined(found.events(window)), window, found)
+    log.info("%d events in cycles %d to %d", len(events), window.start, window.stop)
+    return map(_as_json, events)
+
+
+def _joined(events: Iterable[Event]) -> Iterator[Event]:
+    """Join neighbours of one thread and name that have no details: idle cycles, waits."""
+    last: dict[int, Event] = {}
+    for event in events:
+        before = last.pop(event.thread, None)
+        if before is not None:
+            joins = before.name == event.name and before.begin + before.cycles == event.begin
+            if joins and event.cycles and not event.details:
+                event = before._replace(cycles=before.cycles + event.cycles)
+            else:
+                yield before
+        if event.cycles and not event.details:
+            last[event.thread] = event
+        else:
+            yield event
+    yield from last.values()
+
+
+def _within(events: Iterable[Event], window: range, found: Timeline) -> list[Event]:
+    """Cut events to the window, in the order of their begin."""
+    kept: list[Event] = []
+    for event in events:
+        if (cut := _cut(event, window, found.cycles)) is not None:
+            kept.append(cut)
+        if len(kept) + 2 * len(found.threads) >= MAX_EVENTS:
+            raise ConfigError(
+                f"{len(window)} cycles of {len(found.threads)} threads are more than {MAX_EVENTS} "
+                "events, the most that is written: choose fewer cycles (--cycles), or fewer lanes"
+            )
+    return sorted(kept, key=attrgetter("begin", "thread"))
+
+
+def _cut(event: Event, window: range, cycles: int) -> Event | None:
+    """Cut an event to the window; what was whole is said in its details. None: it is outside."""
+    if not event.cycles:
+        at_end = event.begin == cycles <= window.stop
+        return event if event.begin in window or at_end else None
+    begin, end = max(event.begin, window.start), min(event.begin + event.cycles, window.stop)
+    if begin >= end:
+        return None
+    if end - begin == event.cycles:
+        return event
+    whole = {"begin": event.begin, "cycles": event.cycles}
+    details = {**event.details, "whole": whole}
+    return event._replace(begin=begin, cycles=end - begin, details=details)
+
+
+def _as_json(event: Event) -> dict[str, Any]:
+    shape = {"ph": "X", "dur": event.cycles} if event.cycles else {"ph": "i", "s": "t"}
+    return {
+        "name": event.name,
+        "cat": event.category,
+        **shape,
+        "ts": event.begin,
+        "pid": PROCESS,
+        "tid": event.thread,
+        "args": dict(event.details),
+    }
+
+
+def _metadata(found: Timeline, what: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Name the process and its threads."""
+    title = "{machine}: {layer} {op}, step {step}, tile {tile}".format(**what)
+    yield _about(0, "process_name", {"name": title})
+    for thread, name in enumerate(found.threads):
+        yield _about(thread, "thread_name", {"name": name})
+        yield _about(thread, "thread_sort_index", {"sort_index": thread})
+
+
+def _about(thread: int, name: str, args: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "ph": "M", "ts": 0, "pid": PROCESS, "tid": thread, "args": args}

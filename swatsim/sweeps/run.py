@@ -1,0 +1,323 @@
+"""Run a sweep: what is not finished yet, on any executor."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from swatsim import provenance
+from swatsim.errors import ConfigError, SwatsimError
+from swatsim.results import Results
+from swatsim.simulator.energy.table import EnergyTable, energy_table
+from swatsim.simulator.rows import Row
+from swatsim.simulator.run import Run, as_machine, checked
+from swatsim.sweeps.spec import Point, Spec, read_spec
+from swatsim.sweeps.store import INDEX, Store
+from swatsim.sweeps.summary import Summary, summarise
+from swatsim.sweeps.worker import Done, Job, work
+from swatsim.tracefile import Trace, open_trace
+from swatsim.workload.layer import OPS
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+#: Jobs that wait in an executor, for each of its workers; more would only take memory.
+WAITING = 4
+#: How often a pool whose worker died is started anew.
+RESTARTS = 3
+
+
+@dataclass
+class Group:
+    """Points that differ in nothing but memory: what they share is computed once.
+
+    `found` has, for each job that is done, its rows for each point.
+    """
+
+    points: list[tuple[str, Point]]
+    jobs: list[Job]
+    resolved: list[dict[str, Any]]
+    layers: list[str]
+    found: dict[int, Done] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to do: points by what they share, those that are done, those that can't be."""
+
+    groups: list[Group]
+    done: list[tuple[str, Point]]
+    impossible: list[tuple[str, Point, str]]
+
+    @property
+    def jobs(self) -> int:
+        """Jobs that are to do."""
+        return sum(len(group.jobs) for group in self.groups)
+
+    @property
+    def points(self) -> int:
+        """All points."""
+        to_do = sum(len(group.points) for group in self.groups)
+        return to_do + len(self.done) + len(self.impossible)
+
+    def words(self) -> str:
+        """Count it, in words."""
+        to_do = sum(len(group.points) for group in self.groups)
+        parts = [f"{self.points} points", f"{len(self.done)} finished before", f"{to_do} to do"]
+        parts.append(f"{len(self.groups)} different computations")
+        if self.impossible:
+            parts.append(f"{len(self.impossible)} that no machine can be")
+        return ", ".join(parts)
+
+
+def sweep(
+    spec: str | os.PathLike[str] | Mapping[str, Any] | Spec,
+    output: str | os.PathLike[str],
+    *,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    announce: Callable[[Plan], None] | None = None,
+) -> Summary:
+    """Simulate every point of a sweep that is not finished yet.
+
+    A point that is finished is on disk as a whole, and never done again; one that fails is
+    recorded with its error, tried again next time, and does not stop the others.
+
+    Parameters
+    ----------
+    spec : path, mapping or Spec
+        A TOML file, or its entries.
+    output : path
+        Folder of the sweep.
+    executor : concurrent.futures.Executor, optional
+        Where to run: Dask's `Client.get_executor()`, for example. Its workers must see the traces
+        under the same paths. By default a pool of processes on this machine.
+    workers : int, optional
+        Processes of that pool; one a core by default.
+    progress : callable of (int, int), optional
+        Told how many of how many jobs are done.
+    announce : callable of Plan, optional
+        Told what is to do, before it starts.
+
+    Returns
+    -------
+    Summary
+        A row a point; `Summary.frame` is a pandas frame.
+
+    Raises
+    ------
+    ConfigError
+        If the specification is not allowed.
+    TraceError
+        If a trace is missing or damaged.
+    ResultsError
+        If the folder can't be written to.
+    """
+    chosen, store = _spec(spec), Store(Path(output))
+    plan = make_plan(chosen, store)
+    if announce:
+        announce(plan)
+    _run(plan, store, executor, workers, progress)
+    for key, point, error in plan.impossible:
+        store.fail(key, _about(point, error))
+    everything = [(key, point) for group in plan.groups for key, point in group.points]
+    everything += plan.done + [(key, point) for key, point, _ in plan.impossible]
+    order = {point: i for i, point in enumerate(_labels(chosen.points()))}
+    everything.sort(key=lambda one: order[one[1].trace, one[1].label])
+    summary = summarise(store, everything, chosen)
+    index = {"spec": chosen.model_dump(mode="json", by_alias=True), "points": summary.rows}
+    text = json.dumps({**index, "provenance": provenance.collect({})}, indent=1) + "\n"
+    store.publish({INDEX: text.encode(), "summary.csv": summary.csv()})
+    return summary
+
+
+def look(
+    spec: str | os.PathLike[str] | Mapping[str, Any] | Spec, output: str | os.PathLike[str]
+) -> Plan:
+    """Find out what a sweep would do, without doing it; it raises what `sweep` does."""
+    return make_plan(_spec(spec), Store(Path(output)))
+
+
+def _labels(points: Sequence[Point]) -> list[tuple[str, str]]:
+    return [(point.trace, point.label) for point in points]
+
+
+def _spec(spec: str | os.PathLike[str] | Mapping[str, Any] | Spec) -> Spec:
+    if isinstance(spec, Spec):
+        return spec
+    return Spec(**spec) if isinstance(spec, Mapping) else read_spec(spec)
+
+
+# ---- what is to do -------------------------------------------------------------------------------
+
+
+def make_plan(spec: Spec, store: Store) -> Plan:
+    """Sort the points: finished, impossible, and the rest by what they share."""
+    table = energy_table(spec.energy)
+    traces = {path: open_trace(path) for path in dict.fromkeys(spec.traces)}
+    baseline = None if spec.baseline is None else as_machine(spec.baseline)
+    plan = Plan([], [], [])
+    groups: dict[str, Group] = {}
+    for point in spec.points():
+        trace = traces[point.trace]
+        try:
+            run = Run(trace, [point.machine()], baseline, table)
+        except ConfigError as error:
+            about = {"trace": trace.id, "label": point.label}
+            plan.impossible.append((Store.key(about), point, str(error)))
+            continue
+        resolved = checked(run.describe(run.machines[0]))
+        resolved |= {"steps": spec.steps, "ops": spec.ops, "swatsim": provenance.__version__}
+        key = Store.key(resolved)
+        if store.is_done(key):
+            plan.done.append((key, point))
+            continue
+        group = groups.setdefault(point.computation(), Group([], [], [], []))
+        group.points.append((key, point))
+        group.resolved.append(resolved)
+    for group in groups.values():
+        _add_jobs(group, spec, table, traces[group.points[0][1].trace])
+    plan.groups.extend(groups.values())
+    return plan
+
+
+def _add_jobs(group: Group, spec: Spec, table: EnergyTable, trace: Trace) -> None:
+    """Cut a group into its steps and ops."""
+    first = group.points[0][1]
+    machines = tuple(point.parameters for _, point in group.points)
+    group.layers.extend(layer.name for layer in trace.manifest.layers)
+    for number in trace.steps if spec.steps is None else spec.steps:
+        there = {op for _, op in trace.step(number).ops()}
+        for op in (op for op in spec.ops or OPS if op in there):
+            where = first.trace, trace.id, first.preset, machines
+            ops = tuple(spec.ops or OPS)
+            group.jobs.append(Job(*where, spec.baseline, table, number, op, ops))
+    if not group.jobs:
+        raise ConfigError(
+            f"{first.trace} holds none of the ops {', '.join(spec.ops or OPS)} with both masks: "
+            "choose other steps or ops"
+        )
+
+
+# ---- running it ----------------------------------------------------------------------------------
+
+
+def _run(
+    plan: Plan,
+    store: Store,
+    executor: Executor | None,
+    workers: int | None,
+    progress: Progress | None,
+) -> None:
+    """Run all jobs; a group whose jobs are all done is written at once."""
+    pending = [(group, i) for group in plan.groups for i in range(len(group.jobs))]
+    total = len(pending)
+    if not total:
+        return
+    outcomes = _completed(pending, executor, workers or os.cpu_count() or 1)
+    for done, ((group, i), found) in enumerate(outcomes, start=1):
+        group.found[i] = found
+        if len(group.found) == len(group.jobs):
+            _finish(group, store)
+        if progress:
+            progress(done, total)
+
+
+Task = tuple[Group, int]
+
+
+def _completed(
+    pending: list[Task], executor: Executor | None, workers: int
+) -> Iterator[tuple[Task, Done]]:
+    """Give each job's outcome as it comes; a pool of our own is started anew if a worker dies."""
+    if executor is not None:
+        yield from _through(executor, pending, 64)
+        return
+    for attempt in range(RESTARTS + 1):
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            try:
+                yield from _through(pool, pending, WAITING * workers)
+            except BrokenExecutor as error:
+                log.warning("a worker died (%s): %d jobs are left", error, len(pending))
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+        if not pending:
+            return
+        if attempt == RESTARTS:
+            for task in list(pending):
+                yield task, _failed(task, "a worker died each time: too little memory?")
+
+
+def _through(executor: Executor, pending: list[Task], waiting: int) -> Iterator[tuple[Task, Done]]:
+    """Keep an executor busy; what has come back is taken off `pending`."""
+    queue = iter(list(pending))
+    running: dict[Future[Done], Task] = {}
+    while True:
+        for task in queue:
+            running[executor.submit(work, task[0].jobs[task[1]])] = task
+            if len(running) >= waiting:
+                break
+        if not running:
+            return
+        finished, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in finished:
+            task = running.pop(future)
+            found = _outcome(future, task)
+            pending.remove(task)
+            yield task, found
+
+
+def _outcome(future: Future[Done], task: Task) -> Done:
+    try:
+        return future.result()
+    except BrokenExecutor:
+        raise
+    except SwatsimError as error:
+        return _failed(task, str(error))
+    except Exception as error:  # noqa: BLE001  (whatever an executor raises for a lost worker)
+        return _failed(task, f"{type(error).__name__}: {error}")
+
+
+def _failed(task: Task, error: str) -> Done:
+    machines = len(task[0].points)
+    return Done([[] for _ in range(machines)], [error] * machines)
+
+
+def _finish(group: Group, store: Store) -> None:
+    """Write the points of a group whose jobs are all done."""
+    place = {name: i for i, name in enumerate(group.layers)}
+    for i, (key, point) in enumerate(group.points):
+        errors = [found.errors[i] for found in group.found.values() if found.errors[i]]
+        if errors:
+            store.fail(key, _about(point, errors[0]))
+            continue
+        rows: list[Row] = [row for found in group.found.values() for row in found.rows[i]]
+        rows.sort(key=lambda row: (row["step"], place[row["layer"]], OPS.index(row["op"])))
+        store.save(key, Results(rows, provenance.collect(group.resolved[i])))
+    group.found.clear()
+
+
+def _about(point: Point, error: str | None) -> dict[str, Any]:
+    return {
+        "error": error,
+        "trace": point.trace,
+        "machine": point.label,
+        "preset": point.preset,
+        "parameters": dict(point.parameters),
+    }

@@ -1,0 +1,245 @@
+"""What a sweep is made of: traces, machines, grids of parameters, constraints."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from swatsim.errors import ConfigError, SwatsimError, unknown
+from swatsim.simulator.interface import ConfiguredMachine
+from swatsim.simulator.machines import machine, presets
+from swatsim.simulator.memory.config import MemoryConfig
+from swatsim.sweeps.expression import Value, holds
+from swatsim.validation import Checked
+from swatsim.workload.layer import OpName
+
+#: More points than these are a mistake, and would take days.
+MAX_POINTS = 100_000
+
+#: What constraints may name beside parameters, in terms of the machine.
+DERIVED = ("pes", "multipliers", "buffer_kib")
+
+
+class _Part(Checked):
+    error_type: ClassVar[type[SwatsimError]] = ConfigError
+
+    @classmethod
+    def subject(cls, data: Mapping[str, Any]) -> str:
+        """Say that it is about the specification."""
+        return "sweep specification"
+
+
+class Range(_Part):
+    """Numbers from one to another, by steps or by factors, both ends included if they are met."""
+
+    first: Annotated[int, Field(alias="from")]
+    last: Annotated[int, Field(alias="to")]
+    step: Annotated[int, Field(ge=1)] | None = None
+    times: Annotated[int, Field(ge=2)] | None = None
+
+    @model_validator(mode="after")
+    def _relations(self) -> Range:
+        if (self.step is None) == (self.times is None):
+            raise ValueError(
+                "a range has either step or times: { from = 1, to = 9, step = 2 }, or "
+                "{ from = 1, to = 64, times = 2 }"
+            )
+        if self.first > self.last or (self.times and self.first < 1):
+            raise ValueError(
+                f"from={self.first} and to={self.last} give no numbers: from must be at most to, "
+                "and at least 1 if it grows by times"
+            )
+        return self
+
+    def numbers(self) -> Iterator[int]:
+        """List the numbers."""
+        number = self.first
+        while number <= self.last:
+            yield number
+            number = number + self.step if self.step else number * (self.times or 1)
+
+
+Values = Range | list[Value] | Value
+Grid = dict[str, Values]
+
+
+class Conditional(_Part):
+    """Parameters that are varied only where others have certain values."""
+
+    parameters: dict[str, Value]
+    grid: Grid
+
+
+class MachineSpec(_Part):
+    """A preset, what is fixed in it, and what is varied."""
+
+    preset: str
+    fixed: Annotated[dict[str, Value], Field(alias="set", default_factory=dict)]
+    grid: Annotated[Grid, Field(default_factory=dict)]
+    when: Annotated[list[Conditional], Field(default_factory=list)]
+
+    @model_validator(mode="after")
+    def _names(self) -> MachineSpec:
+        known = {name: mechanism for name, _, mechanism in presets()}
+        if self.preset not in known:
+            raise ValueError(unknown("machine", self.preset, known))
+        fields = known[self.preset].config_type.model_fields
+        parts: list[Mapping[str, Any]] = [self.fixed, self.grid]
+        parts += [part for one in self.when for part in (one.parameters, one.grid)]
+        for name in (name for part in parts for name in part):
+            if name not in fields:
+                raise ValueError(unknown(f"parameter of {self.preset}", name, fields))
+        return self
+
+
+class Spec(_Part):
+    """A sweep: every trace on every machine of every grid that the constraints allow.
+
+    Raises
+    ------
+    ConfigError
+        If an entry is unknown, missing or not allowed.
+    """
+
+    traces: Annotated[list[str], Field(min_length=1)]
+    machines: Annotated[list[MachineSpec], Field(min_length=1)]
+    constraints: Annotated[list[str], Field(default_factory=list)]
+    baseline: str | None = None
+    energy: str = "45nm"
+    steps: list[int] | None = None
+    ops: list[OpName] | None = None
+
+    def points(self) -> list[Point]:
+        """List all points, each once.
+
+        Raises
+        ------
+        ConfigError
+            If there are none, too many, or a constraint can't be worked out.
+        """
+        found: dict[tuple[str, str], Point] = {}
+        for parameters, preset in self._machines():
+            for trace in self.traces:
+                point = Point(trace, preset, parameters)
+                if self._allows(point):
+                    found.setdefault((trace, point.label), point)
+            if len(found) > MAX_POINTS:
+                raise ConfigError(
+                    f"the sweep has more than {MAX_POINTS} points: narrow its grids, or add "
+                    "constraints"
+                )
+        if not found:
+            raise ConfigError("the sweep has no point: the constraints allow none of the grid's")
+        return list(found.values())
+
+    def _machines(self) -> Iterator[tuple[dict[str, Value], str]]:
+        for one in self.machines:
+            for parameters in _product(one.fixed, one.grid, one.when):
+                yield parameters, one.preset
+
+    def _allows(self, point: Point) -> bool:
+        """Tell whether the constraints hold; of a machine that can't be, none is asked."""
+        values = point.values
+        return values is None or all(holds(one, values) for one in self.constraints)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One trace on one machine.
+
+    Parameters
+    ----------
+    trace : str
+        Its path.
+    preset : str
+    parameters : mapping of str to value
+        What is changed in the preset.
+    """
+
+    trace: str
+    preset: str
+    parameters: Mapping[str, Value]
+
+    def machine(self) -> ConfiguredMachine:
+        """Build the machine.
+
+        Raises
+        ------
+        ConfigError
+            If a value is out of range or at odds with another.
+        """
+        return machine(self.preset, **self.parameters)
+
+    @property
+    def label(self) -> str:
+        """Name the machine: as results do, or by its parameters if it can't be."""
+        try:
+            return self.machine().name
+        except ConfigError:
+            words = ",".join(f"{name}={value}" for name, value in self.parameters.items())
+            return f"{self.preset}[{words}]"
+
+    @property
+    def values(self) -> dict[str, Value] | None:
+        """Give what constraints may name; None of a machine that can't be."""
+        try:
+            config: Any = self.machine().config
+        except ConfigError:
+            return None
+        buffers = (config.buffer_a_kib, config.buffer_b_kib, config.buffer_out_kib)
+        derived = (config.pes, config.pes * config.lanes, sum(buffers))
+        return {**config.model_dump(), **dict(zip(DERIVED, derived, strict=True))}
+
+    def computation(self) -> str:
+        """Say what the machine counts by, without its memory system: equal ones count alike."""
+        found = self.machine()
+        own = found.config.model_dump(mode="json", exclude=set(MemoryConfig.model_fields))
+        return f"{self.trace} {found.mechanism.name} {sorted(own.items())}"
+
+
+def _product(
+    fixed: Mapping[str, Value], grid: Grid, when: Sequence[Conditional]
+) -> Iterator[dict[str, Value]]:
+    """Take every combination of a grid, and where a condition holds, of its grid too."""
+    for chosen in itertools.product(*(_listed(values) for values in grid.values())):
+        parameters = {**fixed, **dict(zip(grid, chosen, strict=True))}
+        met = next((one for one in when if one.parameters.items() <= parameters.items()), None)
+        if met is None:
+            yield parameters
+        else:
+            rest = [one for one in when if one is not met]
+            yield from _product(parameters, met.grid, rest)
+
+
+def _listed(values: Values) -> list[Value]:
+    if isinstance(values, Range):
+        return list(values.numbers())
+    return values if isinstance(values, list) else [values]
+
+
+def read_spec(path: str | os.PathLike[str]) -> Spec:
+    """Read a specification; paths of traces and tables in it are relative to its folder.
+
+    Raises
+    ------
+    ConfigError
+        If it can't be read, is no TOML, or no specification.
+    """
+    try:
+        entries = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"can't read the sweep {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from None
+    spec = Spec(**entries)
+    folder = Path(path).parent
+    energy = str(folder / spec.energy) if spec.energy.endswith(".toml") else spec.energy
+    traces = [str(folder / trace) for trace in spec.traces]
+    return spec.model_copy(update={"traces": traces, "energy": energy})

@@ -1,0 +1,104 @@
+"""What a sweep has finished, on disk: a file a point, whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from swatsim.errors import ResultsError
+from swatsim.files import publish
+from swatsim.reports import tables
+from swatsim.results import Results, check_folder, read_parquet, write_files
+
+POINTS, FAILED = "points", "failed"
+INDEX = "sweep.json"
+
+
+class Store:
+    """The folder of a sweep.
+
+    Parameters
+    ----------
+    folder : path
+
+    Raises
+    ------
+    ResultsError
+        If it can't or mustn't be written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        check_folder(folder)
+        self.folder = folder
+        self._totals: dict[str, list[dict[str, Any]]] = {}
+
+    @staticmethod
+    def key(resolved: Mapping[str, Any]) -> str:
+        """Name a point by all that its numbers depend on (16 hex digits)."""
+        text = json.dumps(resolved, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def is_done(self, key: str) -> bool:
+        """Tell whether a point is finished: its file is there, and whole."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            pq.read_metadata(self._path(key))  # it ends the file: a part of one has none
+        except (OSError, pa.ArrowException):
+            return False
+        return True
+
+    def save(self, key: str, results: Results) -> None:
+        """Keep a finished point.
+
+        Raises
+        ------
+        ResultsError
+            If there is no room or no permission; what is finished stays.
+        """
+        self._publish(self._path(key), results.to_parquet())
+        self._failure(key).unlink(missing_ok=True)
+        self._totals[key] = tables.per_op(results)
+
+    def fail(self, key: str, about: Mapping[str, Any]) -> None:
+        """Keep why a point could not be simulated."""
+        self._publish(self._failure(key), (json.dumps(about, indent=1) + "\n").encode())
+
+    def failure(self, key: str) -> str | None:
+        """Read why a point could not be simulated; None if it could."""
+        path = self._failure(key)
+        return str(json.loads(path.read_text())["error"]) if path.is_file() else None
+
+    def load(self, key: str) -> Results:
+        """Read a finished point."""
+        return read_parquet(self._path(key))
+
+    def publish(self, contents: Mapping[str, bytes]) -> None:
+        """Write files beside the points: all or none."""
+        write_files(self.folder, contents)
+
+    def totals(self, key: str) -> list[dict[str, Any]]:
+        """Sum up a finished point: its ops, and its training step."""
+        if key not in self._totals:
+            self._totals[key] = tables.per_op(self.load(key))
+        return self._totals[key]
+
+    def _path(self, key: str) -> Path:
+        return self.folder / POINTS / f"{key}.parquet"
+
+    def _failure(self, key: str) -> Path:
+        return self.folder / FAILED / f"{key}.json"
+
+    def _publish(self, path: Path, content: bytes) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            publish(path, content)
+        except OSError as error:
+            raise ResultsError(
+                f"can't write to {path}: {error.strerror or error}; points that are finished stay: "
+                "make room and run the sweep again"
+            ) from None

@@ -1,0 +1,88 @@
+"""``swatsim estimate`` as a user meets it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import swatsim as api
+from tests.cli.test_cli import refused, swatsim
+from tests.traces import make_trace
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_trace(tmp_path_factory.mktemp("estimate") / "small", steps=(0, 3, 6, 9)).path
+
+
+@pytest.fixture(scope="module")
+def results(trace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("estimated") / "results"
+    api.simulate(trace, "tensordash", workers=1).save(folder)
+    return folder
+
+
+def test_a_run_is_estimated_from_results(results: Path) -> None:
+    code, out, errors = swatsim("estimate", results, "--run-steps", 10)
+    assert code == 0, errors
+    found = api.estimate(api.load_results(results), run_steps=10)
+    assert "tensordash against tensordash dense: a run of 10 steps" in out
+    assert re.search(r"^ energy +\S+ \S+ ", out, flags=re.M)
+    row = re.search(r"^ speed-up  +(\S+)x +\S+ % +(\S+)x +(\S+)x +\d+ ", out, flags=re.M)
+    assert row is not None
+    speed_up = found.ratios["speed_up"]
+    expected = [f"{value:.2f}" for value in (speed_up.value, speed_up.low, speed_up.high)]
+    assert list(row.groups()) == expected
+    assert "0..4 (0, 3), 5..9 (6, 9)" in out
+    assert "Assumed: within each stratum the recorded steps behave as a random sample" in out
+    assert "warning: of the batch of 8 the results hold 2" in out
+    assert swatsim("estimate", results, "--run-steps", 10, "--strata", 1)[0] == 0
+
+
+def test_one_step_has_no_interval(trace: Path, tmp_path: Path) -> None:
+    api.simulate(trace, "tensordash", steps=[3], workers=1).save(tmp_path)
+    code, out, _ = swatsim("estimate", tmp_path, "--run-steps", 10)
+    assert code == 0
+    assert re.search(r"^ cycles .* unknown +unknown +unknown +- ", out, flags=re.M)
+    assert "warning: only step 3 was recorded" in out
+
+
+def test_a_batch_is_estimated_from_a_trace(trace: Path) -> None:
+    chosen = ("--images", "-m", "tensordash", "--set", "tiles=2", "--step", 3)
+    code, out, errors = swatsim("estimate", trace, *chosen)
+    assert code == 0, errors
+    assert "tensordash[tiles=2] against tensordash[tiles=2] dense: whole batches of 8" in out
+    assert re.search(r"^ fc +fprop +as a batch +\d+ +unknown", out, flags=re.M)
+    assert re.search(r"^ fc +wgrad +by image +\d+ +\S+ %", out, flags=re.M)
+    assert re.findall(r"^ (fprop|dgrad|wgrad|step) ", out, flags=re.M)[-1] == "step"
+    assert "Assumed: the recorded images of each step behave as a random sample" in out
+    assert "the intervals leave out how that varies" in out
+
+
+def test_what_can_not_be_estimated_is_refused_in_one_line(
+    trace: Path, results: Path, tmp_path: Path
+) -> None:
+    for arguments, message in (
+        ((results,), "neither --run-steps nor --images is given"),
+        ((results, "--run-steps", 9), "must be a whole number of at least 10, since step 9"),
+        ((results, "--run-steps", 10, "--strata", 3), "must be a whole number from 1 to 2"),
+        ((results, "--run-steps", "many"), "'many' is not a valid integer"),
+        ((results, "--run-steps", 10, "-m", "scnn"), "--machine is not allowed: an estimate of"),
+        ((trace, "--run-steps", 10), "no results in"),
+        ((trace, "--images"), "--images needs --machine NAME"),
+        ((trace, "--images", "-m", "scnn", "--run-steps", 10), "--run-steps is not allowed"),
+        ((trace, "--images", "-m", "scnn", "--step", 4), "has no step 4"),
+        ((results, "--images", "-m", "scnn"), "is not a trace"),
+        ((tmp_path / "none", "--run-steps", 10), "no results in"),
+    ):
+        assert message in refused("estimate", *arguments)
+
+
+def test_results_without_a_baseline_are_refused(results: Path, tmp_path: Path) -> None:
+    loaded = api.load_results(results)
+    rows = [row for row in loaded.rows if row["role"] == "machine"]
+    api.Results(rows, loaded.provenance).save(tmp_path)
+    line = refused("estimate", tmp_path, "--run-steps", 10)
+    assert "no rows of role 'baseline', only 'machine'" in line

@@ -1,0 +1,77 @@
+"""``swatsim timeline`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_cli import refused, small_files_only, swatsim
+from tests.simulator.test_timeline import validate
+from tests.traces import make_trace
+
+WGRAD = ("--layer", "block.conv", "--op", "wgrad")
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_trace(tmp_path_factory.mktemp("cli") / "small-trace").path
+
+
+@pytest.mark.parametrize("machine", ["tensordash", "scnn"])
+def test_a_timeline_is_written(trace: Path, tmp_path: Path, machine: str) -> None:
+    target = tmp_path / "new" / "t.json"
+    chosen = ("-m", machine, "--step", 7, "--tile", 3, "--from", 1, "--cycles", 2)
+    code, out, errors = swatsim("timeline", trace, *WGRAD, *chosen, "-o", target)
+    assert code == 0, errors
+    made = json.loads(target.read_text())
+    validate(made["traceEvents"])
+    about = made["otherData"]
+    assert (about["step"], about["tile"], about["window"]) == (7, 3, [1, min(3, about["cycles"])])
+    assert f"wrote {target}: {len(made['traceEvents'])} events, cycles 1 to " in out
+    assert [path.name for path in target.parent.iterdir()] == ["t.json"]
+
+
+def test_parameters_can_be_set(trace: Path, tmp_path: Path) -> None:
+    settings = ("-m", "tensordash", "--set", "rows=2")
+    code, _, errors = swatsim("timeline", trace, *WGRAD, *settings, "-o", tmp_path / "t.json")
+    assert code == 0, errors
+    made = json.loads((tmp_path / "t.json").read_text())
+    assert made["otherData"]["machine"] == "tensordash[rows=2]"
+    names = {it["args"]["name"] for it in made["traceEvents"] if it["name"] == "thread_name"}
+    assert {"row 0 lane 15", "row 1 lane 0"} <= names
+    assert "row 2" not in names
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (("--layer", "block.con"), "did you mean 'block.conv'"),
+        (("--op", "wgrat"), "Invalid value for '--op'"),
+        (("--step", 3), "has no step 3: recorded are 0, 7"),
+        (("--tile", 99_999), "tile=99999 is not allowed"),
+        (("--from", 99_999), "from=99999 is past the end: the last cycle of this tile is "),
+        (("--cycles", 0), "cycles=0 is not allowed"),
+        (("--set", "rows"), "expected PARAMETER=VALUE"),
+        (("-m", "tensordach"), "did you mean 'tensordash'"),
+    ],
+)
+def test_bad_choices_are_refused(
+    trace: Path, tmp_path: Path, wrong: tuple[object, ...], message: str
+) -> None:
+    target = tmp_path / "t.json"
+    target.write_text("precious")
+    chosen = ("timeline", trace, *WGRAD, "-m", "tensordash", "-o", target)
+    assert message in refused(*chosen, *wrong)
+    assert target.read_text() == "precious"
+
+
+def test_where_it_can_not_be_written(trace: Path, tmp_path: Path) -> None:
+    chosen = ("timeline", trace, *WGRAD, "-m", "tensordash", "-o")
+    (tmp_path / "file").write_text("precious")
+    assert "can't write to" in refused(*chosen, tmp_path / "file" / "t.json")
+    assert "can't write to" in refused(*chosen, tmp_path)
+    assert "a trace is there" in refused(*chosen, trace / "t.json")
+    assert "can't write to" in refused(*chosen, tmp_path / "file", before=small_files_only)
+    assert (tmp_path / "file").read_text() == "precious"

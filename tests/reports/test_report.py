@@ -1,0 +1,199 @@
+"""A report: one page that needs nothing else, whose numbers are in tables beside it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import swatsim
+from swatsim.errors import ResultsError
+from swatsim.reports import facts, tables
+from swatsim.results import Results
+from tests.traces import make_trace
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_trace(tmp_path_factory.mktemp("page") / "small").path
+
+
+@pytest.fixture(scope="module")
+def results(trace: Path) -> Results:
+    return swatsim.simulate(trace, "tensordash")
+
+
+@pytest.fixture(scope="module")
+def written(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written")
+    results.save(folder)
+    page = swatsim.report(folder)[0]
+    assert page == folder / "report" / "report.html"
+    return page.parent
+
+
+@pytest.fixture(scope="module")
+def swept(trace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("swept") / "out"
+    grid = {"rows": [1, 4], "buffer_b_kib": [64, 1024], "lookaside": [5]}
+    machines = [
+        {"preset": "tensordash", "grid": grid},
+        {"preset": "dadiannao", "set": {"tiles": 1}, "grid": {"lookaside": [0, 1]}},
+    ]
+    swatsim.sweep({"traces": [str(trace)], "machines": machines}, folder, workers=1)
+    return swatsim.report(folder)[0].parent
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, and whether its tags close."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.images = 0
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        known = dict(attrs)
+        self.links += [known[name] or "" for name in ("src", "href") if name in known]
+        self.images += tag == "img"
+        if tag not in ("meta", "img", "br", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+@pytest.mark.parametrize("which", ["written", "swept"])
+def test_the_page_needs_nothing_else_and_its_parts_are_there(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(which)
+    text = (folder / "report.html").read_text()
+    page = Page(text)
+    assert not page.open
+    assert page.links
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", text)
+    named = set(re.findall(r"([a-z_]+\.(?:png|svg|csv))", re.sub(r"base64,[^\"]*", "", text)))
+    assert len(named) > 15
+    assert named <= {path.name for path in folder.iterdir()}
+    assert page.images == len({name for name in named if name.endswith(".png")})
+    assert all(path.stat().st_size for path in folder.iterdir())
+
+
+def test_the_headline_is_what_the_tables_say(written: Path, results: Results) -> None:
+    step = tables.per_op(results)[-1]
+    words = Page((written / "report.html").read_text()).words
+    for value in (step["speed_up"], step["speed_up_compute"], step["energy_efficiency"]):
+        assert f"{value:.2f}x" in words
+    assert f"{100 * (1 - step['macs_effectual'] / step['macs_dense']):.0f} %" in words
+
+
+def test_tables_of_a_page_add_up_to_the_results(written: Path, results: Results) -> None:
+    with (written / "layers.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    mine = [row for row in results.rows if row["role"] == "machine"]
+    assert sum(int(row["cycles"]) for row in rows) == sum(row["cycles"] for row in mine)
+    assert sum(float(row["energy_pj_dram"]) for row in rows) == pytest.approx(
+        sum(row["energy_pj_dram"] for row in mine)
+    )
+    with (written / "over_steps.csv").open() as file:
+        steps = list(csv.DictReader(file))
+    assert {int(row["step"]) for row in steps} == {row["step"] for row in mine}
+
+
+def test_densities_over_steps_and_footprint_are_exact(results: Results, trace: Path) -> None:
+    opened = swatsim.open_trace(trace)
+    for row in facts.over_steps(results):
+        step = opened.step(row["step"])
+        records = [r for r in step.records if (r.op, r.operand) == (row["op"], "weight")]
+        if records:
+            ones = sum(r.ones for r in records) / sum(r.elements for r in records)
+            assert row["density_weight"] == pytest.approx(ones)
+    kept = {(row["layer"], row["tensor"]): row for row in facts.footprint(results)}
+    first = opened.step(opened.steps[0])
+    for layer, operand, mask, _ in first.kept():
+        assert kept[layer.name, operand]["elements"] == mask.size
+
+
+def test_what_a_preset_published_stands_beside_ours(results: Results) -> None:
+    (speed, energy) = facts.published(results)
+    assert speed["published"] == 1.95
+    assert speed["ours"] == tables.per_op(results)[-1]["speed_up_compute"]
+    assert energy["published"] == 1.6
+    assert "MICRO 2020" in speed["source"]
+
+
+def test_no_point_off_the_front_is_beaten_by_none() -> None:
+    def point(name: str, *costs: float) -> dict[str, Any]:
+        names = ("time_ms", "energy_pj", "multipliers", "buffer_kib")
+        return {"point": name, **dict(zip(names, costs, strict=True))}
+
+    points = [
+        point("fast", 1, 9, 9, 9),
+        point("frugal", 9, 1, 9, 9),
+        point("small", 9, 9, 1, 9),
+        point("twin", 1, 9, 9, 9),
+        point("beaten", 2, 9, 9, 9),
+    ]
+    assert [row["point"] for row in facts.pareto(points)] == ["fast", "frugal", "small", "twin"]
+
+
+def test_a_sweep_says_which_is_fastest_and_which_failed(swept: Path) -> None:
+    words = Page((swept / "report.html").read_text()).words
+    assert "fastest: tensordash" in words or "fastest: dadiannao" in words
+    assert "lookaside=1 needs lookahead" in words
+    assert "What each parameter does" in words
+    index = json.loads((swept.parent / "sweep.json").read_text())
+    done = [row for row in index["points"] if row["status"] == "done"]
+    fastest = min(done, key=lambda row: row["time_ms"])
+    assert f"The fastest: {fastest['machine']}" in words
+
+
+def test_names_can_not_break_the_page(results: Results, tmp_path: Path) -> None:
+    rows = [{**row, "layer": f"<script>{row['layer']}"} for row in results.rows]
+    page = swatsim.report(Results(rows, results.provenance), tmp_path / "out")[0]
+    assert "<script" not in page.read_text()
+
+
+def test_what_can_not_be_reported_is_refused(results: Results, tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="no results in"):
+        swatsim.report(tmp_path)
+    with pytest.raises(ResultsError, match="name the report's output"):
+        swatsim.report(results)
+    with pytest.raises(ResultsError, match="hold no rows"):
+        swatsim.report(Results([], {}), tmp_path / "out")
+    (tmp_path / "sweep.json").write_text("{")
+    with pytest.raises(ResultsError, match="can't be read"):
+        swatsim.report(tmp_path)
+    (tmp_path / "sweep.json").write_text('{"points": []}')
+    with pytest.raises(ResultsError, match="no point of the sweep"):
+        swatsim.report(tmp_path)
+
+
+def test_results_of_one_trace_are_compared_and_others_refused(
+    results: Results, trace: Path, tmp_path: Path
+) -> None:
+    other = swatsim.simulate(trace, "dadiannao")
+    rows = swatsim.compare(results, other)
+    assert len(rows) == 11 + 4
+    step = rows[-1]
+    assert step["layer"] == "all layers"
+    assert step["time_ms_a"] == pytest.approx(step["cycles_a"] / 500_000)
+    assert step["faster"] == pytest.approx(step["time_ms_a"] / step["time_ms_b"])
+    with pytest.raises(ResultsError, match="not of the same ops: step 7"):
+        swatsim.compare(results, swatsim.simulate(trace, "dadiannao", steps=[0]))
+    elsewhere = make_trace(tmp_path / "else", samples=3).path
+    with pytest.raises(ResultsError, match="different traces, small .* and else"):
+        swatsim.compare(results, swatsim.simulate(elsewhere, "dadiannao"))

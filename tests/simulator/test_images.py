@@ -1,0 +1,285 @@
+"""A whole batch from some images: additivity of every machine, and batches recorded in full."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import swatsim
+from swatsim.errors import ConfigError, TraceError
+from swatsim.policies import SwatU
+from swatsim.sampling import Stratum, total
+from swatsim.simulator.images import OpEstimate, split
+from swatsim.simulator.interface import ConfiguredMachine, Mechanism
+from swatsim.simulator.machines import MACHINES
+from swatsim.tracefile import Trace
+from swatsim.tracer.synthetic import synthesize
+from swatsim.workload.layer import OPERANDS_OF, Layer
+from tests.strategies import CONFIGS, ops
+from tests.test_results import Ideal
+from tests.traces import LAYERS, make_trace
+
+SMALL = {"tiles": 1, "rows": 4, "columns": 4}
+
+
+def part_of(trace: Trace, path: Path, samples: Sequence[int]) -> Trace:
+    """Record some of a trace's images only."""
+    recorder = swatsim.Recorder(path, batch_size=trace.manifest.batch_size, samples=samples)
+    for layer in trace.layers:
+        recorder.declare(layer)
+    for number in trace.steps:
+        with recorder.step(number) as record:
+            for layer, op in trace.step(number).ops():
+                for operand in OPERANDS_OF[op]:
+                    mask = trace.step(number).mask(layer.name, op, operand)
+                    kept = mask if operand == "weight" else mask[list(samples)]
+                    record.operand(layer.name, op, operand, kept)
+    return swatsim.open_trace(path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    """Two steps of a batch of 12, all of it; images differ in density."""
+    path = tmp_path_factory.mktemp("images") / "whole"
+    rng = np.random.default_rng(31)
+    recorder = swatsim.Recorder(path, batch_size=12)
+    for layer in LAYERS:
+        recorder.declare(layer)
+    for number in (3, 8):
+        bright = rng.uniform(0.2, 0.8, 12)
+        with recorder.step(number) as step:
+            for layer in LAYERS:
+                for op, operands in OPERANDS_OF.items():
+                    for operand in operands:
+                        shape = layer.shape_of(operand, 12)
+                        images = bright.reshape(-1, *[1] * (len(shape) - 1))
+                        density = {"weight": 0.1, "act": 0.8 * images, "grad_out": 1 - images / 4}
+                        step.operand(layer.name, op, operand, rng.random(shape) < density[operand])
+    return swatsim.open_trace(path)
+
+
+def cycles(trace: Trace, machine: swatsim.Machine, role: str = "machine") -> int:
+    rows = swatsim.simulate(trace, machine, workers=1).rows
+    return sum(row["cycles_compute"] for row in rows if row["role"] == role)
+
+
+# ---- additivity ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mechanism", MACHINES, ids=lambda m: m.name)
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(data=st.data())
+def test_images_take_together_what_the_op_takes(mechanism: Mechanism, data: st.DataObject) -> None:
+    op, _ = data.draw(ops())
+    whole = ConfiguredMachine("x", mechanism, data.draw(CONFIGS[mechanism.name]()))
+    alone = whole.by_image(op)
+    if alone is None:
+        assert (mechanism.name, op.layer.kind) == ("lane_array", "linear")
+        assert op.name != "wgrad"
+        return
+    for name in ("simulate_op", "simulate_dense"):
+        parts = [getattr(alone, name)(part).cycles_compute for part in split(op)]
+        assert sum(parts) == getattr(whole, name)(op).cycles_compute
+
+
+def test_the_operand_on_the_rows_is_the_one_of_the_whole_op() -> None:
+    layer = Layer(name="x", C=64, K=8, H=4, W=4)
+    act = np.zeros((2, 64, 4, 4), np.bool_)
+    act[0] = True  # the weights are sparser than this image, and denser than both
+    weight = np.ones((8, 64, 1, 1), np.bool_)
+    weight[:, 48:] = False  # the last of four lines
+    op = swatsim.Op(layer, "fprop", weight=weight, act=act)
+    machine = swatsim.machine("tensordash", **SMALL)
+    alone = machine.by_image(op)
+    assert alone is not None
+    assert alone.config.scheduled == "act"
+    together = machine.simulate_op(op).cycles_compute
+    assert sum(alone.simulate_op(part).cycles_compute for part in split(op)) == together
+    assert sum(machine.simulate_op(part).cycles_compute for part in split(op)) != together
+
+
+# ---- estimates -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["tensordash", "bit-tactical", "scnn"])
+def test_a_batch_recorded_in_full_is_exact(whole: Trace, preset: str) -> None:
+    machine = swatsim.machine(preset)
+    found = swatsim.estimate_images(whole, machine, workers=1)
+    step = found.totals[-1]
+    assert step.cycles_compute.value == pytest.approx(cycles(whole, machine), rel=1e-12)
+    theirs = cycles(whole, machine, "baseline")
+    assert step.cycles_compute_baseline.value == pytest.approx(theirs, rel=1e-12)
+    assert step.speed_up_compute.value == pytest.approx(theirs / cycles(whole, machine))
+    for row in (*found.ops, *found.totals):
+        assert row.cycles_compute.half_width == row.speed_up_compute.half_width == 0
+
+
+@pytest.mark.parametrize("preset", ["tensordash", "scnn"])
+def test_a_batch_lies_in_the_intervals_of_its_thirds(
+    whole: Trace, tmp_path: Path, preset: str
+) -> None:
+    machine = swatsim.machine(preset, **(SMALL if preset == "tensordash" else {}))
+    truth = swatsim.estimate_images(whole, machine, workers=1)
+    thirds = [
+        swatsim.estimate_images(
+            part_of(whole, tmp_path / f"{first}", range(first, 12, 3)), machine, workers=1
+        )
+        for first in range(3)
+    ]
+    assert {found.images for found in thirds} == {4}
+    assert thirds[0].batches == {3: 12, 8: 12}
+    for name in ("cycles_compute", "speed_up_compute"):
+        exact = getattr(truth.totals[-1], name).value
+        seen = [getattr(found.totals[-1], name) for found in thirds]
+        # one of twenty may miss: the next test counts
+        assert sum(estimate.low < exact < estimate.high for estimate in seen) >= 2
+        assert all(0 < estimate.half_width < 0.3 * exact for estimate in seen)
+    # estimates are not biased: the mean of samples that are all images together is the truth
+    for exact, *rows in zip(truth.ops, *(found.ops for found in thirds), strict=True):
+        if exact.by_image:
+            mean = sum(row.cycles_compute.value for row in rows) / 3
+            assert mean == pytest.approx(exact.cycles_compute.value, rel=1e-12)
+
+
+@pytest.mark.parametrize("preset", ["tensordash", "scnn"])
+def test_the_interval_covers_the_batch_as_often_as_it_says(whole: Trace, preset: str) -> None:
+    machine = swatsim.machine(preset, **(SMALL if preset == "tensordash" else {}))
+    taken = {number: np.zeros(12) for number in whole.steps}
+    for number, cycles_of in taken.items():
+        for layer, name in whole.step(number).ops():
+            op = whole.step(number).op(layer, name)
+            if alone := machine.by_image(op):
+                cycles_of += [alone.simulate_op(part).cycles_compute for part in split(op)]
+    rng, covered = np.random.default_rng(7), 0
+    for _ in range(500):
+        some = [values[rng.choice(12, 4, replace=False)] for values in taken.values()]
+        found = total([Stratum(12, tuple(values)) for values in some])
+        covered += found.low <= sum(map(np.sum, taken.values())) <= found.high
+    assert 0.9 <= covered / 500 <= 0.99
+
+
+def test_batch_times_mean_by_hand(tmp_path: Path) -> None:
+    """A machine of one multiplier that skips nothing else than whole lines: cycles are lines."""
+    layer = Layer(name="x", C=1, K=1, H=1, W=8, S=1)
+    recorder = swatsim.Recorder(tmp_path / "t", batch_size=6, samples=(0, 5))
+    recorder.declare(layer)
+    grad = np.zeros((2, 1, 1, 8), np.bool_)
+    grad[0, ..., ::2] = True  # 4 lines of 8
+    grad[1] = True  # 8 lines
+    with recorder.step(0) as step:
+        step.operand("x", "wgrad", "act", np.ones((2, 1, 1, 8), np.bool_))
+        step.operand("x", "wgrad", "grad_out", grad)
+    one = {"tiles": 1, "rows": 1, "columns": 1, "lanes": 1, "lookahead": 1, "lookaside": 0}
+    machine = swatsim.machine("bit-tactical", **one, scheduled="grad_out")
+    (row,) = swatsim.estimate_images(tmp_path / "t", machine).ops
+    assert row.cycles_compute.value == 6 * (4 + 8) / 2
+    assert row.cycles_compute.variance == 6 * 4 * 8 / 2  # N (N - n) s^2 / n, s^2 = 8
+    assert row.cycles_compute.freedom == 1
+    assert row.cycles_compute_baseline.value == 6 * 8
+    assert row.speed_up_compute.value == pytest.approx(48 / 36)
+
+
+def test_linear_layers_run_as_a_batch_where_images_share_the_array(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "t")
+    by = {
+        preset: {(row.layer, row.op): row for row in found.ops}
+        for preset in ("bit-tactical", "scnn")
+        for found in [swatsim.estimate_images(trace, swatsim.machine(preset), workers=1)]
+    }
+    apart = [key for key, row in by["bit-tactical"].items() if not row.by_image]
+    assert apart == [("fc", "fprop"), ("fc", "dgrad")]
+    assert all(row.by_image for row in by["scnn"].values())
+    fprop = by["bit-tactical"]["fc", "fprop"]
+    # 8 images are windows of one column set of 16, as the 2 recorded are; not 4 times that
+    recorded = [
+        row["cycles_compute"]
+        for row in swatsim.simulate(trace, "bit-tactical", ops=["fprop"]).rows
+        if (row["layer"], row["role"]) == ("fc", "machine")
+    ]
+    assert fprop.cycles_compute.value == fprop.apart == sum(recorded)
+    assert not fprop.cycles_compute.known
+    assert not fprop.speed_up_compute.known
+
+
+def test_totals_say_what_their_interval_leaves_out(tmp_path: Path) -> None:
+    found = swatsim.estimate_images(make_trace(tmp_path / "t"), "tensordash", workers=1)
+    fprop, dgrad, wgrad, step = found.totals
+    assert (wgrad.by_image, wgrad.apart) == (True, 0)
+    assert (step.by_image, step.layer, step.op) == (False, None, "step")
+    assert step.apart == pytest.approx(fprop.apart + dgrad.apart)
+    assert step.apart > 0
+    assert step.cycles_compute.known
+
+    def value(row: OpEstimate) -> float:
+        return row.cycles_compute.value
+
+    assert value(step) == pytest.approx(value(fprop) + value(dgrad) + value(wgrad))
+    assert value(step) == pytest.approx(sum(map(value, found.ops)))
+
+
+def test_a_choice_that_images_do_not_agree_on_is_told(tmp_path: Path) -> None:
+    layer = Layer(name="x", C=4, K=4, H=4, W=4)
+    recorder = swatsim.Recorder(tmp_path / "t", batch_size=8, samples=(0, 1))
+    recorder.declare(layer)
+    act = np.ones((2, 4, 4, 4), np.bool_)
+    act[1, 1:] = False  # the weights are sparser than one image, and denser than the other
+    with recorder.step(0) as step:
+        step.operand("x", "fprop", "act", act)
+        step.operand("x", "fprop", "weight", np.arange(16).reshape(4, 4, 1, 1) % 2 == 0)
+    for preset, agreed in (("tensordash", False), ("bit-tactical", True), ("scnn", True)):
+        found = swatsim.estimate_images(tmp_path / "t", preset, workers=1)
+        assert [row.agreed for row in (*found.ops, *found.totals)] == [agreed] * 3
+
+
+def test_one_image_gives_no_interval(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "t", samples=1)
+    found = swatsim.estimate_images(trace, "scnn", steps=[7], workers=1)
+    assert found.images == 1
+    assert found.totals[-1].cycles_compute.value > 0
+    assert math.isnan(found.totals[-1].cycles_compute.high)
+
+
+def test_each_step_has_its_own_batch_size(tmp_path: Path) -> None:
+    layer = Layer(name="x", C=2, K=2, H=4, W=4)
+    recorder = swatsim.Recorder(tmp_path / "t", batch_size=8, samples=(0, 1))
+    recorder.declare(layer)
+    for number, batch in ((0, 8), (1, 3)):
+        with recorder.step(number, batch) as step:
+            for operand in ("weight", "act"):
+                full = np.ones(layer.shape_of(operand, 2), np.bool_)
+                step.operand("x", "fprop", operand, full)
+    found = swatsim.estimate_images(tmp_path / "t", "scnn", workers=1)
+    one = cycles(swatsim.open_trace(tmp_path / "t"), swatsim.machine("scnn")) / 4
+    assert found.batches == {0: 8, 1: 3}
+    assert found.totals[-1].cycles_compute.value == pytest.approx(11 * one)
+
+
+def test_a_synthetic_batch(tmp_path: Path) -> None:
+    whole = synthesize(LAYERS, tmp_path / "whole", policy=SwatU(0.8), batch=9, seed=2)
+    part = part_of(whole, tmp_path / "part", range(0, 9, 3))
+    machine = swatsim.machine("tensordash", **SMALL)
+    found = swatsim.estimate_images(part, machine, workers=1).totals[-1].cycles_compute
+    assert found.low <= cycles(whole, machine) <= found.high
+
+
+def test_what_can_not_be_estimated_is_refused(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "t")
+    with pytest.raises(ConfigError, match="'mine' is an object of your own, and does not say"):
+        swatsim.estimate_images(trace, Ideal())
+    with pytest.raises(ConfigError, match="unknown machine 'scn': did you mean 'scnn'"):
+        swatsim.estimate_images(trace, "scn")
+    with pytest.raises(TraceError, match="has no step 5: recorded are 0, 7"):
+        swatsim.estimate_images(trace, "scnn", steps=[5])
+    with pytest.raises(ConfigError, match="workers=0 is not allowed"):
+        swatsim.estimate_images(trace, "scnn", workers=0)
