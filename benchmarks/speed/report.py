@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import first_run
 import memory_walk
 import resnet50_step
+import sweep100
 from readme import ROOT, replace
 
 from swatsim.policies import topk_mask
@@ -64,6 +65,7 @@ def lines() -> Iterator[str]:
             yield f"- {resnet50_step.line(BATCH, name, SPARSITY, found)}"
         for name in memory_walk.MACHINES:
             yield f"- the same trace, {memory_walk.line(trace, name)}"
+        yield f"- {sweep100.line()}"
         yield f"- {top_k()}\n"
         yield f"How `swat` grows, ResNet-50 at {SPARSITY:.0%}:\n"
         yield from resnet50_step.growth(folder, "swat", SPARSITY, warm)

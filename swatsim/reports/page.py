@@ -175,7 +175,7 @@ def _tiles(head: Row) -> list[tuple[str, str]]:
     found = [
         (f"speed-up over {head['baseline']}", f"{head['speed_up']:.2f}x"),
         ("of compute cycles only", f"{head['speed_up_compute']:.2f}x"),
-        ("less energy: the baseline's / this", f"{head['energy_efficiency']:.2f}x"),
+        ("energy efficiency: the baseline's / this", f"{head['energy_efficiency']:.2f}x"),
         ("of the FLOPs skippable", f"{100 * head['flop_reduction']:.0f} %"),
         ("less memory for the backward pass (bitmask)", f"{100 * head['memory_reduction']:.0f} %"),
         ("of the multipliers' cycles did effectual work", f"{100 * head['utilisation']:.1f} %"),
