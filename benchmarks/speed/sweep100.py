@@ -26,8 +26,8 @@ def line() -> str:
         wall = time.perf_counter() - begin
     done = len(found.rows) - len(found.failed)
     return (
-        f"sweep of {done} machines on the shipped trace (6 steps), {len(counted[0].groups)} different "
-        f"computations: {wall:.0f} s on {os.cpu_count()} cores"
+        f"sweep of {done} machines on the shipped trace (6 steps), {len(counted[0].groups)} "
+        f"different computations: {wall:.0f} s on {os.cpu_count()} cores"
     )
 
 
