@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from swatsim.errors import SwatsimError as SwatsimError
     from swatsim.reports.compare import compare as compare
     from swatsim.reports.estimate import estimate as estimate
+    from swatsim.reports.frames import per_layer as per_layer
+    from swatsim.reports.frames import per_op as per_op
     from swatsim.reports.write import report as report
     from swatsim.results import Results as Results
     from swatsim.results import load as load_results  # noqa: F401
@@ -58,6 +60,8 @@ _PUBLIC = {
     "machine": ("swatsim.simulator.machines", "machine"),
     "open_trace": ("swatsim.tracefile.reader", "open_trace"),
     "compare": ("swatsim.reports.compare", "compare"),
+    "per_layer": ("swatsim.reports.frames", "per_layer"),
+    "per_op": ("swatsim.reports.frames", "per_op"),
     "report": ("swatsim.reports.write", "report"),
     "simulate": ("swatsim.simulator.run", "simulate"),
     "simulate_op": ("swatsim.simulator.run", "simulate_op"),

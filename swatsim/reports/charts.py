@@ -149,7 +149,10 @@ def pareto(points: Sequence[Row], front: Sequence[Row]) -> Figure:
         place = (row["time_ms"], row["energy_pj"] / 1e9)
         axes.annotate(str(number), place, textcoords="offset points", xytext=(5, 4), fontsize=8)
     axes.set(xlabel="time of the training step (ms)", ylabel="energy of the training step (mJ)")
-    axes.set(xscale="log", yscale="log")
+    for name in ("time_ms", "energy_pj"):
+        values = [row[name] for row in points]
+        if max(values) > 10 * min(values):  # within a decade a logarithmic axis has no numbers
+            axes.set(**{"xscale" if name == "time_ms" else "yscale": "log"})
     _finish(
         axes,
         ["Time and energy, a point a machine; its area grows with the multipliers"],

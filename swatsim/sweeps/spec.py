@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from swatsim.errors import ConfigError, SwatsimError, unknown
 from swatsim.simulator.interface import ConfiguredMachine
@@ -99,6 +99,10 @@ class MachineSpec(_Part):
         return self
 
 
+def _path(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 class Spec(_Part):
     """A sweep: every trace on every machine of every grid that the constraints allow.
 
@@ -108,7 +112,7 @@ class Spec(_Part):
         If an entry is unknown, missing or not allowed.
     """
 
-    traces: Annotated[list[str], Field(min_length=1)]
+    traces: Annotated[list[Annotated[str, BeforeValidator(_path)]], Field(min_length=1)]
     machines: Annotated[list[MachineSpec], Field(min_length=1)]
     constraints: Annotated[list[str], Field(default_factory=list)]
     baseline: str | None = None

@@ -6,8 +6,11 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swatsim.reports import facts
+from swatsim.results import Results
 from swatsim.sweeps.spec import Point, Spec
 from swatsim.sweeps.store import Store
 
@@ -42,9 +45,28 @@ class Summary:
         the parameters that are varied, `multipliers`, `buffer_kib`, and of the training step:
         cycles, speed-up over the baseline, energy in pJ, and what else `NUMBERS` lists; the time,
         `time_ms`; and the speed-up of each op.
+    folder : pathlib.Path
+        Of the sweep: ``swatsim.report(summary.folder)``.
     """
 
     rows: list[Row]
+    folder: Path
+
+    def results(self, point: str) -> Results:
+        """Read the results of one point, by its name in the column `point`.
+
+        Raises
+        ------
+        ResultsError
+            If it is not done.
+        """
+        return Store(self.folder).load(point)
+
+    @property
+    def front(self) -> list[Row]:
+        """The rows that no other beats in time, energy, multipliers and buffers at once."""
+        done = [row for row in self.rows if row["status"] == "done"]
+        return sorted(facts.pareto(done), key=lambda row: row["time_ms"])
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -71,7 +93,7 @@ class Summary:
 def summarise(store: Store, points: Sequence[tuple[str, Point]], spec: Spec) -> Summary:
     """Read every point, and sum up its training step."""
     varied = _varied([point for _, point in points])
-    return Summary([_row(store, key, point, varied) for key, point in points])
+    return Summary([_row(store, key, point, varied) for key, point in points], store.folder)
 
 
 def _varied(points: Sequence[Point]) -> list[str]:

@@ -197,3 +197,25 @@ def test_results_of_one_trace_are_compared_and_others_refused(
     elsewhere = make_trace(tmp_path / "else", samples=3).path
     with pytest.raises(ResultsError, match="different traces, small .* and else"):
         swatsim.compare(results, swatsim.simulate(elsewhere, "dadiannao"))
+
+
+def test_frames_are_flat_and_add_up(results: Results) -> None:
+    layers, ops = swatsim.per_layer(results), swatsim.per_op(results)
+    assert not any(isinstance(value, dict | list) for value in layers.iloc[0])
+    assert list(ops.index) == ["fprop", "dgrad", "wgrad", "step"]
+    assert layers.cycles.sum() == ops.cycles["step"]
+    assert layers.baseline_cycles.sum() == ops.baseline_cycles["step"]
+    assert ops.speed_up["step"] == ops.baseline_cycles["step"] / ops.cycles["step"]
+    assert "speed_up over tensordash dense, weights on rows" in ops
+
+
+def test_a_sweep_gives_its_points_and_its_front(trace: Path, tmp_path: Path) -> None:
+    grid = {"rows": [1, 4], "lookaside": [5, 16]}
+    machines = [{"preset": "bit-tactical", "set": {"tiles": 1}, "grid": grid}]
+    spec = {"traces": [trace], "machines": machines}
+    found = swatsim.sweep(spec, tmp_path / "out", workers=1)
+    assert len(found.failed) == 2
+    best = found.front[0]
+    kept = found.results(best["point"])
+    assert tables.per_op(kept)[-1]["cycles"] == best["cycles"]
+    assert found.folder == tmp_path / "out"

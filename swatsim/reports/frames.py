@@ -1,0 +1,60 @@
+"""Tables as pandas frames, for users: one column a number, and nothing nested."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from swatsim.reports import tables
+from swatsim.reports.tables import Row
+from swatsim.results import COLUMNS, Results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Of the baseline: what it counts, and not what it shares with the machine.
+_COUNTED = tuple(
+    column.name
+    for column in COLUMNS
+    if column.adds == "sum" and not column.name.startswith("macs_")
+)
+
+
+def per_layer(results: Results) -> pd.DataFrame:
+    """Put the recorded steps together: a row a layer and op.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of the results, summed or averaged; `speed_up` and what else
+        `swatsim.reports.tables.per_layer` adds; the baseline's counts as `baseline_cycles`,
+        `baseline_energy_pj`, ..; speed-ups over other dense baselines as ``speed_up over NAME``.
+
+    Raises
+    ------
+    ResultsError
+        If the rows are of more than one trace, machine or baseline.
+    """
+    return _frame([_flat(row) for row in tables.per_layer(results)])
+
+
+def per_op(results: Results) -> pd.DataFrame:
+    """Sum up fprop, dgrad and wgrad over all layers, and the training step: a row each.
+
+    The index is the op, "step" the last: ``per_op(results).speed_up["step"]``. Columns and errors
+    are those of `per_layer`.
+    """
+    frame = _frame([_flat(row) for row in tables.per_op(results)]).set_index("op")
+    return frame.drop(columns=[c.name for c in COLUMNS if c.adds in ("shape", "cut")] + ["layer"])
+
+
+def _flat(row: Row) -> Row:
+    baseline = {f"baseline_{name}": row["baseline"][name] for name in _COUNTED}
+    others = {f"speed_up over {name}": v for name, v in row["speed_ups_alternative"].items()}
+    own = {k: v for k, v in row.items() if k not in ("baseline", "speed_ups_alternative")}
+    return {**own, **baseline, "baseline_dram_bytes": row["baseline"]["dram_bytes"], **others}
+
+
+def _frame(rows: list[Row]) -> pd.DataFrame:
+    import pandas as pd  # a third of a second that a table on the command line need not pay
+
+    return pd.DataFrame(rows)
