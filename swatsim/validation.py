@@ -62,7 +62,8 @@ def _complaint(item: Any, model: type[BaseModel]) -> str:
     """Word one pydantic error: field=value, then what is allowed."""
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        return unknown("parameter", where, model.model_fields)
+        names = (field.alias or name for name, field in model.model_fields.items())
+        return unknown("parameter", where, names)
     if item["type"] == "missing":
         return f"{where} is missing"
     message = str(item["msg"]).removeprefix("Value error, ")

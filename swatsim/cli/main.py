@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -60,6 +61,8 @@ def main() -> None:
     logging.shutdown()
     with suppress(OSError):
         sys.stdout.flush()
+    if "multiprocessing.synchronize" in sys.modules:
+        atexit._run_exitfuncs()  # a pool's semaphores are the system's, and would stay
     # Everything is written and closed by now; taking LLVM apart would take another quarter second.
     os._exit(code)
 

@@ -15,6 +15,9 @@ from swatsim.errors import ConfigError, unknown
 
 Value = bool | int | float | str
 
+#: No constraint needs more.
+LONGEST = 300
+
 _ARITHMETIC: Mapping[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -47,6 +50,8 @@ def holds(constraint: str, values: Mapping[str, Value]) -> bool:
     ConfigError
         If it is none, names an unknown parameter, or can't be worked out.
     """
+    if len(constraint) > LONGEST:
+        raise ConfigError(f"constraint {_short(constraint)} is longer than {LONGEST} characters")
     try:
         tree = ast.parse(constraint.strip(), mode="eval").body
         found = _value(tree, values)
@@ -65,6 +70,10 @@ def holds(constraint: str, values: Mapping[str, Value]) -> bool:
     return found
 
 
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
 def _value(node: ast.AST, values: Mapping[str, Value]) -> Any:
     if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float | str):
         return node.value
@@ -73,7 +82,11 @@ def _value(node: ast.AST, values: Mapping[str, Value]) -> Any:
             raise ConfigError(unknown("parameter", node.id, values))
         return values[node.id]
     if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
-        return _ARITHMETIC[type(node.op)](_value(node.left, values), _value(node.right, values))
+        sides = [_value(side, values) for side in (node.left, node.right)]
+        if any(isinstance(side, str) for side in sides):
+            words = _short(ast.unparse(node))
+            raise ConfigError(f"{words} is not allowed: only numbers can be computed with")
+        return _ARITHMETIC[type(node.op)](*sides)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_value(node.operand, values)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -14,6 +15,7 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
+from contextlib import closing
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,7 +30,7 @@ from swatsim.simulator.run import Run, as_machine, checked
 from swatsim.sweeps.spec import Point, Spec, read_spec
 from swatsim.sweeps.store import INDEX, Store
 from swatsim.sweeps.summary import Summary, summarise
-from swatsim.sweeps.worker import Done, Job, work
+from swatsim.sweeps.worker import Done, Job, leave_with_parent, work
 from swatsim.tracefile import Trace, open_trace
 from swatsim.workload.layer import OPS
 
@@ -170,16 +172,20 @@ def _spec(spec: str | os.PathLike[str] | Mapping[str, Any] | Spec) -> Spec:
 def make_plan(spec: Spec, store: Store) -> Plan:
     """Sort the points: finished, impossible, and the rest by what they share."""
     table = energy_table(spec.energy)
-    traces = {path: open_trace(path) for path in dict.fromkeys(spec.traces)}
+    traces = {path: _opened(path, spec) for path in spec.traces}
+    if not any(isinstance(trace, Trace) for trace in traces.values()):
+        raise next(error for error in traces.values() if isinstance(error, SwatsimError))
     baseline = None if spec.baseline is None else as_machine(spec.baseline)
     plan = Plan([], [], [])
     groups: dict[str, Group] = {}
     for point in spec.points():
         trace = traces[point.trace]
         try:
+            if isinstance(trace, SwatsimError):
+                raise trace
             run = Run(trace, [point.machine()], baseline, table)
-        except ConfigError as error:
-            about = {"trace": trace.id, "label": point.label}
+        except SwatsimError as error:
+            about = {"trace": point.trace, "label": point.label}
             plan.impossible.append((Store.key(about), point, str(error)))
             continue
         resolved = checked(run.describe(run.machines[0]))
@@ -192,27 +198,41 @@ def make_plan(spec: Spec, store: Store) -> Plan:
         group.points.append((key, point))
         group.resolved.append(resolved)
     for group in groups.values():
-        _add_jobs(group, spec, table, traces[group.points[0][1].trace])
+        trace = traces[group.points[0][1].trace]
+        assert isinstance(trace, Trace), "points of others are impossible"
+        _add_jobs(group, spec, table, trace)
     plan.groups.extend(groups.values())
     return plan
+
+
+def _opened(path: str, spec: Spec) -> Trace | SwatsimError:
+    """Open a trace and the steps that are to run; a damaged one does not stop the others."""
+    try:
+        trace = open_trace(path)
+        steps = trace.steps if spec.steps is None else spec.steps
+        there = {op for number in steps for _, op in trace.step(number).ops()}
+        wanted = spec.ops or OPS
+        if not there & set(wanted):
+            raise ConfigError(
+                f"{path} holds none of the ops {', '.join(wanted)} with both masks: choose other "
+                "steps or ops"
+            )
+    except SwatsimError as error:
+        return error
+    return trace
 
 
 def _add_jobs(group: Group, spec: Spec, table: EnergyTable, trace: Trace) -> None:
     """Cut a group into its steps and ops."""
     first = group.points[0][1]
-    machines = tuple(point.parameters for _, point in group.points)
+    machines = tuple((point.preset, point.parameters) for _, point in group.points)
     group.layers.extend(layer.name for layer in trace.manifest.layers)
     for number in trace.steps if spec.steps is None else spec.steps:
         there = {op for _, op in trace.step(number).ops()}
         for op in (op for op in spec.ops or OPS if op in there):
-            where = first.trace, trace.id, first.preset, machines
+            where = first.trace, trace.id, machines
             ops = tuple(spec.ops or OPS)
             group.jobs.append(Job(*where, spec.baseline, table, number, op, ops))
-    if not group.jobs:
-        raise ConfigError(
-            f"{first.trace} holds none of the ops {', '.join(spec.ops or OPS)} with both masks: "
-            "choose other steps or ops"
-        )
 
 
 # ---- running it ----------------------------------------------------------------------------------
@@ -230,13 +250,15 @@ def _run(
     total = len(pending)
     if not total:
         return
-    outcomes = _completed(pending, executor, workers or os.cpu_count() or 1)
-    for done, ((group, i), found) in enumerate(outcomes, start=1):
-        group.found[i] = found
-        if len(group.found) == len(group.jobs):
-            _finish(group, store)
-        if progress:
-            progress(done, total)
+    # closed whatever happens: a pool that is left alone leaves its workers behind
+    with closing(_completed(pending, executor, workers or os.cpu_count() or 1)) as outcomes:
+        for done, ((group, i), found) in enumerate(outcomes, start=1):
+            group.found[i] = found
+            if len(group.found) == len(group.jobs):
+                _finish(group, store)
+            if progress:
+                progress(done, total)
+    gc.collect()  # the pool's semaphores, which the command line would not wait for
 
 
 Task = tuple[Group, int]
@@ -244,13 +266,19 @@ Task = tuple[Group, int]
 
 def _completed(
     pending: list[Task], executor: Executor | None, workers: int
-) -> Iterator[tuple[Task, Done]]:
+) -> Generator[tuple[Task, Done], None, None]:
     """Give each job's outcome as it comes; a pool of our own is started anew if a worker dies."""
     if executor is not None:
-        yield from _through(executor, pending, 64)
+        try:
+            yield from _through(executor, pending, 64)
+        except BrokenExecutor as error:
+            raise ConfigError(
+                f"the executor broke ({error}): run the sweep again to go on"
+            ) from None
         return
     for attempt in range(RESTARTS + 1):
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        start: dict[str, Any] = {"mp_context": get_context("spawn")}
+        with ProcessPoolExecutor(workers, initializer=leave_with_parent, **start) as pool:
             try:
                 yield from _through(pool, pending, WAITING * workers)
             except BrokenExecutor as error:
@@ -277,8 +305,15 @@ def _through(executor: Executor, pending: list[Task], waiting: int) -> Iterator[
             return
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in finished:
+            try:
+                found = _outcome(future, running[future])
+            except BrokenExecutor:
+                # one of these took its worker down: the others come first, next time
+                for task in running.values():
+                    pending.remove(task)
+                    pending.append(task)
+                raise
             task = running.pop(future)
-            found = _outcome(future, task)
             pending.remove(task)
             yield task, found
 
@@ -308,6 +343,8 @@ def _finish(group: Group, store: Store) -> None:
             store.fail(key, _about(point, errors[0]))
             continue
         rows: list[Row] = [row for found in group.found.values() for row in found.rows[i]]
+        mine = {row["machine"] for row in rows if row["role"] == "machine"}
+        assert mine == {point.label}, f"{mine} were simulated for {point.label}"
         rows.sort(key=lambda row: (row["step"], place[row["layer"]], OPS.index(row["op"])))
         store.save(key, Results(rows, provenance.collect(group.resolved[i])))
     group.found.clear()

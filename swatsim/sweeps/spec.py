@@ -7,6 +7,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -22,6 +23,8 @@ from swatsim.workload.layer import OpName
 
 #: More points than these are a mistake, and would take days.
 MAX_POINTS = 100_000
+
+MAX_GRID = 1_000_000
 
 #: What constraints may name beside parameters, in terms of the machine.
 DERIVED = ("pes", "multipliers", "buffer_kib")
@@ -57,6 +60,13 @@ class Range(_Part):
                 "and at least 1 if it grows by times"
             )
         return self
+
+    @property
+    def size(self) -> int:
+        """Count the numbers, without listing them."""
+        if self.step:
+            return (self.last - self.first) // self.step + 1
+        return sum(1 for _ in self.numbers())  # it grows by factors: there are few
 
     def numbers(self) -> Iterator[int]:
         """List the numbers."""
@@ -96,6 +106,15 @@ class MachineSpec(_Part):
         for name in (name for part in parts for name in part):
             if name not in fields:
                 raise ValueError(unknown(f"parameter of {self.preset}", name, fields))
+        grids = [self.grid, *(one.grid for one in self.when)]
+        for name, values in (pair for grid in grids for pair in grid.items()):
+            if isinstance(values, list) and not values:
+                raise ValueError(f"{name} of {self.preset} has no values: list at least one")
+        if prod(_size(values) for grid in grids for values in grid.values()) > MAX_GRID:
+            raise ValueError(
+                f"the grid of {self.preset} has more than {MAX_GRID} combinations before any "
+                "constraint: narrow it"
+            )
         return self
 
 
@@ -117,8 +136,17 @@ class Spec(_Part):
     constraints: Annotated[list[str], Field(default_factory=list)]
     baseline: str | None = None
     energy: str = "45nm"
-    steps: list[int] | None = None
-    ops: list[OpName] | None = None
+    steps: Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=1)] | None = (
+        None
+    )
+    ops: Annotated[list[OpName], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Spec:
+        for name, values in (("steps", self.steps), ("ops", self.ops), ("traces", self.traces)):
+            if values is not None and len(set(values)) != len(values):
+                raise ValueError(f"{name}={values} holds one twice: list each once")
+        return self
 
     def points(self) -> list[Point]:
         """List all points, each once.
@@ -140,7 +168,12 @@ class Spec(_Part):
                     "constraints"
                 )
         if not found:
-            raise ConfigError("the sweep has no point: the constraints allow none of the grid's")
+            why = (
+                "the constraints allow none of the grid's"
+                if self.constraints
+                else "nothing is varied"
+            )
+            raise ConfigError(f"the sweep has no point: {why}")
         return list(found.values())
 
     def _machines(self) -> Iterator[tuple[dict[str, Value], str]]:
@@ -222,6 +255,12 @@ def _product(
             yield from _product(parameters, met.grid, rest)
 
 
+def _size(values: Values) -> int:
+    if isinstance(values, Range):
+        return values.size
+    return len(values) if isinstance(values, list) else 1
+
+
 def _listed(values: Values) -> list[Value]:
     if isinstance(values, Range):
         return list(values.numbers())
@@ -237,10 +276,10 @@ def read_spec(path: str | os.PathLike[str]) -> Spec:
         If it can't be read, is no TOML, or no specification.
     """
     try:
-        entries = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        entries = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"can't read the sweep {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is no TOML: {error}") from None
     spec = Spec(**entries)
     folder = Path(path).parent

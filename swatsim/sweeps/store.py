@@ -11,7 +11,7 @@ from typing import Any
 from swatsim.errors import ResultsError
 from swatsim.files import publish
 from swatsim.reports import tables
-from swatsim.results import Results, check_folder, read_parquet, write_files
+from swatsim.results import SCHEMA_VERSION, Results, check_folder, read_parquet, write_files
 
 POINTS, FAILED = "points", "failed"
 INDEX = "sweep.json"
@@ -47,10 +47,11 @@ class Store:
         import pyarrow.parquet as pq
 
         try:
-            pq.read_metadata(self._path(key))  # it ends the file: a part of one has none
+            known = pq.read_metadata(self._path(key))  # it ends the file: a part of one has none
         except (OSError, pa.ArrowException):
             return False
-        return True
+        version = (known.metadata or {}).get(b"schema_version", b"").decode()
+        return version == str(SCHEMA_VERSION) and known.num_rows > 0
 
     def save(self, key: str, results: Results) -> None:
         """Keep a finished point.
@@ -60,8 +61,8 @@ class Store:
         ResultsError
             If there is no room or no permission; what is finished stays.
         """
-        self._publish(self._path(key), results.to_parquet())
         self._failure(key).unlink(missing_ok=True)
+        self._publish(self._path(key), results.to_parquet())
         self._totals[key] = tables.per_op(results)
 
     def fail(self, key: str, about: Mapping[str, Any]) -> None:
@@ -71,7 +72,12 @@ class Store:
     def failure(self, key: str) -> str | None:
         """Read why a point could not be simulated; None if it could."""
         path = self._failure(key)
-        return str(json.loads(path.read_text())["error"]) if path.is_file() else None
+        if self.is_done(key) or not path.is_file():
+            return None
+        try:
+            return str(json.loads(path.read_text())["error"])
+        except (ValueError, KeyError, TypeError):
+            return f"{path} is damaged: run the sweep again"
 
     def load(self, key: str) -> Results:
         """Read a finished point."""
@@ -86,6 +92,10 @@ class Store:
         if key not in self._totals:
             self._totals[key] = tables.per_op(self.load(key))
         return self._totals[key]
+
+    def discard(self, key: str) -> None:
+        """Take away a point that can't be read: the next run does it again."""
+        self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self.folder / POINTS / f"{key}.parquet"

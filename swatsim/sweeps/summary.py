@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swatsim.errors import ResultsError
 from swatsim.reports import facts
 from swatsim.results import Results
 from swatsim.sweeps.spec import Point, Spec
@@ -117,7 +118,12 @@ def _row(store: Store, key: str, point: Point, varied: Sequence[str]) -> Row:
     failure = store.failure(key)
     if failure is not None:
         return {**row, "status": "failed", "error": failure}
-    ops = store.totals(key)
+    try:
+        ops = store.totals(key)
+    except ResultsError as error:
+        store.discard(key)
+        again = f"its file was damaged, and is removed ({error}): run the sweep again"
+        return {**row, "status": "failed", "error": again}
     step = {name: ops[-1][name] for name in NUMBERS}
     step["time_ms"] = ops[-1]["cycles"] / (1000 * ops[-1]["clock_mhz"])
     return {**row, **step, **{f"speed_up_{op['op']}": op["speed_up"] for op in ops[:-1]}}

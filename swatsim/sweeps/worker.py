@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,9 +33,8 @@ class Job:
     trace : str
     trace_id : str
         It must still be this one.
-    preset : str
-    machines : tuple of mapping
-        Parameters of each machine.
+    machines : tuple of (str, mapping)
+        Preset and parameters of each machine.
     baseline : str or None
     energy : EnergyTable
     step : int
@@ -43,8 +45,7 @@ class Job:
 
     trace: str
     trace_id: str
-    preset: str
-    machines: tuple[Mapping[str, Value], ...]
+    machines: tuple[tuple[str, Mapping[str, Value]], ...]
     baseline: str | None
     energy: EnergyTable
     step: int
@@ -64,7 +65,7 @@ def work(job: Job) -> Done:
     """Simulate a job; a machine that can't run is no reason for the others not to."""
     trace = _trace(job.trace, job.trace_id)
     step = _RememberingStep(trace, job.step)
-    machines = [machine(job.preset, **parameters) for parameters in job.machines]
+    machines = [machine(preset, **parameters) for preset, parameters in job.machines]
     try:
         return Done(_rows(trace, step, machines, job), [None] * len(machines))
     except SwatsimError as error:
@@ -72,6 +73,18 @@ def work(job: Job) -> Done:
             return Done([[]], [str(error)])
     alone = [_alone(trace, step, one, job) for one in machines]
     return Done([rows for rows, _ in alone], [error for _, error in alone])
+
+
+def leave_with_parent() -> None:
+    """Watch the process that started this one: without it there is nobody to work for."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _alone(

@@ -100,6 +100,9 @@ def test_a_constraint_is_arithmetic(constraint: str, truth: bool) -> None:
         ("rows.__class__", "is not allowed: only parameters"),
         ("[rows][0]", "is not allowed: only parameters"),
         ("rows ** 999999999", "is not allowed: only parameters"),
+        ("'x' * 100000000000 == 'x'", "only numbers can be computed with"),
+        ("'%99999999999d' % rows == 'x'", "only numbers can be computed with"),
+        ("rows == " + "9" * 5000, "is longer than 300 characters"),
         ("rows", "gives 4, must give true or false"),
         ("row == 4", "unknown parameter 'row': did you mean 'rows'"),
         ("rows ==", "can't be worked out"),
@@ -143,7 +146,18 @@ def test_no_text_is_executed_or_crashes(text: str) -> None:
             {"machines": [{**TENSORDASH, "grid": {"rows": {"from": 9, "to": 4, "step": 1}}}]},
             "give no numbers",
         ),
-        ({"machines": [{**TENSORDASH, "grid": {"rows": []}}]}, "has no point"),
+        ({"machines": [{**TENSORDASH, "grid": {"rows": []}}]}, "rows of tensordash has no values"),
+        (
+            {"machines": [{**TENSORDASH, "grid": {"rows": {"from": 1, "to": 10**12, "step": 1}}}]},
+            "more than 1000000 combinations",
+        ),
+        ({"machines": [{**TENSORDASH, "grid": {"rows": {"form": 1}}}]}, "did you mean 'from'"),
+        ({"steps": [0, 0]}, "steps=.* holds one twice"),
+        ({"steps": []}, "steps"),
+        ({"steps": [True]}, "steps"),
+        ({"ops": []}, "ops"),
+        ({"ops": ["fprop", "fprop"]}, "ops=.* holds one twice"),
+        ({"traces": ["t", "t"]}, "traces=.* holds one twice"),
         ({"constraints": ["rows == 5"]}, "has no point"),
         ({"constraints": ["rows"]}, "must give true or false"),
         ({"ops": ["forward"]}, "ops"),
@@ -167,9 +181,10 @@ def test_a_mistake_is_refused(entries: dict[str, Any], message: str) -> None:
 def test_files_that_are_no_specification_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"can't read the sweep .*none\.toml: No such file"):
         read_spec(tmp_path / "none.toml")
-    (tmp_path / "bad.toml").write_text("traces = [")
-    with pytest.raises(ConfigError, match=r"bad\.toml is no TOML"):
-        read_spec(tmp_path / "bad.toml")
+    for text in ("traces = [", "x = " + "[" * 5000):
+        (tmp_path / "bad.toml").write_text(text)
+        with pytest.raises(ConfigError, match=r"bad\.toml is no TOML"):
+            read_spec(tmp_path / "bad.toml")
 
 
 def test_paths_are_relative_to_the_specification(tmp_path: Path) -> None:

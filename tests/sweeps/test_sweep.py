@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import swatsim
-from swatsim.errors import ResultsError, TraceError
+from swatsim.errors import ConfigError, ResultsError, TraceError
 from swatsim.results import read_parquet
 from swatsim.sweeps import run
 from swatsim.sweeps.worker import Job
@@ -118,6 +119,77 @@ def test_a_point_that_fails_is_recorded_and_the_rest_done(trace: Path, tmp_path:
     assert {one["error"] for one in kept} == errors
 
 
+def test_presets_that_count_alike_keep_their_own_memory(trace: Path, tmp_path: Path) -> None:
+    bare = {"scheduled": "none", "lookahead": 0, "lookaside": 0, "map_order": "as_written"}
+    machines = [{"preset": "dadiannao"}, {"preset": "bit-tactical", "set": bare}]
+    here = Here()
+    spec = {"traces": [str(trace)], "machines": machines}
+    first, second = swatsim.sweep(spec, tmp_path / "out", executor=here).rows
+    assert len(here.jobs) == 2 * 3  # computed once
+    assert first["cycles_compute"] == second["cycles_compute"]
+    for row in (first, second):
+        alone = swatsim.simulate(trace, row["machine"]).rows
+        assert read_parquet(tmp_path / "out" / "points" / f"{row['point']}.parquet").rows == alone
+
+
+def test_a_damaged_trace_does_not_stop_the_others(trace: Path, tmp_path: Path) -> None:
+    for name, file in (("one", "manifest.json"), ("two", "steps/7.safetensors")):
+        shutil.copytree(trace, tmp_path / name)
+        path = tmp_path / name / file
+        path.write_bytes(path.read_bytes()[:50])
+    names = [str(trace), str(tmp_path / "one"), str(tmp_path / "two")]
+    spec = {"traces": names, "machines": [{"preset": "swat"}]}
+    rows = swatsim.sweep(spec, tmp_path / "out", executor=Here()).rows
+    assert [row["status"] for row in rows] == ["done", "failed", "failed"]
+    with pytest.raises(TraceError):
+        swatsim.sweep({**spec, "traces": names[1:]}, tmp_path / "none", executor=Here())
+
+
+def test_files_that_are_damaged_or_left_over_heal(spec: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = swatsim.sweep(spec, out, executor=Here())
+    stale, bad = (first.rows[i]["point"] for i in (0, 1))
+    (out / "failed").mkdir()
+    (out / "failed" / f"{stale}.json").write_text('{"error": "old"}')
+    damaged = out / "points" / f"{bad}.parquet"
+    content = bytearray(damaged.read_bytes())
+    content[4:2000] = bytes(1996)
+    damaged.write_bytes(content)
+    again = swatsim.sweep(spec, out, executor=Here())
+    assert [row["point"] for row in again.failed] == [bad]
+    assert "damaged, and is removed" in again.failed[0]["error"]
+    assert swatsim.sweep(spec, out, executor=Here()).rows == first.rows
+
+
+def test_an_executor_that_breaks_is_one_line(spec: dict[str, Any], tmp_path: Path) -> None:
+    class Broken(Here):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_exception(BrokenExecutor("gone"))
+            return future
+
+    with pytest.raises(ConfigError, match="the executor broke"):
+        swatsim.sweep(spec, tmp_path / "out", executor=Broken())
+
+
+def test_no_worker_outlives_a_sweep(spec: dict[str, Any], tmp_path: Path) -> None:
+    process = subprocess.Popen(command(spec, tmp_path), stderr=subprocess.PIPE, text=True)
+    workers: set[int] = set()
+    deadline = time.monotonic() + 60
+    while not workers and time.monotonic() < deadline:
+        workers = {one for one in children(process.pid) if "spawn_main" in command_of(one)}
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while any("spawn_main" in command_of(one) for one in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert workers
+    assert not any("spawn_main" in command_of(one) for one in workers)
+    done = subprocess.run(command(spec, tmp_path), capture_output=True, text=True, check=True)
+    assert "leaked" not in done.stderr
+
+
 def test_a_trace_that_is_not_there_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     spec = {"traces": [str(tmp_path / "none")], "machines": [{"preset": "swat"}]}
     with pytest.raises(TraceError):
@@ -166,7 +238,7 @@ def test_a_worker_that_dies_is_replaced(spec: dict[str, Any], tmp_path: Path) ->
     killed, deadline = False, time.monotonic() + 120
     while not killed and time.monotonic() < deadline and process.poll() is None:
         for child in children(process.pid):
-            if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text():
+            if "spawn_main" in command_of(child):
                 os.kill(child, signal.SIGKILL)
                 killed = True
         time.sleep(0.01)
@@ -175,6 +247,13 @@ def test_a_worker_that_dies_is_replaced(spec: dict[str, Any], tmp_path: Path) ->
     assert process.returncode == 0, errors
     assert "a worker died" in errors
     assert len(list((tmp_path / "out" / "points").iterdir())) == 10
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def children(pid: int) -> list[int]:
