@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import click
@@ -79,16 +80,16 @@ def _table(found: Summary) -> object:
 
     done = [row for row in found.rows if row["status"] == "done"]
     fastest = sorted(done, key=lambda row: row["time_ms"])[:SHOWN]
-    headings = ("machine", "multipliers", "cycles", "time", "speed-up", "compute only")
+    headings = ("machine", "trace", "multipliers", "cycles", "time", "speed-up", "compute only")
 
     def words(row: Row) -> list[str]:
         numbers = [f"{row['multipliers']}", count(row["cycles"]), f"{row['time_ms']:.3g} ms"]
         numbers += [times(row["speed_up"]), times(row["speed_up_compute"])]
         numbers += [joules(row["energy_pj"]), times(row["energy_efficiency"])]
-        return [row["machine"], *numbers, share(row["utilisation"])]
+        return [row["machine"], PurePath(row["trace"]).name, *numbers, share(row["utilisation"])]
 
     title = (
         f"{len(done)} points done, {len(found.failed)} failed; the fastest, over their baselines"
     )
     every = (*headings, "energy", "energy efficiency", "utilisation")
-    return table(title, every, (words(row) for row in fastest), left=1)
+    return table(title, every, (words(row) for row in fastest), left=2)

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from swatsim.workload.layer import OpName
 
 
+#: Files of swatsim's own.
+KEPT = ("manifest.json", "provenance.json", "schema.json", "sweep.json")
+
+
 @click.command()
 @click.argument("trace", type=click.Path())
 @click.option("--layer", required=True, help="A layer's name: see swatsim info.")
@@ -58,11 +62,17 @@ def timeline(
     import json
     from pathlib import Path
 
+    from swatsim.errors import ResultsError
     from swatsim.results import check_folder, write_files
     from swatsim.simulator.machines import machine
     from swatsim.simulator.timeline import timeline as draw
 
     path = Path(output)
+    if path.suffix != ".json" or path.name in KEPT:
+        raise ResultsError(
+            f"can't write to {output}: a timeline is a .json file, and none of "
+            f"{', '.join(KEPT)}; choose another name"
+        )
     check_folder(path.parent)
     chosen = machine(name, **parse(settings))
     which = {"layer": layer, "op": op, "step": step, "tile": tile}

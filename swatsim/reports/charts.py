@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from swatsim.reports import facts, tables
 from swatsim.reports.curves import STYLES
@@ -41,6 +45,8 @@ def over_steps(results: Results) -> Figure:
                 below.plot(steps, values, line, label=f"{op}: {operand}", **style)
     above.set(ylabel="speed-up over the baseline", ylim=(0, None))
     below.set(ylabel="density (non-zero share)", xlabel="training step", ylim=(0, 1.03))
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    above.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(above, _title(results, "Over the steps of the run"))
     _finish(below, [])
     above.legend(frameon=False, fontsize=8, ncols=3)
@@ -61,12 +67,12 @@ def sparsity(results: Results) -> Figure:
         axes.plot(x, compute, label=f"{op}, compute only", fillstyle="none", **look)
     top = 1.15 * max((max(row["speed_up"], row["speed_up_compute"]) for row in rows), default=1)
     ideal = np.linspace(0, 99, 200)
-    axes.plot(ideal, 1 / (1 - ideal / 100), ":", color="black", label="every zero skipped")
+    axes.plot(ideal, 1 / (1 - ideal / 100), ":", color="black", label="1 / (1 - share)")
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set(xlabel="ineffectual share of the MACs (%)", ylabel="speed-up over the baseline")
     axes.set(xlim=(0, 100), ylim=(0, top))
     _finish(axes, _title(results, "Speed-up against sparsity, a point a layer and op"))
-    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
+    figure.legend(loc="outside lower center", frameon=False, fontsize=8, ncols=4)
     return figure
 
 
@@ -90,32 +96,51 @@ def reductions(results: Results) -> Figure:
 
 def sensitivities(points: Sequence[Row], parameters: Sequence[str]) -> Figure:
     """Draw time against each parameter that is varied; lines join points alike in all others."""
-    figure, axes = _figure(
-        4.0 * min(3, len(parameters)), 3.2 * -(-len(parameters) // 3), len(parameters), 3
-    )
+    rows = -(-len(parameters) // 3)
+    width = max(6.0, 4.0 * min(3, len(parameters)))
+    figure, axes = _figure(width, 0.8 + 3.2 * rows, len(parameters), 3)
+    presets = list(dict.fromkeys(row["preset"] for row in points))
+    styles = {preset: STYLES[i % len(STYLES)] for i, preset in enumerate(presets)}
     for name, one in zip(parameters, axes, strict=False):
-        _sensitivity(one, points, name, parameters)
-    title = "Time of the training step as one parameter changes, all others alike"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        _sensitivity(one, points, name, parameters, styles)
+    words = (
+        "Time of a training step as one parameter changes; lines join machines alike in all else"
+    )
+    figure.suptitle("\n".join([*wrap(words, int(14 * width)), _trace_of(points)]), fontsize=10)
+    key = [Line2D([], [], color=c, marker=m, label=preset) for preset, (c, m) in styles.items()]
+    figure.legend(handles=key, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
 
 
-def _sensitivity(axes: Axes, points: Sequence[Row], name: str, parameters: Sequence[str]) -> None:
-    others = [other for other in ("preset", "trace", *parameters) if other != name]
+def _trace_of(points: Sequence[Row]) -> str:
+    return f"trace {PurePath(points[0]['trace']).name}, all recorded steps and images added up"
+
+
+def _sensitivity(
+    axes: Axes,
+    points: Sequence[Row],
+    name: str,
+    parameters: Sequence[str],
+    styles: Mapping[str, tuple[str, str]],
+) -> None:
+    others = [other for other in ("preset", *parameters) if other != name]
     families: dict[tuple[Any, ...], list[Row]] = {}
     for row in points:
-        if row.get(name) is not None:
-            families.setdefault(tuple(row.get(other) for other in others), []).append(row)
-    values = _ordered({row[name] for row in points if row.get(name) is not None})
-    presets = list(dict.fromkeys(row["preset"] for row in points))
-    for family in families.values():
-        colour, marker = STYLES[presets.index(family[0]["preset"]) % len(STYLES)]
-        family.sort(key=lambda row: values.index(row[name]))
-        x = [values.index(row[name]) for row in family]
-        y = [row["time_ms"] for row in family]
+        families.setdefault(tuple(row.get(other) for other in others), []).append(row)
+    # a machine on its own says nothing of the parameter
+    varied = [rows for rows in families.values() if len({row[name] for row in rows}) > 1]
+    values = _ordered({row[name] for rows in varied for row in rows})
+    for rows in varied:
+        colour, marker = styles[rows[0]["preset"]]
+        rows.sort(key=lambda row: values.index(row[name]))
+        x, y = [values.index(row[name]) for row in rows], [row["time_ms"] for row in rows]
         axes.plot(x, y, color=colour, marker=marker, markersize=3, linewidth=0.8, alpha=0.6)
-    axes.set_xticks(range(len(values)), [str(value) for value in values], fontsize=7, rotation=30)
-    axes.set(xlabel=name, ylabel="ms a step", ylim=(0, None))
+    labels = [str(value) for value in values]
+    axes.set_xticks(range(len(values)), labels, fontsize=7, rotation=30, ha="right")
+    times = [row["time_ms"] for row in points]
+    axes.set(xlabel=name, ylabel="ms a step", yscale="log")
+    axes.set_ylim(0.8 * min(times), 1.25 * max(times))  # the same in all panels
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     _finish(axes, [])
 
 
@@ -129,7 +154,7 @@ def _ordered(values: set[Any]) -> list[Any]:
 
 def pareto(points: Sequence[Row], front: Sequence[Row]) -> Figure:
     """Draw time against energy, a point a machine, its size the multipliers; the front is named."""
-    figure, (axes,) = _figure(8.5, 5.6)
+    figure, (axes,) = _figure(8.5, 5.4 + 0.14 * min(len(front), NAMED))
     best = {row["point"] for row in front}
     presets = list(dict.fromkeys(row["preset"] for row in points))
     largest = max(row["multipliers"] for row in points)
@@ -144,7 +169,7 @@ def pareto(points: Sequence[Row], front: Sequence[Row]) -> Figure:
                 axes.scatter(
                     x, y, sizes, facecolors=face, edgecolors=colour, marker=marker, label=label
                 )
-    named = sorted(front, key=lambda row: row["time_ms"])[:NAMED]
+    named = list(front)[:NAMED]
     for number, row in enumerate(named, start=1):
         place = (row["time_ms"], row["energy_pj"] / 1e9)
         axes.annotate(str(number), place, textcoords="offset points", xytext=(5, 4), fontsize=8)
@@ -153,11 +178,17 @@ def pareto(points: Sequence[Row], front: Sequence[Row]) -> Figure:
         values = [row[name] for row in points]
         if max(values) > 10 * min(values):  # within a decade a logarithmic axis has no numbers
             axes.set(**{"xscale" if name == "time_ms" else "yscale": "log"})
-    _finish(
-        axes,
-        ["Time and energy, a point a machine; its area grows with the multipliers"],
-    )
-    axes.legend(frameon=False, fontsize=8)
+    words = "Time and energy, a point a machine; its area grows with its multipliers"
+    _finish(axes, [words, _trace_of(points)])
+    legend = axes.legend(frameon=False, fontsize=8)
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([40])
+    names = [f"{number}: {row['machine']}" for number, row in enumerate(named, start=1)]
+    words = "time of the training step (ms)\n\n" + "\n".join(names)
+    axes.set_xlabel(words, fontsize=8, loc="left")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     return figure
 
 

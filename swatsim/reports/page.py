@@ -26,6 +26,12 @@ LAYER_COLUMNS = (
     *("cycles", "baseline_cycles", "dram_bytes", "lost_most_to"),
 )
 
+#: Of a point of a sweep.
+POINT_COLUMNS = (
+    *("machine", "multipliers", "buffer_kib", "time_ms", "energy_pj"),
+    *("speed_up", "energy_efficiency", "utilisation"),
+)
+
 #: Rows of a table that a page shows; the CSV has all.
 SHOWN = 60
 
@@ -258,84 +264,77 @@ def _provenance(results: Results) -> Section:
 # ---- of a sweep ----------------------------------------------------------------------------------
 
 
-def of_sweep(rows: Sequence[Row], name: str, best: Results | None) -> Page:
-    """Make the page of a sweep; `best` are the results of its fastest point."""
+def of_sweep(rows: Sequence[Row], name: str, best: Results) -> Page:
+    """Make the page of a sweep.
+
+    Each trace has a front of its own: times of different workloads don't compare. `best` are the
+    results of the fastest point of the first trace.
+    """
     done = [row for row in rows if row["status"] == "done"]
     failed = [row for row in rows if row["status"] != "done"]
-    front = sorted(facts.pareto(done), key=lambda row: row["time_ms"])
-    fastest = min(done, key=lambda row: row["time_ms"])
-    frugal = min(done, key=lambda row: row["energy_pj"])
-    tiles = [
-        ("points done", f"{len(done)}"),
-        ("failed", f"{len(failed)}"),
-        (f"fastest: {fastest['machine']}", f"{fastest['time_ms']:.3g} ms"),
-        (f"least energy: {frugal['machine']}", f"{frugal['energy_pj'] / 1e9:.3g} mJ"),
-        ("points that no other beats", f"{len(front)}"),
+    tiles = [("points done", f"{len(done)}"), ("failed", f"{len(failed)}")]
+    traces = list(dict.fromkeys(row["trace"] for row in done))
+    fronts = {trace: _front(done, trace) for trace in traces}
+    if len(traces) == 1:
+        front = fronts[traces[0]]
+        frugal = min(done, key=lambda row: row["energy_pj"])
+        tiles += [
+            ("ms a step, the fastest", f"{front[0]['time_ms']:.3g}"),
+            ("mJ a step, the least", f"{frugal['energy_pj'] / 1e9:.3g}"),
+            ("points that no other beats", f"{len(front)}"),
+        ]
+    else:
+        tiles.append(("traces, each with a front of its own", f"{len(traces)}"))
+    words = [
+        f"{Path(trace).name}: fastest {front[0]['machine']}, {front[0]['time_ms']:.3g} ms a step."
+        for trace, front in fronts.items()
     ]
     about = "Times and energies: all recorded steps and images of a training step, added up."
-    page = Page(f"Sweep {name}", about, tiles, sections=list(_of_points(done, front, failed)))
-    if best is not None:
-        head = facts.headline(best)
-        page.sections.append(
-            Section(
-                f"The fastest: {head['machine']}", " ".join(_summary(head, tables.per_op(best)[-1]))
-            )
-        )
-        page.sections.extend(_sections(best))
+    page = Page(f"Sweep {name}", about, tiles, words)
+    for number, trace in enumerate(traces):
+        own = [row for row in done if row["trace"] == trace]
+        suffix = f"_{number + 1}" if len(traces) > 1 else ""
+        page.sections.extend(_of_points(own, fronts[trace], suffix))
+    page.sections.append(_all_points(done, failed))
+    head = facts.headline(best)
+    text = " ".join(_summary(head, tables.per_op(best)[-1]))
+    on = f" on {best.rows[0]['trace']}" if len(traces) > 1 else ""
+    page.sections.append(Section(f"The fastest{on}: {head['machine']}", text))
+    page.sections.extend(_sections(best))
     return page
 
 
-def _of_points(
-    done: Sequence[Row], front: Sequence[Row], failed: Sequence[Row]
-) -> Iterator[Section]:
-    varied = [
-        name for name in _parameters(done) if len({row.get(name) for row in done} - {None}) > 1
-    ]
-    numbers = (
-        "machine",
-        "multipliers",
-        "buffer_kib",
-        "time_ms",
-        "energy_pj",
-        "speed_up",
-        "energy_efficiency",
-        "utilisation",
-    )
+def _front(done: Sequence[Row], trace: str) -> list[Row]:
+    own = [row for row in done if row["trace"] == trace]
+    return sorted(facts.pareto(own), key=lambda row: row["time_ms"])
+
+
+def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterator[Section]:
+    """Draw the points of one trace."""
+    on = f", {Path(done[0]['trace']).name}" if suffix else ""
     text = "No other point is at most as slow, as hungry and as large, and better in one of these."
-    yield Section(
-        "Which machine: the front of time, energy and size",
-        text,
-        [
-            Chart(
-                "pareto",
-                charts.pareto(done, front),
-                "Time and energy of every point.",
-                "points.csv",
-            )
-        ],
-        [
-            Table(
-                "front",
-                [{"number": i, **row} for i, row in enumerate(front, 1)],
-                "The front",
-                ("number", *numbers),
-            )
-        ],
-    )
+    numbered = [{"number": i, **row} for i, row in enumerate(front, 1)]
+    every = f"points{suffix}.csv"
+    words = "Time and energy of every point."
+    chart = Chart(f"pareto{suffix}", charts.pareto(done, front), words, every)
+    table = Table(f"front{suffix}", numbered, "The front", ("number", *POINT_COLUMNS))
+    points = Table(f"points{suffix}", list(done), "Every point", POINT_COLUMNS, folded=True)
+    yield Section(f"The front of time, energy and size{on}", text, [chart], [table, points])
+    varied = [n for n in _parameters(done) if len({row.get(n) for row in done} - {None}) > 1]
     if varied:
         figure = charts.sensitivities(done, varied)
-        chart = Chart(
-            "sensitivities", figure, "A line joins points that are alike in all else.", "points.csv"
-        )
-        yield Section("What each parameter does", charts=[chart])
-    every = [Table("points", list(done), "All points", numbers, folded=True)]
+        words = "Machines alike in all else are joined; others are left out."
+        chart = Chart(f"sensitivities{suffix}", figure, words, every)
+        yield Section(f"What each parameter does{on}", charts=[chart])
+
+
+def _all_points(done: Sequence[Row], failed: Sequence[Row]) -> Section:
+    columns = ("trace", *POINT_COLUMNS)
+    found = [Table("all_points", list(done), "All points that are done", columns, folded=True)]
     if failed:
-        every.append(
-            Table(
-                "failed", list(failed), "Failed points", ("machine", "trace", "error"), folded=True
-            )
-        )
-    yield Section("All points", tables=every)
+        names = ("machine", "trace", "error")
+        found.append(Table("failed", list(failed), "Failed points", names, folded=True))
+    return Section("All points", tables=found)
 
 
 def _parameters(rows: Sequence[Row]) -> list[str]:

@@ -50,15 +50,16 @@ def _page(folder: Path) -> Page:
         return of_results(_checked(load(folder)))
     try:
         points: list[dict[str, Any]] = json.loads((folder / SWEEP).read_text())["points"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ResultsError(f"{folder / SWEEP} can't be read ({error}): sweep again") from None
-    done = [row for row in points if row["status"] == "done"]
-    if not done:
-        raise ResultsError(f"no point of the sweep in {folder} is done: see failed/ in it")
-    fastest = min(done, key=lambda row: row["time_ms"])
-    return of_sweep(
-        points, folder.name, read_parquet(folder / "points" / f"{fastest['point']}.parquet")
-    )
+        done = [row for row in points if row["status"] == "done"]
+        if not done:
+            raise ResultsError(f"no point of the sweep in {folder} is done: see failed/ in it")
+        first = [row for row in done if row["trace"] == done[0]["trace"]]
+        fastest = min(first, key=lambda row: row["time_ms"])
+        best = read_parquet(folder / "points" / f"{fastest['point']}.parquet")
+        return of_sweep(points, folder.name, best)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        words = f"{type(error).__name__}: {error}"
+        raise ResultsError(f"{folder / SWEEP} can't be read ({words}): sweep again") from None
 
 
 def _checked(results: Results) -> Results:

@@ -75,3 +75,12 @@ def test_where_it_can_not_be_written(trace: Path, tmp_path: Path) -> None:
     assert "a trace is there" in refused(*chosen, trace / "t.json")
     assert "can't write to" in refused(*chosen, tmp_path / "file", before=small_files_only)
     assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_files_of_other_kinds_are_not_overwritten(trace: Path, tmp_path: Path) -> None:
+    for name in ("results.parquet", "sweep.json", "t"):
+        (tmp_path / name).write_text("mine")
+        chosen = ("--layer", "block.conv", "--op", "wgrad", "-m", "tensordash")
+        line = refused("timeline", trace, *chosen, "-o", tmp_path / name)
+        assert "a timeline is a .json file" in line
+        assert (tmp_path / name).read_text() == "mine"
