@@ -68,7 +68,7 @@ def _executor(address: str | None) -> Iterator[Executor | None]:
             "--dask needs the package distributed: pip install swatsim[dask]"
         ) from None
     try:
-        client = Client(address, timeout=10)
+        client = Client(address, timeout=5)
     except (OSError, ValueError, TimeoutError) as error:
         raise ConfigError(f"no Dask scheduler at {address!r}: {error}") from None
     with client:

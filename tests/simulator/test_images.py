@@ -74,7 +74,7 @@ def cycles(trace: Trace, machine: swatsim.Machine, role: str = "machine") -> int
 
 @pytest.mark.parametrize("mechanism", MACHINES, ids=lambda m: m.name)
 @settings(
-    max_examples=150,
+    max_examples=80,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -47,7 +47,7 @@ def buckets(counters: Counters) -> dict[str, int]:
 
 
 @EACH_MECHANISM
-@settings(QUICK, max_examples=150)
+@settings(QUICK, max_examples=100)
 @given(data=st.data())
 def test_equals_its_twin(mechanism: Mechanism, data: st.DataObject) -> None:
     op, values = data.draw(ops())

@@ -22,7 +22,7 @@ from tests.naive import memory as twin
 from tests.strategies import FORMATS, memories, ops
 
 QUICK = settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     suppress_health_check=[

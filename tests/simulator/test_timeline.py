@@ -31,7 +31,7 @@ from tests.strategies import cartesian_configs, lane_array_configs, layers, ops
 from tests.traces import make_trace
 
 THOROUGH = settings(
-    max_examples=150,
+    max_examples=80,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -161,21 +161,17 @@ def test_no_text_is_executed_or_crashes(text: str) -> None:
         ({"constraints": ["rows == 5"]}, "has no point"),
         ({"constraints": ["rows"]}, "must give true or false"),
         ({"ops": ["forward"]}, "ops"),
-        (
-            {
-                "machines": [
-                    {**TENSORDASH, "grid": {n: {"from": 1, "to": 60, "step": 1} for n in GRID}}
-                ]
-            }
-            if (GRID := ("rows", "tiles", "columns"))
-            else {},
-            "more than 100000 points",
-        ),
     ],
 )
 def test_a_mistake_is_refused(entries: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         labels(**entries)
+
+
+def test_more_points_than_anyone_wants_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swatsim.sweeps.spec.MAX_POINTS", 10)
+    with pytest.raises(ConfigError, match="more than 10 points: narrow its grids"):
+        one(grid={"rows": [1, 2, 4], "columns": [1, 2, 4, 8]})
 
 
 def test_files_that_are_no_specification_are_refused(tmp_path: Path) -> None:
