@@ -217,11 +217,7 @@ class Results:
         return self._parquet(self._csv())
 
     def _csv(self) -> bytes:
-        sink = io.StringIO()
-        writer = csv.DictWriter(sink, [column.name for column in COLUMNS], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        return sink.getvalue().encode()
+        return as_csv(self.rows, [column.name for column in COLUMNS])
 
     def _parquet(self, text: bytes) -> bytes:
         """Make Parquet of the CSV.
@@ -246,6 +242,16 @@ class Results:
         sink = io.BytesIO()
         pa.parquet.write_table(pa.table(table.columns, schema=schema), sink)
         return sink.getvalue()
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> bytes:
+    """Write rows as CSV; without `columns`, all that any row has, in their order."""
+    sink = io.StringIO()
+    names = list(columns or dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(sink, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return sink.getvalue().encode()
 
 
 def load(folder: str | os.PathLike[str]) -> Results:

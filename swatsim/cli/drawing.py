@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from swatsim.results import Results
 
 
-#: Plots take half a second each two, which a small simulation shows.
+#: All of them take longer to draw than a small trace to simulate.
 CHOICES: Mapping[str, Sequence[str]] = {
     "none": (),
     "main": ("speed_up", "pe_cycles"),

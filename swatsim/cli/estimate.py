@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from swatsim.cli.simulate import SETTINGS, parse
 from swatsim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,14 +30,7 @@ INTERVAL = ("+-", "95 %: from", "to")
 )
 @click.option("--images", is_flag=True, help="Whole batches from the recorded images of a trace.")
 @click.option("-m", "--machine", "name", help="With --images: a preset, see swatsim machines.")
-@click.option(
-    "-s",
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="PARAMETER=VALUE",
-    help="With --images: change a parameter of the preset; repeatable.",
-)
+@SETTINGS
 @click.option("--step", "steps", type=int, multiple=True, help="With --images: only this step.")
 def estimate(
     source: str,
@@ -156,7 +150,6 @@ def _images(
     trace: str, name: str | None, settings: tuple[str, ...], steps: tuple[int, ...]
 ) -> list[Any]:
     from swatsim.cli.progress import progress
-    from swatsim.cli.simulate import parse
     from swatsim.simulator.images import estimate_images
     from swatsim.simulator.machines import machine
 

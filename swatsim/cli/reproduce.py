@@ -97,28 +97,17 @@ def _write(output: str, speed_ups: Sequence[SpeedUp], lines: Sequence[Line]) -> 
 
     from swatsim.reports.plots import as_png
     from swatsim.reproduce import swat, swat_plots
-    from swatsim.results import write_files
+    from swatsim.results import as_csv, write_files
 
     contents = {
-        "reproduction.csv": _csv(
+        "reproduction.csv": as_csv(
             [{**asdict(line), "difference": line.difference} for line in lines]
         ),
-        "speed_ups.csv": _csv([asdict(one) for one in speed_ups]),
-        "memory.csv": _csv([asdict(row) for row in swat.memory()]),
+        "speed_ups.csv": as_csv([asdict(one) for one in speed_ups]),
+        "memory.csv": as_csv([asdict(row) for row in swat.memory()]),
         "speed_ups_forward.png": as_png(swat_plots.speed_ups(speed_ups, "forward")),
         "speed_ups_backward.png": as_png(swat_plots.speed_ups(speed_ups, "backward")),
         "flops_per_layer.png": as_png(swat_plots.flops_per_layer()),
         "memory_per_layer.png": as_png(swat_plots.memory_per_layer()),
     }
     return write_files(Path(output), contents)
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    import csv
-    import io
-
-    sink = io.StringIO()
-    writer = csv.DictWriter(sink, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return sink.getvalue().encode()

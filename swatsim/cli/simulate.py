@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 OPS = ("fprop", "dgrad", "wgrad")
 
 
-@click.command()
-@click.argument("trace", type=click.Path())
-@click.option("-m", "--machine", "name", required=True, help="A preset: see swatsim machines.")
-@click.option(
+#: Of every verb that builds a machine; `parse` reads it.
+SETTINGS = click.option(
     "-s",
     "--set",
     "settings",
@@ -29,6 +27,12 @@ OPS = ("fprop", "dgrad", "wgrad")
     metavar="PARAMETER=VALUE",
     help="Change a parameter of the preset; may be given several times.",
 )
+
+
+@click.command()
+@click.argument("trace", type=click.Path())
+@click.option("-m", "--machine", "name", required=True, help="A preset: see swatsim machines.")
+@SETTINGS
 @click.option("--baseline", help="Compare with this preset, not with the machine skipping nothing.")
 @click.option(
     "--energy",
@@ -171,12 +175,13 @@ def _numbers(row: Row) -> list[str]:
 
 def _lost(row: Row) -> str:
     """Name what took most of the PE-cycles that did no effectual work."""
-    from swatsim.reports.tables import LANE_CYCLES
+    from swatsim.reports.tables import lost_most_to
 
-    name = max(LANE_CYCLES[1:], key=lambda bucket: row[bucket])
-    if not row[name]:
+    name = lost_most_to(row)
+    if not name:
         return "-"
-    return f"{_word(name, 'lane_cycles')} {100 * row[name] / row['lane_cycles']:.0f} %"
+    share = row[f"lane_cycles_{name}"] / row["lane_cycles"]
+    return f"{_word(name, 'lane_cycles')} {100 * share:.0f} %"
 
 
 def _word(column: str, of: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from swatsim.cli.simulate import OPS, parse
+from swatsim.cli.simulate import OPS, SETTINGS, parse
 
 if TYPE_CHECKING:
     from swatsim.workload.layer import OpName
@@ -21,14 +21,7 @@ KEPT = ("manifest.json", "provenance.json", "schema.json", "sweep.json")
 @click.option("--layer", required=True, help="A layer's name: see swatsim info.")
 @click.option("--op", type=click.Choice(OPS), required=True, help="One of its ops.")
 @click.option("-m", "--machine", "name", required=True, help="A preset: see swatsim machines.")
-@click.option(
-    "-s",
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="PARAMETER=VALUE",
-    help="Change a parameter of the preset; may be given several times.",
-)
+@SETTINGS
 @click.option("--step", type=int, help="A recorded step; by default the first one.")
 @click.option(
     "--tile",

@@ -10,9 +10,7 @@ from swatsim.reports import tables
 from swatsim.reports.tables import Row
 from swatsim.results import Results
 from swatsim.workload.layer import OPERANDS_OF, OPS, Operand
-
-#: Bits of a value; fp32 where a machine does not say.
-_BITS = {"fp32": 32, "fp16": 16, "bf16": 16}
+from swatsim.workload.storage import DTYPES
 
 
 def headline(results: Results) -> Row:
@@ -29,14 +27,8 @@ def headline(results: Results) -> Row:
         "flop_reduction": 1 - step["macs_effectual"] / step["macs_dense"],
         "memory_reduction": 1 - sum(row["bitmask_bytes"] for row in kept) / dense if dense else 0.0,
         "utilisation": step["utilisation"],
-        "lost_most_to": lost_most_to(step),
+        "lost_most_to": tables.lost_most_to(step),
     }
-
-
-def lost_most_to(row: Row) -> str:
-    """Name the bucket that took most of the lane-cycles without effectual work."""
-    name = max(tables.LANE_CYCLES[1:], key=lambda bucket: row[bucket])
-    return name.removeprefix("lane_cycles_") if row[name] else ""
 
 
 def layers(results: Results) -> list[Row]:
@@ -59,7 +51,7 @@ def layers(results: Results) -> list[Row]:
                 "baseline_cycles": row["baseline"]["cycles"],
                 **{name: row[name] for name in ratios},
                 "energy_pj": row["energy_pj"],
-                "lost_most_to": lost_most_to(row),
+                "lost_most_to": tables.lost_most_to(row),
                 **{name: row[name] for name in tables.LANE_CYCLES},
                 **{name: row[name] for name in tables.ENERGIES},
                 **{name: row[name] for name in ("loop_order", "block_filters", "block_channels")},
@@ -111,7 +103,7 @@ def sparsity(results: Results) -> list[Row]:
     for row in tables.per_layer(results):
         share = 1 - row["macs_effectual"] / row["macs_dense"]
         numbers = {name: row[name] for name in ("speed_up", "speed_up_compute")}
-        if isfinite(row["speed_up"]):
+        if all(map(isfinite, numbers.values())):
             found.append({"layer": row["layer"], "op": row["op"], "sparsity": share, **numbers})
     return found
 
@@ -123,7 +115,8 @@ def footprint(results: Results) -> Iterator[Row]:
     weights; here averaged over the recorded steps, as values and with a bitmask. Batch norms and
     what else a network keeps is not in results: ``swatsim footprint`` counts it.
     """
-    bits = _BITS.get(_parameters(results).get("dtype", "fp32"), 32)
+    # a machine of a user's own does not say what its values are
+    bits = DTYPES[_parameters(results).get("dtype", "fp32")]
     for layer, rows in _by_layer(results).items():
         for operand, order in (("act", ("wgrad", "fprop")), ("weight", ("dgrad", "fprop"))):
             op = next((name for name in order if name in rows), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from swatsim.reports import charts, facts, plots, tables
 from swatsim.reports.roofline import roofline
 from swatsim.reports.tables import Row
-from swatsim.results import Results
+from swatsim.results import Results, as_csv
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -85,7 +84,7 @@ class Page:
                 parts[f"{chart.name}.png"] = plots.as_png(chart.figure)
                 parts[f"{chart.name}.svg"] = _svg(chart.figure)
             for table in section.tables:
-                parts[f"{table.name}.csv"] = _csv(table.rows)
+                parts[f"{table.name}.csv"] = as_csv(table.rows)
         return {"report.html": self._html(parts), **parts}
 
     def _html(self, parts: dict[str, bytes]) -> bytes:
@@ -144,15 +143,6 @@ def number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _csv(rows: Sequence[Row]) -> bytes:
-    sink = io.StringIO()
-    names = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(sink, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return sink.getvalue().encode()
 
 
 def _svg(figure: Figure) -> bytes:

@@ -55,6 +55,12 @@ def per_op(results: Results) -> list[Row]:
     return [*ops, *({**row, "op": STEP} for row in _compare(results, ()))]
 
 
+def lost_most_to(row: Row) -> str:
+    """Name the bucket that took most of the lane-cycles without effectual work."""
+    name = max(LANE_CYCLES[1:], key=lambda bucket: row[bucket])
+    return name.removeprefix("lane_cycles_") if row[name] else ""
+
+
 def baseline_of(results: Results) -> str:
     """Name the machine that the speed-ups are over."""
     return str(next(row["machine"] for row in results.rows if row["role"] == "baseline"))
@@ -177,9 +183,9 @@ def quotient(baseline: float, ours: float) -> float:
 def _beside(ours: Row, theirs: Row) -> Row:
     lane_cycles = ours["lane_cycles"]
     known = ours["energy_pj"] is not None and theirs["energy_pj"] is not None
-    # two clocks: what counts is time
-    clocks = (ours["clock_mhz"], theirs["clock_mhz"]) if theirs["clock_mhz"] else (0, 0)
-    faster = clocks[0] / clocks[1] if clocks[0] and clocks[0] != clocks[1] else 1
+    # what counts is time; without a clock, cycles
+    clocks = ours["clock_mhz"], theirs["clock_mhz"]
+    faster = clocks[0] / clocks[1] if all(clocks) else 1
     return {
         **_with_totals(ours),
         "baseline": _with_totals(theirs),

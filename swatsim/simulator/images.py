@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from math import fsum, nan
 
 import numpy as np
@@ -23,7 +23,7 @@ import numpy as np
 from swatsim.errors import ConfigError, TraceError
 from swatsim.sampling import Estimate, Stratum, ratio, total
 from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine
-from swatsim.simulator.run import as_machine, choice, threads_of
+from swatsim.simulator.run import Progress, as_machine, choice, in_order, threads_of
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPS, Layer, OpName
 from swatsim.workload.training_ops import Op
@@ -31,8 +31,6 @@ from swatsim.workload.training_ops import Op
 ASSUMPTION = "Assumed: the recorded images of each step behave as a random sample of its batch."
 #: The total over all ops.
 STEP = "step"
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,8 @@ def estimate_images(
     jobs = [(step, layer, name) for step in opened for layer, name in step.ops()]
     if not jobs:
         raise TraceError(f"{source.path}: no op has the masks of both operands: record again")
-    counted = list(_spread(found, jobs, workers, progress))
+    count = partial(_count, found)
+    counted = list(in_order(count, jobs, threads_of(workers), progress))
     return ImagesEstimate(
         trace=source.name,
         machine=found.name,
@@ -173,23 +172,6 @@ def _checked(machine: Machine) -> ConfiguredMachine:
         f"machine {machine.name!r} is an object of your own, and does not say whether its images "
         "follow one another: pass a preset's name or swatsim.machine(..)"
     )
-
-
-def _spread(
-    machine: ConfiguredMachine,
-    jobs: Sequence[tuple[Step, Layer, OpName]],
-    workers: int | None,
-    progress: Progress | None,
-) -> Iterator[_Counted]:
-    """Run all jobs on some threads, in order."""
-    with ThreadPoolExecutor(max_workers=threads_of(workers)) as pool:
-        try:
-            for done, found in enumerate(pool.map(lambda job: _count(machine, *job), jobs), 1):
-                yield found
-                if progress:
-                    progress(done, len(jobs))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _count(machine: ConfiguredMachine, step: Step, layer: Layer, name: OpName) -> _Counted:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from swatsim import provenance
 from swatsim.errors import ConfigError, TraceError, WorkloadError, unknown
@@ -24,6 +24,12 @@ from swatsim.workload.training_ops import Op
 
 Progress = Callable[[int, int], None]
 Job = tuple[Step, Layer, OpName]
+Read = Callable[[Step, Layer, OpName], Op]
+Found = TypeVar("Found")
+
+
+#: Ops that read the same grad_out, one after the other.
+PARTNERS: Mapping[OpName, OpName] = {"dgrad": "wgrad", "wgrad": "dgrad"}
 
 
 def as_machine(machine: str | Machine) -> Machine:
@@ -125,25 +131,26 @@ def simulate(
     chosen = choice("steps", source.steps if steps is None else steps)
     jobs = run.jobs(chosen, run_ops)
     try:
-        rows = _spread(run, jobs, threads_of(workers), progress)
+        found = in_order(run.rows, jobs, threads_of(workers), progress)
+        rows = [row for (of_machine,) in found for row in of_machine]
     except BufferTooSmallError as error:
         raise run.refusal(error, jobs) from None
     return Results(rows, provenance.collect(resolved))
 
 
-def _spread(run: Run, jobs: Sequence[Job], threads: int, progress: Progress | None) -> list[Row]:
-    """Run all jobs on some threads; their rows stay in order."""
-    rows: list[Row] = []
+def in_order(
+    function: Callable[..., Found], jobs: Sequence[Job], threads: int, progress: Progress | None
+) -> Iterator[Found]:
+    """Run a function on all jobs on some threads; what it gives comes in the order of the jobs."""
     with ThreadPoolExecutor(max_workers=threads) as pool:
         try:
-            found = pool.map(run.rows, *zip(*jobs, strict=True))
-            for done, (some,) in enumerate(found, start=1):
-                rows.extend(some)
+            found = pool.map(lambda job: function(*job), jobs)
+            for done, one in enumerate(found, start=1):
+                yield one
                 if progress:
                     progress(done, len(jobs))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-    return rows
 
 
 def checked(description: dict[str, Any]) -> dict[str, Any]:
@@ -180,7 +187,7 @@ class Run:
     """One trace on machines that differ in nothing but memory system and value type.
 
     What they count is counted once. `baseline` is None: the machine with nothing skipped. `ops`
-    are those that are run: what one may keep on chip for another.
+    are those that are run: what one may keep on chip for another. `read` gives an op's masks.
     """
 
     def __init__(
@@ -190,12 +197,14 @@ class Run:
         baseline: Machine | None,
         energy: EnergyTable,
         ops: Sequence[OpName] = OPS,
+        read: Read = Step.op,
     ) -> None:
         self.trace = trace
         self.machines = machines
         self.baseline = baseline
         self.energy = energy
         self.ops: Sequence[OpName] = ops
+        self.read = read
         for machine in machines:
             _check_alike(machine, baseline)
 
@@ -212,7 +221,7 @@ class Run:
 
     def rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
         """Simulate one op: the rows of each machine, and of its baselines."""
-        op = step.op(layer, name)
+        op = self.read(step, layer, name)
         common = {**self._common(step, op), **describe_op(op)}
         counted = self._counted(op)
         partner = self._partner(step, layer, name)
@@ -273,41 +282,40 @@ class Run:
     ) -> Row:
         pinned = partner is not None and _keeps(op, partner, machine, dense)
         pair = (machine, self.baseline or machine, *self.machines)
-        row = cost(
-            op,
-            counters,
-            machine,
-            self.energy,
-            dense=dense,
-            pinned="grad_out" if pinned else None,
-            kept=pinned and op.name == "wgrad",
-            compute_only=not all(isinstance(one, ConfiguredMachine) for one in pair),
-        )
+        try:
+            row = cost(
+                op,
+                counters,
+                machine,
+                self.energy,
+                dense=dense,
+                pinned="grad_out" if pinned else None,
+                kept=pinned and op.name == "wgrad",
+                compute_only=not all(isinstance(one, ConfiguredMachine) for one in pair),
+            )
+        except BufferTooSmallError as error:
+            raise error.of(machine.name) from None
         return {"machine": name, "role": role, **row}
 
     def refusal(self, error: BufferTooSmallError, jobs: Sequence[Job]) -> BufferTooSmallError:
-        """Say which capacity would do for all jobs; the first machine that lacks it is named."""
-        ops = [step.op(layer, name) for step, layer, name in jobs]
+        """Say which capacity would do for all jobs."""
+        ops = (self.read(step, layer, name) for step, layer, name in jobs)
         for machine in (*self.machines, self.baseline):
-            lacks = isinstance(machine, ConfiguredMachine) and (
-                getattr(machine.config, error.name) == error.got
-            )
-            if lacks and isinstance(machine, ConfiguredMachine):
+            if isinstance(machine, ConfiguredMachine) and machine.name == error.whose:
                 return needs.for_all(error, machine, self.baseline is None, ops)
         return error
 
     def _partner(self, step: Step, layer: Layer, name: OpName) -> Op | None:
         """Find the op that reads the same grad_out just before or after, if that may be kept."""
-        other = {"dgrad": "wgrad", "wgrad": "dgrad"}.get(name)
         machines = (*self.machines, self.baseline)
         if not any(isinstance(m, ConfiguredMachine) and m.config.keep_on_chip for m in machines):
             return None
-        if other not in self.ops or (layer, other) not in step.ops():
+        other = PARTNERS.get(name)
+        if other is None or other not in self.ops or (layer, other) not in step.ops():
             return None
-        partner: OpName = "wgrad" if name == "dgrad" else "dgrad"
-        records = (step.record(layer.name, op, "grad_out") for op in (name, partner))
+        records = (step.record(layer.name, op, "grad_out") for op in (name, other))
         same = len({record.digest for record in records}) == 1
-        return step.op(layer, partner) if same else None
+        return self.read(step, layer, other) if same else None
 
     def describe(self, machine: Machine) -> dict[str, Any]:
         """Return what was run, resolved."""

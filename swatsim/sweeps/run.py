@@ -6,7 +6,7 @@ import gc
 import json
 import logging
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -23,7 +23,7 @@ from typing import Any
 
 from swatsim import provenance
 from swatsim.errors import ConfigError, SwatsimError
-from swatsim.results import Results
+from swatsim.results import Results, as_csv
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.rows import Row
 from swatsim.simulator.run import Run, as_machine, checked
@@ -60,27 +60,17 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to do: points by what they share, those that are done, those that can't be."""
+    """All points, in order; those to do by what they share; and those that can't be, with why."""
 
+    points: list[tuple[str, Point]]
     groups: list[Group]
-    done: list[tuple[str, Point]]
     impossible: list[tuple[str, Point, str]]
-
-    @property
-    def jobs(self) -> int:
-        """Jobs that are to do."""
-        return sum(len(group.jobs) for group in self.groups)
-
-    @property
-    def points(self) -> int:
-        """All points."""
-        to_do = sum(len(group.points) for group in self.groups)
-        return to_do + len(self.done) + len(self.impossible)
 
     def words(self) -> str:
         """Count it, in words."""
         to_do = sum(len(group.points) for group in self.groups)
-        parts = [f"{self.points} points", f"{len(self.done)} finished before", f"{to_do} to do"]
+        done = len(self.points) - to_do - len(self.impossible)
+        parts = [f"{len(self.points)} points", f"{done} finished before", f"{to_do} to do"]
         parts.append(f"{len(self.groups)} different computations")
         if self.impossible:
             parts.append(f"{len(self.impossible)} that no machine can be")
@@ -127,7 +117,7 @@ def sweep(
     ConfigError
         If the specification is not allowed.
     TraceError
-        If a trace is missing or damaged.
+        If no trace can be opened; points of one that can't, among others that can, fail.
     ResultsError
         If the folder can't be written to.
     """
@@ -138,14 +128,10 @@ def sweep(
     _run(plan, store, executor, workers, progress)
     for key, point, error in plan.impossible:
         store.fail(key, _about(point, error))
-    everything = [(key, point) for group in plan.groups for key, point in group.points]
-    everything += plan.done + [(key, point) for key, point, _ in plan.impossible]
-    order = {point: i for i, point in enumerate(_labels(chosen.points()))}
-    everything.sort(key=lambda one: order[one[1].trace, one[1].label])
-    summary = summarise(store, everything, chosen)
+    summary = summarise(store, plan.points)
     index = {"spec": chosen.model_dump(mode="json", by_alias=True), "points": summary.rows}
     text = json.dumps({**index, "provenance": provenance.collect({})}, indent=1) + "\n"
-    store.publish({INDEX: text.encode(), "summary.csv": summary.csv()})
+    store.publish({INDEX: text.encode(), "summary.csv": as_csv(summary.rows)})
     return summary
 
 
@@ -154,10 +140,6 @@ def look(
 ) -> Plan:
     """Find out what a sweep would do, without doing it; it raises what `sweep` does."""
     return make_plan(_spec(spec), Store(Path(output)))
-
-
-def _labels(points: Sequence[Point]) -> list[tuple[str, str]]:
-    return [(point.trace, point.label) for point in points]
 
 
 def _spec(spec: str | os.PathLike[str] | Mapping[str, Any] | Spec) -> Spec:
@@ -185,14 +167,15 @@ def make_plan(spec: Spec, store: Store) -> Plan:
                 raise trace
             run = Run(trace, [point.machine()], baseline, table)
         except SwatsimError as error:
-            about = {"trace": point.trace, "label": point.label}
-            plan.impossible.append((Store.key(about), point, str(error)))
+            key = Store.key({"trace": point.trace, "label": point.label})
+            plan.points.append((key, point))
+            plan.impossible.append((key, point, str(error)))
             continue
         resolved = checked(run.describe(run.machines[0]))
         resolved |= {"steps": spec.steps, "ops": spec.ops, "swatsim": provenance.__version__}
         key = Store.key(resolved)
+        plan.points.append((key, point))
         if store.is_done(key):
-            plan.done.append((key, point))
             continue
         group = groups.setdefault(point.computation(), Group([], [], [], []))
         group.points.append((key, point))

@@ -7,6 +7,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -168,12 +169,7 @@ class Spec(_Part):
                     "constraints"
                 )
         if not found:
-            why = (
-                "the constraints allow none of the grid's"
-                if self.constraints
-                else "nothing is varied"
-            )
-            raise ConfigError(f"the sweep has no point: {why}")
+            raise ConfigError("the sweep has no point: the constraints allow none of the grid's")
         return list(found.values())
 
     def _machines(self) -> Iterator[tuple[dict[str, Value], str]]:
@@ -214,7 +210,7 @@ class Point:
         """
         return machine(self.preset, **self.parameters)
 
-    @property
+    @cached_property
     def label(self) -> str:
         """Name the machine: as results do, or by its parameters if it can't be."""
         try:
@@ -223,7 +219,7 @@ class Point:
             words = ",".join(f"{name}={value}" for name, value in self.parameters.items())
             return f"{self.preset}[{words}]"
 
-    @property
+    @cached_property
     def values(self) -> dict[str, Value] | None:
         """Give what constraints may name; None of a machine that can't be."""
         try:

@@ -42,7 +42,7 @@ class Store:
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def is_done(self, key: str) -> bool:
-        """Tell whether a point is finished: its file is there, and whole."""
+        """Tell whether a point is finished: its file is there, to its end, and of this schema."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -72,7 +72,7 @@ class Store:
     def failure(self, key: str) -> str | None:
         """Read why a point could not be simulated; None if it could."""
         path = self._failure(key)
-        if self.is_done(key) or not path.is_file():
+        if not path.is_file() or self.is_done(key):
             return None
         try:
             return str(json.loads(path.read_text())["error"])

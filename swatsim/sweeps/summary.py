@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from swatsim.errors import ResultsError
 from swatsim.reports import facts
 from swatsim.results import Results
-from swatsim.sweeps.spec import Point, Spec
+from swatsim.sweeps.spec import Point
 from swatsim.sweeps.store import Store
 
 if TYPE_CHECKING:
@@ -81,17 +79,8 @@ class Summary:
         """The rows of points that could not be simulated."""
         return [row for row in self.rows if row["status"] == "failed"]
 
-    def csv(self) -> bytes:
-        """Write the rows as CSV."""
-        sink = io.StringIO()
-        names = dict.fromkeys(name for row in self.rows for name in row)
-        writer = csv.DictWriter(sink, list(names), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        return sink.getvalue().encode()
 
-
-def summarise(store: Store, points: Sequence[tuple[str, Point]], spec: Spec) -> Summary:
+def summarise(store: Store, points: Sequence[tuple[str, Point]]) -> Summary:
     """Read every point, and sum up its training step."""
     varied = _varied([point for _, point in points])
     return Summary([_row(store, key, point, varied) for key, point in points], store.folder)

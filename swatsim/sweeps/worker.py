@@ -64,7 +64,7 @@ class Done:
 def work(job: Job) -> Done:
     """Simulate a job; a machine that can't run is no reason for the others not to."""
     trace = _trace(job.trace, job.trace_id)
-    step = _RememberingStep(trace, job.step)
+    step = trace.step(job.step)
     machines = [machine(preset, **parameters) for preset, parameters in job.machines]
     try:
         return Done(_rows(trace, step, machines, job), [None] * len(machines))
@@ -100,7 +100,7 @@ def _rows(
     trace: Trace, step: Step, machines: Sequence[ConfiguredMachine], job: Job
 ) -> list[list[Row]]:
     baseline = None if job.baseline is None else as_machine(job.baseline)
-    run = Run(trace, machines, baseline, job.energy, job.ops)
+    run = Run(trace, machines, baseline, job.energy, job.ops, KEPT.read)
     layers = [layer for layer, op in step.ops() if op == job.op]
     found = [run.rows(step, layer, job.op) for layer in layers]
     return [[row for of_layer in found for row in of_layer[i]] for i in range(len(machines))]
@@ -114,25 +114,25 @@ def _trace(path: str, trace_id: str) -> Trace:
     return found
 
 
-class _RememberingStep(Step):
-    """A step whose ops are kept, with what was counted of them, while there is room."""
+class _Kept:
+    """Ops that were read, with what was counted of them, while there is room."""
 
-    def __init__(self, trace: Trace, number: int) -> None:
-        self.__dict__.update(trace.step(number).__dict__)
-        self._place = trace.id, number
+    def __init__(self) -> None:
+        self._ops: dict[tuple[str, int, str, OpName], Op] = {}
+        self._bytes = 0
 
-    def op(self, layer: Layer, name: OpName) -> Op:
+    def read(self, step: Step, layer: Layer, name: OpName) -> Op:
         """Read an op, unless it is kept."""
-        key = (*self._place, layer.name, name)
-        if key not in _KEPT:
-            found = super().op(layer, name)
-            size = sum(mask.nbytes for mask in found.operands.values())
-            if _KEPT_BYTES[0] + size > MAX_KEPT:
-                return found
-            _KEPT[key] = found
-            _KEPT_BYTES[0] += size
-        return _KEPT[key]
+        key = (str(step.path), step.number, layer.name, name)
+        if key in self._ops:
+            return self._ops[key]
+        found = step.op(layer, name)
+        size = sum(mask.nbytes for mask in found.operands.values())
+        if self._bytes + size <= MAX_KEPT:
+            self._ops[key] = found
+            self._bytes += size
+        return found
 
 
-_KEPT: dict[tuple[str, int, str, OpName], Op] = {}
-_KEPT_BYTES = [0]
+#: Of this process.
+KEPT = _Kept()

@@ -233,3 +233,16 @@ def test_each_trace_of_a_sweep_has_a_front_of_its_own(trace: Path, tmp_path: Pat
     for number, name in ((1, "small"), (2, "longer")):
         with (folder / f"front_{number}.csv").open() as file:
             assert {Path(row["trace"]).name for row in csv.DictReader(file)} == {name}
+
+
+def test_an_op_that_has_nothing_to_compute_can_be_reported(
+    results: Results, tmp_path: Path
+) -> None:
+    rows = [dict(row) for row in results.rows]
+    for row in rows:
+        if (row["layer"], row["op"], row["role"]) == ("fc", "wgrad", "machine"):
+            row["cycles_compute"] = 0  # an operand without a value: it is still moved
+    page = swatsim.report(Results(rows, results.provenance), tmp_path / "out")[0]
+    assert page.is_file()
+    points = facts.sparsity(Results(rows, results.provenance))
+    assert ("fc", "wgrad") not in {(row["layer"], row["op"]) for row in points}

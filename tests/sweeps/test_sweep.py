@@ -282,11 +282,9 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
             process.wait()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes of this kind")
 def test_a_dask_cluster_loses_a_worker_and_finishes(
     spec: dict[str, Any], tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
 ) -> None:
-    pytest.importorskip("distributed")
     address, workers = cluster
     with ThreadPoolExecutor(1) as thread:
         sweep = command(spec, tmp_path, "--dask", address)
@@ -303,7 +301,6 @@ def test_a_dask_cluster_loses_a_worker_and_finishes(
 
 
 def test_a_scheduler_that_is_not_there_is_refused(spec: dict[str, Any], tmp_path: Path) -> None:
-    pytest.importorskip("distributed")
     sweep = command(spec, tmp_path, "--dask", "tcp://127.0.0.1:1")
     done = subprocess.run(sweep, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -50,7 +50,8 @@ WORD_BYTES = 4
 MAX_KIB = 2**20
 
 #: Loop orders, outermost first.
-ORDERS = ("KCN", "KNC", "CKN", "CNK", "NKC", "NCK")
+Order = Literal["KCN", "KNC", "CKN", "CNK", "NKC", "NCK"]
+ORDERS: tuple[Order, ...] = get_args(Order)
 
 Auto = Literal["auto"]
 
@@ -156,7 +157,7 @@ class MemoryConfig(Checked):
     format_act: Annotated[Format, _format_of("act")] = "bitmask"
     format_grad_out: Annotated[Format, _format_of("grad_out")] = "bitmask"
     loop_order: Annotated[
-        Literal["auto", "KCN", "KNC", "CKN", "CNK", "NKC", "NCK"],
+        Auto | Order,
         Field(
             description="loops over blocks, outermost first: K filters, C channels, N rows of all "
             "samples; auto: what moves the fewest bytes"

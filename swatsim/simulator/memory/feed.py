@@ -161,7 +161,7 @@ def _summed(demand: Demand, fed: int, words_out: int, cut: Plan, found: Walked) 
         block_filters=cut.filters,
         block_channels=cut.channels,
         block_rows=cut.rows,
-        blocks=found.blocks,
+        blocks=cut.blocks,
         dram_bytes_weight=found.weight,
         dram_bytes_act=found.act,
         dram_bytes_grad_out=found.grad_out,

@@ -22,7 +22,6 @@ from swatsim.simulator.memory.tensors import (
     Store,
     Stores,
     dense_stores,
-    ends,
 )
 from swatsim.simulator.memory.walk import SUM_BYTES
 from swatsim.workload.layer import OPERANDS, Operand
@@ -42,7 +41,7 @@ Limits = tuple[int, int, int]
 
 
 class Plan(NamedTuple):
-    """How an op is cut: loops over blocks, outermost first; and a block's extents.
+    """How an op is cut: loops over blocks, outermost first; a block's extents; how many there are.
 
     Filters and channels are those of a group; rows are those of all samples.
     """
@@ -52,6 +51,7 @@ class Plan(NamedTuple):
     filters: int
     channels: int
     rows: int
+    blocks: int
 
     @property
     def loops(self) -> Counts:
@@ -103,11 +103,9 @@ def plan(
     found = find(shape, stores, config, pinned, kept)
     if found is None:
         raise _too_small(shape, stores, config, where)
-    blocks = -(-shape.groups // found.groups) * -(-shape.K // found.filters)
-    blocks *= -(-shape.C // found.channels) * (len(ends(found.rows, shape.rows, shape.samples)) - 1)
-    if blocks > MAX_BLOCKS:
+    if found.blocks > MAX_BLOCKS:
         raise ConfigError(
-            f"{where}: {blocks} blocks are too many: at most {MAX_BLOCKS} are walked; raise "
+            f"{where}: {found.blocks} blocks are too many: at most {MAX_BLOCKS} are walked; raise "
             "block_filters, block_channels or block_rows, or leave them auto"
         )
     return found
@@ -164,7 +162,7 @@ def _chosen(choice: Choice, stores: Stores) -> Plan | None:
     m, n = (int(index) for index in np.unravel_index(blocks.argmin(), blocks.shape))
     order = tried.orders[int(near[m, n].argmax())]
     g, k, c = (int(extent) for extent in tried.gkc[m])
-    return Plan(order, g, k, c, int(tried.n[n]))
+    return Plan(order, g, k, c, int(tried.n[n]), int(tried.blocks[m, n]))
 
 
 def _operands(choice: Choice) -> list[int]:

@@ -28,6 +28,12 @@ class BufferTooSmallError(ConfigError):
         self.got, self.needed, self.whose = got, needed, whose
         super().__init__(self._sentence())
 
+    def of(self, machine: str) -> BufferTooSmallError:
+        """Say whose buffer it is."""
+        return BufferTooSmallError(
+            self.where, self.blocks, self.name, self.got, self.needed, machine
+        )
+
     def _sentence(self) -> str:
         of = f" of {self.whose}" if self.whose else ""
         given = f" of {self.blocks}" if self.blocks else ""

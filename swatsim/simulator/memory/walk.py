@@ -1,7 +1,7 @@
 """The walk through all blocks of an op: what is loaded and drained at each, and how long it takes.
 
-A block's period depends on its neighbours alone, so the walk is arrays over positions: an op of a
-hundred thousand blocks is walked in milliseconds, and nothing has to be compiled for it.
+A block's period depends on its neighbours alone, so the walk is arrays over positions, and nothing
+has to be compiled for it.
 
 Legend of dimensions: b positions, in the order of the loops; k filters, c channels, n rows.
 """
@@ -60,7 +60,6 @@ class Walked(NamedTuple):
         1 / MB/s cycles.
     weight, act, grad_out, result, partial : int
         Bytes loaded, written, and of partial sums in both directions.
-    blocks : int
     """
 
     start: int
@@ -71,7 +70,6 @@ class Walked(NamedTuple):
     grad_out: int
     result: int
     partial: int
-    blocks: int
 
 
 def walk(blocks: Blocks, fed: int, per_cycle: tuple[int, int, int], value_bytes: int) -> Walked:
@@ -103,7 +101,7 @@ def walk(blocks: Blocks, fed: int, per_cycle: tuple[int, int, int], value_bytes:
     loads[made] = back * 0
     load, drain, computing = sum(loads) + back, results + partial, spread(blocks, fed)
     if fed * fast + (int(load.sum()) + int(drain.sum())) * slow > LARGEST:
-        # whole numbers of any size: a hundred times slower, and as exact
+        # whole numbers of any size: slower, and as exact
         load, drain, computing = (one.astype(object) for one in (load, drain, computing))
     return _timed(load, drain, computing * fast, (slow, latency * fast))._replace(
         **{name: int(one.sum()) for name, one in zip(Walked._fields[3:6], loads, strict=True)},
@@ -118,7 +116,7 @@ def _timed(load: Counts, drain: Counts, computing: Counts, per_byte: tuple[int, 
     carried = np.append(load[1:], 0) + np.append(0, drain[:-1])
     start = latency + int(load[0]) * slow
     end = start + int(np.maximum(computing, carried * slow).sum())
-    return Walked(start, end, end + int(drain[-1]) * slow, 0, 0, 0, 0, 0, len(load))
+    return Walked(start, end, end + int(drain[-1]) * slow, 0, 0, 0, 0, 0)
 
 
 def _positions(blocks: Blocks) -> tuple[Counts, ...]:
