@@ -4,21 +4,58 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from swatsim.errors import PolicyError, unknown
+from swatsim.policies.by_score import ByScore
+from swatsim.policies.dense import Dense
 from swatsim.policies.interface import Policy, Site, densities
+from swatsim.policies.meprop import MeProp
+from swatsim.policies.periodic import Periodic
+from swatsim.policies.rigl import RigL
+from swatsim.policies.rules import Rule, View
+from swatsim.policies.set import SET
+from swatsim.policies.snfs import SNFS
+from swatsim.policies.sparsifier import Sparsifier, sparsifier
+from swatsim.policies.sr_ste import SrSte
+from swatsim.policies.static_random import StaticRandom
 from swatsim.policies.swat_erk import SwatErk
+from swatsim.policies.swat_m import SwatM
+from swatsim.policies.swat_structured import SwatStructured
 from swatsim.policies.swat_u import SwatU
-from swatsim.policies.topk import keep_count, topk_mask
+from swatsim.policies.top_kast import TopKast
+from swatsim.policies.topk import check_sparsity, keep_count, topk_mask
+from swatsim.policies.transposable import Transposable
 from swatsim.workload.layer import Layer
 
-#: Name -> what makes the policy of a sparsity and of the network's layers.
-POLICIES: Mapping[str, Callable[[Any, Sequence[Layer]], Policy]] = {
-    "swat-u": lambda sparsity, layers: SwatU(sparsity),
-    "swat-erk": lambda sparsity, layers: SwatErk(sparsity).allocate(layers),
+
+def _n_of_4(sparsity: Any) -> int:
+    """Tell the n of n:4 that a sparsity is."""
+    n = 4 * (1 - check_sparsity(sparsity))
+    if n.denominator != 1:
+        raise PolicyError(
+            f"sparsity={sparsity!r} is not allowed: of n:4 must be 0, 0.25, 0.5 or 0.75"
+        )
+    return int(n)
+
+
+#: Name -> what makes the policy of a sparsity. It still has to be allocated to layers.
+POLICIES: Mapping[str, Callable[[Any], Policy]] = {
+    "dense": lambda sparsity: Dense(),
+    "meprop": MeProp,
+    "rigl": RigL,
+    "set": SET,
+    "snfs": SNFS,
+    "sr-ste": lambda sparsity: SrSte(_n_of_4(sparsity), 4),
+    "static-random": StaticRandom,
+    "swat-erk": SwatErk,
+    "swat-m": SwatM,
+    "swat-structured": SwatStructured,
+    "swat-u": SwatU,
+    "top-kast": lambda sparsity: TopKast(sparsity, backward_sparsity=min(0.5, float(sparsity))),
+    "transposable": lambda sparsity: Transposable(_n_of_4(sparsity)),
 }
 
 
 def policy(name: str, sparsity: Any, layers: Sequence[Layer]) -> Policy:
-    """Make a policy by its name.
+    """Make a policy by its name, allocated to a network's layers.
 
     Raises
     ------
@@ -27,17 +64,49 @@ def policy(name: str, sparsity: Any, layers: Sequence[Layer]) -> Policy:
     """
     if name not in POLICIES:
         raise PolicyError(unknown("policy", name, POLICIES))
-    return POLICIES[name](sparsity, layers)
+    return allocated(POLICIES[name](sparsity), layers)
+
+
+def allocated(policy: Policy, layers: Sequence[Layer]) -> Policy:
+    """Let a policy that needs to know all layers know them.
+
+    Parameters
+    ----------
+    policy : Policy
+    layers : sequence of Layer
+        In the order in which they run.
+    """
+    allocate = getattr(policy, "allocate", None)
+    made: Policy = policy if allocate is None else allocate(layers)
+    return made
 
 
 __all__ = [
     "POLICIES",
+    "SET",
+    "SNFS",
+    "ByScore",
+    "Dense",
+    "MeProp",
+    "Periodic",
     "Policy",
+    "RigL",
+    "Rule",
     "Site",
+    "Sparsifier",
+    "SrSte",
+    "StaticRandom",
     "SwatErk",
+    "SwatM",
+    "SwatStructured",
     "SwatU",
+    "TopKast",
+    "Transposable",
+    "View",
+    "allocated",
     "densities",
     "keep_count",
     "policy",
+    "sparsifier",
     "topk_mask",
 ]

@@ -1,4 +1,4 @@
-"""What a policy answers: how dense each operand of each op is."""
+"""What a policy answers: how dense each operand of each op is, and by which rule values survive."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ class Site:
         Whether the layer is the first convolution that the network runs.
     step : int
         The training step's number, counted from 0.
+    run : int
+        Which run of the layer in this step it is, counted from 1: a shared layer, or gradient
+        accumulation.
     """
 
     layer: Layer
@@ -31,13 +34,22 @@ class Site:
     operand: Operand
     first_convolution: bool = False
     step: int = 0
+    run: int = 1
 
 
 class Policy(Protocol):
     """Decides which values survive. Any object with these two methods is one.
 
-    The Top-K of an operand is taken over its whole tensor: all filters of a weight, the whole
-    batch of an activation. The same site must always get the same answer.
+    Without more, those of largest magnitude survive, of an operand's whole tensor: all filters of
+    a weight, the whole batch of an activation. The same site must always get the same answer.
+
+    A policy may also have
+
+    - ``rule(site) -> Rule``: another score, granularity or schedule;
+    - ``weight_gradient(kept, weight, gradient)``: what the optimizer gets in place of the gradient
+      of a weight, of which `kept` (array of bool) marks what fprop read;
+    - ``allocate(layers) -> policy``: called once with all layers of the network before the run;
+    - ``sparsifier() -> Sparsifier``: a run's state, where masks depend on masks before.
     """
 
     def density(self, site: Site) -> Fraction | float | None:

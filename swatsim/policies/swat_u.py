@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Annotated, Any, ClassVar
-
-from pydantic import BeforeValidator
+from typing import Any, ClassVar
 
 from swatsim.errors import PolicyError, SwatsimError
+from swatsim.policies.allocation import Sparsity
 from swatsim.policies.interface import Site
 from swatsim.policies.topk import check_sparsity
 from swatsim.validation import Checked
@@ -15,14 +14,6 @@ from swatsim.validation import Checked
 #: What SWAT drops: weights where the layer's output and input gradient are computed, activations
 #: where the weight gradient is. Never the forward pass's activations, never a gradient.
 SPARSE = frozenset({("fprop", "weight"), ("dgrad", "weight"), ("wgrad", "act")})
-
-
-def checked_sparsity(value: Any) -> float:
-    """Check a record's sparsity; `Checked` says of which field the refusal speaks."""
-    try:
-        return float(check_sparsity(value))
-    except PolicyError as error:
-        raise ValueError(str(error).partition("is not allowed: ")[2]) from None
 
 
 class SwatU(Checked):
@@ -50,7 +41,7 @@ class SwatU(Checked):
 
     error_type: ClassVar[type[SwatsimError]] = PolicyError
 
-    sparsity: Annotated[float, BeforeValidator(checked_sparsity)]
+    sparsity: Sparsity
     first_conv_dense: bool = True
 
     def __init__(self, sparsity: Any, **options: Any) -> None:

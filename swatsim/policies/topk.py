@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swatsim.errors import PolicyError
+from swatsim.policies.arrays import Array, as_numpy, is_torch_array, like, namespace, on_host
 
 
 def exact(number: Any) -> Fraction:
@@ -68,7 +69,7 @@ def keep_count(numel: int, sparsity: Any) -> int:
     return math.ceil((1 - check_sparsity(sparsity)) * numel)
 
 
-def topk_mask(values: npt.ArrayLike, k: int) -> npt.NDArray[np.bool_]:
+def topk_mask(values: npt.ArrayLike | Array, k: int) -> Any:
     """Mark the k values of largest magnitude of a whole tensor.
 
     - A natural zero (0.0 or -0.0) is never kept: fewer than k may be.
@@ -78,14 +79,14 @@ def topk_mask(values: npt.ArrayLike, k: int) -> npt.NDArray[np.bool_]:
     Parameters
     ----------
     values : array of float, of any shape
-        Integers are compared as float64.
+        NumPy's or torch's, on any device. Integers are compared as float64.
     k : int
         At least 0; more than there are values keeps all that are not zero.
 
     Returns
     -------
-    numpy.ndarray of bool
-        In the shape of `values`.
+    array of bool
+        Of the library and device of `values`, in their shape: the same bits in each.
 
     Raises
     ------
@@ -93,7 +94,37 @@ def topk_mask(values: npt.ArrayLike, k: int) -> npt.NDArray[np.bool_]:
         If k is not a whole number of at least 0, or the values are not real numbers.
     """
     k = _whole(k)
-    array = _floats(values)
+    if is_torch_array(values):
+        _check_real(values.is_complex(), values.dtype)
+        if not on_host(values):
+            return _mark_elsewhere(values, k)
+        return like(_mark(_floats(as_numpy(values)), k), values)
+    return _mark(_floats(values), k)
+
+
+def largest(scores: Array, k: int, among: Array) -> Array:
+    """Mark exactly k of some places: those of the largest scores, zeros too.
+
+    Of equal scores those of the lowest flat C-order index. For masks that a run keeps, in which a
+    weight that is zero for the moment holds its place.
+
+    Parameters
+    ----------
+    scores : array of float, at least 0
+    k : int
+        At most as many as `among` marks.
+    among : array of bool
+        The places to choose from, in the shape of `scores`.
+    """
+    xp = namespace(scores)
+    eligible = xp.where(among, scores, xp.full_like(scores, -1))
+    order = xp.argsort(xp.reshape(eligible, (-1,)), descending=True, stable=True)
+    mask = xp.zeros_like(xp.reshape(among, (-1,)))
+    mask[order[:k]] = True
+    return xp.reshape(mask, scores.shape)
+
+
+def _mark(array: npt.NDArray[Any], k: int) -> npt.NDArray[np.bool_]:
     if array.dtype == np.float32 and 0 < k < array.size:
         from swatsim.policies.kernel import mark_largest  # numba: not for those who only count
 
@@ -104,6 +135,21 @@ def topk_mask(values: npt.ArrayLike, k: int) -> npt.NDArray[np.bool_]:
     if k < np.count_nonzero(kept):
         kept = _largest(magnitudes, magnitudes[kept], k)
     return kept.reshape(array.shape)
+
+
+def _mark_elsewhere(values: Array, k: int) -> Array:
+    """Mark on an accelerator, without a transfer."""
+    xp = namespace(values)
+    magnitudes = xp.reshape(xp.abs(values), (-1,))
+    kept = magnitudes != 0
+    if 0 < k < magnitudes.shape[0]:
+        threshold = xp.sort(magnitudes, descending=True)[k - 1]  # a NaN comes first
+        nans, nan = xp.isnan(magnitudes), xp.isnan(threshold)
+        ties = (magnitudes == threshold) | (nans & nan)
+        above = (magnitudes > threshold) | (nans & ~nan)
+        left = k - xp.count_nonzero(above)
+        kept &= above | (ties & (xp.cumulative_sum(xp.astype(ties, xp.int64)) <= left))
+    return xp.reshape(kept & (k > 0), values.shape)
 
 
 def _largest(
@@ -140,6 +186,10 @@ def _floats(values: npt.ArrayLike) -> npt.NDArray[Any]:
     array = np.asarray(values)
     if array.dtype.kind in "biu":
         return array.astype(np.float64)
-    if array.dtype.kind != "f":
-        raise PolicyError(f"Top-K of {array.dtype} is not defined: pass real numbers")
+    _check_real(array.dtype.kind != "f", array.dtype)
     return array
+
+
+def _check_real(wrong: bool, dtype: Any) -> None:
+    if wrong:
+        raise PolicyError(f"Top-K of {dtype} is not defined: pass real numbers")

@@ -1,0 +1,146 @@
+"""A policy of a user's own: a score, and a few words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from swatsim.errors import unknown
+from swatsim.policies.allocation import WEIGHTS, Allocated
+from swatsim.policies.arrays import Array, namespace
+from swatsim.policies.granularity import granularity
+from swatsim.policies.interface import Site
+from swatsim.policies.rules import Rule
+from swatsim.workload.layer import OPERANDS_OF
+
+#: Which operand is sparse where, if a word says no more: as in SWAT and meProp.
+WORDS = {
+    "weight": WEIGHTS,
+    "act": frozenset({("wgrad", "act")}),
+    "grad_out": frozenset({("dgrad", "grad_out"), ("wgrad", "grad_out")}),
+}
+
+
+def _sites(of: Any) -> tuple[tuple[str, str], ...]:
+    """Read words and (op, operand) pairs."""
+    found: set[tuple[str, str]] = set()
+    for item in (of,) if isinstance(of, str) else of:
+        if isinstance(item, str):
+            if item not in WORDS:
+                raise ValueError(unknown("operand", item, WORDS))
+            found |= WORDS[item]
+        elif tuple(item) in {(op, it) for op, reads in OPERANDS_OF.items() for it in reads}:
+            found.add((item[0], item[1]))
+        else:
+            raise ValueError(f"{item!r} must be an operand, or an op and what it reads")
+    return tuple(sorted(found))
+
+
+def _known(name: str) -> str:
+    granularity(name)
+    return name
+
+
+class ByScore(Allocated):
+    """A policy from a function that scores values: the largest scores survive.
+
+    ::
+
+        def taylor(it):                    # what it looks at: it.values, it.gradient, it.site
+            return abs(it.values * it.gradient)
+
+        policy = ByScore(taylor, 0.8, of="weight", granularity="filter", every=100,
+                         uses_gradient=True)
+
+    Parameters
+    ----------
+    score : callable of View to array
+        The larger, the sooner a value survives; below 0 counts as 0, and 0 never survives. Of equal
+        scores what comes first. With ``abs``, products and the like it works for NumPy and torch.
+    sparsity : float
+        Share that is dropped, in [0, 1). Of N:M the share that N:M drops.
+    of : word, or collection of words and (op, operand) pairs
+        "weight" (in fprop and dgrad), "act" (in wgrad), "grad_out" (in dgrad and wgrad).
+    granularity : str
+        element, filter, channel, kernel, sample, position, or N:M such as "2:4".
+    allocation : {"uniform", "erk"}
+    first_conv_dense : bool
+        Leave the network's first convolution as it is.
+    every : int
+        Steps after which the choice is made anew.
+    holds : {"mask", "threshold"}
+        What is reused in between; activations and gradients can hold thresholds only.
+    trains : {"all", "kept"}
+        Which weights get a gradient.
+    uses_gradient : bool
+        Whether the score looks at ``it.gradient``, a weight's dense gradient in the step before.
+    name : str, optional
+        In the trace; the function's by default.
+
+    Raises
+    ------
+    PolicyError
+        If a parameter is not allowed.
+    """
+
+    score: Callable[..., Any] = Field(exclude=True)
+    of: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_sites)] = ("weight",)  # type: ignore[assignment]
+    granularity: Annotated[str, BeforeValidator(_known)] = "element"
+    allocation: Literal["uniform", "erk"] = "uniform"
+    every: Annotated[int, Field(ge=1)] = 1
+    holds: Literal["mask", "threshold"] = "mask"
+    trains: Literal["all", "kept"] = "all"
+    uses_gradient: bool = False
+    name: str = ""
+
+    def __init__(self, score: Callable[..., Any], sparsity: Any, **options: Any) -> None:
+        super().__init__(sparsity=sparsity, score=score, **options)
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        others = sorted({operand for _, operand in self.of} - {"weight"})
+        if self.every > 1 and self.holds == "mask" and others:
+            raise ValueError(
+                f"every={self.every} holds a mask, which {' and '.join(others)} can't: they differ "
+                'from step to step; choose holds="threshold", or a policy of their own'
+            )
+        if self.holds == "threshold" and self.granularity != "element":
+            raise ValueError(
+                f'holds="threshold" goes with granularity="element", got {self.granularity!r}'
+            )
+        return self
+
+    @property
+    def sites(self) -> tuple[tuple[str, str], ...]:  # type: ignore[override]
+        """Where something is dropped."""
+        return self.of
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all layers get the same sparsity."""
+        return self.allocation == "uniform"
+
+    @cached_property
+    def _rule(self) -> Rule:
+        chosen = granularity(self.granularity)
+        rest = {"every": self.every, "holds": self.holds, "uses_gradient": self.uses_gradient}
+        return Rule(self.score, chosen, **rest)  # type: ignore[arg-type]
+
+    def rule(self, site: Site) -> Rule:
+        """Choose by the score."""
+        return self._rule
+
+    def weight_gradient(self, kept: Array, weight: Array, gradient: Array) -> Array:
+        """Leave the gradient of all weights, or of those that were read."""
+        if self.trains == "all":
+            return gradient
+        xp = namespace(gradient)
+        return xp.where(kept, gradient, xp.zeros_like(gradient))
+
+    def describe(self) -> dict[str, Any]:
+        """Name the policy and its parameters."""
+        name = self.name or getattr(self.score, "__name__", type(self.score).__name__)
+        return {**self.model_dump(mode="json"), "name": name}

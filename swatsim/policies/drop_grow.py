@@ -1,0 +1,187 @@
+"""Masks that a run keeps: weights dropped and grown now and then. SET, RigL and SNFS are this.
+
+A weight outside the mask is zero, and stays so: the optimizer gets no gradient for it, and after
+each step it is set to zero again, whatever weight decay or momentum made of it. A weight that is
+grown starts at zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from swatsim.policies.allocation import Allocated
+from swatsim.policies.arrays import Array, like, namespace
+from swatsim.policies.draw import generator
+from swatsim.policies.interface import Site
+from swatsim.policies.sparsifier import Sparsifier
+from swatsim.policies.topk import keep_count, largest
+from swatsim.workload.layer import Layer
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class KeptMask(Allocated):
+    """Base of policies of which the run keeps a mask: a random one to begin with.
+
+    Parameters
+    ----------
+    sparsity : float
+        Share of all weights that is dropped, in [0, 1).
+    allocation : {"erk", "uniform"}
+        How it is shared out among the layers.
+    first_conv_dense : bool
+        Leave the network's first convolution as it is.
+    seed : int
+        Of the first mask.
+    """
+
+    allocation: Literal["erk", "uniform"] = "erk"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def __init__(self, sparsity: Any, **options: Any) -> None:
+        super().__init__(sparsity, **options)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all layers get the same sparsity."""
+        return self.allocation == "uniform"
+
+    def sparsifier(self) -> KeptMasks:
+        """Begin a run."""
+        return KeptMasks(self)
+
+
+class KeptMasks(Sparsifier):
+    """The masks of a run, one a layer. The base draws them once and keeps them."""
+
+    def __init__(self, policy: KeptMask) -> None:
+        super().__init__(policy)
+        self.seed = policy.seed
+        self.step = 0
+        self.kept: dict[str, Array] = {}
+
+    def state(self) -> dict[str, Any]:
+        """Give what a later run needs to go on from here."""
+        return {"kept": dict(self.kept)}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.kept = dict(state["kept"])
+
+    def masks(
+        self, sites: Sequence[Site], values: Array, *, training: bool = True
+    ) -> list[Array | None]:
+        """Give the layer's mask to all that read its weight."""
+        self.step = sites[0].step
+        return [self._mask_of(site, values) for site in sites]
+
+    def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
+        """Leave the gradient of the weights in the mask."""
+        kept = self.kept.get(layer.name)
+        xp = namespace(gradient)
+        return gradient if kept is None else xp.where(kept, gradient, xp.zeros_like(gradient))
+
+    def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
+        """Set the weights outside the masks to zero."""
+        return {name: _only(w, self.kept[name]) for name, w in weights.items() if name in self.kept}
+
+    def _mask_of(self, site: Site, values: Array) -> Array | None:
+        share, name = self.density(site), site.layer.name
+        if share is None:
+            return None
+        if name not in self.kept:
+            scores = generator(self.seed, name).random(math.prod(values.shape))
+            order = np.argsort(-scores, kind="stable")[: keep_count(scores.size, 1 - share)]
+            mask = np.zeros(scores.size, np.bool_)
+            mask[order] = True
+            self.kept[name] = like(mask.reshape(values.shape), values)
+        return self.kept[name]
+
+
+class DropGrow(KeptMask):
+    """Base of policies that drop the smallest weights now and then, and grow as many others.
+
+    Parameters
+    ----------
+    sparsity, allocation, first_conv_dense, seed
+        As in `KeptMask`.
+    every : int
+        Steps between two changes of the masks; the first one is after step `every`.
+    until : int, optional
+        No change from this step on.
+    fraction : float
+        Share of a layer's weights that is dropped and grown, in (0, 1).
+    """
+
+    every: Count = 100
+    until: Count | None = None
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+
+    def __init__(self, sparsity: Any, **options: Any) -> None:
+        super().__init__(sparsity, **options)
+
+    def due(self, step: int) -> bool:
+        """Whether the masks change at the end of a step."""
+        return step > 0 and step % self.every == 0 and (self.until is None or step < self.until)
+
+    def fraction_at(self, step: int) -> float:
+        """Tell the share that is dropped and grown at the end of a step."""
+        return self.fraction
+
+
+class DropsGrows(KeptMasks):
+    """Drops by magnitude and grows by a score, in each layer as many as it drops.
+
+    Parameters
+    ----------
+    policy : DropGrow
+    """
+
+    policy: DropGrow
+
+    def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
+        """Change the masks if it is time, and set what is outside them to zero."""
+        changed = self._changed(step, weights) if self.policy.due(step) else {}
+        fresh = {name: mask & ~self.kept[name] for name, mask in changed.items()}
+        self.kept.update(changed)
+        projected = super().end_step(step, weights)
+        return projected | {name: _only(projected[name], ~new) for name, new in fresh.items()}
+
+    def _changed(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
+        fraction = self.policy.fraction_at(step)
+        found = {}
+        for name in self.kept:
+            scores = self.grow_scores(name, step) if name in weights else None
+            if scores is not None:
+                count = int(fraction * _count(self.kept[name]))
+                left = drop(self.kept[name], weights[name], count)
+                found[name] = grow(left, scores, count)
+        return found
+
+    def grow_scores(self, layer: str, step: int) -> Array | None:
+        """Score all places of a layer, the larger the sooner grown; None for no change."""
+        raise NotImplementedError
+
+
+def drop(mask: Array, weight: Array, count: int) -> Array:
+    """Take the `count` places of smallest magnitude out of a mask; of equal ones the last."""
+    return largest(namespace(weight).abs(weight), _count(mask) - count, mask)
+
+
+def grow(mask: Array, scores: Array, count: int) -> Array:
+    """Add to a mask the `count` places of largest score outside it; of equal ones the first."""
+    return mask | largest(scores, min(count, _count(~mask)), ~mask)
+
+
+def _only(weight: Array, mask: Array) -> Array:
+    xp = namespace(weight)
+    return xp.where(mask, weight, xp.zeros_like(weight))
+
+
+def _count(mask: Array) -> int:
+    return int(namespace(mask).count_nonzero(mask))

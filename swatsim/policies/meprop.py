@@ -1,0 +1,59 @@
+"""meProp: minimal effort back propagation, the largest gradients only."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, ClassVar
+
+from swatsim.errors import PolicyError, SwatsimError
+from swatsim.policies.allocation import Sparsity
+from swatsim.policies.granularity import position, sample
+from swatsim.policies.interface import Site
+from swatsim.policies.rules import Rule
+from swatsim.policies.topk import check_sparsity
+from swatsim.validation import Checked
+
+_EACH, _UNIFIED = Rule(granularity=sample), Rule(granularity=position)
+
+
+class MeProp(Checked):
+    """Top-K of the gradient of a layer's output, for dgrad and wgrad ("meProp").
+
+    Xu Sun, Xuancheng Ren, Shuming Ma and Houfeng Wang, "meProp: Sparsified Back Propagation for
+    Accelerated Deep Learning with Reduced Overfitting", ICML 2017, arXiv:1706.06197, section 2 and
+    Algorithm 1; `unified` is section 2.4's top-k for a mini-batch. The authors give k, here it is a
+    share. A convolution's sample is all of its K x P x Q gradients.
+
+    Parameters
+    ----------
+    sparsity : float
+        Share of the gradients that is dropped, in [0, 1).
+    unified : bool
+        Keep the same places in all samples, those of the largest sum of magnitudes over the batch,
+        rather than the largest of each sample.
+
+    Raises
+    ------
+    PolicyError
+        If a parameter is not allowed.
+    """
+
+    error_type: ClassVar[type[SwatsimError]] = PolicyError
+
+    sparsity: Sparsity
+    unified: bool = False
+
+    def __init__(self, sparsity: Any, **options: Any) -> None:
+        super().__init__(sparsity=sparsity, **options)
+
+    def density(self, site: Site) -> Fraction | None:
+        """Tell the share of the gradients that survives; None for other operands."""
+        return 1 - check_sparsity(self.sparsity) if site.operand == "grad_out" else None
+
+    def rule(self, site: Site) -> Rule:
+        """Choose in each sample, or for all samples together."""
+        return _UNIFIED if self.unified else _EACH
+
+    def describe(self) -> dict[str, Any]:
+        """Name the policy and its parameters."""
+        return {"name": "meprop", **self.model_dump(mode="json")}

@@ -1,0 +1,96 @@
+"""Periodic thresholds: Top-K now and then, and in between whatever reaches the old threshold."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from swatsim.errors import PolicyError
+from swatsim.policies.granularity import element
+from swatsim.policies.interface import Policy, Site
+from swatsim.policies.rules import TOP_K, Rule
+from swatsim.policies.sparsifier import Sparsifier, sparsifier
+from swatsim.workload.layer import Layer
+
+
+class Periodic:
+    """A policy whose Top-K is exact in each `every`-th step only.
+
+    In between the threshold of the last exact one is reused, for each operand of each layer: what
+    reaches it survives. So the density drifts; how far is in the trace (`swatsim info` shows it),
+    and in the tracer's report. Where whole blocks survive, as in `SwatStructured`, the choice
+    stays exact in every step.
+
+    Md Aamir Raihan and Tor M. Aamodt, "Sparse Weight Activation Training", NeurIPS 2020,
+    arXiv:2001.01969, as its code has it (github.com/AamirRaihan/SWAT: PERIOD and WARMUP).
+
+    Parameters
+    ----------
+    policy : Policy
+        For example ``SwatU(0.8)``.
+    every : int
+        At least 1.
+    warmup : int
+        Exact in every step before this one.
+
+    Raises
+    ------
+    PolicyError
+        If a parameter is not allowed, or the policy keeps masks and has no thresholds.
+    """
+
+    def __init__(self, policy: Policy, every: int, warmup: int = 0) -> None:
+        self.policy = policy
+        self.every, self.warmup = _at_least("every", every, 1), _at_least("warmup", warmup, 0)
+        if type(sparsifier(policy)).masks is not Sparsifier.masks and not hasattr(policy, "sites"):
+            raise PolicyError(_no_thresholds(policy))
+
+    def allocate(self, layers: Sequence[Layer]) -> Periodic:
+        """Allocate what the policy allocates."""
+        own = getattr(self.policy, "allocate", None)
+        return self if own is None else Periodic(own(layers), self.every, self.warmup)
+
+    def density(self, site: Site) -> Fraction | float | None:
+        """Tell the share of an operand's values that survives an exact Top-K."""
+        return self.policy.density(site)
+
+    def rule(self, site: Site) -> Rule:
+        """Hold the threshold of the policy's own rule, if it is one for single values."""
+        own = getattr(self.policy, "rule", None)
+        rule: Rule = TOP_K if own is None else own(site)
+        if rule.granularity is not element:
+            return rule
+        return replace(rule, every=self.every, holds="threshold", warmup=self.warmup)
+
+    def sparsifier(self) -> Sparsifier:
+        """Begin a run of the policy, with rules that hold thresholds."""
+        made = sparsifier(self.policy)
+        made.rule = self.rule
+        return made
+
+    def describe(self) -> dict[str, Any]:
+        """Name the policy and its parameters."""
+        own = self.policy.describe()
+        return {"name": "periodic", "every": self.every, "warmup": self.warmup, "of": own}
+
+
+def _at_least(name: str, value: Any, least: int) -> int:
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if number < least:
+        raise PolicyError(
+            f"Periodic: {name}={value!r} is not allowed: must be a whole number of at least {least}"
+        )
+    return number
+
+
+def _no_thresholds(policy: Policy) -> str:
+    return (
+        f"Periodic: {type(policy).__name__} keeps masks from step to step and has no thresholds to "
+        "reuse: use it as it is, or pass a Top-K policy such as SwatU(0.8)"
+    )

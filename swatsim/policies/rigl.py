@@ -1,0 +1,85 @@
+"""RigL: the smallest weights are dropped, those of largest gradient grown."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+from swatsim.policies.arrays import Array, namespace
+from swatsim.policies.drop_grow import DropGrow, DropsGrows
+from swatsim.workload.layer import Layer
+
+
+class RigL(DropGrow):
+    """Rigged lottery ("RigL"): drop by magnitude, grow by the magnitude of the dense gradient.
+
+    After each `every` steps, in each layer, a share of the weights that falls with the step as a
+    cosine, from `fraction` to 0 at `until`. What was just dropped may be grown again, and then
+    keeps its value; others start at zero.
+
+    Utku Evci, Trevor Gale, Jacob Menick, Pablo Samuel Castro and Erich Elsen, "Rigging the Lottery:
+    Making All Tickets Winners", ICML 2020, arXiv:1911.11134, section 3 and Algorithm 1.
+
+    In Algorithm 1 the masks change in place of an optimizer step, with that step's gradient. Here
+    they change after it: the tracer is called when the optimizer has been.
+
+    Parameters
+    ----------
+    sparsity : float
+        Share of all weights that is dropped, in [0, 1).
+    allocation : {"erk", "uniform"}
+    first_conv_dense : bool
+        The authors do so with "uniform".
+    every, until : int
+        "Delta T" and "T_end". Without `until`, the share does not fall.
+    fraction : float
+        "alpha".
+    seed : int
+        Of the first, random mask.
+
+    Raises
+    ------
+    PolicyError
+        If a parameter is not allowed.
+    """
+
+    method: ClassVar[str] = "rigl"
+
+    def __init__(self, sparsity: Any, **options: Any) -> None:
+        super().__init__(sparsity, **options)
+
+    def fraction_at(self, step: int) -> float:
+        """Tell the share that is dropped and grown: alpha / 2 * (1 + cos(t * pi / T_end))."""
+        if self.until is None:
+            return self.fraction
+        return self.fraction / 2 * (1 + math.cos(step * math.pi / self.until))
+
+    def sparsifier(self) -> GrowsByGradient:
+        """Begin a run."""
+        return GrowsByGradient(self)
+
+
+class GrowsByGradient(DropsGrows):
+    """Keeps the dense gradients of the steps in which masks change, and of no other."""
+
+    def __init__(self, policy: DropGrow) -> None:
+        super().__init__(policy)
+        self._dense: dict[str, Array] = {}
+
+    def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
+        """Keep the gradient if masks change after this step, summed over the layer's runs."""
+        if self.policy.due(self.step):
+            known = self._dense.get(layer.name)
+            self._dense[layer.name] = gradient if known is None else known + gradient
+        return super().weight_gradient(layer, weight, gradient)
+
+    def grow_scores(self, layer: str, step: int) -> Array | None:
+        """Score by the magnitude of the dense gradient."""
+        gradient = self._dense.get(layer)
+        return None if gradient is None else namespace(gradient).abs(gradient)
+
+    def end_step(self, step: int, weights: Any) -> dict[str, Array]:
+        """Change the masks if it is time."""
+        changed = super().end_step(step, weights)
+        self._dense.clear()
+        return changed

@@ -1,0 +1,56 @@
+"""SET, sparse evolutionary training: the smallest weights are dropped, random ones grown."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from swatsim.policies.arrays import Array, like
+from swatsim.policies.draw import generator
+from swatsim.policies.drop_grow import DropGrow, DropsGrows
+
+
+class SET(DropGrow):
+    """Sparse evolutionary training ("SET"): drop by magnitude, grow at random.
+
+    After each `every` steps (the authors': an epoch) each layer drops the share `fraction` ("zeta")
+    of its weights and grows as many in places drawn at random, those just dropped among them.
+
+    Decebal Constantin Mocanu et al., "Scalable training of artificial neural networks with adaptive
+    sparse connectivity inspired by network science", Nature Communications 9, 2018,
+    arXiv:1707.04780, Algorithm 1. There a new weight has a random value; here it starts at zero, as
+    in RigL's comparison (arXiv:1911.11134, table 1), and so is first seen in a trace a step later.
+
+    Parameters
+    ----------
+    sparsity : float
+        Share of all weights that is dropped, in [0, 1).
+    allocation : {"erk", "uniform"}
+    first_conv_dense : bool
+    every, until : int
+    fraction : float
+    seed : int
+        Of the first mask, and of what is grown.
+
+    Raises
+    ------
+    PolicyError
+        If a parameter is not allowed.
+    """
+
+    method: ClassVar[str] = "set"
+
+    def __init__(self, sparsity: Any, **options: Any) -> None:
+        super().__init__(sparsity, **options)
+
+    def sparsifier(self) -> GrowsAtRandom:
+        """Begin a run."""
+        return GrowsAtRandom(self)
+
+
+class GrowsAtRandom(DropsGrows):
+    """Draws anew for each layer and change."""
+
+    def grow_scores(self, layer: str, step: int) -> Array | None:
+        """Score at random."""
+        kept = self.kept[layer]
+        return like(generator(self.seed, layer, step).random(tuple(kept.shape)), kept)

@@ -1,0 +1,137 @@
+"""SNFS, sparse networks from scratch: dropped by magnitude, grown and redistributed by momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from swatsim.policies.allocation import share_out
+from swatsim.policies.arrays import Array, mean_magnitude, namespace
+from swatsim.policies.drop_grow import DropGrow, DropsGrows, drop, grow
+from swatsim.workload.layer import Layer
+
+Smoothing = Annotated[float, Field(ge=0, lt=1)]
+
+
+class SNFS(DropGrow):
+    """Sparse momentum ("SNFS"): drop by magnitude, redistribute and grow by momentum.
+
+    After each `every` steps (the authors': an epoch) each layer drops the share `fraction` of its
+    weights. What all layers dropped is shared out in proportion to the mean magnitude of the
+    momentum of a layer's weights, and grown where a layer's momentum is largest.
+
+    Tim Dettmers and Luke Zettlemoyer, "Sparse Networks from Scratch: Faster Training without
+    Losing Performance", arXiv:1907.04840, section 3 and Algorithm 1. The momentum is a smoothed
+    gradient of all weights, those outside the mask too, kept here and not taken from the
+    optimizer, which sees none of the latter.
+
+    Parameters
+    ----------
+    sparsity : float
+        Share of all weights that is dropped, in [0, 1).
+    allocation : {"erk", "uniform"}
+        To begin with; the authors' is "uniform".
+    first_conv_dense : bool
+    every, until : int
+    fraction : float
+        "p"; the authors' falls from 0.2.
+    smoothing : float
+        "alpha": momentum = alpha * momentum + (1 - alpha) * gradient.
+    seed : int
+        Of the first mask.
+
+    Raises
+    ------
+    PolicyError
+        If a parameter is not allowed.
+    """
+
+    method: ClassVar[str] = "snfs"
+
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    smoothing: Smoothing = 0.9
+
+    def __init__(self, sparsity: Any, **options: Any) -> None:
+        super().__init__(sparsity, **options)
+
+    def sparsifier(self) -> GrowsByMomentum:
+        """Begin a run."""
+        return GrowsByMomentum(self)
+
+
+class Momentum:
+    """The smoothed dense gradient of each layer's weight.
+
+    Parameters
+    ----------
+    smoothing : float
+    """
+
+    def __init__(self, smoothing: float) -> None:
+        self.of: dict[str, Array] = {}
+        self._smoothing = smoothing
+        self._sums: dict[str, Array] = {}
+
+    def add(self, layer: str, gradient: Array) -> None:
+        """Add what one run of a layer contributes to the gradient of this step."""
+        xp = namespace(gradient)
+        exact = xp.astype(gradient, xp.float32)
+        self._sums[layer] = self._sums[layer] + exact if layer in self._sums else exact
+
+    def end_step(self) -> None:
+        """Smooth what came in this step."""
+        old, new = self._smoothing, 1 - self._smoothing
+        for layer, gradient in self._sums.items():
+            known = self.of.get(layer)
+            self.of[layer] = gradient * new if known is None else known * old + gradient * new
+        self._sums.clear()
+
+
+class GrowsByMomentum(DropsGrows):
+    """Changes all layers' masks together."""
+
+    policy: SNFS
+
+    def __init__(self, policy: SNFS) -> None:
+        super().__init__(policy)
+        self.momentum = Momentum(policy.smoothing)
+
+    def state(self) -> dict[str, Any]:
+        """Give what a later run needs to go on from here."""
+        return {**super().state(), "momentum": dict(self.momentum.of)}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        super().load(state)
+        self.momentum.of = dict(state["momentum"])
+
+    def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
+        """Add the dense gradient to the momentum."""
+        if layer.name in self.kept:
+            self.momentum.add(layer.name, gradient)
+        return super().weight_gradient(layer, weight, gradient)
+
+    def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
+        """Smooth the momentum, and change the masks if it is time."""
+        self.momentum.end_step()
+        return super().end_step(step, weights)
+
+    def _changed(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
+        momentum = self.momentum.of
+        names = [name for name in self.kept if name in weights and name in momentum]
+        fraction, left, dropped = self.policy.fraction_at(step), {}, 0
+        for name in names:
+            before = int(namespace(self.kept[name]).count_nonzero(self.kept[name]))
+            count = int(fraction * before)
+            left[name] = drop(self.kept[name], weights[name], count)
+            dropped += count
+        shares = [mean_magnitude(momentum[name], self.kept[name]) for name in names]
+        room = [int(namespace(mask).count_nonzero(~mask)) for mask in left.values()]
+        grown = zip(names, share_out(dropped, shares, room), strict=True)
+        return {name: grow(left[name], _abs(momentum[name]), count) for name, count in grown}
+
+
+def _abs(array: Array) -> Any:
+    return namespace(array).abs(array)

@@ -1,0 +1,84 @@
+"""N:M weights with SR-STE: n of each m weights along the input channels, all of them trained."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from swatsim.errors import PolicyError, SwatsimError
+from swatsim.policies.allocation import WEIGHTS
+from swatsim.policies.arrays import Array, namespace
+from swatsim.policies.granularity import n_of_m
+from swatsim.policies.interface import Site
+from swatsim.policies.rules import Rule
+from swatsim.validation import Checked
+
+Count = Annotated[int, Field(ge=1, le=64)]
+
+
+class SrSte(Checked):
+    """N:M sparse weights, trained with a sparse-refined straight-through estimator ("SR-STE").
+
+    fprop and dgrad read the n largest of each m weights that follow each other along C, chosen anew
+    in every step. All weights are trained: the gradient of the sparse ones is passed straight
+    through, and `decay` times the weight is added to it where a weight was left out.
+
+    Aojun Zhou et al., "Learning N:M Fine-grained Structured Sparse Neural Networks From Scratch",
+    ICLR 2021, arXiv:2102.04010, section 4.1 and equation 7.
+
+    Parameters
+    ----------
+    n, m : int
+        1 <= n <= m.
+    decay : float
+        "lambda_w"; 0 is the plain straight-through estimator.
+    first_conv_dense : bool
+        Leave the network's first convolution as it is: it has three input channels.
+
+    Raises
+    ------
+    PolicyError
+        If a parameter is not allowed.
+    """
+
+    error_type: ClassVar[type[SwatsimError]] = PolicyError
+
+    n: Count = 2
+    m: Count = 4
+    decay: Annotated[float, Field(ge=0)] = 2e-4
+    first_conv_dense: bool = True
+
+    def __init__(self, n: Any = 2, m: Any = 4, **options: Any) -> None:
+        super().__init__(n=n, m=m, **options)
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.n > self.m:
+            raise ValueError(f"n={self.n} must be at most m={self.m}")
+        return self
+
+    def density(self, site: Site) -> Fraction | None:
+        """Tell the share of the weights that survives; None for what is left as it is."""
+        dense = site.first_convolution and self.first_conv_dense
+        sparse = (site.op, site.operand) in WEIGHTS and not dense
+        return Fraction(self.n, self.m) if sparse else None
+
+    @cached_property
+    def _rule(self) -> Rule:
+        return Rule(granularity=n_of_m(self.n, self.m))
+
+    def rule(self, site: Site) -> Rule:
+        """Choose n of each m."""
+        return self._rule
+
+    def weight_gradient(self, kept: Array, weight: Array, gradient: Array) -> Array:
+        """Add the decay of what was left out."""
+        xp = namespace(gradient)
+        return gradient + xp.where(kept, xp.zeros_like(weight), weight * self.decay)
+
+    def describe(self) -> dict[str, Any]:
+        """Name the policy and its parameters."""
+        return {"name": "sr-ste", **self.model_dump(mode="json")}

@@ -1,0 +1,135 @@
+"""SWAT-M: one sparsity for the network, given to its layers by the momentum of their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import prod
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from swatsim.policies.allocation import Allocated, share_out
+from swatsim.policies.arrays import Array, mean_magnitude
+from swatsim.policies.interface import Site
+from swatsim.policies.snfs import Momentum, Smoothing
+from swatsim.policies.sparsifier import Sparsifier
+from swatsim.policies.swat_u import SPARSE
+from swatsim.policies.topk import check_sparsity
+from swatsim.workload.layer import Layer
+
+
+class SwatM(Allocated):
+    """SWAT with an overall weight sparsity, layers given theirs by momentum ("SWAT-M").
+
+    The same sparsity in all layers to begin with. After each `every` steps the weights that the
+    network keeps are shared out anew, in proportion to the mean magnitude of the momentum of the
+    weights that a layer keeps; no layer gets more than it has, nor less than one. Top-K is as in
+    SWAT-U: weights in fprop and dgrad, activations in wgrad with the sparsity of the layer's
+    weights; weights stay dense, and all are trained.
+
+    Md Aamir Raihan and Tor M. Aamodt, "Sparse Weight Activation Training", NeurIPS 2020,
+    arXiv:2001.01969, as its code has it (github.com/AamirRaihan/SWAT, dynamic_sparsity.py): the
+    redistribution is that of Dettmers and Zettlemoyer, arXiv:1907.04840. The authors take the
+    momentum from the optimizer; here it is a smoothed gradient kept beside it.
+
+    Parameters
+    ----------
+    sparsity : float
+        Share of all weights that is dropped, in [0, 1).
+    first_conv_dense : bool
+        Leave the network's first convolution as it is; its weights do not count then.
+    every : int
+        Steps between two allocations; the authors' is an epoch.
+    smoothing : float
+        momentum = smoothing * momentum + (1 - smoothing) * gradient.
+
+    Raises
+    ------
+    PolicyError
+        If a parameter is not allowed.
+    """
+
+    method: ClassVar[str] = "swat-m"
+    sites = SPARSE
+
+    every: Annotated[int, Field(ge=1)] = 100
+    smoothing: Smoothing = 0.9
+
+    def __init__(self, sparsity: Any, **options: Any) -> None:
+        super().__init__(sparsity, **options)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all layers get the same sparsity: to begin with they do."""
+        return True
+
+    def sparsifier(self) -> ByMomentum:
+        """Begin a run."""
+        return ByMomentum(self)
+
+
+class ByMomentum(Sparsifier):
+    """Top-K with densities that follow the momentum."""
+
+    policy: SwatM
+
+    def __init__(self, policy: SwatM) -> None:
+        super().__init__(policy)
+        self.densities: dict[str, Fraction] = {}
+        self.momentum = Momentum(policy.smoothing)
+        self._masks: dict[str, Array] = {}
+
+    def state(self) -> dict[str, Any]:
+        """Give what a later run needs to go on from here."""
+        shares = {name: str(share) for name, share in self.densities.items()}
+        return {**super().state(), "densities": shares, "momentum": dict(self.momentum.of)}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        super().load(state)
+        self.densities = {name: Fraction(share) for name, share in state["densities"].items()}
+        self.momentum.of = dict(state["momentum"])
+
+    def density(self, site: Site) -> Fraction | None:
+        """Tell the share that survives by now."""
+        uniform = self.policy.density(site)
+        return uniform if uniform is None else self.densities.get(site.layer.name, uniform)
+
+    def masks(
+        self, sites: Sequence[Site], values: Array, *, training: bool = True
+    ) -> list[Array | None]:
+        """Mark what survives, and remember what of a weight does."""
+        found = super().masks(sites, values, training=training)
+        if training and sites[0].operand == "weight" and found[0] is not None:
+            self._masks[sites[0].layer.name] = found[0]
+        return found
+
+    def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
+        """Add the gradient to the momentum; it stays dense."""
+        if layer.name in self._masks:
+            self.momentum.add(layer.name, gradient)
+        return super().weight_gradient(layer, weight, gradient)
+
+    def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
+        """Allocate anew if it is time."""
+        self.momentum.end_step()
+        if step > 0 and step % self.policy.every == 0:
+            self._allocate()
+        return super().end_step(step, weights)
+
+    def report(self) -> dict[str, Any]:
+        """Tell the layers' densities."""
+        shares = {name: float(share) for name, share in self.densities.items()}
+        return {**super().report(), **({"densities": shares} if shares else {})}
+
+    def _allocate(self) -> None:
+        names = [name for name in self._masks if name in self.momentum.of]
+        sizes = [prod(self._masks[name].shape) for name in names]
+        shares = [mean_magnitude(self.momentum.of[name], self._masks[name]) for name in names]
+        budget = int((1 - check_sparsity(self.policy.sparsity)) * sum(sizes))
+        given = share_out(budget - len(sizes), shares, [size - 1 for size in sizes])
+        self.densities = {
+            name: Fraction(count + 1, size)
+            for name, count, size in zip(names, given, sizes, strict=True)
+        }

@@ -1,0 +1,132 @@
+"""Top-KAST: the largest weights forward, a larger set of them trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from math import ceil, prod
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from swatsim.policies.allocation import Allocated, Sparsity
+from swatsim.policies.arrays import Array, namespace
+from swatsim.policies.interface import Site
+from swatsim.policies.rules import Rule
+from swatsim.policies.sparsifier import Sparsifier
+from swatsim.policies.topk import check_sparsity, topk_mask
+from swatsim.workload.layer import Layer
+
+
+class TopKast(Allocated):
+    """Always-sparse training by Top-K ("Top-KAST").
+
+    fprop and dgrad read the Top-K weights (set A); the gradient of the weights is that of a larger
+    Top-K (set B), and 0 elsewhere. wgrad itself reads dense operands: what is sparse is its
+    output. Weights in neither set stay as they are. Both sets are chosen anew after `every` steps.
+
+    Siddhant Jayakumar, Razvan Pascanu, Jack Rae, Simon Osindero and Erich Elsen, "Top-KAST: Top-K
+    Always Sparse Training", NeurIPS 2020, arXiv:2106.03517, sections 2.1 to 2.3; the penalty is
+    the exploration regularisation of section 2.3, whose gradient is added here: set the optimizer's
+    weight decay to 0.
+
+    Parameters
+    ----------
+    sparsity : float
+        Share of the weights outside A ("1 - D"), in [0, 1).
+    backward_sparsity : float
+        Share of the weights outside B ("1 - (D + M)"), at most `sparsity`.
+    allocation : {"uniform", "erk"}
+        Of A. B is uniform where A is; with "erk" it grows by the same factor in each layer.
+    first_conv_dense : bool
+    every : int
+        "N".
+    penalty : float
+        Factor of the L2 penalty: of weights in A 1, of those in B alone 1 / D.
+
+    Raises
+    ------
+    PolicyError
+        If a parameter is not allowed.
+    """
+
+    method: ClassVar[str] = "top-kast"
+
+    backward_sparsity: Sparsity = 0.5
+    allocation: Literal["uniform", "erk"] = "uniform"
+    every: Annotated[int, Field(ge=1)] = 1
+    penalty: Annotated[float, Field(ge=0)] = 1e-4
+
+    def __init__(self, sparsity: Any, **options: Any) -> None:
+        super().__init__(sparsity, **options)
+
+    @model_validator(mode="after")
+    def _relations(self) -> TopKast:
+        if self.backward_sparsity > self.sparsity:
+            raise ValueError(
+                f"backward_sparsity={self.backward_sparsity} must be at most "
+                f"sparsity={self.sparsity}: more weights are trained than are read"
+            )
+        return self
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all layers get the same sparsity."""
+        return self.allocation == "uniform"
+
+    def rule(self, site: Site) -> Rule:
+        """Choose by magnitude, after each `every` steps."""
+        return Rule(every=self.every)
+
+    def sparsifier(self) -> TrainsMore:
+        """Begin a run."""
+        return TrainsMore(self)
+
+
+class TrainsMore(Sparsifier):
+    """Chooses the set that is trained with the set that is read."""
+
+    policy: TopKast
+
+    def __init__(self, policy: TopKast) -> None:
+        super().__init__(policy)
+        self._read: dict[str, Array] = {}
+        self._trained: dict[str, tuple[Array, float]] = {}
+
+    def state(self) -> dict[str, Any]:
+        """Give what a later run needs to go on from here."""
+        return {**super().state(), "read": dict(self._read), "trained": dict(self._trained)}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        super().load(state)
+        self._read, self._trained = dict(state["read"]), dict(state["trained"])
+
+    def masks(self, sites: Any, values: Array, *, training: bool = True) -> list[Array | None]:
+        """Mark the weights that are read, and choose those that are trained if it is time."""
+        found = super().masks(sites, values, training=training)
+        site = sites[0]
+        read, name = found[0], site.layer.name
+        if training and site.operand == "weight" and read is not None:
+            if self._read.get(name) is not read:
+                self._trained[name] = self._choose(site, values, read)
+            self._read[name] = read
+        return found
+
+    def _choose(self, site: Site, values: Array, read: Array) -> tuple[Array, float]:
+        density = self.density(site) or Fraction(1)
+        read_share = 1 - check_sparsity(self.policy.sparsity)
+        more = (1 - check_sparsity(self.policy.backward_sparsity)) / read_share
+        k = ceil(min(Fraction(1), density * more) * prod(values.shape))
+        return topk_mask(values, k) | read, float(density)
+
+    def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
+        """Leave the gradient of the trained set, with the penalty's."""
+        if layer.name not in self._trained:
+            return gradient
+        xp = namespace(gradient)
+        trained, density = self._trained[layer.name]
+        penalty = self.policy.penalty
+        read = self._read[layer.name]
+        pull = xp.where(read, weight * penalty, weight * (penalty / density))
+        return xp.where(trained, gradient + pull, xp.zeros_like(gradient))
