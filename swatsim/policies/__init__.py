@@ -68,7 +68,7 @@ def policy(name: str, sparsity: Any, layers: Sequence[Layer]) -> Policy:
 
 
 def allocated(policy: Policy, layers: Sequence[Layer]) -> Policy:
-    """Let a policy that needs to know all layers know them.
+    """Let a policy that needs to know all layers know them, if it does not yet.
 
     Parameters
     ----------
@@ -77,7 +77,9 @@ def allocated(policy: Policy, layers: Sequence[Layer]) -> Policy:
         In the order in which they run.
     """
     allocate = getattr(policy, "allocate", None)
-    made: Policy = policy if allocate is None else allocate(layers)
+    if allocate is None or getattr(policy, "is_allocated", False):
+        return policy
+    made: Policy = allocate(layers)
     return made
 
 

@@ -63,6 +63,11 @@ class Allocated(Checked):
         """Whether all layers get the same sparsity."""
         return False
 
+    @property
+    def is_allocated(self) -> bool:
+        """Whether every layer has its sparsity already."""
+        return self.is_uniform or self._densities is not None
+
     def allocate(self, layers: Sequence[Layer]) -> Self:
         """Give each layer of a network its density.
 

@@ -48,6 +48,11 @@ class Periodic:
         if type(sparsifier(policy)).masks is not Sparsifier.masks and not hasattr(policy, "sites"):
             raise PolicyError(_no_thresholds(policy))
 
+    @property
+    def is_allocated(self) -> bool:
+        """Whether every layer has its sparsity already."""
+        return bool(getattr(self.policy, "is_allocated", True))
+
     def allocate(self, layers: Sequence[Layer]) -> Periodic:
         """Allocate what the policy allocates."""
         own = getattr(self.policy, "allocate", None)

@@ -7,23 +7,20 @@ import logging
 import operator
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from swatsim.errors import RecordingError, TraceError
-from swatsim.policies.interface import Policy, Site
+from swatsim.policies.interface import Policy
 from swatsim.tracefile.writer import TraceWriter
 from swatsim.tracer.recorder import Recorder, StepRecord
-from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
+from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
 
 Steps: TypeAlias = Collection[int] | Callable[[int], bool]
-Density: TypeAlias = Fraction | float | None
-Densities: TypeAlias = Mapping[tuple[OpName, Operand], Density]
 
 
 class Session:
@@ -78,9 +75,8 @@ class Session:
         self._recorder: Recorder | None = None
         self._step: StepRecord | None = None
         self._batch: int | None = None
-        self._first_convolution: str | None = None
         self._begun = False
-        self._ran: set[str] = set()
+        self._runs: dict[str, int] = {}
         self._shapes: dict[str, Layer] = {}
         self._seen: set[str] = set()
         self._written = 0
@@ -91,66 +87,61 @@ class Session:
         """How many samples of a batch are recorded; 0 until that is known."""
         return len(self._recorder.samples) if self._recorder else 0
 
-    def densities(self, layer: Layer) -> Densities:
-        """Ask the policy how dense each operand of each op of a layer is, None for as it is.
+    @property
+    def batch(self) -> int | None:
+        """How many samples the current step's batch has; None until a layer ran."""
+        return self._batch
 
-        The first convolution that this is called for is the network's first.
-        """
-        if layer.kind == "conv" and self._first_convolution is None:
-            self._first_convolution = layer.name
-        first = layer.name == self._first_convolution
-        return {
-            (op, operand): self._policy.density(Site(layer, op, operand, first, self.number))
-            for op, operands in OPERANDS_OF.items()
-            for operand in operands
-        }
-
-    def record(self, layer: Layer, shape: tuple[int, ...]) -> StepRecord | None:
+    def record(self, layer: Layer, samples: int) -> tuple[Layer, StepRecord | None]:
         """Give the record of the current step to a layer that runs forward in training.
 
-        Every step is checked, recorded or not, unless none is wanted: what can't be recorded is
-        refused in the first one, not when the first recorded one comes.
+        A layer that runs a second time in a step is one more layer, ``name@2``, and so on: its ops
+        are computed again. Every step is checked, recorded or not, unless none is wanted: what
+        can't be recorded is refused in the first one, not when the first recorded one comes.
 
         Parameters
         ----------
         layer : Layer
             Declared here, in the order of the calls.
-        shape : tuple of int
-            Its input's.
+        samples : int
+            In its input.
 
         Returns
         -------
+        Layer
+            As it is called in the trace.
         StepRecord or None
-            None if this step is not recorded.
+            None if this step, or this run of the layer, is not recorded.
 
         Raises
         ------
         RecordingError
-            If such an input can't be recorded, or the layer ran in this step already.
+            If such an input can't be recorded.
         """
         if self.error is not None or self._steps == []:
-            return None
-        self._check(layer, shape)
+            return layer, None
+        layer = self._named(layer)
+        self._check(layer, samples)
         if not self._recording:
-            return None
+            return layer, None
         if self._step is None and not self._begun:
-            self._step = self._begin(shape[0])
+            self._step = self._begin(samples)
             self._begun = True
-        if self._step is None or self._recorder is None:
-            return None
+        if self._step is None or self._recorder is None or samples < self.samples:
+            return layer, None
         self._recorder.declare(layer)
         self._seen.add(layer.name)
-        return self._step
+        return layer, self._step
 
     def step(self) -> None:
         """End a step: write it if it is wanted."""
         if self._step is not None and self._step.masks:
             self._write(self._step)
-        elif self._recording and not self._ran and self.error is None:
+        elif self._recording and not self._runs and self.error is None:
             log.warning("step %d is not recorded: no layer ran forward in training", self.number)
         self._step = self._batch = None
         self._begun = False
-        self._ran.clear()
+        self._runs.clear()
         self.number += 1
         self._recording = self._wanted(self.number)
 
@@ -173,17 +164,23 @@ class Session:
         elif missing := [name for name in layers if name not in self._seen]:
             log.warning("not in the trace, for they never ran: %s", ", ".join(missing))
 
-    def _check(self, layer: Layer, shape: tuple[int, ...]) -> None:
+    def run(self, layer: str) -> int:
+        """Tell which run of a layer in this step the last one was, counted from 1."""
+        return self._runs.get(layer, 1)
+
+    def _named(self, layer: Layer) -> Layer:
+        """Count a run of a layer, and name it after its number."""
+        run = self._runs[layer.name] = self._runs.get(layer.name, 0) + 1
+        return layer if run == 1 else layer.model_copy(update={"name": f"{layer.name}@{run}"})
+
+    def _check(self, layer: Layer, samples: int) -> None:
         """Refuse what a trace can't hold."""
-        alone = f"leave it alone with skip=({layer.name!r},)"
-        _check_input(layer, shape)
-        self._batch = self._batch or shape[0]
-        _check_batch(layer, shape[0], self._batch)
-        if layer.name in self._ran:
+        alone = f"leave it alone with skip=({layer.name.partition('@')[0]!r},)"
+        self._batch = self._batch or samples
+        if samples != self._batch and layer.name in self._runs:
             raise RecordingError(
-                f"layer {layer.name!r} ran twice in step {self.number}: a trace holds one run of a "
-                "layer in a step. Call step() after each forward and backward pass (not after "
-                f"several of them), or {alone}"
+                f"layer {layer.name!r} ran on {samples} samples in a step whose batch is "
+                f"{self._batch}: its samples are not the batch's; {alone}"
             )
         if self._shapes.setdefault(layer.name, layer) != layer:
             raise RecordingError(
@@ -191,7 +188,6 @@ class Session:
                 "holds one shape a layer; record runs of different input sizes separately, or "
                 f"{alone}"
             )
-        self._ran.add(layer.name)
 
     def _begin(self, batch: int) -> StepRecord | None:
         """Begin to record a step, or say why not."""
@@ -244,22 +240,6 @@ def _writable(path: str | os.PathLike[str]) -> Path:
     if not os.access(folder, os.W_OK):
         raise TraceError(f"can't write to {path}: no permission; choose another path")
     return folder
-
-
-def _check_input(layer: Layer, shape: tuple[int, ...]) -> None:
-    if len(shape) != len(layer.shape_of("act", 1)):
-        raise RecordingError(
-            f"layer {layer.name!r}: its input is {shape}, only (N, {layer.C}) can be recorded; "
-            f"leave it alone with skip=({layer.name!r},)"
-        )
-
-
-def _check_batch(layer: Layer, samples: int, batch: int) -> None:
-    if samples != batch:
-        raise RecordingError(
-            f"layer {layer.name!r} ran on {samples} samples in a step whose batch is {batch}: its "
-            f"samples are not the batch's; leave it alone with skip=({layer.name!r},)"
-        )
 
 
 def describe_policy(policy: Policy) -> dict[str, Any]:

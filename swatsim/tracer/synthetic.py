@@ -38,7 +38,6 @@ import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from statistics import NormalDist
 from typing import Any
 
@@ -46,12 +45,14 @@ import numpy as np
 import numpy.typing as npt
 
 from swatsim.errors import PolicyError, RecordingError
+from swatsim.policies import Sparsifier, allocated, sparsifier
+from swatsim.policies.draw import generator
 from swatsim.policies.interface import Policy, Site
-from swatsim.policies.topk import exact, topk_mask
+from swatsim.policies.topk import exact
 from swatsim.tracefile.reader import Trace, open_trace
 from swatsim.tracer.recorder import Recorder, StepRecord
 from swatsim.tracer.session import describe_policy
-from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, Operand, OpName
+from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, Operand
 from swatsim.workload.networks import Network
 from swatsim.workload.training_ops import Mask
 
@@ -170,10 +171,8 @@ class _Drawing:
         return np.array([normal.cdf(x) for x in quantiles], np.float32)
 
     def _rng(self, layer: Layer, operand: Operand, turn: int) -> np.random.Generator:
-        """Seed by the layer's name: no other layer changes what is drawn for this one."""
-        name = int.from_bytes(blake2b(layer.name.encode(), digest_size=8).digest(), "little")
-        key = (name, OPERANDS.index(operand), turn)
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+        """Draw for one operand of one layer."""
+        return generator(self.seed, layer.name, OPERANDS.index(operand), turn)
 
 
 def synthesize(
@@ -192,10 +191,10 @@ def synthesize(
     """Write a trace of a network that was never trained.
 
     Natural masks first: weights dense; activations non-zero with `act_density`, but for the
-    input of the first layer, which is dense; gradients with `grad_density`. Then Top-K, over the
-    whole tensor of a layer and of the whole batch, where the policy asks for it: with SWAT of
-    the weights (one mask for fprop and dgrad) and of wgrad's activations. The first layer has no
-    dgrad. Steps are drawn independently of each other.
+    input of the first layer, which is dense; gradients with `grad_density`. Then what the policy
+    leaves of them: with SWAT the Top-K of the weights (one mask for fprop and dgrad) and of
+    wgrad's activations. The first layer has no dgrad. Steps are drawn independently of each other;
+    a policy that keeps masks keeps the ones that it drew.
 
     With `uneven`, filters and input channels of weights and channels of activations have scales of
     their own, the latter natural densities too: see the table at the top of this file.
@@ -206,7 +205,7 @@ def synthesize(
     path : path
         Where the trace goes: a directory that is empty or does not exist.
     policy : Policy
-        Of which operand how much survives, for example ``SwatU(0.8)``.
+        For example ``SwatU(0.8)``. One with an ``allocate`` method is given all layers.
     batch, steps : int
         How many samples (all are in the trace) and steps (numbered from 0).
     seed : int
@@ -228,13 +227,15 @@ def synthesize(
     """
     drawing = _Drawing.checked(layers, batch, seed, act_density, grad_density, uneven)
     numbers = range(_checked_count("steps", steps, 1))
+    description = describe_policy(policy)
+    chosen = allocated(policy, drawing.layers)
     recorder = Recorder(
         path,
         batch_size=drawing.batch,
-        policy=describe_policy(policy),
+        policy=description,
         parameters={**drawing.describe(), "steps": len(numbers)},
     )
-    _record(recorder, drawing, policy, numbers, progress or (lambda done, total: None))
+    _record(recorder, drawing, chosen, numbers, progress or (lambda done, total: None))
     return open_trace(path)
 
 
@@ -243,57 +244,39 @@ def _record(
 ) -> None:
     for layer in drawing.layers:
         recorder.declare(layer)
-    total = len(numbers) * len(drawing.layers)
+    total, chosen = len(numbers) * len(drawing.layers), sparsifier(policy)
     for number in numbers:
         with recorder.step(number) as record:
             for done, layer in enumerate(drawing.layers, number * len(drawing.layers) + 1):
-                _record_layer(record, layer, drawing, policy)
+                _record_layer(record, layer, drawing, chosen)
                 progress(done, total)
 
 
-def _record_layer(record: StepRecord, layer: Layer, drawing: _Drawing, policy: Policy) -> None:
+def _record_layer(
+    record: StepRecord, layer: Layer, drawing: _Drawing, sparsifier: Sparsifier
+) -> None:
     first = layer.name == drawing.first_convolution
     for operand in OPERANDS:
         ops = [op for op in OPS if operand in OPERANDS_OF[op]]
         if layer.name == drawing.layers[0].name:
             ops = [op for op in ops if op != "dgrad"]
-        sites = {op: Site(layer, op, operand, first, record.number) for op in ops}
-        kept = {op: _kept(layer, drawing.batch, policy, site) for op, site in sites.items()}
-        for op, mask in _masks(layer, operand, kept, drawing, record.number).items():
+        sites = [Site(layer, op, operand, first, record.number) for op in ops]
+        masks = _masks(sites, drawing, sparsifier)
+        for op, mask in zip(ops, masks, strict=True):
             record.operand(layer.name, op, operand, mask)
 
 
-def _kept(layer: Layer, batch: int, policy: Policy, site: Site) -> int | None:
-    """Ask how many values survive: None for all that are not zero."""
-    density = policy.density(site)
-    if density is None:
-        return None
-    share = exact(density)
-    if not 0 < share <= 1:
-        raise PolicyError(
-            f"layer {layer.name!r}: density {density!r} of {site.op} {site.operand} is not "
-            "allowed: must be in (0, 1], or None to leave the operand as it is"
-        )
-    return math.ceil(share * math.prod(layer.shape_of(site.operand, batch)))
-
-
-def _masks(
-    layer: Layer,
-    operand: Operand,
-    kept: Mapping[OpName, int | None],
-    drawing: _Drawing,
-    step: int,
-) -> dict[OpName, Mask]:
-    """Make an operand's masks from one drawing of it; the same count is the same mask."""
-    if set(kept.values()) == {None} and drawing.natural(layer, operand) == 1:
-        full = np.broadcast_to(np.True_, layer.shape_of(operand, drawing.batch))
-        return dict.fromkeys(kept, full)
-    values = drawing.values(layer, operand, step)
-    made: dict[int | None, Mask] = {
-        count: values != 0 if count is None else topk_mask(values, count)
-        for count in set(kept.values())
-    }
-    return {op: made[count] for op, count in kept.items()}
+def _masks(sites: Sequence[Site], drawing: _Drawing, sparsifier: Sparsifier) -> list[Mask]:
+    """Make an operand's masks from one drawing of it: those of its values that an op reads."""
+    site = sites[0]
+    whole = all(sparsifier.density(each) is None for each in sites)
+    if whole and drawing.natural(site.layer, site.operand) == 1:
+        full = np.broadcast_to(np.True_, site.layer.shape_of(site.operand, drawing.batch))
+        return [full] * len(sites)
+    values = drawing.values(site.layer, site.operand, site.step)
+    nonzero = values != 0
+    kept = sparsifier.masks(sites, values)
+    return [nonzero if mask is None else mask & nonzero for mask in kept]
 
 
 def _along(axis: int, values: Values, ndim: int) -> Values:

@@ -13,18 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
 torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
 from swatsim.errors import RecordingError, TraceError  # noqa: E402
-from swatsim.policies import Site, SwatU, topk_mask  # noqa: E402
+from swatsim.policies import Site, SwatU  # noqa: E402
 from swatsim.tracefile import open_trace  # noqa: E402
-from swatsim.tracer.pytorch import Tracer, arithmetic  # noqa: E402
+from swatsim.tracer.pytorch import Tracer  # noqa: E402
 
 ALL = SwatU(0.6, first_conv_dense=False)
 
@@ -242,20 +239,6 @@ def test_layers_are_declared_in_the_order_in_which_they_run(tmp_path: Path) -> N
     assert trace.step(1).batch_size == 5
 
 
-@given(
-    arrays.arrays(
-        np.float32,
-        st.integers(2, 30),
-        elements=st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0, np.inf, np.nan]),
-    ),
-    st.data(),
-)
-def test_torch_and_numpy_select_the_same(values: np.ndarray, data: st.DataObject) -> None:
-    k = data.draw(st.integers(1, len(values) - 1))
-    mask = arithmetic.largest(torch.tensor(values).bfloat16(), k)  # bfloat16 is never NumPy's
-    assert np.array_equal(numpy(mask), topk_mask(values, k))
-
-
 def test_all_weights_are_trained_and_stay_dense(tmp_path: Path) -> None:
     torch.manual_seed(5)
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(16, 3))
@@ -384,29 +367,6 @@ def test_a_backward_after_the_step_is_not_of_the_next(tmp_path: Path) -> None:
     assert [op for _, op in open_trace(tmp_path).step(1).ops()] == ["fprop", "wgrad"]
 
 
-def test_a_layer_that_runs_twice(tmp_path: Path) -> None:
-    linear = nn.Linear(4, 4)
-    with Tracer(linear, ALL, tmp_path / "not", steps=()):
-        linear(linear(torch.ones(5, 4)))
-    with Tracer(linear, ALL, tmp_path / "t", steps=(500,)):
-        with pytest.raises(RecordingError, match="'Linear' ran twice in step 0: .*skip=") as early:
-            linear(linear(torch.ones(5, 4)))
-    assert "not after several" in str(early.value)
-
-
-def test_linear_of_more_dimensions(tmp_path: Path) -> None:
-    linear, x = nn.Linear(4, 3).double(), torch.randn(2, 5, 4, dtype=torch.double)
-    with Tracer(linear, ALL, tmp_path / "not", steps=()):
-        y = linear(x)
-        y.sum().backward()
-        expected = numpy(x) @ keep(numpy(linear.weight)).T + numpy(linear.bias)
-        np.testing.assert_allclose(numpy(y), expected)
-        assert linear(x[0, 0]).shape == (3,)
-    with Tracer(linear, ALL, tmp_path / "t", steps=(500,)):
-        with pytest.raises(RecordingError, match=r"'Linear'.*\(2, 5, 4\), only \(N, 4\)"):
-            linear(x)
-
-
 def test_an_unbatched_convolution_is_refused(tmp_path: Path) -> None:
     conv = nn.Conv2d(2, 4, 3)
     with Tracer(conv, ALL, tmp_path, steps=()), pytest.raises(RecordingError, match="a batch"):
@@ -444,24 +404,26 @@ class Named(nn.Linear):
 def test_subclasses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = nn.Sequential(
         Standardised(2, 4, 3),
-        nn.ConvTranspose2d(4, 2, 3),
-        Scaled(2, 2, 1),
+        nn.Unflatten(1, (1, 4)),
+        nn.Conv3d(1, 1, 1),
+        nn.Flatten(1, 2),
+        Scaled(4, 2, 1),
         nn.Flatten(),
-        Named(72, 3),
+        Named(32, 3),
     )
     with Tracer(model, ALL, tmp_path, steps=(0,)) as tracer:
         model(images()).sum().backward()
         tracer.step()
-    assert [layer.name for layer in open_trace(tmp_path).layers] == ["4"]
+    assert [layer.name for layer in open_trace(tmp_path).layers] == ["6"]
     assert [record.getMessage() for record in caplog.records] == [
         "module '0' (Standardised) is left alone, dense and unrecorded",
-        "module '1' (ConvTranspose2d) is left alone, dense and unrecorded",
-        "module '2' (Scaled) is left alone, dense and unrecorded",
+        "module '2' (Conv3d) is left alone, dense and unrecorded",
+        "module '4' (Scaled) is left alone, dense and unrecorded",
     ]
 
 
 def test_what_is_refused_when_it_is_opened(tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match="ReLU has no Conv2d or Linear"):
+    with pytest.raises(RecordingError, match="ReLU has no Conv1d, Conv2d"):
         Tracer(nn.ReLU(), ALL, tmp_path, steps=())
     with pytest.raises(RecordingError, match="must be a torch.nn.Module"):
         Tracer("resnet", ALL, tmp_path, steps=())  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ FC = Layer(name="fc", kind="linear", C=4, K=3)
 
 def run(session: Session, batch: int = 5, layer: Layer = FC) -> None:
     """One training step of one layer."""
-    step = session.record(layer, (batch, layer.C))
+    layer, step = session.record(layer, batch)
     if step is not None:
         for op in OPS:
             for operand in OPERANDS_OF[op]:
@@ -140,7 +140,7 @@ def test_what_close_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
 
     session = Session(SwatU(0.8), tmp_path / "b", steps=(0, 1))
     run(session)
-    session.record(FC, (5, 4))
+    session.record(FC, 5)
     session.close(["fc", "head"])
     assert "step 1 is not recorded: step() did not end it" in caplog.text
     assert "never ran: head" in caplog.text
@@ -154,17 +154,31 @@ def test_a_step_without_layers_is_said(tmp_path: Path, caplog: pytest.LogCapture
 
 def test_inputs_that_are_refused(tmp_path: Path) -> None:
     session = Session(SwatU(0.8), tmp_path, steps=(0,))
-    with pytest.raises(RecordingError, match=r"'fc': its input is \(5, 7, 4\).*skip=\('fc',\)"):
-        session.record(FC, (5, 7, 4))
-    session.record(FC, (5, 4))
+    session.record(FC, 5)
     other = FC.model_copy(update={"name": "rows"})
     with pytest.raises(RecordingError, match="'rows' ran on 35 samples in a step whose batch is 5"):
-        session.record(other, (35, 4))
-    with pytest.raises(RecordingError, match="'fc' ran twice in step 0"):
-        session.record(FC, (5, 4))
+        session.record(other, 35)
     session.step()
     with pytest.raises(RecordingError, match="one shape a layer"):
-        session.record(Layer(name="fc", kind="linear", C=8, K=3), (5, 8))
+        session.record(Layer(name="fc", kind="linear", C=8, K=3), 5)
+
+
+def test_a_layer_that_runs_again_is_one_more_layer(tmp_path: Path) -> None:
+    session = Session(SwatU(0.8), tmp_path, steps=(0, 1), images=3)
+    for runs in ((5, 5, 4, 2), (5,)):
+        for batch in runs:
+            layer, step = session.record(FC, batch)
+            if step is not None:
+                for op in OPS:
+                    for operand in OPERANDS_OF[op]:
+                        step.operand(
+                            layer.name, op, operand, np.ones(layer.shape_of(operand, 3), bool)
+                        )
+        session.step()
+    session.close(["fc"])
+    trace = open_trace(tmp_path)
+    assert [layer.name for layer in trace.layers] == ["fc", "fc@2", "fc@3"]  # the last has 2 images
+    assert [len(trace.step(number).ops()) for number in trace.steps] == [9, 3]
 
 
 def test_without_torch_the_way_out_is_named() -> None:

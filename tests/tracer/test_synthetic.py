@@ -216,7 +216,7 @@ def test_large_networks_have_channels_that_are_all_but_empty_or_full(
         ("act_density", 0, r"act_density=0 is not allowed: must be a number in \(0, 1\]"),
         ("act_density", float("nan"), "act_density=nan"),
         ("grad_density", 1.5, "grad_density=1.5"),
-        ("policy", SwatErk(0.8), "must have the methods density and describe"),
+        ("policy", 0.8, "must have the methods density and describe"),
         ("layers", (), r"layers=\(\)"),
     ],
 )

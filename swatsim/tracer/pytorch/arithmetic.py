@@ -1,4 +1,4 @@
-"""What a sparse layer computes: its three ops, and which values it keeps.
+"""What a sparse layer computes: its three ops, on whatever operands they are given.
 
 Speaks convolution letters.
 """
@@ -9,45 +9,43 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from swatsim.policies.topk import exact, keep_count, topk_mask
-from swatsim.tracer.session import Density
-from swatsim.workload.layer import Layer
-
-#: Types for which `topk_mask` is used on the CPU: for 1.6 million float32 behind a ReLU it takes
-#: 13 ms on one thread, the same by torch.topk 47 ms, by torch.kthvalue 26 ms.
-NUMPY_TYPES = (torch.float16, torch.float32, torch.float64)
+from swatsim.tracer.pytorch.modules import Plain, padding_of
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """The three ops of a convolution, on whatever operands they are given.
+    """The three ops of a convolution of one or two dimensions, transposed or not.
 
     A padding that differs between the two ends is split: `extra`, in the order of
     `functional.pad`, is added to the input, and `padding` is the rest, the same at both ends.
     """
 
-    stride: tuple[int, int]
+    stride: tuple[int, ...]
     padding: tuple[int, ...]
     extra: tuple[int, ...]
-    dilation: tuple[int, int]
+    dilation: tuple[int, ...]
+    transposed: bool
+    output_padding: tuple[int, ...]
     groups: int
 
     @classmethod
-    def of(cls, layer: Layer) -> Convolution:
-        """Split the padding of a layer."""
-        both = tuple(min(side) for side in layer.padding)
-        (top, bottom), (left, right) = layer.padding
-        extra = (left - both[1], right - both[1], top - both[0], bottom - both[0])
-        return cls(layer.stride, both, extra, layer.dilation, layer.groups)
+    def of(cls, module: Any, output_padding: tuple[int, ...] | None) -> Convolution:
+        """Split the padding of a module."""
+        sides = padding_of(module)
+        both = tuple(min(side) for side in sides)
+        extra = [
+            end - side for ends, side in zip(sides[::-1], both[::-1], strict=True) for end in ends
+        ]
+        more = tuple(module.output_padding) if output_padding is None else output_padding
+        geometry = (tuple(module.stride), both, tuple(extra), tuple(module.dilation))
+        return cls(*geometry, module.transposed, more, module.groups)
 
     def fprop(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Compute the output."""
-        return functional.conv2d(
-            self._pad(x), weight, bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        return torch.convolution(self._pad(x), weight, bias, *self._geometry)
 
     def dgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Of x only the shape is read."""
@@ -58,20 +56,30 @@ class Convolution:
         """Of the weight only the shape is read."""
         return self._backward(dy, x, weight, (False, True, False))[1]
 
+    def bias_gradient(self, dy: Tensor) -> Tensor:
+        """Compute the gradient of the bias."""
+        return dy.sum([axis for axis in range(dy.dim()) if axis != 1])
+
+    @property
+    def _geometry(self) -> tuple[Any, ...]:
+        same = (self.stride, self.padding, self.dilation)
+        return (*same, self.transposed, self.output_padding, self.groups)
+
     def _pad(self, x: Tensor) -> Tensor:
         return functional.pad(x, self.extra) if any(self.extra) else x
 
     def _backward(self, dy: Tensor, x: Tensor, w: Tensor, which: tuple[bool, bool, bool]) -> Any:
-        geometry = (self.stride, self.padding, self.dilation, False, (0, 0), self.groups)
-        return torch.ops.aten.convolution_backward(dy, self._pad(x), w, None, *geometry, which)
+        return torch.ops.aten.convolution_backward(
+            dy, self._pad(x), w, None, *self._geometry, which
+        )
 
 
 class Linear:
-    """The three ops of a linear layer."""
+    """The three ops of a linear layer, applied to rows: all axes but the last."""
 
     def fprop(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Compute the output."""
-        return functional.linear(x, weight, bias)
+        return torch.ops.aten.linear(x, weight, bias)
 
     def dgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Compute the gradient of the input."""
@@ -79,15 +87,33 @@ class Linear:
 
     def wgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Compute the gradient of the weight."""
-        return dy.T @ x
+        return rows(dy).T @ rows(x)
+
+    def bias_gradient(self, dy: Tensor) -> Tensor:
+        """Compute the gradient of the bias."""
+        return rows(dy).sum(0)
 
 
 Arithmetic: TypeAlias = Convolution | Linear
 
 
-def arithmetic_of(layer: Layer) -> Arithmetic:
-    """Tell how a layer computes."""
-    return Linear() if layer.kind == "linear" else Convolution.of(layer)
+def arithmetic_of(module: Plain, output_padding: tuple[int, ...] | None = None) -> Arithmetic:
+    """Tell how a module computes.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    output_padding : tuple of int, optional
+        Of a transposed convolution that is told its output's size.
+    """
+    if isinstance(module, nn.Linear):
+        return Linear()
+    return Convolution.of(module, output_padding)
+
+
+def rows(values: Tensor) -> Tensor:
+    """View as a matrix, all axes but the last in one."""
+    return values.reshape(-1, values.shape[-1])
 
 
 def autocast(*tensors: Tensor | None) -> list[Any]:
@@ -97,26 +123,3 @@ def autocast(*tensors: Tensor | None) -> list[Any]:
         return list(tensors)
     dtype = torch.get_autocast_dtype(device)
     return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
-
-
-def keep(values: Tensor, density: Density) -> Tensor:
-    """Zero all but the largest values; None keeps all."""
-    if density is None:
-        return values
-    k = keep_count(values.numel(), 1 - exact(density))
-    return values if k >= values.numel() else torch.where(largest(values, k), values, 0)
-
-
-def largest(values: Tensor, k: int) -> Tensor:
-    """Mark the k values of largest magnitude, 0 < k < size: the same bits as `topk_mask`."""
-    if values.device.type == "cpu" and values.dtype in NUMPY_TYPES:
-        return torch.from_numpy(topk_mask(values.numpy(force=True), k))
-    magnitudes = values.detach().abs().flatten()
-    threshold = magnitudes.topk(k).values[-1]
-    if threshold.isnan():
-        kept, ties = torch.zeros_like(magnitudes, dtype=torch.bool), magnitudes.isnan()
-    else:
-        kept, ties = ~(magnitudes <= threshold), magnitudes == threshold
-    if threshold != 0:
-        kept |= ties & (ties.cumsum(0) <= k - kept.sum())
-    return kept.reshape(values.shape)

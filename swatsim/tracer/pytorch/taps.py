@@ -1,0 +1,172 @@
+"""A module's forward while a tracer is open."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from swatsim.tracer.pytorch.arithmetic import Linear, arithmetic_of
+from swatsim.tracer.pytorch.layers import Call
+from swatsim.tracer.pytorch.modules import Plain, describe, linear
+from swatsim.workload.layer import Layer
+
+#: Makes the `Call` of a layer that runs on an input: (layer, input, arithmetic, training).
+Caller: TypeAlias = Callable[[Layer, Tensor, Any, bool], Call]
+
+#: torch's own, and what stands in for it in a thread that runs an attention module.
+_linear = functional.linear
+_redirected: ContextVar[Callable[..., Tensor] | None] = ContextVar("redirected", default=None)
+_lock = threading.Lock()
+_redirections = 0
+
+
+class Tap:
+    """The forward of a convolution or linear layer."""
+
+    def __init__(self, call: Caller, name: str, module: Plain) -> None:
+        self.names = [name]
+        self._call = call
+        self._module = module
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The layer's weight, unless it is computed anew in each step."""
+        weight = self._module.weight
+        return {self.names[0]: weight} if isinstance(weight, nn.Parameter) else {}
+
+    def attach(self) -> None:
+        """Stand in for the module's own forward."""
+        vars(self._module)["forward"] = self
+
+    def detach(self) -> None:
+        """Give the module its own forward back."""
+        if vars(self._module).get("forward") is self:
+            del vars(self._module)["forward"]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as the module's own forward, which is what its copy has by then."""
+        return getattr, (self._module, "forward")
+
+    def __call__(self, input: Tensor, output_size: Any = None) -> Tensor:
+        """Run the layer; arguments are called as in torch's own forward."""
+        module = self._module
+        more = None if output_size is None else _output_padding(module, input, output_size)
+        layer = describe(self.names[0], module, input, more)
+        call = self._call(layer, input, arithmetic_of(module, more), module.training)
+        return call(input, module.weight, module.bias)
+
+
+class AttentionTap(Tap):
+    """The forward of nn.MultiheadAttention, which calls no linear modules but F.linear.
+
+    Its projections are layers ``NAME.in_proj_q``, ``_k``, ``_v`` and ``NAME.out_proj``; its two
+    products of activations are left as they are.
+    """
+
+    def __init__(self, call: Caller, name: str, module: nn.MultiheadAttention) -> None:
+        self.names = [f"{name}.in_proj_{letter}" for letter in "qkv"] + [f"{name}.out_proj"]
+        self._call = call
+        self._attention = module
+        self._module: Any = module
+        self._fastpath = True
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The projections' weights, views of one parameter where torch has them in one."""
+        own = self._attention
+        parts = _projections(own)
+        return dict(zip(self.names, [*parts, own.out_proj.weight], strict=True))
+
+    def attach(self) -> None:
+        """Stand in for the module's own forward; torch's fast paths would run past it."""
+        super().attach()
+        self._fastpath = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+
+    def detach(self) -> None:
+        """Give the module its own forward back."""
+        super().detach()
+        torch.backends.mha.set_fastpath_enabled(self._fastpath)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Run the module's own forward, its projections sparsely."""
+        module = self._attention
+        with redirected_linear(self._project):
+            return type(module).forward(module, *arguments, **named)
+
+    def _project(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Run one projection, or two or three that torch runs as one."""
+        outputs = []
+        for name, part, offset in projections_in(self._attention, weight):
+            layer = linear(f"{self.names[0].rpartition('.')[0]}.{name}", *part.shape)
+            own = None if bias is None else bias[offset : offset + len(part)]
+            call = self._call(layer, x, Linear(), self._attention.training)
+            outputs.append(call(x, part, own))
+        return torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
+
+
+def projections_in(module: nn.MultiheadAttention, weight: Tensor) -> list[tuple[str, Tensor, int]]:
+    """Tell which projections a weight that F.linear is given has: name, weight, first row."""
+    if weight is module.out_proj.weight:
+        return [("out_proj", weight, 0)]
+    places = [own.data_ptr() for own in _projections(module)]
+    first = places.index(weight.data_ptr())
+    size = module.embed_dim
+    parts = weight.split(size) if module._qkv_same_embed_dim else (weight,)
+    return [
+        (f"in_proj_{letter}", part, i * size)
+        for i, (letter, part) in enumerate(zip("qkv"[first:], parts, strict=False))
+    ]
+
+
+def _projections(module: Any) -> list[Tensor]:
+    if module.in_proj_weight is not None:
+        return list(module.in_proj_weight.chunk(3))
+    return [module.q_proj_weight, module.k_proj_weight, module.v_proj_weight]
+
+
+def _output_padding(module: Any, x: Tensor, output_size: Any) -> tuple[int, ...]:
+    geometry = (module.stride, module.padding, module.kernel_size)
+    axes = len(module.kernel_size)
+    found = module._output_padding(x, output_size, *geometry, axes, module.dilation)
+    return tuple(found)
+
+
+@contextmanager
+def redirected_linear(linear: Callable[..., Tensor]) -> Iterator[None]:
+    """Let F.linear, called by torch's own functions in this thread, be something else.
+
+    torch.nn.functional.multi_head_attention_forward looks it up in its module when it is called:
+    there is no other place between its projections and the products.
+    """
+    token = _redirected.set(linear)
+    _redirect(1)
+    try:
+        yield
+    finally:
+        _redirect(-1)
+        _redirected.reset(token)
+
+
+def _redirect(change: int) -> None:
+    global _redirections
+    with _lock:
+        _redirections += change
+        functional.linear = _dispatch if _redirections else _linear
+
+
+def _dispatch(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    chosen = _redirected.get()
+    return (chosen or _linear)(input, weight, bias)
+
+
+# torch.compile then leaves a tap to Python; torch.compiler.disable would load the compiler
+for _tap in (Tap, AttentionTap):
+    _tap.__call__._torchdynamo_disable = True  # type: ignore[union-attr]
