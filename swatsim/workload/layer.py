@@ -166,8 +166,17 @@ class Layer(Checked):
 
         Input and output exchange their roles; it has a layer's fprop as its dgrad, dgrad as its
         fprop, and wgrad as its wgrad.
+
+        Raises
+        ------
+        WorkloadError
+            If it is no transposed convolution.
         """
-        assert self.transposed, "a transposed convolution has an adjoint"
+        if not self.transposed:
+            raise WorkloadError(
+                f"layer {self.name!r}: kind={self.kind!r} has no adjoint: only conv_transpose has; "
+                "use the layer itself"
+            )
         sizes = {"C": self.K, "K": self.C, "H": self.P, "W": self.Q}
         return self.model_copy(update={"kind": "conv", **sizes})
 

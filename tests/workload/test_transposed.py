@@ -184,6 +184,8 @@ def test_other_ops_are_what_they_are() -> None:
     op = Op(layer, "fprop", weight=np.ones((2, 4), bool), act=np.ones((3, 4), bool))
     assert op.as_convolution() is op
     assert (op.called("act"), op.own_name) == ("act", "fprop")
+    with pytest.raises(WorkloadError, match="layer 'fc': kind='linear' has no adjoint"):
+        _ = layer.adjoint
 
 
 def test_it_is_lowered_as_its_adjoint_only() -> None:
