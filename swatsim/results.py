@@ -86,7 +86,7 @@ COLUMNS: tuple[Column, ...] = (
     _key("op", "fprop, dgrad (input gradient) or wgrad (weight gradient)"),
     _key("machine", "preset's name and what was changed in it"),
     _key("role", "machine, baseline: what it is compared with, or alternative: another baseline"),
-    Column("kind", "string", "-", "conv or linear", "shape"),
+    Column("kind", "string", "-", "conv, conv_transpose or linear", "shape"),
     _shape("samples", "images of the batch that the masks hold, N", "images"),
     _shape("C", "input channels"),
     _shape("K", "filters"),

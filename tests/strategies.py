@@ -48,6 +48,32 @@ def layers(draw: st.DrawFn) -> Layer:
 
 
 @st.composite
+def transposed_layers(draw: st.DrawFn) -> Layer:
+    """Transposed convolutions: the padding that is cut off leaves something."""
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    fields = dict(
+        name="x",
+        kind="conv_transpose",
+        C=groups * draw(st.integers(1, 3)),
+        K=groups * draw(st.integers(1, 3)),
+        R=draw(st.integers(1, 4)),
+        S=draw(st.integers(1, 3)),
+        stride=draw(pair),
+        dilation=draw(st.one_of(st.just((1, 1)), pair)),
+        groups=groups,
+    )
+    sizes = {"H": draw(st.integers(1, 4)), "W": draw(st.integers(1, 4))}
+    whole = Layer(**fields, **sizes)
+    before = [draw(st.integers(0, min(2, side - 1))) for side in (whole.P, whole.Q)]
+    after = [
+        draw(st.integers(0, min(2, side - 1 - cut)))
+        for side, cut in zip((whole.P, whole.Q), before, strict=True)
+    ]
+    return Layer(**fields, **sizes, padding=tuple(zip(before, after, strict=True)))
+
+
+@st.composite
 def ops(draw: st.DrawFn) -> tuple[Op, dict[str, np.ndarray]]:
     """An op, and integer values whose zeros are its masks."""
     layer = draw(layers())

@@ -231,9 +231,13 @@ def _joules(totals: list[Row]) -> Iterator[list[str]]:
 
 
 def _shape(row: Row) -> str:
-    """Write a layer's shape: filters x channels x kernel / stride -> output."""
+    """Write a layer's shape: filters x channels x kernel / stride -> output.
+
+    A transposed convolution multiplies the size by its stride.
+    """
     if row["kind"] == "linear":
         return f"{row['K']}x{row['C']}"
-    stride = "" if row["stride_h"] == row["stride_w"] == 1 else f"/{row['stride_h']}"
+    sign = "*" if row["kind"] == "conv_transpose" else "/"
+    stride = "" if row["stride_h"] == row["stride_w"] == 1 else f"{sign}{row['stride_h']}"
     channels = row["C"] // row["groups"]
     return f"{row['K']}x{channels}x{row['R']}x{row['S']}{stride} -> {row['P']}x{row['Q']}"

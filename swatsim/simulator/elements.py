@@ -19,6 +19,8 @@ Numbers = npt.NDArray[np.int64]
 
 #: Letters of an operand's axes; a linear layer has the first two.
 AXES: dict[Operand, str] = {"weight": "kcrs", "act": "nchv", "grad_out": "nkpq"}
+#: The same of the adjoint of a transposed convolution, with the letters of that.
+ADJOINT_AXES: dict[Operand, str] = {"weight": "ckrs", "act": "nkpq", "grad_out": "nchv"}
 
 
 def numbered(op: Op) -> Iterator[Op]:
@@ -31,8 +33,10 @@ def numbered(op: Op) -> Iterator[Op]:
         for name, size in sizes.items()
     }
     for bit in range(max(sizes.values()).bit_length()):
-        masks: dict[str, Mask] = {name: (all_ >> bit) & 1 == 1 for name, all_ in numbers.items()}
-        yield Op(op.layer, op.name, **masks)
+        masks: dict[Operand, Mask] = {
+            name: (all_ >> bit) & 1 == 1 for name, all_ in numbers.items()
+        }
+        yield op.with_masks(masks)
 
 
 def assemble(bits: Iterable[Mask]) -> Numbers:
@@ -45,7 +49,8 @@ def element(op: Op, operand: Operand, number: int) -> dict[str, int] | None:
     if not number:
         return None
     where, rest = {}, int(number) - 1
-    axes = zip(AXES[operand], op.operands[operand].shape, strict=False)
+    letters = ADJOINT_AXES if op.of_transposed else AXES
+    axes = zip(letters[operand], op.operands[operand].shape, strict=False)
     for letter, size in reversed(list(axes)):
         rest, where[letter] = divmod(rest, size)
     return dict(reversed(where.items()))

@@ -175,7 +175,7 @@ def _checked(machine: Machine) -> ConfiguredMachine:
 
 
 def _count(machine: ConfiguredMachine, step: Step, layer: Layer, name: OpName) -> _Counted:
-    op = step.op(layer, name)
+    op = step.op(layer, name).as_convolution()
     alone = machine.by_image(op)
     used, parts = (
         (machine, [_repeated(op, step.batch_size)]) if alone is None else (alone, split(op))
@@ -207,7 +207,7 @@ def _with_samples(op: Op, samples: np.ndarray) -> Op:
         operand: mask if operand == "weight" else mask[samples]
         for operand, mask in op.operands.items()
     }
-    return Op(op.layer, op.name, **masks)
+    return op.with_masks(masks)
 
 
 def _by_layer(counted: Sequence[_Counted]) -> Iterator[OpEstimate]:

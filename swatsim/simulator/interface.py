@@ -45,7 +45,7 @@ class Counters(NamedTuple):
         The PE had no stream: the op's sizes don't fill the array.
     words_a, words_b : int
         Values that the PEs take from the buffers of the first and the second operand, in the order
-        weight, act, grad_out.
+        weight, act, grad_out; in wgrad of a transposed convolution grad_out comes before act.
     multiplexed : int
         Products whose values went through multiplexers of a zero-skipping front end.
     schedules : int
@@ -145,7 +145,12 @@ class Timeline(NamedTuple):
 
 @runtime_checkable
 class Machine(Protocol):
-    """What `swatsim.simulate` asks of a machine; any object that has these will do."""
+    """What `swatsim.simulate` asks of a machine; any object that has these will do.
+
+    It is given ops of convolutions and of linear layers only: a transposed convolution's comes as
+    its adjoint's (`Op.as_convolution`), the layer's fprop as a dgrad for example. `op.own_name` and
+    `op.called(operand)` tell what the layer calls it.
+    """
 
     @property
     def name(self) -> str:
@@ -198,7 +203,8 @@ class MachineConfig(MemoryConfig):
         Lowering,
         Field(
             description="dgrad of a strided layer: split in stride x stride convolutions over the "
-            "dense gradients, or one over gradients dilated with zeros"
+            "dense gradients, or one over gradients dilated with zeros; of a transposed "
+            "convolution it is fprop that is lowered"
         ),
     ] = "split"
 
@@ -251,20 +257,20 @@ class ConfiguredMachine:
 
     def simulate_op(self, op: Op) -> Counters:
         """Run one op."""
-        return self.mechanism.simulate_op(op, self.config)
+        return self.mechanism.simulate_op(op.as_convolution(), self.config)
 
     def simulate_dense(self, op: Op) -> Counters:
         """Run the op's dense baseline."""
-        return self.mechanism.simulate_dense(op, self.config)
+        return self.mechanism.simulate_dense(op.as_convolution(), self.config)
 
     def simulate_alternatives(self, op: Op) -> dict[str, Counters]:
         """Run the op's other dense baselines, by their names."""
-        found = self.mechanism.alternatives.items()
+        found, op = self.mechanism.alternatives.items(), op.as_convolution()
         return {name: simulate(op, self.config) for name, simulate in found}
 
     def by_image(self, op: Op) -> ConfiguredMachine | None:
         """Make the machine on which the op's images can run one by one; None: there is none."""
-        config = self.mechanism.by_image(op, self.config)
+        config = self.mechanism.by_image(op.as_convolution(), self.config)
         return None if config is None else replace(self, config=config)
 
     def describe(self) -> dict[str, Any]:

@@ -26,11 +26,11 @@ def for_all(
     ops : iterable of Op
     """
     config, most, where = machine.config, error.needed, error.where
-    for op in ops:
+    for op in (it.as_convolution() for it in ops):
         shape = shape_of(op.layer, op.name, op.samples)
         for dense in (False, True) if baseline else (False,):
             needed = plan.needs(shape, stores_of(op, shape, config, dense), config)[error.name]
             if needed > most:
                 most = needed
-                where = f"layer {op.layer.name!r}, {op.name}" + (", dense" if dense else "")
+                where = op.title + (", dense" if dense else "")
     return BufferTooSmallError(where, error.blocks, error.name, error.got, most, machine.name)

@@ -12,7 +12,7 @@ from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine
 from swatsim.simulator.memory.feed import Demand, Fed, feed
 from swatsim.workload import flops
-from swatsim.workload.layer import Operand
+from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.training_ops import Op
 
 Row = dict[str, Any]
@@ -52,6 +52,7 @@ def cost(
     Parameters
     ----------
     op : Op
+        As the machine ran it: of a transposed convolution, its adjoint's.
     counters : Counters
         What the machine counted.
     machine : Machine
@@ -60,7 +61,7 @@ def cost(
     dense : bool
         Operands travel dense: those of the dense baseline.
     pinned, kept
-        As in `swatsim.simulator.memory.feed.feed`.
+        As in `swatsim.simulator.memory.feed.feed`; also its names.
     compute_only : bool
         Leave memory and energy out: it is compared with a machine that has none.
 
@@ -83,12 +84,18 @@ def cost(
     fed = feed(op, demand, config, dense=dense, pinned=pinned, kept=kept)
     parts = energies(op, counters, fed, config, table)
     return {
-        **_counts(counters, fed),
+        **_counts(counters, _named(op, fed)),
         "clock_mhz": config.clock_mhz,
         "dram_mb_per_s": config.finite_mb_per_s,
         **{f"energy_pj_{part}": float(value) for part, value in parts._asdict().items()},
         "energy_pj": float(sum(parts)),
     }
+
+
+def _named(op: Op, fed: Fed) -> Fed:
+    """Name the operands as the op's layer does."""
+    loaded = {f"dram_bytes_{op.called(it)}": getattr(fed, f"dram_bytes_{it}") for it in OPERANDS}
+    return fed._replace(**loaded)
 
 
 def _counts(counters: Counters, fed: Fed) -> Row:

@@ -56,7 +56,8 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     Parameters
     ----------
     op : Op
-        A layer's shape, the op's name and the boolean masks of its two operands.
+        A layer's shape, the op's name and the boolean masks of its two operands. A transposed
+        convolution's reaches the machine as its adjoint's: see `Op.as_convolution`.
     machine : str or Machine
         A preset's name, `swatsim.machine(..)`, or an object of your own.
 
@@ -64,7 +65,8 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     -------
     Counters
         Cycles, and where the lane-cycles went. The dense baseline is
-        ``machine.simulate_dense(op)``.
+        ``machine.simulate_dense(op)``, of a machine of your own
+        ``machine.simulate_dense(op.as_convolution())``.
 
     Raises
     ------
@@ -75,7 +77,7 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     """
     if not isinstance(op, Op):
         raise WorkloadError(f"{type(op).__name__} is no op: make one with swatsim.Op(layer, ..)")
-    return as_machine(machine).simulate_op(op)
+    return as_machine(machine).simulate_op(op.as_convolution())
 
 
 def simulate(
@@ -223,6 +225,7 @@ class Run:
         """Simulate one op: the rows of each machine, and of its baselines."""
         op = self.read(step, layer, name)
         common = {**self._common(step, op), **describe_op(op)}
+        op = op.as_convolution()  # what is run, whatever the row calls it
         counted = self._counted(op)
         partner = self._partner(step, layer, name)
         return [
@@ -289,7 +292,7 @@ class Run:
                 machine,
                 self.energy,
                 dense=dense,
-                pinned="grad_out" if pinned else None,
+                pinned=op.called("grad_out") if pinned else None,
                 kept=pinned and op.name == "wgrad",
                 compute_only=not all(isinstance(one, ConfiguredMachine) for one in pair),
             )
@@ -315,7 +318,7 @@ class Run:
             return None
         records = (step.record(layer.name, op, "grad_out") for op in (name, other))
         same = len({record.digest for record in records}) == 1
-        return self.read(step, layer, other) if same else None
+        return self.read(step, layer, other).as_convolution() if same else None
 
     def describe(self, machine: Machine) -> dict[str, Any]:
         """Return what was run, resolved."""
@@ -335,14 +338,14 @@ def _keeps(op: Op, partner: Op, machine: Machine, dense: bool) -> bool:
     """Tell whether dgrad keeps grad_out for wgrad: both can hold it, and it saves bytes."""
     if not isinstance(machine, ConfiguredMachine) or not machine.config.keep_on_chip:
         return False
-    config, pair = machine.config, (op, partner)
-    if not all(can_pin(it, config, "grad_out", dense=dense) for it in pair):
+    config, pair, shared = machine.config, (op, partner), op.called("grad_out")
+    if op.of_transposed and not config.buffers_alike:
+        return False  # dgrad has it in buffer b, wgrad wants it in a
+    if not all(can_pin(it, config, shared, dense=dense) for it in pair):
         return False
     free = sum(feed(it, NOTHING, config, dense=dense).dram_bytes for it in pair)
     kept = sum(
-        feed(
-            it, NOTHING, config, dense=dense, pinned="grad_out", kept=it.name == "wgrad"
-        ).dram_bytes
+        feed(it, NOTHING, config, dense=dense, pinned=shared, kept=it.name == "wgrad").dram_bytes
         for it in pair
     )
     return kept < free

@@ -74,7 +74,7 @@ def timeline(
     window = _window(start, cycles)
     source = trace if isinstance(trace, Trace) else open_trace(trace)
     opened = source.step(source.steps[0] if step is None else step)
-    masks = _op(opened, source, layer, op)
+    masks = _op(opened, source, layer, op).as_convolution()
     found = chosen.mechanism.timeline(masks, chosen.config, tile)  # type: ignore[misc]
     _check_start(window, found)
     what = {"machine": chosen.name, "layer": layer, "op": op, "step": opened.number, "tile": tile}

@@ -9,6 +9,10 @@ count, as published layer tables count them, and Top-K itself is free.
   samples * K*C/groups*R*S * H*W, that of the first layer included. It is what gives the FLOP
   reductions that SWAT published (arXiv:2001.01969).
 
+A transposed convolution applies its kernel at H*W places, in all three ops: the same count under
+both conventions, for it is its fprop, and not its dgrad, that could stuff zeros. Products whose
+sums are cut off as padding count in the same way.
+
 Effectual MACs have two non-zero operands; products with padding are not effectual.
 """
 
@@ -56,7 +60,7 @@ def macs_dense(
     if convention not in CONVENTIONS:
         raise WorkloadError(unknown("convention", convention, CONVENTIONS))
     zero_stuffed = op == "dgrad" and convention == "swat"
-    positions = layer.H * layer.W if zero_stuffed else layer.P * layer.Q
+    positions = layer.H * layer.W if zero_stuffed else layer.positions
     return samples * layer.weights * positions
 
 
@@ -147,6 +151,7 @@ def macs_effectual(op: Op) -> int:
     activations that meet it; dgrad likewise over (k, r, s); wgrad sums over (n, r, s, p, q)
     channels times filters. So it costs the operands' size times R*S, never the MACs.
     """
+    op = op.as_convolution()
     if "macs_effectual" not in op._counted:
         count = {"fprop": _fprop, "dgrad": _dgrad, "wgrad": _wgrad}[op.name]
         op._counted["macs_effectual"] = count(op)

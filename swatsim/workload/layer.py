@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from swatsim.errors import SwatsimError, WorkloadError
 from swatsim.validation import Checked
 
-Kind = Literal["conv", "linear"]
+Kind = Literal["conv", "conv_transpose", "linear"]
 OpName = Literal["fprop", "dgrad", "wgrad"]
 Operand = Literal["weight", "act", "grad_out"]
 
@@ -61,23 +61,25 @@ Padding = Annotated[tuple[tuple[Gap, Gap], tuple[Gap, Gap]], BeforeValidator(_pa
 
 
 class Layer(Checked):
-    """A convolution or a linear layer, of which the batch is not a part.
+    """A convolution, transposed convolution or linear layer, of which the batch is not a part.
 
     The first number of each pair belongs to the axis of R, H and P, the second to that of S, W
-    and Q. A linear layer is a convolution with H = W = R = S = 1.
+    and Q. A linear layer is a convolution with H = W = R = S = 1. A transposed convolution (torch's
+    ConvTranspose2d) computes what dgrad of another convolution does, its `adjoint`.
 
     Parameters
     ----------
     name : str
         Unique in its network, for example ``layer1.0.conv1``.
-    kind : {"conv", "linear"}
+    kind : {"conv", "conv_transpose", "linear"}
     C, K : int
         Input and output channels (features), over all groups.
     H, W, R, S : int
         Input and kernel size.
     stride, dilation : int or pair
     padding : int, pair, or ((top, bottom), (left, right))
-        Zeros around the input.
+        Zeros around the input. Of a transposed convolution, what is cut off its output: torch's
+        output_padding makes the bottom and the right one smaller by so much.
     groups : int
         Divides C and K.
 
@@ -115,19 +117,37 @@ class Layer(Checked):
                 "each group is a convolution of its own"
             )
         if self.P < 1 or self.Q < 1:
-            raise ValueError(
-                f"its output would be {self.P} x {self.Q}: the kernel {self.R} x {self.S} with "
-                f"dilation {self.dilation} must fit the padded input {self.padded}"
-            )
+            raise ValueError(f"its output would be {self.P} x {self.Q}: {self._no_output()}")
         if self.kind == "linear":
             self._check_linear()
-        largest = max(self.C * prod(self.padded), self.K * self.P * self.Q, self.weights)
+        self._check_sizes()
+        return self
+
+    def _no_output(self) -> str:
+        if self.transposed:
+            return (
+                f"the padding {self.padding} must leave some of the {self.padded} that input, "
+                "stride and kernel give"
+            )
+        return (
+            f"the kernel {self.R} x {self.S} with dilation {self.dilation} must fit the padded "
+            f"input {self.padded}"
+        )
+
+    def _check_sizes(self) -> None:
+        if self.transposed and max(self.P, self.Q) > MAX_DIMENSION:
+            raise ValueError(
+                f"its output would be {self.P} x {self.Q}: no side may be above {MAX_DIMENSION}"
+            )
+        what, near, far = "padded input, output", self.C, self.K
+        if self.transposed:
+            what, near, far = "input, output before its padding is cut", self.K, self.C
+        largest = max(near * prod(self.padded), far * self.positions, self.weights)
         if largest > MAX_ELEMENTS:
             raise ValueError(
-                f"its padded input, output or weights would have {largest} elements; at most "
-                f"{MAX_ELEMENTS} can be simulated"
+                f"its {what} or weights would have {largest} elements; at most {MAX_ELEMENTS} can "
+                "be simulated"
             )
-        return self
 
     def _check_linear(self) -> None:
         if self.H * self.W * self.R * self.S != 1 or self.padding != ((0, 0), (0, 0)):
@@ -136,9 +156,42 @@ class Layer(Checked):
             raise ValueError("a linear layer has stride, dilation and groups of 1")
 
     @property
+    def transposed(self) -> bool:
+        """Whether it is a transposed convolution."""
+        return self.kind == "conv_transpose"
+
+    @property
+    def adjoint(self) -> Layer:
+        """The convolution of which this transposed one is the dgrad: same weights, no flip.
+
+        Input and output exchange their roles; it has a layer's fprop as its dgrad, dgrad as its
+        fprop, and wgrad as its wgrad.
+
+        Raises
+        ------
+        WorkloadError
+            If it is no transposed convolution.
+        """
+        if not self.transposed:
+            raise WorkloadError(
+                f"layer {self.name!r}: kind={self.kind!r} has no adjoint: only conv_transpose has; "
+                "use the layer itself"
+            )
+        sizes = {"C": self.K, "K": self.C, "H": self.P, "W": self.Q}
+        return self.model_copy(update={"kind": "conv", **sizes})
+
+    @property
     def padded(self) -> tuple[int, int]:
-        """Height and width of the input with its padding."""
+        """Height and width of the input with its padding.
+
+        Of a transposed convolution, of the output before its padding is cut off.
+        """
+        if self.transposed:
+            return self._spread(0, self.H, self.R), self._spread(1, self.W, self.S)
         return self.H + sum(self.padding[0]), self.W + sum(self.padding[1])
+
+    def _spread(self, axis: int, size: int, taps: int) -> int:
+        return (size - 1) * self.stride[axis] + (taps - 1) * self.dilation[axis] + 1
 
     @property
     def P(self) -> int:
@@ -151,8 +204,15 @@ class Layer(Checked):
         return self._output(1, self.S)
 
     def _output(self, axis: int, taps: int) -> int:
+        if self.transposed:
+            return self.padded[axis] - sum(self.padding[axis])
         span = (taps - 1) * self.dilation[axis] + 1
         return (self.padded[axis] - span) // self.stride[axis] + 1
+
+    @property
+    def positions(self) -> int:
+        """Places at which the kernel is applied: of the output, if transposed of the input."""
+        return self.H * self.W if self.transposed else self.P * self.Q
 
     @property
     def weights(self) -> int:
@@ -163,11 +223,12 @@ class Layer(Checked):
         """Shape of an operand's tensor (and mask) for that many samples.
 
         weight (K, C/groups, R, S), act (N, C, H, W), grad_out (N, K, P, Q); for a linear layer
-        (K, C), (N, C), (N, K).
+        (K, C), (N, C), (N, K). The weight of a transposed convolution is (C, K/groups, R, S).
         """
         flat = self.kind == "linear"
         if operand == "weight":
-            return (self.K, self.C) if flat else (self.K, self.C // self.groups, self.R, self.S)
+            far, near = (self.C, self.K) if self.transposed else (self.K, self.C)
+            return (far, near) if flat else (far, near // self.groups, self.R, self.S)
         if operand == "act":
             return (samples, self.C) if flat else (samples, self.C, self.H, self.W)
         return (samples, self.K) if flat else (samples, self.K, self.P, self.Q)
@@ -191,7 +252,9 @@ class Layer(Checked):
         if self.kind == "linear":
             return f"C={self.C}, K={self.K}"
         if operand == "weight":
-            return f"K={self.K}, C={self.C}, groups={self.groups}, kernel {self.R} x {self.S}"
+            channels = [f"K={self.K}", f"C={self.C}"]
+            first, second = reversed(channels) if self.transposed else channels
+            return f"{first}, {second}, groups={self.groups}, kernel {self.R} x {self.S}"
         if operand == "act":
             return f"C={self.C} and input {self.H} x {self.W}"
         stride = self.stride[0] if self.stride[0] == self.stride[1] else self.stride

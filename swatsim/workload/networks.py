@@ -90,7 +90,7 @@ class Network:
     @property
     def macs(self) -> int:
         """Dense MACs of the forward pass of one sample, convolutions and linear layers."""
-        return sum(layer.weights * layer.P * layer.Q for layer in self.layers)
+        return sum(layer.weights * layer.positions for layer in self.layers)
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,8 @@ def lower(op: Op, lowering: Lowering = "split") -> Iterator[Convolution]:
     - `dilated`: stride-1 zeros go between the elements of grad_out, and one convolution of stride
       1 with the rotated kernel runs at input resolution. A dense machine pays for the zeros.
     """
+    if op.layer.transposed:
+        raise ValueError("a transposed convolution is lowered as its adjoint: op.as_convolution()")
     if op.name == "fprop":
         yield _fprop(op)
     elif op.name == "dgrad":

@@ -13,6 +13,14 @@ from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, Operand, O
 
 Mask = npt.NDArray[np.bool_]
 
+#: Of a transposed convolution: its ops and operands as those of its adjoint, and the other way.
+ADJOINT_OP: Mapping[OpName, OpName] = {"fprop": "dgrad", "dgrad": "fprop", "wgrad": "wgrad"}
+ADJOINT_OPERAND: Mapping[Operand, Operand] = {
+    "weight": "weight",
+    "act": "grad_out",
+    "grad_out": "act",
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Op:
@@ -25,6 +33,15 @@ class Op:
         wgrad  dw[k,c,r,s] = sum over n,p,q of x[n,c,h,v] * dy[n,k,p,q]
 
         where h = p*stride + r*dilation - padding, v = q*stride + s*dilation - padding
+
+    A transposed convolution's ops are those of its adjoint convolution (`as_convolution`), act and
+    grad_out exchanged, and fprop and dgrad::
+
+        fprop  y[n,k,p,q]  = sum over c,r,s of w[c,k,r,s] * x[n,c,h,v]
+        dgrad  dx[n,c,h,v] = sum over k,r,s of w[c,k,r,s] * dy[n,k,p,q]
+        wgrad  dw[c,k,r,s] = sum over n,h,v of x[n,c,h,v] * dy[n,k,p,q]
+
+        where p = h*stride + r*dilation - padding, q = v*stride + s*dilation - padding
 
     Parameters
     ----------
@@ -46,8 +63,12 @@ class Op:
     weight: Mask | None = None
     act: Mask | None = None
     grad_out: Mask | None = None
+    #: Whether the layer is the adjoint of a transposed convolution: set by `as_convolution` alone.
+    of_transposed: bool = field(default=False, init=False)
     #: What was counted of the op already.
     _counted: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+    #: Made once: it remembers counts too.
+    _adjoint: Op | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.layer, Layer):
@@ -116,3 +137,47 @@ class Op:
         """Remember what `nonzero` need not count again: a trace has verified it."""
         self._counted.update({str(operand): count for operand, count in counts.items()})
         return self
+
+    def with_masks(self, masks: dict[Operand, Mask]) -> Op:
+        """Give the same op of other masks."""
+        found = Op(self.layer, self.name, **masks)
+        object.__setattr__(found, "of_transposed", self.of_transposed)
+        return found
+
+    def as_convolution(self) -> Op:
+        """Give the op as a machine runs it: a transposed convolution's as its adjoint's.
+
+        The adjoint's op has the same masks under the adjoint's names; `called` and `own_name` tell
+        the layer's. Every other op is what it is.
+        """
+        if not self.layer.transposed:
+            return self
+        if self._adjoint is None:
+            masks = {ADJOINT_OPERAND[operand]: mask for operand, mask in self.operands.items()}
+            known = {
+                ADJOINT_OPERAND[operand]: self._counted[operand]
+                for operand in self.operands
+                if operand in self._counted
+            }
+            found = Op(self.layer.adjoint, ADJOINT_OP[self.name], **masks)
+            object.__setattr__(found, "of_transposed", True)
+            object.__setattr__(self, "_adjoint", found.with_nonzero(known))
+        assert self._adjoint is not None, "just made"
+        return self._adjoint
+
+    def called(self, operand: Operand) -> Operand:
+        """Name an operand as the layer calls it: a transposed one's adjoint exchanges two names.
+
+        The same exchange leads back.
+        """
+        return ADJOINT_OPERAND[operand] if self.of_transposed else operand
+
+    @property
+    def own_name(self) -> OpName:
+        """Which op of its layer it is."""
+        return ADJOINT_OP[self.name] if self.of_transposed else self.name
+
+    @property
+    def title(self) -> str:
+        """Layer and op, for an error."""
+        return f"layer {self.layer.name!r}, {self.own_name}"

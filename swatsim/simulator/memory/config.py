@@ -201,6 +201,15 @@ class MemoryConfig(Checked):
         return 0 if endless else self.bandwidth_mb_per_s
 
     @property
+    def buffers_alike(self) -> bool:
+        """Whether the buffers of the two operands could exchange their roles."""
+        same = (
+            getattr(self, f"buffer_a_{what}") == getattr(self, f"buffer_b_{what}")
+            for what in ("kib", "banks", "words")
+        )
+        return all(same)
+
+    @property
     def latency_cycles(self) -> int:
         """Cycles from a request to its first word."""
         known = self.dram_latency_ns

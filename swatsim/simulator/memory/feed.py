@@ -110,6 +110,7 @@ def feed(
     Parameters
     ----------
     op : Op
+        Not of a transposed convolution: of its adjoint, which names operands.
     demand : Demand
         Compute cycles, and the words that PEs take from the operands' buffers.
     config : MemoryConfig
@@ -132,7 +133,7 @@ def feed(
     shape = shape_of(op.layer, op.name, op.samples)
     words_out = output_words(op)
     fed = _fed(demand, config, words_out)
-    where = f"layer {op.layer.name!r}, {op.name}"
+    where = op.title
     if dense and pinned is None:
         cut, found = _dense(shape, config, where, fed)
     else:

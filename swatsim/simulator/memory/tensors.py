@@ -47,6 +47,7 @@ class Shape(NamedTuple):
 
 def shape_of(layer: Layer, op: OpName, samples: int) -> Shape:
     """Give the loops of an op."""
+    assert not layer.transposed, "a transposed convolution runs as its adjoint"
     return Shape(
         made=OPERANDS.index(MADE[op]),
         groups=layer.groups,
@@ -289,7 +290,7 @@ def _stores(op: Op, shape: Shape, config: MemoryConfig, dense: bool) -> Iterator
     for operand, store in zip(OPERANDS, plain, strict=True):
         mask = op.operands.get(operand)
         full = mask is None or dense or op.nonzero(operand) == mask.size
-        yield store if full else _stored(op, operand, store, config.format_of(operand))
+        yield store if full else _stored(op, operand, store, config.format_of(op.called(operand)))
 
 
 def _stored(op: Op, operand: Operand, plain: Store, format: str) -> Store:
@@ -326,4 +327,4 @@ def _check_pattern(op: Op, operand: Operand, mask: Mask, nm: tuple[int, int]) ->
     try:
         storage.check_pattern(mask, *nm)
     except WorkloadError as error:
-        raise WorkloadError(f"layer {op.layer.name!r}, {op.name}, {operand}: {error}") from None
+        raise WorkloadError(f"{op.title}, {op.called(operand)}: {error}") from None

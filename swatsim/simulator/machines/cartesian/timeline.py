@@ -131,7 +131,7 @@ def _one_sample(op: Op, sample: int) -> Op:
         name: mask if name == "weight" else mask[sample : sample + 1]
         for name, mask in op.operands.items()
     }
-    return Op(op.layer, op.name, **masks)
+    return op.with_masks(masks)
 
 
 def _parts(
@@ -192,7 +192,7 @@ def _products(op: Op, pair: Pair, sample: int, begin: int, cost: int, lanes: int
     for operand, numbers in ((across, pair.pixels), (along, pair.weights)):
         found = [element(op, operand, number) or {} for number in numbers]
         # numbered within one sample, so that it seems to be the first
-        details[operand] = [{**it, "n": sample} if "n" in it else it for it in found]
+        details[op.called(operand)] = [{**it, "n": sample} if "n" in it else it for it in found]
     details |= {"banks": pair.banks, "products": products, "idle": lanes - products}
     name = f"{len(pair.pixels)} x {len(pair.weights)}"
     return Event(PRODUCTS, name, "product", begin, cost, details)

@@ -60,7 +60,9 @@ def by_image(op: Op, config: LaneArrayConfig) -> LaneArrayConfig | None:
         return None
     if config.scheduled != "sparser":
         return config
-    return config.model_copy(update={"scheduled": scheduled_operand(op, config)})
+    chosen = scheduled_operand(op, config)
+    assert chosen is not None, "the sparser of two is one of them"
+    return config.model_copy(update={"scheduled": op.called(chosen)})
 
 
 def _dense(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Counters:

@@ -62,13 +62,14 @@ def scheduled_operand(op: Op, config: LaneArrayConfig) -> Operand | None:
     """Choose the operand whose zeros are skipped: it lies on the rows. None: nothing is skipped.
 
     'sparser' compares the densities of the whole masks, before padding; a tie goes to the weights,
-    in wgrad to the activations.
+    in wgrad to the activations. An operand's name is the layer's, also where the op is that of a
+    transposed convolution's adjoint.
     """
     if config.scheduled == "sparser":
         (first, a), (second, b) = op.operands.items()
         ones_a, ones_b = op.nonzero(first), op.nonzero(second)
         return second if ones_b * a.size < ones_a * b.size else first
-    return next((name for name in op.operands if name == config.scheduled), None)
+    return next((name for name in op.operands if op.called(name) == config.scheduled), None)
 
 
 def passes(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass]:

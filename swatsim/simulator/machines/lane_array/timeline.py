@@ -100,7 +100,7 @@ class _Tile:
         part = self.part
         return {
             "tiles": self.sets,
-            "operand_on_rows": self.rows_hold,
+            "operand_on_rows": self.op.called(self.rows_hold),
             "skips_zeros": self.skips,
             "pass": self.place,
             "group": self.group,
@@ -203,7 +203,7 @@ class _Tile:
 
 
 def _check(number: int, sets: int, op: Op) -> None:
-    what = f"{op.layer.name!r} {op.name}"
+    what = f"{op.layer.name!r} {op.own_name}"
     if not sets:
         raise ConfigError(f"{what} has no tiles: it has no products at all; choose another op")
     if not isinstance(number, int) or number not in range(sets):
