@@ -17,8 +17,9 @@ from swatsim.tracer.pytorch.layers import Call
 from swatsim.tracer.pytorch.modules import Plain, describe, linear
 from swatsim.workload.layer import Layer
 
-#: Makes the `Call` of a layer that runs on an input: (layer, input, arithmetic, training).
-Caller: TypeAlias = Callable[[Layer, Tensor, Any, bool], Call]
+#: Makes the `Call` of a layer that runs on an input: (layer, input, arithmetic, training, and the
+#: axis of the samples in an input of three axes, None for the one that the user named).
+Caller: TypeAlias = Callable[[Layer, Tensor, Any, bool, int | None], Call]
 
 #: torch's own, and what stands in for it in a thread that runs an attention module.
 _linear = functional.linear
@@ -59,7 +60,7 @@ class Tap:
         module = self._module
         more = None if output_size is None else _output_padding(module, input, output_size)
         layer = describe(self.names[0], module, input, more)
-        call = self._call(layer, input, arithmetic_of(module, more), module.training)
+        call = self._call(layer, input, arithmetic_of(module, more), module.training, None)
         return call(input, module.weight, module.bias)
 
 
@@ -98,18 +99,40 @@ class AttentionTap(Tap):
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Run the module's own forward, its projections sparsely."""
         module = self._attention
-        with redirected_linear(self._project):
+        with redirected_linear(Projections(module, self._project)):
             return type(module).forward(module, *arguments, **named)
 
-    def _project(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def _project(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        layer = linear(f"{self.names[0].rpartition('.')[0]}.{name}", *weight.shape)
+        return self._call(layer, x, Linear(), self._attention.training, 1)(x, weight, bias)
+
+
+class Projections:
+    """F.linear for one call of an attention module: one projection after the other.
+
+    Parameters
+    ----------
+    module : torch.nn.MultiheadAttention
+    project : callable of (name, x, weight, bias)
+        Runs one; x is (T, N, C), whatever ``batch_first`` says of the module.
+    """
+
+    def __init__(self, module: nn.MultiheadAttention, project: Callable[..., Tensor]) -> None:
+        self._module = module
+        self._project = project
+        self._samples = 1
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Run one projection, or two or three that torch runs as one."""
+        if x.dim() == 3:
+            self._samples = x.shape[1]
+        tokens = x.reshape(-1, self._samples, x.shape[-1])  # the last one's rows are flat
         outputs = []
-        for name, part, offset in projections_in(self._attention, weight):
-            layer = linear(f"{self.names[0].rpartition('.')[0]}.{name}", *part.shape)
+        for name, part, offset in projections_in(self._module, weight):
             own = None if bias is None else bias[offset : offset + len(part)]
-            call = self._call(layer, x, Linear(), self._attention.training)
-            outputs.append(call(x, part, own))
-        return torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
+            outputs.append(self._project(name, tokens, part, own))
+        y = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
+        return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def projections_in(module: nn.MultiheadAttention, weight: Tensor) -> list[tuple[str, Tensor, int]]:

@@ -159,18 +159,21 @@ class Tracer:
         if taps:
             self._session.close([name for tap in taps for name in tap.names])
 
-    def _call(self, layer: Layer, x: Tensor, arithmetic: Any, training: bool) -> Call:
+    def _call(
+        self, layer: Layer, x: Tensor, arithmetic: Any, training: bool, axis: int | None
+    ) -> Call:
         """Say how a layer runs on an input, and begin to record that."""
         if layer.kind == "conv" and self._first_convolution is None:
             self._first_convolution = layer.name
         first = layer.name == self._first_convolution
         training = training and torch.is_grad_enabled()
-        recording = self._recording(layer, x) if training else None
+        axis = self._axis if axis is None else axis
+        recording = self._recording(layer, x, axis) if training else None
         where = (first, self.number, self._session.run(layer.name), training, recording)
         return Call(layer, arithmetic, self._sparsifier, *where)
 
-    def _recording(self, layer: Layer, x: Tensor) -> Recording | None:
-        layout = Layout.of(layer, x, self._session.batch, self._axis)
+    def _recording(self, layer: Layer, x: Tensor, axis: int) -> Recording | None:
+        layout = Layout.of(layer, x, self._session.batch, axis)
         named, step = self._session.record(layout.layer, layout.samples)
         if step is None:
             return None
