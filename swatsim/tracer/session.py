@@ -77,6 +77,7 @@ class Session:
         self._batch: int | None = None
         self._begun = False
         self._runs: dict[str, int] = {}
+        self._notes: dict[str, Any] = {}
         self._shapes: dict[str, Layer] = {}
         self._seen: set[str] = set()
         self._written = 0
@@ -86,6 +87,16 @@ class Session:
     def samples(self) -> int:
         """How many samples of a batch are recorded; 0 until that is known."""
         return len(self._recorder.samples) if self._recorder else 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the current step is to be recorded."""
+        return self._recording and self.error is None
+
+    def note(self, key: str, value: Mapping[str, Any]) -> None:
+        """Keep something beside the masks of the current step, as JSON; nothing if it is empty."""
+        if value:
+            self._notes[key] = dict(value)
 
     @property
     def batch(self) -> int | None:
@@ -142,6 +153,7 @@ class Session:
         self._step = self._batch = None
         self._begun = False
         self._runs.clear()
+        self._notes = {}
         self.number += 1
         self._recording = self._wanted(self.number)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from swatsim.tracer.pytorch.modules import Plain, padding_of
+from swatsim.tracer.pytorch.modules import Geometry, Plain
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,16 @@ class Convolution:
     @classmethod
     def of(cls, module: Any, output_padding: tuple[int, ...] | None) -> Convolution:
         """Split the padding of a module."""
-        sides = padding_of(module)
+        geometry = Geometry.of(module, output_padding)
+        sides = geometry.padding
         both = tuple(min(side) for side in sides)
         extra = [
             end - side for ends, side in zip(sides[::-1], both[::-1], strict=True) for end in ends
         ]
-        more = tuple(module.output_padding) if output_padding is None else output_padding
-        geometry = (tuple(module.stride), both, tuple(extra), tuple(module.dilation))
-        return cls(*geometry, module.transposed, more, module.groups)
+        none = (0,) * len(both)
+        more, transposed = geometry.output_padding or none, geometry.output_padding is not None
+        steps = (geometry.stride, both, tuple(extra), geometry.dilation)
+        return cls(*steps, transposed, more, geometry.groups)
 
     def fprop(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Compute the output."""

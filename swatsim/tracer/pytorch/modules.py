@@ -31,38 +31,136 @@ def is_plain(module: nn.Module) -> bool:
     return False
 
 
+@dataclass(frozen=True)
+class Geometry:
+    """A convolution of one or two dimensions, as torch's modules and functions have it.
+
+    Parameters
+    ----------
+    C, K : int
+    kernel, stride, dilation : tuple of int
+    padding : tuple of pairs of int
+        Zeros before and after, along each axis.
+    groups : int
+    output_padding : tuple of int, optional
+        Of a transposed convolution.
+    """
+
+    C: int
+    K: int
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int
+    output_padding: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, module: Any, output_padding: tuple[int, ...] | None = None) -> Geometry:
+        """Read a module; the output padding may be another one for an output of a given size."""
+        extra = None
+        if isinstance(module, _TRANSPOSED):
+            extra = tuple(module.output_padding) if output_padding is None else output_padding
+        kernel, dilation = tuple(module.kernel_size), tuple(module.dilation)
+        padding = _both_ends(module.padding, kernel, dilation)
+        C, K = module.in_channels, module.out_channels
+        return cls(C, K, kernel, tuple(module.stride), padding, dilation, module.groups, extra)
+
+    @classmethod
+    def called(
+        cls,
+        weight: Tensor,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        output_padding: Any = None,
+    ) -> Geometry:
+        """Read the arguments of a function such as F.conv2d."""
+        kernel = tuple(weight.shape[2:])
+        dilation = _each(dilation, kernel)
+        sides = padding if isinstance(padding, str) else _each(padding, kernel)
+        inner, outer = weight.shape[1] * groups, weight.shape[0]
+        C, K = (inner, outer) if output_padding is None else (outer, inner)
+        extra = None if output_padding is None else _each(output_padding, kernel)
+        both = _both_ends(sides, kernel, dilation)
+        return cls(C, K, kernel, _each(stride, kernel), both, dilation, groups, extra)
+
+    def layer(self, name: str, size: tuple[int, ...] | None = None) -> Layer:
+        """Tell the layer for an input of a size; by default the smallest one.
+
+        One of one dimension has H = R = 1. Output padding is told by less padding at the end.
+
+        Raises
+        ------
+        RecordingError
+            If there is less padding than that.
+        """
+        span = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
+        (R, S), (H, W) = _pair(self.kernel, 1), _pair(size or tuple(span), 1)
+        sizes = {"C": self.C, "K": self.K, "H": H, "W": W, "R": R, "S": S}
+        return Layer(
+            name=name,
+            kind="conv" if self.output_padding is None else "conv_transpose",
+            stride=_pair(self.stride, 1),
+            dilation=_pair(self.dilation, 1),
+            padding=_pair(self._less(name), (0, 0)),
+            groups=self.groups,
+            **sizes,
+        )
+
+    def _less(self, name: str) -> tuple[tuple[int, int], ...]:
+        extra = self.output_padding or (0,) * len(self.kernel)
+        sides = zip(self.padding, extra, strict=True)
+        less = tuple((first, last - more) for (first, last), more in sides)
+        if any(last < 0 for _, last in less):
+            raise RecordingError(
+                f"layer {name!r}: its output_padding {extra} is more than its padding: rows that "
+                f"no weight reaches can't be recorded; leave it alone with skip=({name!r},)"
+            )
+        return less
+
+
 def describe(
     name: str, module: Plain, x: Tensor, output_padding: tuple[int, ...] | None = None
 ) -> Layer:
     """Tell the layer that a module is for an input.
 
-    A one-dimensional convolution is one with H = R = 1. A linear layer is told without the
-    positions that it is applied to: see `Layout`.
+    A linear layer is told without the positions that it is applied to: see `Layout`.
 
     Raises
     ------
     RecordingError
-        If the input of a convolution has no batch, or the output padding can't be told by less
-        padding.
+        If the input of a convolution has no batch, or more output padding than padding.
     """
     if isinstance(module, nn.Linear):
         return linear(name, *module.weight.shape)
-    axes = len(module.kernel_size)
+    size = size_of(name, x, len(module.kernel_size))
+    return Geometry.of(module, output_padding).layer(name, size)
+
+
+def size_of(name: str, x: Tensor, axes: int) -> tuple[int, ...]:
+    """Tell H and W of a convolution's input.
+
+    Raises
+    ------
+    RecordingError
+        If it has no batch.
+    """
     if x.dim() != axes + 2:
         letters = "(N, C, H, W)" if axes == 2 else "(N, C, L)"
         raise RecordingError(
             f"layer {name!r}: its input is {tuple(x.shape)}, only {letters} can be run sparsely;"
             " give it a batch"
         )
-    return _convolution(name, module, tuple(x.shape[2:]), output_padding)
+    return tuple(x.shape[2:])
 
 
 def weight_layer(name: str, module: Plain) -> Layer:
     """Tell the layer that a module is for the smallest input, which its weight knows."""
     if isinstance(module, nn.Linear):
         return linear(name, *module.weight.shape)
-    size = tuple(d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True))
-    return _convolution(name, module, size, None)
+    return Geometry.of(module).layer(name)
 
 
 def linear(name: str, K: int, C: int) -> Layer:
@@ -70,53 +168,27 @@ def linear(name: str, K: int, C: int) -> Layer:
     return Layer(name=name, kind="linear", C=C, K=K)
 
 
-def _convolution(
-    name: str, module: Convolutional, size: tuple[int, ...], output_padding: tuple[int, ...] | None
-) -> Layer:
-    transposed = isinstance(module, _TRANSPOSED)
-    R, S = _pair(tuple(module.kernel_size), 1)
-    H, W = _pair(size, 1)
-    padding = padding_of(module)
-    if transposed:
-        extra = module.output_padding if output_padding is None else output_padding
-        padding = _less(name, padding, tuple(extra))
-    return Layer(
-        name=name,
-        kind="conv_transpose" if transposed else "conv",
-        **{"C": module.in_channels, "K": module.out_channels, "H": H, "W": W, "R": R, "S": S},
-        stride=_pair(tuple(module.stride), 1),
-        dilation=_pair(tuple(module.dilation), 1),
-        padding=_pair(padding, (0, 0)),
-        groups=module.groups,
-    )
+def _each(value: Any, kernel: tuple[int, ...]) -> tuple[int, ...]:
+    """Repeat a single number for each axis."""
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values * len(kernel) if len(values) == 1 else values
 
 
 def _pair(values: tuple[Any, ...], missing: Any) -> Any:
-    """Put H's value before the only one of a one-dimensional module."""
+    """Put H's value before the only one of a convolution of one dimension."""
     return values if len(values) == 2 else (missing, *values)
 
 
-def padding_of(module: Convolutional) -> tuple[tuple[int, int], ...]:
-    """Tell the zeros around the input; 'same' puts an odd one at the end, as torch does."""
-    if module.padding == "same":
-        spans = (d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True))
-        return tuple((span // 2, span - span // 2) for span in spans)
-    if isinstance(module.padding, str):
-        return ((0, 0),) * len(module.kernel_size)
-    return tuple((side, side) for side in module.padding)
-
-
-def _less(
-    name: str, padding: tuple[tuple[int, int], ...], extra: tuple[int, ...]
+def _both_ends(
+    padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[tuple[int, int], ...]:
-    """Tell output padding of a transposed convolution by less padding at the end."""
-    less = tuple((first, last - more) for (first, last), more in zip(padding, extra, strict=True))
-    if any(last < 0 for _, last in less):
-        raise RecordingError(
-            f"layer {name!r}: its output_padding {extra} is more than its padding: rows that no "
-            f"weight reaches can't be recorded; leave it alone with skip=({name!r},)"
-        )
-    return less
+    """Tell the zeros around the input; 'same' puts an odd one at the end, as torch does."""
+    if padding == "same":
+        spans = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
+        return tuple((span // 2, span - span // 2) for span in spans)
+    if isinstance(padding, str):
+        return ((0, 0),) * len(kernel)
+    return tuple((side, side) for side in padding)
 
 
 @dataclass(frozen=True)

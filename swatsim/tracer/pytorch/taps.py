@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -102,9 +102,33 @@ class AttentionTap(Tap):
         with redirected_linear(Projections(module, self._project)):
             return type(module).forward(module, *arguments, **named)
 
-    def _project(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        layer = linear(f"{self.names[0].rpartition('.')[0]}.{name}", *weight.shape)
-        return self._call(layer, x, Linear(), self._attention.training, 1)(x, weight, bias)
+    def _project(
+        self, tokens: Tensor, parts: Sequence[Projection], run: Callable[[], Tensor]
+    ) -> Tensor:
+        outputs = []
+        for name, weight, bias, _ in parts:
+            layer = linear(f"{self.names[0].rpartition('.')[0]}.{name}", *weight.shape)
+            call = self._call(layer, tokens, Linear(), self._attention.training, 1)
+            outputs.append(call(tokens, weight, bias))
+        return torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
+
+
+class Projection(NamedTuple):
+    """One projection of an attention module, among those that torch computes as one.
+
+    Parameters
+    ----------
+    name : str
+    weight : torch.Tensor, shape (K, C)
+    bias : torch.Tensor or None, shape (K,)
+    first : int
+        Its first column in the output.
+    """
+
+    name: str
+    weight: Tensor
+    bias: Tensor | None
+    first: int
 
 
 class Projections:
@@ -113,11 +137,16 @@ class Projections:
     Parameters
     ----------
     module : torch.nn.MultiheadAttention
-    project : callable of (name, x, weight, bias)
-        Runs one; x is (T, N, C), whatever ``batch_first`` says of the module.
+    project : callable of (tokens, projections, run)
+        Gives the output; tokens are (T, N, C), whatever ``batch_first`` says of the module, and
+        `run` is what torch would have done.
     """
 
-    def __init__(self, module: nn.MultiheadAttention, project: Callable[..., Tensor]) -> None:
+    def __init__(
+        self,
+        module: nn.MultiheadAttention,
+        project: Callable[[Tensor, Sequence[Projection], Callable[[], Tensor]], Tensor],
+    ) -> None:
         self._module = module
         self._project = project
         self._samples = 1
@@ -127,25 +156,22 @@ class Projections:
         if x.dim() == 3:
             self._samples = x.shape[1]
         tokens = x.reshape(-1, self._samples, x.shape[-1])  # the last one's rows are flat
-        outputs = []
-        for name, part, offset in projections_in(self._module, weight):
-            own = None if bias is None else bias[offset : offset + len(part)]
-            outputs.append(self._project(name, tokens, part, own))
-        y = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
+        parts = _parts(self._module, weight, bias)
+        y = self._project(tokens, parts, lambda: torch.ops.aten.linear(x, weight, bias))
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
-def projections_in(module: nn.MultiheadAttention, weight: Tensor) -> list[tuple[str, Tensor, int]]:
-    """Tell which projections a weight that F.linear is given has: name, weight, first row."""
+def _parts(module: nn.MultiheadAttention, weight: Tensor, bias: Tensor | None) -> list[Projection]:
+    """Tell which projections a weight has that F.linear is given."""
     if weight is module.out_proj.weight:
-        return [("out_proj", weight, 0)]
-    places = [own.data_ptr() for own in _projections(module)]
-    first = places.index(weight.data_ptr())
+        return [Projection("out_proj", weight, bias, 0)]
     size = module.embed_dim
-    parts = weight.split(size) if module._qkv_same_embed_dim else (weight,)
+    letters = "qkv"[[own.data_ptr() for own in _projections(module)].index(weight.data_ptr()) :]
+    weights = weight.split(size) if module._qkv_same_embed_dim else (weight,)
+    biases = (None,) * len(weights) if bias is None else bias.split(size)
     return [
-        (f"in_proj_{letter}", part, i * size)
-        for i, (letter, part) in enumerate(zip("qkv"[first:], parts, strict=False))
+        Projection(f"in_proj_{letter}", part, own, i * size)
+        for i, (letter, part, own) in enumerate(zip(letters, weights, biases, strict=False))
     ]
 
 

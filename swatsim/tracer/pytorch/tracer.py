@@ -24,7 +24,9 @@ from swatsim.policies.interface import Policy
 from swatsim.policies.sparsifier import Sparsifier, sparsifier
 from swatsim.tracer.pytorch.layers import Call, Recording
 from swatsim.tracer.pytorch.modules import Layout, Plain, is_plain, linear, weight_layer
+from swatsim.tracer.pytorch.observer import checked_axis
 from swatsim.tracer.pytorch.taps import AttentionTap, Tap
+from swatsim.tracer.pytorch.watch import Watch, names
 from swatsim.tracer.session import Session, Steps
 from swatsim.workload.layer import Layer
 
@@ -97,13 +99,16 @@ class Tracer:
         modules = sparse_modules(model, skip)
         parameters = {"model": type(model).__name__, "skip": sorted(skip)}
         chosen = allocated(policy, [it for pair in modules.items() for it in _layers(*pair)])
-        self._axis = _checked_axis(batch_axis)
+        self._axis = checked_axis(batch_axis)
         self._session = Session(chosen, path, steps=steps, images=images, parameters=parameters)
         self._sparsifier: Sparsifier = sparsifier(chosen)
         self._first_convolution: str | None = None
+        self._model = model
+        self._watch: Watch | None = None
         self._taps = [_tap(self._call, name, module) for name, module in modules.items()]
         for tap in self._taps:
             tap.attach()
+        self._begin()
 
     def __enter__(self) -> Tracer:
         return self
@@ -133,7 +138,9 @@ class Tracer:
         if not self._taps:
             return
         number = self.number
+        self._end()
         self._session.step()
+        self._begin()
         weights = {name: w.detach() for tap in self._taps for name, w in tap.weights.items()}
         for name, new in self._sparsifier.end_step(number, weights).items():
             weights[name].copy_(new)
@@ -153,11 +160,24 @@ class Tracer:
 
     def close(self) -> None:
         """Give the model its own forward back; a step that was not ended is not recorded."""
+        self._end()
         taps, self._taps = self._taps, []
         for tap in reversed(taps):
             tap.detach()
         if taps:
             self._session.close([name for tap in taps for name in tap.names])
+
+    def _begin(self) -> None:
+        """Watch for what no trace holds, if the step that begins is recorded."""
+        if self._session.wanted:
+            self._watch = Watch(self._model, {})
+
+    def _end(self) -> None:
+        if self._watch is not None:
+            self._session.note("not_modelled", self._watch.noted)
+            self._session.note("policy", self._sparsifier.report())
+            self._watch.close()
+            self._watch = None
 
     def _call(
         self, layer: Layer, x: Tensor, arithmetic: Any, training: bool, axis: int | None
@@ -184,7 +204,7 @@ def sparse_modules(model: nn.Module, skip: Collection[str]) -> dict[str, Any]:
     """Find the modules to run sparsely; name in the log those that have weights and are not."""
     if not isinstance(model, nn.Module):
         raise RecordingError(f"model is a {type(model).__name__}, must be a torch.nn.Module")
-    named = _named(model)
+    named = names(model)
     for name in skip:
         if name not in named:
             raise RecordingError(unknown("module to skip", name, named))
@@ -204,15 +224,6 @@ def sparse_modules(model: nn.Module, skip: Collection[str]) -> dict[str, Any]:
             "Linear or MultiheadAttention module to run sparsely"
         )
     return found
-
-
-def _named(model: nn.Module) -> dict[str, nn.Module]:
-    """Name the modules; a compiled one by its own name, not by that of its wrapper."""
-    named = {}
-    for name, module in model.named_modules():
-        parts = [part for part in name.split(".") if part != "_orig_mod"]
-        named[".".join(parts) or type(module).__name__] = module
-    return named
 
 
 def _is_attention(module: nn.Module) -> bool:
@@ -258,9 +269,3 @@ def _layers(name: str, module: Any) -> list[Layer]:
 
 def _no_call(*arguments: Any) -> Any:
     raise AssertionError("only asked for its weights")
-
-
-def _checked_axis(axis: Any) -> int:
-    if axis not in (0, 1) or isinstance(axis, bool):
-        raise RecordingError(f"batch_axis={axis!r} is not allowed: must be 0 or 1")
-    return int(axis)

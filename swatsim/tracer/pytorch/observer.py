@@ -1,0 +1,293 @@
+"""Recording a run as it is, its masks made by whoever trains it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from swatsim.errors import RecordingError, TraceError, unknown
+from swatsim.tracer.pytorch.arithmetic import autocast
+from swatsim.tracer.pytorch.layers import Recording
+from swatsim.tracer.pytorch.modules import Geometry, Layout, linear, size_of
+from swatsim.tracer.pytorch.taps import Projection, Projections, redirected_linear
+from swatsim.tracer.pytorch.watch import Handler, Watch, names
+from swatsim.tracer.session import Session, Steps
+from swatsim.workload.layer import Layer, OpName
+
+#: The arguments of each function that is a layer, in torch's order.
+_ARGUMENTS: dict[Any, tuple[str, ...]] = {
+    functional.linear: ("input", "weight", "bias"),
+    **dict.fromkeys(
+        (functional.conv1d, functional.conv2d),
+        ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
+    ),
+    **dict.fromkeys(
+        (functional.conv_transpose1d, functional.conv_transpose2d),
+        (
+            *("input", "weight", "bias", "stride", "padding"),
+            *("output_padding", "groups", "dilation"),
+        ),
+    ),
+}
+_TRANSPOSED = (functional.conv_transpose1d, functional.conv_transpose2d)
+
+
+class Observer:
+    """Records some steps of a run that is sparse already, and changes nothing about it.
+
+    Whatever made zeros is seen as it is computed: pruned weights, `torch.nn.utils.prune`, a mask
+    that a module of its own multiplies with, structured 2:4 tensors, a ReLU. Every call of
+    F.linear, F.conv1d, F.conv2d and their transposed kinds by a module of the model is a layer,
+    those in MultiheadAttention too, with the weight and the input that it is given. It is called
+    after the parameter that the weight is, or after the module that calls; a second one in the
+    same module ``NAME.linear_1``, and a second run in the same step ``NAME@2``. Steps that are not
+    recorded run without any hook.
+
+    Under `torch.compile` a recorded step runs uncompiled.
+
+    ::
+
+        with Observer(model, "runs/mine", steps=(0, 500, 999), images=8) as observer:
+            for x, y in loader:
+                ...; loss.backward(); optimizer.step()
+                observer.step()
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    path, steps, images, batch_axis
+        As in `Tracer`.
+    skip : collection of str
+        Names, as in ``model.named_modules()``, of modules whose calls are not recorded.
+
+    Raises
+    ------
+    RecordingError
+        If an argument is not allowed; in the first recorded step, if a layer's input can't be
+        recorded.
+    TraceError
+        If something is at `path` already.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        path: str | os.PathLike[str],
+        *,
+        steps: Steps,
+        images: int | None = None,
+        skip: Collection[str] = (),
+        batch_axis: int = 0,
+    ) -> None:
+        self._names = _weight_names(model, skip)
+        self._model, self._skip = model, frozenset(skip)
+        self._axis = checked_axis(batch_axis)
+        parameters = {"model": type(model).__name__, "skip": sorted(skip)}
+        self._session = Session(
+            _Observed(), path, steps=steps, images=images, parameters=parameters
+        )
+        self._watch: Watch | None = None
+        self._open = True
+        self._begin()
+
+    def __enter__(self) -> Observer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def number(self) -> int:
+        """The current training step's, counted from 0."""
+        return self._session.number
+
+    @property
+    def error(self) -> TraceError | None:
+        """What stopped the recording, if anything did."""
+        return self._session.error
+
+    def step(self) -> None:
+        """End a training step: write it if it is one of `steps`. After `close` it does nothing."""
+        if self._open:
+            self._end()
+            self._session.step()
+            self._begin()
+
+    def close(self) -> None:
+        """Take all hooks out of the model; a step that was not ended is not recorded."""
+        if self._open:
+            self._open = False
+            self._end()
+            self._session.close(())
+
+    def _begin(self) -> None:
+        """Watch the model, if the step that begins is recorded."""
+        if self._session.wanted:
+            handlers: dict[Any, Handler] = {
+                **dict.fromkeys(_ARGUMENTS, self._layer),
+                functional.multi_head_attention_forward: self._attention,
+            }
+            self._watch = Watch(self._model, handlers)
+            _compiled("force_eager")
+
+    def _end(self) -> None:
+        if self._watch is not None:
+            self._session.note("not_modelled", self._watch.noted)
+            self._watch.close()
+            self._watch = None
+            _compiled("default")
+
+    def _layer(self, function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Run a function that is a layer, and record it."""
+        y = function(*arguments, **named)
+        given = dict(zip(_ARGUMENTS[function], arguments, strict=False)) | named
+        if self._is_seen(y):
+            name = self._name(function, given["weight"])
+            x, weight = given["input"], given["weight"]
+            self._record(_layer_of(name, function, given), x, weight, y, self._axis)
+        return y
+
+    def _attention(self, function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Run torch's attention, and record its projections."""
+        assert self._watch is not None, "a function is only seen while watching"
+        self._watch.note(function)
+        module = self._watch.frame.module
+        if not isinstance(module, nn.MultiheadAttention):
+            return function(*arguments, **named)
+        with redirected_linear(Projections(module, self._projection)):
+            return function(*arguments, **named)
+
+    def _projection(
+        self, tokens: Tensor, parts: Sequence[Projection], run: Callable[[], Tensor]
+    ) -> Tensor:
+        """Run what torch runs as one, and record its parts."""
+        y = run()
+        if self._is_seen(y):
+            assert self._watch is not None, "an attention module is only seen while watching"
+            for name, weight, _, first in parts:
+                layer = linear(f"{self._watch.frame.name}.{name}", *weight.shape)
+                columns = slice(first, first + len(weight))
+                view = _Columns(tokens.shape[1], y.shape[-1], columns)
+                self._record(layer, tokens, weight, y, 1, view)
+        return y
+
+    def _is_seen(self, y: Tensor) -> bool:
+        """Whether a call is part of training, and of a module that is not skipped."""
+        assert self._watch is not None, "a function is only seen while watching"
+        frame = self._watch.frame
+        return y.requires_grad and frame.module.training and frame.name not in self._skip
+
+    def _name(self, function: Any, weight: Tensor) -> str:
+        """Name a call: after its parameter, or the module that calls and the number of its call."""
+        assert self._watch is not None, "a function is only seen while watching"
+        frame, own = self._watch.frame, self._names.get(id(weight))
+        if own is not None:
+            return own
+        frame.calls += 1
+        kind = getattr(function, "__name__", "layer")
+        return frame.name if frame.calls == 1 else f"{frame.name}.{kind}_{frame.calls - 1}"
+
+    def _record(
+        self,
+        layer: Layer,
+        x: Tensor,
+        weight: Tensor,
+        y: Tensor,
+        axis: int,
+        view: Callable[[Tensor], Tensor] = lambda dy: dy,
+    ) -> None:
+        """Record fprop now, and the gradients when they come; `view` tells them in those of y."""
+        layout = Layout.of(layer, x, self._session.batch, axis)
+        named, step = self._session.record(layout.layer, layout.samples)
+        if step is None:
+            return
+        recording = Recording(step, layout.called(named), self._session.samples)
+        act, read = autocast(x, weight.to_dense() if _is_sparse(weight) else weight)
+        recording.record("fprop", {"weight": read, "act": act})
+        ops: list[OpName] = []
+        if x.requires_grad:
+            recording.record("dgrad", {"weight": read})
+            ops.append("dgrad")
+        if weight.requires_grad:
+            recording.record("wgrad", {"act": act})
+            ops.append("wgrad")
+        y.register_hook(lambda dy: _record_gradient(recording, ops, view(dy)))
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of one projection among those that are computed together, as (T, N, K)."""
+
+    samples: int
+    width: int
+    columns: slice
+
+    def __call__(self, dy: Tensor) -> Tensor:
+        return dy.reshape(-1, self.samples, self.width)[..., self.columns]
+
+
+def _record_gradient(recording: Recording, ops: Sequence[OpName], dy: Tensor) -> None:
+    for op in ops:
+        recording.record(op, {"grad_out": dy})
+
+
+def _layer_of(name: str, function: Any, given: dict[str, Any]) -> Layer:
+    weight, x = given["weight"], given["input"]
+    if function is functional.linear:
+        return linear(name, *weight.shape)
+    keys: tuple[str, ...] = ("stride", "padding", "dilation", "groups")
+    rest = {key: given[key] for key in keys if key in given}
+    if function in _TRANSPOSED:
+        rest["output_padding"] = given.get("output_padding", 0)
+    return Geometry.called(weight, **rest).layer(name, size_of(name, x, weight.dim() - 2))
+
+
+def _is_sparse(weight: Tensor) -> bool:
+    """Whether a weight is stored without its zeros: a sparse layout, or structured 2:4."""
+    return weight.layout != torch.strided or hasattr(weight, "packed")
+
+
+def _weight_names(model: Any, skip: Collection[str]) -> dict[int, str]:
+    """Name the parameters that are weights after their modules."""
+    if not isinstance(model, nn.Module):
+        raise RecordingError(f"model is a {type(model).__name__}, must be a torch.nn.Module")
+    modules = names(model)
+    for name in skip:
+        if name not in modules:
+            raise RecordingError(unknown("module to skip", name, modules))
+    return {
+        id(parameter): path if name == "weight" else f"{path}.{name}"
+        for path, module in modules.items()
+        for name, parameter in module.named_parameters(recurse=False)
+    }
+
+
+def checked_axis(axis: Any) -> int:
+    """Refuse what is no axis of the samples."""
+    if axis not in (0, 1) or isinstance(axis, bool):
+        raise RecordingError(f"batch_axis={axis!r} is not allowed: must be 0 or 1")
+    return int(axis)
+
+
+def _compiled(stance: str) -> None:
+    """Let compiled functions run as they were written, or no longer; if there are any at all."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.set_stance(stance)
+
+
+class _Observed:
+    """In place of a policy: it is not known what made the zeros."""
+
+    def density(self, site: object) -> None:
+        """Leave every operand as it is."""
+
+    def describe(self) -> dict[str, Any]:
+        """Say so."""
+        return {"name": "observed"}

@@ -1,0 +1,151 @@
+"""What runs in a model, and in which of its modules, without changing any of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+log = logging.getLogger(__name__)
+
+#: Runs a function in another's place: (function, arguments, named arguments).
+Handler: TypeAlias = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+
+#: Functions that multiply and accumulate, and that no trace holds: what each is called.
+PRODUCTS: dict[Any, str] = {
+    **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__), "matmul"),
+    **dict.fromkeys((torch.mm, Tensor.mm), "mm"),
+    **dict.fromkeys((torch.bmm, Tensor.bmm, torch.baddbmm, Tensor.baddbmm), "bmm"),
+    **dict.fromkeys((torch.addmm, Tensor.addmm), "addmm"),
+    **dict.fromkeys((torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu), "recurrence"),
+    torch.einsum: "einsum",
+    functional.scaled_dot_product_attention: "attention products",
+    functional.multi_head_attention_forward: "attention products",
+    functional.bilinear: "bilinear",
+    functional.conv3d: "conv3d",
+    functional.conv_transpose3d: "conv_transpose3d",
+}
+
+
+def names(model: nn.Module) -> dict[str, nn.Module]:
+    """Name a model's modules; a compiled one by its own name, not by that of its wrapper."""
+    named = {}
+    for name, module in model.named_modules():
+        parts = [part for part in name.split(".") if part != "_orig_mod"]
+        named[".".join(parts) or type(module).__name__] = module
+    return named
+
+
+@dataclass
+class Frame:
+    """A module that runs.
+
+    Parameters
+    ----------
+    name : str
+    module : torch.nn.Module
+    calls : int
+        What was counted in it by whoever watches.
+    """
+
+    name: str
+    module: nn.Module
+    calls: int = field(default=0)
+
+
+class Stack:
+    """The modules of a model that are running, the innermost last.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    entered, left : callable
+        Called when the outermost module begins and ends.
+    """
+
+    def __init__(
+        self, model: nn.Module, entered: Callable[[], Any], left: Callable[[], Any]
+    ) -> None:
+        self.frames: list[Frame] = []
+        self._entered, self._left = entered, left
+        self._handles: list[Any] = []
+        for name, module in names(model).items():
+            self._handles += self._hooks(name, module)
+
+    def remove(self) -> None:
+        """Take the hooks out of the model."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _hooks(self, name: str, module: nn.Module) -> list[Any]:
+        def before(module: nn.Module, arguments: Any) -> None:
+            self.frames.append(Frame(name, module))
+            if len(self.frames) == 1:
+                self._entered()
+
+        def after(module: nn.Module, arguments: Any, output: Any) -> None:
+            self.frames.pop()
+            if not self.frames:
+                self._left()
+
+        # also after an exception: a checkpoint ends its recomputation with one
+        ended = module.register_forward_hook(after, always_call=True)
+        return [module.register_forward_pre_hook(before), ended]
+
+
+class Watch:
+    """Gives chosen functions that a model's modules call to handlers, while it is open.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    handlers : dict of function to callable
+        Each calls the function itself, and gives what it gives.
+    """
+
+    def __init__(self, model: nn.Module, handlers: dict[Any, Handler]) -> None:
+        self.unmodelled: dict[str, set[str]] = {}
+        self._mode = _Functions({**dict.fromkeys(PRODUCTS, self._note), **handlers})
+        self._stack = Stack(model, self._mode.__enter__, lambda: self._mode.__exit__(*[None] * 3))
+
+    @property
+    def frame(self) -> Frame:
+        """The innermost module that runs."""
+        return self._stack.frames[-1]
+
+    @property
+    def noted(self) -> dict[str, list[str]]:
+        """Module -> what ran in it that no trace holds."""
+        return {name: sorted(kinds) for name, kinds in self.unmodelled.items()}
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._stack.remove()
+
+    def note(self, function: Any) -> None:
+        """Remember that a function ran that no trace holds."""
+        self.unmodelled.setdefault(self.frame.name, set()).add(PRODUCTS[function])
+
+    def _note(self, function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        self.note(function)
+        return function(*arguments, **named)
+
+
+class _Functions(TorchFunctionMode):
+    def __init__(self, handlers: dict[Any, Handler]) -> None:
+        super().__init__()
+        self._handlers = handlers
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        handler = self._handlers.get(func)
+        if handler is None:
+            return func(*args, **(kwargs or {}))
+        return handler(func, args, kwargs or {})
