@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from swatsim.errors import RecordingError, TraceError, unknown
+from swatsim.errors import RecordingError, unknown
 from swatsim.tracer.pytorch.arithmetic import autocast
 from swatsim.tracer.pytorch.layers import Recording
-from swatsim.tracer.pytorch.modules import Geometry, Layout, linear, size_of
+from swatsim.tracer.pytorch.modules import Geometry, linear, size_of
+from swatsim.tracer.pytorch.run import Run
 from swatsim.tracer.pytorch.taps import Projection, Projections, redirected_linear
-from swatsim.tracer.pytorch.watch import Handler, Watch, names
-from swatsim.tracer.session import Session, Steps
+from swatsim.tracer.pytorch.watch import Handler, names
+from swatsim.tracer.session import Steps
 from swatsim.workload.layer import Layer, OpName
 
 #: The arguments of each function that is a layer, in torch's order.
@@ -39,7 +39,7 @@ _ARGUMENTS: dict[Any, tuple[str, ...]] = {
 _TRANSPOSED = (functional.conv_transpose1d, functional.conv_transpose2d)
 
 
-class Observer:
+class Observer(Run):
     """Records some steps of a run that is sparse already, and changes nothing about it.
 
     Whatever made zeros is seen as it is computed: pruned weights, `torch.nn.utils.prune`, a mask
@@ -62,7 +62,7 @@ class Observer:
     Parameters
     ----------
     model : torch.nn.Module
-    path, steps, images, batch_axis
+    path, steps, images, batch_axis, measure_memory
         As in `Tracer`.
     skip : collection of str
         Names, as in ``model.named_modules()``, of modules whose calls are not recorded.
@@ -85,64 +85,23 @@ class Observer:
         images: int | None = None,
         skip: Collection[str] = (),
         batch_axis: int = 0,
+        measure_memory: bool = False,
     ) -> None:
-        self._names = _weight_names(model, skip)
-        self._model, self._skip = model, frozenset(skip)
-        self._axis = checked_axis(batch_axis)
-        parameters = {"model": type(model).__name__, "skip": sorted(skip)}
-        self._session = Session(
-            _Observed(), path, steps=steps, images=images, parameters=parameters
+        self._names, self._skip = _weight_names(model, skip), frozenset(skip)
+        super().__init__(
+            model,
+            _Observed(),
+            path,
+            steps=steps,
+            images=images,
+            skip=skip,
+            batch_axis=batch_axis,
+            measure_memory=measure_memory,
         )
-        self._watch: Watch | None = None
-        self._open = True
-        self._begin()
 
-    def __enter__(self) -> Observer:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    @property
-    def number(self) -> int:
-        """The current training step's, counted from 0."""
-        return self._session.number
-
-    @property
-    def error(self) -> TraceError | None:
-        """What stopped the recording, if anything did."""
-        return self._session.error
-
-    def step(self) -> None:
-        """End a training step: write it if it is one of `steps`. After `close` it does nothing."""
-        if self._open:
-            self._end()
-            self._session.step()
-            self._begin()
-
-    def close(self) -> None:
-        """Take all hooks out of the model; a step that was not ended is not recorded."""
-        if self._open:
-            self._open = False
-            self._end()
-            self._session.close(())
-
-    def _begin(self) -> None:
-        """Watch the model, if the step that begins is recorded."""
-        if self._session.wanted:
-            handlers: dict[Any, Handler] = {
-                **dict.fromkeys(_ARGUMENTS, self._layer),
-                functional.multi_head_attention_forward: self._attention,
-            }
-            self._watch = Watch(self._model, handlers)
-            _compiled("force_eager")
-
-    def _end(self) -> None:
-        if self._watch is not None:
-            self._session.note("not_modelled", self._watch.noted)
-            self._watch.close()
-            self._watch = None
-            _compiled("default")
+    def _handlers(self) -> dict[Any, Handler]:
+        own: dict[Any, Handler] = {functional.multi_head_attention_forward: self._attention}
+        return {**dict.fromkeys(_ARGUMENTS, self._layer), **own}
 
     def _layer(self, function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Run a function that is a layer, and record it."""
@@ -151,7 +110,7 @@ class Observer:
         if self._is_seen(y):
             name = self._name(function, given["weight"])
             x, weight = given["input"], given["weight"]
-            self._record(_layer_of(name, function, given), x, weight, y, self._axis)
+            self._record(_layer_of(name, function, given), x, weight, y)
         return y
 
     def _attention(self, function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -200,15 +159,13 @@ class Observer:
         x: Tensor,
         weight: Tensor,
         y: Tensor,
-        axis: int,
+        axis: int | None = None,
         view: Callable[[Tensor], Tensor] = lambda dy: dy,
     ) -> None:
         """Record fprop now, and the gradients when they come; `view` tells them in those of y."""
-        layout = Layout.of(layer, x, self._session.batch, axis)
-        named, step = self._session.record(layout.layer, layout.samples)
-        if step is None:
+        recording = self._recording(layer, x, axis)
+        if recording is None:
             return
-        recording = Recording(step, layout.called(named), self._session.samples)
         act, read = autocast(x, weight.to_dense() if _is_sparse(weight) else weight)
         recording.record("fprop", {"weight": read, "act": act})
         ops: list[OpName] = []
@@ -267,19 +224,6 @@ def _weight_names(model: Any, skip: Collection[str]) -> dict[int, str]:
         for path, module in modules.items()
         for name, parameter in module.named_parameters(recurse=False)
     }
-
-
-def checked_axis(axis: Any) -> int:
-    """Refuse what is no axis of the samples."""
-    if axis not in (0, 1) or isinstance(axis, bool):
-        raise RecordingError(f"batch_axis={axis!r} is not allowed: must be 0 or 1")
-    return int(axis)
-
-
-def _compiled(stance: str) -> None:
-    """Let compiled functions run as they were written, or no longer; if there are any at all."""
-    if "torch._dynamo" in sys.modules:
-        torch.compiler.set_stance(stance)
 
 
 class _Observed:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from swatsim.errors import RecordingError
-from swatsim.tracer.pytorch.modules import describe, is_plain
+from swatsim.tracer.pytorch.modules import Layout, describe, is_plain
 from swatsim.workload.layer import Layer
 from swatsim.workload.networks import Network, Saved, SavedKind
 
@@ -52,7 +52,7 @@ def layer_table(model: nn.Module, example_input: Tensor, name: str = "") -> Netw
     Parameters
     ----------
     model : torch.nn.Module
-    example_input : torch.Tensor, shape (N, C, H, W)
+    example_input : torch.Tensor, shape (N, ...)
         Only its shape and type matter.
     name : str
         The network's; the model's class by default.
@@ -73,6 +73,7 @@ def layer_table(model: nn.Module, example_input: Tensor, name: str = "") -> Netw
     found = _Found()
     with torch.no_grad(), _eval(model), _watched(model, found):
         found.name_of(example_input, "input")
+        found.batch = len(example_input)
         model(example_input)
     kind = type(model).__name__
     if not found.layers:
@@ -99,6 +100,7 @@ class _Found:
         self.biased: set[str] = set()
         self.inputs: dict[str, str] = {}
         self.running: list[tuple[str, nn.Module]] = []  # the innermost module last
+        self.batch: int | None = None
         self._names: dict[tuple[int, int, int], str] = {}
         self._alive: list[Tensor] = []
         self._calls: dict[str, int] = {}
@@ -137,7 +139,7 @@ class _Found:
                 f"layer {name!r} runs twice: a layer table holds each layer once; give each run a "
                 "module of its own"
             )
-        self.layers.append(describe(name, module, x))
+        self.layers.append(Layout.of(describe(name, module, x), x, self.batch, 0).layer)
         self.inputs[name] = self.name_of(x)
         if module.bias is not None:
             self.biased.add(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -55,8 +56,11 @@ class Tap:
         """Copy and pickle as the module's own forward, which is what its copy has by then."""
         return getattr, (self._module, "forward")
 
-    def __call__(self, input: Tensor, output_size: Any = None) -> Tensor:
-        """Run the layer; arguments are called as in torch's own forward."""
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Run the module, outside of whatever is compiled."""
+        return uncompiled(self._run, *arguments, **named)
+
+    def _run(self, input: Tensor, output_size: Any = None) -> Tensor:
         module = self._module
         more = None if output_size is None else _output_padding(module, input, output_size)
         layer = describe(self.names[0], module, input, more)
@@ -96,7 +100,7 @@ class AttentionTap(Tap):
         super().detach()
         torch.backends.mha.set_fastpath_enabled(self._fastpath)
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
+    def _run(self, *arguments: Any, **named: Any) -> Any:
         """Run the module's own forward, its projections sparsely."""
         module = self._attention
         with redirected_linear(Projections(module, self._project)):
@@ -216,6 +220,16 @@ def _dispatch(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     return (chosen or _linear)(input, weight, bias)
 
 
-# torch.compile then leaves a tap to Python; torch.compiler.disable would load the compiler
-for _tap in (Tap, AttentionTap):
-    _tap.__call__._torchdynamo_disable = True  # type: ignore[union-attr]
+def uncompiled(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Call a function that torch.compile shall leave to Python, and all that it calls.
+
+    ``torch.compiler.disable`` loads the compiler, which takes seconds: only those who have it need
+    it.
+    """
+    if "torch._dynamo" in sys.modules:
+        function = torch.compiler.disable(function)
+    return function(*arguments, **named)
+
+
+# what `torch.compiler.disable` marks; the compiler then calls a tap, and does not look into it
+Tap.__call__._torchdynamo_disable = True  # type: ignore[attr-defined]

@@ -18,22 +18,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from swatsim.errors import RecordingError, TraceError, unknown
+from swatsim.errors import RecordingError, unknown
 from swatsim.policies import allocated
 from swatsim.policies.interface import Policy
 from swatsim.policies.sparsifier import Sparsifier, sparsifier
-from swatsim.tracer.pytorch.layers import Call, Recording
-from swatsim.tracer.pytorch.modules import Layout, Plain, is_plain, linear, weight_layer
-from swatsim.tracer.pytorch.observer import checked_axis
+from swatsim.tracer.pytorch.layers import Call
+from swatsim.tracer.pytorch.modules import Plain, is_plain, linear, weight_layer
+from swatsim.tracer.pytorch.run import Run
 from swatsim.tracer.pytorch.taps import AttentionTap, Tap
-from swatsim.tracer.pytorch.watch import Watch, names
-from swatsim.tracer.session import Session, Steps
+from swatsim.tracer.pytorch.watch import names
+from swatsim.tracer.session import Steps
 from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
 
 
-class Tracer:
+class Tracer(Run):
     """Trains a model's layers sparsely, and records some of the steps.
 
     Layers are its modules Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d and Linear, and the
@@ -73,6 +73,8 @@ class Tracer:
     batch_axis : {0, 1}
         Where the samples are in a linear layer's input of three axes or more: 1 for a transformer
         with ``batch_first=False``.
+    measure_memory : bool
+        Store in a recorded step what autograd keeps for its backward pass, as `Kept` measures it.
 
     Raises
     ------
@@ -95,36 +97,25 @@ class Tracer:
         images: int | None = None,
         skip: Collection[str] = (),
         batch_axis: int = 0,
+        measure_memory: bool = False,
     ) -> None:
         modules = sparse_modules(model, skip)
-        parameters = {"model": type(model).__name__, "skip": sorted(skip)}
         chosen = allocated(policy, [it for pair in modules.items() for it in _layers(*pair)])
-        self._axis = checked_axis(batch_axis)
-        self._session = Session(chosen, path, steps=steps, images=images, parameters=parameters)
         self._sparsifier: Sparsifier = sparsifier(chosen)
         self._first_convolution: str | None = None
-        self._model = model
-        self._watch: Watch | None = None
         self._taps = [_tap(self._call, name, module) for name, module in modules.items()]
+        super().__init__(
+            model,
+            chosen,
+            path,
+            steps=steps,
+            images=images,
+            skip=skip,
+            batch_axis=batch_axis,
+            measure_memory=measure_memory,
+        )
         for tap in self._taps:
             tap.attach()
-        self._begin()
-
-    def __enter__(self) -> Tracer:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    @property
-    def number(self) -> int:
-        """The current training step's, counted from 0."""
-        return self._session.number
-
-    @property
-    def error(self) -> TraceError | None:
-        """What stopped the recording, if anything did."""
-        return self._session.error
 
     def report(self) -> dict[str, Any]:
         """Tell, as JSON, what the policy did that is in no mask: the drift of densities, say."""
@@ -133,14 +124,13 @@ class Tracer:
     def step(self) -> None:
         """End a training step, after the optimizer's: write it if it is one of `steps`.
 
-        After `close` it does nothing.
+        A policy that keeps masks sets the weights outside them to zero. After `close` it does
+        nothing.
         """
-        if not self._taps:
+        if not self._open:
             return
         number = self.number
-        self._end()
-        self._session.step()
-        self._begin()
+        super().step()
         weights = {name: w.detach() for tap in self._taps for name, w in tap.weights.items()}
         for name, new in self._sparsifier.end_step(number, weights).items():
             weights[name].copy_(new)
@@ -160,24 +150,16 @@ class Tracer:
 
     def close(self) -> None:
         """Give the model its own forward back; a step that was not ended is not recorded."""
-        self._end()
-        taps, self._taps = self._taps, []
-        for tap in reversed(taps):
-            tap.detach()
-        if taps:
-            self._session.close([name for tap in taps for name in tap.names])
+        if self._open:
+            for tap in reversed(self._taps):
+                tap.detach()
+        super().close()
 
-    def _begin(self) -> None:
-        """Watch for what no trace holds, if the step that begins is recorded."""
-        if self._session.wanted:
-            self._watch = Watch(self._model, {})
+    def _layers(self) -> list[str]:
+        return [name for tap in self._taps for name in tap.names]
 
-    def _end(self) -> None:
-        if self._watch is not None:
-            self._session.note("not_modelled", self._watch.noted)
-            self._session.note("policy", self._sparsifier.report())
-            self._watch.close()
-            self._watch = None
+    def _notes(self) -> dict[str, Any]:
+        return {"policy": self._sparsifier.report()}
 
     def _call(
         self, layer: Layer, x: Tensor, arithmetic: Any, training: bool, axis: int | None
@@ -187,17 +169,9 @@ class Tracer:
             self._first_convolution = layer.name
         first = layer.name == self._first_convolution
         training = training and torch.is_grad_enabled()
-        axis = self._axis if axis is None else axis
         recording = self._recording(layer, x, axis) if training else None
         where = (first, self.number, self._session.run(layer.name), training, recording)
         return Call(layer, arithmetic, self._sparsifier, *where)
-
-    def _recording(self, layer: Layer, x: Tensor, axis: int) -> Recording | None:
-        layout = Layout.of(layer, x, self._session.batch, axis)
-        named, step = self._session.record(layout.layer, layout.samples)
-        if step is None:
-            return None
-        return Recording(step, layout.called(named), self._session.samples)
 
 
 def sparse_modules(model: nn.Module, skip: Collection[str]) -> dict[str, Any]:

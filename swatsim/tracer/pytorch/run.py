@@ -1,0 +1,126 @@
+"""A training run of a PyTorch model that is recorded: what `Tracer` and `Observer` share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from swatsim.errors import RecordingError, TraceError
+from swatsim.policies.interface import Policy
+from swatsim.tracer.pytorch.kept import Kept
+from swatsim.tracer.pytorch.layers import Recording
+from swatsim.tracer.pytorch.modules import Layout
+from swatsim.tracer.pytorch.watch import Handler, Watch
+from swatsim.tracer.session import Session, Steps
+from swatsim.workload.layer import Layer
+
+
+class Run:
+    """Counts steps, and watches the model in those that are recorded."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        policy: Policy,
+        path: str | os.PathLike[str],
+        *,
+        steps: Steps,
+        images: int | None,
+        skip: Collection[str],
+        batch_axis: int,
+        measure_memory: bool,
+    ) -> None:
+        if batch_axis not in (0, 1) or isinstance(batch_axis, bool):
+            raise RecordingError(f"batch_axis={batch_axis!r} is not allowed: must be 0 or 1")
+        parameters = {"model": type(model).__name__, "skip": sorted(skip)}
+        self._session = Session(policy, path, steps=steps, images=images, parameters=parameters)
+        self._model, self._axis = model, int(batch_axis)
+        self._measures = bool(measure_memory)
+        self._watch: Watch | None = None
+        self._kept: Kept | None = None
+        self._open = True
+        self._begin()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def number(self) -> int:
+        """The current training step's, counted from 0."""
+        return self._session.number
+
+    @property
+    def error(self) -> TraceError | None:
+        """What stopped the recording, if anything did."""
+        return self._session.error
+
+    def step(self) -> None:
+        """End a training step, after the optimizer's: write it if it is one of `steps`.
+
+        After `close` it does nothing.
+        """
+        if self._open:
+            self._end()
+            self._session.step()
+            self._begin()
+
+    def close(self) -> None:
+        """Leave the model as it was; a step that was not ended is not recorded."""
+        if self._open:
+            self._open = False
+            self._end()
+            self._session.close(self._layers())
+
+    def _layers(self) -> list[str]:
+        """Name the layers that ought to have run."""
+        return []
+
+    def _handlers(self) -> dict[Any, Handler]:
+        """Tell which functions are to be seen in a recorded step."""
+        return {}
+
+    def _notes(self) -> dict[str, Any]:
+        """Tell what else is kept beside the masks of a recorded step."""
+        return {}
+
+    def _begin(self) -> None:
+        if self._session.wanted:
+            self._watch = Watch(self._model, self._handlers())
+            self._kept = Kept(self._model) if self._measures else None
+            _compiled("force_eager")
+
+    def _end(self) -> None:
+        if self._watch is None:
+            return
+        self._session.note("not_modelled", self._watch.noted)
+        for key, value in self._notes().items():
+            self._session.note(key, value)
+        _compiled("default")
+        self._watch.close()
+        self._watch = None
+        if self._kept is not None:
+            self._session.note("kept", self._kept.describe())
+            self._kept.close()
+
+    def _recording(self, layer: Layer, x: Tensor, axis: int | None = None) -> Recording | None:
+        """Begin to record a run of a layer, if this step is; every step is checked."""
+        axis = self._axis if axis is None else axis
+        layout = Layout.of(layer, x, self._session.batch, axis)
+        named, step = self._session.record(layout.layer, layout.samples)
+        if step is None:
+            return None
+        return Recording(step, layout.called(named), self._session.samples)
+
+
+def _compiled(stance: str) -> None:
+    """Let compiled functions run as they were written, or no longer; if there are any at all."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.set_stance(stance)

@@ -1,0 +1,101 @@
+"""What was measured of a training step's memory, beside the model of `footprint`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from swatsim.workload.footprint import PARAMETER, Footprint, Row
+
+#: Kinds of rows whose size does not grow with the batch.
+_OF_NO_SAMPLE = ("weight", "statistics")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a module keeps for the backward pass, each tensor once, shared with others or not.
+
+    Parameters
+    ----------
+    module : str
+    measured, modelled : int
+        Bytes.
+    why : str
+        Where they differ: what the model leaves out, or takes for a copy.
+    """
+
+    module: str
+    measured: int
+    modelled: int
+    why: str = ""
+
+
+def compare(measured: Mapping[str, int], footprint: Footprint) -> list[Beside]:
+    """Set what each module kept beside what the model says that it keeps.
+
+    Parameters
+    ----------
+    measured : mapping of str to int
+        Module -> bytes, as `swatsim.tracer.pytorch.Kept` measures them.
+    footprint : Footprint
+        Of the same batch, in the format "dense" where zeros were stored.
+
+    Returns
+    -------
+    list of Beside
+        In the order of the footprint, then what it lacks.
+    """
+    rows: dict[str, list[Row]] = {}
+    for row in footprint.rows:
+        rows.setdefault(_module(row.layer, measured), []).append(row)
+    return [
+        _beside(name, measured.get(name, 0), rows.get(name, []))
+        for name in dict.fromkeys([*rows, *measured])
+        if name in measured or _bytes(rows[name])
+    ]
+
+
+def of_batch(footprint: Footprint, samples: int, batch: int) -> Footprint:
+    """Tell for a whole batch what was counted for some of its samples; of dense rows, exactly."""
+    return Footprint(tuple(_scaled(footprint.rows, samples, batch)))
+
+
+def _scaled(rows: Iterable[Row], samples: int, batch: int) -> Iterator[Row]:
+    for row in rows:
+        if row.kind in _OF_NO_SAMPLE:
+            yield row
+        else:
+            elements, size = row.elements * batch // samples, row.bytes * batch // samples
+            yield replace(row, elements=elements, bytes=size)
+
+
+def _module(layer: str, measured: Mapping[str, int]) -> str:
+    """Name the module of a row: of a second run, and of a function, the module that calls it."""
+    name = layer.partition("@")[0]
+    caller = name.rpartition(".")[0]
+    return caller if name not in measured and caller in measured else name
+
+
+def _bytes(rows: Iterable[Row]) -> int:
+    """Add up a module's tensors, each once, whoever else keeps it; not a parameter."""
+    sizes = {row.source or f"{row.layer} {row.tensor}": row for row in rows}
+    return sum(row.bytes for row in sizes.values() if row.shares != PARAMETER)
+
+
+def _beside(name: str, measured: int, rows: list[Row]) -> Beside:
+    modelled = _bytes(rows)
+    return Beside(name, measured, modelled, _why(measured, modelled, {row.kind for row in rows}))
+
+
+def _why(measured: int, modelled: int, kinds: set[str]) -> str:
+    if measured == modelled:
+        return ""
+    if not modelled:
+        return "not in the model: no layer, and none of the modules that a table of layers knows"
+    if not measured:
+        return "nothing of it was saved: frozen, without gradient, or in a checkpoint"
+    if "dropout" in kinds and measured > modelled:
+        return "on a CPU dropout keeps its mask in the type of the values; the model has bytes"
+    if measured > modelled:
+        return "the module keeps more than the tensors that the model knows"
+    return "the model has a tensor of it that was not saved, or that is a parameter"
