@@ -228,13 +228,13 @@ def synthesize(
     """
     drawing = _Drawing.checked(layers, batch, seed, act_density, grad_density, uneven)
     numbers = range(_checked_count("steps", steps, 1))
-    recorder = Recorder(
+    with Recorder(
         path,
         batch_size=drawing.batch,
         policy=describe_policy(policy),
         parameters={**drawing.describe(), "steps": len(numbers)},
-    )
-    _record(recorder, drawing, policy, numbers, progress or (lambda done, total: None))
+    ) as recorder:
+        _record(recorder, drawing, policy, numbers, progress or (lambda done, total: None))
     return open_trace(path)
 
 

@@ -25,6 +25,7 @@ from swatsim.errors import RecordingError, TraceError  # noqa: E402
 from swatsim.policies import Site, SwatU, topk_mask  # noqa: E402
 from swatsim.tracefile import open_trace  # noqa: E402
 from swatsim.tracer.pytorch import Tracer, arithmetic  # noqa: E402
+from tests.traces import wait_until  # noqa: E402
 
 ALL = SwatU(0.6, first_conv_dense=False)
 
@@ -525,13 +526,14 @@ def test_a_policy_is_told_the_step(tmp_path: Path) -> None:
 def test_a_full_disk_does_not_stop_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, chunks: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     model, untroubled = net(), net()
     with Tracer(model, ALL, tmp_path / "a", steps=range(9)) as tracer:
         train(model, 1, tracer)
-        monkeypatch.setattr("swatsim.tracefile.writer.publish", full)
+        wait_until(lambda: (tmp_path / "a" / "steps" / "0.safetensors").exists())
+        monkeypatch.setattr("swatsim.tracefile.step.publish_chunks", full)
         train(model, 3, tracer)
         assert "No space left" in str(tracer.error)
         assert tracer.number == 4

@@ -66,6 +66,11 @@ class Tracer:
     skip : collection of str
         Names, as in ``model.named_modules()``, of Conv2d and Linear modules to leave alone. None
         of them counts as the network's first convolution.
+    append : bool
+        Go on with the trace at `path`, if there is one of the same policy, batch size and images.
+        Its steps are not recorded again.
+    start : int
+        The first step's number: a run that goes on from a checkpoint after 5000 steps says 5000.
 
     Raises
     ------
@@ -73,7 +78,8 @@ class Tracer:
         If an argument is not allowed, or a layer can't be run sparsely. In the first step, unless
         `steps` is empty: if a layer runs twice in a step, or its input can't be recorded.
     TraceError
-        If something is at `path` already.
+        If something is at `path` already that is not continued, or can't be, or another run is
+        writing it.
     """
 
     def __init__(
@@ -85,10 +91,20 @@ class Tracer:
         steps: Steps,
         images: int | None = None,
         skip: Collection[str] = (),
+        append: bool = False,
+        start: int = 0,
     ) -> None:
         modules = _sparse_modules(model, skip)
         parameters = {"model": type(model).__name__, "skip": sorted(skip)}
-        self._session = Session(policy, path, steps=steps, images=images, parameters=parameters)
+        self._session = Session(
+            policy,
+            path,
+            steps=steps,
+            images=images,
+            parameters=parameters,
+            append=append,
+            start=start,
+        )
         self._taps = [_Tap(self._session, name, module) for name, module in modules.items()]
         for tap in self._taps:
             tap.attach()
