@@ -120,7 +120,7 @@ class BackgroundStep:
             self._bytes += size
             self.most_bytes = max(self.most_bytes, self._bytes)
             self._changed.notify_all()
-        self._start()
+            self._start()
 
     def _seal(self) -> None:
         with self._changed:

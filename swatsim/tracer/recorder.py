@@ -69,9 +69,9 @@ class StepRecord:
         """
         key: Key = (layer, op, operand)
         self._check(key, mask)
-        self.masks[key] = None
         if self.background is not None and not self.background.over:
             self.background.add(key, mask.shape, codec.pack(mask))
+        self.masks[key] = None
 
     def _check(self, key: Key, mask: Mask) -> None:
         layer, op, operand = key
@@ -260,11 +260,15 @@ class Recorder:
     def end(self, record: StepRecord, batch_size: int | None = None) -> None:
         """Have a step written, and return at once; `wait` tells how that went.
 
+        A step that is in the trace already, or has ended, is left as it is.
+
         Raises
         ------
         RecordingError
             If it holds no masks, or its notes are not JSON: then it is given up.
         """
+        if record is not self._open or record.background is None:
+            return
         try:
             notes = checked_notes(record.notes)
             if not record.masks:
@@ -272,10 +276,9 @@ class Recorder:
         except RecordingError:
             self.abandon(record)
             raise
-        if record is self._open and record.background is not None:
-            before = partial(self._write_manifest, self._whole_manifest())
-            record.background.publish(before, batch_size or self.batch_size, notes)
-            self._open, self._ended = None, record.background
+        before = partial(self._write_manifest, self._whole_manifest())
+        record.background.publish(before, batch_size or self.batch_size, notes)
+        self._open, self._ended = None, record.background
 
     def abandon(self, record: StepRecord) -> None:
         """Give a step up: nothing of it is left on disk."""

@@ -77,7 +77,7 @@ class Session:
         append: bool = False,
         start: int = 0,
     ) -> None:
-        self.number = _checked_start(start)
+        self.number = self._start = _checked_start(start)
         self.error: TraceError | None = None
         self._policy, self._description = policy, describe_policy(policy)
         self._images = _checked_images(images)
@@ -197,8 +197,8 @@ class Session:
         if self.error is not None:
             return
         if not self._written and not self._known:
-            message = "nothing is recorded: steps=%s, and the run had %d steps, counted from 0"
-            log.warning(message, self._steps, self.number)
+            message = "nothing is recorded: steps=%s, and the run had %d steps, counted from %d"
+            log.warning(message, self._steps, self.number - self._start, self._start)
         elif missing := [name for name in layers if name not in self._seen]:
             log.warning("not in the trace, for they never ran: %s", ", ".join(missing))
 
@@ -248,15 +248,22 @@ class Session:
         self._ran.add(layer.name)
 
     def _check_trace(self, batch: int) -> None:
-        """Refuse a batch that a trace which is continued never had; one may be an epoch's last."""
+        """Refuse, in the first step, a batch that a trace can't be continued with.
+
+        A smaller one may be the last of an epoch: of those no step is recorded until one fits.
+        """
         found = self._writer.manifest
-        if self._recorder is None and found is not None and batch > found.batch_size:
+        if not self._ran and self.number == self._start and found and batch > found.batch_size:
             self._writer.check_continued(batch_size=batch)
 
     def _begin(self, batch: int) -> StepRecord | None:
         """Begin to record a step, or say why not."""
         found = self._writer.manifest
-        needed = self.samples or (found.batch_size if found else self._images) or 1
+        if self._recorder is None and found is not None and batch != found.batch_size:
+            message = "step %d is not recorded: its batch of %d is not the trace's of %d"
+            log.warning(message, self.number, batch, found.batch_size)
+            return None
+        needed = self.samples or self._images or 1
         if batch < needed:
             message = "step %d is not recorded: its batch of %d has less than %d samples"
             log.warning(message, self.number, batch, needed)

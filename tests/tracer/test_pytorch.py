@@ -20,6 +20,7 @@ from hypothesis.extra import numpy as arrays
 torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
+from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from swatsim.errors import RecordingError, TraceError  # noqa: E402
 from swatsim.policies import Site, SwatU, topk_mask  # noqa: E402
@@ -583,3 +584,23 @@ def test_kill_9_in_the_middle_of_a_step(tmp_path: Path) -> None:
     trace = open_trace(tmp_path)
     assert trace.steps == (0, 1)
     assert [len(list(trace.step(number).check())) for number in trace.steps] == [10, 10]
+
+
+def test_a_run_that_is_restarted_goes_on_with_its_trace_whatever_its_loader_forks(
+    tmp_path: Path,
+) -> None:
+    data = TensorDataset(torch.randn(12, 8))
+    for start in (0, 2):
+        model = nn.Linear(8, 3)
+        loader = DataLoader(data, batch_size=4, num_workers=1, multiprocessing_context="fork")
+        options: dict[str, Any] = {"steps": range(9), "append": True, "start": start}
+        with Tracer(model, ALL, tmp_path, **options) as tracer:
+            for (x,) in loader:
+                model(x).sum().backward()
+                tracer.step()
+        assert tracer.error is None
+        assert tracer.number == start + 3
+    trace = open_trace(tmp_path)
+    assert trace.steps == (0, 1, 2, 3, 4)
+    assert len(trace.manifest.provenance["appended"]) == 1
+    assert all(list(trace.step(number).check()) for number in trace.steps)

@@ -292,13 +292,16 @@ def test_a_trace_of_another_run_is_not_continued(
     assert trained(tmp_path, 1, start=2).error is None
 
 
-def test_the_last_batch_of_an_epoch_may_be_the_first_of_a_run(tmp_path: Path) -> None:
+def test_the_last_batch_of_an_epoch_may_be_the_first_of_a_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     trained(tmp_path, 1)
     session = Session(SwatU(0.8), tmp_path, steps=range(9), append=True, start=1)
-    for batch in (3, 5):
+    for batch in (3, 6, 5, 6):
         run(session, batch)
     session.close(["fc"])
-    assert open_trace(tmp_path).steps == (0, 2)
+    assert "step 1 is not recorded: its batch of 3 is not the trace's of 5" in caplog.text
+    assert open_trace(tmp_path).steps == (0, 3, 4)
 
 
 def test_a_layer_of_another_shape_is_not_continued(tmp_path: Path) -> None:
@@ -345,9 +348,14 @@ def test_what_close_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     session.close(["fc"])
     assert "nothing is recorded: steps=[7, 9], and the run had 1 steps" in caplog.text
 
+    session = Session(SwatU(0.8), tmp_path / "c", steps=(7, 9), start=20)
+    run(session)
+    session.close(["fc"])
+    assert "and the run had 1 steps, counted from 20" in caplog.text
+
     session = Session(SwatU(0.8), tmp_path / "b", steps=(0, 1))
     run(session)
-    session.record(FC, (5, 4))
+    assert session.record(FC, (5, 4)) is not None
     session.close(["fc", "head"])
     assert "step 1 is not recorded: step() did not end it" in caplog.text
     assert "never ran: head" in caplog.text
