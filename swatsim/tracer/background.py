@@ -168,7 +168,8 @@ class BackgroundStep:
                 f"can't write {self._step.path}: {type(error).__name__}: {error}; what was "
                 "written before is whole. Record without this step, or report it"
             )
-        self.error = error.with_traceback(None)  # whose frames hold masks
+        error.__context__ = None  # frames of either hold masks
+        self.error = error.with_traceback(None)
         if self._failed is not None:
             self._failed(error)
 

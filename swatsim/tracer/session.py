@@ -94,8 +94,12 @@ class Session:
         self._written = self._known = 0
         # last of all: from here on the directory is locked
         self._writer = TraceWriter(path, append=append)
-        self._continue()
-        self._recording = self._wants(self.number)
+        try:
+            self._continue()
+            self._recording = self._wants(self.number)
+        except BaseException:
+            self._writer.close()
+            raise
 
     @property
     def samples(self) -> int:
@@ -138,6 +142,8 @@ class Session:
         ------
         RecordingError
             If such an input can't be recorded, or the layer ran in this step already.
+        TraceError
+            In the first step, if its batch is larger than that of the trace that is continued.
         """
         if self.error is not None or self._steps == [] or not self._writer.is_open:
             return None
@@ -218,11 +224,7 @@ class Session:
         if found is None:
             return
         samples = tuple(range(self._images or found.batch_size))
-        try:
-            self._writer.check_continued(policy=self._description, samples=samples)
-        except TraceError:
-            self._writer.close()
-            raise
+        self._writer.check_continued(policy=self._description, samples=samples)
         self._shapes = {layer.name: layer for layer in found.layers}
         self._seen = set(self._shapes)
 

@@ -170,6 +170,26 @@ def test_what_fails_in_the_background_ends_the_recording_only(
     assert list(open_trace(tmp_path).step(0).check())
 
 
+def test_a_system_without_another_thread_ends_the_recording_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    session = Session(SwatU(0.8), tmp_path, steps=range(9))
+    monkeypatch.setattr(threading.Thread, "start", start)
+    run(session)
+    run(session)
+    session.close(["fc"])
+    assert "steps/0.safetensors: RuntimeError: can't start new thread" in str(session.error)
+
+
+def test_a_question_that_fails_leaves_no_lock(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        Session(SwatU(0.8), tmp_path, steps=lambda number: 1 // number > 0)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_disk_that_fails_while_the_training_waits_lets_it_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
