@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from io import FileIO
 from pathlib import Path
 
 
@@ -20,6 +21,17 @@ def publish(path: Path, content: bytes) -> None:
     publish_all({path: content})
 
 
+def publish_chunks(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write a file that comes in pieces, as `publish` does: they need not fit in memory together.
+
+    Raises
+    ------
+    OSError
+        As `publish` does; what making a piece raises is let through, and nothing is left behind.
+    """
+    _publish({path: chunks})
+
+
 def publish_all(contents: Mapping[Path, bytes]) -> None:
     """Write several files; none is renamed into place before all are on disk.
 
@@ -28,28 +40,60 @@ def publish_all(contents: Mapping[Path, bytes]) -> None:
     OSError
         If one can't be written, or a directory is in its place; what was there is untouched.
     """
+    _publish({path: (content,) for path, content in contents.items()})
+
+
+def temporary(path: Path) -> Path:
+    """Name what this process writes before it is renamed to `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def leftovers(folder: Path, pattern: str) -> list[Path]:
+    """Find what processes that were killed left under the names that `temporary` gives.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    pattern : str
+        Of the names that the files would have had at last, as for `Path.glob`.
+    """
+    return sorted(folder.glob(f".{pattern}.*.tmp"))
+
+
+def write_all(file: FileIO, content: bytes | memoryview) -> None:
+    """Write all bytes to a file that has no buffer.
+
+    None is wanted where a process may fork: the child would have a copy, and write it a second
+    time when it ends.
+    """
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _publish(contents: Mapping[Path, Iterable[bytes]]) -> None:
     for path in contents:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
+    temporaries = {path: temporary(path) for path in contents}
     try:
-        for path, content in contents.items():
-            _write(temporaries[path], content)
-        for path, temporary in temporaries.items():
-            temporary.replace(path)
+        for path, chunks in contents.items():
+            _write(temporaries[path], chunks)
+        for path, written in temporaries.items():
+            written.replace(path)
     except BaseException:
-        for temporary in temporaries.values():
+        for written in temporaries.values():
             with contextlib.suppress(OSError):
-                temporary.unlink()
+                written.unlink()
         raise
     for folder in {path.parent for path in contents}:
         _sync_directory(folder)
 
 
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
+def _write(path: Path, chunks: Iterable[bytes]) -> None:
+    with path.open("wb", buffering=0) as file:
+        for chunk in chunks:
+            write_all(file, chunk)
         os.fsync(file.fileno())
 
 

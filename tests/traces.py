@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,14 @@ LAYERS = (
     Layer(name="fc", kind="linear", C=16, K=10),
 )
 DENSITY = {"weight": 0.2, "act": 0.5, "grad_out": 1.0}
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for what another thread or process does."""
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.002)
 
 
 def make_trace(
@@ -45,4 +55,5 @@ def make_trace(
                         if (op, operand) == ("wgrad", "act"):
                             mask = mask & (rng.random(mask.shape) < 0.4)
                         step.operand(layer.name, op, operand, mask)
+    recorder.close()
     return open_trace(path)

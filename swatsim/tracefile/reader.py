@@ -23,6 +23,7 @@ from swatsim.tracefile.schema import (
     Manifest,
     MaskRecord,
     check_format,
+    load_notes,
     load_records,
 )
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, Operand, OpName
@@ -50,6 +51,13 @@ class Step:
     manifest : Manifest
         The trace's.
 
+    Attributes
+    ----------
+    batch_size : int
+        Of this step.
+    notes : dict
+        What the run noted of this step, as JSON; empty if nothing.
+
     Raises
     ------
     TraceError
@@ -68,6 +76,7 @@ class Step:
             records, self.batch_size = load_records(metadata)
             self._records = {record.key: record for record in records}
             self.header = metadata["masks"]
+            self.notes = load_notes(metadata)
             self._check(records)
         except (OSError, SwatsimError, SafetensorError, *_MALFORMED) as error:
             raise self._refuse(error) from None
@@ -217,15 +226,7 @@ class Trace:
     @cached_property
     def steps(self) -> tuple[int, ...]:
         """Numbers of the steps that are present, ascending; what a killed run left is not."""
-        folder = self.path / STEPS
-        try:
-            files = [Path(entry.name) for entry in os.scandir(folder)]
-        except FileNotFoundError:
-            return ()
-        except OSError as error:
-            raise TraceError(f"can't read {folder}: {error.strerror}") from None
-        names = [file.stem for file in files if file.suffix == SUFFIX and file.stem.isdecimal()]
-        return tuple(sorted(int(name) for name in names if str(int(name)) == name))
+        return step_numbers(self.path)
 
     def step(self, number: int) -> Step:
         """Open one step.
@@ -269,7 +270,7 @@ def open_trace(path: str | os.PathLike[str]) -> Trace:
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise TraceError(f"{path!r} is no path: name the directory of a recorded trace")
     folder = Path(path)
-    trace = Trace(folder, _read_manifest(folder))
+    trace = Trace(folder, read_manifest(folder))
     if not trace.steps:
         raise TraceError(
             f"{folder} has no steps: the run that recorded it ended before its first recorded "
@@ -278,7 +279,33 @@ def open_trace(path: str | os.PathLike[str]) -> Trace:
     return trace
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def step_numbers(path: Path) -> tuple[int, ...]:
+    """List the steps that are present in a trace's directory, ascending.
+
+    Raises
+    ------
+    TraceError
+        If it can't be read; one that is not there has none.
+    """
+    folder = path / STEPS
+    try:
+        files = [Path(entry.name) for entry in os.scandir(folder)]
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise TraceError(f"can't read {folder}: {error.strerror}") from None
+    names = [file.stem for file in files if file.suffix == SUFFIX and file.stem.isdecimal()]
+    return tuple(sorted(int(name) for name in names if str(int(name)) == name))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check a trace's manifest.
+
+    Raises
+    ------
+    TraceError
+        If there is none, it is damaged, or of another schema version.
+    """
     path = folder / MANIFEST
     try:
         if not folder.is_dir():

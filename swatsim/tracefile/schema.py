@@ -141,16 +141,25 @@ class MaskRecord(Checked):
         return self.ones / self.elements
 
 
-def dump_records(records: list[MaskRecord], batch_size: int) -> dict[str, str]:
-    """Make the metadata of a step's safetensors header, with a checksum of itself."""
+def dump_records(
+    records: list[MaskRecord], batch_size: int, notes: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    """Make the metadata of a step's safetensors header, with checksums of itself.
+
+    Notes have a checksum of their own: what reads none of them reads the rest as ever.
+    """
     text = json.dumps([record.model_dump(mode="json") for record in records], sort_keys=True)
-    return {
+    metadata = {
         "format": FORMAT,
         "schema_version": str(SCHEMA_VERSION),
         "batch_size": str(batch_size),
         "masks": text,
-        "crc32": _crc(text, str(batch_size)),
+        "crc32": _crc(f"{batch_size} {text}"),
     }
+    if notes:
+        metadata["notes"] = json.dumps(dict(notes), sort_keys=True)
+        metadata["notes_crc32"] = _crc(metadata["notes"])
+    return metadata
 
 
 def load_records(metadata: Mapping[str, str]) -> tuple[list[MaskRecord], int]:
@@ -163,9 +172,28 @@ def load_records(metadata: Mapping[str, str]) -> tuple[list[MaskRecord], int]:
     """
     check_format(metadata, str(SCHEMA_VERSION))
     text, batch_size = metadata.get("masks", ""), metadata.get("batch_size", "")
-    if metadata.get("crc32") != _crc(text, batch_size):
+    if metadata.get("crc32") != _crc(f"{batch_size} {text}"):
         raise TraceError("its header does not match its checksum: the file is damaged")
     return [MaskRecord(**item) for item in json.loads(text)], int(batch_size)
+
+
+def load_notes(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Read the notes in a step's header; most steps have none.
+
+    Raises
+    ------
+    TraceError
+        If they do not match their checksum, or are no object.
+    """
+    text, checksum = metadata.get("notes"), metadata.get("notes_crc32")
+    if text is None and checksum is None:
+        return {}
+    if text is None or checksum != _crc(text):
+        raise TraceError("its notes do not match their checksum: the file is damaged")
+    notes = json.loads(text)
+    if not isinstance(notes, dict):
+        raise TraceError(f"its notes are a {type(notes).__name__}, expected an object")
+    return notes
 
 
 def check_format(found: Mapping[str, Any], version: Any) -> None:
@@ -182,5 +210,5 @@ def check_format(found: Mapping[str, Any], version: Any) -> None:
         )
 
 
-def _crc(text: str, batch_size: str) -> str:
-    return f"{zlib.crc32(f'{batch_size} {text}'.encode()):08x}"
+def _crc(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"

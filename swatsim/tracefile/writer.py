@@ -2,95 +2,173 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-
-import numpy as np
-from safetensors.numpy import save
+from types import TracebackType
+from typing import Any
 
 from swatsim.errors import TraceError
-from swatsim.files import publish
-from swatsim.tracefile import codec
-from swatsim.tracefile.schema import MANIFEST, STEPS, SUFFIX, Manifest, MaskRecord, dump_records
-from swatsim.workload.layer import Operand, OpName
-from swatsim.workload.training_ops import Mask
-
-Key = tuple[str, OpName, Operand]
+from swatsim.files import leftovers, publish
+from swatsim.tracefile.lock import LOCK, TraceLock
+from swatsim.tracefile.reader import read_manifest, step_numbers
+from swatsim.tracefile.schema import MANIFEST, STEPS, SUFFIX, Manifest
+from swatsim.tracefile.step import StepWriter, writing
 
 
 class TraceWriter:
-    """Writes a new trace into a directory that is empty or does not exist yet.
+    """Writes a trace, alone: its directory is locked until it is closed or the process ends.
 
     A trace without steps, as a run leaves that was stopped before its first one, is no trace yet.
+    What a run that was killed left half written is removed.
 
     Parameters
     ----------
     path : path
-        The trace's directory; its parents are made too.
+        The trace's directory, which is made, as are its parents. Empty, or not there yet.
+    append : bool
+        Go on with the trace that is there, if there is one.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    manifest : Manifest or None
+        As it is on disk; None if the trace has no steps yet.
+    kept : frozenset of int
+        Numbers of the steps that were there before.
 
     Raises
     ------
     TraceError
-        If something is there already: a trace is never written over.
+        If something is there already that is not continued: a trace is never written over. If
+        another run is writing it, its manifest is damaged, or the directory can't be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
         self.path = Path(path)
-        self._manifest: Manifest | None = None
         if not os.fspath(path):
             raise TraceError("'' is no path: name a directory for the trace")
-        if self.path.exists() and not _is_free(self.path):
-            raise TraceError(
-                f"{self.path} exists already: a trace is never written over; "
-                "choose another path, or remove it"
-            )
+        if not (self.path / LOCK).exists():
+            _check_free(self.path, append)  # without leaving anything in what is not ours
+        self._lock = TraceLock(self.path)
+        try:
+            _check_free(self.path, append)
+            self.manifest = self._found(append)
+            self.kept = frozenset(step_numbers(self.path))
+            self._clean()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> TraceWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process may write: not after `close`, and never a forked child."""
+        return self._lock.held
+
+    def close(self) -> None:
+        """Let others write the trace; a second time does nothing."""
+        self._lock.release()
+
+    def check_continued(self, **expected: Any) -> None:
+        """Refuse to go on with a trace of another run; a new trace is nobody's yet.
+
+        Parameters
+        ----------
+        expected
+            Fields of a manifest, as they are in this run's.
+
+        Raises
+        ------
+        TraceError
+            If one differs.
+        """
+        if self.manifest is None:
+            return
+        for name, value in expected.items():
+            there, here = (json.dumps(what) for what in (getattr(self.manifest, name), value))
+            if there != here:
+                raise TraceError(
+                    f"{self.path} can't be continued: its {name} is {_short(there)}, this run's "
+                    f"is {_short(here)}; all steps of a trace share it: record as it was "
+                    "recorded, or choose another path"
+                )
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """Write or replace ``manifest.json``; steps already written stay as they are."""
-        self._manifest = manifest
+        """Write or replace ``manifest.json``; steps already written stay as they are.
+
+        Raises
+        ------
+        TraceError
+            If it can't be written, or the writer is closed.
+        """
+        self._check_open()
         text = manifest.model_dump_json(indent=1)
-        try:
+        with writing(self.path / MANIFEST):
             (self.path / STEPS).mkdir(parents=True, exist_ok=True)
             publish(self.path / MANIFEST, text.encode())
-        except OSError as error:
-            raise _not_written(self.path / MANIFEST, error) from None
+        self.manifest = manifest
 
-    def write_step(self, number: int, masks: Mapping[Key, Mask], batch_size: int) -> Path:
-        """Write one step: each mask checked against its layer, equal masks stored once.
+    def step(self, number: int) -> StepWriter:
+        """Begin to write a step; the manifest with its layers must be there when it is published.
 
         Parameters
         ----------
         number : int
             The training step's, counted from 0.
-        masks : mapping of (layer, op, operand) to numpy.ndarray of bool
-        batch_size : int
-            Of this step; the last one of an epoch may be smaller.
 
         Raises
         ------
-        WorkloadError
-            If a mask has not its layer's shape.
         TraceError
-            If the step exists already or can't be written; steps written before are untouched.
+            If the step exists already, or the writer is closed.
         """
-        target = self.path / STEPS / f"{number}{SUFFIX}"
-        if target.exists():
-            raise TraceError(f"{target} exists already: a step is never written over")
-        self._check(masks)
-        records, tensors = _encode(masks)
-        content = save(tensors, metadata=dump_records(records, batch_size))
-        try:
-            publish(target, content)
-        except OSError as error:
-            raise _not_written(target, error) from None
-        return target
+        self._check_open()
+        step = StepWriter(self.path / STEPS, number)
+        if step.path.exists():
+            raise TraceError(f"{step.path} exists already: a step is never written over")
+        return step
 
-    def _check(self, masks: Mapping[Key, Mask]) -> None:
-        assert self._manifest is not None, "write_manifest comes first"
-        layers = {layer.name: layer for layer in self._manifest.layers}
-        for (layer, _, operand), mask in masks.items():
-            layers[layer].check_shape(operand, mask.shape, len(self._manifest.samples))
+    def _check_open(self) -> None:
+        if not self.is_open:
+            raise TraceError(
+                f"{self.path} can't be written: its writer is closed, or of the process that this "
+                "one was forked from; open it again there with append=True"
+            )
+
+    def _found(self, append: bool) -> Manifest | None:
+        """Read the manifest of a trace that is continued; a damaged one is not written over."""
+        if not append or not (self.path / MANIFEST).is_file():
+            return None
+        manifest = read_manifest(self.path)
+        return manifest if _has_steps(self.path) else None
+
+    def _clean(self) -> None:
+        """Remove what was half written when a run was killed: nobody else can be writing."""
+        halves = leftovers(self.path, MANIFEST) + leftovers(self.path / STEPS, "[0-9]*")
+        for half in halves:
+            with suppress(OSError):
+                half.unlink()
+
+
+def _check_free(path: Path, append: bool) -> None:
+    """Refuse a place where something would be lost, or mixed with what is not of a trace."""
+    continued = append and (path / MANIFEST).is_file()
+    if not continued and path.exists() and not _is_free(path):
+        way_out = "choose another path, or remove it"
+        if (path / MANIFEST).is_file():
+            way_out += ", or go on with it by append=True"
+        raise TraceError(f"{path} exists already: a trace is never written over; {way_out}")
 
 
 def _is_free(path: Path) -> bool:
@@ -98,38 +176,13 @@ def _is_free(path: Path) -> bool:
     if not path.is_dir():
         return False
     names = {entry.name for entry in path.iterdir()}
-    steps = path / STEPS
-    empty = not steps.is_dir() or not any(steps.glob(f"*{SUFFIX}"))
-    return names <= {MANIFEST, STEPS} and empty
+    halves = {half.name for half in leftovers(path, MANIFEST)}
+    return names <= {MANIFEST, STEPS, LOCK} | halves and not _has_steps(path)
 
 
-def _encode(
-    masks: Mapping[Key, Mask],
-) -> tuple[list[MaskRecord], dict[str, np.ndarray]]:
-    """Make the records and tensors of a step; of equal masks the first is stored."""
-    tensors: dict[str, np.ndarray] = {}
-    stored: dict[str, str] = {}
-    records = []
-    for key, mask in masks.items():
-        packed = codec.pack(mask)
-        if (ones := codec.popcount(packed)) == mask.size:
-            records.append(_record(key, mask, ones, codec="ones"))
-            continue
-        digest = codec.digest(packed)
-        tensor = stored.setdefault(digest, "/".join(key))
-        if tensor not in tensors:
-            tensors[tensor] = codec.compress(packed)
-        records.append(_record(key, mask, ones, codec="zstd", tensor=tensor, digest=digest))
-    return records, tensors
+def _has_steps(path: Path) -> bool:
+    return any((path / STEPS).glob(f"*{SUFFIX}"))
 
 
-def _record(key: Key, mask: Mask, ones: int, **storage: str) -> MaskRecord:
-    layer, op, operand = key
-    return MaskRecord(layer=layer, op=op, operand=operand, shape=mask.shape, ones=ones, **storage)
-
-
-def _not_written(path: Path, error: OSError) -> TraceError:
-    return TraceError(
-        f"can't write {path}: {error.strerror or error}; what was written before is whole. "
-        "Make room, or choose another place"
-    )
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}.."

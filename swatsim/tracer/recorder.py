@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from swatsim import provenance
-from swatsim.errors import RecordingError
+from swatsim.errors import RecordingError, TraceError
+from swatsim.tracefile import codec
 from swatsim.tracefile.schema import Manifest
-from swatsim.tracefile.writer import Key, TraceWriter
+from swatsim.tracefile.step import Key
+from swatsim.tracefile.writer import TraceWriter
+from swatsim.tracer.background import BackgroundStep
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 from swatsim.workload.training_ops import Mask
 
@@ -21,15 +26,30 @@ log = logging.getLogger(__name__)
 
 
 class StepRecord:
-    """The masks of one step, until they are written. `Recorder.step` makes one."""
+    """One step while it is recorded: its masks are written as they come. A `Recorder` makes one.
 
-    def __init__(self, recorder: Recorder, number: int) -> None:
+    Attributes
+    ----------
+    number : int
+        The step's.
+    masks : dict of (layer, op, operand) to None
+        Which masks came, in order; the masks themselves are not kept.
+    notes : dict
+        What else is known of the step, as JSON: written with it.
+    """
+
+    def __init__(self, recorder: Recorder, number: int, background: BackgroundStep | None) -> None:
         self.number = number
-        self.masks: dict[Key, Mask] = {}
+        self.masks: dict[Key, None] = {}
+        self.notes: dict[str, Any] = {}
+        self.background = background
         self._recorder = recorder
 
     def operand(self, layer: str, op: OpName, operand: Operand, mask: Mask) -> None:
         """Record which elements of an operand an op reads as non-zero.
+
+        Waits while more masks are on their way to disk than may be. A step that can't be written,
+        or is in the trace already, takes none.
 
         Parameters
         ----------
@@ -38,7 +58,7 @@ class StepRecord:
         op, operand : str
             fprop reads weight and act, dgrad weight and grad_out, wgrad act and grad_out.
         mask : numpy.ndarray of bool
-            In the shape of `Layer.shape_of`, for the samples kept. Not copied.
+            In the shape of `Layer.shape_of`, for the samples kept. It may change afterwards.
 
         Raises
         ------
@@ -47,6 +67,14 @@ class StepRecord:
         WorkloadError
             If the mask has not its layer's shape.
         """
+        key: Key = (layer, op, operand)
+        self._check(key, mask)
+        if self.background is not None and not self.background.over:
+            self.background.add(key, mask.shape, codec.pack(mask))
+        self.masks[key] = None
+
+    def _check(self, key: Key, mask: Mask) -> None:
+        layer, op, operand = key
         if op not in OPERANDS_OF or operand not in OPERANDS_OF[op]:
             raise RecordingError(
                 f"layer {layer!r}: {op!r} does not read {operand!r}: fprop reads weight and act, "
@@ -57,23 +85,23 @@ class StepRecord:
                 f"layer {layer!r}: {operand} mask is {getattr(mask, 'dtype', type(mask).__name__)},"
                 " expected a numpy array of bool: pass `values != 0`"
             )
-        key: Key = (layer, op, operand)
         if key in self.masks:
             raise RecordingError(
                 f"layer {layer!r}: {operand} of {op} comes twice in step {self.number}: a layer "
                 "that runs twice in a step can't be recorded"
             )
-        shape = np.shape(mask)
-        self._recorder.layer(layer).check_shape(operand, shape, len(self._recorder.samples))
-        self.masks[key] = mask
+        known = self._recorder.layer(layer)
+        known.check_shape(operand, mask.shape, len(self._recorder.samples))
 
 
 class Recorder:
     """Writes a trace while a run goes on. A step is on disk, whole, or it is not there at all.
 
+    Until it is closed nobody else can write the trace; a program's end closes it, too.
+
     Parameters
     ----------
-    path : path
+    path : path, or TraceWriter
         Where the trace goes: a directory that is empty or does not exist.
     batch_size : int
         Samples of a training batch.
@@ -83,30 +111,72 @@ class Recorder:
         The policy's name and parameters, for the manifest.
     parameters : mapping, optional
         What else the run was made with, for the provenance.
+    append : bool
+        Go on with the trace at `path`, if there is one: its policy, batch size and samples must be
+        these; its layers are known already; its steps stay, and are not recorded again.
+
+    Attributes
+    ----------
+    on_failure : callable of int and TraceError, optional
+        Called with a step's number, in another thread, when it can't be written.
 
     Raises
     ------
     TraceError
-        If something is at `path` already.
+        If something is at `path` already that is not continued, or can't be, or another run is
+        writing it.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | TraceWriter,
         *,
         batch_size: int,
         samples: Sequence[int] | None = None,
         policy: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
+        append: bool = False,
     ) -> None:
         self.batch_size = batch_size
         self.samples = tuple(range(batch_size) if samples is None else samples)
+        self.on_failure: Callable[[int, TraceError], None] | None = None
         self._policy = dict(policy or {})
-        self._parameters = dict(parameters or {})
+        self._provenance = provenance.collect(parameters or {})
         self._layers: dict[str, Layer] = {}
-        self._written_layers = 0
-        self._writer = TraceWriter(path)
-        self._manifest()
+        self._open: StepRecord | None = None
+        self._ended: BackgroundStep | None = None
+        self._manifest: Manifest | None = None
+        self._whole_manifest()  # refuses bad arguments before anything is made on disk
+        self._writer = path if isinstance(path, TraceWriter) else TraceWriter(path, append=append)
+        try:
+            if self._writer.manifest is not None:
+                self._continue(self._writer.manifest)
+        except TraceError:
+            self._writer.close()
+            raise
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for what is on its way to disk, and let others write the trace.
+
+        A step that was not ended is given up. A second time does nothing.
+
+        Raises
+        ------
+        TraceError
+            If the last step that was ended could not be written.
+        """
+        if self._open is not None:
+            self.abandon(self._open)
+        try:
+            self.wait()
+        finally:
+            self._writer.close()
 
     def declare(self, layer: Layer) -> None:
         """Add a layer; declaring the same one again changes nothing.
@@ -116,7 +186,10 @@ class Recorder:
         RecordingError
             If the name is another layer's.
         """
-        known = self._layers.setdefault(layer.name, layer)
+        if layer.name not in self._layers:
+            self._layers[layer.name] = layer
+            self._manifest = None
+        known = self._layers[layer.name]
         if known != layer:
             raise RecordingError(
                 f"layer {layer.name!r} was {known} and is now {layer}: a trace holds one shape a "
@@ -137,36 +210,136 @@ class Recorder:
 
     @contextmanager
     def step(self, number: int, batch_size: int | None = None) -> Iterator[StepRecord]:
-        """Collect one step's masks; it is written when the block ends without an error."""
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-            raise RecordingError(f"step {number!r} is not allowed: steps are counted from 0")
-        record = StepRecord(self, number)
-        yield record
-        self.write(record, batch_size)
+        """Record one step: when the block ends without an error, it is on disk.
 
-    def write(self, record: StepRecord, batch_size: int | None = None) -> None:
-        """Write a step.
+        A block that raises leaves nothing there. A step that is in the trace already, where it is
+        continued, takes masks and drops them.
 
         Raises
         ------
         TraceError
-            If it can't be written, or is in the trace already.
+            If it can't be written, or this recorder has written it already.
         RecordingError
-            If it holds no masks.
+            If it holds no masks, its number is none, or its notes are not JSON.
         """
-        if not record.masks:
-            raise RecordingError(f"step {record.number} holds no masks: no layer ran in it")
-        if self._written_layers != len(self._layers):
-            self._writer.write_manifest(self._manifest())
-            self._written_layers = len(self._layers)
-        path = self._writer.write_step(record.number, record.masks, batch_size or self.batch_size)
-        log.info("step %d recorded: %d masks in %s", record.number, len(record.masks), path)
+        record = self.begin(number)
+        try:
+            yield record
+        except BaseException:
+            self.abandon(record)
+            raise
+        self.end(record, batch_size)
+        self.wait()
 
-    def _manifest(self) -> Manifest:
-        return Manifest(
-            layers=tuple(self._layers.values()),
-            policy=self._policy,
-            batch_size=self.batch_size,
-            samples=self.samples,
-            provenance=provenance.collect(self._parameters),
+    def begin(self, number: int) -> StepRecord:
+        """Begin a step that `end` or `abandon` ends, once the one before is on disk.
+
+        So a process that is killed loses one step at most.
+
+        Raises
+        ------
+        TraceError
+            If the step before could not be written, or this one is in the trace already.
+        RecordingError
+            If the step before was not ended, or the number is none.
+        """
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise RecordingError(f"step {number!r} is not allowed: steps are counted from 0")
+        if self._open is not None:
+            raise RecordingError(
+                f"step {number} can't begin: step {self._open.number} has not ended; end it first"
+            )
+        self.wait()
+        if number in self._writer.kept:
+            log.info("step %d is in the trace already: it is not recorded again", number)
+            return StepRecord(self, number, None)
+        background = BackgroundStep(self._writer.step(number), partial(self._failed, number))
+        self._open = StepRecord(self, number, background)
+        return self._open
+
+    def end(self, record: StepRecord, batch_size: int | None = None) -> None:
+        """Have a step written, and return at once; `wait` tells how that went.
+
+        A step that is in the trace already, or has ended, is left as it is.
+
+        Raises
+        ------
+        RecordingError
+            If it holds no masks, or its notes are not JSON: then it is given up.
+        """
+        if record is not self._open or record.background is None:
+            return
+        try:
+            notes = checked_notes(record.notes)
+            if not record.masks:
+                raise RecordingError(f"step {record.number} holds no masks: no layer ran in it")
+        except RecordingError:
+            self.abandon(record)
+            raise
+        before = partial(self._write_manifest, self._whole_manifest())
+        record.background.publish(before, batch_size or self.batch_size, notes)
+        self._open, self._ended = None, record.background
+
+    def abandon(self, record: StepRecord) -> None:
+        """Give a step up: nothing of it is left on disk."""
+        if record is self._open and record.background is not None:
+            self._open = None
+            record.background.abandon()
+
+    def wait(self) -> None:
+        """Wait until the step that was ended last is on disk.
+
+        Raises
+        ------
+        TraceError
+            If it could not be written; said once.
+        """
+        if self._ended is not None:
+            self._ended.wait()
+            ended, self._ended = self._ended, None
+            if ended.error is not None:
+                raise ended.error
+
+    def _failed(self, number: int, error: TraceError) -> None:
+        if self.on_failure is not None:
+            self.on_failure(number, error)
+
+    def _write_manifest(self, manifest: Manifest) -> None:
+        if manifest is not self._writer.manifest:
+            self._writer.write_manifest(manifest)
+
+    def _whole_manifest(self) -> Manifest:
+        """Make the manifest of all layers so far; the same one while none is added."""
+        if self._manifest is None:
+            self._manifest = Manifest(
+                layers=tuple(self._layers.values()),
+                policy=self._policy,
+                batch_size=self.batch_size,
+                samples=self.samples,
+                provenance=self._provenance,
+            )
+        return self._manifest
+
+    def _continue(self, found: Manifest) -> None:
+        """Go on with a trace: its layers first, and where it comes from."""
+        own = self._whole_manifest()
+        self._writer.check_continued(
+            policy=own.policy, batch_size=own.batch_size, samples=own.samples
         )
+        self._layers = {layer.name: layer for layer in found.layers}
+        before = found.provenance.get("appended")
+        runs = [*(before if isinstance(before, list) else []), self._provenance]
+        self._provenance = {**found.provenance, "appended": runs}
+        self._manifest = None
+
+
+def checked_notes(notes: Mapping[str, Any]) -> dict[str, Any]:
+    """Take a copy of a step's notes, and refuse what JSON can't hold."""
+    try:
+        copied: dict[str, Any] = json.loads(json.dumps(dict(notes), sort_keys=True))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RecordingError(
+            f"notes={notes!r} is not allowed: must be a dict of JSON, such as {{'loss': 0.5}} "
+            f"({error})"
+        ) from None
+    return copied

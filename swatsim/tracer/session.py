@@ -7,7 +7,6 @@ import logging
 import operator
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from swatsim.errors import RecordingError, TraceError
 from swatsim.policies.interface import Policy
 from swatsim.tracefile.writer import TraceWriter
-from swatsim.tracer.recorder import Recorder, StepRecord
+from swatsim.tracer.recorder import Recorder, StepRecord, checked_notes
 from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
@@ -26,8 +25,10 @@ Steps: TypeAlias = Collection[int] | Callable[[int], bool]
 class Session:
     """Counts the steps of a run, asks the policy, and writes the steps that are wanted.
 
-    The trace begins with the first step that is recorded. What goes wrong on disk is logged and
-    ends the recording, never the run.
+    The trace begins with the first step that is recorded. A step is written in the background:
+    the run waits only where the next recorded step begins before that is done, or masks come
+    faster than they can be written. What goes wrong on disk is logged and ends the recording,
+    never the run. In a forked child nothing is recorded.
 
     Parameters
     ----------
@@ -40,6 +41,11 @@ class Session:
         How many samples of the batch, the first ones, are recorded; all by default.
     parameters : mapping, optional
         What else the run was made with, as JSON, for the provenance.
+    append : bool
+        Go on with the trace at `path`, if there is one: its policy, batch size and samples must be
+        this run's. Its steps are not recorded again.
+    start : int
+        The first step's number: a run that goes on from a checkpoint after 5000 steps says 5000.
 
     Attributes
     ----------
@@ -53,7 +59,8 @@ class Session:
     RecordingError
         If an argument is not allowed.
     TraceError
-        If something is at `path` already.
+        If something is at `path` already that is not continued, or can't be, or another run is
+        writing it.
     """
 
     def __init__(
@@ -64,24 +71,31 @@ class Session:
         steps: Steps,
         images: int | None = None,
         parameters: Mapping[str, Any] | None = None,
+        append: bool = False,
+        start: int = 0,
     ) -> None:
-        self.number = 0
+        self.number = self._start = _checked_start(start)
         self.error: TraceError | None = None
         self._policy, self._description = policy, describe_policy(policy)
         self._images = _checked_images(images)
         self._wanted, self._steps = _checked_steps(steps)
-        self._path = _writable(path)
         self._parameters = {**(parameters or {}), "steps": self._steps, "images": images}
         self._recorder: Recorder | None = None
         self._step: StepRecord | None = None
         self._batch: int | None = None
         self._begun = False
         self._runs: dict[str, int] = {}
-        self._notes: dict[str, Any] = {}
         self._shapes: dict[str, Layer] = {}
         self._seen: set[str] = set()
-        self._written = 0
-        self._recording = self._wanted(0)
+        self._written = self._known = 0
+        # last of all: from here on the directory is locked
+        self._writer = TraceWriter(path, append=append)
+        try:
+            self._continue()
+            self._recording = self._wants(self.number)
+        except BaseException:
+            self._writer.close()
+            raise
 
     @property
     def samples(self) -> int:
@@ -92,11 +106,6 @@ class Session:
     def wanted(self) -> bool:
         """Whether the current step is to be recorded."""
         return self._recording and self.error is None
-
-    def note(self, key: str, value: Mapping[str, Any]) -> None:
-        """Keep something beside the masks of the current step, as JSON; nothing if it is empty."""
-        if value:
-            self._notes[key] = dict(value)
 
     @property
     def batch(self) -> int | None:
@@ -128,8 +137,10 @@ class Session:
         ------
         RecordingError
             If such an input can't be recorded.
+        TraceError
+            In the first step, if its batch is larger than that of the trace that is continued.
         """
-        if self.error is not None or self._steps == []:
+        if self.error is not None or self._steps == [] or not self._writer.is_open:
             return layer, None
         layer = self._named(layer)
         self._check(layer, samples)
@@ -144,35 +155,52 @@ class Session:
         self._seen.add(layer.name)
         return layer, self._step
 
-    def step(self) -> None:
-        """End a step: write it if it is wanted."""
-        if self._step is not None and self._step.masks:
-            self._write(self._step)
+    def step(self, notes: Mapping[str, Any] | None = None) -> None:
+        """End a step: have it written if it is wanted, and return at once.
+
+        Parameters
+        ----------
+        notes : mapping, optional
+            What else is known of the step, as JSON: stored with it, if it is recorded.
+
+        Raises
+        ------
+        RecordingError
+            If the notes are not JSON; then the step has not ended.
+        """
+        noted = checked_notes(notes or {})
+        if self._step is not None:
+            self._end(self._step, noted)
         elif self._recording and not self._runs and self.error is None:
             log.warning("step %d is not recorded: no layer ran forward in training", self.number)
         self._step = self._batch = None
         self._begun = False
         self._runs.clear()
-        self._notes = {}
         self.number += 1
-        self._recording = self._wanted(self.number)
+        self._recording = self._wants(self.number)
 
     def close(self, layers: Sequence[str]) -> None:
-        """Say in the log what is not recorded; a step that was not ended is not.
+        """Wait for what is being written, and say in the log what is not recorded.
+
+        A step that was not ended is not. Others may write the trace from now on.
 
         Parameters
         ----------
         layers : sequence of str
             The names of all layers that could have been.
         """
+        if self._step is not None and self.error is None:
+            log.warning("step %d is not recorded: step() did not end it", self.number)
+        self._step = None
+        try:
+            (self._recorder or self._writer).close()
+        except TraceError as error:
+            self._stop(self.number, error)
         if self.error is not None:
             return
-        if self._step is not None:
-            log.warning("step %d is not recorded: step() did not end it", self.number)
-            self._step = None
-        if not self._written:
-            message = "nothing is recorded: steps=%s, and the run had %d steps, counted from 0"
-            log.warning(message, self._steps, self.number)
+        if not self._written and not self._known:
+            message = "nothing is recorded: steps=%s, and the run had %d steps, counted from %d"
+            log.warning(message, self._steps, self.number - self._start, self._start)
         elif missing := [name for name in layers if name not in self._seen]:
             log.warning("not in the trace, for they never ran: %s", ", ".join(missing))
 
@@ -185,14 +213,37 @@ class Session:
         run = self._runs[layer.name] = self._runs.get(layer.name, 0) + 1
         return layer if run == 1 else layer.model_copy(update={"name": f"{layer.name}@{run}"})
 
+    def _wants(self, number: int) -> bool:
+        """Tell whether a step is recorded: it is wanted, and not in the trace already."""
+        if not self._wanted(number):
+            return False
+        if number in self._writer.kept:
+            log.info("step %d is in the trace already: it is not recorded again", number)
+            self._known += 1
+            return False
+        return True
+
+    def _continue(self) -> None:
+        """Refuse to go on with a trace of another run, as far as this one is known yet."""
+        found = self._writer.manifest
+        if found is None:
+            return
+        samples = tuple(range(self._images or found.batch_size))
+        self._writer.check_continued(policy=self._description, samples=samples)
+        self._shapes = {layer.name: layer for layer in found.layers}
+        self._seen = set(self._shapes)
+
     def _check(self, layer: Layer, samples: int) -> None:
         """Refuse what a trace can't hold."""
         alone = f"leave it alone with skip=({layer.name.partition('@')[0]!r},)"
-        self._batch = self._batch or samples
+        if self._batch is None:
+            self._check_trace(samples)
+            self._batch = samples
         if samples != self._batch and layer.name in self._runs:
             raise RecordingError(
                 f"layer {layer.name!r} ran on {samples} samples in a step whose batch is "
-                f"{self._batch}: its samples are not the batch's; {alone}"
+                f"{self._batch}: its samples are not the batch's; if they are in another axis of "
+                f"its input, name that (batch_axis=1), or {alone}"
             )
         if self._shapes.setdefault(layer.name, layer) != layer:
             raise RecordingError(
@@ -201,8 +252,22 @@ class Session:
                 f"{alone}"
             )
 
+    def _check_trace(self, batch: int) -> None:
+        """Refuse, in the first step, a batch that a trace can't be continued with.
+
+        A smaller one may be the last of an epoch: of those no step is recorded until one fits.
+        """
+        found = self._writer.manifest
+        if self.number == self._start and found and batch > found.batch_size:
+            self._writer.check_continued(batch_size=batch)
+
     def _begin(self, batch: int) -> StepRecord | None:
         """Begin to record a step, or say why not."""
+        found = self._writer.manifest
+        if self._recorder is None and found is not None and batch != found.batch_size:
+            message = "step %d is not recorded: its batch of %d is not the trace's of %d"
+            log.warning(message, self.number, batch, found.batch_size)
+            return None
         needed = self.samples or self._images or 1
         if batch < needed:
             message = "step %d is not recorded: its batch of %d has less than %d samples"
@@ -210,48 +275,44 @@ class Session:
             return None
         try:
             self._recorder = self._recorder or self._new_recorder(batch)
+            return self._recorder.begin(self.number)
         except TraceError as error:
-            self._stop(error)
+            self._stop(self.number, error)
             return None
-        return StepRecord(self._recorder, self.number)
 
     def _new_recorder(self, batch: int) -> Recorder:
-        return Recorder(
-            self._path,
+        recorder = Recorder(
+            self._writer,
             batch_size=batch,
             samples=range(self._images or batch),
             policy=self._description,
             parameters=self._parameters,
         )
+        recorder.on_failure = self._stop
+        return recorder
 
-    def _write(self, step: StepRecord) -> None:
+    def _end(self, step: StepRecord, notes: Mapping[str, Any]) -> None:
         assert self._recorder is not None, "a step is of a recorder"
+        if not step.masks:
+            self._recorder.abandon(step)
+            return
         layers = dict.fromkeys(layer for layer, _, _ in step.masks)
         unlearnt = [name for name in layers if (name, "wgrad", "act") not in step.masks]
         if unlearnt:
             message = "step %d has no weight gradient of %s: it is recorded without"
             log.warning(message, step.number, ", ".join(unlearnt))
+        step.notes.update(notes)
         try:
-            self._recorder.write(step, self._batch)
+            self._recorder.end(step, self._batch)
             self._written += 1
         except TraceError as error:
-            self._stop(error)
+            self._stop(step.number, error)
 
-    def _stop(self, error: TraceError) -> None:
-        self.error = error
-        log.error("step %d is not recorded, nor is any later one: %s", self.number, error)
-
-
-def _writable(path: str | os.PathLike[str]) -> Path:
-    """Make the trace's directory now: a run of days must not find out later that it can't be."""
-    folder = TraceWriter(path).path
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TraceError(f"can't write to {path}: {error.strerror}; choose another path") from None
-    if not os.access(folder, os.W_OK):
-        raise TraceError(f"can't write to {path}: no permission; choose another path")
-    return folder
+    def _stop(self, number: int, error: TraceError) -> None:
+        """Record no more; also called from the thread that writes, as soon as it fails."""
+        if self.error is None:
+            self.error = error
+            log.error("step %d is not recorded, nor is any later one: %s", number, error)
 
 
 def describe_policy(policy: Policy) -> dict[str, Any]:
@@ -273,6 +334,15 @@ def _checked_images(images: int | None) -> int | None:
     if images is None or (_is_count(images) and images >= 1):
         return images
     raise RecordingError(f"images={images!r} is not allowed: must be at least 1, or None for all")
+
+
+def _checked_start(start: int) -> int:
+    if _is_count(start):
+        return operator.index(start)
+    raise RecordingError(
+        f"start={start!r} is not allowed: must be the number of this run's first step, counted "
+        "from 0"
+    )
 
 
 def _checked_steps(steps: Steps) -> tuple[Callable[[int], bool], Any]:

@@ -227,15 +227,10 @@ def synthesize(
     """
     drawing = _Drawing.checked(layers, batch, seed, act_density, grad_density, uneven)
     numbers = range(_checked_count("steps", steps, 1))
-    description = describe_policy(policy)
-    chosen = allocated(policy, drawing.layers)
-    recorder = Recorder(
-        path,
-        batch_size=drawing.batch,
-        policy=description,
-        parameters={**drawing.describe(), "steps": len(numbers)},
-    )
-    _record(recorder, drawing, chosen, numbers, progress or (lambda done, total: None))
+    described, chosen = describe_policy(policy), allocated(policy, drawing.layers)
+    made = {**drawing.describe(), "steps": len(numbers)}
+    with Recorder(path, batch_size=drawing.batch, policy=described, parameters=made) as recorder:
+        _record(recorder, drawing, chosen, numbers, progress or (lambda done, total: None))
     return open_trace(path)
 
 

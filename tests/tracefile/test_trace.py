@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,11 @@ def step_file(trace: Path, number: int = 0) -> Path:
 
 def one_mask(path: Path, **masks: np.ndarray) -> Path:
     """Record fc's fprop with the given masks."""
-    recorder = Recorder(path, batch_size=2)
-    recorder.declare(FC)
-    with recorder.step(0) as step:
-        for operand, mask in masks.items():
-            step.operand("fc", "fprop", operand, mask)
+    with Recorder(path, batch_size=2) as recorder:
+        recorder.declare(FC)
+        with recorder.step(0) as step:
+            for operand, mask in masks.items():
+                step.operand("fc", "fprop", operand, mask)
     return path
 
 
@@ -68,6 +69,41 @@ def test_ones_take_no_bytes_and_equal_masks_are_stored_once(tmp_path: Path) -> N
         assert "block.conv/dgrad/weight" not in file.keys()  # noqa: SIM118
 
 
+def test_notes_come_back_and_a_step_without_has_none(tmp_path: Path) -> None:
+    notes = {"loss": 0.5, "lr": [1e-3, None], "where": "n\u00e4chste \U0001f600"}
+    for name, noted in {"a": notes, "b": {}}.items():
+        with Recorder(tmp_path / name, batch_size=2) as recorder:
+            recorder.declare(FC)
+            with recorder.step(0) as step:
+                step.operand("fc", "fprop", "act", np.eye(2, 5, dtype=bool))
+                step.notes.update(noted)
+    first, second = open_trace(tmp_path / "a"), open_trace(tmp_path / "b")
+    assert first.step(0).notes == notes
+    assert second.step(0).notes == {}
+    assert first.id == second.id  # it is of the masks
+
+
+def test_a_layer_s_name_may_be_anything_printable(tmp_path: Path) -> None:
+    name = 'a"\\\u00e4 \U0001f600/../__metadata__'
+    with Recorder(tmp_path / "t", batch_size=2) as recorder:
+        recorder.declare(Layer(name=name, kind="linear", C=5, K=3))
+        with recorder.step(0) as step:
+            step.operand(name, "fprop", "act", np.eye(2, 5, dtype=bool))
+    assert list(open_trace(tmp_path / "t").step(0).check())
+
+
+def test_the_file_is_what_safetensors_makes_of_it(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "t")
+    with safe_open(step_file(trace.path), framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        theirs = save(tensors, metadata=file.metadata())
+    ours = step_file(trace.path).read_bytes()
+    assert len(ours) == len(theirs)
+    assert int.from_bytes(ours[:8], "little") % 8 == 0
+    step_file(trace.path).write_bytes(theirs)
+    assert open_trace(trace.path).id == trace.id
+
+
 def test_the_id_tells_traces_apart_by_their_masks(tmp_path: Path) -> None:
     masks = {"weight": np.ones((3, 5), bool), "act": np.eye(2, 5, dtype=bool)}
     first = open_trace(one_mask(tmp_path / "a", **masks))
@@ -77,6 +113,10 @@ def test_the_id_tells_traces_apart_by_their_masks(tmp_path: Path) -> None:
     other = one_mask(tmp_path / "b", **masks | {"act": np.eye(2, 5, k=1, dtype=bool)})
     step.write_bytes(step_file(other).read_bytes())
     assert open_trace(tmp_path / "a").id != first.id
+
+
+def test_the_id_of_a_recording_is_what_it_was_before_steps_were_streamed(tmp_path: Path) -> None:
+    assert make_trace(tmp_path / "t").id == "8ea3847dcea67756"
 
 
 def test_steps_are_sorted_as_numbers_and_leftovers_are_not_steps(tmp_path: Path) -> None:
@@ -91,14 +131,16 @@ def test_steps_are_sorted_as_numbers_and_leftovers_are_not_steps(tmp_path: Path)
 def test_a_trace_is_never_written_over(tmp_path: Path) -> None:
     trace = make_trace(tmp_path / "t")
     before = step_file(trace.path).read_bytes()
-    with pytest.raises(TraceError, match="never written over"):
+    with pytest.raises(TraceError, match="never written over; .* go on with it by append=True"):
         Recorder(trace.path, batch_size=2)
-    writer = TraceWriter(tmp_path / "new")
-    writer.write_manifest(Manifest(layers=(FC,), batch_size=2, samples=(0,)))
-    masks = {("fc", "fprop", "act"): np.ones((1, 5), bool)}
-    writer.write_step(0, masks, 2)
-    with pytest.raises(TraceError, match="a step is never written over"):
-        writer.write_step(0, masks, 2)
+    with TraceWriter(tmp_path / "new") as writer:
+        writer.write_manifest(Manifest(layers=(FC,), batch_size=2, samples=(0,)))
+        step = writer.step(0)
+        step.add(("fc", "fprop", "act"), (1, 5), np.array([0b1_1111], np.uint8))
+        assert step.publish(2) == step_file(tmp_path / "new")
+        with pytest.raises(TraceError, match="a step is never written over"):
+            writer.step(0)
+    assert list(open_trace(tmp_path / "new").step(0).check())
     assert step_file(trace.path).read_bytes() == before
 
 
@@ -121,7 +163,14 @@ def test_the_recorder_refuses_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="'fprop' does not read 'grad_out'"):
         with recorder.step(0) as step:
             step.operand("fc", "fprop", "grad_out", np.ones((2, 3), bool))
-    assert not (tmp_path / "t").exists()
+    with pytest.raises(RecordingError, match="step 1 can't begin: step 0 has not ended"):
+        with recorder.step(0), recorder.step(1):
+            pass
+    with pytest.raises(RecordingError, match="must be a dict of JSON"), recorder.step(0) as step:
+        step.operand("fc", "fprop", "act", np.ones((2, 5), bool))
+        step.notes["loss"] = object()
+    recorder.close()
+    assert [path for path in (tmp_path / "t").rglob("*") if path.is_file()] == []
 
 
 # ---- damage ------------------------------------------------------------------------------------
@@ -174,8 +223,8 @@ def test_a_truncated_step_is_refused_and_the_others_are_whole(tmp_path: Path, pa
 
 def write_step(path: Path, record: MaskRecord, tensors: dict[str, np.ndarray]) -> Path:
     """Write a step by hand, as a broken or hostile writer would."""
-    target = TraceWriter(path)
-    target.write_manifest(Manifest(layers=(FC,), batch_size=2, samples=(0, 1)))
+    with TraceWriter(path) as target:
+        target.write_manifest(Manifest(layers=(FC,), batch_size=2, samples=(0, 1)))
     step_file(path).write_bytes(save(tensors, metadata=dump_records([record], 2)))
     return path
 
@@ -211,6 +260,26 @@ def test_a_mask_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
     record = MaskRecord(**{**ACT, "shape": (2, 6)}, ones=1, digest="00")
     path = write_step(tmp_path / "t", record, {"a": frame(bytes(2))})
     with pytest.raises(TraceError, match=r"'fc': act mask is \(2, 6\), expected \(2, 5\) from C=5"):
+        open_trace(path).step(0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"notes": "{}"}, "notes do not match their checksum"),
+        ({"notes_crc32": "00000000"}, "notes do not match their checksum"),
+        ({"notes": "[1]", "notes_crc32": f"{zlib.crc32(b'[1]'):08x}"}, "notes are a list"),
+        ({"notes": "{", "notes_crc32": f"{zlib.crc32(b'{'):08x}"}, "step 0"),
+        ({"notes": "[" * 10**5, "notes_crc32": f"{zlib.crc32(b'[' * 10**5):08x}"}, "step 0"),
+    ],
+)
+def test_notes_that_are_none_are_refused(
+    tmp_path: Path, changes: dict[str, str], complaint: str
+) -> None:
+    record = MaskRecord(**{**ACT, "codec": "ones", "tensor": None}, ones=10)
+    path = write_step(tmp_path / "t", record, {})
+    step_file(path).write_bytes(save({}, metadata=dump_records([record], 2) | changes))
+    with pytest.raises(TraceError, match=complaint):
         open_trace(path).step(0)
 
 
@@ -359,6 +428,7 @@ def test_masks_that_are_none_are_refused_when_recorded(tmp_path: Path) -> None:
 
 
 def test_a_trace_without_steps_can_be_written_over(tmp_path: Path) -> None:
-    TraceWriter(tmp_path / "t").write_manifest(Manifest(layers=(FC,), batch_size=2, samples=(0,)))
+    with TraceWriter(tmp_path / "t") as writer:
+        writer.write_manifest(Manifest(layers=(FC,), batch_size=2, samples=(0,)))
     masks = {"weight": np.ones((3, 5), bool), "act": np.ones((2, 5), bool)}
     assert open_trace(one_mask(tmp_path / "t", **masks)).steps == (0,)

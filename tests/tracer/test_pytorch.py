@@ -17,11 +17,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
+from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from swatsim.errors import RecordingError, TraceError  # noqa: E402
 from swatsim.policies import Site, SwatU  # noqa: E402
 from swatsim.tracefile import open_trace  # noqa: E402
 from swatsim.tracer.pytorch import Tracer  # noqa: E402
+from tests.traces import wait_until  # noqa: E402
 
 ALL = SwatU(0.6, first_conv_dense=False)
 
@@ -487,13 +489,14 @@ def test_a_policy_is_told_the_step(tmp_path: Path) -> None:
 def test_a_full_disk_does_not_stop_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, chunks: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     model, untroubled = net(), net()
     with Tracer(model, ALL, tmp_path / "a", steps=range(9)) as tracer:
         train(model, 1, tracer)
-        monkeypatch.setattr("swatsim.tracefile.writer.publish", full)
+        wait_until(lambda: (tmp_path / "a" / "steps" / "0.safetensors").exists())
+        monkeypatch.setattr("swatsim.tracefile.step.publish_chunks", full)
         train(model, 3, tracer)
         assert "No space left" in str(tracer.error)
         assert tracer.number == 4
@@ -543,3 +546,23 @@ def test_kill_9_in_the_middle_of_a_step(tmp_path: Path) -> None:
     trace = open_trace(tmp_path)
     assert trace.steps == (0, 1)
     assert [len(list(trace.step(number).check())) for number in trace.steps] == [10, 10]
+
+
+def test_a_run_that_is_restarted_goes_on_with_its_trace_whatever_its_loader_forks(
+    tmp_path: Path,
+) -> None:
+    data = TensorDataset(torch.randn(12, 8))
+    for start in (0, 2):
+        model = nn.Linear(8, 3)
+        loader = DataLoader(data, batch_size=4, num_workers=1, multiprocessing_context="fork")
+        options: dict[str, Any] = {"steps": range(9), "append": True, "start": start}
+        with Tracer(model, ALL, tmp_path, **options) as tracer:
+            for (x,) in loader:
+                model(x).sum().backward()
+                tracer.step()
+        assert tracer.error is None
+        assert tracer.number == start + 3
+    trace = open_trace(tmp_path)
+    assert trace.steps == (0, 1, 2, 3, 4)
+    assert len(trace.manifest.provenance["appended"]) == 1
+    assert all(list(trace.step(number).check()) for number in trace.steps)

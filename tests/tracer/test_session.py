@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +17,30 @@ import pytest
 
 from swatsim.errors import RecordingError, TraceError
 from swatsim.policies import SwatU
-from swatsim.tracefile import open_trace
+from swatsim.tracefile import codec, open_trace
 from swatsim.tracer.session import Session
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer
+from tests.traces import wait_until
 
 FC = Layer(name="fc", kind="linear", C=4, K=3)
 
 
-def run(session: Session, batch: int = 5, layer: Layer = FC) -> None:
+def run(
+    session: Session,
+    batch: int = 5,
+    layer: Layer = FC,
+    density: float = 1.0,
+    notes: dict[str, Any] | None = None,
+) -> None:
     """One training step of one layer."""
+    rng = np.random.default_rng(session.number)
     layer, step = session.record(layer, batch)
     if step is not None:
         for op in OPS:
             for operand in OPERANDS_OF[op]:
                 shape = layer.shape_of(operand, session.samples)
-                step.operand(layer.name, op, operand, np.ones(shape, bool))
-    session.step()
+                step.operand(layer.name, op, operand, rng.random(shape) < density)
+    session.step(notes)
 
 
 def test_only_the_wanted_steps_are_recorded(tmp_path: Path) -> None:
@@ -37,13 +48,16 @@ def test_only_the_wanted_steps_are_recorded(tmp_path: Path) -> None:
         session = Session(SwatU(0.8), tmp_path / name, steps=steps)
         for _ in range(5):
             run(session)
+        session.close(["fc"])
         assert open_trace(tmp_path / name).steps == (1, 3)
 
 
 @pytest.mark.parametrize(("images", "samples"), [(2, (0, 1)), (None, (0, 1, 2, 3, 4))])
 def test_the_manifest(tmp_path: Path, images: int | None, samples: tuple[int, ...]) -> None:
     parameters = {"model": "M"}
-    run(Session(SwatU(0.8), tmp_path, steps=(0,), images=images, parameters=parameters))
+    session = Session(SwatU(0.8), tmp_path, steps=(0,), images=images, parameters=parameters)
+    run(session)
+    session.close(["fc"])
     manifest = open_trace(tmp_path).manifest
     assert manifest.samples == samples
     assert manifest.batch_size == 5
@@ -83,19 +97,25 @@ def test_a_path_that_is_taken_is_refused_at_once(tmp_path: Path) -> None:
         Session(SwatU(0.8), tmp_path, steps=(0,))
 
 
-def test_a_path_that_is_taken_meanwhile_ends_the_recording(tmp_path: Path) -> None:
+def test_a_path_that_another_run_writes_is_refused_at_once(tmp_path: Path) -> None:
     session = Session(SwatU(0.8), tmp_path, steps=(0, 1))
-    (tmp_path / "precious").touch()
+    for append in (False, True):
+        with pytest.raises(TraceError, match="another run is writing .*choose another path, or"):
+            Session(SwatU(0.8), tmp_path, steps=(0, 1), append=append)
     run(session)
     run(session)
-    assert "never written over" in str(session.error)
-    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+    with pytest.raises(TraceError, match="another run is writing"):
+        Session(SwatU(0.8), tmp_path, steps=(0, 1))
+    session.close(["fc"])
+    assert open_trace(tmp_path).steps == (0, 1)
+    assert {path.name for path in tmp_path.iterdir()} == {"manifest.json", "steps"}
 
 
 def test_a_smaller_batch_is_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     session = Session(SwatU(0.8), tmp_path, steps=range(4), images=4)
     for batch in (3, 4, 2, 9):
         run(session, batch)
+    session.close(["fc"])
     trace = open_trace(tmp_path)
     assert trace.steps == (1, 3)
     assert trace.step(3).batch_size == 9
@@ -109,27 +129,237 @@ def test_the_first_batch_decides_how_many_all_are(tmp_path: Path) -> None:
     session = Session(SwatU(0.8), tmp_path, steps=range(3))
     for batch in (4, 3, 6):
         run(session, batch)
+    session.close(["fc"])
     assert open_trace(tmp_path).steps == (0, 2)
 
 
-def test_a_full_disk_ends_the_recording_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def full(path: Path, content: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
+
+def broken(*_: object, **__: object) -> None:
+    raise ZeroDivisionError("a bug")
+
+
+@pytest.mark.parametrize("place", ["publish_chunks", "write_all", "dump_records", "MaskRecord"])
+@pytest.mark.parametrize(("fail", "said"), [(full, "No space left"), (broken, "a bug")])
+def test_what_fails_in_the_background_ends_the_recording_only(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    place: str,
+    fail: Callable[..., None],
+    said: str,
+) -> None:
     session = Session(SwatU(0.8), tmp_path, steps=range(9))
-    run(session)
-    monkeypatch.setattr("swatsim.tracefile.writer.publish", full)
-    run(session)
+    run(session, density=0.5)
+    wait_until(lambda: (tmp_path / "steps" / "0.safetensors").exists())
+    monkeypatch.setattr(f"swatsim.tracefile.step.{place}", fail)
+    run(session, density=0.5)
+    wait_until(lambda: session.error)
     monkeypatch.undo()
-    run(session)
+    monkeypatch.setattr(codec, "pack", None)  # no later mask is packed
+    run(session, density=0.5)
     session.close(["fc"])
     assert isinstance(session.error, TraceError)
-    assert "No space left" in str(session.error)
+    assert said in str(session.error)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
-    assert open_trace(tmp_path).steps == (0,)
+    assert "step 1 is not recorded, nor is any later one" in caplog.text
     assert session.number == 3
+    assert os.listdir(tmp_path / "steps") == ["0.safetensors"]
+    assert list(open_trace(tmp_path).step(0).check())
+
+
+def test_a_system_without_another_thread_ends_the_recording_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    session = Session(SwatU(0.8), tmp_path, steps=range(9))
+    monkeypatch.setattr(threading.Thread, "start", start)
+    run(session)
+    run(session)
+    session.close(["fc"])
+    assert "steps/0.safetensors: RuntimeError: can't start new thread" in str(session.error)
+
+
+def test_a_question_that_fails_leaves_no_lock(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        Session(SwatU(0.8), tmp_path, steps=lambda number: 1 // number > 0)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_fails_while_the_training_waits_lets_it_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+
+    def slow(*_: object) -> None:
+        goes_on.wait(20)
+        full()
+
+    monkeypatch.setattr("swatsim.tracer.background.QUEUE_BYTES", 3)
+    monkeypatch.setattr("swatsim.tracefile.step.write_all", slow)
+    session = Session(SwatU(0.8), tmp_path, steps=range(9))
+    timer = threading.Timer(0.1, goes_on.set)
+    timer.start()
+    run(session, density=0.5)
+    timer.join()
+    session.close(["fc"])
+    assert "No space left" in str(session.error)
+    assert os.listdir(tmp_path / "steps") == []
+
+
+def test_ending_a_step_waits_for_no_disk_and_beginning_one_waits_for_the_step_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, goes_on = codec.compress, threading.Event()
+
+    def slow(packed: codec.Bytes) -> codec.Bytes:
+        goes_on.wait(20)
+        return real(packed)
+
+    monkeypatch.setattr(codec, "compress", slow)
+    monkeypatch.setattr("swatsim.tracer.background.QUEUE_BYTES", 1)
+    session = Session(SwatU(0.8), tmp_path, steps=(0, 2))
+    _, record = session.record(FC, 5)
+    assert record is not None
+    record.operand("fc", "wgrad", "act", np.eye(5, 4, dtype=bool))
+    session.step()  # though nothing can be written
+    run(session)  # is not recorded: nothing to wait for
+    assert not (tmp_path / "steps" / "0.safetensors").exists()
+    threading.Timer(0.1, goes_on.set).start()
+    assert session.record(FC, 5)[1] is not None
+    assert open_trace(tmp_path).steps == (0,)
+    session.close(["fc"])
+
+
+def test_notes_of_a_step(tmp_path: Path) -> None:
+    session = Session(SwatU(0.8), tmp_path, steps=(0, 1))
+    with pytest.raises(RecordingError, match="notes=.* must be a dict of JSON"):
+        session.step({"loss": object()})
+    run(session, notes={"loss": 0.25})
+    run(session)
+    session.close(["fc"])
+    trace = open_trace(tmp_path)
+    assert [trace.step(number).notes for number in trace.steps] == [{"loss": 0.25}, {}]
+
+
+# ---- going on with a trace ----------------------------------------------------------------------
+
+
+def trained(path: Path, steps: int, **options: Any) -> Session:
+    """A run of some steps, all of them recorded, closed."""
+    options = {"policy": SwatU(0.8), "batch": 5, "layer": FC, "append": True, **options}
+    batch, layer = options.pop("batch"), options.pop("layer")
+    session = Session(path=path, steps=range(100), **options)
+    try:
+        for _ in range(steps):
+            run(session, batch, layer)
+    finally:
+        session.close([layer.name])
+    return session
+
+
+def test_a_trace_goes_on_where_a_checkpoint_was(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained(tmp_path, 4)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "steps").iterdir()}
+    caplog.set_level(logging.INFO)
+    session = trained(tmp_path, 4, start=2, layer=FC)
+    assert session.number == 6
+    assert "step 3 is in the trace already: it is not recorded again" in caplog.text
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    head = Layer(name="head", kind="linear", C=4, K=2)
+    trained(tmp_path, 1, start=6, layer=head)
+    trace = open_trace(tmp_path)
+    assert trace.steps == (0, 1, 2, 3, 4, 5, 6)
+    assert trace.layers == (FC, head)
+    assert all(list(trace.step(number).check()) for number in trace.steps)
+    provenance = trace.manifest.provenance
+    assert len(provenance["appended"]) == 2
+    assert {"time", "command", "parameters"} <= set(provenance["appended"][1])
+    assert "appended" not in provenance["appended"][1]
+
+
+def test_a_run_that_records_nothing_new_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained(tmp_path, 2)
+    manifest = (tmp_path / "manifest.json").read_bytes()
+    trained(tmp_path, 2)
+    assert (tmp_path / "manifest.json").read_bytes() == manifest
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"policy": SwatU(0.9)}, "its policy is .*0.8.*, this run's is .*0.9.*: record as"),
+        ({"images": 2}, r"its samples is \[0, 1, 2, 3, 4\], this run's is \[0, 1\]"),
+        ({"batch": 6}, "its batch_size is 5, this run's is 6"),
+    ],
+)
+def test_a_trace_of_another_run_is_not_continued(
+    tmp_path: Path, options: dict[str, Any], complaint: str
+) -> None:
+    trained(tmp_path, 2)
+    with pytest.raises(TraceError, match=complaint):
+        trained(tmp_path, 1, start=2, **options)
+    assert open_trace(tmp_path).steps == (0, 1)
+    assert trained(tmp_path, 1, start=2).error is None
+
+
+def test_the_last_batch_of_an_epoch_may_be_the_first_of_a_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained(tmp_path, 1)
+    session = Session(SwatU(0.8), tmp_path, steps=range(9), append=True, start=1)
+    for batch in (3, 6, 5, 6):
+        run(session, batch)
+    session.close(["fc"])
+    assert "step 1 is not recorded: its batch of 3 is not the trace's of 5" in caplog.text
+    assert open_trace(tmp_path).steps == (0, 3, 4)
+
+
+def test_a_layer_of_another_shape_is_not_continued(tmp_path: Path) -> None:
+    trained(tmp_path, 1)
+    with pytest.raises(RecordingError, match="one shape a layer"):
+        trained(tmp_path, 1, start=1, layer=FC.model_copy(update={"K": 9}))
+
+
+def test_a_damaged_manifest_is_not_continued_and_not_written_over(tmp_path: Path) -> None:
+    trained(tmp_path, 1)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(TraceError, match="is not JSON of a manifest"):
+        trained(tmp_path, 1)
+    (tmp_path / "steps" / "0.safetensors").unlink()
+    with pytest.raises(TraceError, match="is not JSON of a manifest"):
+        trained(tmp_path, 1)
+    assert (tmp_path / "manifest.json").read_text() == "{"
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_what_is_no_trace_yet_is_begun(tmp_path: Path) -> None:
+    for name in ("new", "empty", "stepless"):
+        if name != "new":
+            (tmp_path / name).mkdir()
+        if name == "stepless":
+            trained(tmp_path / name, 1, policy=SwatU(0.5))
+            (tmp_path / name / "steps" / "0.safetensors").unlink()
+        trained(tmp_path / name, 1)
+        trace = open_trace(tmp_path / name)
+        assert trace.manifest.policy == SwatU(0.8).describe()
+        assert "appended" not in trace.manifest.provenance
+
+
+@pytest.mark.parametrize("start", [-1, 0.5, "3", True, None])
+def test_starts_that_are_refused(tmp_path: Path, start: Any) -> None:
+    with pytest.raises(RecordingError, match="start=.* must be the number of this run's first"):
+        Session(SwatU(0.8), tmp_path / "t", steps=(0,), start=start)
+    assert not (tmp_path / "t").exists()
 
 
 def test_what_close_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -138,9 +368,14 @@ def test_what_close_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     session.close(["fc"])
     assert "nothing is recorded: steps=[7, 9], and the run had 1 steps" in caplog.text
 
+    session = Session(SwatU(0.8), tmp_path / "c", steps=(7, 9), start=20)
+    run(session)
+    session.close(["fc"])
+    assert "and the run had 1 steps, counted from 20" in caplog.text
+
     session = Session(SwatU(0.8), tmp_path / "b", steps=(0, 1))
     run(session)
-    session.record(FC, 5)
+    assert session.record(FC, 5)[1] is not None
     session.close(["fc", "head"])
     assert "step 1 is not recorded: step() did not end it" in caplog.text
     assert "never ran: head" in caplog.text

@@ -18,7 +18,7 @@ from swatsim.tracer.pytorch.modules import Geometry, linear, size_of
 from swatsim.tracer.pytorch.run import Run
 from swatsim.tracer.pytorch.taps import Projection, Projections, redirected_linear
 from swatsim.tracer.pytorch.watch import Handler, names
-from swatsim.tracer.session import Steps
+from swatsim.tracer.session import Session, Steps
 from swatsim.workload.layer import Layer, OpName
 
 #: The arguments of each function that is a layer, in torch's order.
@@ -62,7 +62,7 @@ class Observer(Run):
     Parameters
     ----------
     model : torch.nn.Module
-    path, steps, images, batch_axis, measure_memory
+    path, steps, images, batch_axis, measure_memory, append, start
         As in `Tracer`.
     skip : collection of str
         Names, as in ``model.named_modules()``, of modules whose calls are not recorded.
@@ -86,18 +86,20 @@ class Observer(Run):
         skip: Collection[str] = (),
         batch_axis: int = 0,
         measure_memory: bool = False,
+        append: bool = False,
+        start: int = 0,
     ) -> None:
         self._names, self._skip = _weight_names(model, skip), frozenset(skip)
-        super().__init__(
-            model,
+        session = Session(
             _Observed(),
             path,
             steps=steps,
             images=images,
-            skip=skip,
-            batch_axis=batch_axis,
-            measure_memory=measure_memory,
+            parameters={"model": type(model).__name__, "skip": sorted(skip)},
+            append=append,
+            start=start,
         )
+        super().__init__(model, session, batch_axis, measure_memory)
 
     def _handlers(self) -> dict[Any, Handler]:
         own: dict[Any, Handler] = {functional.multi_head_attention_forward: self._attention}

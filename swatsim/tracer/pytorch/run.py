@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Collection
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from swatsim.errors import RecordingError, TraceError
-from swatsim.policies.interface import Policy
 from swatsim.tracer.pytorch.kept import Kept
 from swatsim.tracer.pytorch.layers import Recording
 from swatsim.tracer.pytorch.modules import Layout
 from swatsim.tracer.pytorch.watch import Handler, Watch
-from swatsim.tracer.session import Session, Steps
+from swatsim.tracer.session import Session
 from swatsim.workload.layer import Layer
 
 
@@ -24,22 +21,11 @@ class Run:
     """Counts steps, and watches the model in those that are recorded."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        policy: Policy,
-        path: str | os.PathLike[str],
-        *,
-        steps: Steps,
-        images: int | None,
-        skip: Collection[str],
-        batch_axis: int,
-        measure_memory: bool,
+        self, model: nn.Module, session: Session, batch_axis: int, measure_memory: bool
     ) -> None:
         if batch_axis not in (0, 1) or isinstance(batch_axis, bool):
             raise RecordingError(f"batch_axis={batch_axis!r} is not allowed: must be 0 or 1")
-        parameters = {"model": type(model).__name__, "skip": sorted(skip)}
-        self._session = Session(policy, path, steps=steps, images=images, parameters=parameters)
-        self._model, self._axis = model, int(batch_axis)
+        self._session, self._model, self._axis = session, model, int(batch_axis)
         self._measures = bool(measure_memory)
         self._watch: Watch | None = None
         self._kept: Kept | None = None
@@ -68,8 +54,7 @@ class Run:
         After `close` it does nothing.
         """
         if self._open:
-            self._end()
-            self._session.step()
+            self._session.step(self._end())
             self._begin()
 
     def close(self) -> None:
@@ -97,18 +82,18 @@ class Run:
             self._kept = Kept(self._model) if self._measures else None
             _compiled("force_eager")
 
-    def _end(self) -> None:
+    def _end(self) -> dict[str, Any]:
+        """Watch no longer, and tell what is kept beside the masks."""
         if self._watch is None:
-            return
-        self._session.note("not_modelled", self._watch.noted)
-        for key, value in self._notes().items():
-            self._session.note(key, value)
+            return {}
+        watch, self._watch = self._watch, None
         _compiled("default")
-        self._watch.close()
-        self._watch = None
+        watch.close()
+        notes = {"not_modelled": watch.noted, **self._notes()}
         if self._kept is not None:
-            self._session.note("kept", self._kept.describe())
             self._kept.close()
+            notes["kept"] = self._kept.describe()
+        return {key: value for key, value in notes.items() if value}
 
     def _recording(self, layer: Layer, x: Tensor, axis: int | None = None) -> Recording | None:
         """Begin to record a run of a layer, if this step is; every step is checked."""

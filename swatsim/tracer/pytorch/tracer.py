@@ -27,7 +27,7 @@ from swatsim.tracer.pytorch.modules import Plain, is_plain, linear, weight_layer
 from swatsim.tracer.pytorch.run import Run
 from swatsim.tracer.pytorch.taps import AttentionTap, Tap
 from swatsim.tracer.pytorch.watch import names
-from swatsim.tracer.session import Steps
+from swatsim.tracer.session import Session, Steps
 from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,11 @@ class Tracer(Run):
         with ``batch_first=False``.
     measure_memory : bool
         Store in a recorded step what autograd keeps for its backward pass, as `Kept` measures it.
+    append : bool
+        Go on with the trace at `path`, if there is one of the same policy, batch size and images.
+        Its steps are not recorded again.
+    start : int
+        The first step's number: a run that goes on from a checkpoint after 5000 steps says 5000.
 
     Raises
     ------
@@ -84,7 +89,8 @@ class Tracer(Run):
     PolicyError
         If the policy can't be allocated to the model's layers.
     TraceError
-        If something is at `path` already.
+        If something is at `path` already that is not continued, or can't be, or another run is
+        writing it.
     """
 
     def __init__(
@@ -98,22 +104,24 @@ class Tracer(Run):
         skip: Collection[str] = (),
         batch_axis: int = 0,
         measure_memory: bool = False,
+        append: bool = False,
+        start: int = 0,
     ) -> None:
         modules = sparse_modules(model, skip)
         chosen = allocated(policy, [it for pair in modules.items() for it in _layers(*pair)])
         self._sparsifier: Sparsifier = sparsifier(chosen)
         self._first_convolution: str | None = None
         self._taps = [_tap(self._call, name, module) for name, module in modules.items()]
-        super().__init__(
-            model,
+        session = Session(
             chosen,
             path,
             steps=steps,
             images=images,
-            skip=skip,
-            batch_axis=batch_axis,
-            measure_memory=measure_memory,
+            parameters={"model": type(model).__name__, "skip": sorted(skip)},
+            append=append,
+            start=start,
         )
+        super().__init__(model, session, batch_axis, measure_memory)
         for tap in self._taps:
             tap.attach()
 
