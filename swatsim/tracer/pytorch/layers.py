@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from swatsim.tracer.pytorch.arithmetic import Arithmetic, Linear, autocast, rows
 from swatsim.tracer.pytorch.modules import Layout
 from swatsim.tracer.recorder import StepRecord
 from swatsim.workload.layer import Layer, Operand, OpName
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,16 @@ class Recording:
     samples: int
 
     def record(self, op: OpName, operands: Mapping[Operand, Tensor]) -> None:
-        """Record the non-zeros of an op's operands."""
+        """Record the non-zeros of an op's operands; of a second backward pass, say that it ran."""
+        name = self.layout.layer.name
+        if any((name, op, operand) in self.step.masks for operand in operands):
+            message = "step %d: %s of %s ran again, by another backward pass: not recorded"
+            log.warning(message, self.step.number, op, name)
+            return
         for operand, values in operands.items():
             laid = self.layout.lay(operand, values.detach(), self.samples)
             mask = (laid != 0).numpy(force=True)
-            self.step.operand(self.layout.layer.name, op, operand, mask)
+            self.step.operand(name, op, operand, mask)
 
 
 @dataclass(frozen=True)
