@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
 from math import prod
@@ -50,12 +50,13 @@ class StepWriter:
         self._places: dict[str, tuple[int, int]] = {}
         self._stored: dict[str, str] = {}
 
-    def add(self, key: Key, shape: tuple[int, ...], packed: codec.Bytes) -> None:
+    def add(self, keys: Sequence[Key], shape: tuple[int, ...], packed: codec.Bytes) -> None:
         """Write one mask; of equal masks the first is stored, of ones none.
 
         Parameters
         ----------
-        key : (layer, op, operand)
+        keys : sequence of (layer, op, operand)
+            All whose mask it is.
         shape : tuple of int
             The mask's; `Recorder` has checked it.
         packed : numpy.ndarray of uint8
@@ -66,7 +67,9 @@ class StepWriter:
         TraceError
             If it can't be written.
         """
-        self._records.append(self._record(key, shape, packed))
+        first = self._record(keys[0], shape, packed)
+        others = ({"layer": layer, "op": op, "operand": operand} for layer, op, operand in keys[1:])
+        self._records += [first, *(first.model_copy(update=key) for key in others)]
 
     def publish(self, batch_size: int, notes: Mapping[str, Any] | None = None) -> Path:
         """Make the step's file of all masks so far; it is whole, or absent.

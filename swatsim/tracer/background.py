@@ -10,7 +10,7 @@ import atexit
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 from weakref import WeakSet
@@ -62,9 +62,9 @@ class BackgroundStep:
         self._thread: threading.Thread | None = None
         _STEPS.add(self)
 
-    def add(self, key: Key, shape: tuple[int, ...], packed: Bytes) -> None:
+    def add(self, keys: Sequence[Key], shape: tuple[int, ...], packed: Bytes) -> None:
         """Have one mask written; waits while too many bytes are on their way."""
-        self._put(partial(self._step.add, key, shape, packed), packed.nbytes)
+        self._put(partial(self._step.add, keys, shape, packed), packed.nbytes)
 
     def publish(self, before: Task, batch_size: int, notes: Mapping[str, Any]) -> None:
         """Have the step's file made, and return at once.

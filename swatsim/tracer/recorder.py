@@ -45,7 +45,9 @@ class StepRecord:
         self.background = background
         self._recorder = recorder
 
-    def operand(self, layer: str, op: OpName, operand: Operand, mask: Mask) -> None:
+    def operand(
+        self, layer: str, op: OpName | Sequence[OpName], operand: Operand, mask: Mask
+    ) -> None:
         """Record which elements of an operand an op reads as non-zero.
 
         Waits while more masks are on their way to disk than may be. A step that can't be written,
@@ -56,7 +58,8 @@ class StepRecord:
         layer : str
             A declared layer's name.
         op, operand : str
-            fprop reads weight and act, dgrad weight and grad_out, wgrad act and grad_out.
+            fprop reads weight and act, dgrad weight and grad_out, wgrad act and grad_out. Of ops
+            that read an operand alike a sequence, such as ("fprop", "dgrad"): it is packed once.
         mask : numpy.ndarray of bool
             In the shape of `Layer.shape_of`, for the samples kept. It may change afterwards.
 
@@ -67,11 +70,18 @@ class StepRecord:
         WorkloadError
             If the mask has not its layer's shape.
         """
-        key: Key = (layer, op, operand)
-        self._check(key, mask)
+        ops: Sequence[Any] = (op,) if isinstance(op, str) else op
+        keys: list[Key] = [(layer, each, operand) for each in ops]
+        for key in keys:
+            self._check(key, mask)
         if self.background is not None and not self.background.over:
-            self.background.add(key, mask.shape, codec.pack(mask))
-        self.masks[key] = None
+            self.background.add(keys, mask.shape, codec.pack(mask))
+        self.masks.update(dict.fromkeys(keys))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether masks that come are not recorded any more."""
+        return self.background is None or self.background.over
 
     def _check(self, key: Key, mask: Mask) -> None:
         layer, op, operand = key

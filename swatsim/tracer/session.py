@@ -297,7 +297,7 @@ class Session:
             self._recorder.abandon(step)
             return
         layers = dict.fromkeys(layer for layer, _, _ in step.masks)
-        unlearnt = [name for name in layers if (name, "wgrad", "act") not in step.masks]
+        unlearnt = [name for name in layers if (name, "wgrad", "grad_out") not in step.masks]
         if unlearnt:
             message = "step %d has no weight gradient of %s: it is recorded without"
             log.warning(message, step.number, ", ".join(unlearnt))

@@ -136,7 +136,7 @@ def test_a_trace_is_never_written_over(tmp_path: Path) -> None:
     with TraceWriter(tmp_path / "new") as writer:
         writer.write_manifest(Manifest(layers=(FC,), batch_size=2, samples=(0,)))
         step = writer.step(0)
-        step.add(("fc", "fprop", "act"), (1, 5), np.array([0b1_1111], np.uint8))
+        step.add([("fc", "fprop", "act")], (1, 5), np.array([0b1_1111], np.uint8))
         assert step.publish(2) == step_file(tmp_path / "new")
         with pytest.raises(TraceError, match="a step is never written over"):
             writer.step(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,17 +37,24 @@ class Recording:
     layout: Layout
     samples: int
 
-    def record(self, op: OpName, operands: Mapping[Operand, Tensor]) -> None:
-        """Record the non-zeros of an op's operands; of a second backward pass, say that it ran."""
+    def record(self, operand: Operand, reads: Mapping[OpName, Tensor]) -> None:
+        """Record the non-zeros of an operand as ops read it; of a second backward pass, say so.
+
+        Parameters
+        ----------
+        operand : str
+        reads : mapping of op to torch.Tensor
+            The same object for ops that read it alike.
+        """
         name = self.layout.layer.name
-        if any((name, op, operand) in self.step.masks for operand in operands):
-            message = "step %d: %s of %s ran again, by another backward pass: not recorded"
-            log.warning(message, self.step.number, op, name)
-            return
-        for operand, values in operands.items():
-            laid = self.layout.lay(operand, values.detach(), self.samples)
-            mask = (laid != 0).numpy(force=True)
-            self.step.operand(name, op, operand, mask)
+        if any((name, op, operand) in self.step.masks for op in reads):
+            message = "step %d: %s of %s comes again, by another backward pass: not recorded"
+            log.warning(message, self.step.number, operand, name)
+        elif not self.step.is_over:
+            for values in {id(values): values for values in reads.values()}.values():
+                ops = [op for op, read in reads.items() if read is values]
+                laid = self.layout.lay(operand, values.detach(), self.samples)
+                self.step.operand(name, ops, operand, (laid != 0).numpy(force=True))
 
 
 @dataclass(frozen=True)
@@ -102,10 +109,11 @@ class Call:
                 kept[id(mask)] = _only(values, mask)
         return [kept[id(mask)] for mask in masks]
 
-    def record(self, op: OpName, operands: Mapping[Operand, Tensor]) -> None:
-        """Record the non-zeros of an op's operands, if this run is recorded."""
+    def record(self, operand: Operand, reads: Sequence[Tensor], ops: Mapping[OpName, bool]) -> None:
+        """Record what ops read of an operand, those that run, if this run is recorded."""
         if self.recording is not None:
-            self.recording.record(op, operands)
+            pairs = zip(ops.items(), reads, strict=True)
+            self.recording.record(operand, {op: read for (op, runs), read in pairs if runs})
 
     def weight_gradient(self, dense: Tensor, dw: Tensor) -> Tensor:
         """Give what the optimizer gets."""
@@ -127,7 +135,9 @@ class _Sparse(torch.autograd.Function):
         """Run fprop."""
         weights = call.reads(weight, "weight", "fprop", "dgrad")
         acts = call.reads(x, "act", "fprop", "wgrad")
-        call.record("fprop", {"weight": weights[0], "act": acts[0]})
+        needs = ctx.needs_input_grad
+        call.record("weight", weights, {"fprop": True, "dgrad": needs[0]})
+        call.record("act", acts, {"fprop": True, "wgrad": needs[1]})
         ctx.call, ctx.dense = call, dense  # the parameter itself, which is kept anyway
         ctx.save_for_backward(weights[1], acts[1])
         return call.arithmetic.fprop(acts[0], weights[0], bias)
@@ -140,12 +150,12 @@ class _Sparse(torch.autograd.Function):
         weight, act = ctx.saved_tensors
         grads = call.reads(dy, "grad_out", "dgrad", "wgrad")
         dx = dw = db = None
-        if ctx.needs_input_grad[0]:
-            call.record("dgrad", {"weight": weight, "grad_out": grads[0]})
+        needs = ctx.needs_input_grad
+        call.record("grad_out", grads, {"dgrad": needs[0], "wgrad": needs[1]})
+        if needs[0]:
             dx = call.arithmetic.dgrad(grads[0], act, weight)
-        if ctx.needs_input_grad[1]:
-            call.record("wgrad", {"act": act, "grad_out": grads[1]})
+        if needs[1]:
             dw = call.weight_gradient(ctx.dense, call.arithmetic.wgrad(grads[1], act, weight))
-        if ctx.needs_input_grad[2]:
+        if needs[2]:
             db = call.arithmetic.bias_gradient(dy)
         return dx, dw, db, None, None

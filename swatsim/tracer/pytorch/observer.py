@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from swatsim.errors import RecordingError, unknown
 from swatsim.tracer.pytorch.arithmetic import autocast
-from swatsim.tracer.pytorch.layers import Recording
 from swatsim.tracer.pytorch.modules import Geometry, linear, size_of
 from swatsim.tracer.pytorch.run import Run
 from swatsim.tracer.pytorch.taps import Projection, Projections, redirected_linear
@@ -169,15 +168,15 @@ class Observer(Run):
         if recording is None:
             return
         act, read = autocast(x, weight.to_dense() if _is_sparse(weight) else weight)
-        recording.record("fprop", {"weight": read, "act": act})
-        ops: list[OpName] = []
-        if x.requires_grad:
-            recording.record("dgrad", {"weight": read})
-            ops.append("dgrad")
-        if weight.requires_grad:
-            recording.record("wgrad", {"act": act})
-            ops.append("wgrad")
-        y.register_hook(lambda dy: _record_gradient(recording, ops, view(dy)))
+        ops = _backward_ops(x, weight)
+        recording.record("weight", {"fprop": read} | {op: read for op in ops if op == "dgrad"})
+        recording.record("act", {"fprop": act} | {op: act for op in ops if op == "wgrad"})
+        y.register_hook(lambda dy: recording.record("grad_out", dict.fromkeys(ops, view(dy))))
+
+
+def _backward_ops(x: Tensor, weight: Tensor) -> list[OpName]:
+    needed: dict[OpName, bool] = {"dgrad": x.requires_grad, "wgrad": weight.requires_grad}
+    return [op for op, runs in needed.items() if runs]
 
 
 @dataclass(frozen=True)
@@ -190,11 +189,6 @@ class _Columns:
 
     def __call__(self, dy: Tensor) -> Tensor:
         return dy.reshape(-1, self.samples, self.width)[..., self.columns]
-
-
-def _record_gradient(recording: Recording, ops: Sequence[OpName], dy: Tensor) -> None:
-    for op in ops:
-        recording.record(op, {"grad_out": dy})
 
 
 def _layer_of(name: str, function: Any, given: dict[str, Any]) -> Layer:

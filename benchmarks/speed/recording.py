@@ -1,0 +1,94 @@
+"""What recording costs a training run: a recorded step against the same step unrecorded.
+
+    python benchmarks/speed/recording.py
+
+ResNet-8 of traces/record_resnet8.py on made images, batch 128, two threads. Prints one line a way
+of recording: the median of the recorded steps over that of their neighbours, in one process; what
+one in a hundred recorded steps adds; and the time of the rest, which is `Tracer.step`'s and the
+background's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "traces"))
+from record_resnet8 import BATCH, new_model
+
+from swatsim.policies import SwatU
+from swatsim.tracer.pytorch import Observer, Tracer
+
+EVERY = 4
+
+
+def steps(tracer: Any, model: torch.nn.Module, count: int) -> list[float]:
+    """Train for some steps on made images; the seconds of each, the tracer's own included."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(BATCH, 1, 28, 28, generator=generator)
+    labels = torch.randint(0, 10, (BATCH,), generator=generator)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+    taken = []
+    for _ in range(count):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+        tracer.step()
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+def measure(open_tracer: Callable[[torch.nn.Module, str], Any], count: int) -> tuple[float, float]:
+    """Median seconds of recorded steps, and of unrecorded ones; of each the first is left out."""
+    model = new_model(0)
+    with tempfile.TemporaryDirectory() as folder, open_tracer(model, f"{folder}/t") as tracer:
+        taken = steps(tracer, model, count)
+    recorded = [t for i, t in enumerate(taken) if i % EVERY == 2 and i > EVERY]
+    others = [t for i, t in enumerate(taken) if i % EVERY != 2 and i > EVERY]
+    return statistics.median(recorded), statistics.median(others)
+
+
+WAYS: dict[str, Callable[[torch.nn.Module, str], Any]] = {
+    "SWAT-U, 8 images": lambda m, p: Tracer(m, SwatU(0.8), p, steps=wanted, images=8),
+    "SWAT-U, all 128 images": lambda m, p: Tracer(m, SwatU(0.8), p, steps=wanted),
+    "SWAT-U, 8 images, memory": lambda m, p: Tracer(
+        m, SwatU(0.8), p, steps=wanted, images=8, measure_memory=True
+    ),
+    "observed dense, 8 images": lambda m, p: Observer(m, p, steps=wanted, images=8),
+    "observed dense, all 128 images": lambda m, p: Observer(m, p, steps=wanted),
+}
+
+
+def wanted(number: int) -> bool:
+    """Record every fourth step."""
+    return number % EVERY == 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    for name, way in WAYS.items():
+        recorded, others = measure(way, arguments.steps)
+        share = (recorded - others) / (100 * others)
+        print(
+            f"{name}: a recorded step takes {recorded / others:.2f}x an unrecorded one "
+            f"({1000 * recorded:.0f} ms, {1000 * others:.0f} ms); one in a hundred adds "
+            f"{100 * max(0.0, share):.2f} % to the training"
+        )
+
+
+if __name__ == "__main__":
+    main()
