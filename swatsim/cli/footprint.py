@@ -12,6 +12,7 @@ from swatsim.errors import WorkloadError, unknown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from swatsim.tracefile import Step
     from swatsim.workload.footprint import DensityOf, Footprint
     from swatsim.workload.layer import Layer, Operand, OpName
     from swatsim.workload.networks import Network
@@ -42,6 +43,8 @@ def footprint(
 
     Formats: dense, values (no metadata), bitmask, csr, run-length, N:M such as 2:4.
 
+    Of a trace that was recorded with measure_memory, what autograd really kept is shown beside.
+
     Inputs and weights are SWAT's count, for which each layer has tensors of its own. Everything is
     PyTorch's: what all modules keep beside the parameters, a tensor that several keep once.
     """
@@ -53,15 +56,19 @@ def footprint(
         _refuse("a network", step=step, network=network)
         table, samples = build(source), 1 if batch is None else batch
         found = counting.of_network(table, _swat_u(table, sparsity), batch=samples, **options)
-        title = f"{source}: {table.citation}"
+        title, measured = f"{source}: {table.citation}", {}
     elif not Path(source).exists():
         raise WorkloadError(f"{unknown('network', source, NETWORKS)}; nor is there such a trace")
     else:
         _refuse("a trace", sparsity=sparsity, batch=batch)
         named = build(network) if network else None
-        found, table, samples, title = _of_trace(source, step, named, options)
+        chosen = _step_of(source, step)
+        found, table, samples, title = _of_step(chosen, named, options)
+        measured = chosen.notes.get("kept", {})
     dense = counting.of_network(table, batch=samples, dtype=options["dtype"])
     _print(f"{title}; samples: {samples}", found, dense)
+    if measured:
+        _print_measured(chosen, named, measured, options["dtype"])
 
 
 def _refuse(what: str, **options: Any) -> None:
@@ -85,19 +92,44 @@ def _swat_u(network: Network, sparsity: float | None) -> DensityOf | None:
     return density
 
 
-def _of_trace(
-    path: str, step: int | None, network: Network | None, options: dict[str, Any]
+def _step_of(path: str, step: int | None) -> Step:
+    from swatsim.tracefile import open_trace
+
+    trace = open_trace(path)
+    return trace.step(trace.steps[-1] if step is None else step)
+
+
+def _of_step(
+    chosen: Step, network: Network | None, options: dict[str, Any]
 ) -> tuple[Footprint, Network, int, str]:
     """Count a trace's step; also give its layers as a network, its samples and a title."""
-    from swatsim.tracefile import open_trace
     from swatsim.workload import footprint as counting
     from swatsim.workload.networks import Network
 
-    trace = open_trace(path)
-    chosen = trace.step(trace.steps[-1] if step is None else step)
     found = counting.of_masks(chosen.kept(), network=network, **options)
-    table = network or Network(trace.name, "", trace.layers, ())
-    return found, table, len(trace.manifest.samples), f"{trace.path}: step {chosen.number}"
+    folder = chosen.path.parents[1]
+    table = network or Network(folder.name, "", chosen.manifest.layers, ())
+    return found, table, len(chosen.manifest.samples), f"{folder}: step {chosen.number}"
+
+
+def _print_measured(
+    chosen: Step, network: Network | None, measured: dict[str, Any], dtype: str
+) -> None:
+    """Set what autograd kept of the whole batch beside the model, zeros stored as they were."""
+    from swatsim.cli.show import console, size, table
+    from swatsim.workload import footprint as counting
+    from swatsim.workload.measured import compare, of_batch
+
+    counted = counting.of_masks(chosen.kept(), network=network, format="dense", dtype=dtype)
+    whole = of_batch(counted, len(chosen.manifest.samples), chosen.batch_size)
+    rows = [
+        [it.module or "(the model)", size(it.measured), size(it.modelled), it.why]
+        for it in compare(measured["modules"], whole)
+    ]
+    total = ["all, each tensor once", size(measured["total"]), size(whole.everything), ""]
+    title = f"Kept by autograd, batch of {chosen.batch_size}: measured in the run, beside the model"
+    columns = ("module", "measured", "model", "why they differ")
+    console().print(table(title, columns, [*rows, total], left=1))
 
 
 def _print(title: str, found: Footprint, dense: Footprint) -> None:

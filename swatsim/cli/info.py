@@ -36,6 +36,11 @@ def info(trace: str) -> None:
     layers = ("layer", "kind", "C", "K", "input", "kernel", "stride", "groups", "weights", *keys)
     out.print(table("Layers", layers, _layer_rows(source, steps), left=2))
     out.print(table("Steps", ("step", "batch", "masks", "file", *keys), _step_rows(steps), left=0))
+    if drifts := list(_drift_rows(steps)):
+        of_drift = ("step", "operand", "asked", "realised", "least so far", "most so far")
+        out.print(table("Drift of reused thresholds", of_drift, drifts, left=2))
+    for line in _not_modelled(steps):
+        out.print(line)
     if damaged:
         raise TraceError("; ".join(damaged))
 
@@ -115,3 +120,24 @@ def _step_rows(steps: list[Step]) -> Iterator[list[str]]:
         file = size(step.path.stat().st_size)
         row = [str(step.number), str(step.batch_size), str(len(step.records)), file]
         yield [*row, *_densities(_totals([step]))]
+
+
+def _drift_rows(steps: list[Step]) -> Iterator[list[str]]:
+    """Tell how far densities drifted between two exact Top-Ks, as the policy saw it."""
+    from swatsim.cli.show import share
+
+    for step in steps:
+        drifts = step.notes.get("policy", {}).get("drift", {})
+        for operand, drift in drifts.items():
+            densities = [share(drift[key]) for key in ("asked", "last", "least", "most")]
+            yield [str(step.number), operand, *densities]
+
+
+def _not_modelled(steps: list[Step]) -> Iterator[str]:
+    """Name what ran beside the layers, and multiplied."""
+    found: dict[str, set[str]] = {}
+    for step in steps:
+        for module, kinds in step.notes.get("not_modelled", {}).items():
+            found.setdefault(module, set()).update(kinds)
+    for module, kinds in found.items():
+        yield f"not modelled: {', '.join(sorted(kinds))} in {module}"
