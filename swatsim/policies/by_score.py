@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -23,25 +23,32 @@ WORDS = {
     "grad_out": frozenset({("dgrad", "grad_out"), ("wgrad", "grad_out")}),
 }
 
+PAIRS = frozenset((op, operand) for op, reads in OPERANDS_OF.items() for operand in reads)
+
 
 def _sites(of: Any) -> tuple[tuple[str, str], ...]:
     """Read words and (op, operand) pairs."""
     found: set[tuple[str, str]] = set()
-    for item in (of,) if isinstance(of, str) else of:
+    items = (of,) if isinstance(of, str) else of
+    if not isinstance(items, Collection) or not items:
+        raise ValueError(
+            f"must be one or more of {', '.join(WORDS)}, or of pairs of op and operand"
+        )
+    for item in items:
         if isinstance(item, str):
             if item not in WORDS:
                 raise ValueError(unknown("operand", item, WORDS))
             found |= WORDS[item]
-        elif tuple(item) in {(op, it) for op, reads in OPERANDS_OF.items() for it in reads}:
+        elif isinstance(item, tuple | list) and tuple(item) in PAIRS:
             found.add((item[0], item[1]))
         else:
             raise ValueError(f"{item!r} must be an operand, or an op and what it reads")
     return tuple(sorted(found))
 
 
-def _known(name: str) -> str:
-    granularity(name)
-    return name
+def _known(name: Any) -> str:
+    granularity(str(name))
+    return str(name)
 
 
 class ByScore(Allocated):

@@ -19,7 +19,7 @@ from swatsim.policies.arrays import Array, like, namespace
 from swatsim.policies.draw import generator
 from swatsim.policies.interface import Site
 from swatsim.policies.sparsifier import Sparsifier
-from swatsim.policies.topk import keep_count, largest
+from swatsim.policies.topk import exact, keep_count, largest
 from swatsim.workload.layer import Layer
 
 Count = Annotated[int, Field(ge=1)]
@@ -58,6 +58,8 @@ class KeptMask(Allocated):
 
 class KeptMasks(Sparsifier):
     """The masks of a run, one a layer. The base draws them once and keeps them."""
+
+    keeps_masks = True
 
     def __init__(self, policy: KeptMask) -> None:
         super().__init__(policy)
@@ -158,7 +160,7 @@ class DropsGrows(KeptMasks):
         for name in self.kept:
             scores = self.grow_scores(name, step) if name in weights else None
             if scores is not None:
-                count = int(fraction * _count(self.kept[name]))
+                count = int(exact(fraction) * _count(self.kept[name]))
                 left = drop(self.kept[name], weights[name], count)
                 found[name] = grow(left, scores, count)
         return found

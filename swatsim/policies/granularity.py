@@ -1,9 +1,10 @@
 """What survives together: single values, blocks, or so many of each group.
 
 A granularity is a function of scores (at least 0), a density and the layer's kind, and marks what
-survives: of equal scores what comes first, and never what has a score of 0. Weights are
-(K, C/groups, R, S) or (K, C), of a transposed convolution (C, K/groups, R, S); activations and
-gradients (N, ...). Speaks convolution letters.
+survives: of equal scores what comes first, and never what has a score of 0. A block's score is the
+sum of its values'; it survives whole, with its zeros. Weights are (K, C/groups, R, S) or (K, C), of
+a transposed convolution (C, K/groups, R, S); activations and gradients (N, ...). Speaks convolution
+letters.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ def transposable(n: int, m: int) -> Granularity:
 
     def mark(scores: Array, density: Fraction, kind: Kind) -> Array:
         xp = namespace(scores)
-        planes = xp.reshape(xp.moveaxis(scores, (0, 1), (-2, -1)), (-1, *scores.shape[:2]))
+        ranked = xp.where(xp.isnan(scores), xp.full_like(scores, math.inf), scores)
+        planes = xp.reshape(xp.moveaxis(ranked, (0, 1), (-2, -1)), (-1, *scores.shape[:2]))
         blocks = _blocked(xp.astype(planes, xp.float64), m)
         kept = _best(blocks, patterns) & (blocks != 0)
         back = _unblocked(kept, planes.shape, m)

@@ -34,7 +34,7 @@ class Periodic:
     every : int
         At least 1.
     warmup : int
-        Exact in every step before this one.
+        Exact in every step up to this one.
 
     Raises
     ------
@@ -45,7 +45,7 @@ class Periodic:
     def __init__(self, policy: Policy, every: int, warmup: int = 0) -> None:
         self.policy = policy
         self.every, self.warmup = _at_least("every", every, 1), _at_least("warmup", warmup, 0)
-        if type(sparsifier(policy)).masks is not Sparsifier.masks and not hasattr(policy, "sites"):
+        if sparsifier(policy).keeps_masks:
             raise PolicyError(_no_thresholds(policy))
 
     @property

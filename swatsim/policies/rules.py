@@ -57,7 +57,7 @@ class Rule:
         What is kept in between. A threshold is the score of the last one that survived; what
         reaches it survives, so that the density drifts.
     warmup : int
-        The choice is made in every step before this one.
+        The choice is made in every step up to this one.
     uses_gradient : bool
         Whether the score looks at the gradient, which then has to be kept.
     """

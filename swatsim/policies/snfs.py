@@ -10,6 +10,7 @@ from pydantic import Field
 from swatsim.policies.allocation import share_out
 from swatsim.policies.arrays import Array, mean_magnitude, namespace
 from swatsim.policies.drop_grow import DropGrow, DropsGrows, drop, grow
+from swatsim.policies.topk import exact
 from swatsim.workload.layer import Layer
 
 Smoothing = Annotated[float, Field(ge=0, lt=1)]
@@ -124,7 +125,7 @@ class GrowsByMomentum(DropsGrows):
         fraction, left, dropped = self.policy.fraction_at(step), {}, 0
         for name in names:
             before = int(namespace(self.kept[name]).count_nonzero(self.kept[name]))
-            count = int(fraction * before)
+            count = int(exact(fraction) * before)
             left[name] = drop(self.kept[name], weights[name], count)
             dropped += count
         shares = [mean_magnitude(momentum[name], self.kept[name]) for name in names]

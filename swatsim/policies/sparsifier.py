@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 from swatsim.errors import PolicyError
 from swatsim.policies.arrays import Array, namespace
@@ -15,14 +15,17 @@ from swatsim.policies.rules import TOP_K, Rule, View
 from swatsim.policies.topk import exact
 from swatsim.workload.layer import Layer
 
+#: Layer, run, operand, and which of the sites that read it.
+_Key: TypeAlias = tuple[str, int, str, int]
+
 
 @dataclass
 class _Held:
-    """A choice that holds for some steps."""
+    """A choice that holds for some steps: the mask, the threshold, or both."""
 
     since: int
-    mask: Array
-    threshold: Array
+    mask: Array | None
+    threshold: Array | None
 
 
 @dataclass
@@ -30,12 +33,18 @@ class Drift:
     """How far realised densities lie from the one asked for, while a threshold is stale."""
 
     asked: float
-    realised: list[float] = field(default_factory=list)
+    last: float
+    least: float = math.inf
+    most: float = 0.0
+
+    def note(self, asked: float, realised: float) -> None:
+        """Take in a stale mask's density, and the one asked for by now."""
+        self.asked, self.last = asked, realised
+        self.least, self.most = min(self.least, realised), max(self.most, realised)
 
     def describe(self) -> dict[str, Any]:
         """Give the density asked for, the last realised one, the least and the most."""
-        last, least, most = self.realised[-1], min(self.realised), max(self.realised)
-        return {"asked": self.asked, "last": last, "least": least, "most": most}
+        return asdict(self)
 
 
 class Sparsifier:
@@ -48,24 +57,31 @@ class Sparsifier:
     policy : Policy
     """
 
+    #: Whether it keeps masks and does not ask for rules.
+    keeps_masks: ClassVar[bool] = False
+
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.rule = getattr(policy, "rule", _top_k)
         self.drifts: dict[tuple[str, int, str], Drift] = {}
-        self._held: dict[tuple[str, int, str, int], _Held] = {}
+        self._held: dict[_Key, _Held] = {}
         self._kept: dict[str, Array] = {}
         self._gradients: dict[str, Array] = {}
         self._new_gradients: dict[str, Array | None] = {}
 
     def state(self) -> dict[str, Any]:
-        """Give what a later run needs to go on from here: dicts, numbers and arrays."""
-        held = {key: (it.since, it.mask, it.threshold) for key, it in self._held.items()}
-        return {"held": held, "gradients": dict(self._gradients)}
+        """Give what a later run needs to go on from here: dicts, numbers, words and arrays."""
+        return {
+            "held": {key: {**vars(held)} for key, held in self._held.items()},
+            "gradients": dict(self._gradients),
+            "drifts": {key: drift.describe() for key, drift in self.drifts.items()},
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
-        self._held = {key: _Held(*values) for key, values in state["held"].items()}
+        self._held = {key: _Held(**held) for key, held in state["held"].items()}
         self._gradients = dict(state["gradients"])
+        self.drifts = {key: Drift(**drift) for key, drift in state["drifts"].items()}
 
     def density(self, site: Site) -> Fraction | None:
         """Tell the share of an operand's values that survives; None for all of them.
@@ -98,7 +114,7 @@ class Sparsifier:
         values : array of float
             In the shape of `View.values`.
         training : bool
-            Otherwise nothing is remembered.
+            Otherwise nothing is remembered; what is held of the weights is read all the same.
 
         Returns
         -------
@@ -113,8 +129,10 @@ class Sparsifier:
                 found.append(None)
                 continue
             if (rule, share) not in made:
-                key = (site.layer.name, site.run, site.operand, place)
-                made[rule, share] = self._mask(site, rule, share, values, key if training else None)
+                # a layer's runs in a step read the same weights
+                run = 1 if site.operand == "weight" else site.run
+                key = (site.layer.name, run, site.operand, place)
+                made[rule, share] = self._mask(site, rule, share, values, key, training)
             found.append(made[rule, share])
         if training and sites[0].op == "fprop" and sites[0].operand == "weight":
             self._remember(sites[0], found[0])
@@ -124,7 +142,10 @@ class Sparsifier:
         """Give what the optimizer gets in place of a weight's dense gradient, after each run."""
         if layer.name in self._new_gradients:
             known = self._new_gradients[layer.name]
-            self._new_gradients[layer.name] = gradient if known is None else known + gradient
+            xp = namespace(gradient)  # copied: an optimizer may clip its gradient in place
+            self._new_gradients[layer.name] = (
+                xp.astype(gradient, gradient.dtype) if known is None else known + gradient
+            )
         change = getattr(self.policy, "weight_gradient", None)
         kept = self._kept.get(layer.name)
         return gradient if change is None or kept is None else change(kept, weight, gradient)
@@ -154,35 +175,41 @@ class Sparsifier:
             return {}
         return {"drift": {_path(key): drift.describe() for key, drift in self.drifts.items()}}
 
-    def _mask(self, site: Site, rule: Rule, share: Fraction, values: Array, key: Any) -> Array:
-        view = View(values, site, self._gradient(site, values) if rule.uses_gradient else None)
+    def _mask(
+        self, site: Site, rule: Rule, share: Fraction, values: Array, key: _Key, training: bool
+    ) -> Array:
+        last = self._gradient(site, values, training) if rule.uses_gradient else None
+        view = View(values, site, last)
         if rule.every == 1:
             return rule.choose(view, share)[0]
-        held = self._held.get(key)
-        if held is None or held.since != rule.since(site.step):
+        of_weight, since = site.operand == "weight", rule.since(site.step)
+        held = self._held.get(key) if training or of_weight else None
+        if held is None or held.since != since:
             mask, threshold = rule.choose(view, share)
-            if key is not None:
-                self._held[key] = _Held(rule.since(site.step), mask, threshold)
+            if training:  # the mask of an activation fits no other step
+                kept = mask if of_weight or rule.holds == "mask" else None
+                self._held[key] = _Held(since, kept, threshold)
             return mask
-        if rule.holds == "mask":
+        fresh = training and since == site.step
+        if held.mask is not None and (fresh or rule.holds == "mask"):
             return held.mask
-        return self._stale(view, rule, share, held)
-
-    def _stale(self, view: View, rule: Rule, share: Fraction, held: _Held) -> Array:
-        """Mark what reaches the threshold of an earlier step, and note how much that is."""
-        mask, site = rule.reaches(view, held.threshold), view.site
-        realised = int(namespace(mask).count_nonzero(mask)) / math.prod(mask.shape)
-        drift = self.drifts.setdefault(
-            (site.layer.name, site.run, site.operand), Drift(float(share))
-        )
-        drift.realised.append(realised)
+        mask = rule.reaches(view, held.threshold)
+        if training:
+            self._note(site, share, mask)
         return mask
 
-    def _gradient(self, site: Site, values: Array) -> Array:
+    def _note(self, site: Site, share: Fraction, mask: Array) -> None:
+        """Note how dense a stale mask is."""
+        realised = int(namespace(mask).count_nonzero(mask)) / math.prod(mask.shape)
+        key = (site.layer.name, site.run, site.operand)
+        self.drifts.setdefault(key, Drift(float(share), realised)).note(float(share), realised)
+
+    def _gradient(self, site: Site, values: Array, training: bool) -> Array:
         """Give the last gradient of a weight, and note that the next one is wanted."""
         known = None
         if site.operand == "weight":
-            self._new_gradients.setdefault(site.layer.name, None)
+            if training:
+                self._new_gradients.setdefault(site.layer.name, None)
             known = self._gradients.get(site.layer.name)
         return namespace(values).ones_like(values) if known is None else known
 

@@ -48,7 +48,7 @@ class SrSte(Checked):
 
     n: Count = 2
     m: Count = 4
-    decay: Annotated[float, Field(ge=0)] = 2e-4
+    decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2e-4
     first_conv_dense: bool = True
 
     def __init__(self, n: Any = 2, m: Any = 4, **options: Any) -> None:

@@ -83,13 +83,14 @@ class ByMomentum(Sparsifier):
     def state(self) -> dict[str, Any]:
         """Give what a later run needs to go on from here."""
         shares = {name: str(share) for name, share in self.densities.items()}
-        return {**super().state(), "densities": shares, "momentum": dict(self.momentum.of)}
+        kept, momentum = dict(self._masks), dict(self.momentum.of)
+        return {**super().state(), "densities": shares, "kept": kept, "momentum": momentum}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         super().load(state)
         self.densities = {name: Fraction(share) for name, share in state["densities"].items()}
-        self.momentum.of = dict(state["momentum"])
+        self.momentum.of, self._masks = dict(state["momentum"]), dict(state["kept"])
 
     def density(self, site: Site) -> Fraction | None:
         """Tell the share that survives by now."""
@@ -128,7 +129,7 @@ class ByMomentum(Sparsifier):
         sizes = [prod(self._masks[name].shape) for name in names]
         shares = [mean_magnitude(self.momentum.of[name], self._masks[name]) for name in names]
         budget = int((1 - check_sparsity(self.policy.sparsity)) * sum(sizes))
-        given = share_out(budget - len(sizes), shares, [size - 1 for size in sizes])
+        given = share_out(max(0, budget - len(sizes)), shares, [size - 1 for size in sizes])
         self.densities = {
             name: Fraction(count + 1, size)
             for name, count, size in zip(names, given, sizes, strict=True)

@@ -14,7 +14,7 @@ from swatsim.policies.arrays import Array, namespace
 from swatsim.policies.interface import Site
 from swatsim.policies.rules import Rule
 from swatsim.policies.sparsifier import Sparsifier
-from swatsim.policies.topk import check_sparsity, topk_mask
+from swatsim.policies.topk import check_sparsity, largest
 from swatsim.workload.layer import Layer
 
 
@@ -55,7 +55,7 @@ class TopKast(Allocated):
     backward_sparsity: Sparsity = 0.5
     allocation: Literal["uniform", "erk"] = "uniform"
     every: Annotated[int, Field(ge=1)] = 1
-    penalty: Annotated[float, Field(ge=0)] = 1e-4
+    penalty: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
 
     def __init__(self, sparsity: Any, **options: Any) -> None:
         super().__init__(sparsity, **options)
@@ -91,16 +91,16 @@ class TrainsMore(Sparsifier):
     def __init__(self, policy: TopKast) -> None:
         super().__init__(policy)
         self._read: dict[str, Array] = {}
-        self._trained: dict[str, tuple[Array, float]] = {}
+        self._trained: dict[str, dict[str, Any]] = {}
 
     def state(self) -> dict[str, Any]:
         """Give what a later run needs to go on from here."""
-        return {**super().state(), "read": dict(self._read), "trained": dict(self._trained)}
+        return {**super().state(), "trained": {k: {**v} for k, v in self._trained.items()}}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         super().load(state)
-        self._read, self._trained = dict(state["read"]), dict(state["trained"])
+        self._trained = {name: {**trained} for name, trained in state["trained"].items()}
 
     def masks(self, sites: Any, values: Array, *, training: bool = True) -> list[Array | None]:
         """Mark the weights that are read, and choose those that are trained if it is time."""
@@ -108,25 +108,28 @@ class TrainsMore(Sparsifier):
         site = sites[0]
         read, name = found[0], site.layer.name
         if training and site.operand == "weight" and read is not None:
-            if self._read.get(name) is not read:
-                self._trained[name] = self._choose(site, values, read)
+            since = self.rule(site).since(site.step)
+            if name not in self._trained or self._trained[name]["since"] != since:
+                self._trained[name] = {"since": since, **self._choose(site, values)}
             self._read[name] = read
         return found
 
-    def _choose(self, site: Site, values: Array, read: Array) -> tuple[Array, float]:
+    def _choose(self, site: Site, values: Array) -> dict[str, Any]:
+        """Choose what is trained: so many of the largest, for a weight of zero may grow."""
+        xp = namespace(values)
         density = self.density(site) or Fraction(1)
         read_share = 1 - check_sparsity(self.policy.sparsity)
         more = (1 - check_sparsity(self.policy.backward_sparsity)) / read_share
         k = ceil(min(Fraction(1), density * more) * prod(values.shape))
-        return topk_mask(values, k) | read, float(density)
+        mask = largest(xp.abs(values), k, xp.ones_like(values, dtype=xp.bool))
+        return {"mask": mask, "density": float(density)}
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
         """Leave the gradient of the trained set, with the penalty's."""
         if layer.name not in self._trained:
             return gradient
         xp = namespace(gradient)
-        trained, density = self._trained[layer.name]
-        penalty = self.policy.penalty
-        read = self._read[layer.name]
+        read, density = self._read[layer.name], self._trained[layer.name]["density"]
+        trained, penalty = self._trained[layer.name]["mask"] | read, self.policy.penalty
         pull = xp.where(read, weight * penalty, weight * (penalty / density))
         return xp.where(trained, gradient + pull, xp.zeros_like(gradient))

@@ -42,7 +42,7 @@ class Transposable(SrSte):
     """
 
     m: Literal[4] = 4
-    decay: Annotated[float, Field(ge=0)] = 0.0
+    decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     every: Annotated[int, Field(ge=1)] = 40
 
     def __init__(self, n: Any = 2, m: Any = 4, **options: Any) -> None:

@@ -1,0 +1,285 @@
+"""Sums, places and granularities, against loops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swatsim.policies.allocation import share_out
+from swatsim.policies.arrays import fold, mean_magnitude
+from swatsim.policies.granularity import GRANULARITIES, granularity, n_of_m, transposable
+from swatsim.policies.topk import _mark_elsewhere, largest, topk_mask
+from tests.policies.driver import count_of, exactly, levels, normal, top
+
+DENSITIES = (Fraction(1, 1000), Fraction(1, 10), Fraction(1, 3), Fraction(1, 2), Fraction(1))
+SHAPES = ((5, 3, 2, 2), (1, 1, 1, 1), (4, 6, 1, 3), (7, 5), (1, 1), (2, 9))
+
+
+def scores_of(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.abs(levels(np.random.default_rng(seed), shape))
+
+
+# ---- sums --------------------------------------------------------------------------------------
+
+
+def by_halves(numbers: list[float]) -> float:
+    while len(numbers) > 1:
+        half = -(-len(numbers) // 2)
+        pairs = [numbers[i] + numbers[half + i] for i in range(len(numbers) - half)]
+        numbers = pairs + numbers[len(pairs) : half]
+    return numbers[0]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 33, 100])
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_fold(size: int, axis: int) -> None:
+    torch = pytest.importorskip("torch")
+    values = np.random.default_rng(size).standard_normal((3, size)).astype(np.float32) * 1e3
+    expected = np.array([by_halves([float(v) for v in row]) for row in values])
+    given_ = values if axis == -1 else np.ascontiguousarray(values.T)
+    assert fold(given_, axis).tobytes() == expected.tobytes()
+    assert fold(torch.from_numpy(given_), axis).numpy().tobytes() == expected.tobytes()
+
+
+def test_mean_magnitude() -> None:
+    values = np.array([[1.0, -2.0], [0.0, 4.5]], np.float32)
+    assert mean_magnitude(values, np.array([[True, True], [True, False]])) == 1.0
+    assert mean_magnitude(values, np.array([[False, True], [False, True]])) == 3.25
+    assert mean_magnitude(values, np.zeros((2, 2), bool)) == 0.0
+    wild = np.array([math.nan, math.inf, 3.0], np.float32)
+    assert mean_magnitude(wild, np.array([False, False, True])) == 3.0
+
+
+# ---- exact counts ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_largest(seed: int) -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(seed)
+    scores, among = scores_of(seed, (4, 5)), rng.random((4, 5)) < 0.6
+    for k in range(int(among.sum()) + 1):
+        expected = exactly(scores, k, among)
+        assert expected.sum() == k
+        assert np.array_equal(largest(scores, k, among), expected)
+        found = largest(torch.from_numpy(scores), k, torch.from_numpy(among))
+        assert np.array_equal(found.numpy(), expected)
+
+
+WILD = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 3.0, math.inf, -math.inf, math.nan, 1e-45])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(WILD, max_size=24), st.integers(0, 26))
+def test_the_way_of_accelerators(numbers: list[float], k: int) -> None:
+    torch = pytest.importorskip("torch")
+    for dtype in (np.float32, np.float64):
+        values = np.array(numbers, dtype)
+        expected = topk_mask(values, k)
+        assert np.array_equal(_mark_elsewhere(torch.from_numpy(values), k).numpy(), expected)
+        square = values[: len(values) // 2 * 2].reshape(2, -1)
+        found = _mark_elsewhere(torch.from_numpy(square), k)
+        assert np.array_equal(found.numpy(), topk_mask(square, k))
+    half = torch.tensor(numbers, dtype=torch.bfloat16)
+    assert np.array_equal(_mark_elsewhere(half, k).numpy(), topk_mask(half, k).numpy())
+
+
+# ---- granularities -----------------------------------------------------------------------------
+
+Index = tuple[int, ...]
+BLOCKS: dict[str, Callable[[Index], Any]] = {
+    "filter": lambda at: at[0],
+    "channel": lambda at: at[1],
+    "kernel": lambda at: at[:2],
+    "position": lambda at: at[1:],
+    "element": lambda at: at,
+}
+
+
+def by_blocks(scores: np.ndarray, density: Fraction, key: Callable[[Index], Any]) -> np.ndarray:
+    """Sum up each block, and keep those of largest sum whole, with their zeros."""
+    sums: dict[Any, float] = {}
+    for at in np.ndindex(scores.shape):
+        sums[key(at)] = sums.get(key(at), 0.0) + float(scores[at])
+    marks = top(list(sums.values()), count_of(density, len(sums)))
+    kept = dict(zip(sums, marks, strict=True))
+    mask = np.zeros(scores.shape, bool)
+    for at in np.ndindex(scores.shape):
+        mask[at] = kept[key(at)]
+    return mask
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_blocks(name: str, shape: tuple[int, ...]) -> None:
+    kind = "conv" if len(shape) == 4 else "linear"
+    for seed, density in enumerate(DENSITIES):
+        scores = scores_of(seed, shape)
+        expected = by_blocks(scores, density, BLOCKS[name])
+        assert np.array_equal(GRANULARITIES[name](scores, density, kind), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_samples(shape: tuple[int, ...]) -> None:
+    for seed, density in enumerate(DENSITIES):
+        scores = scores_of(seed, shape)
+        expected = [by_blocks(each[None], density, BLOCKS["element"])[0] for each in scores]
+        found = GRANULARITIES["sample"](scores, density, "conv" if len(shape) == 4 else "linear")
+        assert np.array_equal(found, np.array(expected))
+
+
+def test_all_zero_scores_keep_nothing() -> None:
+    for name in (*GRANULARITIES, "2:4"):
+        assert not granularity(name)(np.zeros((4, 4), np.float32), Fraction(1), "linear").any()
+
+
+def test_granularities_by_name() -> None:
+    assert set(GRANULARITIES) == {"element", "sample", "position", "filter", "channel", "kernel"}
+    scores = scores_of(3, (3, 10, 2, 2))
+    found, expected = granularity("1:3"), n_of_m(1, 3)
+    third = Fraction(1, 3)
+    assert np.array_equal(found(scores, third, "conv"), expected(scores, third, "conv"))
+    for wrong in ("elements", "2:", ":4", "4:2", "0:4", "a:b", "", "-1:4", "2:4:8"):
+        with pytest.raises(ValueError, match="unknown granularity|N:M|must"):
+            granularity(wrong)
+
+
+# ---- N:M ---------------------------------------------------------------------------------------
+
+
+def best_of_group(group: list[float], n: int) -> tuple[int, ...]:
+    """Try all sets of n places; of equal sums the first, as places are ordered."""
+    sets = combinations(range(len(group)), min(n, len(group)))
+    return max(sets, key=lambda places: sum(group[i] for i in places))
+
+
+def by_groups(scores: np.ndarray, n: int, m: int) -> np.ndarray:
+    mask = np.zeros(scores.shape, bool)
+    others = [range(size) for axis, size in enumerate(scores.shape) if axis != 1]
+    for first, *rest in product(*others):
+        for start in range(0, scores.shape[1], m):
+            places = range(start, min(start + m, scores.shape[1]))
+            group = [float(scores[(first, c, *rest)]) for c in places]
+            for i in best_of_group(group, n):
+                mask[(first, start + i, *rest)] = group[i] > 0
+    return mask
+
+
+@pytest.mark.parametrize("n_m", [(1, 1), (1, 2), (2, 4), (1, 4), (3, 4), (4, 4), (2, 5)])
+@pytest.mark.parametrize(
+    "shape", [(3, 4, 2, 2), (2, 7, 1, 2), (2, 1, 3, 3), (3, 8), (5, 6), (1, 3)]
+)
+def test_n_of_m_tries_all_patterns(n_m: tuple[int, int], shape: tuple[int, ...]) -> None:
+    n, m = n_m
+    kind = "conv" if len(shape) == 4 else "linear"
+    for seed in range(4):
+        scores = scores_of(seed, shape)
+        mask = n_of_m(n, m)(scores, Fraction(n, m), kind)
+        assert np.array_equal(mask, by_groups(scores, n, m))
+        moved = np.moveaxis(mask, 1, -1).reshape(-1, shape[1])
+        for start in range(0, shape[1], m):
+            assert (moved[:, start : start + m].sum(1) <= n).all()
+
+
+def patterns(n: int, m: int) -> Iterable[tuple[tuple[int, ...], ...]]:
+    """All that have n in each row and each column, rows in the order of their places."""
+    rows = list(combinations(range(m), n))
+    for pattern in product(rows, repeat=m):
+        counts = [sum(column in row for row in pattern) for column in range(m)]
+        if counts == [n] * m:
+            yield pattern
+
+
+def by_patterns(scores: np.ndarray, n: int, m: int) -> np.ndarray:
+    """Try all patterns on each block, the edges filled up with zeros."""
+    K, C = scores.shape[:2]
+    taps = scores.reshape(K, C, -1)
+    mask = np.zeros(taps.shape, bool)
+    known = list(patterns(n, m))
+    for tap, k, c in product(range(taps.shape[2]), range(0, K, m), range(0, C, m)):
+        block = [
+            [float(taps[k + i, c + j, tap]) if k + i < K and c + j < C else 0.0 for j in range(m)]
+            for i in range(m)
+        ]
+        best, most = known[0], -1.0
+        for pattern in known:
+            total = 0.0
+            for i, row in enumerate(pattern):
+                for j in row:
+                    total += block[i][j]
+            if total > most:
+                best, most = pattern, total
+        for i, row in enumerate(best):
+            for j in row:
+                if block[i][j] > 0:
+                    mask[k + i, c + j, tap] = True
+    return mask.reshape(scores.shape)
+
+
+@pytest.mark.parametrize("n_m", [(1, 1), (1, 2), (2, 2), (1, 3), (2, 3), (1, 4), (2, 4), (3, 4)])
+@pytest.mark.parametrize(
+    "shape", [(4, 4), (5, 7), (1, 1), (3, 3), (8, 4), (6, 5, 1, 2), (4, 1, 2, 1)]
+)
+def test_transposable_tries_all_patterns(n_m: tuple[int, int], shape: tuple[int, ...]) -> None:
+    n, m = n_m
+    kind = "conv" if len(shape) == 4 else "linear"
+    for seed, draw in enumerate((levels, normal)):
+        scores = np.abs(draw(np.random.default_rng(seed), shape))
+        mask = transposable(n, m)(scores, Fraction(n, m), kind)
+        assert np.array_equal(mask, by_patterns(scores, n, m))
+        planes = mask.reshape(*shape[:2], -1)
+        for k, c in product(range(0, shape[0], m), range(0, shape[1], m)):
+            block = planes[k : k + m, c : c + m]
+            assert (block.sum(0) <= n).all()
+            assert (block.sum(1) <= n).all()
+
+
+def test_there_are_90_patterns_of_two_of_four() -> None:
+    assert len(list(patterns(2, 4))) == 90
+
+
+# ---- shares ------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 0.1, 0.5, 1.0, 1.0, 7.25]), st.integers(0, 9)),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(0, 40),
+)
+def test_share_out(layers: list[tuple[float, int]], budget: int) -> None:
+    shares, room = [share for share, _ in layers], [size for _, size in layers]
+    found = share_out(budget, shares, room)
+    assert sum(found) == min(budget, sum(room))
+    assert all(0 <= got <= size for got, size in zip(found, room, strict=True))
+    total = sum(map(Fraction, shares))
+    for i, (share, size) in enumerate(layers):
+        fair = budget * Fraction(share) / total if total else Fraction(budget, len(layers))
+        assert found[i] >= min(size, math.floor(fair))  # what others can't take only adds
+    if total and all(budget * Fraction(share) / total + 1 <= size for share, size in layers):
+        wanted = [budget * Fraction(share) / total for share in shares]
+        left = budget - sum(map(math.floor, wanted))
+        order = sorted(range(len(shares)), key=lambda i: (math.floor(wanted[i]) - wanted[i], i))
+        up = set(order[:left])
+        assert found == [math.floor(each) + (i in up) for i, each in enumerate(wanted)]
+
+
+def test_shares_by_hand() -> None:
+    assert share_out(10, [1.0, 1.0, 2.0], [9, 9, 9]) == [3, 2, 5]  # 2.5, 2.5, 5
+    assert share_out(10, [1.0, 1.0, 2.0], [9, 9, 3]) == [4, 3, 3]  # 2 are left: one each
+    assert share_out(4, [0.0, 0.0], [9, 9]) == [2, 2]
+    assert share_out(6, [1.0, 0.0, 0.0], [2, 9, 9]) == [2, 2, 2]  # the others' are all 0
+    assert share_out(99, [1.0, 2.0], [3, 4]) == [3, 4]
+    assert share_out(0, [1.0], [3]) == [0]
+    assert share_out(5, [], []) == []

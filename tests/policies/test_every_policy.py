@@ -1,0 +1,289 @@
+"""What holds for every policy: the same bits in NumPy and torch, resumed runs, edges, refusals."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from swatsim.errors import PolicyError
+from swatsim.policies import (
+    POLICIES,
+    SET,
+    SNFS,
+    ByScore,
+    Dense,
+    MeProp,
+    Periodic,
+    Policy,
+    RigL,
+    Site,
+    SrSte,
+    StaticRandom,
+    SwatErk,
+    SwatM,
+    SwatStructured,
+    SwatU,
+    TopKast,
+    Transposable,
+    View,
+    sparsifier,
+)
+from swatsim.workload.layer import Layer
+from tests.policies.driver import LAYERS, Array, Run, levels, normal, same
+
+
+def taylor(it: View) -> Array:
+    return abs(it.values * it.gradient)
+
+
+def policies(sparsity: float = 0.7) -> dict[str, Policy]:
+    """One of each, and of those with a state some more."""
+    s = sparsity
+    plenty = {"uses_gradient": True, "every": 2, "trains": "kept"}
+    kast = {"backward_sparsity": s / 2, "penalty": 0.25}
+    made = [
+        Dense(),
+        SwatU(s),
+        SwatErk(s),
+        SwatM(s, every=2),
+        SwatStructured(s),
+        SwatStructured(s, unit="filter"),
+        Periodic(SwatU(s), 3, 2),
+        Periodic(SwatErk(s), 2),
+        Periodic(SwatM(s, every=2), 3),
+        Periodic(SwatStructured(s), 3),
+        Periodic(TopKast(s, **kast), 3),
+        Periodic(ByScore(taylor, s, uses_gradient=True), 3),
+        StaticRandom(s),
+        SET(s, every=2, fraction=0.4),
+        RigL(s, every=2, fraction=0.4, until=7),
+        SNFS(s, every=2, fraction=0.4),
+        TopKast(s, **kast),
+        TopKast(s, every=3, allocation="erk", **kast),
+        MeProp(s),
+        MeProp(s, unified=True),
+        SrSte(2, 4, decay=0.25),
+        Transposable(2, every=3, decay=0.25),
+        ByScore(taylor, s, granularity="filter", **plenty),
+        ByScore(taylor, s, granularity="2:4", **plenty),
+        ByScore(taylor, s, allocation="erk", **plenty),
+        ByScore(abs_of, s, of=("act", "grad_out"), every=3, holds="threshold"),
+    ]
+    return {f"{index}-{type(it).__name__}": it for index, it in enumerate(made)}
+
+
+def abs_of(it: View) -> Array:
+    return abs(it.values)
+
+
+ALL = policies()
+
+
+def now_and_then(layer: str, step: int) -> int:
+    """Some layers run twice, one is not used at first, one not all the time."""
+    return {"deep": 2, "wide": step % 3, "grouped": step > 2}.get(layer, 1)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("draw", [levels, normal])
+def test_numpy_and_torch_give_the_same_bits(name: str, draw: Any) -> None:
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    options = {"draw": draw, "runs": now_and_then, "seed": 3}
+    mine, its = Run(ALL[name], **options), Run(ALL[name], torch=torch, **options)
+    same(mine.go(8), its.go(8))
+    assert mine.sparsifier.report() == its.sparsifier.report()
+
+
+def rebuilt(state: Any) -> Any:
+    """Copy a state leaf by leaf, as a file would; it has dicts, numbers, words and arrays only."""
+    if isinstance(state, dict):
+        return {key: rebuilt(value) for key, value in state.items()}
+    if state is None or isinstance(state, int | float | str):
+        return state
+    assert hasattr(state, "shape"), type(state)
+    return copy.deepcopy(state)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("runs", [None, now_and_then])
+def test_an_interrupted_run_goes_on(name: str, runs: Any) -> None:
+    options = {"seed": 5, "frozen": ("fc",)} | ({"runs": runs} if runs else {})
+    whole = Run(ALL[name], **options)
+    expected = whole.go(9)
+    run = Run(ALL[name], **options)
+    for steps in (1, 3, 1):
+        same(run.go(steps), expected[run.step - steps : run.step])
+        later = run.interrupted()
+        later.sparsifier = sparsifier(later.policy)
+        later.sparsifier.load(rebuilt(run.sparsifier.state()))
+        same(later.go(9 - run.step), expected[run.step :])
+        assert later.sparsifier.report() == whole.sparsifier.report()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_interrupted_run_of_torch_goes_on(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    run = Run(ALL[name], torch=torch)
+    run.go(3)
+    later = run.interrupted()
+    same(run.go(5), later.go(5))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_runs_are_repeatable_and_share_nothing(name: str) -> None:
+    first, second = Run(ALL[name]), Run(ALL[name])
+    together = [(first.go(1)[0], second.go(1)[0]) for _ in range(4)]
+    same([one for one, _ in together], [other for _, other in together])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_describe_is_json(name: str) -> None:
+    found = ALL[name].describe()
+    assert json.loads(json.dumps(found)) == found
+    run = Run(ALL[name])
+    run.go(5)
+    report = run.sparsifier.report()
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_every_policy_by_name_is_tried() -> None:
+    names = {policy.describe()["name"] for policy in ALL.values()}
+    assert set(POLICIES) | {"periodic"} <= names
+
+
+# ---- edges -------------------------------------------------------------------------------------
+
+TINY = (
+    Layer(name="a", C=1, K=1),
+    Layer(name="b", C=4, K=8, H=2, W=2, R=2, S=2, groups=4),
+    Layer(name="c", kind="linear", C=2, K=1),
+)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("sparsity", [0, 0.999])
+def test_extreme_sparsities(name: str, sparsity: float) -> None:
+    for seen in Run(policies(sparsity)[name], TINY).go(6):
+        for key, mask in seen.masks.items():
+            if (
+                mask is not None
+                and sparsity == 0
+                and "SrSte" not in name
+                and ":" not in str(ALL[name].describe())
+            ):
+                values = seen.read[key[0], key[1], key[3]]
+                assert mask[values != 0].all() or "Transposable" in name
+        assert all(np.isfinite(weight).all() for weight in seen.weights.values())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_layers_of_one_weight(name: str) -> None:
+    layers = (Layer(name="a", C=1, K=1), Layer(name="b", kind="linear", C=1, K=1))
+    for seen in Run(ALL[name], layers, draw=lambda rng, shape: np.ones(shape, "f")).go(6):
+        for mask in seen.masks.values():
+            assert mask is None or mask.any() or "Transposable" in name
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_nothing_but_zeros(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    zeros = lambda rng, shape: np.zeros(shape, np.float32)  # noqa: E731
+    mine = Run(ALL[name], draw=zeros).go(6)
+    same(mine, Run(ALL[name], draw=zeros, torch=torch).go(6))
+    for seen in mine:
+        assert not any(weight.any() for weight in seen.weights.values())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_frozen_layers(name: str) -> None:
+    seen = Run(ALL[name], frozen=[layer.name for layer in LAYERS]).go(5)
+    assert all(not it.dense for it in seen)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_evaluations_change_nothing(name: str) -> None:
+    plain, disturbed = Run(ALL[name]), Run(ALL[name])
+    expected = plain.go(6)
+    for step in range(6):
+        for layer in LAYERS if step else ():
+            site = Site(layer, "fprop", "weight", layer.name == "first", step)
+            (mask,) = disturbed.sparsifier.masks(
+                [site], disturbed.weights[layer.name], training=False
+            )
+            wanted = expected[step].masks[layer.name, 1, "fprop", "weight"]
+            assert (mask is None) == (wanted is None)
+            assert mask is None or np.array_equal(mask, wanted)
+        same(disturbed.go(1), expected[step : step + 1])
+    assert plain.sparsifier.report() == disturbed.sparsifier.report()
+
+
+# ---- refusals ----------------------------------------------------------------------------------
+
+KINDS = (SET, SNFS, MeProp, RigL, StaticRandom, SwatErk, SwatM, SwatStructured, SwatU, TopKast)
+WRONG_SPARSITIES = (1, -0.1, 80, float("nan"), float("inf"), "0.5", None, True, [0.5], 1j)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sparsities_that_are_refused(kind: Any) -> None:
+    for sparsity in WRONG_SPARSITIES:
+        with pytest.raises(PolicyError) as caught:
+            kind(sparsity)
+        assert f"{kind.__name__}: sparsity={sparsity!r}" in str(caught.value)
+        assert "must be a number in [0, 1)" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+COUNTS: tuple[Any, ...] = (0, -1, 1.5, "often", float("nan"), [2], False)
+NOT_NONE: tuple[Any, ...] = (*COUNTS, None)
+SHARES: tuple[Any, ...] = (0, 1, -0.1, "some", float("nan"), None, float("inf"))
+AT_LEAST_0: tuple[Any, ...] = (-0.1, "some", float("nan"), None, float("inf"))
+WORDS: tuple[Any, ...] = ("even", None, 3, True)
+FLAGS: tuple[Any, ...] = ("perhaps", None, 3, float("nan"))
+PARAMETERS = {
+    (SET, SNFS, RigL): {"every": NOT_NONE, "until": COUNTS, "fraction": SHARES},
+    (SET, SNFS, RigL, StaticRandom): {"seed": (-1, 1.5, "x", None, float("nan"))},
+    (SET, SNFS, RigL, StaticRandom, TopKast): {"allocation": WORDS},
+    (SNFS, SwatM): {"smoothing": (1, -0.1, "some", float("nan"), None)},
+    (SwatM, TopKast): {"every": NOT_NONE},
+    (TopKast,): {"penalty": AT_LEAST_0, "backward_sparsity": (1, -0.1, "0.5", None, True)},
+    (SwatStructured,): {"unit": ("channels", None, 3)},
+    (MeProp,): {"unified": FLAGS},
+    (SwatU, SwatErk, SwatM, SwatStructured, RigL, TopKast): {"first_conv_dense": FLAGS},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameter", "values"),
+    [
+        (kind, parameter, values)
+        for kinds, parameters in PARAMETERS.items()
+        for kind in kinds
+        for parameter, values in parameters.items()
+    ],
+)
+def test_parameters_that_are_refused(kind: Any, parameter: str, values: tuple[Any, ...]) -> None:
+    for wrong in values:
+        with pytest.raises(PolicyError) as caught:
+            kind(0.8, **{parameter: wrong})
+        words = str(caught.value)
+        assert words.startswith(f"{kind.__name__}: {parameter}={wrong!r} is not allowed: ")
+        assert len(words.partition("not allowed: ")[2]) > 5
+        assert "\n" not in words
+
+
+@pytest.mark.parametrize("kind", [SrSte, Transposable])
+@pytest.mark.parametrize("wrong", AT_LEAST_0)
+def test_decays_that_are_refused(kind: Any, wrong: Any) -> None:
+    with pytest.raises(PolicyError, match=rf"{kind.__name__}: decay=.* is not allowed: must be"):
+        kind(2, 4, decay=wrong)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, SrSte, Transposable])
+def test_unknown_parameters_are_refused(kind: Any) -> None:
+    with pytest.raises(PolicyError, match=rf"{kind.__name__}: unknown parameter 'evry'"):
+        kind(*((2, 4) if issubclass(kind, SrSte) else (0.5,)), evry=3)
