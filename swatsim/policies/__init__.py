@@ -49,7 +49,7 @@ POLICIES: Mapping[str, Callable[[Any], Policy]] = {
     "swat-m": SwatM,
     "swat-structured": SwatStructured,
     "swat-u": SwatU,
-    "top-kast": lambda sparsity: TopKast(sparsity, backward_sparsity=min(0.5, float(sparsity))),
+    "top-kast": TopKast,
     "transposable": lambda sparsity: Transposable(_n_of_4(sparsity)),
 }
 

@@ -65,6 +65,12 @@ def fold(values: Array, axis: int = -1) -> Array:
     return rest[0]
 
 
+def is_finite(values: Array) -> bool:
+    """Whether there is neither a NaN nor an infinity."""
+    xp = namespace(values)
+    return bool(xp.all(xp.isfinite(values)))
+
+
 def mean_magnitude(values: Array, mask: Array) -> float:
     """Average the magnitudes of the values that a mask marks; 0 if it marks none."""
     xp = namespace(values)

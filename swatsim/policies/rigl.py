@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
-from swatsim.policies.arrays import Array, namespace
+from swatsim.policies.arrays import Array, is_finite, namespace
 from swatsim.policies.drop_grow import DropGrow, DropsGrows
 from swatsim.workload.layer import Layer
 
@@ -21,7 +21,9 @@ class RigL(DropGrow):
     Making All Tickets Winners", ICML 2020, arXiv:1911.11134, section 3 and Algorithm 1.
 
     In Algorithm 1 the masks change in place of an optimizer step, with that step's gradient. Here
-    they change after it: the tracer is called when the optimizer has been.
+    they change after it: the tracer is called when the optimizer has been. The optimizer's momentum
+    of a weight that is grown is left as it is, and a step whose gradient is not finite changes
+    nothing.
 
     Parameters
     ----------
@@ -76,7 +78,8 @@ class GrowsByGradient(DropsGrows):
     def grow_scores(self, layer: str, step: int) -> Array | None:
         """Score by the magnitude of the dense gradient."""
         gradient = self._dense.get(layer)
-        return None if gradient is None else namespace(gradient).abs(gradient)
+        usable = gradient is not None and is_finite(gradient)
+        return namespace(gradient).abs(gradient) if usable else None
 
     def end_step(self, step: int, weights: Any) -> dict[str, Array]:
         """Change the masks if it is time."""

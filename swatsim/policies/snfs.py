@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from swatsim.policies.allocation import share_out
-from swatsim.policies.arrays import Array, mean_magnitude, namespace
+from swatsim.policies.arrays import Array, is_finite, mean_magnitude, namespace
 from swatsim.policies.drop_grow import DropGrow, DropsGrows, drop, grow
 from swatsim.policies.topk import exact
 from swatsim.workload.layer import Layer
@@ -26,7 +26,9 @@ class SNFS(DropGrow):
     Tim Dettmers and Luke Zettlemoyer, "Sparse Networks from Scratch: Faster Training without
     Losing Performance", arXiv:1907.04840, section 3 and Algorithm 1. The momentum is a smoothed
     gradient of all weights, those outside the mask too, kept here and not taken from the
-    optimizer, which sees none of the latter.
+    optimizer, which sees none of the latter; a step whose gradient is not finite is left out of
+    it. The share that is dropped does not fall, counts are rounded down, and nothing is special
+    about layers that are nearly dense: the authors' code lowers, rounds up, and drops less there.
 
     Parameters
     ----------
@@ -85,6 +87,8 @@ class Momentum:
         """Smooth what came in this step."""
         old, new = self._smoothing, 1 - self._smoothing
         for layer, gradient in self._sums.items():
+            if not is_finite(gradient):  # as loss scaling makes them now and then
+                continue
             known = self.of.get(layer)
             self.of[layer] = gradient * new if known is None else known * old + gradient * new
         self._sums.clear()

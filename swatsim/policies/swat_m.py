@@ -31,7 +31,8 @@ class SwatM(Allocated):
     Md Aamir Raihan and Tor M. Aamodt, "Sparse Weight Activation Training", NeurIPS 2020,
     arXiv:2001.01969, as its code has it (github.com/AamirRaihan/SWAT, dynamic_sparsity.py): the
     redistribution is that of Dettmers and Zettlemoyer, arXiv:1907.04840. The authors take the
-    momentum from the optimizer; here it is a smoothed gradient kept beside it.
+    momentum from the optimizer; here it is a smoothed gradient kept beside it. What has no room in
+    a layer goes to the others in proportion, and the sum is exact: theirs goes to all alike.
 
     Parameters
     ----------

@@ -23,19 +23,20 @@ class TopKast(Allocated):
 
     fprop and dgrad read the Top-K weights (set A); the gradient of the weights is that of a larger
     Top-K (set B), and 0 elsewhere. wgrad itself reads dense operands: what is sparse is its
-    output. Weights in neither set stay as they are. Both sets are chosen anew after `every` steps.
+    output. Weights in neither set get no gradient, and stay as they are under an optimizer without
+    momentum and weight decay. Both sets are chosen anew after `every` steps.
 
     Siddhant Jayakumar, Razvan Pascanu, Jack Rae, Simon Osindero and Erich Elsen, "Top-KAST: Top-K
     Always Sparse Training", NeurIPS 2020, arXiv:2106.03517, sections 2.1 to 2.3; the penalty is
-    the exploration regularisation of section 2.3, whose gradient is added here: set the optimizer's
-    weight decay to 0.
+    the exploration regularisation of section 2.3, whose gradient is added here, for layers that are
+    sparse: set the optimizer's weight decay to 0.
 
     Parameters
     ----------
     sparsity : float
         Share of the weights outside A ("1 - D"), in [0, 1).
     backward_sparsity : float
-        Share of the weights outside B ("1 - (D + M)"), at most `sparsity`.
+        Share of the weights outside B ("1 - (D + M)"), at most `sparsity`, and 0.5 by default.
     allocation : {"uniform", "erk"}
         Of A. B is uniform where A is; with "erk" it grows by the same factor in each layer.
     first_conv_dense : bool
@@ -58,6 +59,8 @@ class TopKast(Allocated):
     penalty: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
 
     def __init__(self, sparsity: Any, **options: Any) -> None:
+        if isinstance(sparsity, int | float):
+            options.setdefault("backward_sparsity", min(0.5, sparsity))
         super().__init__(sparsity, **options)
 
     @model_validator(mode="after")
