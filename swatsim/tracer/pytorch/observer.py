@@ -167,7 +167,7 @@ class Observer(Run):
         recording = self._recording(layer, x, axis)
         if recording is None:
             return
-        act, read = autocast(x, weight.to_dense() if _is_sparse(weight) else weight)
+        act, read = autocast(x, _with_zeros(weight))
         ops = _backward_ops(x, weight)
         recording.record("weight", {"fprop": read} | {op: read for op in ops if op == "dgrad"})
         recording.record("act", {"fprop": act} | {op: act for op in ops if op == "wgrad"})
@@ -202,9 +202,13 @@ def _layer_of(name: str, function: Any, given: dict[str, Any]) -> Layer:
     return Geometry.called(weight, **rest).layer(name, size_of(name, x, weight.dim() - 2))
 
 
-def _is_sparse(weight: Tensor) -> bool:
-    """Whether a weight is stored without its zeros: a sparse layout, or structured 2:4."""
-    return weight.layout != torch.strided or hasattr(weight, "packed")
+def _with_zeros(weight: Tensor) -> Tensor:
+    """Put the zeros back into a weight that is stored without: sparse layouts, structured 2:4."""
+    stored = torch.sparse.SparseSemiStructuredTensor
+    if weight.layout == torch.strided and not isinstance(weight, stored):
+        return weight
+    with torch.no_grad():
+        return weight.detach().to_dense()
 
 
 def _weight_names(model: Any, skip: Collection[str]) -> dict[int, str]:
