@@ -6,6 +6,8 @@ python benchmarks/readme.py
 from __future__ import annotations
 
 import json
+import os
+import platform
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +90,16 @@ def _density(step: Step, op: str, operand: str) -> float:
     stem = step.manifest.layers[0].name
     kinds = [r for r in step.records if (r.op, r.operand) == (op, operand) and r.layer != stem]
     return sum(record.ones for record in kinds) / sum(record.elements for record in kinds)
+
+
+def machine() -> str:
+    names = [
+        text.split(":")[1].strip()
+        for text in Path("/proc/cpuinfo").read_text().splitlines()
+        if text.startswith("model name")
+    ]
+    where = f"{os.cpu_count()} cores ({names[0] if names else platform.machine()})"
+    return f"{where}, Python {platform.python_version()}"
 
 
 def replace(text: str, name: str, lines: Iterator[str]) -> str:

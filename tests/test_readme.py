@@ -46,6 +46,8 @@ def test_python_examples_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     exec(whole.replace('"results"', repr(str(tmp_path))), {})
     assert (tmp_path / "results.parquet").is_file()
     for code in blocks("python"):
+        if "ByScore" in code or "LessAndLess" in code:
+            exec(code, {})
         if code.startswith("swatsim.machine"):
             exec(code, {"swatsim": importlib.import_module("swatsim")})
     names: dict[str, object] = {}
@@ -69,6 +71,27 @@ def test_the_table_of_swat_is_what_comes_out_of_its_measurements(
     module = load(ROOT / "benchmarks" / "paper" / "swat.py")
     assert module.replace(README, "swat", module.readme()) == README
     assert (ROOT / "benchmarks/paper/swat.md").read_text() == "\n".join(module.report()) + "\n"
+
+
+def test_what_autograd_keeps_is_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    module = load(ROOT / "benchmarks" / "kept.py")
+    small = list(module.rows(("resnet8",)))
+    assert len(small) == 3
+    for arguments in small:
+        assert module.row(*arguments) in README
+
+
+def test_every_policy_is_in_the_table() -> None:
+    from swatsim import policies
+
+    found = set(re.findall(r"^\| `(\w+)\(", README, flags=re.M))
+    ours = [getattr(policies, name) for name in policies.__all__]
+    assert found == {
+        it.__name__ for it in ours if hasattr(it, "density") and it.__name__ != "Policy"
+    } - {"Sparsifier"}
 
 
 def test_links_lead_somewhere() -> None:

@@ -2,10 +2,9 @@
 
     python benchmarks/speed/recording.py
 
-ResNet-8 of traces/record_resnet8.py on made images, batch 128, two threads. Prints one line a way
-of recording: the median of the recorded steps over that of their neighbours, in one process; what
-one in a hundred recorded steps adds; and the time of the rest, which is `Tracer.step`'s and the
-background's.
+ResNet-8 of traces/record_resnet8.py on made images, batch 128, two threads. One line a way of
+recording, also into the README: the median of the recorded steps over that of the steps between
+them, in one process, and what one recorded step in a hundred adds to the training.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ import torch
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "traces"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from readme import ROOT, machine, replace
 from record_resnet8 import BATCH, new_model
 
 from swatsim.policies import SwatU
@@ -74,20 +75,28 @@ def wanted(number: int) -> bool:
     return number % EVERY == 2
 
 
+def lines(count: int) -> Iterator[str]:
+    yield f"On {machine()}, torch {torch.__version__}:\n"
+    for name, way in WAYS.items():
+        recorded, others = measure(way, count)
+        share = max(0.0, (recorded - others) / (100 * others))
+        yield (
+            f"- {name}: a recorded step takes {recorded / others:.2f}x an unrecorded one "
+            f"({1000 * recorded:.0f} ms, {1000 * others:.0f} ms); one in a hundred adds "
+            f"{100 * share:.2f} % to the training"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    for name, way in WAYS.items():
-        recorded, others = measure(way, arguments.steps)
-        share = (recorded - others) / (100 * others)
-        print(
-            f"{name}: a recorded step takes {recorded / others:.2f}x an unrecorded one "
-            f"({1000 * recorded:.0f} ms, {1000 * others:.0f} ms); one in a hundred adds "
-            f"{100 * max(0.0, share):.2f} % to the training"
-        )
+    found = list(lines(arguments.steps))
+    path = ROOT / "README.md"
+    path.write_text(replace(path.read_text(), "recording", iter(found)))
+    print("\n".join(found))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ Some minutes on two cores. CPU seconds say more than wall seconds on a machine t
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -23,23 +21,13 @@ import first_run
 import memory_walk
 import resnet50_step
 import sweep100
-from readme import ROOT, replace
+from readme import ROOT, machine, replace
 
 from swatsim.policies import topk_mask
 from swatsim.workload.networks import network
 
 BATCH, SPARSITY = 32, 0.9
 MACHINES = ("swat", "tensordash", "bit-tactical")
-
-
-def machine() -> str:
-    names = [
-        text.split(":")[1].strip()
-        for text in Path("/proc/cpuinfo").read_text().splitlines()
-        if text.startswith("model name")
-    ]
-    where = f"{os.cpu_count()} cores ({names[0] if names else platform.machine()})"
-    return f"{where}, Python {platform.python_version()}"
 
 
 def top_k() -> str:

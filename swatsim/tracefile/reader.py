@@ -174,8 +174,9 @@ class Step:
 
         That is the act that wgrad reads and the weight that dgrad reads (fprop's, where the layer
         has no dgrad). The last value says whether the mask is a policy's: an act that is not what
-        fprop reads, a weight with zeros.
+        fprop reads, a weight with zeros, unless training was dense.
         """
+        dense = self.manifest.policy.get("name") == "dense"
         for layer in self.manifest.layers:
             ahead = self._records.get((layer.name, "fprop", "act"))
             act = self._records.get((layer.name, "wgrad", "act"))
@@ -185,7 +186,8 @@ class Step:
             weight = self._records.get((layer.name, "dgrad", "weight"))
             weight = weight or self._records.get((layer.name, "fprop", "weight"))
             if weight is not None:
-                yield layer, "weight", self.mask(*weight.key), weight.digest is not None
+                own = weight.digest is not None and not dense
+                yield layer, "weight", self.mask(*weight.key), own
 
     def check(self) -> Iterator[MaskRecord]:
         """Read every mask and yield its record.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -70,10 +71,10 @@ def _scaled(rows: Iterable[Row], samples: int, batch: int) -> Iterator[Row]:
 
 
 def _module(layer: str, measured: Mapping[str, int]) -> str:
-    """Name the module of a row: of a second run, and of a function, the module that calls it."""
+    """Name the module of a row: of a second run, of a later call, and of a function's caller."""
     name = layer.partition("@")[0]
-    caller = name.rpartition(".")[0]
-    return caller if name not in measured and caller in measured else name
+    called_again, caller = re.sub(r"_\d+$", "", name), name.rpartition(".")[0]
+    return next((it for it in (name, called_again, caller) if it in measured), name)
 
 
 def _bytes(rows: Iterable[Row]) -> int:

@@ -12,11 +12,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from swatsim.results import COLUMNS, PLOTS
 from swatsim.simulator.machines import MACHINES, presets
+from swatsim.tracer.recorder import Recorder
+from swatsim.workload.layer import Layer
 from tests.traces import LAYERS, make_trace
 
 
@@ -316,3 +319,24 @@ def test_a_plotting_backend_that_does_not_exist_is_no_matter(trace: Path, tmp_pa
     code, _, errors = swatsim("simulate", trace, "-m", "dadiannao", "-o", tmp_path, before=choose)
     assert code == 0, errors
     assert (tmp_path / "pe_cycles.png").is_file()
+
+
+def test_info_shows_what_a_run_noted(tmp_path: Path) -> None:
+    layer = Layer(name="fc", kind="linear", C=4, K=3)
+    drift = {"asked": 0.2, "last": 0.25, "least": 0.19, "most": 0.31}
+    with Recorder(tmp_path / "t", batch_size=2) as recorder:
+        recorder.declare(layer)
+        for number in (3, 4):
+            with recorder.step(number) as step:
+                step.operand("fc", "fprop", "weight", np.eye(3, 4, dtype=bool))
+                step.notes["policy"] = {"drift": {"fc/weight": drift}} if number == 4 else {}
+                step.notes["not_modelled"] = {
+                    "block.attn": ["attention products"],
+                    "gru": ["recurrence"],
+                }
+    code, out, _ = swatsim("info", tmp_path / "t")
+    assert code == 0
+    line = next(line for line in out.splitlines() if "fc/weight" in line)
+    assert line.split() == ["4", "fc/weight", "0.200", "0.250", "0.190", "0.310"]
+    assert "not modelled: attention products in block.attn" in out
+    assert out.count("not modelled") == 2

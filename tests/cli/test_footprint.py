@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from swatsim.tracer.recorder import Recorder
 from swatsim.workload import footprint
+from swatsim.workload.layer import OPERANDS_OF, Layer
 from swatsim.workload.networks import NETWORKS, network
 from tests.cli.test_cli import refused, swatsim
 from tests.traces import LAYERS, make_trace
@@ -83,3 +86,21 @@ def test_what_is_not_allowed_is_refused(trace: Path) -> None:
     assert "has no step 3" in refused("footprint", trace, "--step", 3)
     assert "layer 'stem' of the masks" in refused("footprint", trace, "--network", "resnet8")
     assert "unknown network" in refused("footprint", trace, "--network", "resnet")
+
+
+def test_what_autograd_kept_is_shown_beside_the_model(tmp_path: Path) -> None:
+    layer = Layer(name="fc", kind="linear", C=4, K=3)
+    with Recorder(tmp_path / "t", batch_size=6, samples=range(2)) as recorder:
+        recorder.declare(layer)
+        with recorder.step(0) as step:
+            for op, operands in OPERANDS_OF.items():
+                for operand in operands:
+                    step.operand("fc", op, operand, np.ones(layer.shape_of(operand, 2), bool))
+            step.notes["kept"] = {"modules": {"fc": 96, "head": 5}, "total": 101}
+    code, out, _ = swatsim("footprint", tmp_path / "t")
+    assert code == 0
+    assert "batch of 6" in out
+    found = cells(out.partition("Kept by autograd")[2])
+    assert found["fc"][:2] == ["96 B", "96 B"]
+    assert found["head"][:2] == ["5 B", "0 B"]
+    assert found["all, each tensor once"] == ["101 B", "96 B"]
