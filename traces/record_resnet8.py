@@ -4,7 +4,9 @@
 
 The two runs share seed, order of the data and schedule. Beside the trace, OUT.json gets the test
 accuracy after each epoch. Without Fashion-MNIST (Debian: dataset-fashion-mnist), scikit-learn's
-digits are used, and OUT.json says so.
+digits are used; without those, images that are made; and OUT.json says so. In seconds, to try it:
+
+    python traces/record_resnet8.py --out runs/try --data made --limit 1024 --epochs 3
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -69,17 +72,37 @@ class ResNet8(nn.Module):
         return self.fc(y.mean((2, 3)))
 
 
-def load() -> tuple[str, Data, Data]:
-    """Read the data set: its name, (images, labels) to train with and to test with."""
-    if FASHION_MNIST.is_dir():
-        return "Fashion-MNIST", _fashion("train"), _fashion("t10k")
-    print(f"no Fashion-MNIST in {FASHION_MNIST}: using scikit-learn's digits", file=sys.stderr)
+def load(name: str | None = None, limit: int | None = None) -> tuple[str, Data, Data]:
+    """Read a data set, the first one that is there: its name, (images, labels) to train and test.
+
+    `limit` is the most images of each of the two.
+    """
+    if name is None:
+        name = next(known for known, (is_there, _) in SETS.items() if is_there())
+        if name != "Fashion-MNIST":
+            print(f"no Fashion-MNIST in {FASHION_MNIST}: using {name}", file=sys.stderr)
+    train, test = ((images[:limit], labels[:limit]) for images, labels in SETS[name][1]())
+    return name, train, test
+
+
+def _digits() -> tuple[Data, Data]:
+    """Read scikit-learn's digits."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     images, labels = torch.tensor(digits.images).float()[:, None], torch.tensor(digits.target)
     images = (images - images.mean()) / images.std()
-    return "digits", (images[:1500], labels[:1500]), (images[1500:], labels[1500:])
+    return (images[:1500], labels[:1500]), (images[1500:], labels[1500:])
+
+
+def _made() -> tuple[Data, Data]:
+    """Make images of 9x9: one of ten coarse patterns, and as much noise."""
+    generator = torch.Generator().manual_seed(0)
+    patterns = torch.randn(10, 1, 3, 3, generator=generator).repeat_interleave(3, 2)
+    labels = torch.randint(10, (3000,), generator=generator)
+    images = patterns.repeat_interleave(3, 3)[labels]
+    images = (images + torch.randn(images.shape, generator=generator)) / 2**0.5
+    return (images[:2000], labels[:2000]), (images[2000:], labels[2000:])
 
 
 def _fashion(part: str) -> Data:
@@ -90,6 +113,14 @@ def _fashion(part: str) -> Data:
         labels = np.frombuffer(file.read(), np.uint8, offset=8)
     images = torch.from_numpy(pixels.astype(np.float32) / 255)
     return (images - 0.2860) / 0.3530, torch.from_numpy(labels.astype(np.int64))
+
+
+#: Name -> whether it is there, and what reads it: to train with, and to test with.
+SETS: dict[str, tuple[Callable[[], bool], Callable[[], tuple[Data, Data]]]] = {
+    "Fashion-MNIST": (FASHION_MNIST.is_dir, lambda: (_fashion("train"), _fashion("t10k"))),
+    "digits": (lambda: find_spec("sklearn") is not None, _digits),
+    "made": (lambda: True, _made),
+}
 
 
 def batches(data: Data, generator: torch.Generator) -> Iterator[Data]:
@@ -145,9 +176,10 @@ def train(
 
 
 def recorded_steps(total: int) -> tuple[int, ...]:
-    """Two steps at the beginning, two in the middle, two at the end."""
+    """Two steps at the beginning, two in the middle, two at the end; fewer of a shorter run."""
     middle = total // 2
-    return 0, 1, middle, middle + 1, total - 2, total - 1
+    wanted = {0, 1, middle, middle + 1, total - 2, total - 1}
+    return tuple(sorted(wanted & set(range(total))))
 
 
 def new_model(seed: int) -> ResNet8:
@@ -165,15 +197,21 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=default, help="the trace's directory")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=8, help="images recorded, of 128")
-    return parser.parse_args(argv)
+    parser.add_argument("--data", choices=SETS, help="the first of these that is there by default")
+    parser.add_argument("--limit", type=int, help="train and test on so many images")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args(argv)
+    if arguments.limit is not None and arguments.limit < BATCH:
+        parser.error(f"--limit {arguments.limit}: must be at least {BATCH}, one batch")
+    return arguments
 
 
 def main(argv: list[str] | None = None) -> None:
     """Train twice, and write the trace and the accuracies."""
     arguments = parse(argv)
     logging.basicConfig(level=logging.INFO)
-    torch.set_num_threads(2)
-    name, *data = load()
+    torch.set_num_threads(arguments.threads)
+    name, *data = load(arguments.data, arguments.limit)
     steps = recorded_steps(len(data[0][0]) // BATCH * arguments.epochs)
     model, policy = new_model(arguments.seed), SwatU(arguments.sparsity)
     print(f"SWAT-U at {arguments.sparsity:.0%}", flush=True)
@@ -191,7 +229,10 @@ def main(argv: list[str] | None = None) -> None:
         "test_accuracy_percent": {"dense": dense, "swat-u": sparse},
     }
     path = arguments.out.with_name(arguments.out.name + ".json")
+    if arguments.limit is not None:
+        summary["limit"] = arguments.limit
     path.write_text(json.dumps(summary, indent=1) + "\n")
+    print(f"trace: {arguments.out}\nnext:  swatsim simulate {arguments.out} -m tensordash")
 
 
 if __name__ == "__main__":

@@ -179,6 +179,17 @@ class Session:
         self.number += 1
         self._recording = self._wants(self.number)
 
+    def go_on(self, number: int) -> None:
+        """Let the current step be this one, as if `start` had said so; what it has is given up."""
+        if self._step is not None and self._recorder is not None:
+            self._recorder.abandon(self._step)
+        self._step = self._batch = None
+        self._begun = False
+        self._runs.clear()
+        self._known = 0
+        self.number = self._start = _checked_start(number)
+        self._recording = self._wants(number)
+
     def close(self, layers: Sequence[str]) -> None:
         """Wait for what is being written, and say in the log what is not recorded.
 

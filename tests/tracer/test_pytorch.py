@@ -20,7 +20,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from swatsim.errors import RecordingError, TraceError  # noqa: E402
-from swatsim.policies import Site, SwatU  # noqa: E402
+from swatsim.policies import RigL, Site, SwatU  # noqa: E402
 from swatsim.tracefile import open_trace  # noqa: E402
 from swatsim.tracer.pytorch import Tracer  # noqa: E402
 from tests.traces import wait_until  # noqa: E402
@@ -566,3 +566,28 @@ def test_a_run_that_is_restarted_goes_on_with_its_trace_whatever_its_loader_fork
     assert trace.steps == (0, 1, 2, 3, 4)
     assert len(trace.manifest.provenance["appended"]) == 1
     assert all(list(trace.step(number).check()) for number in trace.steps)
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_a_loaded_state_says_which_steps_come(tmp_path: Path, start: int) -> None:
+    """Neither step 0, which is recorded, nor what began before counts."""
+    steps, x = (0, 2, 4), torch.randn(4, 8)
+    model = nn.Sequential(nn.Linear(8, 3))
+    with Tracer(model, RigL(0.5), tmp_path, steps=steps) as tracer:
+        for _ in range(2):
+            model(x).sum().backward()
+            tracer.step()
+        state = tracer.state_dict()
+    tracer.load_state_dict(state)  # closed: it stays so
+    again = nn.Sequential(nn.Linear(8, 3))
+    with Tracer(again, RigL(0.5), tmp_path, steps=steps, append=True, start=start) as tracer:
+        again(x)
+        tracer.load_state_dict(state)
+        assert tracer.number == 2
+        for _ in range(3):
+            again(x).sum().backward()
+            tracer.step()
+    assert open_trace(tmp_path).steps == (0, 2, 4)
+    masks = [open_trace(tmp_path).step(n).mask("0", "fprop", "weight") for n in (2, 4)]
+    assert np.array_equal(masks[1], numpy(state["policy"]["kept"]["0"]))
+    assert not list((tmp_path / "steps").glob(".*"))

@@ -79,7 +79,8 @@ class Tracer(Run):
         Go on with the trace at `path`, if there is one of the same policy, batch size and images.
         Its steps are not recorded again.
     start : int
-        The first step's number: a run that goes on from a checkpoint after 5000 steps says 5000.
+        The first step's number: a run that goes on from a checkpoint after 5000 steps says 5000,
+        unless it calls `load_state_dict`, which knows.
 
     Raises
     ------
@@ -152,9 +153,16 @@ class Tracer(Run):
         return {"step": self.number, "policy": self._sparsifier.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        self._session.number = state["step"]
+        """Go on from what `state_dict` gave, before the first step.
+
+        The next step has the number that was saved, whatever `start` said. What the policy keeps
+        is used on the device that it comes on.
+        """
+        self._end()
+        self._session.go_on(state["step"])
         self._sparsifier.load(state["policy"])
+        if self._open:
+            self._begin()
 
     def close(self) -> None:
         """Give the model its own forward back; a step that was not ended is not recorded."""
