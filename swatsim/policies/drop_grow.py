@@ -2,7 +2,8 @@
 
 A weight outside the mask is zero, and stays so: the optimizer gets no gradient for it, and after
 each step it is set to zero again, whatever weight decay or momentum made of it. A weight that is
-grown starts at zero.
+grown starts at zero: in the step after a change a layer reads fewer non-zeros than it keeps places,
+and a trace holds what is read.
 """
 
 from __future__ import annotations

@@ -133,7 +133,8 @@ class Step:
         except KeyError:
             wanted = f"{layer}/{op}/{operand}"
             known = ("/".join(key) for key in self._records)
-            raise self._refuse(TraceError(unknown("mask", wanted, known))) from None
+            message = f"step {self.number} ({self.path}): {unknown('mask', wanted, known)}"
+            raise TraceError(message) from None
 
     def mask(self, layer: str, op: OpName, operand: Operand) -> Mask:
         """Read one mask, read-only, in the shape of `Layer.shape_of`.

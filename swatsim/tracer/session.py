@@ -209,7 +209,7 @@ class Session:
             self._stop(self.number, error)
         if self.error is not None:
             return
-        if not self._written and not self._known:
+        if not self._written and not self._known and self._steps != []:
             message = "nothing is recorded: steps=%s, and the run had %d steps, counted from %d"
             log.warning(message, self._steps, self.number - self._start, self._start)
         elif missing := [name for name in layers if name not in self._seen]:

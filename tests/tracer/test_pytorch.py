@@ -591,3 +591,14 @@ def test_a_loaded_state_says_which_steps_come(tmp_path: Path, start: int) -> Non
     masks = [open_trace(tmp_path).step(n).mask("0", "fprop", "weight") for n in (2, 4)]
     assert np.array_equal(masks[1], numpy(state["policy"]["kept"]["0"]))
     assert not list((tmp_path / "steps").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [None, {}, {"step": 3}, {"policy": {"name": "swat-u"}}, {"policy": SwatU(0.5).describe()}],
+)
+def test_a_state_of_another_policy_is_refused(state: Any, tmp_path: Path) -> None:
+    with Tracer(net(), ALL, tmp_path, steps=()) as tracer:
+        with pytest.raises(RecordingError, match="the state is of the policy .*expected one of"):
+            tracer.load_state_dict(state)
+        assert tracer.number == 0

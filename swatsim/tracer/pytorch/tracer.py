@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from swatsim.errors import RecordingError, unknown
 from swatsim.policies import allocated
 from swatsim.policies.interface import Policy
-from swatsim.policies.sparsifier import Sparsifier, sparsifier
+from swatsim.policies.sparsifier import sparsifier
 from swatsim.tracer.pytorch.layers import Call
 from swatsim.tracer.pytorch.modules import Plain, is_plain, linear, weight_layer
 from swatsim.tracer.pytorch.run import Run
 from swatsim.tracer.pytorch.taps import AttentionTap, Tap
 from swatsim.tracer.pytorch.watch import names
-from swatsim.tracer.session import Session, Steps
+from swatsim.tracer.session import Session, Steps, describe_policy
 from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class Tracer(Run):
     ) -> None:
         modules = sparse_modules(model, skip)
         chosen = allocated(policy, [it for pair in modules.items() for it in _layers(*pair)])
-        self._sparsifier: Sparsifier = sparsifier(chosen)
+        self._policy, self._sparsifier = chosen, sparsifier(chosen)
         self._first_convolution: str | None = None
         self._taps = [_tap(self._call, name, module) for name, module in modules.items()]
         session = Session(
@@ -148,19 +148,34 @@ class Tracer(Run):
         """Give what a restarted run needs beside the model's and the optimizer's states.
 
         That is the number of the step, and the masks, thresholds and momenta that the policy keeps:
-        dicts, numbers, strings and tensors, for ``torch.save``.
+        dicts, numbers, strings and tensors, for ``torch.save``. The states of random generators and
+        of the order of the data are yours to keep.
         """
-        return {"step": self.number, "policy": self._sparsifier.state()}
+        described = describe_policy(self._policy)
+        return {"step": self.number, "policy": described, "kept": self._sparsifier.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave, before the first step.
 
-        The next step has the number that was saved, whatever `start` said. What the policy keeps
-        is used on the device that it comes on.
+        The next step has the number that was saved, whatever `start` said. Tensors are moved to the
+        model's device.
+
+        Raises
+        ------
+        RecordingError
+            If it is not of this policy.
         """
+        described = describe_policy(self._policy)
+        if not isinstance(state, dict) or state.get("policy") != described:
+            got = state.get("policy") if isinstance(state, dict) else type(state).__name__
+            raise RecordingError(
+                f"the state is of the policy {got}, expected one of {described}: pass what "
+                "state_dict() gave, of a run with the same policy"
+            )
         self._end()
         self._session.go_on(state["step"])
-        self._sparsifier.load(state["policy"])
+        device = next(self._model.parameters()).device
+        self._sparsifier.load(_moved(state["kept"], device))
         if self._open:
             self._begin()
 
@@ -188,6 +203,13 @@ class Tracer(Run):
         recording = self._recording(layer, x, axis) if training else None
         where = (first, self.number, self._session.run(layer.name), training, recording)
         return Call(layer, arithmetic, self._sparsifier, *where)
+
+
+def _moved(state: Any, device: torch.device) -> Any:
+    """Copy a state of dicts, its tensors to a device."""
+    if isinstance(state, dict):
+        return {key: _moved(value, device) for key, value in state.items()}
+    return state.to(device) if isinstance(state, Tensor) else state
 
 
 def sparse_modules(model: nn.Module, skip: Collection[str]) -> dict[str, Any]:
