@@ -27,8 +27,8 @@ class SrSte(Checked):
     through, and `decay` times the weight is added to it where a weight was left out.
 
     Aojun Zhou et al., "Learning N:M Fine-grained Structured Sparse Neural Networks From Scratch",
-    ICLR 2021, arXiv:2102.04010, section 4.1 and equation 7. dgrad reads the same weights, but adds up
-    along K, where up to all m of m are left: a machine for N:M gains there with `Transposable` only.
+    ICLR 2021, arXiv:2102.04010, section 4.1 and equation 7. dgrad reads the same weights, but
+    adds up along K, where up to m of m are left: there `Transposable` is N:M, too.
 
     Parameters
     ----------

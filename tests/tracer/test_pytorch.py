@@ -589,7 +589,7 @@ def test_a_loaded_state_says_which_steps_come(tmp_path: Path, start: int) -> Non
             tracer.step()
     assert open_trace(tmp_path).steps == (0, 2, 4)
     masks = [open_trace(tmp_path).step(n).mask("0", "fprop", "weight") for n in (2, 4)]
-    assert np.array_equal(masks[1], numpy(state["policy"]["kept"]["0"]))
+    assert np.array_equal(masks[1], numpy(state["kept"]["kept"]["0"]))
     assert not list((tmp_path / "steps").glob(".*"))
 
 
