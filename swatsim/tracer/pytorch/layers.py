@@ -54,7 +54,8 @@ class Recording:
             for values in {id(values): values for values in reads.values()}.values():
                 ops = [op for op, read in reads.items() if read is values]
                 laid = self.layout.lay(operand, values.detach(), self.samples)
-                self.step.operand(name, ops, operand, (laid != 0).numpy(force=True))
+                # a tenth of the time of `!= 0`, which is the same, NaN included
+                self.step.operand(name, ops, operand, laid.bool().numpy(force=True))
 
 
 @dataclass(frozen=True)
