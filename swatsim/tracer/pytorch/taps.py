@@ -28,6 +28,10 @@ _redirected: ContextVar[Callable[..., Tensor] | None] = ContextVar("redirected",
 _lock = threading.Lock()
 _redirections = 0
 
+#: How many attention modules are tapped, and whether torch had its fast paths on before the first.
+_tapped = 0
+_fastpath = True
+
 
 class Tap:
     """The forward of a convolution or linear layer."""
@@ -80,7 +84,6 @@ class AttentionTap(Tap):
         self._call = call
         self._attention = module
         self._module: Any = module
-        self._fastpath = True
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -92,13 +95,12 @@ class AttentionTap(Tap):
     def attach(self) -> None:
         """Stand in for the module's own forward; torch's fast paths would run past it."""
         super().attach()
-        self._fastpath = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
+        _count_tapped(1)
 
     def detach(self) -> None:
         """Give the module its own forward back."""
         super().detach()
-        torch.backends.mha.set_fastpath_enabled(self._fastpath)
+        _count_tapped(-1)
 
     def _run(self, *arguments: Any, **named: Any) -> Any:
         """Run the module's own forward, its projections sparsely."""
@@ -213,6 +215,16 @@ def _redirect(change: int) -> None:
     with _lock:
         _redirections += change
         functional.linear = _dispatch if _redirections else _linear
+
+
+def _count_tapped(change: int) -> None:
+    """Keep torch's fast paths off until the last tap is gone, in whatever order they go."""
+    global _tapped, _fastpath
+    with _lock:
+        if not _tapped:
+            _fastpath = torch.backends.mha.get_fastpath_enabled()
+        _tapped += change
+        torch.backends.mha.set_fastpath_enabled(_fastpath and not _tapped)
 
 
 def _dispatch(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
