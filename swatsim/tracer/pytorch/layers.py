@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from swatsim.errors import RecordingError
 from swatsim.policies.interface import Site
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.tracer.pytorch.arithmetic import Arithmetic, Linear, autocast, rows
@@ -86,7 +86,19 @@ class Call:
     recording: Recording | None
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Run the layer."""
+        """Run the layer.
+
+        Raises
+        ------
+        RecordingError
+            If it is asked for in a transform of torch.func.
+        """
+        if any(map(torch._C._functorch.is_functorch_wrapped_tensor, (x, weight))):
+            raise RecordingError(
+                f"layer {self.layer.name!r} runs in a transform of torch.func (grad, vmap, ..), "
+                "which a sparse layer has no rules for: use loss.backward(), or leave it alone "
+                f"with skip=({self.layer.name!r},)"
+            )
         dense = weight
         x, weight, bias = autocast(x, weight, bias)
         if torch.is_grad_enabled():
@@ -143,9 +155,16 @@ class _Sparse(torch.autograd.Function):
         return call.arithmetic.fprop(acts[0], weights[0], bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """Run dgrad where the input needs it, and wgrad."""
+        with torch.no_grad():
+            found = _Sparse._gradients(ctx, dy)
+        if torch.is_grad_enabled():  # create_graph=True
+            found = [it if it is None else _once(it, ctx.call.layer.name) for it in found]
+        return (*found, None, None)
+
+    @staticmethod
+    def _gradients(ctx: Any, dy: Tensor) -> list[Tensor | None]:
         call: Call = ctx.call
         weight, act = ctx.saved_tensors
         grads = call.reads(dy, "grad_out", "dgrad", "wgrad")
@@ -158,4 +177,28 @@ class _Sparse(torch.autograd.Function):
             dw = call.weight_gradient(ctx.dense, call.arithmetic.wgrad(grads[1], act, weight))
         if needs[2]:
             db = call.arithmetic.bias_gradient(dy)
-        return dx, dw, db, None, None
+        return [dx, dw, db]
+
+
+def _once(gradient: Tensor, name: str) -> Tensor:
+    once: Tensor = _Once.apply(gradient.detach().requires_grad_(), name)
+    return once
+
+
+class _Once(torch.autograd.Function):
+    """A gradient that can't be differentiated again, which is said when that is tried."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, name: str) -> Tensor:
+        """Give it as it is."""
+        ctx.name = name
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """Refuse."""
+        raise RecordingError(
+            f"layer {ctx.name!r}: a gradient of a gradient (a gradient penalty, say) is asked for, "
+            "and only dense layers have one: leave it alone with "
+            f"skip=({ctx.name.partition('@')[0]!r},), or record a run as it is with Observer"
+        )
