@@ -23,9 +23,7 @@ class Run:
     def __init__(
         self, model: nn.Module, session: Session, batch_axis: int, measure_memory: bool
     ) -> None:
-        if batch_axis not in (0, 1) or isinstance(batch_axis, bool):
-            raise RecordingError(f"batch_axis={batch_axis!r} is not allowed: must be 0 or 1")
-        self._session, self._model, self._axis = session, model, int(batch_axis)
+        self._session, self._model, self._axis = session, model, batch_axis
         self._measures = bool(measure_memory)
         self._watch: Watch | None = None
         self._kept: Kept | None = None
@@ -103,6 +101,13 @@ class Run:
         if step is None:
             return None
         return Recording(step, layout.called(named), self._session.samples)
+
+
+def checked_axis(batch_axis: int) -> int:
+    """Refuse an axis that samples can't be in; before a `Session` locks its directory."""
+    if batch_axis in (0, 1) and not isinstance(batch_axis, bool):
+        return int(batch_axis)
+    raise RecordingError(f"batch_axis={batch_axis!r} is not allowed: must be 0 or 1")
 
 
 def _compiled(stance: str) -> None:

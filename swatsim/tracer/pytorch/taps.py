@@ -65,7 +65,9 @@ class Tap:
         return uncompiled(self._run, *arguments, **named)
 
     def _run(self, input: Tensor, output_size: Any = None) -> Tensor:
-        module = self._module
+        module: Any = self._module
+        if not isinstance(input, Tensor) or not input.dim():
+            return type(module).forward(module, input)  # torch says what is wrong
         more = None if output_size is None else _output_padding(module, input, output_size)
         layer = describe(self.names[0], module, input, more)
         call = self._call(layer, input, arithmetic_of(module, more), module.training, None)
@@ -145,7 +147,7 @@ class Projections:
     module : torch.nn.MultiheadAttention
     project : callable of (tokens, projections, run)
         Gives the output; tokens are (T, N, C), whatever ``batch_first`` says of the module, and
-        `run` is what torch would have done.
+        `run` is what would have been done without: by torch, or by who redirected before.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class Projections:
         self._module = module
         self._project = project
         self._samples = 1
+        self._before = _redirected.get() or torch.ops.aten.linear
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Run one projection, or two or three that torch runs as one."""
@@ -163,7 +166,7 @@ class Projections:
             self._samples = x.shape[1]
         tokens = x.reshape(-1, self._samples, x.shape[-1])  # the last one's rows are flat
         parts = _parts(self._module, weight, bias)
-        y = self._project(tokens, parts, lambda: torch.ops.aten.linear(x, weight, bias))
+        y = self._project(tokens, parts, lambda: self._before(x, weight, bias))
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
 

@@ -17,16 +17,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
-from swatsim.errors import RecordingError, unknown
+from swatsim.errors import RecordingError
 from swatsim.policies import allocated
 from swatsim.policies.interface import Policy
 from swatsim.policies.sparsifier import Sparsifier, sparsifier
 from swatsim.tracer.pytorch.layers import Call
 from swatsim.tracer.pytorch.modules import Plain, is_plain, linear, weight_layer
-from swatsim.tracer.pytorch.run import Run
+from swatsim.tracer.pytorch.run import Run, checked_axis
 from swatsim.tracer.pytorch.taps import AttentionTap, Tap
-from swatsim.tracer.pytorch.watch import names
+from swatsim.tracer.pytorch.watch import checked_names, checked_skip, names
 from swatsim.tracer.session import Session, Steps
 from swatsim.workload.layer import Layer
 
@@ -107,21 +108,24 @@ class Tracer(Run):
         append: bool = False,
         start: int = 0,
     ) -> None:
-        modules = sparse_modules(model, skip)
+        skipped = checked_skip(skip, checked_names(model))
+        modules, axis = sparse_modules(model, skipped), checked_axis(batch_axis)
         chosen = allocated(policy, [it for pair in modules.items() for it in _layers(*pair)])
         self._sparsifier: Sparsifier = sparsifier(chosen)
         self._first_convolution: str | None = None
         self._taps = [_tap(self._call, name, module) for name, module in modules.items()]
+        if type(self._sparsifier).end_step is not Sparsifier.end_step:
+            _check_own_weights(self._taps, type(policy).__name__)
         session = Session(
             chosen,
             path,
             steps=steps,
             images=images,
-            parameters={"model": type(model).__name__, "skip": sorted(skip)},
+            parameters={"model": type(model).__name__, "skip": sorted(skipped)},
             append=append,
             start=start,
         )
-        super().__init__(model, session, batch_axis, measure_memory)
+        super().__init__(model, session, axis, measure_memory)
         for tap in self._taps:
             tap.attach()
 
@@ -182,14 +186,9 @@ class Tracer(Run):
         return Call(layer, arithmetic, self._sparsifier, *where)
 
 
-def sparse_modules(model: nn.Module, skip: Collection[str]) -> dict[str, Any]:
+def sparse_modules(model: nn.Module, skip: Collection[str] = ()) -> dict[str, Any]:
     """Find the modules to run sparsely; name in the log those that have weights and are not."""
-    if not isinstance(model, nn.Module):
-        raise RecordingError(f"model is a {type(model).__name__}, must be a torch.nn.Module")
     named = names(model)
-    for name in skip:
-        if name not in named:
-            raise RecordingError(unknown("module to skip", name, named))
     inner = {id(module.out_proj) for module in named.values() if _is_attention(module)}
     found = {}
     for name, module in named.items():
@@ -226,6 +225,11 @@ def _checked_module(name: str, module: Any) -> Any:
         raise RecordingError(
             f"layer {name!r} has a forward of its own already: close the other Tracer first"
         )
+    if any(isinstance(weight, UninitializedParameter) for weight in module.parameters()):
+        raise RecordingError(
+            f"layer {name!r} has no shape yet: run the model once before, or leave it alone with "
+            f"skip=({name!r},)"
+        )
     mode = getattr(module, "padding_mode", "zeros")
     if mode != "zeros":
         raise RecordingError(
@@ -233,6 +237,18 @@ def _checked_module(name: str, module: Any) -> Any:
             f"leave it alone with skip=({name!r},)"
         )
     return module
+
+
+def _check_own_weights(taps: list[Tap], policy: str) -> None:
+    """Refuse that layers share a weight, of which a policy would keep several masks."""
+    owners: dict[int, str] = {}
+    for name, weight in (pair for tap in taps for pair in tap.weights.items()):
+        owner = owners.setdefault(weight.data_ptr(), name)
+        if owner != name and weight.data_ptr():
+            raise RecordingError(
+                f"layers {owner!r} and {name!r} share a weight, and {policy} keeps a mask for each "
+                f"layer: leave one of them alone with skip=({name!r},)"
+            )
 
 
 def _tap(call: Any, name: str, module: Any) -> Tap:

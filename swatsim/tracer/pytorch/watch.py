@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+from swatsim.errors import RecordingError, unknown
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,38 @@ def names(model: nn.Module) -> dict[str, nn.Module]:
         parts = [part for part in name.split(".") if part != "_orig_mod"]
         named[".".join(parts) or type(module).__name__] = module
     return named
+
+
+def checked_names(model: Any) -> dict[str, nn.Module]:
+    """Name a model's modules.
+
+    Raises
+    ------
+    RecordingError
+        If it is none.
+    """
+    if not isinstance(model, nn.Module):
+        raise RecordingError(f"model is a {type(model).__name__}, must be a torch.nn.Module")
+    return names(model)
+
+
+def checked_skip(skip: Collection[str], named: Mapping[str, nn.Module]) -> frozenset[str]:
+    """Take the names of modules to leave alone.
+
+    Raises
+    ------
+    RecordingError
+        If they are no collection of names, or none of `named`.
+    """
+    if isinstance(skip, str) or not isinstance(skip, Iterable):
+        raise RecordingError(
+            f"skip={skip!r} is not allowed: must be a collection of module names, such as ('fc',)"
+        )
+    chosen = frozenset(skip)
+    for name in chosen:
+        if name not in named:
+            raise RecordingError(unknown("module to skip", str(name), named))
+    return chosen
 
 
 @dataclass
@@ -79,9 +113,17 @@ class Stack:
             self._handles += self._hooks(name, module)
 
     def remove(self) -> None:
-        """Take the hooks out of the model."""
+        """Take the hooks out of the model, also while it runs, or was interrupted."""
         for handle in self._handles:
             handle.remove()
+        self._drop(0)
+
+    def _drop(self, depth: int) -> None:
+        """Leave the modules above a depth."""
+        if len(self.frames) > depth:
+            del self.frames[depth:]
+            if not depth:
+                self._left()
 
     def _hooks(self, name: str, module: nn.Module) -> list[Any]:
         def before(module: nn.Module, arguments: Any) -> None:
@@ -90,9 +132,10 @@ class Stack:
                 self._entered()
 
         def after(module: nn.Module, arguments: Any, output: Any) -> None:
-            self.frames.pop()
-            if not self.frames:
-                self._left()
+            # none if another's hook raised before ours; more if one inside was interrupted
+            own = [depth for depth, frame in enumerate(self.frames) if frame.module is module]
+            if own:
+                self._drop(own[-1])
 
         # also after an exception: a checkpoint ends its recomputation with one
         ended = module.register_forward_hook(after, always_call=True)
