@@ -59,7 +59,7 @@ class Kept:
         self._hooks: Any = None
         self._seen: set[tuple[str, int]] = set()
         self._alive: dict[int, Tensor] = {}
-        self._stack = Stack(model, self._begin, self._end)
+        self._stack = Stack(model, self._moved)
 
     def __enter__(self) -> Kept:
         return self
@@ -74,6 +74,13 @@ class Kept:
     def describe(self) -> Mapping[str, Any]:
         """Give what was measured as JSON."""
         return {"modules": self.modules, "total": self.total} if self.modules else {}
+
+    def _moved(self) -> None:
+        depth = len(self._stack.frames)
+        if depth == 1 and self._hooks is None:
+            self._begin()
+        elif not depth:
+            self._end()
 
     def _begin(self) -> None:
         if not _is_free():

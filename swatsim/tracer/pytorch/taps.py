@@ -157,31 +157,40 @@ class Projections:
     ) -> None:
         self._module = module
         self._project = project
-        self._samples = 1
+        self._samples, self._letters = 1, "qkv"
         self._before = _redirected.get() or torch.ops.aten.linear
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Run one projection, or two or three that torch runs as one."""
+        parts = self._parts(x, weight, bias)
+        if not parts:
+            return self._before(x, weight, bias)
         if x.dim() == 3:
             self._samples = x.shape[1]
         tokens = x.reshape(-1, self._samples, x.shape[-1])  # the last one's rows are flat
-        parts = _parts(self._module, weight, bias)
         y = self._project(tokens, parts, lambda: self._before(x, weight, bias))
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
+    def _parts(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> list[Projection]:
+        """Tell which projections a call of F.linear is: q, k and v of 3-D inputs, then the last.
 
-def _parts(module: nn.MultiheadAttention, weight: Tensor, bias: Tensor | None) -> list[Projection]:
-    """Tell which projections a weight has that F.linear is given."""
-    if weight is module.out_proj.weight:
-        return [Projection("out_proj", weight, bias, 0)]
-    size = module.embed_dim
-    letters = "qkv"[[own.data_ptr() for own in _projections(module)].index(weight.data_ptr()) :]
-    weights = weight.split(size) if module._qkv_same_embed_dim else (weight,)
-    biases = (None,) * len(weights) if bias is None else bias.split(size)
-    return [
-        Projection(f"in_proj_{letter}", part, own, i * size)
-        for i, (letter, part, own) in enumerate(zip(letters, weights, biases, strict=False))
-    ]
+        Not by the weight, which a parametrization makes anew. None of a parametrization's own.
+        """
+        size = self._module.embed_dim
+        if x.dim() == 2:
+            last = not self._letters and weight.shape == (size, size)
+            return [Projection("out_proj", weight, bias, 0)] if last else []
+        count, rest = divmod(len(weight), size)
+        if x.dim() != 3 or rest or not 1 <= count <= len(self._letters):
+            return []
+        letters, self._letters = self._letters[:count], self._letters[count:]
+        biases = (None,) * count if bias is None else bias.split(size)
+        return [
+            Projection(f"in_proj_{letter}", part, own, i * size)
+            for i, (letter, part, own) in enumerate(
+                zip(letters, weight.split(size), biases, strict=True)
+            )
+        ]
 
 
 def _projections(module: Any) -> list[Tensor]:
