@@ -250,7 +250,11 @@ def test_what_an_encoder_records(batch_first: bool, tmp_path: Path) -> None:
         model(x).square().mean().backward()
         tracer.step()
     step = open_trace(tmp_path).step(0)
-    for name in ("layers.0.self_attn.in_proj_q", "layers.1.self_attn.in_proj_v", "layers.1.linear2"):
+    for name in (
+        "layers.0.self_attn.in_proj_q",
+        "layers.1.self_attn.in_proj_v",
+        "layers.1.linear2",
+    ):
         values = seen[name.partition(".in_proj")[0]]
         first = values if batch_first else values.transpose(1, 0, 2)
         kept = keep(first, 50) != 0  # no ties: the order does not matter

@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from swatsim.errors import RecordingError  # noqa: E402
-from swatsim.policies import SwatU  # noqa: E402
+from swatsim.policies import RigL, SwatU  # noqa: E402
 from swatsim.tracefile import open_trace  # noqa: E402
-from swatsim.tracer.pytorch import Tracer  # noqa: E402
+from swatsim.tracer.pytorch import Observer, Tracer  # noqa: E402
 from tests.tracer.test_pytorch import ALL, keep, loops, numpy  # noqa: E402
 
 
@@ -44,7 +44,6 @@ def flat(value: Any, default: int) -> tuple[int, int]:
 
 def close(got: Tensor | None, expected: np.ndarray) -> None:
     np.testing.assert_allclose(numpy(got), expected, rtol=1e-12, atol=1e-12)
-
 
 
 CONVOLUTIONS: list[tuple[Any, dict[str, Any], Any]] = [
@@ -219,3 +218,81 @@ def test_more_output_padding_than_padding_is_refused(tmp_path: Path) -> None:
             conv(x, output_size=(10, 10))
         with pytest.raises(ValueError, match="requested an output size"):
             conv(x, output_size=(99, 99))
+
+
+def critic() -> nn.Module:
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
+
+
+@pytest.mark.parametrize("skip", [(), ("0",)])
+def test_a_gradient_penalty_is_refused_and_not_forgotten(
+    skip: tuple[str, ...], tmp_path: Path
+) -> None:
+    model, x = critic(), torch.ones(3, 4, requires_grad=True)
+    with Tracer(model, ALL, tmp_path, steps=(), skip=skip):
+        (dx,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+        with pytest.raises(RecordingError, match=r"layer '.'.*penalty.*skip="):
+            dx.square().sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True")
+def test_a_graph_of_gradients_that_nobody_uses(tmp_path: Path) -> None:
+    model = critic()
+    with Tracer(model, ALL, tmp_path, steps=()):
+        model(torch.ones(3, 4)).sum().backward()
+        expected, model[0].weight.grad = model[0].weight.grad, None
+        model(torch.ones(3, 4)).sum().backward(create_graph=True)
+    assert torch.equal(model[0].weight.grad, expected)
+    model.zero_grad(set_to_none=True)
+
+
+def test_torch_func_is_refused(tmp_path: Path) -> None:
+    model = nn.Linear(4, 1)
+
+    def loss(parameters: Any) -> Tensor:
+        return torch.func.functional_call(model, parameters, (torch.ones(3, 4),)).sum()
+
+    with Tracer(model, ALL, tmp_path, steps=()):
+        with pytest.raises(RecordingError, match=r"torch.func.*skip=\('Linear',\)"):
+            torch.func.grad(loss)(dict(model.named_parameters()))
+
+
+def test_a_shared_weight_has_one_mask_or_none(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
+    model[2].weight = model[0].weight
+    with pytest.raises(RecordingError, match=r"'0' and '2' share a weight.*RigL.*skip=\('2',\)"):
+        Tracer(model, RigL(0.5), tmp_path, steps=())
+    with Tracer(model, ALL, tmp_path, steps=(0,)) as tracer:
+        model(torch.randn(3, 6)).sum().backward()
+        tracer.step()
+    assert [layer.name for layer in open_trace(tmp_path).layers] == ["0", "2"]
+
+
+def test_what_else_is_refused(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.LazyLinear(3))
+    with pytest.raises(RecordingError, match=r"layer '0' has no shape yet: run the model once"):
+        Tracer(model, ALL, tmp_path, steps=())
+    model = nn.Sequential(nn.Linear(4, 3))
+    for skip in ("0", 3):
+        with pytest.raises(RecordingError, match=r"skip=.* must be a collection"):
+            Tracer(model, ALL, tmp_path, steps=(), skip=skip)  # type: ignore[arg-type]
+    for kind in (Tracer, Observer):
+        arguments = (model, ALL, tmp_path) if kind is Tracer else (model, tmp_path)
+        with pytest.raises(RecordingError, match="batch_axis=2 is not allowed"):
+            kind(*arguments, steps=(), batch_axis=2)  # type: ignore[arg-type]
+    with Tracer(model, ALL, tmp_path, steps=()):  # it is not locked
+        for wrong in (None, [1, 2]):
+            with pytest.raises(TypeError, match="must be Tensor"):
+                model(wrong)
+        with pytest.raises(RuntimeError, match="at least 1D"):
+            model(torch.tensor(1.0))
+
+
+def test_autocast_leaves_float64_alone(tmp_path: Path) -> None:
+    model, x = critic().double(), torch.ones(3, 4, dtype=torch.double)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = model(x)
+        with Tracer(model, SwatU(0), tmp_path, steps=()):
+            y = model(x)
+    torch.testing.assert_close(y, expected)

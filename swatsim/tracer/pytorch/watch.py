@@ -189,9 +189,7 @@ class Watch:
         if wanted and not self._is_on:
             self._mode.__enter__()
         elif self._is_on and not wanted:
-            if _current_mode() is not self._mode:
-                return  # one of the user's that ends before this module's caller does
-            self._mode.__exit__(None, None, None)
+            _leave(self._mode)
         self._is_on = wanted
 
     def _note(self, function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -199,9 +197,16 @@ class Watch:
         return function(*arguments, **named)
 
 
-def _current_mode() -> Any:
-    count = torch._C._len_torch_function_stack()
-    return torch._C._get_function_stack_at(count - 1) if count else None
+def _leave(mode: TorchFunctionMode) -> None:
+    """Take a mode from torch's stack, also from below others, such as another observer's."""
+    above: list[Any] = []
+    while torch._C._len_torch_function_stack():
+        top = torch._C._pop_torch_function_stack()
+        if top is mode:
+            break
+        above.append(top)
+    for other in reversed(above):
+        torch._C._push_on_torch_function_stack(other)
 
 
 class _Functions(TorchFunctionMode):
