@@ -71,6 +71,31 @@ CONVOLUTIONS: list[tuple[Any, dict[str, Any], Any]] = [
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize(("kind", "arguments", "size"), CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_only_what_is_needed_is_computed_and_kept(
+    kind: Any, arguments: dict[str, Any], size: Any, dtype: Any, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    conv = kind(4, 8, **arguments).to(dtype)
+    x = torch.randn(3, 4, *(7, 6)[: conv.weight.dim() - 2]).to(dtype).requires_grad_()
+    saved: list[Tensor] = []
+    with (
+        Tracer(conv, SwatU(0.5, first_conv_dense=False), tmp_path, steps=()),
+        torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t),
+    ):
+        conv(x).sum().backward()
+        both, expected = len(saved), (x.grad, conv.weight.grad)
+        conv.weight.grad = None
+        conv(x.detach()).sum().backward()
+        x.grad, dw = None, conv.weight.grad
+        conv.weight.requires_grad_(False)
+        conv(x).sum().backward()
+    torch.testing.assert_close((x.grad, dw), expected)
+    assert (both, len(saved)) == (2, 4)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize(("kind", "arguments", "size"), CONVOLUTIONS, ids=str)
 def test_convolutions(kind: Any, arguments: dict[str, Any], size: Any, tmp_path: Path) -> None:
     torch.manual_seed(1)
     conv = kind(4, 8, **arguments).double()

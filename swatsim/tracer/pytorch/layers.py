@@ -151,7 +151,8 @@ class _Sparse(torch.autograd.Function):
         call.record("weight", weights, {"fprop": True, "dgrad": needs[0]})
         call.record("act", acts, {"fprop": True, "wgrad": needs[1]})
         ctx.call, ctx.dense = call, dense  # the parameter itself, which is kept anyway
-        ctx.save_for_backward(weights[1], acts[1])
+        ctx.shape = x.shape
+        ctx.save_for_backward(weights[1] if needs[0] else None, acts[1] if needs[1] else None)
         return call.arithmetic.fprop(acts[0], weights[0], bias)
 
     @staticmethod
@@ -167,6 +168,8 @@ class _Sparse(torch.autograd.Function):
     def _gradients(ctx: Any, dy: Tensor) -> list[Tensor | None]:
         call: Call = ctx.call
         weight, act = ctx.saved_tensors
+        weight = _shaped(dy, ctx.dense.shape) if weight is None else weight
+        act = _shaped(dy, ctx.shape) if act is None else act
         grads = call.reads(dy, "grad_out", "dgrad", "wgrad")
         dx = dw = db = None
         needs = ctx.needs_input_grad
@@ -178,6 +181,11 @@ class _Sparse(torch.autograd.Function):
         if needs[2]:
             db = call.arithmetic.bias_gradient(dy)
         return [dx, dw, db]
+
+
+def _shaped(like: Tensor, shape: torch.Size) -> Tensor:
+    """Give a tensor of which only the shape is read, and that takes no memory."""
+    return like.new_zeros(()).expand(shape)
 
 
 def _once(gradient: Tensor, name: str) -> Tensor:
