@@ -207,9 +207,9 @@ class Session:
             (self._recorder or self._writer).close()
         except TraceError as error:
             self._stop(self.number, error)
-        if self.error is not None:
+        if self.error is not None or self._steps == []:
             return
-        if not self._written and not self._known and self._steps != []:
+        if not self._written and not self._known:
             message = "nothing is recorded: steps=%s, and the run had %d steps, counted from %d"
             log.warning(message, self._steps, self.number - self._start, self._start)
         elif missing := [name for name in layers if name not in self._seen]:

@@ -418,9 +418,9 @@ def test_subclasses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         tracer.step()
     assert [layer.name for layer in open_trace(tmp_path).layers] == ["6"]
     assert [record.getMessage() for record in caplog.records] == [
-        "module '0' (Standardised) is left alone, dense and unrecorded",
-        "module '2' (Conv3d) is left alone, dense and unrecorded",
-        "module '4' (Scaled) is left alone, dense and unrecorded",
+        "module '0' (Standardised): weight left alone, dense and unrecorded",
+        "module '2' (Conv3d): weight left alone, dense and unrecorded",
+        "module '4' (Scaled): weight left alone, dense and unrecorded",
     ]
 
 

@@ -119,9 +119,13 @@ def rows(values: Tensor) -> Tensor:
 
 
 def autocast(*tensors: Tensor | None) -> list[Any]:
-    """Cast as torch's own convolutions do under autocast."""
+    """Cast as torch's own convolutions do under autocast: all but float64."""
     device = tensors[0].device.type if tensors[0] is not None else "cpu"
     if not torch.is_autocast_enabled(device):
         return list(tensors)
     dtype = torch.get_autocast_dtype(device)
-    return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
+    return [it.to(dtype) if it is not None and _is_cast(it) else it for it in tensors]
+
+
+def _is_cast(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.dtype != torch.double

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from swatsim.errors import RecordingError
 from swatsim.tracer.pytorch.watch import Stack
@@ -20,14 +21,14 @@ class Kept:
     not counted, nor what is saved in the region of a checkpoint, which is not kept. `workload.
     measured.compare` sets it beside the model of `workload.footprint`.
 
+    Where others have saved-tensor hooks already when the model runs, such as ``save_on_cpu`` or a
+    checkpoint around it, what is kept is theirs, and nothing is counted.
+
     ::
 
         with Kept(model) as kept:
             loss = criterion(model(x), y)
         kept.modules, kept.total
-
-    While it is open, other saved-tensor hooks outside of the model, such as ``save_on_cpu``, are
-    not in effect in it.
 
     Parameters
     ----------
@@ -53,11 +54,12 @@ class Kept:
         self.modules: dict[str, int] = {}
         self.total = 0
         self._root = model
-        self._own = {_place(tensor) for tensor in (*model.parameters(), *model.buffers())}
+        own = (*model.parameters(), *model.buffers())
+        self._own = {_place(part) for tensor in own for part in _parts(tensor)}
         self._hooks: Any = None
         self._seen: set[tuple[str, int]] = set()
         self._alive: dict[int, Tensor] = {}
-        self._stack = Stack(model, self._begin, self._end)
+        self._stack = Stack(model, self._moved)
 
     def __enter__(self) -> Kept:
         return self
@@ -73,16 +75,32 @@ class Kept:
         """Give what was measured as JSON."""
         return {"modules": self.modules, "total": self.total} if self.modules else {}
 
+    def _moved(self) -> None:
+        depth = len(self._stack.frames)
+        if depth == 1 and self._hooks is None:
+            self._begin()
+        elif not depth:
+            self._end()
+
     def _begin(self) -> None:
+        if not _is_free():
+            return
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
         self._hooks.__enter__()
 
     def _end(self) -> None:
-        self._hooks.__exit__(None, None, None)
+        if self._hooks is not None:
+            self._hooks.__exit__(None, None, None)
+        self._hooks = None
         self._alive.clear()
         self._seen.clear()
 
     def _pack(self, tensor: Tensor) -> Tensor:
+        for part in _parts(tensor):
+            self._count(part)
+        return tensor
+
+    def _count(self, tensor: Tensor) -> None:
         place = _place(tensor)
         if place not in self._own:
             frame, size = self._stack.frames[-1], tensor.untyped_storage().nbytes()
@@ -93,7 +111,35 @@ class Kept:
             if (module, place) not in self._seen:
                 self._seen.add((module, place))
                 self.modules[module] = self.modules.get(module, 0) + size
-        return tensor
+
+
+def _is_free() -> bool:
+    """Whether saved-tensor hooks are allowed, and nobody's would be hidden by more.
+
+    A checkpoint recomputes in the backward pass, with hooks of its own.
+    """
+    torch_own: Any = torch._C._autograd  # there is no other way to ask
+    if not torch_own._saved_tensors_hooks_is_enabled():
+        return False
+    top = getattr(torch_own, "_top_saved_tensors_default_hooks", None)  # since torch 2.8
+    return torch._C._current_graph_task_id() == -1 and (top is None or top(False) is None)
+
+
+def _parts(tensor: Tensor) -> list[Tensor]:
+    """Give the tensors that have the storages of one that is sparse, or made of others."""
+    whole: Any = tensor
+    if is_traceable_wrapper_subclass(whole):
+        names: Sequence[str] = whole.__tensor_flatten__()[0]
+        return [part for name in names for part in _parts(getattr(tensor, name))]
+    if tensor.layout == torch.strided:
+        return [tensor]
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []  # a layout that shows no storage
 
 
 def _place(tensor: Tensor) -> int:

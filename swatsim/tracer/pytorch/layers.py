@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from swatsim.errors import RecordingError
 from swatsim.policies.interface import Site
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.tracer.pytorch.arithmetic import Arithmetic, Linear, autocast, rows
@@ -87,7 +87,19 @@ class Call:
     recording: Recording | None
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Run the layer."""
+        """Run the layer.
+
+        Raises
+        ------
+        RecordingError
+            If it is asked for in a transform of torch.func.
+        """
+        if any(map(torch._C._functorch.is_functorch_wrapped_tensor, (x, weight))):
+            raise RecordingError(
+                f"layer {self.layer.name!r} runs in a transform of torch.func (grad, vmap, ..), "
+                "which a sparse layer has no rules for: use loss.backward(), or leave it alone "
+                f"with skip=({self.layer.name!r},)"
+            )
         dense = weight
         x, weight, bias = autocast(x, weight, bias)
         if torch.is_grad_enabled():
@@ -140,15 +152,25 @@ class _Sparse(torch.autograd.Function):
         call.record("weight", weights, {"fprop": True, "dgrad": needs[0]})
         call.record("act", acts, {"fprop": True, "wgrad": needs[1]})
         ctx.call, ctx.dense = call, dense  # the parameter itself, which is kept anyway
-        ctx.save_for_backward(weights[1], acts[1])
+        ctx.shape = x.shape
+        ctx.save_for_backward(weights[1] if needs[0] else None, acts[1] if needs[1] else None)
         return call.arithmetic.fprop(acts[0], weights[0], bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """Run dgrad where the input needs it, and wgrad."""
+        with torch.no_grad():
+            found = _Sparse._gradients(ctx, dy)
+        if torch.is_grad_enabled():  # create_graph=True
+            found = [it if it is None else _once(it, ctx.call.layer.name) for it in found]
+        return (*found, None, None)
+
+    @staticmethod
+    def _gradients(ctx: Any, dy: Tensor) -> list[Tensor | None]:
         call: Call = ctx.call
         weight, act = ctx.saved_tensors
+        weight = _shaped(dy, ctx.dense.shape) if weight is None else weight
+        act = _shaped(dy, ctx.shape) if act is None else act
         grads = call.reads(dy, "grad_out", "dgrad", "wgrad")
         dx = dw = db = None
         needs = ctx.needs_input_grad
@@ -159,4 +181,33 @@ class _Sparse(torch.autograd.Function):
             dw = call.weight_gradient(ctx.dense, call.arithmetic.wgrad(grads[1], act, weight))
         if needs[2]:
             db = call.arithmetic.bias_gradient(dy)
-        return dx, dw, db, None, None
+        return [dx, dw, db]
+
+
+def _shaped(like: Tensor, shape: torch.Size) -> Tensor:
+    """Give a tensor of which only the shape is read, and that takes no memory."""
+    return like.new_zeros(()).expand(shape)
+
+
+def _once(gradient: Tensor, name: str) -> Tensor:
+    once: Tensor = _Once.apply(gradient.detach().requires_grad_(), name)
+    return once
+
+
+class _Once(torch.autograd.Function):
+    """A gradient that can't be differentiated again, which is said when that is tried."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, name: str) -> Tensor:
+        """Give it as it is."""
+        ctx.name = name
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """Refuse."""
+        raise RecordingError(
+            f"layer {ctx.name!r}: a gradient of a gradient (a gradient penalty, say) is asked for, "
+            "and only dense layers have one: leave it alone with "
+            f"skip=({ctx.name.partition('@')[0]!r},), or record a run as it is with Observer"
+        )

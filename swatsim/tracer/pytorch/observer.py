@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from swatsim.errors import RecordingError, unknown
 from swatsim.tracer.pytorch.arithmetic import autocast
 from swatsim.tracer.pytorch.modules import Geometry, linear, size_of
-from swatsim.tracer.pytorch.run import Run
+from swatsim.tracer.pytorch.run import Run, checked_axis
 from swatsim.tracer.pytorch.taps import Projection, Projections, redirected_linear
-from swatsim.tracer.pytorch.watch import Handler, names
+from swatsim.tracer.pytorch.watch import Handler, checked_names, checked_skip
 from swatsim.tracer.session import Session, Steps
 from swatsim.workload.layer import Layer, OpName
 
@@ -88,17 +87,19 @@ class Observer(Run):
         append: bool = False,
         start: int = 0,
     ) -> None:
-        self._names, self._skip = _weight_names(model, skip), frozenset(skip)
+        modules = checked_names(model)
+        self._names, self._skip = _weight_names(modules), checked_skip(skip, modules)
+        axis = checked_axis(batch_axis)
         session = Session(
             _Observed(),
             path,
             steps=steps,
             images=images,
-            parameters={"model": type(model).__name__, "skip": sorted(skip)},
+            parameters={"model": type(model).__name__, "skip": sorted(self._skip)},
             append=append,
             start=start,
         )
-        super().__init__(model, session, batch_axis, measure_memory)
+        super().__init__(model, session, axis, measure_memory)
 
     def _handlers(self) -> dict[Any, Handler]:
         own: dict[Any, Handler] = {functional.multi_head_attention_forward: self._attention}
@@ -119,8 +120,8 @@ class Observer(Run):
         assert self._watch is not None, "a function is only seen while watching"
         self._watch.note(function)
         module = self._watch.frame.module
-        if not isinstance(module, nn.MultiheadAttention):
-            return function(*arguments, **named)
+        if not isinstance(module, nn.MultiheadAttention) or "forward" in vars(module):
+            return function(*arguments, **named)  # a Tracer runs it, whose layers these are
         with redirected_linear(Projections(module, self._projection)):
             return function(*arguments, **named)
 
@@ -142,7 +143,13 @@ class Observer(Run):
         """Whether a call is part of training, and of a module that is not skipped."""
         assert self._watch is not None, "a function is only seen while watching"
         frame = self._watch.frame
-        return y.requires_grad and frame.module.training and frame.name not in self._skip
+        training = torch.is_grad_enabled() and frame.module.training
+        if not training or frame.name in self._skip:
+            return False
+        if torch._C._functorch.is_functorch_wrapped_tensor(y):  # has no values to look at
+            self._watch.unmodelled.setdefault(frame.name, set()).add("torch.func")
+            return False
+        return True
 
     def _name(self, function: Any, weight: Tensor) -> str:
         """Name a call: after its parameter, or the module that calls and the number of its call."""
@@ -171,7 +178,24 @@ class Observer(Run):
         ops = _backward_ops(x, weight)
         recording.record("weight", {"fprop": read} | {op: read for op in ops if op == "dgrad"})
         recording.record("act", {"fprop": act} | {op: act for op in ops if op == "wgrad"})
-        y.register_hook(lambda dy: recording.record("grad_out", dict.fromkeys(ops, view(dy))))
+
+        def gradient(dy: Tensor) -> None:
+            recording.record("grad_out", dict.fromkeys(ops, view(dy.reshape(y_shape))))
+
+        y_shape = y.shape
+        if y.requires_grad:
+            _unviewed(y).register_hook(gradient)
+
+
+def _unviewed(y: Tensor) -> Tensor:
+    """Give the tensor that an output is a view of, if it is all of that.
+
+    What changes a view in place, such as a ReLU, makes autograd forget the view's own hooks.
+    """
+    base = y._base
+    if base is None or base.numel() != y.numel():
+        return y
+    return base if y.is_contiguous() and base.is_contiguous() else y
 
 
 def _backward_ops(x: Tensor, weight: Tensor) -> list[OpName]:
@@ -211,14 +235,8 @@ def _with_zeros(weight: Tensor) -> Tensor:
         return weight.detach().to_dense()
 
 
-def _weight_names(model: Any, skip: Collection[str]) -> dict[int, str]:
+def _weight_names(modules: Mapping[str, nn.Module]) -> dict[int, str]:
     """Name the parameters that are weights after their modules."""
-    if not isinstance(model, nn.Module):
-        raise RecordingError(f"model is a {type(model).__name__}, must be a torch.nn.Module")
-    modules = names(model)
-    for name in skip:
-        if name not in modules:
-            raise RecordingError(unknown("module to skip", name, modules))
     return {
         id(parameter): path if name == "weight" else f"{path}.{name}"
         for path, module in modules.items()

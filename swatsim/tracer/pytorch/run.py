@@ -16,6 +16,10 @@ from swatsim.tracer.pytorch.watch import Handler, Watch
 from swatsim.tracer.session import Session
 from swatsim.workload.layer import Layer
 
+#: How many runs are in a recorded step, and what knows the compiler's stance before the first.
+_eager = 0
+_stance: Any = None
+
 
 class Run:
     """Counts steps, and watches the model in those that are recorded."""
@@ -23,13 +27,11 @@ class Run:
     def __init__(
         self, model: nn.Module, session: Session, batch_axis: int, measure_memory: bool
     ) -> None:
-        if batch_axis not in (0, 1) or isinstance(batch_axis, bool):
-            raise RecordingError(f"batch_axis={batch_axis!r} is not allowed: must be 0 or 1")
-        self._session, self._model, self._axis = session, model, int(batch_axis)
+        self._session, self._model, self._axis = session, model, batch_axis
         self._measures = bool(measure_memory)
         self._watch: Watch | None = None
         self._kept: Kept | None = None
-        self._open = True
+        self._open, self._is_eager = True, False
         self._begin()
 
     def __enter__(self) -> Self:
@@ -80,14 +82,15 @@ class Run:
         if self._session.wanted:
             self._watch = Watch(self._model, self._handlers())
             self._kept = Kept(self._model) if self._measures else None
-            _compiled("force_eager")
+            self._is_eager = _force_eager()
 
     def _end(self) -> dict[str, Any]:
         """Watch no longer, and tell what is kept beside the masks."""
         if self._watch is None:
             return {}
         watch, self._watch = self._watch, None
-        _compiled("default")
+        if self._is_eager:
+            _compile_again()
         watch.close()
         notes = {"not_modelled": watch.noted, **self._notes()}
         if self._kept is not None:
@@ -97,6 +100,8 @@ class Run:
 
     def _recording(self, layer: Layer, x: Tensor, axis: int | None = None) -> Recording | None:
         """Begin to record a run of a layer, if this step is; every step is checked."""
+        if x.shape[-1 if layer.kind == "linear" else 1] != layer.C:
+            return None  # torch is about to refuse it, and says so best
         axis = self._axis if axis is None else axis
         layout = Layout.of(layer, x, self._session.batch, axis)
         named, step = self._session.record(layout.layer, layout.samples)
@@ -105,7 +110,27 @@ class Run:
         return Recording(step, layout.called(named), self._session.samples)
 
 
-def _compiled(stance: str) -> None:
-    """Let compiled functions run as they were written, or no longer; if there are any at all."""
-    if "torch._dynamo" in sys.modules:
-        torch.compiler.set_stance(stance)
+def checked_axis(batch_axis: int) -> int:
+    """Refuse an axis that samples can't be in; before a `Session` locks its directory."""
+    if batch_axis in (0, 1) and not isinstance(batch_axis, bool):
+        return int(batch_axis)
+    raise RecordingError(f"batch_axis={batch_axis!r} is not allowed: must be 0 or 1")
+
+
+def _force_eager() -> bool:
+    """Let compiled functions run as they were written; False if there are none at all."""
+    global _eager, _stance
+    if "torch._dynamo" not in sys.modules:
+        return False
+    if not _eager:
+        _stance = torch.compiler.set_stance("force_eager")
+    _eager += 1
+    return True
+
+
+def _compile_again() -> None:
+    """Give the compiler the stance back that it had, once the last run is done with its step."""
+    global _eager
+    _eager -= 1
+    if not _eager:
+        _stance.__exit__(None, None, None)

@@ -28,6 +28,10 @@ _redirected: ContextVar[Callable[..., Tensor] | None] = ContextVar("redirected",
 _lock = threading.Lock()
 _redirections = 0
 
+#: How many attention modules are tapped, and whether torch had its fast paths on before the first.
+_tapped = 0
+_fastpath = True
+
 
 class Tap:
     """The forward of a convolution or linear layer."""
@@ -61,7 +65,9 @@ class Tap:
         return uncompiled(self._run, *arguments, **named)
 
     def _run(self, input: Tensor, output_size: Any = None) -> Tensor:
-        module = self._module
+        module: Any = self._module
+        if not isinstance(input, Tensor) or not input.dim():
+            return type(module).forward(module, input)  # torch says what is wrong
         more = None if output_size is None else _output_padding(module, input, output_size)
         layer = describe(self.names[0], module, input, more)
         call = self._call(layer, input, arithmetic_of(module, more), module.training, None)
@@ -80,7 +86,6 @@ class AttentionTap(Tap):
         self._call = call
         self._attention = module
         self._module: Any = module
-        self._fastpath = True
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -92,13 +97,12 @@ class AttentionTap(Tap):
     def attach(self) -> None:
         """Stand in for the module's own forward; torch's fast paths would run past it."""
         super().attach()
-        self._fastpath = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
+        _count_tapped(1)
 
     def detach(self) -> None:
         """Give the module its own forward back."""
         super().detach()
-        torch.backends.mha.set_fastpath_enabled(self._fastpath)
+        _count_tapped(-1)
 
     def _run(self, *arguments: Any, **named: Any) -> Any:
         """Run the module's own forward, its projections sparsely."""
@@ -143,7 +147,7 @@ class Projections:
     module : torch.nn.MultiheadAttention
     project : callable of (tokens, projections, run)
         Gives the output; tokens are (T, N, C), whatever ``batch_first`` says of the module, and
-        `run` is what torch would have done.
+        `run` is what would have been done without: by torch, or by who redirected before.
     """
 
     def __init__(
@@ -153,30 +157,40 @@ class Projections:
     ) -> None:
         self._module = module
         self._project = project
-        self._samples = 1
+        self._samples, self._letters = 1, "qkv"
+        self._before = _redirected.get() or torch.ops.aten.linear
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Run one projection, or two or three that torch runs as one."""
+        parts = self._parts(x, weight, bias)
+        if not parts:
+            return self._before(x, weight, bias)
         if x.dim() == 3:
             self._samples = x.shape[1]
         tokens = x.reshape(-1, self._samples, x.shape[-1])  # the last one's rows are flat
-        parts = _parts(self._module, weight, bias)
-        y = self._project(tokens, parts, lambda: torch.ops.aten.linear(x, weight, bias))
+        y = self._project(tokens, parts, lambda: self._before(x, weight, bias))
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
+    def _parts(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> list[Projection]:
+        """Tell which projections a call of F.linear is: q, k and v of 3-D inputs, then the last.
 
-def _parts(module: nn.MultiheadAttention, weight: Tensor, bias: Tensor | None) -> list[Projection]:
-    """Tell which projections a weight has that F.linear is given."""
-    if weight is module.out_proj.weight:
-        return [Projection("out_proj", weight, bias, 0)]
-    size = module.embed_dim
-    letters = "qkv"[[own.data_ptr() for own in _projections(module)].index(weight.data_ptr()) :]
-    weights = weight.split(size) if module._qkv_same_embed_dim else (weight,)
-    biases = (None,) * len(weights) if bias is None else bias.split(size)
-    return [
-        Projection(f"in_proj_{letter}", part, own, i * size)
-        for i, (letter, part, own) in enumerate(zip(letters, weights, biases, strict=False))
-    ]
+        Not by the weight, which a parametrization makes anew. None of a parametrization's own.
+        """
+        size = self._module.embed_dim
+        if x.dim() == 2:
+            last = not self._letters and weight.shape == (size, size)
+            return [Projection("out_proj", weight, bias, 0)] if last else []
+        count, rest = divmod(len(weight), size)
+        if x.dim() != 3 or rest or not 1 <= count <= len(self._letters):
+            return []
+        letters, self._letters = self._letters[:count], self._letters[count:]
+        biases = (None,) * count if bias is None else bias.split(size)
+        return [
+            Projection(f"in_proj_{letter}", part, own, i * size)
+            for i, (letter, part, own) in enumerate(
+                zip(letters, weight.split(size), biases, strict=True)
+            )
+        ]
 
 
 def _projections(module: Any) -> list[Tensor]:
@@ -213,6 +227,16 @@ def _redirect(change: int) -> None:
     with _lock:
         _redirections += change
         functional.linear = _dispatch if _redirections else _linear
+
+
+def _count_tapped(change: int) -> None:
+    """Keep torch's fast paths off until the last tap is gone, in whatever order they go."""
+    global _tapped, _fastpath
+    with _lock:
+        if not _tapped:
+            _fastpath = torch.backends.mha.get_fastpath_enabled()
+        _tapped += change
+        torch.backends.mha.set_fastpath_enabled(_fastpath and not _tapped)
 
 
 def _dispatch(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

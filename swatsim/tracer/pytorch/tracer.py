@@ -17,16 +17,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
-from swatsim.errors import RecordingError, unknown
+from swatsim.errors import RecordingError
 from swatsim.policies import allocated
 from swatsim.policies.interface import Policy
-from swatsim.policies.sparsifier import sparsifier
+from swatsim.policies.sparsifier import Sparsifier, sparsifier
 from swatsim.tracer.pytorch.layers import Call
 from swatsim.tracer.pytorch.modules import Plain, is_plain, linear, weight_layer
-from swatsim.tracer.pytorch.run import Run
+from swatsim.tracer.pytorch.run import Run, checked_axis
 from swatsim.tracer.pytorch.taps import AttentionTap, Tap
-from swatsim.tracer.pytorch.watch import names
+from swatsim.tracer.pytorch.watch import checked_names, checked_skip, names
 from swatsim.tracer.session import Session, Steps, describe_policy
 from swatsim.workload.layer import Layer
 
@@ -108,21 +109,24 @@ class Tracer(Run):
         append: bool = False,
         start: int = 0,
     ) -> None:
-        modules = sparse_modules(model, skip)
+        skipped = checked_skip(skip, checked_names(model))
+        modules, axis = sparse_modules(model, skipped), checked_axis(batch_axis)
         chosen = allocated(policy, [it for pair in modules.items() for it in _layers(*pair)])
         self._policy, self._sparsifier = chosen, sparsifier(chosen)
         self._first_convolution: str | None = None
         self._taps = [_tap(self._call, name, module) for name, module in modules.items()]
+        if type(self._sparsifier).end_step is not Sparsifier.end_step:
+            _check_own_weights(self._taps, type(policy).__name__)
         session = Session(
             chosen,
             path,
             steps=steps,
             images=images,
-            parameters={"model": type(model).__name__, "skip": sorted(skip)},
+            parameters={"model": type(model).__name__, "skip": sorted(skipped)},
             append=append,
             start=start,
         )
-        super().__init__(model, session, batch_axis, measure_memory)
+        super().__init__(model, session, axis, measure_memory)
         for tap in self._taps:
             tap.attach()
 
@@ -212,14 +216,9 @@ def _moved(state: Any, device: torch.device) -> Any:
     return state.to(device) if isinstance(state, Tensor) else state
 
 
-def sparse_modules(model: nn.Module, skip: Collection[str]) -> dict[str, Any]:
+def sparse_modules(model: nn.Module, skip: Collection[str] = ()) -> dict[str, Any]:
     """Find the modules to run sparsely; name in the log those that have weights and are not."""
-    if not isinstance(model, nn.Module):
-        raise RecordingError(f"model is a {type(model).__name__}, must be a torch.nn.Module")
     named = names(model)
-    for name in skip:
-        if name not in named:
-            raise RecordingError(unknown("module to skip", name, named))
     inner = {id(module.out_proj) for module in named.values() if _is_attention(module)}
     found = {}
     for name, module in named.items():
@@ -227,9 +226,9 @@ def sparse_modules(model: nn.Module, skip: Collection[str]) -> dict[str, Any]:
             continue
         if is_plain(module) or _is_attention(module):
             found[name] = _checked_module(name, module)
-        elif _has_weights(module):
-            kind = type(module).__name__
-            log.warning("module %r (%s) is left alone, dense and unrecorded", name, kind)
+        elif weights := _own_weights(module):
+            message = "module %r (%s): %s left alone, dense and unrecorded"
+            log.warning(message, name, type(module).__name__, ", ".join(weights))
     if not found:
         raise RecordingError(
             f"{type(model).__name__} has no Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, "
@@ -243,11 +242,12 @@ def _is_attention(module: nn.Module) -> bool:
     return isinstance(module, own) and type(module).forward is own.forward
 
 
-def _has_weights(module: nn.Module) -> bool:
-    """Whether a module multiplies by weights of its own; norms and embeddings do not."""
-    own = [weight for weight in module.parameters(recurse=False) if weight.dim() > 1]
+def _own_weights(module: nn.Module) -> list[str]:
+    """Name a module's own parameters that it may multiply by; norms and embeddings do not."""
     quiet = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
-    return bool(own) and not isinstance(module, quiet)
+    if isinstance(module, quiet):
+        return []
+    return [name for name, it in module.named_parameters(recurse=False) if it.dim() > 1]
 
 
 def _checked_module(name: str, module: Any) -> Any:
@@ -256,6 +256,11 @@ def _checked_module(name: str, module: Any) -> Any:
         raise RecordingError(
             f"layer {name!r} has a forward of its own already: close the other Tracer first"
         )
+    if any(isinstance(weight, UninitializedParameter) for weight in module.parameters()):
+        raise RecordingError(
+            f"layer {name!r} has no shape yet: run the model once before, or leave it alone with "
+            f"skip=({name!r},)"
+        )
     mode = getattr(module, "padding_mode", "zeros")
     if mode != "zeros":
         raise RecordingError(
@@ -263,6 +268,18 @@ def _checked_module(name: str, module: Any) -> Any:
             f"leave it alone with skip=({name!r},)"
         )
     return module
+
+
+def _check_own_weights(taps: list[Tap], policy: str) -> None:
+    """Refuse that layers share a weight, of which a policy would keep several masks."""
+    owners: dict[int, str] = {}
+    for name, weight in (pair for tap in taps for pair in tap.weights.items()):
+        owner = owners.setdefault(weight.data_ptr(), name)
+        if owner != name and weight.data_ptr():
+            raise RecordingError(
+                f"layers {owner!r} and {name!r} share a weight, and {policy} keeps a mask for each "
+                f"layer: leave one of them alone with skip=({name!r},)"
+            )
 
 
 def _tap(call: Any, name: str, module: Any) -> Tap:

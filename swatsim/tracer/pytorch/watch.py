@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 from torch.overrides import TorchFunctionMode
+
+from swatsim.errors import RecordingError, unknown
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +50,38 @@ def names(model: nn.Module) -> dict[str, nn.Module]:
     return named
 
 
+def checked_names(model: Any) -> dict[str, nn.Module]:
+    """Name a model's modules.
+
+    Raises
+    ------
+    RecordingError
+        If it is none.
+    """
+    if not isinstance(model, nn.Module):
+        raise RecordingError(f"model is a {type(model).__name__}, must be a torch.nn.Module")
+    return names(model)
+
+
+def checked_skip(skip: Collection[str], named: Mapping[str, nn.Module]) -> frozenset[str]:
+    """Take the names of modules to leave alone.
+
+    Raises
+    ------
+    RecordingError
+        If they are no collection of names, or none of `named`.
+    """
+    if isinstance(skip, str) or not isinstance(skip, Iterable):
+        raise RecordingError(
+            f"skip={skip!r} is not allowed: must be a collection of module names, such as ('fc',)"
+        )
+    chosen = frozenset(skip)
+    for name in chosen:
+        if name not in named:
+            raise RecordingError(unknown("module to skip", str(name), named))
+    return chosen
+
+
 @dataclass
 class Frame:
     """A module that runs.
@@ -62,41 +102,51 @@ class Frame:
 class Stack:
     """The modules of a model that are running, the innermost last.
 
+    Hooks are torch's global ones: a copy of the model made meanwhile has none, and torch's fast
+    paths, which look for a module's hooks, are taken as ever.
+
     Parameters
     ----------
     model : torch.nn.Module
-    entered, left : callable
-        Called when the outermost module begins and ends.
+    moved : callable
+        Called when another module is the innermost, and when none is any more.
     """
 
-    def __init__(
-        self, model: nn.Module, entered: Callable[[], Any], left: Callable[[], Any]
-    ) -> None:
+    def __init__(self, model: nn.Module, moved: Callable[[], Any]) -> None:
         self.frames: list[Frame] = []
-        self._entered, self._left = entered, left
-        self._handles: list[Any] = []
-        for name, module in names(model).items():
-            self._handles += self._hooks(name, module)
+        self._moved = moved
+        self._named = {id(module): (name, module) for name, module in names(model).items()}
+        # torch.compile warns that its wrapper calls them too, which is no module of `named`
+        warnings.filterwarnings("ignore", ".*when there are global hooks on modules")
+        self._filter = warnings.filters[0]
+        # also after an exception: a checkpoint ends its recomputation with one
+        ended = register_module_forward_hook(self._after, always_call=True)
+        self._handles = [register_module_forward_pre_hook(self._before), ended]
 
     def remove(self) -> None:
-        """Take the hooks out of the model."""
+        """Remove the hooks, also while the model runs, or was interrupted."""
         for handle in self._handles:
             handle.remove()
+        with suppress(ValueError):  # already gone with a block of catch_warnings
+            cast(list[Any], warnings.filters).remove(self._filter)
+        self._drop(0)
 
-    def _hooks(self, name: str, module: nn.Module) -> list[Any]:
-        def before(module: nn.Module, arguments: Any) -> None:
-            self.frames.append(Frame(name, module))
-            if len(self.frames) == 1:
-                self._entered()
+    def _before(self, module: nn.Module, arguments: Any) -> None:
+        if id(module) in self._named:
+            self.frames.append(Frame(*self._named[id(module)]))
+            self._moved()
 
-        def after(module: nn.Module, arguments: Any, output: Any) -> None:
-            self.frames.pop()
-            if not self.frames:
-                self._left()
+    def _after(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        # more than one if a module inside was interrupted
+        own = [depth for depth, frame in enumerate(self.frames) if frame.module is module]
+        if own:
+            self._drop(own[-1])
 
-        # also after an exception: a checkpoint ends its recomputation with one
-        ended = module.register_forward_hook(after, always_call=True)
-        return [module.register_forward_pre_hook(before), ended]
+    def _drop(self, depth: int) -> None:
+        """Leave the modules above a depth."""
+        if len(self.frames) > depth:
+            del self.frames[depth:]
+            self._moved()
 
 
 class Watch:
@@ -112,7 +162,8 @@ class Watch:
     def __init__(self, model: nn.Module, handlers: dict[Any, Handler]) -> None:
         self.unmodelled: dict[str, set[str]] = {}
         self._mode = _Functions({**dict.fromkeys(PRODUCTS, self._note), **handlers})
-        self._stack = Stack(model, self._mode.__enter__, lambda: self._mode.__exit__(*[None] * 3))
+        self._is_on = False
+        self._stack = Stack(model, self._moved)
 
     @property
     def frame(self) -> Frame:
@@ -132,9 +183,30 @@ class Watch:
         """Remember that a function ran that no trace holds."""
         self.unmodelled.setdefault(self.frame.name, set()).add(PRODUCTS[function])
 
+    def _moved(self) -> None:
+        """Watch modules in training only: of others nothing is recorded, and a mode would show."""
+        wanted = bool(self._stack.frames) and self.frame.module.training
+        if wanted and not self._is_on:
+            self._mode.__enter__()
+        elif self._is_on and not wanted:
+            _leave(self._mode)
+        self._is_on = wanted
+
     def _note(self, function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         self.note(function)
         return function(*arguments, **named)
+
+
+def _leave(mode: TorchFunctionMode) -> None:
+    """Take a mode from torch's stack, also from below others, such as another observer's."""
+    above: list[Any] = []
+    while torch._C._len_torch_function_stack():
+        top = torch._C._pop_torch_function_stack()
+        if top is mode:
+            break
+        above.append(top)
+    for other in reversed(above):
+        torch._C._push_on_torch_function_stack(other)
 
 
 class _Functions(TorchFunctionMode):
