@@ -23,6 +23,9 @@ Task: TypeAlias = Callable[[], object]
 
 #: Packed masks that may wait to be written; more, and the training waits. One alone may be larger.
 QUEUE_BYTES = 64 * 2**20
+#: So many wait before the thread begins with them: it and the training take turns in Python, and
+#: each turn costs. The end of the step ends the waiting.
+WAKE_BYTES = 2**20
 
 
 class BackgroundStep:
@@ -58,7 +61,7 @@ class BackgroundStep:
         self._changed = threading.Condition()
         self._tasks: deque[tuple[Task, int]] = deque()
         self._bytes = 0
-        self._sealed = False
+        self._sealed = self._awake = False
         self._thread: threading.Thread | None = None
         _STEPS.add(self)
 
@@ -113,12 +116,19 @@ class BackgroundStep:
     def _put(self, task: Task, size: int) -> None:
         with self._changed:
             while size and self._bytes and self._bytes + size > QUEUE_BYTES and not self.over:
+                self._wake()
                 self._changed.wait()
             if self.over:
                 return
             self._tasks.append((task, size))
             self._bytes += size
             self.most_bytes = max(self.most_bytes, self._bytes)
+            if self._bytes >= WAKE_BYTES or not size:
+                self._wake()
+
+    def _wake(self) -> None:
+        if not self._awake:
+            self._awake = True
             self._changed.notify_all()
             self._start()
 
@@ -150,7 +160,8 @@ class BackgroundStep:
     def _work(self) -> bool:
         """Wait for a task and do it; its bytes count until it is done. False if no more come."""
         with self._changed:
-            while not self._tasks and not self._sealed:
+            while not self._sealed and not (self._tasks and self._awake):
+                self._awake = self._awake and bool(self._tasks)
                 self._changed.wait()
             if not self._tasks:
                 return False

@@ -53,9 +53,8 @@ class Recording:
         elif not self.step.is_over:
             for values in {id(values): values for values in reads.values()}.values():
                 ops = [op for op, read in reads.items() if read is values]
-                laid = self.layout.lay(operand, values.detach(), self.samples)
-                # a tenth of the time of `!= 0`, which is the same, NaN included
-                self.step.operand(name, ops, operand, laid.bool().numpy(force=True))
+                mask = self.layout.nonzero(operand, values.detach(), self.samples)
+                self.step.operand(name, ops, operand, mask.contiguous().numpy(force=True))
 
 
 @dataclass(frozen=True)
