@@ -200,6 +200,11 @@ class Tracer(Run):
         self, layer: Layer, x: Tensor, arithmetic: Any, training: bool, axis: int | None
     ) -> Call:
         """Say how a layer runs on an input, and begin to record that."""
+        if x.is_nested:
+            raise RecordingError(
+                f"layer {layer.name!r}: its input is a nested tensor, which no mask of one shape "
+                f"fits: pad it, or leave it alone with skip=({layer.name!r},)"
+            )
         if layer.kind == "conv" and self._first_convolution is None:
             self._first_convolution = layer.name
         first = layer.name == self._first_convolution
