@@ -86,6 +86,22 @@ def test_a_batch_of_gradients_comes_as_ever(tmp_path: Path) -> None:
     assert {op for _, op in open_trace(tmp_path).step(0).ops()} == {"fprop"}
 
 
+@pytest.mark.parametrize("kind", ["observer", "tracer"])
+def test_sequences_of_other_lengths_are_trained_on(kind: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    if kind == "observer":
+        run: Any = Observer(model, tmp_path, steps=range(1, 6))
+    else:
+        run = Tracer(model, SwatU(0.5), tmp_path, steps=range(1, 6))
+    with run:
+        for length in (7, 5, 6, 5, 1, 5):
+            model(inputs(2, length, 4)).sum().backward()
+            run.step()
+    trace = open_trace(tmp_path)
+    assert trace.steps == (1, 3, 5)
+    assert {layer.H for layer in trace.layers} == {5}
+
+
 @pytest.mark.parametrize(
     ("place", "name"),
     [

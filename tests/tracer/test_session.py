@@ -430,9 +430,35 @@ def test_inputs_that_are_refused(tmp_path: Path) -> None:
     other = FC.model_copy(update={"name": "rows"})
     with pytest.raises(RecordingError, match="'rows' ran on 35 samples in a step whose batch is 5"):
         session.record(other, 35)
+
+
+def test_a_step_that_a_trace_can_not_hold_is_left_out_and_ends_no_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    longer = FC.model_copy(update={"C": 8})
+    other = FC.model_copy(update={"name": "other"})
+    session = Session(SwatU(0.8), tmp_path, steps=(1, 2, 3, 5))
+    run(session, layer=longer)  # not recorded: 1 decides
+    run(session)
+    _, record = session.record(other, 5)
+    assert record is not None
+    record.operand("other", "wgrad", "act", np.eye(5, 4, dtype=bool))
+    assert session.record(longer, 5)[1] is None  # after what was recorded already
+    assert session.record(other, 5)[1] is None
     session.step()
-    with pytest.raises(RecordingError, match="one shape a layer"):
-        session.record(Layer(name="fc", kind="linear", C=8, K=3), 5)
+    assert session.record(FC, 5)[1] is not None
+    assert session.record(other, 35)[1] is None
+    session.step()
+    run(session, layer=longer)
+    run(session)
+    session.close(["fc"])
+    trace = open_trace(tmp_path)
+    assert trace.steps == (1, 5)
+    assert all(len(list(trace.step(number).check())) == 6 for number in trace.steps)
+    said = [record.message.partition(":")[0] for record in caplog.records]
+    assert said == ["step 2 is not recorded", "step 3 is not recorded"]
+    assert "'fc' was" in caplog.text
+    assert "'other' ran on 35 samples in a step whose batch is 5" in caplog.text
 
 
 def test_a_layer_that_runs_again_is_one_more_layer(tmp_path: Path) -> None:

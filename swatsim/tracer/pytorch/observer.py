@@ -69,7 +69,7 @@ class Observer(Run):
     ------
     RecordingError
         If an argument is not allowed; in the first recorded step, if a layer's input can't be
-        recorded.
+        recorded. A later one of that kind is left out with a warning.
     TraceError
         If something is at `path` already.
     """

@@ -53,8 +53,9 @@ class Tracer(Run):
     the shapes of `Layer.shape_of`; dgrad only where the layer's input needs a gradient. A linear
     layer that is applied to T positions of each sample is a convolution of T x 1. A layer that
     runs again in the same step (shared weights, gradient accumulation, recomputation in a
-    checkpoint) is recorded again, as ``NAME@2``. A disk that fails stops the recording, never the
-    training: see `error`.
+    checkpoint) is recorded again, as ``NAME@2``. A step after the first whose layers have inputs of
+    other sizes than those recorded before, which a trace can't hold, is left out with a warning. A
+    disk that fails stops the recording, never the training: see `error`.
 
     Parameters
     ----------
