@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from swatsim.tracefile import Step
+    from swatsim.tracefile.noted import Kept
     from swatsim.workload.footprint import DensityOf, Footprint
     from swatsim.workload.layer import Layer, Operand, OpName
     from swatsim.workload.networks import Network
@@ -56,18 +57,20 @@ def footprint(
         _refuse("a network", step=step, network=network)
         table, samples = build(source), 1 if batch is None else batch
         found = counting.of_network(table, _swat_u(table, sparsity), batch=samples, **options)
-        title, measured = f"{source}: {table.citation}", {}
+        title, measured = f"{source}: {table.citation}", None
     elif not Path(source).exists():
         raise WorkloadError(f"{unknown('network', source, NETWORKS)}; nor is there such a trace")
     else:
+        from swatsim.tracefile import noted
+
         _refuse("a trace", sparsity=sparsity, batch=batch)
         named = build(network) if network else None
         chosen = _step_of(source, step)
         found, table, samples, title = _of_step(chosen, named, options)
-        measured = chosen.notes.get("kept", {})
+        measured = noted.kept(chosen.notes)
     dense = counting.of_network(table, batch=samples, dtype=options["dtype"])
     _print(f"{title}; samples: {samples}", found, dense)
-    if measured:
+    if measured is not None:
         _print_measured(chosen, named, measured, options["dtype"])
 
 
@@ -112,9 +115,7 @@ def _of_step(
     return found, table, len(chosen.manifest.samples), f"{folder}: step {chosen.number}"
 
 
-def _print_measured(
-    chosen: Step, network: Network | None, measured: dict[str, Any], dtype: str
-) -> None:
+def _print_measured(chosen: Step, network: Network | None, measured: Kept, dtype: str) -> None:
     """Set what autograd kept of the whole batch beside the model, zeros stored as they were."""
     from swatsim.cli.show import console, size, table
     from swatsim.workload import footprint as counting
@@ -124,9 +125,9 @@ def _print_measured(
     whole = of_batch(counted, len(chosen.manifest.samples), chosen.batch_size)
     rows = [
         [it.module or "(the model)", size(it.measured), size(it.modelled), it.why]
-        for it in compare(measured["modules"], whole)
+        for it in compare(measured.modules, whole)
     ]
-    total = ["all, each tensor once", size(measured["total"]), size(whole.everything), ""]
+    total = ["all, each tensor once", size(measured.total), size(whole.everything), ""]
     title = f"Kept by autograd, batch of {chosen.batch_size}: measured in the run, beside the model"
     columns = ("module", "measured", "model", "why they differ")
     console().print(table(title, columns, [*rows, total], left=1))

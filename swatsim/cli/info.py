@@ -125,19 +125,21 @@ def _step_rows(steps: list[Step]) -> Iterator[list[str]]:
 def _drift_rows(steps: list[Step]) -> Iterator[list[str]]:
     """Tell how far densities drifted between two exact Top-Ks, as the policy saw it."""
     from swatsim.cli.show import share
+    from swatsim.tracefile.noted import drifts
 
     for step in steps:
-        drifts = step.notes.get("policy", {}).get("drift", {})
-        for operand, drift in drifts.items():
-            densities = [share(drift[key]) for key in ("asked", "last", "least", "most")]
+        for operand, it in drifts(step.notes).items():
+            densities = [share(density) for density in (it.asked, it.last, it.least, it.most)]
             yield [str(step.number), operand, *densities]
 
 
 def _not_modelled(steps: list[Step]) -> Iterator[str]:
     """Name what ran beside the layers, and multiplied."""
+    from swatsim.tracefile.noted import not_modelled
+
     found: dict[str, set[str]] = {}
     for step in steps:
-        for module, kinds in step.notes.get("not_modelled", {}).items():
-            found.setdefault(module, set()).update(kinds)
+        for module, noted in not_modelled(step.notes).items():
+            found.setdefault(module, set()).update(noted)
     for module, kinds in found.items():
         yield f"not modelled: {', '.join(sorted(kinds))} in {module}"

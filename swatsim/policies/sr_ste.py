@@ -28,7 +28,9 @@ class SrSte(Checked):
 
     Aojun Zhou et al., "Learning N:M Fine-grained Structured Sparse Neural Networks From Scratch",
     ICLR 2021, arXiv:2102.04010, section 4.1 and equation 7. dgrad reads the same weights, but
-    adds up along K, where up to m of m are left: there `Transposable` is N:M, too.
+    adds up along K, where up to m of m are left: there `Transposable` is N:M, too. The decay is
+    added in each backward pass: with n of them in a step (gradient accumulation) n times, and with
+    a scaled loss (``GradScaler``) it is divided by the scale.
 
     Parameters
     ----------

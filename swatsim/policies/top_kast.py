@@ -29,7 +29,8 @@ class TopKast(Allocated):
     Siddhant Jayakumar, Razvan Pascanu, Jack Rae, Simon Osindero and Erich Elsen, "Top-KAST: Top-K
     Always Sparse Training", NeurIPS 2020, arXiv:2106.03517, sections 2.1 to 2.3; the penalty is
     the exploration regularisation of section 2.3, whose gradient is added here, for layers that are
-    sparse: set the optimizer's weight decay to 0.
+    sparse: set the optimizer's weight decay to 0. It is added in each backward pass: with n of them
+    in a step (gradient accumulation) n times, and with a scaled loss divided by the scale.
 
     Parameters
     ----------

@@ -66,7 +66,10 @@ class BackgroundStep:
         _STEPS.add(self)
 
     def add(self, keys: Sequence[Key], shape: tuple[int, ...], packed: Bytes) -> None:
-        """Have one mask written; waits while too many bytes are on their way."""
+        """Have one mask written; waits while too many bytes are on their way.
+
+        One that comes when the step is to be published, or is over, is dropped.
+        """
         self._put(partial(self._step.add, keys, shape, packed), packed.nbytes)
 
     def publish(self, before: Task, batch_size: int, notes: Mapping[str, Any]) -> None:
@@ -79,9 +82,10 @@ class BackgroundStep:
         batch_size : int
         notes : mapping
         """
-        self._put(before, 0)
-        self._put(partial(self._step.publish, batch_size, notes), 0)
-        self._seal()
+        with self._changed:
+            self._put(before, 0)
+            self._put(partial(self._step.publish, batch_size, notes), 0)
+            self._seal()
 
     def abandon(self) -> None:
         """Give the step up: when this returns, nothing of it is on disk."""
@@ -98,7 +102,7 @@ class BackgroundStep:
 
     def settle(self) -> None:
         """End with the program: a step that was ended becomes whole, another is given up."""
-        if self._sealed or self.over:
+        if self._is_shut:
             self.wait()
         else:
             self.abandon()
@@ -113,12 +117,18 @@ class BackgroundStep:
         self.over = True
         self._step.forget()
 
+    @property
+    def _is_shut(self) -> bool:
+        return self._sealed or self.over
+
     def _put(self, task: Task, size: int) -> None:
         with self._changed:
-            while size and self._bytes and self._bytes + size > QUEUE_BYTES and not self.over:
-                self._wake()
-                self._changed.wait()
-            if self.over:
+            while size and self._bytes and self._bytes + size > QUEUE_BYTES and not self._is_shut:
+                if self._awake:
+                    self._changed.wait()
+                else:  # which may end the step: look again before waiting
+                    self._wake()
+            if self._is_shut:  # a gradient that comes after the step's end is not of its file
                 return
             self._tasks.append((task, size))
             self._bytes += size
@@ -128,9 +138,9 @@ class BackgroundStep:
 
     def _wake(self) -> None:
         if not self._awake:
+            self._start()
             self._awake = True
             self._changed.notify_all()
-            self._start()
 
     def _seal(self) -> None:
         with self._changed:

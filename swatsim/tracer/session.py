@@ -83,6 +83,7 @@ class Session:
         self._recorder: Recorder | None = None
         self._step: StepRecord | None = None
         self._batch: int | None = None
+        self._first: int | None = None
         self._begun = False
         self._runs: dict[str, int] = {}
         self._shapes: dict[str, Layer] = {}
@@ -116,8 +117,9 @@ class Session:
         """Give the record of the current step to a layer that runs forward in training.
 
         A layer that runs a second time in a step is one more layer, ``name@2``, and so on: its ops
-        are computed again. Every step is checked, recorded or not, unless none is wanted: what
-        can't be recorded is refused in the first one, not when the first recorded one comes.
+        are computed again. The first step in which a layer runs is checked, recorded or not, unless
+        none is wanted: what can't be recorded is refused there, not when the first recorded one
+        comes. Later a training is not ended for it: the step is left out, with a warning.
 
         Parameters
         ----------
@@ -136,14 +138,21 @@ class Session:
         Raises
         ------
         RecordingError
-            If such an input can't be recorded.
+            In the first step, if such an input can't be recorded.
         TraceError
             In the first step, if its batch is larger than that of the trace that is continued.
         """
         if self.error is not None or self._steps == [] or not self._writer.is_open:
             return layer, None
         layer = self._named(layer)
-        self._check(layer, samples)
+        if self._first is None:
+            self._first = self.number
+        if self._batch is None:
+            self._check_trace(samples)
+            self._batch = samples
+        if wrong := self._wrong(layer, samples):
+            self._refuse(wrong)
+            return layer, None
         if not self._recording:
             return layer, None
         if self._step is None and not self._begun:
@@ -152,6 +161,7 @@ class Session:
         if self._step is None or self._recorder is None or samples < self.samples:
             return layer, None
         self._recorder.declare(layer)
+        self._shapes[layer.name] = layer
         self._seen.add(layer.name)
         return layer, self._step
 
@@ -181,9 +191,8 @@ class Session:
 
     def go_on(self, number: int) -> None:
         """Let the current step be this one, as if `start` had said so; what it has is given up."""
-        if self._step is not None and self._recorder is not None:
-            self._recorder.abandon(self._step)
-        self._step = self._batch = None
+        self._give_up()
+        self._batch = None
         self._begun = False
         self._runs.clear()
         self._known = 0
@@ -244,24 +253,37 @@ class Session:
         self._shapes = {layer.name: layer for layer in found.layers}
         self._seen = set(self._shapes)
 
-    def _check(self, layer: Layer, samples: int) -> None:
-        """Refuse what a trace can't hold."""
+    def _wrong(self, layer: Layer, samples: int) -> str | None:
+        """Say what of a layer's run a trace can't hold."""
         alone = f"leave it alone with skip=({layer.name.partition('@')[0]!r},)"
-        if self._batch is None:
-            self._check_trace(samples)
-            self._batch = samples
         if samples != self._batch and layer.name in self._runs:
-            raise RecordingError(
+            return (
                 f"layer {layer.name!r} ran on {samples} samples in a step whose batch is "
                 f"{self._batch}: its samples are not the batch's; if they are in another axis of "
                 f"its input, name that (batch_axis=1), or {alone}"
             )
-        if self._shapes.setdefault(layer.name, layer) != layer:
-            raise RecordingError(
+        if self._shapes.get(layer.name, layer) != layer:
+            return (
                 f"layer {layer.name!r} was {self._shapes[layer.name]} and is now {layer}: a trace "
                 "holds one shape a layer; record runs of different input sizes separately, or "
                 f"{alone}"
             )
+        return None
+
+    def _refuse(self, wrong: str) -> None:
+        """Refuse a run in the first step; later leave the step out, if it is to be recorded."""
+        if self.number == self._first:
+            raise RecordingError(wrong)
+        if self._recording and (self._step is not None or not self._begun):
+            log.warning("step %d is not recorded: %s", self.number, wrong)
+            self._give_up()
+            self._begun = True
+
+    def _give_up(self) -> None:
+        """Leave nothing of the current step."""
+        if self._step is not None and self._recorder is not None:
+            self._recorder.abandon(self._step)
+        self._step = None
 
     def _check_trace(self, batch: int) -> None:
         """Refuse, in the first step, a batch that a trace can't be continued with.

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -319,6 +320,26 @@ def test_a_plotting_backend_that_does_not_exist_is_no_matter(trace: Path, tmp_pa
     code, _, errors = swatsim("simulate", trace, "-m", "dadiannao", "-o", tmp_path, before=choose)
     assert code == 0, errors
     assert (tmp_path / "pe_cycles.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"policy": "swat-u", "not_modelled": ["gru"], "kept": 5},
+        {"policy": {"drift": 3}, "not_modelled": {"gru": 3}, "kept": {"modules": {"fc": 96}}},
+        {"policy": {"drift": {"fc/weight": {}}}, "kept": {"modules": 3, "total": "all"}},
+    ],
+)
+def test_notes_of_another_form_are_left_alone(notes: dict[str, Any], tmp_path: Path) -> None:
+    with Recorder(tmp_path / "t", batch_size=2) as recorder:
+        recorder.declare(Layer(name="fc", kind="linear", C=4, K=3))
+        with recorder.step(0) as step:
+            step.operand("fc", "fprop", "weight", np.eye(3, 4, dtype=bool))
+            step.notes.update(notes)
+    for verb in ("info", "footprint"):
+        code, out, errors = swatsim(verb, tmp_path / "t")
+        assert (code, errors) == (0, "")
+        assert not [word for word in ("Drift", "not modelled", "Kept") if word in out]
 
 
 def test_info_shows_what_a_run_noted(tmp_path: Path) -> None:

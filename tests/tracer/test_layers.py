@@ -283,6 +283,17 @@ def test_torch_func_is_refused(tmp_path: Path) -> None:
             torch.func.grad(loss)(dict(model.named_parameters()))
 
 
+def test_batches_of_gradients_and_nested_tensors_are_refused(tmp_path: Path) -> None:
+    model = nn.Linear(4, 3)
+    nested = torch.nested.nested_tensor([torch.ones(2, 4)], layout=torch.jagged)
+    with Tracer(model, ALL, tmp_path, steps=()):
+        y, basis = model(torch.ones(2, 4)), torch.eye(6).reshape(6, 2, 3)
+        with pytest.raises(RecordingError, match=r"is_grads_batched.*skip=\('Linear',\)"):
+            torch.autograd.grad(y, [model.weight], basis, is_grads_batched=True)
+        with pytest.raises(RecordingError, match=r"nested tensor.*pad it.*skip=\('Linear',\)"):
+            model(nested)
+
+
 def test_a_shared_weight_has_one_mask_or_none(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
     model[2].weight = model[0].weight

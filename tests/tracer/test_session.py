@@ -170,18 +170,55 @@ def test_what_fails_in_the_background_ends_the_recording_only(
     assert list(open_trace(tmp_path).step(0).check())
 
 
+@pytest.mark.parametrize("queue", [3, 2**20])
 def test_a_system_without_another_thread_ends_the_recording_only(
+    queue: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name == "swatsim-step":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def train() -> None:
+        run(session, density=0.5)
+        run(session, density=0.5)
+        session.close(["fc"])
+
+    monkeypatch.setattr("swatsim.tracer.background.QUEUE_BYTES", queue)
+    session = Session(SwatU(0.8), tmp_path, steps=range(9))
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    training = threading.Thread(target=train, daemon=True)
+    training.start()
+    training.join(20)
+    assert not training.is_alive(), "it waits for a thread that there is not"
+    assert "steps/0.safetensors: RuntimeError: can't start new thread" in str(session.error)
+
+
+def test_a_mask_that_comes_when_its_step_has_ended_is_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+    real, goes_on = codec.compress, threading.Event()
 
-    session = Session(SwatU(0.8), tmp_path, steps=range(9))
-    monkeypatch.setattr(threading.Thread, "start", start)
-    run(session)
+    def slow(packed: codec.Bytes) -> codec.Bytes:
+        goes_on.wait(20)
+        return real(packed)
+
+    monkeypatch.setattr(codec, "compress", slow)
+    session = Session(SwatU(0.8), tmp_path, steps=(0, 1))
+    _, record = session.record(FC, 5)
+    assert record is not None
+    record.operand("fc", "wgrad", "act", np.eye(5, 4, dtype=bool))
+    session.step()
+    record.operand("fc", "wgrad", "grad_out", np.eye(5, 3, dtype=bool))  # step 0 is being written
+    goes_on.set()
     run(session)
     session.close(["fc"])
-    assert "steps/0.safetensors: RuntimeError: can't start new thread" in str(session.error)
+    assert session.error is None
+    trace = open_trace(tmp_path)
+    assert trace.steps == (0, 1)
+    assert [it.key for it in trace.step(0).check()] == [("fc", "wgrad", "act")]
 
 
 def test_a_question_that_fails_leaves_no_lock(tmp_path: Path) -> None:
@@ -393,9 +430,35 @@ def test_inputs_that_are_refused(tmp_path: Path) -> None:
     other = FC.model_copy(update={"name": "rows"})
     with pytest.raises(RecordingError, match="'rows' ran on 35 samples in a step whose batch is 5"):
         session.record(other, 35)
+
+
+def test_a_step_that_a_trace_can_not_hold_is_left_out_and_ends_no_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    longer = FC.model_copy(update={"C": 8})
+    other = FC.model_copy(update={"name": "other"})
+    session = Session(SwatU(0.8), tmp_path, steps=(1, 2, 3, 5))
+    run(session, layer=longer)  # not recorded: 1 decides
+    run(session)
+    _, record = session.record(other, 5)
+    assert record is not None
+    record.operand("other", "wgrad", "act", np.eye(5, 4, dtype=bool))
+    assert session.record(longer, 5)[1] is None  # after what was recorded already
+    assert session.record(other, 5)[1] is None
     session.step()
-    with pytest.raises(RecordingError, match="one shape a layer"):
-        session.record(Layer(name="fc", kind="linear", C=8, K=3), 5)
+    assert session.record(FC, 5)[1] is not None
+    assert session.record(other, 35)[1] is None
+    session.step()
+    run(session, layer=longer)
+    run(session)
+    session.close(["fc"])
+    trace = open_trace(tmp_path)
+    assert trace.steps == (1, 5)
+    assert all(len(list(trace.step(number).check())) == 6 for number in trace.steps)
+    said = [record.message.partition(":")[0] for record in caplog.records]
+    assert said == ["step 2 is not recorded", "step 3 is not recorded"]
+    assert "'fc' was" in caplog.text
+    assert "'other' ran on 35 samples in a step whose batch is 5" in caplog.text
 
 
 def test_a_layer_that_runs_again_is_one_more_layer(tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from swatsim.errors import RecordingError
 from swatsim.tracer.pytorch.watch import Stack
@@ -22,7 +22,8 @@ class Kept:
     measured.compare` sets it beside the model of `workload.footprint`.
 
     Where others have saved-tensor hooks already when the model runs, such as ``save_on_cpu`` or a
-    checkpoint around it, what is kept is theirs, and nothing is counted.
+    checkpoint around it, what is kept is theirs, and nothing is counted. A model that itself calls
+    a gradient of torch.func can't be measured: torch raises, for that allows no such hooks.
 
     ::
 
@@ -85,8 +86,10 @@ class Kept:
     def _begin(self) -> None:
         if not _is_free():
             return
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
-        self._hooks.__enter__()
+        hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
+        with suppress(RuntimeError):  # where torch allows none, as in a transform of torch.func
+            hooks.__enter__()
+            self._hooks = hooks
 
     def _end(self) -> None:
         if self._hooks is not None:
@@ -114,23 +117,22 @@ class Kept:
 
 
 def _is_free() -> bool:
-    """Whether saved-tensor hooks are allowed, and nobody's would be hidden by more.
+    """Whether nobody's saved-tensor hooks would be hidden by more.
 
-    A checkpoint recomputes in the backward pass, with hooks of its own.
+    A checkpoint recomputes in the backward pass, with hooks of its own. torch has no public
+    questions for either; one whose own is missing (of the hooks, before 2.8) is not asked.
     """
-    torch_own: Any = torch._C._autograd  # there is no other way to ask
-    if not torch_own._saved_tensors_hooks_is_enabled():
-        return False
-    top = getattr(torch_own, "_top_saved_tensors_default_hooks", None)  # since torch 2.8
-    return torch._C._current_graph_task_id() == -1 and (top is None or top(False) is None)
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    backward = getattr(torch._C, "_current_graph_task_id", None)
+    is_backward = backward is not None and backward() != -1
+    return not is_backward and (top is None or top(False) is None)
 
 
 def _parts(tensor: Tensor) -> list[Tensor]:
     """Give the tensors that have the storages of one that is sparse, or made of others."""
-    whole: Any = tensor
-    if is_traceable_wrapper_subclass(whole):
-        names: Sequence[str] = whole.__tensor_flatten__()[0]
-        return [part for name in names for part in _parts(getattr(tensor, name))]
+    flatten = getattr(tensor, "__tensor_flatten__", None)  # of a tensor that is made of others
+    if flatten is not None:
+        return [part for name in flatten()[0] for part in _parts(getattr(tensor, name))]
     if tensor.layout == torch.strided:
         return [tensor]
     if tensor.layout == torch.sparse_coo:

@@ -15,6 +15,7 @@ from swatsim.policies.interface import Site
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.tracer.pytorch.arithmetic import Arithmetic, Linear, autocast, rows
 from swatsim.tracer.pytorch.modules import Layout
+from swatsim.tracer.pytorch.watch import in_transform
 from swatsim.tracer.recorder import StepRecord
 from swatsim.workload.layer import Layer, Operand, OpName
 
@@ -93,12 +94,7 @@ class Call:
         RecordingError
             If it is asked for in a transform of torch.func.
         """
-        if any(map(torch._C._functorch.is_functorch_wrapped_tensor, (x, weight))):
-            raise RecordingError(
-                f"layer {self.layer.name!r} runs in a transform of torch.func (grad, vmap, ..), "
-                "which a sparse layer has no rules for: use loss.backward(), or leave it alone "
-                f"with skip=({self.layer.name!r},)"
-            )
+        self.check(x, weight)
         dense = weight
         x, weight, bias = autocast(x, weight, bias)
         if torch.is_grad_enabled():
@@ -106,6 +102,15 @@ class Call:
             return y
         act, kept = self.reads(x, "act", "fprop")[0], self.reads(weight, "weight", "fprop")[0]
         return self.arithmetic.fprop(act, kept, bias)
+
+    def check(self, *tensors: Tensor) -> None:
+        """Refuse tensors that hold no values to choose from."""
+        if in_transform(*tensors):
+            raise RecordingError(
+                f"layer {self.layer.name!r} runs in a transform of torch.func (grad, vmap, ..), or "
+                "with is_grads_batched, which a sparse layer has no rules for: use "
+                f"loss.backward(), or leave it alone with skip=({self.layer.name!r},)"
+            )
 
     def reads(self, values: Tensor, operand: Operand, *ops: OpName) -> list[Tensor]:
         """Tell what each of the ops that read an operand reads of it."""
@@ -158,6 +163,7 @@ class _Sparse(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """Run dgrad where the input needs it, and wgrad."""
+        ctx.call.check(dy)
         with torch.no_grad():
             found = _Sparse._gradients(ctx, dy)
         if torch.is_grad_enabled():  # create_graph=True

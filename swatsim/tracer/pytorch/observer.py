@@ -15,7 +15,7 @@ from swatsim.tracer.pytorch.arithmetic import autocast
 from swatsim.tracer.pytorch.modules import Geometry, linear, size_of
 from swatsim.tracer.pytorch.run import Run, checked_axis
 from swatsim.tracer.pytorch.taps import Projection, Projections, redirected_linear
-from swatsim.tracer.pytorch.watch import Handler, checked_names, checked_skip
+from swatsim.tracer.pytorch.watch import Handler, checked_names, checked_skip, in_transform
 from swatsim.tracer.session import Session, Steps
 from swatsim.workload.layer import Layer, OpName
 
@@ -69,7 +69,7 @@ class Observer(Run):
     ------
     RecordingError
         If an argument is not allowed; in the first recorded step, if a layer's input can't be
-        recorded.
+        recorded. A later one of that kind is left out with a warning.
     TraceError
         If something is at `path` already.
     """
@@ -109,7 +109,7 @@ class Observer(Run):
         """Run a function that is a layer, and record it."""
         y = function(*arguments, **named)
         given = dict(zip(_ARGUMENTS[function], arguments, strict=False)) | named
-        if self._is_seen(y):
+        if self._is_seen(given["input"], y):
             name = self._name(function, given["weight"])
             x, weight = given["input"], given["weight"]
             self._record(_layer_of(name, function, given), x, weight, y)
@@ -130,7 +130,7 @@ class Observer(Run):
     ) -> Tensor:
         """Run what torch runs as one, and record its parts."""
         y = run()
-        if self._is_seen(y):
+        if self._is_seen(tokens, y):
             assert self._watch is not None, "an attention module is only seen while watching"
             for name, weight, _, first in parts:
                 layer = linear(f"{self._watch.frame.name}.{name}", *weight.shape)
@@ -139,17 +139,17 @@ class Observer(Run):
                 self._record(layer, tokens, weight, y, 1, view)
         return y
 
-    def _is_seen(self, y: Tensor) -> bool:
+    def _is_seen(self, x: Tensor, y: Tensor) -> bool:
         """Whether a call is part of training, and of a module that is not skipped."""
         assert self._watch is not None, "a function is only seen while watching"
         frame = self._watch.frame
         training = torch.is_grad_enabled() and frame.module.training
         if not training or frame.name in self._skip:
             return False
-        if torch._C._functorch.is_functorch_wrapped_tensor(y):  # has no values to look at
-            self._watch.unmodelled.setdefault(frame.name, set()).add("torch.func")
-            return False
-        return True
+        what = "torch.func" if in_transform(y) else "nested tensors" if x.is_nested else None
+        if what is not None:  # no values to look at, or no shape that a mask could have
+            self._watch.unmodelled.setdefault(frame.name, set()).add(what)
+        return what is None
 
     def _name(self, function: Any, weight: Tensor) -> str:
         """Name a call: after its parameter, or the module that calls and the number of its call."""
@@ -174,15 +174,16 @@ class Observer(Run):
         recording = self._recording(layer, x, axis)
         if recording is None:
             return
-        act, read = autocast(x, _with_zeros(weight))
+        act, read = autocast(_with_zeros(x), _with_zeros(weight))
         ops = _backward_ops(x, weight)
         recording.record("weight", {"fprop": read} | {op: read for op in ops if op == "dgrad"})
         recording.record("act", {"fprop": act} | {op: act for op in ops if op == "wgrad"})
 
         def gradient(dy: Tensor) -> None:
-            recording.record("grad_out", dict.fromkeys(ops, view(dy.reshape(y_shape))))
+            if not in_transform(dy):  # such as is_grads_batched
+                recording.record("grad_out", dict.fromkeys(ops, view(dy.reshape(y_shape))))
 
-        y_shape = y.shape
+        y_shape = y.shape if weight.dim() > 1 else (*y.shape, 1)
         if y.requires_grad:
             _unviewed(y).register_hook(gradient)
 
@@ -218,7 +219,7 @@ class _Columns:
 def _layer_of(name: str, function: Any, given: dict[str, Any]) -> Layer:
     weight, x = given["weight"], given["input"]
     if function is functional.linear:
-        return linear(name, *weight.shape)
+        return linear(name, *(weight if weight.dim() > 1 else weight[None]).shape)
     keys: tuple[str, ...] = ("stride", "padding", "dilation", "groups")
     rest = {key: given[key] for key in keys if key in given}
     if function in _TRANSPOSED:
@@ -226,13 +227,13 @@ def _layer_of(name: str, function: Any, given: dict[str, Any]) -> Layer:
     return Geometry.called(weight, **rest).layer(name, size_of(name, x, weight.dim() - 2))
 
 
-def _with_zeros(weight: Tensor) -> Tensor:
-    """Put the zeros back into a weight that is stored without: sparse layouts, structured 2:4."""
+def _with_zeros(values: Tensor) -> Tensor:
+    """Put the zeros back into what is stored without: sparse layouts, structured 2:4."""
     stored = torch.sparse.SparseSemiStructuredTensor
-    if weight.layout == torch.strided and not isinstance(weight, stored):
-        return weight
+    if values.layout == torch.strided and not isinstance(values, stored):
+        return values
     with torch.no_grad():
-        return weight.detach().to_dense()
+        return values.detach().to_dense()
 
 
 def _weight_names(modules: Mapping[str, nn.Module]) -> dict[int, str]:

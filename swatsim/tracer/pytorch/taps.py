@@ -223,8 +223,10 @@ def redirected_linear(linear: Callable[..., Tensor]) -> Iterator[None]:
 
 
 def _redirect(change: int) -> None:
-    global _redirections
+    global _redirections, _linear
     with _lock:
+        if not _redirections:  # it may be another's by now, who gets it back
+            _linear = functional.linear
         _redirections += change
         functional.linear = _dispatch if _redirections else _linear
 

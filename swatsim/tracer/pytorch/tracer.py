@@ -53,8 +53,9 @@ class Tracer(Run):
     the shapes of `Layer.shape_of`; dgrad only where the layer's input needs a gradient. A linear
     layer that is applied to T positions of each sample is a convolution of T x 1. A layer that
     runs again in the same step (shared weights, gradient accumulation, recomputation in a
-    checkpoint) is recorded again, as ``NAME@2``. A disk that fails stops the recording, never the
-    training: see `error`.
+    checkpoint) is recorded again, as ``NAME@2``. A step after the first whose layers have inputs of
+    other sizes than those recorded before, which a trace can't hold, is left out with a warning. A
+    disk that fails stops the recording, never the training: see `error`.
 
     Parameters
     ----------
@@ -200,6 +201,11 @@ class Tracer(Run):
         self, layer: Layer, x: Tensor, arithmetic: Any, training: bool, axis: int | None
     ) -> Call:
         """Say how a layer runs on an input, and begin to record that."""
+        if x.is_nested:
+            raise RecordingError(
+                f"layer {layer.name!r}: its input is a nested tensor, which no mask of one shape "
+                f"fits: pad it, or leave it alone with skip=({layer.name!r},)"
+            )
         if layer.kind == "conv" and self._first_convolution is None:
             self._first_convolution = layer.name
         first = layer.name == self._first_convolution

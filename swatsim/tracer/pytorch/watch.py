@@ -99,6 +99,20 @@ class Frame:
     calls: int = field(default=0)
 
 
+def in_transform(*tensors: Tensor) -> bool:
+    """Whether tensors are of a transform of torch.func, or a batch of gradients: without values.
+
+    torch has no public question for that. Where its own is missing, they are taken for ordinary.
+    """
+    own = getattr(torch._C, "_functorch", None)
+    asks = ("is_functorch_wrapped_tensor", "is_legacy_batchedtensor")
+    return any(getattr(own, ask, _never)(tensor) for ask in asks for tensor in tensors)
+
+
+def _never(tensor: Tensor) -> bool:
+    return False
+
+
 class Stack:
     """The modules of a model that are running, the innermost last.
 
@@ -199,14 +213,18 @@ class Watch:
 
 def _leave(mode: TorchFunctionMode) -> None:
     """Take a mode from torch's stack, also from below others, such as another observer's."""
+    names = ("_len_torch_function_stack", "_pop_torch_function_stack")
+    size, pop, push = (
+        getattr(torch._C, name, None) for name in (*names, "_push_on_torch_function_stack")
+    )
+    if size is None or pop is None or push is None:  # then in the order in which they came only
+        mode.__exit__(None, None, None)
+        return
     above: list[Any] = []
-    while torch._C._len_torch_function_stack():
-        top = torch._C._pop_torch_function_stack()
-        if top is mode:
-            break
+    while size() and (top := pop()) is not mode:
         above.append(top)
     for other in reversed(above):
-        torch._C._push_on_torch_function_stack(other)
+        push(other)
 
 
 class _Functions(TorchFunctionMode):
