@@ -88,7 +88,7 @@ def lines(count: int) -> Iterator[str]:
     yield f"On {machine()}, torch {torch.__version__}:\n"
     for name, way in WAYS.items():
         recorded, others, added = measure(way, count)
-        share = max(0.0, added / (100 * others))
+        share = added / (100 * others)
         yield (
             f"- {name}: a recorded step takes {recorded / others:.2f}x an unrecorded one "
             f"({1000 * recorded:.0f} ms, {1000 * others:.0f} ms); one in a hundred adds "

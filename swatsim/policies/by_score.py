@@ -85,7 +85,7 @@ class ByScore(Allocated):
     uses_gradient : bool
         Whether the score looks at ``it.gradient``, a weight's dense gradient in the step before.
     name : str, optional
-        In the trace; the function's by default.
+        In the trace; the function's by default. A restarted run must have the same.
 
     Raises
     ------
@@ -108,6 +108,8 @@ class ByScore(Allocated):
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
+        if not self.name and getattr(self.score, "__name__", "") == "<lambda>":
+            raise ValueError("name='' is not allowed for a lambda: a trace has to name the score")
         others = sorted({operand for _, operand in self.of} - {"weight"})
         if self.every > 1 and self.holds == "mask" and others:
             raise ValueError(

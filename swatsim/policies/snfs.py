@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from swatsim.policies.allocation import share_out
-from swatsim.policies.arrays import Array, is_finite, mean_magnitude, namespace
+from swatsim.policies.arrays import Array, mean_magnitude, namespace
 from swatsim.policies.drop_grow import DropGrow, DropsGrows, drop, grow
 from swatsim.policies.topk import exact
 from swatsim.workload.layer import Layer
@@ -87,10 +87,12 @@ class Momentum:
         """Smooth what came in this step."""
         old, new = self._smoothing, 1 - self._smoothing
         for layer, gradient in self._sums.items():
-            if not is_finite(gradient):  # as loss scaling makes them now and then
-                continue
+            xp = namespace(gradient)
             known = self.of.get(layer)
-            self.of[layer] = gradient * new if known is None else known * old + gradient * new
+            before = xp.zeros_like(gradient) if known is None else known
+            smoothed = gradient * new if known is None else before * old + gradient * new
+            # loss scaling makes them now and then; not asked for, so that no device is waited for
+            self.of[layer] = xp.where(xp.all(xp.isfinite(gradient)), smoothed, before)
         self._sums.clear()
 
 

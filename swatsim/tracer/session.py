@@ -88,7 +88,8 @@ class Session:
         self._runs: dict[str, int] = {}
         self._shapes: dict[str, Layer] = {}
         self._seen: set[str] = set()
-        self._written = self._known = 0
+        self._ended: set[int] = set()
+        self._known = 0
         # last of all: from here on the directory is locked
         self._writer = TraceWriter(path, append=append)
         try:
@@ -218,7 +219,7 @@ class Session:
             self._stop(self.number, error)
         if self.error is not None or self._steps == []:
             return
-        if not self._written and not self._known:
+        if not self._ended and not self._known:
             message = "nothing is recorded: steps=%s, and the run had %d steps, counted from %d"
             log.warning(message, self._steps, self.number - self._start, self._start)
         elif missing := [name for name in layers if name not in self._seen]:
@@ -237,7 +238,7 @@ class Session:
         """Tell whether a step is recorded: it is wanted, and not in the trace already."""
         if not self._wanted(number):
             return False
-        if number in self._writer.kept:
+        if number in self._writer.kept or number in self._ended:
             log.info("step %d is in the trace already: it is not recorded again", number)
             self._known += 1
             return False
@@ -337,7 +338,7 @@ class Session:
         step.notes.update(notes)
         try:
             self._recorder.end(step, self._batch)
-            self._written += 1
+            self._ended.add(step.number)
         except TraceError as error:
             self._stop(step.number, error)
 

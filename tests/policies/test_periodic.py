@@ -174,7 +174,7 @@ def test_activations_hold_no_mask_of_theirs() -> None:
 
 def test_periodic_scores() -> None:
     """Of a ByScore it holds the threshold of the score."""
-    policy = Periodic(ByScore(lambda it: abs(it.values), 0.7), 3)
+    policy = Periodic(ByScore(lambda it: abs(it.values), 0.7, name="size"), 3)
     plain = Periodic(SwatU(0.7), 3)
     mine, its = Run(policy, LAYERS[1:4]).go(6), Run(plain, LAYERS[:4]).go(6)
     assert mine[2].mask("wide").any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -489,3 +490,75 @@ def test_attention_with_parametrized_weights(kind: str, tmp_path: Path) -> None:
         torch.testing.assert_close(y, own(x, x, x)[0])
     traces = [open_trace(tmp_path / name) for name in "ab"]
     assert len(traces[0].layers) == len(traces[1].layers) == 4
+
+
+class Experts(nn.Module):
+    """Each sample goes to one of two layers, so that neither has the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(6, 6)
+        self.experts = nn.ModuleList(nn.Linear(6, 6) for _ in range(2))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        parts = [self.experts[0](x[:3]), self.experts[1](x[3:])]
+        return self.head(torch.cat(parts))
+
+
+def test_what_a_trace_cant_hold_is_left_out_and_training_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(21)
+    model = Experts()
+    with Observer(model, tmp_path, steps=range(3)) as observer:
+        for _ in range(3):
+            model(inputs(7, 6)).sum().backward()
+            observer.step()
+    trace = open_trace(tmp_path)
+    assert trace.steps == (0, 1, 2)
+    assert [layer.name for layer in trace.layers] == ["stem", "head"]
+    assert caplog.text.count("is not recorded: layer 'experts.") == 2  # once each
+    noted = trace.step(2).notes["not_modelled"]
+    assert noted["experts.0"] == noted["experts.1"] == ["a layer that can't be recorded"]
+
+
+def test_a_rollback_records_no_step_twice(tmp_path: Path) -> None:
+    model, x = nn.Linear(6, 3), inputs(4, 6)
+    with Tracer(model, SwatU(0.5), tmp_path, steps=range(4)) as tracer:
+        state = tracer.state_dict()
+        for _ in range(2):
+            model(x).sum().backward()
+            tracer.step()
+        tracer.load_state_dict(state)
+        for _ in range(3):
+            model(x).sum().backward()
+            tracer.step()
+        assert tracer.error is None
+    assert open_trace(tmp_path).steps == (0, 1, 2)
+
+
+def test_another_thread_meanwhile_is_not_watched(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
+    inside, done = threading.Event(), threading.Event()
+
+    def wait(*_: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            inside.set()
+            assert done.wait(20)
+
+    def other() -> None:
+        assert inside.wait(20)
+        model(inputs(9, 6)).sum()
+        done.set()
+
+    model[1].register_forward_hook(wait)
+    thread = threading.Thread(target=other)
+    thread.start()
+    with Observer(model, tmp_path, steps=(0,)) as observer:
+        model(inputs(4, 6)).sum().backward()
+        thread.join()
+        observer.step()
+    assert [layer.name for layer in open_trace(tmp_path).layers] == ["0", "2"]
+    assert torch._C._len_torch_function_stack() == 0

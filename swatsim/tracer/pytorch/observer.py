@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from swatsim.errors import SwatsimError
 from swatsim.tracer.pytorch.arithmetic import autocast
 from swatsim.tracer.pytorch.modules import Geometry, linear, size_of
 from swatsim.tracer.pytorch.run import Run, checked_axis
@@ -18,6 +21,8 @@ from swatsim.tracer.pytorch.taps import Projection, Projections, redirected_line
 from swatsim.tracer.pytorch.watch import Handler, checked_names, checked_skip, in_transform
 from swatsim.tracer.session import Session, Steps
 from swatsim.workload.layer import Layer, OpName
+
+log = logging.getLogger(__name__)
 
 #: The arguments of each function that is a layer, in torch's order.
 _ARGUMENTS: dict[Any, tuple[str, ...]] = {
@@ -68,8 +73,8 @@ class Observer(Run):
     Raises
     ------
     RecordingError
-        If an argument is not allowed; in the first recorded step, if a layer's input can't be
-        recorded. A later one of that kind is left out with a warning.
+        If an argument is not allowed. A layer that a trace can't hold is left out of it, with a
+        warning; so is a step whose inputs have other shapes than those before.
     TraceError
         If something is at `path` already.
     """
@@ -89,6 +94,7 @@ class Observer(Run):
     ) -> None:
         modules = checked_names(model)
         self._names, self._skip = _weight_names(modules), checked_skip(skip, modules)
+        self._left_out: set[str] = set()
         axis = checked_axis(batch_axis)
         session = Session(
             _Observed(),
@@ -112,7 +118,8 @@ class Observer(Run):
         if self._is_seen(given["input"], y):
             name = self._name(function, given["weight"])
             x, weight = given["input"], given["weight"]
-            self._record(_layer_of(name, function, given), x, weight, y)
+            with self._leaving_out(name):
+                self._record(_layer_of(name, function, given), x, weight, y)
         return y
 
     def _attention(self, function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -136,8 +143,23 @@ class Observer(Run):
                 layer = linear(f"{self._watch.frame.name}.{name}", *weight.shape)
                 columns = slice(first, first + len(weight))
                 view = _Columns(tokens.shape[1], y.shape[-1], columns)
-                self._record(layer, tokens, weight, y, 1, view)
+                with self._leaving_out(layer.name):
+                    self._record(layer, tokens, weight, y, 1, view)
         return y
+
+    @contextmanager
+    def _leaving_out(self, name: str) -> Iterator[None]:
+        """Leave a layer out of the trace that can't be in it, from the first step on; say so once.
+
+        Whoever trains must not be stopped by being observed.
+        """
+        try:
+            yield
+        except SwatsimError as error:
+            log.warning("layer %r is not recorded: %s", name, error)
+            self._left_out.add(name)
+        if name in self._left_out and self._watch is not None:
+            self._watch.unmodelled.setdefault(name, set()).add("a layer that can't be recorded")
 
     def _is_seen(self, x: Tensor, y: Tensor) -> bool:
         """Whether a call is part of training, and of a module that is not skipped."""
@@ -171,7 +193,8 @@ class Observer(Run):
         view: Callable[[Tensor], Tensor] = lambda dy: dy,
     ) -> None:
         """Record fprop now, and the gradients when they come; `view` tells them in those of y."""
-        recording = self._recording(layer, x, axis)
+        known = layer.name in self._left_out
+        recording = None if known else self._recording(layer, x, axis)
         if recording is None:
             return
         act, read = autocast(_with_zeros(x), _with_zeros(weight))

@@ -39,6 +39,7 @@ class Tap:
     def __init__(self, call: Caller, name: str, module: Plain) -> None:
         self.names = [name]
         self._call = call
+        self._outside: Callable[..., Any] | None = None
         self._module = module
 
     @property
@@ -62,7 +63,10 @@ class Tap:
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Run the module, outside of whatever is compiled."""
-        return uncompiled(self._run, *arguments, **named)
+        if self._outside is None and "torch._dynamo" in sys.modules:
+            # only now: it loads the compiler, which takes seconds
+            self._outside = torch.compiler.disable(self._run)
+        return (self._outside or self._run)(*arguments, **named)
 
     def _run(self, input: Tensor, output_size: Any = None) -> Tensor:
         module: Any = self._module
@@ -84,6 +88,7 @@ class AttentionTap(Tap):
     def __init__(self, call: Caller, name: str, module: nn.MultiheadAttention) -> None:
         self.names = [f"{name}.in_proj_{letter}" for letter in "qkv"] + [f"{name}.out_proj"]
         self._call = call
+        self._outside = None
         self._attention = module
         self._module: Any = module
 
@@ -244,17 +249,6 @@ def _count_tapped(change: int) -> None:
 def _dispatch(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     chosen = _redirected.get()
     return (chosen or _linear)(input, weight, bias)
-
-
-def uncompiled(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Call a function that torch.compile shall leave to Python, and all that it calls.
-
-    ``torch.compiler.disable`` loads the compiler, which takes seconds: only those who have it need
-    it.
-    """
-    if "torch._dynamo" in sys.modules:
-        function = torch.compiler.disable(function)
-    return function(*arguments, **named)
 
 
 # what `torch.compiler.disable` marks; the compiler then calls a tap, and does not look into it

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -114,7 +115,7 @@ def _never(tensor: Tensor) -> bool:
 
 
 class Stack:
-    """The modules of a model that are running, the innermost last.
+    """The modules of a model that are running, the innermost last; of one thread at a time.
 
     Hooks are torch's global ones: a copy of the model made meanwhile has none, and torch's fast
     paths, which look for a module's hooks, are taken as ever.
@@ -128,6 +129,7 @@ class Stack:
 
     def __init__(self, model: nn.Module, moved: Callable[[], Any]) -> None:
         self.frames: list[Frame] = []
+        self._thread = get_ident()
         self._moved = moved
         self._named = {id(module): (name, module) for name, module in names(model).items()}
         # torch.compile warns that its wrapper calls them too, which is no module of `named`
@@ -146,11 +148,15 @@ class Stack:
         self._drop(0)
 
     def _before(self, module: nn.Module, arguments: Any) -> None:
-        if id(module) in self._named:
+        if not self.frames:
+            self._thread = get_ident()
+        if id(module) in self._named and get_ident() == self._thread:
             self.frames.append(Frame(*self._named[id(module)]))
             self._moved()
 
     def _after(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        if get_ident() != self._thread:
+            return
         # more than one if a module inside was interrupted
         own = [depth for depth, frame in enumerate(self.frames) if frame.module is module]
         if own:
