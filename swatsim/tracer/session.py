@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import operator
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeAlias
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from swatsim.errors import RecordingError, TraceError
 from swatsim.policies.interface import Policy
 from swatsim.tracefile.writer import TraceWriter
+from swatsim.tracer.arguments import (
+    Steps,
+    checked_images,
+    checked_start,
+    checked_steps,
+    describe_policy,
+)
 from swatsim.tracer.recorder import Recorder, StepRecord, checked_notes
 from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
-
-Steps: TypeAlias = Collection[int] | Callable[[int], bool]
 
 
 class Session:
@@ -74,11 +75,11 @@ class Session:
         append: bool = False,
         start: int = 0,
     ) -> None:
-        self.number = self._start = _checked_start(start)
+        self.number = self._start = checked_start(start)
         self.error: TraceError | None = None
         self._policy, self._description = policy, describe_policy(policy)
-        self._images = _checked_images(images)
-        self._wanted, self._steps = _checked_steps(steps)
+        self._images = checked_images(images)
+        self._wanted, self._steps = checked_steps(steps)
         self._parameters = {**(parameters or {}), "steps": self._steps, "images": images}
         self._recorder: Recorder | None = None
         self._step: StepRecord | None = None
@@ -197,7 +198,7 @@ class Session:
         self._begun = False
         self._runs.clear()
         self._known = 0
-        self.number = self._start = _checked_start(number)
+        self.number = self._start = checked_start(number)
         self._recording = self._wants(number)
 
     def close(self, layers: Sequence[str]) -> None:
@@ -347,54 +348,3 @@ class Session:
         if self.error is None:
             self.error = error
             log.error("step %d is not recorded, nor is any later one: %s", number, error)
-
-
-def describe_policy(policy: Policy) -> dict[str, Any]:
-    """Take a policy's description of itself, and refuse what is no policy."""
-    if not all(callable(getattr(policy, name, None)) for name in ("density", "describe")):
-        raise RecordingError(
-            f"policy={policy!r} is not allowed: must have the methods density and describe, "
-            "as SwatU(0.8) has"
-        )
-    try:
-        description: dict[str, Any] = json.loads(json.dumps(dict(policy.describe())))
-    except (TypeError, ValueError) as error:
-        message = f"policy={policy!r}: its describe() must give a dict of JSON: {error}"
-        raise RecordingError(message) from None
-    return description
-
-
-def _checked_images(images: int | None) -> int | None:
-    if images is None or (_is_count(images) and images >= 1):
-        return images
-    raise RecordingError(f"images={images!r} is not allowed: must be at least 1, or None for all")
-
-
-def _checked_start(start: int) -> int:
-    if _is_count(start):
-        return operator.index(start)
-    raise RecordingError(
-        f"start={start!r} is not allowed: must be the number of this run's first step, counted "
-        "from 0"
-    )
-
-
-def _checked_steps(steps: Steps) -> tuple[Callable[[int], bool], Any]:
-    """Make a question of `steps`, and a description of it in JSON."""
-    if callable(steps):
-        return lambda number: bool(steps(number)), getattr(steps, "__qualname__", repr(steps))
-    if isinstance(steps, range):
-        return steps.__contains__, repr(steps)
-    iterable = isinstance(steps, Collection) and not isinstance(steps, str)
-    if not iterable or not all(_is_count(number) for number in steps):
-        raise RecordingError(
-            f"steps={steps!r} is not allowed: must be step numbers counted from 0, such as "
-            "(0, 500), a range, or a function of the number"
-        )
-    numbers = frozenset(map(operator.index, steps))
-    return numbers.__contains__, sorted(numbers)
-
-
-def _is_count(value: Any) -> bool:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole and value >= 0

@@ -50,8 +50,8 @@ from swatsim.policies.draw import generator
 from swatsim.policies.interface import Policy, Site
 from swatsim.policies.topk import exact
 from swatsim.tracefile.reader import Trace, open_trace
+from swatsim.tracer.arguments import describe_policy
 from swatsim.tracer.recorder import Recorder, StepRecord
-from swatsim.tracer.session import describe_policy
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, Operand
 from swatsim.workload.networks import Network
 from swatsim.workload.training_ops import Mask

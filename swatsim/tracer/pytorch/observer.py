@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from swatsim.errors import SwatsimError
+from swatsim.tracer.arguments import Steps
 from swatsim.tracer.pytorch.arithmetic import autocast
 from swatsim.tracer.pytorch.modules import Geometry, linear, size_of
 from swatsim.tracer.pytorch.run import Run, checked_axis
 from swatsim.tracer.pytorch.taps import Projection, Projections, redirected_linear
 from swatsim.tracer.pytorch.watch import Handler, checked_names, checked_skip, in_transform
-from swatsim.tracer.session import Session, Steps
+from swatsim.tracer.session import Session
 from swatsim.workload.layer import Layer, OpName
 
 log = logging.getLogger(__name__)

@@ -23,12 +23,13 @@ from swatsim.errors import RecordingError
 from swatsim.policies import allocated
 from swatsim.policies.interface import Policy
 from swatsim.policies.sparsifier import Sparsifier, sparsifier
+from swatsim.tracer.arguments import Steps, describe_policy
 from swatsim.tracer.pytorch.layers import Call
 from swatsim.tracer.pytorch.modules import Plain, is_plain, linear, weight_layer
 from swatsim.tracer.pytorch.run import Run, checked_axis
 from swatsim.tracer.pytorch.taps import AttentionTap, Tap
 from swatsim.tracer.pytorch.watch import checked_names, checked_skip, names
-from swatsim.tracer.session import Session, Steps, describe_policy
+from swatsim.tracer.session import Session
 from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
