@@ -164,6 +164,6 @@ def _totals(found: Footprint, dense: Footprint) -> Iterator[list[str]]:
     )
     # of a trace alone it is not known which tensors are shared, nor what other modules keep
     whole = any(row.source for row in dense.rows)
-    for name, total in sums if whole else sums[:-1]:
+    for name, total in sums if whole else (sums[0], sums[3]):
         change = -100 * reduction(total(found), total(dense))
         yield [name, size(total(dense)), size(total(found)), f"{change + 0.0:+.1f} %"]

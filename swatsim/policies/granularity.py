@@ -88,15 +88,23 @@ def n_of_m(n: int, m: int) -> Granularity:
         axis = 0 if kind == "conv_transpose" else 1
         ranked = xp.where(xp.isnan(scores), xp.full_like(scores, math.inf), scores)
         groups = _grouped(xp.moveaxis(ranked, axis, -1), m)
-        # a value's rank: how many of its group are larger, or as large and come first
-        ahead = groups[..., None, :] > groups[..., :, None]
-        same = groups[..., None, :] == groups[..., :, None]
-        first = xp.asarray([[j < i for j in range(m)] for i in range(m)], device=scores.device)
-        rank = xp.count_nonzero(ahead | (same & first), axis=-1)
-        kept = xp.reshape((rank < n) & (groups != 0), (*groups.shape[:-2], -1))
+        ranks = xp.stack([_rank(groups, i) for i in range(m)], axis=-1)
+        kept = xp.reshape((ranks < n) & (groups != 0), (*groups.shape[:-2], -1))
         return xp.moveaxis(kept[..., : scores.shape[axis]], -1, axis)
 
     return mark
+
+
+def _rank(groups: Array, i: int) -> Array:
+    """Count how many of each group are larger than its i-th, or as large and come first."""
+    xp = namespace(groups)
+    own = groups[..., i]
+    rank = xp.zeros(own.shape, dtype=xp.uint8, device=own.device)
+    for j in range(groups.shape[-1]):
+        if j != i:
+            other = groups[..., j]
+            rank = rank + xp.astype(other >= own if j < i else other > own, xp.uint8)
+    return rank
 
 
 def transposable(n: int, m: int) -> Granularity:

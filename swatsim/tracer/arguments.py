@@ -17,6 +17,9 @@ Steps: TypeAlias = Collection[int] | Callable[[int], bool]
 
 def describe_policy(policy: Policy) -> dict[str, Any]:
     """Take a policy's description of itself, and refuse what is no policy."""
+    if isinstance(policy, type):
+        name = policy.__name__
+        raise RecordingError(f"policy={name} is a class: make one of it, such as {name}(0.8)")
     if not all(callable(getattr(policy, name, None)) for name in ("density", "describe")):
         raise RecordingError(
             f"policy={policy!r} is not allowed: must have the methods density and describe, "

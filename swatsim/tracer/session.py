@@ -22,6 +22,10 @@ from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
 
+#: Of a layer in one step. More, and the end of the step was forgotten, or it is too large a step.
+MAX_RUNS = 256
+NOTHING_RAN = "no layer ran forward in training (is the model in eval mode, step() called twice?)"
+
 
 class Session:
     """Counts the steps of a run, asks the policy, and writes the steps that are wanted.
@@ -91,6 +95,7 @@ class Session:
         self._seen: set[str] = set()
         self._ended: set[int] = set()
         self._known = 0
+        self._idle = self._overrun = False
         # last of all: from here on the directory is locked
         self._writer = TraceWriter(path, append=append)
         try:
@@ -147,6 +152,9 @@ class Session:
         if self.error is not None or self._steps == [] or not self._writer.is_open:
             return layer, None
         layer = self._named(layer)
+        if self._runs[layer.name.partition("@")[0]] >= MAX_RUNS:
+            self._ask_for_step(layer)
+            return layer, None
         if self._first is None:
             self._first = self.number
         if self._batch is None:
@@ -184,9 +192,12 @@ class Session:
         if self._step is not None:
             self._end(self._step, noted)
         elif self._recording and not self._runs and self.error is None:
-            log.warning("step %d is not recorded: no layer ran forward in training", self.number)
+            log.warning("step %d is not recorded: %s", self.number, NOTHING_RAN)
+        elif not self._runs and not self._idle and self.error is None and self._steps != []:
+            self._idle = True
+            log.warning("step %d: %s; said once", self.number, NOTHING_RAN)
         self._step = self._batch = None
-        self._begun = False
+        self._begun = self._overrun = False
         self._runs.clear()
         self.number += 1
         self._recording = self._wants(self.number)
@@ -195,7 +206,7 @@ class Session:
         """Let the current step be this one, as if `start` had said so; what it has is given up."""
         self._give_up()
         self._batch = None
-        self._begun = False
+        self._begun = self._overrun = False
         self._runs.clear()
         self._known = 0
         self.number = self._start = checked_start(number)
@@ -262,11 +273,11 @@ class Session:
             return (
                 f"layer {layer.name!r} ran on {samples} samples in a step whose batch is "
                 f"{self._batch}: its samples are not the batch's; if they are in another axis of "
-                f"its input, name that (batch_axis=1), or {alone}"
+                f"its input, name that one (batch_axis=0 or 1), or {alone}"
             )
         if self._shapes.get(layer.name, layer) != layer:
             return (
-                f"layer {layer.name!r} was {self._shapes[layer.name]} and is now {layer}: a trace "
+                f"layer {layer.name!r} had {_changes(self._shapes[layer.name], layer)}: a trace "
                 "holds one shape a layer; record runs of different input sizes separately, or "
                 f"{alone}"
             )
@@ -278,6 +289,15 @@ class Session:
             raise RecordingError(wrong)
         if self._recording and (self._step is not None or not self._begun):
             log.warning("step %d is not recorded: %s", self.number, wrong)
+            self._give_up()
+            self._begun = True
+
+    def _ask_for_step(self, layer: Layer) -> None:
+        """Say, once a step, that it ought to have ended, and leave it out."""
+        if not self._overrun:
+            self._overrun = True
+            message = "step %d is not recorded: layer %r ran %d times in it; is step() missing?"
+            log.warning(message, self.number, layer.name.partition("@")[0], MAX_RUNS)
             self._give_up()
             self._begun = True
 
@@ -332,7 +352,9 @@ class Session:
             self._recorder.abandon(step)
             return
         layers = dict.fromkeys(layer for layer, _, _ in step.masks)
-        unlearnt = [name for name in layers if (name, "wgrad", "grad_out") not in step.masks]
+        # a run again without a gradient is a checkpoint's recomputation
+        firsts = [name for name in layers if "@" not in name]
+        unlearnt = [name for name in firsts if (name, "wgrad", "grad_out") not in step.masks]
         if unlearnt:
             message = "step %d has no weight gradient of %s: it is recorded without"
             log.warning(message, step.number, ", ".join(unlearnt))
@@ -348,3 +370,10 @@ class Session:
         if self.error is None:
             self.error = error
             log.error("step %d is not recorded, nor is any later one: %s", number, error)
+
+
+def _changes(old: Layer, new: Layer) -> str:
+    """Name what differs."""
+    before, after = old.model_dump(), new.model_dump()
+    changed = [key for key in before if before[key] != after[key]]
+    return " and ".join(f"{key}={before[key]}, now {after[key]}" for key in changed)

@@ -92,7 +92,7 @@ def _why(measured: int, modelled: int, kinds: set[str]) -> str:
     if measured == modelled:
         return ""
     if not modelled:
-        return "not in the model: no layer, and none of the modules that a table of layers knows"
+        return "not in the model: no layer, and in no table of the network that was given"
     if not measured:
         return "nothing of it was saved: frozen, without gradient, or in a checkpoint"
     if "dropout" in kinds and measured > modelled:

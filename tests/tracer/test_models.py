@@ -307,3 +307,15 @@ def test_policies(name: str, tmp_path: Path) -> None:
     if name in ("rigl", "set", "snfs", "static-random"):
         total = sum(trace.step(2).record(it.name, "fprop", "weight").ones for it in trace.layers)
         assert total / sum(layer.weights for layer in trace.layers) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_shared_weight_that_becomes_sparse_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 7, bias=False))
+    model[1].weight = model[0].weight
+    with Tracer(model, RigL(0.5), tmp_path / "a", steps=()):
+        assert "layer '1' shares its weight with 0.weight, which becomes sparse" in caplog.text
+    caplog.clear()
+    with Tracer(model, SwatU(0.5), tmp_path / "b", steps=()):
+        assert "shares" not in caplog.text

@@ -19,6 +19,7 @@ from torch.nn import functional  # noqa: E402
 from torch.nn.utils import parametrizations, prune  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
+from swatsim.errors import RecordingError  # noqa: E402
 from swatsim.policies import SwatU  # noqa: E402
 from swatsim.tracefile import open_trace  # noqa: E402
 from swatsim.tracer.pytorch import Observer, Tracer  # noqa: E402
@@ -398,10 +399,13 @@ def test_an_observer_leaves_a_tracers_model_sparse(
 ) -> None:
     torch.manual_seed(17)
     model, x = make(), inputs(4, 3, 6, 6)
-    with Tracer(model, SwatU(0.5), tmp_path / "a", steps=()):
-        expected = gradients(model, x)
-        with Observer(model, tmp_path / "b", steps=(0,)):
-            assert all(map(torch.equal, gradients(model, x), expected))
+    with Observer(model, tmp_path / "b", steps=(0,)):
+        with Tracer(model, SwatU(0.5), tmp_path / "a", steps=()):
+            with pytest.raises(RecordingError, match="is run by a Tracer, which records it"):
+                Observer(model, tmp_path / "c", steps=(0,))
+            expected = gradients(model, x)
+    with Tracer(model, SwatU(0.5), tmp_path / "d", steps=()):
+        assert all(map(torch.equal, gradients(model, x), expected))
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -457,7 +457,7 @@ def test_a_step_that_a_trace_can_not_hold_is_left_out_and_ends_no_training(
     assert all(len(list(trace.step(number).check())) == 6 for number in trace.steps)
     said = [record.message.partition(":")[0] for record in caplog.records]
     assert said == ["step 2 is not recorded", "step 3 is not recorded"]
-    assert "'fc' was" in caplog.text
+    assert "'fc' had C=4, now 8" in caplog.text
     assert "'other' ran on 35 samples in a step whose batch is 5" in caplog.text
 
 
@@ -485,3 +485,37 @@ def test_without_torch_the_way_out_is_named() -> None:
     assert done.returncode == 1
     assert "RecordingError" in done.stderr
     assert "pip install 'swatsim[torch]'" in done.stderr
+
+
+def test_a_step_that_never_ends_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swatsim.tracer.session.MAX_RUNS", 3)
+    session = Session(SwatU(0.8), tmp_path, steps=(0, 1))
+    for _ in range(9):
+        layer, step = session.record(FC, 5)
+        if step is not None:
+            step.operand(layer.name, "fprop", "weight", np.eye(3, 4, dtype=bool))
+    assert caplog.text.count("is step() missing?") == 1
+    assert not list((tmp_path / "steps").glob(".*"))
+    session.step()
+    run(session)
+    session.close(["fc"])
+    assert open_trace(tmp_path).steps == (1,)
+
+
+def test_a_step_without_a_forward_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = Session(SwatU(0.8), tmp_path, steps=(0,))
+    run(session)
+    for _ in range(3):
+        session.step()
+        run(session)
+    assert caplog.text.count("step() called twice?") == 1
+    session.close(["fc"])
+
+
+def test_a_class_is_no_policy(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"policy=SwatU is a class.*such as SwatU\(0.8\)"):
+        Session(SwatU, tmp_path, steps=(0,))  # type: ignore[arg-type]

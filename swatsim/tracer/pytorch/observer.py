@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from swatsim.errors import SwatsimError
+from swatsim.errors import RecordingError, SwatsimError
 from swatsim.tracer.arguments import Steps
 from swatsim.tracer.pytorch.arithmetic import autocast
 from swatsim.tracer.pytorch.modules import Geometry, linear, size_of
 from swatsim.tracer.pytorch.run import Run, checked_axis
-from swatsim.tracer.pytorch.taps import Projection, Projections, redirected_linear
+from swatsim.tracer.pytorch.taps import Projection, Projections, Tap, redirected_linear
 from swatsim.tracer.pytorch.watch import Handler, checked_names, checked_skip, in_transform
 from swatsim.tracer.session import Session
 from swatsim.workload.layer import Layer, OpName
@@ -94,6 +94,12 @@ class Observer(Run):
         start: int = 0,
     ) -> None:
         modules = checked_names(model)
+        for name, module in modules.items():
+            if isinstance(vars(module).get("forward"), Tap):
+                raise RecordingError(
+                    f"layer {name!r} is run by a Tracer, which records it: close that first, or "
+                    "observe another model"
+                )
         self._names, self._skip = _weight_names(modules), checked_skip(skip, modules)
         self._left_out: set[str] = set()
         axis = checked_axis(batch_axis)

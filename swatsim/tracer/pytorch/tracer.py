@@ -68,7 +68,8 @@ class Tracer(Run):
     steps : collection of int, range, or callable of int to bool
         Which training steps are recorded, counted from 0.
     images : int, optional
-        How many samples of the batch are recorded, the first ones; all by default. Top-K is over
+        How many samples of the batch are recorded, the first ones; by default as many as the first
+        recorded batch has. Top-K is over
         the whole batch all the same. A step with a smaller batch is not recorded.
     skip : collection of str
         Names, as in ``model.named_modules()``, of modules to leave alone. None of them counts as
@@ -119,6 +120,7 @@ class Tracer(Run):
         self._taps = [_tap(self._call, name, module) for name, module in modules.items()]
         if type(self._sparsifier).end_step is not Sparsifier.end_step:
             _check_own_weights(self._taps, type(policy).__name__)
+            _say_shared(model, self._taps)
         session = Session(
             chosen,
             path,
@@ -287,6 +289,16 @@ def _check_own_weights(taps: list[Tap], policy: str) -> None:
                 f"layers {owner!r} and {name!r} share a weight, and {policy} keeps a mask for each "
                 f"layer: leave one of them alone with skip=({name!r},)"
             )
+
+
+def _say_shared(model: nn.Module, taps: list[Tap]) -> None:
+    """Say which weights that are set to zero outside a mask other modules have, too."""
+    ours = {id(weight): name for tap in taps for name, weight in tap.weights.items()}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        layer = ours.get(id(parameter))
+        if layer is not None and name != f"{layer}.weight":
+            message = "layer %r shares its weight with %s, which becomes sparse with it: skip=(%r,)"
+            log.warning(message + " leaves it dense", layer, name, layer)
 
 
 def _tap(call: Any, name: str, module: Any) -> Tap:
