@@ -51,6 +51,8 @@ class Session:
         this run's. Its steps are not recorded again.
     start : int
         The first step's number: a run that goes on from a checkpoint after 5000 steps says 5000.
+    sees_all : bool
+        Whether `record` is called in every step, or only in those that are wanted.
 
     Attributes
     ----------
@@ -78,6 +80,7 @@ class Session:
         parameters: Mapping[str, Any] | None = None,
         append: bool = False,
         start: int = 0,
+        sees_all: bool = True,
     ) -> None:
         self.number = self._start = checked_start(start)
         self.error: TraceError | None = None
@@ -95,7 +98,7 @@ class Session:
         self._seen: set[str] = set()
         self._ended: set[int] = set()
         self._known = 0
-        self._idle = self._overrun = False
+        self._idle, self._overrun = not sees_all, False
         # last of all: from here on the directory is locked
         self._writer = TraceWriter(path, append=append)
         try:

@@ -514,6 +514,13 @@ def test_a_step_without_a_forward_is_said_once(
         run(session)
     assert caplog.text.count("step() called twice?") == 1
     session.close(["fc"])
+    caplog.clear()
+    session = Session(SwatU(0.8), tmp_path / "b", steps=(1,), sees_all=False)
+    session.step()
+    run(session)
+    session.step()
+    session.close(["fc"])
+    assert not caplog.records
 
 
 def test_a_class_is_no_policy(tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ class Observer(Run):
             parameters={"model": type(model).__name__, "skip": sorted(self._skip)},
             append=append,
             start=start,
+            sees_all=False,
         )
         super().__init__(model, session, axis, measure_memory)
 
