@@ -10,8 +10,10 @@ letters.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import reduce
 from itertools import combinations, product
 from typing import TypeAlias
 
@@ -20,6 +22,8 @@ from swatsim.policies.arrays import Array, fold, namespace
 from swatsim.policies.topk import topk_mask
 from swatsim.workload.layer import Kind
 
+#: Of each row the places of its survivors.
+Pattern: TypeAlias = tuple[tuple[int, ...], ...]
 Granularity: TypeAlias = Callable[[Array, Fraction, Kind], Array]
 
 
@@ -111,11 +115,11 @@ def transposable(n: int, m: int) -> Granularity:
     """Make the granularity of n survivors in each row and each column of m x m blocks over K and C.
 
     Of all such patterns the one of the largest sum; of equal sums the one that comes first, with
-    patterns ordered by their rows, and rows by the places of their survivors. Sums are float64,
-    in the order of rows. Blocks at the edge are filled up with zeros.
+    patterns ordered by their rows, and rows by the places of their survivors. Sums are float64, of
+    a row's survivors in their order, then of the rows. Blocks at the edge are filled up with zeros.
     """
     patterns = [
-        [m * row + place for row, places in enumerate(rows) for place in places]
+        rows
         for rows in product(combinations(range(m), n), repeat=m)
         if all(sum(place in places for places in rows) == n for place in range(m))
     ]
@@ -125,7 +129,7 @@ def transposable(n: int, m: int) -> Granularity:
         ranked = xp.where(xp.isnan(scores), xp.full_like(scores, math.inf), scores)
         planes = xp.reshape(xp.moveaxis(ranked, (0, 1), (-2, -1)), (-1, *scores.shape[:2]))
         blocks = _blocked(xp.astype(planes, xp.float64), m)
-        kept = _best(blocks, patterns) & (blocks != 0)
+        kept = _best(blocks, patterns, m) & (blocks != 0)
         back = _unblocked(kept, planes.shape, m)
         shape = (*scores.shape[2:], *scores.shape[:2])
         return xp.moveaxis(xp.reshape(back, shape), (-2, -1), (0, 1))
@@ -133,20 +137,22 @@ def transposable(n: int, m: int) -> Granularity:
     return mark
 
 
-def _best(blocks: Array, patterns: list[list[int]]) -> Array:
+def _best(blocks: Array, patterns: Sequence[Pattern], m: int) -> Array:
     """Mark each block's best pattern; blocks are (B, m * m)."""
     xp = namespace(blocks)
+    sums = {
+        (row, places): reduce(operator.add, (blocks[:, m * row + place] for place in places))
+        for row in range(m)
+        for places in {pattern[row] for pattern in patterns}
+    }
     best = xp.full_like(blocks[:, 0], -1)
-    kept = xp.zeros_like(blocks, dtype=xp.bool)
-    for pattern in patterns:
-        total = blocks[:, pattern[0]]
-        for place in pattern[1:]:
-            total = total + blocks[:, place]
-        marks = xp.zeros_like(kept[:1])
-        marks[:, pattern] = True
-        kept = xp.where((total > best)[:, None], marks, kept)
+    chosen = xp.zeros_like(best, dtype=xp.int64)
+    for i, pattern in enumerate(patterns):
+        total = reduce(operator.add, (sums[row, places] for row, places in enumerate(pattern)))
+        chosen = xp.where(total > best, xp.full_like(chosen, i), chosen)
         best = xp.maximum(total, best)
-    return kept
+    marks = [[place in places for places in rows for place in range(m)] for rows in patterns]
+    return xp.take(xp.asarray(marks, device=blocks.device), chosen, axis=0)
 
 
 def _blocked(planes: Array, m: int) -> Array:
