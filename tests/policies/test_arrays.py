@@ -249,7 +249,6 @@ def test_there_are_90_patterns_of_two_of_four() -> None:
 # ---- shares ------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.0, 0.1, 0.5, 1.0, 1.0, 7.25]), st.integers(0, 9)),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -62,7 +62,6 @@ def test_sparsities_that_are_refused(sparsity: Any) -> None:
         keep_count(10, sparsity)
 
 
-@settings(deadline=None)  # the first call may compile
 @given(
     arrays.arrays(np.float32, arrays.array_shapes(max_dims=4, max_side=6), elements=TIED),
     st.integers(0, 40),
@@ -71,7 +70,6 @@ def test_ties_zeros_and_nan(values: np.ndarray, k: int) -> None:
     assert np.array_equal(topk_mask(values, k), by_sorting(values, k))
 
 
-@settings(deadline=None)
 @given(arrays.arrays(np.float32, st.integers(0, 30), elements=ANY), st.integers(0, 32))
 def test_any_values(values: np.ndarray, k: int) -> None:
     assert np.array_equal(topk_mask(values, k), by_sorting(values, k))
