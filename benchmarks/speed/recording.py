@@ -2,10 +2,10 @@
 
     python benchmarks/speed/recording.py
 
-ResNet-8 of traces/record_resnet8.py on made images, batch 128, two threads. One line a way of
-recording, also into the README: the median of the recorded steps over that of the steps well behind
-them, in one process, and what one recorded step in a hundred adds to the training, the writing in
-the background included.
+ResNet-8 of traces/record_resnet8.py on made images, batch 128, and a small transformer, of which
+each step is short; two threads. One line a way of recording, also into the README: the median of
+the recorded steps over that of the steps well behind them, in one process, and what one recorded
+step in a hundred adds to the training, the writing in the background included.
 """
 
 from __future__ import annotations
@@ -34,17 +34,31 @@ from swatsim.tracer.pytorch import Observer, Tracer
 EVERY = 6
 
 
-def steps(tracer: Any, model: torch.nn.Module, count: int) -> list[float]:
-    """Train for some steps on made images; the seconds of each, the tracer's own included."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(BATCH, 1, 28, 28, generator=generator)
+def images() -> tuple[torch.nn.Module, Callable[[], torch.Tensor]]:
+    """ResNet-8 on a made batch, and its loss."""
+    model, generator = new_model(0), torch.Generator().manual_seed(0)
+    batch = torch.randn(BATCH, 1, 28, 28, generator=generator)
     labels = torch.randint(0, 10, (BATCH,), generator=generator)
+    return model, lambda: functional.cross_entropy(model(batch), labels)
+
+
+def tokens() -> tuple[torch.nn.Module, Callable[[], torch.Tensor]]:
+    """Two encoder layers of width 128 on 16 made sequences of 32 tokens, and a loss."""
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(128, 4, 256, batch_first=True)
+    model = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    batch = torch.randn(16, 32, 128)
+    return model, lambda: model(batch).square().mean()
+
+
+def steps(tracer: Any, model: torch.nn.Module, loss: Callable[[], Any], count: int) -> list[float]:
+    """Train for some steps; the seconds of each, the tracer's own included."""
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     taken = []
     for _ in range(count):
         start = time.perf_counter()
         optimizer.zero_grad()
-        functional.cross_entropy(model(images), labels).backward()
+        loss().backward()
         optimizer.step()
         tracer.step()
         taken.append(time.perf_counter() - start)
@@ -52,30 +66,36 @@ def steps(tracer: Any, model: torch.nn.Module, count: int) -> list[float]:
 
 
 def measure(
-    open_tracer: Callable[[torch.nn.Module, str], Any], count: int
+    make: Callable[[], Any], open_tracer: Callable[[torch.nn.Module, str], Any], count: int
 ) -> tuple[float, float, float]:
     """Seconds of a recorded step, of one well behind it, and what a recorded one adds in all.
 
     Medians, the first round of steps left out; what is added counts the steps behind too, in which
     the masks are still being compressed and written.
     """
-    model = new_model(0)
+    model, loss = make()
     with tempfile.TemporaryDirectory() as folder, open_tracer(model, f"{folder}/t") as tracer:
-        taken = steps(tracer, model, count)
+        taken = steps(tracer, model, loss, count)
     rounds = [taken[i : i + EVERY] for i in range(EVERY, count - EVERY + 1, EVERY)]
     recorded = statistics.median(each[0] for each in rounds)
     quiet = statistics.median(t for each in rounds for t in each[EVERY // 2 :])
     return recorded, quiet, statistics.median(sum(each) - EVERY * quiet for each in rounds)
 
 
-WAYS: dict[str, Callable[[torch.nn.Module, str], Any]] = {
-    "SWAT-U, 8 images": lambda m, p: Tracer(m, SwatU(0.8), p, steps=wanted, images=8),
-    "SWAT-U, all 128 images": lambda m, p: Tracer(m, SwatU(0.8), p, steps=wanted),
-    "SWAT-U, 8 images, memory": lambda m, p: Tracer(
-        m, SwatU(0.8), p, steps=wanted, images=8, measure_memory=True
+WAYS: dict[str, tuple[Callable[[], Any], Callable[[torch.nn.Module, str], Any]]] = {
+    "SWAT-U, 8 images": (images, lambda m, p: Tracer(m, SwatU(0.8), p, steps=wanted, images=8)),
+    "SWAT-U, all 128 images": (images, lambda m, p: Tracer(m, SwatU(0.8), p, steps=wanted)),
+    "SWAT-U, 8 images, memory": (
+        images,
+        lambda m, p: Tracer(m, SwatU(0.8), p, steps=wanted, images=8, measure_memory=True),
     ),
-    "observed dense, 8 images": lambda m, p: Observer(m, p, steps=wanted, images=8),
-    "observed dense, all 128 images": lambda m, p: Observer(m, p, steps=wanted),
+    "observed dense, 8 images": (images, lambda m, p: Observer(m, p, steps=wanted, images=8)),
+    "observed dense, all 128 images": (images, lambda m, p: Observer(m, p, steps=wanted)),
+    "a small transformer, SWAT-U, all": (
+        tokens,
+        lambda m, p: Tracer(m, SwatU(0.8), p, steps=wanted),
+    ),
+    "a small transformer, observed, all": (tokens, lambda m, p: Observer(m, p, steps=wanted)),
 }
 
 
@@ -86,8 +106,8 @@ def wanted(number: int) -> bool:
 
 def lines(count: int) -> Iterator[str]:
     yield f"On {machine()}, torch {torch.__version__}:\n"
-    for name, way in WAYS.items():
-        recorded, others, added = measure(way, count)
+    for name, (make, way) in WAYS.items():
+        recorded, others, added = measure(make, way, count)
         share = added / (100 * others)
         yield (
             f"- {name}: a recorded step takes {recorded / others:.2f}x an unrecorded one "

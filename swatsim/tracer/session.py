@@ -84,7 +84,7 @@ class Session:
     ) -> None:
         self.number = self._start = checked_start(start)
         self.error: TraceError | None = None
-        self._policy, self._description = policy, describe_policy(policy)
+        self._description = describe_policy(policy)
         self._images = checked_images(images)
         self._wanted, self._steps = checked_steps(steps)
         self._parameters = {**(parameters or {}), "steps": self._steps, "images": images}
@@ -95,10 +95,9 @@ class Session:
         self._begun = False
         self._runs: dict[str, int] = {}
         self._shapes: dict[str, Layer] = {}
-        self._seen: set[str] = set()
         self._ended: set[int] = set()
         self._known = 0
-        self._idle, self._overrun = not sees_all, False
+        self._idle = not sees_all
         # last of all: from here on the directory is locked
         self._writer = TraceWriter(path, append=append)
         try:
@@ -175,7 +174,6 @@ class Session:
             return layer, None
         self._recorder.declare(layer)
         self._shapes[layer.name] = layer
-        self._seen.add(layer.name)
         return layer, self._step
 
     def step(self, notes: Mapping[str, Any] | None = None) -> None:
@@ -199,21 +197,14 @@ class Session:
         elif not self._runs and not self._idle and self.error is None and self._steps != []:
             self._idle = True
             log.warning("step %d: %s; said once", self.number, NOTHING_RAN)
-        self._step = self._batch = None
-        self._begun = self._overrun = False
-        self._runs.clear()
-        self.number += 1
-        self._recording = self._wants(self.number)
+        self._turn_to(self.number + 1)
 
     def go_on(self, number: int) -> None:
         """Let the current step be this one, as if `start` had said so; what it has is given up."""
         self._give_up()
-        self._batch = None
-        self._begun = self._overrun = False
-        self._runs.clear()
         self._known = 0
-        self.number = self._start = checked_start(number)
-        self._recording = self._wants(number)
+        self._start = checked_start(number)
+        self._turn_to(self._start)
 
     def close(self, layers: Sequence[str]) -> None:
         """Wait for what is being written, and say in the log what is not recorded.
@@ -237,8 +228,15 @@ class Session:
         if not self._ended and not self._known:
             message = "nothing is recorded: steps=%s, and the run had %d steps, counted from %d"
             log.warning(message, self._steps, self.number - self._start, self._start)
-        elif missing := [name for name in layers if name not in self._seen]:
+        elif missing := [name for name in layers if name not in self._shapes]:
             log.warning("not in the trace, for they never ran: %s", ", ".join(missing))
+
+    def _turn_to(self, number: int) -> None:
+        self._step = self._batch = None
+        self._begun = False
+        self._runs.clear()
+        self.number = number
+        self._recording = self._wants(number)
 
     def run(self, layer: str) -> int:
         """Tell which run of a layer in this step the last one was, counted from 1."""
@@ -267,7 +265,6 @@ class Session:
         samples = tuple(range(self._images or found.batch_size))
         self._writer.check_continued(policy=self._description, samples=samples)
         self._shapes = {layer.name: layer for layer in found.layers}
-        self._seen = set(self._shapes)
 
     def _wrong(self, layer: Layer, samples: int) -> str | None:
         """Say what of a layer's run a trace can't hold."""
@@ -296,13 +293,11 @@ class Session:
             self._begun = True
 
     def _ask_for_step(self, layer: Layer) -> None:
-        """Say, once a step, that it ought to have ended, and leave it out."""
-        if not self._overrun:
-            self._overrun = True
+        """Leave a step out that ought to have ended, and say so."""
+        if self._step is not None:
             message = "step %d is not recorded: layer %r ran %d times in it; is step() missing?"
             log.warning(message, self.number, layer.name.partition("@")[0], MAX_RUNS)
             self._give_up()
-            self._begun = True
 
     def _give_up(self) -> None:
         """Leave nothing of the current step."""

@@ -13,7 +13,8 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from swatsim.policies import POLICIES, SET, SNFS, Dense, Periodic, RigL, SwatU  # noqa: E402
+from swatsim.errors import RecordingError  # noqa: E402
+from swatsim.policies import POLICIES, SET, SNFS, Dense, Periodic, RigL, SwatM, SwatU  # noqa: E402
 from swatsim.tracefile import open_trace  # noqa: E402
 from swatsim.tracer.pytorch import Observer, Tracer  # noqa: E402
 from tests.tracer.test_observer import inputs, state_of  # noqa: E402
@@ -317,5 +318,20 @@ def test_a_shared_weight_that_becomes_sparse_is_said(
     with Tracer(model, RigL(0.5), tmp_path / "a", steps=()):
         assert "layer '1' shares its weight with 0.weight, which becomes sparse" in caplog.text
     caplog.clear()
-    with Tracer(model, SwatU(0.5), tmp_path / "b", steps=()):
-        assert "shares" not in caplog.text
+    for policy in (SwatU(0.5), SwatM(0.5, every=1)):
+        with Tracer(model, policy, tmp_path / "b", steps=()) as tracer:
+            model(torch.arange(7)).sum().backward()
+            tracer.step()
+    assert "shares" not in caplog.text
+
+
+def test_layers_that_share_a_weight_may_under_a_policy_that_keeps_no_masks(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    model[2].weight = model[0].weight
+    with pytest.raises(RecordingError, match="share a weight, and RigL keeps a mask"):
+        Tracer(model, RigL(0.5), tmp_path, steps=())
+    with Tracer(model, SwatM(0.5, every=1), tmp_path, steps=(0, 2)) as tracer:
+        for _ in range(3):
+            model(torch.randn(5, 4)).sum().backward()
+            tracer.step()
+    assert open_trace(tmp_path).steps == (0, 2)

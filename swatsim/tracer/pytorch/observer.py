@@ -17,10 +17,9 @@ from swatsim.errors import RecordingError, SwatsimError
 from swatsim.tracer.arguments import Steps
 from swatsim.tracer.pytorch.arithmetic import autocast
 from swatsim.tracer.pytorch.modules import Geometry, linear, size_of
-from swatsim.tracer.pytorch.run import Run, checked_axis
+from swatsim.tracer.pytorch.run import Run
 from swatsim.tracer.pytorch.taps import Projection, Projections, Tap, redirected_linear
 from swatsim.tracer.pytorch.watch import Handler, checked_names, checked_skip, in_transform
-from swatsim.tracer.session import Session
 from swatsim.workload.layer import Layer, OpName
 
 log = logging.getLogger(__name__)
@@ -102,18 +101,10 @@ class Observer(Run):
                 )
         self._names, self._skip = _weight_names(modules), checked_skip(skip, modules)
         self._left_out: set[str] = set()
-        axis = checked_axis(batch_axis)
-        session = Session(
-            _Observed(),
-            path,
-            steps=steps,
-            images=images,
-            parameters={"model": type(model).__name__, "skip": sorted(self._skip)},
-            append=append,
-            start=start,
-            sees_all=False,
-        )
-        super().__init__(model, session, axis, measure_memory)
+        recording: dict[str, Any] = {"steps": steps, "images": images, "sees_all": False}
+        recording |= {"append": append, "start": start}
+        policy, alone = _Observed(), self._skip
+        super().__init__(model, policy, path, alone, batch_axis, measure_memory, **recording)
 
     def _handlers(self) -> dict[Any, Handler]:
         own: dict[Any, Handler] = {functional.multi_head_attention_forward: self._attention}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Collection
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from swatsim.errors import RecordingError, TraceError
+from swatsim.policies.interface import Policy
 from swatsim.tracer.pytorch.kept import Kept
 from swatsim.tracer.pytorch.layers import Recording
 from swatsim.tracer.pytorch.modules import Layout
@@ -25,9 +28,18 @@ class Run:
     """Counts steps, and watches the model in those that are recorded."""
 
     def __init__(
-        self, model: nn.Module, session: Session, batch_axis: int, measure_memory: bool
+        self,
+        model: nn.Module,
+        policy: Policy,
+        path: str | os.PathLike[str],
+        skip: Collection[str],
+        batch_axis: int,
+        measure_memory: bool,
+        **recording: Any,
     ) -> None:
-        self._session, self._model, self._axis = session, model, batch_axis
+        self._model, self._axis = model, _checked_axis(batch_axis)
+        parameters = {"model": type(model).__name__, "skip": sorted(skip)}
+        self._session = Session(policy, path, parameters=parameters, **recording)
         self._measures = bool(measure_memory)
         self._watch: Watch | None = None
         self._kept: Kept | None = None
@@ -110,7 +122,7 @@ class Run:
         return Recording(step, layout.called(named), self._session.samples)
 
 
-def checked_axis(batch_axis: int) -> int:
+def _checked_axis(batch_axis: int) -> int:
     """Refuse an axis that samples can't be in; before a `Session` locks its directory."""
     if batch_axis in (0, 1) and not isinstance(batch_axis, bool):
         return int(batch_axis)

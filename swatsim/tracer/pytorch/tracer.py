@@ -22,14 +22,13 @@ from torch.nn.parameter import UninitializedParameter
 from swatsim.errors import RecordingError
 from swatsim.policies import allocated
 from swatsim.policies.interface import Policy
-from swatsim.policies.sparsifier import Sparsifier, sparsifier
+from swatsim.policies.sparsifier import sparsifier
 from swatsim.tracer.arguments import Steps, describe_policy
 from swatsim.tracer.pytorch.layers import Call
 from swatsim.tracer.pytorch.modules import Plain, is_plain, linear, weight_layer
-from swatsim.tracer.pytorch.run import Run, checked_axis
+from swatsim.tracer.pytorch.run import Run
 from swatsim.tracer.pytorch.taps import AttentionTap, Tap
 from swatsim.tracer.pytorch.watch import checked_names, checked_skip, names
-from swatsim.tracer.session import Session
 from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
@@ -54,7 +53,8 @@ class Tracer(Run):
     the shapes of `Layer.shape_of`; dgrad only where the layer's input needs a gradient. A linear
     layer that is applied to T positions of each sample is a convolution of T x 1. A layer that
     runs again in the same step (shared weights, gradient accumulation, recomputation in a
-    checkpoint) is recorded again, as ``NAME@2``. A step after the first whose layers have inputs of
+    checkpoint) is recorded again, as ``NAME@2``; a step with more than 256 runs of one is left out,
+    for its end seems forgotten. A step after the first whose layers have inputs of
     other sizes than those recorded before, which a trace can't hold, is left out with a warning. A
     disk that fails stops the recording, never the training: see `error`.
 
@@ -69,8 +69,8 @@ class Tracer(Run):
         Which training steps are recorded, counted from 0.
     images : int, optional
         How many samples of the batch are recorded, the first ones; by default as many as the first
-        recorded batch has. Top-K is over
-        the whole batch all the same. A step with a smaller batch is not recorded.
+        recorded batch has. Top-K is over the whole batch all the same. A step with a smaller batch
+        is not recorded.
     skip : collection of str
         Names, as in ``model.named_modules()``, of modules to leave alone. None of them counts as
         the network's first convolution.
@@ -113,24 +113,16 @@ class Tracer(Run):
         start: int = 0,
     ) -> None:
         skipped = checked_skip(skip, checked_names(model))
-        modules, axis = sparse_modules(model, skipped), checked_axis(batch_axis)
+        modules = sparse_modules(model, skipped)
         chosen = allocated(policy, [it for pair in modules.items() for it in _layers(*pair)])
         self._policy, self._sparsifier = chosen, sparsifier(chosen)
         self._first_convolution: str | None = None
         self._taps = [_tap(self._call, name, module) for name, module in modules.items()]
-        if type(self._sparsifier).end_step is not Sparsifier.end_step:
+        if self._sparsifier.keeps_masks:
             _check_own_weights(self._taps, type(policy).__name__)
             _say_shared(model, self._taps)
-        session = Session(
-            chosen,
-            path,
-            steps=steps,
-            images=images,
-            parameters={"model": type(model).__name__, "skip": sorted(skipped)},
-            append=append,
-            start=start,
-        )
-        super().__init__(model, session, axis, measure_memory)
+        recording = {"steps": steps, "images": images, "append": append, "start": start}
+        super().__init__(model, chosen, path, skipped, batch_axis, measure_memory, **recording)
         for tap in self._taps:
             tap.attach()
 
