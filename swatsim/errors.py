@@ -5,9 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from swatsim.printable import one_line
+
 
 class SwatsimError(Exception):
     """A bad input; the message says what was wrong, what was got, what is allowed, what to do."""
+
+    def __str__(self) -> str:
+        """Return one line, safe to print: names and paths in it may be anybody's."""
+        return one_line(super().__str__())
 
 
 class ConfigError(SwatsimError):

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from swatsim._version import __version__
+from swatsim.printable import printable
 
 #: The packages whose versions can change what swatsim computes or stores.
 PACKAGES = ("numpy", "numba", "safetensors", "zstandard", "torch")
@@ -27,7 +28,7 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Only JSON types.
+        Only JSON types. Texts are printable: a command line or a path may hold any bytes.
     """
     return {
         "swatsim": __version__,
@@ -35,10 +36,19 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "command": sys.argv,
+        "command": _printable(sys.argv),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "parameters": dict(parameters),
+        "parameters": _printable(parameters),
     }
+
+
+def _printable(value: Any) -> Any:
+    """Make every text in a JSON value one that can be encoded and shown."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(one) for key, one in value.items()}
+    return [_printable(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _version(package: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import io
 import logging
 import os
 import sys
@@ -24,6 +25,7 @@ from swatsim.cli.sweep import sweep
 from swatsim.cli.synth import synth
 from swatsim.cli.timeline import timeline
 from swatsim.errors import SwatsimError
+from swatsim.printable import one_line, printable
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -35,7 +37,16 @@ INTERRUPTED = 130
 def cli(verbose: bool) -> None:
     """What a sparse training run would cost on an accelerator that skips zeros."""
     level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="swatsim: %(levelname)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("swatsim: %(levelname)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class _Formatter(logging.Formatter):
+    """Writes a record on lines that a terminal only shows: what is logged may be foreign."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n")
 
 
 for verb in (
@@ -57,6 +68,9 @@ for verb in (
 
 def main() -> None:
     """Run the command line and exit: 0 if all went well, 2 on bad input."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of few characters shows escapes
+            stream.reconfigure(errors="backslashreplace")
     code = _run(sys.argv[1:])
     logging.shutdown()
     with suppress(OSError):
@@ -95,6 +109,5 @@ def _run(arguments: list[str]) -> int:
 
 
 def _refuse(message: str, code: int = BAD_INPUT) -> int:
-    line = " ".join(message.split())
-    click.echo(f"swatsim: error: {line}", err=True)
+    click.echo(f"swatsim: error: {one_line(message)}", err=True)
     return code

@@ -17,7 +17,8 @@ def report(folder: str, output: str | None) -> None:
     import os
 
     os.environ["MPLBACKEND"] = "agg"
+    from swatsim.cli.show import console
     from swatsim.reports.write import report as write
 
     page, *parts = write(folder, output)
-    click.echo(f"wrote {page} and {len(parts)} parts of it")
+    console().print(f"wrote {page} and {len(parts)} parts of it")

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import isfinite, isnan
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from swatsim.printable import printable
 
 #: Wide enough for every table here; a pipe or a file has no width of its own.
 PLAIN_WIDTH = 200
 
 
 class _Console(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print texts of which a terminal obeys nothing, and tables that `table` made."""
+        shown = (printable(one, keep="\n") if isinstance(one, str) else one for one in objects)
+        super().print(*shown, **options)
+
     def on_broken_pipe(self) -> None:
         """Let the error through: rich would end the command with exit code 1."""
 
@@ -35,15 +43,15 @@ def table(
     text_last: bool = False,
 ) -> Table:
     """Lay out rows; the first `left` columns are text (and the last one too), others numbers."""
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(title=printable(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, heading in enumerate(headings):
         text = i < left or (text_last and i == len(headings) - 1)
-        made.add_column(heading, justify="left" if text else "right", overflow="fold")
+        made.add_column(printable(heading), justify="left" if text else "right", overflow="fold")
     for row in rows:
         if not row:
             made.add_section()
         else:
-            made.add_row(*row)
+            made.add_row(*map(printable, row))
     return made
 
 

@@ -55,6 +55,7 @@ def timeline(
     import json
     from pathlib import Path
 
+    from swatsim.cli.show import console
     from swatsim.errors import ResultsError
     from swatsim.results import check_folder, write_files
     from swatsim.simulator.machines import machine
@@ -74,4 +75,4 @@ def timeline(
     write_files(path.parent, {path.name: content})
     last, about = len(document["traceEvents"]), document["otherData"]
     shown = "{} to {} of {}".format(*about["window"], about["cycles"])
-    click.echo(f"wrote {path}: {last} events, cycles {shown}, tile {tile} of {about['tiles']}")
+    console().print(f"wrote {path}: {last} events, cycles {shown}, tile {tile} of {about['tiles']}")

@@ -43,11 +43,21 @@ def as_machine(machine: str | Machine) -> Machine:
     if isinstance(machine, str):
         return find_machine(machine)
     if isinstance(machine, Machine):
-        return machine
+        return _named(machine)
     raise ConfigError(
         f"{type(machine).__name__} is not a machine: pass a preset's name, swatsim.machine(..), or "
         "an object with name, simulate_op, simulate_dense and describe"
     )
+
+
+def _named(machine: Machine) -> Machine:
+    """Refuse a machine of a user's own whose name can't stand in a table."""
+    name = machine.name
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise ConfigError(
+            f"the machine's name={name!r} is not allowed: must be a text of printable characters"
+        )
+    return machine
 
 
 def simulate_op(op: Op, machine: str | Machine) -> Counters:

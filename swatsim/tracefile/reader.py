@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from swatsim.errors import SwatsimError, TraceError, WorkloadError, unknown
+from swatsim.printable import printable
 from swatsim.tracefile import codec
 from swatsim.tracefile.schema import (
     MANIFEST,
@@ -218,8 +219,8 @@ class Trace:
 
     @property
     def name(self) -> str:
-        """The directory's name."""
-        return self.path.resolve().name
+        """The directory's name, made printable: it stands in every row of results."""
+        return printable(self.path.resolve().name)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
