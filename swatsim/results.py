@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from swatsim.errors import ResultsError
 from swatsim.files import publish_all
+from swatsim.printable import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,9 @@ PARQUET, CSV = "results.parquet", "results.csv"
 SCHEMA, PROVENANCE = "schema.json", "provenance.json"
 #: Plots that may lie beside results.
 PLOTS = frozenset({"speed_up.png", "pe_cycles.png", "energy.png", "roofline.png"})
+
+#: What a spreadsheet takes for the beginning of a formula.
+FORMULA = ("=", "+", "-", "@")
 
 Adds = Literal["key", "shape", "sum", "mean", "same", "cut"]
 
@@ -177,17 +181,14 @@ class Results:
         kinds = {column.name: column.dtype for column in COLUMNS}
         return pd.DataFrame(self.rows, columns=list(kinds)).astype(kinds)
 
-    def save(
-        self, folder: str | os.PathLike[str], beside: Mapping[str, bytes] | None = None
-    ) -> list[Path]:
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write Parquet, CSV, schema and provenance; earlier results there are replaced.
+
+        Plots of earlier results are removed.
 
         Parameters
         ----------
         folder : path
-        beside : mapping of str to bytes, optional
-            Other files that belong to the results, plots for example: all are written, or none.
-            Plots of earlier results that are not among them are removed.
 
         Returns
         -------
@@ -199,16 +200,17 @@ class Results:
         ResultsError
             If they can't be written; then what was there before is untouched.
         """
+        for name in PLOTS:
+            _check_no_directory(Path(folder) / name)
         text = self._csv()
         contents = {
             PARQUET: self._parquet(text),
-            CSV: text,
+            CSV: as_csv(self.rows, [column.name for column in COLUMNS]),
             SCHEMA: _json({"schema_version": SCHEMA_VERSION, "columns": _schema()}),
             PROVENANCE: _json(self.provenance),
-            **(beside or {}),
         }
         written = write_files(Path(folder), contents)
-        for name in PLOTS.difference(contents):
+        for name in PLOTS:
             (Path(folder) / name).unlink(missing_ok=True)
         return written
 
@@ -217,7 +219,7 @@ class Results:
         return self._parquet(self._csv())
 
     def _csv(self) -> bytes:
-        return as_csv(self.rows, [column.name for column in COLUMNS])
+        return as_csv(self.rows, [column.name for column in COLUMNS], for_people=False)
 
     def _parquet(self, text: bytes) -> bytes:
         """Make Parquet of the CSV.
@@ -244,14 +246,34 @@ class Results:
         return sink.getvalue()
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> bytes:
-    """Write rows as CSV; without `columns`, all that any row has, in their order."""
+def as_csv(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = (), *, for_people: bool = True
+) -> bytes:
+    """Write rows as CSV.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+    columns : sequence of str, optional
+        By default all that any row has, in their order.
+    for_people : bool
+        A text that a spreadsheet would take for a formula (it begins with = + - @) gets an
+        apostrophe before it, and what is not printable is escaped.
+    """
     sink = io.StringIO()
     names = list(columns or dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(sink, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()} if for_people else row)
     return sink.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def load(folder: str | os.PathLike[str]) -> Results:
@@ -277,7 +299,8 @@ def read_parquet(path: Path) -> Results:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        with path.open("rb") as file:  # arrow takes no path of other bytes than UTF-8
+            table = pq.read_table(file)
         metadata = table.schema.metadata or {}
         version = metadata.get(b"schema_version", b"none").decode()
         if version != str(SCHEMA_VERSION):
@@ -322,6 +345,14 @@ def _check_folder(path: Path) -> None:
     if not there.is_dir() or not os.access(there, os.W_OK):
         what = "not writeable" if there.is_dir() else "a file"
         raise ResultsError(f"can't write to {path}: {there} is {what}; {choose}")
+
+
+def _check_no_directory(path: Path) -> None:
+    if path.is_dir():
+        raise ResultsError(
+            f"can't write to {path.parent}: {path.name} in it is a directory; choose another "
+            "directory"
+        )
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:

@@ -5,6 +5,7 @@ Loading it takes as long as simulating a small trace, and drawing as long again.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from swatsim.results import Results
 
+
+log = logging.getLogger(__name__)
+
+Plots = dict[str, bytes]
 
 #: All of them take longer to draw than a small trace to simulate.
 CHOICES: Mapping[str, Sequence[str]] = {
@@ -61,14 +66,16 @@ class Drawing:
             with suppress(OSError):  # it is gone: `finish` will draw
                 self._ours.send(results)
 
-    def finish(self) -> dict[str, bytes]:
-        """Wait for the plots: file name to PNG; none if none are wanted."""
+    def finish(self) -> Plots:
+        """Wait for the plots: file name to PNG; those that are wanted and can be drawn."""
         if not self._wanted or self._results is None:
             return {}
         try:
-            drawn: dict[str, bytes] = self._ours.recv()
+            drawn, failed = self._ours.recv()
         except (EOFError, OSError):  # it was killed, or could not start: draw here
-            return draw(self._results, self._names)
+            drawn, failed = draw(self._results, self._names)
+        for name, why in failed.items():
+            log.warning("%s can't be drawn (%s); no number is missing for that", name, why)
         return drawn
 
 
@@ -81,8 +88,16 @@ def _serve(connection: Connection, names: Sequence[str]) -> None:
     connection.send(draw(connection.recv(), names))
 
 
-def draw(results: Results, names: Sequence[str] = CHOICES["all"]) -> dict[str, bytes]:
-    """Draw some of the plots of a simulation: those for which there is something to show."""
+def draw(results: Results, names: Sequence[str] = CHOICES["all"]) -> tuple[Plots, dict[str, str]]:
+    """Draw some of the plots of a simulation: those for which there is something to show.
+
+    Returns
+    -------
+    dict of str to bytes
+        File name to PNG.
+    dict of str to str
+        File name to what went wrong, of those that can't be drawn.
+    """
     os.environ["MPLBACKEND"] = "agg"  # whatever a user's shell says: matplotlib would fail on it
     from swatsim.reports import plots
     from swatsim.reports.roofline import roofline
@@ -92,6 +107,11 @@ def draw(results: Results, names: Sequence[str] = CHOICES["all"]) -> dict[str, b
         drawable["energy"] = plots.energy
     if any(row["blocks"] for row in results.rows):
         drawable["roofline"] = roofline
-    return {
-        f"{name}.png": plots.as_png(drawable[name](results)) for name in names if name in drawable
-    }
+    drawn: Plots = {}
+    failed: dict[str, str] = {}
+    for name in (name for name in names if name in drawable):
+        try:
+            drawn[f"{name}.png"] = plots.as_png(drawable[name](results))
+        except Exception as error:  # noqa: BLE001  (whatever it is, the numbers are there)
+            failed[f"{name}.png"] = f"{type(error).__name__}: {error}"
+    return drawn, failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -74,7 +75,7 @@ def simulate(
     """
     from swatsim.cli.drawing import Drawing
     from swatsim.cli.show import console
-    from swatsim.results import check_folder
+    from swatsim.results import check_folder, write_files
 
     if output is not None:
         check_folder(output)
@@ -86,9 +87,12 @@ def simulate(
         choice = {"steps": list(steps) or None, "ops": ops or OPS}
         results = _run(trace, chosen, baseline=baseline, energy=energy, **choice)
         drawing.start(results)
+        # saved before anything is drawn or printed: no fault of a plot, and no reader of the
+        # output that goes away, costs a number
+        written = results.save(output) if output is not None else []
         parts = list(_tables(results))
-        # saved before anything is printed: whoever reads the output may go away
-        written = results.save(output, drawing.finish()) if output is not None else []
+        if output is not None:
+            written += write_files(Path(output), drawing.finish())
     for part in (*parts, *(f"wrote {path}" for path in written)):
         out.print(part)
 

@@ -8,14 +8,13 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from swatsim.reports import facts, tables
 from swatsim.reports.curves import STYLES
+from swatsim.reports.figure import Figure
 from swatsim.reports.plots import OP_COLOURS
 from swatsim.reports.tables import Row
 from swatsim.results import Results
@@ -195,8 +194,7 @@ def pareto(points: Sequence[Row], front: Sequence[Row]) -> Figure:
 def _figure(
     width: float, height: float, plots: int = 1, columns: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(width, height, layout="constrained")
     columns = min(columns, plots)
     grid = (-(-plots // columns), columns)
     return figure, [figure.add_subplot(*grid, i + 1) for i in range(plots)]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from swatsim.reports.figure import Figure
 
 #: Okabe and Ito's palette, with a marker each: told apart in grey print too.
 STYLES = (
@@ -42,8 +41,7 @@ def speed_up_curves(
     top : float, optional
         Upper end of the axis; the ideal line leaves it.
     """
-    figure = Figure(figsize=(8.0, 5.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(8.0, 5.2, layout="constrained")
     axes = figure.add_subplot()
     for (name, curve), (colour, marker) in zip(curves.items(), STYLES, strict=False):
         axes.plot(*zip(*curve, strict=True), color=colour, marker=marker, label=name)
@@ -74,8 +72,7 @@ def bars(
     """
     names = list(dict.fromkeys(name for series in values.values() for name in series))
     width = 0.8 / len(values)
-    figure = Figure(figsize=(min(max(8.0, 2 + 0.25 * len(names)), 30.0), 5.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(min(max(8.0, 2 + 0.25 * len(names)), 30.0), 5.2, layout="constrained")
     axes = figure.add_subplot()
     for i, ((label, series), (colour, _)) in enumerate(zip(values.items(), STYLES, strict=False)):
         places = [names.index(name) + (i - (len(values) - 1) / 2) * width for name in series]

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from swatsim.reports import tables
+from swatsim.reports.figure import Figure
 from swatsim.results import Results
 from swatsim.workload.layer import OPS
 
@@ -219,10 +218,7 @@ def _number(value: float) -> str:
 def _figure(groups: int) -> tuple[Figure, Axes]:
     """Make room for the bars: wider for deeper networks, within what a page can hold."""
     width = min(max(8.0, 2.0 + 0.8 * groups), 24.0)
-    figure = Figure(
-        figsize=(width, AXES_HEIGHT),
-    )
-    FigureCanvasAgg(figure)
+    figure = Figure(width, AXES_HEIGHT)
     return figure, figure.add_subplot()
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from textwrap import wrap
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from swatsim.reports import tables
+from swatsim.reports.figure import Figure
 from swatsim.reports.plots import OP_COLOURS
 from swatsim.results import Results
 
@@ -26,8 +26,7 @@ def roofline(results: Results) -> Figure:
     do.
     """
     rows = tables.per_layer(results)
-    figure = Figure(figsize=(8.0, 5.6))
-    FigureCanvasAgg(figure)
+    figure = Figure(8.0, 5.6)
     axes = figure.add_subplot()
     # a layout engine would draw everything once more to find this out
     figure.subplots_adjust(left=0.09, right=0.98, top=0.86, bottom=0.2)
@@ -53,6 +52,8 @@ def roofline(results: Results) -> Figure:
     axes.set_ylabel("MACs per cycle (sparse: both factors non-zero)")
     _roofs(axes, rows, points)
     axes.set_title("\n".join(_title(results)), loc="left", fontsize=10)
+    for axis in (axes.xaxis, axes.yaxis):  # matplotlib's own would write formulas
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.minorticks_off()  # each takes as long to draw as a label
     axes.grid(linewidth=0.4, alpha=0.6)
     axes.set_axisbelow(True)
