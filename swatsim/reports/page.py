@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +11,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
+from swatsim.printable import printable
 from swatsim.reports import charts, facts, plots, tables
+from swatsim.reports.figure import Figure
 from swatsim.reports.roofline import roofline
 from swatsim.reports.tables import Row
 from swatsim.results import Results, as_csv
@@ -92,12 +93,16 @@ class Page:
 
         loader = FileSystemLoader(TEMPLATES)
         # names of layers and machines come from a trace that somebody may have been sent
-        room = Environment(loader=loader, autoescape=select_autoescape(default=True))
+        escape = select_autoescape(default=True)
+        room = Environment(loader=loader, autoescape=escape, finalize=_shown_text)
+        style = (TEMPLATES / "report.css").read_text()
         sections = [_shown(section, parts) for section in self.sections]
         tiles = [{"label": label, "value": value} for label, value in self.tiles]
         return (
             room.get_template("report.html")
             .render(
+                style=style,
+                allowed=_allowed(style),
                 title=self.title,
                 about=self.about,
                 tiles=tiles,
@@ -106,6 +111,19 @@ class Page:
             )
             .encode()
         )
+
+
+def _shown_text(value: Any) -> Any:
+    return printable(value) if type(value) is str else value
+
+
+def _allowed(style: str) -> str:
+    """Word the page's content security policy: pictures that are in it, its own style, no more."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
 
 
 def _shown(section: Section, parts: dict[str, bytes]) -> Row:
