@@ -1,4 +1,4 @@
-"""The examples, and the script of the shipped trace, run as they are documented, train what they say, and record it."""
+"""The examples, and the shipped trace's script, do and record what their pages say."""
 
 from __future__ import annotations
 
