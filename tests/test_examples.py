@@ -1,4 +1,4 @@
-"""The examples in traces/ run as they are documented, train what they say, and record it."""
+"""The examples, and the shipped trace's script, do and record what their pages say."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 def run(example: str, out: Path, *options: str) -> tuple[str, Trace]:
     """Run an example: what it prints, and its trace, every mask of which is read."""
-    command = [sys.executable, "-W", "error", f"traces/{example}.py", "--out", str(out), *options]
+    command = [sys.executable, "-W", "error", f"{example}.py", "--out", str(out), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -44,7 +44,7 @@ def losses(printed: str) -> tuple[float, float]:
 
 
 def test_a_loop_of_ones_own(tmp_path: Path) -> None:
-    printed, trace = run("record_own_loop", tmp_path / "own", "--steps", "60")
+    printed, trace = run("examples/own_loop", tmp_path / "own", "--steps", "60")
     before, after = losses(printed)
     assert after < before / 4
     assert trace.manifest.policy == {"name": "observed"}
@@ -59,13 +59,13 @@ def test_a_loop_of_ones_own(tmp_path: Path) -> None:
 
 def test_rigl_restarted_makes_the_same_masks(tmp_path: Path) -> None:
     options = ("--steps", "160", "--every", "40")
-    printed, whole = run("record_rigl_mlp", tmp_path / "whole", *options)
+    printed, whole = run("examples/rigl_mlp", tmp_path / "whole", *options)
     before, after = losses(printed)
     assert after < before / 2
     assert whole.steps == (0, 40, 41, 42, 80, 81, 82, 159)
     left = {n: whole.step(n).record("0", "fprop", "weight").ones for n in whole.steps}
     assert left[41] < left[40] == left[42] == left[159]
-    again, restarted = run("record_rigl_mlp", tmp_path / "parts", *options, "--restart")
+    again, restarted = run("examples/rigl_mlp", tmp_path / "parts", *options, "--restart")
     assert f"restarted from {tmp_path / 'parts.pt'} at step 80" in again
     assert losses(again) == (before, after)
     assert restarted.id == whole.id
@@ -75,7 +75,7 @@ def test_rigl_restarted_makes_the_same_masks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["sr-ste", "transposable"])
 def test_a_transformer_with_two_of_four_weights(name: str, tmp_path: Path) -> None:
     options = ("--steps", "60", *(["--transposable"] if name == "transposable" else []))
-    printed, trace = run("record_transformer_2to4", tmp_path / "trace", *options)
+    printed, trace = run("examples/transformer_2to4", tmp_path / "trace", *options)
     before, after = losses(printed)
     assert after < 0.8 * before
     assert trace.manifest.policy["name"] == name
@@ -105,7 +105,7 @@ def simulate_as_told(printed: str, results: Path) -> None:
 
 def test_resnet8_on_few_made_images(tmp_path: Path) -> None:
     few = ("--data", "made", "--limit", "1024", "--epochs", "3", "--threads", "1")
-    printed, trace = run("record_resnet8", tmp_path / "resnet8", *few)
+    printed, trace = run("traces/record_resnet8", tmp_path / "resnet8", *few)
     found = [float(number) for number in re.findall(r"^epoch \d: ([\d.]+) %", printed, flags=re.M)]
     assert len(found) == 6
     assert found[2] > found[0] + 25  # sparse

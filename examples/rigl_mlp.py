@@ -1,7 +1,7 @@
 """Train an MLP with RigL, record steps around changes of its masks, and restart it half way.
 
-    python traces/record_rigl_mlp.py --out runs/rigl-mlp
-    python traces/record_rigl_mlp.py --out runs/rigl-mlp-restarted --restart
+    python examples/rigl_mlp.py --out runs/rigl-mlp
+    python examples/rigl_mlp.py --out runs/rigl-mlp-restarted --restart
 
 The class is told by the signs of two products, each of two of the 32 inputs: a linear model sees
 nothing of it. Both commands make the same masks, to the bit: `--restart` trains half of the steps,

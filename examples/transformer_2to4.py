@@ -1,7 +1,7 @@
 """Train a small transformer with 2:4 sparse weights, and record some steps.
 
-    python traces/record_transformer_2to4.py --out runs/transformer-2to4
-    python traces/record_transformer_2to4.py --out runs/transposable --transposable
+    python examples/transformer_2to4.py --out runs/transformer-2to4
+    python examples/transformer_2to4.py --out runs/transposable --transposable
 
 It learns to reverse sequences of digits. SR-STE's weights are 2:4 along their input channels, those
 of `--transposable` along their output channels too, as the backward pass of a 2:4 machine needs.

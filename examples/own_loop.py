@@ -1,6 +1,6 @@
 """Record a training loop of one's own, with masks of one's own, as it is.
 
-    python traces/record_own_loop.py --out runs/own-loop
+    python examples/own_loop.py --out runs/own-loop
 
 A small network learns which way stripes run in noisy images. Its loop prunes by magnitude
 (`torch.nn.utils.prune`), a bit more every few steps, and adds up the gradients of two half
