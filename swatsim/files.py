@@ -130,12 +130,14 @@ def read_bounded(path: str | os.PathLike[str], at_most: int) -> bytes:
         descriptor = os.open(path, flags)
     except ValueError as error:  # a NUL in its name
         raise OSError(errno.EINVAL, f"its name can't be one: {error}", os.fspath(path)) from None
-    with open(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "it is a directory", os.fspath(path))
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "it is not a file, but a device or a pipe", os.fspath(path))
+            what = "a directory" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
+            raise OSError(errno.EINVAL, f"it is not a file, but {what}", os.fspath(path))
         if found.st_size > at_most:
             raise OSError(errno.EFBIG, f"it is larger than {at_most} bytes", os.fspath(path))
-        return file.read(found.st_size)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(found.st_size)
+    finally:
+        os.close(descriptor)
