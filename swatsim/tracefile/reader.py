@@ -210,6 +210,7 @@ class Trace:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
+        self._id: str | None = None
 
     @property
     def name(self) -> str:
@@ -244,22 +245,36 @@ class Trace:
             raise TraceError(f"{self.path} has no step {shown(number)}: recorded are {there}")
         return Step(self.path / STEPS / f"{wanted}{SUFFIX}", wanted, self.manifest)
 
-    @cached_property
+    def opened(self) -> Iterator[Step | TraceError]:
+        """Open all steps, one at a time; in the place of one that can't be comes its error.
+
+        At the end the trace's id is known: who needs both reads each step once.
+        """
+        what = self.manifest.model_dump_json(include={"layers", "batch_size", "samples"})
+        seen = hashlib.blake2b(what.encode(), digest_size=8)
+        for number in self.steps:
+            found: Step | TraceError
+            try:
+                found = self.step(number)
+                header = found.header
+            except TraceError as error:
+                found, header = error, "unreadable"
+            seen.update(f"{number}:{header}".encode())
+            yield found
+        self._id = seen.hexdigest()
+
+    @property
     def id(self) -> str:
         """Fingerprint of the layers, the samples and the digests of all masks (16 hex digits).
 
         Where and when a run was recorded does not count: equal recordings have equal ids. A step
         that can't be read counts by its number only: the others can still be used.
         """
-        what = self.manifest.model_dump_json(include={"layers", "batch_size", "samples"})
-        seen = hashlib.blake2b(what.encode(), digest_size=8)
-        for number in self.steps:
-            try:
-                header = self.step(number).header
-            except TraceError:
-                header = "unreadable"
-            seen.update(f"{number}:{header}".encode())
-        return seen.hexdigest()
+        if self._id is None:
+            for _ in self.opened():
+                pass
+        assert self._id is not None, "all steps were opened"
+        return self._id
 
 
 def open_trace(path: str | os.PathLike[str]) -> Trace:
