@@ -25,7 +25,7 @@ ARROWS = {
     "workload": {"errors", "validation"},
     "policies": {"errors", "jit", "validation", "workload"},
     "tracefile": {"errors", "files", "printable", "validation", "workload"},
-    "tracer": {"errors", "policies", "provenance", "tracefile", "workload"},
+    "tracer": {"errors", "policies", "provenance", "tracefile", "validation", "workload"},
     "results": {"errors", "printable", "files"},
     "simulator": {
         *("errors", "jit", "printable", "provenance", "results", "sampling"),
