@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from swatsim.errors import SwatsimError, unknown
 
@@ -13,6 +13,18 @@ from swatsim.errors import SwatsimError, unknown
 def count(meaning: str, unit: str, at_least: int, at_most: int) -> Any:
     """Describe a whole-number parameter: what it means, its unit, what is allowed."""
     return Field(description=meaning, ge=at_least, le=at_most, json_schema_extra={"unit": unit})
+
+
+def one_of(known: Collection[str]) -> AfterValidator:
+    """Allow the names of a registry: what is entered there is allowed at once."""
+
+    def check(value: str) -> str:
+        if value not in known:
+            *others, last = (repr(name) for name in known)
+            raise ValueError(f"must be {', '.join(others)} or {last}")
+        return value
+
+    return AfterValidator(check)
 
 
 class Checked(BaseModel):

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from swatsim.cli.main import cli
+from swatsim.workload import storage
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -116,3 +117,13 @@ def test_the_readme_has_every_command_and_no_other() -> None:
     assert set(cli.commands) <= verbs
     shown = set(re.findall(r"^swatsim (\w+)", "\n".join(blocks("sh")), flags=re.M))
     assert shown <= set(cli.commands)
+
+
+def test_every_storage_format_has_its_row_and_its_word() -> None:
+    memory = (ROOT / "swatsim" / "simulator" / "memory" / "README.md").read_text()
+    table = memory.partition("| format | bits of a block |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| ([^ ]+) \|", table, flags=re.M)
+    placed = [name for name, it in storage.FORMATS.items() if it.placed]
+    assert rows == [*placed, "N:M"]
+    section = README.partition("\n## Footprint")[2].partition("\n## ")[0]
+    assert all(f"`{name}`" in section for name in storage.FORMATS)

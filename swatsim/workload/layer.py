@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, assert_never, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -226,12 +226,16 @@ class Layer(Checked):
         (K, C), (N, C), (N, K). The weight of a transposed convolution is (C, K/groups, R, S).
         """
         flat = self.kind == "linear"
-        if operand == "weight":
-            far, near = (self.C, self.K) if self.transposed else (self.K, self.C)
-            return (far, near) if flat else (far, near // self.groups, self.R, self.S)
-        if operand == "act":
-            return (samples, self.C) if flat else (samples, self.C, self.H, self.W)
-        return (samples, self.K) if flat else (samples, self.K, self.P, self.Q)
+        match operand:
+            case "weight":
+                far, near = (self.C, self.K) if self.transposed else (self.K, self.C)
+                return (far, near) if flat else (far, near // self.groups, self.R, self.S)
+            case "act":
+                return (samples, self.C) if flat else (samples, self.C, self.H, self.W)
+            case "grad_out":
+                return (samples, self.K) if flat else (samples, self.K, self.P, self.Q)
+            case _:
+                assert_never(operand)
 
     def check_shape(self, operand: Operand, got: tuple[int, ...], samples: int) -> None:
         """Refuse a tensor that is not this layer's.
