@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, assert_never
 import numpy as np
 
 from swatsim.errors import WorkloadError, unknown
+from swatsim.workload.layer import SECOND_AXIS, Channels
 from swatsim.workload.training_ops import Mask
 
 #: Value type -> bits.
@@ -149,9 +150,9 @@ def words(placed: bool = False) -> str:
 def named(format: str) -> Format:
     """Look up a format.
 
-    N:M: of each M channels (axis 1, the last group may be smaller) at most N are kept: N values (of
-    a last group that is smaller, no more than it has), each with its place in the group, whether
-    all are used or not.
+    N:M: of each M channels (of a weight the input channels of a group of its layer; the last ones
+    may be fewer) at most N are kept: N values (of the last ones no more than there are), each with
+    its place among the M, whether all are used or not.
 
     Raises
     ------
@@ -183,7 +184,9 @@ def check(format: str, dtype: str) -> None:
     named(format)
 
 
-def stored(mask: Mask, format: str, dtype: str) -> tuple[str, int]:
+def stored(
+    mask: Mask, format: str, dtype: str, channels: Channels = SECOND_AXIS
+) -> tuple[str, int]:
     """Count the bytes of a tensor exactly.
 
     Parameters
@@ -191,6 +194,8 @@ def stored(mask: Mask, format: str, dtype: str) -> tuple[str, int]:
     mask : numpy.ndarray of bool
         True where a value is kept; of two dimensions or more.
     format, dtype : str
+    channels : Channels
+        Where the tensor has them, for N:M.
 
     Returns
     -------
@@ -205,10 +210,12 @@ def stored(mask: Mask, format: str, dtype: str) -> tuple[str, int]:
     check(format, dtype)
     ones = int(np.count_nonzero(mask))
     found = FORMATS["dense"] if ones == mask.size else named(format)
-    return found.name, _bytes(found, mask.shape, _entries_of(found, mask, ones), DTYPES[dtype])
+    return found.name, _bytes(
+        found, mask.shape, _entries_of(found, mask, ones, channels), DTYPES[dtype]
+    )
 
 
-def _entries_of(format: Format, mask: Mask, ones: int) -> int:
+def _entries_of(format: Format, mask: Mask, ones: int, channels: Channels) -> int:
     """Count the entries of a mask."""
     match format.entries:
         case "elements":
@@ -218,13 +225,15 @@ def _entries_of(format: Format, mask: Mask, ones: int) -> int:
         case "runs":
             return ones + padding_of(mask)
         case "slots":
-            check_pattern(mask, format.n, format.m)
-            return _slots(format, mask.shape)
+            check_pattern(mask, format.n, format.m, channels)
+            return _slots(format, mask.shape, channels)
         case _:
             assert_never(format.entries)
 
 
-def expected(shape: Shape, density: Density, format: str, dtype: str) -> tuple[str, int]:
+def expected(
+    shape: Shape, density: Density, format: str, dtype: str, channels: Channels = SECOND_AXIS
+) -> tuple[str, int]:
     """Count the bytes of a tensor of which only the density is known.
 
     Kept are ceil(density * elements) values, as Top-K has it (0.2 is 1/5, not the float). All
@@ -237,6 +246,8 @@ def expected(shape: Shape, density: Density, format: str, dtype: str) -> tuple[s
     density : Fraction or float
         In [0, 1].
     format, dtype : str
+    channels : Channels
+        Where the tensor has them, for N:M.
 
     Returns
     -------
@@ -246,17 +257,20 @@ def expected(shape: Shape, density: Density, format: str, dtype: str) -> tuple[s
     Raises
     ------
     WorkloadError
-        If there is no such format or type, or the density is not in [0, 1], or above N/M.
+        If there is no such format or type, or the density is not in [0, 1], or above
+        what N:M leaves.
     """
     check(format, dtype)
     elements = prod(shape)
     ones = kept(elements, density)
     found = FORMATS["dense"] if ones == elements else named(format)
-    entries = _entries_expected(found, shape, ones, density)
+    entries = _entries_expected(found, shape, ones, density, channels)
     return found.name, _bytes(found, shape, entries, DTYPES[dtype])
 
 
-def _entries_expected(format: Format, shape: Shape, ones: int, density: Density) -> int:
+def _entries_expected(
+    format: Format, shape: Shape, ones: int, density: Density, channels: Channels
+) -> int:
     """Expect the entries of a tensor that keeps so many values."""
     match format.entries:
         case "elements":
@@ -266,20 +280,22 @@ def _entries_expected(format: Format, shape: Shape, ones: int, density: Density)
         case "runs":
             return ones + ceil(expected_padding(prod(shape), ones))
         case "slots":
-            if Fraction(str(density)) > Fraction(format.n, format.m):
+            slots = _slots(format, shape, channels)
+            if ones > slots:
                 raise WorkloadError(
                     f"a density of {float(density):g} can't obey {format.name}: must be at most "
-                    f"{format.n / format.m:g}; choose another format"
+                    f"{slots / prod(shape):g}; choose another format"
                 )
-            return _slots(format, shape)
+            return slots
         case _:
             assert_never(format.entries)
 
 
-def _slots(format: Format, shape: Shape) -> int:
-    """Count the slots of all groups of channels."""
-    whole, rest = divmod(shape[1], format.m)
-    return (format.n * whole + min(format.n, rest)) * (prod(shape) // shape[1])
+def _slots(format: Format, shape: Shape, channels: Channels) -> int:
+    """Count the slots of all M channels."""
+    size = shape[channels.axis] // channels.groups
+    whole, rest = divmod(size, format.m)
+    return (format.n * whole + min(format.n, rest)) * (prod(shape) // size)
 
 
 def kept(elements: int, density: Density) -> int:
@@ -341,16 +357,21 @@ def expected_padding(elements: int, ones: int) -> float:
     return float(((elements - lengths) * density * (1 - density) ** lengths).sum())
 
 
-def check_pattern(mask: Mask, n: int, m: int) -> None:
+def check_pattern(mask: Mask, n: int, m: int, channels: Channels = SECOND_AXIS) -> None:
     """Refuse a mask with more than n kept of m channels."""
-    missing = -mask.shape[1] % m
-    pads = [(0, 0), (0, missing)] + [(0, 0)] * (mask.ndim - 2)
-    groups = np.pad(mask, pads).reshape(mask.shape[0], -1, m, *mask.shape[2:])
-    excess = groups & (groups.cumsum(axis=2, dtype=np.uint16) > n)
+    axis, groups = channels
+    before, after = prod(mask.shape[:axis]), prod(mask.shape[axis + 1 :])
+    size = mask.shape[axis] // groups
+    together = min(m, size)
+    split = mask.reshape(before, groups, size, after)
+    filled = np.pad(split, [(0, 0), (0, 0), (0, -size % together), (0, 0)])
+    of_each = filled.reshape(before, groups, -1, together, after)
+    excess = of_each & (of_each.cumsum(axis=3, dtype=np.min_scalar_type(together)) > n)
     if not excess.any():
         return
-    place = np.argwhere(excess.reshape(mask.shape[0], -1, *mask.shape[2:]))[0]
+    inside = excess.reshape(before, groups, -1, after)[:, :, :size].reshape(mask.shape)
+    place = tuple(map(int, np.argwhere(inside)[0]))
     raise WorkloadError(
-        f"its mask does not obey {n}:{m}: at {tuple(map(int, place))} is value number {n + 1} of "
-        f"its group of {m} channels (axis 1); choose another format"
+        f"its mask does not obey {n}:{m}: at {place} is value number {n + 1} of its group of {m} "
+        f"channels (axis {axis}); choose another format"
     )

@@ -185,6 +185,10 @@ class Store:
         The format's bits, of the whole tensor.
     sums : numpy.ndarray of int64, optional
         Of the entries, as `kernel.add_up` gives them, where the mask says which there are.
+    along : int
+        Of slots: the axis of the table that holds the channels, 0 for its rows.
+    of_group : int
+        Of slots: channels of a group of the layer; no M channels lie across two.
     """
 
     tensor: int
@@ -192,6 +196,8 @@ class Store:
     format: storage.Format
     terms: storage.Terms
     sums: Counts | None = None
+    along: int = 0
+    of_group: int = 1
 
     @property
     def whole_bytes(self) -> bool:
@@ -221,7 +227,7 @@ class Store:
             case "values" | "runs":
                 return self._summed(rows, columns)
             case "slots":
-                if self.tensor == WEIGHT:
+                if self.along:
                     return self._slots(columns) * rows.size[:, None] * self.cell
                 return self._slots(rows)[:, None] * columns.size * self.cell
             case _:
@@ -230,11 +236,13 @@ class Store:
     def _slots(self, channels: Cut) -> Counts:
         """Count the slots of blocks of channels: of each M of the tensor N, or those of it."""
         n, m = self.format.n, self.format.m
-        first, last = channels.first // m, (channels.last - 1) // m
-        head = np.minimum(n, (first + 1) * m - channels.first)
-        tail = np.minimum(n, channels.last - last * m)
+        whole = np.maximum(channels.size // self.of_group, 1)  # groups of the layer, or a part
+        begin, size = channels.first % self.of_group, channels.size // whole
+        first, last = begin // m, (begin + size - 1) // m
+        head = np.minimum(n, (first + 1) * m - begin)
+        tail = np.minimum(n, begin + size - last * m)
         several: Counts = head + (last - first - 1) * n + tail
-        return np.where(first == last, np.minimum(n, channels.size), several)
+        return whole * np.where(first == last, np.minimum(n, size), several)
 
     def _summed(self, rows: Cut, columns: Cut) -> Counts:
         sums = self.sums
@@ -277,7 +285,7 @@ class Store:
                 inside = (last[columns.every.last] - last[columns.every.first]).astype(np.int64)
                 return elements * 0 + columns.add_up(inside)
             case "slots":
-                if self.tensor == WEIGHT:
+                if self.along:
                     slots = columns.add_up(self._slots(columns.every))
                     return slots * rows.total[:, None] * self.cell
                 slots = rows.add_up(self._slots(rows.every))
@@ -351,7 +359,9 @@ def _stored(op: Op, operand: Operand, plain: Store, format: storage.Format) -> S
             return replace(store, sums=runs)
         case "slots":
             _check_pattern(op, operand, mask, (format.n, format.m))
-            return store
+            axis, groups = op.channels_of(operand)
+            along = axis if operand == "weight" else 0
+            return replace(store, along=along, of_group=mask.shape[axis] // groups)
         case _:
             assert_never(format.entries)
 
@@ -374,6 +384,6 @@ def _cells(operand: Operand, mask: Mask) -> Cells:
 
 def _check_pattern(op: Op, operand: Operand, mask: Mask, nm: tuple[int, int]) -> None:
     try:
-        storage.check_pattern(mask, *nm)
+        storage.check_pattern(mask, *nm, op.channels_of(operand))
     except WorkloadError as error:
         raise WorkloadError(f"{op.title}, {op.called(operand)}: {error}") from None
