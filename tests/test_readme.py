@@ -74,6 +74,20 @@ def test_the_table_of_swat_is_what_comes_out_of_its_measurements(
     assert (ROOT / "benchmarks/paper/swat.md").read_text() == "\n".join(module.report()) + "\n"
 
 
+def test_how_far_dnnsim_lies_is_what_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    module = load(ROOT / "benchmarks" / "paper" / "dnnsim_pairs.py")
+    layers = {layer.name: layer for layer in module.network("resnet50").layers}
+    odd = {name for name, layer in layers.items() if module.is_odd(layer)}
+    worst = module.compare(layers["layer3.0.conv2"], 20, 70)
+    machine = (ROOT / "swatsim/simulator/machines/cartesian/README.md").read_text()
+    for text in (README, machine):
+        block = text.partition("<!-- begin: dnnsim -->")[2].partition("<!-- end: dnnsim -->")[0]
+        assert all(f"`{name}`" in block for name in odd)
+        assert f"The most, {worst.difference:+.0f} %," in block
+        assert "20 % of the weights and 70 % of the activations" in " ".join(block.split())
+
+
 def test_what_autograd_keeps_is_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
