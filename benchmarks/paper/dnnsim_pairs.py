@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,8 +37,7 @@ DENSITIES = ((10, 30), (10, 50), (10, 70), (20, 30), (20, 50), (20, 70))
 SEED = 1
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """Cycles of one layer under either rule."""
 
     layer: str
