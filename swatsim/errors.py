@@ -39,4 +39,20 @@ def unknown(what: str, got: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown {what} {got!r}: {hint}known are {', '.join(names)}"
+    return f"unknown {what} {got!r}: {hint}known are {listed(names)}"
+
+
+def listed(names: Iterable[str], most: int = 50) -> str:
+    """List names in a sentence, and of many how many more there are."""
+    found = list(names)
+    rest = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + rest
+
+
+def shown(value: object, most: int = 200) -> str:
+    """Show a value in a sentence, shortened; some have no text: numbers of thousands of digits."""
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001  (it is anybody's)
+        text = f"<{type(value).__name__} without a text: {type(error).__name__}>"
+    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -1,10 +1,11 @@
-"""Writing files so that a name that is present is always whole."""
+"""Writing files so that a name that is present is always whole; reading those of others."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from io import FileIO
 from pathlib import Path
@@ -105,3 +106,38 @@ def _sync_directory(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def read_bounded(path: str | os.PathLike[str], at_most: int) -> bytes:
+    """Read a file that comes from outside and fits in memory: no size is believed, none waited for.
+
+    A pipe, a device and what a kernel makes up as it is read (files that say they are empty) have
+    no end, or block: nothing is read of them.
+
+    Parameters
+    ----------
+    path : path
+    at_most : int
+        Bytes; a larger file is refused unread.
+
+    Raises
+    ------
+    OSError
+        If it can't be read, is no ordinary file, or is too large.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except ValueError as error:  # a NUL in its name
+        raise OSError(errno.EINVAL, f"its name can't be one: {error}", os.fspath(path)) from None
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            what = "a directory" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
+            raise OSError(errno.EINVAL, f"it is not a file, but {what}", os.fspath(path))
+        if found.st_size > at_most:
+            raise OSError(errno.EFBIG, f"it is larger than {at_most} bytes", os.fspath(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(found.st_size)
+    finally:
+        os.close(descriptor)

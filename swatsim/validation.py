@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar
+from contextlib import suppress
+from typing import Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
-from swatsim.errors import SwatsimError, unknown
+from swatsim.errors import SwatsimError, shown, unknown
 
 
 def count(meaning: str, unit: str, at_least: int, at_most: int) -> Any:
@@ -25,6 +34,18 @@ def one_of(known: Collection[str]) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def whole(value: Any) -> Any:
+    """Turn a whole number of any library into Python's; what is none stays, to be refused."""
+    if not isinstance(value, int):
+        with suppress(TypeError, AttributeError):
+            return operator.index(value)
+    return value
+
+
+#: A whole number of any library; no bool, no text, no float that happens to be whole.
+Whole: TypeAlias = Annotated[int, Field(strict=True), BeforeValidator(whole)]
 
 
 class Checked(BaseModel):
@@ -81,8 +102,6 @@ def _complaint(item: Any, model: type[BaseModel]) -> str:
     message = str(item["msg"]).removeprefix("Value error, ")
     if not where:
         return message
-    got = repr(item["input"])
-    shown = got if len(got) <= 60 else got[:57] + "..."
     wanted = message.removeprefix("Input should be ")
     wording = f"must be {wanted}" if wanted != message else message[:1].lower() + message[1:]
-    return f"{where}={shown} is not allowed: {wording}"
+    return f"{where}={shown(item['input'], 60)} is not allowed: {wording}"

@@ -24,7 +24,7 @@ ARROWS = {
     "workload": {"errors", "validation"},
     "policies": {"errors", "jit", "validation", "workload"},
     "tracefile": {"errors", "files", "validation", "workload"},
-    "tracer": {"errors", "policies", "provenance", "tracefile", "workload"},
+    "tracer": {"errors", "policies", "provenance", "tracefile", "validation", "workload"},
     "results": {"errors", "files"},
     "simulator": {
         *("errors", "jit", "provenance", "results", "sampling"),

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def check(trace: str) -> None:
     """Verify every mask of a trace.
 
-    Its bytes, its shape, its count of ones and its digest.
+    Its bytes, its shape, its count of ones and its digest, and that the layers are those that it
+    was recorded under.
 
     Every damaged step is named; the exit code is 2 if there is one.
     """
@@ -24,11 +25,13 @@ def check(trace: str) -> None:
     from swatsim.tracefile import open_trace
 
     source = open_trace(trace)
-    masks = elements = 0
+    masks = elements = bare = 0
     damaged: dict[int, str] = {}
     for number in source.steps:
         try:
-            for record in source.step(number).check():
+            step = source.step(number)
+            bare += step.layers_digest is None
+            for record in step.check():
                 masks += 1
                 elements += record.elements
         except TraceError as error:
@@ -38,14 +41,21 @@ def check(trace: str) -> None:
         f"{source.path}: {len(source.steps)} steps, {masks} masks of {count(elements)} elements "
         "are whole"
     )
+    if bare or source.manifest.digest is None:
+        without = [f"{bare} of {len(source.steps)} steps"] if bare else []
+        without += ["manifest.json"] if source.manifest.digest is None else []
+        console().print(
+            f"without a digest of the layers: {' and '.join(without)}, as earlier swatsims wrote "
+            "them; that their layers are those of the recording can't be checked"
+        )
 
 
 def _refuse_if(damaged: dict[int, str], source: Trace) -> None:
     """Name every damaged step, and say of the first one what is wrong."""
-    from swatsim.errors import TraceError
+    from swatsim.errors import TraceError, listed
 
     if damaged:
-        numbers = ", ".join(map(str, damaged))
+        numbers = listed(map(str, damaged), 10)
         raise TraceError(
             f"{source.path}: {len(damaged)} of {len(source.steps)} steps are damaged ({numbers}): "
             f"{next(iter(damaged.values()))}"

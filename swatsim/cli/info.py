@@ -7,55 +7,114 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from rich.console import Console
+
+    from swatsim.errors import TraceError
     from swatsim.tracefile import Step, Trace
     from swatsim.workload.layer import Layer
 
 
+#: Layers, steps and notes that are shown; of more, how many there are.
+SHOWN = 20
+
+Totals = dict[tuple[str, str, str], tuple[int, int]]
+
+
 @click.command()
 @click.argument("trace", type=click.Path())
-def info(trace: str) -> None:
+@click.option("--all", "everything", is_flag=True, help=f"Show all layers and steps, not {SHOWN}.")
+def info(trace: str, everything: bool) -> None:
     """Show what a trace holds.
 
     Layers, steps, densities per operand, and sizes.
 
     Densities are the non-zero share of each operand as the op reads it; in the table of layers
-    they are averaged over the steps. No mask is read.
+    they are averaged over all steps. No mask is read.
     """
-    from swatsim.cli.show import console, table
-    from swatsim.errors import TraceError
+    from swatsim.errors import TraceError, listed
     from swatsim.tracefile import open_trace
 
     source = open_trace(trace)
-    steps, damaged = _open_steps(source)
+    found = _Found(None if everything else SHOWN)
+    for step in source.opened():
+        found.add(step)
+    _show(source, found)
+    if found.damaged:
+        raise TraceError(
+            f"{len(found.damaged)} of {len(source.steps)} steps are damaged: "
+            f"{listed(found.damaged, 3)}"
+        )
+
+
+class _Found:
+    """What the steps hold, added up as they are opened one after another."""
+
+    def __init__(self, most: int | None) -> None:
+        self.most = most
+        self.masks = self.bytes = self.whole = 0
+        self.totals: Totals = {}
+        self.damaged: list[str] = []
+        self.steps: list[list[str]] = []
+        self.drifts: list[list[str]] = []
+        self.drifted = 0
+        self.not_modelled: dict[str, set[str]] = {}
+
+    def add(self, step: Step | TraceError) -> None:
+        from swatsim.errors import TraceError
+        from swatsim.tracefile import noted
+
+        if isinstance(step, TraceError):
+            self.damaged.append(str(step))
+            return
+        self.whole += 1
+        self.masks += len(step.records)
+        self.bytes += step.path.stat().st_size
+        _add(self.totals, step)
+        if self.most is None or len(self.steps) < self.most:
+            self.steps.append(_step_row(step))
+        rows = _drift_rows(step)
+        self.drifted += len(rows)
+        room = len(rows) if self.most is None else self.most - len(self.drifts)
+        self.drifts += rows[:room]
+        for module, kinds in noted.not_modelled(step.notes).items():
+            self.not_modelled.setdefault(module, set()).update(kinds)
+
+
+def _show(source: Trace, found: _Found) -> None:
+    from swatsim.cli.show import console, table
+
     out = console()
-    for line in _summary(source):
+    for line in _summary(source, found):
         out.print(line)
     keys = [f"{op} {operand}" for op, operand in _reads()]
+    out.print(table("Density over all layers and steps", keys, [_densities(found.totals)], left=0))
     layers = ("layer", "kind", "C", "K", "input", "kernel", "stride", "groups", "weights", *keys)
-    out.print(table("Layers", layers, _layer_rows(source, steps), left=2))
-    out.print(table("Steps", ("step", "batch", "masks", "file", *keys), _step_rows(steps), left=0))
-    if drifts := list(_drift_rows(steps)):
+    shown = source.layers[: found.most]
+    out.print(table("Layers", layers, _layer_rows(shown, found.totals), left=2))
+    _print_rest(out, len(source.layers) - len(shown), "layers")
+    out.print(table("Steps", ("step", "batch", "masks", "file", *keys), found.steps, left=0))
+    _print_rest(out, found.whole - len(found.steps), "steps")
+    if found.drifts:
         of_drift = ("step", "operand", "asked", "realised", "least so far", "most so far")
-        out.print(table("Drift of reused thresholds", of_drift, drifts, left=2))
-    for line in _not_modelled(steps):
+        out.print(table("Drift of reused thresholds", of_drift, found.drifts, left=2))
+        _print_rest(out, found.drifted - len(found.drifts), "drifts")
+    lines = [
+        f"not modelled: {_kinds(kinds)} in {name}" for name, kinds in found.not_modelled.items()
+    ]
+    for line in lines[: found.most]:
         out.print(line)
-    if damaged:
-        raise TraceError("; ".join(damaged))
+    _print_rest(out, len(lines) - len(lines[: found.most]), "modules")
 
 
-def _open_steps(source: Trace) -> tuple[list[Step], list[str]]:
-    """Open the steps that can be, and say what is wrong with the others."""
-    from swatsim.errors import TraceError
+def _print_rest(out: Console, number: int, what: str) -> None:
+    if number:
+        out.print(f".. and {number} more {what} (--all shows them)")
 
-    steps, damaged = [], []
-    for number in source.steps:
-        try:
-            steps.append(source.step(number))
-        except TraceError as error:
-            damaged.append(str(error))
-    return steps, damaged
+
+def _kinds(kinds: set[str]) -> str:
+    return ", ".join(sorted(kinds))
 
 
 def _reads() -> list[tuple[str, str]]:
@@ -64,31 +123,31 @@ def _reads() -> list[tuple[str, str]]:
     return [(op, operand) for op, operands in OPERANDS_OF.items() for operand in operands]
 
 
-def _summary(source: Trace) -> list[str]:
+def _summary(source: Trace, found: _Found) -> list[str]:
+    from swatsim.cli.show import count, size
+
     manifest = source.manifest
     policy = ", ".join(f"{key}={value}" for key, value in manifest.policy.items()) or "not stated"
     made = manifest.provenance
+    elements = sum(elements for (layer, _, _), (_, elements) in found.totals.items() if not layer)
     return [
         f"trace    {source.path} (id {source.id})",
         f"policy   {policy}",
         f"samples  {len(manifest.samples)} of a batch of {manifest.batch_size}",
         f"made     {made.get('time', '?')} by swatsim {made.get('swatsim', '?')}",
+        f"steps    {len(source.steps)}, from {source.steps[0]} to {source.steps[-1]}",
+        f"layers   {len(source.layers)}",
+        f"masks    {found.masks} of {count(elements)} elements in {size(found.bytes)}",
     ]
 
 
-Totals = dict[tuple[str, str, str], tuple[int, int]]
-
-
-def _totals(steps: list[Step]) -> Totals:
+def _add(totals: Totals, step: Step) -> None:
     """Add up ones and elements by (layer, op, operand), and over all layers (layer "")."""
-    totals: Totals = {}
-    for step in steps:
-        for record in step.records:
-            for layer in (record.layer, ""):
-                key = layer, record.op, record.operand
-                ones, elements = totals.get(key, (0, 0))
-                totals[key] = ones + record.ones, elements + record.elements
-    return totals
+    for record in step.records:
+        for layer in (record.layer, ""):
+            key = layer, record.op, record.operand
+            ones, elements = totals.get(key, (0, 0))
+            totals[key] = ones + record.ones, elements + record.elements
 
 
 def _densities(totals: Totals, layer: str = "") -> list[str]:
@@ -98,11 +157,10 @@ def _densities(totals: Totals, layer: str = "") -> list[str]:
     return ["-" if pair is None else share(pair[0] / pair[1]) for pair in found]
 
 
-def _layer_rows(source: Trace, steps: list[Step]) -> Iterator[list[str]]:
+def _layer_rows(layers: Sequence[Layer], totals: Totals) -> Iterator[list[str]]:
     from swatsim.cli.show import count
 
-    totals = _totals(steps)
-    for layer in source.layers:
+    for layer in layers:
         densities = _densities(totals, layer.name)
         yield [layer.name, layer.kind, *_shape(layer), count(layer.weights), *densities]
 
@@ -113,33 +171,23 @@ def _shape(layer: Layer) -> list[str]:
     return [str(layer.C), str(layer.K), size, kernel, stride, str(layer.groups)]
 
 
-def _step_rows(steps: list[Step]) -> Iterator[list[str]]:
+def _step_row(step: Step) -> list[str]:
     from swatsim.cli.show import size
 
-    for step in steps:
-        file = size(step.path.stat().st_size)
-        row = [str(step.number), str(step.batch_size), str(len(step.records)), file]
-        yield [*row, *_densities(_totals([step]))]
+    totals: Totals = {}
+    _add(totals, step)
+    file = size(step.path.stat().st_size)
+    row = [str(step.number), str(step.batch_size), str(len(step.records)), file]
+    return [*row, *_densities(totals)]
 
 
-def _drift_rows(steps: list[Step]) -> Iterator[list[str]]:
+def _drift_rows(step: Step) -> list[list[str]]:
     """Tell how far densities drifted between two exact Top-Ks, as the policy saw it."""
     from swatsim.cli.show import share
     from swatsim.tracefile.noted import drifts
 
-    for step in steps:
-        for operand, it in drifts(step.notes).items():
-            densities = [share(density) for density in (it.asked, it.last, it.least, it.most)]
-            yield [str(step.number), operand, *densities]
-
-
-def _not_modelled(steps: list[Step]) -> Iterator[str]:
-    """Name what ran beside the layers, and multiplied."""
-    from swatsim.tracefile.noted import not_modelled
-
-    found: dict[str, set[str]] = {}
-    for step in steps:
-        for module, noted in not_modelled(step.notes).items():
-            found.setdefault(module, set()).update(noted)
-    for module, kinds in found.items():
-        yield f"not modelled: {', '.join(sorted(kinds))} in {module}"
+    rows = []
+    for operand, it in drifts(step.notes).items():
+        densities = [share(density) for density in (it.asked, it.last, it.least, it.most)]
+        rows.append([str(step.number), operand, *densities])
+    return rows

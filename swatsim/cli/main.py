@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import click
 
@@ -57,6 +58,7 @@ for verb in (
 
 def main() -> None:
     """Run the command line and exit: 0 if all went well, 2 on bad input."""
+    _open_what_is_closed()
     code = _run(sys.argv[1:])
     logging.shutdown()
     with suppress(OSError):
@@ -65,6 +67,15 @@ def main() -> None:
         atexit._run_exitfuncs()  # a pool's semaphores are the system's, and would stay
     # Everything is written and closed by now; taking LLVM apart would take another quarter second.
     os._exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Let what goes to a closed standard file (``>&-``) fall, not into the next file opened."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open(mode)  # noqa: SIM115  (for as long as the process lasts)
+            os.set_inheritable(nowhere.fileno(), True)
+            setattr(sys, name, nowhere)
 
 
 def _run(arguments: list[str]) -> int:

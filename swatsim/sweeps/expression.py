@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import ast
 import operator
+import warnings
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from swatsim.errors import ConfigError, unknown
 
 Value = bool | int | float | str
+
+#: What parsing and working out something that is no constraint raises.
+_NONE = (
+    *(SyntaxError, TypeError, ValueError, ArithmeticError),
+    *(RecursionError, MemoryError, Warning),
+)
 
 #: No constraint needs more.
 LONGEST = 300
@@ -53,11 +61,10 @@ def holds(constraint: str, values: Mapping[str, Value]) -> bool:
     if len(constraint) > LONGEST:
         raise ConfigError(f"constraint {_short(constraint)} is longer than {LONGEST} characters")
     try:
-        tree = ast.parse(constraint.strip(), mode="eval").body
-        found = _value(tree, values)
+        found = _value(_parsed(constraint.strip()), values)
     except ConfigError as error:
         raise ConfigError(f"constraint {constraint!r}: {error}") from None
-    except (SyntaxError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+    except _NONE as error:
         raise ConfigError(
             f"constraint {constraint!r} can't be worked out ({error}): write a comparison of "
             'parameters, such as "tiles * rows * columns * lanes == 4096"'
@@ -68,6 +75,14 @@ def holds(constraint: str, values: Mapping[str, Value]) -> bool:
             "something, as in == 4096"
         )
     return found
+
+
+@lru_cache(1000)
+def _parsed(constraint: str) -> ast.expr:
+    """Parse it; what Python would only warn of is a mistake here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return ast.parse(constraint, mode="eval").body
 
 
 def _short(text: str) -> str:

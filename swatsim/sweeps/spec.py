@@ -15,17 +15,25 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from swatsim.errors import ConfigError, SwatsimError, unknown
+from swatsim.files import read_bounded
 from swatsim.simulator.interface import ConfiguredMachine
 from swatsim.simulator.machines import machine, presets
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.sweeps.expression import Value, holds
-from swatsim.validation import Checked
+from swatsim.validation import Checked, Whole
 from swatsim.workload.layer import OpName
 
 #: More points than these are a mistake, and would take days.
 MAX_POINTS = 100_000
 
 MAX_GRID = 1_000_000
+#: Of a machine: each condition is looked for among all.
+MAX_WHEN = 2_000
+MAX_MACHINES = 10_000
+#: Each is worked out for each combination.
+MAX_CONSTRAINTS = 100
+#: A specification of 100,000 points takes some kilobytes.
+MAX_BYTES = 2**20
 
 #: What constraints may name beside parameters, in terms of the machine.
 DERIVED = ("pes", "multipliers", "buffer_kib")
@@ -43,10 +51,10 @@ class _Part(Checked):
 class Range(_Part):
     """Numbers from one to another, by steps or by factors, both ends included if they are met."""
 
-    first: Annotated[int, Field(alias="from")]
-    last: Annotated[int, Field(alias="to")]
-    step: Annotated[int, Field(ge=1)] | None = None
-    times: Annotated[int, Field(ge=2)] | None = None
+    first: Annotated[Whole, Field(alias="from", ge=-(2**63), lt=2**63)]
+    last: Annotated[Whole, Field(alias="to", ge=-(2**63), lt=2**63)]
+    step: Annotated[Whole, Field(ge=1)] | None = None
+    times: Annotated[Whole, Field(ge=2)] | None = None
 
     @model_validator(mode="after")
     def _relations(self) -> Range:
@@ -94,7 +102,7 @@ class MachineSpec(_Part):
     preset: str
     fixed: Annotated[dict[str, Value], Field(alias="set", default_factory=dict)]
     grid: Annotated[Grid, Field(default_factory=dict)]
-    when: Annotated[list[Conditional], Field(default_factory=list)]
+    when: Annotated[list[Conditional], Field(default_factory=list, max_length=MAX_WHEN)]
 
     @model_validator(mode="after")
     def _names(self) -> MachineSpec:
@@ -133,8 +141,8 @@ class Spec(_Part):
     """
 
     traces: Annotated[list[Annotated[str, BeforeValidator(_path)]], Field(min_length=1)]
-    machines: Annotated[list[MachineSpec], Field(min_length=1)]
-    constraints: Annotated[list[str], Field(default_factory=list)]
+    machines: Annotated[list[MachineSpec], Field(min_length=1, max_length=MAX_MACHINES)]
+    constraints: Annotated[list[str], Field(default_factory=list, max_length=MAX_CONSTRAINTS)]
     baseline: str | None = None
     energy: str = "45nm"
     steps: Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=1)] | None = (
@@ -157,20 +165,31 @@ class Spec(_Part):
         ConfigError
             If there are none, too many, or a constraint can't be worked out.
         """
+        self._count()
         found: dict[tuple[str, str], Point] = {}
         for parameters, preset in self._machines():
-            for trace in self.traces:
-                point = Point(trace, preset, parameters)
-                if self._allows(point):
-                    found.setdefault((trace, point.label), point)
-            if len(found) > MAX_POINTS:
-                raise ConfigError(
-                    f"the sweep has more than {MAX_POINTS} points: narrow its grids, or add "
-                    "constraints"
-                )
+            first = Point(self.traces[0], preset, parameters)
+            if self._allows(first):
+                for trace in self.traces:
+                    point = Point(trace, preset, parameters)
+                    found.setdefault((trace, first.label), point)
+            _check_number(len(found))
         if not found:
             raise ConfigError("the sweep has no point: the constraints allow none of the grid's")
         return list(found.values())
+
+    def _count(self) -> None:
+        """Refuse what has too many points before a machine is built: that takes minutes then."""
+        different: set[tuple[str, frozenset[tuple[str, Value]]]] = set()
+        for parameters, preset in self._machines():
+            different.add((preset, frozenset(parameters.items())))
+            if not self.constraints:
+                _check_number(len(different) * len(self.traces))
+            elif len(different) > MAX_GRID:
+                raise ConfigError(
+                    f"the sweep has more than {MAX_GRID} combinations before any constraint: "
+                    "narrow its grids"
+                )
 
     def _machines(self) -> Iterator[tuple[dict[str, Value], str]]:
         for one in self.machines:
@@ -237,18 +256,36 @@ class Point:
         return f"{self.trace} {found.mechanism.name} {sorted(own.items())}"
 
 
+def _check_number(points: int) -> None:
+    if points > MAX_POINTS:
+        raise ConfigError(
+            f"the sweep has more than {MAX_POINTS} points: narrow its grids, or add constraints"
+        )
+
+
 def _product(
     fixed: Mapping[str, Value], grid: Grid, when: Sequence[Conditional]
 ) -> Iterator[dict[str, Value]]:
     """Take every combination of a grid, and where a condition holds, of its grid too."""
-    for chosen in itertools.product(*(_listed(values) for values in grid.values())):
-        parameters = {**fixed, **dict(zip(grid, chosen, strict=True))}
-        met = next((one for one in when if one.parameters.items() <= parameters.items()), None)
+    begun = [(_combined(fixed, grid), when)]  # a list, not calls of calls: they may be many
+    while begun:
+        combined, conditions = begun[-1]
+        parameters = next(combined, None)
+        if parameters is None:
+            begun.pop()
+            continue
+        there = parameters.items()
+        met = next((one for one in conditions if one.parameters.items() <= there), None)
         if met is None:
             yield parameters
         else:
-            rest = [one for one in when if one is not met]
-            yield from _product(parameters, met.grid, rest)
+            rest = [one for one in conditions if one is not met]
+            begun.append((_combined(parameters, met.grid), rest))
+
+
+def _combined(fixed: Mapping[str, Value], grid: Grid) -> Iterator[dict[str, Value]]:
+    for chosen in itertools.product(*(_listed(values) for values in grid.values())):
+        yield {**fixed, **dict(zip(grid, chosen, strict=True))}
 
 
 def _size(values: Values) -> int:
@@ -272,7 +309,7 @@ def read_spec(path: str | os.PathLike[str]) -> Spec:
         If it can't be read, is no TOML, or no specification.
     """
     try:
-        entries = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+        entries = tomllib.loads(read_bounded(path, MAX_BYTES).decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"can't read the sweep {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

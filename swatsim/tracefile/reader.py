@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from swatsim.errors import SwatsimError, TraceError, WorkloadError, unknown
+from swatsim.errors import SwatsimError, TraceError, WorkloadError, listed, shown, unknown
+from swatsim.files import read_bounded
 from swatsim.tracefile import codec
 from swatsim.tracefile.schema import (
     MANIFEST,
-    SCHEMA_VERSION,
     STEPS,
     SUFFIX,
     Manifest,
     MaskRecord,
-    check_format,
+    check_layers,
+    check_number,
+    check_step,
+    load_manifest,
     load_notes,
     load_records,
 )
+from swatsim.validation import whole
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, Operand, OpName
 from swatsim.workload.training_ops import Mask, Op
 
 #: What reading malformed JSON, headers and tensors raises.
 _MALFORMED = (ValueError, TypeError, RecursionError)
-
-#: A manifest is nested five deep; a policy's parameters may add some.
-MAX_DEPTH = 50
 
 #: A manifest larger than this is refused; 100,000 layers take a tenth of it.
 MAX_MANIFEST_BYTES = 256 * 2**20
@@ -57,6 +56,9 @@ class Step:
         Of this step.
     notes : dict
         What the run noted of this step, as JSON; empty if nothing.
+    layers_digest : str or None
+        Of the layers, batch size and samples that it was recorded under; None in a step of a
+        swatsim that wrote none.
 
     Raises
     ------
@@ -77,24 +79,15 @@ class Step:
             self._records = {record.key: record for record in records}
             self.header = metadata["masks"]
             self.notes = load_notes(metadata)
+            self.layers_digest = metadata.get("layers_digest")
             self._check(records)
         except (OSError, SwatsimError, SafetensorError, *_MALFORMED) as error:
             raise self._refuse(error) from None
 
     def _check(self, records: list[MaskRecord]) -> None:
-        layers = {layer.name: layer for layer in self.manifest.layers}
-        if not records or len(records) != len(self._records):
-            raise TraceError("it holds no masks, or one of them twice")
-        if self.batch_size < len(self.manifest.samples):
-            raise TraceError(
-                f"its batch of {self.batch_size} has less than the "
-                f"{len(self.manifest.samples)} samples that are kept"
-            )
-        for record in self._records.values():
-            if record.layer not in layers:
-                raise TraceError(unknown("layer", record.layer, layers))
-            layer = layers[record.layer]
-            layer.check_shape(record.operand, record.shape, len(self.manifest.samples))
+        check_step(records, self.batch_size, self.manifest)
+        check_layers(records, self.layers_digest, self.manifest)
+        for record in records:
             if record.tensor is not None and record.tensor not in self._tensors:
                 raise TraceError(f"tensor {record.tensor!r} is missing")
             if record.tensor is not None:
@@ -110,7 +103,9 @@ class Step:
         if isinstance(error, OSError):
             return TraceError(f"step {self.number}: can't read {self.path}: {error.strerror}")
         if isinstance(error, WorkloadError):
-            advice = "it does not fit manifest.json: one of them is of another trace"
+            advice = (
+                "it does not fit manifest.json: one of them is of another trace, or was changed"
+            )
         else:
             advice = "remove this file to use the other steps, or record the run again"
         return TraceError(f"step {self.number} ({self.path}): {error}; {advice}")
@@ -215,6 +210,7 @@ class Trace:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
+        self._id: str | None = None
 
     @property
     def name(self) -> str:
@@ -231,6 +227,10 @@ class Trace:
         """Numbers of the steps that are present, ascending; what a killed run left is not."""
         return step_numbers(self.path)
 
+    @cached_property
+    def _numbers(self) -> frozenset[int]:
+        return frozenset(self.steps)
+
     def step(self, number: int) -> Step:
         """Open one step.
 
@@ -239,27 +239,42 @@ class Trace:
         TraceError
             If it is not in the trace, or damaged.
         """
-        if not isinstance(number, int) or number not in self.steps:
-            shown = ", ".join(map(str, self.steps)) or "none"
-            raise TraceError(f"{self.path} has no step {number!r}: recorded are {shown}")
-        return Step(self.path / STEPS / f"{number}{SUFFIX}", number, self.manifest)
+        wanted = whole(number)
+        if isinstance(wanted, bool) or wanted not in self._numbers:
+            there = listed(map(str, self.steps)) or "none"
+            raise TraceError(f"{self.path} has no step {shown(number)}: recorded are {there}")
+        return Step(self.path / STEPS / f"{wanted}{SUFFIX}", wanted, self.manifest)
 
-    @cached_property
+    def opened(self) -> Iterator[Step | TraceError]:
+        """Open all steps, one at a time; in the place of one that can't be comes its error.
+
+        At the end the trace's id is known: who needs both reads each step once.
+        """
+        what = self.manifest.model_dump_json(include={"layers", "batch_size", "samples"})
+        seen = hashlib.blake2b(what.encode(), digest_size=8)
+        for number in self.steps:
+            found: Step | TraceError
+            try:
+                found = self.step(number)
+                header = found.header
+            except TraceError as error:
+                found, header = error, "unreadable"
+            seen.update(f"{number}:{header}".encode())
+            yield found
+        self._id = seen.hexdigest()
+
+    @property
     def id(self) -> str:
         """Fingerprint of the layers, the samples and the digests of all masks (16 hex digits).
 
         Where and when a run was recorded does not count: equal recordings have equal ids. A step
         that can't be read counts by its number only: the others can still be used.
         """
-        what = self.manifest.model_dump_json(include={"layers", "batch_size", "samples"})
-        seen = hashlib.blake2b(what.encode(), digest_size=8)
-        for number in self.steps:
-            try:
-                header = self.step(number).header
-            except TraceError:
-                header = "unreadable"
-            seen.update(f"{number}:{header}".encode())
-        return seen.hexdigest()
+        if self._id is None:
+            for _ in self.opened():
+                pass
+        assert self._id is not None, "all steps were opened"
+        return self._id
 
 
 def open_trace(path: str | os.PathLike[str]) -> Trace:
@@ -298,7 +313,10 @@ def step_numbers(path: Path) -> tuple[int, ...]:
     except OSError as error:
         raise TraceError(f"can't read {folder}: {error.strerror}") from None
     names = [file.stem for file in files if file.suffix == SUFFIX and file.stem.isdecimal()]
-    return tuple(sorted(int(name) for name in names if str(int(name)) == name))
+    numbers = sorted(int(name) for name in names if str(int(name)) == name)
+    if numbers:
+        check_number(numbers[-1])
+    return tuple(numbers)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -315,11 +333,9 @@ def read_manifest(folder: Path) -> Manifest:
             raise TraceError(_missing(folder))
         if not path.is_file():
             names = sorted(entry.name for entry in folder.iterdir())
-            shown = ", ".join(names[:5]) + (", .." if len(names) > 5 else "") or "nothing"
-            raise TraceError(f"{folder} is not a trace: it has no {MANIFEST} (it holds {shown})")
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise TraceError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes: not of a trace")
-        return _parse_manifest(path.read_text(encoding="utf-8"))
+            there = listed(names, 5) or "nothing"
+            raise TraceError(f"{folder} is not a trace: it has no {MANIFEST} (it holds {there})")
+        return load_manifest(read_bounded(path, MAX_MANIFEST_BYTES))
     except OSError as error:
         raise TraceError(f"can't read {error.filename or path}: {error.strerror}") from None
     except _MALFORMED as error:
@@ -335,25 +351,6 @@ def _missing(folder: Path) -> str:
             f"{folder} is a file: a trace is a directory; name the directory that holds {MANIFEST}"
         )
     return f"{folder} does not exist: name the directory of a recorded trace"
-
-
-def _parse_manifest(text: str) -> Manifest:
-    found: Any = json.loads(text)
-    if not isinstance(found, dict):
-        raise TraceError(f"{MANIFEST} holds a {type(found).__name__}, expected an object")
-    check_format(found, SCHEMA_VERSION)
-    _check_depth(found)
-    return Manifest(**found)
-
-
-def _check_depth(value: Any, left: int = MAX_DEPTH) -> None:
-    """Refuse JSON so deep that writing it again would fail."""
-    if left == 0:
-        raise TraceError(f"it is nested more than {MAX_DEPTH} deep")
-    inner = value.values() if isinstance(value, dict) else value
-    if isinstance(value, dict | list):
-        for item in inner:
-            _check_depth(item, left - 1)
 
 
 def _check_file(path: Path) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property, partial
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from swatsim.errors import SwatsimError, TraceError
-from swatsim.validation import Checked
+from swatsim.errors import SwatsimError, TraceError, WorkloadError, shown, unknown
+from swatsim.tracefile.plain import MAX_DEPTH, canonical, digest, parse, plain
+from swatsim.validation import Checked, Whole
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 
 FORMAT = "swatsim-trace"
@@ -24,7 +26,15 @@ SUFFIX = ".safetensors"
 #: unpacked).
 MAX_ELEMENTS = 2**30
 
-Index = Annotated[int, Field(ge=0, lt=2**63)]
+#: More layers, or samples kept, are refused: a manifest is read as a whole.
+MAX_LAYERS = 100_000
+MAX_SAMPLES = 2**22
+MAX_BATCH = 2**31
+#: A step's number is below it: results hold 64 bits.
+MAX_STEP = 2**63
+
+Index = Annotated[Whole, Field(ge=0, lt=2**63)]
+Stated = Annotated[dict[str, Any], BeforeValidator(partial(plain, left=MAX_DEPTH - 1))]
 
 
 class Manifest(Checked):
@@ -42,17 +52,20 @@ class Manifest(Checked):
         Which samples of the batch the masks of act and grad_out hold.
     provenance : dict
         Where the trace comes from: versions, command line, time.
+    digest : str or None
+        Of all the rest, as it was written; None in a trace of a swatsim that wrote none.
     """
 
     error_type: ClassVar[type[SwatsimError]] = TraceError
 
     format: Literal["swatsim-trace"] = "swatsim-trace"
     schema_version: Literal[1] = 1
-    layers: Annotated[tuple[Layer, ...], Field(max_length=100_000)]
-    policy: dict[str, Any] = Field(default_factory=dict)
-    batch_size: Annotated[int, Field(ge=1, le=2**31)]
-    samples: Annotated[tuple[Index, ...], Field(min_length=1)]
-    provenance: dict[str, Any] = Field(default_factory=dict)
+    layers: Annotated[tuple[Layer, ...], Field(max_length=MAX_LAYERS)]
+    policy: Stated = Field(default_factory=dict)
+    batch_size: Annotated[Whole, Field(ge=1, le=MAX_BATCH)]
+    samples: Annotated[tuple[Index, ...], Field(min_length=1, max_length=MAX_SAMPLES)]
+    provenance: Stated = Field(default_factory=dict)
+    digest: str | None = None
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
@@ -72,6 +85,30 @@ class Manifest(Checked):
                 f"got {list(self.samples)[:20]}"
             )
         return self
+
+    @cached_property
+    def by_name(self) -> dict[str, Layer]:
+        """The layers by their names."""
+        return {layer.name: layer for layer in self.layers}
+
+    def digest_of(self, layers: Collection[str]) -> str:
+        """Fingerprint what the masks of some layers mean: batch size, samples, and those layers.
+
+        Layers that a later run adds don't change it, nor do parameters that a later version knows
+        and that have their default.
+        """
+        chosen = (text for name, text in self._texts.items() if name in layers)
+        return digest(f"{self._batch_text[:-1]},[{','.join(chosen)}]]")
+
+    @cached_property
+    def _batch_text(self) -> str:
+        return canonical([self.batch_size, self.samples])
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        return {
+            layer.name: canonical(layer.model_dump(exclude_defaults=True)) for layer in self.layers
+        }
 
 
 class MaskRecord(Checked):
@@ -100,10 +137,10 @@ class MaskRecord(Checked):
     layer: str
     op: OpName
     operand: Operand
-    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=2, max_length=4)]
+    shape: Annotated[tuple[Annotated[Whole, Field(ge=1)], ...], Field(min_length=2, max_length=4)]
     bitorder: Literal["little"] = "little"
     codec: Literal["zstd", "ones"]
-    ones: Annotated[int, Field(ge=0)]
+    ones: Annotated[Whole, Field(ge=0)]
     tensor: str | None = None
     digest: str | None = None
 
@@ -141,12 +178,79 @@ class MaskRecord(Checked):
         return self.ones / self.elements
 
 
+def dump_manifest(manifest: Manifest) -> bytes:
+    """Write a manifest and its digest; a lone surrogate becomes the escape that JSON has for it."""
+    found = json.loads(json.dumps(manifest.model_dump(exclude={"digest"})))
+    found["digest"] = digest(canonical(found))
+    return json.dumps(found, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def load_manifest(content: bytes) -> Manifest:
+    """Read a manifest; nothing in it is taken for what it nearly is.
+
+    Raises
+    ------
+    TraceError, WorkloadError, ValueError, RecursionError
+        If it is none, of another version, or does not match its digest.
+    """
+    found: Any = parse(content.decode("utf-8"))
+    if not isinstance(found, dict):
+        raise TraceError(f"{MANIFEST} holds a {type(found).__name__}, expected an object")
+    check_format(found, SCHEMA_VERSION)
+    manifest = Manifest(**found)
+    stated = found.pop("digest", None)
+    if stated is not None and stated != digest(canonical(found)):
+        raise TraceError(
+            f"{MANIFEST} does not match its digest: it was changed or damaged after it was "
+            "written; take it from a copy, or record the run again"
+        )
+    return manifest
+
+
+def check_number(number: Any) -> None:
+    """Refuse what can't be a step's number.
+
+    Raises
+    ------
+    TraceError
+    """
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < MAX_STEP:
+        raise TraceError(
+            f"step {shown(number)} is not allowed: steps are counted from 0, and are below 2**63"
+        )
+
+
+def check_step(records: Sequence[MaskRecord], batch_size: int, manifest: Manifest) -> None:
+    """Refuse a step that does not fit its manifest, when it is written and when it is read.
+
+    Raises
+    ------
+    TraceError, WorkloadError
+    """
+    samples = len(manifest.samples)
+    if not records or len({record.key for record in records}) != len(records):
+        raise TraceError("it holds no masks, or one of them twice")
+    if not isinstance(batch_size, int) or not samples <= batch_size <= MAX_BATCH:
+        raise TraceError(
+            f"its batch of {batch_size} has less than the {samples} samples that are kept, or more "
+            f"than {MAX_BATCH}"
+        )
+    for record in records:
+        if record.layer not in manifest.by_name:
+            raise TraceError(unknown("layer", record.layer, manifest.by_name))
+        manifest.by_name[record.layer].check_shape(record.operand, record.shape, samples)
+
+
 def dump_records(
-    records: list[MaskRecord], batch_size: int, notes: Mapping[str, Any] | None = None
+    records: list[MaskRecord],
+    batch_size: int,
+    notes: Mapping[str, Any] | None = None,
+    manifest: Manifest | None = None,
 ) -> dict[str, str]:
     """Make the metadata of a step's safetensors header, with checksums of itself.
 
-    Notes have a checksum of their own: what reads none of them reads the rest as ever.
+    Notes have a checksum of their own: what reads none of them reads the rest as ever. Of the
+    manifest it holds a digest: what it says of these masks' layers.
     """
     text = json.dumps([record.model_dump(mode="json") for record in records], sort_keys=True)
     metadata = {
@@ -159,6 +263,8 @@ def dump_records(
     if notes:
         metadata["notes"] = json.dumps(dict(notes), sort_keys=True)
         metadata["notes_crc32"] = _crc(metadata["notes"])
+    if manifest is not None:
+        metadata["layers_digest"] = manifest.digest_of({record.layer for record in records})
     return metadata
 
 
@@ -174,7 +280,23 @@ def load_records(metadata: Mapping[str, str]) -> tuple[list[MaskRecord], int]:
     text, batch_size = metadata.get("masks", ""), metadata.get("batch_size", "")
     if metadata.get("crc32") != _crc(f"{batch_size} {text}"):
         raise TraceError("its header does not match its checksum: the file is damaged")
-    return [MaskRecord(**item) for item in json.loads(text)], int(batch_size)
+    if str(number := int(batch_size)) != batch_size:
+        raise TraceError(f"its batch size is {batch_size!r}, expected a whole number")
+    return [MaskRecord(**item) for item in parse(text)], number
+
+
+def check_layers(records: list[MaskRecord], stated: str | None, manifest: Manifest) -> None:
+    """Refuse a step that was recorded under another manifest; one without a digest says nothing.
+
+    Raises
+    ------
+    WorkloadError
+    """
+    if stated not in (None, manifest.digest_of({record.layer for record in records})):
+        raise WorkloadError(
+            "it was recorded with other layers, another batch size or other samples "
+            "(its layers_digest differs)"
+        )
 
 
 def load_notes(metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -190,7 +312,7 @@ def load_notes(metadata: Mapping[str, str]) -> dict[str, Any]:
         return {}
     if text is None or checksum != _crc(text):
         raise TraceError("its notes do not match their checksum: the file is damaged")
-    notes = json.loads(text)
+    notes = parse(text)
     if not isinstance(notes, dict):
         raise TraceError(f"its notes are a {type(notes).__name__}, expected an object")
     return notes
@@ -203,7 +325,7 @@ def check_format(found: Mapping[str, Any], version: Any) -> None:
             f"its format is {found.get('format')!r}, expected {FORMAT!r}: this is not of a trace"
         )
     got = found.get("schema_version")
-    if got != version or isinstance(got, bool):
+    if got != version or type(got) is not type(version):
         raise TraceError(
             f"its schema version is {got!r}, this swatsim reads "
             f"{version!r}: use the swatsim that wrote it, or record the run again"

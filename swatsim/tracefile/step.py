@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from swatsim.errors import TraceError
+from swatsim.errors import TraceError, WorkloadError
 from swatsim.files import publish_chunks, temporary, write_all
 from swatsim.tracefile import codec
-from swatsim.tracefile.schema import SUFFIX, MaskRecord, dump_records
+from swatsim.tracefile.plain import plain
+from swatsim.tracefile.schema import (
+    SUFFIX,
+    Manifest,
+    MaskRecord,
+    check_number,
+    check_step,
+    dump_records,
+)
 from swatsim.workload.layer import Operand, OpName
 
 log = logging.getLogger(__name__)
@@ -38,10 +46,19 @@ class StepWriter:
         The trace's directory of steps; made with the first mask.
     number : int
         The step's.
+    manifest : callable
+        Gives the trace's, as it is when the step is published.
+
+    Raises
+    ------
+    TraceError
+        If the number is none.
     """
 
-    def __init__(self, folder: Path, number: int) -> None:
+    def __init__(self, folder: Path, number: int, manifest: Callable[[], Manifest | None]) -> None:
+        check_number(number)
         self.number = number
+        self._manifest = manifest
         self.path = folder / f"{number}{SUFFIX}"
         self._spool_path = temporary(folder / f"{number}.spool")
         self._spool: FileIO | None = None
@@ -84,9 +101,9 @@ class StepWriter:
         Raises
         ------
         TraceError
-            If it can't be written.
+            If it can't be written, or could not be read again.
         """
-        header = self._header(dump_records(self._records, batch_size, notes))
+        header = self._header(self._metadata(batch_size, notes or {}))
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             publish_chunks(self.path, self._content(header))
@@ -125,6 +142,17 @@ class StepWriter:
             write_all(self._spool, frame.data)
         self._places[tensor] = self._size, self._size + frame.size
         self._size += frame.size
+
+    def _metadata(self, batch_size: int, notes: Mapping[str, Any]) -> dict[str, str]:
+        """Make what the header says, once the step is what a reader takes."""
+        manifest = self._manifest()
+        try:
+            if manifest is None:
+                raise TraceError("its trace has no manifest yet: write that first")
+            check_step(self._records, batch_size, manifest)
+            return dump_records(self._records, batch_size, plain(notes), manifest)
+        except (TraceError, WorkloadError, ValueError) as error:
+            raise TraceError(f"can't write {self.path}: {error}") from None
 
     def _header(self, metadata: Mapping[str, str]) -> bytes:
         """Make what stands before the tensors: its length, and JSON, padded to eight bytes."""

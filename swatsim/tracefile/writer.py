@@ -12,8 +12,8 @@ from typing import Any
 from swatsim.errors import TraceError
 from swatsim.files import leftovers, publish
 from swatsim.tracefile.lock import LOCK, TraceLock
-from swatsim.tracefile.reader import read_manifest, step_numbers
-from swatsim.tracefile.schema import MANIFEST, STEPS, SUFFIX, Manifest
+from swatsim.tracefile.reader import MAX_MANIFEST_BYTES, read_manifest, step_numbers
+from swatsim.tracefile.schema import MANIFEST, STEPS, SUFFIX, Manifest, dump_manifest
 from swatsim.tracefile.step import StepWriter, writing
 
 
@@ -97,7 +97,8 @@ class TraceWriter:
         if self.manifest is None:
             return
         for name, value in expected.items():
-            there, here = (json.dumps(what) for what in (getattr(self.manifest, name), value))
+            pair = (getattr(self.manifest, name), value)
+            there, here = (json.dumps(what, sort_keys=True) for what in pair)
             if there != here:
                 raise TraceError(
                     f"{self.path} can't be continued: its {name} is {_short(there)}, this run's "
@@ -111,13 +112,18 @@ class TraceWriter:
         Raises
         ------
         TraceError
-            If it can't be written, or the writer is closed.
+            If it can't be written, or is too large to be read again, or the writer is closed.
         """
         self._check_open()
-        text = manifest.model_dump_json(indent=1)
+        content = dump_manifest(manifest)
+        if len(content) > MAX_MANIFEST_BYTES:
+            raise TraceError(
+                f"can't write {self.path / MANIFEST}: it would have {len(content)} bytes, at most "
+                f"{MAX_MANIFEST_BYTES} are read; state fewer parameters, or record fewer layers"
+            )
         with writing(self.path / MANIFEST):
             (self.path / STEPS).mkdir(parents=True, exist_ok=True)
-            publish(self.path / MANIFEST, text.encode())
+            publish(self.path / MANIFEST, content)
         self.manifest = manifest
 
     def step(self, number: int) -> StepWriter:
@@ -131,10 +137,10 @@ class TraceWriter:
         Raises
         ------
         TraceError
-            If the step exists already, or the writer is closed.
+            If the step exists already, its number is none, or the writer is closed.
         """
         self._check_open()
-        step = StepWriter(self.path / STEPS, number)
+        step = StepWriter(self.path / STEPS, number, lambda: self.manifest)
         if step.path.exists():
             raise TraceError(f"{step.path} exists already: a step is never written over")
         return step

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import operator
-from collections.abc import Callable, Collection
-from typing import Any, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Mapping, Sized
+from itertools import islice
+from math import prod
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 
-from swatsim.errors import RecordingError
+from swatsim.errors import RecordingError, SwatsimError, shown
 from swatsim.policies.interface import Policy
+from swatsim.tracefile.plain import plain
+from swatsim.tracefile.schema import MAX_BATCH, MAX_ELEMENTS, MAX_SAMPLES, MAX_STEP
+from swatsim.validation import whole
+from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer, Operand, OpName
+from swatsim.workload.training_ops import Mask
 
 Steps: TypeAlias = Collection[int] | Callable[[int], bool]
 
@@ -26,17 +32,128 @@ def describe_policy(policy: Policy) -> dict[str, Any]:
             "as SwatU(0.8) has"
         )
     try:
-        description: dict[str, Any] = json.loads(json.dumps(dict(policy.describe())))
+        description: dict[str, Any] = plain(dict(policy.describe()))
     except (TypeError, ValueError) as error:
         message = f"policy={policy!r}: its describe() must give a dict of JSON: {error}"
         raise RecordingError(message) from None
     return description
 
 
+def checked_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Take a copy of what a user states of a run, and refuse what JSON can't hold."""
+    try:
+        copied: dict[str, Any] = plain(dict(value or {}))
+    except (TypeError, ValueError) as error:
+        raise RecordingError(
+            f"{name}={shown(value)} is not allowed: must be a dict of JSON, such as "
+            f"{{'loss': 0.5}} ({error})"
+        ) from None
+    return copied
+
+
+def checked_batch(batch_size: int, at_least: int = 1) -> int:
+    """Refuse what can't be the size of a batch whose kept samples are below `at_least`."""
+    size = whole(batch_size)
+    if _is_whole(size) and at_least <= size <= MAX_BATCH:
+        return int(size)
+    raise RecordingError(
+        f"batch_size={shown(batch_size)} is not allowed: must be a whole number of samples, from "
+        f"{at_least} (all that are kept are in it) to {MAX_BATCH}"
+    )
+
+
+def checked_samples(samples: Iterable[int] | None, batch_size: int) -> tuple[int, ...]:
+    """List the samples that are kept; the manifest checks which they are."""
+    try:
+        given = range(batch_size) if samples is None else samples
+        most = 0 if isinstance(given, Sized) and len(given) > MAX_SAMPLES else MAX_SAMPLES + 1
+        found = tuple(whole(sample) for sample in islice(given, most))
+    except TypeError:
+        found = ()
+    if 0 < len(found) <= MAX_SAMPLES:
+        return found
+    raise RecordingError(
+        f"samples={shown(samples)} of a batch of {batch_size} is not allowed: must be the numbers "
+        f"of the samples that are kept, such as range(8), from 1 to {MAX_SAMPLES} of them"
+    )
+
+
+def checked_number(number: int) -> int:
+    """Refuse what is no step's number."""
+    found = whole(number)
+    if _is_whole(found) and 0 <= found < MAX_STEP:
+        return int(found)
+    raise RecordingError(
+        f"step {shown(number)} is not allowed: steps are counted from 0, and are below 2**63"
+    )
+
+
+def checked_layer(layer: Layer) -> Layer:
+    """Build a layer again: one that was changed by copying it was never checked."""
+    if not isinstance(layer, Layer):
+        raise RecordingError(f"layer={shown(layer)} is not allowed: must be a swatsim.Layer")
+    return Layer(**layer.model_dump())
+
+
+def unrecordable(layer: Layer, batch: int, kept: int) -> str | None:
+    """Say why a layer can't be in a trace, if so many samples are kept of such a batch."""
+    try:
+        checked_layer(layer)
+        checked_batch(batch)
+    except SwatsimError as error:
+        return str(error)
+    if kept > MAX_SAMPLES:
+        return f"{kept} samples of a batch are too many for a trace: keep at most {MAX_SAMPLES}"
+    return too_large(layer, kept)
+
+
+def too_large(layer: Layer, samples: int) -> str | None:
+    """Say which of a layer's masks would be too large for a trace, for so many samples kept."""
+    for operand in OPERANDS:
+        elements = prod(layer.shape_of(operand, samples))
+        if elements > MAX_ELEMENTS:
+            return (
+                f"layer {layer.name!r}: its {operand} mask of {samples} samples would have "
+                f"{elements} elements, at most {MAX_ELEMENTS} can be recorded: keep fewer samples"
+            )
+    return None
+
+
+def checked_ops(layer: str, op: OpName | Iterable[OpName], operand: Operand) -> list[OpName]:
+    """List the ops that read an operand, each once."""
+    try:
+        ops: list[Any] = [op] if isinstance(op, str) else list(op)
+    except TypeError:
+        ops = [op]
+    known = [name for name, reads in OPERANDS_OF.items() if operand in reads]
+    for each in ops:
+        if each not in known:
+            raise RecordingError(
+                f"layer {layer!r}: {shown(each)} does not read {shown(operand)}: fprop reads "
+                "weight and act, dgrad weight and grad_out, wgrad act and grad_out"
+            )
+    if not ops or len(set(ops)) != len(ops):
+        raise RecordingError(
+            f"layer {layer!r}: op={shown(op)} is not allowed: name at least one of "
+            f"{', '.join(get_args(OpName))}, each once"
+        )
+    return ops
+
+
+def checked_mask(layer: str, operand: Operand, mask: Mask) -> Mask:
+    """Refuse what is no array of bool."""
+    if isinstance(mask, np.ndarray) and mask.dtype == np.bool_:
+        return np.asarray(mask)
+    raise RecordingError(
+        f"layer {layer!r}: {operand} mask is {getattr(mask, 'dtype', type(mask).__name__)},"
+        " expected a numpy array of bool: pass `values != 0`"
+    )
+
+
 def checked_images(images: int | None) -> int | None:
     """Refuse what is no number of samples."""
     if images is None or (_is_count(images) and images >= 1):
-        return images
+        return None if images is None else operator.index(images)
     raise RecordingError(f"images={images!r} is not allowed: must be at least 1, or None for all")
 
 
@@ -67,5 +184,9 @@ def checked_steps(steps: Steps) -> tuple[Callable[[int], bool], Any]:
 
 
 def _is_count(value: Any) -> bool:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole and value >= 0
+    found = whole(value)
+    return _is_whole(found) and 0 <= found < MAX_STEP
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,16 +9,24 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from swatsim import provenance
-from swatsim.errors import RecordingError, TraceError
+from swatsim.errors import RecordingError, SwatsimError, TraceError, shown
 from swatsim.tracefile import codec
-from swatsim.tracefile.schema import Manifest
+from swatsim.tracefile.schema import MAX_LAYERS, Manifest
 from swatsim.tracefile.step import Key
 from swatsim.tracefile.writer import TraceWriter
+from swatsim.tracer.arguments import (
+    checked_batch,
+    checked_layer,
+    checked_mask,
+    checked_number,
+    checked_object,
+    checked_ops,
+    checked_samples,
+    too_large,
+)
 from swatsim.tracer.background import BackgroundStep
-from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
+from swatsim.workload.layer import Layer, Operand, OpName
 from swatsim.workload.training_ops import Mask
 
 log = logging.getLogger(__name__)
@@ -66,16 +73,18 @@ class StepRecord:
         Raises
         ------
         RecordingError
-            If the layer is not declared, or the operand is recorded twice in one step.
+            If the layer is not declared, the operand is recorded twice in one step or not read by
+            such an op, or the mask is none or too large.
         WorkloadError
             If the mask has not its layer's shape.
         """
-        ops: Sequence[Any] = (op,) if isinstance(op, str) else op
+        known = self._recorder.layer(layer)
+        ops = checked_ops(layer, op, operand)
         keys: list[Key] = [(layer, each, operand) for each in ops]
-        for key in keys:
-            self._check(key, mask)
+        bits = checked_mask(layer, operand, mask)
+        self._check(known, keys, operand, bits.shape)
         if self.background is not None and not self.background.over:
-            self.background.add(keys, mask.shape, codec.pack(mask))
+            self.background.add(keys, bits.shape, codec.pack(bits))
         self.masks.update(dict.fromkeys(keys))
 
     @property
@@ -83,25 +92,19 @@ class StepRecord:
         """Whether masks that come are not recorded any more."""
         return self.background is None or self.background.over
 
-    def _check(self, key: Key, mask: Mask) -> None:
-        layer, op, operand = key
-        if op not in OPERANDS_OF or operand not in OPERANDS_OF[op]:
-            raise RecordingError(
-                f"layer {layer!r}: {op!r} does not read {operand!r}: fprop reads weight and act, "
-                "dgrad weight and grad_out, wgrad act and grad_out"
-            )
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-            raise RecordingError(
-                f"layer {layer!r}: {operand} mask is {getattr(mask, 'dtype', type(mask).__name__)},"
-                " expected a numpy array of bool: pass `values != 0`"
-            )
-        if key in self.masks:
-            raise RecordingError(
-                f"layer {layer!r}: {operand} of {op} comes twice in step {self.number}: a layer "
-                "that runs twice in a step can't be recorded"
-            )
-        known = self._recorder.layer(layer)
-        known.check_shape(operand, mask.shape, len(self._recorder.samples))
+    def _check(
+        self, layer: Layer, keys: Sequence[Key], operand: Operand, shape: tuple[int, ...]
+    ) -> None:
+        samples = len(self._recorder.samples)
+        for key in keys:
+            if key in self.masks:
+                raise RecordingError(
+                    f"layer {layer.name!r}: {operand} of {key[1]} comes twice in step "
+                    f"{self.number}: a layer that runs twice in a step can't be recorded"
+                )
+        layer.check_shape(operand, shape, samples)
+        if wrong := too_large(layer, samples):
+            raise RecordingError(wrong)
 
 
 class Recorder:
@@ -132,6 +135,8 @@ class Recorder:
 
     Raises
     ------
+    RecordingError
+        If an argument is not allowed: then nothing is made on disk.
     TraceError
         If something is at `path` already that is not continued, or can't be, or another run is
         writing it.
@@ -147,11 +152,11 @@ class Recorder:
         parameters: Mapping[str, Any] | None = None,
         append: bool = False,
     ) -> None:
-        self.batch_size = batch_size
-        self.samples = tuple(range(batch_size) if samples is None else samples)
+        self.batch_size = checked_batch(batch_size)
+        self.samples = checked_samples(samples, self.batch_size)
         self.on_failure: Callable[[int, TraceError], None] | None = None
-        self._policy = dict(policy or {})
-        self._provenance = provenance.collect(parameters or {})
+        self._policy = checked_object("policy", policy)
+        self._provenance = provenance.collect(checked_object("parameters", parameters))
         self._layers: dict[str, Layer] = {}
         self._open: StepRecord | None = None
         self._ended: BackgroundStep | None = None
@@ -194,9 +199,16 @@ class Recorder:
         Raises
         ------
         RecordingError
-            If the name is another layer's.
+            If the name is another layer's, or there are too many.
+        WorkloadError
+            If such a layer can't exist.
         """
+        layer = checked_layer(layer)
         if layer.name not in self._layers:
+            if len(self._layers) == MAX_LAYERS:
+                raise RecordingError(
+                    f"layer {layer.name!r} is one too many: a trace holds at most {MAX_LAYERS}"
+                )
             self._layers[layer.name] = layer
             self._manifest = None
         known = self._layers[layer.name]
@@ -214,8 +226,8 @@ class Recorder:
         RecordingError
             If it is not declared.
         """
-        if name not in self._layers:
-            raise RecordingError(f"layer {name!r} is not declared: call `declare` first")
+        if not isinstance(name, str) or name not in self._layers:
+            raise RecordingError(f"layer {shown(name)} is not declared: call `declare` first")
         return self._layers[name]
 
     @contextmanager
@@ -230,8 +242,9 @@ class Recorder:
         TraceError
             If it can't be written, or this recorder has written it already.
         RecordingError
-            If it holds no masks, its number is none, or its notes are not JSON.
+            If it holds no masks, its number or its batch size is none, or its notes are not JSON.
         """
+        self._batch(batch_size)  # before anything of it is on disk
         record = self.begin(number)
         try:
             yield record
@@ -253,8 +266,7 @@ class Recorder:
         RecordingError
             If the step before was not ended, or the number is none.
         """
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-            raise RecordingError(f"step {number!r} is not allowed: steps are counted from 0")
+        number = checked_number(number)
         if self._open is not None:
             raise RecordingError(
                 f"step {number} can't begin: step {self._open.number} has not ended; end it first"
@@ -275,19 +287,20 @@ class Recorder:
         Raises
         ------
         RecordingError
-            If it holds no masks, or its notes are not JSON: then it is given up.
+            If it holds no masks, its batch size is none, or its notes are not JSON: then it is
+            given up.
         """
         if record is not self._open or record.background is None:
             return
         try:
-            notes = checked_notes(record.notes)
+            size, notes = self._batch(batch_size), checked_object("notes", record.notes)
             if not record.masks:
                 raise RecordingError(f"step {record.number} holds no masks: no layer ran in it")
-        except RecordingError:
+            before = partial(self._write_manifest, self._whole_manifest())
+        except SwatsimError:
             self.abandon(record)
             raise
-        before = partial(self._write_manifest, self._whole_manifest())
-        record.background.publish(before, batch_size or self.batch_size, notes)
+        record.background.publish(before, size, notes)
         self._open, self._ended = None, record.background
 
     def abandon(self, record: StepRecord) -> None:
@@ -309,6 +322,12 @@ class Recorder:
             ended, self._ended = self._ended, None
             if ended.error is not None:
                 raise ended.error
+
+    def _batch(self, batch_size: int | None) -> int:
+        """Check a step's batch: all samples that are kept are in it."""
+        if batch_size is None:
+            return self.batch_size
+        return checked_batch(batch_size, max(self.samples) + 1)
 
     def _failed(self, number: int, error: TraceError) -> None:
         if self.on_failure is not None:
@@ -341,15 +360,3 @@ class Recorder:
         runs = [*(before if isinstance(before, list) else []), self._provenance]
         self._provenance = {**found.provenance, "appended": runs}
         self._manifest = None
-
-
-def checked_notes(notes: Mapping[str, Any]) -> dict[str, Any]:
-    """Take a copy of a step's notes, and refuse what JSON can't hold."""
-    try:
-        copied: dict[str, Any] = json.loads(json.dumps(dict(notes), sort_keys=True))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RecordingError(
-            f"notes={notes!r} is not allowed: must be a dict of JSON, such as {{'loss': 0.5}} "
-            f"({error})"
-        ) from None
-    return copied

@@ -9,15 +9,18 @@ from typing import Any
 
 from swatsim.errors import RecordingError, TraceError
 from swatsim.policies.interface import Policy
+from swatsim.tracefile.schema import MAX_LAYERS
 from swatsim.tracefile.writer import TraceWriter
 from swatsim.tracer.arguments import (
     Steps,
     checked_images,
+    checked_object,
     checked_start,
     checked_steps,
     describe_policy,
+    unrecordable,
 )
-from swatsim.tracer.recorder import Recorder, StepRecord, checked_notes
+from swatsim.tracer.recorder import Recorder, StepRecord
 from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
@@ -87,7 +90,8 @@ class Session:
         self._description = describe_policy(policy)
         self._images = checked_images(images)
         self._wanted, self._steps = checked_steps(steps)
-        self._parameters = {**(parameters or {}), "steps": self._steps, "images": images}
+        stated = {"steps": self._steps, "images": self._images}
+        self._parameters = {**checked_object("parameters", parameters), **stated}
         self._recorder: Recorder | None = None
         self._step: StepRecord | None = None
         self._batch: int | None = None
@@ -189,7 +193,7 @@ class Session:
         RecordingError
             If the notes are not JSON; then the step has not ended.
         """
-        noted = checked_notes(notes or {})
+        noted = checked_object("notes", notes)
         if self._step is not None:
             self._end(self._step, noted)
         elif self._recording and not self._runs and self.error is None:
@@ -268,6 +272,8 @@ class Session:
 
     def _wrong(self, layer: Layer, samples: int) -> str | None:
         """Say what of a layer's run a trace can't hold."""
+        if layer.name not in self._shapes and (wrong := self._unknown(layer, samples)):
+            return wrong
         alone = f"leave it alone with skip=({layer.name.partition('@')[0]!r},)"
         if samples != self._batch and layer.name in self._runs:
             return (
@@ -282,6 +288,12 @@ class Session:
                 f"{alone}"
             )
         return None
+
+    def _unknown(self, layer: Layer, samples: int) -> str | None:
+        """Say why a layer can't be in the trace that is not there yet."""
+        if len(self._shapes) >= MAX_LAYERS:
+            return f"layer {layer.name!r} is one too many: a trace holds at most {MAX_LAYERS}"
+        return unrecordable(layer, samples, self.samples or self._images or samples)
 
     def _refuse(self, wrong: str) -> None:
         """Refuse a run in the first step; later leave the step out, if it is to be recorded."""

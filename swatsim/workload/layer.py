@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, assert_never, 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from swatsim.errors import SwatsimError, WorkloadError
-from swatsim.validation import Checked
+from swatsim.validation import Checked, Whole, whole
 
 Kind = Literal["conv", "conv_transpose", "linear"]
 OpName = Literal["fprop", "dgrad", "wgrad"]
@@ -63,12 +63,13 @@ MAX_DIMENSION = 2**24
 #: No tensor of one sample, padding included, may be larger (1 GiB as booleans).
 MAX_ELEMENTS = 2**30
 
-Extent = Annotated[int, Field(ge=1, le=MAX_DIMENSION)]
-Gap = Annotated[int, Field(ge=0, le=MAX_DIMENSION)]
+Extent = Annotated[Whole, Field(ge=1, le=MAX_DIMENSION)]
+Gap = Annotated[Whole, Field(ge=0, le=MAX_DIMENSION)]
 
 
 def _pair(value: Any) -> Any:
     """Read one number for both axes as a pair."""
+    value = whole(value)
     return (value, value) if isinstance(value, int) else value
 
 
@@ -121,7 +122,9 @@ class Layer(Checked):
 
     error_type: ClassVar[type[SwatsimError]] = WorkloadError
 
-    name: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]
+    name: Annotated[
+        str, Field(strict=True, min_length=1, max_length=1000), AfterValidator(_printable)
+    ]
     kind: Kind = "conv"
     C: Extent
     K: Extent

@@ -17,10 +17,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from swatsim.cli.main import cli
 from swatsim.results import COLUMNS, PLOTS
 from swatsim.simulator.machines import MACHINES, presets
+from swatsim.tracefile import Trace
 from swatsim.tracer.recorder import Recorder
 from swatsim.workload.layer import Layer
+from tests.tracefile.test_hostile import without_digests
 from tests.traces import LAYERS, make_trace
 
 
@@ -361,3 +364,63 @@ def test_info_shows_what_a_run_noted(tmp_path: Path) -> None:
     assert line.split() == ["4", "fc/weight", "0.200", "0.250", "0.190", "0.310"]
     assert "not modelled: attention products in block.attn" in out
     assert out.count("not modelled") == 2
+
+
+def test_a_closed_standard_output_loses_nothing(trace: Path, tmp_path: Path) -> None:
+    simulate = f"simulate {trace} -m dadiannao --plots none -o {tmp_path / 'results'}"
+    for verb in (f"info {trace} >&-", f"{simulate} <&- >&- 2>&-"):
+        command = f"{sys.executable} -m swatsim {verb}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert pq.read_table(tmp_path / "results/results.parquet").num_rows == 3 * 2 * 11
+
+
+def test_info_of_a_long_trace_is_short_and_reads_each_step_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layers = [Layer(name=f"fc{i}", kind="linear", C=4, K=3) for i in range(30)]
+    with Recorder(tmp_path / "t", batch_size=2) as recorder:
+        for layer in layers:
+            recorder.declare(layer)
+        for number in range(50):
+            with recorder.step(number) as step:
+                step.operand(f"fc{number % 30}", "fprop", "weight", np.eye(3, 4, dtype=bool))
+                step.notes["not_modelled"] = {f"module{number}": ["gru"]}
+    opened: list[int] = []
+    real = Trace.step
+    monkeypatch.setattr(Trace, "step", lambda *call: opened.append(call[1]) or real(*call))
+    cli(["info", str(tmp_path / "t")], standalone_mode=False)
+    out = capsys.readouterr().out
+    assert opened == list(range(50))
+    assert len(out.splitlines()) < 90
+    for line in (
+        "steps    50, from 0 to 49",
+        "layers   30",
+        "masks    50 of 600 elements",
+        ".. and 10 more layers (--all shows them)",
+        ".. and 30 more steps (--all shows them)",
+        ".. and 30 more modules (--all shows them)",
+    ):
+        assert line in out
+    cli(["info", str(tmp_path / "t"), "--all"], standalone_mode=False)
+    out = capsys.readouterr().out
+    assert "more" not in out
+    assert "fc29" in out
+    for number in range(30):
+        (tmp_path / f"t/steps/{number}.safetensors").write_bytes(b"")
+    for verb in ("info", "check"):
+        line = refused(verb, tmp_path / "t")
+        assert "30 of 50 steps are damaged" in line
+        assert len(line) < 1200
+
+
+def test_check_says_which_steps_have_no_digest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = make_trace(tmp_path / "t", steps=(0, 7)).path
+    cli(["check", str(trace)], standalone_mode=False)
+    assert "without a digest" not in capsys.readouterr().out
+    without_digests(trace)
+    cli(["check", str(trace)], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "without a digest of the layers: 2 of 2 steps and manifest.json" in said

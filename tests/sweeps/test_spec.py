@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swatsim.errors import ConfigError
+from swatsim.simulator.energy.table import energy_table
 from swatsim.sweeps.expression import holds
 from swatsim.sweeps.spec import Range, Spec, read_spec
 
 TENSORDASH = {"preset": "tensordash"}
+ALWAYS = {"parameters": {}, "grid": {"tiles": [4]}}
 
 
 def labels(**entries: Any) -> list[str]:
@@ -102,6 +105,7 @@ def test_a_constraint_is_arithmetic(constraint: str, truth: bool) -> None:
         ("rows", "gives 4, must give true or false"),
         ("row == 4", "unknown parameter 'row': did you mean 'rows'"),
         ("rows ==", "can't be worked out"),
+        ("1if rows else 2", "can't be worked out"),  # of which Python would only warn
         ("rows == 4 or rows % 0 == 1", "can't be worked out"),  # nothing hides behind the first
         ("rows in 'abc'", "compare with == !="),
         ("rows == 'four'", "can't be compared"),
@@ -149,6 +153,29 @@ def test_no_text_is_executed_or_crashes(text: str) -> None:
             "more than 1000000 combinations",
         ),
         ({"machines": [{**TENSORDASH, "grid": {"rows": {"form": 1}}}]}, "did you mean 'from'"),
+        (
+            {"machines": [{**TENSORDASH, "grid": {"rows": {"from": 1.0, "to": 4, "step": 1}}}]},
+            "from",
+        ),
+        (
+            {"machines": [{**TENSORDASH, "grid": {"rows": {"from": True, "to": 4, "step": 1}}}]},
+            "from",
+        ),
+        (
+            {
+                "machines": [
+                    {**TENSORDASH, "grid": {"rows": {"from": 1, "to": 9, "times": 1.0000001}}}
+                ]
+            },
+            "times=1.0000001 is not allowed",
+        ),
+        (
+            {"machines": [{**TENSORDASH, "grid": {"rows": {"from": 1, "to": 2**63, "times": 2}}}]},
+            "to=9223372036854775808 is not allowed",
+        ),
+        ({"machines": [TENSORDASH] * 10_001}, "at most 10000 items"),
+        ({"constraints": ["rows == 4"] * 101}, "at most 100 items"),
+        ({"machines": [{**TENSORDASH, "when": [ALWAYS] * 2001}]}, "at most 2000 items"),
         ({"steps": [0, 0]}, "steps=.* holds one twice"),
         ({"steps": []}, "steps"),
         ({"steps": [True]}, "steps"),
@@ -174,8 +201,9 @@ def test_more_points_than_anyone_wants_are_refused(monkeypatch: pytest.MonkeyPat
 def test_files_that_are_no_specification_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"can't read the sweep .*none\.toml: No such file"):
         read_spec(tmp_path / "none.toml")
-    for text in ("traces = [", "x = " + "[" * 5000):
-        (tmp_path / "bad.toml").write_text(text)
+    digits = "x = " + "9" * 5000
+    for text in ("traces = [", "x = " + "[" * 5000, digits, "x = 'a\0b'", "x = 'caf\u00e9'"):
+        (tmp_path / "bad.toml").write_bytes(text.encode("latin1"))
         with pytest.raises(ConfigError, match=r"bad\.toml is no TOML"):
             read_spec(tmp_path / "bad.toml")
 
@@ -186,3 +214,42 @@ def test_paths_are_relative_to_the_specification(tmp_path: Path) -> None:
     spec = read_spec(path)
     assert spec.traces == [str(tmp_path / "t")]
     assert spec.energy == str(tmp_path / "e.toml")
+
+
+def test_conditions_may_be_as_many_as_there_are_calls_in_a_stack() -> None:
+    when = [{"parameters": {"rows": 4}, "grid": {"tiles": [1 + i % 16]}} for i in range(1500)]
+    assert one(grid={"rows": [2, 4]}, when=when) == [
+        "tensordash[rows=2]",
+        f"tensordash[tiles={1 + 1499 % 16}]",
+    ]
+
+
+def test_too_many_points_are_counted_before_a_machine_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("swatsim.sweeps.spec.machine", None)
+    with pytest.raises(ConfigError, match="more than 100000 points: narrow its grids"):
+        one(grid={"rows": {"from": 1, "to": 100_001, "step": 1}})
+    with pytest.raises(ConfigError, match="more than 100000 points: narrow its grids"):
+        labels(traces=[str(i) for i in range(100_001)])
+
+
+def test_a_specification_that_has_no_end_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(bytes(2**20 + 1))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path, why in {
+        "/dev/zero": "it is not a file, but a device or a pipe",
+        tmp_path / "pipe": "it is not a file, but a device or a pipe",
+        tmp_path: "it is not a file, but a directory",
+        tmp_path / "large": "it is larger than 1048576 bytes",
+        tmp_path / "loop": "symbolic link",
+        "a\0b": "its name can't be one",
+    }.items():
+        with pytest.raises(ConfigError, match=f"can't read the sweep .*{why}"):
+            read_spec(path)
+        if "\0" not in str(path):
+            (tmp_path / "table.toml").unlink(missing_ok=True)
+            (tmp_path / "table.toml").symlink_to(path)
+            with pytest.raises(ConfigError, match=f"can't read the energy table .*{why}"):
+                energy_table(tmp_path / "table.toml")

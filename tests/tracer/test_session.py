@@ -526,3 +526,51 @@ def test_a_step_without_a_forward_is_said_once(
 def test_a_class_is_no_policy(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"policy=SwatU is a class.*such as SwatU\(0.8\)"):
         Session(SwatU, tmp_path, steps=(0,))  # type: ignore[arg-type]
+
+
+def test_a_layer_that_a_trace_can_not_hold_is_refused_at_once_and_later_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    large = Layer(name="large", kind="linear", C=2**20, K=1)
+    long = Layer(name="x" * 1000, kind="linear", C=4, K=3)
+    session = Session(SwatU(0.8), tmp_path / "a", steps=range(3))
+    with pytest.raises(RecordingError, match="keep fewer samples"):
+        session.record(large, 2**11)
+    session.close([])
+    session = Session(SwatU(0.8), tmp_path / "b", steps=range(3))
+    run(session, 2**11)
+    assert session.record(large, 2**11) == (large, None)
+    session.step()
+    assert session.record(long, 2**11)[1] is not None
+    assert session.record(long, 2**11)[1] is None  # its second run has a name that is too long
+    session.step()
+    session.close([])
+    assert open_trace(tmp_path / "b").steps == (0,)
+    assert session.error is None
+    said = [record.getMessage() for record in caplog.records]
+    assert any("step 1 is not recorded: layer 'large': its act mask" in line for line in said)
+    assert any("at most 1000 characters" in line for line in said)
+
+
+def test_what_a_run_states_of_itself_is_checked_when_it_is_stated(tmp_path: Path) -> None:
+    class Odd:
+        def __init__(self, said: Any) -> None:
+            self.said = said
+
+        def density(self, site: object) -> None: ...
+
+        def describe(self) -> Any:
+            return self.said
+
+    for said in ({"x": 1j}, {"x": 10**5000}, 5, "ab", {"x": {1, 2}}):
+        with pytest.raises(RecordingError, match="must give a dict of JSON"):
+            Session(Odd(said), tmp_path, steps=(0,))
+        with pytest.raises(RecordingError, match="parameters=.* must be a dict of JSON"):
+            Session(SwatU(0.8), tmp_path, steps=(0,), parameters=said)
+    session = Session(
+        Odd({"s": np.float32(0.5)}), tmp_path, steps=(np.int64(0),), images=np.int8(2)
+    )
+    run(session)
+    session.close(["fc"])
+    manifest = open_trace(tmp_path).manifest
+    assert (manifest.policy, manifest.samples) == ({"s": 0.5}, (0, 1))

@@ -10,17 +10,30 @@ from math import exp, log
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from swatsim.errors import ConfigError, SwatsimError, unknown
-from swatsim.validation import Checked
+from swatsim.files import read_bounded
+from swatsim.validation import Checked, Whole
 
 FOLDER = Path(__file__).parent / "tables"
 
+#: A table takes some kilobytes.
+MAX_BYTES = 2**20
 #: No event takes more: a second of a megawatt.
 MAX_PJ = 1e18
-Energy = Annotated[float, Field(ge=0, le=MAX_PJ, allow_inf_nan=False)]
-Bits = Annotated[int, Field(ge=1, le=2**20)]
+
+
+def _number(value: Any) -> Any:
+    """Refuse what only looks like a number: a text, a bool."""
+    if isinstance(value, str | bytes | bool):
+        raise ValueError("must be a number")
+    return value
+
+
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
+Energy = Annotated[Number, Field(ge=0, le=MAX_PJ)]
+Bits = Annotated[Whole, Field(ge=1, le=2**20)]
 Source = Annotated[str, Field(min_length=1)]
 
 
@@ -60,8 +73,8 @@ class Access(_Entry):
 class Size(_Entry):
     """An access of so many bits of an SRAM of so many KiB, in pJ."""
 
-    kib: Annotated[float, Field(ge=1e-3, le=1e9, allow_inf_nan=False)]
-    pj: Annotated[float, Field(ge=1e-9, le=MAX_PJ, allow_inf_nan=False)]
+    kib: Annotated[Number, Field(ge=1e-3, le=1e9)]
+    pj: Annotated[Number, Field(ge=1e-9, le=MAX_PJ)]
     bits: Bits
 
 
@@ -180,7 +193,8 @@ def energy_table(table: str | os.PathLike[str] | EnergyTable) -> EnergyTable:
 
 def _read(path: Path) -> EnergyTable:
     try:
-        return EnergyTable(**tomllib.loads(path.read_text(encoding="utf-8")))
+        content = read_bounded(path, MAX_BYTES)
+        return EnergyTable(**tomllib.loads(content.decode("utf-8")))
     except OSError as error:
         raise ConfigError(f"can't read the energy table {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
