@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from swatsim.errors import SwatsimError, shown, unknown
 
@@ -15,6 +22,18 @@ from swatsim.errors import SwatsimError, shown, unknown
 def count(meaning: str, unit: str, at_least: int, at_most: int) -> Any:
     """Describe a whole-number parameter: what it means, its unit, what is allowed."""
     return Field(description=meaning, ge=at_least, le=at_most, json_schema_extra={"unit": unit})
+
+
+def one_of(known: Collection[str]) -> AfterValidator:
+    """Allow the names of a registry: what is entered there is allowed at once."""
+
+    def check(value: str) -> str:
+        if value not in known:
+            *others, last = (repr(name) for name in known)
+            raise ValueError(f"must be {', '.join(others)} or {last}")
+        return value
+
+    return AfterValidator(check)
 
 
 def whole(value: Any) -> Any:

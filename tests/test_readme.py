@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from swatsim.cli.main import cli
+from swatsim.workload import storage
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -73,6 +74,20 @@ def test_the_table_of_swat_is_what_comes_out_of_its_measurements(
     assert (ROOT / "benchmarks/paper/swat.md").read_text() == "\n".join(module.report()) + "\n"
 
 
+def test_how_far_dnnsim_lies_is_what_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    module = load(ROOT / "benchmarks" / "paper" / "dnnsim_pairs.py")
+    layers = {layer.name: layer for layer in module.network("resnet50").layers}
+    odd = {name for name, layer in layers.items() if module.is_odd(layer)}
+    worst = module.compare(layers["layer3.0.conv2"], 20, 70)
+    machine = (ROOT / "swatsim/simulator/machines/cartesian/README.md").read_text()
+    for text in (README, machine):
+        block = text.partition("<!-- begin: dnnsim -->")[2].partition("<!-- end: dnnsim -->")[0]
+        assert all(f"`{name}`" in block for name in odd)
+        assert f"The most, {worst.difference:+.0f} %," in block
+        assert "20 % of the weights and 70 % of the activations" in " ".join(block.split())
+
+
 def test_what_autograd_keeps_is_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
@@ -116,3 +131,13 @@ def test_the_readme_has_every_command_and_no_other() -> None:
     assert set(cli.commands) <= verbs
     shown = set(re.findall(r"^swatsim (\w+)", "\n".join(blocks("sh")), flags=re.M))
     assert shown <= set(cli.commands)
+
+
+def test_every_storage_format_has_its_row_and_its_word() -> None:
+    memory = (ROOT / "swatsim" / "simulator" / "memory" / "README.md").read_text()
+    table = memory.partition("| format | bits of a block |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| ([^ ]+) \|", table, flags=re.M)
+    placed = [name for name, it in storage.FORMATS.items() if it.placed]
+    assert rows == [*placed, "N:M"]
+    section = README.partition("\n## Footprint")[2].partition("\n## ")[0]
+    assert all(f"`{name}`" in section for name in storage.FORMATS)

@@ -56,12 +56,13 @@ def table(lines: list[Line]) -> Iterator[str]:
 
 
 def readme() -> Iterator[str]:
-    """The rows of ResNet-50 under SWAT-U, and what they say."""
+    """The rows of ResNet-50 under SWAT-U and SWAT-ERK, and what they say."""
     found = load()
     lines = [
         line
         for line in swat.lines(found)
-        if line.section != "FLOPs" or line.what.startswith("resnet50, SWAT-U, ")
+        if line.section != "FLOPs"
+        or line.what.startswith(("resnet50, SWAT-U, ", "resnet50, SWAT-ERK, "))
     ]
     yield from table(lines)
     yield ""

@@ -20,14 +20,26 @@ if TYPE_CHECKING:
     from swatsim.workload.storage import Density
 
 
-@click.command()
+class _Footprint(click.Command):
+    """Help that lists what `storage` declares, which is loaded when it is asked for."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from swatsim.workload import storage
+
+        with formatter.section("Formats"):
+            formatter.write_dl([(name, it.stores) for name, it in storage.FORMATS.items()])
+            formatter.write_text(f"N:M such as 2:4: {storage.named('2:4').stores}.")
+            formatter.write_text(f"Types of values: {', '.join(storage.DTYPES)}.")
+
+
+@click.command(cls=_Footprint)
 @click.argument("source", metavar="NETWORK_OR_TRACE")
 @click.option("--sparsity", type=float, help="Of a network: SWAT-U's. By default all is dense.")
 @click.option("--batch", type=int, help="Of a network: samples; by default 1.")
 @click.option("--step", type=int, help="Of a trace: which step; by default the last.")
 @click.option("--network", help="Of a trace: which network; adds what is not in the trace.")
-@click.option("--format", default="values", show_default=True, help="Of what has zeros: see above.")
-@click.option("--dtype", default="fp32", show_default=True, help="Of the values: fp32 or bf16.")
+@click.option("--format", default="values", show_default=True, help="Of what has zeros: see below.")
+@click.option("--dtype", default="fp32", show_default=True, help="Of the values: see below.")
 @click.option("--relu-bits", is_flag=True, help="Keep bits of a ReLU's output where that will do.")
 def footprint(
     source: str,
@@ -41,8 +53,6 @@ def footprint(
 
     Prints each tensor that a training step keeps for its backward pass, and totals beside those of
     dense training. NETWORK_OR_TRACE is a network (resnet50, ..) or a recorded trace.
-
-    Formats: dense, values (no metadata), bitmask, csr, run-length, N:M such as 2:4.
 
     Of a trace that was recorded with measure_memory, what autograd really kept is shown beside.
 

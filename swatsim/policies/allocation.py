@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Self
 
@@ -138,10 +138,12 @@ def erdos_renyi_kernel(
     density: Fraction,
     dense: Collection[str | None] = (),
     who: str = "Erdos-Renyi-Kernel",
+    share: Callable[[Layer], Fraction] | None = None,
 ) -> dict[str, Fraction]:
     """Share out a density of weights: a layer's is proportional to (K + C + R + S) / (K*C*R*S).
 
-    C is that of one group; a linear layer has no R and S in the sum. A layer that would get more
+    C is that of one group; a linear layer has no R and S in the sum. `share` is what it is
+    proportional to instead. A layer that would get more
     than its weights is made dense, and the rest is shared out anew, until all fit: so the kept
     weights are exactly `density` of all weights, before each layer's count is rounded up.
 
@@ -156,6 +158,7 @@ def erdos_renyi_kernel(
         Layers that are kept whole whatever comes out.
     who : str
         Named in a refusal.
+    share : callable of Layer to Fraction, optional
 
     Returns
     -------
@@ -170,22 +173,21 @@ def erdos_renyi_kernel(
     if not layers:
         raise PolicyError(f"{who}: there are no layers to allocate to: pass all of the network's")
     budget = density * sum(layer.weights for layer in layers)
+    raw = {layer.name: (share or _by_kernel)(layer) for layer in layers}
     whole = {layer.name for layer in layers if layer.name in dense}
     while rest := [layer for layer in layers if layer.name not in whole]:
-        scale = _scale(layers, whole, rest, budget, who)
-        largest = max(scale * _raw(layer) for layer in rest)
+        scale = _scale(layers, whole, raw, budget, who)
+        largest = max(scale * raw[layer.name] for layer in rest)
         if largest <= 1:
             break
-        whole |= {layer.name for layer in rest if scale * _raw(layer) == largest}
-    return {
-        layer.name: Fraction(1) if layer.name in whole else scale * _raw(layer) for layer in layers
-    }
+        whole |= {layer.name for layer in rest if scale * raw[layer.name] == largest}
+    return {name: Fraction(1) if name in whole else scale * raw[name] for name in raw}
 
 
 def _scale(
     layers: Sequence[Layer],
     whole: Collection[str],
-    rest: Sequence[Layer],
+    raw: Mapping[str, Fraction],
     budget: Fraction,
     who: str,
 ) -> Fraction:
@@ -196,10 +198,11 @@ def _scale(
             f"{who}: the layers kept dense have {taken} weights, the sparsity leaves "
             f"{int(budget)}: choose a lower sparsity, or first_conv_dense=False"
         )
-    return (budget - taken) / sum(_raw(layer) * layer.weights for layer in rest)
+    rest = [layer for layer in layers if layer.name not in whole]
+    return (budget - taken) / sum(raw[layer.name] * layer.weights for layer in rest)
 
 
-def _raw(layer: Layer) -> Fraction:
+def _by_kernel(layer: Layer) -> Fraction:
     return Fraction(sum(layer.shape_of("weight", 1)), layer.weights)
 
 

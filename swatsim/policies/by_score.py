@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -11,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from swatsim.errors import unknown
 from swatsim.policies.allocation import WEIGHTS, Allocated
 from swatsim.policies.arrays import Array, namespace
-from swatsim.policies.granularity import granularity
+from swatsim.policies.granularity import granularity, pattern, share_of
 from swatsim.policies.interface import Site
 from swatsim.policies.rules import Rule
 from swatsim.workload.layer import OPERANDS_OF
@@ -68,11 +69,13 @@ class ByScore(Allocated):
         The larger, the sooner a value survives; below 0 counts as 0, and 0 never survives. Of equal
         scores what comes first. With ``abs``, products and the like it works for NumPy and torch.
     sparsity : float
-        Share that is dropped, in [0, 1). Of N:M the share that N:M drops.
+        Share that is dropped, in [0, 1). Of N:M it is the pattern that says how much is.
     of : word, or collection of words and (op, operand) pairs
         "weight" (in fprop and dgrad), "act" (in wgrad), "grad_out" (in dgrad and wgrad).
     granularity : str
-        element, filter, channel, kernel, sample, position, or N:M such as "2:4".
+        element, filter, channel, kernel, sample, position, or N:M such as "2:4": N of each M
+        channels, of a weight along the input channels of a group. Filters and kernels are those of
+        weights.
     allocation : {"uniform", "erk"}
     first_conv_dense : bool
         Leave the network's first convolution as it is.
@@ -120,6 +123,11 @@ class ByScore(Allocated):
             raise ValueError(
                 f'holds="threshold" goes with granularity="element", got {self.granularity!r}'
             )
+        if self.granularity in ("filter", "kernel") and others:
+            raise ValueError(
+                f"granularity={self.granularity!r} is of weights, and {' and '.join(others)} have "
+                'none: choose "channel", "sample", "position" or "element"'
+            )
         return self
 
     @property
@@ -131,6 +139,17 @@ class ByScore(Allocated):
     def is_uniform(self) -> bool:
         """Whether all layers get the same sparsity."""
         return self.allocation == "uniform"
+
+    def density(self, site: Site) -> Fraction | None:
+        """Tell the share of an operand's values that survives; None where it is left as it is."""
+        found, nm = super().density(site), pattern(self.granularity)
+        if found is None or nm is None:
+            return found
+        layer = site.layer
+        channels = layer.K if site.operand == "grad_out" else layer.C
+        groups = layer.groups if site.operand == "weight" else 1
+        share = share_of(*nm, channels // groups)
+        return share if share < 1 else None
 
     @cached_property
     def _rule(self) -> Rule:

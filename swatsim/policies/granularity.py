@@ -1,16 +1,17 @@
 """What survives together: single values, blocks, or so many of each group.
 
-A granularity is a function of scores (at least 0), a density and the layer's kind, and marks what
-survives: of equal scores what comes first, and never what has a score of 0. A block's score is the
-sum of its values'; it survives whole, with its zeros. Weights are (K, C/groups, R, S) or (K, C), of
-a transposed convolution (C, K/groups, R, S); activations and gradients (N, ...). Speaks convolution
-letters.
+A granularity is a function of scores (at least 0), a density, and of weights the layer's kind and
+groups, and marks what survives: of equal scores what comes first, and never what has a score of 0.
+A block's score is the sum of its values'; it survives whole, with its zeros. Weights are
+(K, C/groups, R, S) or (K, C), of a transposed convolution (C, K/groups, R, S); activations and
+gradients (N, ...), and lie as a plain convolution's whatever the layer. Speaks convolution letters.
 """
 
 from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import reduce
@@ -20,41 +21,44 @@ from typing import TypeAlias
 from swatsim.errors import unknown
 from swatsim.policies.arrays import Array, fold, namespace
 from swatsim.policies.topk import topk_mask
-from swatsim.workload.layer import Kind
+from swatsim.workload.layer import CHANNEL_AXIS, Kind
 
 #: Of each row the places of its survivors.
 Pattern: TypeAlias = tuple[tuple[int, ...], ...]
-Granularity: TypeAlias = Callable[[Array, Fraction, Kind], Array]
+Granularity: TypeAlias = Callable[[Array, Fraction, Kind, int], Array]
 
 
-def element(scores: Array, density: Fraction, kind: Kind) -> Array:
+def element(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
     """Mark single values, over the whole tensor: ceil(density * values) of them."""
     return topk_mask(scores, math.ceil(density * math.prod(scores.shape)))
 
 
-def sample(scores: Array, density: Fraction, kind: Kind) -> Array:
+def sample(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
     """Mark single values, so many in each sample (row of a linear layer)."""
     xp = namespace(scores)
     k = math.ceil(density * math.prod(scores.shape[1:]))
     return xp.stack([topk_mask(scores[n], k) for n in range(scores.shape[0])])
 
 
-def position(scores: Array, density: Fraction, kind: Kind) -> Array:
+def position(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
     """Mark the same values in all samples: those of largest sum over the batch."""
     return _blocks(scores, density, tuple(range(1, scores.ndim)))
 
 
-def filter(scores: Array, density: Fraction, kind: Kind) -> Array:
+def filter(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
     """Mark whole filters of a weight: all that makes one output channel."""
-    return _blocks(scores, density, (1 if kind == "conv_transpose" else 0,))
+    return _slices(scores, density, 1 - CHANNEL_AXIS[kind], groups)
 
 
-def channel(scores: Array, density: Fraction, kind: Kind) -> Array:
-    """Mark whole input channels: of a weight in all filters, of an activation in all samples."""
-    return _blocks(scores, density, (0 if kind == "conv_transpose" else 1,))
+def channel(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
+    """Mark whole channels: of a weight in all filters that read them, else in all samples.
+
+    A grouped layer has as many as its groups together: each group's filters read their own.
+    """
+    return _slices(scores, density, CHANNEL_AXIS[kind], groups)
 
 
-def kernel(scores: Array, density: Fraction, kind: Kind) -> Array:
+def kernel(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
     """Mark the R x S kernels of a weight: one channel of one filter. Of a matrix, single values."""
     return _blocks(scores, density, (0, 1))
 
@@ -73,42 +77,44 @@ def granularity(name: str) -> Granularity:
     ValueError
         If there is none of that name; ``N:M``, such as 2:4, is one.
     """
-    n, colon, m = name.partition(":")
-    if colon and n.isdecimal() and m.isdecimal() and 0 < int(n) <= int(m):
-        return n_of_m(int(n), int(m))
+    if nm := pattern(name):
+        return n_of_m(*nm)
     if name not in GRANULARITIES:
         raise ValueError(unknown("granularity", name, [*GRANULARITIES, "N:M"]))
     return GRANULARITIES[name]
 
 
+def pattern(name: str) -> tuple[int, int] | None:
+    """Read N:M, for example ``2:4``; None if the granularity is another."""
+    found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", name, re.ASCII)
+    n, m = map(int, found.groups()) if found else (0, 0)
+    return (n, m) if 1 <= n <= m else None
+
+
 def n_of_m(n: int, m: int) -> Granularity:
     """Make the granularity of n survivors in each m values that follow each other along C.
 
-    Where m does not divide C, the last group is shorter, and keeps at most n as well.
+    Where m does not divide the channels of a group of the layer, the last m are fewer, and keep at
+    most n as well: none lie across two groups.
     """
 
-    def mark(scores: Array, density: Fraction, kind: Kind) -> Array:
+    def mark(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
         xp = namespace(scores)
-        axis = 0 if kind == "conv_transpose" else 1
-        ranked = xp.where(xp.isnan(scores), xp.full_like(scores, math.inf), scores)
-        groups = _grouped(xp.moveaxis(ranked, axis, -1), m)
-        ranks = xp.stack([_rank(groups, i) for i in range(m)], axis=-1)
-        kept = xp.reshape((ranks < n) & (groups != 0), (*groups.shape[:-2], -1))
-        return xp.moveaxis(kept[..., : scores.shape[axis]], -1, axis)
+        split, axis = _by_group(scores, groups), 1 + CHANNEL_AXIS[kind]
+        channels = split.shape[axis]
+        grouped = _grouped(xp.moveaxis(split, axis, -1), min(m, channels))
+        order = xp.argsort(grouped, axis=-1, descending=True, stable=True)  # a NaN comes first
+        kept = (xp.argsort(order, axis=-1) < n) & (grouped != 0)
+        marks = xp.reshape(kept, (*grouped.shape[:-2], -1))[..., :channels]
+        return xp.reshape(xp.moveaxis(marks, -1, axis), scores.shape)
 
     return mark
 
 
-def _rank(groups: Array, i: int) -> Array:
-    """Count how many of each group are larger than its i-th, or as large and come first."""
-    xp = namespace(groups)
-    own = groups[..., i]
-    rank = xp.zeros(own.shape, dtype=xp.uint8, device=own.device)
-    for j in range(groups.shape[-1]):
-        if j != i:
-            other = groups[..., j]
-            rank = rank + xp.astype(other >= own if j < i else other > own, xp.uint8)
-    return rank
+def share_of(n: int, m: int, channels: int) -> Fraction:
+    """Tell the share of so many channels that n of each m leave."""
+    whole, rest = divmod(channels, m)
+    return Fraction(n * whole + min(n, rest), channels)
 
 
 def transposable(n: int, m: int) -> Granularity:
@@ -116,7 +122,8 @@ def transposable(n: int, m: int) -> Granularity:
 
     Of all such patterns the one of the largest sum; of equal sums the one that comes first, with
     patterns ordered by their rows, and rows by the places of their survivors. Sums are float64, of
-    a row's survivors in their order, then of the rows. Blocks at the edge are filled up with zeros.
+    a row's survivors in their order, then of the rows. Blocks at the edge are filled up with zeros,
+    of each group of a layer by itself.
     """
     patterns = [
         rows
@@ -124,15 +131,15 @@ def transposable(n: int, m: int) -> Granularity:
         if all(sum(place in places for places in rows) == n for place in range(m))
     ]
 
-    def mark(scores: Array, density: Fraction, kind: Kind) -> Array:
+    def mark(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
         xp = namespace(scores)
         ranked = xp.where(xp.isnan(scores), xp.full_like(scores, math.inf), scores)
-        planes = xp.reshape(xp.moveaxis(ranked, (0, 1), (-2, -1)), (-1, *scores.shape[:2]))
+        moved = xp.moveaxis(_by_group(ranked, groups), (1, 2), (-2, -1))
+        planes = xp.reshape(moved, (-1, *moved.shape[-2:]))
         blocks = _blocked(xp.astype(planes, xp.float64), m)
         kept = _best(blocks, patterns, m) & (blocks != 0)
-        back = _unblocked(kept, planes.shape, m)
-        shape = (*scores.shape[2:], *scores.shape[:2])
-        return xp.moveaxis(xp.reshape(back, shape), (-2, -1), (0, 1))
+        back = xp.reshape(_unblocked(kept, planes.shape, m), moved.shape)
+        return xp.reshape(xp.moveaxis(back, (-2, -1), (1, 2)), scores.shape)
 
     return mark
 
@@ -180,6 +187,17 @@ def _grouped(values: Array, m: int) -> Array:
         zeros = xp.zeros(shape, dtype=values.dtype, device=values.device)
         values = xp.concat([values, zeros], axis=-1)
     return xp.reshape(values, (*values.shape[:-1], -1, m))
+
+
+def _by_group(weights: Array, groups: int) -> Array:
+    """See weights as (groups, ..): the first axis holds the groups one after another."""
+    return namespace(weights).reshape(weights, (groups, -1, *weights.shape[1:]))
+
+
+def _slices(scores: Array, density: Fraction, axis: int, groups: int) -> Array:
+    """Mark whole slices along an axis, each group's own."""
+    split = _by_group(scores, groups)
+    return namespace(scores).reshape(_blocks(split, density, (0, 1 + axis)), scores.shape)
 
 
 def _blocks(scores: Array, density: Fraction, axes: tuple[int, ...]) -> Array:

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 from swatsim.policies.arrays import Array, namespace
 from swatsim.policies.granularity import Granularity, element
 from swatsim.policies.interface import Site
+from swatsim.workload.layer import Kind
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,13 @@ class Rule:
 
     def choose(self, view: View, density: Fraction) -> tuple[Array, Array | None]:
         """Choose anew: the mask, and the threshold if that is held."""
-        kind = view.site.layer.kind
+        layer = view.site.layer
+        of_weight = view.site.operand == "weight"
+        lies: tuple[Kind, int] = (layer.kind, layer.groups) if of_weight else ("conv", 1)
         if self.score is magnitude and self.granularity is element:
-            mask = element(view.values, density, kind)  # Top-K itself looks at magnitudes
+            mask = element(view.values, density, *lies)  # Top-K itself looks at magnitudes
         else:
-            mask = self.granularity(self._scores(view), density, kind)
+            mask = self.granularity(self._scores(view), density, *lies)
         return mask, self._threshold(view, mask) if self.holds == "threshold" else None
 
     def reaches(self, view: View, threshold: Array) -> Array:

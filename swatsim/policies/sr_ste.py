@@ -11,10 +11,11 @@ from pydantic import Field, model_validator
 from swatsim.errors import PolicyError, SwatsimError
 from swatsim.policies.allocation import WEIGHTS
 from swatsim.policies.arrays import Array, namespace
-from swatsim.policies.granularity import n_of_m
+from swatsim.policies.granularity import n_of_m, share_of
 from swatsim.policies.interface import Site
 from swatsim.policies.rules import Rule
 from swatsim.validation import Checked
+from swatsim.workload.layer import Layer
 
 Count = Annotated[int, Field(ge=1, le=64)]
 
@@ -23,8 +24,10 @@ class SrSte(Checked):
     """N:M sparse weights, trained with a sparse-refined straight-through estimator ("SR-STE").
 
     fprop and dgrad read the n largest of each m weights that follow each other along C, chosen anew
-    in every step. All weights are trained: the gradient of the sparse ones is passed straight
-    through, and `decay` times the weight is added to it where a weight was left out.
+    in every step: of a grouped layer along the channels of a group, and where these are no more
+    than n (a depthwise layer has one) the layer stays dense. All weights are trained: the gradient
+    of the sparse ones is passed straight through, and `decay` times the weight is added to it where
+    a weight was left out.
 
     Aojun Zhou et al., "Learning N:M Fine-grained Structured Sparse Neural Networks From Scratch",
     ICLR 2021, arXiv:2102.04010, section 4.1 and equation 7. dgrad reads the same weights, but
@@ -67,7 +70,12 @@ class SrSte(Checked):
         """Tell the share of the weights that survives; None for what is left as it is."""
         dense = site.first_convolution and self.first_conv_dense
         sparse = (site.op, site.operand) in WEIGHTS and not dense
-        return Fraction(self.n, self.m) if sparse else None
+        share = self._share(site.layer)
+        return share if sparse and share < 1 else None
+
+    def _share(self, layer: Layer) -> Fraction:
+        """Tell the share of a layer's weights that the pattern leaves."""
+        return share_of(self.n, self.m, layer.C // layer.groups)
 
     @cached_property
     def _rule(self) -> Rule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -10,15 +11,17 @@ from pydantic import Field
 from swatsim.policies.granularity import transposable
 from swatsim.policies.rules import Rule
 from swatsim.policies.sr_ste import SrSte
+from swatsim.workload.layer import Layer
 
 
 class Transposable(SrSte):
     """N:M weights whose transpose is N:M too, so that an N:M machine gains in both passes.
 
     Of each m x m block of weights (m filters by m channels, for each tap) each row and each column
-    keeps n, such that the sum of their magnitudes is the largest. Found by trying all patterns: of
-    2:4 there are 90. The mask is chosen anew after each `every` steps; all weights are trained,
-    the gradient passed straight through.
+    keeps n, such that the sum of their magnitudes is the largest; no block lies across two groups
+    of a layer, and where a group has no more than n of either the layer stays dense. Found by
+    trying all patterns: of 2:4 there are 90. The mask is chosen anew after each `every` steps; all
+    weights are trained, the gradient passed straight through.
 
     Itay Hubara et al., "Accelerated Sparse Neural Training: A Provable and Efficient Method to Find
     N:M Transposable Masks", NeurIPS 2021, arXiv:2102.08124, sections 3 and 4. There the best
@@ -51,6 +54,11 @@ class Transposable(SrSte):
     @cached_property
     def _rule(self) -> Rule:
         return Rule(granularity=transposable(self.n, self.m), every=self.every)
+
+    def _share(self, layer: Layer) -> Fraction:
+        """Tell the share of a layer's weights that whole blocks leave."""
+        all_fit = max(layer.C, layer.K) // layer.groups <= self.n
+        return Fraction(1) if all_fit else Fraction(self.n, self.m)
 
     def describe(self) -> dict[str, Any]:
         """Name the policy and its parameters."""

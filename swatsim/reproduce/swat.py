@@ -166,6 +166,16 @@ def _flops() -> Iterator[Line]:
             cause=_flops_cause(found),
             source=found.row.source,
         )
+    for found in swat_flops.leads():
+        yield Line(
+            section="FLOPs",
+            what=f"{_what(found)}, were it Erdos-Renyi",
+            published=found.published,
+            ours=found.swat,
+            unit="%",
+            cause=_flops_cause(found),
+            source=found.row.source,
+        )
 
 
 def _what(found: Comparison) -> str:

@@ -7,11 +7,14 @@ difference is explained where its cause was found, and no parameter is fitted to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from swatsim.policies import Policy, SwatErk, SwatU, densities
-from swatsim.reproduce.swat_published import PUBLISHED, Published, Quantity
+from swatsim.policies.allocation import erdos_renyi_kernel
+from swatsim.policies.swat_u import SPARSE
+from swatsim.reproduce.swat_published import LEAD, PUBLISHED, Published, Quantity
 from swatsim.workload.flops import (
     Convention,
     Densities,
@@ -23,6 +26,7 @@ from swatsim.workload.networks import network
 
 #: What published figures are rounded to, in percent, and the least difference that is explained.
 STEP = 0.1
+CONVENTIONS: tuple[Convention, ...] = ("swat", "exact")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,32 @@ def policy_for(row: Published, layers: tuple[Layer, ...]) -> Policy | None:
     if row.method == "SWAT-U":
         return SwatU(sparsity)
     return SwatErk(sparsity).allocate(layers) if row.method == "SWAT-ERK" else None
+
+
+def erdos_renyi(layers: Sequence[Layer], density: Fraction) -> Densities:
+    """Allocate by Erdos-Renyi, in which a kernel's size has no part (Mocanu et al., SET).
+
+    The first layer and the last are outside of it, and get the density itself: `LEAD`.
+    """
+    first, *inner, last = layers
+    shares = erdos_renyi_kernel(
+        inner,
+        density,
+        share=lambda it: Fraction(it.K + it.C // it.groups, it.K * it.C // it.groups),
+    )
+    shares |= {first.name: density, last.name: density}
+    return {(it.name, op, operand): shares[it.name] for it in layers for op, operand in SPARSE}
+
+
+def leads() -> Iterator[Comparison]:
+    """Set the figures of SWAT-ERK on ImageNet beside what the lead gives."""
+    for row in PUBLISHED:
+        if row.method == "SWAT-ERK" and "inference" in row.figures:
+            layers = network(row.network).layers
+            found = erdos_renyi(layers, 1 - Fraction(str(row.weight_sparsity)) / 100)
+            for quantity in ("inference", "training"):
+                swat, exact = (_ours(quantity, layers, found, it) for it in CONVENTIONS)
+                yield Comparison(row, quantity, row.figures[quantity], swat, exact, LEAD)
 
 
 def activation_sparsity(layers: tuple[Layer, ...], found: Densities, natural: float = 1.0) -> float:

@@ -148,7 +148,7 @@ def of_network(
         Samples.
     format : str
         Of the tensors that have a density: see `storage`. The others are stored dense.
-    dtype : {"fp32", "bf16"}
+    dtype : {"fp32", "fp16", "bf16"}
         Of weights and activations. Statistics of batch norms are fp32 in either case.
     relu_bits : bool
         Keep one bit an element of a ReLU's output where nothing else keeps that output: all that
@@ -232,7 +232,7 @@ def _expected(
     shape = layer.shape_of(operand, batch)
     wanted, wished = (1, "dense") if density is None else (density, format)
     with _naming(layer, operand):
-        used, size = storage.expected(shape, wanted, wished, dtype)
+        used, size = storage.expected(shape, wanted, wished, dtype, layer.channels_of(operand))
         ones = storage.kept(prod(shape), wanted)
     row = _row(layer, operand, prod(shape), ones, (used, dtype, size))
     return _as_it_is(row) if ones == row.elements else row
@@ -241,7 +241,7 @@ def _expected(
 def _exact(layer: Layer, operand: Operand, mask: Mask, own: bool, format: str, dtype: str) -> Row:
     layer.check_shape(operand, mask.shape, len(mask))
     with _naming(layer, operand):
-        used, size = storage.stored(mask, format, dtype)
+        used, size = storage.stored(mask, format, dtype, layer.channels_of(operand))
     row = _row(layer, operand, mask.size, int(np.count_nonzero(mask)), (used, dtype, size))
     return row if own or used != "dense" else _as_it_is(row)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, assert_never, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -27,6 +27,36 @@ OPERANDS_OF: Mapping[OpName, tuple[Operand, Operand]] = {
     "dgrad": ("weight", "grad_out"),
     "wgrad": ("act", "grad_out"),
 }
+
+#: The axis of a weight that holds the input channels of a group, over which an output is summed;
+#: the other of the first two holds the filters. The first axis holds the groups one after another.
+CHANNEL_AXIS: Mapping[Kind, int] = {"conv": 1, "linear": 1, "conv_transpose": 0}
+
+
+class Channels(NamedTuple):
+    """Where a tensor has its channels: what the N:M of a policy and of a storage format is along.
+
+    Parameters
+    ----------
+    axis : int
+    groups : int
+        Of the layer, one after another on that axis: no M channels lie across two.
+    """
+
+    axis: int = 1
+    groups: int = 1
+
+
+SECOND_AXIS = Channels()
+
+
+def channels_of(kind: Kind, groups: int, operand: Operand) -> Channels:
+    """Tell where an operand has its channels; a weight its input channels."""
+    if operand != "weight":
+        return SECOND_AXIS
+    axis = CHANNEL_AXIS[kind]
+    return Channels(axis, 1 if axis else groups)
+
 
 #: No dimension of a layer may be larger: what a header promises is checked before it is believed.
 MAX_DIMENSION = 2**24
@@ -229,12 +259,20 @@ class Layer(Checked):
         (K, C), (N, C), (N, K). The weight of a transposed convolution is (C, K/groups, R, S).
         """
         flat = self.kind == "linear"
-        if operand == "weight":
-            far, near = (self.C, self.K) if self.transposed else (self.K, self.C)
-            return (far, near) if flat else (far, near // self.groups, self.R, self.S)
-        if operand == "act":
-            return (samples, self.C) if flat else (samples, self.C, self.H, self.W)
-        return (samples, self.K) if flat else (samples, self.K, self.P, self.Q)
+        match operand:
+            case "weight":
+                far, near = (self.C, self.K) if self.transposed else (self.K, self.C)
+                return (far, near) if flat else (far, near // self.groups, self.R, self.S)
+            case "act":
+                return (samples, self.C) if flat else (samples, self.C, self.H, self.W)
+            case "grad_out":
+                return (samples, self.K) if flat else (samples, self.K, self.P, self.Q)
+            case _:
+                assert_never(operand)
+
+    def channels_of(self, operand: Operand) -> Channels:
+        """Tell where an operand has its channels; a weight its input channels."""
+        return channels_of(self.kind, self.groups, operand)
 
     def check_shape(self, operand: Operand, got: tuple[int, ...], samples: int) -> None:
         """Refuse a tensor that is not this layer's.

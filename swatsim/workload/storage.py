@@ -1,23 +1,8 @@
 """Bytes of one tensor in each storage format: exact from a mask, expected from a density.
 
-What the formats store, for a tensor of E elements of which V are kept, of b bits a value:
-
-========== ======================================================================================
-dense      E values
-values     V values and nothing that says where they were: what papers count that leave it out
-bitmask    V values, one bit an element
-csr        V values, V column indices, rows + 1 row pointers. Rows are the leading dimension (K of
-           weights, N of activations), columns the others. Indices and pointers have the fewest of
-           8, 16, 32 or 64 bits that hold the last column, and E: whatever the density, it fits
-csc        the same by columns: V values, V row indices, columns + 1 column pointers
-run-length a value and a count of the zeros before it, of 4 bits, as EIE (Han et al., ISCA 2016,
-           section III.B) and SCNN (Parashar et al., ISCA 2017) have it. The tensor is one run in
-           memory order; each 16 zeros before a value need a padding entry (count 15 and a zero as
-           the value); zeros after the last value need none
-N:M        of each M channels (axis 1, the last group may be smaller) at most N are kept: N values
-           (of a last group that is smaller, no more than it has), each with its place in the group,
-           whether all are used or not
-========== ======================================================================================
+`FORMATS` is the one declaration: what a format stores, as terms of a sum. The bytes of a tensor, of
+a block of one in the memory system, the names that a configuration takes and the words of help all
+come from it; a new format is an entry there.
 
 A tensor without a zero is stored dense in every format: no one would do otherwise. Bytes are
 rounded up once, for the whole tensor.
@@ -26,25 +11,164 @@ rounded up once, for the whole tensor.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, prod
+from typing import Any, Literal, NamedTuple, assert_never
 
 import numpy as np
 
 from swatsim.errors import WorkloadError, unknown
+from swatsim.workload.layer import SECOND_AXIS, Channels
 from swatsim.workload.training_ops import Mask
 
 #: Value type -> bits.
 DTYPES: Mapping[str, int] = {"fp32": 32, "fp16": 16, "bf16": 16}
-
-FORMATS = ("dense", "values", "bitmask", "csr", "csc", "run-length")
 
 #: Bits of run-length's counter of zeros, in EIE and SCNN.
 COUNTER_BITS = 4
 
 Shape = tuple[int, ...]
 Density = Fraction | float
+
+#: What an entry is stored for: each element; each value that is not zero; these and the padding of
+#: long runs of zeros; N of each M channels, used or not.
+Entries = Literal["elements", "values", "runs", "slots"]
+#: What has a pointer, with one more at the end: nothing; each index of the leading dimension (K of
+#: weights, N of activations); each place within the others.
+Lines = Literal["none", "leading", "trailing"]
+
+
+class Terms(NamedTuple):
+    """Bits of an entry, of each element beside, and of a pointer."""
+
+    entry: int
+    element: int = 0
+    pointer: int = 0
+
+    def bits(self, entries: Any, elements: Any, pointers: Any) -> Any:
+        """Add up; numbers, or arrays of one shape."""
+        return entries * self.entry + elements * self.element + pointers * self.pointer
+
+
+def _nothing(shape: Shape) -> int:
+    return 0
+
+
+def _column(shape: Shape) -> int:
+    return fewest_bits(prod(shape[1:]) - 1)
+
+
+def _row(shape: Shape) -> int:
+    return fewest_bits(shape[0] - 1)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A storage format: what is stored of a tensor of E elements, of which V are not zero.
+
+    Parameters
+    ----------
+    name : str
+    stores : str
+        What it stores, for people.
+    entries : {"elements", "values", "runs", "slots"}
+        What has an entry: a value, and what is stored beside it.
+    beside : callable of shape to int
+        Bits beside the value, of a tensor of that shape: an index, a counter.
+    element : int
+        Bits for each element, zero or not.
+    lines : {"none", "leading", "trailing"}
+        What has a pointer, of the fewest of 8, 16, 32 or 64 bits that hold E: whatever the
+        density, it fits.
+    placed : bool
+        Whether it says where the values were: what can be read again.
+    n, m : int
+        Of slots: N of each M channels.
+    """
+
+    name: str
+    stores: str
+    entries: Entries = "values"
+    beside: Callable[[Shape], int] = _nothing
+    element: int = 0
+    lines: Lines = "none"
+    placed: bool = True
+    n: int = 0
+    m: int = 1
+
+    def terms(self, shape: Shape, bits: int) -> Terms:
+        """Give the bits of its terms, for a tensor of a shape with values of so many bits."""
+        pointer = 0 if self.lines == "none" else fewest_bits(prod(shape))
+        return Terms(bits + self.beside(shape), self.element, pointer)
+
+
+FORMATS: Mapping[str, Format] = {
+    it.name: it
+    for it in (
+        Format("dense", "E values", entries="elements"),
+        Format(
+            "values",
+            "V values and nothing that says where they were: what papers count that leave it out",
+            placed=False,
+        ),
+        Format("bitmask", "V values, one bit an element", element=1),
+        Format(
+            "csr",
+            "V values, V column indices, rows + 1 row pointers; rows are the leading dimension, "
+            "columns the others; indices have the fewest of 8, 16, 32 or 64 bits that hold the "
+            "last column",
+            beside=_column,
+            lines="leading",
+        ),
+        Format(
+            "csc",
+            "the same by columns: V values, V row indices, columns + 1 column pointers",
+            beside=_row,
+            lines="trailing",
+        ),
+        Format(
+            "run-length",
+            "a value and a count of the zeros before it, of 4 bits, as EIE (Han et al., ISCA 2016, "
+            "section III.B) and SCNN (Parashar et al., ISCA 2017) have it; the tensor is one run "
+            "in memory order; each 16 zeros before a value need a padding entry (count 15 and a "
+            "zero as the value); zeros after the last value need none",
+            entries="runs",
+            beside=lambda shape: COUNTER_BITS,
+        ),
+    )
+}
+
+
+def words(placed: bool = False) -> str:
+    """List the formats for people; `placed`: only those that say where their values are."""
+    names = [name for name, it in FORMATS.items() if it.placed or not placed]
+    return f"{', '.join(names)}, or N:M with 1 <= N <= M, such as 2:4"
+
+
+def named(format: str) -> Format:
+    """Look up a format.
+
+    N:M: of each M channels (of a weight the input channels of a group of its layer; the last ones
+    may be fewer) at most N are kept: N values (of the last ones no more than there are), each with
+    its place among the M, whether all are used or not.
+
+    Raises
+    ------
+    WorkloadError
+        If there is none of that name; it names the nearest.
+    """
+    if format in FORMATS:
+        return FORMATS[format]
+    found = re.fullmatch(r"(\d{1,4}):(\d{1,4})", format)
+    n, m = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= n <= m:
+        raise WorkloadError(
+            f"{unknown('format', format, FORMATS)}, or N:M with 1 <= N <= M, such as 2:4"
+        )
+    stores = f"of each {m} channels {n} values, each with its place in the group"
+    return Format(format, stores, "slots", lambda shape: (m - 1).bit_length(), n=n, m=m)
 
 
 def check(format: str, dtype: str) -> None:
@@ -57,22 +181,12 @@ def check(format: str, dtype: str) -> None:
     """
     if dtype not in DTYPES:
         raise WorkloadError(unknown("value type", dtype, DTYPES))
-    if format not in FORMATS and pattern(format) is None:
-        raise WorkloadError(
-            f"{unknown('format', format, FORMATS)}, or N:M with 1 <= N <= M, such as 2:4"
-        )
+    named(format)
 
 
-def pattern(format: str) -> tuple[int, int] | None:
-    """Read N:M, for example ``2:4``; None if the format is another."""
-    found = re.fullmatch(r"(\d{1,4}):(\d{1,4})", format)
-    if found is None:
-        return None
-    n, m = map(int, found.groups())
-    return (n, m) if 1 <= n <= m else None
-
-
-def stored(mask: Mask, format: str, dtype: str) -> tuple[str, int]:
+def stored(
+    mask: Mask, format: str, dtype: str, channels: Channels = SECOND_AXIS
+) -> tuple[str, int]:
     """Count the bytes of a tensor exactly.
 
     Parameters
@@ -80,6 +194,8 @@ def stored(mask: Mask, format: str, dtype: str) -> tuple[str, int]:
     mask : numpy.ndarray of bool
         True where a value is kept; of two dimensions or more.
     format, dtype : str
+    channels : Channels
+        Where the tensor has them, for N:M.
 
     Returns
     -------
@@ -93,13 +209,31 @@ def stored(mask: Mask, format: str, dtype: str) -> tuple[str, int]:
     """
     check(format, dtype)
     ones = int(np.count_nonzero(mask))
-    if ones < mask.size and (nm := pattern(format)):
-        check_pattern(mask, *nm)
-    padding = padding_of(mask) if format == "run-length" else 0
-    return _bytes(mask.shape, ones, padding, format, DTYPES[dtype])
+    found = FORMATS["dense"] if ones == mask.size else named(format)
+    return found.name, _bytes(
+        found, mask.shape, _entries_of(found, mask, ones, channels), DTYPES[dtype]
+    )
 
 
-def expected(shape: Shape, density: Density, format: str, dtype: str) -> tuple[str, int]:
+def _entries_of(format: Format, mask: Mask, ones: int, channels: Channels) -> int:
+    """Count the entries of a mask."""
+    match format.entries:
+        case "elements":
+            return mask.size
+        case "values":
+            return ones
+        case "runs":
+            return ones + padding_of(mask)
+        case "slots":
+            check_pattern(mask, format.n, format.m, channels)
+            return _slots(format, mask.shape, channels)
+        case _:
+            assert_never(format.entries)
+
+
+def expected(
+    shape: Shape, density: Density, format: str, dtype: str, channels: Channels = SECOND_AXIS
+) -> tuple[str, int]:
     """Count the bytes of a tensor of which only the density is known.
 
     Kept are ceil(density * elements) values, as Top-K has it (0.2 is 1/5, not the float). All
@@ -112,6 +246,8 @@ def expected(shape: Shape, density: Density, format: str, dtype: str) -> tuple[s
     density : Fraction or float
         In [0, 1].
     format, dtype : str
+    channels : Channels
+        Where the tensor has them, for N:M.
 
     Returns
     -------
@@ -121,19 +257,45 @@ def expected(shape: Shape, density: Density, format: str, dtype: str) -> tuple[s
     Raises
     ------
     WorkloadError
-        If there is no such format or type, or the density is not in [0, 1], or above N/M.
+        If there is no such format or type, or the density is not in [0, 1], or above
+        what N:M leaves.
     """
     check(format, dtype)
     elements = prod(shape)
     ones = kept(elements, density)
-    nm = pattern(format)
-    if nm and ones < elements and Fraction(str(density)) > Fraction(*nm):
-        raise WorkloadError(
-            f"a density of {float(density):g} can't obey {format}: must be at most "
-            f"{nm[0] / nm[1]:g}; choose another format"
-        )
-    padding = ceil(expected_padding(elements, ones)) if format == "run-length" else 0
-    return _bytes(shape, ones, padding, format, DTYPES[dtype])
+    found = FORMATS["dense"] if ones == elements else named(format)
+    entries = _entries_expected(found, shape, ones, density, channels)
+    return found.name, _bytes(found, shape, entries, DTYPES[dtype])
+
+
+def _entries_expected(
+    format: Format, shape: Shape, ones: int, density: Density, channels: Channels
+) -> int:
+    """Expect the entries of a tensor that keeps so many values."""
+    match format.entries:
+        case "elements":
+            return prod(shape)
+        case "values":
+            return ones
+        case "runs":
+            return ones + ceil(expected_padding(prod(shape), ones))
+        case "slots":
+            slots = _slots(format, shape, channels)
+            if ones > slots:
+                raise WorkloadError(
+                    f"a density of {float(density):g} can't obey {format.name}: must be at most "
+                    f"{slots / prod(shape):g}; choose another format"
+                )
+            return slots
+        case _:
+            assert_never(format.entries)
+
+
+def _slots(format: Format, shape: Shape, channels: Channels) -> int:
+    """Count the slots of all M channels."""
+    size = shape[channels.axis] // channels.groups
+    whole, rest = divmod(size, format.m)
+    return (format.n * whole + min(format.n, rest)) * (prod(shape) // size)
 
 
 def kept(elements: int, density: Density) -> int:
@@ -149,37 +311,27 @@ def kept(elements: int, density: Density) -> int:
     return ceil(Fraction(str(density)) * elements)
 
 
-def _bytes(shape: Shape, ones: int, padding: int, format: str, bits: int) -> tuple[str, int]:
-    """Add up values and metadata."""
-    elements = prod(shape)
-    if ones == elements or format == "dense":
-        return "dense", _whole(elements * bits)
-    if nm := pattern(format):
-        n, m = nm
-        whole, rest = divmod(shape[1], m)
-        slots = (n * whole + min(n, rest)) * (elements // shape[1])
-        return format, _whole(slots * (bits + (m - 1).bit_length()))
-    if format == "run-length":
-        return format, _whole((ones + padding) * (bits + COUNTER_BITS))
-    if format in ("csr", "csc"):
-        index, pointer = index_bits(shape, format)
-        lines = shape[0] if format == "csr" else prod(shape[1:])
-        return format, _whole(ones * (bits + index) + (lines + 1) * pointer)
-    return format, _whole(ones * bits + (elements if format == "bitmask" else 0))
+def _bytes(format: Format, shape: Shape, entries: int, bits: int) -> int:
+    """Add up values and metadata, in whole bytes."""
+    pointers = _lines(format.lines, shape) + 1
+    found: int = format.terms(shape, bits).bits(entries, prod(shape), pointers)
+    return (found + 7) // 8
 
 
-def _whole(bits: int) -> int:
-    """Round up to bytes."""
-    return (bits + 7) // 8
+def _lines(lines: Lines, shape: Shape) -> int:
+    match lines:
+        case "none":
+            return 0
+        case "leading":
+            return shape[0]
+        case "trailing":
+            return prod(shape[1:])
+        case _:
+            assert_never(lines)
 
 
-def index_bits(shape: Shape, format: str) -> tuple[int, int]:
-    """Give the widths of an index and of a pointer, in ``csr`` or ``csc``."""
-    across = prod(shape[1:]) if format == "csr" else shape[0]
-    return _fewest_bits(across - 1), _fewest_bits(prod(shape))
-
-
-def _fewest_bits(largest: int) -> int:
+def fewest_bits(largest: int) -> int:
+    """Give the width of an index or a pointer: the fewest of 8, 16, 32, 64 bits that hold it."""
     return next(bits for bits in (8, 16, 32, 64) if largest < 2**bits)
 
 
@@ -205,16 +357,21 @@ def expected_padding(elements: int, ones: int) -> float:
     return float(((elements - lengths) * density * (1 - density) ** lengths).sum())
 
 
-def check_pattern(mask: Mask, n: int, m: int) -> None:
+def check_pattern(mask: Mask, n: int, m: int, channels: Channels = SECOND_AXIS) -> None:
     """Refuse a mask with more than n kept of m channels."""
-    missing = -mask.shape[1] % m
-    pads = [(0, 0), (0, missing)] + [(0, 0)] * (mask.ndim - 2)
-    groups = np.pad(mask, pads).reshape(mask.shape[0], -1, m, *mask.shape[2:])
-    excess = groups & (groups.cumsum(axis=2, dtype=np.uint16) > n)
+    axis, groups = channels
+    before, after = prod(mask.shape[:axis]), prod(mask.shape[axis + 1 :])
+    size = mask.shape[axis] // groups
+    together = min(m, size)
+    split = mask.reshape(before, groups, size, after)
+    filled = np.pad(split, [(0, 0), (0, 0), (0, -size % together), (0, 0)])
+    of_each = filled.reshape(before, groups, -1, together, after)
+    excess = of_each & (of_each.cumsum(axis=3, dtype=np.min_scalar_type(together)) > n)
     if not excess.any():
         return
-    place = np.argwhere(excess.reshape(mask.shape[0], -1, *mask.shape[2:]))[0]
+    inside = excess.reshape(before, groups, -1, after)[:, :, :size].reshape(mask.shape)
+    place = tuple(map(int, np.argwhere(inside)[0]))
     raise WorkloadError(
-        f"its mask does not obey {n}:{m}: at {tuple(map(int, place))} is value number {n + 1} of "
-        f"its group of {m} channels (axis 1); choose another format"
+        f"its mask does not obey {n}:{m}: at {place} is value number {n + 1} of its group of {m} "
+        f"channels (axis {axis}); choose another format"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -112,9 +112,19 @@ def lower(op: Op, lowering: Lowering = "split") -> Iterator[Convolution]:
     if op.name == "fprop":
         yield _fprop(op)
     elif op.name == "dgrad":
-        yield from _dgrad_split(op) if lowering == "split" else [_dgrad_dilated(op)]
+        yield from _dgrad(op, lowering)
     else:
         raise ValueError("wgrad is an outer product, not a convolution")
+
+
+def _dgrad(op: Op, lowering: Lowering) -> Iterator[Convolution]:
+    match lowering:
+        case "split":
+            yield from _dgrad_split(op)
+        case "dilated":
+            yield _dgrad_dilated(op)
+        case _:
+            assert_never(lowering)
 
 
 def as_4d(mask: Mask | None) -> Mask:

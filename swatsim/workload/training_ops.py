@@ -9,7 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from swatsim.errors import WorkloadError, unknown
-from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, Operand, OpName
+from swatsim.workload.layer import (
+    OPERANDS,
+    OPERANDS_OF,
+    OPS,
+    Channels,
+    Layer,
+    Operand,
+    OpName,
+    channels_of,
+)
 
 Mask = npt.NDArray[np.bool_]
 
@@ -171,6 +180,11 @@ class Op:
         The same exchange leads back.
         """
         return ADJOINT_OPERAND[operand] if self.of_transposed else operand
+
+    def channels_of(self, operand: Operand) -> Channels:
+        """Tell where an operand has its channels, of a weight the input channels of its layer."""
+        kind = "conv_transpose" if self.of_transposed else self.layer.kind
+        return channels_of(kind, self.layer.groups, operand)
 
     @property
     def own_name(self) -> OpName:

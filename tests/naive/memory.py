@@ -12,7 +12,7 @@ The file reads from top to bottom: the tensors; their blocks; the bits of a bloc
 a loop order; the candidates and the choice among them; time; `simulate`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise, product
 from math import ceil
@@ -65,11 +65,16 @@ class NaiveMemory:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A whole tensor as it is stored: its non-zeros and its run-length padding, on 4 axes."""
+    """A whole tensor as it is stored: its non-zeros and its run-length padding, on 4 axes.
+
+    `channels` is the axis of the channels of N:M, `layer_groups` the groups that follow on it.
+    """
 
     mask: np.ndarray
     padding: np.ndarray
     format: str
+    channels: int = 1
+    layer_groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,13 @@ def make_tensor(mask: np.ndarray, form: str) -> Tensor:
     return Tensor(mask, padding.reshape(mask.shape), "dense" if mask.all() else form)
 
 
-def make_problem(op: str, layer, config, dense: bool, masks: dict) -> Problem:
-    """The op with its tensors on 4 axes, a linear layer as a convolution of one pixel."""
+def make_problem(
+    op: str, layer, config, dense: bool, masks: dict, transposed: bool = False
+) -> Problem:
+    """The op with its tensors on 4 axes, a linear layer as a convolution of one pixel.
+
+    `transposed`: the layer is the adjoint of a transposed convolution.
+    """
     if set(masks) != set(OPERANDS[op]):
         raise ValueError(f"{op} reads {OPERANDS[op]}, not {sorted(masks)}")
     shape = convolution_shape(layer)
@@ -107,7 +117,10 @@ def make_problem(op: str, layer, config, dense: bool, masks: dict) -> Problem:
     for name in OPERANDS[op]:
         mask = np.asarray(masks[name], dtype=bool)
         mask = mask[:, :, None, None] if layer.kind == "linear" else mask
-        tensors[name] = make_tensor(mask, "dense" if dense else getattr(config, f"format_{name}"))
+        tensor = make_tensor(mask, "dense" if dense else getattr(config, f"format_{name}"))
+        if transposed and name == "weight":
+            tensor = replace(tensor, channels=0, layer_groups=layer.groups)
+        tensors[name] = tensor
     samples = samples_in({name: tensor.mask for name, tensor in tensors.items()})
     whole_output = np.ones_like(empty_output(op, shape, samples), dtype=bool)
     tensors[OUTPUT[op]] = make_tensor(whole_output, "dense")
@@ -198,7 +211,7 @@ def bits_of(tensor: Tensor, where: tuple[slice, ...], b: int) -> int:
     mask, padding = tensor.mask[where], tensor.padding[where]
     elements, values = mask.size, int(np.count_nonzero(mask))
     whole, leading = tensor.mask.size, tensor.mask.shape[0]
-    lines, channels = mask.shape[0], mask.shape[1]
+    lines = mask.shape[0]
     if tensor.format == "dense":
         return elements * b
     if tensor.format == "bitmask":
@@ -210,8 +223,14 @@ def bits_of(tensor: Tensor, where: tuple[slice, ...], b: int) -> int:
     if tensor.format == "run-length":
         return (values + int(padding.sum())) * (b + 4)
     kept, of = (int(number) for number in tensor.format.split(":"))
-    here = range(tensor.mask.shape[1])[where[1]]
-    groups = [range(start, start + of) for start in range(0, tensor.mask.shape[1], of)]
+    channels, size = mask.shape[tensor.channels], tensor.mask.shape[tensor.channels]
+    here = range(size)[where[tensor.channels]]
+    of_group = size // tensor.layer_groups
+    groups = [
+        range(start, min(start + of, first + of_group))
+        for first in range(0, size, of_group)
+        for start in range(first, first + of_group, of)
+    ]
     slots = sum(min(kept, sum(channel in here for channel in group)) for group in groups)
     return slots * (elements // channels) * (b + (of - 1).bit_length())
 
@@ -408,6 +427,7 @@ def simulate(
     dense: bool = False,
     kept: frozenset[str] = frozenset(),
     held: frozenset[str] = frozenset(),
+    transposed: bool = False,
     **masks,
 ) -> NaiveMemory:
     """The op behind the memory system; `masks` are the non-zeros of the two operands it reads.
@@ -415,7 +435,7 @@ def simulate(
     `kept` lie on chip from the op before, `held` are loaded and stay for the op after: of either
     only candidates with a single block count, if one fits; else they are as any other operand.
     """
-    problem = make_problem(op, layer, config, dense, masks)
+    problem = make_problem(op, layer, config, dense, masks, transposed)
     fitting, refused = candidates(problem, config, kept)
     if refused:
         return NaiveMemory(refused=refused)

@@ -17,6 +17,7 @@ from swatsim.policies.allocation import share_out
 from swatsim.policies.arrays import fold, mean_magnitude
 from swatsim.policies.granularity import GRANULARITIES, granularity, n_of_m, transposable
 from swatsim.policies.topk import _mark_elsewhere, largest, topk_mask
+from swatsim.workload.layer import Layer
 from tests.policies.driver import count_of, exactly, levels, normal, top
 
 DENSITIES = (Fraction(1, 1000), Fraction(1, 10), Fraction(1, 3), Fraction(1, 2), Fraction(1))
@@ -104,6 +105,20 @@ BLOCKS: dict[str, Callable[[Index], Any]] = {
 }
 
 
+def key_of(name: str, layer: Layer) -> Callable[[Index], Any]:
+    """What a weight's value is a part of: filters and channels are those of the whole layer."""
+    first, second = layer.shape_of("weight", 1)[:2]
+    transposed = layer.kind == "conv_transpose"
+
+    def numbered(at: Index) -> tuple[int, int]:
+        group = at[0] // (first // layer.groups)
+        return at[0], group * second + at[1]
+
+    channel, filter = (0, 1) if transposed else (1, 0)
+    axes = {"filter": filter, "channel": channel}
+    return (lambda at: numbered(at)[axes[name]]) if name in axes else BLOCKS[name]
+
+
 def by_blocks(scores: np.ndarray, density: Fraction, key: Callable[[Index], Any]) -> np.ndarray:
     """Sum up each block, and keep those of largest sum whole, with their zeros."""
     sums: dict[Any, float] = {}
@@ -147,7 +162,18 @@ def test_granularities_by_name() -> None:
     found, expected = granularity("1:3"), n_of_m(1, 3)
     third = Fraction(1, 3)
     assert np.array_equal(found(scores, third, "conv"), expected(scores, third, "conv"))
-    for wrong in ("elements", "2:", ":4", "4:2", "0:4", "a:b", "", "-1:4", "2:4:8"):
+    for wrong in (
+        "elements",
+        "2:",
+        ":4",
+        "4:2",
+        "0:4",
+        "a:b",
+        "",
+        "-1:4",
+        "2:4:8",
+        "2:" + "9" * 10,
+    ):
         with pytest.raises(ValueError, match="unknown granularity|N:M|must"):
             granularity(wrong)
 
@@ -240,6 +266,89 @@ def test_transposable_tries_all_patterns(n_m: tuple[int, int], shape: tuple[int,
             block = planes[k : k + m, c : c + m]
             assert (block.sum(0) <= n).all()
             assert (block.sum(1) <= n).all()
+
+
+#: Grouped, depthwise, transposed, both; groups of 3 and 5, which 4 does not divide.
+SPLIT = (
+    Layer(name="depthwise", C=8, K=8, R=3, S=3, H=3, W=3, groups=8),
+    Layer(name="multiplied", C=3, K=6, R=2, S=1, H=3, W=3, groups=3),
+    Layer(name="grouped", C=6, K=10, R=1, S=2, H=3, W=3, groups=2),
+    Layer(name="up", kind="conv_transpose", C=6, K=5, R=2, S=2, H=2, W=2),
+    Layer(name="up grouped", kind="conv_transpose", C=10, K=6, R=2, S=1, H=2, W=2, groups=2),
+    Layer(name="up depthwise", kind="conv_transpose", C=5, K=5, R=2, S=2, H=2, W=2, groups=5),
+    Layer(name="fc", kind="linear", C=7, K=5),
+)
+
+
+@pytest.mark.parametrize("layer", SPLIT, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("name", ["filter", "channel", "kernel", "element"])
+def test_an_index_inside_a_group_is_no_channel(name: str, layer: Layer) -> None:
+    torch = pytest.importorskip("torch")
+    for seed, density in enumerate(DENSITIES):
+        scores = scores_of(seed, layer.shape_of("weight", 1))
+        expected = by_blocks(scores, density, key_of(name, layer))
+        lies = density, layer.kind, layer.groups
+        assert np.array_equal(GRANULARITIES[name](scores, *lies), expected)
+        found = GRANULARITIES[name](torch.from_numpy(scores), *lies)
+        assert np.array_equal(found.numpy(), expected)
+
+
+def test_half_of_the_channels_of_a_depthwise_layer_are_four_of_eight() -> None:
+    scores = np.ones((8, 1, 3, 3), np.float32) * np.arange(1, 9).reshape(8, 1, 1, 1)
+    mask = granularity("channel")(scores, Fraction(1, 2), "conv", 8)
+    assert mask.all(axis=(1, 2, 3)).tolist() == [False] * 4 + [True] * 4
+    assert mask.sum() == 4 * 9
+
+
+@pytest.mark.parametrize("layer", SPLIT, ids=lambda layer: layer.name)
+def test_no_pattern_lies_across_two_groups(layer: Layer) -> None:
+    """Each group is a layer of its own; a transposed one's channels are its first axis."""
+    torch = pytest.importorskip("torch")
+    transposed = layer.kind == "conv_transpose"
+    for seed, (n, m) in enumerate([(2, 4), (1, 4), (1, 3), (2, 300)]):
+        scores = scores_of(seed, layer.shape_of("weight", 1))
+        parts = np.split(scores, layer.groups)
+        turned = [np.swapaxes(part, 0, 1) if transposed else part for part in parts]
+        for made, twin in ((n_of_m, by_groups), (transposable, by_patterns)):
+            if twin is by_patterns and m > 4:
+                continue
+            marks = [twin(part, n, m) for part in (turned if twin is by_groups else parts)]
+            back = [
+                np.swapaxes(mark, 0, 1) if transposed and twin is by_groups else mark
+                for mark in marks
+            ]
+            lies = Fraction(n, m), layer.kind, layer.groups
+            mask = made(n, m)(scores, *lies)
+            assert np.array_equal(mask, np.concatenate(back))
+            found = made(n, m)(torch.from_numpy(scores), *lies)
+            assert np.array_equal(found.numpy(), mask)
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "columns"),
+    [(256, 512, 512), (100, 300, 300), (1, 257, 600), (255, 256, 300), (65_536, 65_537, 70_000)],
+)
+def test_n_of_m_of_any_width(n: int, m: int, columns: int) -> None:
+    """Ranks were once counted in bytes."""
+    torch = pytest.importorskip("torch")
+    scores = np.random.default_rng(m).permuted(
+        np.tile(np.arange(1, columns + 1, dtype=np.float32), (2, 1)), axis=1
+    )
+    mask = granularity(f"{n}:{m}")(scores, Fraction(n, m), "linear")
+    expected = np.zeros_like(mask)
+    for row, start in product(range(2), range(0, columns, m)):
+        group = scores[row, start : start + m]
+        expected[row, start + np.argsort(-group)[:n]] = True
+    assert np.array_equal(mask, expected)
+    found = granularity(f"{n}:{m}")(torch.from_numpy(scores), Fraction(n, m), "linear")
+    assert np.array_equal(found.numpy(), expected)
+
+
+def test_n_of_m_takes_no_room_for_groups_that_are_not_there() -> None:
+    scores = scores_of(1, (3, 5))
+    assert np.array_equal(
+        granularity("999999999:999999999")(scores, Fraction(1), "linear"), scores > 0
+    )
 
 
 def test_there_are_90_patterns_of_two_of_four() -> None:

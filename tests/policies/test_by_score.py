@@ -14,7 +14,7 @@ from swatsim.policies import ByScore, Rule, Site, Sparsifier, SwatU, View
 from swatsim.policies.allocation import erdos_renyi_kernel
 from swatsim.workload.layer import OPERANDS_OF
 from tests.policies.driver import LAYERS, Array, Run, same, top_of
-from tests.policies.test_arrays import BLOCKS, by_blocks, by_groups
+from tests.policies.test_arrays import BLOCKS, by_blocks, by_groups, key_of
 
 TENTHS = Fraction(3, 10)
 PAIRS = {(op, operand) for op, operands in OPERANDS_OF.items() for operand in operands}
@@ -40,14 +40,18 @@ def test_all_granularities(granularity: str, score: Any) -> None:
         for layer in LAYERS:
             values = np.maximum(score(View(seen.read[layer.name, 1, "weight"], None)), 0)  # type: ignore
             if ":" in granularity:
-                expected = by_groups(values, *map(int, granularity.split(":")))
+                n, m = map(int, granularity.split(":"))
+                if layer.C // layer.groups <= n:  # all of each group's channels
+                    assert seen.masks[layer.name, 1, "fprop", "weight"] is None
+                    continue
+                expected = by_groups(values, n, m)
             elif granularity == "sample":
                 each = [by_blocks(row[None], TENTHS, BLOCKS["element"])[0] for row in values]
                 expected = np.array(each)
             elif granularity == "kernel" and layer.kind == "linear":
                 expected = by_blocks(values, TENTHS, BLOCKS["element"])
             else:
-                expected = by_blocks(values, TENTHS, BLOCKS[granularity])
+                expected = by_blocks(values, TENTHS, key_of(granularity, layer))
             assert np.array_equal(seen.mask(layer.name), expected)
             assert np.array_equal(seen.handed[layer.name, 1], seen.dense[layer.name, 1])
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from swatsim.errors import PolicyError
-from swatsim.policies import Site, SrSte, Transposable, sparsifier
+from swatsim.policies import ByScore, Site, SrSte, Transposable, sparsifier
 from tests.policies.driver import LAYERS, Run, Seen
 from tests.policies.test_arrays import by_groups, by_patterns
 
@@ -30,10 +30,11 @@ def check_gradients(seen: Seen, decay: float, sparse: set[str]) -> None:
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("decay", [0.0, 0.25])
 def test_sr_ste(n: int, m: int, dense: bool, decay: float) -> None:
-    sparse = {layer.name for layer in LAYERS if layer.name != "first" or not dense}
+    of = {layer.name: layer for layer in LAYERS if layer.name != "first" or not dense}
+    sparse = {name for name, layer in of.items() if layer.C // layer.groups > n}
     for seen in Run(SrSte(n, m, decay=decay, first_conv_dense=dense)).go(3):
         for (layer, run, _, operand), mask in seen.masks.items():
-            if layer not in sparse or operand != "weight" or (mask is None and n == m):
+            if layer not in sparse or operand != "weight" or n == m:
                 assert mask is None
             else:
                 weight = np.abs(seen.read[layer, run, "weight"])
@@ -48,23 +49,45 @@ def test_sr_ste(n: int, m: int, dense: bool, decay: float) -> None:
 def test_transposable(n: int, every: int, runs: int) -> None:
     policy = Transposable(n, every=every, decay=0.25)
     held: dict[str, np.ndarray] = {}
-    sparse = {layer.name for layer in LAYERS[1:]}
+    sparse = {it.name for it in LAYERS[1:] if max(it.C, it.K) // it.groups > n}
     for seen in Run(policy, runs=lambda name, step: 1 + (step > 0) * (runs - 1)).go(5):
         for name in sparse:
             weight = np.abs(seen.read[name, 1, "weight"])
             if seen.step % every == 0:
-                held[name] = by_patterns(weight, n, 4)
+                groups = next(layer.groups for layer in LAYERS if layer.name == name)
+                parts = np.split(weight, groups)  # each group a layer of its own
+                held[name] = np.concatenate([by_patterns(part, n, 4) for part in parts])
             for run in (key[1] for key in seen.dense if key[0] == name):
                 assert np.array_equal(seen.mask(name, run), held[name])
-        assert seen.masks["first", 1, "fprop", "weight"] is None
+        dense = {layer.name for layer in LAYERS} - sparse
+        assert all(seen.masks[name, 1, "fprop", "weight"] is None for name in dense)
         check_gradients(seen, 0.25, sparse)
 
 
 @pytest.mark.parametrize("policy", [SrSte(2, 4), Transposable(2)])
 def test_the_density_is_n_of_m(policy: Any) -> None:
-    site = Site(LAYERS[1], "fprop", "weight")
-    assert policy.density(site) == Fraction(1, 2)
-    assert policy.density(Site(LAYERS[1], "wgrad", "act")) is None
+    layer = LAYERS[1].model_copy(update={"C": 8})
+    assert policy.density(Site(layer, "fprop", "weight")) == Fraction(1, 2)
+    assert policy.density(Site(layer, "wgrad", "act")) is None
+
+
+def test_the_density_is_what_survives() -> None:
+    """Where m does not divide a group's channels the last ones keep n as well, or all."""
+    for channels, groups, density in (
+        (6, 1, Fraction(4, 6)),
+        (6, 2, Fraction(2, 3)),
+        (7, 1, Fraction(4, 7)),
+        (8, 4, None),  # two channels a group: both are kept
+        (8, 8, None),  # depthwise
+    ):
+        layer = LAYERS[1].model_copy(update={"C": channels, "K": 8, "groups": groups})
+        for policy in (SrSte(2, 4), ByScore(abs, 0.5, granularity="2:4", name="size")):
+            site = Site(layer, "fprop", "weight")
+            assert policy.density(site) == density
+            weight = np.ones(layer.shape_of("weight", 1), np.float32)
+            if density is not None:
+                (mask,) = sparsifier(SrSte(2, 4)).masks([site], weight)
+                assert Fraction(int(mask.sum()), mask.size) == density
 
 
 @pytest.mark.parametrize("kind", [SrSte, Transposable])

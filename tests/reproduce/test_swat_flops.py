@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 import pytest
 
 from swatsim.policies import SwatErk, densities
-from swatsim.reproduce.swat_flops import Comparison, activation_sparsity, compare
-from swatsim.reproduce.swat_published import PUBLISHED
+from swatsim.reproduce.swat_flops import (
+    Comparison,
+    activation_sparsity,
+    compare,
+    erdos_renyi,
+    leads,
+)
+from swatsim.reproduce.swat_published import LEAD, PUBLISHED
 from swatsim.workload.flops import Densities, training_reduction
 from swatsim.workload.networks import network
 
@@ -100,6 +107,36 @@ def test_wrn_training_with_those_zeros() -> None:
     found = with_zeros("wrn16-8-cifar", erk("wrn16-8-cifar", 0.95), 0.44)
     assert round(training_reduction(layers, found, "swat"), 1) == 91.4
     assert "91.4" in cause("wrn16-8-cifar", 95, "activation")
+
+
+def test_where_erk_inference_leads() -> None:
+    """Ours is RigL's allocation; the lead is nearer, and no match."""
+    ours = {
+        (c.row.weight_sparsity): round(c.swat or 0, 1)
+        for c in COMPARISONS
+        if c.row.method == "SWAT-ERK" and c.quantity == "inference"
+    }
+    assert ours == {80: 58.6, 90: 75.8}
+    found = {(c.row.weight_sparsity, c.quantity): c for c in leads()}
+    inference = {s: round(c.swat or 0, 1) for (s, q), c in found.items() if q == "inference"}
+    assert inference == {80: 58.8, 90: 78.1}
+    for (sparsity, quantity), lead in found.items():
+        assert lead.cause == LEAD
+        if quantity == "inference":
+            assert abs(lead.difference or 9) < abs(ours[sparsity] - lead.published)
+
+
+def test_erdos_renyi_keeps_its_share_of_the_weights_inside() -> None:
+    layers = network("resnet50").layers
+    found = erdos_renyi(layers, Fraction(1, 5))
+    inside = layers[1:-1]
+    kept = sum(found[it.name, "fprop", "weight"] * it.weights for it in inside)
+    assert kept == sum(it.weights for it in inside) / Fraction(5)
+    shares = {it.name: found[it.name, "fprop", "weight"] for it in inside}
+    assert max(shares.values()) == 1
+    wide, deep = (it for it in inside if it.name in ("layer4.0.conv1", "layer4.0.conv2"))
+    ratio = Fraction(1024 + 512, 1024 * 512) / Fraction(512 + 512, 512 * 512)
+    assert shares[wide.name] / shares[deep.name] == ratio
 
 
 def test_what_was_tried_for_resnet50() -> None:

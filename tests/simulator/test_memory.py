@@ -91,13 +91,14 @@ def test_equals_its_twin(data: st.DataObject) -> None:
             feed(op, demand, config, dense=dense)
 
 
-def thinned(mask: np.ndarray, n: int, m: int) -> np.ndarray:
-    """Keep the first n of each m channels that are there."""
-    kept = mask.copy()
-    for first in range(0, mask.shape[1], m):
-        group = kept[:, first : first + m]
-        group &= group.cumsum(axis=1) <= n
-    return kept
+def thinned(mask: np.ndarray, n: int, m: int, axis: int = 1, groups: int = 1) -> np.ndarray:
+    """Keep the first n of each m channels that are there, of each group of a layer."""
+    kept = np.moveaxis(mask, axis, 0).copy()
+    size = len(kept) // groups
+    for first in (g + at for g in range(0, len(kept), size) for at in range(0, size, m)):
+        group = kept[first : min(first + m, first - first % size + size)]
+        group &= group.cumsum(axis=0) <= n
+    return np.moveaxis(kept, 0, axis)
 
 
 @QUICK
@@ -106,11 +107,17 @@ def test_n_of_m_equals_its_twin_and_holds_every_value(data: st.DataObject) -> No
     op, _ = data.draw(ops())
     format = data.draw(st.sampled_from(STRUCTURED))
     n, m = map(int, format.split(":"))
-    masks = {name: thinned(mask, n, m) for name, mask in op.operands.items()}
+    transposed = op.layer.kind == "conv" and data.draw(st.booleans())
+    along = (0, op.layer.groups) if transposed else (1, 1)  # of the weights
+    masks = {
+        name: thinned(mask, n, m, *(along if name == "weight" else (1, 1)))
+        for name, mask in op.operands.items()
+    }
     op = Op(op.layer, op.name, **masks)
+    object.__setattr__(op, "of_transposed", transposed)
     stored = {f"format_{name}": format for name in OPERANDS}
     config = MemoryConfig(**{**data.draw(memories()), **stored})
-    theirs = naive(op, config, Demand(9, 1, 0, 0))
+    theirs = naive(op, config, Demand(9, 1, 0, 0), transposed=transposed)
     if theirs.refused is None:
         fed = feed(op, Demand(9, 1, 0, 0), config)
         compare(fed, theirs)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from swatsim.errors import ConfigError, SwatsimError, WorkloadError
-from swatsim.validation import Checked, count
+from swatsim.validation import Checked, count, one_of
 from swatsim.workload import storage
 from swatsim.workload.layer import Operand
 
@@ -57,14 +57,12 @@ Auto = Literal["auto"]
 
 
 def _format(value: str) -> str:
-    if value == "values":
-        raise ValueError("it does not say where its values are: dense, bitmask, csr, csc, ..")
     try:
-        storage.check(value, "fp32")
+        format = storage.named(value)
     except WorkloadError:
-        raise ValueError(
-            "dense, bitmask, csr, csc, run-length, or N:M with 1 <= N <= M, such as 2:4"
-        ) from None
+        raise ValueError(storage.words(placed=True)) from None
+    if not format.placed:
+        raise ValueError(f"it does not say where its values are: {storage.words(placed=True)}")
     return value
 
 
@@ -82,8 +80,8 @@ def _words() -> Any:
 
 def _format_of(operand: str) -> Any:
     return Field(
-        description=f"how {operand} travels and lies on chip if it has zeros: dense, bitmask, csr, "
-        "csc, run-length or N:M"
+        description=f"how {operand} travels and lies on chip if it has zeros: "
+        f"{storage.words(placed=True)}"
     )
 
 
@@ -135,8 +133,12 @@ class MemoryConfig(Checked):
     buffer_out_banks: Annotated[int, _banks()] = 32
     buffer_out_words: Annotated[int, _words()] = 4096
     dram: Annotated[
-        Literal["ddr4-3200", "lpddr4-3200", "hbm2", "ideal"],
-        Field(description="kind of DRAM: bandwidth of a channel, latency, energy of a bit"),
+        str,
+        one_of(DRAMS),
+        Field(
+            description="kind of DRAM: bandwidth of a channel, latency, energy of a bit",
+            json_schema_extra={"enum": list(DRAMS)},
+        ),
     ] = "lpddr4-3200"
     dram_channels: Annotated[int, count("channels of it", "channels", 1, 256)] = 4
     dram_mb_per_s: Annotated[

@@ -120,7 +120,7 @@ def find(
 ) -> Plan | None:
     """Choose the blocks of an op; None if nothing fits."""
     choice = _choice(shape, config, pinned, kept)
-    if all(store.sums is None and not store.by for store in stores):
+    if all(store.plain for store in stores):
         return _dense(choice)
     return _chosen(choice, stores)
 

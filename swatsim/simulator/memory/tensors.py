@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, assert_never
 
 import numpy as np
 
@@ -54,7 +54,7 @@ def shape_of(layer: Layer, op: OpName, samples: int) -> Shape:
         K=layer.K // layer.groups,
         C=layer.C // layer.groups,
         samples=samples,
-        rows=layer.H if op == "dgrad" else layer.P,
+        rows={"fprop": layer.P, "dgrad": layer.H, "wgrad": layer.P}[op],
         H=layer.H,
         P=layer.P,
         cells=(layer.R * layer.S, layer.W, layer.Q),
@@ -67,10 +67,15 @@ def shape_of(layer: Layer, op: OpName, samples: int) -> Shape:
 def output_words(op: Op) -> int:
     """Count the accesses of the output's buffer: wgrad adds up its samples there."""
     layer = op.layer
-    if op.name == "wgrad":
-        return (2 * op.samples - 1) * layer.weights
-    sizes = (layer.K, layer.P, layer.Q) if op.name == "fprop" else (layer.C, layer.H, layer.W)
-    return op.samples * sizes[0] * sizes[1] * sizes[2]
+    match op.name:
+        case "fprop":
+            return op.samples * layer.K * layer.P * layer.Q
+        case "dgrad":
+            return op.samples * layer.C * layer.H * layer.W
+        case "wgrad":
+            return (2 * op.samples - 1) * layer.weights
+        case _:
+            assert_never(op.name)
 
 
 # ---- how loops are cut ---------------------------------------------------------------------------
@@ -175,93 +180,137 @@ class Store:
         WEIGHT, ACT or GRAD_OUT.
     cell : int
         Elements of a cell of its table.
-    entry : int
-        Bits of an entry: a value and what is stored with it.
-    element : int
-        Bits of each element, zero or not.
-    pointer : int
-        Bits of a pointer, of which there is one more than leading indices (`by` "csr"), or than
-        elements of a leading index ("csc").
-    by : {"", "csr", "csc", "slots"}
-        "slots": `n` entries for each `m` channels.
+    format : storage.Format
+    terms : storage.Terms
+        The format's bits, of the whole tensor.
     sums : numpy.ndarray of int64, optional
-        Of the entries, as `kernel.add_up` gives them; without it every element is an entry.
+        Of the entries, as `kernel.add_up` gives them, where the mask says which there are.
+    along : int
+        Of slots: the axis of the table that holds the channels, 0 for its rows.
+    of_group : int
+        Of slots: channels of a group of the layer; no M channels lie across two.
     """
 
     tensor: int
     cell: int
-    entry: int
-    element: int = 0
-    pointer: int = 0
-    by: str = ""
-    n: int = 0
-    m: int = 1
+    format: storage.Format
+    terms: storage.Terms
     sums: Counts | None = None
+    along: int = 0
+    of_group: int = 1
+
+    @property
+    def whole_bytes(self) -> bool:
+        """Whether a block of any size has no bits beside whole bytes."""
+        return not any(bits % 8 for bits in self.terms)
+
+    @property
+    def plain(self) -> bool:
+        """Whether a block's bits depend on its size alone, and not on what else is stored."""
+        return self.format.entries == "elements" and self.format.lines == "none"
 
     def bits(self, rows: Cut, columns: Cut) -> Counts:
         """Count the bits of all blocks, shape (blocks of rows, blocks of columns)."""
-        height, width = rows.size[:, None], columns.size
-        elements = height * width * self.cell
-        if self.by == "slots":
-            if self.tensor == WEIGHT:
-                return self._slots(columns) * height * (self.cell * self.entry)
-            return self._slots(rows)[:, None] * width * (self.cell * self.entry)
-        entries = elements if self.sums is None else self._entries(rows, columns)
-        bits = entries * self.entry + elements * self.element
-        if not self.by:
-            return bits
-        lead = height if self.tensor == WEIGHT else columns.samples
-        return bits + (lead + 1 if self.by == "csr" else elements // lead + 1) * self.pointer
+        elements = rows.size[:, None] * columns.size * self.cell
+        pointers = self._lines(rows, columns, elements) + 1
+        bits: Counts = self.terms.bits(self._entries(rows, columns, elements), elements, pointers)
+        return bits
+
+    def bytes(self, rows: Cut, columns: Cut) -> Counts:
+        """Count the bytes of all blocks: each is a transfer of its own, of whole bytes."""
+        return (self.bits(rows, columns) + 7) // 8
+
+    def _entries(self, rows: Cut, columns: Cut, elements: Counts) -> Counts:
+        match self.format.entries:
+            case "elements":
+                return elements
+            case "values" | "runs":
+                return self._summed(rows, columns)
+            case "slots":
+                if self.along:
+                    return self._slots(columns) * rows.size[:, None] * self.cell
+                return self._slots(rows)[:, None] * columns.size * self.cell
+            case _:
+                assert_never(self.format.entries)
 
     def _slots(self, channels: Cut) -> Counts:
         """Count the slots of blocks of channels: of each M of the tensor N, or those of it."""
-        first, last = channels.first // self.m, (channels.last - 1) // self.m
-        head = np.minimum(self.n, (first + 1) * self.m - channels.first)
-        tail = np.minimum(self.n, channels.last - last * self.m)
-        several: Counts = head + (last - first - 1) * self.n + tail
-        return np.where(first == last, np.minimum(self.n, channels.size), several)
+        n, m = self.format.n, self.format.m
+        whole = np.maximum(channels.size // self.of_group, 1)  # groups of the layer, or a part
+        begin, size = channels.first % self.of_group, channels.size // whole
+        first, last = begin // m, (begin + size - 1) // m
+        head = np.minimum(n, (first + 1) * m - begin)
+        tail = np.minimum(n, begin + size - last * m)
+        several: Counts = head + (last - first - 1) * n + tail
+        return whole * np.where(first == last, np.minimum(n, size), several)
 
-    def _entries(self, rows: Cut, columns: Cut) -> Counts:
+    def _summed(self, rows: Cut, columns: Cut) -> Counts:
         sums = self.sums
-        assert sums is not None, "not every element is an entry"
+        assert sums is not None, "entries that depend on the mask are added up"
         low, high = rows.first[:, None], rows.last[:, None]
         right = sums[high, columns.last] - sums[low, columns.last]
         left = sums[high, columns.first] - sums[low, columns.first]
         entries: Counts = (right - left).astype(np.int64)
         return entries
 
+    def _lines(self, rows: Cut, columns: Cut, elements: Counts) -> Counts:
+        """Count what has a pointer in each block: indices of its leading dimension, or places."""
+        lead = rows.size[:, None] if self.tensor == WEIGHT else columns.samples
+        match self.format.lines:
+            case "none":
+                return elements * 0
+            case "leading":
+                return elements * 0 + lead
+            case "trailing":
+                return elements // lead
+            case _:
+                assert_never(self.format.lines)
+
     def bits_in_all(self, rows: Cuts, columns: Cuts) -> Counts:
         """Sum up `bits` for each pair of ways to cut: shape (ways of rows, ways of columns)."""
-        high, wide = rows.total[:, None], columns.total
-        if self.by == "slots":
-            if self.tensor == WEIGHT:
-                return columns.add_up(self._slots(columns.every)) * high * (self.cell * self.entry)
-            slots = rows.add_up(self._slots(rows.every))[:, None]
-            return slots * wide * (self.cell * self.entry)
-        elements = high * wide * self.cell
-        entries = elements
-        if self.sums is not None:
-            last = self.sums[-1]
-            inside = (last[columns.every.last] - last[columns.every.first]).astype(np.int64)
-            entries = columns.add_up(inside)
-        bits = entries * self.entry + elements * self.element
-        if not self.by:
-            return bits
+        elements = rows.total[:, None] * columns.total * self.cell
         blocks = rows.blocks[:, None] * columns.blocks
-        return bits + (self._lines(rows, columns) + blocks) * self.pointer
+        pointers = self._lines_in_all(rows, columns) + blocks
+        entries = self._entries_in_all(rows, columns, elements)
+        bits: Counts = self.terms.bits(entries, elements, pointers)
+        return bits
 
-    def _lines(self, rows: Cuts, columns: Cuts) -> Counts:
-        """Pointers in all blocks, without the one more of each."""
+    def _entries_in_all(self, rows: Cuts, columns: Cuts, elements: Counts) -> Counts:
+        match self.format.entries:
+            case "elements":
+                return elements
+            case "values" | "runs":
+                assert self.sums is not None, "entries that depend on the mask are added up"
+                last = self.sums[-1]
+                inside = (last[columns.every.last] - last[columns.every.first]).astype(np.int64)
+                return elements * 0 + columns.add_up(inside)
+            case "slots":
+                if self.along:
+                    slots = columns.add_up(self._slots(columns.every))
+                    return slots * rows.total[:, None] * self.cell
+                slots = rows.add_up(self._slots(rows.every))
+                return slots[:, None] * columns.total * self.cell
+            case _:
+                assert_never(self.format.entries)
+
+    def _lines_in_all(self, rows: Cuts, columns: Cuts) -> Counts:
+        """Count what has a pointer in all blocks."""
         high, wide = rows.total[:, None], columns.total
-        if self.tensor == WEIGHT:
-            return (
-                high * columns.blocks
-                if self.by == "csr"
-                else rows.blocks[:, None] * wide * self.cell
-            )
-        if self.by == "csr":
-            return rows.blocks[:, None] * columns.add_up(columns.every.samples)
-        return high * columns.add_up(columns.every.size // columns.every.samples) * self.cell
+        weight = self.tensor == WEIGHT
+        match self.format.lines:
+            case "none":
+                return high * wide * 0
+            case "leading":
+                if weight:
+                    return high * columns.blocks
+                return rows.blocks[:, None] * columns.add_up(columns.every.samples)
+            case "trailing":
+                if weight:
+                    return rows.blocks[:, None] * wide * self.cell
+                places = columns.every.size // columns.every.samples
+                return high * columns.add_up(places) * self.cell
+            case _:
+                assert_never(self.format.lines)
 
 
 Stores = tuple[Store, Store, Store]
@@ -281,7 +330,8 @@ def stores_of(op: Op, shape: Shape, config: MemoryConfig, dense: bool) -> Stores
 
 def dense_stores(shape: Shape, bits: int) -> Stores:
     """Say how the tensors are stored dense, with values of so many bits."""
-    weight, act, grad_out = (Store(tensor, shape.cells[tensor], bits) for tensor in range(3))
+    dense, terms = storage.FORMATS["dense"], storage.Terms(bits)
+    weight, act, grad_out = (Store(it, shape.cells[it], dense, terms) for it in range(3))
     return weight, act, grad_out
 
 
@@ -290,30 +340,39 @@ def _stores(op: Op, shape: Shape, config: MemoryConfig, dense: bool) -> Iterator
     for operand, store in zip(OPERANDS, plain, strict=True):
         mask = op.operands.get(operand)
         full = mask is None or dense or op.nonzero(operand) == mask.size
-        yield store if full else _stored(op, operand, store, config.format_of(op.called(operand)))
+        format = storage.named(config.format_of(op.called(operand)))
+        yield store if full else _stored(op, operand, store, format)
 
 
-def _stored(op: Op, operand: Operand, plain: Store, format: str) -> Store:
+def _stored(op: Op, operand: Operand, plain: Store, format: storage.Format) -> Store:
     """Say how a tensor with zeros is stored."""
-    mask, bits, place = op.operands[operand], plain.entry, (plain.tensor, plain.cell)
-    if format == "dense":
-        return plain
-    if nm := storage.pattern(format):
-        _check_pattern(op, operand, mask, nm)
-        n, m = nm
-        return Store(*place, bits + (m - 1).bit_length(), by="slots", n=n, m=m)
-    cells = _cells(operand, mask)
-    if format == "run-length":
-        runs: Counts = runs_in(cells).cumsum(axis=0).cumsum(axis=1)
-        return Store(*place, bits + storage.COUNTER_BITS, sums=runs)
+    mask = op.operands[operand]
+    terms = format.terms(mask.shape, plain.terms.entry)
+    store = Store(plain.tensor, plain.cell, format, terms)
+    match format.entries:
+        case "elements":
+            return store
+        case "values":
+            return replace(store, sums=_sums(_cells(operand, mask)))
+        case "runs":
+            runs: Counts = runs_in(_cells(operand, mask)).cumsum(axis=0).cumsum(axis=1)
+            return replace(store, sums=runs)
+        case "slots":
+            _check_pattern(op, operand, mask, (format.n, format.m))
+            axis, groups = op.channels_of(operand)
+            along = axis if operand == "weight" else 0
+            return replace(store, along=along, of_group=mask.shape[axis] // groups)
+        case _:
+            assert_never(format.entries)
+
+
+def _sums(cells: Cells) -> Counts:
+    """Add up the values, in the smallest type that holds them."""
     samples, rows, columns, _ = cells.shape
     kind = np.int32 if cells.size < 2**31 else np.int64
     sums: Counts = np.empty((rows + 1, samples * columns + 1), kind)
     add_up(cells, sums)
-    if format == "bitmask":
-        return Store(*place, bits, element=1, sums=sums)
-    index, pointer = storage.index_bits(mask.shape, format)
-    return Store(*place, bits + index, pointer=pointer, by=format, sums=sums)
+    return sums
 
 
 def _cells(operand: Operand, mask: Mask) -> Cells:
@@ -325,6 +384,6 @@ def _cells(operand: Operand, mask: Mask) -> Cells:
 
 def _check_pattern(op: Op, operand: Operand, mask: Mask, nm: tuple[int, int]) -> None:
     try:
-        storage.check_pattern(mask, *nm)
+        storage.check_pattern(mask, *nm, op.channels_of(operand))
     except WorkloadError as error:
         raise WorkloadError(f"{op.title}, {op.called(operand)}: {error}") from None

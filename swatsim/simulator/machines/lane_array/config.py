@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, assert_never
 
 from pydantic import Field, model_validator
 
@@ -128,14 +128,26 @@ class LaneArrayConfig(MachineConfig):
         """
         ahead = [(dt, 0) for dt in range(1, self.lookahead + 1)]
         moves = tuple(ahead + [self._side(i) for i in range(self.lookaside)])
-        return tuple(sorted(moves)) if self.map_order == "sorted" else moves
+        match self.map_order:
+            case "as_written":
+                return moves
+            case "sorted":
+                return tuple(sorted(moves))
+            case _:
+                assert_never(self.map_order)
 
     def _side(self, i: int) -> Move:
-        if self.move_shape == "L":
-            return 1, -(i + 1)
         j = i // 2 + 1
-        first = 1 if self.move_shape == "T" else -1
-        return (j - 1) % self.lookahead + 1, j * first if i % 2 == 0 else -j * first
+        line, lane = (j - 1) % self.lookahead + 1, j if i % 2 == 0 else -j
+        match self.move_shape:
+            case "L":
+                return 1, -(i + 1)
+            case "T":
+                return line, lane
+            case "T-mirrored":
+                return line, -lane
+            case _:
+                assert_never(self.move_shape)
 
     presets: ClassVar[Mapping[str, Preset]] = {
         "dadiannao": Preset(

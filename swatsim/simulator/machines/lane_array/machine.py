@@ -6,6 +6,8 @@ multiplied.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from swatsim.simulator.interface import Counters
@@ -76,15 +78,23 @@ def _dense(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Counters:
 def scheduler_of(config: LaneArrayConfig) -> Scheduler:
     """Write the scheduler's parameters as the kernel reads them."""
     moves = np.array(config.moves, np.int64).reshape(-1, 2)
-    levels = LEVELS if config.scheduler == "levels" else ()
+    most, levels = _PRIORITIES[config.scheduler]
     return Scheduler(
         lanes=config.lanes,
         lookahead=config.lookahead,
         dt=np.ascontiguousarray(moves[:, 0]),
         dl=moves[:, 1] % config.lanes,
-        most=config.scheduler == "most_candidates",
+        most=most,
         levels=np.array([sum(1 << lane for lane in level) for level in levels], np.uint64),
     )
+
+
+#: Of each scheduler: whether the lane with most candidates is first, and the levels.
+_PRIORITIES: Mapping[str, tuple[bool, tuple[tuple[int, ...], ...]]] = {
+    "most_candidates": (True, ()),
+    "fewest_candidates": (False, ()),
+    "levels": (False, LEVELS),
+}
 
 
 class _Tally:

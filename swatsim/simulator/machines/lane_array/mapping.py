@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 import numpy as np
 
@@ -65,11 +66,17 @@ def scheduled_operand(op: Op, config: LaneArrayConfig) -> Operand | None:
     in wgrad to the activations. An operand's name is the layer's, also where the op is that of a
     transposed convolution's adjoint.
     """
-    if config.scheduled == "sparser":
-        (first, a), (second, b) = op.operands.items()
-        ones_a, ones_b = op.nonzero(first), op.nonzero(second)
-        return second if ones_b * a.size < ones_a * b.size else first
-    return next((name for name in op.operands if op.called(name) == config.scheduled), None)
+    match config.scheduled:
+        case "none":
+            return None
+        case "sparser":
+            (first, a), (second, b) = op.operands.items()
+            ones_a, ones_b = op.nonzero(first), op.nonzero(second)
+            return second if ones_b * a.size < ones_a * b.size else first
+        case "weight" | "act" | "grad_out":
+            return next((it for it in op.operands if op.called(it) == config.scheduled), None)
+        case _:
+            assert_never(config.scheduled)
 
 
 def passes(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass]:
@@ -202,10 +209,13 @@ def _window_lines(conv: Convolution, sample: Mask, config: LaneArrayConfig) -> W
 
 def _wgrad(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass]:
     for sample in range(op.samples):
-        if rows_hold == "act":
-            yield _act_on_rows(op, as_4d(op.act)[sample], config)
-        else:
-            yield _grad_on_rows(op, as_4d(op.grad_out)[sample], config)
+        match rows_hold:
+            case "act":
+                yield _act_on_rows(op, as_4d(op.act)[sample], config)
+            case "grad_out":
+                yield _grad_on_rows(op, as_4d(op.grad_out)[sample], config)
+            case _:
+                raise ValueError(f"wgrad does not read {rows_hold}")
 
 
 def _act_on_rows(op: Op, act: Mask, config: LaneArrayConfig) -> Pass:

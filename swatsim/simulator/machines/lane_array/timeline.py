@@ -7,7 +7,7 @@ is asked only how long the other tiles of the group take.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -30,6 +30,9 @@ from swatsim.workload.training_ops import Op
 Row = list[list[int | None]]
 #: A slot that a free lane may take its value from, and the move that leads there.
 Candidate = tuple[int, int, Move]
+
+#: Fills line t of a row, and tells which lane took which move.
+Fill = Callable[[Row, int, tuple[Move, ...]], dict[int, Move]]
 
 OWN: Move = (0, 0)
 
@@ -226,7 +229,7 @@ def play(
         The moves of each row, by the lane that took the value; None: the line is dropped.
     """
     moves, skipped = config.moves, 0
-    fill = _fill_by_levels if config.scheduler == "levels" else _counting(config)
+    fill = FILLS[config.scheduler]
     for t in range(len(rows[0])):
         empty = all(value is None for row in rows for value in row[t])
         if skips and empty and skipped < config.lookahead:
@@ -260,9 +263,8 @@ def _fill_by_levels(row: Row, t: int, moves: tuple[Move, ...]) -> dict[int, Move
     return taken
 
 
-def _counting(config: LaneArrayConfig) -> Callable[[Row, int, tuple[Move, ...]], dict[int, Move]]:
+def _counting(best: Callable[..., int]) -> Fill:
     """Serve the free lane with most (or fewest) candidates first, the lowest one on ties."""
-    best = max if config.scheduler == "most_candidates" else min
 
     def fill(row: Row, t: int, moves: tuple[Move, ...]) -> dict[int, Move]:
         free = [lane for lane, value in enumerate(row[t]) if value is None]
@@ -277,3 +279,10 @@ def _counting(config: LaneArrayConfig) -> Callable[[Row, int, tuple[Move, ...]],
         return taken
 
     return fill
+
+
+FILLS: Mapping[str, Fill] = {
+    "most_candidates": _counting(max),
+    "fewest_candidates": _counting(min),
+    "levels": _fill_by_levels,
+}
