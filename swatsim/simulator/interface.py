@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.workload.streams import Lowering
 from swatsim.workload.training_ops import Op
+
+#: Of a machine: lane-cycles of 2**31 cycles are then counted in 63 bits.
+MAX_MULTIPLIERS = 2**32
 
 
 class Counters(NamedTuple):
@@ -207,6 +210,20 @@ class MachineConfig(MemoryConfig):
             "convolution it is fprop that is lowered"
         ),
     ] = "split"
+
+    @model_validator(mode="after")
+    def _can_be_counted(self) -> MachineConfig:
+        if self.multipliers > MAX_MULTIPLIERS:
+            raise ValueError(
+                f"it would have {self.multipliers} multipliers, and of at most {MAX_MULTIPLIERS} "
+                "the cycles can be counted: make its array smaller"
+            )
+        return self
+
+    @property
+    def multipliers(self) -> int:
+        """Multipliers of all PEs, as `Counters` has them: pes * lanes."""
+        raise NotImplementedError
 
     @property
     def accumulator_bank_kib(self) -> float:

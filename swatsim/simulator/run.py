@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from swatsim.simulator.machines import machine as find_machine
 from swatsim.simulator.memory.feed import NOTHING, can_pin, feed
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.rows import Row, cost, describe_op
+from swatsim.simulator.sizes import Sums, check_before
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPERANDS, OPS, Layer, OpName
 from swatsim.workload.training_ops import Op
@@ -142,12 +143,22 @@ def simulate(
     resolved = checked(run.describe(run.machines[0]))
     chosen = choice("steps", source.steps if steps is None else steps)
     jobs = run.jobs(chosen, run_ops)
+    run.check_before(jobs)
     try:
-        found = in_order(run.rows, jobs, threads_of(workers), progress)
-        rows = [row for (of_machine,) in found for row in of_machine]
+        rows = _added(in_order(run.rows, jobs, threads_of(workers), progress))
     except BufferTooSmallError as error:
         raise run.refusal(error, jobs) from None
     return Results(rows, provenance.collect(resolved))
+
+
+def _added(found: Iterable[list[list[Row]]]) -> list[Row]:
+    """Collect the rows of one machine; stop where their sums pass what can be written."""
+    rows: list[Row] = []
+    sums = Sums()
+    for (of_machine,) in found:
+        sums.add(of_machine)
+        rows += of_machine
+    return rows
 
 
 def in_order(
@@ -231,8 +242,24 @@ class Run:
             )
         return jobs
 
+    def check_before(self, jobs: Sequence[Job]) -> None:
+        """Refuse, before anything is simulated, what is sure to pass 63 bits."""
+        machines = [*self.machines, *([] if self.baseline is None else [self.baseline])]
+        ops = [(layer, name) for _, layer, name in jobs]
+        check_before(ops, len(self.trace.manifest.samples), machines)
+
     def rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
         """Simulate one op: the rows of each machine, and of its baselines."""
+        try:
+            return self._rows(step, layer, name)
+        except MemoryError:
+            names = " or ".join(machine.name for machine in self.machines)
+            raise ConfigError(
+                f"layer {layer.name!r}, {name}: {names} takes more memory to simulate than there "
+                "is: make its array smaller, or take fewer workers"
+            ) from None
+
+    def _rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
         op = self.read(step, layer, name)
         common = {**self._common(step, op), **describe_op(op)}
         op = op.as_convolution()  # what is run, whatever the row calls it

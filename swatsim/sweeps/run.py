@@ -27,6 +27,7 @@ from swatsim.results import Results, as_csv
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.rows import Row
 from swatsim.simulator.run import Run, as_machine, checked
+from swatsim.simulator.sizes import Sums
 from swatsim.sweeps.spec import Point, Spec, read_spec
 from swatsim.sweeps.store import INDEX, Store
 from swatsim.sweeps.summary import Summary, summarise
@@ -329,6 +330,11 @@ def _finish(group: Group, store: Store) -> None:
         mine = {row["machine"] for row in rows if row["role"] == "machine"}
         assert mine == {point.label}, f"{mine} were simulated for {point.label}"
         rows.sort(key=lambda row: (row["step"], place[row["layer"]], OPS.index(row["op"])))
+        try:
+            Sums().add(rows)
+        except ConfigError as error:
+            store.fail(key, _about(point, str(error)))
+            continue
         store.save(key, Results(rows, provenance.collect(group.resolved[i])))
     group.found.clear()
 

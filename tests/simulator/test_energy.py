@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from swatsim.simulator.energy.table import EnergyTable, Size, Sram, energy_table
 from swatsim.simulator.interface import Counters
 from swatsim.simulator.memory.config import DRAMS
 from swatsim.simulator.memory.feed import Fed
-from swatsim.workload.layer import Layer
+from swatsim.workload.layer import OPERANDS_OF, Layer
 from swatsim.workload.training_ops import Op
 from tests.traces import make_trace
 
@@ -31,7 +32,7 @@ add = 1
 source = "guessed"
 [sram]
 source = "guessed"
-sizes = [{ kib = 1, pj = 1, bits = 8 }, { kib = 4, pj = 4, bits = 8 }]
+sizes = [{ kib = 1, pj = 1, write = 2, bits = 8 }, { kib = 4, pj = 4, write = 4, bits = 8 }]
 [dram.lpddr4-3200]
 pj = 5
 bits = 1
@@ -67,17 +68,77 @@ def test_events_times_energies_by_hand(mine: Path) -> None:
     found = energies(op(), counters, fed, config, energy_table(mine))
     assert found.mac == (40 + 8) * 3
     assert found.multiplexer == found.scheduler == 0
-    assert found.buffer_a == pytest.approx((10 * 32 + 96 * 8) * 2 / 8)
-    assert found.buffer_b == pytest.approx((20 * 32 + 32 * 8) * 1 / 8)
-    assert found.buffer_out == pytest.approx((12 * 32 + 48 * 8) * 16 / 8)
+    # what PEs take is read, what DRAM gives is written: between 2 and 1 times a read's 2 pJ
+    assert found.buffer_a == pytest.approx((10 * 32 + 96 * 8 * 2**0.5) * 2 / 8)
+    assert found.buffer_b == pytest.approx((20 * 32 + 32 * 8 * 2) * 1 / 8)
+    assert found.buffer_out == pytest.approx((12 * 32 + 48 * 8) * 16 / 8)  # alike from 4 KiB on
     assert found.accumulator == pytest.approx(3 * 32 * 128 / 8)
     assert found.dram == (96 + 32 + 48) * 8 * 5
 
 
+#: What one bit of the output's buffer costs to read and to write, in 1 KiB of `MINE`.
+READ, WRITE = 1 / 8, 2 / 8
+
+
+@pytest.mark.parametrize(
+    ("name", "partial", "pj"),
+    [
+        # 12 sums of 32 bits are written, 48 bytes leave
+        ("fprop", 0, 12 * 32 * WRITE + 48 * 8 * READ),
+        # 96 bytes of partial sums: half leave, half come back
+        ("fprop", 96, (12 * 32 + 48 * 8) * WRITE + (48 + 48) * 8 * READ),
+        ("dgrad", 0, 8 * 32 * WRITE + 48 * 8 * READ),
+        # 24 weights, of two samples: written twice, read once
+        ("wgrad", 0, 2 * 24 * 32 * WRITE + (24 * 32 + 48 * 8) * READ),
+    ],
+)
+def test_reads_and_writes_of_the_output_by_hand(
+    mine: Path, name: Any, partial: int, pj: float
+) -> None:
+    masks = {"weight": (6, 4), "act": (2, 4), "grad_out": (2, 6)}
+    reads = {key: np.ones(masks[key], np.bool_) for key in OPERANDS_OF[name]}
+    found = Op(Layer(name="fc", kind="linear", C=4, K=6), name, **reads)
+    fed = Fed(9, dram_bytes_result=48, dram_bytes_partial=partial)
+    small = {f"buffer_{it}_{what}": 1 for it in ("a", "b", "out") for what in ("kib", "banks")}
+    config = swatsim.machine("swat", dtype="fp32", **small).config
+    counters = Counters(9, 1, 1, accumulations=10)
+    parts = energies(found, counters, fed, config, energy_table(mine))
+    assert parts.buffer_out == pytest.approx(pj)
+    # a bank of 0.75 KiB costs what one of 1 KiB does: half the accesses read, half write
+    assert parts.accumulator == pytest.approx(5 * 32 * (READ + WRITE))
+
+
+def test_a_table_without_writes_counts_them_as_reads_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text("name='old'\n[sram]\nsource='y'\nsizes=[{kib=1,pj=3,bits=1}]")
+    table = energy_table(path)
+    assert table.pj_of_sram_write_bit(1) == table.pj_of_sram_bit(1) == pytest.approx(3)
+    assert "'old' has no `write` in [sram] sizes: writes are counted as reads" in caplog.text
+    caplog.clear()
+    for name in shipped():
+        assert energy_table(name).sram.has_writes  # type: ignore[union-attr]
+    assert not caplog.text
+
+
 def test_published_points_come_out_as_published() -> None:
     at45, at7 = energy_table("45nm"), energy_table("7nm")
-    for kib, pj in ((32, 25), (256, 100), (1024, 208), (4096, 440)):
-        assert 256 * at45.pj_of_sram_bit(kib) == pytest.approx(pj)
+    for kib, read, write in (
+        (1, 8.31, 9.7),
+        (8, 10.71, 24.32),
+        (32, 25.44, 47.64),
+        (256, 99.75, 123.17),
+        (1024, 207.75, 197.69),
+        (4096, 440.05, 420.69),
+    ):
+        assert 256 * at45.pj_of_sram_bit(kib) == pytest.approx(read)
+        assert 256 * at45.pj_of_sram_write_bit(kib) == pytest.approx(write)
+        if kib in (8, 32, 1024):  # at 7 nm the ratio is that of 45 nm
+            ratio = at7.pj_of_sram_write_bit(kib) / at7.pj_of_sram_bit(kib)
+            assert ratio == pytest.approx(write / read, rel=1e-3)
+    assert at45.pj_of_sram_write_bit(0.1) == pytest.approx(9.7 / 256)
+    assert at45.pj_of_sram_write_bit(2**16) < at45.pj_of_sram_bit(2**16)
     for kib, pj in ((8, 7.5), (32, 8.5), (1024, 14)):
         assert 64 * at7.pj_of_sram_bit(kib) == pytest.approx(pj)
     assert at7.pj_of_dram_bit("hbm2") == 3.9
@@ -149,6 +210,10 @@ def test_one_size_is_the_energy_of_all() -> None:
             "energy table, entry .*pj=5e-324 is not allowed",
         ),
         ("name='x'\n[scheduler]\npj=1e300\nsource='y'", "pj=1e.300 is not allowed"),
+        (
+            "name='x'\n[sram]\nsource='y'\nsizes=[{kib=1,pj=1,bits=1},{kib=2,pj=1,write=1,bits=1}]",
+            "its size of 1 KiB has no write, and others have: give `write` of each size, or of no",
+        ),
         (
             "name = 'x'\n[mac.fp32]\nmultiply = -1\nadd = 0\nsource = 'y'",
             "multiply=-1 is not allowed",

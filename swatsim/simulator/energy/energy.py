@@ -7,12 +7,25 @@ from typing import NamedTuple
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.interface import Counters, MachineConfig
 from swatsim.simulator.memory.feed import Fed
+from swatsim.simulator.memory.tensors import output_reads, output_writes
 from swatsim.simulator.memory.walk import SUM_BYTES
 from swatsim.workload.layer import OPERANDS_OF
 from swatsim.workload.storage import DTYPES
 from swatsim.workload.training_ops import Op
 
 SUM_BITS = 8 * SUM_BYTES
+
+
+class Traffic(NamedTuple):
+    """Bits that are read from a memory, and that are written into it."""
+
+    read: int
+    written: int
+
+
+NONE = Traffic(0, 0)
+#: Of buffers that are not modelled.
+NOTHING = dict.fromkeys(("a", "b", "out"), NONE)
 
 
 class Energies(NamedTuple):
@@ -53,33 +66,39 @@ def energies(
     ConfigError
         If the table lacks an event that the op has.
     """
-    bits = _bits(op, counters, fed, config)
+    traffic = NOTHING if config.memory == "none" else _traffic(op, counters, fed, config)
+    # each sum is read, added to, and written again
+    sums = Traffic(*2 * (counters.accumulations * SUM_BITS // 2,))
+    carried = 0 if config.memory == "none" else 8 * fed.dram_bytes
     return Energies(
         mac=counters.products and counters.products * table.pj_of_product(config.dtype),
         multiplexer=counters.multiplexed and counters.multiplexed * table.pj_of("multiplexer"),
         scheduler=counters.schedules and counters.schedules * table.pj_of("scheduler"),
-        accumulator=_sram(counters.accumulations * SUM_BITS, config.accumulator_bank_kib, table),
+        accumulator=_sram(sums, config.accumulator_bank_kib, table),
         **{
-            f"buffer_{name}": _sram(bits[name], _bank_kib(config, name), table)
-            for name in ("a", "b", "out")
+            f"buffer_{name}": _sram(bits, _bank_kib(config, name), table)
+            for name, bits in traffic.items()
         },
-        dram=bits["dram"] and bits["dram"] * table.pj_of_dram_bit(config.dram),
+        dram=carried and carried * table.pj_of_dram_bit(config.dram),
     )
 
 
-def _bits(op: Op, counters: Counters, fed: Fed, config: MachineConfig) -> dict[str, int]:
-    """Count the bits that go through each buffer, and through the DRAM's pins."""
-    if config.memory == "none":
-        return dict.fromkeys(("a", "b", "out", "dram"), 0)
+def _traffic(op: Op, counters: Counters, fed: Fed, config: MachineConfig) -> dict[str, Traffic]:
+    """Count the bits that go through each buffer.
+
+    What comes from DRAM is written, what goes there is read; partial sums leave as often as they
+    come back.
+    """
     first, second = OPERANDS_OF[op.name]
     loaded = {name: 8 * getattr(fed, f"dram_bytes_{name}") for name in (first, second)}
-    out = 8 * (fed.dram_bytes_result + fed.dram_bytes_partial)
-    value = DTYPES[config.dtype]
+    value, partial = DTYPES[config.dtype], 8 * fed.dram_bytes_partial // 2
     return {
-        "a": counters.words_a * value + loaded[first],
-        "b": counters.words_b * value + loaded[second],
-        "out": fed.words_out * SUM_BITS + out,
-        "dram": loaded[first] + loaded[second] + out,
+        "a": Traffic(counters.words_a * value, loaded[first]),
+        "b": Traffic(counters.words_b * value, loaded[second]),
+        "out": Traffic(
+            output_reads(op) * SUM_BITS + 8 * fed.dram_bytes_result + partial,
+            output_writes(op) * SUM_BITS + partial,
+        ),
     }
 
 
@@ -89,5 +108,7 @@ def _bank_kib(config: MachineConfig, buffer: str) -> float:
     return capacity / banks
 
 
-def _sram(bits: int, kib: float, table: EnergyTable) -> float:
-    return bits and bits * table.pj_of_sram_bit(kib)
+def _sram(bits: Traffic, kib: float, table: EnergyTable) -> float:
+    if bits == NONE:
+        return 0
+    return bits.read * table.pj_of_sram_bit(kib) + bits.written * table.pj_of_sram_write_bit(kib)

@@ -65,7 +65,12 @@ def shape_of(layer: Layer, op: OpName, samples: int) -> Shape:
 
 
 def output_words(op: Op) -> int:
-    """Count the accesses of the output's buffer: wgrad adds up its samples there."""
+    """Count the accesses of the output's buffer by PEs."""
+    return output_writes(op) + output_reads(op)
+
+
+def output_writes(op: Op) -> int:
+    """Count the sums that PEs write: each of the output's once, in wgrad for each sample."""
     layer = op.layer
     match op.name:
         case "fprop":
@@ -73,9 +78,14 @@ def output_words(op: Op) -> int:
         case "dgrad":
             return op.samples * layer.C * layer.H * layer.W
         case "wgrad":
-            return (2 * op.samples - 1) * layer.weights
+            return op.samples * layer.weights
         case _:
             assert_never(op.name)
+
+
+def output_reads(op: Op) -> int:
+    """Count the sums that PEs read to add to them: wgrad adds up its samples in the buffer."""
+    return (op.samples - 1) * op.layer.weights if op.name == "wgrad" else 0
 
 
 # ---- how loops are cut ---------------------------------------------------------------------------

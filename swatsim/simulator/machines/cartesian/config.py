@@ -71,6 +71,11 @@ class CartesianConfig(MachineConfig):
         return self.act_vector * self.weight_vector
 
     @property
+    def multipliers(self) -> int:
+        """Multipliers of all PEs."""
+        return self.pes * self.lanes
+
+    @property
     def accumulator_bank_kib(self) -> float:
         """Size of a bank of accumulators, of 4 bytes each."""
         return 4 * self.accumulator / self.banks / 1024

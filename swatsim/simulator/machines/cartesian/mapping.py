@@ -99,7 +99,9 @@ def _groups(
     data = crop_or_pad(conv.data, 2, conv.origin[0], padded[0])
     data = crop_or_pad(data, 3, conv.origin[1], padded[1]).transpose(1, 0, 2, 3)
     rows, columns = (_axis(conv, i, padded[i], pes) for i, pes in enumerate(_pes(config)))
-    array = _array(conv, config)
+    # PEs that own no pixel do nothing: the kernel need not know them
+    used = [-(-size // axis.tile) for size, axis in zip(padded, (rows, columns), strict=True)]
+    array = _array(conv, config)._replace(pe_h=used[0], pe_w=used[1])
     channels, filters = len(data) // conv.groups, len(conv.weight) // conv.groups
     for group in range(conv.groups):
         weight = conv.weight[group * filters : (group + 1) * filters].transpose(1, 0, 2, 3)

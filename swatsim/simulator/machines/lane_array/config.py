@@ -119,6 +119,11 @@ class LaneArrayConfig(MachineConfig):
         return self.tiles * self.rows * self.columns
 
     @property
+    def multipliers(self) -> int:
+        """Multipliers of all PEs."""
+        return self.pes * self.lanes
+
+    @property
     def moves(self) -> tuple[Move, ...]:
         """The moves (dt, dl): a free slot (t, l) may take the value of (t + dt, (l + dl) % lanes).
 

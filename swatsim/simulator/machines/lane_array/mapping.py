@@ -111,8 +111,12 @@ def _held(values: int, times: int, lanes: int) -> Words:
 
 
 def _sets(streams: Words, rows: int) -> Words:
-    """Cut streams (.., n, T) into sets of rows: (.. * sets, rows, T), missing rows empty."""
+    """Cut streams (.., n, T) into sets of at most so many rows, the last one's missing ones empty.
+
+    Shape (.. * sets, rows, T).
+    """
     *outer, n, length = streams.shape
+    rows = min(rows, n)  # a single set has no use for rows without a stream
     sets = _ceil(n, rows)
     cut = np.zeros((*outer, sets * rows, length), np.uint64)
     cut[..., :n, :] = streams

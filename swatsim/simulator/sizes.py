@@ -1,0 +1,85 @@
+"""What can be counted: results hold whole numbers of 63 bits, and so must every sum of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from math import prod
+from typing import Any
+
+from swatsim.errors import ConfigError
+from swatsim.results import COLUMNS
+from swatsim.simulator.interface import ConfiguredMachine, Machine
+from swatsim.simulator.memory.tensors import MADE
+from swatsim.workload.layer import Layer, OpName
+from swatsim.workload.storage import DTYPES
+
+#: The largest number of a column of results, and of the sum of one.
+LARGEST = 2**63 - 1
+
+_SUMMED = tuple(it.name for it in COLUMNS if it.dtype == "int64" and it.adds == "sum")
+_WHOLE = tuple(it.name for it in COLUMNS if it.dtype == "int64" and it.adds != "sum")
+_ADVICE = "make the machine smaller, its clock slower, its DRAM faster, or simulate fewer steps"
+
+
+class Sums:
+    """Adds up rows of results while they come, in numbers without end.
+
+    No part of them then adds up to more than a column holds, whatever a reader sums.
+    """
+
+    def __init__(self) -> None:
+        self._sums: Counter[str] = Counter()
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows.
+
+        Raises
+        ------
+        ConfigError
+            If a number, or the sum of a column so far, passes 63 bits.
+        """
+        for row in rows:
+            for name in _SUMMED:
+                self._sums[name] += int(row[name])
+            too_large = [name for name in _SUMMED if self._sums[name] > LARGEST]
+            if too_large or any(row[name] > LARGEST for name in _WHOLE):
+                name = next(iter(too_large), "a parameter")
+                where = f"layer {row['layer']!r}, {row['op']}, on {row['machine']}"
+                raise ConfigError(
+                    f"{where}: {name} would add up to {self._sums[name] or 'more'}, and at most "
+                    f"{LARGEST} can be written: {_ADVICE}"
+                )
+
+
+def check_before(
+    jobs: Iterable[tuple[Layer, OpName]], samples: int, machines: Iterable[Machine]
+) -> None:
+    """Refuse, before anything is simulated, what is sure to pass 63 bits.
+
+    The lane-cycles of an op are at least those in which its first word and its result are on their
+    way. What is not refused here, `Sums` may refuse when it is counted.
+
+    Raises
+    ------
+    ConfigError
+        Naming the machine.
+    """
+    written = [(layer, name, prod(layer.shape_of(MADE[name], samples))) for layer, name in jobs]
+    for machine in machines:
+        if isinstance(machine, ConfiguredMachine):
+            least = sum(_least(machine, elements) for _, _, elements in written)
+            if least > LARGEST:
+                raise ConfigError(
+                    f"{machine.name}: its lane-cycles would add up to {least} or more, and at most "
+                    f"{LARGEST} can be written: {_ADVICE}"
+                )
+
+
+def _least(machine: ConfiguredMachine, elements: int) -> int:
+    config = machine.config
+    cycles = 1
+    if bandwidth := config.finite_mb_per_s:
+        size = elements * DTYPES[config.dtype] // 8
+        cycles = max(1, config.latency_cycles + size * config.clock_mhz // bandwidth)
+    return config.multipliers * cycles

@@ -1,0 +1,155 @@
+"""Sizes at their ends: what can be counted is, what can't is refused before it is simulated."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import swatsim
+from swatsim.errors import ConfigError
+from swatsim.results import COLUMNS, load
+from swatsim.simulator.interface import MAX_MULTIPLIERS, Counters
+from swatsim.simulator.machines import MACHINES, presets
+from swatsim.simulator.sizes import LARGEST, Sums, check_before
+from swatsim.workload.training_ops import Op
+from tests.cli.test_cli import refused
+from tests.traces import make_trace
+
+#: Machines of 2**32 multipliers, by ends of their geometry; and the next larger one.
+ENDS: list[tuple[str, dict[str, int], dict[str, int]]] = [
+    ("bit-tactical", {"tiles": 2**16, "rows": 2**12, "columns": 1}, {"columns": 2}),
+    ("bit-tactical", {"tiles": 1, "rows": 2**12, "columns": 2**16}, {"tiles": 2}),
+    ("dadiannao", {"tiles": 2**16, "rows": 1, "columns": 2**16, "lanes": 1}, {"rows": 2}),
+    ("tensordash", {"tiles": 2**12, "rows": 2**16, "columns": 1}, {"columns": 2}),
+]
+
+
+@pytest.mark.parametrize(("preset", "ends", "more"), ENDS)
+def test_the_largest_machine_runs_and_a_larger_one_is_refused(
+    tmp_path: Path, preset: str, ends: dict[str, int], more: dict[str, int]
+) -> None:
+    with pytest.raises(ConfigError, match="it would have 8589934592 multipliers, and of at most"):
+        swatsim.machine(preset, **{**ends, **more})
+    found = swatsim.machine(preset, **ends)
+    assert found.config.multipliers == MAX_MULTIPLIERS
+    results = swatsim.simulate(make_trace(tmp_path / "trace"), found, ops=["fprop"])
+    results.save(tmp_path / "results")
+    assert load(tmp_path / "results").rows == results.rows
+    for row in results.rows:
+        assert row["lane_cycles"] == row["cycles"] * MAX_MULTIPLIERS
+        buckets = sum(v for name, v in row.items() if name.startswith("lane_cycles_"))
+        assert buckets == row["lane_cycles"]
+
+
+def test_the_largest_cartesian_runs(tmp_path: Path) -> None:
+    ends = {"pe_h": 2**10, "pe_w": 2**10}
+    results = swatsim.simulate(make_trace(tmp_path / "trace"), swatsim.machine("scnn", **ends))
+    assert {row["pes"] * row["lanes"] for row in results.rows} == {2**24}
+
+
+@pytest.mark.parametrize("mechanism", MACHINES, ids=lambda it: it.name)
+def test_every_machine_says_how_many_multipliers_it_has(mechanism: Any, tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "trace")
+    name = next(name for name, _, of in presets() if of is mechanism)
+    rows = swatsim.simulate(trace, name, ops=["wgrad"]).rows
+    for row in rows:
+        assert row["pes"] * row["lanes"] == swatsim.machine(name).config.multipliers
+
+
+def test_the_case_is_one_line_before_simulating(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "trace").path
+    huge = [f"--set={name}=65536" for name in ("tiles", "rows", "columns")]
+    error = refused("simulate", trace, "-m", "tensordash", *huge, "-o", tmp_path / "out")
+    assert "it would have 4503599627370496 multipliers" in error
+    assert not (tmp_path / "out").exists()
+
+
+SLOW = {"clock_mhz": 10_000, "dram": "hbm2", "dram_mb_per_s": 1, "dram_latency_ns": 10**6}
+
+
+def test_a_latency_that_passes_is_refused_before_anything_is_simulated(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "trace")
+    found = swatsim.machine("dadiannao", **ENDS[2][1], **SLOW)
+    step = trace.step(trace.steps[0])
+    jobs = [(layer, name) for layer, name in step.ops()]
+    least = MAX_MULTIPLIERS * 10**7 * len(jobs)
+    check_before(jobs, 2, [found])
+    assert least < LARGEST
+    many = jobs * (LARGEST // least + 1)
+    with pytest.raises(ConfigError, match=r"its lane-cycles would add up to \d+ or more"):
+        check_before(many, 2, [found])
+
+
+def test_the_slowest_memory_before_the_largest_machine_is_exact(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "trace")
+    found = swatsim.machine("dadiannao", **ENDS[2][1], **SLOW)
+    results = swatsim.simulate(trace, found, ops=["fprop"])
+    for row in results.rows:
+        carried = sum(v for name, v in row.items() if name.startswith("dram_bytes"))
+        assert row["cycles"] >= 10**7 + 10_000 * carried
+        assert row["lane_cycles"] == row["cycles"] * MAX_MULTIPLIERS
+    results.save(tmp_path / "results")
+    assert load(tmp_path / "results").rows == results.rows
+
+
+class Mine:
+    """A machine of a user's own that counts whatever it likes."""
+
+    def __init__(self, cycles: int) -> None:
+        self.name, self.cycles = "mine", cycles
+
+    def simulate_op(self, op: Op) -> Counters:
+        return Counters(self.cycles, 1, 1, lane_cycles_idle=self.cycles)
+
+    simulate_dense = simulate_op
+
+    def describe(self) -> dict[str, str]:
+        return {"name": "mine"}
+
+
+def test_sums_of_a_run_just_fit_or_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "trace")
+    count = len(swatsim.simulate(trace, Mine(1)).rows)
+    fits = swatsim.simulate(trace, Mine(LARGEST // count))
+    fits.save(tmp_path / "results")
+    assert int(fits.frame.lane_cycles.sum()) == LARGEST // count * count
+    assert int(load(tmp_path / "results").frame.cycles.sum()) == LARGEST // count * count
+    with pytest.raises(ConfigError, match=f"would add up to .* at most {LARGEST} can be written"):
+        swatsim.simulate(trace, Mine(LARGEST // count + 1))
+    with pytest.raises(ConfigError, match="cycles would add up to"):
+        swatsim.simulate(trace, Mine(2**70))
+
+
+def test_a_parameter_that_does_not_fit_is_refused() -> None:
+    row = {it.name: 0 for it in COLUMNS if it.dtype == "int64"}
+    about = {"layer": "x", "op": "fprop", "machine": "m"}
+    Sums().add([{**row, **about, "pes": LARGEST}])
+    with pytest.raises(ConfigError, match="on m: a parameter would add up to more"):
+        Sums().add([{**row, **about, "pes": LARGEST + 1}])
+
+
+def test_a_sweep_keeps_the_points_that_fit(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "trace")
+    spec = {
+        "traces": [str(trace.path)],
+        "ops": ["fprop"],
+        "machines": [{"preset": "dadiannao", "grid": {"tiles": [2**4, 2**16], "rows": [2**16]}}],
+    }
+    with ThreadPoolExecutor(1) as pool:
+        sweep = swatsim.sweep(spec, tmp_path / "sweep", executor=pool)
+    assert list(sweep.frame.status) == ["done", "failed"]
+    assert "multipliers, and of at most" in sweep.frame.error[1]
+
+
+def test_no_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = make_trace(tmp_path / "trace")
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("swatsim.simulator.run.describe_op", full)
+    with pytest.raises(ConfigError, match="tensordash takes more memory to simulate than there is"):
+        swatsim.simulate(trace, "tensordash")
