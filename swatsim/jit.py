@@ -1,23 +1,31 @@
-"""The only caller of `numba.njit`: its options, and a cache that can't be stale.
+"""The only caller of `numba.njit`: its options, and a cache that can't be stale, nor damaged.
 
 Numba's own file cache looks at the file of the function that is compiled, not at the helpers and
-constants that it uses from other modules, so it can return code that is out of date. The cache
-folder is therefore named after a hash of every source of the package, Numba's version and the
-settings that change the code.
+constants that it uses from other modules, so it can return code that is out of date; and it loads
+whatever bytes it finds. Here the folder is named after a hash of every source of the package, the
+versions of what compiles and the settings that change the code, and each file has a digest.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
-import os
-import tempfile
+import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
+import llvmlite
 import numba
-from platformdirs import user_cache_path
+import numpy as np
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+
+from swatsim import cache
+from swatsim.errors import SwatsimError
 
 log = logging.getLogger(__name__)
 
@@ -26,78 +34,113 @@ numba_config: Any = numba.config  # its attributes are made at run time
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-#: Set to a folder of your choice, or to the empty string for no cache at all.
-CACHE_VARIABLE = "SWATSIM_CACHE_DIR"
 
-
-def _source_hash() -> str:
+def _version() -> str | None:
+    """Name all that compiled code depends on; None if that can't be told, without sources."""
     seen = hashlib.blake2b(digest_size=8)
-    seen.update(f"{numba.__version__} boundscheck={numba_config.BOUNDSCHECK}".encode())
+    versions = (numba.__version__, llvmlite.__version__, np.__version__)
+    settings = (sys.implementation.cache_tag, numba_config.BOUNDSCHECK)
+    seen.update(repr((*versions, *settings)).encode())
     folder = Path(__file__).parent
-    for path in sorted(folder.rglob("*.py")):
+    sources = sorted(folder.rglob("*.py"))
+    for path in sources:
         seen.update(f"{path.relative_to(folder)}".encode() + path.read_bytes())
-    return seen.hexdigest()
+    return seen.hexdigest() if sources else None
 
 
-def _cache_folder() -> Path | None:
-    """Return a folder that can be written to, or None: then kernels are compiled every time."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen == "":
-        return None
-    root = Path(chosen) if chosen else user_cache_path("swatsim")
-    folder = root / "kernels" / _source_hash()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # permissions don't tell all
-            pass
-    except OSError as error:
-        log.warning("kernels are compiled anew in each process: no cache at %s (%s)", root, error)
-        return None
-    return folder
+def _folder() -> Path | None:
+    version = _version()
+    if version is None:
+        log.warning("kernels are compiled anew in each process: no sources to tell versions by")
+    return None if version is None or numba_config.DISABLE_JIT else cache.folder_of(version)
 
 
-_FOLDER = _cache_folder()
+_FOLDER = _folder()
 
 
 def jit(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Compile a kernel on first use, without the GIL, and keep it for later processes."""
-    if _FOLDER is None:
-        return numba.njit(nogil=True)(function)
-    # Numba reads the folder while it decorates; other users of Numba keep their own.
-    before = numba_config.CACHE_DIR
-    numba_config.CACHE_DIR = str(_FOLDER)
-    try:
-        compiled: Any = numba.njit(nogil=True, cache=True)(function)
-    finally:
-        numba_config.CACHE_DIR = before
-    compiled._cache = _Forgiving(compiled._cache)
+    """Compile a kernel on first use, without the GIL, and keep it for later processes.
+
+    Raises
+    ------
+    SwatsimError
+        When a kernel is called, not before, if the user has turned Numba's compiler off. As plain
+        Python the kernels would not be slow only: NumPy's small integers overflow where Numba's
+        grow.
+    """
+    if numba_config.DISABLE_JIT:
+        return _refused
+    compiled: Any = numba.njit(nogil=True)(function)
+    code = compiled.py_func.__code__
+    if _FOLDER is not None and Path(code.co_filename).is_file():
+        name = (function.__module__, function.__qualname__, code.co_firstlineno)
+        compiled._cache = _Cache(repr((*name, _hash_of(code.co_filename))), _FOLDER)
     kernel: Callable[Parameters, Result] = compiled
     return kernel
 
 
-class _Forgiving:
-    """Numba's cache of one kernel, without which a kernel can be compiled all the same.
+def _refused(*arguments: object, **named: object) -> NoReturn:
+    raise SwatsimError(
+        "NUMBA_DISABLE_JIT is set: kernels count right only when they are compiled; unset it"
+    )
 
-    A file that is damaged, or a disk that is full, costs a compilation and no more.
+
+class _Cache(NullCache):
+    """What Numba asks for a kernel's compiled code, and gives it to: a file for each signature.
+
+    A kernel can be compiled all the same: files that are damaged or can't be read, and disks that
+    are full, cost a compilation, and no more.
     """
 
-    def __init__(self, cache: Any) -> None:
-        self._cache = cache
+    def __init__(self, kernel: str, folder: Path) -> None:
+        self._kernel, self._folder = kernel, folder
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cache, name)
+    @property
+    def cache_path(self) -> str:
+        """The folder, for Numba's statistics."""
+        return str(self._folder)
 
-    def load_overload(self, *arguments: Any) -> Any:
-        """Load a kernel, or None."""
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Load the code for a signature, or None."""
+        target_context.refresh()
+        path = self._path(sig, target_context.codegen())
         try:
-            return self._cache.load_overload(*arguments)
-        except Exception as error:  # noqa: BLE001  (a damaged pickle raises whatever it likes)
-            log.warning("a cached kernel is damaged, and compiled anew (%s)", error)
+            content = cache.read(path)
+            if content is None:
+                return None
+            stored, reduced = pickle.loads(content)
+            return CompileResult._rebuild(target_context, *reduced) if stored == sig else None
+        except Exception as error:  # noqa: BLE001  (a pickle raises whatever it likes)
+            _say_once(f"cached kernels can't be used, and are compiled anew ({_reason(error)})")
             return None
 
-    def save_overload(self, *arguments: Any) -> None:
-        """Keep a kernel, if that can be done."""
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the code for a signature, if that can be done."""
+        if data.library.has_dynamic_globals:  # it holds addresses of this process
+            return
         try:
-            self._cache.save_overload(*arguments)
-        except Exception as error:  # noqa: BLE001  (it reads the index, which may be damaged)
-            log.warning("a compiled kernel can't be kept (%s)", error)
+            content = dumps((sig, data._reduce()))
+            cache.write(self._path(sig, data.codegen), content)
+        except Exception as error:  # noqa: BLE001  (a pickle raises whatever it likes)
+            _say_once(f"compiled kernels can't be kept ({_reason(error)})")
+
+    def _path(self, sig: Any, codegen: Any) -> Path:
+        whole = repr((self._kernel, sig, codegen.magic_tuple()))  # the last one is the processor
+        name = hashlib.blake2b(whole.encode(), digest_size=20).hexdigest()
+        return self._folder / f"{name}.kernel"
+
+
+@functools.cache
+def _hash_of(file: str) -> str:
+    """Hash a kernel's own file: it may lie outside of the package."""
+    return hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    """Leave out the names of files: of many that fail alike, one is told."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    log.warning(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+from configparser import ConfigParser
 from pathlib import Path
 from types import ModuleType
 
@@ -33,6 +34,22 @@ def load(path: Path) -> ModuleType:
 
 def test_ci_calls_exactly_the_test_command() -> None:
     assert blocks("sh")[1].strip() in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_what_is_needed_is_what_is_installed_and_tested() -> None:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lists = [setup["options"]["install_requires"], *dict(setup["options.extras_require"]).values()]
+    needed = {line for text in lists for line in text.split()} - {"swatsim[test]"}
+    (tested,) = (line for line in needed if line.startswith("torch=="))
+    (least,) = (line for line in needed if line.startswith("torch>="))
+    # .ci/lowest makes a pin of each
+    assert all(re.fullmatch(r"[A-Za-z0-9-]+>=[0-9.]+", line) for line in needed - {tested})
+    assert tested.startswith(least.replace(">=", "=="))
+    assert f"any torch from {least.removeprefix('torch>=')} on" in README
+    pythons = re.findall(r"Python :: (3\.\d+)", setup["metadata"]["classifiers"])
+    assert setup["options"]["python_requires"] == f">={pythons[0]}"
+    assert f"Python {pythons[0]} or newer (tested on {', '.join(pythons)})" in README
 
 
 def test_the_first_command_names_a_trace_that_ships() -> None:

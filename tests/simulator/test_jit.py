@@ -1,75 +1,119 @@
-"""The cache of compiled kernels is never stale."""
+"""The cache of compiled kernels is never stale, and never believed."""
 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import swatsim
+from swatsim import jit
 
 PACKAGE = Path(swatsim.__file__).parent
+TRACE = PACKAGE.parent / "traces/resnet8-fashion-mnist-swat-u-80"
 
-PROGRAM = """
-import numpy as np, swatsim
-layer = swatsim.Layer(name="fc", kind="linear", C=16, K=4)
-masks = {"weight": np.eye(4, 16, dtype=bool), "act": np.ones((1, 16), bool)}
-print(swatsim.simulate_op(swatsim.Op(layer, "fprop", **masks), "bit-tactical").cycles_compute)
+KERNEL = """
+from swatsim.jit import jit
+from swatsim.simulator.helper import step
+
+@jit
+def walk(n):
+    return n + step()
 """
+HELPER = "from swatsim.jit import jit\n\n@jit\ndef step():\n    return 1\n"
+PROGRAM = "from swatsim.simulator.walker import walk; print(walk(40))"
 
 
-def run(package: Path, cache: Path) -> str:
-    environment = {**os.environ, "SWATSIM_CACHE_DIR": str(cache), "PYTHONPATH": str(package.parent)}
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """Copy the package, with two small kernels in it."""
+    copy = tmp_path / "copy" / "swatsim"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "simulator/walker.py").write_text(KERNEL)
+    (copy / "simulator/helper.py").write_text(HELPER)
+    return copy
+
+
+def run(package: Path, cache: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:
+    own = {"SWATSIM_CACHE_DIR": str(cache), "PYTHONPATH": str(package.parent)}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env=environment,
+        [sys.executable, *(arguments or ("-c", PROGRAM))],
+        env={**os.environ, **own, **variables},
         cwd=package.parent,
         capture_output=True,
         text=True,
-        check=True,
     )
-    return done.stdout.strip()
+    return done.returncode, done.stdout.strip(), done.stderr.strip()
 
 
-def kernels(cache: Path) -> set[Path]:
-    return set(cache.rglob("*.nbc"))
+def kernels(cache: Path) -> dict[Path, int]:
+    """Give each kept kernel, and which file it is: one that is written anew is another."""
+    return {path: path.stat().st_ino for path in cache.rglob("*.kernel")}
 
 
 def test_a_kernel_is_compiled_once_and_again_when_a_helper_in_another_module_changes(
-    tmp_path: Path,
+    package: Path, tmp_path: Path
 ) -> None:
-    package, cache = tmp_path / "swatsim", tmp_path / "cache"
-    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    kernel = package / "simulator/machines/lane_array/kernel.py"
-    helper = package / "simulator/helper.py"
-    source = kernel.read_text()
-    helper.write_text("from swatsim.jit import jit\n\n@jit\ndef extra():\n    return 0\n")
-    count = "            taken[i] += 1\n"
-    assert count in source
-    changed = source.replace(count, count + "            taken[i] += extra()\n")
-    kernel.write_text(
-        "from __future__ import annotations\nfrom swatsim.simulator.helper import extra\n"
-        + changed.replace("from __future__ import annotations\n", "", 1)
-    )
-    assert run(package, cache) == "1"
+    cache = tmp_path / "cache"
+    assert run(package, cache) == (0, "41", "")
     first = kernels(cache)
-    assert first
-    assert run(package, cache) == "1"
+    assert len(first) == 2
+    assert run(package, cache) == (0, "41", "")
     assert kernels(cache) == first
-    helper.write_text(helper.read_text().replace("return 0", "return 41"))
-    assert run(package, cache) == "42"
+    (package / "simulator/helper.py").write_text(HELPER.replace("1", "2"))
+    assert run(package, cache) == (0, "42", "")
 
 
-def test_a_damaged_cache_is_no_error(tmp_path: Path) -> None:
-    assert run(PACKAGE, tmp_path) == "1"
-    for path in (*kernels(tmp_path), *tmp_path.rglob("*.nbi")):
-        path.write_bytes(bytes(path.stat().st_size))
-    assert run(PACKAGE, tmp_path) == "1"
+def test_damaged_kernels_are_compiled_anew(package: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert run(package, cache) == (0, "41", "")
+    draw = random.Random(1)
+    before = kernels(cache)
+    for path in before:
+        content = bytearray(path.read_bytes())
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(content)
+    code, out, err = run(package, cache)
+    assert (code, out) == (0, "41")
+    assert err.count("a cached kernel is damaged, and compiled anew") == 2
+    after = kernels(cache)
+    assert after.keys() == before.keys()
+    assert run(package, cache) == (0, "41", "")
+    assert kernels(cache) == after
 
 
-def test_no_cache_is_no_error(tmp_path: Path) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    assert run(PACKAGE, blocked / "cache") == "1"
+def test_no_setting_of_numba_moves_the_cache_or_does_without(package: Path, tmp_path: Path) -> None:
+    cache, none = tmp_path / "cache", tmp_path / "none"
+    none.write_text("")
+    odd = {"NUMBA_CACHE_DIR": str(none / "x"), "NUMBA_CACHE_LOCATOR_CLASSES": "ZipCacheLocator"}
+    assert run(package, cache, **odd) == (0, "41", "")
+    assert len(kernels(cache)) == 2
+    code, out, err = run(package, none)
+    assert (code, out) == (0, "41")
+    assert "no cache at" in err
+
+
+def test_a_package_without_sources_has_no_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(jit, "__file__", str(tmp_path / "swatsim.zip" / "swatsim" / "jit.py"))
+    assert jit._folder() is None
+    assert "no sources to tell versions by" in caplog.text
+
+
+def test_with_the_compiler_turned_off_what_needs_it_is_refused(tmp_path: Path) -> None:
+    def swatsim(*words: str) -> tuple[int, str, str]:
+        return run(PACKAGE, tmp_path, "-m", "swatsim", *words, NUMBA_DISABLE_JIT="1")
+
+    assert swatsim("check", str(TRACE))[0] == 0
+    code, out, err = swatsim("simulate", str(TRACE), "-m", "tensordash", "--step", "0")
+    assert (code, out) == (2, "")
+    assert err == (
+        "swatsim: error: NUMBA_DISABLE_JIT is set: kernels count right only when they are "
+        "compiled; unset it"
+    )

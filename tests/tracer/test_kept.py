@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 from swatsim.errors import RecordingError  # noqa: E402
 from swatsim.policies import SwatU  # noqa: E402
 from swatsim.tracefile import open_trace  # noqa: E402
-from swatsim.tracer.pytorch import Kept, Observer, Tracer  # noqa: E402
+from swatsim.tracer.pytorch import Kept, Observer, Tracer, private  # noqa: E402
 from tests.tracer.test_observer import (  # noqa: E402
     Checkpointed,
     Tied,
@@ -168,3 +168,20 @@ def test_it_is_noted_in_a_recorded_step(kind: str, tmp_path: Path) -> None:
     for number in (1, 2):
         kept: Any = open_trace(tmp_path).step(number).notes["kept"]
         assert kept["modules"] == known
+
+
+@pytest.mark.parametrize("name", private._NEEDED)
+def test_a_torch_that_lets_nothing_be_watched_unseen_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delattr(f"torch._C.{name}")
+    model = nn.Linear(4, 3)
+    for record in (
+        lambda: Kept(model),
+        lambda: Observer(model, tmp_path / "trace", steps=(0,)),
+        lambda: Tracer(model, SwatU(0.5), tmp_path / "trace", steps=(0,)),
+    ):
+        with pytest.raises(RecordingError, match=f"lacks torch._C.{name}, without which"):
+            record()
+    assert not (tmp_path / "trace").exists()
+    assert "forward" not in vars(model)

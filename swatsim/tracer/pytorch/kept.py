@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from swatsim.errors import RecordingError
-from swatsim.tracer.pytorch.watch import Stack
+from swatsim.tracer.pytorch.private import has_saved_tensor_hooks
+from swatsim.tracer.pytorch.watch import Stack, checked_names
 
 
 class Kept:
@@ -46,12 +46,11 @@ class Kept:
     Raises
     ------
     RecordingError
-        If `model` is no module.
+        If `model` is no module, or this torch lacks what tells that others have hooks.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        if not isinstance(model, nn.Module):
-            raise RecordingError(f"model is a {type(model).__name__}, must be a torch.nn.Module")
+        checked_names(model)
         self.modules: dict[str, int] = {}
         self.total = 0
         self._root = model
@@ -84,7 +83,7 @@ class Kept:
             self._end()
 
     def _begin(self) -> None:
-        if not _is_free():
+        if has_saved_tensor_hooks():
             return
         hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
         with suppress(RuntimeError):  # where torch allows none, as in a transform of torch.func
@@ -114,18 +113,6 @@ class Kept:
             if (module, place) not in self._seen:
                 self._seen.add((module, place))
                 self.modules[module] = self.modules.get(module, 0) + size
-
-
-def _is_free() -> bool:
-    """Whether nobody's saved-tensor hooks would be hidden by more.
-
-    A checkpoint recomputes in the backward pass, with hooks of its own. torch has no public
-    questions for either; one whose own is missing (of the hooks, before 2.8) is not asked.
-    """
-    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    backward = getattr(torch._C, "_current_graph_task_id", None)
-    is_backward = backward is not None and backward() != -1
-    return not is_backward and (top is None or top(False) is None)
 
 
 def _parts(tensor: Tensor) -> list[Tensor]:

@@ -15,7 +15,7 @@ from swatsim.policies.interface import Site
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.tracer.pytorch.arithmetic import Arithmetic, Linear, autocast, rows
 from swatsim.tracer.pytorch.modules import Layout
-from swatsim.tracer.pytorch.watch import in_transform
+from swatsim.tracer.pytorch.private import in_transform
 from swatsim.tracer.recorder import StepRecord
 from swatsim.workload.layer import Layer, Operand, OpName
 

@@ -17,9 +17,10 @@ from swatsim.errors import RecordingError, SwatsimError
 from swatsim.tracer.arguments import Steps
 from swatsim.tracer.pytorch.arithmetic import autocast
 from swatsim.tracer.pytorch.modules import Geometry, linear, size_of
+from swatsim.tracer.pytorch.private import in_transform
 from swatsim.tracer.pytorch.run import Run
 from swatsim.tracer.pytorch.taps import Projection, Projections, Tap, redirected_linear
-from swatsim.tracer.pytorch.watch import Handler, checked_names, checked_skip, in_transform
+from swatsim.tracer.pytorch.watch import Handler, checked_names, checked_skip
 from swatsim.workload.layer import Layer, OpName
 
 log = logging.getLogger(__name__)

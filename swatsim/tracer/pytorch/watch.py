@@ -20,6 +20,7 @@ from torch.nn.modules.module import (
 from torch.overrides import TorchFunctionMode
 
 from swatsim.errors import RecordingError, unknown
+from swatsim.tracer.pytorch.private import check_torch, leave
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +58,11 @@ def checked_names(model: Any) -> dict[str, nn.Module]:
     Raises
     ------
     RecordingError
-        If it is none.
+        If it is none, or this torch lets none be watched.
     """
     if not isinstance(model, nn.Module):
         raise RecordingError(f"model is a {type(model).__name__}, must be a torch.nn.Module")
+    check_torch()
     return names(model)
 
 
@@ -98,20 +100,6 @@ class Frame:
     name: str
     module: nn.Module
     calls: int = field(default=0)
-
-
-def in_transform(*tensors: Tensor) -> bool:
-    """Whether tensors are of a transform of torch.func, or a batch of gradients: without values.
-
-    torch has no public question for that. Where its own is missing, they are taken for ordinary.
-    """
-    own = getattr(torch._C, "_functorch", None)
-    asks = ("is_functorch_wrapped_tensor", "is_legacy_batchedtensor")
-    return any(getattr(own, ask, _never)(tensor) for ask in asks for tensor in tensors)
-
-
-def _never(tensor: Tensor) -> bool:
-    return False
 
 
 class Stack:
@@ -209,28 +197,12 @@ class Watch:
         if wanted and not self._is_on:
             self._mode.__enter__()
         elif self._is_on and not wanted:
-            _leave(self._mode)
+            leave(self._mode)
         self._is_on = wanted
 
     def _note(self, function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         self.note(function)
         return function(*arguments, **named)
-
-
-def _leave(mode: TorchFunctionMode) -> None:
-    """Take a mode from torch's stack, also from below others, such as another observer's."""
-    names = ("_len_torch_function_stack", "_pop_torch_function_stack")
-    size, pop, push = (
-        getattr(torch._C, name, None) for name in (*names, "_push_on_torch_function_stack")
-    )
-    if size is None or pop is None or push is None:  # then in the order in which they came only
-        mode.__exit__(None, None, None)
-        return
-    above: list[Any] = []
-    while size() and (top := pop()) is not mode:
-        above.append(top)
-    for other in reversed(above):
-        push(other)
 
 
 class _Functions(TorchFunctionMode):

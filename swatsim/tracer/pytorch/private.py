@@ -1,0 +1,78 @@
+"""What is asked of torch that it has no public function for: all of it is here.
+
+A recording that can't be told from none needs every one of these. Where torch has one no more (or
+not yet: the youngest is of 2.8), nothing is recorded, for it would change the run unseen.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from swatsim.errors import RecordingError
+
+#: All below `torch._C`.
+_NEEDED = (
+    "_functorch.is_functorch_wrapped_tensor",
+    "_functorch.is_legacy_batchedtensor",
+    "_len_torch_function_stack",
+    "_pop_torch_function_stack",
+    "_push_on_torch_function_stack",
+    "_autograd._top_saved_tensors_default_hooks",
+    "_current_graph_task_id",
+)
+
+
+def check_torch() -> None:
+    """Refuse a torch in which a run can't be recorded without changing it.
+
+    Raises
+    ------
+    RecordingError
+        If it lacks one of the functions that are needed.
+    """
+    lacking = [name for name in _NEEDED if _found(name) is None]
+    if lacking:
+        raise RecordingError(
+            f"torch {torch.__version__} lacks torch._C.{lacking[0]}, without which recording could "
+            "change the run: install a torch that swatsim[torch] allows"
+        )
+
+
+def in_transform(*tensors: Tensor) -> bool:
+    """Whether tensors are of a transform of torch.func, or a batch of gradients: without values."""
+    own = _functions()._functorch
+    asks = (own.is_functorch_wrapped_tensor, own.is_legacy_batchedtensor)
+    return any(ask(tensor) for ask in asks for tensor in tensors)
+
+
+def has_saved_tensor_hooks() -> bool:
+    """Whether somebody's saved-tensor hooks would be hidden by more.
+
+    A checkpoint recomputes in the backward pass, with hooks of its own.
+    """
+    own = _functions()
+    is_backward = own._current_graph_task_id() != -1
+    return is_backward or own._autograd._top_saved_tensors_default_hooks(False) is not None
+
+
+def leave(mode: TorchFunctionMode) -> None:
+    """Take a mode from torch's stack, also from below others, such as another observer's."""
+    own = _functions()
+    above: list[Any] = []
+    while own._len_torch_function_stack() and (top := own._pop_torch_function_stack()) is not mode:
+        above.append(top)
+    for other in reversed(above):
+        own._push_on_torch_function_stack(other)
+
+
+def _functions() -> Any:
+    return torch._C
+
+
+def _found(name: str) -> Any:
+    return reduce(lambda place, part: getattr(place, part, None), name.split("."), _functions())
