@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from swatsim._version import __version__
@@ -39,6 +41,16 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "parameters": dict(parameters),
     }
+
+
+def sources() -> str:
+    """Fingerprint the package's code (16 hex digits): what it computes may differ if this does."""
+    seen = hashlib.blake2b(digest_size=8)
+    folder = Path(__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        content = path.read_bytes()
+        seen.update(f"{path.relative_to(folder).as_posix()} {len(content)} ".encode() + content)
+    return seen.hexdigest()
 
 
 def _version(package: str) -> str | None:

@@ -74,7 +74,7 @@ def simulate(
     """
     from swatsim.cli.drawing import Drawing
     from swatsim.cli.show import console
-    from swatsim.results import check_folder
+    from swatsim.outputs import check_folder
 
     if output is not None:
         check_folder(output)

@@ -56,7 +56,7 @@ def timeline(
     from pathlib import Path
 
     from swatsim.errors import ResultsError
-    from swatsim.results import check_folder, write_files
+    from swatsim.outputs import check_folder, write_files
     from swatsim.simulator.machines import machine
     from swatsim.simulator.timeline import timeline as draw
 

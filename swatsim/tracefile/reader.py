@@ -215,6 +215,7 @@ class Trace:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
+        self._seen: dict[int, bytes] = {}
 
     @property
     def name(self) -> str:
@@ -237,12 +238,24 @@ class Trace:
         Raises
         ------
         TraceError
-            If it is not in the trace, or damaged.
+            If it is not in the trace, or damaged; if it was replaced since this object first opened
+            it: what is remembered of the trace, its id for one, would be another's.
         """
         if not isinstance(number, int) or number not in self.steps:
             shown = ", ".join(map(str, self.steps)) or "none"
             raise TraceError(f"{self.path} has no step {number!r}: recorded are {shown}")
-        return Step(self.path / STEPS / f"{number}{SUFFIX}", number, self.manifest)
+        step = Step(self.path / STEPS / f"{number}{SUFFIX}", number, self.manifest)
+        self._same(number, step.header)
+        return step
+
+    def _same(self, number: int, header: str) -> None:
+        """Refuse a step that is not what it was when it was first opened."""
+        found = hashlib.blake2b(header.encode(), digest_size=16).digest()
+        if self._seen.setdefault(number, found) != found:
+            raise TraceError(
+                f"step {number} of {self.path} was replaced since the trace was opened: open the "
+                "trace again"
+            )
 
     @cached_property
     def id(self) -> str:
@@ -258,6 +271,7 @@ class Trace:
                 header = self.step(number).header
             except TraceError:
                 header = "unreadable"
+                self._same(number, header)
             seen.update(f"{number}:{header}".encode())
         return seen.hexdigest()
 
