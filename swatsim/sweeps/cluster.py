@@ -36,8 +36,9 @@ class Cluster(Executor):
             raise ConfigError(
                 "--dask needs the package distributed: pip install swatsim[dask]"
             ) from None
-        # it logs tracebacks of what is raised here in one line
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for name in ("distributed", "distributed.client"):
+            # it logs tracebacks of what is raised here in one line
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             self._client = Client(address, timeout=CONNECT_SECONDS)
         except (OSError, ValueError, TimeoutError) as error:
