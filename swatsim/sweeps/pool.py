@@ -1,4 +1,4 @@
-"""Processes of this machine that end when they are told to, or when nobody is left to tell them."""
+"""A pool of processes of this machine that is never waited for when it is not wanted any more."""
 
 from __future__ import annotations
 
@@ -8,20 +8,33 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
 from types import TracebackType
 from typing import Any
 
-#: A pool that is left in its middle is waited for so long; its processes are gone before.
+#: What is left of a pool that was left in its middle is waited for so long.
 LAST_SECONDS = 0.4
 
 
-class Pool(ProcessPoolExecutor):
-    """A pool that waits for nothing if its block is left by an error or by Ctrl-C.
+class _Spawn(SpawnContext):
+    """Starts processes, and knows them."""
 
-    Its processes watch a pipe: when its other end closes, because the block is left or because this
-    process is gone, they leave at once, whatever they do. A Ctrl-C, which a terminal sends to all
-    of them, is this process's business alone.
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override] # noqa: N802
+        """Make a process, as a pool asks for it."""
+        self.started.append(SpawnProcess(*args, **kwargs))
+        return self.started[-1]
+
+
+class Pool(ProcessPoolExecutor):
+    """A pool whose processes are killed if its block is left by an error or by Ctrl-C.
+
+    They leave by themselves when this process is gone. A Ctrl-C, which a terminal sends to all of
+    them, is this process's business alone.
 
     Parameters
     ----------
@@ -29,9 +42,8 @@ class Pool(ProcessPoolExecutor):
     """
 
     def __init__(self, workers: int) -> None:
-        context = get_context("spawn")
-        self._theirs, self._ours = context.Pipe(duplex=False)
-        super().__init__(workers, context, initializer=leave_when_told, initargs=(self._theirs,))
+        self._context = _Spawn()
+        super().__init__(workers, self._context, initializer=leave_with_parent)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Submit a job; a process may be started for it."""
@@ -44,32 +56,30 @@ class Pool(ProcessPoolExecutor):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        try:
-            if kind is None:
-                self.shutdown()
-            else:
-                self._ours.close()
-                # in a thread: a process that leaves may leave half a result, waited for without end
-                last = {"wait": True, "cancel_futures": True}
-                ending = threading.Thread(target=self.shutdown, kwargs=last, daemon=True)
-                ending.start()
-                ending.join(LAST_SECONDS)
-        finally:
-            self._ours.close()
-            self._theirs.close()
+        if kind is None:
+            self.shutdown()
+            return None
+        for process in self._context.started:
+            if process.pid is not None:
+                process.kill()
+        # in a thread: one that is killed may leave half a result, which is waited for without end
+        last = {"wait": True, "cancel_futures": True}
+        ending = threading.Thread(target=self.shutdown, kwargs=last, daemon=True)
+        ending.start()
+        ending.join(LAST_SECONDS)
         return None
 
 
-def leave_when_told(told: connection.Connection) -> None:
-    """Watch, in a process of a pool, whether it is still wanted."""
+def leave_with_parent() -> None:
+    """Watch the process that started this one: without it there is nobody to work for."""
     parent = parent_process()
-    ends: list[Any] = [told] if parent is None else [told, parent.sentinel]
+    if parent is not None:
 
-    def watch() -> None:
-        connection.wait(ends)
-        os._exit(1)
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+        threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
