@@ -4,11 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
+import re
+import secrets
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
+
+#: In a folder while a set of files is written. That it is locked counts, not that it is there.
+LOCK = ".lock"
+#: Whoever waits longer for another to write its set gives up.
+MAX_WAIT_SECONDS = 120
+#: What file systems say that have no locks.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+#: Behind the name of a file, what `temporary` adds; earlier versions had the process's number only.
+_ADDED = re.compile(r"\.\d+(\.[0-9a-f]{8})?\.tmp$")
+
+
+class ReplacedInPartError(OSError):
+    """Some files of a set were replaced, and then another could not be.
+
+    Attributes
+    ----------
+    replaced : list of pathlib.Path
+    """
+
+    def __init__(self, cause: OSError, replaced: Collection[Path]) -> None:
+        super().__init__(cause.errno, cause.strerror or str(cause), cause.filename)
+        self.replaced = list(replaced)
 
 
 def publish(path: Path, content: bytes) -> None:
@@ -19,7 +45,7 @@ def publish(path: Path, content: bytes) -> None:
     OSError
         If there is no room, or no permission; what was at `path` before is untouched.
     """
-    publish_all({path: content})
+    _publish({path: (content,)})
 
 
 def publish_chunks(path: Path, chunks: Iterable[bytes]) -> None:
@@ -33,24 +59,87 @@ def publish_chunks(path: Path, chunks: Iterable[bytes]) -> None:
     _publish({path: chunks})
 
 
-def publish_all(contents: Mapping[Path, bytes]) -> None:
-    """Write several files; none is renamed into place before all are on disk.
+def publish_all(contents: Mapping[Path, bytes], gone: Collection[Path] = ()) -> None:
+    """Write a set of files; none is renamed into place before all are on disk.
+
+    Who writes a set has its folders for itself, so two sets never mix, and what was left half
+    written by a process that was killed is removed. Only being killed between two renames leaves
+    some files of a set new and others old; the renames are in the order of `contents`.
+
+    Parameters
+    ----------
+    contents : mapping of pathlib.Path to bytes
+    gone : collection of pathlib.Path, optional
+        Files of earlier sets that are not in this one: they are removed.
+
+    Raises
+    ------
+    ReplacedInPartError
+        If a rename fails after others.
+    OSError
+        If one can't be written, a directory is in its place, or another process does not let go of
+        a folder; what was there is untouched.
+    """
+    with contextlib.ExitStack() as stack:
+        for folder in sorted({path.parent for path in contents}):
+            stack.enter_context(locked(folder, MAX_WAIT_SECONDS))
+        for path in contents:
+            remove(leftovers(path.parent, glob.escape(path.name)))
+        _publish({path: (content,) for path, content in contents.items()})
+        remove(gone)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, seconds: float) -> Iterator[bool]:
+    """Have a folder alone among those who ask so, be they processes or threads.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    seconds : float
+        How long to wait for it.
+
+    Yields
+    ------
+    bool
+        Whether it could be locked: some file systems can't.
 
     Raises
     ------
     OSError
-        If one can't be written, or a directory is in its place; what was there is untouched.
+        If another has it all the time, or it can't be written to.
     """
-    _publish({path: (content,) for path, content in contents.items()})
+    from filelock import FileLock  # who only reads does not wait for it
+
+    lock = FileLock(folder / LOCK, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=seconds, poll_interval=0.01)
+    except (NotImplementedError, OSError) as error:
+        if getattr(error, "errno", errno.ENOSYS) not in NO_LOCKS:
+            raise
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        # While it is held: who opened the file before gets a lock on one without a name, which
+        # filelock notices.
+        remove([folder / LOCK])
+        lock.release()
 
 
 def temporary(path: Path) -> Path:
-    """Name what this process writes before it is renamed to `path`."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Name what is written before it is renamed to `path`: no other writer has the same.
+
+    Not the process's number alone: those of two containers are equal, and threads share one.
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
 
 
 def leftovers(folder: Path, pattern: str) -> list[Path]:
-    """Find what processes that were killed left under the names that `temporary` gives.
+    """Find what writers that were killed left under the names that `temporary` gives.
+
+    Whoever removes them makes sure that nobody is writing: it holds the folder's lock.
 
     Parameters
     ----------
@@ -58,7 +147,15 @@ def leftovers(folder: Path, pattern: str) -> list[Path]:
     pattern : str
         Of the names that the files would have had at last, as for `Path.glob`.
     """
-    return sorted(folder.glob(f".{pattern}.*.tmp"))
+    found = folder.glob(f".{pattern}.*.tmp")
+    return sorted(path for path in found if _ADDED.search(path.name))
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files, if they are there and can be removed."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def write_all(file: FileIO, content: bytes | memoryview) -> None:
@@ -80,15 +177,25 @@ def _publish(contents: Mapping[Path, Iterable[bytes]]) -> None:
     try:
         for path, chunks in contents.items():
             _write(temporaries[path], chunks)
+        _swap(temporaries)
+    except BaseException:
+        remove(temporaries.values())
+        raise
+
+
+def _swap(temporaries: Mapping[Path, Path]) -> None:
+    """Rename what is written into place."""
+    replaced: list[Path] = []
+    try:
         for path, written in temporaries.items():
             written.replace(path)
-    except BaseException:
-        for written in temporaries.values():
-            with contextlib.suppress(OSError):
-                written.unlink()
-        raise
-    for folder in {path.parent for path in contents}:
-        _sync_directory(folder)
+            replaced.append(path)
+        for folder in {path.parent for path in temporaries}:
+            _sync_directory(folder)
+    except OSError as error:
+        if not replaced:
+            raise
+        raise ReplacedInPartError(error, replaced) from None
 
 
 def _write(path: Path, chunks: Iterable[bytes]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from swatsim._version import __version__
@@ -49,6 +51,16 @@ def _printable(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {_printable(key): _printable(one) for key, one in value.items()}
     return [_printable(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def sources() -> str:
+    """Fingerprint the package's code (16 hex digits): what it computes may differ if this does."""
+    seen = hashlib.blake2b(digest_size=8)
+    folder = Path(__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        content = path.read_bytes()
+        seen.update(f"{path.relative_to(folder).as_posix()} {len(content)} ".encode() + content)
+    return seen.hexdigest()
 
 
 def _version(package: str) -> str | None:

@@ -11,19 +11,21 @@ import errno
 import io
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from swatsim.errors import ResultsError
-from swatsim.files import publish_all
+from swatsim.outputs import write_files
+from swatsim.parquet import Column, Form, Read, Written, decode, encode
 from swatsim.printable import printable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PARQUET, CSV = "results.parquet", "results.csv"
 SCHEMA, PROVENANCE = "schema.json", "provenance.json"
 #: Plots that may lie beside results.
@@ -32,34 +34,14 @@ PLOTS = frozenset({"speed_up.png", "pe_cycles.png", "energy.png", "roofline.png"
 #: What a spreadsheet takes for the beginning of a formula.
 FORMULA = ("=", "+", "-", "@")
 
-Adds = Literal["key", "shape", "sum", "mean", "same", "cut"]
+#: A set of files is replaced in less, by far.
+MAX_SWAP_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column of the results.
-
-    Parameters
-    ----------
-    name : str
-    dtype : {"string", "int64", "float64"}
-    unit : str
-    meaning : str
-    adds : {"key", "shape", "sum", "mean", "same", "cut"}
-        How it behaves when rows are put together: part of the row's name; of the layer's shape;
-        it sums; it is averaged; it is the same in all rows of a machine; it says how the op of
-        this row is cut into blocks.
-    """
-
-    name: str
-    dtype: str
-    unit: str
-    meaning: str
-    adds: Adds
-
-
-def _key(name: str, meaning: str, dtype: str = "string", unit: str = "-") -> Column:
-    return Column(name, dtype, unit, meaning, "key")
+def _key(
+    name: str, meaning: str, dtype: str = "string", unit: str = "-", values: tuple[str, ...] = ()
+) -> Column:
+    return Column(name, dtype, unit, meaning, "key", values=values)
 
 
 def _shape(name: str, meaning: str, unit: str = "elements") -> Column:
@@ -79,7 +61,13 @@ def _cut(name: str, unit: str, meaning: str) -> Column:
 
 
 def _energy(part: str, meaning: str) -> Column:
-    return Column(f"energy_pj{part and '_'}{part}", "float64", "pJ", meaning, "sum")
+    name = f"energy_pj{part and '_'}{part}"
+    return Column(name, "float64", "pJ", meaning, "sum", optional=True)
+
+
+def _density(operand: str) -> Column:
+    meaning = f"non-zero share of {operand}; empty: not read"
+    return Column(f"density_{operand}", "float64", "1", meaning, "mean", optional=True)
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -87,10 +75,25 @@ COLUMNS: tuple[Column, ...] = (
     _key("trace_id", "fingerprint of its manifest and masks; rows of different ids don't compare"),
     _key("step", "training step, counted from 0", "int64", "steps"),
     _key("layer", "name of the layer"),
-    _key("op", "fprop, dgrad (input gradient) or wgrad (weight gradient)"),
+    _key(
+        "op",
+        "fprop, dgrad (input gradient) or wgrad (weight gradient)",
+        values=("fprop", "dgrad", "wgrad"),
+    ),
     _key("machine", "preset's name and what was changed in it"),
-    _key("role", "machine, baseline: what it is compared with, or alternative: another baseline"),
-    Column("kind", "string", "-", "conv, conv_transpose or linear", "shape"),
+    _key(
+        "role",
+        "machine, baseline: what it is compared with, or alternative: another baseline",
+        values=("machine", "baseline", "alternative"),
+    ),
+    Column(
+        "kind",
+        "string",
+        "-",
+        "conv, conv_transpose or linear",
+        "shape",
+        values=("conv", "conv_transpose", "linear"),
+    ),
     _shape("samples", "images of the batch that the masks hold, N", "images"),
     _shape("C", "input channels"),
     _shape("K", "filters"),
@@ -103,11 +106,9 @@ COLUMNS: tuple[Column, ...] = (
     _shape("stride_h", "stride along H"),
     _shape("stride_w", "stride along W"),
     _shape("groups", "groups of channels", "groups"),
-    Column("density_weight", "float64", "1", "non-zero share of weight; empty: not read", "mean"),
-    Column("density_act", "float64", "1", "non-zero share of act; empty: not read", "mean"),
-    Column(
-        "density_grad_out", "float64", "1", "non-zero share of grad_out; empty: not read", "mean"
-    ),
+    _density("weight"),
+    _density("act"),
+    _density("grad_out"),
     _sum("macs_dense", "MACs", "multiply-accumulates with dense operands (convention: exact)"),
     _sum("macs_effectual", "MACs", "multiply-accumulates whose operands are both non-zero"),
     _sum("cycles", "cycles", "from the first request to DRAM to the last byte written"),
@@ -158,6 +159,21 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
+def _parts(total: str) -> tuple[str, ...]:
+    """Name the columns that add up to one."""
+    return tuple(column.name for column in COLUMNS if column.name.startswith(f"{total}_"))
+
+
+#: What a table of results is, wherever it comes from.
+FORM = Form(
+    SCHEMA_VERSION,
+    COLUMNS,
+    sums={total: _parts(total) for total in ("lane_cycles", "energy_pj")},
+    products={"lane_cycles": ("cycles", "pes", "lanes")},
+    at_most={"macs_effectual": "macs_dense", "cycles_compute": "cycles"},
+)
+
+
 class Results:
     """Rows with the columns of `COLUMNS`, and where they come from.
 
@@ -198,52 +214,40 @@ class Results:
         Raises
         ------
         ResultsError
-            If they can't be written; then what was there before is untouched.
+            If they can't be written, or are no results: lane-cycles that don't add up, for example.
+            It says what became of what was there before.
         """
         for name in PLOTS:
             _check_no_directory(Path(folder) / name)
         text = self._csv()
+        table = self._encoded(text)
+        # the first to be replaced and the last: where both are of one simulation, all are
         contents = {
-            PARQUET: self._parquet(text),
-            CSV: as_csv(self.rows, [column.name for column in COLUMNS]),
+            PROVENANCE: _json({**self.provenance, "digest": table.digest}),
             SCHEMA: _json({"schema_version": SCHEMA_VERSION, "columns": _schema()}),
-            PROVENANCE: _json(self.provenance),
+            CSV: as_csv(self.rows, [column.name for column in COLUMNS]),
+            PARQUET: table.content,
         }
-        written = write_files(Path(folder), contents)
-        for name in PLOTS:
-            (Path(folder) / name).unlink(missing_ok=True)
-        return written
+        return write_files(Path(folder), contents, PLOTS)
 
     def to_parquet(self) -> bytes:
-        """Write the rows, and in its metadata their provenance, as a Parquet file."""
-        return self._parquet(self._csv())
+        """Write the rows, and their provenance, as a Parquet file that is as small as can be.
+
+        Raises
+        ------
+        ResultsError
+            If they are no results.
+        """
+        return self._encoded(self._csv(), lean=True).content
+
+    def _encoded(self, text: bytes, lean: bool = False) -> Written:
+        try:
+            return encode(text, FORM, self.provenance, lean)
+        except ResultsError as error:
+            raise ResultsError(f"these rows are no results, and can't be kept: {error}") from None
 
     def _csv(self) -> bytes:
         return as_csv(self.rows, [column.name for column in COLUMNS], for_people=False)
-
-    def _parquet(self, text: bytes) -> bytes:
-        """Make Parquet of the CSV.
-
-        Arrow makes arrays of Python values by way of pandas, whose import takes as long as a small
-        simulation; its CSV reader needs none.
-        """
-        import pyarrow as pa
-        import pyarrow.csv
-        import pyarrow.parquet
-
-        fields = [
-            pa.field(
-                c.name, getattr(pa, c.dtype)(), metadata={"unit": c.unit, "meaning": c.meaning}
-            )
-            for c in COLUMNS
-        ]
-        about = {"schema_version": str(SCHEMA_VERSION), "provenance": json.dumps(self.provenance)}
-        schema = pa.schema(fields, metadata=about)
-        types = pa.csv.ConvertOptions(column_types=schema)
-        table = pa.csv.read_csv(io.BytesIO(text), convert_options=types)
-        sink = io.BytesIO()
-        pa.parquet.write_table(pa.table(table.columns, schema=schema), sink)
-        return sink.getvalue()
 
 
 def as_csv(
@@ -282,9 +286,20 @@ def load(folder: str | os.PathLike[str]) -> Results:
     Raises
     ------
     ResultsError
-        If there are none, or they are not swatsim's.
+        If there are none, they are not swatsim's, or were damaged or changed; if the files in the
+        folder are of two simulations, because a process was killed while it replaced them.
     """
-    return read_parquet(Path(folder) / PARQUET)
+    path = Path(folder) / PARQUET
+    end = time.monotonic() + MAX_SWAP_SECONDS
+    while True:
+        found, beside = _read(path), _digest_beside(path)
+        if beside in (None, found.digest):
+            return Results(found.rows, found.provenance)
+        if time.monotonic() > end:
+            raise ResultsError(
+                f"{path} and {PROVENANCE} beside it are not of one simulation: simulate again"
+            )
+        time.sleep(0.01)  # another process may be replacing them: in a moment they are
 
 
 def read_parquet(path: Path) -> Results:
@@ -293,58 +308,35 @@ def read_parquet(path: Path) -> Results:
     Raises
     ------
     ResultsError
-        If there is none, or it is not swatsim's.
+        If there is none, it is not swatsim's, or it was damaged or changed.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    found = _read(path)
+    return Results(found.rows, found.provenance)
 
+
+def parse(content: bytes, path: Path) -> Results:
+    """Read the content of a Parquet file, wherever it was read; `path` is for errors."""
+    found = _parsed(content, path)
+    return Results(found.rows, found.provenance)
+
+
+def _read(path: Path) -> Read:
     try:
-        with path.open("rb") as file:  # arrow takes no path of other bytes than UTF-8
-            table = pq.read_table(file)
-        metadata = table.schema.metadata or {}
-        version = metadata.get(b"schema_version", b"none").decode()
-        if version != str(SCHEMA_VERSION):
-            raise ResultsError(
-                f"{path} is of schema version {version}, this swatsim reads {SCHEMA_VERSION}: "
-                "simulate again"
-            )
-        return Results(table.to_pylist(), json.loads(metadata[b"provenance"]))
-    except (OSError, pa.ArrowException, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return _parsed(path.read_bytes(), path)
+    except OSError as error:
         raise ResultsError(
-            f"no results in {path.parent} ({reason}): simulate into it first"
+            f"no results in {path.parent} ({path.name}: {error.strerror or error}): simulate into "
+            "it first"
         ) from None
 
 
-def check_folder(folder: str | os.PathLike[str]) -> None:
-    """Refuse a folder that results can't or mustn't be written to, before any work is done.
-
-    Raises
-    ------
-    ResultsError
-        If it, or a parent, is a file or not writeable, or it is (a part of) a trace.
-    """
-    if not os.fspath(folder):
-        raise ResultsError("can't write to '': name a directory")
+def _parsed(content: bytes, path: Path) -> Read:
     try:
-        _check_folder(Path(folder).absolute())
-    except OSError as error:
-        raise ResultsError(f"can't write to {folder}: {error.strerror}") from None
-
-
-def _is_trace(path: Path) -> bool:
-    manifest = path / "manifest.json"
-    return manifest.is_file() and b"swatsim-trace" in manifest.read_bytes()[:10_000]
-
-
-def _check_folder(path: Path) -> None:
-    choose = "choose another directory"
-    if any(_is_trace(place) for place in (path, *path.parents)):
-        raise ResultsError(f"can't write to {path}: a trace is there; {choose}")
-    there = next(place for place in (path, *path.parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        what = "not writeable" if there.is_dir() else "a file"
-        raise ResultsError(f"can't write to {path}: {there} is {what}; {choose}")
+        return decode(content, FORM)
+    except ResultsError as error:
+        raise ResultsError(f"{path} can't be used: {error}; simulate again") from None
 
 
 def _check_no_directory(path: Path) -> None:
@@ -355,29 +347,18 @@ def _check_no_directory(path: Path) -> None:
         )
 
 
-def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """Write several files into a folder: all of them or none.
-
-    Raises
-    ------
-    ResultsError
-        If there is no room, no permission, or the folder is a file.
-    """
-    paths = {folder / name: content for name, content in contents.items()}
+def _digest_beside(path: Path) -> str | None:
+    """Read of which results the provenance beside a file is; None if there is no such file."""
+    beside = path.with_name(PROVENANCE)
+    if not beside.is_file():
+        return None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        publish_all(paths)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        make_room = "make room, or " if error.errno in (errno.ENOSPC, errno.EFBIG) else ""
-        raise ResultsError(
-            f"can't write to {folder}: {error.strerror or error}{where}; what was there before is "
-            f"unchanged: {make_room}choose another directory"
-        ) from None
-    return list(paths)
+        return str(json.loads(beside.read_bytes())["digest"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        return f"none: {error}"
 
 
-def _schema() -> list[dict[str, str]]:
+def _schema() -> list[dict[str, Any]]:
     return [asdict(column) for column in COLUMNS]
 
 

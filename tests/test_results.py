@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 import swatsim
+from swatsim import files
 from swatsim import results as module
 from swatsim.errors import ConfigError, ResultsError, TraceError
 from swatsim.reports import plots
@@ -70,7 +72,7 @@ def test_what_is_not_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="no results in"):
         swatsim.load_results(tmp_path)
     (tmp_path / module.PARQUET).write_bytes(b"PAR1 no")
-    with pytest.raises(ResultsError, match="simulate into it first"):
+    with pytest.raises(ResultsError, match="can't be used: no table of results"):
         swatsim.load_results(tmp_path)
 
 
@@ -79,15 +81,15 @@ def test_nothing_is_renamed_before_all_is_written(
 ) -> None:
     results.save(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    real, written = module.publish_all.__globals__["_write"], []
+    real, written = files._write, []
 
-    def full_after_two(path: Path, content: bytes) -> None:
+    def full_after_two(path: Path, content: Iterable[bytes]) -> None:
         written.append(path)
         if len(written) > 2:
             raise OSError(28, "No space left on device")
         real(path, content)
 
-    monkeypatch.setitem(module.publish_all.__globals__, "_write", full_after_two)
+    monkeypatch.setattr(files, "_write", full_after_two)
     with pytest.raises(ResultsError, match="No space left on device; what was there before"):
         Results(results.rows[:2], {}).save(tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

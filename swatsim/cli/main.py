@@ -6,9 +6,13 @@ import atexit
 import io
 import logging
 import os
+import signal
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -29,7 +33,9 @@ from swatsim.errors import SwatsimError
 from swatsim.printable import one_line, printable
 
 BAD_INPUT = 2
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+#: What other packages want to do at the end may take so long.
+LAST_SECONDS = 0.2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -67,19 +73,44 @@ for verb in (
     cli.add_command(verb)
 
 
+class Terminated(KeyboardInterrupt):
+    """The system, or who runs it, wants the process to end: as Ctrl-C, nothing is waited for."""
+
+
 def main() -> None:
-    """Run the command line and exit: 0 if all went well, 2 on bad input."""
-    _open_what_is_closed()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal of few characters shows escapes
-            stream.reconfigure(errors="backslashreplace")
-    code = _run(sys.argv[1:])
-    logging.shutdown()
+    """Run the command line and exit: 0 if all went well, 2 on bad input, 130 after Ctrl-C."""
+    code = INTERRUPTED
+    try:
+        signal.signal(signal.SIGTERM, _terminate)
+        _open_what_is_closed()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a terminal of few characters shows escapes
+                stream.reconfigure(errors="backslashreplace")
+        code = _run(sys.argv[1:])
+    except KeyboardInterrupt:  # a second one, while the first was told
+        pass
+    finally:
+        _leave(code)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process, and wait for nobody.
+
+    Everything is written and closed by now; taking LLVM apart would take another quarter second.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(code))
     with suppress(OSError):
         sys.stdout.flush()
     if "multiprocessing.synchronize" in sys.modules:
-        atexit._run_exitfuncs()  # a pool's semaphores are the system's, and would stay
-    # Everything is written and closed by now; taking LLVM apart would take another quarter second.
+        # a pool's semaphores are the system's, and would stay; what it would join may never end
+        last = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+        last.start()
+        last.join(LAST_SECONDS)
     os._exit(code)
 
 
@@ -107,6 +138,8 @@ def _run(arguments: list[str]) -> int:
         return _refuse(str(error))
     except click.ClickException as error:
         return _refuse(f"{error.format_message()} (see swatsim --help)")
+    except Terminated:
+        return _refuse("terminated", TERMINATED)
     except (click.Abort, KeyboardInterrupt):
         return _refuse("interrupted", INTERRUPTED)
     except MemoryError:

@@ -25,8 +25,8 @@ def reproduce(paper: str, batch: int, output: str | None) -> None:
     """
     from swatsim.cli.progress import progress
     from swatsim.cli.show import console
+    from swatsim.outputs import check_folder
     from swatsim.reproduce import swat, swat_speed
-    from swatsim.results import check_folder
 
     if output is not None:
         check_folder(output)
@@ -95,9 +95,10 @@ def _write(output: str, speed_ups: Sequence[SpeedUp], lines: Sequence[Line]) -> 
     from dataclasses import asdict
     from pathlib import Path
 
+    from swatsim.outputs import write_files
     from swatsim.reports.plots import as_png
     from swatsim.reproduce import swat, swat_plots
-    from swatsim.results import as_csv, write_files
+    from swatsim.results import as_csv
 
     contents = {
         "reproduction.csv": as_csv(

@@ -75,7 +75,7 @@ def simulate(
     """
     from swatsim.cli.drawing import Drawing
     from swatsim.cli.show import console
-    from swatsim.results import check_folder, write_files
+    from swatsim.outputs import check_folder, write_files
 
     if output is not None:
         check_folder(output)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -38,7 +37,7 @@ def sweep(spec: str, output: str, workers: int | None, dask: str | None, dry_run
     if dry_run:
         out.print(run.look(spec, output).words())
         return
-    with _executor(dask) as executor, progress("sweeping", "jobs") as show:
+    with _cluster(dask) as executor, progress("sweeping", "jobs") as show:
         found = run.sweep(
             spec,
             output,
@@ -53,26 +52,11 @@ def sweep(spec: str, output: str, workers: int | None, dask: str | None, dry_run
     out.print(f"wrote {output}: sweep.json, summary.csv, points/; swatsim report {output} draws it")
 
 
-@contextmanager
-def _executor(address: str | None) -> Iterator[Executor | None]:
+def _cluster(address: str | None) -> AbstractContextManager[Executor | None]:
     """Connect to a Dask cluster, if one is named."""
-    if address is None:
-        yield None
-        return
-    from swatsim.errors import ConfigError
+    from swatsim.sweeps.cluster import Cluster
 
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ConfigError(
-            "--dask needs the package distributed: pip install swatsim[dask]"
-        ) from None
-    try:
-        client = Client(address, timeout=5)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise ConfigError(f"no Dask scheduler at {address!r}: {error}") from None
-    with client:
-        yield client.get_executor()
+    return nullcontext() if address is None else Cluster(address)
 
 
 def _table(found: Summary) -> object:

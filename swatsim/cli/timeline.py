@@ -57,7 +57,7 @@ def timeline(
 
     from swatsim.cli.show import console
     from swatsim.errors import ResultsError
-    from swatsim.results import check_folder, write_files
+    from swatsim.outputs import check_folder, write_files
     from swatsim.simulator.machines import machine
     from swatsim.simulator.timeline import timeline as draw
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 from swatsim.errors import ResultsError
+from swatsim.outputs import check_folder, write_files
 from swatsim.reports.page import Page, of_results, of_sweep
-from swatsim.results import PARQUET, Results, check_folder, load, read_parquet, write_files
+from swatsim.reports.tables import Row
+from swatsim.results import PARQUET, Results, load, read_parquet
+from swatsim.sealed import fingerprint, unseal
 
 #: What a sweep's folder holds.
 SWEEP = "sweep.json"
@@ -48,18 +49,29 @@ def report(
 def _page(folder: Path) -> Page:
     if (folder / PARQUET).is_file() or not (folder / SWEEP).is_file():
         return of_results(_checked(load(folder)))
+    points = _points(folder / SWEEP)
     try:
-        points: list[dict[str, Any]] = json.loads((folder / SWEEP).read_text())["points"]
         done = [row for row in points if row["status"] == "done"]
         if not done:
             raise ResultsError(f"no point of the sweep in {folder} is done: see failed/ in it")
         first = [row for row in done if row["trace"] == done[0]["trace"]]
         fastest = min(first, key=lambda row: row["time_ms"])
         best = read_parquet(folder / "points" / f"{fastest['point']}.parquet")
+        if fingerprint(best.provenance["parameters"]) != fastest["point"]:
+            raise ResultsError(f"the file of point {fastest['point']} holds another: sweep again")
         return of_sweep(points, folder.name, best)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         words = f"{type(error).__name__}: {error}"
         raise ResultsError(f"{folder / SWEEP} can't be read ({words}): sweep again") from None
+
+
+def _points(path: Path) -> list[Row]:
+    """Read the points of a sweep, as they were written."""
+    try:
+        points: list[Row] = unseal(path.read_bytes())["points"]
+    except (OSError, ResultsError, KeyError) as error:
+        raise ResultsError(f"{path} can't be used: {error}; sweep again") from None
+    return points
 
 
 def _checked(results: Results) -> Results:

@@ -164,16 +164,19 @@ def _added(found: Iterable[list[list[Row]]]) -> list[Row]:
 def in_order(
     function: Callable[..., Found], jobs: Sequence[Job], threads: int, progress: Progress | None
 ) -> Iterator[Found]:
-    """Run a function on all jobs on some threads; what it gives comes in the order of the jobs."""
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        try:
-            found = pool.map(lambda job: function(*job), jobs)
-            for done, one in enumerate(found, start=1):
-                yield one
-                if progress:
-                    progress(done, len(jobs))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    """Run a function on all jobs on some threads; what it gives comes in the order of the jobs.
+
+    After an error or Ctrl-C nothing is waited for: what a thread is at, it ends alone.
+    """
+    pool = ThreadPoolExecutor(max_workers=threads)
+    try:
+        found = pool.map(lambda job: function(*job), jobs)
+        for done, one in enumerate(found, start=1):
+            yield one
+            if progress:
+                progress(done, len(jobs))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def checked(description: dict[str, Any]) -> dict[str, Any]:

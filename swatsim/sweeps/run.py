@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
+    CancelledError,
     Executor,
     Future,
-    ProcessPoolExecutor,
     wait,
 )
 from contextlib import closing
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from swatsim import provenance
 from swatsim.errors import ConfigError, SwatsimError
 from swatsim.results import Results, as_csv
+from swatsim.sealed import seal
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.rows import Row
 from swatsim.simulator.run import Run, as_machine, checked
 from swatsim.simulator.sizes import Sums
+from swatsim.sweeps.cluster import Cluster
+from swatsim.sweeps.pool import Pool
 from swatsim.sweeps.spec import Point, Spec, read_spec
 from swatsim.sweeps.store import INDEX, Store
-from swatsim.sweeps.summary import Summary, summarise
-from swatsim.sweeps.worker import Done, Job, leave_with_parent, work
+from swatsim.sweeps.summary import Summary, numbers, summarise
+from swatsim.sweeps.worker import SOURCES, Done, Job, work
 from swatsim.tracefile import Trace, open_trace
 from swatsim.workload.layer import OPS
 
@@ -43,6 +44,8 @@ Progress = Callable[[int, int], None]
 WAITING = 4
 #: How often a pool whose worker died is started anew.
 RESTARTS = 3
+#: A cluster that gave nothing for so long is asked whether it is there.
+QUIET_SECONDS = 10
 
 
 @dataclass
@@ -126,13 +129,14 @@ def sweep(
     plan = make_plan(chosen, store)
     if announce:
         announce(plan)
-    _run(plan, store, executor, workers, progress)
-    for key, point, error in plan.impossible:
-        store.fail(key, _about(point, error))
-    summary = summarise(store, plan.points)
-    index = {"spec": chosen.model_dump(mode="json", by_alias=True), "points": summary.rows}
-    text = json.dumps({**index, "provenance": provenance.collect({})}, indent=1) + "\n"
-    store.publish({INDEX: text.encode(), "summary.csv": as_csv(summary.rows)})
+    with store.open():
+        _run(plan, store, executor, workers, progress)
+        for key, point, error in plan.impossible:
+            store.fail(key, _about(point, error))
+        summary = summarise(store, plan.points)
+        index = {"spec": chosen.model_dump(mode="json", by_alias=True), "points": summary.rows}
+        index["provenance"] = provenance.collect({})
+        store.publish({INDEX: seal(index, indent=1), "summary.csv": as_csv(summary.rows)})
     return summary
 
 
@@ -173,7 +177,7 @@ def make_plan(spec: Spec, store: Store) -> Plan:
             plan.impossible.append((key, point, str(error)))
             continue
         resolved = checked(run.describe(run.machines[0]))
-        resolved |= {"steps": spec.steps, "ops": spec.ops, "swatsim": provenance.__version__}
+        resolved |= {"steps": spec.steps, "ops": spec.ops, "sources": SOURCES}
         key = Store.key(resolved)
         plan.points.append((key, point))
         if store.is_done(key):
@@ -261,14 +265,11 @@ def _completed(
             ) from None
         return
     for attempt in range(RESTARTS + 1):
-        start: dict[str, Any] = {"mp_context": get_context("spawn")}
-        with ProcessPoolExecutor(workers, initializer=leave_with_parent, **start) as pool:
-            try:
+        try:
+            with Pool(workers) as pool:
                 yield from _through(pool, pending, WAITING * workers)
-            except BrokenExecutor as error:
-                log.warning("a worker died (%s): %d jobs are left", error, len(pending))
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        except BrokenExecutor as error:
+            log.warning("a worker died (%s): %d jobs are left", error, len(pending))
         if not pending:
             return
         if attempt == RESTARTS:
@@ -287,8 +288,7 @@ def _through(executor: Executor, pending: list[Task], waiting: int) -> Iterator[
                 break
         if not running:
             return
-        finished, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in finished:
+        for future in _finished(executor, running):
             try:
                 found = _outcome(future, running[future])
             except BrokenExecutor:
@@ -302,11 +302,23 @@ def _through(executor: Executor, pending: list[Task], waiting: int) -> Iterator[
             yield task, found
 
 
+def _finished(executor: Executor, running: Mapping[Future[Done], Task]) -> set[Future[Done]]:
+    """Wait for jobs, as long as there is somebody to do them."""
+    while True:
+        finished, _ = wait(running, timeout=QUIET_SECONDS, return_when=FIRST_COMPLETED)
+        if finished:
+            return finished
+        if isinstance(executor, Cluster):
+            executor.check()
+
+
 def _outcome(future: Future[Done], task: Task) -> Done:
     try:
         return future.result()
     except BrokenExecutor:
         raise
+    except CancelledError:  # not by us: Dask does it when it has lost its scheduler
+        raise BrokenExecutor("it cancelled its jobs: is its scheduler gone?") from None
     except SwatsimError as error:
         return _failed(task, str(error))
     except Exception as error:  # noqa: BLE001  (whatever an executor raises for a lost worker)
@@ -330,12 +342,13 @@ def _finish(group: Group, store: Store) -> None:
         mine = {row["machine"] for row in rows if row["role"] == "machine"}
         assert mine == {point.label}, f"{mine} were simulated for {point.label}"
         rows.sort(key=lambda row: (row["step"], place[row["layer"]], OPS.index(row["op"])))
+        results = Results(rows, provenance.collect(group.resolved[i]))
         try:
             Sums().add(rows)
         except ConfigError as error:
             store.fail(key, _about(point, str(error)))
             continue
-        store.save(key, Results(rows, provenance.collect(group.resolved[i])))
+        store.save(key, results, numbers(results))
     group.found.clear()
 
 

@@ -1,24 +1,39 @@
-"""What a sweep has finished, on disk: a file a point, whole or absent."""
+"""What a sweep has finished, on disk: a file a point, whole or absent, never believed unread."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from swatsim.errors import ResultsError
-from swatsim.files import publish
-from swatsim.reports import tables
-from swatsim.results import SCHEMA_VERSION, Results, check_folder, read_parquet, write_files
+from swatsim.files import leftovers, locked, publish, remove
+from swatsim.outputs import check_folder, write_files
+from swatsim.results import Results, parse, read_parquet
+from swatsim.sealed import fingerprint, seal, unseal
+
+log = logging.getLogger(__name__)
 
 POINTS, FAILED = "points", "failed"
 INDEX = "sweep.json"
+#: A line a point: the digest of its file, and what a summary says of it.
+NUMBERS = "numbers.jsonl"
+
+Numbers = dict[str, Any]
 
 
 class Store:
     """The folder of a sweep.
+
+    A point's file is used when its digest is one that was noted when the file was written, or read
+    and found right; what was noted is not read in the file again. The notes are a cache: what is
+    missing or damaged in them is read again from the points.
 
     Parameters
     ----------
@@ -33,41 +48,60 @@ class Store:
     def __init__(self, folder: Path) -> None:
         check_folder(folder)
         self.folder = folder
-        self._totals: dict[str, list[dict[str, Any]]] = {}
+        #: Digests of files that this object has read and found right, or written.
+        self._right: dict[str, str] = {}
 
     @staticmethod
     def key(resolved: Mapping[str, Any]) -> str:
         """Name a point by all that its numbers depend on (16 hex digits)."""
-        text = json.dumps(resolved, sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return fingerprint(resolved)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Be at work on it, and remove what a killed sweep left, if no other is at work on it."""
+        points = self.folder / POINTS
+        with ExitStack() as stack:
+            try:
+                points.mkdir(parents=True, exist_ok=True)
+                if stack.enter_context(locked(points, seconds=0)):
+                    remove(leftovers(points, "*") + leftovers(self.folder / FAILED, "*"))
+            except TimeoutError:
+                log.info("another sweep is at work in %s", self.folder)
+            except OSError as error:
+                raise ResultsError(f"can't write to {points}: {error.strerror}") from None
+            yield
 
     def is_done(self, key: str) -> bool:
-        """Tell whether a point is finished: its file is there, to its end, and of this schema."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
+        """Tell whether a point is finished: its file is there, and is what was written."""
+        if key in self._right:
+            return True
         try:
-            known = pq.read_metadata(self._path(key))  # it ends the file: a part of one has none
-        except (OSError, pa.ArrowException):
+            content = self._path(key).read_bytes()
+            found = hashlib.blake2b(content, digest_size=16).hexdigest()
+            if found != self._noted.get(key, {}).get("file"):
+                self._parsed(key, content)
+        except (OSError, ResultsError):
             return False
-        version = (known.metadata or {}).get(b"schema_version", b"").decode()
-        return version == str(SCHEMA_VERSION) and known.num_rows > 0
+        self._right[key] = found
+        return True
 
-    def save(self, key: str, results: Results) -> None:
-        """Keep a finished point.
+    def save(self, key: str, results: Results, numbers: Numbers) -> None:
+        """Keep a finished point, and what a summary says of it.
 
         Raises
         ------
         ResultsError
             If there is no room or no permission; what is finished stays.
         """
+        content = results.to_parquet()
         self._failure(key).unlink(missing_ok=True)
-        self._publish(self._path(key), results.to_parquet())
-        self._totals[key] = tables.per_op(results)
+        self._publish(self._path(key), content)
+        self._right[key] = hashlib.blake2b(content, digest_size=16).hexdigest()
+        self._note(key, numbers)
 
     def fail(self, key: str, about: Mapping[str, Any]) -> None:
         """Keep why a point could not be simulated."""
-        self._publish(self._failure(key), (json.dumps(about, indent=1) + "\n").encode())
+        self._publish(self._failure(key), seal(about, indent=1))
 
     def failure(self, key: str) -> str | None:
         """Read why a point could not be simulated; None if it could."""
@@ -75,27 +109,73 @@ class Store:
         if not path.is_file() or self.is_done(key):
             return None
         try:
-            return str(json.loads(path.read_text())["error"])
-        except (ValueError, KeyError, TypeError):
+            return str(unseal(path.read_bytes())["error"])
+        except (OSError, ResultsError, KeyError):
             return f"{path} is damaged: run the sweep again"
 
     def load(self, key: str) -> Results:
-        """Read a finished point."""
-        return read_parquet(self._path(key))
+        """Read a finished point.
+
+        Raises
+        ------
+        ResultsError
+            If it is not there, or not what was written.
+        """
+        return self._own(key, read_parquet(self._path(key)))
 
     def publish(self, contents: Mapping[str, bytes]) -> None:
         """Write files beside the points: all or none."""
         write_files(self.folder, contents)
 
-    def totals(self, key: str) -> list[dict[str, Any]]:
-        """Sum up a finished point: its ops, and its training step."""
-        if key not in self._totals:
-            self._totals[key] = tables.per_op(self.load(key))
-        return self._totals[key]
+    def numbers(self, key: str, count: Callable[[Results], Numbers]) -> Numbers:
+        """Give what a summary says of a finished point: as noted, or else counted from its file.
+
+        Raises
+        ------
+        ResultsError
+            If it is not there, or not what was written.
+        """
+        if not self.is_done(key) or self._noted.get(key, {}).get("file") != self._right[key]:
+            self._note(key, count(self.load(key)))
+        return dict(self._noted[key]["numbers"])
 
     def discard(self, key: str) -> None:
         """Take away a point that can't be read: the next run does it again."""
+        self._right.pop(key, None)
         self._path(key).unlink(missing_ok=True)
+
+    def _parsed(self, key: str, content: bytes) -> Results:
+        return self._own(key, parse(content, self._path(key)))
+
+    def _own(self, key: str, results: Results) -> Results:
+        """Refuse a file that lies under another point's name."""
+        if self.key(results.provenance.get("parameters", {})) != key:
+            raise ResultsError(f"{self._path(key)} holds another point: run the sweep again")
+        return results
+
+    @cached_property
+    def _noted(self) -> dict[str, Numbers]:
+        """Read what was noted of each point; of several notes of a point the last counts."""
+        found: dict[str, Numbers] = {}
+        path = self.folder / NUMBERS
+        if not path.is_file():
+            return found
+        for line in path.read_bytes().splitlines():
+            with suppress(ResultsError, KeyError):
+                note = unseal(line)
+                found[note["point"]] = {"file": note["file"], "numbers": note["numbers"]}
+        return found
+
+    def _note(self, key: str, numbers: Numbers) -> None:
+        """Append a note; one that a kill cut short spoils no other, and is made again."""
+        note = {"file": self._right[key], "numbers": json.loads(json.dumps(numbers))}
+        self._noted[key] = note
+        line = b"\n" + seal({"point": key, **note})
+        with suppress(OSError):  # it can be counted again
+            how = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            descriptor = os.open(self.folder / NUMBERS, how, 0o666)
+            with open(descriptor, "wb", buffering=0) as file:
+                file.write(line)
 
     def _path(self, key: str) -> Path:
         return self.folder / POINTS / f"{key}.parquet"

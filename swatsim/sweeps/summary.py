@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swatsim.errors import ResultsError
-from swatsim.reports import facts
+from swatsim.reports import facts, tables
 from swatsim.results import Results
 from swatsim.sweeps.spec import Point
 from swatsim.sweeps.store import Store
@@ -108,11 +108,16 @@ def _row(store: Store, key: str, point: Point, varied: Sequence[str]) -> Row:
     if failure is not None:
         return {**row, "status": "failed", "error": failure}
     try:
-        ops = store.totals(key)
+        return {**row, **store.numbers(key, numbers)}
     except ResultsError as error:
         store.discard(key)
         again = f"its file was damaged, and is removed ({error}): run the sweep again"
         return {**row, "status": "failed", "error": again}
+
+
+def numbers(results: Results) -> Row:
+    """Give what is shown of a finished point: its training step, and the speed-up of each op."""
+    ops = tables.per_op(results)
     step = {name: ops[-1][name] for name in NUMBERS}
     step["time_ms"] = ops[-1]["cycles"] / (1000 * ops[-1]["clock_mhz"])
-    return {**row, **step, **{f"speed_up_{op['op']}": op["speed_up"] for op in ops[:-1]}}
+    return {**step, **{f"speed_up_{op['op']}": op["speed_up"] for op in ops[:-1]}}

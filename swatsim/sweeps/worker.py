@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from swatsim import provenance
 from swatsim.errors import SwatsimError
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.interface import ConfiguredMachine
@@ -17,11 +17,14 @@ from swatsim.simulator.rows import Row
 from swatsim.simulator.run import Run, as_machine
 from swatsim.sweeps.expression import Value
 from swatsim.tracefile import Step, Trace, open_trace
-from swatsim.workload.layer import Layer, OpName
+from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 from swatsim.workload.training_ops import Op
 
 #: Masks of so many bytes are kept for the next job: many machines meet the same ones.
 MAX_KEPT = 2**29
+
+#: The code that this process runs: a cluster's workers may have been started with another.
+SOURCES = provenance.sources()
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Job:
     op : {"fprop", "dgrad", "wgrad"}
     ops : tuple of such
         All that the sweep runs.
+    sources : str
+        `SOURCES` of the process that asks: counts of other code are not what it asks for.
     """
 
     trace: str
@@ -51,6 +56,7 @@ class Job:
     step: int
     op: OpName
     ops: tuple[OpName, ...]
+    sources: str = SOURCES
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,11 @@ class Done:
 
 def work(job: Job) -> Done:
     """Simulate a job; a machine that can't run is no reason for the others not to."""
+    if job.sources != SOURCES:
+        raise SwatsimError(
+            f"the worker runs other code than the sweep (swatsim {provenance.__version__} here): "
+            "install the same everywhere, start the workers again, and sweep again"
+        )
     trace = _trace(job.trace, job.trace_id)
     step = trace.step(job.step)
     machines = [machine(preset, **parameters) for preset, parameters in job.machines]
@@ -73,18 +84,6 @@ def work(job: Job) -> Done:
             return Done([[]], [str(error)])
     alone = [_alone(trace, step, one, job) for one in machines]
     return Done([rows for rows, _ in alone], [error for _, error in alone])
-
-
-def leave_with_parent() -> None:
-    """Watch the process that started this one: without it there is nobody to work for."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def _alone(
@@ -108,30 +107,58 @@ def _rows(
 
 @lru_cache(maxsize=8)
 def _trace(path: str, trace_id: str) -> Trace:
+    """Open a trace; what is remembered of it is of its content.
+
+    All its steps were read for its id, and it refuses one that was replaced since.
+    """
     found = open_trace(path)
     if found.id != trace_id:
         raise SwatsimError(f"{path} is another trace than the sweep began with: sweep again")
     return found
 
 
+#: What an op is: its layer, its name, and of each mask the shape, the ones and their digest.
+Content = tuple[Layer, OpName, tuple[tuple[Operand, tuple[int, ...], int, str | None], ...]]
+
+
 class _Kept:
-    """Ops that were read, with what was counted of them, while there is room."""
+    """Ops that were read, with what was counted of them; those not asked for longest make room.
+
+    An op is known by the digests of its masks, never by where they lay: a trace may be recorded
+    anew under the same path while a cluster's worker, or a user's own pool, goes on.
+    """
 
     def __init__(self) -> None:
-        self._ops: dict[tuple[str, int, str, OpName], Op] = {}
+        self._ops: OrderedDict[Content, Op] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()  # a worker may have threads
 
     def read(self, step: Step, layer: Layer, name: OpName) -> Op:
         """Read an op, unless it is kept."""
-        key = (str(step.path), step.number, layer.name, name)
-        if key in self._ops:
-            return self._ops[key]
+        records = (step.record(layer.name, name, operand) for operand in OPERANDS_OF[name])
+        masks = tuple((it.operand, it.shape, it.ones, it.digest) for it in records)
+        key = layer, name, masks
+        with self._lock:
+            if key in self._ops:
+                self._ops.move_to_end(key)
+                return self._ops[key]
         found = step.op(layer, name)
-        size = sum(mask.nbytes for mask in found.operands.values())
-        if self._bytes + size <= MAX_KEPT:
-            self._ops[key] = found
-            self._bytes += size
+        with self._lock:
+            self._keep(key, found)
         return found
+
+    def _keep(self, key: Content, op: Op) -> None:
+        if key in self._ops or _size(op) > MAX_KEPT:
+            return
+        self._ops[key] = op
+        self._bytes += _size(op)
+        while self._bytes > MAX_KEPT:
+            _, oldest = self._ops.popitem(last=False)
+            self._bytes -= _size(oldest)
+
+
+def _size(op: Op) -> int:
+    return sum(mask.nbytes for mask in op.operands.values())
 
 
 #: Of this process.

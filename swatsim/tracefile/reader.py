@@ -212,6 +212,7 @@ class Trace:
         self.path = path
         self.manifest = manifest
         self._id: str | None = None
+        self._seen: dict[int, bytes] = {}
 
     @property
     def name(self) -> str:
@@ -238,13 +239,25 @@ class Trace:
         Raises
         ------
         TraceError
-            If it is not in the trace, or damaged.
+            If it is not in the trace, or damaged; if it was replaced since this object first opened
+            it: what is remembered of the trace, its id for one, would be another's.
         """
         wanted = whole(number)
         if isinstance(wanted, bool) or wanted not in self._numbers:
             there = listed(map(str, self.steps)) or "none"
             raise TraceError(f"{self.path} has no step {shown(number)}: recorded are {there}")
-        return Step(self.path / STEPS / f"{wanted}{SUFFIX}", wanted, self.manifest)
+        step = Step(self.path / STEPS / f"{wanted}{SUFFIX}", wanted, self.manifest)
+        self._same(wanted, step.header)
+        return step
+
+    def _same(self, number: int, header: str) -> None:
+        """Refuse a step that is not what it was when it was first opened."""
+        found = hashlib.blake2b(header.encode(), digest_size=16).digest()
+        if self._seen.setdefault(number, found) != found:
+            raise TraceError(
+                f"step {number} of {self.path} was replaced since the trace was opened: open the "
+                "trace again"
+            )
 
     def opened(self) -> Iterator[Step | TraceError]:
         """Open all steps, one at a time; in the place of one that can't be comes its error.
@@ -260,6 +273,7 @@ class Trace:
                 header = found.header
             except TraceError as error:
                 found, header = error, "unreadable"
+                self._same(number, header)
             seen.update(f"{number}:{header}".encode())
             yield found
         self._id = seen.hexdigest()

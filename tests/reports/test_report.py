@@ -15,6 +15,7 @@ import swatsim
 from swatsim.errors import ResultsError
 from swatsim.reports import facts, tables
 from swatsim.results import Results
+from swatsim.sealed import seal
 from tests.traces import make_trace
 
 
@@ -176,9 +177,17 @@ def test_what_can_not_be_reported_is_refused(results: Results, tmp_path: Path) -
         swatsim.report(Results([], {}), tmp_path / "out")
     for text in ("{", '{"points": [{}]}', '{"points": 3}', '{"points": [{"status": "done"}]}'):
         (tmp_path / "sweep.json").write_text(text)
+        with pytest.raises(ResultsError, match="can't be used"):
+            swatsim.report(tmp_path)
+    for points in ([{}], 3, [{"status": "done"}], [{"status": "done", "trace": "t"}]):
+        (tmp_path / "sweep.json").write_bytes(seal({"points": points}))
         with pytest.raises(ResultsError, match="can't be read"):
             swatsim.report(tmp_path)
-    (tmp_path / "sweep.json").write_text('{"points": []}')
+    whole = seal({"points": [{"status": "failed"}]})
+    (tmp_path / "sweep.json").write_bytes(whole.replace(b"failed", b"done"))
+    with pytest.raises(ResultsError, match="it was changed after it was written; sweep again"):
+        swatsim.report(tmp_path)
+    (tmp_path / "sweep.json").write_bytes(seal({"points": []}))
     with pytest.raises(ResultsError, match="no point of the sweep"):
         swatsim.report(tmp_path)
 

@@ -155,10 +155,42 @@ def test_files_that_are_damaged_or_left_over_heal(spec: dict[str, Any], tmp_path
     content = bytearray(damaged.read_bytes())
     content[4:2000] = bytes(1996)
     damaged.write_bytes(content)
-    again = swatsim.sweep(spec, out, executor=Here())
-    assert [row["point"] for row in again.failed] == [bad]
-    assert "damaged, and is removed" in again.failed[0]["error"]
+    half = out / "points" / f".{bad}.parquet.17.0123abcd.tmp"
+    half.write_bytes(b"half")
+    here = Here()
+    assert swatsim.sweep(spec, out, executor=here).rows == first.rows
+    assert {one.step for one in here.jobs} == {0, 7}, "a point that is damaged is done again"
+    assert not half.exists()
+    assert not (out / "points" / ".lock").exists()
+
+
+def test_a_finished_point_is_believed_by_its_content(spec: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = swatsim.sweep(spec, out, executor=Here())
+    paths = [out / "points" / f"{row['point']}.parquet" for row in first.rows]
+    shutil.copy(paths[1], paths[0])  # whole, and another point's
+    flipped = bytearray(paths[2].read_bytes())
+    flipped[100] ^= 1  # far from the footer
+    paths[2].write_bytes(flipped)
+    look = run.look(spec, out).words()
+    assert look.startswith("10 points, 8 finished before, 2 to do")
     assert swatsim.sweep(spec, out, executor=Here()).rows == first.rows
+
+
+def test_what_was_noted_of_points_is_a_cache(spec: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = swatsim.sweep(spec, out, executor=Here())
+    notes = out / "numbers.jsonl"
+    lines = notes.read_text().split("\n\n")
+    for text in (
+        "",
+        "\n\n".join(lines[3:]),
+        notes.read_text().replace('"cycles": ', '"cycles": 9'),
+    ):
+        notes.write_text(text)
+        here = Here()
+        assert swatsim.sweep(spec, out, executor=here).rows == first.rows
+        assert not here.jobs
 
 
 def test_an_executor_that_breaks_is_one_line(spec: dict[str, Any], tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""Folders that results, reports and timelines are written to: refused early, replaced as a set."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from swatsim.errors import ResultsError
+from swatsim.files import ReplacedInPartError, publish_all
+
+
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder that results can't or mustn't be written to, before any work is done.
+
+    Raises
+    ------
+    ResultsError
+        If it, or a parent, is a file or not writeable, or it is (a part of) a trace.
+    """
+    if not os.fspath(folder):
+        raise ResultsError("can't write to '': name a directory")
+    try:
+        _check_folder(Path(folder).absolute())
+    except OSError as error:
+        raise ResultsError(f"can't write to {folder}: {error.strerror}") from None
+
+
+def _is_trace(path: Path) -> bool:
+    manifest = path / "manifest.json"
+    return manifest.is_file() and b"swatsim-trace" in manifest.read_bytes()[:10_000]
+
+
+def _check_folder(path: Path) -> None:
+    choose = "choose another directory"
+    if any(_is_trace(place) for place in (path, *path.parents)):
+        raise ResultsError(f"can't write to {path}: a trace is there; {choose}")
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        what = "not writeable" if there.is_dir() else "a file"
+        raise ResultsError(f"can't write to {path}: {there} is {what}; {choose}")
+
+
+def write_files(
+    folder: Path, contents: Mapping[str, bytes], gone: Collection[str] = ()
+) -> list[Path]:
+    """Write a set of files into a folder, in place of an earlier one: all of them or none.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    contents : mapping of str to bytes
+        In the order in which they replace what is there.
+    gone : collection of str, optional
+        Files of an earlier set that are removed.
+
+    Raises
+    ------
+    ResultsError
+        If there is no room, no permission, or the folder is a file.
+    """
+    paths = {folder / name: content for name, content in contents.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        publish_all(paths, [folder / name for name in gone])
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        make_room = "make room, or " if error.errno in (errno.ENOSPC, errno.EFBIG) else ""
+        raise ResultsError(
+            f"can't write to {folder}: {error.strerror or error}{where}; {_left_by(error)}: "
+            f"{make_room}choose another directory"
+        ) from None
+    return list(paths)
+
+
+def _left_by(error: OSError) -> str:
+    """Say what became of the files that were there."""
+    if not isinstance(error, ReplacedInPartError):
+        return "what was there before is unchanged"
+    return f"{', '.join(path.name for path in error.replaced)} were replaced, the others not"

@@ -1,0 +1,347 @@
+"""A table of declared columns as Parquet, and back: nothing in a file is believed unread.
+
+One declaration says which columns there are, what they may hold and how they are related. What is
+written obeys it, and what is read does: columns, types, empty cells, ranges, keys, sums, and a
+digest of all cells and of the provenance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from swatsim.errors import ResultsError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Adds = Literal["key", "shape", "sum", "mean", "same", "cut"]
+
+#: Parts of a sum of floats are added in another order than the sum was.
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Parameters
+    ----------
+    name : str
+    dtype : {"string", "int64", "float64"}
+    unit : str
+    meaning : str
+    adds : {"key", "shape", "sum", "mean", "same", "cut"}
+        How it behaves when rows are put together: part of the row's name; of the layer's shape;
+        it sums; it is averaged; it is the same in all rows of a machine; it says how the op of
+        this row is cut into blocks.
+    optional : bool
+        Whether a cell may be empty.
+    values : tuple of str
+        All that a string may be; anything, if there are none.
+    """
+
+    name: str
+    dtype: str
+    unit: str
+    meaning: str
+    adds: Adds
+    optional: bool = False
+    values: tuple[str, ...] = ()
+
+    @property
+    def least(self) -> int:
+        """The smallest number that is allowed: a size has at least one."""
+        return int(self.adds == "shape")
+
+    @property
+    def most(self) -> float:
+        """The largest: what is averaged is a share."""
+        return 1.0 if self.adds == "mean" else float("inf")
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a table is.
+
+    Parameters
+    ----------
+    version : int
+    columns : tuple of Column
+        No two rows have the same values in all whose `adds` is "key".
+    sums : mapping of str to tuple of str
+        A column, and those that add up to it.
+    products : mapping of str to tuple of str
+        A column, and those whose product it is.
+    at_most : mapping of str to str
+        A column, and another that is nowhere below it.
+    """
+
+    version: int
+    columns: tuple[Column, ...]
+    sums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    products: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    at_most: Mapping[str, str] = field(default_factory=dict)
+
+
+class Written(NamedTuple):
+    """A file, and the digest of what it holds."""
+
+    content: bytes
+    digest: str
+
+
+class Read(NamedTuple):
+    """What a file holds: its rows, where they come from, and the digest of both."""
+
+    rows: list[dict[str, Any]]
+    provenance: dict[str, Any]
+    digest: str
+
+
+def encode(text: bytes, form: Form, provenance: Mapping[str, Any], lean: bool = False) -> Written:
+    """Make Parquet of a table that is given as CSV.
+
+    Arrow makes arrays of Python values by way of pandas, whose import takes as long as a small
+    simulation; its CSV reader needs none.
+
+    Parameters
+    ----------
+    text : bytes
+        With a line of names; an empty cell of a column of numbers is none.
+    form : Form
+    provenance : mapping
+        JSON.
+    lean : bool
+        Without what each column means, which takes more room than the cells of a small table.
+
+    Raises
+    ------
+    ResultsError
+        If the rows or the provenance are not of the form.
+    """
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    about = json.dumps(dict(provenance))
+    with _refused():
+        types = {c.name: _type(c) for c in form.columns}
+        reading = pyarrow.csv.ConvertOptions(column_types=types, null_values=[""])
+        lines = pyarrow.csv.ParseOptions(newlines_in_values=b'"' in text)
+        table = pyarrow.csv.read_csv(io.BytesIO(text), convert_options=reading, parse_options=lines)
+        check(table, form)
+        check_provenance(provenance)
+        sink = io.BytesIO()
+        schema = pyarrow.schema([_field(c, lean) for c in form.columns])
+        plain = {"use_dictionary": False, "write_statistics": False} if lean else {}
+        with pyarrow.parquet.ParquetWriter(sink, schema, store_schema=not lean, **plain) as writer:
+            writer.write_table(pyarrow.table(table.columns, schema=schema))
+            known = {"schema_version": str(form.version), "provenance": about}
+            known["digest"] = digest(table, form, about)
+            writer.add_key_value_metadata(known)
+    return Written(sink.getvalue(), known["digest"])
+
+
+def decode(content: bytes, form: Form) -> Read:
+    """Read Parquet that `encode` made.
+
+    Raises
+    ------
+    ResultsError
+        If it is damaged, was changed, is of another version, or is not of the form.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    with _refused():
+        # its pages have checksums of their own only if they are asked for: the digest sees all
+        file = pyarrow.parquet.ParquetFile(pa.BufferReader(content))
+        known = file.metadata.metadata or {}
+        version = known.get(b"schema_version", b"none").decode()
+        if version != str(form.version):
+            raise ResultsError(
+                f"it is of schema version {version}, this swatsim reads {form.version}"
+            )
+        table = file.read()
+        check(table, form)
+        about = known[b"provenance"].decode()
+        provenance = json.loads(about)
+        check_provenance(provenance)
+        found, written = digest(table, form, about), known[b"digest"].decode()
+        if found != written:
+            raise ResultsError(f"its digest is {found}, that of what was written {written}")
+        return Read(table.to_pylist(), provenance, found)
+
+
+def check_provenance(provenance: Any) -> None:
+    """Refuse a provenance whose parts are not what readers take them for.
+
+    Raises
+    ------
+    ResultsError
+        If it, its `parameters` or their `machine` are there and no objects.
+    """
+    where, found = "provenance", provenance
+    for name in ("parameters", "machine", ""):
+        if not isinstance(found, dict):
+            raise ResultsError(f"its {where} is {type(found).__name__}, must be an object")
+        if name not in found:
+            return
+        where, found = f"{where}.{name}", found[name]
+
+
+def check(table: pa.Table, form: Form) -> None:
+    """Refuse a table that is not of a form; it takes a time in proportion to its cells.
+
+    Raises
+    ------
+    ResultsError
+    """
+    names = {column.name for column in form.columns}
+    if missing := sorted(names.difference(table.column_names)):
+        raise ResultsError(f"column {missing[0]!r} is missing")
+    if strange := sorted(set(table.column_names) - names):
+        raise ResultsError(f"column {strange[0]!r} is not one of its schema")
+    if table.num_columns != len(names):
+        raise ResultsError("a column is there twice")
+    if not table.num_rows:
+        raise ResultsError("it holds no rows")
+    table.validate(full=True)  # strings are UTF-8, for example
+    for column in form.columns:
+        _check_column(table[column.name], column)
+    _check_keys(table, form)
+    _check_relations(table, form)
+
+
+def digest(table: pa.Table, form: Form, provenance: str) -> str:
+    """Digest all cells and the provenance's text (32 hex digits), however they are encoded."""
+    seen = hashlib.blake2b(f"{form.version} {provenance}".encode(), digest_size=16)
+    for column in form.columns:
+        seen.update(f"{column.name} {column.dtype} {table.num_rows} ".encode())
+        for part in _streams(table[column.name], column):
+            seen.update(part)
+    return seen.hexdigest()
+
+
+def _streams(values: pa.ChunkedArray, column: Column) -> Iterator[bytes]:
+    """Digest a column's cells, which are not empty, their lengths and their values."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    there, sizes, cells = (hashlib.blake2b(digest_size=16) for _ in range(3))
+    for chunk in values.chunks:
+        there.update(chunk.is_valid().to_numpy(zero_copy_only=False).tobytes())
+        if column.dtype == "string":
+            lengths = pc.binary_length(chunk).to_numpy(zero_copy_only=False)
+            sizes.update(np.asarray(lengths, "<i8").tobytes())
+            cells.update(_characters(chunk))
+        else:
+            kind = "<i8" if column.dtype == "int64" else "<f8"
+            numbers = chunk.fill_null(0).to_numpy(zero_copy_only=False)
+            cells.update(np.asarray(numbers, kind).tobytes())
+    return (one.digest() for one in (there, sizes, cells))
+
+
+def _characters(chunk: pa.Array) -> memoryview:
+    """Give the bytes of all strings of an array without empty cells, one after the other."""
+    import numpy as np
+
+    _, places, characters = chunk.buffers()
+    bounds = np.frombuffer(places, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+    return memoryview(characters or b"")[int(bounds[0]) : int(bounds[-1])]
+
+
+def _type(column: Column) -> pa.DataType:
+    import pyarrow as pa
+
+    kind: pa.DataType = getattr(pa, column.dtype)()
+    return kind
+
+
+def _field(column: Column, lean: bool) -> pa.Field:
+    import pyarrow as pa
+
+    about = None if lean else {"unit": column.unit, "meaning": column.meaning}
+    return pa.field(column.name, _type(column), nullable=column.optional, metadata=about)
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Word what Arrow makes of damaged bytes in one line."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (
+        OSError,
+        pa.ArrowException,
+        ValueError,
+        TypeError,
+        LookupError,
+        RecursionError,
+    ) as error:
+        words = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ResultsError(f"no table of results can be made of it ({words})") from None
+
+
+def _check_column(values: pa.ChunkedArray, column: Column) -> None:
+    import pyarrow.compute as pc
+
+    if values.type != _type(column):
+        raise ResultsError(f"column {column.name!r} is {values.type}, must be {column.dtype}")
+    if values.null_count and not column.optional:
+        raise ResultsError(f"column {column.name!r} has empty cells")
+    if column.dtype == "string":
+        known = set(column.values)
+        if known and (strange := sorted(set(pc.unique(values).to_pylist()) - known)):
+            allowed = ", ".join(column.values)
+            raise ResultsError(
+                f"column {column.name!r} holds {strange[0]!r}, allowed are {allowed}"
+            )
+        return
+    if column.dtype == "float64" and pc.all(pc.is_finite(values)).as_py() is False:
+        raise ResultsError(f"column {column.name!r} holds what is no number")
+    least, most = pc.min_max(values).as_py().values()
+    if least is not None and not column.least <= least <= most <= column.most:
+        bounds = f"from {column.least} to {column.most:g}"
+        raise ResultsError(f"column {column.name!r} has {least} to {most}, must be {bounds}")
+
+
+def _check_keys(table: pa.Table, form: Form) -> None:
+    keys = [column.name for column in form.columns if column.adds == "key"]
+    if table.group_by(keys).aggregate([]).num_rows != table.num_rows:
+        raise ResultsError(f"two rows have the same {', '.join(keys)}")
+
+
+def _check_relations(table: pa.Table, form: Form) -> None:
+    import pyarrow.compute as pc
+
+    for total, parts in form.sums.items():
+        added = reduce(pc.add_checked, (table[name] for name in parts))
+        _check_equal(table[total], added, f"{total!r} is not the sum of its parts")
+    for total, factors in form.products.items():
+        multiplied = reduce(pc.multiply_checked, (table[name] for name in factors))
+        _check_equal(table[total], multiplied, f"{total!r} is not {' x '.join(factors)}")
+    for small, large in form.at_most.items():
+        if pc.any(pc.greater(table[small], table[large])).as_py():
+            raise ResultsError(f"column {small!r} has more than {large!r}")
+
+
+def _check_equal(values: pa.ChunkedArray, others: pa.ChunkedArray, complaint: str) -> None:
+    """Compare: whole numbers exactly, floats nearly, and both are empty in the same rows."""
+    import pyarrow.compute as pc
+
+    apart = pc.not_equal(values, others)
+    if str(values.type) == "double":
+        apart = pc.greater(
+            pc.abs(pc.subtract(values, others)), pc.multiply(pc.abs(values), TOLERANCE)
+        )
+    uneven = pc.not_equal(pc.is_null(values), pc.is_null(others))
+    if pc.any(apart).as_py() or pc.any(uneven).as_py():
+        raise ResultsError(f"column {complaint}")

@@ -1,0 +1,95 @@
+"""A pool of processes of this machine that is never waited for when it is not wanted any more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import TracebackType
+from typing import Any
+
+#: What is left of a pool that was left in its middle is waited for so long.
+LAST_SECONDS = 0.4
+
+
+class _Spawn(SpawnContext):
+    """Starts processes, and knows them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]
+        """Make a process, as a pool asks for it."""
+        self.started.append(SpawnProcess(*args, **kwargs))
+        return self.started[-1]
+
+
+class Pool(ProcessPoolExecutor):
+    """A pool whose processes are killed if its block is left by an error or by Ctrl-C.
+
+    They leave by themselves when this process is gone. A Ctrl-C, which a terminal sends to all of
+    them, is this process's business alone.
+
+    Parameters
+    ----------
+    workers : int
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._context = _Spawn()
+        super().__init__(workers, self._context, initializer=leave_with_parent)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Submit a job; a process may be started for it."""
+        with undisturbed():
+            return super().submit(fn, *args, **kwargs)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        if kind is None:
+            self.shutdown()
+            return None
+        for process in self._context.started:
+            if process.pid is not None:
+                process.kill()
+        # in a thread: one that is killed may leave half a result, which is waited for without end
+        last = {"wait": True, "cancel_futures": True}
+        ending = threading.Thread(target=self.shutdown, kwargs=last, daemon=True)
+        ending.start()
+        ending.join(LAST_SECONDS)
+        return None
+
+
+def leave_with_parent() -> None:
+    """Watch the process that started this one: without it there is nobody to work for."""
+    parent = parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Start processes that have Ctrl-C blocked from their first moment on."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
