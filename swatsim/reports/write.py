@@ -49,14 +49,15 @@ def _page(folder: Path) -> Page:
     if (folder / PARQUET).is_file() or not (folder / SWEEP).is_file():
         return of_results(_checked(load(folder)))
     try:
-        points: list[dict[str, Any]] = json.loads((folder / SWEEP).read_text())["points"]
+        index = json.loads((folder / SWEEP).read_text())
+        points: list[dict[str, Any]] = index["points"]
         done = [row for row in points if row["status"] == "done"]
         if not done:
             raise ResultsError(f"no point of the sweep in {folder} is done: see failed/ in it")
         first = [row for row in done if row["trace"] == done[0]["trace"]]
         fastest = min(first, key=lambda row: row["time_ms"])
         best = read_parquet(folder / "points" / f"{fastest['point']}.parquet")
-        return of_sweep(points, folder.name, best)
+        return of_sweep(points, folder.name, best, index["warnings"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         words = f"{type(error).__name__}: {error}"
         raise ResultsError(f"{folder / SWEEP} can't be read ({words}): sweep again") from None

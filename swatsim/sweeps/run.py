@@ -129,7 +129,11 @@ def sweep(
     for key, point, error in plan.impossible:
         store.fail(key, _about(point, error))
     summary = summarise(store, plan.points)
-    index = {"spec": chosen.model_dump(mode="json", by_alias=True), "points": summary.rows}
+    index = {
+        "spec": chosen.model_dump(mode="json", by_alias=True),
+        "points": summary.rows,
+        "warnings": summary.warnings,
+    }
     text = json.dumps({**index, "provenance": provenance.collect({})}, indent=1) + "\n"
     store.publish({INDEX: text.encode(), "summary.csv": as_csv(summary.rows)})
     return summary

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from swatsim.errors import ConfigError, SwatsimError, unknown
-from swatsim.simulator.interface import ConfiguredMachine
+from swatsim.simulator.interface import ConfiguredMachine, MachineConfig
 from swatsim.simulator.machines import machine, presets
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.sweeps.expression import Value, holds
@@ -126,6 +126,8 @@ def _path(value: Any) -> Any:
 class Spec(_Part):
     """A sweep: every trace on every machine of every grid that the constraints allow.
 
+    `common` are parameters of all machines alike, unless one sets or varies them itself.
+
     Raises
     ------
     ConfigError
@@ -133,6 +135,7 @@ class Spec(_Part):
     """
 
     traces: Annotated[list[Annotated[str, BeforeValidator(_path)]], Field(min_length=1)]
+    common: Annotated[dict[str, Value], Field(default_factory=dict)]
     machines: Annotated[list[MachineSpec], Field(min_length=1)]
     constraints: Annotated[list[str], Field(default_factory=list)]
     baseline: str | None = None
@@ -141,6 +144,14 @@ class Spec(_Part):
         None
     )
     ops: Annotated[list[OpName], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _common_names(self) -> Spec:
+        for name in self.common:
+            if name not in MachineConfig.model_fields:
+                words = unknown("parameter of every machine", name, MachineConfig.model_fields)
+                raise ValueError(f"common: {words}")
+        return self
 
     @model_validator(mode="after")
     def _each_once(self) -> Spec:
@@ -174,7 +185,7 @@ class Spec(_Part):
 
     def _machines(self) -> Iterator[tuple[dict[str, Value], str]]:
         for one in self.machines:
-            for parameters in _product(one.fixed, one.grid, one.when):
+            for parameters in _product({**self.common, **one.fixed}, one.grid, one.when):
                 yield parameters, one.preset
 
     def _allows(self, point: Point) -> bool:

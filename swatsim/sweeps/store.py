@@ -11,6 +11,7 @@ from typing import Any
 from swatsim.errors import ResultsError
 from swatsim.files import publish
 from swatsim.reports import tables
+from swatsim.reports.span import Span, span_of
 from swatsim.results import SCHEMA_VERSION, Results, check_folder, read_parquet, write_files
 
 POINTS, FAILED = "points", "failed"
@@ -33,7 +34,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         check_folder(folder)
         self.folder = folder
-        self._totals: dict[str, list[dict[str, Any]]] = {}
+        self._totals: dict[str, tuple[list[dict[str, Any]], Span]] = {}
 
     @staticmethod
     def key(resolved: Mapping[str, Any]) -> str:
@@ -63,7 +64,7 @@ class Store:
         """
         self._failure(key).unlink(missing_ok=True)
         self._publish(self._path(key), results.to_parquet())
-        self._totals[key] = tables.per_op(results)
+        self._totals[key] = tables.per_op(results), span_of(results)
 
     def fail(self, key: str, about: Mapping[str, Any]) -> None:
         """Keep why a point could not be simulated."""
@@ -88,9 +89,17 @@ class Store:
         write_files(self.folder, contents)
 
     def totals(self, key: str) -> list[dict[str, Any]]:
-        """Sum up a finished point: its ops, and its training step."""
+        """Sum up a finished point: its ops, and all of them together."""
+        return self._summed(key)[0]
+
+    def span(self, key: str) -> Span:
+        """Tell what the sums of a finished point are of."""
+        return self._summed(key)[1]
+
+    def _summed(self, key: str) -> tuple[list[dict[str, Any]], Span]:
         if key not in self._totals:
-            self._totals[key] = tables.per_op(self.load(key))
+            results = self.load(key)
+            self._totals[key] = tables.per_op(results), span_of(results)
         return self._totals[key]
 
     def discard(self, key: str) -> None:
