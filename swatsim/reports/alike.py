@@ -1,6 +1,6 @@
 """What a ranking of machines ranks beside them: value type, clock, bandwidth, multipliers.
 
-Presets differ in these as their papers do. What a user varies is meant to differ; what comes along
+Each preset has these as its paper or its authors chose. What a user varies is meant to differ; what comes along
 with a preset, unasked, makes a comparison of machines one of types and clocks too.
 """
 
