@@ -1,7 +1,7 @@
 """What a ranking of machines ranks beside them: value type, clock, bandwidth, multipliers.
 
-Each preset has these as its paper or its authors chose. What a user varies is meant to differ; what comes along
-with a preset, unasked, makes a comparison of machines one of types and clocks too.
+Each preset has its own. What a user varies is meant to differ; what comes along with a preset,
+unasked, makes a comparison of machines one of types and clocks too.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ def warning(machines: Sequence[Ranked], remedy: Callable[[Mapping[str, Any]], st
     differ = "; ".join(f"{what.name}: {_values(machines, what)}" for what in found)
     text = f"the machines differ in what nobody varied ({differ}): their times compare that too"
     if settings := _settings(machines, found):
-        text += f"; {remedy(settings)} to make them equal"
+        same = ", ".join(what.name for what in found if what.column in settings)
+        text += f"; {remedy(settings)} for the same {same}"
     if found[-1].column == "multipliers":
         text += "; the multipliers follow from each machine's geometry (swatsim machines)"
     return [text]
