@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import swatsim
-from swatsim.reports import plots, tables
+from swatsim.reports import alike, facts, plots, tables
 from swatsim.reports.roofline import roofline
-from swatsim.simulator.machines import presets
+from swatsim.sweeps.spec import read_spec
 from swatsim.tracefile import Step
 from swatsim.workload.layer import OPERANDS_OF, OPS
 
 ROOT = Path(__file__).parents[1]
 TRACE = ROOT / "traces" / "resnet8-fashion-mnist-swat-u-80"
+MACHINES = ROOT / "benchmarks" / "machines.toml"
 PICTURED = "tensordash"
 #: What is changed in its memory system.
 MEMORIES: tuple[dict[str, Any], ...] = (
@@ -36,31 +37,36 @@ MEMORIES: tuple[dict[str, Any], ...] = (
 
 
 def machines() -> Iterator[str]:
-    """Write one row a preset: speed-ups, of compute cycles too, energy, utilisation."""
+    """Write one row a machine, of equal type, clock and bandwidth: a step, and speed-ups."""
     yield (
-        "| machine | multipliers | fprop | dgrad | wgrad | training step | compute cycles only "
-        "| energy | utilisation |"
+        "| machine | multipliers | type, clock, DRAM | time of a step | fprop | dgrad | wgrad "
+        "| all ops | compute cycles only | energy of a step | efficiency | utilisation |"
     )
-    yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
-    for name, _, _ in presets():
-        rows = tables.per_op(swatsim.simulate(TRACE, name))
-        step = rows[-1]
-        speed_ups = " | ".join(f"{row['speed_up']:.2f}x" for row in rows)
-        ratios = f"{step['speed_up_compute']:.2f}x | {step['energy_efficiency']:.2f}x"
-        multipliers = step["pes"] * step["lanes"]
-        yield f"| `{name}` | {multipliers} | {speed_ups} | {ratios} | {step['utilisation']:.3f} |"
+    yield "|---|---:|---|" + "---:|" * 9
+    spec = read_spec(MACHINES)
+    for point in spec.points():
+        results = swatsim.simulate(TRACE, point.machine())
+        rows, head = tables.per_op(results), facts.headline(results)
+        own = alike.values_of(rows[-1])
+        *shared, size = (what.word(own[what.column]) for what in alike.PROPERTIES)
+        changed = (f"`{k}={v}`" for k, v in point.parameters.items() if k not in spec.common)
+        cells = [f"`{point.preset}`, {', '.join(changed)}", size, ", ".join(shared)]
+        cells += [f"{head['time_ms']:.3f} ms", *(f"{row['speed_up']:.2f}x" for row in rows)]
+        cells += [f"{head['speed_up_compute']:.2f}x", f"{head['energy_pj'] / 1e9:.2f} mJ"]
+        cells += [f"{head['energy_efficiency']:.2f}x", f"{head['utilisation']:.3f}"]
+        yield f"| {' | '.join(cells)} |"
 
 
 def bandwidths() -> Iterator[str]:
     """Write what a step takes on one machine as its memory changes."""
-    yield "| `tensordash` with | cycles | speed-up | DRAM bytes | energy |"
+    yield "| `tensordash` with | cycles of a step | speed-up | DRAM bytes | energy |"
     yield "|---|---:|---:|---:|---:|"
     for change in MEMORIES:
         results = swatsim.simulate(TRACE, swatsim.machine(PICTURED, **change))
-        step = tables.per_op(results)[-1]
+        step = facts.headline(results)
         words = ", ".join(f"`{name}={value}`" for name, value in change.items()) or "its preset"
-        numbers = f"{step['cycles'] / 1e3:.0f} k | {step['speed_up']:.2f}x"
-        moved = f"{step['dram_bytes'] / 2**20:.1f} MiB | {step['energy_pj'] / 1e9:.1f} mJ"
+        numbers = f"{step['cycles'] / 1e3:.1f} k | {step['speed_up']:.2f}x"
+        moved = f"{step['dram_bytes'] / 2**20:.2f} MiB | {step['energy_pj'] / 1e9:.2f} mJ"
         yield f"| {words} | {numbers} | {moved} |"
 
 

@@ -7,6 +7,9 @@ direction of a line around. All that `str.isprintable` denies is shown as its es
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 def printable(text: str, keep: str = "") -> str:
     r"""Write characters that are not printable as Python escapes: ``\x1b``, ``\ud800``.
@@ -26,6 +29,15 @@ def printable(text: str, keep: str = "") -> str:
         return text
     shown = (c if c.isprintable() or c in keep else _escape(c) for c in text)
     return "".join(shown)
+
+
+def printable_json(value: Any) -> Any:
+    """Make every text in a JSON value one that can be encoded and shown."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable_json(key): printable_json(one) for key, one in value.items()}
+    return [printable_json(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def one_line(text: str) -> str:

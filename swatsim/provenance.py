@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from swatsim._version import __version__
-from swatsim.printable import printable
+from swatsim.printable import printable_json
 
 #: The packages whose versions can change what swatsim computes or stores.
 PACKAGES = ("numpy", "numba", "safetensors", "zstandard", "torch")
@@ -38,19 +38,10 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "command": _printable(sys.argv),
+        "command": printable_json(sys.argv),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "parameters": _printable(parameters),
+        "parameters": printable_json(parameters),
     }
-
-
-def _printable(value: Any) -> Any:
-    """Make every text in a JSON value one that can be encoded and shown."""
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, Mapping):
-        return {_printable(key): _printable(one) for key, one in value.items()}
-    return [_printable(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def sources() -> str:

@@ -115,6 +115,7 @@ COLUMNS: tuple[Column, ...] = (
     _sum("cycles_compute", "cycles", "cycles without the memory system"),
     Column("pes", "int64", "PEs", "PEs of the machine", "same"),
     Column("lanes", "int64", "lanes", "multipliers of a PE", "same"),
+    Column("dtype", "string", "-", "type of a value; empty: the machine does not say", "same"),
     Column("clock_mhz", "int64", "MHz", "clock; 0: the machine has none", "same"),
     Column("dram_mb_per_s", "int64", "MB/s", "bandwidth of the DRAM; 0: no end to it", "same"),
     _sum("lane_cycles", "lane-cycles", "cycles x pes x lanes: the sum of the following"),

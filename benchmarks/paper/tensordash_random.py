@@ -47,7 +47,8 @@ def main() -> None:
     curves = {_rows(rows): list(values.items()) for rows, values in table.items()}
     figure = speed_up_curves(
         curves,
-        title="TensorDash on uniformly random zeros of one operand (one tile, window of three)",
+        title="TensorDash on uniformly random zeros of one operand "
+        "(one tile, window of three);\ncompute cycles of fprop",
         baseline="the same tile with nothing skipped",
         top=4,
     )

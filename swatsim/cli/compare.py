@@ -16,19 +16,29 @@ if TYPE_CHECKING:
 def compare(a: str, b: str) -> None:
     """Show two results side by side.
 
-    A and B are folders that simulate wrote, of the same trace, steps and ops.
+    A and B are folders that simulate wrote, of the same trace, steps and ops. Cycles, times,
+    energies and bytes are a step's: the mean of the recorded ones, of their recorded images.
     """
     from swatsim.cli.show import console, table
+    from swatsim.reports import alike
     from swatsim.reports.compare import compare as beside
+    from swatsim.reports.compare import unlike
+    from swatsim.reports.span import span_of
     from swatsim.results import load
 
     results = [load(folder) for folder in (a, b)]
     rows = beside(*results)
     headings = ("layer", "op", "cycles A", "cycles B", "time A", "time B", "B faster than A")
     every = (*headings, "speed-up A", "speed-up B", "energy A", "energy B", "DRAM A", "DRAM B")
-    machines = [one.rows[0]["machine"] for one in results]
-    title = f"A: {machines[0]}\nB: {machines[1]}\n{results[0].rows[0]['trace']}"
-    console().print(table(title, every, map(_words, rows), left=2))
+    names = [
+        f"{letter}: {one.rows[0]['machine']} ({alike.words(alike.values_of(one.rows[0]))})"
+        for letter, one in zip("AB", results, strict=True)
+    ]
+    of_step = f"{results[0].rows[0]['trace']}, a step: {span_of(results[0]).mean}"
+    out = console()
+    out.print(table("\n".join([*names, of_step]), every, map(_words, rows), left=2))
+    for warning in unlike(*results):
+        out.print(f"warning: {warning}.")
 
 
 def _words(row: Row) -> list[str]:

@@ -171,8 +171,10 @@ def _images_parts(found: ImagesEstimate) -> Iterator[Any]:
         f"{found.images} images of each; {found.trace}, steps added up: {len(found.batches)}"
     )
     yield table(title, ("layer", "op", "run", *heads), map(_op_row, found.ops), left=3)
-    totals = ([row.op, *_op_row(row)[3:]] for row in found.totals)
-    yield table("Totals over all layers", ("op", *heads), totals, left=1)
+    totals = (
+        ["all ops" if row.op == "step" else row.op, *_op_row(row)[3:]] for row in found.totals
+    )
+    yield table("Totals over all layers and steps", ("op", *heads), totals, left=1)
     yield from _remarks(found, count(found.totals[-1].apart))
 
 
@@ -193,10 +195,10 @@ def _remarks(found: ImagesEstimate, apart: str) -> Iterator[str]:
         yield (
             "By image: a batch takes exactly the sum of what its images take. As a batch: images "
             "share the array, so the op ran\nwith the recorded ones repeated to fill it; the "
-            f"intervals leave out how that varies: {apart} of {_count(step)} cycles of the step."
+            f"intervals leave out how that varies: {apart} of {_count(step)} cycles in all."
         )
     if step.cycles_compute.more is not None:
-        yield f"{step.cycles_compute.more} more images, over all steps, halve the step's interval."
+        yield f"{step.cycles_compute.more} more images, over all steps, halve the total's interval."
     if not step.agreed:
         ops = ", ".join(f"{row.layer} {row.op}" for row in found.ops if not row.agreed)
         yield (

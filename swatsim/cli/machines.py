@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def machines() -> None:
     """List machines, presets, parameters.
 
-    Presets come with their citations, parameters with their units.
+    Presets come with their citations and what their papers published, each on its own workloads;
+    parameters with their units.
     """
     from swatsim.cli.show import console, table
     from swatsim.simulator.machines import MACHINES
@@ -28,6 +29,8 @@ def machines() -> None:
         for name, preset in presets.items():
             out.print(f"  {name}: {preset.citation}")
             out.print(f"    memory: {preset.memory}")
+            for figure in preset.published:
+                out.print(f"    published: {figure.value:g}x {figure.what} ({figure.source})")
         headings = ("parameter", "unit", "allowed", "meaning", *presets)
         title = "Parameters and presets; change one with --set parameter=value"
         out.print()

@@ -68,10 +68,11 @@ def simulate(
 
     Every recorded op of TRACE runs on the machine and on its dense baseline.
 
-    Prints a table per layer and op, summed over the recorded steps and images, totals, and where
-    PE-cycles, DRAM traffic and energy went; with -o also writes results.parquet and results.csv
-    (schema.json says what each column means) and plots. Cycles include buffers and DRAM; "compute
-    only" leaves them out, and --set memory=none does without them.
+    Prints a table per layer and op, summed over the recorded steps and images, totals, where
+    PE-cycles, DRAM traffic and energy went, and what one step takes; with -o also writes
+    results.parquet and results.csv (schema.json says what each column means) and plots. Cycles
+    include buffers and DRAM; "compute only" leaves them out, and --set memory=none does without
+    them.
     """
     from swatsim.cli.drawing import Drawing
     from swatsim.cli.show import console
@@ -125,24 +126,48 @@ NUMBERS = ("MACs", "effectual", "cycles", "baseline", "speed-up", "compute only"
 
 def _tables(results: Results) -> Iterator[Any]:
     from swatsim.cli.show import table
-    from swatsim.reports import tables
+    from swatsim.reports import alike, tables
 
     machine, baseline = results.rows[0]["machine"], tables.baseline_of(results)
     sizes = " against ".join(tables.sizes_of(results))
-    title = f"{machine} against {baseline} ({sizes}); {tables.source_of(results)}, added up"
+    added = f"{tables.source_of(results)}, added up"
+    title = f"{machine} against {baseline} ({sizes}); {added}"
     layers = _layer_rows(tables.per_layer(results))
     headings = ("layer", "op", "shape", "weight", "act", "grad_out", *NUMBERS, "lost most to")
     yield table(title, headings, layers, left=3, text_last=True)
     over = [f"over {name}" for name in tables.alternatives_of(results)]
     totals = tables.per_op(results)
     over_all = ("op", "FLOPs", "effectual FLOPs", *NUMBERS, *over)
-    yield table("Totals over all layers", over_all, _total_rows(totals), left=1)
+    yield table(f"Totals over all layers; {added}", over_all, _total_rows(totals), left=1)
     yield _parts("Where the PE-cycles went, in % of all", totals, tables.LANE_CYCLES, "lane_cycles")
     if any(row["dram_bytes"] for row in totals):
-        yield table("DRAM traffic", ("bytes", *_columns(totals)), _traffic(totals), left=1)
+        yield table(
+            f"DRAM traffic; {added}", ("bytes", *_columns(totals)), _traffic(totals), left=1
+        )
     if all(row["energy_pj"] is not None for row in results.rows):
         yield _parts("Energy, in % of all", totals, tables.ENERGIES, "energy_pj")
-        yield table("Energy in all", ("", *_columns(totals)), _joules(totals), left=1)
+        yield table(f"Energy in all; {added}", ("", *_columns(totals)), _joules(totals), left=1)
+    yield _verdict(results, totals[-1])
+    for warning in alike.against_baseline(results):
+        yield f"warning: {warning}."
+
+
+def _verdict(results: Results, total: Row) -> str:
+    """Say what one step takes, on the machine and on its baseline."""
+    from swatsim.cli.show import count, joules
+    from swatsim.reports import tables
+    from swatsim.reports.span import span_of
+
+    span = span_of(results)
+    found = []
+    for row in (total, total["baseline"]):
+        step = tables.per_step(row, span.steps)
+        time = (
+            f"{step['time_ms']:.3g} ms" if row["clock_mhz"] else f"{count(step['cycles'])} cycles"
+        )
+        energy = "" if step["energy_pj"] is None else f" and {joules(step['energy_pj'])}"
+        found.append(time + energy)
+    return f"A step ({span.mean}) takes {found[0]}; of the baseline {found[1]}."
 
 
 def _layer_rows(rows: list[Row]) -> Iterator[list[str]]:
@@ -165,7 +190,12 @@ def _total_rows(rows: list[Row]) -> Iterator[list[str]]:
             yield []
         flops = [count(row["flops_dense"]), count(row["flops_effectual"])]
         others = [times(value) for value in row["speed_ups_alternative"].values()]
-        yield [row["op"], *flops, *_numbers(row), *others]
+        yield [_op(row), *flops, *_numbers(row), *others]
+
+
+def _op(row: Row) -> str:
+    """Name a total's op: the last row has all of them, of all steps."""
+    return "all ops" if row["op"] == "step" else str(row["op"])
 
 
 def _numbers(row: Row) -> list[str]:
@@ -194,11 +224,11 @@ def _word(column: str, of: str) -> str:
 
 
 def _columns(totals: list[Row]) -> list[str]:
-    return [*(row["op"] for row in totals), "baseline step"]
+    return [*map(_op, totals), "baseline, all ops"]
 
 
 def _beside(totals: list[Row]) -> list[Row]:
-    """Take the ops, the step, and the baseline's step."""
+    """Take the ops, all of them, and all of the baseline's."""
     return [*totals, totals[-1]["baseline"]]
 
 

@@ -47,6 +47,8 @@ def sweep(spec: str, output: str, workers: int | None, dask: str | None, dry_run
             announce=lambda plan: click.echo(plan.words(), err=True),
         )
     out.print(_table(found))
+    for warning in found.warnings:
+        out.print(f"warning: {warning}.")
     for row in found.failed[:SHOWN]:
         out.print(f"failed: {row['machine']} on {row['trace']}: {row['error']}")
     out.print(f"wrote {output}: sweep.json, summary.csv, points/; swatsim report {output} draws it")
@@ -61,19 +63,22 @@ def _cluster(address: str | None) -> AbstractContextManager[Executor | None]:
 
 def _table(found: Summary) -> object:
     from swatsim.cli.show import count, joules, share, table, times
+    from swatsim.reports import alike
+    from swatsim.reports.span import Span
 
     done = [row for row in found.rows if row["status"] == "done"]
     fastest = sorted(done, key=lambda row: row["time_ms"])[:SHOWN]
-    headings = ("machine", "trace", "multipliers", "cycles", "time", "speed-up", "compute only")
+    headings = ("machine", "trace", *(what.name for what in alike.PROPERTIES), "cycles", "time")
 
     def words(row: Row) -> list[str]:
-        numbers = [f"{row['multipliers']}", count(row["cycles"]), f"{row['time_ms']:.3g} ms"]
+        numbers = [what.word(row[what.column]) for what in alike.PROPERTIES]
+        numbers += [count(row["cycles"]), f"{row['time_ms']:.3g} ms", joules(row["energy_pj"])]
         numbers += [times(row["speed_up"]), times(row["speed_up_compute"])]
-        numbers += [joules(row["energy_pj"]), times(row["energy_efficiency"])]
-        return [row["machine"], PurePath(row["trace"]).name, *numbers, share(row["utilisation"])]
+        numbers += [times(row["energy_efficiency"]), share(row["utilisation"])]
+        return [row["machine"], PurePath(row["trace"]).name, *numbers]
 
-    title = (
-        f"{len(done)} points done, {len(found.failed)} failed; the fastest, over their baselines"
-    )
-    every = (*headings, "energy", "energy efficiency", "utilisation")
+    title = f"{len(done)} points done, {len(found.failed)} failed; the fastest"
+    if spans := dict.fromkeys(Span.from_row(row).mean for row in fastest):
+        title += f". Cycles, time, energy of a step: {'; '.join(spans)}"
+    every = (*headings, "energy", "speed-up", "compute only", "energy efficiency", "utilisation")
     return table(title, every, (words(row) for row in fastest), left=2)

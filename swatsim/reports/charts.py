@@ -12,10 +12,11 @@ from matplotlib.collections import PathCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from swatsim.reports import facts, tables
+from swatsim.reports import alike, facts, tables
 from swatsim.reports.curves import STYLES
 from swatsim.reports.figure import Figure
 from swatsim.reports.plots import OP_COLOURS
+from swatsim.reports.span import Span
 from swatsim.reports.tables import Row
 from swatsim.results import Results
 
@@ -76,7 +77,7 @@ def sparsity(results: Results) -> Figure:
 
 
 def reductions(results: Results) -> Figure:
-    """Draw what is left of FLOPs and of the bytes kept for the backward pass."""
+    """Draw what is left without zeros: of the FLOPs, and of the backward pass's operands."""
     rows = facts.reductions(results)
     figure, (axes,) = _figure(8.0, 0.9 + 0.36 * len(rows))
     places = np.arange(len(rows))[::-1]
@@ -87,8 +88,8 @@ def reductions(results: Results) -> Figure:
     for place, share in zip(places, left, strict=True):
         axes.text(101, place, f"{share - 100:+.1f} %", va="center", fontsize=8)
     axes.set_yticks(places, [row["what"] for row in rows], fontsize=8)
-    axes.set(xlabel="% of dense training", xlim=(0, 114))
-    _finish(axes, _title(results, "FLOPs, and memory for the backward pass, beside dense"))
+    axes.set(xlabel="% of the same with no zero left out", xlim=(0, 114))
+    _finish(axes, _title(results, "Left without zeros, a ReLU's too: FLOPs, operands' bytes"))
     axes.grid(False)
     return figure
 
@@ -102,9 +103,7 @@ def sensitivities(points: Sequence[Row], parameters: Sequence[str]) -> Figure:
     styles = {preset: STYLES[i % len(STYLES)] for i, preset in enumerate(presets)}
     for name, one in zip(parameters, axes, strict=False):
         _sensitivity(one, points, name, parameters, styles)
-    words = (
-        "Time of a training step as one parameter changes; lines join machines alike in all else"
-    )
+    words = "Time of a step as one parameter changes; lines join machines alike in all else"
     figure.suptitle("\n".join([*wrap(words, int(14 * width)), _trace_of(points)]), fontsize=10)
     key = [Line2D([], [], color=c, marker=m, label=preset) for preset, (c, m) in styles.items()]
     figure.legend(handles=key, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
@@ -112,7 +111,7 @@ def sensitivities(points: Sequence[Row], parameters: Sequence[str]) -> Figure:
 
 
 def _trace_of(points: Sequence[Row]) -> str:
-    return f"trace {PurePath(points[0]['trace']).name}, all recorded steps and images added up"
+    return f"trace {PurePath(points[0]['trace']).name}, {Span.from_row(points[0]).mean}"
 
 
 def _sensitivity(
@@ -139,7 +138,8 @@ def _sensitivity(
     times = [row["time_ms"] for row in points]
     axes.set(xlabel=name, ylabel="ms a step", yscale="log")
     axes.set_ylim(0.8 * min(times), 1.25 * max(times))  # the same in all panels
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    for write in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        write(FuncFormatter(lambda value, _: f"{value:g}"))
     _finish(axes, [])
 
 
@@ -172,19 +172,19 @@ def pareto(points: Sequence[Row], front: Sequence[Row]) -> Figure:
     for number, row in enumerate(named, start=1):
         place = (row["time_ms"], row["energy_pj"] / 1e9)
         axes.annotate(str(number), place, textcoords="offset points", xytext=(5, 4), fontsize=8)
-    axes.set(xlabel="time of the training step (ms)", ylabel="energy of the training step (mJ)")
+    axes.set(ylabel="energy of a step (mJ)")
     for name in ("time_ms", "energy_pj"):
         values = [row[name] for row in points]
         if max(values) > 10 * min(values):  # within a decade a logarithmic axis has no numbers
             axes.set(**{"xscale" if name == "time_ms" else "yscale": "log"})
-    words = "Time and energy, a point a machine; its area grows with its multipliers"
+    words = "Time and energy of a step, a point a machine; its area grows with its multipliers"
     _finish(axes, [words, _trace_of(points)])
     legend = axes.legend(frameon=False, fontsize=8)
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):
             handle.set_sizes([40])
-    names = [f"{number}: {row['machine']}" for number, row in enumerate(named, start=1)]
-    words = "time of the training step (ms)\n\n" + "\n".join(names)
+    names = [f"{i}: {row['machine']} ({alike.words(row)})" for i, row in enumerate(named, 1)]
+    words = "time of a step (ms)\n\n" + "\n".join(names)
     axes.set_xlabel(words, fontsize=8, loc="left")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,9 +1,13 @@
-"""Two results side by side."""
+"""Two results side by side, in what one step takes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from swatsim.errors import ResultsError
-from swatsim.reports import tables
+from swatsim.reports import alike, tables
+from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row
 from swatsim.results import Results
 
@@ -18,10 +22,11 @@ def compare(a: Results, b: Results) -> list[Row]:
     Returns
     -------
     list of dict
-        `layer` ("all layers" in the last rows), `op`, and of each, with `_a` and `_b` behind:
-        cycles, time_ms (not a number where a clock is not known), speed_up, energy_pj,
-        energy_efficiency, dram_bytes; `faster`: the time of a by that of b, or cycles where a clock
-        is not known.
+        `layer` ("all layers" in the last rows), `op`, and of each, with `_a` and `_b` behind: what
+        one step takes, the mean of the recorded ones: cycles, time_ms (not a number where a clock
+        is not known), energy_pj, dram_bytes; speed_up and energy_efficiency over its own baseline;
+        `faster`: the time of a by that of b, or cycles where a clock is not known. `unlike` tells
+        whether the machines differ in more than was asked for.
 
     Raises
     ------
@@ -33,7 +38,23 @@ def compare(a: Results, b: Results) -> list[Row]:
         [*tables.per_layer(one), *({**row, "layer": "all layers"} for row in tables.per_op(one))]
         for one in (a, b)
     ]
-    return [_beside(ours, theirs) for ours, theirs in zip(*rows, strict=True)]
+    steps = span_of(a).steps
+    return [_beside(ours, theirs, steps) for ours, theirs in zip(*rows, strict=True)]
+
+
+def unlike(a: Results, b: Results) -> list[str]:
+    """Warn if types, clocks, bandwidths or sizes differ unasked, or energies are of two tables."""
+
+    def remedy(settings: Mapping[str, Any]) -> str:
+        words = " ".join(f"--set {name}={value}" for name, value in settings.items())
+        return f"simulate B with {words}"
+
+    found = alike.warning([alike.of_results(one) for one in (a, b)], remedy)
+    energies = [tables.energy_table_of(one) for one in (a, b)]
+    if energies[0] != energies[1]:
+        words = " and ".join(energies)
+        found.append(f"the energies are of different tables ({words}): simulate both with one")
+    return found
 
 
 def _check(a: Results, b: Results) -> None:
@@ -54,18 +75,18 @@ def _check(a: Results, b: Results) -> None:
         )
 
 
-def _beside(a: Row, b: Row) -> Row:
-    names = ("cycles", "speed_up", "energy_pj", "energy_efficiency", "dram_bytes")
+def _beside(a: Row, b: Row, steps: int) -> Row:
     found: Row = {"layer": a["layer"], "op": a["op"]}
-    for name in names:
-        found |= {f"{name}_a": a[name], f"{name}_b": b[name]}
-    times = [_time(row) for row in (a, b)]
-    found |= {"time_ms_a": times[0], "time_ms_b": times[1]}
-    known = times[0] == times[0] and times[1] == times[1]
-    costs = times if known else [a["cycles"], b["cycles"]]
-    return {**found, "faster": tables.quotient(*costs)}
+    ours, theirs = (_of_step(row, steps) for row in (a, b))
+    for name in ours:
+        found |= {f"{name}_a": ours[name], f"{name}_b": theirs[name]}
+    known = a["clock_mhz"] and b["clock_mhz"]
+    cost = "time_ms" if known else "cycles"
+    return {**found, "faster": tables.quotient(ours[cost], theirs[cost])}
 
 
-def _time(row: Row) -> float:
-    clock = row["clock_mhz"]
-    return row["cycles"] / (1000 * clock) if clock else float("nan")
+def _of_step(row: Row, steps: int) -> Row:
+    means = tables.per_step(row, steps)
+    counted = ("cycles", "time_ms", "energy_pj", "dram_bytes")
+    ratios = ("speed_up", "energy_efficiency")
+    return {**{name: means[name] for name in counted}, **{name: row[name] for name in ratios}}

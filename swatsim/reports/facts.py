@@ -7,26 +7,34 @@ from math import isfinite, prod
 from typing import Any
 
 from swatsim.reports import tables
+from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row
 from swatsim.results import Results
 from swatsim.workload.layer import OPERANDS_OF, OPS, Operand
 from swatsim.workload.storage import DTYPES
 
+#: Of all recorded steps together, over the baseline; and the share of effectual lane-cycles.
+RATIOS = ("speed_up", "speed_up_compute", "energy_efficiency", "utilisation")
+
 
 def headline(results: Results) -> Row:
-    """Sum up a training step: speed-up, energy, FLOPs, and what it keeps for its backward pass."""
+    """Sum up the recorded layers of a training step.
+
+    Returns
+    -------
+    dict
+        `machine`, `baseline`; what one step takes, the mean of the recorded ones: what
+        `swatsim.reports.tables.per_step` has; of all recorded steps the ratios in `RATIOS`,
+        `zero_share` (of the MACs, those with a factor that is zero, a ReLU's zeros too) and
+        `lost_most_to`.
+    """
     step = tables.per_op(results)[-1]
-    kept = list(footprint(results))
-    dense = sum(row["dense_bytes"] for row in kept)
     return {
         "machine": results.rows[0]["machine"],
         "baseline": tables.baseline_of(results),
-        "speed_up": step["speed_up"],
-        "speed_up_compute": step["speed_up_compute"],
-        "energy_efficiency": step["energy_efficiency"],
-        "flop_reduction": 1 - step["macs_effectual"] / step["macs_dense"],
-        "memory_reduction": 1 - sum(row["bitmask_bytes"] for row in kept) / dense if dense else 0.0,
-        "utilisation": step["utilisation"],
+        **tables.per_step(step, step["steps"]),
+        **{name: step[name] for name in RATIOS},
+        "zero_share": 1 - step["macs_effectual"] / step["macs_dense"],
         "lost_most_to": tables.lost_most_to(step),
     }
 
@@ -108,15 +116,16 @@ def sparsity(results: Results) -> list[Row]:
     return found
 
 
-def footprint(results: Results) -> Iterator[Row]:
-    """One row a layer and tensor that its backward pass keeps: act for wgrad, weight for dgrad.
+def operand_bytes(results: Results) -> Iterator[Row]:
+    """One row a layer and operand of its backward pass: act as wgrad reads it, weight as dgrad.
 
-    SWAT's count (arXiv:2001.01969): the input of each convolution and linear layer, and its
-    weights; here averaged over the recorded steps, as values and with a bitmask. Batch norms and
-    what else a network keeps is not in results: ``swatsim footprint`` counts it.
+    Averaged over the recorded steps: all elements, the values that are not zero (a ReLU's zeros are
+    zeros too), and those with a bitmask. It is no footprint: two layers that read one tensor count
+    it twice, and what ReLUs, batch norms and the rest of a network keep is not in results:
+    ``swatsim footprint`` counts that.
     """
     # a machine of a user's own does not say what its values are
-    bits = DTYPES[_parameters(results).get("dtype", "fp32")]
+    bits = DTYPES[results.rows[0]["dtype"] or "fp32"]
     for layer, rows in _by_layer(results).items():
         for operand, order in (("act", ("wgrad", "fprop")), ("weight", ("dgrad", "fprop"))):
             op = next((name for name in order if name in rows), None)
@@ -145,41 +154,27 @@ def _by_layer(results: Results) -> dict[str, dict[str, list[Row]]]:
     return found
 
 
-def _parameters(results: Results) -> Mapping[str, Any]:
-    machine = results.provenance.get("parameters", {}).get("machine", {})
-    return machine.get("parameters", {}) if isinstance(machine, dict) else {}
-
-
-def published(results: Results) -> list[Row]:
-    """One row a figure that the design's paper gives, with ours beside it."""
-    machine = results.provenance.get("parameters", {}).get("machine", {})
-    rows = {row["op"]: row for row in tables.per_op(results)}
-    return [
-        {
-            "what": figure["what"],
-            "published": figure["value"],
-            "ours": rows[figure["op"]][figure["column"]],
-            "ours_is": f"{figure['op']}, {figure['column'].replace('_', ' ')}",
-            "source": figure["source"],
-        }
-        for figure in machine.get("published", [])
-        if figure["op"] in rows
-    ]
-
-
 def reductions(results: Results) -> list[Row]:
-    """One row an op, and the whole step: dense and effectual FLOPs; then bytes kept."""
+    """One row an op, and all ops: FLOPs of a step; then bytes of the backward pass's operands.
+
+    `dense`: of all elements; `left`: of those that are not zero, with what says where they are.
+    """
+    steps = span_of(results).steps
     found = [
-        {"what": f"FLOPs, {row['op']}", "dense": row["flops_dense"], "left": row["flops_effectual"]}
+        {
+            "what": f"FLOPs, {'all ops' if row['op'] == tables.STEP else row['op']}",
+            "dense": row["flops_dense"] / steps,
+            "left": row["flops_effectual"] / steps,
+        }
         for row in tables.per_op(results)
     ]
-    kept = list(footprint(results))
-    for tensor, words in (("act", "activations kept"), ("weight", "weights kept")):
-        own = [row for row in kept if row["tensor"] == tensor]
+    read = list(operand_bytes(results))
+    for operand, words in (("act", "inputs in wgrad"), ("weight", "weights in dgrad")):
+        own = [row for row in read if row["tensor"] == operand]
         dense = sum(row["dense_bytes"] for row in own)
-        for format in ("values", "bitmask"):
+        for format, how in (("values", "values"), ("bitmask", "with bitmask")):
             left = sum(row[f"{format}_bytes"] for row in own)
-            found.append({"what": f"{words}, {format}", "dense": dense, "left": left})
+            found.append({"what": f"{words}, {how}", "dense": dense, "left": left})
     return [{**row, "reduction": 1 - row["left"] / row["dense"]} for row in found if row["dense"]]
 
 

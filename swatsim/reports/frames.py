@@ -25,9 +25,10 @@ def per_layer(results: Results) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The columns of the results, summed or averaged; `speed_up` and what else
-        `swatsim.reports.tables.per_layer` adds; the baseline's counts as `baseline_cycles`,
-        `baseline_energy_pj`, ..; speed-ups over other dense baselines as ``speed_up over NAME``.
+        The columns of the results, summed over the recorded `steps` or averaged; `speed_up` and
+        what else `swatsim.reports.tables.per_layer` adds; the baseline's counts as
+        `baseline_cycles`, `baseline_energy_pj`, ..; speed-ups over other dense baselines as
+        ``speed_up over NAME``.
 
     Raises
     ------
@@ -38,10 +39,11 @@ def per_layer(results: Results) -> pd.DataFrame:
 
 
 def per_op(results: Results) -> pd.DataFrame:
-    """Sum up fprop, dgrad and wgrad over all layers, and the training step: a row each.
+    """Sum up each op over all layers and recorded steps, and all ops together: a row each.
 
-    The index is the op, "step" the last: ``per_op(results).speed_up["step"]``. Columns and errors
-    are those of `per_layer`.
+    The index is the op, "step" the last, for all ops: ``per_op(results).speed_up["step"]``. Counts
+    are sums: one step takes ``frame.cycles["step"] / frame.steps["step"]``. Columns and errors are
+    those of `per_layer`.
     """
     frame = _frame([_flat(row) for row in tables.per_op(results)]).set_index("op")
     return frame.drop(columns=[c.name for c in COLUMNS if c.adds in ("shape", "cut")] + ["layer"])

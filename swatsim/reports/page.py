@@ -7,14 +7,15 @@ import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
 from swatsim.printable import printable
-from swatsim.reports import charts, facts, plots, tables
+from swatsim.reports import alike, charts, facts, plots, tables
 from swatsim.reports.figure import Figure
 from swatsim.reports.roofline import roofline
+from swatsim.reports.span import Span, span_of
 from swatsim.reports.tables import Row
 from swatsim.results import Results, as_csv
 
@@ -28,12 +29,19 @@ LAYER_COLUMNS = (
 
 #: Of a point of a sweep.
 POINT_COLUMNS = (
-    *("machine", "multipliers", "buffer_kib", "time_ms", "energy_pj"),
-    *("speed_up", "energy_efficiency", "utilisation"),
+    *("machine", "dtype", "clock_mhz", "dram_mb_per_s", "multipliers", "buffer_kib"),
+    *("time_ms", "energy_pj", "speed_up", "energy_efficiency", "utilisation"),
 )
 
 #: Rows of a table that a page shows; the CSV has all.
 SHOWN = 60
+
+#: What bytes of operands are not.
+NO_MEMORY = (
+    "Of the recorded layers' inputs and weights alone, a ReLU's zeros among the zeros: not what "
+    "sparse training saves. What ReLUs, batch norms and the rest keep for the backward pass is not "
+    "in results; swatsim footprint counts it, each tensor once."
+)
 
 
 @dataclass(frozen=True)
@@ -178,23 +186,34 @@ def of_results(results: Results) -> Page:
     step = tables.per_op(results)[-1]
     title = f"{head['machine']} on {step['trace']}"
     about = (
-        f"Against {head['baseline']} ({' against '.join(tables.sizes_of(results))}); "
-        f"{tables.source_of(results)}, added up. Each number is in a CSV beside this page, which "
-        "is made of results.parquet."
+        f"Against {head['baseline']} ({' against '.join(tables.sizes_of(results))}). Of the "
+        f"recorded layers, {span_of(results)}: a step is their mean, ratios are of their sums, "
+        "and so are tables unless they say otherwise. Each number is in a CSV beside this page, "
+        "which is made of results.parquet."
     )
-    return Page(title, about, _tiles(head), _summary(head, step), list(_sections(results)))
+    summary = [*_warnings(alike.against_baseline(results)), *_summary(head, step)]
+    return Page(title, about, _tiles(head, results), summary, list(_sections(results)))
 
 
-def _tiles(head: Row) -> list[tuple[str, str]]:
+def _tiles(head: Row, results: Results) -> list[tuple[str, str]]:
+    table = tables.energy_table_of(results)
+    energy = nan if head["energy_pj"] is None else head["energy_pj"] / 1e9
+    time = f"{head['time_ms']:.3g} ms" if isfinite(head["time_ms"]) else f"{head['cycles']:,.0f}"
+    of_step = "a step" if "ms" in time else "cycles a step"
     found = [
+        (f"{of_step}: {span_of(results).mean}", time),
+        (f"the same step's energy{table and f', {table}'}", f"{energy:.3g} mJ"),
         (f"speed-up over {head['baseline']}", f"{head['speed_up']:.2f}x"),
-        ("of compute cycles only", f"{head['speed_up_compute']:.2f}x"),
+        ("the same, of compute cycles only", f"{head['speed_up_compute']:.2f}x"),
         ("energy efficiency: the baseline's / this", f"{head['energy_efficiency']:.2f}x"),
-        ("of the FLOPs skippable", f"{100 * head['flop_reduction']:.0f} %"),
-        ("less memory for the backward pass (bitmask)", f"{100 * head['memory_reduction']:.0f} %"),
+        ("of the MACs have a zero factor, ReLU's zeros too", f"{100 * head['zero_share']:.0f} %"),
         ("of the multipliers' cycles did effectual work", f"{100 * head['utilisation']:.1f} %"),
     ]
     return [(label, value) for label, value in found if "nan" not in value]
+
+
+def _warnings(texts: Sequence[str]) -> list[str]:
+    return [f"Warning: {text}." for text in texts]
 
 
 def _summary(head: Row, step: Row) -> list[str]:
@@ -211,7 +230,8 @@ def _summary(head: Row, step: Row) -> list[str]:
 
 def _sections(results: Results) -> Iterator[Section]:
     layers = facts.layers(results)
-    every = Table("layers", layers, "Every layer and op", LAYER_COLUMNS, folded=True)
+    words = f"Every layer and op, {span_of(results)} added up"
+    every = Table("layers", layers, words, LAYER_COLUMNS, folded=True)
     has_energy = all(row["energy_pj"] is not None for row in results.rows)
     yield Section(
         "Layers and ops",
@@ -229,14 +249,12 @@ def _sections(results: Results) -> Iterator[Section]:
         words = "What each op could reach with the bytes that it moves, and what it reaches."
         yield Section("Roofline", charts=[_chart("roofline", roofline(results), words)])
     if len({row["step"] for row in results.rows}) > 1:
-        yield _drawn(results, "over_steps", "Over the run", "Drift of densities and speed-ups.")
+        words = "Drift of densities and speed-ups, step by step."
+        yield _drawn(results, "over_steps", "Over the run", words)
     words = "Each layer and op against the share of its MACs that has a zero factor."
     yield _drawn(results, "sparsity", "Speed-up against sparsity", words)
-    words = "FLOPs that have no zero factor; inputs and weights kept, with and without metadata."
-    yield _drawn(results, "reductions", "FLOPs and memory", words, folded=False)
-    if figures := facts.published(results):
-        text = "Published for this design, on its paper's networks: not the workload of this run."
-        yield Section("Published figures", text, tables=[Table("published", figures, "Figures")])
+    words = "FLOPs of a step that have no zero factor; bytes of the operands without their zeros."
+    yield _drawn(results, "reductions", "FLOPs and operands without zeros", words, False, NO_MEMORY)
     yield _provenance(results)
 
 
@@ -244,10 +262,12 @@ def _chart(name: str, figure: Figure, caption: str, table: str = "layers.csv") -
     return Chart(name, figure, caption, table)
 
 
-def _drawn(results: Results, name: str, title: str, caption: str, folded: bool = True) -> Section:
+def _drawn(
+    results: Results, name: str, title: str, caption: str, folded: bool = True, text: str = ""
+) -> Section:
     rows = list(getattr(facts, name)(results))
     chart = Chart(name, charts.OF_RESULTS[name](results), caption, f"{name}.csv")
-    return Section(title, charts=[chart], tables=[Table(name, rows, "Its numbers", folded=folded)])
+    return Section(title, text, [chart], [Table(name, rows, "Its numbers", folded=folded)])
 
 
 def _provenance(results: Results) -> Section:
@@ -272,11 +292,11 @@ def _provenance(results: Results) -> Section:
 # ---- of a sweep ----------------------------------------------------------------------------------
 
 
-def of_sweep(rows: Sequence[Row], name: str, best: Results) -> Page:
+def of_sweep(rows: Sequence[Row], name: str, best: Results, warnings: Sequence[str] = ()) -> Page:
     """Make the page of a sweep.
 
     Each trace has a front of its own: times of different workloads don't compare. `best` are the
-    results of the fastest point of the first trace.
+    results of the fastest point of the first trace, `warnings` the sweep's own.
     """
     done = [row for row in rows if row["status"] == "done"]
     failed = [row for row in rows if row["status"] != "done"]
@@ -287,17 +307,15 @@ def of_sweep(rows: Sequence[Row], name: str, best: Results) -> Page:
         front = fronts[traces[0]]
         frugal = min(done, key=lambda row: row["energy_pj"])
         tiles += [
-            ("ms a step, the fastest", f"{front[0]['time_ms']:.3g}"),
-            ("mJ a step, the least", f"{frugal['energy_pj'] / 1e9:.3g}"),
+            ("a step, the fastest", f"{front[0]['time_ms']:.3g} ms"),
+            ("a step, the most frugal", f"{frugal['energy_pj'] / 1e9:.3g} mJ"),
             ("points that no other beats", f"{len(front)}"),
         ]
     else:
         tiles.append(("traces, each with a front of its own", f"{len(traces)}"))
-    words = [
-        f"{Path(trace).name}: fastest {front[0]['machine']}, {front[0]['time_ms']:.3g} ms a step."
-        for trace, front in fronts.items()
-    ]
-    about = "Times and energies: all recorded steps and images of a training step, added up."
+    words = _warnings(warnings)
+    words += [_fastest(Path(trace).name, front[0]) for trace, front in fronts.items()]
+    about = "Times, energies and counts are a step's: the mean of the recorded ones."
     page = Page(f"Sweep {name}", about, tiles, words)
     for number, trace in enumerate(traces):
         own = [row for row in done if row["trace"] == trace]
@@ -307,9 +325,15 @@ def of_sweep(rows: Sequence[Row], name: str, best: Results) -> Page:
     head = facts.headline(best)
     text = " ".join(_summary(head, tables.per_op(best)[-1]))
     on = f" on {best.rows[0]['trace']}" if len(traces) > 1 else ""
+    text += f" Of the recorded layers, {span_of(best)}, added up unless a table says otherwise."
     page.sections.append(Section(f"The fastest{on}: {head['machine']}", text))
     page.sections.extend(_sections(best))
     return page
+
+
+def _fastest(trace: str, row: Row) -> str:
+    of_step = f"{row['time_ms']:.3g} ms a step ({Span.from_row(row).mean})"
+    return f"{trace}: fastest {row['machine']} ({alike.words(row)}), {of_step}."
 
 
 def _front(done: Sequence[Row], trace: str) -> list[Row]:
@@ -323,10 +347,13 @@ def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterat
     text = "No other point is at most as slow, as hungry and as large, and better in one of these."
     numbered = [{"number": i, **row} for i, row in enumerate(front, 1)]
     every = f"points{suffix}.csv"
-    words = "Time and energy of every point."
+    of_step = f"a step's: {Span.from_row(done[0]).mean}"
+    words = f"Time and energy of every point, {of_step}."
     chart = Chart(f"pareto{suffix}", charts.pareto(done, front), words, every)
-    table = Table(f"front{suffix}", numbered, "The front", ("number", *POINT_COLUMNS))
-    points = Table(f"points{suffix}", list(done), "Every point", POINT_COLUMNS, folded=True)
+    words = f"The front; time and energy are {of_step}"
+    table = Table(f"front{suffix}", numbered, words, ("number", *POINT_COLUMNS))
+    words = f"Every point; time and energy are {of_step}"
+    points = Table(f"points{suffix}", list(done), words, POINT_COLUMNS, folded=True)
     yield Section(f"The front of time, energy and size{on}", text, [chart], [table, points])
     varied = [n for n in _parameters(done) if len({row.get(n) for row in done} - {None}) > 1]
     if varied:
@@ -338,7 +365,8 @@ def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterat
 
 def _all_points(done: Sequence[Row], failed: Sequence[Row]) -> Section:
     columns = ("trace", *POINT_COLUMNS)
-    found = [Table("all_points", list(done), "All points that are done", columns, folded=True)]
+    words = "All points that are done; time and energy are a mean recorded step's"
+    found = [Table("all_points", list(done), words, columns, folded=True)]
     if failed:
         names = ("machine", "trace", "error")
         found.append(Table("failed", list(failed), "Failed points", names, folded=True))

@@ -91,7 +91,7 @@ ALL = "all layers"
 
 
 def speed_up(results: Results) -> Figure:
-    """Draw the speed-up of each layer and op over the baseline, and the whole step's as a line."""
+    """Draw the speed-up of each layer and op over the baseline, and that of all as a line."""
     rows, groups = _bars(results)
     figure, axes = _figure(len(groups))
     for op in (name for name in OPS if any(row["op"] == name for row in rows)):
@@ -106,7 +106,7 @@ def speed_up(results: Results) -> Figure:
     axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.axhline(1.0, color="black", linewidth=0.8)
     axes.axhline(
-        step, color="black", linestyle="--", zorder=0, label=f"training step: {_number(step)}x"
+        step, color="black", linestyle="--", zorder=0, label=f"all layers and ops: {_number(step)}x"
     )
     axes.set_ylabel("speed-up over the baseline")
     _label_groups(axes, groups)

@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from swatsim.errors import ResultsError
+from swatsim.reports.span import span_of
 from swatsim.results import COLUMNS, Results
 from swatsim.workload.flops import FLOPS_PER_MAC
 from swatsim.workload.layer import OPS
@@ -27,12 +28,19 @@ ENERGIES = tuple(column.name for column in COLUMNS if column.name.startswith("en
 #: The row of a table that sums up all ops.
 STEP = "step"
 
+#: What of a table's sums is also shown of one step.
+PER_STEP = (
+    *("cycles", "cycles_compute", "energy_pj", "dram_bytes"),
+    *("macs_dense", "macs_effectual"),
+)
+
 
 def per_layer(results: Results) -> list[Row]:
     """Put the recorded steps together: one row for each layer and op, in the network's order.
 
     Counts are summed over the steps, densities averaged. Beside the columns of the results:
 
+    - `steps`: how many recorded steps are summed up;
     - `baseline`: the baseline's columns, added up in the same way;
     - `speed_up`: its time by ours (its cycles, where a clock is not known), infinite where an op
       takes none; `speed_up_compute`: the same of the compute cycles; `speed_ups_alternative`: of
@@ -50,9 +58,26 @@ def per_layer(results: Results) -> list[Row]:
 
 
 def per_op(results: Results) -> list[Row]:
-    """Sum up fprop, dgrad and wgrad over all layers, and the training step (op "step")."""
+    """Sum up each op over all layers and recorded steps; the last row, "step", has all ops.
+
+    What *one* step takes, `per_step` has.
+    """
     ops = sorted(_compare(results, ("op",)), key=lambda row: OPS.index(row["op"]))
     return [*ops, *({**row, "op": STEP} for row in _compare(results, ()))]
+
+
+def per_step(row: Row, steps: int) -> Row:
+    """Give what one step takes: the mean of so many that a row sums up.
+
+    Returns
+    -------
+    dict
+        `time_ms` (not a number where a clock is not known), and of `PER_STEP` what the row counts;
+        None where it is not known.
+    """
+    clock = row["clock_mhz"]
+    means = {name: None if row[name] is None else row[name] / steps for name in PER_STEP}
+    return {"time_ms": means["cycles"] / (1000 * clock) if clock else nan, **means}
 
 
 def lost_most_to(row: Row) -> str:
@@ -67,7 +92,7 @@ def baseline_of(results: Results) -> str:
 
 
 def sizes_of(results: Results) -> list[str]:
-    """Word the size of the machine, its clock and DRAM, and the baseline's if they differ."""
+    """Word the machine's size, type, clock and DRAM, and the baseline's if they differ."""
     words = {
         role: f"{row['pes']} PEs of {row['lanes']} multipliers" + _clock(row)
         for role in ("machine", "baseline")
@@ -78,7 +103,7 @@ def sizes_of(results: Results) -> list[str]:
 
 
 def _clock(row: Mapping[str, Any]) -> str:
-    clock = f", {row['clock_mhz']} MHz" if row["clock_mhz"] else ""
+    clock = f", {row['dtype']}, {row['clock_mhz']} MHz" if row["clock_mhz"] else ""
     return clock + (f", {row['dram_mb_per_s'] / 1000:g} GB/s" if row["dram_mb_per_s"] else "")
 
 
@@ -88,15 +113,14 @@ def alternatives_of(results: Results) -> list[str]:
     return list(dict.fromkeys(str(row["machine"]) for row in rows))
 
 
+def energy_table_of(results: Results) -> str:
+    """Name the table of energies; empty if the results don't say."""
+    return str(results.provenance.get("parameters", {}).get("energy", {}).get("name", ""))
+
+
 def source_of(results: Results) -> str:
     """Name the trace, and how much of it the results hold."""
-    first = results.rows[0]
-    steps = len({row["step"] for row in results.rows})
-    return f"{first['trace']}, {_some(steps, 'step')} of {_some(first['samples'], 'image')}"
-
-
-def _some(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{results.rows[0]['trace']}, {span_of(results)}"
 
 
 def check_comparable(results: Results) -> None:
@@ -165,7 +189,7 @@ def _grouped(
 
 def _add_up(rows: list[Row]) -> Row:
     """Sum, average or keep each column, as the schema says that it adds up."""
-    total = dict(rows[0])
+    total = {**rows[0], "steps": len({row["step"] for row in rows})}
     for column in COLUMNS:
         values = [row[column.name] for row in rows if row[column.name] is not None]
         if column.adds == "sum":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from swatsim.errors import ResultsError
 from swatsim.outputs import check_folder, write_files
@@ -49,8 +50,9 @@ def report(
 def _page(folder: Path) -> Page:
     if (folder / PARQUET).is_file() or not (folder / SWEEP).is_file():
         return of_results(_checked(load(folder)))
-    points = _points(folder / SWEEP)
+    index = _index(folder / SWEEP)
     try:
+        points: list[Row] = index["points"]
         done = [row for row in points if row["status"] == "done"]
         if not done:
             raise ResultsError(f"no point of the sweep in {folder} is done: see failed/ in it")
@@ -59,19 +61,19 @@ def _page(folder: Path) -> Page:
         best = read_parquet(folder / "points" / f"{fastest['point']}.parquet")
         if fingerprint(best.provenance["parameters"]) != fastest["point"]:
             raise ResultsError(f"the file of point {fastest['point']} holds another: sweep again")
-        return of_sweep(points, folder.name, best)
+        return of_sweep(points, folder.name, best, index["warnings"])
     except (KeyError, TypeError, AttributeError) as error:
         words = f"{type(error).__name__}: {error}"
         raise ResultsError(f"{folder / SWEEP} can't be read ({words}): sweep again") from None
 
 
-def _points(path: Path) -> list[Row]:
-    """Read the points of a sweep, as they were written."""
+def _index(path: Path) -> dict[str, Any]:
+    """Read what a sweep wrote of its points, as it was written."""
     try:
-        points: list[Row] = unseal(path.read_bytes())["points"]
-    except (OSError, ResultsError, KeyError) as error:
+        index: dict[str, Any] = unseal(path.read_bytes())
+    except (OSError, ResultsError) as error:
         raise ResultsError(f"{path} can't be used: {error}; sweep again") from None
-    return points
+    return index
 
 
 def _checked(results: Results) -> Results:

@@ -30,7 +30,7 @@ def speed_ups(found: Sequence[SpeedUp], direction: str) -> Figure:
     return speed_up_curves(
         curves,
         title=f"ResNet-50's 53 convolutions, SWAT-U, {direction} ({op}); synthetic masks, "
-        "batch 1,\nhalf of the activations non-zero, first convolution dense",
+        "batch 1,\nhalf of the activations non-zero, first convolution dense; compute cycles only",
         baseline="each machine's own dense baseline",
         published={"published by SWAT": published},
         top=8,
@@ -60,8 +60,10 @@ def memory_per_layer(sparsity: int = 80, batch: int = 32) -> Figure:
     )
     return bars(
         {name: {k: v / 2**20 for k, v in values.items()} for name, values in series.items()},
-        title=f"ResNet-50, SWAT-U at {sparsity} %, batch {batch}, fp32: inputs and weights kept "
-        f"for the backward pass (batch norms' inputs not shown).\nAll layers: {shares}",
+        title=f"ResNet-50, SWAT-U at {sparsity} %, batch {batch}, fp32: inputs and weights that "
+        "each convolution and the linear layer keep for the backward pass, by SWAT's count.\n"
+        "No total of a step: what batch norms and ReLUs keep beside them is not shown. These bars "
+        f"together: {shares}",
         ylabel="MiB",
     )
 

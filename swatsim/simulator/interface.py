@@ -170,15 +170,13 @@ class Machine(Protocol):
 
 
 class Published(NamedTuple):
-    """A figure that a paper gives for a design, and which of ours stands beside it.
+    """A factor that a paper gives for a design, on workloads of its own.
 
-    `op` is fprop, dgrad, wgrad or step; `column` one of `swatsim.reports.tables.per_op`.
+    No figure of ours stands beside it: a user's trace is not the paper's workload.
     """
 
     what: str
     value: float
-    op: str
-    column: str
     source: str
 
 
@@ -270,7 +268,6 @@ class ConfiguredMachine:
     name: str
     mechanism: Mechanism
     config: MachineConfig
-    published: tuple[Published, ...] = ()
 
     def simulate_op(self, op: Op) -> Counters:
         """Run one op."""
@@ -296,5 +293,4 @@ class ConfiguredMachine:
             "name": self.name,
             "mechanism": self.mechanism.name,
             "parameters": self.config.model_dump(mode="json"),
-            "published": [figure._asdict() for figure in self.published],
         }

@@ -77,7 +77,8 @@ def cost(
         unknown = dict.fromkeys((f"energy_pj_{part}" for part in Energies._fields), None)
         fed = Fed(counters.cycles_compute)
         counts = _counts(counters, fed)
-        return {**counts, "clock_mhz": 0, "dram_mb_per_s": 0, **unknown, "energy_pj": None}
+        nothing = {"dtype": "", "clock_mhz": 0, "dram_mb_per_s": 0}
+        return {**counts, **nothing, **unknown, "energy_pj": None}
     config = machine.config
     lanes = counters.pes * counters.lanes
     demand = Demand(counters.cycles_compute, lanes, counters.words_a, counters.words_b)
@@ -85,6 +86,7 @@ def cost(
     parts = energies(op, counters, fed, config, table)
     return {
         **_counts(counters, _named(op, fed)),
+        "dtype": config.dtype,
         "clock_mhz": config.clock_mhz,
         "dram_mb_per_s": config.finite_mb_per_s,
         **{f"energy_pj_{part}": float(value) for part, value in parts._asdict().items()},

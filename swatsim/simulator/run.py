@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from swatsim import provenance
 from swatsim.errors import ConfigError, TraceError, WorkloadError, unknown
+from swatsim.printable import printable_json
 from swatsim.results import Results
 from swatsim.simulator import needs
 from swatsim.simulator.energy.table import EnergyTable, energy_table
@@ -180,14 +181,15 @@ def in_order(
 
 
 def checked(description: dict[str, Any]) -> dict[str, Any]:
-    """Refuse a machine that can't be written down, before it is simulated."""
+    """Refuse a machine that can't be written down, before it is simulated; give what is written."""
     try:
         json.dumps(description)
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"the machine's describe() must give JSON types only, for the provenance: {error}"
         ) from None
-    return description
+    written: dict[str, Any] = printable_json(description)
+    return written
 
 
 def choice(what: str, values: Any, known: Sequence[str] | None = None) -> list[Any]:

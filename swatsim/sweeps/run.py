@@ -134,8 +134,12 @@ def sweep(
         for key, point, error in plan.impossible:
             store.fail(key, _about(point, error))
         summary = summarise(store, plan.points)
-        index = {"spec": chosen.model_dump(mode="json", by_alias=True), "points": summary.rows}
-        index["provenance"] = provenance.collect({})
+        index = {
+            "spec": chosen.model_dump(mode="json", by_alias=True),
+            "points": summary.rows,
+            "warnings": summary.warnings,
+            "provenance": provenance.collect({}),
+        }
         store.publish({INDEX: seal(index, indent=1), "summary.csv": as_csv(summary.rows)})
     return summary
 

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from swatsim.errors import ConfigError, SwatsimError, unknown
 from swatsim.files import read_bounded
-from swatsim.simulator.interface import ConfiguredMachine
+from swatsim.simulator.interface import ConfiguredMachine, MachineConfig
 from swatsim.simulator.machines import machine, presets
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.sweeps.expression import Value, holds
@@ -134,6 +134,8 @@ def _path(value: Any) -> Any:
 class Spec(_Part):
     """A sweep: every trace on every machine of every grid that the constraints allow.
 
+    `common` are parameters of all machines alike, unless one sets or varies them itself.
+
     Raises
     ------
     ConfigError
@@ -141,6 +143,7 @@ class Spec(_Part):
     """
 
     traces: Annotated[list[Annotated[str, BeforeValidator(_path)]], Field(min_length=1)]
+    common: Annotated[dict[str, Value], Field(default_factory=dict)]
     machines: Annotated[list[MachineSpec], Field(min_length=1, max_length=MAX_MACHINES)]
     constraints: Annotated[list[str], Field(default_factory=list, max_length=MAX_CONSTRAINTS)]
     baseline: str | None = None
@@ -149,6 +152,14 @@ class Spec(_Part):
         None
     )
     ops: Annotated[list[OpName], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _common_names(self) -> Spec:
+        for name in self.common:
+            if name not in MachineConfig.model_fields:
+                words = unknown("parameter of every machine", name, MachineConfig.model_fields)
+                raise ValueError(f"common: {words}")
+        return self
 
     @model_validator(mode="after")
     def _each_once(self) -> Spec:
@@ -193,7 +204,7 @@ class Spec(_Part):
 
     def _machines(self) -> Iterator[tuple[dict[str, Value], str]]:
         for one in self.machines:
-            for parameters in _product(one.fixed, one.grid, one.when):
+            for parameters in _product({**self.common, **one.fixed}, one.grid, one.when):
                 yield parameters, one.preset
 
     def _allows(self, point: Point) -> bool:

@@ -1,15 +1,18 @@
-"""A row a point: what was varied, and what came out of the training step."""
+"""A row a point: what was varied, and what a training step takes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swatsim.errors import ResultsError
-from swatsim.reports import facts, tables
+from swatsim.reports import alike, facts, tables
+from swatsim.reports.span import span_of
 from swatsim.results import Results
+from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.sweeps.spec import Point
 from swatsim.sweeps.store import Store
 
@@ -17,20 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
-
-#: Of the whole training step, as `swatsim.reports.tables` has them.
-NUMBERS = (
-    "cycles",
-    "cycles_compute",
-    "speed_up",
-    "speed_up_compute",
-    "energy_pj",
-    "energy_efficiency",
-    "utilisation",
-    "dram_bytes",
-    "macs_dense",
-    "macs_effectual",
-)
 
 
 @dataclass(frozen=True)
@@ -41,15 +30,21 @@ class Summary:
     ----------
     rows : list of dict
         `point` (its file's name), `status` (done or failed), `error`, `trace`, `machine`, `preset`,
-        the parameters that are varied, `multipliers`, `buffer_kib`, and of the training step:
-        cycles, speed-up over the baseline, energy in pJ, and what else `NUMBERS` lists; the time,
-        `time_ms`; and the speed-up of each op.
+        the parameters that are varied, `multipliers`, `buffer_kib`, `dtype`, `clock_mhz`,
+        `dram_mb_per_s` (0: no end to it). Of one step, the mean of `steps` recorded ones, of
+        `images` of a batch of `batch_size`, in the `ops` that were run: what
+        `swatsim.reports.tables.per_step` has, `time_ms` and `energy_pj` for example. Of all of them
+        together: `speed_up` over the baseline and what else `swatsim.reports.facts.RATIOS` lists,
+        and the speed-up of each op.
     folder : pathlib.Path
         Of the sweep: ``swatsim.report(summary.folder)``.
+    warnings : list of str
+        In what the machines differ, though no parameter of the sweep says so.
     """
 
     rows: list[Row]
     folder: Path
+    warnings: list[str] = field(default_factory=list)
 
     def results(self, point: str) -> Results:
         """Read the results of one point, by its name in the column `point`.
@@ -83,7 +78,24 @@ class Summary:
 def summarise(store: Store, points: Sequence[tuple[str, Point]]) -> Summary:
     """Read every point, and sum up its training step."""
     varied = _varied([point for _, point in points])
-    return Summary([_row(store, key, point, varied) for key, point in points], store.folder)
+    rows = [_row(store, key, point, varied) for key, point in points]
+    ranked = [
+        _ranked(point, row)
+        for (_, point), row in zip(points, rows, strict=True)
+        if row["status"] == "done"
+    ]
+    return Summary(rows, store.folder, alike.warning(ranked, _remedy) if ranked else [])
+
+
+def _ranked(point: Point, row: Row) -> alike.Ranked:
+    own = {n: v for n, v in point.parameters.items() if n not in MemoryConfig.model_fields}
+    values = {what.column: row[what.column] for what in alike.PROPERTIES}
+    return alike.Ranked(point.preset, point.parameters, own, values)
+
+
+def _remedy(settings: Mapping[str, Any]) -> str:
+    pairs = (f"{name} = {json.dumps(value)}" for name, value in settings.items())
+    return f"put common = {{ {', '.join(pairs)} }} at the top of the specification"
 
 
 def _varied(points: Sequence[Point]) -> list[str]:
@@ -116,8 +128,13 @@ def _row(store: Store, key: str, point: Point, varied: Sequence[str]) -> Row:
 
 
 def numbers(results: Results) -> Row:
-    """Give what is shown of a finished point: its training step, and the speed-up of each op."""
-    ops = tables.per_op(results)
-    step = {name: ops[-1][name] for name in NUMBERS}
-    step["time_ms"] = ops[-1]["cycles"] / (1000 * ops[-1]["clock_mhz"])
-    return {**step, **{f"speed_up_{op['op']}": op["speed_up"] for op in ops[:-1]}}
+    """Give what is shown of a finished point: of one step, and the speed-up of each op."""
+    ops, span = tables.per_op(results), span_of(results)
+    step = ops[-1]
+    return {
+        **alike.values_of(step),
+        **span.columns,
+        **tables.per_step(step, span.steps),
+        **{name: step[name] for name in facts.RATIOS},
+        **{f"speed_up_{op['op']}": op["speed_up"] for op in ops[:-1]},
+    }

@@ -101,6 +101,8 @@ def test_machines_lists_presets_parameters_units_and_citations() -> None:
     for name, preset, _ in presets():
         assert name in out
         assert preset.citation.split(",")[0] in out
+        for figure in preset.published:  # on the paper's own workloads: ours is beside none
+            assert f"published: {figure.value:g}x {figure.what}" in out
     for mechanism in MACHINES:
         for parameter in mechanism.config_type.model_fields:
             assert parameter in out
@@ -111,11 +113,11 @@ def test_simulate_prints_a_row_for_each_layer_and_op(simulated: tuple[str, Path]
     for layer in LAYERS:
         ops = re.findall(rf"^ {re.escape(layer.name)} +(\w+) ", out, flags=re.M)
         assert ops == ["fprop", *(["dgrad"] if layer.name != "stem" else []), "wgrad"]
-    assert re.findall(r"^ (fprop|dgrad|wgrad|step) ", out, flags=re.M) == [
+    assert re.findall(r"^ (fprop|dgrad|wgrad|all ops) ", out, flags=re.M) == [
         "fprop",
         "dgrad",
         "wgrad",
-        "step",
+        "all ops",
     ]
 
 
@@ -147,7 +149,7 @@ def test_parameters_steps_and_baseline_can_be_chosen(trace: Path) -> None:
     code, out, _ = swatsim("simulate", trace, *chosen, "--step", 7, "--baseline", "dadiannao")
     assert code == 0
     assert "tensordash[lookahead=4,scheduler=most_candidates] against dadiannao" in out
-    assert "1 step of 2 images" in out
+    assert "1 step of 2 of 8 images" in out
 
 
 # ---- bad input ---------------------------------------------------------------------------------
@@ -246,7 +248,7 @@ def test_a_damaged_step_does_not_block_the_others(tmp_path: Path) -> None:
     (trace / "steps/7.safetensors").write_bytes(b"")
     code, out, _ = swatsim("simulate", trace, "-m", "dadiannao", "--step", 0)
     assert code == 0
-    assert "1 step of 2 images" in out
+    assert "1 step of 2 of 8 images" in out
     code, out, errors = swatsim("info", trace)
     assert code == 2
     assert "depthwise" in out

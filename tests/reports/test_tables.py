@@ -84,9 +84,9 @@ def test_plots_name_machine_baseline_trace_and_unit(results: Results) -> None:
         axes = figure.axes[0]
         title = axes.get_title(loc="left")
         words = " ".join(title.split())
-        size = "256 PEs of 16 multipliers, 500 MHz, 25.6 GB/s"
+        size = "256 PEs of 16 multipliers, fp32, 500 MHz, 25.6 GB/s"
         assert f"tensordash, baseline tensordash dense ({size})" in words
-        assert "small, 2 steps of 2 images" in title
+        assert "small, 2 steps of 2 of 8 images" in title
         assert "baseline" in axes.get_ylabel()
         legend = [text.get_text() for text in figure.legends[0].get_texts()]
         assert len(legend) == len(set(legend)) >= 4

@@ -46,7 +46,7 @@ def machine(preset: str, /, **parameters: Any) -> ConfiguredMachine:
             published = mechanism.config_type(**found.parameters)
             config = mechanism.config_type(**{**_inherited(found, chosen), **chosen})
             label = _label(name, config, published)
-            return ConfiguredMachine(label, mechanism, config, found.published)
+            return ConfiguredMachine(label, mechanism, config)
     raise ConfigError(unknown("machine", name, (known for known, _, _ in presets())))
 
 

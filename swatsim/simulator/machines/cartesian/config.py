@@ -103,15 +103,11 @@ class CartesianConfig(MachineConfig):
                 Published(
                     "performance over a dense machine, inference of its networks",
                     2.7,
-                    "fprop",
-                    "speed_up",
                     "Parashar et al., ISCA 2017, abstract",
                 ),
                 Published(
                     "energy efficiency over a dense machine, inference of its networks",
                     2.3,
-                    "fprop",
-                    "energy_efficiency",
                     "the same abstract",
                 ),
             ),
@@ -134,15 +130,10 @@ class CartesianConfig(MachineConfig):
                 Published(
                     f"{words}, ResNet-50, Top-K sparsity {sparsity} %",
                     value,
-                    op,
-                    "speed_up_compute",
                     "Raihan and Aamodt, NeurIPS 2020, poster; see swatsim reproduce swat",
                 )
                 for sparsity, forward, backward in ((80, 3.3, 3.4), (90, 5.6, 6.3))
-                for words, op, value in (
-                    ("forward", "fprop", forward),
-                    ("backward, as the input gradient", "dgrad", backward),
-                )
+                for words, value in (("forward", forward), ("backward", backward))
             ),
         ),
     }

@@ -260,15 +260,11 @@ class LaneArrayConfig(MachineConfig):
                 Published(
                     "speed-up of training, mean of its networks",
                     1.95,
-                    "step",
-                    "speed_up_compute",
                     "Mahmoud et al., MICRO 2020, abstract of arXiv:2009.00748",
                 ),
                 Published(
                     "energy efficiency with on-chip and off-chip memory",
                     1.6,
-                    "step",
-                    "energy_efficiency",
                     "the same abstract",
                 ),
             ),

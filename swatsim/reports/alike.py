@@ -1,0 +1,157 @@
+"""What a ranking of machines ranks beside them: value type, clock, bandwidth, multipliers.
+
+Each preset has its own. What a user varies is meant to differ; what comes along with a preset,
+unasked, makes a comparison of machines one of types and clocks too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from swatsim.results import Results
+
+
+class Property(NamedTuple):
+    """What machines may differ in: the column of it, its name, and the parameters that set it."""
+
+    column: str
+    name: str
+    parameters: tuple[str, ...]
+    word: Callable[[Any], str]
+
+
+PROPERTIES = (
+    Property("dtype", "value type", ("dtype",), str),
+    Property("clock_mhz", "clock", ("clock_mhz",), lambda mhz: f"{mhz} MHz"),
+    Property(
+        "dram_mb_per_s",
+        "DRAM bandwidth",
+        ("memory", "dram", "dram_channels", "dram_mb_per_s"),
+        lambda speed: f"{speed / 1000:g} GB/s" if speed else "endless",
+    ),
+    Property("multipliers", "multipliers", (), str),
+)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A machine among others.
+
+    Parameters
+    ----------
+    preset : str
+    chosen : mapping of str to value
+        Parameters that the user set.
+    geometry : mapping of str to value
+        Those of them that say how many multipliers there are.
+    values : mapping of str to value
+        By `Property.column`.
+    """
+
+    preset: str
+    chosen: Mapping[str, Any]
+    geometry: Mapping[str, Any]
+    values: Mapping[str, Any]
+
+    def choice(self, what: Property) -> tuple[tuple[str, Any], ...]:
+        """Tell what the user chose of a property."""
+        if not what.parameters:
+            return tuple(self.geometry.items())
+        return tuple((name, self.chosen[name]) for name in what.parameters if name in self.chosen)
+
+
+def values_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Take a machine's properties out of a row of results."""
+    return {
+        **{name: row[name] for name in ("dtype", "clock_mhz", "dram_mb_per_s")},
+        "multipliers": row["pes"] * row["lanes"],
+    }
+
+
+def words(values: Mapping[str, Any]) -> str:
+    """Word a machine's properties; a machine without a clock has multipliers only."""
+    known = PROPERTIES if values["clock_mhz"] else PROPERTIES[-1:]
+    parts = {what.column: what.word(values[what.column]) for what in known}
+    return ", ".join([*parts.values()]) + " multipliers"
+
+
+def unasked(machines: Sequence[Ranked]) -> list[Property]:
+    """List the properties in which machines of different presets differ unasked.
+
+    Two machines do where the user set the property of at most one, or of both to the same and
+    got different ones.
+    """
+    known = PROPERTIES if all(one.values["clock_mhz"] for one in machines) else PROPERTIES[-1:]
+    return [what for what in known if _differ(machines, what)]
+
+
+def _differ(machines: Sequence[Ranked], what: Property) -> bool:
+    every: dict[str, set[Any]] = {}
+    alike: dict[tuple[Any, ...], dict[str, set[Any]]] = {}
+    for one in machines:
+        for found in (every, alike.setdefault(one.choice(what), {})):
+            found.setdefault(one.preset, set()).add(one.values[what.column])
+    untouched = alike.get((), {})
+    for preset, own in untouched.items():
+        if any(own != theirs for other, theirs in every.items() if other != preset):
+            return True
+    return any(len(set().union(*of.values())) > 1 for of in alike.values() if len(of) > 1)
+
+
+def warning(machines: Sequence[Ranked], remedy: Callable[[Mapping[str, Any]], str]) -> list[str]:
+    """Warn of what differs unasked; nothing, if nothing does.
+
+    Parameters
+    ----------
+    machines : sequence of Ranked
+    remedy : callable of mapping to str
+        Words how parameters are set; it is given those that make the others like the first.
+    """
+    found = unasked(machines)
+    if not found:
+        return []
+    differ = "; ".join(f"{what.name}: {_values(machines, what)}" for what in found)
+    text = f"the machines differ in what nobody varied ({differ}): their times compare that too"
+    if settings := _settings(machines, found):
+        same = ", ".join(what.name for what in found if what.column in settings)
+        text += f"; {remedy(settings)} for the same {same}"
+    if found[-1].column == "multipliers":
+        text += "; the multipliers follow from each machine's geometry (swatsim machines)"
+    return [text]
+
+
+def _values(machines: Sequence[Ranked], what: Property) -> str:
+    values = sorted({one.values[what.column] for one in machines})
+    shown = [what.word(value) for value in values]
+    return ", ".join(shown) if len(shown) <= 4 else f"{shown[0]} to {shown[-1]}"
+
+
+def _settings(machines: Sequence[Ranked], found: Sequence[Property]) -> dict[str, Any]:
+    """Give the parameters that make others like the first; an endless DRAM has no bandwidth."""
+    return {
+        what.column: machines[0].values[what.column]
+        for what in found
+        if what.parameters and all(one.values[what.column] for one in machines)
+    }
+
+
+def of_results(results: Results, role: str = "machine") -> Ranked:
+    """Describe the machine of results, or what it is compared with, by its name and its rows."""
+    row = next(row for row in results.rows if row["role"] == role)
+    preset, _, rest = str(row["machine"]).removesuffix(" dense").partition("[")
+    pairs = (pair.partition("=") for pair in rest.removesuffix("]").split(",") if "=" in pair)
+    return Ranked(preset, {name: value for name, _, value in pairs}, {}, values_of(row))
+
+
+def against_baseline(results: Results) -> list[str]:
+    """Warn if a machine is compared with one that differs in more than its name says."""
+    ours, theirs = (of_results(results, role) for role in ("machine", "baseline"))
+
+    def remedy(settings: Mapping[str, Any]) -> str:
+        pairs = {**theirs.chosen, **settings}.items()
+        inside = ",".join(f"{name}={value}" for name, value in pairs)
+        return f"choose --baseline '{theirs.preset}[{inside}]'"
+
+    return warning([ours, theirs], remedy)
