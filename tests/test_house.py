@@ -21,6 +21,7 @@ ARROWS = {
     "validation": {"errors"},
     "provenance": {"_version"},
     "sampling": set(),
+    "course": {"sampling"},
     "workload": {"errors", "validation"},
     "policies": {"errors", "jit", "validation", "workload"},
     "tracefile": {"errors", "files", "validation", "workload"},
@@ -30,7 +31,7 @@ ARROWS = {
         *("errors", "jit", "provenance", "results", "sampling"),
         *("tracefile", "validation", "workload"),
     },
-    "reports": {"errors", "results", "sampling", "workload"},
+    "reports": {"course", "errors", "results", "sampling", "workload"},
     "sweeps": {
         *("_version", "errors", "files", "provenance", "reports", "results"),
         *("simulator", "tracefile", "validation", "workload"),
