@@ -145,12 +145,11 @@ def _cells(found: Estimate, write: Callable[[float], str]) -> list[str]:
     """Write an estimate and its interval."""
     if not found.known:
         return [write(found.value), *["alike" if found.alike else "unknown"] * len(INTERVAL)]
-    return [write(found.value), _percent(found), write(found.low), write(found.high)]
+    within = _percent(found) if found.variance else "exact"
+    return [write(found.value), within, write(found.low), write(found.high)]
 
 
 def _percent(found: Estimate) -> str:
-    if not found.value:
-        return "0 %"
     share = 100 * found.half_width / found.value
     return f"{share:.0f} %" if share >= 10 else f"{share:.2g} %"
 

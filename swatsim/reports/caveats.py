@@ -12,7 +12,7 @@ from swatsim.results import Results
 from swatsim.sampling import CONFIDENCE, Estimate
 
 #: Phases of a period left out, all in a row, that steps drawn by chance would miss more rarely.
-BY_CHANCE = 0.01
+BY_CHANCE = 0.05
 #: How many multiples of a spacing are looked at, to tell how evenly they lie in a period.
 LOOKED_AT = 300
 

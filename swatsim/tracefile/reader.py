@@ -17,6 +17,7 @@ from swatsim.errors import SwatsimError, TraceError, WorkloadError, unknown
 from swatsim.tracefile import codec
 from swatsim.tracefile.schema import (
     MANIFEST,
+    MAX_BATCH,
     SCHEMA_VERSION,
     STEPS,
     SUFFIX,
@@ -90,6 +91,8 @@ class Step:
                 f"its batch of {self.batch_size} has less than the "
                 f"{len(self.manifest.samples)} samples that are kept"
             )
+        if self.batch_size > MAX_BATCH:
+            raise TraceError(f"its batch has more than {MAX_BATCH} samples")
         for record in self._records.values():
             if record.layer not in layers:
                 raise TraceError(unknown("layer", record.layer, layers))

@@ -24,6 +24,9 @@ SUFFIX = ".safetensors"
 #: unpacked).
 MAX_ELEMENTS = 2**30
 
+#: A batch of more samples is refused.
+MAX_BATCH = 2**31
+
 Index = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -50,7 +53,7 @@ class Manifest(Checked):
     schema_version: Literal[1] = 1
     layers: Annotated[tuple[Layer, ...], Field(max_length=100_000)]
     policy: dict[str, Any] = Field(default_factory=dict)
-    batch_size: Annotated[int, Field(ge=1, le=2**31)]
+    batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH)]
     samples: Annotated[tuple[Index, ...], Field(min_length=1)]
     provenance: dict[str, Any] = Field(default_factory=dict)
 
