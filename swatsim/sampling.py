@@ -14,6 +14,9 @@ A population is cut into strata, each seen in a random sample of its own, and
 
 N_h is the size of stratum h, n_h how many of it were seen, mean_h and s_h**2 their mean and
 variance.
+
+Where all that was seen is alike, and not all was seen, there is no interval: nothing tells how the
+others differ.
 """
 
 from __future__ import annotations
@@ -25,9 +28,8 @@ from math import ceil, fsum, inf, isnan, nan, sqrt
 
 #: Of all intervals: how often they are to cover the truth.
 CONFIDENCE = 0.95
-
-#: A residual of a quotient this small beside its numerator is rounding, not spread.
-_ROUNDING = 1e-12
+#: A difference, or a residual of a quotient, this small beside what it is made of is rounding.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ class Stratum:
         if n == 1:
             return 0.0 if self.complete else nan
         mean = fsum(self.values) / n
-        return fsum((value - mean) ** 2 for value in self.values) / (n - 1)
+        least = ROUNDING * abs(mean)
+        apart = (value - mean for value in self.values)
+        return fsum(far**2 for far in apart if abs(far) > least) / (n - 1)
 
     @property
     def variance(self) -> float:
@@ -81,19 +85,22 @@ class Estimate:
     value : float
         In the unit of what was added up.
     variance : float
-        In its square; 0 where everything was seen, or nothing differs; not a number: unknown.
+        In its square; 0 where everything was seen; not a number: unknown.
     freedom : float
-        Degrees of freedom of Student's t; infinite where `variance` is 0.
+        Degrees of freedom of Student's t; infinite where the variance is not estimated.
     more : int or None
-        How many more members would halve the interval: drawn in proportion to the strata's sizes,
-        at the spread seen, with finite population correction. t is held, though it shrinks with
-        more members: so it is rather too many. None where the interval is unknown or has no width.
+        How many more members would halve the interval, at the spread seen: images in proportion to
+        the strata's sizes, steps so that all lie evenly over the run. t is held, though it shrinks
+        with more members: so it is rather too many. None where there is no interval to halve.
+    alike : bool
+        Whether the variance is unknown because all that was seen is alike.
     """
 
     value: float
     variance: float
     freedom: float
     more: int | None = None
+    alike: bool = False
 
     @property
     def known(self) -> bool:
@@ -105,7 +112,7 @@ class Estimate:
         """Half of the interval's width; not a number where it is unknown."""
         if not self.known or self.variance == 0:
             return self.variance
-        return _quantile(self.freedom) * sqrt(self.variance)
+        return quantile(self.freedom, (1 + CONFIDENCE) / 2) * sqrt(self.variance)
 
     @property
     def low(self) -> float:
@@ -118,6 +125,11 @@ class Estimate:
         return self.value + self.half_width
 
 
+def without_interval(value: float, alike: bool = False) -> Estimate:
+    """Give an estimate whose interval is unknown."""
+    return Estimate(value, nan, nan, alike=alike)
+
+
 def total(strata: Sequence[Stratum]) -> Estimate:
     """Estimate the population's total.
 
@@ -127,8 +139,10 @@ def total(strata: Sequence[Stratum]) -> Estimate:
         Together the population, at least one.
     """
     value, variance = fsum(s.total for s in strata), fsum(s.variance for s in strata)
+    if all(s.complete for s in strata):
+        return Estimate(value, 0.0, inf)
     if not variance > 0:
-        return Estimate(value, variance, nan if isnan(variance) else inf)
+        return without_interval(value, alike=variance == 0)
     return Estimate(value, variance, _freedom(strata, variance), _more(strata, variance))
 
 
@@ -143,17 +157,25 @@ def ratio(top: Sequence[Stratum], bottom: Sequence[Stratum]) -> Estimate:
     """
     above, below = total(top).value, total(bottom).value
     if below == 0:
-        return Estimate(inf if above else nan, nan, nan)
+        return without_interval(inf if above else nan)
     value = above / below
-    residuals = [_residuals(t, b, value) for t, b in zip(top, bottom, strict=True)]
-    spread = total(residuals)
-    return Estimate(value, spread.variance / below**2, spread.freedom, spread.more)
+    left = [
+        Stratum(t.size, residuals(t.values, b.values, value))
+        for t, b in zip(top, bottom, strict=True)
+    ]
+    return quotient(value, total(left), below)
 
 
-def _residuals(top: Stratum, bottom: Stratum, value: float) -> Stratum:
-    pairs = zip(top.values, bottom.values, strict=True)
-    residuals = ((t - value * b, abs(t)) for t, b in pairs)
-    return Stratum(top.size, tuple(r if abs(r) > _ROUNDING * t else 0.0 for r, t in residuals))
+def residuals(top: Sequence[float], bottom: Sequence[float], value: float) -> tuple[float, ...]:
+    """Subtract from each top what the quotient makes of its bottom; what is rounding is none."""
+    pairs = zip(top, bottom, strict=True)
+    left = ((t - value * b, abs(t)) for t, b in pairs)
+    return tuple(r if abs(r) > ROUNDING * t else 0.0 for r, t in left)
+
+
+def quotient(value: float, spread: Estimate, below: float) -> Estimate:
+    """Give a quotient its interval: that of its residuals' total, by the bottom's total."""
+    return Estimate(value, spread.variance / below**2, spread.freedom, spread.more, spread.alike)
 
 
 def _freedom(strata: Sequence[Stratum], variance: float) -> float:
@@ -167,12 +189,12 @@ def _more(strata: Sequence[Stratum], variance: float) -> int:
     size, seen = sum(s.size for s in strata), sum(len(s.values) for s in strata)
     weighted = fsum(s.size * s.spread for s in strata)
     needed = size * weighted / (variance / 4 + weighted)
-    return max(1, min(ceil(needed * (1 - _ROUNDING)), size) - seen)
+    return max(1, min(ceil(needed * (1 - ROUNDING)), size) - seen)
 
 
-@lru_cache(maxsize=1024)
-def _quantile(freedom: float) -> float:
-    """Look up Student's t: CONFIDENCE lies between minus it and it."""
+@lru_cache(maxsize=4096)
+def quantile(freedom: float, below: float) -> float:
+    """Look up Student's t: what it is below with a probability."""
     from scipy.special import stdtrit  # scipy.stats takes half a second more to load
 
-    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    return float(stdtrit(freedom, below))

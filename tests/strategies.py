@@ -97,6 +97,7 @@ def lane_array_configs(draw: st.DrawFn) -> LaneArrayConfig:
         rows=draw(st.sampled_from([1, 2, 4, 5])),
         columns=draw(st.sampled_from([1, 3, 4])),
         scheduled=draw(st.sampled_from(["none", "weight", "act", "grad_out", "sparser"])),
+        scheduling=draw(st.sampled_from(["static", "dynamic"])),
         fold_stem=draw(st.booleans()),
         dgrad_lowering=draw(st.sampled_from(["split", "dilated"])),
     )

@@ -26,6 +26,7 @@ ARROWS = {
     "validation": {"errors"},
     "provenance": {"_version", "printable"},
     "sampling": set(),
+    "course": {"sampling"},
     "workload": {"errors", "validation"},
     "policies": {"errors", "jit", "validation", "workload"},
     "tracefile": {"errors", "files", "printable", "validation", "workload"},
@@ -35,7 +36,9 @@ ARROWS = {
         *("errors", "jit", "printable", "provenance", "results", "sampling"),
         *("tracefile", "validation", "workload"),
     },
-    "reports": {"errors", "outputs", "printable", "results", "sampling", "sealed", "workload"},
+    "reports": {
+        *("course", "errors", "outputs", "printable", "results", "sampling", "sealed", "workload"),
+    },
     "sweeps": {
         *("errors", "files", "outputs", "provenance", "reports", "results", "sealed"),
         *("simulator", "tracefile", "validation", "workload"),

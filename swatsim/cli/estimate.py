@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 #: Of an estimate: its interval.
 INTERVAL = ("+-", "95 %: from", "to")
+#: What is said where an interval is missing for that reason.
+ALIKE = (
+    "alike: all recorded {} are the same in this, which tells nothing of how the others differ: "
+    "there is no interval."
+)
 
 
 @click.command()
@@ -26,7 +31,7 @@ INTERVAL = ("+-", "95 %: from", "to")
 @click.option(
     "--strata",
     type=int,
-    help="Cut the run into so many strata; by default as many as have two recorded steps each.",
+    help="Cut the run at its largest jumps of level only, into at most so many strata; 1: never.",
 )
 @click.option("--images", is_flag=True, help="Whole batches from the recorded images of a trace.")
 @click.option("-m", "--machine", "name", help="With --images: a preset, see swatsim machines.")
@@ -90,14 +95,22 @@ def _run_parts(results: Results, found: RunEstimate) -> Iterator[Any]:
     from swatsim.reports.tables import baseline_of, source_of
 
     title = (
-        f"{_machine_of(results)} against {baseline_of(results)}: a run of {found.run_steps} steps"
+        f"{_machine_of(results)} against {baseline_of(results)}: a run of {found.run_steps} steps, "
+        f"added up, of {_images_of(results)} each"
     )
     yield table(title, ("", "estimate", *INTERVAL, "more steps to halve it"), _rows(found), left=1)
     strata = ", ".join(f"{p.first}..{p.last} ({_some(p.steps)})" for p in found.strata)
     yield f"From {source_of(results)}."
-    yield f"Strata, and the steps recorded in each: {strata}."
-    yield f"{ASSUMPTION} Student's t, Satterthwaite's degrees of freedom."
+    yield f"Strata, cut where the recorded level jumps, and the steps recorded in each: {strata}."
+    yield f"{ASSUMPTION} Variances are those of successive differences; Student's t."
+    if any(it.alike for part in (found.ours, found.baseline, found.ratios) for it in part.values()):
+        yield ALIKE.format("steps")
     yield from (f"warning: {warning}." for warning in found.warnings)
+
+
+def _images_of(results: Results) -> str:
+    images = results.rows[0]["samples"]
+    return "1 image" if images == 1 else f"{images} images"
 
 
 def _machine_of(results: Results) -> str:
@@ -131,13 +144,12 @@ def _rows(found: RunEstimate) -> Iterator[list[str]]:
 def _cells(found: Estimate, write: Callable[[float], str]) -> list[str]:
     """Write an estimate and its interval."""
     if not found.known:
-        return [write(found.value), *["unknown"] * len(INTERVAL)]
-    return [write(found.value), _percent(found), write(found.low), write(found.high)]
+        return [write(found.value), *["alike" if found.alike else "unknown"] * len(INTERVAL)]
+    within = _percent(found) if found.variance else "exact"
+    return [write(found.value), within, write(found.low), write(found.high)]
 
 
 def _percent(found: Estimate) -> str:
-    if not found.value:
-        return "0 %"
     share = 100 * found.half_width / found.value
     return f"{share:.0f} %" if share >= 10 else f"{share:.2g} %"
 
@@ -205,7 +217,10 @@ def _remarks(found: ImagesEstimate, apart: str) -> Iterator[str]:
             "warning: the recorded images differ in which operand is sparser, and all together "
             f"decide; the whole batch may decide otherwise, which no interval knows of: {ops}."
         )
-    if not step.cycles_compute.known:
+    rows = (*found.ops, *found.totals)
+    if any(row.cycles_compute.alike or row.speed_up_compute.alike for row in rows):
+        yield ALIKE.format("images")
+    if found.images == 1 and not step.cycles_compute.known:
         yield "warning: one image tells nothing of how much images differ: there is no interval."
 
 

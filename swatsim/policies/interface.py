@@ -61,7 +61,10 @@ class Policy(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Name the policy and its parameters, as JSON, for the trace's manifest."""
+        """Name the policy and its parameters, as JSON, for the trace's manifest.
+
+        Steps between two choices are called `every`: an estimate of a run looks for them.
+        """
         ...
 
 

@@ -1,27 +1,27 @@
 """The whole run from a few recorded steps: totals and speed-ups with confidence intervals.
 
-The recorded steps are taken for a stratified sample of the run: `swatsim.sampling` has the formulas
-and where they come from.
+`swatsim.course` has the formulas and where they come from, `caveats` what the intervals don't know.
 """
 
 from __future__ import annotations
 
 import operator
-from bisect import bisect, insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import fsum
-from statistics import median
 from typing import Any
 
+from swatsim.course import Course, jumps
 from swatsim.errors import ResultsError
+from swatsim.reports.caveats import caveats
 from swatsim.reports.tables import check_comparable
 from swatsim.results import Results
-from swatsim.sampling import Estimate, Stratum, ratio, total
+from swatsim.sampling import Estimate
 
 ASSUMPTION = (
-    "Assumed: within each stratum the recorded steps behave as a random sample of its steps."
+    "Assumed: steps scatter by chance about a level that goes from each recorded step's to the "
+    "next one's, at any place between;\nbefore the first and after the last one it stays."
 )
 #: Columns of the results that are estimated.
 COLUMNS = ("cycles", "cycles_compute", "energy_pj")
@@ -31,13 +31,13 @@ RATIOS = {
     "speed_up_compute": "cycles_compute",
     "energy_efficiency": "energy_pj",
 }
-
-_Strata = list[Stratum]
+#: More steps no run has; a trace can't number them.
+MOST_STEPS = 2**63
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A stratum of the run: its first and its last step, and which of them were recorded."""
+    """A stratum, between two jumps of level: its first and last step, and which were recorded."""
 
     first: int
     last: int
@@ -58,7 +58,8 @@ class RunEstimate:
     run_steps : int
         Steps of the run.
     strata : tuple of Piece
-        How it was cut.
+        How it was cut: where the recorded level jumps, halfway between two recorded steps. The
+        intervals know that it may have jumped anywhere between the two.
     ours, baseline : dict of str to Estimate
         By column: `cycles`, `cycles_compute` (cycles), `energy_pj` (pJ; missing where a machine's
         energy is not known).
@@ -84,11 +85,16 @@ class RunEstimate:
 def estimate(results: Results, run_steps: int, strata: int | None = None) -> RunEstimate:
     """Estimate cycles, energy and speed-up of a whole run from its recorded steps.
 
-    The run 0 .. run_steps-1 is cut into contiguous strata of at least two recorded steps each,
-    halfway between neighbouring recorded steps. Intervals are right if the recorded steps of a
-    stratum behave as a random sample of its steps: chosen by chance, or evenly spaced. From one
-    step alone comes an estimate, but no interval: it is not a number. If all steps are recorded
-    the totals are exact, and the intervals have no width.
+    A recorded step stands for the steps of the run 0 .. run_steps-1 that lie nearest to it. Steps
+    that follow one another tell how steps differ: intervals hold where the run drifts, and where
+    its level changes between recorded steps. Where it jumps, in the share of products that have no
+    zero or in the machine's cycles, the run is cut into strata, so that one jump does not pass for
+    a scatter of all steps.
+
+    There is no interval (it is not a number) if one step was recorded, or all that were are alike.
+    If all steps are recorded the totals are exact, and the intervals have no width. `warnings` says
+    what an interval can't know: ends that were not recorded, steps that see one phase of the
+    policy's period.
 
     The costs are of the images that the trace holds: see `swatsim.estimate_images` for the others.
 
@@ -97,9 +103,9 @@ def estimate(results: Results, run_steps: int, strata: int | None = None) -> Run
     results : Results
         Of one machine and its baseline on one trace.
     run_steps : int
-        Steps of the whole run, counted from 0.
+        Steps of the whole run, counted from 0; below 2**63.
     strata : int, optional
-        By default as many as have two recorded steps each.
+        At most so many, cut at the largest jumps; 1 leaves the run whole. By default at all jumps.
 
     Returns
     -------
@@ -109,90 +115,65 @@ def estimate(results: Results, run_steps: int, strata: int | None = None) -> Run
     ------
     ResultsError
         If there are no rows of a machine or of its baseline, they don't belong together, the run
-        is shorter than what is recorded of it, or there are too many strata.
+        is shorter than what is recorded of it, or there can't be so many strata.
     """
     _check_roles(results)
     check_comparable(results)
     steps = sorted({int(row["step"]) for row in results.rows})
     size = _checked_run_steps(run_steps, steps)
-    pieces = cut(steps, size, _checked_strata(strata, len(steps)))
-    ours, theirs = (_columns(results, role, pieces) for role in ("machine", "baseline"))
+    most = _checked_strata(strata, len(steps))
+    ours, theirs = (_columns(results, role, steps) for role in ("machine", "baseline"))
+    cuts = jumps(steps, [*_effectual(results, steps), ours["cycles"]], most - 1)
+    course = Course(size, tuple(steps), cuts)
     shared = {
         name: column for name, column in RATIOS.items() if column in ours and column in theirs
     }
+    totals = {name: course.total(values) for name, values in ours.items()}
     return RunEstimate(
         run_steps=size,
-        strata=pieces,
-        ours={name: total(found) for name, found in ours.items()},
-        baseline={name: total(found) for name, found in theirs.items()},
-        ratios={name: ratio(theirs[column], ours[column]) for name, column in shared.items()},
-        warnings=tuple(_warnings(results, steps, size)),
+        strata=pieces(course),
+        ours=totals,
+        baseline={name: course.total(values) for name, values in theirs.items()},
+        ratios={name: course.ratio(theirs[c], ours[c]) for name, c in shared.items()},
+        warnings=tuple(caveats(results, course, totals)),
     )
 
 
-def cut(steps: Sequence[int], run_steps: int, strata: int) -> tuple[Piece, ...]:
-    """Cut a run halfway between neighbouring recorded steps, at least two to a stratum.
-
-    Parameters
-    ----------
-    steps : sequence of int
-        Recorded steps, ascending.
-    run_steps : int
-    strata : int
-        At most half as many as there are steps; 1 for one step.
-    """
-    bounds = _bounds(steps, strata)
-    inner = [(steps[at - 1] + steps[at]) // 2 + 1 for at in bounds[1:-1]]
-    edges = pairwise([0, *inner, run_steps])
-    parts = (tuple(steps[a:b]) for a, b in pairwise(bounds))
+def pieces(course: Course) -> tuple[Piece, ...]:
+    """Cut a run at its jumps, halfway between two recorded steps."""
+    bounds = [0, *(i + 1 for i in sorted(course.cuts)), len(course.steps)]
+    inner = [(course.steps[at - 1] + course.steps[at]) // 2 + 1 for at in bounds[1:-1]]
+    edges = pairwise([0, *inner, course.size])
+    parts = (course.steps[a:b] for a, b in pairwise(bounds))
     return tuple(
         Piece(first, end - 1, some) for (first, end), some in zip(edges, parts, strict=True)
     )
 
 
-def _bounds(steps: Sequence[int], strata: int) -> list[int]:
-    """Choose where strata begin in the list of recorded steps: wide gaps first, then evenly.
-
-    A cut between two odd halves costs a pair; `spare` are those that there are too many.
-    """
-    bounds, spare = [0, len(steps)], len(steps) // 2 - strata
-    for at in sorted(range(2, len(steps) - 1), key=_rank(steps, strata)):
-        if len(bounds) > strata:
-            break
-        where = bisect(bounds, at)
-        left, right = at - bounds[where - 1], bounds[where] - at
-        lost = (left + right) // 2 - left // 2 - right // 2
-        if min(left, right) >= 2 and lost <= spare:
-            insort(bounds, at)
-            spare -= lost
-    return bounds
-
-
-def _rank(steps: Sequence[int], strata: int) -> Callable[[int], tuple[float, float]]:
-    gaps = [b - a for a, b in pairwise(steps)]
-    wide = 2 * median(gaps or [0])
-
-    def rank(at: int) -> tuple[float, float]:
-        gap, share = gaps[at - 1], at * strata / len(steps)
-        return (-gap if gap > wide else 0, abs(share - round(share)))
-
-    return rank
-
-
-def _columns(results: Results, role: str, pieces: Sequence[Piece]) -> dict[str, _Strata]:
-    """Add up each step's ops, and sort the steps into their strata."""
-    by_step: dict[int, list[Mapping[str, Any]]] = {}
-    for row in results.rows:
-        if row["role"] == role:
-            by_step.setdefault(row["step"], []).append(row)
+def _columns(results: Results, role: str, steps: Sequence[int]) -> dict[str, list[float]]:
+    """Add up each step's ops, column by column; a column that is not known of all is left out."""
+    by_step = _by_step(results, role)
     return {
-        name: [
-            Stratum(piece.size, tuple(fsum(r[name] for r in by_step[s]) for s in piece.steps))
-            for piece in pieces
-        ]
+        name: [fsum(row[name] for row in by_step[step]) for step in steps]
         for name in COLUMNS
         if all(row[name] is not None for rows in by_step.values() for row in rows)
     }
+
+
+def _effectual(results: Results, steps: Sequence[int]) -> list[list[float]]:
+    """Give each step's share of products without a zero: one series, or none if it is not known."""
+    by_step = _by_step(results, "machine")
+    names = ("macs_effectual", "macs_dense")
+    sums = [[sum(row.get(name) or 0 for row in by_step[step]) for name in names] for step in steps]
+    return [[some / all_ for some, all_ in sums]] if all(all_ for _, all_ in sums) else []
+
+
+def _by_step(results: Results, role: str) -> dict[int, list[Mapping[str, Any]]]:
+    found: dict[int, list[Mapping[str, Any]]] = {}
+    for row in results.rows:
+        if row["role"] == role:
+            found.setdefault(row["step"], []).append(row)
+    return found
 
 
 def _check_roles(results: Results) -> None:
@@ -208,22 +189,22 @@ def _check_roles(results: Results) -> None:
 
 def _checked_run_steps(run_steps: Any, steps: Sequence[int]) -> int:
     least = steps[-1] + 1
-    if (count := _whole(run_steps)) is None or count < least:
+    if (count := _whole(run_steps)) is None or not least <= count < MOST_STEPS:
         raise ResultsError(
-            f"run_steps={run_steps!r} is not allowed: must be a whole number of at least {least}, "
-            f"since step {steps[-1]} was recorded; give the number of steps of the whole run"
+            f"run_steps={_shown(run_steps)} is not allowed: must be a whole number of at least "
+            f"{least}, since step {steps[-1]} was recorded, and below 2**63; give the number of "
+            "steps of the whole run"
         )
     return count
 
 
 def _checked_strata(strata: Any, recorded: int) -> int:
-    most = max(1, recorded // 2)
     if strata is None:
-        return most
-    if (count := _whole(strata)) is None or not 1 <= count <= most:
+        return recorded
+    if (count := _whole(strata)) is None or not 1 <= count <= recorded:
         raise ResultsError(
-            f"strata={strata!r} is not allowed: must be a whole number from 1 to {most}, since "
-            f"each needs two of the {recorded} recorded steps; lower it, or record more steps"
+            f"strata={_shown(strata)} is not allowed: must be a whole number from 1 to {recorded}, "
+            "since each has a recorded step; leave it out to cut at every jump"
         )
     return count
 
@@ -235,30 +216,8 @@ def _whole(value: Any) -> int | None:
         return None
 
 
-def _warnings(results: Results, steps: Sequence[int], run_steps: int) -> list[str]:
-    found = []
-    if len(steps) == 1 < run_steps:
-        found.append(
-            f"only step {steps[0]} was recorded: one step tells nothing of how much steps differ, "
-            "so there is no interval; record two at least"
-        )
-    close = sum(b - a < 0.1 * run_steps / len(steps) for a, b in pairwise(steps))
-    if close > len(steps) / 3:
-        found.append(
-            f"{close} of {len(steps)} recorded steps lie close behind another one: they say little "
-            "of how the run drifts between, and the intervals are too narrow; record steps spread "
-            "evenly over the run"
-        )
-    return found + _partial_batch(results)
-
-
-def _partial_batch(results: Results) -> list[str]:
-    """Say that a batch had more images than the results hold."""
-    parameters = results.provenance.get("parameters", {})
-    batch, images = parameters.get("batch_size", 0), results.rows[0]["samples"]
-    if batch <= images:
-        return []
-    return [
-        f"of the batch of {batch} the results hold {images}, and the totals are of these only: "
-        "swatsim estimate TRACE --images has a batch's compute cycles"
-    ]
+def _shown(value: Any) -> str:
+    """Write a value that may be a number too long for Python to write."""
+    if isinstance(value, int) and abs(value) >= MOST_STEPS:
+        return f"a number of {value.bit_length()} bits"
+    return repr(value)

@@ -5,7 +5,8 @@ sum of what its images take, and the recorded ones are a sample of it. That is s
 `cartesian`, and of every op of a `lane_array` but fprop and dgrad of linear layers: there images
 are the windows of one, and share sets of streams. These ops run as a batch of the right size, made
 of the recorded images over and over: exact where cycles don't depend on the images (weights
-scheduled, or nothing), otherwise near, and never with an interval.
+scheduled, or nothing), otherwise near, and never with an interval. Such a batch is never laid out:
+it is rounds of images that share the machine at a time (`Mechanism.in_rounds`), and these recur.
 
 Compute cycles only: what the memory system adds depends on how a batch is cut into blocks.
 """
@@ -16,7 +17,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import fsum, nan
+from math import fsum, gcd, inf, nan
 
 import numpy as np
 
@@ -31,6 +32,8 @@ from swatsim.workload.training_ops import Op
 ASSUMPTION = "Assumed: the recorded images of each step behave as a random sample of its batch."
 #: The total over all ops.
 STEP = "step"
+#: A round of more values is refused before anything is made of it (128 MiB, unpacked).
+MOST_VALUES = 2**27
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class _Counted:
     batch: int
     by_image: bool
     agreed: bool
+    varies: bool
     ours: tuple[float, ...]
     dense: tuple[float, ...]
 
@@ -120,9 +124,10 @@ def estimate_images(
 
     Every recorded image runs by itself; a batch is estimated as its size times their mean, and
     the recorded steps are added up. Intervals are right if the recorded images of a step behave as
-    a random sample of its batch, as in a shuffled data set. If one image is recorded there is no
-    interval (it is not a number); if all are, the totals are exact. Which ops are not estimated in
-    this way, and what is done instead: see the top of this file.
+    a random sample of its batch, as in a shuffled data set. If one image is recorded, or all that
+    are take the same, there is no interval (it is not a number); if all are, or cycles don't depend
+    on images (`Mechanism.reads_images`), the totals are exact. Which ops are not estimated in this
+    way, and what is done instead: see the top of this file.
 
     A machine that schedules the sparser operand chooses it by the recorded images: `agreed` tells
     whether they are of one mind.
@@ -152,7 +157,7 @@ def estimate_images(
     jobs = [(step, layer, name) for step in opened for layer, name in step.ops()]
     if not jobs:
         raise TraceError(f"{source.path}: no op has the masks of both operands: record again")
-    count = partial(_count, found)
+    count = partial(_count_op, found)
     counted = list(in_order(count, jobs, threads_of(workers), progress))
     return ImagesEstimate(
         trace=source.name,
@@ -174,22 +179,24 @@ def _checked(machine: Machine) -> ConfiguredMachine:
     )
 
 
-def _count(machine: ConfiguredMachine, step: Step, layer: Layer, name: OpName) -> _Counted:
+def _count_op(machine: ConfiguredMachine, step: Step, layer: Layer, name: OpName) -> _Counted:
     op = step.op(layer, name).as_convolution()
-    alone = machine.by_image(op)
-    used, parts = (
-        (machine, [_repeated(op, step.batch_size)]) if alone is None else (alone, split(op))
-    )
-
-    def cycles(simulate: Callable[[Op], Counters]) -> tuple[float, ...]:
-        found = [simulate(part).cycles_compute for part in parts]
-        # the batch's, shared out: its images then add up to it, and don't differ
-        return tuple(found) if alone else (found[0] / step.batch_size,) * op.samples
-
-    ours, dense = cycles(used.simulate_op), cycles(used.simulate_dense)
-    agreed = alone is None or all(machine.by_image(part) == alone for part in parts)
     where = step.number, layer.name, name, step.batch_size
-    return _Counted(*where, alone is not None, agreed, ours, dense)
+    if alone := machine.by_image(op):
+        parts = split(op)
+        ours, dense = (
+            tuple(float(simulate(part).cycles_compute) for part in parts)
+            for simulate in (alone.simulate_op, alone.simulate_dense)
+        )
+        agreed = all(machine.by_image(part) == alone for part in parts)
+        return _Counted(*where, True, agreed, alone.reads_images(op), ours, dense)
+    used, at_once = machine.in_rounds(op) or (machine, step.batch_size)
+    # the batch's, shared out: its images then add up to it, and don't differ
+    ours, dense = (
+        (batch_cycles(op, step.batch_size, at_once, simulate) / step.batch_size,) * op.samples
+        for simulate in (used.simulate_op, used.simulate_dense)
+    )
+    return _Counted(*where, False, True, used.reads_images(op), ours, dense)
 
 
 def split(op: Op) -> list[Op]:
@@ -197,9 +204,50 @@ def split(op: Op) -> list[Op]:
     return [_with_samples(op, np.array([sample])) for sample in range(op.samples)]
 
 
-def _repeated(op: Op, batch: int) -> Op:
-    """Fill a batch with the op's samples, over and over."""
-    return _with_samples(op, np.arange(batch) % op.samples)
+def batch_cycles(op: Op, batch: int, at_once: int, simulate: Callable[[Op], Counters]) -> int:
+    """Count the compute cycles of a batch that is an op's samples, over and over.
+
+    Parameters
+    ----------
+    op : Op
+    batch : int
+        Images; nothing is made in proportion to it.
+    at_once : int
+        Images of a round: rounds follow one another, and recur after as many as the op has samples
+        at most.
+    simulate : callable of Op to Counters
+
+    Raises
+    ------
+    TraceError
+        If a round would have more than `MOST_VALUES` values.
+    """
+    images = min(at_once, batch)
+    _check_room(op, images, batch)
+    full, rest = divmod(batch, images)
+    recur = op.samples // gcd(op.samples, images)
+    cycles = 0
+    for i in range(min(recur, full)):
+        times = full // recur + (i < full % recur)
+        cycles += times * simulate(_repeated(op, i * images, images)).cycles_compute
+    if rest:
+        cycles += simulate(_repeated(op, full * images, rest)).cycles_compute
+    return cycles
+
+
+def _check_room(op: Op, images: int, batch: int) -> None:
+    largest = max(mask.size for name, mask in op.operands.items() if name != "weight")
+    if (values := largest // op.samples * images) > MOST_VALUES:
+        raise TraceError(
+            f"{op.title}: the trace says a batch of {batch}, of which {images} images share the "
+            f"machine at a time; their {values} values are too many to lay out (at most "
+            f"{MOST_VALUES}): is the batch's size right? if so, choose a machine of fewer PEs"
+        )
+
+
+def _repeated(op: Op, first: int, images: int) -> Op:
+    """Take images of an endless row of the op's samples, over and over."""
+    return _with_samples(op, (first % op.samples + np.arange(images)) % op.samples)
 
 
 def _with_samples(op: Op, samples: np.ndarray) -> Op:
@@ -241,16 +289,24 @@ def _estimate(layer: str | None, op: str, counted: Sequence[_Counted]) -> OpEsti
         [Stratum(batch, _added([part(c) for c in counted if c.step == n])) for n, batch in steps]
         for part in (lambda c: c.ours, lambda c: c.dense)
     )
+    found, baseline, quotient = total(ours), _exact(total(dense)), ratio(dense, ours)
+    if not any(c.varies for c in counted):
+        found, quotient = _exact(found), _exact(quotient)
     return OpEstimate(
         layer=layer,
         op=op,
         by_image=all(c.by_image for c in counted),
         agreed=all(c.agreed for c in counted),
         apart=fsum(c.batch * c.ours[0] for c in counted if not c.by_image),
-        cycles_compute=total(ours),
-        cycles_compute_baseline=total(dense),
-        speed_up_compute=ratio(dense, ours),
+        cycles_compute=found,
+        cycles_compute_baseline=baseline,
+        speed_up_compute=quotient,
     )
+
+
+def _exact(found: Estimate) -> Estimate:
+    """Give an estimate of what does not depend on the images; dense operands never do."""
+    return Estimate(found.value, 0.0, inf)
 
 
 def _added(parts: Sequence[tuple[float, ...]]) -> tuple[float, ...]:

@@ -245,10 +245,17 @@ class Mechanism:
     timeline : callable of (Op, config, int) to Timeline, optional
         What one tile does, cycle by cycle; tiles are numbered from 0.
     by_image : callable of (Op, config) to config or None
-        With which configuration the op's images, run one by one, take together exactly the op's
-        compute cycles: what is chosen by a look at the whole op must be chosen in it. None where
-        no configuration does, as where images share a set of streams; so of a machine that does
-        not say.
+        With which configuration the op's images, run one by one, give together exactly the op's
+        counters, each of them: what is chosen by a look at the whole op must be chosen in it. None
+        where no configuration does, as where images share a set of streams; so of a machine that
+        does not say.
+    in_rounds : callable of (Op, config) to (config, int) or None
+        Of an op whose images share the machine: with which configuration, and how many at a time.
+        Cut into so many, in order, they take together exactly the op's compute cycles. None: all of
+        them at once; so of a machine that does not say.
+    reads_images : callable of (Op, config) to bool
+        Whether compute cycles depend on the masks of act and grad_out; if not they are the same for
+        all images. True of a machine that does not say.
     """
 
     name: str
@@ -259,6 +266,8 @@ class Mechanism:
     alternatives: Mapping[str, Callable[[Op, Any], Counters]] = field(default_factory=dict)
     timeline: Callable[[Op, Any, int], Timeline] | None = None
     by_image: Callable[[Op, Any], MachineConfig | None] = lambda op, config: None
+    reads_images: Callable[[Op, Any], bool] = lambda op, config: True
+    in_rounds: Callable[[Op, Any], tuple[MachineConfig, int] | None] = lambda op, config: None
 
 
 @dataclass(frozen=True)
@@ -286,6 +295,15 @@ class ConfiguredMachine:
         """Make the machine on which the op's images can run one by one; None: there is none."""
         config = self.mechanism.by_image(op.as_convolution(), self.config)
         return None if config is None else replace(self, config=config)
+
+    def in_rounds(self, op: Op) -> tuple[ConfiguredMachine, int] | None:
+        """Make the machine that so many of the op's images share at a time; None: all do."""
+        found = self.mechanism.in_rounds(op.as_convolution(), self.config)
+        return None if found is None else (replace(self, config=found[0]), found[1])
+
+    def reads_images(self, op: Op) -> bool:
+        """Tell whether the op's compute cycles depend on its images."""
+        return self.mechanism.reads_images(op.as_convolution(), self.config)
 
     def describe(self) -> dict[str, Any]:
         """Return mechanism and configuration as JSON types."""

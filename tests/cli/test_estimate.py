@@ -28,15 +28,19 @@ def test_a_run_is_estimated_from_results(results: Path) -> None:
     code, out, errors = swatsim("estimate", results, "--run-steps", 10)
     assert code == 0, errors
     found = api.estimate(api.load_results(results), run_steps=10)
-    assert "tensordash against tensordash dense: a run of 10 steps" in out
+    assert (
+        "tensordash against tensordash dense: a run of 10 steps, added up, of 2 images each" in out
+    )
     assert re.search(r"^ energy +\S+ \S+ ", out, flags=re.M)
     row = re.search(r"^ speed-up  +(\S+)x +\S+ % +(\S+)x +(\S+)x +\d+ ", out, flags=re.M)
     assert row is not None
     speed_up = found.ratios["speed_up"]
     expected = [f"{value:.2f}" for value in (speed_up.value, speed_up.low, speed_up.high)]
     assert list(row.groups()) == expected
-    assert "0..4 (0, 3), 5..9 (6, 9)" in out
-    assert "Assumed: within each stratum the recorded steps behave as a random sample" in out
+    assert "the steps recorded in each: 0..9 (0, 3, 6, 9)." in out
+    assert "Assumed: steps scatter by chance about a level that goes from each" in out
+    assert re.search(r"^ baseline's compute cycles .* alike +alike +alike +- ", out, flags=re.M)
+    assert "alike: all recorded steps are the same in this" in out
     assert "warning: of the batch of 8 the results hold 2" in out
     assert swatsim("estimate", results, "--run-steps", 10, "--strata", 1)[0] == 0
 
@@ -55,7 +59,7 @@ def test_a_batch_is_estimated_from_a_trace(trace: Path) -> None:
     assert code == 0, errors
     assert "tensordash[tiles=2] against tensordash[tiles=2] dense: whole batches of 8" in out
     assert re.search(r"^ fc +fprop +as a batch +\d+ +unknown", out, flags=re.M)
-    assert re.search(r"^ fc +wgrad +by image +\d+ +\S+ %", out, flags=re.M)
+    assert re.search(r"^ stem +wgrad +by image +\d+ +\S+ %", out, flags=re.M)
     assert re.findall(r"^ (fprop|dgrad|wgrad|all ops) ", out, flags=re.M)[-1] == "all ops"
     assert "Assumed: the recorded images of each step behave as a random sample" in out
     assert "the intervals leave out how that varies" in out
@@ -67,7 +71,10 @@ def test_what_can_not_be_estimated_is_refused_in_one_line(
     for arguments, message in (
         ((results,), "neither --run-steps nor --images is given"),
         ((results, "--run-steps", 9), "must be a whole number of at least 10, since step 9"),
-        ((results, "--run-steps", 10, "--strata", 3), "must be a whole number from 1 to 2"),
+        ((results, "--run-steps", 10, "--strata", 5), "must be a whole number from 1 to 4"),
+        ((results, "--run-steps", 10, "--strata", -1), "strata=-1 is not allowed"),
+        ((results, "--run-steps", 10, "--strata", 10**30), "strata=a number of 100 bits is not"),
+        ((results, "--run-steps", 2**63), "and below 2**63"),
         ((results, "--run-steps", "many"), "'many' is not a valid integer"),
         ((results, "--run-steps", 10, "-m", "scnn"), "--machine is not allowed: an estimate of"),
         ((trace, "--run-steps", 10), "no results in"),

@@ -564,10 +564,11 @@ class TilePlan:
 def skipping_plan(streams: list[Stream], config) -> TilePlan:
     """The plan of a tile whose window scheduler is on.
 
-    Without lookahead there is no move, so no multiplexer. Weights are scheduled before the run.
+    Without lookahead there is no move, so no multiplexer. Statically, weights are scheduled before
+    the run.
     """
     scheduled = schedule_row_set(streams, config)
-    during_run = config.scheduled != "weight"
+    during_run = (config.scheduled, config.scheduling) != ("weight", "static")
     rows = []
     for i, stream in enumerate(streams):
         lines = [[slot for slot in line[i] if slot is not None] for line in scheduled]

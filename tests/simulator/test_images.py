@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +17,11 @@ import swatsim
 from swatsim.errors import ConfigError, TraceError
 from swatsim.policies import SwatU
 from swatsim.sampling import Stratum, total
-from swatsim.simulator.images import OpEstimate, split
+from swatsim.simulator.images import OpEstimate, batch_cycles, split
 from swatsim.simulator.interface import ConfiguredMachine, Mechanism
 from swatsim.simulator.machines import MACHINES
 from swatsim.tracefile import Trace
+from swatsim.tracefile.schema import dump_records, load_records
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.layer import OPERANDS_OF, Layer
 from tests.strategies import CONFIGS, ops
@@ -89,8 +92,76 @@ def test_images_take_together_what_the_op_takes(mechanism: Mechanism, data: st.D
         assert op.name != "wgrad"
         return
     for name in ("simulate_op", "simulate_dense"):
-        parts = [getattr(alone, name)(part).cycles_compute for part in split(op)]
-        assert sum(parts) == getattr(whole, name)(op).cycles_compute
+        parts = [getattr(alone, name)(part)._asdict() for part in split(op)]
+        together = getattr(whole, name)(op)._asdict()
+        for counter, value in together.items():
+            if counter in ("pes", "lanes"):
+                assert {part[counter] for part in parts} == {value}
+            else:
+                assert sum(part[counter] for part in parts) == value, counter
+
+
+@pytest.mark.parametrize("preset", ["tensordash", "bit-tactical", "dadiannao", "scnn"])
+def test_images_of_a_preset_give_together_every_counter(preset: str) -> None:
+    """Weights are the sparser operand: what TensorDash chooses, its hardware schedules."""
+    layer = Layer(name="x", C=32, K=8, H=4, W=4)
+    rng = np.random.default_rng(6)
+    weight, act = rng.random((8, 32, 1, 1)) < 0.2, rng.random((3, 32, 4, 4)) < 0.7
+    op = swatsim.Op(layer, "fprop", weight=weight, act=act)
+    machine = swatsim.machine(preset)
+    alone = machine.by_image(op)
+    assert alone is not None
+    found = np.array([alone.simulate_op(part) for part in split(op)]).sum(axis=0)
+    expected = machine.simulate_op(op)._replace(pes=3 * found[1] // 3, lanes=3 * found[2] // 3)
+    assert tuple(found) == tuple(expected)
+    assert (expected.schedules > 0) == (preset == "tensordash")
+
+
+def test_who_schedules_is_not_which_operand() -> None:
+    op = swatsim.Op(
+        Layer(name="x", C=32, K=8),
+        "fprop",
+        weight=np.arange(256).reshape(8, 32, 1, 1) % 3 == 0,
+        act=np.ones((2, 32, 1, 1), np.bool_),
+    )
+    found = {}
+    for scheduled in ("weight", "act", "sparser"):
+        for scheduling in ("static", "dynamic"):
+            machine = swatsim.machine(
+                "bit-tactical", scheduled=scheduled, scheduling=scheduling, tiles=1
+            )
+            found[scheduled, scheduling] = machine.simulate_op(op)
+    static, dynamic = found["weight", "static"], found["weight", "dynamic"]
+    assert static.schedules == 0 < dynamic.schedules
+    assert static == dynamic._replace(schedules=0)
+    assert found["act", "static"] == found["act", "dynamic"]
+    assert found["act", "static"].schedules > 0
+    assert found["sparser", "static"] == found["sparser", "dynamic"] == dynamic
+
+
+@pytest.mark.parametrize("mechanism", MACHINES, ids=lambda m: m.name)
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_a_batch_of_repeated_images_is_counted_by_rounds(
+    mechanism: Mechanism, data: st.DataObject
+) -> None:
+    layer = Layer(name="x", kind="linear", C=data.draw(st.integers(1, 40)), K=9)
+    name = data.draw(st.sampled_from(["fprop", "dgrad"]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    samples, batch = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 70))
+    masks = {
+        operand: rng.random(layer.shape_of(operand, samples)) < 0.3 for operand in OPERANDS_OF[name]
+    }
+    op = swatsim.Op(layer, name, **masks)
+    machine = ConfiguredMachine("x", mechanism, data.draw(CONFIGS[mechanism.name]()))
+    used, at_once = machine.in_rounds(op) or (machine, batch)
+    repeated = {
+        operand: mask if operand == "weight" else mask[np.arange(batch) % samples]
+        for operand, mask in masks.items()
+    }
+    whole = swatsim.Op(layer, name, **repeated)
+    for simulate in (used.simulate_op, used.simulate_dense):
+        assert batch_cycles(op, batch, at_once, simulate) == simulate(whole).cycles_compute
 
 
 def test_the_operand_on_the_rows_is_the_one_of_the_whole_op() -> None:
@@ -212,6 +283,21 @@ def test_linear_layers_run_as_a_batch_where_images_share_the_array(tmp_path: Pat
     assert not fprop.speed_up_compute.known
 
 
+def test_what_does_not_depend_on_images_is_exact(tmp_path: Path) -> None:
+    """Weights are scheduled, or nothing: an interval of two of eight images is none."""
+    trace = make_trace(tmp_path / "t")
+    for preset, varies in (("bit-tactical", False), ("dadiannao", False), ("scnn", True)):
+        found = swatsim.estimate_images(trace, preset, workers=1)
+        step = found.totals[-1]
+        assert (step.cycles_compute.half_width > 0) == varies
+        assert (step.speed_up_compute.half_width > 0) == varies
+        assert step.cycles_compute_baseline.half_width == 0
+    by_act = swatsim.machine("bit-tactical", scheduled="act")
+    rows = swatsim.estimate_images(trace, by_act, workers=1).ops
+    # the same for both recorded images, of a machine that might take less for another
+    assert any(row.cycles_compute.alike for row in rows if row.layer == "fc")
+
+
 def test_totals_say_what_their_interval_leaves_out(tmp_path: Path) -> None:
     found = swatsim.estimate_images(make_trace(tmp_path / "t"), "tensordash", workers=1)
     fprop, dgrad, wgrad, step = found.totals
@@ -263,6 +349,49 @@ def test_each_step_has_its_own_batch_size(tmp_path: Path) -> None:
     one = cycles(swatsim.open_trace(tmp_path / "t"), swatsim.machine("scnn")) / 4
     assert found.batches == {0: 8, 1: 3}
     assert found.totals[-1].cycles_compute.value == pytest.approx(11 * one)
+
+
+def linear_trace(path: Path, batch: int) -> Path:
+    """Record two images of a linear layer, and write another batch size into the step's header."""
+    layer = Layer(name="fc", kind="linear", C=64, K=8)
+    recorder = swatsim.Recorder(path, batch_size=2, samples=(0, 1))
+    recorder.declare(layer)
+    with recorder.step(0) as step:
+        step.operand("fc", "fprop", "weight", np.arange(512).reshape(8, 64) % 5 == 0)
+        step.operand("fc", "fprop", "act", np.arange(128).reshape(2, 64) % 11 == 0)
+    recorder.close()
+    file = path / "steps" / "0.safetensors"
+    raw = file.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    records, _ = load_records(header["__metadata__"])
+    header["__metadata__"] |= dump_records(records, batch)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + size :])
+    return path
+
+
+@pytest.mark.parametrize("preset", ["tensordash", "bit-tactical", "dadiannao", "scnn"])
+@pytest.mark.parametrize("batch", [10**7, 2**31])
+def test_a_batch_size_is_not_believed(tmp_path: Path, preset: str, batch: int) -> None:
+    trace = linear_trace(tmp_path / "t", batch)
+    tracemalloc.start()
+    found = swatsim.estimate_images(trace, preset, workers=1).totals[-1]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 * 2**20
+    few = swatsim.estimate_images(linear_trace(tmp_path / "few", 2**10), preset, workers=1)
+    per_image = few.totals[-1].cycles_compute.value / 2**10
+    assert found.cycles_compute.value == pytest.approx(batch * per_image, rel=1e-3)
+
+
+def test_a_batch_that_can_not_be_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match="its batch has more than 2147483648 samples"):
+        swatsim.estimate_images(linear_trace(tmp_path / "t", 2**31 + 1), "scnn")
+    huge = swatsim.machine("tensordash", tiles=2**16, rows=2**10)
+    with pytest.raises(TraceError, match="their 640000000 values are too many to lay out"):
+        swatsim.estimate_images(linear_trace(tmp_path / "u", 10**7), huge)
 
 
 def test_a_synthetic_batch(tmp_path: Path) -> None:

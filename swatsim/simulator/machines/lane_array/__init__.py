@@ -9,6 +9,8 @@ from swatsim.simulator.interface import Mechanism
 from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
 from swatsim.simulator.machines.lane_array.machine import (
     by_image,
+    in_rounds,
+    reads_images,
     simulate_dense,
     simulate_dense_plain,
     simulate_op,
@@ -23,5 +25,7 @@ LANE_ARRAY = Mechanism(
     simulate_dense=simulate_dense,
     alternatives={"dense, weights on rows": simulate_dense_plain},
     by_image=by_image,
+    in_rounds=in_rounds,
+    reads_images=reads_images,
     timeline=timeline,
 )

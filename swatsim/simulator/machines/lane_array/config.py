@@ -49,6 +49,13 @@ class LaneArrayConfig(MachineConfig):
             "'sparser' is the one of lower density in each op"
         ),
     ]
+    scheduling: Annotated[
+        Literal["static", "dynamic"],
+        Field(
+            description="static: software schedules the weights before the run, where scheduled "
+            "names them; dynamic: hardware does in the run, as it does other operands in any case"
+        ),
+    ] = "static"
     lookahead: Annotated[int, count("how many lines ahead a value may come from", "lines", 0, 255)]
     lookaside: Annotated[int, count("moves from other lanes", "moves", 0, MAX_LANES - 1)]
     move_shape: Annotated[
@@ -124,6 +131,11 @@ class LaneArrayConfig(MachineConfig):
         return self.pes * self.lanes
 
     @property
+    def scheduled_before(self) -> bool:
+        """Whether software schedules before the run: weights, and no operand that the run makes."""
+        return self.scheduled == "weight" and self.scheduling == "static"
+
+    @property
     def moves(self) -> tuple[Move, ...]:
         """The moves (dt, dl): a free slot (t, l) may take the value of (t + dt, (l + dl) % lanes).
 
@@ -163,6 +175,7 @@ class LaneArrayConfig(MachineConfig):
                 "columns": 16,
                 "lanes": 16,
                 "scheduled": "none",
+                "scheduling": "static",
                 "lookahead": 0,
                 "lookaside": 0,
                 "move_shape": "T",
@@ -200,6 +213,7 @@ class LaneArrayConfig(MachineConfig):
                 "columns": 16,
                 "lanes": 16,
                 "scheduled": "weight",
+                "scheduling": "static",
                 "lookahead": 2,
                 "lookaside": 5,
                 "move_shape": "T",
@@ -232,6 +246,7 @@ class LaneArrayConfig(MachineConfig):
                 "columns": 4,
                 "lanes": 16,
                 "scheduled": "sparser",
+                "scheduling": "dynamic",
                 "lookahead": 2,
                 "lookaside": 5,
                 "move_shape": "T-mirrored",

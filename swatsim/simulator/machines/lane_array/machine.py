@@ -34,8 +34,7 @@ def simulate_op(op: Op, config: LaneArrayConfig) -> Counters:
         tally.add(part, kernel.schedule(lines, mapped, scheduler), work)
     return tally.counters()._replace(
         multiplexed=tally.work if config.lookahead else 0,
-        # weights are scheduled before the run, by software
-        schedules=0 if config.scheduled == "weight" else tally.schedules,
+        schedules=0 if config.scheduled_before else tally.schedules,
     )
 
 
@@ -58,13 +57,34 @@ def by_image(op: Op, config: LaneArrayConfig) -> LaneArrayConfig | None:
 
     The images of a linear layer are the windows of one, but in its wgrad.
     """
-    if op.layer.kind == "linear" and op.name != "wgrad":
-        return None
+    return None if _shares_windows(op) else _fixed(op, config)
+
+
+def in_rounds(op: Op, config: LaneArrayConfig) -> tuple[LaneArrayConfig, int]:
+    """Fix the operand on the rows, and count the images that lie on the array at a time."""
+    if not _shares_windows(op):
+        return _fixed(op, config), 1
+    on_rows = scheduled_operand(op, config) or OPERANDS_OF[op.name][0]
+    images = config.columns if on_rows == "weight" else config.rows * config.tiles
+    return _fixed(op, config), images
+
+
+def reads_images(op: Op, config: LaneArrayConfig) -> bool:
+    """Tell whether an operand of images is scheduled, and not weights, or nothing."""
+    return scheduled_operand(op, config) not in (None, "weight")
+
+
+def _shares_windows(op: Op) -> bool:
+    return op.layer.kind == "linear" and op.name != "wgrad"
+
+
+def _fixed(op: Op, config: LaneArrayConfig) -> LaneArrayConfig:
     if config.scheduled != "sparser":
         return config
     chosen = scheduled_operand(op, config)
     assert chosen is not None, "the sparser of two is one of them"
-    return config.model_copy(update={"scheduled": op.called(chosen)})
+    # what the run chooses it also schedules, though it be the weights
+    return config.model_copy(update={"scheduled": op.called(chosen), "scheduling": "dynamic"})
 
 
 def _dense(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Counters:

@@ -1,0 +1,227 @@
+"""Totals of a run of which some steps were seen, with confidence intervals. Numbers only.
+
+A run was seen at some of its steps, in order. A step stands for those nearest to it, w_i in all;
+d_i are the steps from one seen to the next, D_i what their values differ by.
+
+- A total is estimated as the sum of w_i * y_i: the trapezoid's rule.
+- If steps scatter by s**2, that has the variance s**2 B, B the sum of w_i (w_i - 1), and s**2 is
+  estimated from successive differences, which a drift hardly touches: the mean of D_i**2 / 2 (von
+  Neumann, Kent, Bellinson, Hart, The Mean Square Successive Difference, Annals of Mathematical
+  Statistics 12 (1941) 153-162; for systematic samples Wolter, Introduction to Variance Estimation,
+  2nd ed., Springer 2007, chapter 8, estimator 2). Each counts by the steps between, d_i: neighbours
+  tell nothing of what lies between others.
+- A level that changes somewhere in a gap, at any step alike, has the variance
+  D_i**2 (d_i**2 - 1) / 12. No gap counts for less.
+- Where the level jumped (`jumps`) a gap counts for this, and not for scatter. Where in their gaps
+  several jumps lie may go together, as where something recurs: |D_i| (d_i**2 - 1)**0.5 add up
+  before they are squared.
+- The interval is Student's t. With a_i the weights of D_i**2 / 2, successive differences of normal
+  values have 2 (sum of a_i)**2 / (sum of 2 a_i**2 + a_i a_(i+1)) degrees of freedom, 2/3 of their
+  number where all weigh alike: their variances are 8 s**4, their neighbours' covariances 2 s**4.
+- A quotient of totals is linearised as in `swatsim.sampling`.
+
+What no interval knows of: a change between two steps of one level that is undone again, and
+whatever comes before the first and after the last step that was seen.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+from math import ceil, fsum, inf, nan, sqrt
+
+from swatsim.sampling import (
+    ROUNDING,
+    Estimate,
+    quantile,
+    quotient,
+    residuals,
+    without_interval,
+)
+
+#: How often a course that only scatters is found to have a jump.
+FALSE_JUMPS = 0.01
+#: Six jumps of one size whose places go together count for as much as six such differences of a
+#: scatter: (6 J d)**2 / 12 and 6 (J d)**2 / 2.
+MOST_JUMPS = 6
+
+
+@dataclass(frozen=True)
+class Course:
+    """Which steps of a run were seen, and between which of them its level jumped.
+
+    Parameters
+    ----------
+    size : int
+        Steps of the run, numbered from 0.
+    steps : tuple of int
+        Those that were seen, ascending, at least one.
+    cuts : frozenset of int
+        i: the level jumped between the i-th and the next one, counted from 0. Not all gaps are
+        cut, unless there is but one.
+    """
+
+    size: int
+    steps: tuple[int, ...]
+    cuts: frozenset[int] = frozenset()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every step was seen."""
+        return len(self.steps) == self.size
+
+    @cached_property
+    def gaps(self) -> tuple[int, ...]:
+        """d_i: steps from each one seen to the next."""
+        return tuple(b - a for a, b in pairwise(self.steps))
+
+    @cached_property
+    def weights(self) -> tuple[float, ...]:
+        """w_i: how many steps each one seen stands for, itself included; together all."""
+        halves = [gap / 2 for gap in self.gaps]
+        before = [self.steps[0] + 0.5, *halves]
+        after = [*halves, self.size - self.steps[-1] - 0.5]
+        return tuple(a + b for a, b in zip(before, after, strict=True))
+
+    @cached_property
+    def scatter(self) -> float:
+        """B: the variance of a total, by that of a step."""
+        return fsum(w * (w - 1) for w in self.weights)
+
+    @cached_property
+    def shares(self) -> tuple[float, ...]:
+        """a_i: the variance of a total that half a squared difference counts for; 0 at a cut."""
+        plain = sum(gap for i, gap in enumerate(self.gaps) if i not in self.cuts)
+        return tuple(
+            0.0 if i in self.cuts else max(gap * self.scatter / plain, (gap * gap - 1) / 6)
+            for i, gap in enumerate(self.gaps)
+        )
+
+    @cached_property
+    def freedom(self) -> float:
+        """Degrees of freedom of what the gaps that are not cut tell of the scatter."""
+        a = self.shares
+        spread = fsum(2 * x * x for x in a) + fsum(x * y for x, y in pairwise(a))
+        return 2 * fsum(a) ** 2 / spread
+
+    def total(self, values: Sequence[float]) -> Estimate:
+        """Estimate the run's total.
+
+        Parameters
+        ----------
+        values : sequence of float
+            Of the steps that were seen.
+        """
+        value = fsum(w * y for w, y in zip(self.weights, values, strict=True))
+        if self.complete:
+            return Estimate(fsum(values), 0.0, inf)
+        if not self.gaps:
+            return without_interval(value)
+        apart = differences(values)
+        scattered = fsum(a * d * d / 2 for a, d in zip(self.shares, apart, strict=True))
+        unplaced = fsum(abs(apart[i]) * sqrt(self.gaps[i] ** 2 - 1) for i in self.cuts)
+        variance = scattered + unplaced**2 / 12
+        if not variance > 0:
+            return without_interval(value, alike=variance == 0)
+        freedom = self.freedom * (variance / scattered) ** 2 if scattered else inf
+        jumped = fsum(abs(apart[i]) for i in self.cuts)
+        return Estimate(value, variance, freedom, self._more(scattered, jumped, variance))
+
+    def ratio(self, top: Sequence[float], bottom: Sequence[float]) -> Estimate:
+        """Estimate a quotient of two totals; as `sampling.ratio` where one is 0."""
+        above, below = self.total(top).value, self.total(bottom).value
+        if below == 0:
+            return without_interval(inf if above else nan)
+        value = above / below
+        return quotient(value, self.total(residuals(top, bottom, value)), below)
+
+    def _more(self, scattered: float, jumped: float, variance: float) -> int:
+        """Solve for n: what n steps that lie evenly would leave is a quarter of the variance.
+
+        They leave s**2 T (T/n - 1) of the scatter and J**2 ((T/n)**2 - 1) / 12 of the jumps, J the
+        sum of their |D_i|: a quadratic equation in T/n.
+        """
+        noise, steps = scattered / self.scatter * self.size, jumped**2 / 12
+        left = variance / 4 + noise + steps
+        gap = 2 * left / (noise + sqrt(noise**2 + 4 * steps * left))
+        return max(1, min(ceil(self.size / gap * (1 - ROUNDING)), self.size) - len(self.steps))
+
+
+def differences(values: Sequence[float]) -> list[float]:
+    """Subtract each value from the next; what is rounding is none."""
+    return [
+        b - a if abs(b - a) > ROUNDING * max(abs(a), abs(b)) else 0.0 for a, b in pairwise(values)
+    ]
+
+
+def jumps(
+    steps: Sequence[int], series: Sequence[Sequence[float]], most: int = MOST_JUMPS
+) -> frozenset[int]:
+    """Find where the level of a course jumped: differences that stick out of all the others.
+
+    The largest k differences are jumps if the smallest of them is larger than scatter explains: by
+    the root mean square of the others, as Student's t, at `FALSE_JUMPS` shared among all gaps. k is
+    the largest for which that is so, at most half of the gaps: as in Rosner, Percentage Points for
+    a Generalized ESD Many-Outlier Procedure, Technometrics 25 (1983) 165-172. Two that follow one
+    another are one odd step, not a level, and more than `MOST_JUMPS` are how the run goes: they
+    stay with the scatter.
+
+    Compared are gaps of a usual length, half to twice the one in which the middle of the run lies:
+    the longer a gap, the more a drift changes in it.
+
+    Parameters
+    ----------
+    steps : sequence of int
+        Ascending.
+    series : sequence of sequence of float
+        What was seen of each step; a jump of one is a jump.
+    most : int
+        Of more, those that are largest beside their series' largest value.
+
+    Returns
+    -------
+    frozenset of int
+        i: between the i-th and the next step.
+    """
+    gaps = [b - a for a, b in pairwise(steps)]
+    size: dict[int, float] = {}
+    for values in series:
+        apart = [abs(d) for d in differences(values)]
+        scale = max(map(abs, values))
+        for i in _largest(gaps, apart):
+            size[i] = max(apart[i] / scale, size.get(i, 0.0))
+    found = [i for i in size if i - 1 not in size and i + 1 not in size]
+    if len(found) > MOST_JUMPS:
+        return frozenset()
+    return frozenset(sorted(found, key=lambda i: -size[i])[:most])
+
+
+def _largest(gaps: Sequence[int], apart: Sequence[float]) -> list[int]:
+    """List the gaps of usual length whose differences stick out."""
+    usual = _usual(gaps)
+    alike = (i for i, gap in enumerate(gaps) if usual <= 2 * gap <= 4 * usual)
+    order = sorted(alike, key=lambda i: -apart[i])
+    above = FALSE_JUMPS / 2 / max(len(gaps), 1)
+    return order[: _outliers([apart[i] for i in order], above)]
+
+
+def _outliers(apart: Sequence[float], above: float) -> int:
+    """Count how many of the largest differences stick out; they come in descending order."""
+    squares = [0.0, *accumulate(d * d for d in reversed(apart))]
+    found = 0
+    for k in range(1, len(apart) // 2 + 1):
+        others = len(apart) - k
+        freedom = 2 * others**2 / (3 * others - 1)
+        scatter = sqrt(squares[others] / others)
+        if apart[k - 1] > quantile(freedom, 1 - above) * scatter:
+            found = k
+    return found
+
+
+def _usual(gaps: Sequence[int]) -> float:
+    """Give the length of the gap in which the middle of all steps lies, by length."""
+    passed = list(accumulate(sorted(gaps)))
+    return sorted(gaps)[bisect_left(passed, passed[-1] / 2)] if gaps else 0
