@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from swatsim.arguments import arguments, mapping, maybe, path_like, several
 from swatsim.errors import ResultsError
 from swatsim.files import publish_all
 
@@ -165,6 +166,7 @@ class Results:
         Versions, machine, command and the resolved parameters.
     """
 
+    @arguments(ResultsError, rows=several(mapping, "a dict of columns a row"), provenance=mapping)
     def __init__(self, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
         self.rows = list(rows)
         self.provenance = dict(provenance)
@@ -177,6 +179,7 @@ class Results:
         kinds = {column.name: column.dtype for column in COLUMNS}
         return pd.DataFrame(self.rows, columns=list(kinds)).astype(kinds)
 
+    @arguments(ResultsError, folder=path_like, beside=maybe(mapping))
     def save(
         self, folder: str | os.PathLike[str], beside: Mapping[str, bytes] | None = None
     ) -> list[Path]:
@@ -254,6 +257,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> by
     return sink.getvalue().encode()
 
 
+@arguments(ResultsError, folder=path_like)
 def load(folder: str | os.PathLike[str]) -> Results:
     """Read what `Results.save` wrote.
 

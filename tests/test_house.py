@@ -15,24 +15,28 @@ SOURCES = sorted((ROOT / "swatsim").rglob("*.py"))
 #: Package -> the packages it may import. Everything may import errors; nothing imports the cli.
 ARROWS = {
     "_version": set(),
+    "arguments": {"errors"},
     "errors": set(),
     "files": set(),
     "jit": set(),
-    "validation": {"errors"},
+    "validation": {"arguments", "errors"},
     "provenance": {"_version"},
     "sampling": set(),
-    "workload": {"errors", "validation"},
-    "policies": {"errors", "jit", "validation", "workload"},
-    "tracefile": {"errors", "files", "validation", "workload"},
-    "tracer": {"errors", "policies", "provenance", "tracefile", "validation", "workload"},
-    "results": {"errors", "files"},
-    "simulator": {
-        *("errors", "jit", "provenance", "results", "sampling"),
+    "workload": {"arguments", "errors", "validation"},
+    "policies": {"arguments", "errors", "jit", "validation", "workload"},
+    "tracefile": {"arguments", "errors", "files", "validation", "workload"},
+    "tracer": {
+        *("arguments", "errors", "policies", "provenance"),
         *("tracefile", "validation", "workload"),
     },
-    "reports": {"errors", "results", "sampling", "workload"},
+    "results": {"arguments", "errors", "files"},
+    "simulator": {
+        *("arguments", "errors", "files", "jit", "provenance", "results", "sampling"),
+        *("tracefile", "validation", "workload"),
+    },
+    "reports": {"arguments", "errors", "results", "sampling", "workload"},
     "sweeps": {
-        *("_version", "errors", "files", "provenance", "reports", "results"),
+        *("_version", "arguments", "errors", "files", "provenance", "reports", "results"),
         *("simulator", "tracefile", "validation", "workload"),
     },
     "reproduce": {"errors", "policies", "reports", "simulator", "tracer", "workload"},

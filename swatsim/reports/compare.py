@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from swatsim.arguments import arguments, instance_of
 from swatsim.errors import ResultsError
 from swatsim.reports import tables
 from swatsim.reports.tables import Row
 from swatsim.results import Results
 
 
+@arguments(ResultsError, a=instance_of(Results), b=instance_of(Results))
 def compare(a: Results, b: Results) -> list[Row]:
     """Set two results of the same trace side by side: one row a layer and op, ops, and the step.
 

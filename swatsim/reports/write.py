@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from swatsim.arguments import arguments, either, instance_of, maybe, path_like
 from swatsim.errors import ResultsError
 from swatsim.reports.page import Page, of_results, of_sweep
 from swatsim.results import PARQUET, Results, check_folder, load, read_parquet, write_files
@@ -15,6 +16,7 @@ from swatsim.results import PARQUET, Results, check_folder, load, read_parquet, 
 SWEEP = "sweep.json"
 
 
+@arguments(ResultsError, source=either(path_like, instance_of(Results)), output=maybe(path_like))
 def report(
     source: str | os.PathLike[str] | Results, output: str | os.PathLike[str] | None = None
 ) -> list[Path]:

@@ -240,7 +240,8 @@ class Trace:
             If it is not in the trace, or damaged.
         """
         wanted = whole(number)
-        if isinstance(wanted, bool) or wanted not in self._numbers:
+        is_number = isinstance(wanted, int) and not isinstance(wanted, bool)
+        if not is_number or wanted not in self._numbers:
             there = listed(map(str, self.steps)) or "none"
             raise TraceError(f"{self.path} has no step {shown(number)}: recorded are {there}")
         return Step(self.path / STEPS / f"{wanted}{SUFFIX}", wanted, self.manifest)
