@@ -61,4 +61,5 @@ def shown(value: object, most: int = 200) -> str:
         text = repr(value)
     except Exception as error:  # noqa: BLE001  (it is anybody's)
         text = f"<{type(value).__name__} without a text: {type(error).__name__}>"
+    text = " ".join(text.split())  # an array's has lines
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swatsim.arguments import arguments, mapping, path_like, several
 from swatsim.errors import ResultsError
 from swatsim.outputs import write_files
 from swatsim.parquet import Column, Form, Read, Written, decode, encode
@@ -186,6 +187,7 @@ class Results:
         Versions, machine, command and the resolved parameters.
     """
 
+    @arguments(ResultsError, rows=several(mapping, "a dict of columns a row"), provenance=mapping)
     def __init__(self, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
         self.rows = list(rows)
         self.provenance = dict(provenance)
@@ -198,6 +200,7 @@ class Results:
         kinds = {column.name: column.dtype for column in COLUMNS}
         return pd.DataFrame(self.rows, columns=list(kinds)).astype(kinds)
 
+    @arguments(ResultsError, folder=path_like)
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write Parquet, CSV, schema and provenance; earlier results there are replaced.
 
@@ -281,6 +284,7 @@ def _cell(value: Any) -> Any:
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
+@arguments(ResultsError, folder=path_like)
 def load(folder: str | os.PathLike[str]) -> Results:
     """Read what `Results.save` wrote.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +15,7 @@ from pydantic import (
     ValidationError,
 )
 
+from swatsim.arguments import whole
 from swatsim.errors import SwatsimError, shown, unknown
 
 
@@ -36,14 +36,6 @@ def one_of(known: Collection[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def whole(value: Any) -> Any:
-    """Turn a whole number of any library into Python's; what is none stays, to be refused."""
-    if not isinstance(value, int):
-        with suppress(TypeError, AttributeError):
-            return operator.index(value)
-    return value
-
-
 #: A whole number of any library; no bool, no text, no float that happens to be whole.
 Whole: TypeAlias = Annotated[int, Field(strict=True), BeforeValidator(whole)]
 
@@ -52,17 +44,30 @@ class Checked(BaseModel):
     """Base of every record that comes from outside: configs, layers, manifests.
 
     Frozen; unknown keys are refused and the nearest known one is named; a refusal raises
-    `error_type` with all complaints on one line.
+    `error_type` with all complaints on one line. Numbers of any library are Python's; a bool is no
+    number, and bytes are no text.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
     error_type: ClassVar[type[SwatsimError]] = SwatsimError
 
     def __init__(self, /, **data: Any) -> None:
+        cls = type(self)
         try:
-            super().__init__(**data)
+            super().__init__(**{name: cls._own(name, value) for name, value in data.items()})
         except ValidationError as error:
             raise self.error_type(self._sentence(error, data)) from None
+
+    @classmethod
+    def _own(cls, name: str, value: Any) -> Any:
+        """Turn a field's value into Python's own kind, as far as it is one of a number."""
+        kinds = _kinds(cls.model_fields[name].annotation) if name in cls.model_fields else {Any}
+        if type(value).__module__ == "numpy" and not getattr(value, "shape", (1,)):
+            # as it is written: of single precision 0.8 is 0.8
+            value = value.item() if isinstance(value.item(), bool | int) else _float(value)
+        if isinstance(value, bytes) or (isinstance(value, bool) and not kinds & {bool, Any}):
+            return _Foreign(value)
+        return whole(value) if kinds & {int, Any} else value
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
@@ -77,6 +82,30 @@ class Checked(BaseModel):
             grouped.setdefault(field, []).append(item)
         complaints = (_complaints(items, cls) for items in grouped.values())
         return f"{cls.subject(data)}: {'; '.join(complaints)}"
+
+
+class _Foreign:
+    """What must not be read as something else: a bool as a number, bytes as text."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return shown(self._value)
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """List the types that are somewhere in an annotation."""
+    if not get_args(annotation):
+        return {annotation}
+    parts = () if get_origin(annotation) is Literal else get_args(annotation)
+    return set().union(*(_kinds(part) for part in parts))
+
+
+def _float(value: Any) -> Any:
+    with suppress(TypeError, ValueError):
+        return float(str(value))
+    return value
 
 
 def _complaints(items: list[Any], model: type[BaseModel]) -> str:

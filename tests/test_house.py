@@ -15,6 +15,7 @@ SOURCES = sorted((ROOT / "swatsim").rglob("*.py"))
 #: Package -> the packages it may import. Everything may import errors; nothing imports the cli.
 ARROWS = {
     "_version": set(),
+    "arguments": {"errors"},
     "errors": {"printable"},
     "files": set(),
     "printable": set(),
@@ -23,24 +24,28 @@ ARROWS = {
     "outputs": {"errors", "files"},
     "parquet": {"errors"},
     "sealed": {"errors"},
-    "validation": {"errors"},
+    "validation": {"arguments", "errors"},
     "provenance": {"_version", "printable"},
     "sampling": set(),
     "course": {"sampling"},
-    "workload": {"errors", "validation"},
-    "policies": {"errors", "jit", "validation", "workload"},
-    "tracefile": {"errors", "files", "printable", "validation", "workload"},
-    "tracer": {"errors", "policies", "provenance", "tracefile", "validation", "workload"},
-    "results": {"errors", "outputs", "parquet", "printable"},
-    "simulator": {
-        *("errors", "jit", "printable", "provenance", "results", "sampling"),
+    "workload": {"arguments", "errors", "validation"},
+    "policies": {"arguments", "errors", "jit", "validation", "workload"},
+    "tracefile": {"arguments", "errors", "files", "printable", "validation", "workload"},
+    "tracer": {
+        *("arguments", "errors", "policies", "provenance"),
         *("tracefile", "validation", "workload"),
     },
+    "results": {"arguments", "errors", "outputs", "parquet", "printable"},
+    "simulator": {
+        *("arguments", "errors", "files", "jit", "printable", "provenance", "results"),
+        *("sampling", "tracefile", "validation", "workload"),
+    },
     "reports": {
-        *("course", "errors", "outputs", "printable", "results", "sampling", "sealed", "workload"),
+        *("arguments", "course", "errors", "outputs", "printable", "results", "sampling"),
+        *("sealed", "workload"),
     },
     "sweeps": {
-        *("errors", "files", "outputs", "provenance", "reports", "results", "sealed"),
+        *("arguments", "errors", "files", "outputs", "provenance", "reports", "results", "sealed"),
         *("simulator", "tracefile", "validation", "workload"),
     },
     "reproduce": {"errors", "policies", "reports", "simulator", "tracer", "workload"},

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from swatsim.arguments import arguments, instance_of, several, string
 from swatsim.errors import PolicyError, unknown
 from swatsim.policies.by_score import ByScore
 from swatsim.policies.dense import Dense
-from swatsim.policies.interface import Policy, Site, densities
+from swatsim.policies.interface import POLICY, Policy, Site, densities
 from swatsim.policies.meprop import MeProp
 from swatsim.policies.periodic import Periodic
 from swatsim.policies.rigl import RigL
@@ -24,6 +25,8 @@ from swatsim.policies.top_kast import TopKast
 from swatsim.policies.topk import check_sparsity, keep_count, topk_mask
 from swatsim.policies.transposable import Transposable
 from swatsim.workload.layer import Layer
+
+_LAYERS = several(instance_of(Layer), "of swatsim.Layer")
 
 
 def _n_of_4(sparsity: Any) -> int:
@@ -54,6 +57,7 @@ POLICIES: Mapping[str, Callable[[Any], Policy]] = {
 }
 
 
+@arguments(PolicyError, name=string, layers=_LAYERS)
 def policy(name: str, sparsity: Any, layers: Sequence[Layer]) -> Policy:
     """Make a policy by its name, allocated to a network's layers.
 
@@ -67,6 +71,7 @@ def policy(name: str, sparsity: Any, layers: Sequence[Layer]) -> Policy:
     return allocated(POLICIES[name](sparsity), layers)
 
 
+@arguments(PolicyError, policy=POLICY, layers=_LAYERS)
 def allocated(policy: Policy, layers: Sequence[Layer]) -> Policy:
     """Let a policy that needs to know all layers know them, if it does not yet.
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
 
+from swatsim.arguments import arguments, having, instance_of, several, whole_number
+from swatsim.errors import PolicyError
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 
 
@@ -68,6 +70,16 @@ class Policy(Protocol):
         ...
 
 
+#: An object with the two methods of a policy.
+POLICY = having("density", "describe")
+
+
+@arguments(
+    PolicyError,
+    policy=POLICY,
+    layers=several(instance_of(Layer), "of swatsim.Layer"),
+    step=whole_number,
+)
 def densities(
     policy: Policy, layers: Sequence[Layer], step: int = 0
 ) -> dict[tuple[str, OpName, Operand], Fraction | float | None]:

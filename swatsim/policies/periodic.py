@@ -8,9 +8,10 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+from swatsim.arguments import arguments
 from swatsim.errors import PolicyError
 from swatsim.policies.granularity import element
-from swatsim.policies.interface import Policy, Site
+from swatsim.policies.interface import POLICY, Policy, Site
 from swatsim.policies.rules import TOP_K, Rule
 from swatsim.policies.sparsifier import Sparsifier, sparsifier
 from swatsim.workload.layer import Layer
@@ -42,6 +43,7 @@ class Periodic:
         If a parameter is not allowed, or the policy keeps masks and has no thresholds.
     """
 
+    @arguments(PolicyError, policy=POLICY)
     def __init__(self, policy: Policy, every: int, warmup: int = 0) -> None:
         self.policy = policy
         self.every, self.warmup = _at_least("every", every, 1), _at_least("warmup", warmup, 0)

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any, ClassVar, TypeAlias
 
+from swatsim.arguments import arguments
 from swatsim.errors import PolicyError
 from swatsim.policies.arrays import Array, namespace
-from swatsim.policies.interface import Policy, Site
+from swatsim.policies.interface import POLICY, Policy, Site
 from swatsim.policies.rules import TOP_K, Rule, View
 from swatsim.policies.topk import exact
 from swatsim.workload.layer import Layer
@@ -218,6 +219,7 @@ class Sparsifier:
             self._kept[site.layer.name] = mask
 
 
+@arguments(PolicyError, policy=POLICY)
 def sparsifier(policy: Policy) -> Sparsifier:
     """Make what a policy does in one run."""
     own = getattr(policy, "sparsifier", None)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.errors import PolicyError
+from swatsim.arguments import arguments, whole_number
+from swatsim.errors import PolicyError, shown
 from swatsim.policies.arrays import Array, as_numpy, is_torch_array, like, namespace, on_host
 
 
@@ -49,6 +50,7 @@ def check_sparsity(sparsity: Any) -> Fraction:
     return fraction
 
 
+@arguments(PolicyError, numel=whole_number)
 def keep_count(numel: int, sparsity: Any) -> int:
     """Count the values that survive a sparsity: ceil((1 - sparsity) * numel), computed exactly.
 
@@ -183,7 +185,10 @@ def _whole(k: Any) -> int:
 
 
 def _floats(values: npt.ArrayLike) -> npt.NDArray[Any]:
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise PolicyError(f"values={shown(values)} are no array: {error}") from None
     if array.dtype.kind in "biu":
         return array.astype(np.float64)
     _check_real(array.dtype.kind != "f", array.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from swatsim.arguments import arguments, instance_of
 from swatsim.errors import ResultsError
 from swatsim.reports import alike, tables
 from swatsim.reports.span import span_of
@@ -12,6 +13,7 @@ from swatsim.reports.tables import Row
 from swatsim.results import Results
 
 
+@arguments(ResultsError, a=instance_of(Results), b=instance_of(Results))
 def compare(a: Results, b: Results) -> list[Row]:
     """Set two results of the same trace side by side: one row a layer and op, ops, and the step.
 

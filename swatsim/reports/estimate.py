@@ -12,6 +12,7 @@ from itertools import pairwise
 from math import fsum
 from typing import Any
 
+from swatsim.arguments import arguments, instance_of, maybe, whole_number
 from swatsim.course import Course, jumps
 from swatsim.errors import ResultsError
 from swatsim.reports.caveats import caveats
@@ -82,6 +83,9 @@ class RunEstimate:
         return sum(len(piece.steps) for piece in self.strata)
 
 
+@arguments(
+    ResultsError, results=instance_of(Results), run_steps=whole_number, strata=maybe(whole_number)
+)
 def estimate(results: Results, run_steps: int, strata: int | None = None) -> RunEstimate:
     """Estimate cycles, energy and speed-up of a whole run from its recorded steps.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from swatsim.arguments import arguments, instance_of
+from swatsim.errors import ResultsError
 from swatsim.reports import tables
 from swatsim.reports.tables import Row
 from swatsim.results import COLUMNS, Results
@@ -19,6 +21,7 @@ _COUNTED = tuple(
 )
 
 
+@arguments(ResultsError, results=instance_of(Results))
 def per_layer(results: Results) -> pd.DataFrame:
     """Put the recorded steps together: a row a layer and op.
 
@@ -38,6 +41,7 @@ def per_layer(results: Results) -> pd.DataFrame:
     return _frame([_flat(row) for row in tables.per_layer(results)])
 
 
+@arguments(ResultsError, results=instance_of(Results))
 def per_op(results: Results) -> pd.DataFrame:
     """Sum up each op over all layers and recorded steps, and all ops together: a row each.
 

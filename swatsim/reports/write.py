@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from swatsim.arguments import arguments, either, instance_of, maybe, path_like
 from swatsim.errors import ResultsError
 from swatsim.outputs import check_folder, write_files
 from swatsim.reports.page import Page, of_results, of_sweep
@@ -17,6 +18,7 @@ from swatsim.sealed import fingerprint, unseal
 SWEEP = "sweep.json"
 
 
+@arguments(ResultsError, source=either(path_like, instance_of(Results)), output=maybe(path_like))
 def report(
     source: str | os.PathLike[str] | Results, output: str | os.PathLike[str] | None = None
 ) -> list[Path]:

@@ -21,7 +21,7 @@ from swatsim.workload.flops import (
     inference_reduction,
     training_reduction,
 )
-from swatsim.workload.layer import Layer
+from swatsim.workload.layer import OPERANDS_OF, Layer
 from swatsim.workload.networks import network
 
 #: What published figures are rounded to, in percent, and the least difference that is explained.
@@ -94,7 +94,13 @@ def erdos_renyi(layers: Sequence[Layer], density: Fraction) -> Densities:
         share=lambda it: Fraction(it.K + it.C // it.groups, it.K * it.C // it.groups),
     )
     shares |= {first.name: density, last.name: density}
-    return {(it.name, op, operand): shares[it.name] for it in layers for op, operand in SPARSE}
+    return {
+        (layer.name, op, operand): shares[layer.name]
+        for layer in layers
+        for op, operands in OPERANDS_OF.items()
+        for operand in operands
+        if (op, operand) in SPARSE
+    }
 
 
 def leads() -> Iterator[Comparison]:

@@ -21,6 +21,16 @@ from math import fsum, gcd, inf, nan
 
 import numpy as np
 
+from swatsim.arguments import (
+    arguments,
+    either,
+    function,
+    instance_of,
+    maybe,
+    path_like,
+    several,
+    whole_number,
+)
 from swatsim.errors import ConfigError, TraceError
 from swatsim.sampling import Estimate, Stratum, ratio, total
 from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine
@@ -112,6 +122,13 @@ class _Counted:
     dense: tuple[float, ...]
 
 
+@arguments(
+    ConfigError,
+    trace=either(path_like, instance_of(Trace)),
+    steps=maybe(several(whole_number, "whole numbers, of recorded steps")),
+    workers=maybe(whole_number),
+    progress=maybe(function),
+)
 def estimate_images(
     trace: str | os.PathLike[str] | Trace,
     machine: str | Machine,

@@ -9,6 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from swatsim import provenance
+from swatsim.arguments import (
+    arguments,
+    either,
+    function,
+    instance_of,
+    maybe,
+    path_like,
+    several,
+    string,
+    whole_number,
+)
 from swatsim.errors import ConfigError, TraceError, WorkloadError, unknown
 from swatsim.printable import printable_json
 from swatsim.results import Results
@@ -34,7 +45,7 @@ Found = TypeVar("Found")
 PARTNERS: Mapping[OpName, OpName] = {"dgrad": "wgrad", "wgrad": "dgrad"}
 
 
-def as_machine(machine: str | Machine) -> Machine:
+def as_machine(machine: str | Machine, name: str = "machine") -> Machine:
     """Look up a preset by its name; pass any other machine through.
 
     Raises
@@ -47,8 +58,8 @@ def as_machine(machine: str | Machine) -> Machine:
     if isinstance(machine, Machine):
         return _named(machine)
     raise ConfigError(
-        f"{type(machine).__name__} is not a machine: pass a preset's name, swatsim.machine(..), or "
-        "an object with name, simulate_op, simulate_dense and describe"
+        f"{name}: {type(machine).__name__} is not a machine: pass a preset's name, "
+        "swatsim.machine(..), or an object with name, simulate_op, simulate_dense and describe"
     )
 
 
@@ -92,6 +103,15 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     return as_machine(machine).simulate_op(op.as_convolution())
 
 
+@arguments(
+    ConfigError,
+    trace=either(path_like, instance_of(Trace)),
+    energy=either(path_like, instance_of(EnergyTable)),
+    steps=maybe(several(whole_number, "whole numbers, of recorded steps")),
+    ops=several(string, "fprop, dgrad, wgrad"),
+    workers=maybe(whole_number),
+    progress=maybe(function),
+)
 def simulate(
     trace: str | os.PathLike[str] | Trace,
     machine: str | Machine,
@@ -138,7 +158,7 @@ def simulate(
         If the machine or the table is unknown, a buffer is too small, or the table lacks an event.
     """
     source = trace if isinstance(trace, Trace) else open_trace(trace)
-    other = None if baseline is None else as_machine(baseline)
+    other = None if baseline is None else as_machine(baseline, "baseline")
     run_ops = choice("ops", ops, OPS)
     run = Run(source, [as_machine(machine)], other, energy_table(energy), run_ops)
     resolved = checked(run.describe(run.machines[0]))

@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 from swatsim import provenance
+from swatsim.arguments import arguments, either, instance_of, maybe, path_like, string, whole_number
 from swatsim.errors import ConfigError, TraceError, unknown
 from swatsim.simulator.interface import ConfiguredMachine, Event, Machine, Timeline
 from swatsim.simulator.run import as_machine
@@ -30,6 +31,16 @@ MAX_EVENTS = 500_000
 PROCESS = 1
 
 
+@arguments(
+    ConfigError,
+    trace=either(path_like, instance_of(Trace)),
+    layer=string,
+    op=string,
+    step=maybe(whole_number),
+    tile=whole_number,
+    start=whole_number,
+    cycles=whole_number,
+)
 def timeline(
     trace: str | os.PathLike[str] | Trace,
     machine: str | Machine,

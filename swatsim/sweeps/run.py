@@ -20,6 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from swatsim import provenance
+from swatsim.arguments import (
+    arguments,
+    either,
+    function,
+    instance_of,
+    mapping,
+    maybe,
+    path_like,
+    whole_number,
+)
 from swatsim.errors import ConfigError, SwatsimError
 from swatsim.results import Results, as_csv
 from swatsim.sealed import seal
@@ -81,6 +91,15 @@ class Plan:
         return ", ".join(parts)
 
 
+@arguments(
+    ConfigError,
+    spec=either(path_like, mapping, instance_of(Spec)),
+    output=path_like,
+    executor=maybe(instance_of(Executor)),
+    workers=maybe(whole_number),
+    progress=maybe(function),
+    announce=maybe(function),
+)
 def sweep(
     spec: str | os.PathLike[str] | Mapping[str, Any] | Spec,
     output: str | os.PathLike[str],

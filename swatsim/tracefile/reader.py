@@ -243,7 +243,8 @@ class Trace:
             it: what is remembered of the trace, its id for one, would be another's.
         """
         wanted = whole(number)
-        if isinstance(wanted, bool) or wanted not in self._numbers:
+        is_number = isinstance(wanted, int) and not isinstance(wanted, bool)
+        if not is_number or wanted not in self._numbers:
             there = listed(map(str, self.steps)) or "none"
             raise TraceError(f"{self.path} has no step {shown(number)}: recorded are {there}")
         step = Step(self.path / STEPS / f"{wanted}{SUFFIX}", wanted, self.manifest)

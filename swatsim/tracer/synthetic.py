@@ -44,7 +44,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.errors import PolicyError, RecordingError
+from swatsim.arguments import (
+    arguments,
+    either,
+    flag,
+    function,
+    having,
+    instance_of,
+    maybe,
+    path_like,
+    several,
+    whole_number,
+)
+from swatsim.errors import PolicyError, RecordingError, shown
 from swatsim.policies import Sparsifier, allocated, sparsifier
 from swatsim.policies.draw import generator
 from swatsim.policies.interface import Policy, Site
@@ -65,6 +77,10 @@ Progress = Callable[[int, int], None]
 SCALE, FREEDOM = 0.2, 3
 #: Of `uneven`: the deviation of a channel's natural density, on the scale of a normal's quantiles.
 NATURAL_SPREAD = 0.45
+
+
+#: Of steps, samples and seeds.
+MOST = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -175,6 +191,17 @@ class _Drawing:
         return generator(self.seed, layer.name, OPERANDS.index(operand), turn)
 
 
+@arguments(
+    RecordingError,
+    layers=either(instance_of(Network), several(instance_of(Layer), "of swatsim.Layer")),
+    path=path_like,
+    policy=having("density", "describe"),
+    batch=whole_number,
+    seed=whole_number,
+    steps=whole_number,
+    uneven=flag,
+    progress=maybe(function),
+)
 def synthesize(
     layers: Network | Sequence[Layer],
     path: str | os.PathLike[str],
@@ -291,9 +318,9 @@ def _checked_count(name: str, value: Any, least: int) -> int:
         count = -1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         count = -1
-    if count < least:
+    if not least <= count <= MOST:
         raise RecordingError(
-            f"{name}={value!r} is not allowed: must be a whole number of at least {least}"
+            f"{name}={shown(value)} is not allowed: must be a whole number from {least} to {MOST}"
         )
     return count
 

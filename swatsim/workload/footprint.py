@@ -23,9 +23,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
+from swatsim.arguments import (
+    accepted,
+    arguments,
+    flag,
+    function,
+    instance_of,
+    iterable,
+    maybe,
+    string,
+    whole_number,
+)
 from swatsim.errors import WorkloadError
 from swatsim.workload import storage
 from swatsim.workload.layer import Layer, Operand
@@ -127,6 +139,15 @@ def reduction(stored: int, dense: int) -> float:
     return 1 - stored / dense if dense else 0.0
 
 
+@arguments(
+    WorkloadError,
+    network=instance_of(Network),
+    density=maybe(function),
+    batch=whole_number,
+    format=string,
+    dtype=string,
+    relu_bits=flag,
+)
 def of_network(
     network: Network,
     density: DensityOf | None = None,
@@ -169,6 +190,14 @@ def of_network(
     return _footprint(rows, batch, dtype, network, relu_bits)
 
 
+@arguments(
+    WorkloadError,
+    masks=iterable,
+    network=maybe(instance_of(Network)),
+    format=string,
+    dtype=string,
+    relu_bits=flag,
+)
 def of_masks(
     masks: Iterable[tuple[Layer, Operand, Mask, bool]],
     *,
@@ -200,7 +229,8 @@ def of_masks(
     rows: list[Row] = []
     layers: dict[str, Layer] = {}
     batch = 1
-    for layer, operand, mask, own in masks:
+    for item in masks:
+        layer, operand, mask, own = accepted(WorkloadError, "of_masks", "masks", item, _as_kept)
         batch = len(mask) if operand == "act" else batch
         layers[layer.name] = layer
         rows.append(_exact(layer, operand, mask, own, format, dtype))
@@ -209,8 +239,18 @@ def of_masks(
     return _footprint(rows, batch, dtype, network, relu_bits)
 
 
+def _as_kept(item: Any) -> tuple[Layer, Operand, Mask, bool]:
+    """Check one of the masks."""
+    if isinstance(item, tuple | list) and len(item) == 4:
+        layer, operand, mask, own = item
+        of = isinstance(layer, Layer) and isinstance(operand, str) and operand in _KEPT
+        if of and isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.ndim:
+            return layer, operand, mask, bool(own)
+    raise ValueError("must give (Layer, operand, mask, own), as Step.kept does")
+
+
 def _check_batch(batch: int) -> None:
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+    if batch < 1:
         raise WorkloadError(f"batch={batch!r} is not allowed: must be a number of samples, 1 up")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
+from swatsim.arguments import arguments, string
 from swatsim.errors import WorkloadError, unknown
 from swatsim.workload.layer import Layer
 
@@ -353,6 +354,7 @@ NETWORKS: Mapping[str, Callable[[], Network]] = {
 }
 
 
+@arguments(WorkloadError, name=string)
 def network(name: str) -> Network:
     """Build a network's layer table.
 

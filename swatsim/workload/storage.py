@@ -19,6 +19,14 @@ from typing import Any, Literal, NamedTuple, assert_never
 
 import numpy as np
 
+from swatsim.arguments import (
+    arguments,
+    mask_like,
+    real_number,
+    several,
+    string,
+    whole_number,
+)
 from swatsim.errors import WorkloadError, unknown
 from swatsim.workload.layer import SECOND_AXIS, Channels
 from swatsim.workload.training_ops import Mask
@@ -184,6 +192,7 @@ def check(format: str, dtype: str) -> None:
     named(format)
 
 
+@arguments(WorkloadError, mask=mask_like, format=string, dtype=string)
 def stored(
     mask: Mask, format: str, dtype: str, channels: Channels = SECOND_AXIS
 ) -> tuple[str, int]:
@@ -231,6 +240,13 @@ def _entries_of(format: Format, mask: Mask, ones: int, channels: Channels) -> in
             assert_never(format.entries)
 
 
+@arguments(
+    WorkloadError,
+    shape=several(whole_number, "sizes of axes"),
+    density=real_number,
+    format=string,
+    dtype=string,
+)
 def expected(
     shape: Shape, density: Density, format: str, dtype: str, channels: Channels = SECOND_AXIS
 ) -> tuple[str, int]:

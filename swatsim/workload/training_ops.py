@@ -84,7 +84,7 @@ class Op:
             raise WorkloadError(
                 f"{type(self.layer).__name__} is no layer: make one with swatsim.Layer(name=.., ..)"
             )
-        if self.name not in OPS:
+        if not isinstance(self.name, str) or self.name not in OPS:
             raise WorkloadError(unknown("op", str(self.name), OPS))
         for operand in OPERANDS:
             self._check_presence(operand)

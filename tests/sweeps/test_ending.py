@@ -124,7 +124,6 @@ def test_other_verbs_end_at_once(spec: dict[str, Any]) -> None:
 
 #: A command line whose machine never ends an op.
 SLOW = """
-import threading
 from swatsim.cli.main import main
 from swatsim.simulator import run
 
