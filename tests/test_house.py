@@ -27,7 +27,7 @@ ARROWS = {
     "tracer": {"errors", "policies", "provenance", "tracefile", "validation", "workload"},
     "results": {"errors", "files"},
     "simulator": {
-        *("errors", "jit", "provenance", "results", "sampling"),
+        *("errors", "files", "jit", "provenance", "results", "sampling"),
         *("tracefile", "validation", "workload"),
     },
     "reports": {"errors", "results", "sampling", "workload"},
