@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from swatsim.simulator.interface import ConfiguredMachine
 from swatsim.simulator.memory import plan
 from swatsim.simulator.memory.refusals import BufferTooSmallError
-from swatsim.simulator.memory.tensors import shape_of, stores_of
+from swatsim.simulator.memory.stores import stores_of
+from swatsim.simulator.memory.tensors import shape_of
 from swatsim.workload.training_ops import Op
 
 

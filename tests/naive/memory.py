@@ -295,7 +295,7 @@ def walk(problem: Problem, parts: dict, bits: dict, order: str, kept: frozenset)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A block, a loop order, what the op then moves, and the bits nothing can overlap with.
+    """A block, a loop order, what the op then moves, and the bytes nothing can overlap with.
 
     `single` are the tensors that are one single block.
     """
@@ -333,8 +333,8 @@ def candidate_blocks(problem: Problem, config) -> list[tuple[int, int, int, int]
 def make_candidate(problem: Problem, block, parts, bits, order: str, kept: frozenset) -> Candidate:
     """A candidate, walked; its first block of the output is always a whole one."""
     steps = walk(problem, parts, bits, order, kept)
-    moved = sum(size for step in steps for _, size in step.loads + step.drains)
-    first = sum(size for _, size in steps[0].loads) + bits[OUTPUT[problem.op]][0, 0, 0]
+    moved = sum(bytes_of(step.loads) + bytes_of(step.drains) for step in steps)
+    first = bytes_of(steps[0].loads) + ceil_div(bits[OUTPUT[problem.op]][0, 0, 0], 8)
     single = frozenset(name for name in bits if len(bits[name]) == 1)
     return Candidate(block, order, steps, moved, first, single)
 

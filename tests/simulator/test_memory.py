@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import swatsim
 from swatsim.errors import ConfigError, WorkloadError
-from swatsim.simulator.memory.config import DRAMS, MemoryConfig
-from swatsim.simulator.memory.feed import Demand, Fed, can_pin, feed
+from swatsim.simulator.memory.config import DRAMS, ORDERS, MemoryConfig
+from swatsim.simulator.memory.feed import NOTHING, Demand, Fed, can_pin, feed
 from swatsim.simulator.memory.tensors import output_words
 from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, Layer
@@ -241,6 +241,52 @@ def test_more_bandwidth_is_never_slower_and_larger_buffers_never_move_more(
     larger = {f"buffer_{n}_kib": 8 * getattr(config, f"buffer_{n}_kib") for n in ("a", "b", "out")}
     more = feed(op, demand, config.model_copy(update=larger))
     assert bytes_of(more) <= bytes_of(fed) * 65 / 64 + fed.blocks + more.blocks * 2
+
+
+@settings(QUICK, max_examples=60)
+@given(data=st.data())
+def test_more_non_zeros_never_move_fewer_bytes(data: st.DataObject) -> None:
+    op, config = drawn(data, loop_order=data.draw(st.sampled_from(ORDERS)))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    more = {}
+    for name, mask in op.operands.items():
+        more[name] = mask | (rng.random(mask.shape) < data.draw(st.sampled_from([0.02, 0.3])))
+        # what has no zero at all is stored dense, and may be smaller
+        assume(more[name].all() == mask.all())
+    few, many = feed(op, NOTHING, config), None
+    cut = {name: getattr(few, f"block_{name}") for name in ("filters", "channels", "rows")}
+    fixed = {f"block_{name}": extent for name, extent in cut.items()}
+    alike = few.block_groups == 1 or op.layer.groups == 1
+    denser = Op(op.layer, op.name, **more)
+    if alike:  # the same blocks
+        try:
+            few = feed(op, NOTHING, config.model_copy(update=fixed))
+            many = feed(denser, NOTHING, config.model_copy(update=fixed))
+        except ConfigError:
+            assume(False)
+        assert many is not None
+        assert bytes_of(many) >= bytes_of(few)
+    else:  # those that the planner chooses: of nearly the fewest, those that wait least
+        try:
+            many = feed(denser, NOTHING, config)
+        except ConfigError:
+            assume(False)
+        assert many is not None
+        assert bytes_of(many) * 65 >= bytes_of(few) * 64 - 65
+
+
+def test_a_denser_mask_of_a_small_op_moves_no_fewer_bytes() -> None:
+    layer = Layer(name="small", C=5, K=3, H=5, W=5, R=3, S=3, padding=1)
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        weight, act = rng.random((3, 5, 3, 3)) < 0.3, rng.random((1, 5, 5, 5)) < 0.3
+        denser = weight | (rng.random(weight.shape) < 0.05)
+        config = MemoryConfig(buffer_a_kib=1, format_act="run-length", format_weight="bitmask")
+        few, many = (
+            bytes_of(feed(Op(layer, "fprop", weight=it, act=act), NOTHING, config))
+            for it in (weight, denser)
+        )
+        assert many + many // 64 >= few
 
 
 # ---- by hand -------------------------------------------------------------------------------------

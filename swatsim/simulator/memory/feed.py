@@ -9,20 +9,17 @@ from typing import NamedTuple
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.simulator.memory.kernel import Counts
 from swatsim.simulator.memory.plan import Plan, find, plan
+from swatsim.simulator.memory.stores import Store, Stores, dense_stores, stores_of
 from swatsim.simulator.memory.tensors import (
     ACT,
     GRAD_OUT,
     Cut,
     Shape,
-    Store,
-    Stores,
     cut_channels,
     cut_rows,
-    dense_stores,
     ends,
     output_words,
     shape_of,
-    stores_of,
 )
 from swatsim.simulator.memory.walk import Blocks, Walked, walk
 from swatsim.workload.layer import OPERANDS, Operand
@@ -218,7 +215,7 @@ def _tables(shape: Shape, stores: Stores, cut: Plan, kept: int) -> list[Counts]:
 def _table(store: Store, rows: Cut, columns: Cut, made: bool, kept: bool) -> Counts:
     if made or kept:
         return rows.size[:, None] * columns.size * (store.cell * made)
-    return (store.bits(rows, columns) + 7) // 8
+    return store.bytes(rows, columns)
 
 
 def can_pin(op: Op, config: MemoryConfig, operand: Operand, *, dense: bool = False) -> bool:

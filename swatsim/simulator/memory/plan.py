@@ -16,13 +16,8 @@ from swatsim.simulator.memory.candidates import LOOPS, Candidates, candidates
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.simulator.memory.kernel import Counts
 from swatsim.simulator.memory.refusals import BufferTooSmallError
-from swatsim.simulator.memory.tensors import (
-    Cuts,
-    Shape,
-    Store,
-    Stores,
-    dense_stores,
-)
+from swatsim.simulator.memory.stores import Store, Stores, dense_stores
+from swatsim.simulator.memory.tensors import Cuts, Shape
 from swatsim.simulator.memory.walk import SUM_BYTES
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.storage import DTYPES
@@ -33,7 +28,7 @@ MAX_BLOCKS = 2**21
 #: What is less than one in so many does not matter.
 GRAIN = 64
 KIB_BITS = 8 * 1024
-#: More than any tensor has.
+#: More than any tensor has, and any op moves.
 NO_LIMIT = 2**62
 SUM_BITS = 8 * SUM_BYTES
 
@@ -153,9 +148,7 @@ def _chosen(choice: Choice, stores: Stores) -> Plan | None:
     fit = _fitting(choice, stores, tried)
     if not fit.any():
         return None
-    moved = np.where(fit[:, :, None], _moved(choice, stores, tried), NO_LIMIT)
-    least = int(moved.min())
-    near = moved <= least + least // GRAIN
+    near, least = _near(choice, stores, tried, fit)
     first = np.maximum(_unoverlapped(choice, stores, tried), least // GRAIN)
     first = np.where(near.any(axis=2), first, NO_LIMIT)
     blocks = np.where(first == first.min(), tried.blocks, NO_LIMIT)
@@ -207,28 +200,75 @@ def _widest(store: Store, rows: Cuts, columns: Cuts, limit: int) -> Counts:
     return found
 
 
-def _moved(choice: Choice, stores: Stores, tried: Candidates) -> Counts:
-    """Bits that each candidate (m, n, o) moves."""
+def _near(
+    choice: Choice, stores: Stores, tried: Candidates, fit: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.bool_], int]:
+    """Tell which of the candidates (m, n, o) that fit move few bytes, and the fewest bytes.
+
+    Bytes of blocks that are bounds at first are counted where the bound leaves it open.
+    """
+    once = {tensor: _Once(stores[tensor], tried) for tensor in _loaded(choice)}
+    while True:
+        moved = np.where(fit[:, :, None], _moved(choice, tried, once), NO_LIMIT)
+        least = int(moved.min())
+        near: npt.NDArray[np.bool_] = moved <= least + least // GRAIN
+        some: npt.NDArray[np.bool_] = np.logical_or.reduce(near, axis=2)
+        if not sum(it.count(some) for it in once.values()):
+            return near, least
+
+
+class _Once:
+    """Bytes of a tensor's blocks, once each, for all ways to cut it."""
+
+    def __init__(self, store: Store, tried: Candidates) -> None:
+        self.store = store
+        self.rows, self.columns = tried.rows[store.tensor], tried.columns[store.tensor]
+        self.at = tried.row[store.tensor], tried.column[store.tensor]
+        bytes_, exact = store.bytes_in_all(self.rows, self.columns)
+        self._bytes = bytes_
+        self._known = np.full(bytes_.shape, exact)
+
+    @property
+    def of_candidates(self) -> Counts:
+        """Of each candidate (m, n)."""
+        found: Counts = self._bytes[self.at]
+        return found
+
+    def count(self, near: npt.NDArray[np.bool_]) -> int:
+        """Count those of candidates (m, n); tell of how many they were not known."""
+        m, n = np.nonzero(near & ~self._known[self.at])
+        rows, columns = (np.broadcast_to(it, near.shape)[m, n] for it in self.at)
+        for i, j in set(zip(rows.tolist(), columns.tolist(), strict=True)):
+            cut = self.rows.ways[i], self.columns.ways[j]
+            self._bytes[i, j] = self.store.bytes(*cut).sum()
+            self._known[i, j] = True
+        return len(m)
+
+
+def _loaded(choice: Choice) -> list[int]:
+    """List the operands that come from DRAM."""
+    kept = choice.pinned if choice.kept else -1
+    return [tensor for tensor in _operands(choice) if tensor != kept]
+
+
+def _moved(choice: Choice, tried: Candidates, once: dict[int, _Once]) -> Counts:
+    """Bytes that each candidate (m, n, o) moves."""
     made = choice.shape.made
-    back_and_forth = 2 * SUM_BITS * (tried.times[made] - 1)
-    moved: Counts = tried.made_in_all * (choice.value_bits + back_and_forth)
-    for tensor in _operands(choice):
-        if not (choice.kept and tensor == choice.pinned):
-            once = stores[tensor].bits_in_all(tried.rows[tensor], tried.columns[tensor])
-            own = once[tried.row[tensor], tried.column[tensor]]
-            moved = moved + own[:, :, None] * tried.times[tensor]
+    back_and_forth = 2 * SUM_BYTES * (tried.times[made] - 1)
+    moved: Counts = tried.made_in_all * (choice.value_bits // 8 + back_and_forth)
+    for tensor, of_tensor in once.items():
+        moved = moved + of_tensor.of_candidates[:, :, None] * tried.times[tensor]
     return moved
 
 
 def _unoverlapped(choice: Choice, stores: Stores, tried: Candidates) -> Counts:
-    """Bits, of each (m, n), of the first block's operands and of a result."""
-    bits = tried.made * choice.value_bits
-    for tensor in _operands(choice):
-        if not (choice.kept and tensor == choice.pinned):
-            leading = tried.rows[tensor].leading, tried.columns[tensor].leading
-            first = stores[tensor].bits(*leading)
-            bits = bits + first[tried.row[tensor], tried.column[tensor]]
-    return bits
+    """Bytes, of each (m, n), of the first block's operands and of a result."""
+    found = tried.made * (choice.value_bits // 8)
+    for tensor in _loaded(choice):
+        leading = tried.rows[tensor].leading, tried.columns[tensor].leading
+        first = stores[tensor].bytes(*leading)
+        found = found + first[tried.row[tensor], tried.column[tensor]]
+    return found
 
 
 # ---- refusals ----------------------------------------------------------------------------------

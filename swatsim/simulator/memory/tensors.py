@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import NamedTuple, assert_never
 
 import numpy as np
 
-from swatsim.errors import WorkloadError
-from swatsim.simulator.memory.config import MemoryConfig
-from swatsim.simulator.memory.kernel import Cells, Counts, add_up, runs_in
-from swatsim.workload import storage
+from swatsim.simulator.memory.kernel import Counts
 from swatsim.workload.layer import OPERANDS, Layer, Operand, OpName
-from swatsim.workload.streams import as_4d
-from swatsim.workload.training_ops import Mask, Op
+from swatsim.workload.training_ops import Op
 
 #: Tensors, by their tables: weight (k, c), act (c, n), grad_out (k, n).
 WEIGHT, ACT, GRAD_OUT = 0, 1, 2
@@ -176,224 +171,16 @@ class Cuts:
         """Sum values of the blocks of `every`, way by way."""
         return np.add.reduceat(values, self._starts)
 
+    def tally(self, values: Counts) -> tuple[Counts, Counts]:
+        """Count how often each value comes up in the blocks of each way.
 
-# ---- how tensors are stored ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Store:
-    """How a tensor is stored, and so how many bits a block of it has.
-
-    Parameters
-    ----------
-    tensor : int
-        WEIGHT, ACT or GRAD_OUT.
-    cell : int
-        Elements of a cell of its table.
-    format : storage.Format
-    terms : storage.Terms
-        The format's bits, of the whole tensor.
-    sums : numpy.ndarray of int64, optional
-        Of the entries, as `kernel.add_up` gives them, where the mask says which there are.
-    along : int
-        Of slots: the axis of the table that holds the channels, 0 for its rows.
-    of_group : int
-        Of slots: channels of a group of the layer; no M channels lie across two.
-    """
-
-    tensor: int
-    cell: int
-    format: storage.Format
-    terms: storage.Terms
-    sums: Counts | None = None
-    along: int = 0
-    of_group: int = 1
-
-    @property
-    def whole_bytes(self) -> bool:
-        """Whether a block of any size has no bits beside whole bytes."""
-        return not any(bits % 8 for bits in self.terms)
-
-    @property
-    def plain(self) -> bool:
-        """Whether a block's bits depend on its size alone, and not on what else is stored."""
-        return self.format.entries == "elements" and self.format.lines == "none"
-
-    def bits(self, rows: Cut, columns: Cut) -> Counts:
-        """Count the bits of all blocks, shape (blocks of rows, blocks of columns)."""
-        elements = rows.size[:, None] * columns.size * self.cell
-        pointers = self._lines(rows, columns, elements) + 1
-        bits: Counts = self.terms.bits(self._entries(rows, columns, elements), elements, pointers)
-        return bits
-
-    def bytes(self, rows: Cut, columns: Cut) -> Counts:
-        """Count the bytes of all blocks: each is a transfer of its own, of whole bytes."""
-        return (self.bits(rows, columns) + 7) // 8
-
-    def _entries(self, rows: Cut, columns: Cut, elements: Counts) -> Counts:
-        match self.format.entries:
-            case "elements":
-                return elements
-            case "values" | "runs":
-                return self._summed(rows, columns)
-            case "slots":
-                if self.along:
-                    return self._slots(columns) * rows.size[:, None] * self.cell
-                return self._slots(rows)[:, None] * columns.size * self.cell
-            case _:
-                assert_never(self.format.entries)
-
-    def _slots(self, channels: Cut) -> Counts:
-        """Count the slots of blocks of channels: of each M of the tensor N, or those of it."""
-        n, m = self.format.n, self.format.m
-        whole = np.maximum(channels.size // self.of_group, 1)  # groups of the layer, or a part
-        begin, size = channels.first % self.of_group, channels.size // whole
-        first, last = begin // m, (begin + size - 1) // m
-        head = np.minimum(n, (first + 1) * m - begin)
-        tail = np.minimum(n, begin + size - last * m)
-        several: Counts = head + (last - first - 1) * n + tail
-        return whole * np.where(first == last, np.minimum(n, size), several)
-
-    def _summed(self, rows: Cut, columns: Cut) -> Counts:
-        sums = self.sums
-        assert sums is not None, "entries that depend on the mask are added up"
-        low, high = rows.first[:, None], rows.last[:, None]
-        right = sums[high, columns.last] - sums[low, columns.last]
-        left = sums[high, columns.first] - sums[low, columns.first]
-        entries: Counts = (right - left).astype(np.int64)
-        return entries
-
-    def _lines(self, rows: Cut, columns: Cut, elements: Counts) -> Counts:
-        """Count what has a pointer in each block: indices of its leading dimension, or places."""
-        lead = rows.size[:, None] if self.tensor == WEIGHT else columns.samples
-        match self.format.lines:
-            case "none":
-                return elements * 0
-            case "leading":
-                return elements * 0 + lead
-            case "trailing":
-                return elements // lead
-            case _:
-                assert_never(self.format.lines)
-
-    def bits_in_all(self, rows: Cuts, columns: Cuts) -> Counts:
-        """Sum up `bits` for each pair of ways to cut: shape (ways of rows, ways of columns)."""
-        elements = rows.total[:, None] * columns.total * self.cell
-        blocks = rows.blocks[:, None] * columns.blocks
-        pointers = self._lines_in_all(rows, columns) + blocks
-        entries = self._entries_in_all(rows, columns, elements)
-        bits: Counts = self.terms.bits(entries, elements, pointers)
-        return bits
-
-    def _entries_in_all(self, rows: Cuts, columns: Cuts, elements: Counts) -> Counts:
-        match self.format.entries:
-            case "elements":
-                return elements
-            case "values" | "runs":
-                assert self.sums is not None, "entries that depend on the mask are added up"
-                last = self.sums[-1]
-                inside = (last[columns.every.last] - last[columns.every.first]).astype(np.int64)
-                return elements * 0 + columns.add_up(inside)
-            case "slots":
-                if self.along:
-                    slots = columns.add_up(self._slots(columns.every))
-                    return slots * rows.total[:, None] * self.cell
-                slots = rows.add_up(self._slots(rows.every))
-                return slots[:, None] * columns.total * self.cell
-            case _:
-                assert_never(self.format.entries)
-
-    def _lines_in_all(self, rows: Cuts, columns: Cuts) -> Counts:
-        """Count what has a pointer in all blocks."""
-        high, wide = rows.total[:, None], columns.total
-        weight = self.tensor == WEIGHT
-        match self.format.lines:
-            case "none":
-                return high * wide * 0
-            case "leading":
-                if weight:
-                    return high * columns.blocks
-                return rows.blocks[:, None] * columns.add_up(columns.every.samples)
-            case "trailing":
-                if weight:
-                    return rows.blocks[:, None] * wide * self.cell
-                places = columns.every.size // columns.every.samples
-                return high * columns.add_up(places) * self.cell
-            case _:
-                assert_never(self.format.lines)
-
-
-Stores = tuple[Store, Store, Store]
-
-
-def stores_of(op: Op, shape: Shape, config: MemoryConfig, dense: bool) -> Stores:
-    """Say how weight, act and grad_out are stored; the one that the op makes, dense.
-
-    Raises
-    ------
-    WorkloadError
-        If a mask does not obey the N:M that it is to be stored in.
-    """
-    weight, act, grad_out = _stores(op, shape, config, dense)
-    return weight, act, grad_out
-
-
-def dense_stores(shape: Shape, bits: int) -> Stores:
-    """Say how the tensors are stored dense, with values of so many bits."""
-    dense, terms = storage.FORMATS["dense"], storage.Terms(bits)
-    weight, act, grad_out = (Store(it, shape.cells[it], dense, terms) for it in range(3))
-    return weight, act, grad_out
-
-
-def _stores(op: Op, shape: Shape, config: MemoryConfig, dense: bool) -> Iterator[Store]:
-    plain = dense_stores(shape, storage.DTYPES[config.dtype])
-    for operand, store in zip(OPERANDS, plain, strict=True):
-        mask = op.operands.get(operand)
-        full = mask is None or dense or op.nonzero(operand) == mask.size
-        format = storage.named(config.format_of(op.called(operand)))
-        yield store if full else _stored(op, operand, store, format)
-
-
-def _stored(op: Op, operand: Operand, plain: Store, format: storage.Format) -> Store:
-    """Say how a tensor with zeros is stored."""
-    mask = op.operands[operand]
-    terms = format.terms(mask.shape, plain.terms.entry)
-    store = Store(plain.tensor, plain.cell, format, terms)
-    match format.entries:
-        case "elements":
-            return store
-        case "values":
-            return replace(store, sums=_sums(_cells(operand, mask)))
-        case "runs":
-            runs: Counts = runs_in(_cells(operand, mask)).cumsum(axis=0).cumsum(axis=1)
-            return replace(store, sums=runs)
-        case "slots":
-            _check_pattern(op, operand, mask, (format.n, format.m))
-            axis, groups = op.channels_of(operand)
-            along = axis if operand == "weight" else 0
-            return replace(store, along=along, of_group=mask.shape[axis] // groups)
-        case _:
-            assert_never(format.entries)
-
-
-def _sums(cells: Cells) -> Counts:
-    """Add up the values, in the smallest type that holds them."""
-    samples, rows, columns, _ = cells.shape
-    kind = np.int32 if cells.size < 2**31 else np.int64
-    sums: Counts = np.empty((rows + 1, samples * columns + 1), kind)
-    add_up(cells, sums)
-    return sums
-
-
-def _cells(operand: Operand, mask: Mask) -> Cells:
-    """View a mask as (samples, rows, columns, cell)."""
-    whole = np.ascontiguousarray(as_4d(mask)).view(np.uint8)
-    k, c, r, s = whole.shape
-    return whole.reshape(1, k, c, r * s) if operand == "weight" else whole
-
-
-def _check_pattern(op: Op, operand: Operand, mask: Mask, nm: tuple[int, int]) -> None:
-    try:
-        storage.check_pattern(mask, *nm, op.channels_of(operand))
-    except WorkloadError as error:
-        raise WorkloadError(f"{op.title}, {op.called(operand)}: {error}") from None
+        Returns
+        -------
+        values : numpy.ndarray of int64, shape (distinct,)
+        times : numpy.ndarray of int64, shape (ways, distinct)
+        """
+        found, at = np.unique(values, return_inverse=True)
+        way = np.repeat(np.arange(len(self.ways)), self.blocks)
+        size = len(self.ways) * len(found)
+        times = np.bincount(way * len(found) + at.reshape(-1), minlength=size)
+        return found, times.reshape(len(self.ways), len(found))
