@@ -46,14 +46,11 @@ def folder_of(version: str) -> Path | None:
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen == "":
         return None
-    root = Path(os.path.expanduser(chosen)) if chosen else user_cache_path("swatsim")
     try:
-        if not chosen and not root.is_absolute():
-            raise OSError("no home folder is known")
-        return _opened(Path(os.path.realpath(root)), version)
+        return _opened(_root(chosen), version)
     except OSError as error:
-        why = error.strerror or error
-        log.warning("kernels are compiled anew in each process: no cache at %s (%s)", root, why)
+        where, why = chosen or error.filename or "the usual place", error.strerror or error
+        log.warning("kernels are compiled anew in each process: no cache at %s (%s)", where, why)
         return None
 
 
@@ -102,6 +99,18 @@ def write(path: Path, payload: bytes) -> None:
 def _digest(name: str, payload: bytes | memoryview) -> bytes:
     """Take the name in too: no file passes for another."""
     return hashlib.blake2b(payload, digest_size=_DIGEST, key=name.encode()[:64]).digest()
+
+
+def _root(chosen: str | None) -> Path:
+    if chosen:
+        return Path(os.path.realpath(os.path.expanduser(chosen)))
+    try:
+        root = user_cache_path("swatsim")
+    except RuntimeError:  # platformdirs knows no home; older ones give '~' itself
+        root = Path()
+    if not root.is_absolute():
+        raise OSError(f"no home folder is known: set {CACHE_VARIABLE}")
+    return Path(os.path.realpath(root))
 
 
 def _opened(root: Path, version: str) -> Path:

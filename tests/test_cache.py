@@ -194,14 +194,23 @@ def test_a_place_is_relative_to_where_the_process_began(
         assert cache.folder_of(VERSION) == root / "kernels" / VERSION
 
 
+@pytest.mark.parametrize("is_raised", [True, False])
 def test_without_a_home_there_is_no_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_raised: bool,
 ) -> None:
+    def homeless(name: str) -> Path:
+        if is_raised:  # as platformdirs of today does
+            raise RuntimeError("no home")
+        return Path("~/.cache") / name
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SWATSIM_CACHE_DIR", raising=False)
-    monkeypatch.setattr(cache, "user_cache_path", lambda name: Path("~/.cache") / name)
+    monkeypatch.setattr(cache, "user_cache_path", homeless)
     assert cache.folder_of(VERSION) is None
-    assert "no home folder is known" in caplog.text
+    assert "no home folder is known: set SWATSIM_CACHE_DIR" in caplog.text
     assert list(tmp_path.iterdir()) == []
 
 
