@@ -56,8 +56,8 @@ def as_machine(machine: str | Machine, name: str = "machine") -> Machine:
     if isinstance(machine, Machine):
         return machine
     raise ConfigError(
-        f"{name}: {type(machine).__name__} is not a machine: pass a preset's name, swatsim.machine(..), or "
-        "an object with name, simulate_op, simulate_dense and describe"
+        f"{name}: {type(machine).__name__} is not a machine: pass a preset's name, "
+        "swatsim.machine(..), or an object with name, simulate_op, simulate_dense and describe"
     )
 
 
