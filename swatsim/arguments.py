@@ -157,7 +157,7 @@ def having(*names: str) -> Check:
 
     def check(value: Any) -> Any:
         if isinstance(value, type) or not all(callable(getattr(value, it, None)) for it in names):
-            raise ValueError(f"must be an object with the methods {' and '.join(names)}")
+            raise ValueError(f"must have the methods {' and '.join(names)}")
         return value
 
     return check
@@ -165,7 +165,7 @@ def having(*names: str) -> Check:
 
 def maybe(check: Check) -> Check:
     """Allow None as well."""
-    return either(none, check)
+    return either(check, none)
 
 
 def none(value: Any) -> None:

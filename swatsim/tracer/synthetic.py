@@ -320,7 +320,8 @@ def _checked_count(name: str, value: Any, least: int) -> int:
         count = -1
     if not least <= count <= MOST:
         raise RecordingError(
-            f"{name}={shown(value)} is not allowed: must be a whole number from {least} to {MOST}"
+            f"{name}={shown(value)} is not allowed: must be a whole number of at least {least}, "
+            "below 2**63"
         )
     return count
 
