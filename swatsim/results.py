@@ -105,9 +105,22 @@ COLUMNS: tuple[Column, ...] = (
         "density_grad_out", "float64", "1", "non-zero share of grad_out; empty: not read", "mean"
     ),
     _sum("macs_dense", "MACs", "multiply-accumulates with dense operands (convention: exact)"),
+    _sum("macs_unpadded", "MACs", "of them those without a factor in padding"),
     _sum("macs_effectual", "MACs", "multiply-accumulates whose operands are both non-zero"),
     _sum("cycles", "cycles", "from the first request to DRAM to the last byte written"),
     _sum("cycles_compute", "cycles", "cycles without the memory system"),
+    Column(
+        "cycles_dense_operands",
+        "float64",
+        "cycles",
+        "cycles, were no value of the operands zero; empty: the buffers hold no block of such",
+        "sum",
+    ),
+    _sum(
+        "cycles_compute_dense_operands",
+        "cycles",
+        "cycles_compute, were no value of the operands zero",
+    ),
     Column("pes", "int64", "PEs", "PEs of the machine", "same"),
     Column("lanes", "int64", "lanes", "multipliers of a PE", "same"),
     Column("clock_mhz", "int64", "MHz", "clock; 0: the machine has none", "same"),

@@ -10,6 +10,7 @@ from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
 from swatsim.simulator.machines.lane_array.machine import (
     by_image,
     simulate_dense,
+    simulate_dense_operands,
     simulate_dense_plain,
     simulate_op,
 )
@@ -22,6 +23,7 @@ LANE_ARRAY = Mechanism(
     simulate_op=simulate_op,
     simulate_dense=simulate_dense,
     alternatives={"dense, weights on rows": simulate_dense_plain},
+    simulate_dense_operands=simulate_dense_operands,
     by_image=by_image,
     timeline=timeline,
 )
