@@ -7,6 +7,9 @@ from swatsim.reports import tables
 from swatsim.reports.tables import Row
 from swatsim.results import Results
 
+#: Over the own baseline: in all, with no zero in the operands, and what zeros add.
+SPEED_UPS = ("speed_up", "speed_up_dense_operands", "speed_up_zeros")
+
 
 def compare(a: Results, b: Results) -> list[Row]:
     """Set two results of the same trace side by side: one row a layer and op, ops, and the step.
@@ -19,9 +22,9 @@ def compare(a: Results, b: Results) -> list[Row]:
     -------
     list of dict
         `layer` ("all layers" in the last rows), `op`, and of each, with `_a` and `_b` behind:
-        cycles, time_ms (not a number where a clock is not known), speed_up, energy_pj,
-        energy_efficiency, dram_bytes; `faster`: the time of a by that of b, or cycles where a clock
-        is not known.
+        cycles, time_ms (not a number where a clock is not known), speed_up and its parts
+        speed_up_dense_operands and speed_up_zeros, energy_pj, energy_efficiency, dram_bytes;
+        `faster`: the time of a by that of b, or cycles where a clock is not known.
 
     Raises
     ------
@@ -30,8 +33,8 @@ def compare(a: Results, b: Results) -> list[Row]:
     """
     _check(a, b)
     rows = [
-        [*tables.per_layer(one), *({**row, "layer": "all layers"} for row in tables.per_op(one))]
-        for one in (a, b)
+        [*one.layers, *({**row, "layer": "all layers"} for row in one.ops)]
+        for one in map(tables.summarise, (a, b))
     ]
     return [_beside(ours, theirs) for ours, theirs in zip(*rows, strict=True)]
 
@@ -55,7 +58,7 @@ def _check(a: Results, b: Results) -> None:
 
 
 def _beside(a: Row, b: Row) -> Row:
-    names = ("cycles", "speed_up", "energy_pj", "energy_efficiency", "dram_bytes")
+    names = ("cycles", *SPEED_UPS, "energy_pj", "energy_efficiency", "dram_bytes")
     found: Row = {"layer": a["layer"], "op": a["op"]}
     for name in names:
         found |= {f"{name}_a": a[name], f"{name}_b": b[name]}

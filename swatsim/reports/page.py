@@ -21,7 +21,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 #: Of a layer and op, what a page shows; the CSV has all.
 LAYER_COLUMNS = (
-    *("layer", "op", "speed_up", "speed_up_compute", "energy_efficiency", "utilisation"),
+    *("layer", "op", "speed_up", "speed_up_dense_operands", "speed_up_zeros"),
+    *("speed_up_compute", "energy_efficiency", "utilisation"),
     *("cycles", "baseline_cycles", "dram_bytes", "lost_most_to"),
 )
 
@@ -156,6 +157,7 @@ def _svg(figure: Figure) -> bytes:
 
 def of_results(results: Results) -> Page:
     """Make the page of one simulation."""
+    results = tables.summarise(results)
     head = facts.headline(results)
     step = tables.per_op(results)[-1]
     title = f"{head['machine']} on {step['trace']}"
@@ -194,10 +196,11 @@ def _summary(head: Row, step: Row) -> list[str]:
 def _sections(results: Results) -> Iterator[Section]:
     layers = facts.layers(results)
     every = Table("layers", layers, "Every layer and op", LAYER_COLUMNS, folded=True)
+    words = "Speed-up of each layer and op; ticks: what it would be with no zero in the operands."
     has_energy = all(row["energy_pj"] is not None for row in results.rows)
     yield Section(
         "Layers and ops",
-        charts=[_chart("speed_up", plots.speed_up(results), "Speed-up of each layer and op.")],
+        charts=[_chart("speed_up", plots.speed_up(results), words)],
         tables=[every],
     )
     where = "Where the cycles of the PEs went, relative to the baseline's."
@@ -212,7 +215,10 @@ def _sections(results: Results) -> Iterator[Section]:
         yield Section("Roofline", charts=[_chart("roofline", roofline(results), words)])
     if len({row["step"] for row in results.rows}) > 1:
         yield _drawn(results, "over_steps", "Over the run", "Drift of densities and speed-ups.")
-    words = "Each layer and op against the share of its MACs that has a zero factor."
+    words = (
+        "What zeros add to each layer and op: its speed-up over the same shapes with no zero in "
+        "the operands, against the share of its MACs that has a zero of one as a factor."
+    )
     yield _drawn(results, "sparsity", "Speed-up against sparsity", words)
     words = "FLOPs that have no zero factor; inputs and weights kept, with and without metadata."
     yield _drawn(results, "reductions", "FLOPs and memory", words, folded=False)
@@ -286,6 +292,7 @@ def of_sweep(rows: Sequence[Row], name: str, best: Results) -> Page:
         suffix = f"_{number + 1}" if len(traces) > 1 else ""
         page.sections.extend(_of_points(own, fronts[trace], suffix))
     page.sections.append(_all_points(done, failed))
+    best = tables.summarise(best)
     head = facts.headline(best)
     text = " ".join(_summary(head, tables.per_op(best)[-1]))
     on = f" on {best.rows[0]['trace']}" if len(traces) > 1 else ""

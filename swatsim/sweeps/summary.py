@@ -23,6 +23,8 @@ NUMBERS = (
     "cycles",
     "cycles_compute",
     "speed_up",
+    "speed_up_dense_operands",
+    "speed_up_zeros",
     "speed_up_compute",
     "energy_pj",
     "energy_efficiency",
