@@ -101,7 +101,9 @@ def draw(results: Results, names: Sequence[str] = CHOICES["all"]) -> tuple[Plots
     os.environ["MPLBACKEND"] = "agg"  # whatever a user's shell says: matplotlib would fail on it
     from swatsim.reports import plots
     from swatsim.reports.roofline import roofline
+    from swatsim.reports.tables import summarise
 
+    results = summarise(results)
     drawable = {"speed_up": plots.speed_up, "pe_cycles": plots.pe_cycles}
     if all(row["energy_pj"] is not None for row in results.rows):
         drawable["energy"] = plots.energy

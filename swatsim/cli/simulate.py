@@ -121,13 +121,17 @@ def _run(trace: str, machine: Machine, **choice: Any) -> Results:
         return run(trace, machine, progress=show, **choice)
 
 
-NUMBERS = ("MACs", "effectual", "cycles", "baseline", "speed-up", "compute only", "utilisation")
+NUMBERS = (
+    *("MACs", "effectual", "cycles", "baseline"),
+    *("speed-up", "with no zero", "zeros add", "compute only", "utilisation"),
+)
 
 
 def _tables(results: Results) -> Iterator[Any]:
     from swatsim.cli.show import table
-    from swatsim.reports import alike, tables
+    from swatsim.reports import alike, facts, tables
 
+    results = tables.summarise(results)
     machine, baseline = results.rows[0]["machine"], tables.baseline_of(results)
     sizes = " against ".join(tables.sizes_of(results))
     added = f"{tables.source_of(results)}, added up"
@@ -139,6 +143,8 @@ def _tables(results: Results) -> Iterator[Any]:
     totals = tables.per_op(results)
     over_all = ("op", "FLOPs", "effectual FLOPs", *NUMBERS, *over)
     yield table(f"Totals over all layers; {added}", over_all, _total_rows(totals), left=1)
+    if words := facts.due_to_zeros(totals[-1]):
+        yield f"{words}\n"
     yield _parts("Where the PE-cycles went, in % of all", totals, tables.LANE_CYCLES, "lane_cycles")
     if any(row["dram_bytes"] for row in totals):
         yield table(
@@ -203,8 +209,8 @@ def _numbers(row: Row) -> list[str]:
 
     macs = [count(row["macs_dense"]), count(row["macs_effectual"])]
     cycles = [count(row["cycles"]), count(row["baseline"]["cycles"])]
-    speed_ups = [times(row["speed_up"]), times(row["speed_up_compute"])]
-    return [*macs, *cycles, *speed_ups, share(row["utilisation"])]
+    names = ("speed_up", "speed_up_dense_operands", "speed_up_zeros", "speed_up_compute")
+    return [*macs, *cycles, *(times(row[name]) for name in names), share(row["utilisation"])]
 
 
 def _lost(row: Row) -> str:

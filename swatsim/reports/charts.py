@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
+from statistics import fmean
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -29,51 +30,99 @@ OPERAND_LINES = {"weight": "-", "act": "--", "grad_out": ":"}
 #: Points with a name on them.
 NAMED = 12
 
+#: More points of a curve than these are drawn as means.
+MOST_STEPS = 200
+
+#: More points than these are drawn as pixels in an SVG too.
+MOST_POINTS = 1000
+
+#: Less above a bound than this, as a share, is rounding.
+ROUNDING = 1e-9
+
 
 def over_steps(results: Results) -> Figure:
     """Draw how densities and speed-ups drift over the steps of the run."""
     rows = facts.over_steps(results)
     figure, (above, below) = _figure(8.0, 6.4, 2)
+    span = -(-len({row["step"] for row in rows}) // MOST_STEPS)
     for op in facts.ordered_ops(rows):
         mine = [row for row in rows if row["op"] == op]
-        steps = [row["step"] for row in mine]
-        style: dict[str, Any] = {"color": OP_COLOURS[op], "marker": MARKERS[op], "markersize": 5}
-        above.plot(steps, [row["speed_up"] for row in mine], label=op, **style)
+        marks = {"marker": MARKERS[op], "markersize": 5} if span == 1 else {}
+        style: dict[str, Any] = {"color": OP_COLOURS[op], **marks}
+        _drift(above, mine, "speed_up", span, style | {"label": op})
         for operand, line in OPERAND_LINES.items():
             if f"density_{operand}" in mine[0]:
-                values = [row[f"density_{operand}"] for row in mine]
-                below.plot(steps, values, line, label=f"{op}: {operand}", **style)
+                own = {"linestyle": line, "label": f"{op}: {operand}"}
+                _drift(below, mine, f"density_{operand}", span, style | own)
     above.set(ylabel="speed-up over the baseline", ylim=(0, None))
     below.set(ylabel="density (non-zero share)", xlabel="training step", ylim=(0, 1.03))
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     above.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _finish(above, _title(results, "Over the steps of the run"))
+    means = f"; means of {span} recorded steps each, bands from the lowest to the highest"
+    _finish(above, _title(results, "Over the steps of the run" + means * (span > 1)))
     _finish(below, [])
     above.legend(frameon=False, fontsize=8, ncols=3)
     below.legend(frameon=False, fontsize=8, ncols=3)
     return figure
 
 
+def _drift(
+    axes: Axes, rows: Sequence[Row], column: str, span: int, style: Mapping[str, Any]
+) -> None:
+    """Draw a column over the steps: each one, or means of `span` of them in a band."""
+    parts = [rows[i : i + span] for i in range(0, len(rows), span)]
+    steps = [fmean(row["step"] for row in part) for part in parts]
+    values = [[row[column] for row in part] for part in parts]
+    axes.plot(steps, list(map(fmean, values)), **style)
+    if span > 1:
+        low, high = list(map(min, values)), list(map(max, values))
+        axes.fill_between(steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
+
+
 def sparsity(results: Results) -> Figure:
-    """Draw the speed-up of each layer and op against the share of work that is ineffectual."""
+    """Draw what zeros add to each layer's and op's speed-up against the share that they spare."""
     rows = facts.sparsity(results)
     figure, (axes,) = _figure(8.0, 5.0)
+    columns = {"speed_up_zeros": "full", "speed_up_compute_zeros": "none"}
     for op in facts.ordered_ops(rows):
         mine = [row for row in rows if row["op"] == op]
         x = [100 * row["sparsity"] for row in mine]
         look: dict[str, Any] = {"color": OP_COLOURS[op], "marker": MARKERS[op], "linestyle": "none"}
-        axes.plot(x, [row["speed_up"] for row in mine], label=op, **look)
-        compute = [row["speed_up_compute"] for row in mine]
-        axes.plot(x, compute, label=f"{op}, compute only", fillstyle="none", **look)
-    top = 1.15 * max((max(row["speed_up"], row["speed_up_compute"]) for row in rows), default=1)
+        look["rasterized"] = len(rows) > MOST_POINTS
+        for column, filled in columns.items():
+            label = op if filled == "full" else f"{op}, compute only"
+            axes.plot(x, [row[column] for row in mine], fillstyle=filled, label=label, **look)
     ideal = np.linspace(0, 99, 200)
     axes.plot(ideal, 1 / (1 - ideal / 100), ":", color="black", label="1 / (1 - share)")
+    above = _mark_above(axes, rows, list(columns))
+    top = 1.15 * max((row[column] for row in rows for column in columns), default=1)
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set(xlabel="ineffectual share of the MACs (%)", ylabel="speed-up over the baseline")
-    axes.set(xlim=(0, 100), ylim=(0, top))
-    _finish(axes, _title(results, "Speed-up against sparsity, a point a layer and op"))
+    axes.set(xlabel="share of the MACs that has a zero of an operand, padding aside (%)")
+    axes.set(ylabel="speed-up over the same with no zero", xlim=(-1, 100), ylim=(0, top))
+    words = "What zeros add to the speed-up, against the MACs that they spare: a point a layer, op"
+    _finish(axes, [words, *above, *_about(results)])
     figure.legend(loc="outside lower center", frameon=False, fontsize=8, ncols=4)
     return figure
+
+
+def _mark_above(axes: Axes, rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    """Ring the points above the line, and say why there can be any."""
+    points = [
+        (100 * row["sparsity"], row[column])
+        for row in rows
+        for column in columns
+        if row[column] > row["bound"] * (1 + ROUNDING)
+    ]
+    if not points:
+        return []
+    x, y = zip(*points, strict=True)
+    look: dict[str, Any] = {"facecolors": "none", "edgecolors": "#CC3311", "linewidths": 1.2}
+    look["rasterized"] = len(rows) > MOST_POINTS
+    axes.scatter(x, y, 110, label="above the line", **look)
+    return [
+        f"{len(points)} of {len(rows) * len(columns)} points, ringed, lie above 1 / (1 - share): "
+        "zeros also spare products with padding, waiting, or bytes that came more than once"
+    ]
 
 
 def reductions(results: Results) -> Figure:
@@ -201,8 +250,12 @@ def _figure(
 
 
 def _title(results: Results, title: str) -> list[str]:
+    return [title, *_about(results)]
+
+
+def _about(results: Results) -> list[str]:
     machine, baseline = results.rows[0]["machine"], tables.baseline_of(results)
-    return [title, f"{machine}, baseline {baseline}", tables.source_of(results)]
+    return [f"{machine}, baseline {baseline}", tables.source_of(results)]
 
 
 def _finish(axes: Axes, words: Sequence[str]) -> None:

@@ -12,6 +12,9 @@ from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row
 from swatsim.results import Results
 
+#: Over the own baseline: in all, with no zero in the operands, and what zeros add.
+SPEED_UPS = ("speed_up", "speed_up_dense_operands", "speed_up_zeros")
+
 
 @arguments(ResultsError, a=instance_of(Results), b=instance_of(Results))
 def compare(a: Results, b: Results) -> list[Row]:
@@ -26,7 +29,8 @@ def compare(a: Results, b: Results) -> list[Row]:
     list of dict
         `layer` ("all layers" in the last rows), `op`, and of each, with `_a` and `_b` behind: what
         one step takes, the mean of the recorded ones: cycles, time_ms (not a number where a clock
-        is not known), energy_pj, dram_bytes; speed_up and energy_efficiency over its own baseline;
+        is not known), energy_pj, dram_bytes; speed_up over its own baseline and its parts
+        speed_up_dense_operands and speed_up_zeros; energy_efficiency;
         `faster`: the time of a by that of b, or cycles where a clock is not known. `unlike` tells
         whether the machines differ in more than was asked for.
 
@@ -37,8 +41,8 @@ def compare(a: Results, b: Results) -> list[Row]:
     """
     _check(a, b)
     rows = [
-        [*tables.per_layer(one), *({**row, "layer": "all layers"} for row in tables.per_op(one))]
-        for one in (a, b)
+        [*one.layers, *({**row, "layer": "all layers"} for row in one.ops)]
+        for one in map(tables.summarise, (a, b))
     ]
     steps = span_of(a).steps
     return [_beside(ours, theirs, steps) for ours, theirs in zip(*rows, strict=True)]
@@ -90,5 +94,5 @@ def _beside(a: Row, b: Row, steps: int) -> Row:
 def _of_step(row: Row, steps: int) -> Row:
     means = tables.per_step(row, steps)
     counted = ("cycles", "time_ms", "energy_pj", "dram_bytes")
-    ratios = ("speed_up", "energy_efficiency")
+    ratios = (*SPEED_UPS, "energy_efficiency")
     return {**{name: means[name] for name in counted}, **{name: row[name] for name in ratios}}

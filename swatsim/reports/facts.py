@@ -13,8 +13,16 @@ from swatsim.results import Results
 from swatsim.workload.layer import OPERANDS_OF, OPS, Operand
 from swatsim.workload.storage import DTYPES
 
+#: Of a layer and op: over the baseline, and what of it is due to zeros.
+SPEED_UPS = (
+    *("speed_up", "speed_up_dense_operands", "speed_up_zeros"),
+    *("speed_up_compute", "speed_up_compute_dense_operands", "speed_up_compute_zeros"),
+)
 #: Of all recorded steps together, over the baseline; and the share of effectual lane-cycles.
-RATIOS = ("speed_up", "speed_up_compute", "energy_efficiency", "utilisation")
+RATIOS = (
+    *("speed_up", "speed_up_dense_operands", "speed_up_zeros", "speed_up_compute"),
+    *("energy_efficiency", "utilisation"),
+)
 
 
 def headline(results: Results) -> Row:
@@ -52,7 +60,7 @@ def layers(results: Results) -> list[Row]:
     )
     found = []
     for row in tables.per_layer(results):
-        ratios = ("speed_up", "speed_up_compute", "energy_efficiency", "utilisation")
+        ratios = (*SPEED_UPS, "energy_efficiency", "utilisation")
         found.append(
             {
                 **{name: row[name] for name in names},
@@ -70,25 +78,24 @@ def layers(results: Results) -> list[Row]:
 
 
 def over_steps(results: Results) -> list[Row]:
-    """One row a step and op: densities, weighted by elements, and the speed-up."""
-    steps = sorted({row["step"] for row in results.rows})
+    """One row a step and op: densities, weighted by elements, and the speed-ups."""
+    groups: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
+    for row in results.rows:
+        if row["role"] == "machine":
+            groups.setdefault((row["step"], row["op"]), []).append(row)
+    names = ("step", "op", "speed_up")
     found = []
-    for number in steps:
-        own = Results([row for row in results.rows if row["step"] == number], results.provenance)
-        for row in tables.per_op(own)[:-1]:
-            densities = _densities(own, row["op"])
-            found.append(
-                {"step": number, "op": row["op"], "speed_up": row["speed_up"], **densities}
-            )
-            found[-1]["speed_up_compute"] = row["speed_up_compute"]
+    for row in tables.by_step(results):
+        first = {name: row[name] for name in names}
+        others = {name: value for name, value in row.items() if name not in names}
+        found.append({**first, **_densities(groups[row["step"], row["op"]]), **others})
     return found
 
 
-def _densities(results: Results, op: str) -> Row:
+def _densities(rows: Sequence[Mapping[str, Any]]) -> Row:
     """Average the densities of an op's operands over layers, by their elements."""
-    rows = [row for row in results.rows if row["role"] == "machine" and row["op"] == op]
     found: Row = {}
-    for operand in OPERANDS_OF[op]:  # type: ignore[index]
+    for operand in OPERANDS_OF[rows[0]["op"]]:
         sizes = [_elements(row, operand) for row in rows]
         ones = sum(row[f"density_{operand}"] * size for row, size in zip(rows, sizes, strict=True))
         found[f"density_{operand}"] = ones / sum(sizes)
@@ -106,14 +113,34 @@ def _elements(row: Mapping[str, Any], operand: Operand) -> int:
 
 
 def sparsity(results: Results) -> list[Row]:
-    """One row a layer and op: how much of its work is ineffectual, and what skipping it gains."""
+    """One row a layer and op: how much of its work zeros spare, and what that gains.
+
+    `sparsity` is the share of its MACs that has a zero of an operand as a factor; products with
+    padding, which no zero spares, are left out. `bound` is 1 / (1 - sparsity): as many times as
+    there is less work, and what `speed_up_zeros` would be were nothing else spared or lost.
+    """
     found = []
     for row in tables.per_layer(results):
-        share = 1 - row["macs_effectual"] / row["macs_dense"]
-        numbers = {name: row[name] for name in ("speed_up", "speed_up_compute")}
-        if all(map(isfinite, numbers.values())):
-            found.append({"layer": row["layer"], "op": row["op"], "sparsity": share, **numbers})
+        numbers = {name: row[name] for name in SPEED_UPS}
+        if row["macs_unpadded"] and all(map(isfinite, numbers.values())):
+            left = row["macs_effectual"] / row["macs_unpadded"]
+            bound = tables.quotient(1, left)
+            own = {"layer": row["layer"], "op": row["op"], "sparsity": 1 - left, "bound": bound}
+            found.append({**own, **numbers})
     return found
+
+
+def due_to_zeros(total: Row) -> str:
+    """Word what of a speed-up zeros make, and what operands without a zero have already."""
+    names = ("speed_up", "speed_up_dense_operands", "speed_up_zeros")
+    if not all(isfinite(total[name]) for name in names):
+        return ""
+    whole, dense, zeros = (f"{total[name]:.2f}x" for name in names)
+    return (
+        f"Of the {whole} of all ops, {dense} would be there with no zero in the operands "
+        "(padding and free lanes are skipped too, bank conflicts are waited for); zeros add "
+        f"{zeros}: the product."
+    )
 
 
 def operand_bytes(results: Results) -> Iterator[Row]:
@@ -188,15 +215,12 @@ def pareto(points: Sequence[Row]) -> list[Row]:
     def costs(row: Row) -> tuple[float, ...]:
         return row["time_ms"], row["energy_pj"], row["multipliers"], row["buffer_kib"]
 
-    return [
-        row
-        for row in points
-        if not any(
-            all(a <= b for a, b in zip(costs(other), costs(row), strict=True))
-            and costs(other) != costs(row)
-            for other in points
-        )
-    ]
+    front: dict[tuple[float, ...], None] = {}
+    # whoever beats a point comes before it, and is beaten by one of the front if not in it
+    for cost in sorted(map(costs, points)):
+        if not any(all(a <= b for a, b in zip(best, cost, strict=True)) for best in front):
+            front[cost] = None
+    return [row for row in points if costs(row) in front]
 
 
 def ordered_ops(rows: Sequence[Row]) -> list[str]:

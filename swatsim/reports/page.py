@@ -23,7 +23,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 #: Of a layer and op, what a page shows; the CSV has all.
 LAYER_COLUMNS = (
-    *("layer", "op", "speed_up", "speed_up_compute", "energy_efficiency", "utilisation"),
+    *("layer", "op", "speed_up", "speed_up_dense_operands", "speed_up_zeros"),
+    *("speed_up_compute", "energy_efficiency", "utilisation"),
     *("cycles", "baseline_cycles", "dram_bytes", "lost_most_to"),
 )
 
@@ -182,6 +183,7 @@ def _svg(figure: Figure) -> bytes:
 
 def of_results(results: Results) -> Page:
     """Make the page of one simulation."""
+    results = tables.summarise(results)
     head = facts.headline(results)
     step = tables.per_op(results)[-1]
     title = f"{head['machine']} on {step['trace']}"
@@ -232,10 +234,11 @@ def _sections(results: Results) -> Iterator[Section]:
     layers = facts.layers(results)
     words = f"Every layer and op, {span_of(results)} added up"
     every = Table("layers", layers, words, LAYER_COLUMNS, folded=True)
+    words = "Speed-up of each layer and op; ticks: what it would be with no zero in the operands."
     has_energy = all(row["energy_pj"] is not None for row in results.rows)
     yield Section(
         "Layers and ops",
-        charts=[_chart("speed_up", plots.speed_up(results), "Speed-up of each layer and op.")],
+        charts=[_chart("speed_up", plots.speed_up(results), words)],
         tables=[every],
     )
     where = "Where the cycles of the PEs went, relative to the baseline's."
@@ -251,7 +254,10 @@ def _sections(results: Results) -> Iterator[Section]:
     if len({row["step"] for row in results.rows}) > 1:
         words = "Drift of densities and speed-ups, step by step."
         yield _drawn(results, "over_steps", "Over the run", words)
-    words = "Each layer and op against the share of its MACs that has a zero factor."
+    words = (
+        "What zeros add to each layer and op: its speed-up over the same shapes with no zero in "
+        "the operands, against the share of its MACs that has a zero of one as a factor."
+    )
     yield _drawn(results, "sparsity", "Speed-up against sparsity", words)
     words = "FLOPs of a step that have no zero factor; bytes of the operands without their zeros."
     yield _drawn(results, "reductions", "FLOPs and operands without zeros", words, False, NO_MEMORY)
@@ -322,6 +328,7 @@ def of_sweep(rows: Sequence[Row], name: str, best: Results, warnings: Sequence[s
         suffix = f"_{number + 1}" if len(traces) > 1 else ""
         page.sections.extend(_of_points(own, fronts[trace], suffix))
     page.sections.append(_all_points(done, failed))
+    best = tables.summarise(best)
     head = facts.headline(best)
     text = " ".join(_summary(head, tables.per_op(best)[-1]))
     on = f" on {best.rows[0]['trace']}" if len(traces) > 1 else ""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from math import isfinite
 from textwrap import wrap
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +102,7 @@ def speed_up(results: Results) -> Figure:
         for place, row in zip(places, mine, strict=True):  # at the foot, where no line crosses it
             ink = {"color": LABEL_COLOURS[op], "fontsize": 8, "rotation": 90}
             axes.text(place, 0.04, _number(row["speed_up"]), ink, ha="center", va="bottom")
+    _mark_dense_operands(axes, rows, groups)
     step = tables.per_op(results)[-1]["speed_up"]
     axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.axhline(1.0, color="black", linewidth=0.8)
@@ -110,8 +111,18 @@ def speed_up(results: Results) -> Figure:
     )
     axes.set_ylabel("speed-up over the baseline")
     _label_groups(axes, groups)
-    _finish(figure, axes, results, groups, "Speed-up per layer and op", columns=4)
+    _finish(figure, axes, results, groups, "Speed-up per layer and op", columns=3)
     return figure
+
+
+def _mark_dense_operands(axes: Axes, rows: Sequence[tables.Row], groups: Sequence[str]) -> None:
+    """Draw a tick on each bar: as far as it would go with no zero in the operands."""
+    known = [row for row in rows if isfinite(row["speed_up_dense_operands"])]
+    places = np.array(_places(known, groups))
+    heights = [row["speed_up_dense_operands"] for row in known]
+    words = "with no zero in the operands (padding, free lanes)"
+    look: dict[str, Any] = {"colors": "#CC3311", "linewidth": 1.6, "label": words}
+    axes.hlines(heights, places - BAR / 2, places + BAR / 2, **look)
 
 
 def pe_cycles(results: Results) -> Figure:

@@ -14,6 +14,9 @@ from swatsim.results import Results
 
 MARKERS = {"fprop": "o", "dgrad": "s", "wgrad": "^"}
 
+#: More points than these are drawn as pixels in an SVG too.
+MOST_POINTS = 1000
+
 #: How far the axes go beyond the points, as a factor.
 MARGIN = 2.0
 
@@ -23,7 +26,7 @@ def roofline(results: Results) -> Figure:
 
     The dense baseline counts all MACs of an op, any other machine its effectual ones; bytes are
     those that DRAM carried, cycles all cycles. The roof is what all multipliers, or the DRAM, could
-    do.
+    do: no point lies above its own machine's.
     """
     rows = tables.per_layer(results)
     figure = Figure(8.0, 5.6)
@@ -44,12 +47,13 @@ def roofline(results: Results) -> Figure:
             if seen:
                 x, y = zip(*seen, strict=True)
                 face = colour if filled else "none"
-                axes.scatter(
-                    x, y, 36, facecolors=face, edgecolors=colour, marker=marker, label=label
-                )
+                look: dict[str, Any] = {"facecolors": face, "edgecolors": colour, "marker": marker}
+                many = len(rows) > MOST_POINTS
+                axes.scatter(x, y, 36, label=label, rasterized=many, **look)
             points += seen
     axes.set(xscale="log", yscale="log", xlabel="MACs per byte of DRAM traffic")
-    axes.set_ylabel("MACs per cycle (sparse: both factors non-zero)")
+    counted = "both factors non-zero" if another else "baseline all, else both factors non-zero"
+    axes.set_ylabel(f"MACs per cycle ({counted})")
     _roofs(axes, rows, points)
     axes.set_title("\n".join(_title(results)), loc="left", fontsize=10)
     for axis in (axes.xaxis, axes.yaxis):  # matplotlib's own would write formulas
@@ -76,14 +80,17 @@ def _roofs(axes: Any, rows: list[tables.Row], points: list[tuple[float, float]])
         words = "no bytes were counted: there is no memory system"
         axes.text(0.5, 0.5, words, ha="center", transform=axes.transAxes)
         return
-    roofs = {_roof(row) for row in (rows[0], rows[0]["baseline"])}
+    roofs: dict[tuple[int, float], list[str]] = {}
+    for row, whose in ((rows[0], "machine"), (rows[0]["baseline"], "baseline")):
+        roofs.setdefault(_roof(row), []).append(whose)
     knees = [peak / per_cycle for peak, per_cycle in roofs if per_cycle]
     low = min(x for x, _ in points) / MARGIN
     high = max([x for x, _ in points] + knees) * MARGIN
     for (peak, per_cycle), line in zip(sorted(roofs), ("-", "--"), strict=False):
         knee = peak / per_cycle if per_cycle else low
         xs = sorted({low, min(max(knee, low), high), high})
-        label = f"roof: {peak} multipliers"
+        whose = f" of the {roofs[peak, per_cycle][0]}" if len(roofs) > 1 else ""
+        label = f"roof{whose}: {peak} multipliers"
         label += f", {per_cycle:.3g} bytes a cycle" if per_cycle else ""
         ys = [min(peak, x * per_cycle) if per_cycle else peak for x in xs]
         axes.plot(xs, ys, line, color="black", linewidth=1.2, label=label)

@@ -6,8 +6,10 @@ pandas. ``pandas.DataFrame(rows)`` makes a frame of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import inf, nan
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from math import inf, isnan, nan
+from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
@@ -33,6 +35,48 @@ PER_STEP = (
     *("cycles", "cycles_compute", "energy_pj", "dram_bytes"),
     *("macs_dense", "macs_effectual"),
 )
+#: Columns that speed-ups are computed from, beside the clock.
+_CYCLES = ("cycles", "cycles_compute", "cycles_dense_operands", "cycles_compute_dense_operands")
+
+Key = tuple[Any, ...]
+Groups = Mapping[Key, Sequence[Mapping[str, Any]]]
+
+
+class Summary(Results):
+    """Results with their totals, each of which is computed once, when it is first asked for.
+
+    Whatever takes results takes a summary of them; `summarise` makes one. Its rows must not be
+    changed any more.
+    """
+
+    @cached_property
+    def layers(self) -> tuple[Row, ...]:
+        """What `per_layer` gives."""
+        return tuple(_compare(self, ("layer", "op")))
+
+    @cached_property
+    def ops(self) -> tuple[Row, ...]:
+        """What `per_op` gives."""
+        ops = sorted(_compare(self, ("op",)), key=lambda row: OPS.index(row["op"]))
+        return (*ops, *({**row, "op": STEP} for row in _compare(self, ())))
+
+    @cached_property
+    def steps(self) -> tuple[Row, ...]:
+        """What `by_step` gives."""
+        return tuple(_by_step(self))
+
+    @cached_property
+    def roles(self) -> Mapping[Key, Sequence[Mapping[str, Any]]]:
+        """The rows by (role, machine), once they are known to belong together."""
+        check_comparable(self)
+        return _grouped(self.rows, ("role", "machine"))
+
+
+def summarise(results: Results) -> Summary:
+    """Prepare the totals of results, for whoever asks for several tables or plots of them."""
+    if isinstance(results, Summary):
+        return results
+    return Summary(results.rows, results.provenance)
 
 
 def per_layer(results: Results) -> list[Row]:
@@ -45,6 +89,12 @@ def per_layer(results: Results) -> list[Row]:
     - `speed_up`: its time by ours (its cycles, where a clock is not known), infinite where an op
       takes none; `speed_up_compute`: the same of the compute cycles; `speed_ups_alternative`: of
       other dense baselines, by their names;
+    - `speed_up_dense_operands`: what of it operands without a zero have already, for padding and
+      free lanes are skipped too, and bank conflicts waited for: the time that they take the
+      baseline by the time that they take the machine; `speed_up_zeros`: what zeros add to it. The
+      product of the two is `speed_up`. `speed_up_compute_dense_operands` and
+      `speed_up_compute_zeros`: the same of the compute cycles. Not a number where the buffers
+      can't hold such operands;
     - `energy_efficiency`: the baseline's energy by ours; not a number where one is not known;
     - `utilisation`: effectual share of the lane-cycles;
     - `flops_dense`, `flops_effectual`, and `dram_bytes`: bytes carried.
@@ -54,7 +104,7 @@ def per_layer(results: Results) -> list[Row]:
     ResultsError
         If the rows are of more than one trace, machine or baseline.
     """
-    return _compare(results, ("layer", "op"))
+    return list(summarise(results).layers)
 
 
 def per_op(results: Results) -> list[Row]:
@@ -62,8 +112,15 @@ def per_op(results: Results) -> list[Row]:
 
     What *one* step takes, `per_step` has.
     """
-    ops = sorted(_compare(results, ("op",)), key=lambda row: OPS.index(row["op"]))
-    return [*ops, *({**row, "op": STEP} for row in _compare(results, ()))]
+    return list(summarise(results).ops)
+
+
+def by_step(results: Results) -> list[Row]:
+    """Sum up the layers of each recorded step and op: a row each, steps ascending.
+
+    Its columns are `step`, `op`, and the speed-ups that `per_layer` has.
+    """
+    return list(summarise(results).steps)
 
 
 def per_step(row: Row, steps: int) -> Row:
@@ -162,41 +219,71 @@ def _check_ops(results: Results) -> None:
             )
 
 
-def _compare(results: Results, by: Sequence[str]) -> list[Row]:
-    check_comparable(results)
-    ours = _grouped(results, "machine", by)
-    theirs = _grouped(results, "baseline", by)
-    others = {name: _grouped(results, "alternative", by, name) for name in alternatives_of(results)}
-    compared = []
+def _of_role(results: Summary, role: str) -> Sequence[Mapping[str, Any]]:
+    """Take the rows of the one machine of a role."""
+    return next(rows for (found, _), rows in results.roles.items() if found == role)
+
+
+def _compare(results: Summary, by: Sequence[str]) -> Iterable[Row]:
+    ours = _grouped(_of_role(results, "machine"), by)
+    theirs = _grouped(_of_role(results, "baseline"), by)
+    others = {
+        name: _grouped(rows, by)
+        for (role, name), rows in results.roles.items()
+        if role == "alternative"
+    }
     for key, rows in ours.items():
         total = _add_up(rows)
-        cycles = {name: _add_up(found[key])["cycles"] for name, found in others.items()}
+        cycles = {name: sum(map(itemgetter("cycles"), them[key])) for name, them in others.items()}
         speed_ups = {name: quotient(n, total["cycles"]) for name, n in cycles.items()}
         beside = _beside(total, _add_up(theirs[key]))
-        compared.append({**beside, "speed_ups_alternative": speed_ups})
-    return compared
+        yield {**beside, "speed_ups_alternative": speed_ups}
+
+
+def _by_step(results: Summary) -> Iterable[Row]:
+    by = ("step", "op")
+    ours, theirs = (_grouped(_of_role(results, role), by) for role in ("machine", "baseline"))
+    for step, op in sorted(ours, key=lambda key: (key[0], OPS.index(key[1]))):
+        totals = [_clocked(groups[step, op]) for groups in (ours, theirs)]
+        yield {"step": step, "op": op, **speed_ups(*totals)}
+
+
+def _clocked(rows: Sequence[Mapping[str, Any]]) -> Row:
+    """Add up what speed-ups need."""
+    added = {name: _added([row[name] for row in rows]) for name in _CYCLES}
+    return {**added, "clock_mhz": rows[0]["clock_mhz"]}
 
 
 def _grouped(
-    results: Results, role: str, by: Sequence[str], machine: str | None = None
-) -> dict[tuple[Any, ...], list[Row]]:
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in results.rows:
-        if row["role"] == role and machine in (None, row["machine"]):
-            groups.setdefault(tuple(row[key] for key in by), []).append(dict(row))
+    rows: Iterable[Mapping[str, Any]], by: Sequence[str]
+) -> dict[Key, list[Mapping[str, Any]]]:
+    groups: dict[Key, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in by), []).append(row)
     return groups
 
 
-def _add_up(rows: list[Row]) -> Row:
+def _add_up(rows: Sequence[Mapping[str, Any]]) -> Row:
     """Sum, average or keep each column, as the schema says that it adds up."""
     total = {**rows[0], "steps": len({row["step"] for row in rows})}
     for column in COLUMNS:
-        values = [row[column.name] for row in rows if row[column.name] is not None]
-        if column.adds == "sum":
-            total[column.name] = sum(values) if len(values) == len(rows) else None
-        elif column.adds == "mean":
-            total[column.name] = fmean(values) if values else nan
+        how = _HOW.get(column.adds)
+        if how is not None:
+            total[column.name] = how(list(map(itemgetter(column.name), rows)))
     return total
+
+
+def _added(values: list[Any]) -> Any:
+    """Add up; unknown if one of them is."""
+    return None if None in values else sum(values)
+
+
+def _averaged(values: list[Any]) -> float:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else nan
+
+
+_HOW: Mapping[str, Callable[[list[Any]], Any]] = {"sum": _added, "mean": _averaged}
 
 
 def quotient(baseline: float, ours: float) -> float:
@@ -204,17 +291,32 @@ def quotient(baseline: float, ours: float) -> float:
     return baseline / ours if ours else inf if baseline else nan
 
 
-def _beside(ours: Row, theirs: Row) -> Row:
-    lane_cycles = ours["lane_cycles"]
-    known = ours["energy_pj"] is not None and theirs["energy_pj"] is not None
+def speed_ups(ours: Row, theirs: Row) -> Row:
+    """Compare a machine's totals with its baseline's."""
     # what counts is time; without a clock, cycles
     clocks = ours["clock_mhz"], theirs["clock_mhz"]
     faster = clocks[0] / clocks[1] if all(clocks) else 1
+    found: Row = {}
+    for of in ("", "_compute"):
+        cycles, dense = f"cycles{of}", f"cycles{of}_dense_operands"
+        whole = quotient(theirs[cycles] * faster, ours[cycles])
+        known = ours[dense] is not None and theirs[dense] is not None
+        own = quotient(theirs[dense] * faster, ours[dense]) if known else nan
+        found |= {
+            f"speed_up{of}": whole,
+            f"speed_up{of}_dense_operands": own,
+            f"speed_up{of}_zeros": quotient(whole, own) if not isnan(own) else nan,
+        }
+    return found
+
+
+def _beside(ours: Row, theirs: Row) -> Row:
+    lane_cycles = ours["lane_cycles"]
+    known = ours["energy_pj"] is not None and theirs["energy_pj"] is not None
     return {
         **_with_totals(ours),
         "baseline": _with_totals(theirs),
-        "speed_up": quotient(theirs["cycles"] * faster, ours["cycles"]),
-        "speed_up_compute": quotient(theirs["cycles_compute"] * faster, ours["cycles_compute"]),
+        **speed_ups(ours, theirs),
         "energy_efficiency": quotient(theirs["energy_pj"], ours["energy_pj"]) if known else nan,
         "utilisation": ours["lane_cycles_effectual"] / lane_cycles if lane_cycles else nan,
     }

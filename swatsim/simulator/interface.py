@@ -95,6 +95,11 @@ class Counters(NamedTuple):
         """Products that were computed."""
         return self.lane_cycles_effectual + self.lane_cycles_ineffectual
 
+    def times(self, repeats: int) -> Counters:
+        """Count the same, over and over, on the same machine."""
+        all_of_it = Counters(*(value * repeats for value in self))
+        return all_of_it._replace(pes=self.pes, lanes=self.lanes)
+
 
 BUCKETS: tuple[str, ...] = tuple(n for n in Counters._fields if n.startswith("lane_cycles_"))
 
@@ -242,6 +247,10 @@ class Mechanism:
     simulate_op, simulate_dense : callable of (Op, config) to Counters
     alternatives : mapping of str to callable of (Op, config) to Counters
         Other dense baselines, which a report shows beside the first.
+    simulate_dense_operands : callable of (Op, config) to Counters, optional
+        `simulate_op` of the op's shapes where no value of the operands is zero, its choices (the
+        operand whose zeros are skipped) those that it makes for the op itself. Without it all-ones
+        masks are run, and choices are theirs.
     timeline : callable of (Op, config, int) to Timeline, optional
         What one tile does, cycle by cycle; tiles are numbered from 0.
     by_image : callable of (Op, config) to config or None
@@ -264,6 +273,7 @@ class Mechanism:
     simulate_op: Callable[[Op, Any], Counters]
     simulate_dense: Callable[[Op, Any], Counters]
     alternatives: Mapping[str, Callable[[Op, Any], Counters]] = field(default_factory=dict)
+    simulate_dense_operands: Callable[[Op, Any], Counters] | None = None
     timeline: Callable[[Op, Any, int], Timeline] | None = None
     by_image: Callable[[Op, Any], MachineConfig | None] = lambda op, config: None
     reads_images: Callable[[Op, Any], bool] = lambda op, config: True
@@ -285,6 +295,13 @@ class ConfiguredMachine:
     def simulate_dense(self, op: Op) -> Counters:
         """Run the op's dense baseline."""
         return self.mechanism.simulate_dense(op.as_convolution(), self.config)
+
+    def simulate_dense_operands(self, op: Op) -> Counters:
+        """Run the op, skipping as ever, were no value of its operands zero."""
+        op, simulate = op.as_convolution(), self.mechanism.simulate_dense_operands
+        if simulate is None:
+            return self.mechanism.simulate_op(op.without_zeros(), self.config)
+        return simulate(op, self.config)
 
     def simulate_alternatives(self, op: Op) -> dict[str, Counters]:
         """Run the op's other dense baselines, by their names."""

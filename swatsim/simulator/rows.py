@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from swatsim.errors import ConfigError
 from swatsim.simulator.energy.energy import Energies, energies
 from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine
+from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine, MachineConfig
 from swatsim.simulator.memory.feed import Demand, Fed, feed
 from swatsim.workload import flops
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.training_ops import Op
 
 Row = dict[str, Any]
+
+
+class Counted(NamedTuple):
+    """What a machine counts of an op.
+
+    Parameters
+    ----------
+    counters : Counters
+        As it is.
+    dense_operands : Counters
+        Were no value of its operands zero, and the machine skipped as ever. Of a dense baseline
+        the same: nothing of it depends on values.
+    """
+
+    counters: Counters
+    dense_operands: Counters
+
+
+class Held(NamedTuple):
+    """What lies on chip from one op to the next.
+
+    Parameters
+    ----------
+    pinned : {"weight", "act", "grad_out"} or None
+        As in `swatsim.simulator.memory.feed.feed`; also its names.
+    kept : bool
+    """
+
+    pinned: Operand | None = None
+    kept: bool = False
 
 
 def describe_op(op: Op) -> Row:
@@ -32,19 +62,20 @@ def describe_op(op: Op) -> Row:
         "stride_w": layer.stride[1],
         "groups": layer.groups,
         "macs_dense": flops.macs_dense(layer, op.samples),
+        "macs_unpadded": flops.macs_unpadded(layer, op.samples),
         "macs_effectual": flops.macs_effectual(op),
     }
 
 
 def cost(
     op: Op,
-    counters: Counters,
+    counted: Counted,
     machine: Machine,
     table: EnergyTable,
     *,
     dense: bool = False,
-    pinned: Operand | None = None,
-    kept: bool = False,
+    held: Held = Held(),  # noqa: B008  (frozen)
+    held_dense: Held = Held(),  # noqa: B008
     compute_only: bool = False,
 ) -> Row:
     """Fill the columns that a machine counts, its memory system included.
@@ -53,15 +84,15 @@ def cost(
     ----------
     op : Op
         As the machine ran it: of a transposed convolution, its adjoint's.
-    counters : Counters
+    counted : Counted
         What the machine counted.
     machine : Machine
         Whose memory system and value type count; an object of a user's own has none.
     table : EnergyTable
     dense : bool
         Operands travel dense: those of the dense baseline.
-    pinned, kept
-        As in `swatsim.simulator.memory.feed.feed`; also its names.
+    held, held_dense : Held
+        What stays on chip; and what would, were no value zero.
     compute_only : bool
         Leave memory and energy out: it is compared with a machine that has none.
 
@@ -72,26 +103,42 @@ def cost(
     WorkloadError
         If a mask does not obey the N:M that it is to be stored in.
     """
-    _check(counters)
+    counters, without_zeros = (_checked(of) for of in counted)
+    own: Row = {"cycles_compute_dense_operands": without_zeros.cycles_compute}
     if compute_only or not isinstance(machine, ConfiguredMachine):
         unknown = dict.fromkeys((f"energy_pj_{part}" for part in Energies._fields), None)
-        fed = Fed(counters.cycles_compute)
-        counts = _counts(counters, fed)
+        counts = _counts(counters, Fed(counters.cycles_compute))
+        own["cycles_dense_operands"] = float(without_zeros.cycles_compute)
         nothing = {"dtype": "", "clock_mhz": 0, "dram_mb_per_s": 0}
-        return {**counts, **nothing, **unknown, "energy_pj": None}
+        return {**counts, **own, **nothing, **unknown, "energy_pj": None}
     config = machine.config
-    lanes = counters.pes * counters.lanes
-    demand = Demand(counters.cycles_compute, lanes, counters.words_a, counters.words_b)
-    fed = feed(op, demand, config, dense=dense, pinned=pinned, kept=kept)
+    fed = feed(op, _demand(counters), config, dense=dense, **held._asdict())
     parts = energies(op, counters, fed, config, table)
     return {
         **_counts(counters, _named(op, fed)),
+        **own,
+        "cycles_dense_operands": float(fed.cycles)
+        if dense
+        else _fed_dense(op, without_zeros, config, held_dense),
         "dtype": config.dtype,
         "clock_mhz": config.clock_mhz,
         "dram_mb_per_s": config.finite_mb_per_s,
         **{f"energy_pj_{part}": float(value) for part, value in parts._asdict().items()},
         "energy_pj": float(sum(parts)),
     }
+
+
+def _demand(counters: Counters) -> Demand:
+    lanes = counters.pes * counters.lanes
+    return Demand(counters.cycles_compute, lanes, counters.words_a, counters.words_b)
+
+
+def _fed_dense(op: Op, counters: Counters, config: MachineConfig, held: Held) -> float | None:
+    """Take the cycles of operands without a zero, which are stored dense; None: they don't fit."""
+    try:
+        return float(feed(op, _demand(counters), config, dense=True, **held._asdict()).cycles)
+    except ConfigError:  # sparse ones, which are smaller, may well fit
+        return None
 
 
 def _named(op: Op, fed: Fed) -> Fed:
@@ -105,7 +152,7 @@ def _counts(counters: Counters, fed: Fed) -> Row:
     return {**counters._asdict(), **fed._asdict(), "lane_cycles": lane_cycles}
 
 
-def _check(counters: Counters) -> None:
+def _checked(counters: Counters) -> Counters:
     """Refuse what a machine of the user's own gives, if it is no counters that add up."""
     if not isinstance(counters, Counters):
         raise ConfigError(
@@ -120,3 +167,4 @@ def _check(counters: Counters) -> None:
             f"{sum(counters.buckets.values())}, must be cycles_compute * pes * lanes = "
             f"{counters.lane_cycles}: put what is not accounted for into lane_cycles_idle"
         )
+    return Counters(*map(int, counters))  # numpy's integers would overflow in sums

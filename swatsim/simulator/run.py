@@ -29,7 +29,7 @@ from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine
 from swatsim.simulator.machines import machine as find_machine
 from swatsim.simulator.memory.feed import NOTHING, can_pin, feed
 from swatsim.simulator.memory.refusals import BufferTooSmallError
-from swatsim.simulator.rows import Row, cost, describe_op
+from swatsim.simulator.rows import Counted, Held, Row, cost, describe_op
 from swatsim.simulator.sizes import Sums, check_before
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPERANDS, OPS, Layer, OpName
@@ -253,6 +253,7 @@ class Run:
         self.energy = energy
         self.ops: Sequence[OpName] = ops
         self.read = read
+        self._without_zeros: dict[tuple[Any, ...], Counters] = {}
         for machine in machines:
             _check_alike(machine, baseline)
 
@@ -308,32 +309,43 @@ class Run:
             **densities,
         }
 
-    def _counted(self, op: Op) -> list[tuple[str, str, Counters]]:
-        """Count what does not depend on the memory system: (label, role, counters)."""
+    def _counted(self, op: Op) -> list[tuple[str, str, Counted]]:
+        """Count what does not depend on the memory system: (label, role, counts)."""
         first, theirs = self.machines[0], self.baseline
-        found = [("", "machine", first.simulate_op(op))]
+        found = [("", "machine", self._skipping(op, first))]
         if theirs is not None:
-            return [*found, (theirs.name, "baseline", theirs.simulate_op(op))]
-        found.append((" dense", "baseline", first.simulate_dense(op)))
+            return [*found, (theirs.name, "baseline", self._skipping(op, theirs))]
+        dense = {"dense": ("baseline", first.simulate_dense(op))}
         if isinstance(first, ConfiguredMachine):
             others = first.simulate_alternatives(op).items()
-            found += [(f" {name}", "alternative", counters) for name, counters in others]
+            dense |= {name: ("alternative", counters) for name, counters in others}
+        found += [(f" {name}", role, Counted(it, it)) for name, (role, it) in dense.items()]
         return found
+
+    def _skipping(self, op: Op, machine: Machine) -> Counted:
+        """Count the op as it is, and were no value of its operands zero."""
+        counters = machine.simulate_op(op)
+        if isinstance(machine, ConfiguredMachine):
+            return Counted(counters, machine.simulate_dense_operands(op))
+        key = (machine.name, op.layer, op.name, op.samples, op.of_transposed)
+        if key not in self._without_zeros:  # all steps want the same
+            self._without_zeros[key] = machine.simulate_op(op.without_zeros())
+        return Counted(counters, self._without_zeros[key])
 
     def _of_machine(
         self,
         op: Op,
         machine: Machine,
-        counted: list[tuple[str, str, Counters]],
+        counted: list[tuple[str, str, Counted]],
         partner: Op | None,
     ) -> Iterator[Row]:
         """Feed the machine, and what it is compared with."""
-        for label, role, counters in counted:
+        for label, role, counts in counted:
             if role == "baseline" and self.baseline is not None:
-                yield self._row(op, self.baseline, label, role, counters, partner)
+                yield self._row(op, self.baseline, label, role, counts, partner)
             else:
                 name, dense = machine.name + label, role != "machine"
-                yield self._row(op, machine, name, role, counters, partner, dense=dense)
+                yield self._row(op, machine, name, role, counts, partner, dense=dense)
 
     def _row(
         self,
@@ -341,21 +353,20 @@ class Run:
         machine: Machine,
         name: str,
         role: str,
-        counters: Counters,
+        counted: Counted,
         partner: Op | None,
         dense: bool = False,
     ) -> Row:
-        pinned = partner is not None and _keeps(op, partner, machine, dense)
         pair = (machine, self.baseline or machine, *self.machines)
         try:
             row = cost(
                 op,
-                counters,
+                counted,
                 machine,
                 self.energy,
                 dense=dense,
-                pinned=op.called("grad_out") if pinned else None,
-                kept=pinned and op.name == "wgrad",
+                held=_held(op, partner, machine, dense),
+                held_dense=_held(op, partner, machine, True),
                 compute_only=not all(isinstance(one, ConfiguredMachine) for one in pair),
             )
         except BufferTooSmallError as error:
@@ -394,6 +405,13 @@ class Run:
             "baseline": self.baseline.describe() if self.baseline else dense,
             "energy": self.energy.model_dump(mode="json"),
         }
+
+
+def _held(op: Op, partner: Op | None, machine: Machine, dense: bool) -> Held:
+    """Say what stays on chip between an op and its partner."""
+    if partner is None or not _keeps(op, partner, machine, dense):
+        return Held()
+    return Held(op.called("grad_out"), kept=op.name == "wgrad")
 
 
 def _keeps(op: Op, partner: Op, machine: Machine, dense: bool) -> bool:

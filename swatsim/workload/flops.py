@@ -64,6 +64,25 @@ def macs_dense(
     return samples * layer.weights * positions
 
 
+def macs_unpadded(layer: Layer, samples: int) -> int:
+    """Count the MACs of any op of the layer with dense operands, without products with padding.
+
+    So many are effectual where no value is zero. Of a transposed convolution the products whose
+    sums are cut off are left out.
+    """
+    layer = layer.adjoint if layer.transposed else layer
+    sizes = zip((layer.H, layer.W), (layer.R, layer.S), (layer.P, layer.Q), strict=True)
+    met = [_met_inside(layer, axis, *of_axis) for axis, of_axis in enumerate(sizes)]
+    return samples * layer.K * (layer.C // layer.groups) * met[0] * met[1]
+
+
+def _met_inside(layer: Layer, axis: int, size: int, taps: int, outputs: int) -> int:
+    """Count the pairs of an output and a tap of one axis that meet inside the input."""
+    tap = np.arange(taps)[:, None] * layer.dilation[axis] - layer.padding[axis][0]
+    place = tap + np.arange(outputs) * layer.stride[axis]
+    return int(np.count_nonzero((place >= 0) & (place < size)))
+
+
 def macs_expected(
     layer: Layer,
     samples: int,
@@ -153,9 +172,14 @@ def macs_effectual(op: Op) -> int:
     """
     op = op.as_convolution()
     if "macs_effectual" not in op._counted:
-        count = {"fprop": _fprop, "dgrad": _dgrad, "wgrad": _wgrad}[op.name]
-        op._counted["macs_effectual"] = count(op)
+        op._counted["macs_effectual"] = _effectual(op)
     return op._counted["macs_effectual"]
+
+
+def _effectual(op: Op) -> int:
+    if all(op.nonzero(operand) == mask.size for operand, mask in op.operands.items()):
+        return macs_unpadded(op.layer, op.samples)
+    return {"fprop": _fprop, "dgrad": _dgrad, "wgrad": _wgrad}[op.name](op)
 
 
 def _met(op: Op, counts: Counts) -> Counts:

@@ -153,6 +153,12 @@ class Op:
         object.__setattr__(found, "of_transposed", self.of_transposed)
         return found
 
+    def without_zeros(self) -> Op:
+        """Give the same op of operands none of whose values is zero."""
+        found = dense_op(self.layer, self.name, self.samples)
+        object.__setattr__(found, "of_transposed", self.of_transposed)
+        return found
+
     def as_convolution(self) -> Op:
         """Give the op as a machine runs it: a transposed convolution's as its adjoint's.
 
@@ -195,3 +201,10 @@ class Op:
     def title(self) -> str:
         """Layer and op, for an error."""
         return f"layer {self.layer.name!r}, {self.own_name}"
+
+
+def dense_op(layer: Layer, name: OpName, samples: int) -> Op:
+    """Make an op of operands none of whose values is zero; the masks take no memory."""
+    shapes = {operand: layer.shape_of(operand, samples) for operand in OPERANDS_OF[name]}
+    masks = {operand: np.broadcast_to(np.True_, shape) for operand, shape in shapes.items()}
+    return Op(layer, name, **masks).with_nonzero({it: mask.size for it, mask in masks.items()})

@@ -97,3 +97,22 @@ def test_preset_is_a_machine(preset: str) -> None:
     assert isinstance(built, Machine)
     assert built.name == preset
     assert built.describe()["parameters"] == built.config.model_dump(mode="json")
+
+
+@EACH_MECHANISM
+@settings(QUICK, max_examples=60)
+@given(data=st.data())
+def test_dense_operands_are_those_of_the_op_mapped_as_it_is(
+    mechanism: Mechanism, data: st.DataObject
+) -> None:
+    op, _ = data.draw(ops())
+    config = data.draw(CONFIGS[mechanism.name]())
+    found = ConfiguredMachine("x", mechanism, config).simulate_dense_operands(op)
+    if getattr(config, "scheduled", "") == "sparser":  # of all-ones masks it is another, or a tie
+        ones = {operand: op.nonzero(operand) / mask.size for operand, mask in op.operands.items()}
+        sparser = min(ones, key=lambda operand: ones[operand])
+        config = config.model_copy(update={"scheduled": sparser})
+    masks = {operand: np.ones(mask.shape, bool) for operand, mask in op.operands.items()}
+    expected = mechanism.simulate_op(op.with_masks(masks), config)
+    # who chooses weights in advance has no scheduler
+    assert found._replace(schedules=0) == expected._replace(schedules=0)

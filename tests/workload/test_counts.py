@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 
 from swatsim.workload import flops
-from swatsim.workload.layer import Layer
+from swatsim.workload.layer import OPS, Layer
 from swatsim.workload.streams import lower, windows
-from swatsim.workload.training_ops import Op
-from tests.strategies import ops
+from swatsim.workload.training_ops import Op, dense_op
+from tests.strategies import ops, transposed_layers
 
 SLOWLY = settings(max_examples=150, deadline=None, derandomize=True)
 
@@ -42,6 +42,19 @@ def brute_force(op: Op) -> int:
 def test_effectual_macs(drawn: tuple[Op, object]) -> None:
     op = drawn[0]
     assert flops.macs_effectual(op) == brute_force(op)
+
+
+@settings(SLOWLY, max_examples=60)
+@given(drawn=ops(), transposed=transposed_layers())
+def test_macs_without_zeros_and_without_padding(
+    drawn: tuple[Op, object], transposed: Layer
+) -> None:
+    dense = drawn[0].without_zeros()
+    assert flops.macs_unpadded(dense.layer, dense.samples) == brute_force(dense)
+    assert flops.macs_effectual(dense) == brute_force(dense)
+    (adjoint,) = {dense_op(transposed, op, 2).as_convolution().layer for op in OPS}
+    assert flops.macs_unpadded(transposed, 2) == flops.macs_unpadded(adjoint, 2)
+    assert flops.macs_unpadded(transposed, 2) <= flops.macs_dense(transposed, 2)
 
 
 @SLOWLY

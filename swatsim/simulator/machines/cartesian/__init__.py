@@ -8,6 +8,7 @@ from swatsim.simulator.interface import Mechanism
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.machine import (
     simulate_dense,
+    simulate_dense_operands,
     simulate_dense_with_conflicts,
     simulate_op,
 )
@@ -21,6 +22,7 @@ CARTESIAN = Mechanism(
     simulate_op=simulate_op,
     simulate_dense=simulate_dense,
     alternatives={"dense, with bank conflicts": simulate_dense_with_conflicts},
+    simulate_dense_operands=simulate_dense_operands,
     by_image=lambda op, config: config,  # samples follow one another in every op
     timeline=timeline,
 )

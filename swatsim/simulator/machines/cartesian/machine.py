@@ -23,7 +23,8 @@ from swatsim.simulator.machines.cartesian.mapping import (
     planar,
 )
 from swatsim.workload import flops
-from swatsim.workload.training_ops import Op
+from swatsim.workload.layer import Layer, OpName
+from swatsim.workload.training_ops import Op, dense_op
 
 
 def simulate_op(op: Op, config: CartesianConfig) -> Counters:
@@ -44,6 +45,53 @@ def simulate_dense(op: Op, config: CartesianConfig) -> Counters:
 def simulate_dense_with_conflicts(op: Op, config: CartesianConfig) -> Counters:
     """Count the op's cycles with every pixel and weight, bank conflicts included."""
     return _dense(op, config, conflicts=True)
+
+
+def simulate_dense_operands(op: Op, config: CartesianConfig) -> Counters:
+    """Count the op's cycles were no value zero: padding is skipped, and banks are waited for."""
+    anonymous = op.layer.model_copy(update={"name": "dense"})
+    return _without_zeros(anonymous, op.name, config).times(op.samples)
+
+
+@lru_cache(maxsize=10_000)
+def _without_zeros(layer: Layer, name: OpName, config: CartesianConfig) -> Counters:
+    """Run one image: samples follow one another."""
+    op = dense_op(layer, name, 1)
+    valid = flops.macs_effectual(op)
+    if name == "wgrad":
+        part = next(outer_products(op, config))  # groups are alike
+        work = _times(_outer(part, config, conflicts=True), layer.groups)
+        return _counters(op, config, iter([work]), 0, valid)
+    parts = list(planar(op, config))
+    every = (some for part in parts for some in _alike_channels(part))
+    return _counters(op, config, every, sum(part.halo_cycles for part in parts), valid)
+
+
+def _alike_channels(part: Planar) -> Iterator[Work]:
+    """Run one of each kind of channel: all are alike, but the last of a linear layer's images."""
+    channels = [
+        (data.tobytes(), weight.tobytes())
+        for data, weight in zip(part.data, part.weight, strict=True)
+    ]
+    for kind, times in Counter(channels).items():
+        at = channels.index(kind)
+        one = replace(part, data=part.data[at : at + 1], weight=part.weight[at : at + 1])
+        for work in _alike_chunks(one):
+            yield _times(work, times)
+
+
+def _alike_chunks(part: Planar) -> Iterator[Work]:
+    """Run one of each kind of chunk of filters that are alike."""
+    for (size, first_k), times in _kinds_of_chunks(part).items():
+        one = replace(part, weight=np.array(part.weight[:, :size], order="C"), first_k=first_k)
+        yield _times(_convolve(one), times)
+
+
+def _kinds_of_chunks(part: Planar) -> Counter[tuple[int, int]]:
+    """Count chunks by their size and the bank of their first filter."""
+    filters, chunk = part.weight.shape[1], part.array.chunk
+    firsts = range(0, filters, chunk)
+    return Counter((min(chunk, filters - k), (part.first_k + k) % 8) for k in firsts)
 
 
 def _counters(
@@ -95,11 +143,8 @@ def _dense_chunks(part: Planar, conflicts: bool) -> Iterator[Work]:
     Chunks are alike if they have as many filters, and first ones of the same bank.
     """
     channels, samples, height, width = part.data.shape
-    filters, taps = part.weight.shape[1], part.weight.shape[2:]
-    chunk = part.array.chunk
-    firsts = range(0, filters, chunk)
-    kinds = Counter((min(chunk, filters - k), (part.first_k + k) % 8) for k in firsts)
-    for (size, first_k), times in kinds.items():
+    taps = part.weight.shape[2:]
+    for (size, first_k), times in _kinds_of_chunks(part).items():
         one = replace(
             part,
             data=np.ones((1, 1, height, width), np.bool_),

@@ -12,6 +12,7 @@ from swatsim.simulator.machines.lane_array.machine import (
     in_rounds,
     reads_images,
     simulate_dense,
+    simulate_dense_operands,
     simulate_dense_plain,
     simulate_op,
 )
@@ -24,6 +25,7 @@ LANE_ARRAY = Mechanism(
     simulate_op=simulate_op,
     simulate_dense=simulate_dense,
     alternatives={"dense, weights on rows": simulate_dense_plain},
+    simulate_dense_operands=simulate_dense_operands,
     by_image=by_image,
     in_rounds=in_rounds,
     reads_images=reads_images,

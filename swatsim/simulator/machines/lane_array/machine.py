@@ -7,6 +7,7 @@ multiplied.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,26 +17,64 @@ from swatsim.simulator.machines.lane_array.config import LEVELS, LaneArrayConfig
 from swatsim.simulator.machines.lane_array.kernel import Schedule, Scheduler
 from swatsim.simulator.machines.lane_array.mapping import Pass, passes, scheduled_operand
 from swatsim.workload import flops
-from swatsim.workload.layer import OPERANDS_OF, Operand
-from swatsim.workload.training_ops import Op
+from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
+from swatsim.workload.training_ops import Op, dense_op
 
 
 def simulate_op(op: Op, config: LaneArrayConfig) -> Counters:
     """Count an op's cycles on a `lane_array`, its zeros skipped as the config says."""
     scheduled = scheduled_operand(op, config)
+    return _scheduled(op, config, scheduled) if scheduled else simulate_dense(op, config)
+
+
+def simulate_dense_operands(op: Op, config: LaneArrayConfig) -> Counters:
+    """Count the op's cycles were no value zero, the operand on the rows that of the op itself.
+
+    Fewer than the dense baseline's where streams hold zeros of padding, or lines have free lanes.
+    """
+    scheduled = scheduled_operand(op, config)
     if scheduled is None:
-        return simulate_dense(op, config)
+        return simulate_dense(op.without_zeros(), config)
+    anonymous = op.layer.model_copy(update={"name": "dense"})
+    return _without_zeros(anonymous, op.name, op.samples, config, scheduled)
+
+
+@lru_cache(maxsize=10_000)
+def _without_zeros(
+    layer: Layer, name: OpName, samples: int, config: LaneArrayConfig, scheduled: Operand
+) -> Counters:
+    """Run one image for all: they follow one another, or are the windows of one."""
+    together = samples if _shares_windows(layer, name) else 1
+    found = _scheduled(dense_op(layer, name, together), config, scheduled, alike=True)
+    return found.times(samples // together)
+
+
+def _scheduled(
+    op: Op, config: LaneArrayConfig, scheduled: Operand, alike: bool = False
+) -> Counters:
+    """Skip the zeros of one operand; `alike`: row sets are expected to be equal."""
     scheduler = scheduler_of(config)
     tally = _Tally(op, config, scheduled)
     for part in passes(op, config, scheduled):
         lines = part.lines()
         work = int(np.bitwise_count(lines).sum(dtype=np.int64))
         mapped = np.tile(part.mapped, part.groups)
-        tally.add(part, kernel.schedule(lines, mapped, scheduler), work)
+        schedule = _schedule_once if alike else kernel.schedule
+        tally.add(part, schedule(lines, mapped, scheduler), work)
     return tally.counters()._replace(
         multiplexed=tally.work if config.lookahead else 0,
         schedules=0 if config.scheduled_before else tally.schedules,
     )
+
+
+def _schedule_once(lines: kernel.Words, mapped: kernel.Counts, scheduler: Scheduler) -> Schedule:
+    """Schedule each different row set once; equal ones take the same."""
+    kinds: dict[tuple[bytes, int], int] = {}
+    sets = zip(lines, mapped.tolist(), strict=True)
+    which = [kinds.setdefault((rows.tobytes(), used), len(kinds)) for rows, used in sets]
+    _, first = np.unique(which, return_index=True)
+    found = kernel.schedule(lines[first], mapped[first], scheduler)
+    return Schedule(found.lines[which], found.waits[which])
 
 
 def simulate_dense(op: Op, config: LaneArrayConfig) -> Counters:
@@ -57,12 +96,12 @@ def by_image(op: Op, config: LaneArrayConfig) -> LaneArrayConfig | None:
 
     The images of a linear layer are the windows of one, but in its wgrad.
     """
-    return None if _shares_windows(op) else _fixed(op, config)
+    return None if _shares_windows(op.layer, op.name) else _fixed(op, config)
 
 
 def in_rounds(op: Op, config: LaneArrayConfig) -> tuple[LaneArrayConfig, int]:
     """Fix the operand on the rows, and count the images that lie on the array at a time."""
-    if not _shares_windows(op):
+    if not _shares_windows(op.layer, op.name):
         return _fixed(op, config), 1
     on_rows = scheduled_operand(op, config) or OPERANDS_OF[op.name][0]
     images = config.columns if on_rows == "weight" else config.rows * config.tiles
@@ -74,10 +113,6 @@ def reads_images(op: Op, config: LaneArrayConfig) -> bool:
     return scheduled_operand(op, config) not in (None, "weight")
 
 
-def _shares_windows(op: Op) -> bool:
-    return op.layer.kind == "linear" and op.name != "wgrad"
-
-
 def _fixed(op: Op, config: LaneArrayConfig) -> LaneArrayConfig:
     if config.scheduled != "sparser":
         return config
@@ -85,6 +120,11 @@ def _fixed(op: Op, config: LaneArrayConfig) -> LaneArrayConfig:
     assert chosen is not None, "the sparser of two is one of them"
     # what the run chooses it also schedules, though it be the weights
     return config.model_copy(update={"scheduled": op.called(chosen), "scheduling": "dynamic"})
+
+
+def _shares_windows(layer: Layer, name: OpName) -> bool:
+    """Tell whether an op's images are the windows of one."""
+    return layer.kind == "linear" and name != "wgrad"
 
 
 def _dense(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Counters:
