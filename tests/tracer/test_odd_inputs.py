@@ -102,35 +102,6 @@ def test_sequences_of_other_lengths_are_trained_on(kind: str, tmp_path: Path) ->
     assert {layer.H for layer in trace.layers} == {5}
 
 
-@pytest.mark.parametrize(
-    ("place", "name"),
-    [
-        (torch._C, "_functorch"),
-        (torch._C._functorch, "is_legacy_batchedtensor"),
-        (torch._C, "_pop_torch_function_stack"),
-        (torch._C, "_current_graph_task_id"),
-        (torch._C._autograd, "_top_saved_tensors_default_hooks"),
-    ],
-)
-def test_without_what_torch_keeps_to_itself(
-    place: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(place, name, raising=False)
-    model, x = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3)), inputs(2, 4)
-    for path in ("observed", "sparse"):
-        make: Any = (
-            Observer
-            if path == "observed"
-            else lambda *it, **to: Tracer(it[0], SwatU(0.5), *it[1:], **to)
-        )
-        with make(model, tmp_path / path, steps=(0,), measure_memory=True) as run:
-            model(x).sum().backward()
-            run.step()
-        step = open_trace(tmp_path / path).step(0)
-        assert len(step.ops()) == 5
-        assert step.notes["kept"]["total"] > 0
-
-
 def test_what_others_put_in_the_place_of_f_linear_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
