@@ -363,16 +363,73 @@ def candidates(problem: Problem, config, kept: frozenset) -> tuple[list[Candidat
     return found, None if found else [*too_small, "a"][0]
 
 
-def choose(fitting: list[Candidate], held: frozenset) -> Candidate:
-    """The best candidate; `min` takes the first of equal ones.
+def even(limit: int) -> list[int]:
+    """ceil(limit / j) for every j, each once, descending."""
+    return sorted({ceil_div(limit, j) for j in range(1, limit + 1)}, reverse=True)
 
-    Where a tensor in `held` can be a single block, only such candidates count.
-    """
-    for name in sorted(held):
-        fitting = [one for one in fitting if name in one.single] or fitting
+
+def even_sizes(problem: Problem, config) -> dict[str, list[int]]:
+    """The sizes of the even candidates, descending."""
+    rows, samples, extents = problem.rows, problem.samples, problem.extents
+    sizes = {}
+    for loop, wanted in (("K", config.block_filters), ("C", config.block_channels)):
+        sizes[loop] = even(extents[loop]) if wanted == "auto" else [min(wanted, extents[loop])]
+    n = config.block_rows
+    if n == "auto":
+        whole = [rows * count for count in even(samples)]
+        sizes["N"] = whole + [size for size in even(rows) if size < rows]
+    else:
+        sizes["N"] = [n if n < rows else rows * min(n // rows, samples)]
+    return sizes
+
+
+def even_candidates(problem: Problem, config, kept: frozenset, held: frozenset) -> list[Candidate]:
+    """For each even number of channels and rows, the most filters of which every block fits."""
+    a, b = OPERANDS[problem.op]
+    halves = {name: getattr(config, f"buffer_{name}_kib") * 8192 // 2 for name in ("a", "b", "out")}
+    orders = ORDERS if config.loop_order == "auto" else (config.loop_order,)
+    sizes, found, known = even_sizes(problem, config), [], {}
+
+    def of(name: str, parts: dict, where: tuple) -> dict:
+        """The bits of a tensor's blocks; many candidates have the same."""
+        key = name, tuple(where[["G", "K", "C", "N"].index(loop)] for loop in LOOPS[name])
+        if key not in known:
+            known[key] = bits_of_blocks(problem, parts, name)
+        return known[key]
+
+    for c, n in product(sizes["C"], sizes["N"]):
+        for k in sizes["K"]:
+            block = (1, k, c, n)
+            parts = cut(problem, block)
+            bits = {name: of(name, parts, block) for name in problem.tensors}
+            largest = {name: max(of_blocks.values()) for name, of_blocks in bits.items()}
+            out = partial_bits(problem, largest[OUTPUT[problem.op]])
+            fits = largest[a] <= halves["a"] and largest[b] <= halves["b"] and out <= halves["out"]
+            if fits and all(len(bits[name]) == 1 for name in held):
+                found += [make_candidate(problem, block, parts, bits, o, kept) for o in orders]
+                break
+    return sorted(found, key=lambda one: one.block, reverse=True)
+
+
+def best_of(fitting: list[Candidate]) -> Candidate:
+    """The best candidate; `min` takes the first of equal ones."""
     least = min(candidate.moved for candidate in fitting)
     near = [candidate for candidate in fitting if candidate.moved <= least + least // 64]
     return min(near, key=lambda one: (max(one.first, least // 64), len(one.steps)))
+
+
+def choose(problem: Problem, config, fitting: list, kept: frozenset, held: frozenset) -> Candidate:
+    """The best of the powers of two, unless the even ones move fewer bytes by over a 64th.
+
+    Where a tensor in `held` can be a single block, only such candidates count.
+    """
+    single = frozenset(name for name in held if any(name in one.single for one in fitting))
+    best = best_of([one for one in fitting if single <= one.single])
+    if "auto" not in (config.block_filters, config.block_channels, config.block_rows):
+        return best
+    others = even_candidates(problem, config, kept, single)
+    least = min((one.moved for one in others), default=best.moved)
+    return best if best.moved <= least + least // 64 else best_of(others)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -439,7 +496,7 @@ def simulate(
     fitting, refused = candidates(problem, config, kept)
     if refused:
         return NaiveMemory(refused=refused)
-    chosen = choose(fitting, kept | held)
+    chosen = choose(problem, config, fitting, kept, kept | held)
     rates = (config.buffer_a_words, config.buffer_b_words, config.buffer_out_words)
     serving = (ceil_div(count, rate) for count, rate in zip(words, rates, strict=True))
     computing = max(cycles_compute, *serving)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from swatsim.simulator.memory.config import DRAMS, ORDERS, MemoryConfig
 from swatsim.simulator.memory.feed import NOTHING, Demand, Fed, can_pin, feed
 from swatsim.simulator.memory.tensors import output_words
 from swatsim.workload import storage
-from swatsim.workload.layer import OPERANDS, Layer
+from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer
 from swatsim.workload.training_ops import Op
 from tests.naive import memory as twin
 from tests.strategies import FORMATS, memories, ops
@@ -287,6 +288,45 @@ def test_a_denser_mask_of_a_small_op_moves_no_fewer_bytes() -> None:
             for it in (weight, denser)
         )
         assert many + many // 64 >= few
+
+
+def fewest(op: Op, config: MemoryConfig) -> int:
+    """Bytes of the best of all blocks there are, each taken by hand."""
+    layer = op.layer
+    rows = layer.H if op.name == "dgrad" else layer.P
+    n = [*range(1, rows), *(rows * some for some in range(1, op.samples + 1))]
+    found = []
+    for k, c, r in product(range(1, layer.K + 1), range(1, layer.C + 1), n):
+        by_hand = {"block_filters": k, "block_channels": c, "block_rows": r}
+        for order in ORDERS:
+            taken = config.model_copy(update={**by_hand, "loop_order": order})
+            try:
+                found.append(bytes_of(feed(op, NOTHING, taken)))
+            except ConfigError:
+                break  # whatever the order
+    return min(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "kib"),
+    [
+        ("fprop", "dense", (1, 1, 1)),
+        ("fprop", "run-length", (1, 2, 1)),
+        ("dgrad", "bitmask", (1, 1, 1)),
+        ("wgrad", "csr", (1, 1, 1)),
+    ],
+)
+def test_no_blocks_by_hand_move_fewer_bytes_by_over_a_64th(
+    name: Any, format: str, kib: tuple[int, int, int]
+) -> None:
+    layer = Layer(name="small", C=5, K=7, H=5, W=7, R=3, S=3, padding=1)
+    rng = np.random.default_rng(4)
+    masks = {it: rng.random(layer.shape_of(it, 2)) < 0.6 for it in OPERANDS_OF[name]}
+    formats = {f"format_{it}": format for it in OPERANDS}
+    sizes = dict(zip(("buffer_a_kib", "buffer_b_kib", "buffer_out_kib"), kib, strict=True))
+    op, config = Op(layer, name, **masks), MemoryConfig(**formats, **sizes)
+    chosen = bytes_of(feed(op, NOTHING, config))
+    assert chosen * 64 <= fewest(op, config) * 65
 
 
 # ---- by hand -------------------------------------------------------------------------------------

@@ -78,10 +78,7 @@ def candidates(
     gk = sorted({g * k for g, k, _ in gkc}, reverse=True)
     gc = sorted({g * c for g, _, c in gkc}, reverse=True)
     n = _rows(shape, rows)
-    by_filters = Cuts([cut_channels(ends(extent, shape.K, shape.groups)) for extent in gk])
-    by_channels = Cuts([cut_channels(ends(extent, shape.C, shape.groups)) for extent in gc])
-    across = Cuts([cut_channels(ends(c, shape.C)) for c in cs])
-    of_act, of_grad = (Cuts([cut_rows(shape, t, e) for e in n]) for t in (ACT, GRAD_OUT))
+    rows_of, columns_of = cut_axes(shape, gk, gc, cs, n)
     at_gk = np.array([[gk.index(g * k)] for g, k, _ in gkc], np.int64)
     at_gc = np.array([[gc.index(g * c)] for g, _, c in gkc], np.int64)
     at_c = np.array([[cs.index(c)] for _, _, c in gkc], np.int64)
@@ -93,15 +90,32 @@ def candidates(
         gkc=table,
         n=extents,
         orders=orders,
-        rows=(by_filters, by_channels, by_filters),
-        columns=(across, of_act, of_grad),
+        rows=rows_of,
+        columns=columns_of,
         row=(at_gk, at_gc, at_gk),
         column=(at_c, at_n, at_n),
-        times=np.stack([_times(loops, orders, LACKS[tensor]) for tensor in range(3)]),
+        times=np.stack([times_of(loops, orders, LACKS[tensor]) for tensor in range(3)]),
         blocks=-(-shape.groups // table[:, :1]) * loops[0] * loops[1] * loops[2],
         made=elements(shape, table[:, :1], table[:, 1:2], table[:, 2:], extents),
         made_in_all=elements(shape, shape.groups, shape.K, shape.C, shape.rows * shape.samples),
     )
+
+
+Three = tuple[Cuts, Cuts, Cuts]
+
+
+def cut_axes(
+    shape: Shape, filters: list[int], channels: list[int], across: list[int], rows: list[int]
+) -> tuple[Three, Three]:
+    """Cut rows and columns of the tables of weight, act and grad_out by each of some extents.
+
+    `filters` and `channels` are those over groups, `across` the channels of a group.
+    """
+    by_filters = Cuts([cut_channels(ends(it, shape.K, shape.groups)) for it in filters])
+    by_channels = Cuts([cut_channels(ends(it, shape.C, shape.groups)) for it in channels])
+    of_weight = Cuts([cut_channels(ends(it, shape.C)) for it in across])
+    of_act, of_grad = (Cuts([cut_rows(shape, t, it) for it in rows]) for t in (ACT, GRAD_OUT))
+    return (by_filters, by_channels, by_filters), (of_weight, of_act, of_grad)
 
 
 def elements(
@@ -115,6 +129,25 @@ def elements(
 def _descending(size: int) -> list[int]:
     """List a size, and the powers of two below it."""
     return [size, *(2**i for i in reversed(range((size - 1).bit_length())))]
+
+
+def fine_extents(
+    shape: Shape, filters: int | str, channels: int | str, rows: int | str
+) -> tuple[list[int], list[int], list[int]]:
+    """List filters, channels and rows of blocks: of each number of blocks the fewest, descending.
+
+    What a user gives is the only one.
+    """
+    ks = _even(shape.K) if filters == "auto" else [min(int(filters), shape.K)]
+    cs = _even(shape.C) if channels == "auto" else [min(int(channels), shape.C)]
+    if rows != "auto":
+        return ks, cs, _rows(shape, rows)
+    samples = [shape.rows * n for n in _even(shape.samples) if n > 1]
+    return ks, cs, samples + _even(shape.rows)
+
+
+def _even(size: int) -> list[int]:
+    return sorted({-(-size // j) for j in range(1, size + 1)}, reverse=True)
 
 
 def _rows(shape: Shape, wanted: int | str) -> list[int]:
@@ -134,16 +167,18 @@ def _blocks_of_loops(shape: Shape, gkc: Counts, n: Counts) -> tuple[Counts, Coun
     return -(-shape.K // gkc[:, 1:2]), -(-shape.C // gkc[:, 2:]), rows
 
 
-def _times(loops: tuple[Counts, ...], orders: tuple[str, ...], lacking: int) -> Counts:
-    """Count how often each block of a tensor comes by, shape (m, n, o).
+def times_of(loops: tuple[Counts, ...], orders: tuple[str, ...], lacking: int) -> Counts:
+    """Count how often each block of a tensor comes by, with so many blocks of the loops K, C, N.
+
+    The loop orders are the last axis of what it gives, behind those that the loops' broadcast to.
 
     Once, if all loops inside the one that it lacks have one block: it is still there.
     """
     times = []
     for order in orders:
         place = order.index(LOOPS[lacking])
-        inside = loops[0] * 0 + loops[2] * 0 + 1
+        inside = 0 * (loops[0] + loops[1] + loops[2]) + 1
         for letter in order[place + 1 :]:
             inside = inside * loops[LOOPS.index(letter)]
         times.append(np.where(inside > 1, loops[lacking], 1))
-    return np.stack(times, axis=2)
+    return np.stack(times, axis=-1)

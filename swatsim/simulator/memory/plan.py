@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from swatsim.errors import ConfigError
 from swatsim.simulator.memory.candidates import LOOPS, Candidates, candidates
-from swatsim.simulator.memory.config import MemoryConfig
+from swatsim.simulator.memory.config import ORDERS, MemoryConfig
+from swatsim.simulator.memory.fine import NO_LIMIT, Fine, Wanted
 from swatsim.simulator.memory.kernel import Counts
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.memory.stores import Store, Stores, dense_stores
@@ -28,8 +29,6 @@ MAX_BLOCKS = 2**21
 #: What is less than one in so many does not matter.
 GRAIN = 64
 KIB_BITS = 8 * 1024
-#: More than any tensor has, and any op moves.
-NO_LIMIT = 2**62
 SUM_BITS = 8 * SUM_BYTES
 
 Limits = tuple[int, int, int]
@@ -76,7 +75,7 @@ def plan(
     pinned: Operand | None = None,
     kept: bool = False,
 ) -> Plan:
-    """Choose the blocks of an op that move the fewest bytes.
+    """Choose the blocks of an op that move the fewest bytes, within a 64th.
 
     Parameters
     ----------
@@ -144,18 +143,48 @@ def _dense(choice: Choice) -> Plan | None:
 
 
 def _chosen(choice: Choice, stores: Stores) -> Plan | None:
+    """Choose among powers of two, unless others move fewer bytes by more than the grain."""
+    found = _of_powers(choice, stores)
+    if found is None or "auto" not in (choice.filters, choice.channels, choice.rows):
+        return None if found is None else found[0]
+    fine = Fine(stores, _wanted(choice))
+    if found[1] <= fine.bound + fine.bound // GRAIN:
+        return found[0]
+    other, least = fine.best()
+    if found[1] <= least + least // GRAIN:
+        return found[0]
+    return Plan(other.order, 1, other.filters, other.channels, other.rows, other.blocks)
+
+
+def _wanted(choice: Choice) -> Wanted:
+    return Wanted(
+        shape=choice.shape,
+        orders=ORDERS if choice.order == "auto" else (choice.order,),
+        extents=(choice.filters, choice.channels, choice.rows),
+        limits=choice.limits,
+        value_bytes=choice.value_bits // 8,
+        single=choice.pinned,
+        loaded=tuple(_loaded(choice)),
+        grain=GRAIN,
+    )
+
+
+def _of_powers(choice: Choice, stores: Stores) -> tuple[Plan, int] | None:
+    """Choose among powers of two; give the bytes that are moved, too. None if nothing fits."""
     tried = candidates(choice.shape, choice.order, choice.filters, choice.channels, choice.rows)
     fit = _fitting(choice, stores, tried)
     if not fit.any():
         return None
-    near, least = _near(choice, stores, tried, fit)
+    near, moved = _near(choice, stores, tried, fit)
+    least = int(moved.min())
     first = np.maximum(_unoverlapped(choice, stores, tried), least // GRAIN)
     first = np.where(near.any(axis=2), first, NO_LIMIT)
     blocks = np.where(first == first.min(), tried.blocks, NO_LIMIT)
     m, n = (int(index) for index in np.unravel_index(blocks.argmin(), blocks.shape))
-    order = tried.orders[int(near[m, n].argmax())]
+    o = int(near[m, n].argmax())
     g, k, c = (int(extent) for extent in tried.gkc[m])
-    return Plan(order, g, k, c, int(tried.n[n]), int(tried.blocks[m, n]))
+    plan = Plan(tried.orders[o], g, k, c, int(tried.n[n]), int(tried.blocks[m, n]))
+    return plan, int(moved[m, n, o])
 
 
 def _operands(choice: Choice) -> list[int]:
@@ -202,8 +231,8 @@ def _widest(store: Store, rows: Cuts, columns: Cuts, limit: int) -> Counts:
 
 def _near(
     choice: Choice, stores: Stores, tried: Candidates, fit: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.bool_], int]:
-    """Tell which of the candidates (m, n, o) that fit move few bytes, and the fewest bytes.
+) -> tuple[npt.NDArray[np.bool_], Counts]:
+    """Tell which of the candidates (m, n, o) that fit move few bytes, and the bytes of all.
 
     Bytes of blocks that are bounds at first are counted where the bound leaves it open.
     """
@@ -214,7 +243,7 @@ def _near(
         near: npt.NDArray[np.bool_] = moved <= least + least // GRAIN
         some: npt.NDArray[np.bool_] = np.logical_or.reduce(near, axis=2)
         if not sum(it.count(some) for it in once.values()):
-            return near, least
+            return near, moved
 
 
 class _Once:
@@ -313,4 +342,4 @@ def _fits_alone(choice: Choice, stores: Stores, tensor: int, kib: int) -> bool:
     weight, act, grad_out = (
         kib * KIB_BITS // 2 if other == tensor else NO_LIMIT for other in range(3)
     )
-    return _chosen(choice._replace(limits=(weight, act, grad_out)), stores) is not None
+    return _of_powers(choice._replace(limits=(weight, act, grad_out)), stores) is not None

@@ -79,6 +79,16 @@ class Store:
         bits: Counts = self.terms.bits(self._entries(rows, columns, elements), elements, pointers)
         return bits
 
+    def most_bits(self, elements: Counts) -> Counts | None:
+        """Bound the bits of blocks by their elements; None: there is no bound.
+
+        A value of a run brings padding for zeros that are in other blocks.
+        """
+        if self.format.entries == "runs":
+            return None
+        bits: Counts = self.terms.bits(elements, elements, elements + 1)
+        return bits
+
     def bytes(self, rows: Cut, columns: Cut) -> Counts:
         """Count the bytes of all blocks: each is a transfer of its own, of whole bytes."""
         return (self.bits(rows, columns) + 7) // 8

@@ -164,6 +164,8 @@ class Cuts:
         self.blocks = np.array([len(way.first) for way in ways], np.int64)
         self._starts = np.append(0, self.blocks.cumsum()[:-1])
         self.total = self.add_up(self.every.size)
+        #: Rows or columns of the largest block of each way.
+        self.largest = np.maximum.reduceat(self.every.size, self._starts)
         #: The first block of each way.
         self.leading = Cut(*(part[self._starts] for part in self.every))
 
