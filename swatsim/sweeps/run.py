@@ -35,8 +35,9 @@ from swatsim.results import Results, as_csv
 from swatsim.sealed import seal
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.rows import Row
-from swatsim.simulator.run import Run, as_machine, checked
+from swatsim.simulator.run import as_machine, checked
 from swatsim.simulator.sizes import Sums
+from swatsim.simulator.trace_run import Run
 from swatsim.sweeps.cluster import Cluster
 from swatsim.sweeps.pool import Pool
 from swatsim.sweeps.spec import Point, Spec, read_spec

@@ -14,7 +14,8 @@ from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.interface import ConfiguredMachine
 from swatsim.simulator.machines import machine
 from swatsim.simulator.rows import Row
-from swatsim.simulator.run import Run, as_machine
+from swatsim.simulator.run import as_machine
+from swatsim.simulator.trace_run import Run
 from swatsim.sweeps.expression import Value
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
