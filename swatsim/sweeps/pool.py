@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import TracebackType
@@ -84,12 +84,19 @@ def leave_with_parent() -> None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Start processes that have Ctrl-C blocked from their first moment on."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    """Start processes: they have Ctrl-C blocked from their first moment on.
+
+    A signal that comes meanwhile comes afterwards: a process that is half started would complain.
+    """
+    came: list[int] = []
+    with ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before = signal.signal(number, lambda number, _: came.append(number))
+                stack.callback(signal.signal, number, before or signal.SIG_DFL)
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
         yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    for number in came[:1]:
+        signal.raise_signal(number)

@@ -183,6 +183,11 @@ def test_a_scheduler_that_is_gone_is_an_error(
 
 def test_processes_of_a_pool_start_with_ctrl_c_blocked() -> None:
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    with pool.undisturbed():
+    started = False
+    with pytest.raises(KeyboardInterrupt), pool.undisturbed():
         assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        os.kill(os.getpid(), signal.SIGINT)
+        started = True  # what came meanwhile comes afterwards
+    assert started
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
