@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from swatsim.errors import ResultsError
-from swatsim.files import ReplacedInPartError, publish_all
+from swatsim.files import ReplacedInPartError, publish_all, read_bounded
+
+#: Beside a page: the files that it wrote. A page of other results must not stay as theirs.
+CONTENTS = "contents.json"
+#: Where a page lies by default, in the folder of its results.
+REPORT = "report"
+#: A page has some dozens of files.
+MAX_BYTES = 2**20
+
+
+def contents_of(folder: Path) -> list[str]:
+    """Name the files of a page that was written into a folder before, and the list of them."""
+    try:
+        found = json.loads(read_bounded(folder / CONTENTS, MAX_BYTES))["files"]
+        names = [name for name in found if Path(name).name == name]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return []
+    return [*names, CONTENTS]
+
+
+def page_of(folder: Path) -> list[str]:
+    """Name the files of the page in a folder of results, which is stale once those are others."""
+    return [f"{REPORT}/{name}" for name in contents_of(folder / REPORT)]
 
 
 def check_folder(folder: str | os.PathLike[str]) -> None:
@@ -29,7 +52,10 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
 
 def _is_trace(path: Path) -> bool:
     manifest = path / "manifest.json"
-    return manifest.is_file() and b"swatsim-trace" in manifest.read_bytes()[:10_000]
+    if not manifest.is_file():
+        return False
+    with manifest.open("rb") as file:
+        return b"swatsim-trace" in file.read(10_000)
 
 
 def _check_folder(path: Path) -> None:

@@ -7,7 +7,6 @@ refused when the rows are of different traces.
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import os
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from swatsim.arguments import arguments, mapping, path_like, several
 from swatsim.errors import ResultsError
-from swatsim.outputs import write_files
+from swatsim.files import read_bounded
+from swatsim.outputs import page_of, write_files
 from swatsim.parquet import Column, Form, Read, Written, decode, encode
 from swatsim.printable import printable
 
@@ -35,6 +35,8 @@ PLOTS = frozenset({"speed_up.png", "pe_cycles.png", "energy.png", "roofline.png"
 #: What a spreadsheet takes for the beginning of a formula.
 FORMULA = ("=", "+", "-", "@")
 
+#: Of a Parquet file: a hundred million rows have less.
+MAX_BYTES = 2**34
 #: A set of files is replaced in less, by far.
 MAX_SWAP_SECONDS = 1.0
 
@@ -217,7 +219,7 @@ class Results:
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write Parquet, CSV, schema and provenance; earlier results there are replaced.
 
-        Plots of earlier results are removed.
+        Plots and the page of earlier results are removed.
 
         Parameters
         ----------
@@ -245,7 +247,7 @@ class Results:
             CSV: as_csv(self.rows, [column.name for column in COLUMNS]),
             PARQUET: table.content,
         }
-        return write_files(Path(folder), contents, PLOTS)
+        return write_files(Path(folder), contents, [*PLOTS, *page_of(Path(folder))])
 
     def to_parquet(self) -> bytes:
         """Write the rows, and their provenance, as a Parquet file that is as small as can be.
@@ -340,9 +342,7 @@ def parse(content: bytes, path: Path) -> Results:
 
 def _read(path: Path) -> Read:
     try:
-        if not path.is_file():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return _parsed(path.read_bytes(), path)
+        return _parsed(read_bounded(path, MAX_BYTES), path)
     except OSError as error:
         raise ResultsError(
             f"no results in {path.parent} ({path.name}: {error.strerror or error}): simulate into "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import json
 import logging
 import os
 import re
@@ -147,9 +148,10 @@ def test_the_command_line_shows_what_is_in_a_name_and_obeys_nothing(
     shutil.copytree(trace, os.fsdecode(strange))
     manifest = os.path.join(strange, b"manifest.json")
     with open(manifest) as file:
-        text = file.read().replace('"random"', '"ran\\u001b[31mdom\\u202e"')
+        changed = {**json.load(file), "policy": {"name": f"ran{ESCAPE}dom\u202e"}}
+    del changed["digest"]  # as an earlier version wrote it
     with open(manifest, "w") as file:
-        file.write(text)
+        json.dump(changed, file)
     output = strange + b"-results"
     to = "-o", output + b"/t.json"
     for command in (
@@ -190,6 +192,10 @@ def test_a_plot_that_fails_costs_no_number(
         raise RuntimeError("no ink")
 
     monkeypatch.setattr(plots, "speed_up", fail)
+    files = of_results(results).files()
+    assert "speed_up.png" not in files
+    assert {"layers.csv", "pe_cycles.png", "pe_cycles.svg"} <= set(files)
+    assert b"It could not be drawn; its numbers: <code>layers.csv</code>" in files["report.html"]
     drawn, failed = drawing.draw(results, drawing.CHOICES["main"])
     assert list(drawn) == ["pe_cycles.png"]
     assert failed == {"speed_up.png": "RuntimeError: no ink"}
@@ -212,3 +218,28 @@ def test_a_machine_of_a_users_own_has_a_name_that_can_stand_in_a_table(
     mine.name = name  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match="name=.* is not allowed"):
         swatsim.simulate(trace, mine)  # type: ignore[arg-type]
+
+
+def test_a_page_of_other_results_does_not_stay(results: Results, tmp_path: Path) -> None:
+    results.save(tmp_path)
+    written = swatsim.report(tmp_path)
+    (tmp_path / "report" / "mine.txt").write_text("a user's own")
+    assert written[0].is_file()
+    results.save(tmp_path)
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["mine.txt"]
+    one_step = Results([row for row in results.rows if row["step"] == 0], results.provenance)
+    more = {path.name for path in swatsim.report(results, tmp_path / "page")}
+    less = {path.name for path in swatsim.report(one_step, tmp_path / "page")}
+    assert "over_steps.png" in more - less
+    assert {path.name for path in (tmp_path / "page").iterdir()} == less
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"files": 3}', '{"files": ["../x", "a/b", 3]}'])
+def test_a_list_of_a_pages_files_is_not_believed(
+    results: Results, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "x").write_text("kept")
+    (tmp_path / "report" / "contents.json").write_text(text)
+    results.save(tmp_path)
+    assert (tmp_path / "x").is_file()

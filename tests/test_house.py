@@ -35,14 +35,14 @@ ARROWS = {
         *("arguments", "errors", "policies", "provenance"),
         *("tracefile", "validation", "workload"),
     },
-    "results": {"arguments", "errors", "outputs", "parquet", "printable"},
+    "results": {"arguments", "errors", "files", "outputs", "parquet", "printable"},
     "simulator": {
         *("arguments", "errors", "files", "jit", "printable", "provenance", "results"),
         *("sampling", "tracefile", "validation", "workload"),
     },
     "reports": {
-        *("arguments", "course", "errors", "outputs", "printable", "results", "sampling"),
-        *("sealed", "workload"),
+        *("arguments", "course", "errors", "files", "outputs", "printable", "results"),
+        *("sampling", "sealed", "workload"),
     },
     "sweeps": {
         *("arguments", "errors", "files", "outputs", "provenance", "reports", "results", "sealed"),

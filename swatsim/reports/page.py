@@ -1,25 +1,18 @@
-"""A report: one page that needs nothing else, and its parts as pictures and tables."""
+"""What a report says, section by section: of one simulation, and of a sweep."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from math import isfinite, nan
 from pathlib import Path
-from typing import Any
 
-from swatsim.printable import printable
 from swatsim.reports import alike, charts, facts, plots, tables
 from swatsim.reports.figure import Figure
+from swatsim.reports.html import Chart, Page, Section, Table
 from swatsim.reports.roofline import roofline
 from swatsim.reports.span import Span, span_of
 from swatsim.reports.tables import Row
-from swatsim.results import Results, as_csv
-
-TEMPLATES = Path(__file__).parent / "templates"
+from swatsim.results import Results
 
 #: Of a layer and op, what a page shows; the CSV has all.
 LAYER_COLUMNS = (
@@ -34,148 +27,12 @@ POINT_COLUMNS = (
     *("time_ms", "energy_pj", "speed_up", "energy_efficiency", "utilisation"),
 )
 
-#: Rows of a table that a page shows; the CSV has all.
-SHOWN = 60
-
 #: What bytes of operands are not.
 NO_MEMORY = (
     "Of the recorded layers' inputs and weights alone, a ReLU's zeros among the zeros: not what "
     "sparse training saves. What ReLUs, batch norms and the rest keep for the backward pass is not "
     "in results; swatsim footprint counts it, each tensor once."
 )
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A plot, and the table that its numbers are from."""
-
-    name: str
-    figure: Figure
-    caption: str
-    table: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows: shown with their headings, and written as CSV."""
-
-    name: str
-    rows: Sequence[Row]
-    caption: str
-    columns: Sequence[str] = ()
-    folded: bool = False
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a page."""
-
-    title: str
-    text: str = ""
-    charts: Sequence[Chart] = ()
-    tables: Sequence[Table] = ()
-
-
-@dataclass(frozen=True)
-class Page:
-    """A report."""
-
-    title: str
-    about: str
-    tiles: Sequence[tuple[str, str]] = ()
-    summary: Sequence[str] = ()
-    sections: list[Section] = field(default_factory=list)
-
-    def files(self) -> dict[str, bytes]:
-        """Render the page and its parts: file name to content."""
-        parts: dict[str, bytes] = {}
-        for section in self.sections:
-            for chart in section.charts:
-                parts[f"{chart.name}.png"] = plots.as_png(chart.figure)
-                parts[f"{chart.name}.svg"] = _svg(chart.figure)
-            for table in section.tables:
-                parts[f"{table.name}.csv"] = as_csv(table.rows)
-        return {"report.html": self._html(parts), **parts}
-
-    def _html(self, parts: dict[str, bytes]) -> bytes:
-        from jinja2 import Environment, FileSystemLoader, select_autoescape
-
-        loader = FileSystemLoader(TEMPLATES)
-        # names of layers and machines come from a trace that somebody may have been sent
-        escape = select_autoescape(default=True)
-        room = Environment(loader=loader, autoescape=escape, finalize=_shown_text)
-        style = (TEMPLATES / "report.css").read_text()
-        sections = [_shown(section, parts) for section in self.sections]
-        tiles = [{"label": label, "value": value} for label, value in self.tiles]
-        return (
-            room.get_template("report.html")
-            .render(
-                style=style,
-                allowed=_allowed(style),
-                title=self.title,
-                about=self.about,
-                tiles=tiles,
-                summary=self.summary,
-                sections=sections,
-            )
-            .encode()
-        )
-
-
-def _shown_text(value: Any) -> Any:
-    return printable(value) if type(value) is str else value
-
-
-def _allowed(style: str) -> str:
-    """Word the page's content security policy: pictures that are in it, its own style, no more."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
-        "form-action 'none'"
-    )
-
-
-def _shown(section: Section, parts: dict[str, bytes]) -> Row:
-    figures = [
-        {
-            "name": chart.name,
-            "caption": chart.caption,
-            "table": chart.table,
-            "image": base64.b64encode(parts[f"{chart.name}.png"]).decode(),
-        }
-        for chart in section.charts
-    ]
-    shown = [_cells(table) for table in section.tables]
-    return {"title": section.title, "text": section.text, "figures": figures, "tables": shown}
-
-
-def _cells(table: Table) -> Row:
-    rows = table.rows[:SHOWN]
-    names = list(table.columns or (rows[0] if rows else ()))
-    more = f"; {len(rows)} of {len(table.rows)} rows" if len(rows) < len(table.rows) else ""
-    words = [name for name in names if any(isinstance(row.get(name), str) for row in rows)]
-    return {
-        "caption": f"{table.caption} ({table.name}.csv{more})",
-        "folded": table.folded,
-        "headings": [name.replace("_", " ") for name in names],
-        "words": [name.replace("_", " ") for name in words],
-        "rows": [[number(row.get(name)) for name in names] for row in rows],
-    }
-
-
-def number(value: Any) -> str:
-    """Write a value of a table."""
-    if value is None or (isinstance(value, float) and not isfinite(value)):
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _svg(figure: Figure) -> bytes:
-    sink = io.BytesIO()
-    figure.savefig(sink, format="svg", metadata={"Date": None})
-    return sink.getvalue()
 
 
 # ---- of one simulation ---------------------------------------------------------------------------
@@ -221,13 +78,14 @@ def _warnings(texts: Sequence[str]) -> list[str]:
 def _summary(head: Row, step: Row) -> list[str]:
     names = {bucket.column: bucket.label for bucket in plots.BUCKETS}
     lost = f"lane_cycles_{head['lost_most_to']}"
+    due = [words] if (words := facts.due_to_zeros(step)) else []
     if lost not in names:
-        return []
+        return due
     share = 100 * step[lost] / step["lane_cycles"]
     dram = step["lane_cycles_dram"] + step["lane_cycles_fill_drain"]
     words = f"Most PE-cycles without effectual work: {names[lost]}, {share:.0f} % of all."
     bound = 100 * dram / step["lane_cycles"]
-    return [words, f"DRAM holds the PEs up for {bound:.0f} % of the time."]
+    return [*due, words, f"DRAM holds the PEs up for {bound:.0f} % of the time."]
 
 
 def _sections(results: Results) -> Iterator[Section]:
@@ -238,19 +96,19 @@ def _sections(results: Results) -> Iterator[Section]:
     has_energy = all(row["energy_pj"] is not None for row in results.rows)
     yield Section(
         "Layers and ops",
-        charts=[_chart("speed_up", plots.speed_up(results), words)],
+        charts=[_chart("speed_up", lambda: plots.speed_up(results), words)],
         tables=[every],
     )
     where = "Where the cycles of the PEs went, relative to the baseline's."
     yield Section(
-        "Where the time went", charts=[_chart("pe_cycles", plots.pe_cycles(results), where)]
+        "Where the time went", charts=[_chart("pe_cycles", lambda: plots.pe_cycles(results), where)]
     )
     if has_energy:
         words = "Energy by part, relative to the baseline's."
-        yield Section("Energy", charts=[_chart("energy", plots.energy(results), words)])
+        yield Section("Energy", charts=[_chart("energy", lambda: plots.energy(results), words)])
     if any(row["blocks"] for row in results.rows):
         words = "What each op could reach with the bytes that it moves, and what it reaches."
-        yield Section("Roofline", charts=[_chart("roofline", roofline(results), words)])
+        yield Section("Roofline", charts=[_chart("roofline", lambda: roofline(results), words)])
     if len({row["step"] for row in results.rows}) > 1:
         words = "Drift of densities and speed-ups, step by step."
         yield _drawn(results, "over_steps", "Over the run", words)
@@ -264,15 +122,15 @@ def _sections(results: Results) -> Iterator[Section]:
     yield _provenance(results)
 
 
-def _chart(name: str, figure: Figure, caption: str, table: str = "layers.csv") -> Chart:
-    return Chart(name, figure, caption, table)
+def _chart(name: str, draw: Callable[[], Figure], caption: str, table: str = "layers.csv") -> Chart:
+    return Chart(name, draw, caption, table)
 
 
 def _drawn(
     results: Results, name: str, title: str, caption: str, folded: bool = True, text: str = ""
 ) -> Section:
     rows = list(getattr(facts, name)(results))
-    chart = Chart(name, charts.OF_RESULTS[name](results), caption, f"{name}.csv")
+    chart = Chart(name, lambda: charts.OF_RESULTS[name](results), caption, f"{name}.csv")
     return Section(title, text, [chart], [Table(name, rows, "Its numbers", folded=folded)])
 
 
@@ -356,7 +214,7 @@ def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterat
     every = f"points{suffix}.csv"
     of_step = f"a step's: {Span.from_row(done[0]).mean}"
     words = f"Time and energy of every point, {of_step}."
-    chart = Chart(f"pareto{suffix}", charts.pareto(done, front), words, every)
+    chart = Chart(f"pareto{suffix}", lambda: charts.pareto(done, front), words, every)
     words = f"The front; time and energy are {of_step}"
     table = Table(f"front{suffix}", numbered, words, ("number", *POINT_COLUMNS))
     words = f"Every point; time and energy are {of_step}"
@@ -364,9 +222,10 @@ def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterat
     yield Section(f"The front of time, energy and size{on}", text, [chart], [table, points])
     varied = [n for n in _parameters(done) if len({row.get(n) for row in done} - {None}) > 1]
     if varied:
-        figure = charts.sensitivities(done, varied)
         words = "Machines alike in all else are joined; others are left out."
-        chart = Chart(f"sensitivities{suffix}", figure, words, every)
+        chart = Chart(
+            f"sensitivities{suffix}", lambda: charts.sensitivities(done, varied), words, every
+        )
         yield Section(f"What each parameter does{on}", charts=[chart])
 
 

@@ -8,11 +8,16 @@ from typing import Any
 
 from swatsim.arguments import arguments, either, instance_of, maybe, path_like
 from swatsim.errors import ResultsError
-from swatsim.outputs import check_folder, write_files
-from swatsim.reports.page import Page, of_results, of_sweep
+from swatsim.files import read_bounded
+from swatsim.outputs import REPORT, check_folder, contents_of, write_files
+from swatsim.reports.html import Page
+from swatsim.reports.page import of_results, of_sweep
 from swatsim.reports.tables import Row
 from swatsim.results import PARQUET, Results, load, read_parquet
 from swatsim.sealed import fingerprint, unseal
+
+#: A sweep's index takes a kilobyte or two a point.
+MAX_BYTES = 2**30
 
 #: What a sweep's folder holds.
 SWEEP = "sweep.json"
@@ -43,10 +48,11 @@ def report(
     """
     if output is None and isinstance(source, Results):
         raise ResultsError("results in memory have no folder: name the report's output")
-    folder = Path(output) if output is not None else Path(str(source)) / "report"
+    folder = Path(output) if output is not None else Path(str(source)) / REPORT
     page = of_results(_checked(source)) if isinstance(source, Results) else _page(Path(source))
     check_folder(folder)
-    return write_files(folder, page.files())
+    files = page.files()
+    return write_files(folder, files, set(contents_of(folder)).difference(files))
 
 
 def _page(folder: Path) -> Page:
@@ -72,7 +78,7 @@ def _page(folder: Path) -> Page:
 def _index(path: Path) -> dict[str, Any]:
     """Read what a sweep wrote of its points, as it was written."""
     try:
-        index: dict[str, Any] = unseal(path.read_bytes())
+        index: dict[str, Any] = unseal(read_bounded(path, MAX_BYTES))
     except (OSError, ResultsError) as error:
         raise ResultsError(f"{path} can't be used: {error}; sweep again") from None
     return index

@@ -160,7 +160,8 @@ def sweep(
             "warnings": summary.warnings,
             "provenance": provenance.collect({}),
         }
-        store.publish({INDEX: seal(index, indent=1), "summary.csv": as_csv(summary.rows)})
+        files = {INDEX: seal(index, indent=1), "summary.csv": as_csv(summary.rows)}
+        store.publish(files, stale=bool(plan.groups))
     return summary
 
 

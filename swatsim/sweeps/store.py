@@ -14,7 +14,7 @@ from typing import Any
 
 from swatsim.errors import ResultsError
 from swatsim.files import leftovers, locked, publish, remove
-from swatsim.outputs import check_folder, write_files
+from swatsim.outputs import check_folder, page_of, write_files
 from swatsim.results import Results, parse, read_parquet
 from swatsim.sealed import fingerprint, seal, unseal
 
@@ -123,9 +123,9 @@ class Store:
         """
         return self._own(key, read_parquet(self._path(key)))
 
-    def publish(self, contents: Mapping[str, bytes]) -> None:
-        """Write files beside the points: all or none."""
-        write_files(self.folder, contents)
+    def publish(self, contents: Mapping[str, bytes], stale: bool = False) -> None:
+        """Write files beside the points: all or none; remove a page that is stale."""
+        write_files(self.folder, contents, page_of(self.folder) if stale else ())
 
     def numbers(self, key: str, count: Callable[[Results], Numbers]) -> Numbers:
         """Give what a summary says of a finished point: as noted, or else counted from its file.
