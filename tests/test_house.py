@@ -20,6 +20,7 @@ ARROWS = {
     "outputs": {"errors", "files"},
     "parquet": {"errors"},
     "sealed": {"errors"},
+    "signals": set(),
     "jit": set(),
     "validation": {"errors"},
     "provenance": {"_version"},
@@ -35,13 +36,13 @@ ARROWS = {
     },
     "reports": {"errors", "outputs", "results", "sampling", "sealed", "workload"},
     "sweeps": {
-        *("errors", "files", "outputs", "provenance", "reports", "results", "sealed"),
+        *("errors", "files", "outputs", "provenance", "reports", "results", "sealed", "signals"),
         *("simulator", "tracefile", "validation", "workload"),
     },
     "reproduce": {"errors", "policies", "reports", "simulator", "tracer", "workload"},
     "cli": {
         *("_version", "errors", "outputs", "policies", "reports", "reproduce", "results"),
-        *("sampling", "simulator", "sweeps", "tracefile", "tracer", "workload"),
+        *("sampling", "signals", "simulator", "sweeps", "tracefile", "tracer", "workload"),
     },
     "__main__": {"cli"},
     "__init__": {
