@@ -236,15 +236,15 @@ def _streams(values: pa.ChunkedArray, column: Column) -> Iterator[bytes]:
 
     there, sizes, cells = (hashlib.blake2b(digest_size=16) for _ in range(3))
     for chunk in values.chunks:
-        there.update(chunk.is_valid().to_numpy(zero_copy_only=False).tobytes())
+        there.update(chunk.is_valid().to_numpy(zero_copy_only=False).data)
         if column.dtype == "string":
             lengths = pc.binary_length(chunk).to_numpy(zero_copy_only=False)
-            sizes.update(np.asarray(lengths, "<i8").tobytes())
+            sizes.update(np.ascontiguousarray(lengths, "<i8").data)
             cells.update(_characters(chunk))
         else:
             kind = "<i8" if column.dtype == "int64" else "<f8"
             numbers = chunk.fill_null(0).to_numpy(zero_copy_only=False)
-            cells.update(np.asarray(numbers, kind).tobytes())
+            cells.update(np.ascontiguousarray(numbers, kind).data)
     return (one.digest() for one in (there, sizes, cells))
 
 

@@ -24,6 +24,7 @@ ARROWS = {
     "outputs": {"errors", "files"},
     "parquet": {"errors"},
     "sealed": {"errors"},
+    "signals": set(),
     "validation": {"arguments", "errors"},
     "provenance": {"_version", "printable"},
     "sampling": set(),
@@ -46,13 +47,14 @@ ARROWS = {
     },
     "sweeps": {
         *("arguments", "errors", "files", "outputs", "provenance", "reports", "results", "sealed"),
+        "signals",
         *("simulator", "tracefile", "validation", "workload"),
     },
     "reproduce": {"errors", "policies", "reports", "simulator", "tracer", "workload"},
     "cli": {
         *("_version", "errors", "outputs", "policies", "printable", "reports", "reproduce"),
-        "results",
-        *("sampling", "simulator", "sweeps", "tracefile", "tracer", "workload"),
+        *("results", "sampling", "signals", "simulator", "sweeps", "tracefile", "tracer"),
+        "workload",
     },
     "__main__": {"cli"},
     "__init__": {

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
+
+from swatsim.signals import undisturbed
 
 if TYPE_CHECKING:
     from swatsim.results import Results
@@ -48,7 +49,8 @@ class Drawing:
             target=_serve, args=(theirs, self._names), daemon=True
         )
         if self._wanted:
-            self._process.start()
+            with undisturbed():
+                self._process.start()
         theirs.close()
 
     def __enter__(self) -> Drawing:
@@ -80,7 +82,6 @@ class Drawing:
 
 
 def _serve(connection: Connection, names: Sequence[str]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["MPLBACKEND"] = "agg"
     from swatsim.reports import plots, roofline  # noqa: F401  (loaded before they are needed)
 

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import io
 import logging
-import os
-import signal
 import sys
-import threading
-from contextlib import suppress
-from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import click
 
@@ -33,9 +25,6 @@ from swatsim.errors import SwatsimError
 from swatsim.printable import one_line, printable
 
 BAD_INPUT = 2
-INTERRUPTED, TERMINATED = 130, 143
-#: What other packages want to do at the end may take so long.
-LAST_SECONDS = 0.2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -73,57 +62,11 @@ for verb in (
     cli.add_command(verb)
 
 
-class Terminated(KeyboardInterrupt):
-    """The system, or who runs it, wants the process to end: as Ctrl-C, nothing is waited for."""
-
-
-def main() -> None:
-    """Run the command line and exit: 0 if all went well, 2 on bad input, 130 after Ctrl-C."""
-    code = INTERRUPTED
-    try:
-        signal.signal(signal.SIGTERM, _terminate)
-        _open_what_is_closed()
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # a terminal of few characters shows escapes
-                stream.reconfigure(errors="backslashreplace")
-        code = _run(sys.argv[1:])
-    except KeyboardInterrupt:  # a second one, while the first was told
-        pass
-    finally:
-        _leave(code)
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
-
-
-def _leave(code: int) -> NoReturn:
-    """End the process, and wait for nobody.
-
-    Everything is written and closed by now; taking LLVM apart would take another quarter second.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(code))
-    with suppress(OSError):
-        sys.stdout.flush()
-    if "multiprocessing.synchronize" in sys.modules:
-        # a pool's semaphores are the system's, and would stay; what it would join may never end
-        last = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
-        last.start()
-        last.join(LAST_SECONDS)
-    os._exit(code)
-
-
-def _open_what_is_closed() -> None:
-    """Let what goes to a closed standard file (``>&-``) fall, not into the next file opened."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            nowhere = Path(os.devnull).open(mode)  # noqa: SIM115  (for as long as the process lasts)
-            os.set_inheritable(nowhere.fileno(), True)
-            setattr(sys, name, nowhere)
-
-
-def _run(arguments: list[str]) -> int:
+def run(arguments: list[str]) -> int:
+    """Run a command: 0 if all went well, 2 on bad input."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of few characters shows escapes
+            stream.reconfigure(errors="backslashreplace")
     try:
         # not cli.main: it ends a command whose reader has gone with exit code 1
         with cli.make_context("swatsim", arguments) as context:
@@ -138,10 +81,8 @@ def _run(arguments: list[str]) -> int:
         return _refuse(str(error))
     except click.ClickException as error:
         return _refuse(f"{error.format_message()} (see swatsim --help)")
-    except Terminated:
-        return _refuse("terminated", TERMINATED)
-    except (click.Abort, KeyboardInterrupt):
-        return _refuse("interrupted", INTERRUPTED)
+    except click.Abort:
+        raise KeyboardInterrupt from None
     except MemoryError:
         return _refuse("out of memory: simulate fewer steps at a time (--step), or smaller layers")
     except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to be told
@@ -152,6 +93,6 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def _refuse(message: str, code: int = BAD_INPUT) -> int:
+def _refuse(message: str) -> int:
     click.echo(f"swatsim: error: {one_line(message)}", err=True)
-    return code
+    return BAD_INPUT

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
 from multiprocessing import parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import TracebackType
 from typing import Any
+
+from swatsim.signals import undisturbed
 
 #: What is left of a pool that was left in its middle is waited for so long.
 LAST_SECONDS = 0.4
@@ -80,23 +80,3 @@ def leave_with_parent() -> None:
             os._exit(1)
 
         threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Start processes: they have Ctrl-C blocked from their first moment on.
-
-    A signal that comes meanwhile comes afterwards: a process that is half started would complain.
-    """
-    came: list[int] = []
-    with ExitStack() as stack:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                before = signal.signal(number, lambda number, _: came.append(number))
-                stack.callback(signal.signal, number, before or signal.SIG_DFL)
-        if hasattr(signal, "pthread_sigmask"):  # not on Windows
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
-        yield
-    for number in came[:1]:
-        signal.raise_signal(number)

@@ -16,7 +16,8 @@ import pytest
 
 import swatsim
 from swatsim.errors import ConfigError, ResultsError
-from swatsim.sweeps import pool, run
+from swatsim.signals import undisturbed
+from swatsim.sweeps import run
 from swatsim.sweeps.cluster import Cluster
 from swatsim.sweeps.pool import Pool
 from swatsim.workload.layer import Layer
@@ -122,9 +123,39 @@ def test_other_verbs_end_at_once(spec: dict[str, Any]) -> None:
     assert errors == "swatsim: error: interrupted\n"
 
 
+def test_an_interrupt_that_is_lost_ends_a_command_all_the_same(spec: dict[str, Any]) -> None:
+    info = [sys.executable, "-c", LOST, "info", spec["traces"][0]]
+    process = subprocess.Popen(info, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    to_one(process)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert errors == "swatsim: error: interrupted\n"
+
+
+#: A command that swallows every exception.
+LOST = """
+import time, click
+from swatsim.cli import main
+from swatsim.cli.main import cli
+
+@cli.command("info")
+@click.argument("trace")
+def info(trace):
+    print("begun", flush=True)
+    while True:
+        try:
+            time.sleep(1)
+        except BaseException:
+            pass
+
+main()
+"""
 #: A command line whose machine never ends an op.
 SLOW = """
-from swatsim.cli.main import main
+import threading
+from swatsim.cli import main
 from swatsim.simulator import run
 
 def rows(self, *job):
@@ -184,7 +215,7 @@ def test_a_scheduler_that_is_gone_is_an_error(
 def test_processes_of_a_pool_start_with_ctrl_c_blocked() -> None:
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     started = False
-    with pytest.raises(KeyboardInterrupt), pool.undisturbed():
+    with pytest.raises(KeyboardInterrupt), undisturbed():
         assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
         os.kill(os.getpid(), signal.SIGINT)
         started = True  # what came meanwhile comes afterwards
