@@ -150,13 +150,11 @@ def baseline_of(results: Results) -> str:
 
 def sizes_of(results: Results) -> list[str]:
     """Word the machine's size, type, clock and DRAM, and the baseline's if they differ."""
-    words = {
-        role: f"{row['pes']} PEs of {row['lanes']} multipliers" + _clock(row)
-        for role in ("machine", "baseline")
-        for row in results.rows
-        if row["role"] == role
-    }
-    return list(dict.fromkeys(words.values()))
+    firsts = (
+        next(row for row in results.rows if row["role"] == role) for role in ("machine", "baseline")
+    )
+    words = (f"{row['pes']} PEs of {row['lanes']} multipliers" + _clock(row) for row in firsts)
+    return list(dict.fromkeys(words))
 
 
 def _clock(row: Mapping[str, Any]) -> str:

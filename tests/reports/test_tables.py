@@ -10,7 +10,8 @@ import pytest
 import swatsim
 from swatsim.cli.drawing import draw
 from swatsim.errors import ResultsError
-from swatsim.reports import plots, tables
+from swatsim.reports import charts, facts, plots, tables
+from swatsim.reports.page import of_results
 from swatsim.reports.roofline import roofline
 from swatsim.results import COLUMNS, Results
 from tests.traces import LAYERS, make_trace
@@ -123,3 +124,82 @@ def test_without_a_memory_system_there_is_no_roofline(tmp_path: Path) -> None:
     assert set(draw(alone)) == {"speed_up.png", "pe_cycles.png", "energy.png"}
     (words,) = roofline(alone).axes[0].texts
     assert "no memory system" in words.get_text()
+
+
+def repeated(results: Results, steps: int) -> Results:
+    """Make as many steps of one: their costs differ."""
+    first = [row for row in results.rows if row["step"] == results.rows[0]["step"]]
+    rows = [
+        {**row, "step": number, "cycles": row["cycles"] + number * (row["role"] == "machine")}
+        for number in range(steps)
+        for row in first
+    ]
+    return Results(rows, results.provenance)
+
+
+def test_each_total_of_a_page_is_added_up_once(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    add_up = tables._add_up
+    monkeypatch.setattr(tables, "_add_up", lambda rows: seen.append(len(rows)) or add_up(rows))
+    of_results(repeated(results, 20))
+    # of the machine and of its baseline: layers and ops, ops, the step; however many steps
+    assert len(seen) == 2 * (11 + 3 + 1)
+
+
+def test_a_summary_stands_for_its_results(results: Results) -> None:
+    summary = tables.summarise(results)
+    assert tables.summarise(summary) is summary
+    for table in (tables.per_layer, tables.per_op, tables.per_step, facts.layers, facts.sparsity):
+        assert str(table(summary)) == str(table(results))  # a nan is not equal to itself
+    assert tables.per_layer(summary)[0] is summary.layers[0]
+
+
+def test_totals_of_steps_add_up_to_those_of_ops(results: Results) -> None:
+    for row in tables.per_step(results):
+        alone = Results([it for it in results.rows if it["step"] == row["step"]], {})
+        own = next(it for it in tables.per_op(alone) if it["op"] == row["op"])
+        assert {name: own[name] for name in row if name != "step"} | {"step": row["step"]} == row
+
+
+def test_a_long_run_is_drawn_in_bounds_and_says_so(results: Results) -> None:
+    long = repeated(results, 950)
+    rows = [row for row in facts.over_steps(long) if row["op"] == "fprop"]
+    assert len(rows) == 950
+    above = charts.over_steps(long).axes[0]
+    title = " ".join(above.get_title(loc="left").split())
+    assert "means of 5 recorded steps each, bands from the lowest to the highest" in title
+    line = next(line for line in above.get_lines() if line.get_label() == "fprop")
+    assert len(line.get_xdata()) == 190
+    assert line.get_marker() == "None"
+    means = [sum(row["speed_up"] for row in rows[i : i + 5]) / 5 for i in range(0, 950, 5)]
+    assert list(line.get_ydata()) == pytest.approx(means)
+    band = above.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.max() == max(row["speed_up"] for row in rows)
+    short = charts.over_steps(results).axes[0]
+    assert "means" not in short.get_title(loc="left")
+    assert list(short.get_lines()[0].get_xdata()) == [0, 7]
+
+
+def test_a_bar_is_marked_where_dense_operands_would_be(results: Results) -> None:
+    rows = tables.per_layer(results) + tables.per_op(results)[:-1]
+    (ticks,) = plots.speed_up(results).axes[0].collections
+    heights = sorted(tick.vertices[0, 1] for tick in ticks.get_paths())
+    assert heights == sorted(row["speed_up_dense_operands"] for row in rows)
+
+
+@pytest.mark.parametrize("baseline", ["dadiannao", "bit-tactical"])
+def test_each_machine_stays_under_a_roof_of_its_own(tmp_path: Path, baseline: str) -> None:
+    trace = make_trace(tmp_path / "small")
+    axes = roofline(swatsim.simulate(trace, "swat", baseline=baseline)).axes[0]
+    roofs = {line.get_label(): max(line.get_ydata()) for line in axes.get_lines()}
+    names = sorted(roofs)
+    assert [name.split(":")[0] for name in names] == [
+        "roof of the baseline",
+        "roof of the machine",
+    ]
+    for cloud in axes.collections:
+        whose = names["baseline" not in cloud.get_label()]
+        assert max(cloud.get_offsets()[:, 1]) <= roofs[whose]
+    assert "both factors non-zero" in axes.get_ylabel()
