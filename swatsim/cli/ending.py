@@ -59,7 +59,8 @@ def _obey() -> None:
     thread sees the signal too, and ends the process in any case. Files are whole or absent.
     """
     for number in WORDS:
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as behind nohup, or a shell's &
+            signal.signal(number, _interrupt)
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)
     signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
