@@ -123,6 +123,7 @@ COLUMNS: tuple[Column, ...] = (
         "cycles",
         "cycles, were no value of the operands zero; empty: the buffers hold no block of such",
         "sum",
+        optional=True,
     ),
     _sum(
         "cycles_compute_dense_operands",
