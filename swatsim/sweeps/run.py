@@ -154,15 +154,18 @@ def sweep(
         for key, point, error in plan.impossible:
             store.fail(key, _about(point, error))
         summary = summarise(store, plan.points)
-        index = {
-            "spec": chosen.model_dump(mode="json", by_alias=True),
-            "points": summary.rows,
-            "warnings": summary.warnings,
-            "provenance": provenance.collect({}),
-        }
-        files = {INDEX: seal(index, indent=1), "summary.csv": as_csv(summary.rows)}
-        store.publish(files, stale=bool(plan.groups))
+        store.publish(_files(chosen, summary), stale=bool(plan.groups))
     return summary
+
+
+def _files(spec: Spec, summary: Summary) -> dict[str, bytes]:
+    index = {
+        "spec": spec.model_dump(mode="json", by_alias=True),
+        "points": summary.rows,
+        "warnings": summary.warnings,
+        "provenance": provenance.collect({}),
+    }
+    return {INDEX: seal(index, indent=1), "summary.csv": as_csv(summary.rows)}
 
 
 def look(

@@ -293,7 +293,10 @@ class Session:
         """Say why a layer can't be in the trace that is not there yet."""
         if len(self._shapes) >= MAX_LAYERS:
             return f"layer {layer.name!r} is one too many: a trace holds at most {MAX_LAYERS}"
-        return unrecordable(layer, samples, self.samples or self._images or samples)
+        kept = self.samples or self._images
+        if samples < (kept or 1):
+            return None  # an empty batch, say: `_begin` leaves its step out
+        return unrecordable(layer, samples, kept or samples)
 
     def _refuse(self, wrong: str) -> None:
         """Refuse a run in the first step; later leave the step out, if it is to be recorded."""

@@ -121,7 +121,7 @@ def test_no_point_lies_above_the_roof(results: Results) -> None:
 def test_without_a_memory_system_there_is_no_roofline(tmp_path: Path) -> None:
     trace = make_trace(tmp_path / "small")
     alone = swatsim.simulate(trace, swatsim.machine("tensordash", memory="none"))
-    assert set(draw(alone)) == {"speed_up.png", "pe_cycles.png", "energy.png"}
+    assert set(draw(alone)[0]) == {"speed_up.png", "pe_cycles.png", "energy.png"}
     (words,) = roofline(alone).axes[0].texts
     assert "no memory system" in words.get_text()
 
@@ -151,13 +151,13 @@ def test_each_total_of_a_page_is_added_up_once(
 def test_a_summary_stands_for_its_results(results: Results) -> None:
     summary = tables.summarise(results)
     assert tables.summarise(summary) is summary
-    for table in (tables.per_layer, tables.per_op, tables.per_step, facts.layers, facts.sparsity):
+    for table in (tables.per_layer, tables.per_op, tables.by_step, facts.layers, facts.sparsity):
         assert str(table(summary)) == str(table(results))  # a nan is not equal to itself
     assert tables.per_layer(summary)[0] is summary.layers[0]
 
 
 def test_totals_of_steps_add_up_to_those_of_ops(results: Results) -> None:
-    for row in tables.per_step(results):
+    for row in tables.by_step(results):
         alone = Results([it for it in results.rows if it["step"] == row["step"]], {})
         own = next(it for it in tables.per_op(alone) if it["op"] == row["op"])
         assert {name: own[name] for name in row if name != "step"} | {"step": row["step"]} == row

@@ -338,4 +338,4 @@ def test_a_machine_without_memory_is_compared_by_its_compute_cycles(tmp_path: Pa
         assert step["speed_up"] == 1
         assert step["energy_pj"] is None or step["baseline"]["energy_pj"] is None
         assert math.isnan(step["energy_efficiency"])
-        assert set(draw(results)) == {"speed_up.png", "pe_cycles.png"}
+        assert set(draw(results)[0]) == {"speed_up.png", "pe_cycles.png"}

@@ -150,6 +150,6 @@ def test_no_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("swatsim.simulator.run.describe_op", full)
+    monkeypatch.setattr("swatsim.simulator.trace_run.describe_op", full)
     with pytest.raises(ConfigError, match="tensordash takes more memory to simulate than there is"):
         swatsim.simulate(trace, "tensordash")
