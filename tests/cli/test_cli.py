@@ -144,7 +144,8 @@ def test_parameters_steps_and_baseline_can_be_chosen(trace: Path) -> None:
     code, out, _ = swatsim("simulate", trace, *chosen, "--step", 7, "--baseline", "dadiannao")
     assert code == 0
     assert "tensordash[lookahead=4,scheduler=most_candidates] against dadiannao" in out
-    assert "1 step of 2 images" in out
+    assert "1 step of 2 images" in " ".join(out.split())  # a title is as wide as its table
+    assert re.search(r"Of the training step's [\d.]+x, [\d.]+x would be there with no zero", out)
 
 
 # ---- bad input ---------------------------------------------------------------------------------
