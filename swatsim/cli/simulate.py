@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,10 +121,15 @@ def _run(trace: str, machine: Machine, **choice: Any) -> Results:
         return run(trace, machine, progress=show, **choice)
 
 
-NUMBERS = (
-    *("MACs", "effectual", "cycles", "baseline"),
-    *("speed-up", "with no zero", "zeros add", "compute only", "utilisation"),
-)
+COUNTS = ("MACs", "effectual", "cycles", "baseline")
+#: Heading to column; where there is no room, what zeros add has to do.
+SPEED_UPS = {
+    "speed-up": "speed_up",
+    "with no zero": "speed_up_dense_operands",
+    "zeros add": "speed_up_zeros",
+    "compute only": "speed_up_compute",
+}
+FEWER = {name: column for name, column in SPEED_UPS.items() if name != "with no zero"}
 
 
 def _tables(results: Results) -> Iterator[Any]:
@@ -137,11 +142,20 @@ def _tables(results: Results) -> Iterator[Any]:
     added = f"{tables.source_of(results)}, added up"
     title = f"{machine} against {baseline} ({sizes}); {added}"
     layers = _layer_rows(tables.per_layer(results))
-    headings = ("layer", "op", "shape", "weight", "act", "grad_out", *NUMBERS, "lost most to")
+    headings = (
+        "layer",
+        "op",
+        "shape",
+        "weight",
+        "act",
+        "grad_out",
+        *_headings(FEWER),
+        "lost most to",
+    )
     yield table(title, headings, layers, left=3, text_last=True)
     over = [f"over {name}" for name in tables.alternatives_of(results)]
     totals = tables.per_op(results)
-    over_all = ("op", "FLOPs", "effectual FLOPs", *NUMBERS, *over)
+    over_all = ("op", "FLOPs", "effectual FLOPs", *_headings(SPEED_UPS), *over)
     yield table(f"Totals over all layers; {added}", over_all, _total_rows(totals), left=1)
     if words := facts.due_to_zeros(totals[-1]):
         yield f"{words}\n"
@@ -185,7 +199,7 @@ def _layer_rows(rows: list[Row]) -> Iterator[list[str]]:
             yield []
         previous = row["layer"]
         densities = [share(row[f"density_{name}"]) for name in ("weight", "act", "grad_out")]
-        yield [row["layer"], row["op"], _shape(row), *densities, *_numbers(row), _lost(row)]
+        yield [row["layer"], row["op"], _shape(row), *densities, *_numbers(row, FEWER), _lost(row)]
 
 
 def _total_rows(rows: list[Row]) -> Iterator[list[str]]:
@@ -196,7 +210,7 @@ def _total_rows(rows: list[Row]) -> Iterator[list[str]]:
             yield []
         flops = [count(row["flops_dense"]), count(row["flops_effectual"])]
         others = [times(value) for value in row["speed_ups_alternative"].values()]
-        yield [_op(row), *flops, *_numbers(row), *others]
+        yield [_op(row), *flops, *_numbers(row, SPEED_UPS), *others]
 
 
 def _op(row: Row) -> str:
@@ -204,13 +218,17 @@ def _op(row: Row) -> str:
     return "all ops" if row["op"] == "step" else str(row["op"])
 
 
-def _numbers(row: Row) -> list[str]:
+def _headings(speed_ups: Mapping[str, str]) -> list[str]:
+    return [*COUNTS, *speed_ups, "utilisation"]
+
+
+def _numbers(row: Row, speed_ups: Mapping[str, str]) -> list[str]:
     from swatsim.cli.show import count, share, times
 
     macs = [count(row["macs_dense"]), count(row["macs_effectual"])]
     cycles = [count(row["cycles"]), count(row["baseline"]["cycles"])]
-    names = ("speed_up", "speed_up_dense_operands", "speed_up_zeros", "speed_up_compute")
-    return [*macs, *cycles, *(times(row[name]) for name in names), share(row["utilisation"])]
+    found = [times(row[column]) for column in speed_ups.values()]
+    return [*macs, *cycles, *found, share(row["utilisation"])]
 
 
 def _lost(row: Row) -> str:

@@ -121,7 +121,7 @@ def _mark_dense_operands(axes: Axes, rows: Sequence[tables.Row], groups: Sequenc
     places = np.array(_places(known, groups))
     heights = [row["speed_up_dense_operands"] for row in known]
     words = "with no zero in the operands (padding, free lanes)"
-    look: dict[str, Any] = {"colors": "#CC3311", "linewidth": 1.6, "label": words}
+    look: dict[str, Any] = {"colors": "#CC3311", "linewidth": 1.6, "zorder": 3, "label": words}
     axes.hlines(heights, places - BAR / 2, places + BAR / 2, **look)
 
 

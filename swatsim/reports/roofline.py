@@ -53,7 +53,7 @@ def roofline(results: Results) -> Figure:
             points += seen
     axes.set(xscale="log", yscale="log", xlabel="MACs per byte of DRAM traffic")
     counted = "both factors non-zero" if another else "baseline all, else both factors non-zero"
-    axes.set_ylabel(f"MACs per cycle ({counted})")
+    axes.set_ylabel(f"MACs per cycle ({counted})", fontsize=9)
     _roofs(axes, rows, points)
     axes.set_title("\n".join(_title(results)), loc="left", fontsize=10)
     for axis in (axes.xaxis, axes.yaxis):  # matplotlib's own would write formulas

@@ -149,7 +149,8 @@ def test_parameters_steps_and_baseline_can_be_chosen(trace: Path) -> None:
     code, out, _ = swatsim("simulate", trace, *chosen, "--step", 7, "--baseline", "dadiannao")
     assert code == 0
     assert "tensordash[lookahead=4,scheduler=most_candidates] against dadiannao" in out
-    assert "1 step of 2 of 8 images" in out
+    assert "1 step of 2 of 8 images" in " ".join(out.split())  # a title is as wide as its table
+    assert re.search(r"Of the [\d.]+x of all ops, [\d.]+x would be there with no zero", out)
 
 
 # ---- bad input ---------------------------------------------------------------------------------
