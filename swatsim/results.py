@@ -37,6 +37,7 @@ FORMULA = ("=", "+", "-", "@")
 
 #: Of a Parquet file: a hundred million rows have less.
 MAX_BYTES = 2**34
+MAX_PROVENANCE_BYTES = 2**26
 #: A set of files is replaced in less, by far.
 MAX_SWAP_SECONDS = 1.0
 
@@ -372,7 +373,7 @@ def _digest_beside(path: Path) -> str | None:
     if not beside.is_file():
         return None
     try:
-        return str(json.loads(beside.read_bytes())["digest"])
+        return str(json.loads(read_bounded(beside, MAX_PROVENANCE_BYTES))["digest"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         return f"none: {error}"
 

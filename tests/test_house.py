@@ -31,7 +31,7 @@ ARROWS = {
     "course": {"sampling"},
     "workload": {"arguments", "errors", "validation"},
     "policies": {"arguments", "errors", "jit", "validation", "workload"},
-    "tracefile": {"arguments", "errors", "files", "printable", "validation", "workload"},
+    "tracefile": {"errors", "files", "printable", "validation", "workload"},
     "tracer": {
         *("arguments", "errors", "policies", "provenance"),
         *("tracefile", "validation", "workload"),
@@ -50,7 +50,7 @@ ARROWS = {
         "signals",
         *("simulator", "tracefile", "validation", "workload"),
     },
-    "reproduce": {"errors", "policies", "reports", "simulator", "tracer", "workload"},
+    "reproduce": {"policies", "reports", "simulator", "tracer", "workload"},
     "cli": {
         *("_version", "errors", "outputs", "policies", "printable", "reports", "reproduce"),
         *("results", "sampling", "signals", "simulator", "sweeps", "tracefile", "tracer"),

@@ -9,7 +9,12 @@ import click
 @click.argument("network")
 @click.option("-o", "--output", type=click.Path(), required=True, help="Where the trace goes.")
 @click.option("--sparsity", type=float, required=True, help="Share that the policy drops.")
-@click.option("--policy", default="swat-u", show_default=True, help="swat-u or swat-erk.")
+@click.option(
+    "--policy",
+    default="swat-u",
+    show_default=True,
+    help="A policy by its name: swat-u, swat-erk, rigl, ..",
+)
 @click.option("--batch", type=int, default=4, show_default=True, help="Images of a batch.")
 @click.option("--steps", type=int, default=1, show_default=True, help="How many steps.")
 @click.option(

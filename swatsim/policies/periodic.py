@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from swatsim.arguments import arguments
-from swatsim.errors import PolicyError
+from swatsim.errors import PolicyError, shown
 from swatsim.policies.granularity import element
 from swatsim.policies.interface import POLICY, Policy, Site
 from swatsim.policies.rules import TOP_K, Rule
@@ -91,7 +91,8 @@ def _at_least(name: str, value: Any, least: int) -> int:
         number = -1
     if number < least:
         raise PolicyError(
-            f"Periodic: {name}={value!r} is not allowed: must be a whole number of at least {least}"
+            f"Periodic: {name}={shown(value)} is not allowed: must be a whole number of at "
+            f"least {least}"
         )
     return number
 

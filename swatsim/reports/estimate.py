@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,7 +13,7 @@ from typing import Any
 
 from swatsim.arguments import arguments, instance_of, maybe, whole_number
 from swatsim.course import Course, jumps
-from swatsim.errors import ResultsError
+from swatsim.errors import ResultsError, shown
 from swatsim.reports.caveats import caveats
 from swatsim.reports.tables import check_comparable
 from swatsim.results import Results
@@ -191,37 +190,23 @@ def _check_roles(results: Results) -> None:
             )
 
 
-def _checked_run_steps(run_steps: Any, steps: Sequence[int]) -> int:
+def _checked_run_steps(run_steps: int, steps: Sequence[int]) -> int:
     least = steps[-1] + 1
-    if (count := _whole(run_steps)) is None or not least <= count < MOST_STEPS:
+    if not least <= run_steps < MOST_STEPS:
         raise ResultsError(
-            f"run_steps={_shown(run_steps)} is not allowed: must be a whole number of at least "
+            f"run_steps={shown(run_steps)} is not allowed: must be a whole number of at least "
             f"{least}, since step {steps[-1]} was recorded, and below 2**63; give the number of "
             "steps of the whole run"
         )
-    return count
+    return run_steps
 
 
-def _checked_strata(strata: Any, recorded: int) -> int:
+def _checked_strata(strata: int | None, recorded: int) -> int:
     if strata is None:
         return recorded
-    if (count := _whole(strata)) is None or not 1 <= count <= recorded:
+    if not 1 <= strata <= recorded:
         raise ResultsError(
-            f"strata={_shown(strata)} is not allowed: must be a whole number from 1 to {recorded}, "
+            f"strata={shown(strata)} is not allowed: must be a whole number from 1 to {recorded}, "
             "since each has a recorded step; leave it out to cut at every jump"
         )
-    return count
-
-
-def _whole(value: Any) -> int | None:
-    try:
-        return None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        return None
-
-
-def _shown(value: Any) -> str:
-    """Write a value that may be a number too long for Python to write."""
-    if isinstance(value, int) and abs(value) >= MOST_STEPS:
-        return f"a number of {value.bit_length()} bits"
-    return repr(value)
+    return strata

@@ -39,7 +39,6 @@ PER_STEP = (
 _CYCLES = ("cycles", "cycles_compute", "cycles_dense_operands", "cycles_compute_dense_operands")
 
 Key = tuple[Any, ...]
-Groups = Mapping[Key, Sequence[Mapping[str, Any]]]
 
 
 class Summary(Results):

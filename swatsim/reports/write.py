@@ -80,7 +80,8 @@ def _index(path: Path) -> dict[str, Any]:
     try:
         index: dict[str, Any] = unseal(read_bounded(path, MAX_BYTES))
     except (OSError, ResultsError) as error:
-        raise ResultsError(f"{path} can't be used: {error}; sweep again") from None
+        why = getattr(error, "strerror", None) or error
+        raise ResultsError(f"{path} can't be used: {why}; sweep again") from None
     return index
 
 

@@ -20,7 +20,7 @@ from swatsim.arguments import (
     string,
     whole_number,
 )
-from swatsim.errors import ConfigError, WorkloadError, unknown
+from swatsim.errors import ConfigError, WorkloadError, shown, unknown
 from swatsim.printable import printable_json
 from swatsim.results import Results
 from swatsim.simulator.energy.table import EnergyTable, energy_table
@@ -208,17 +208,17 @@ def checked(description: dict[str, Any]) -> dict[str, Any]:
 def choice(what: str, values: Any, known: Sequence[str] | None = None) -> list[Any]:
     """Take each of a choice once, in order."""
     if isinstance(values, str | int) or not all(isinstance(v, str | int) for v in values):
-        raise ConfigError(f"{what}={values!r} is not allowed: must be a sequence of them")
+        raise ConfigError(f"{what}={shown(values)} is not allowed: must be a sequence of them")
     for value in values:
         if known is not None and value not in known:
             raise ConfigError(unknown("op", str(value), known))
     if not values:
-        raise ConfigError(f"{what}={values!r} is not allowed: must hold at least one")
+        raise ConfigError(f"{what}={shown(values)} is not allowed: must hold at least one")
     return list(dict.fromkeys(values))
 
 
 def threads_of(workers: int | None) -> int:
     """Choose a number of threads: one a core, unless told."""
-    if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise ConfigError(f"workers={workers!r} is not allowed: must be at least 1, or None")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers={shown(workers)} is not allowed: must be at least 1, or None")
     return workers or os.cpu_count() or 1

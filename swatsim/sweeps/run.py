@@ -35,7 +35,7 @@ from swatsim.results import Results, as_csv
 from swatsim.sealed import seal
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.rows import Row
-from swatsim.simulator.run import as_machine, checked
+from swatsim.simulator.run import as_machine, checked, threads_of
 from swatsim.simulator.sizes import Sums
 from swatsim.simulator.trace_run import Run
 from swatsim.sweeps.cluster import Cluster
@@ -145,12 +145,13 @@ def sweep(
     ResultsError
         If the folder can't be written to.
     """
+    processes = threads_of(workers)
     chosen, store = _spec(spec), Store(Path(output))
     plan = make_plan(chosen, store)
     if announce:
         announce(plan)
     with store.open():
-        _run(plan, store, executor, workers, progress)
+        _run(plan, store, executor, processes, progress)
         for key, point, error in plan.impossible:
             store.fail(key, _about(point, error))
         summary = summarise(store, plan.points)
@@ -258,7 +259,7 @@ def _run(
     plan: Plan,
     store: Store,
     executor: Executor | None,
-    workers: int | None,
+    workers: int,
     progress: Progress | None,
 ) -> None:
     """Run all jobs; a group whose jobs are all done is written at once."""
@@ -267,7 +268,7 @@ def _run(
     if not total:
         return
     # closed whatever happens: a pool that is left alone leaves its workers behind
-    with closing(_completed(pending, executor, workers or os.cpu_count() or 1)) as outcomes:
+    with closing(_completed(pending, executor, workers)) as outcomes:
         for done, ((group, i), found) in enumerate(outcomes, start=1):
             group.found[i] = found
             if len(group.found) == len(group.jobs):

@@ -148,9 +148,7 @@ class Spec(_Part):
     constraints: Annotated[list[str], Field(default_factory=list, max_length=MAX_CONSTRAINTS)]
     baseline: str | None = None
     energy: str = "45nm"
-    steps: Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=1)] | None = (
-        None
-    )
+    steps: Annotated[list[Annotated[Whole, Field(ge=0)]], Field(min_length=1)] | None = None
     ops: Annotated[list[OpName], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from swatsim.errors import ResultsError
-from swatsim.files import leftovers, locked, publish, remove
+from swatsim.files import leftovers, locked, publish, read_bounded, remove
 from swatsim.outputs import check_folder, page_of, write_files
 from swatsim.results import Results, parse, read_parquet
 from swatsim.sealed import fingerprint, seal, unseal
@@ -24,6 +24,8 @@ POINTS, FAILED = "points", "failed"
 INDEX = "sweep.json"
 #: A line a point: the digest of its file, and what a summary says of it.
 NUMBERS = "numbers.jsonl"
+#: Of each: a point's file, the notes of all points.
+MAX_BYTES = 2**34
 
 Numbers = dict[str, Any]
 
@@ -76,7 +78,7 @@ class Store:
         if key in self._right:
             return True
         try:
-            content = self._path(key).read_bytes()
+            content = read_bounded(self._path(key), MAX_BYTES)
             found = hashlib.blake2b(content, digest_size=16).hexdigest()
             if found != self._noted.get(key, {}).get("file"):
                 self._parsed(key, content)
@@ -109,7 +111,7 @@ class Store:
         if not path.is_file() or self.is_done(key):
             return None
         try:
-            return str(unseal(path.read_bytes())["error"])
+            return str(unseal(read_bounded(path, MAX_BYTES))["error"])
         except (OSError, ResultsError, KeyError):
             return f"{path} is damaged: run the sweep again"
 
@@ -157,10 +159,11 @@ class Store:
     def _noted(self) -> dict[str, Numbers]:
         """Read what was noted of each point; of several notes of a point the last counts."""
         found: dict[str, Numbers] = {}
-        path = self.folder / NUMBERS
-        if not path.is_file():
+        try:
+            lines = read_bounded(self.folder / NUMBERS, MAX_BYTES).splitlines()
+        except OSError:  # what is not noted is counted again
             return found
-        for line in path.read_bytes().splitlines():
+        for line in lines:
             with suppress(ResultsError, KeyError):
                 note = unseal(line)
                 found[note["point"]] = {"file": note["file"], "numbers": note["numbers"]}

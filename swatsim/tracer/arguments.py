@@ -28,13 +28,13 @@ def describe_policy(policy: Policy) -> dict[str, Any]:
         raise RecordingError(f"policy={name} is a class: make one of it, such as {name}(0.8)")
     if not all(callable(getattr(policy, name, None)) for name in ("density", "describe")):
         raise RecordingError(
-            f"policy={policy!r} is not allowed: must have the methods density and describe, "
+            f"policy={shown(policy)} is not allowed: must have the methods density and describe, "
             "as SwatU(0.8) has"
         )
     try:
         description: dict[str, Any] = plain(dict(policy.describe()))
     except (TypeError, ValueError) as error:
-        message = f"policy={policy!r}: its describe() must give a dict of JSON: {error}"
+        message = f"policy={shown(policy)}: its describe() must give a dict of JSON: {error}"
         raise RecordingError(message) from None
     return description
 
@@ -154,7 +154,9 @@ def checked_images(images: int | None) -> int | None:
     """Refuse what is no number of samples."""
     if images is None or (_is_count(images) and images >= 1):
         return None if images is None else operator.index(images)
-    raise RecordingError(f"images={images!r} is not allowed: must be at least 1, or None for all")
+    raise RecordingError(
+        f"images={shown(images)} is not allowed: must be at least 1, or None for all"
+    )
 
 
 def checked_start(start: int) -> int:
@@ -162,8 +164,8 @@ def checked_start(start: int) -> int:
     if _is_count(start):
         return operator.index(start)
     raise RecordingError(
-        f"start={start!r} is not allowed: must be the number of this run's first step, counted "
-        "from 0"
+        f"start={shown(start)} is not allowed: must be the number of this run's first step, "
+        "counted from 0"
     )
 
 
@@ -176,7 +178,7 @@ def checked_steps(steps: Steps) -> tuple[Callable[[int], bool], Any]:
     iterable = isinstance(steps, Collection) and not isinstance(steps, str)
     if not iterable or not all(_is_count(number) for number in steps):
         raise RecordingError(
-            f"steps={steps!r} is not allowed: must be step numbers counted from 0, such as "
+            f"steps={shown(steps)} is not allowed: must be step numbers counted from 0, such as "
             "(0, 500), a range, or a function of the number"
         )
     numbers = frozenset(map(operator.index, steps))

@@ -333,7 +333,7 @@ def _checked_density(name: str, value: Any) -> float:
         share = exact(0)
     if not 0 < share <= 1:
         raise RecordingError(
-            f"{name}={value!r} is not allowed: must be a number in (0, 1]; 0.5 leaves half of the "
-            "values zero, 1 none"
+            f"{name}={shown(value)} is not allowed: must be a number in (0, 1]; 0.5 leaves half of "
+            "the values zero, 1 none"
         )
     return float(share)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
-from swatsim.errors import ConfigError, SwatsimError, unknown
+from swatsim.errors import ConfigError, SwatsimError, shown, unknown
 from swatsim.files import read_bounded
 from swatsim.validation import Checked, Whole
 
@@ -221,8 +221,8 @@ def energy_table(table: str | os.PathLike[str] | EnergyTable) -> EnergyTable:
         return table
     if not isinstance(table, str | os.PathLike):
         raise ConfigError(
-            f"energy={table!r} is not allowed: must be {', '.join(shipped())}, a path of a TOML "
-            "file, or an EnergyTable"
+            f"energy={shown(table)} is not allowed: must be {', '.join(shipped())}, a path of a "
+            "TOML file, or an EnergyTable"
         )
     if str(table) in shipped():
         return _read(FOLDER / f"{table}.toml")

@@ -1,4 +1,4 @@
-"""An op's tensors as the memory system sees them: how their loops are cut, how each is stored."""
+"""An op's tensors as the memory system sees them: their loops, and how these are cut."""
 
 from __future__ import annotations
 
