@@ -62,10 +62,17 @@ def accepted(error: type[SwatsimError], who: str, name: str, value: Any, check: 
 
 def whole(value: Any) -> Any:
     """Turn a whole number of any library into Python's; what is none stays, to be refused."""
-    if not isinstance(value, int):
+    # before NumPy 2.3 its bools were indices, with a warning
+    if not isinstance(value, int) and not str(getattr(value, "dtype", "")).endswith("bool"):
         with suppress(TypeError, AttributeError):
             return operator.index(value)
     return value
+
+
+def count_of(value: Any) -> int:
+    """Turn a whole number of any library into Python's; what is none, or below 0, is -1."""
+    found = whole(value)
+    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else -1
 
 
 def whole_number(value: Any) -> int:

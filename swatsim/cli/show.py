@@ -43,7 +43,9 @@ def table(
     text_last: bool = False,
 ) -> Table:
     """Lay out rows; the first `left` columns are text (and the last one too), others numbers."""
-    made = Table(title=printable(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(
+        title=printable(title, keep="\n"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for i, heading in enumerate(headings):
         text = i < left or (text_last and i == len(headings) - 1)
         made.add_column(printable(heading), justify="left" if text else "right", overflow="fold")

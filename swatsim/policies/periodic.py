@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from swatsim.arguments import arguments
+from swatsim.arguments import arguments, count_of
 from swatsim.errors import PolicyError, shown
 from swatsim.policies.granularity import element
 from swatsim.policies.interface import POLICY, Policy, Site
@@ -85,11 +84,7 @@ class Periodic:
 
 
 def _at_least(name: str, value: Any, least: int) -> int:
-    try:
-        number = -1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = -1
-    if number < least:
+    if (number := count_of(value)) < least:
         raise PolicyError(
             f"Periodic: {name}={shown(value)} is not allowed: must be a whole number of at "
             f"least {least}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import numbers
-import operator
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.arguments import arguments, whole_number
+from swatsim.arguments import arguments, count_of, whole_number
 from swatsim.errors import PolicyError, shown
 from swatsim.policies.arrays import Array, as_numpy, is_torch_array, like, namespace, on_host
 
@@ -175,12 +174,8 @@ def _largest(
 
 
 def _whole(k: Any) -> int:
-    try:
-        count = operator.index(k)
-    except TypeError:
-        count = -1
-    if count < 0:
-        raise PolicyError(f"k={k!r} is not allowed: must be a whole number of at least 0")
+    if (count := count_of(k)) < 0:
+        raise PolicyError(f"k={shown(k)} is not allowed: must be a whole number of at least 0")
     return count
 
 

@@ -113,7 +113,7 @@ def warning(machines: Sequence[Ranked], remedy: Callable[[Mapping[str, Any]], st
     if not found:
         return []
     differ = "; ".join(f"{what.name}: {_values(machines, what)}" for what in found)
-    text = f"the machines differ in what nobody varied ({differ}): their times compare that too"
+    text = f"the machines differ in more than was varied ({differ}): their times compare that too"
     if settings := _settings(machines, found):
         same = ", ".join(what.name for what in found if what.column in settings)
         text += f"; {remedy(settings)} for the same {same}"

@@ -150,11 +150,16 @@ def sensitivities(points: Sequence[Row], parameters: Sequence[str]) -> Figure:
     figure, axes = _figure(width, 0.8 + 3.2 * rows, len(parameters), 3)
     presets = list(dict.fromkeys(row["preset"] for row in points))
     styles = {preset: STYLES[i % len(STYLES)] for i, preset in enumerate(presets)}
+    drawn: set[str] = set()
     for name, one in zip(parameters, axes, strict=False):
-        _sensitivity(one, points, name, parameters, styles)
+        drawn |= _sensitivity(one, points, name, parameters, styles)
     words = "Time of a step as one parameter changes; lines join machines alike in all else"
     figure.suptitle("\n".join([*wrap(words, int(14 * width)), _trace_of(points)]), fontsize=10)
-    key = [Line2D([], [], color=c, marker=m, label=preset) for preset, (c, m) in styles.items()]
+    key = [
+        Line2D([], [], color=colour, marker=marker, label=preset)
+        for preset, (colour, marker) in styles.items()
+        if preset in drawn
+    ]
     figure.legend(handles=key, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
 
@@ -169,7 +174,8 @@ def _sensitivity(
     name: str,
     parameters: Sequence[str],
     styles: Mapping[str, tuple[str, str]],
-) -> None:
+) -> set[str]:
+    """Draw one panel; tell which presets are in it."""
     others = [other for other in ("preset", *parameters) if other != name]
     families: dict[tuple[Any, ...], list[Row]] = {}
     for row in points:
@@ -190,6 +196,7 @@ def _sensitivity(
     for write in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         write(FuncFormatter(lambda value, _: f"{value:g}"))
     _finish(axes, [])
+    return {rows[0]["preset"] for rows in varied}
 
 
 def _ordered(values: set[Any]) -> list[Any]:

@@ -10,6 +10,7 @@ from swatsim.reports import tables
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row
 from swatsim.results import Results
+from swatsim.workload.flops import FLOPS_PER_MAC
 from swatsim.workload.layer import OPERANDS_OF, OPS, Operand
 from swatsim.workload.storage import DTYPES
 
@@ -33,7 +34,8 @@ def headline(results: Results) -> Row:
     dict
         `machine`, `baseline`; what one step takes, the mean of the recorded ones: what
         `swatsim.reports.tables.per_step` has; of all recorded steps the ratios in `RATIOS`,
-        `zero_share` (of the MACs, those with a factor that is zero, a ReLU's zeros too) and
+        `zero_share` (of the MACs, padding left out, those with a factor that is zero, a ReLU's
+        zeros too) and
         `lost_most_to`.
     """
     step = tables.per_op(results)[-1]
@@ -42,7 +44,7 @@ def headline(results: Results) -> Row:
         "baseline": tables.baseline_of(results),
         **tables.per_step(step, step["steps"]),
         **{name: step[name] for name in RATIOS},
-        "zero_share": 1 - step["macs_effectual"] / step["macs_dense"],
+        "zero_share": 1 - step["macs_effectual"] / step["macs_unpadded"],
         "lost_most_to": tables.lost_most_to(step),
     }
 
@@ -184,13 +186,14 @@ def _by_layer(results: Results) -> dict[str, dict[str, list[Row]]]:
 def reductions(results: Results) -> list[Row]:
     """One row an op, and all ops: FLOPs of a step; then bytes of the backward pass's operands.
 
-    `dense`: of all elements; `left`: of those that are not zero, with what says where they are.
+    `dense`: of all elements, padding left out; `left`: of those that are not zero, with what says
+    where they are.
     """
     steps = span_of(results).steps
     found = [
         {
             "what": f"FLOPs, {'all ops' if row['op'] == tables.STEP else row['op']}",
-            "dense": row["flops_dense"] / steps,
+            "dense": FLOPS_PER_MAC * row["macs_unpadded"] / steps,
             "left": row["flops_effectual"] / steps,
         }
         for row in tables.per_op(results)

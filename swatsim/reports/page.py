@@ -65,7 +65,10 @@ def _tiles(head: Row, results: Results) -> list[tuple[str, str]]:
         (f"speed-up over {head['baseline']}", f"{head['speed_up']:.2f}x"),
         ("the same, of compute cycles only", f"{head['speed_up_compute']:.2f}x"),
         ("energy efficiency: the baseline's / this", f"{head['energy_efficiency']:.2f}x"),
-        ("of the MACs have a zero factor, ReLU's zeros too", f"{100 * head['zero_share']:.0f} %"),
+        (
+            "of the MACs have a zero factor (ReLU's zeros too, no padding)",
+            f"{100 * head['zero_share']:.0f} %",
+        ),
         ("of the multipliers' cycles did effectual work", f"{100 * head['utilisation']:.1f} %"),
     ]
     return [(label, value) for label, value in found if "nan" not in value]
@@ -117,7 +120,10 @@ def _sections(results: Results) -> Iterator[Section]:
         "the operands, against the share of its MACs that has a zero of one as a factor."
     )
     yield _drawn(results, "sparsity", "Speed-up against sparsity", words)
-    words = "FLOPs of a step that have no zero factor; bytes of the operands without their zeros."
+    words = (
+        "FLOPs of a step that have no zero factor, padding left out; bytes of the operands without "
+        "their zeros."
+    )
     yield _drawn(results, "reductions", "FLOPs and operands without zeros", words, False, NO_MEMORY)
     yield _provenance(results)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import fsum, gcd, inf, nan
 
@@ -278,18 +278,7 @@ def _with_samples(op: Op, samples: np.ndarray) -> Op:
 def _by_layer(counted: Sequence[_Counted]) -> Iterator[OpEstimate]:
     for layer, op in dict.fromkeys((c.layer, c.op) for c in counted):
         some = [c for c in counted if (c.layer, c.op) == (layer, op)]
-        found = _estimate(layer, op, some)
-        sampled = any(c.batch > len(c.ours) for c in some)
-        yield _without_interval(found) if sampled and not found.by_image else found
-
-
-def _without_interval(found: OpEstimate) -> OpEstimate:
-    return replace(
-        found,
-        cycles_compute=Estimate(found.cycles_compute.value, nan, nan),
-        cycles_compute_baseline=Estimate(found.cycles_compute_baseline.value, nan, nan),
-        speed_up_compute=Estimate(found.speed_up_compute.value, nan, nan),
-    )
+        yield _estimate(layer, op, some)
 
 
 def _totals(counted: Sequence[_Counted]) -> Iterator[OpEstimate]:
@@ -307,8 +296,11 @@ def _estimate(layer: str | None, op: str, counted: Sequence[_Counted]) -> OpEsti
         for part in (lambda c: c.ours, lambda c: c.dense)
     )
     found, baseline, quotient = total(ours), _exact(total(dense)), ratio(dense, ours)
-    if not any(c.varies for c in counted):
+    varying = [c for c in counted if c.varies]
+    if not varying:
         found, quotient = _exact(found), _exact(quotient)
+    elif all(not c.by_image and c.batch > len(c.ours) for c in varying):
+        found, quotient = _unknown(found), _unknown(quotient)
     return OpEstimate(
         layer=layer,
         op=op,
@@ -319,6 +311,11 @@ def _estimate(layer: str | None, op: str, counted: Sequence[_Counted]) -> OpEsti
         cycles_compute_baseline=baseline,
         speed_up_compute=quotient,
     )
+
+
+def _unknown(found: Estimate) -> Estimate:
+    """Give an estimate of ops of which images share the machine: what differs can't be seen."""
+    return Estimate(found.value, nan, nan)
 
 
 def _exact(found: Estimate) -> Estimate:

@@ -347,7 +347,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         if not folder.is_dir():
             raise TraceError(_missing(folder))
-        if not path.is_file():
+        if not path.exists():
             names = sorted(entry.name for entry in folder.iterdir())
             there = listed(names, 5) or "nothing"
             raise TraceError(f"{folder} is not a trace: it has no {MANIFEST} (it holds {there})")

@@ -34,7 +34,6 @@ packages nudenet 3.4.2 and rapidocr-onnxruntime, measured once), have 5th percen
 from __future__ import annotations
 
 import math
-import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +45,7 @@ import numpy.typing as npt
 
 from swatsim.arguments import (
     arguments,
+    count_of,
     either,
     flag,
     function,
@@ -314,11 +314,7 @@ def _checked_layers(layers: Network | Sequence[Layer]) -> Sequence[Layer]:
 
 
 def _checked_count(name: str, value: Any, least: int) -> int:
-    try:
-        count = -1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        count = -1
-    if not least <= count <= MOST:
+    if not least <= (count := count_of(value)) <= MOST:
         raise RecordingError(
             f"{name}={shown(value)} is not allowed: must be a whole number of at least {least}, "
             "below 2**63"

@@ -203,13 +203,13 @@ def test_energy_that_is_not_known_is_left_out() -> None:
         ({"run_steps": 12.5}, "run_steps=12.5 is not allowed"),
         ({"run_steps": True}, "run_steps=True is not allowed"),
         ({"run_steps": math.nan}, "run_steps=nan is not allowed"),
-        ({"run_steps": 2**63}, r"run_steps=a number of 64 bits is not allowed: .* below 2\*\*63"),
-        ({"run_steps": -(10**5000)}, "run_steps=a number of 16610 bits is not allowed"),
+        ({"run_steps": 2**63}, r"run_steps=9223372036854775808 is not allowed: .* below 2\*\*63"),
+        ({"run_steps": -(10**5000)}, "run_steps=<int without a text: .*> is not allowed"),
         ({"run_steps": 10, "strata": 5}, "strata=5 is not allowed: .* from 1 to 4, since each"),
         ({"run_steps": 10, "strata": 0}, "strata=0 is not allowed"),
         ({"run_steps": 10, "strata": -1}, "strata=-1 is not allowed"),
         ({"run_steps": 10, "strata": True}, "strata=True is not allowed"),
-        ({"run_steps": 10, "strata": 10**5000}, "strata=a number of 16610 bits is not allowed"),
+        ({"run_steps": 10, "strata": 10**5000}, "strata=<int without a text: .*> is not allowed"),
     ],
 )
 def test_what_can_not_be_estimated_is_refused(arguments: dict[str, Any], message: str) -> None:

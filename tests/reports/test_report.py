@@ -100,7 +100,7 @@ def test_the_headline_is_what_the_tables_say(written: Path, results: Results) ->
     words = Page((written / "report.html").read_text()).words
     for value in (step["speed_up"], step["speed_up_compute"], step["energy_efficiency"]):
         assert f"{value:.2f}x" in words
-    assert f"{100 * (1 - step['macs_effectual'] / step['macs_dense']):.0f} %" in words
+    assert f"{100 * (1 - step['macs_effectual'] / step['macs_unpadded']):.0f} %" in words
 
 
 def test_tables_of_a_page_add_up_to_the_results(written: Path, results: Results) -> None:
@@ -233,7 +233,7 @@ def test_each_trace_of_a_sweep_has_a_front_of_its_own(trace: Path, tmp_path: Pat
     words = Page((folder / "report.html").read_text()).words
     assert "small: fastest " in words
     assert "longer: fastest " in words
-    assert "Warning: the machines differ in what nobody varied (value type: fp16, fp32;" in words
+    assert "Warning: the machines differ in more than was varied (value type: fp16, fp32;" in words
     for number, name in ((1, "small"), (2, "longer")):
         with (folder / f"front_{number}.csv").open() as file:
             assert {Path(row["trace"]).name for row in csv.DictReader(file)} == {name}

@@ -279,8 +279,16 @@ def test_linear_layers_run_as_a_batch_where_images_share_the_array(tmp_path: Pat
         if (row["layer"], row["role"]) == ("fc", "machine")
     ]
     assert fprop.cycles_compute.value == fprop.apart == sum(recorded)
-    assert not fprop.cycles_compute.known
-    assert not fprop.speed_up_compute.known
+    assert fprop.cycles_compute.variance == 0  # weights are scheduled: images are all the same
+
+
+def test_totals_know_no_more_than_their_ops(tmp_path: Path) -> None:
+    fc = Layer(name="fc", kind="linear", C=16, K=10)
+    trace = make_trace(tmp_path / "t", layers=(fc,))
+    found = swatsim.estimate_images(trace, swatsim.machine("tensordash", scheduled="act"))
+    rows = [row for row in (*found.ops, *found.totals) if row.op == "fprop"]
+    assert [row.layer for row in rows] == ["fc", None]
+    assert not any(row.cycles_compute.known or row.speed_up_compute.known for row in rows)
 
 
 def test_what_does_not_depend_on_images_is_exact(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_a_finished_point_is_believed_by_its_content(spec: dict[str, Any], tmp_p
     paths = [out / "points" / f"{row['point']}.parquet" for row in first.rows]
     shutil.copy(paths[1], paths[0])  # whole, and another point's
     flipped = bytearray(paths[2].read_bytes())
-    flipped[100] ^= 1  # far from the footer
+    flipped[4:2000] = bytes(1996)  # far from the footer
     paths[2].write_bytes(flipped)
     look = run.look(spec, out).words()
     assert look.startswith("10 points, 8 finished before, 2 to do")

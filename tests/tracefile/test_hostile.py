@@ -337,7 +337,7 @@ def test_more_samples_than_are_read_are_refused_without_listing_them(tmp_path: P
 
 
 SCALARS = st.one_of(
-    st.builds(lambda: 10**5000),
+    st.builds(lambda: 10**4000),  # what can't be printed at all is tried above
     st.none(),
     st.booleans(),
     st.integers(-3, 9),
