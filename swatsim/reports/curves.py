@@ -16,6 +16,9 @@ STYLES = (
     ("#56B4E9", "P"),
 )
 
+#: A point above it skips zeros that the axis does not count: of activations, inserted, of padding.
+BOUND = "1 / (1 - sparsity): these zeros alone; others may be skipped too"
+
 Curve = Sequence[tuple[float, float]]
 
 
@@ -28,7 +31,7 @@ def speed_up_curves(
     ideal: bool = True,
     top: float | None = None,
 ) -> Figure:
-    """Draw speed-up against sparsity, one curve each, with the ideal line.
+    """Draw speed-up against sparsity, one curve each, with what these zeros alone could give.
 
     Parameters
     ----------
@@ -39,7 +42,7 @@ def speed_up_curves(
     ideal : bool
         Draw 1 / (1 - sparsity): every zero skipped, nothing lost.
     top : float, optional
-        Upper end of the axis; the ideal line leaves it.
+        Upper end of the axis; that line leaves it.
     """
     figure = Figure(8.0, 5.2, layout="constrained")
     axes = figure.add_subplot()
@@ -49,7 +52,7 @@ def speed_up_curves(
         axes.plot(*zip(*curve, strict=True), "x", color="black", markersize=10, label=name)
     if ideal:
         steps = [i / 10 for i in range(951)]
-        axes.plot(steps, [1 / (1 - s / 100) for s in steps], ":", color="black", label="ideal")
+        axes.plot(steps, [1 / (1 - s / 100) for s in steps], ":", color="black", label=BOUND)
     axes.set(xlabel="sparsity (%)", ylabel=f"speed-up over {baseline}", ylim=(0, top))
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(linewidth=0.4, alpha=0.6)
