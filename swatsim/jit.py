@@ -26,6 +26,7 @@ from numba.core.serialize import dumps
 
 from swatsim import cache
 from swatsim.errors import SwatsimError
+from swatsim.provenance import sources
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +42,8 @@ def _version() -> str | None:
     versions = (numba.__version__, llvmlite.__version__, np.__version__)
     settings = (sys.implementation.cache_tag, numba_config.BOUNDSCHECK)
     seen.update(repr((*versions, *settings)).encode())
-    folder = Path(__file__).parent
-    sources = sorted(folder.rglob("*.py"))
-    for path in sources:
-        seen.update(f"{path.relative_to(folder)}".encode() + path.read_bytes())
-    return seen.hexdigest() if sources else None
+    seen.update(sources().encode())
+    return seen.hexdigest() if sources() else None
 
 
 def _folder() -> Path | None:

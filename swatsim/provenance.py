@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -44,14 +45,19 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=1)
 def sources() -> str:
-    """Fingerprint the package's code (16 hex digits): what it computes may differ if this does."""
+    """Fingerprint the package's code (16 hex digits): what it computes may differ if this does.
+
+    Empty where the package has no sources, in a zip file for example: then it can't be told.
+    """
     seen = hashlib.blake2b(digest_size=8)
     folder = Path(__file__).parent
-    for path in sorted(folder.rglob("*.py")):
+    paths = sorted(folder.rglob("*.py"))
+    for path in paths:
         content = path.read_bytes()
         seen.update(f"{path.relative_to(folder).as_posix()} {len(content)} ".encode() + content)
-    return seen.hexdigest()
+    return seen.hexdigest() if paths else ""
 
 
 def _version(package: str) -> str | None:

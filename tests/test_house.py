@@ -20,7 +20,7 @@ ARROWS = {
     "files": set(),
     "printable": set(),
     "cache": set(),
-    "jit": {"cache", "errors"},
+    "jit": {"cache", "errors", "provenance"},
     "outputs": {"errors", "files"},
     "parquet": {"errors"},
     "sealed": {"errors"},

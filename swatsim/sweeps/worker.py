@@ -25,7 +25,7 @@ from swatsim.workload.training_ops import Op
 MAX_KEPT = 2**29
 
 #: The code that this process runs: a cluster's workers may have been started with another.
-SOURCES = provenance.sources()
+SOURCES = provenance.sources() or provenance.__version__
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import swatsim
-from swatsim import jit
+from swatsim import jit, provenance
 
 PACKAGE = Path(swatsim.__file__).parent
 TRACE = PACKAGE.parent / "traces/resnet8-fashion-mnist-swat-u-80"
@@ -101,7 +101,9 @@ def test_no_setting_of_numba_moves_the_cache_or_does_without(package: Path, tmp_
 def test_a_package_without_sources_has_no_cache(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(jit, "__file__", str(tmp_path / "swatsim.zip" / "swatsim" / "jit.py"))
+    place = tmp_path / "swatsim.zip" / "swatsim" / "provenance.py"
+    monkeypatch.setattr(provenance, "__file__", str(place))
+    monkeypatch.setattr(jit, "sources", provenance.sources.__wrapped__)
     assert jit._folder() is None
     assert "no sources to tell versions by" in caplog.text
 
