@@ -13,7 +13,7 @@ from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
 from swatsim.simulator.memory.config import ORDERS
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer
-from swatsim.workload.training_ops import Op
+from swatsim.workload.lowering import LoweredOp
 
 #: Storage formats that every mask can have.
 FORMATS = ("dense", "bitmask", "csr", "csc", "run-length")
@@ -74,7 +74,7 @@ def transposed_layers(draw: st.DrawFn) -> Layer:
 
 
 @st.composite
-def ops(draw: st.DrawFn) -> tuple[Op, dict[str, np.ndarray]]:
+def ops(draw: st.DrawFn) -> tuple[LoweredOp, dict[str, np.ndarray]]:
     """An op, and integer values whose zeros are its masks."""
     layer = draw(layers())
     name = draw(st.sampled_from(OPS))
@@ -86,7 +86,7 @@ def ops(draw: st.DrawFn) -> tuple[Op, dict[str, np.ndarray]]:
         shape = layer.shape_of(operand, samples)
         nonzero = rng.integers(1, 50, shape) * rng.choice([-1, 1], shape)
         values[operand] = nonzero * (rng.random(shape) < density)
-    return Op(layer, name, **{key: value != 0 for key, value in values.items()}), values
+    return LoweredOp(layer, name, **{key: value != 0 for key, value in values.items()}), values
 
 
 @st.composite

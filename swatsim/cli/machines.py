@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from swatsim.simulator.interface import Mechanism
+    from swatsim.simulator.mechanism import Mechanism
 
 
 @click.command()

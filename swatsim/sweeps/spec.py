@@ -16,8 +16,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from swatsim.errors import ConfigError, SwatsimError, unknown
 from swatsim.files import read_bounded
-from swatsim.simulator.interface import ConfiguredMachine, MachineConfig
 from swatsim.simulator.machines import machine, presets
+from swatsim.simulator.mechanism import ConfiguredMachine, MachineConfig
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.sweeps.expression import Value, holds
 from swatsim.validation import Checked, Whole

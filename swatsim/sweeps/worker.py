@@ -11,8 +11,8 @@ from functools import lru_cache
 from swatsim import provenance
 from swatsim.errors import SwatsimError
 from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.interface import ConfiguredMachine
 from swatsim.simulator.machines import machine
+from swatsim.simulator.mechanism import ConfiguredMachine
 from swatsim.simulator.rows import Row
 from swatsim.simulator.run import as_machine
 from swatsim.simulator.trace_run import Run

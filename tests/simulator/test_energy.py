@@ -21,7 +21,7 @@ from swatsim.simulator.interface import Counters
 from swatsim.simulator.memory.config import DRAMS
 from swatsim.simulator.memory.feed import Fed
 from swatsim.workload.layer import OPERANDS_OF, Layer
-from swatsim.workload.training_ops import Op
+from swatsim.workload.lowering import LoweredOp
 from tests.traces import make_trace
 
 MINE = """
@@ -47,9 +47,11 @@ def mine(tmp_path: Path) -> Path:
     return path
 
 
-def op() -> Op:
+def op() -> LoweredOp:
     ones = np.ones((2, 4), np.bool_)
-    return Op(Layer(name="fc", kind="linear", C=4, K=6), "fprop", np.ones((6, 4), np.bool_), ones)
+    return LoweredOp(
+        Layer(name="fc", kind="linear", C=4, K=6), "fprop", np.ones((6, 4), np.bool_), ones
+    )
 
 
 def test_events_times_energies_by_hand(mine: Path) -> None:
@@ -97,7 +99,7 @@ def test_reads_and_writes_of_the_output_by_hand(
 ) -> None:
     masks = {"weight": (6, 4), "act": (2, 4), "grad_out": (2, 6)}
     reads = {key: np.ones(masks[key], np.bool_) for key in OPERANDS_OF[name]}
-    found = Op(Layer(name="fc", kind="linear", C=4, K=6), name, **reads)
+    found = LoweredOp(Layer(name="fc", kind="linear", C=4, K=6), name, **reads)
     fed = Fed(9, dram_bytes_result=48, dram_bytes_partial=partial)
     small = {f"buffer_{it}_{what}": 1 for it in ("a", "b", "out") for what in ("kib", "banks")}
     config = swatsim.machine("swat", dtype="fp32", **small).config
@@ -324,7 +326,7 @@ def test_a_machine_without_memory_is_compared_by_its_compute_cycles(tmp_path: Pa
     class Mine:
         name = "mine"
 
-        def simulate_op(self, op: Op) -> Counters:
+        def simulate_op(self, op: LoweredOp) -> Counters:
             return swatsim.machine("tensordash").simulate_op(op)
 
         simulate_dense = simulate_op

@@ -23,7 +23,8 @@ from swatsim.tracefile import Trace, open_trace
 from swatsim.tracer.recorder import Recorder
 from swatsim.workload import flops
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer
-from swatsim.workload.training_ops import ADJOINT_OP, ADJOINT_OPERAND, Op
+from swatsim.workload.lowering import ADJOINT_OP, ADJOINT_OPERAND, LoweredOp
+from swatsim.workload.training_ops import Op
 from tests.cli.test_cli import swatsim as run_process
 from tests.simulator.test_timeline import validate
 from tests.strategies import transposed_layers
@@ -230,7 +231,7 @@ class Spy:
     def __init__(self) -> None:
         self.seen: set[tuple[str, str, str]] = set()
 
-    def simulate_op(self, op: Op) -> swatsim.Counters:
+    def simulate_op(self, op: LoweredOp) -> swatsim.Counters:
         self.seen.add((op.layer.kind, op.name, op.own_name))
         macs = flops.macs_effectual(op)
         return swatsim.Counters(macs, pes=1, lanes=1, lane_cycles_effectual=macs)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.interface import Counters, MachineConfig
+from swatsim.simulator.interface import Counters
+from swatsim.simulator.mechanism import MachineConfig
 from swatsim.simulator.memory.feed import Fed
 from swatsim.simulator.memory.tensors import output_reads, output_writes
 from swatsim.simulator.memory.walk import SUM_BYTES
 from swatsim.workload.layer import OPERANDS_OF
+from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.storage import DTYPES
-from swatsim.workload.training_ops import Op
 
 SUM_BITS = 8 * SUM_BYTES
 
@@ -55,7 +56,7 @@ class Energies(NamedTuple):
 
 
 def energies(
-    op: Op, counters: Counters, fed: Fed, config: MachineConfig, table: EnergyTable
+    op: LoweredOp, counters: Counters, fed: Fed, config: MachineConfig, table: EnergyTable
 ) -> Energies:
     """Multiply the events of an op with their energies.
 
@@ -83,7 +84,9 @@ def energies(
     )
 
 
-def _traffic(op: Op, counters: Counters, fed: Fed, config: MachineConfig) -> dict[str, Traffic]:
+def _traffic(
+    op: LoweredOp, counters: Counters, fed: Fed, config: MachineConfig
+) -> dict[str, Traffic]:
     """Count the bits that go through each buffer.
 
     What comes from DRAM is written, what goes there is read; partial sums leave as often as they

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from swatsim.errors import ConfigError, unknown
-from swatsim.simulator.interface import ConfiguredMachine, MachineConfig, Mechanism, Preset
 from swatsim.simulator.machines.cartesian import CARTESIAN
 from swatsim.simulator.machines.lane_array import LANE_ARRAY
+from swatsim.simulator.mechanism import ConfiguredMachine, MachineConfig, Mechanism, Preset
 
 #: The one list. The command line, the tests and the documentation iterate over it.
 MACHINES: tuple[Mechanism, ...] = (LANE_ARRAY, CARTESIAN)

@@ -23,8 +23,8 @@ from swatsim.simulator.memory.tensors import (
 )
 from swatsim.simulator.memory.walk import Blocks, Walked, walk
 from swatsim.workload.layer import OPERANDS, Operand
+from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.storage import DTYPES
-from swatsim.workload.training_ops import Op
 
 
 class Demand(NamedTuple):
@@ -94,7 +94,7 @@ class Fed(NamedTuple):
 
 
 def feed(
-    op: Op,
+    op: LoweredOp,
     demand: Demand,
     config: MemoryConfig,
     *,
@@ -127,7 +127,7 @@ def feed(
     """
     if config.memory == "none":
         return Fed(demand.cycles)
-    shape = shape_of(op.layer, op.name, op.samples)
+    shape = shape_of(op)
     words_out = output_words(op)
     fed = _fed(demand, config, words_out)
     where = op.title
@@ -218,11 +218,11 @@ def _table(store: Store, rows: Cut, columns: Cut, made: bool, kept: bool) -> Cou
     return store.bytes(rows, columns)
 
 
-def can_pin(op: Op, config: MemoryConfig, operand: Operand, *, dense: bool = False) -> bool:
+def can_pin(op: LoweredOp, config: MemoryConfig, operand: Operand, *, dense: bool = False) -> bool:
     """Tell whether an operand can lie on chip as one single block while the op runs."""
     if config.memory == "none":
         return False
-    shape = shape_of(op.layer, op.name, op.samples)
+    shape = shape_of(op)
     return find(shape, stores_of(op, shape, config, dense), config, operand) is not None
 
 

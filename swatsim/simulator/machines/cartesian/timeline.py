@@ -29,7 +29,7 @@ from swatsim.simulator.machines.cartesian.mapping import (
     planar,
 )
 from swatsim.workload.layer import OPERANDS_OF
-from swatsim.workload.training_ops import Op
+from swatsim.workload.lowering import LoweredOp
 
 THREADS = ("steps", "products", "bank conflicts", "waits")
 STEPS, PRODUCTS, CONFLICTS, WAITS = range(4)
@@ -81,7 +81,7 @@ class Step(NamedTuple):
     sample: int
 
 
-def timeline(op: Op, config: CartesianConfig, tile: int) -> Timeline:
+def timeline(op: LoweredOp, config: CartesianConfig, tile: int) -> Timeline:
     """Play one PE: PE (i, j) is number i * pe_w + j.
 
     Raises
@@ -110,7 +110,7 @@ def timeline(op: Op, config: CartesianConfig, tile: int) -> Timeline:
     return Timeline(THREADS, sum(step.cycles for step in steps), events, about)
 
 
-def _steps(op: Op, config: CartesianConfig, pe: tuple[int, int]) -> Iterator[Step]:
+def _steps(op: LoweredOp, config: CartesianConfig, pe: tuple[int, int]) -> Iterator[Step]:
     """List all steps: sample by sample, so that only one's elements are numbered at a time."""
     for sample in range(op.samples):
         one = _one_sample(op, sample)
@@ -126,7 +126,7 @@ def _steps(op: Op, config: CartesianConfig, pe: tuple[int, int]) -> Iterator[Ste
                 yield from _planar_steps(part, numbers, pe, config, where)
 
 
-def _one_sample(op: Op, sample: int) -> Op:
+def _one_sample(op: LoweredOp, sample: int) -> LoweredOp:
     masks = {
         name: mask if name == "weight" else mask[sample : sample + 1]
         for name, mask in op.operands.items()
@@ -135,9 +135,9 @@ def _one_sample(op: Op, sample: int) -> Op:
 
 
 def _parts(
-    op: Op,
+    op: LoweredOp,
     config: CartesianConfig,
-    cut: Callable[[Op, CartesianConfig], Iterator[Part]],
+    cut: Callable[[LoweredOp, CartesianConfig], Iterator[Part]],
     names: tuple[str, str],
 ) -> Iterator[tuple[Part, Numbered]]:
     """Cut an op into parts; the numbers of their elements are made when first asked for."""
@@ -160,7 +160,7 @@ def _parts(
 # ---- events ----------------------------------------------------------------------------------
 
 
-def _step_events(op: Op, step: Step, begin: int, stop: int, lanes: int) -> Iterator[Event]:
+def _step_events(op: LoweredOp, step: Step, begin: int, stop: int, lanes: int) -> Iterator[Event]:
     """Draw a step, as far as `stop`: its pairs one after another, then waiting."""
     yield Event(STEPS, step.name, "step", begin, step.cycles, step.where)
     if step.name == "halo":
@@ -184,7 +184,7 @@ def _step_events(op: Op, step: Step, begin: int, stop: int, lanes: int) -> Itera
             yield Event(WAITS, "waits for the slowest PE", "pe_sync", begin, end - begin, wait)
 
 
-def _products(op: Op, pair: Pair, sample: int, begin: int, cost: int, lanes: int) -> Event:
+def _products(op: LoweredOp, pair: Pair, sample: int, begin: int, cost: int, lanes: int) -> Event:
     products = len(pair.pixels) * len(pair.weights)
     first, second = OPERANDS_OF[op.name]
     across, along = (first, second) if op.name == "wgrad" else (second, first)

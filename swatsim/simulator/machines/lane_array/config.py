@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, assert_never
 
 from pydantic import Field, model_validator
 
-from swatsim.simulator.interface import MachineConfig, Preset, Published
+from swatsim.simulator.mechanism import MachineConfig, Preset, Published
 from swatsim.validation import count
 
 Move = tuple[int, int]
@@ -124,11 +124,6 @@ class LaneArrayConfig(MachineConfig):
     def pes(self) -> int:
         """PEs of the machine."""
         return self.tiles * self.rows * self.columns
-
-    @property
-    def multipliers(self) -> int:
-        """Multipliers of all PEs."""
-        return self.pes * self.lanes
 
     @property
     def scheduled_before(self) -> bool:

@@ -24,7 +24,7 @@ from swatsim.simulator.machines.lane_array.kernel import Words
 from swatsim.simulator.machines.lane_array.machine import scheduler_of
 from swatsim.simulator.machines.lane_array.mapping import Pass, passes, scheduled_operand
 from swatsim.workload.layer import OPERANDS_OF, Operand
-from swatsim.workload.training_ops import Op
+from swatsim.workload.lowering import LoweredOp
 
 #: Lines of one row, each the numbers of the elements in its lanes; None: nothing to multiply.
 Row = list[list[int | None]]
@@ -37,7 +37,7 @@ Fill = Callable[[Row, int, tuple[Move, ...]], dict[int, Move]]
 OWN: Move = (0, 0)
 
 
-def timeline(op: Op, config: LaneArrayConfig, tile: int) -> Timeline:
+def timeline(op: LoweredOp, config: LaneArrayConfig, tile: int) -> Timeline:
     """Schedule one row set of an op: row sets are numbered in the order in which they run.
 
     Raises
@@ -50,7 +50,7 @@ def timeline(op: Op, config: LaneArrayConfig, tile: int) -> Timeline:
 
 @dataclass
 class _Tile:
-    op: Op
+    op: LoweredOp
     config: LaneArrayConfig
     number: int
 
@@ -205,7 +205,7 @@ class _Tile:
         return (words[..., None] >> lanes) & np.uint64(1) == 1
 
 
-def _check(number: int, sets: int, op: Op) -> None:
+def _check(number: int, sets: int, op: LoweredOp) -> None:
     what = f"{op.layer.name!r} {op.own_name}"
     if not sets:
         raise ConfigError(f"{what} has no tiles: it has no products at all; choose another op")
