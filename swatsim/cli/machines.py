@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from swatsim.simulator.mechanism import Mechanism
+    from swatsim.simulator.mechanism import MachineConfig, Mechanism
 
 
 @click.command()
@@ -43,13 +43,24 @@ def _parameters(mechanism: Mechanism) -> Iterator[list[str]]:
     from swatsim.simulator.memory.config import MemoryConfig
 
     presets = mechanism.config_type.presets.values()
-    schema = mechanism.config_type.model_json_schema()["properties"]
+    schema = _schema(mechanism.config_type)
     memory = [name for name in schema if name in MemoryConfig.model_fields]
     for name in (*(name for name in schema if name not in memory), *memory):
         field = schema[name]
         values = [str(preset.parameters.get(name, field.get("default"))) for preset in presets]
         unit = field.get("unit", "-")
         yield [name, unit, _allowed(field), field["description"], *values]
+
+
+def _schema(config: type[MachineConfig]) -> dict[str, Any]:
+    """Return each field's JSON schema; an enumeration's stands in the field's own."""
+    whole = config.model_json_schema()
+    found = {}
+    for name, field in whole["properties"].items():
+        named = [field, *field.get("allOf", ())]  # pydantic before 2.9 wraps a reference
+        reference = next((it["$ref"] for it in named if "$ref" in it), "")
+        found[name] = {**whole.get("$defs", {}).get(reference.rpartition("/")[2], {}), **field}
+    return found
 
 
 def _allowed(field: dict[str, Any]) -> str:

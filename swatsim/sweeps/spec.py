@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from swatsim.errors import ConfigError, SwatsimError, unknown
 from swatsim.files import read_bounded
-from swatsim.simulator.machines import machine, presets
+from swatsim.simulator.machines import find_preset, machine
 from swatsim.simulator.mechanism import ConfiguredMachine, MachineConfig
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.sweeps.expression import Value, holds
@@ -106,10 +106,11 @@ class MachineSpec(_Part):
 
     @model_validator(mode="after")
     def _names(self) -> MachineSpec:
-        known = {name: mechanism for name, _, mechanism in presets()}
-        if self.preset not in known:
-            raise ValueError(unknown("machine", self.preset, known))
-        fields = known[self.preset].config_type.model_fields
+        try:
+            _, mechanism = find_preset(self.preset)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        fields = mechanism.config_type.model_fields
         parts: list[Mapping[str, Any]] = [self.fixed, self.grid]
         parts += [part for one in self.when for part in (one.parameters, one.grid)]
         for name in (name for part in parts for name in part):

@@ -13,7 +13,13 @@ import numpy as np
 
 from swatsim.simulator.interface import Counters
 from swatsim.simulator.machines.lane_array import kernel
-from swatsim.simulator.machines.lane_array.config import LEVELS, LaneArrayConfig
+from swatsim.simulator.machines.lane_array.config import (
+    LEVELS,
+    LaneArrayConfig,
+    Scheduled,
+    Scheduling,
+)
+from swatsim.simulator.machines.lane_array.config import Scheduler as Choice
 from swatsim.simulator.machines.lane_array.kernel import Schedule, Scheduler
 from swatsim.simulator.machines.lane_array.mapping import Pass, passes, scheduled_operand
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
@@ -113,12 +119,13 @@ def reads_images(op: LoweredOp, config: LaneArrayConfig) -> bool:
 
 
 def _fixed(op: LoweredOp, config: LaneArrayConfig) -> LaneArrayConfig:
-    if config.scheduled != "sparser":
+    if config.scheduled is not Scheduled.SPARSER:
         return config
     chosen = scheduled_operand(op, config)
     assert chosen is not None, "the sparser of two is one of them"
     # what the run chooses it also schedules, though it be the weights
-    return config.model_copy(update={"scheduled": op.called(chosen), "scheduling": "dynamic"})
+    fixed = {"scheduled": Scheduled(op.called(chosen)), "scheduling": Scheduling.DYNAMIC}
+    return config.model_copy(update=fixed)
 
 
 def _shares_windows(op: LoweredOp) -> bool:
@@ -149,10 +156,10 @@ def scheduler_of(config: LaneArrayConfig) -> Scheduler:
 
 
 #: Of each scheduler: whether the lane with most candidates is first, and the levels.
-_PRIORITIES: Mapping[str, tuple[bool, tuple[tuple[int, ...], ...]]] = {
-    "most_candidates": (True, ()),
-    "fewest_candidates": (False, ()),
-    "levels": (False, LEVELS),
+_PRIORITIES: Mapping[Choice, tuple[bool, tuple[tuple[int, ...], ...]]] = {
+    Choice.MOST_CANDIDATES: (True, ()),
+    Choice.FEWEST_CANDIDATES: (False, ()),
+    Choice.LEVELS: (False, LEVELS),
 }
 
 

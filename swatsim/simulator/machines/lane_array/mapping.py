@@ -11,7 +11,7 @@ from typing import assert_never
 
 import numpy as np
 
-from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
+from swatsim.simulator.machines.lane_array.config import LaneArrayConfig, Scheduled
 from swatsim.simulator.machines.lane_array.kernel import Counts, Words, pack_lines
 from swatsim.workload.convolutions import Convolution, convolutions
 from swatsim.workload.layer import Operand
@@ -68,14 +68,14 @@ def scheduled_operand(op: LoweredOp, config: LaneArrayConfig) -> Operand | None:
     transposed convolution's adjoint.
     """
     match config.scheduled:
-        case "none":
+        case Scheduled.NONE:
             return None
-        case "sparser":
+        case Scheduled.SPARSER:
             (first, a), (second, b) = op.operands.items()
             ones_a, ones_b = op.counts[first], op.counts[second]
             return second if ones_b * a.size < ones_a * b.size else first
-        case "weight" | "act" | "grad_out":
-            return next((it for it in op.operands if op.called(it) == config.scheduled), None)
+        case Scheduled.WEIGHT | Scheduled.ACT | Scheduled.GRAD_OUT:
+            return next((it for it in op.operands if op.called(it) == config.scheduled.value), None)
         case _:
             assert_never(config.scheduled)
 
