@@ -16,6 +16,8 @@ SOURCES = sorted((ROOT / "swatsim").rglob("*.py"))
 ARROWS = {
     "_version": set(),
     "arguments": {"errors"},
+    "columns": {"counters", "parquet", "workload"},
+    "counters": set(),
     "errors": {"printable"},
     "files": set(),
     "printable": set(),
@@ -36,13 +38,15 @@ ARROWS = {
         *("arguments", "errors", "policies", "provenance"),
         *("tracefile", "validation", "workload"),
     },
-    "results": {"arguments", "errors", "files", "outputs", "parquet", "printable"},
+    "results": {"arguments", "columns", "errors", "files", "outputs", "parquet", "printable"},
     "simulator": {
-        *("arguments", "errors", "files", "jit", "printable", "provenance", "results"),
+        *("arguments", "columns", "counters", "errors", "files", "jit", "printable"),
+        *("provenance", "results"),
         *("sampling", "tracefile", "validation", "workload"),
     },
     "reports": {
-        *("arguments", "course", "errors", "files", "outputs", "printable", "results"),
+        *("arguments", "columns", "counters", "course", "errors", "files", "outputs"),
+        *("printable", "results"),
         *("sampling", "sealed", "workload"),
     },
     "sweeps": {
@@ -52,13 +56,13 @@ ARROWS = {
     },
     "reproduce": {"policies", "reports", "simulator", "tracer", "workload"},
     "cli": {
-        *("_version", "errors", "outputs", "policies", "printable", "reports", "reproduce"),
-        *("results", "sampling", "signals", "simulator", "sweeps", "tracefile", "tracer"),
-        "workload",
+        *("_version", "counters", "errors", "outputs", "policies", "printable", "reports"),
+        *("reproduce", "results", "sampling", "signals", "simulator", "sweeps", "tracefile"),
+        *("tracer", "workload"),
     },
     "__main__": {"cli"},
     "__init__": {
-        *("_version", "errors", "reports", "results"),
+        *("_version", "counters", "errors", "reports", "results"),
         *("simulator", "sweeps", "tracefile", "tracer", "workload"),
     },
 }

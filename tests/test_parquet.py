@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import swatsim
+from swatsim.columns import COLUMNS, FORM
 from swatsim.errors import ResultsError
 from swatsim.parquet import decode
-from swatsim.results import COLUMNS, CSV, FORM, PARQUET, PROVENANCE, Results, load, read_parquet
+from swatsim.results import CSV, PARQUET, PROVENANCE, Results, load, read_parquet
 from swatsim.workload.layer import Layer
 from tests.traces import make_trace
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite, prod
 from typing import Any
 
+from swatsim.counters import BUCKETS, ENERGY_PARTS
 from swatsim.reports import tables
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row
@@ -70,8 +71,8 @@ def layers(results: Results) -> list[Row]:
                 **{name: row[name] for name in ratios},
                 "energy_pj": row["energy_pj"],
                 "lost_most_to": tables.lost_most_to(row),
-                **{name: row[name] for name in tables.LANE_CYCLES},
-                **{name: row[name] for name in tables.ENERGIES},
+                **{name: row[name] for name in BUCKETS},
+                **{name: row[name] for name in ENERGY_PARTS},
                 **{name: row[name] for name in ("loop_order", "block_filters", "block_channels")},
                 "block_rows": row["block_rows"],
             }

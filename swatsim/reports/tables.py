@@ -13,9 +13,11 @@ from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
+from swatsim.columns import COLUMNS
+from swatsim.counters import BUCKETS
 from swatsim.errors import ResultsError
 from swatsim.reports.span import span_of
-from swatsim.results import COLUMNS, Results
+from swatsim.results import Results
 from swatsim.workload.flops import FLOPS_PER_MAC
 from swatsim.workload.layer import OPS
 
@@ -23,9 +25,6 @@ Row = dict[str, Any]
 
 #: Columns that add up to the bytes that DRAM carried.
 DRAM_BYTES = tuple(column.name for column in COLUMNS if column.name.startswith("dram_bytes_"))
-#: Columns that add up to the lane-cycles, and to the energy.
-LANE_CYCLES = tuple(column.name for column in COLUMNS if column.name.startswith("lane_cycles_"))
-ENERGIES = tuple(column.name for column in COLUMNS if column.name.startswith("energy_pj_"))
 
 #: The row of a table that sums up all ops.
 STEP = "step"
@@ -138,7 +137,8 @@ def per_step(row: Row, steps: int) -> Row:
 
 def lost_most_to(row: Row) -> str:
     """Name the bucket that took most of the lane-cycles without effectual work."""
-    name = max(LANE_CYCLES[1:], key=lambda bucket: row[bucket])
+    lost = [name for name in BUCKETS if name != "lane_cycles_effectual"]
+    name = max(lost, key=lambda bucket: row[bucket])
     return name.removeprefix("lane_cycles_") if row[name] else ""
 
 

@@ -31,9 +31,10 @@ from swatsim.arguments import (
     several,
     whole_number,
 )
+from swatsim.counters import Counters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.sampling import Estimate, Stratum, ratio, total
-from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine
+from swatsim.simulator.interface import ConfiguredMachine, Machine
 from swatsim.simulator.run import Progress, as_machine, choice, in_order, threads_of
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPS, Layer, OpName

@@ -8,100 +8,13 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_check
 
 from pydantic import Field, model_validator
 
+from swatsim.counters import Counters
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.workload.streams import Lowering
 from swatsim.workload.training_ops import Op
 
 #: Of a machine: lane-cycles of 2**31 cycles are then counted in 63 bits.
 MAX_MULTIPLIERS = 2**32
-
-
-class Counters(NamedTuple):
-    """What one op costs on one machine, and what it asks of the memory system.
-
-    A *lane-cycle* is one lane (one multiplier) of one PE for one cycle. Each is in exactly one of
-    the buckets ``lane_cycles_*``, and they add up to ``cycles_compute * pes * lanes``.
-
-    Parameters
-    ----------
-    cycles_compute : int
-        From the first line of the op to its last.
-    pes, lanes : int
-        PEs of the machine, and multipliers in each.
-    lane_cycles_effectual : int
-        Both values non-zero: equals the op's effectual MACs.
-    lane_cycles_ineffectual : int
-        The lane multiplied, but a value was zero.
-    lane_cycles_idle : int
-        The lane had no value to work on, others of its PE had.
-    lane_cycles_row_sync : int
-        The row had nothing left in its window and waited for the other rows of its tile.
-    lane_cycles_tile_sync : int
-        The tile had finished and waited for the slowest tile.
-    lane_cycles_pe_sync : int
-        The PE had finished and waited for the slowest PE.
-    lane_cycles_bank_conflict : int
-        Products waited for a bank of accumulators.
-    lane_cycles_halo : int
-        PEs exchanged the sums at the borders of their tiles.
-    lane_cycles_unmapped : int
-        The PE had no stream: the op's sizes don't fill the array.
-    words_a, words_b : int
-        Values that the PEs take from the buffers of the first and the second operand, in the order
-        weight, act, grad_out; in wgrad of a transposed convolution grad_out comes before act.
-    multiplexed : int
-        Products whose values went through multiplexers of a zero-skipping front end.
-    schedules : int
-        Lines that a hardware scheduler looked at, of one row.
-    accumulations : int
-        Accesses of accumulator banks.
-    """
-
-    cycles_compute: int
-    pes: int
-    lanes: int
-    lane_cycles_effectual: int = 0
-    lane_cycles_ineffectual: int = 0
-    lane_cycles_idle: int = 0
-    lane_cycles_row_sync: int = 0
-    lane_cycles_tile_sync: int = 0
-    lane_cycles_pe_sync: int = 0
-    lane_cycles_bank_conflict: int = 0
-    lane_cycles_halo: int = 0
-    lane_cycles_unmapped: int = 0
-    words_a: int = 0
-    words_b: int = 0
-    multiplexed: int = 0
-    schedules: int = 0
-    accumulations: int = 0
-
-    @property
-    def lane_cycles(self) -> int:
-        """All lane-cycles of the machine while the op runs."""
-        return self.cycles_compute * self.pes * self.lanes
-
-    @property
-    def buckets(self) -> dict[str, int]:
-        """The lane-cycles by where they went."""
-        return {name: getattr(self, name) for name in BUCKETS}
-
-    @property
-    def utilisation(self) -> float:
-        """Share of the lane-cycles that did effectual work."""
-        return self.lane_cycles_effectual / self.lane_cycles if self.lane_cycles else 0.0
-
-    @property
-    def products(self) -> int:
-        """Products that were computed."""
-        return self.lane_cycles_effectual + self.lane_cycles_ineffectual
-
-    def times(self, repeats: int) -> Counters:
-        """Count the same, over and over, on the same machine."""
-        all_of_it = Counters(*(value * repeats for value in self))
-        return all_of_it._replace(pes=self.pes, lanes=self.lanes)
-
-
-BUCKETS: tuple[str, ...] = tuple(n for n in Counters._fields if n.startswith("lane_cycles_"))
 
 
 class Event(NamedTuple):

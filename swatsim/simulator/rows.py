@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from swatsim.counters import ENERGY, ENERGY_PARTS, Counters, MemoryCounters
 from swatsim.errors import ConfigError
-from swatsim.simulator.energy.energy import Energies, energies
+from swatsim.simulator.energy.energy import energies
 from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine, MachineConfig
-from swatsim.simulator.memory.feed import Demand, Fed, feed
+from swatsim.simulator.interface import ConfiguredMachine, Machine, MachineConfig
+from swatsim.simulator.memory.feed import Demand, feed
 from swatsim.workload import flops
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.training_ops import Op
@@ -106,11 +107,11 @@ def cost(
     counters, without_zeros = (_checked(of) for of in counted)
     own: Row = {"cycles_compute_dense_operands": without_zeros.cycles_compute}
     if compute_only or not isinstance(machine, ConfiguredMachine):
-        unknown = dict.fromkeys((f"energy_pj_{part}" for part in Energies._fields), None)
-        counts = _counts(counters, Fed(counters.cycles_compute))
+        unknown = dict.fromkeys((*ENERGY_PARTS, ENERGY), None)
+        counts = _counts(counters, MemoryCounters(counters.cycles_compute))
         own["cycles_dense_operands"] = float(without_zeros.cycles_compute)
         nothing = {"dtype": "", "clock_mhz": 0, "dram_mb_per_s": 0}
-        return {**counts, **own, **nothing, **unknown, "energy_pj": None}
+        return {**counts, **own, **nothing, **unknown}
     config = machine.config
     fed = feed(op, _demand(counters), config, dense=dense, **held._asdict())
     parts = energies(op, counters, fed, config, table)
@@ -123,8 +124,8 @@ def cost(
         "dtype": config.dtype,
         "clock_mhz": config.clock_mhz,
         "dram_mb_per_s": config.finite_mb_per_s,
-        **{f"energy_pj_{part}": float(value) for part, value in parts._asdict().items()},
-        "energy_pj": float(sum(parts)),
+        **dict(zip(ENERGY_PARTS, map(float, parts), strict=True)),
+        ENERGY: float(sum(parts)),
     }
 
 
@@ -141,13 +142,13 @@ def _fed_dense(op: Op, counters: Counters, config: MachineConfig, held: Held) ->
         return None
 
 
-def _named(op: Op, fed: Fed) -> Fed:
+def _named(op: Op, fed: MemoryCounters) -> MemoryCounters:
     """Name the operands as the op's layer does."""
     loaded = {f"dram_bytes_{op.called(it)}": getattr(fed, f"dram_bytes_{it}") for it in OPERANDS}
     return fed._replace(**loaded)
 
 
-def _counts(counters: Counters, fed: Fed) -> Row:
+def _counts(counters: Counters, fed: MemoryCounters) -> Row:
     lane_cycles = fed.cycles * counters.pes * counters.lanes
     return {**counters._asdict(), **fed._asdict(), "lane_cycles": lane_cycles}
 

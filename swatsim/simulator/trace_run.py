@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from swatsim.counters import Counters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.simulator import needs
 from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine
+from swatsim.simulator.interface import ConfiguredMachine, Machine
 from swatsim.simulator.memory.feed import NOTHING, can_pin, feed
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.rows import Counted, Held, Row, cost, describe_op

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine, Mechanism
+from swatsim.counters import Counters
+from swatsim.simulator.interface import ConfiguredMachine, Machine, Mechanism
 from swatsim.simulator.machines import MACHINES, machine, presets
 from swatsim.workload import flops
 from tests.strategies import CONFIGS, ops

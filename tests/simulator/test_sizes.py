@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import swatsim
+from swatsim.columns import COLUMNS
 from swatsim.errors import ConfigError
-from swatsim.results import COLUMNS, load
+from swatsim.results import load
 from swatsim.simulator.interface import MAX_MULTIPLIERS, Counters
 from swatsim.simulator.machines import MACHINES, presets
 from swatsim.simulator.sizes import LARGEST, Sums, check_before
