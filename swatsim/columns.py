@@ -6,6 +6,9 @@ are declared here.
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import assert_never
+
 from swatsim.counters import (
     BUCKETS,
     ENERGY,
@@ -18,10 +21,42 @@ from swatsim.counters import (
     declared,
 )
 from swatsim.parquet import Column, Form
+from swatsim.upgrades import UPGRADES
 from swatsim.workload.layer import KINDS, OPERANDS, OPS
 
-SCHEMA_VERSION = 3
+#: It moves with any change of the columns but of a meaning's words: CONTRIBUTING.md has the rule.
+SCHEMA_VERSION = 4
 DTYPES = {int: "int64", float: "float64", str: "string"}
+
+
+class Role(StrEnum):
+    """What a row's machine is in a comparison."""
+
+    MACHINE = "machine"
+    BASELINE = "baseline"
+    ALTERNATIVE = "alternative"
+
+    @property
+    def meaning(self) -> str:
+        """What the role says, in words."""
+        match self:
+            case Role.MACHINE:
+                return "what was asked for"
+            case Role.BASELINE:
+                return "what it is compared with"
+            case Role.ALTERNATIVE:
+                return "another baseline"
+            case _:
+                assert_never(self)
+
+
+#: The variant of a machine in which nothing is skipped.
+DENSE = "dense"
+
+
+def label(machine: str, variant: str) -> str:
+    """Return what people call a machine, or a variant of it: "tensordash dense"."""
+    return f"{machine} {variant}" if variant else machine
 
 
 def _key(
@@ -70,10 +105,11 @@ COLUMNS: tuple[Column, ...] = (
         values=OPS,
     ),
     _key("machine", "preset's name and what was changed in it"),
+    _key("variant", "what else it skips, or does not: dense, for example; empty: as it is"),
     _key(
         "role",
-        "machine, baseline: what it is compared with, or alternative: another baseline",
-        values=("machine", "baseline", "alternative"),
+        "; ".join(f"{role}: {role.meaning}" for role in Role),
+        values=tuple(role.value for role in Role),
     ),
     Column(
         "kind",
@@ -133,4 +169,5 @@ FORM = Form(
     sums={LANE_CYCLES: tuple(BUCKETS), ENERGY: tuple(ENERGY_PARTS)},
     products={LANE_CYCLES: ("cycles", "pes", "lanes")},
     at_most={"macs_effectual": "macs_dense", "cycles_compute": "cycles"},
+    upgrades=UPGRADES,
 )

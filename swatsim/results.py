@@ -89,8 +89,7 @@ class Results:
         """
         for name in PLOTS:
             _check_no_directory(Path(folder) / name)
-        text = self._csv()
-        table = self._encoded(text)
+        table = self._encoded()
         # the first to be replaced and the last: where both are of one simulation, all are
         contents = {
             PROVENANCE: _json({**self.provenance, "digest": table.digest}),
@@ -108,16 +107,15 @@ class Results:
         ResultsError
             If they are no results.
         """
-        return self._encoded(self._csv(), lean=True).content
+        return self._encoded(lean=True).content
 
-    def _encoded(self, text: bytes, lean: bool = False) -> Written:
+    def _encoded(self, lean: bool = False) -> Written:
         try:
+            _check_names(self.rows)
+            text = as_csv(self.rows, [column.name for column in COLUMNS], for_people=False)
             return encode(text, FORM, self.provenance, lean)
         except ResultsError as error:
             raise ResultsError(f"these rows are no results, and can't be kept: {error}") from None
-
-    def _csv(self) -> bytes:
-        return as_csv(self.rows, [column.name for column in COLUMNS], for_people=False)
 
 
 def as_csv(
@@ -206,6 +204,18 @@ def _parsed(content: bytes, path: Path) -> Read:
         return decode(content, FORM)
     except ResultsError as error:
         raise ResultsError(f"{path} can't be used: {error}; simulate again") from None
+
+
+def _check_names(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse rows that lack a column: nobody filled it, and as CSV it would pass for empty."""
+    names = {column.name for column in COLUMNS}
+    for row in rows:
+        if row.keys() == names:
+            continue
+        if missing := [name for name in names if name not in row]:
+            raise ResultsError(f"a row lacks column {min(missing)!r}: fill it where rows are made")
+        strange = next(name for name in row if name not in names)
+        raise ResultsError(f"a row has {strange!r}, which is no column: declare it in COLUMNS")
 
 
 def _check_no_directory(path: Path) -> None:

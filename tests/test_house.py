@@ -16,7 +16,7 @@ SOURCES = sorted((ROOT / "swatsim").rglob("*.py"))
 ARROWS = {
     "_version": set(),
     "arguments": {"errors"},
-    "columns": {"counters", "parquet", "workload"},
+    "columns": {"counters", "parquet", "upgrades", "workload"},
     "counters": set(),
     "errors": {"printable"},
     "files": set(),
@@ -27,6 +27,7 @@ ARROWS = {
     "parquet": {"errors"},
     "sealed": {"errors"},
     "signals": set(),
+    "upgrades": set(),
     "validation": {"arguments", "errors"},
     "provenance": {"_version", "printable"},
     "sampling": set(),
@@ -50,15 +51,14 @@ ARROWS = {
         *("sampling", "sealed", "workload"),
     },
     "sweeps": {
-        *("arguments", "errors", "files", "outputs", "provenance", "reports", "results", "sealed"),
-        "signals",
-        *("simulator", "tracefile", "validation", "workload"),
+        *("arguments", "columns", "errors", "files", "outputs", "provenance", "reports"),
+        *("results", "sealed", "signals", "simulator", "tracefile", "validation", "workload"),
     },
     "reproduce": {"policies", "reports", "simulator", "tracer", "workload"},
     "cli": {
-        *("_version", "counters", "errors", "outputs", "policies", "printable", "reports"),
-        *("reproduce", "results", "sampling", "signals", "simulator", "sweeps", "tracefile"),
-        *("tracer", "workload"),
+        *("_version", "columns", "counters", "errors", "outputs", "policies", "printable"),
+        *("reports", "reproduce", "results", "sampling", "signals", "simulator", "sweeps"),
+        *("tracefile", "tracer", "workload"),
     },
     "__main__": {"cli"},
     "__init__": {

@@ -31,6 +31,7 @@ from swatsim.arguments import (
     several,
     whole_number,
 )
+from swatsim.columns import DENSE, label
 from swatsim.counters import Counters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.sampling import Estimate, Stratum, ratio, total
@@ -180,7 +181,7 @@ def estimate_images(
     return ImagesEstimate(
         trace=source.name,
         machine=found.name,
-        baseline=f"{found.name} dense",
+        baseline=label(found.name, DENSE),
         images=len(source.manifest.samples),
         batches={step.number: step.batch_size for step in opened},
         ops=tuple(_by_layer(counted)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from swatsim.columns import DENSE, Role
 from swatsim.counters import Counters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.simulator import needs
@@ -103,17 +104,17 @@ class Run:
             **densities,
         }
 
-    def _counted(self, op: Op) -> list[tuple[str, str, Counted]]:
-        """Count what does not depend on the memory system: (label, role, counts)."""
+    def _counted(self, op: Op) -> list[tuple[str, Role, Counted]]:
+        """Count what does not depend on the memory system: (variant, role, counts)."""
         first, theirs = self.machines[0], self.baseline
-        found = [("", "machine", self._skipping(op, first))]
+        found = [("", Role.MACHINE, self._skipping(op, first))]
         if theirs is not None:
-            return [*found, (theirs.name, "baseline", self._skipping(op, theirs))]
-        dense = {"dense": ("baseline", first.simulate_dense(op))}
+            return [*found, ("", Role.BASELINE, self._skipping(op, theirs))]
+        dense = {DENSE: (Role.BASELINE, first.simulate_dense(op))}
         if isinstance(first, ConfiguredMachine):
             others = first.simulate_alternatives(op).items()
-            dense |= {name: ("alternative", counters) for name, counters in others}
-        found += [(f" {name}", role, Counted(it, it)) for name, (role, it) in dense.items()]
+            dense |= {name: (Role.ALTERNATIVE, counters) for name, counters in others}
+        found += [(name, role, Counted(it, it)) for name, (role, it) in dense.items()]
         return found
 
     def _skipping(self, op: Op, machine: Machine) -> Counted:
@@ -130,27 +131,24 @@ class Run:
         self,
         op: Op,
         machine: Machine,
-        counted: list[tuple[str, str, Counted]],
+        counted: list[tuple[str, Role, Counted]],
         partner: Op | None,
     ) -> Iterator[Row]:
         """Feed the machine, and what it is compared with."""
-        for label, role, counts in counted:
-            if role == "baseline" and self.baseline is not None:
-                yield self._row(op, self.baseline, label, role, counts, partner)
-            else:
-                name, dense = machine.name + label, role != "machine"
-                yield self._row(op, machine, name, role, counts, partner, dense=dense)
+        for variant, role, counts in counted:
+            another = None if role is Role.MACHINE else self.baseline
+            yield self._row(op, another or machine, variant, role, counts, partner)
 
     def _row(
         self,
         op: Op,
         machine: Machine,
-        name: str,
-        role: str,
+        variant: str,
+        role: Role,
         counted: Counted,
         partner: Op | None,
-        dense: bool = False,
     ) -> Row:
+        dense = bool(variant)
         pair = (machine, self.baseline or machine, *self.machines)
         try:
             row = cost(
@@ -165,7 +163,7 @@ class Run:
             )
         except BufferTooSmallError as error:
             raise error.of(machine.name) from None
-        return {"machine": name, "role": role, **row}
+        return {"machine": machine.name, "variant": variant, "role": role.value, **row}
 
     def refusal(self, error: BufferTooSmallError, jobs: Sequence[Job]) -> BufferTooSmallError:
         """Say which capacity would do for all jobs."""

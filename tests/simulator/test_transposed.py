@@ -97,7 +97,7 @@ def expected(row: dict[str, Any]) -> dict[str, Any]:
 
 def rows_of(found: list[dict[str, Any]], *without: str) -> list[dict[str, Any]]:
     """Rows in one order, without what names the trace."""
-    key = ("layer", "op", "role", "machine")
+    key = ("layer", "op", "role", "machine", "variant")
     names = {"trace", "trace_id", *without}
     ordered = sorted(found, key=lambda row: [row[name] for name in key])
     return [{name: row[name] for name in row if name not in names} for row in ordered]
