@@ -9,8 +9,11 @@ outputs are the weights of one filter.
 
 Run it by its module's name, wherever that can be imported::
 
-    swatsim simulate traces/resnet8-fashion-mnist-swat-u-80 --machine examples.own_machine:vector8
-    swatsim simulate traces/resnet8-fashion-mnist-swat-u-80 --machine examples.own_machine:vector8 --set pes=64
+    swatsim simulate TRACE --machine examples.own_machine:vector8
+    swatsim simulate TRACE --machine examples.own_machine:vector8 --set pes=64
+    swatsim timeline TRACE --machine examples.own_machine:vector8 --layer conv1 --op fprop -o t.json
+
+and in a sweep as `preset = "examples.own_machine:vector8"`.
 """
 
 from __future__ import annotations

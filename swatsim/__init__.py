@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from swatsim._version import __version__
 
 if TYPE_CHECKING:
+    from swatsim.counters import Counters as Counters
     from swatsim.errors import SwatsimError as SwatsimError
     from swatsim.reports.compare import compare as compare
     from swatsim.reports.estimate import estimate as estimate
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from swatsim.results import Results as Results
     from swatsim.results import load as load_results  # noqa: F401
     from swatsim.simulator.images import estimate_images as estimate_images
-    from swatsim.simulator.interface import Counters as Counters
     from swatsim.simulator.interface import Event as Event
     from swatsim.simulator.interface import Machine as Machine
     from swatsim.simulator.interface import Timeline as Timeline
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 #: Public name -> (module, name there).
 _PUBLIC = {
-    "Counters": ("swatsim.simulator.interface", "Counters"),
+    "Counters": ("swatsim.counters", "Counters"),
     "Event": ("swatsim.simulator.interface", "Event"),
     "Layer": ("swatsim.workload.layer", "Layer"),
     "LoweredOp": ("swatsim.workload.lowering", "LoweredOp"),

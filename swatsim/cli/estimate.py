@@ -114,7 +114,10 @@ def _images_of(results: Results) -> str:
 
 
 def _machine_of(results: Results) -> str:
-    return str(next(row["machine"] for row in results.rows if row["role"] == "machine"))
+    from swatsim.columns import Role
+    from swatsim.reports.tables import first_of, label_of
+
+    return label_of(first_of(results, Role.MACHINE))
 
 
 def _some(steps: tuple[int, ...], most: int = 6) -> str:

@@ -134,6 +134,7 @@ FEWER = {name: column for name, column in SPEED_UPS.items() if name != "with no 
 
 def _tables(results: Results) -> Iterator[Any]:
     from swatsim.cli.show import table
+    from swatsim.counters import BUCKETS, ENERGY_PARTS
     from swatsim.reports import alike, facts, tables
 
     results = tables.summarise(results)
@@ -159,13 +160,13 @@ def _tables(results: Results) -> Iterator[Any]:
     yield table(f"Totals over all layers; {added}", over_all, _total_rows(totals), left=1)
     if words := facts.due_to_zeros(totals[-1]):
         yield f"{words}\n"
-    yield _parts("Where the PE-cycles went, in % of all", totals, tables.LANE_CYCLES, "lane_cycles")
+    yield _parts("Where the PE-cycles went, in % of all", totals, tuple(BUCKETS), "lane_cycles")
     if any(row["dram_bytes"] for row in totals):
         yield table(
             f"DRAM traffic; {added}", ("bytes", *_columns(totals)), _traffic(totals), left=1
         )
     if all(row["energy_pj"] is not None for row in results.rows):
-        yield _parts("Energy, in % of all", totals, tables.ENERGIES, "energy_pj")
+        yield _parts("Energy, in % of all", totals, tuple(ENERGY_PARTS), "energy_pj")
         yield table(f"Energy in all; {added}", ("", *_columns(totals)), _joules(totals), left=1)
     yield _verdict(results, totals[-1])
     for warning in alike.against_baseline(results):

@@ -31,9 +31,11 @@ from swatsim.arguments import (
     several,
     whole_number,
 )
+from swatsim.columns import DENSE, label
+from swatsim.counters import Counters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.sampling import Estimate, Stratum, ratio, total
-from swatsim.simulator.interface import Counters, Machine
+from swatsim.simulator.interface import Machine
 from swatsim.simulator.mechanism import Runnable
 from swatsim.simulator.run import Progress, as_machine, choice, in_order, threads_of
 from swatsim.tracefile import Step, Trace, open_trace
@@ -180,7 +182,7 @@ def estimate_images(
     return ImagesEstimate(
         trace=source.name,
         machine=found.name,
-        baseline=f"{found.name} dense",
+        baseline=label(found.name, DENSE),
         images=len(source.manifest.samples),
         batches={step.number: step.batch_size for step in opened},
         ops=tuple(_by_layer(counted)),

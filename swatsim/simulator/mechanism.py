@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field, model_validator
 
+from swatsim.counters import Counters
 from swatsim.errors import ConfigError
-from swatsim.simulator.interface import Counters, Machine, Timeline
+from swatsim.simulator.interface import Machine, Timeline
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.workload.convolutions import Lowering
 from swatsim.workload.lowering import LoweredOp, lower

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from swatsim.counters import Counters, MemoryCounters
 from swatsim.errors import ConfigError
-from swatsim.simulator.interface import Counters
-from swatsim.simulator.memory.feed import Fed
 from swatsim.simulator.systems import NOTHING_HELD, Held, Row, System
 from swatsim.workload import flops
 from swatsim.workload.layer import OPERANDS
@@ -94,13 +93,13 @@ def cost(
     }
 
 
-def _as_recorded(op: LoweredOp, fed: Fed) -> Fed:
+def _as_recorded(op: LoweredOp, fed: MemoryCounters) -> MemoryCounters:
     """Name the operands as the recorded layer does."""
     loaded = {f"dram_bytes_{op.called(it)}": getattr(fed, f"dram_bytes_{it}") for it in OPERANDS}
     return fed._replace(**loaded)
 
 
-def _counts(counters: Counters, fed: Fed) -> Row:
+def _counts(counters: Counters, fed: MemoryCounters) -> Row:
     lane_cycles = fed.cycles * counters.pes * counters.lanes
     return {**counters._asdict(), **fed._asdict(), "lane_cycles": lane_cycles}
 

@@ -20,11 +20,12 @@ from swatsim.arguments import (
     string,
     whole_number,
 )
+from swatsim.counters import Counters
 from swatsim.errors import ConfigError, WorkloadError, shown, unknown
 from swatsim.printable import printable_json
 from swatsim.results import Results
 from swatsim.simulator.energy.table import EnergyTable, energy_table
-from swatsim.simulator.interface import Counters, Machine
+from swatsim.simulator.interface import Machine
 from swatsim.simulator.machines import machine as find_machine
 from swatsim.simulator.mechanism import ConfiguredMachine, OwnMachine, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any
 
+from swatsim.columns import COLUMNS
 from swatsim.errors import ConfigError
-from swatsim.results import COLUMNS
 from swatsim.simulator.memory.tensors import MADE
 from swatsim.simulator.systems import System
 from swatsim.workload.layer import Layer, OpName

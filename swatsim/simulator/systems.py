@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
+from swatsim.counters import ENERGY, ENERGY_PARTS, Counters, MemoryCounters
 from swatsim.errors import ConfigError
 from swatsim.simulator import needs
-from swatsim.simulator.energy.energy import Energies, energies
+from swatsim.simulator.energy.energy import energies
 from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.interface import Counters
 from swatsim.simulator.mechanism import MachineConfig, Runnable
-from swatsim.simulator.memory.feed import NOTHING, Demand, Fed, can_pin, feed
+from swatsim.simulator.memory.feed import NOTHING, Demand, can_pin, feed
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.workload.layer import Operand
 from swatsim.workload.lowering import LoweredOp
@@ -55,7 +55,7 @@ class System(Protocol):
     def keeps_on_chip(self) -> bool:
         """Whether an op may find an operand on chip."""
 
-    def feed(self, op: LoweredOp, counters: Counters, dense: bool, held: Held) -> Fed:
+    def feed(self, op: LoweredOp, counters: Counters, dense: bool, held: Held) -> MemoryCounters:
         """Walk the op's blocks."""
 
     def cycles_of_dense_operands(
@@ -63,7 +63,7 @@ class System(Protocol):
     ) -> float | None:
         """Return the cycles of operands without a zero, stored dense; None: they don't fit."""
 
-    def energy(self, op: LoweredOp, counters: Counters, fed: Fed) -> Row:
+    def energy(self, op: LoweredOp, counters: Counters, fed: MemoryCounters) -> Row:
         """Return the columns of energy, None where it is not known."""
 
     def held(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> Held:
@@ -85,17 +85,17 @@ class NoMemory:
     keeps_on_chip = False
     parameters: Row = {"dtype": "", "clock_mhz": 0, "dram_mb_per_s": 0}  # noqa: RUF012  (read)
 
-    def feed(self, op: LoweredOp, counters: Counters, dense: bool, held: Held) -> Fed:
+    def feed(self, op: LoweredOp, counters: Counters, dense: bool, held: Held) -> MemoryCounters:
         """Take the compute cycles as they are."""
-        return Fed(counters.cycles_compute)
+        return MemoryCounters(counters.cycles_compute)
 
     def cycles_of_dense_operands(self, op: LoweredOp, counters: Counters, held: Held) -> float:
         """Take the compute cycles as they are."""
         return float(counters.cycles_compute)
 
-    def energy(self, op: LoweredOp, counters: Counters, fed: Fed) -> Row:
+    def energy(self, op: LoweredOp, counters: Counters, fed: MemoryCounters) -> Row:
         """Return that nothing is known."""
-        return {f"energy_pj_{part}": None for part in Energies._fields} | {"energy_pj": None}
+        return dict.fromkeys((*ENERGY_PARTS, ENERGY), None)
 
     def held(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> Held:
         """Return that nothing is."""
@@ -138,7 +138,7 @@ class Modelled:
             "dram_mb_per_s": config.finite_mb_per_s,
         }
 
-    def feed(self, op: LoweredOp, counters: Counters, dense: bool, held: Held) -> Fed:
+    def feed(self, op: LoweredOp, counters: Counters, dense: bool, held: Held) -> MemoryCounters:
         """Walk the op's blocks through buffers and DRAM.
 
         Raises
@@ -162,11 +162,11 @@ class Modelled:
         except ConfigError:
             return None
 
-    def energy(self, op: LoweredOp, counters: Counters, fed: Fed) -> Row:
+    def energy(self, op: LoweredOp, counters: Counters, fed: MemoryCounters) -> Row:
         """Multiply the events of the op with their energies."""
         parts = energies(op, counters, fed, self._config, self._table)
-        each = {f"energy_pj_{part}": float(value) for part, value in parts._asdict().items()}
-        return {**each, "energy_pj": float(sum(parts))}
+        each = dict(zip(ENERGY_PARTS, map(float, parts), strict=True))
+        return {**each, ENERGY: float(sum(parts))}
 
     def held(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> Held:
         """Return what stays on chip: of dgrad and wgrad the grad_out, if that saves bytes."""

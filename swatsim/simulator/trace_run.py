@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from swatsim.columns import DENSE, Role
 from swatsim.errors import ConfigError, TraceError
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import Runnable
@@ -103,16 +104,16 @@ class Run:
             **densities,
         }
 
-    def _counted(self, op: LoweredOp) -> list[tuple[str, str, Counted]]:
-        """Count what does not depend on the memory system: (label, role, counts)."""
+    def _counted(self, op: LoweredOp) -> list[tuple[str, Role, Counted]]:
+        """Count what does not depend on the memory system: (variant, role, counts)."""
         first, theirs = self.machines[0], self.baseline
-        found = [("", "machine", self._skipping(op, first))]
+        found = [("", Role.MACHINE, self._skipping(op, first))]
         if theirs is not None:
-            return [*found, (theirs.name, "baseline", self._skipping(op, theirs))]
-        dense = {"dense": ("baseline", first.simulate_dense(op))}
+            return [*found, ("", Role.BASELINE, self._skipping(op, theirs))]
+        dense = {DENSE: (Role.BASELINE, first.simulate_dense(op))}
         others = first.simulate_alternatives(op).items()
-        dense |= {name: ("alternative", counters) for name, counters in others}
-        found += [(f" {name}", role, Counted(it, it)) for name, (role, it) in dense.items()]
+        dense |= {name: (Role.ALTERNATIVE, counters) for name, counters in others}
+        found += [(name, role, Counted(it, it)) for name, (role, it) in dense.items()]
         return found
 
     def _skipping(self, op: LoweredOp, machine: Runnable) -> Counted:
@@ -123,32 +124,28 @@ class Run:
         self,
         op: LoweredOp,
         machine: Runnable,
-        counted: list[tuple[str, str, Counted]],
+        counted: list[tuple[str, Role, Counted]],
         partner: LoweredOp | None,
     ) -> Iterator[Row]:
         """Feed the machine, and what it is compared with."""
-        for label, role, counts in counted:
-            if role == "baseline" and self.baseline is not None:
-                yield self._row(op, self.baseline, label, role, counts, partner)
-            else:
-                name, dense = machine.name + label, role != "machine"
-                yield self._row(op, machine, name, role, counts, partner, dense=dense)
+        for variant, role, counts in counted:
+            another = None if role is Role.MACHINE else self.baseline
+            yield self._row(op, another or machine, variant, role, counts, partner)
 
     def _row(
         self,
         op: LoweredOp,
         machine: Runnable,
-        name: str,
-        role: str,
+        variant: str,
+        role: Role,
         counted: Counted,
         partner: LoweredOp | None,
-        dense: bool = False,
     ) -> Row:
-        system = self._systems[id(machine)]
+        system, dense = self._systems[id(machine)], bool(variant)
         held = system.held(op, partner, dense)
         held_dense = system.held(op, partner, True)
         row = cost(op, counted, system, dense=dense, held=held, held_dense=held_dense)
-        return {"machine": name, "role": role, **row}
+        return {"machine": machine.name, "variant": variant, "role": role.value, **row}
 
     def refusal(self, error: BufferTooSmallError, jobs: Sequence[Job]) -> BufferTooSmallError:
         """Say which capacity would do for all jobs."""

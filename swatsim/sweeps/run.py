@@ -30,6 +30,7 @@ from swatsim.arguments import (
     path_like,
     whole_number,
 )
+from swatsim.columns import Role
 from swatsim.errors import ConfigError, SwatsimError
 from swatsim.results import Results, as_csv
 from swatsim.sealed import seal
@@ -368,7 +369,7 @@ def _finish(group: Group, store: Store) -> None:
             store.fail(key, _about(point, errors[0]))
             continue
         rows: list[Row] = [row for found in group.found.values() for row in found.rows[i]]
-        mine = {row["machine"] for row in rows if row["role"] == "machine"}
+        mine = {row["machine"] for row in rows if row["role"] == Role.MACHINE}
         assert mine == {point.label}, f"{mine} were simulated for {point.label}"
         rows.sort(key=lambda row: (row["step"], place[row["layer"]], OPS.index(row["op"])))
         results = Results(rows, provenance.collect(group.resolved[i]))

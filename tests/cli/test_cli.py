@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from swatsim.cli.main import cli
-from swatsim.results import COLUMNS, PLOTS
+from swatsim.columns import COLUMNS
+from swatsim.results import PLOTS
 from swatsim.simulator.machines import MACHINES, presets
 from swatsim.tracefile import Trace
 from swatsim.tracer.recorder import Recorder

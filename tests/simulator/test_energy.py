@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 import swatsim
 from swatsim.cli.drawing import draw
+from swatsim.counters import Counters, MemoryCounters
 from swatsim.errors import ConfigError
 from swatsim.reports import tables
 from swatsim.simulator.energy.energy import energies
 from swatsim.simulator.energy.table import EnergyTable, Size, Sram, energy_table, shipped
-from swatsim.simulator.interface import Counters
 from swatsim.simulator.memory.config import DRAMS
-from swatsim.simulator.memory.feed import Fed
 from swatsim.workload.layer import OPERANDS_OF, Layer
 from swatsim.workload.lowering import LoweredOp
 from tests.traces import make_trace
@@ -56,7 +55,9 @@ def op() -> LoweredOp:
 
 def test_events_times_energies_by_hand(mine: Path) -> None:
     counters = Counters(9, 1, 16, 40, 8, words_a=10, words_b=20, accumulations=3)
-    fed = Fed(99, dram_bytes_weight=96, dram_bytes_act=32, dram_bytes_result=48, words_out=12)
+    fed = MemoryCounters(
+        99, dram_bytes_weight=96, dram_bytes_act=32, dram_bytes_result=48, words_out=12
+    )
     config = swatsim.machine(
         "scnn",
         dtype="fp32",
@@ -100,7 +101,7 @@ def test_reads_and_writes_of_the_output_by_hand(
     masks = {"weight": (6, 4), "act": (2, 4), "grad_out": (2, 6)}
     reads = {key: np.ones(masks[key], np.bool_) for key in OPERANDS_OF[name]}
     found = LoweredOp(Layer(name="fc", kind="linear", C=4, K=6), name, **reads)
-    fed = Fed(9, dram_bytes_result=48, dram_bytes_partial=partial)
+    fed = MemoryCounters(9, dram_bytes_result=48, dram_bytes_partial=partial)
     small = {f"buffer_{it}_{what}": 1 for it in ("a", "b", "out") for what in ("kib", "banks")}
     config = swatsim.machine("swat", dtype="fp32", **small).config
     counters = Counters(9, 1, 1, accumulations=10)

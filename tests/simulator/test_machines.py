@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swatsim.simulator.interface import Counters, Machine
+from swatsim.counters import Counters
+from swatsim.simulator.interface import Machine
 from swatsim.simulator.machines import MACHINES, machine, presets
 from swatsim.simulator.mechanism import ConfiguredMachine, Mechanism
 from swatsim.workload import flops

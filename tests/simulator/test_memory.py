@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import swatsim
+from swatsim.counters import MemoryCounters
 from swatsim.errors import ConfigError, WorkloadError
 from swatsim.simulator.memory.config import DRAMS, ORDERS, MemoryConfig
-from swatsim.simulator.memory.feed import NOTHING, Demand, Fed, can_pin, feed
+from swatsim.simulator.memory.feed import NOTHING, Demand, can_pin, feed
 from swatsim.simulator.memory.tensors import output_words
 from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer
@@ -64,7 +65,7 @@ def demands() -> st.SearchStrategy[Demand]:
     return st.builds(Demand, size, st.sampled_from([1, 48]), size, size)
 
 
-def compare(ours: Fed, theirs: twin.NaiveMemory) -> None:
+def compare(ours: MemoryCounters, theirs: twin.NaiveMemory) -> None:
     assert theirs.refused is None
     assert ours.loop_order == theirs.order
     cut = (ours.block_groups, ours.block_filters, ours.block_channels, ours.block_rows)
@@ -145,7 +146,7 @@ def test_a_kept_operand_equals_the_twin(data: st.DataObject) -> None:
 # ---- closed forms --------------------------------------------------------------------------------
 
 
-def bytes_of(fed: Fed) -> int:
+def bytes_of(fed: MemoryCounters) -> int:
     return sum(value for name, value in fed._asdict().items() if name.startswith("dram_bytes"))
 
 
@@ -174,7 +175,7 @@ def test_endless_bandwidth_gives_the_compute_cycles(data: st.DataObject) -> None
     assert fed.cycles == max(demand.cycles, 1)  # one, for the words of the output
     assert fed.lane_cycles_dram == fed.lane_cycles_fill_drain == 0
     none = feed(op, demand, config.model_copy(update={"memory": "none"}))
-    assert none == Fed(demand.cycles)
+    assert none == MemoryCounters(demand.cycles)
 
 
 @QUICK

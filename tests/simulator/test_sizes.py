@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 import swatsim
+from swatsim.columns import COLUMNS
+from swatsim.counters import Counters
 from swatsim.errors import ConfigError
-from swatsim.results import COLUMNS, load
+from swatsim.results import load
 from swatsim.simulator.energy.table import energy_table
-from swatsim.simulator.interface import Counters
 from swatsim.simulator.machines import MACHINES, presets
 from swatsim.simulator.mechanism import MAX_MULTIPLIERS
 from swatsim.simulator.sizes import LARGEST, Sums, check_before

@@ -6,6 +6,7 @@ from functools import lru_cache
 from math import gcd
 from typing import NamedTuple
 
+from swatsim.counters import MemoryCounters
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.simulator.memory.kernel import Counts
 from swatsim.simulator.memory.plan import Plan, find, plan
@@ -40,59 +41,6 @@ class Demand(NamedTuple):
 NOTHING = Demand(0, 1, 0, 0)
 
 
-class Fed(NamedTuple):
-    """What the memory system makes of an op.
-
-    Parameters
-    ----------
-    cycles : int
-        From the first request to the last byte written.
-    lane_cycles_buffer : int
-        Lane-cycles in which a buffer gave fewer words than the PEs could take.
-    lane_cycles_dram : int
-        In which a block was not there yet, or the one before not drained.
-    lane_cycles_fill_drain : int
-        Before the first block was there, and after the last was computed.
-    loop_order : str
-        Loops over blocks, outermost first.
-    block_groups, block_filters, block_channels, block_rows : int
-        Extents of a block.
-    blocks : int
-        Of the op.
-    dram_bytes_weight, dram_bytes_act, dram_bytes_grad_out : int
-        Loaded.
-    dram_bytes_result : int
-        Of the output, written.
-    dram_bytes_partial : int
-        Of partial sums, written and loaded again.
-    words_out : int
-        Accesses of the output's buffer by the PEs.
-    """
-
-    cycles: int
-    lane_cycles_buffer: int = 0
-    lane_cycles_dram: int = 0
-    lane_cycles_fill_drain: int = 0
-    loop_order: str = ""
-    block_groups: int = 0
-    block_filters: int = 0
-    block_channels: int = 0
-    block_rows: int = 0
-    blocks: int = 0
-    dram_bytes_weight: int = 0
-    dram_bytes_act: int = 0
-    dram_bytes_grad_out: int = 0
-    dram_bytes_result: int = 0
-    dram_bytes_partial: int = 0
-    words_out: int = 0
-
-    @property
-    def dram_bytes(self) -> int:
-        """Bytes that DRAM carries."""
-        loaded = self.dram_bytes_weight + self.dram_bytes_act + self.dram_bytes_grad_out
-        return loaded + self.dram_bytes_result + self.dram_bytes_partial
-
-
 def feed(
     op: LoweredOp,
     demand: Demand,
@@ -101,7 +49,7 @@ def feed(
     dense: bool = False,
     pinned: Operand | None = None,
     kept: bool = False,
-) -> Fed:
+) -> MemoryCounters:
     """Walk an op's blocks through buffers and DRAM.
 
     Parameters
@@ -126,7 +74,7 @@ def feed(
         If a mask does not obey the N:M that it is to be stored in.
     """
     if config.memory == "none":
-        return Fed(demand.cycles)
+        return MemoryCounters(demand.cycles)
     shape = shape_of(op)
     words_out = output_words(op)
     fed = _fed(demand, config, words_out)
@@ -141,7 +89,7 @@ def feed(
     return _summed(demand, fed, words_out, cut, found)
 
 
-def _summed(demand: Demand, fed: int, words_out: int, cut: Plan, found: Walked) -> Fed:
+def _summed(demand: Demand, fed: int, words_out: int, cut: Plan, found: Walked) -> MemoryCounters:
     """Sort what the walk found into the counters."""
     waits = (
         fed - demand.cycles,
@@ -149,7 +97,7 @@ def _summed(demand: Demand, fed: int, words_out: int, cut: Plan, found: Walked) 
         found.start + found.total - found.end,
     )
     buffer, dram, fill_drain = (demand.lanes * wait for wait in waits)
-    return Fed(
+    return MemoryCounters(
         cycles=found.total,
         lane_cycles_buffer=buffer,
         lane_cycles_dram=dram,

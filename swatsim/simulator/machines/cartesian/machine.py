@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from swatsim.simulator.interface import Counters
+from swatsim.counters import Counters
 from swatsim.simulator.machines.cartesian import kernel, kernel_wgrad
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.kernel import Counts, Work

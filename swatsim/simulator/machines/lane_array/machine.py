@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from swatsim.simulator.interface import Counters
+from swatsim.counters import Counters
 from swatsim.simulator.machines.lane_array import kernel
 from swatsim.simulator.machines.lane_array.config import (
     LEVELS,
