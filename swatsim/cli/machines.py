@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from swatsim.simulator.interface import Mechanism
+    from swatsim.simulator.memory.dram import Dram
 
 
 @click.command()
@@ -20,7 +21,7 @@ def machines() -> None:
     """
     from swatsim.cli.show import console, table
     from swatsim.simulator.machines import MACHINES
-    from swatsim.simulator.memory.config import DRAMS
+    from swatsim.simulator.memory.dram import dram, shipped
 
     out = console()
     for mechanism in MACHINES:
@@ -35,8 +36,8 @@ def machines() -> None:
         title = "Parameters and presets; change one with --set parameter=value"
         out.print()
         out.print(table(title, headings, _parameters(mechanism), left=4))
-    for name, dram in DRAMS.items():
-        out.print(f"dram={name}: {dram.citation}")
+    for name in shipped():
+        out.print(_device(dram(name)))
 
 
 def _parameters(mechanism: Mechanism) -> Iterator[list[str]]:
@@ -50,6 +51,19 @@ def _parameters(mechanism: Mechanism) -> Iterator[list[str]]:
         values = [str(preset.parameters.get(name, field.get("default"))) for preset in presets]
         unit = field.get("unit", "-")
         yield [name, unit, _allowed(field), field["description"], *values]
+
+
+def _device(kind: Dram) -> str:
+    """Word a kind of DRAM, each figure with its source."""
+    if kind.ideal:
+        return f"dram={kind}: transfers take neither time nor energy"
+    speed, wait = kind.bandwidth, kind.latency
+    energies = (
+        f"{kind.pj_of_bit(node):.3g} pJ a bit at {node} ({entry.source})"
+        for node, entry in kind.energy.items()
+    )
+    figures = f"{speed.mb_per_s} MB/s a channel ({speed.source})", f"{wait.ns} ns ({wait.source})"
+    return f"dram={kind}: {'; '.join([*figures, *energies])}"
 
 
 def _allowed(field: dict[str, Any]) -> str:

@@ -328,4 +328,5 @@ class ConfiguredMachine:
             "name": self.name,
             "mechanism": self.mechanism.name,
             "parameters": self.config.model_dump(mode="json"),
+            "dram": self.config.dram.model_dump(mode="json"),
         }
