@@ -140,7 +140,7 @@ def _made(content: bytes, name: str) -> Dram:
     entries = entries_of(content, name)
     if "name" in entries:
         raise ConfigError(
-            f"DRAM {name!r}: name is not allowed: a DRAM is called by its file's; leave it out"
+            f"DRAM {name!r}: name is not allowed: it is called as its file is; leave it out"
         )
     try:
         return Dram(name=name, **entries)
