@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swatsim.cli.drawing import CHOICES, Drawing
-from swatsim.cli.options import ENERGY, OP, PRESETS, SETTINGS
+from swatsim.cli.options import ENERGY, MACHINE, OP, PRESETS, SETTINGS
 from swatsim.outputs import check_folder
 
 if TYPE_CHECKING:
@@ -16,14 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("trace", type=click.Path())
-@click.option(
-    "-m",
-    "--machine",
-    "name",
-    required=True,
-    help="A preset (see swatsim machines): {known}.",
-    **PRESETS,
-)
+@MACHINE
 @SETTINGS
 @click.option(
     "--baseline",

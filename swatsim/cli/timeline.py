@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from swatsim.cli.options import OP, SETTINGS, parse
+from swatsim.cli.options import MACHINE, OP, SETTINGS, parse
 from swatsim.cli.show import console
 from swatsim.errors import ResultsError
 from swatsim.outputs import check_folder, write_files
@@ -23,14 +23,7 @@ KEPT = ("manifest.json", "provenance.json", "schema.json", "sweep.json")
 @click.argument("trace", type=click.Path())
 @click.option("--layer", required=True, help="A layer's name: see swatsim info.")
 @click.option("--op", type=OP, required=True, help="One of its ops.")
-@click.option(
-    "-m",
-    "--machine",
-    "name",
-    required=True,
-    help="A preset (see swatsim machines): {known}.",
-    **PRESETS,
-)
+@MACHINE
 @SETTINGS
 @click.option("--step", type=int, help="A recorded step; by default the first one.")
 @click.option(
