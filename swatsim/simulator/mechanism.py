@@ -235,6 +235,7 @@ class ConfiguredMachine:
             "mechanism": self.mechanism.name,
             **({"sources": self.sources} if self.sources else {}),
             "parameters": self.config.model_dump(mode="json"),
+            "dram": self.config.dram.model_dump(mode="json"),
         }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +13,7 @@ from swatsim.errors import SwatsimError
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.machines import machine
 from swatsim.simulator.mechanism import ConfiguredMachine
+from swatsim.simulator.memory.dram import Dram
 from swatsim.simulator.rows import Row
 from swatsim.simulator.run import as_machine
 from swatsim.simulator.trace_run import Run
@@ -45,6 +46,8 @@ class Job:
     op : {"fprop", "dgrad", "wgrad"}
     ops : tuple of such
         All that the sweep runs.
+    drams : tuple of Dram
+        Of each machine, and of the baseline: their files must still be these.
     sources : str
         `SOURCES` of the process that asks: counts of other code are not what it asks for.
     """
@@ -57,6 +60,7 @@ class Job:
     step: int
     op: OpName
     ops: tuple[OpName, ...]
+    drams: tuple[Dram, ...]
     sources: str = SOURCES
 
 
@@ -78,6 +82,12 @@ def work(job: Job) -> Done:
     trace = _trace(job.trace, job.trace_id)
     step = trace.step(job.step)
     machines = [machine(preset, **parameters) for preset, parameters in job.machines]
+    baseline = None if job.baseline is None else as_machine(job.baseline)
+    if drams_of([*machines, baseline]) != job.drams:
+        raise SwatsimError(
+            "the file of a DRAM is another than the sweep began with: sweep again, with the same "
+            "file under the same path everywhere"
+        )
     try:
         return Done(_rows(trace, step, machines, job), [None] * len(machines))
     except SwatsimError as error:
@@ -85,6 +95,11 @@ def work(job: Job) -> Done:
             return Done([[]], [str(error)])
     alone = [_alone(trace, step, one, job) for one in machines]
     return Done([rows for rows, _ in alone], [error for _, error in alone])
+
+
+def drams_of(machines: Iterable[Machine | None]) -> tuple[Dram, ...]:
+    """Return the DRAM of each machine that has a memory system."""
+    return tuple(it.config.dram for it in machines if isinstance(it, ConfiguredMachine))
 
 
 def _alone(

@@ -183,7 +183,7 @@ def _fed(demand: Demand, config: MemoryConfig, words_out: int) -> int:
 
 def _per_cycle(config: MemoryConfig) -> tuple[int, int, int]:
     """MB/s and MHz, in lowest terms, and the latency; an ideal DRAM takes no time for a byte."""
-    if config.dram == "ideal":
+    if config.dram.ideal:
         return 1, 0, 0
     fast, slow = config.bandwidth_mb_per_s, config.clock_mhz
     common = gcd(fast, slow)
