@@ -31,7 +31,7 @@ ARROWS = {
     "course": {"sampling"},
     "workload": {"arguments", "errors", "validation"},
     "policies": {"arguments", "errors", "jit", "validation", "workload"},
-    "tracefile": {"errors", "files", "printable", "validation", "workload"},
+    "tracefile": {"arguments", "errors", "files", "printable", "validation", "workload"},
     "tracer": {
         *("arguments", "errors", "policies", "provenance"),
         *("tracefile", "validation", "workload"),

@@ -93,14 +93,15 @@ def _refuse(what: str, **options: Any) -> None:
 def _swat_u(network: Network, sparsity: float | None) -> DensityOf | None:
     """Tell the densities of what is kept: act as wgrad reads it, weight as dgrad does."""
     from swatsim.policies import Site, SwatU
+    from swatsim.policies.interface import first_convolution
 
     if sparsity is None:
         return None
-    policy, first = SwatU(sparsity), network.layers[0]
+    policy, first = SwatU(sparsity), first_convolution(network.layers)
 
     def density(layer: Layer, operand: Operand) -> Density | None:
         op: OpName = "wgrad" if operand == "act" else "dgrad"
-        return policy.density(Site(layer, op, operand, first_convolution=layer == first))
+        return policy.density(Site(layer, op, operand, first_convolution=layer.name == first))
 
     return density
 

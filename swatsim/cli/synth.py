@@ -54,12 +54,12 @@ def synth(
     """
     from swatsim.cli.progress import progress
     from swatsim.cli.show import console
-    from swatsim.policies import policy as policy_of
+    from swatsim.policies import make_policy
     from swatsim.tracer.synthetic import synthesize
     from swatsim.workload.networks import network as table
 
     chosen = table(network)
-    how = policy_of(policy, sparsity, chosen.layers)
+    how = make_policy(policy, sparsity, chosen.layers)
     with progress("drawing", "layers") as show:
         trace = synthesize(
             chosen,

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import prod
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from swatsim.policies.allocation import Allocated, share_out
+from swatsim.arguments import sparsity
+from swatsim.policies.allocation import Uniform, share_at, share_out
 from swatsim.policies.arrays import Array, mean_magnitude
 from swatsim.policies.interface import Site
+from swatsim.policies.method import Method, Sparsity, Steps
 from swatsim.policies.snfs import Momentum, Smoothing
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.policies.swat_u import SPARSE
-from swatsim.policies.topk import check_sparsity
 from swatsim.workload.layer import Layer
 
 
-class SwatM(Allocated):
+class SwatM(Method):
     """SWAT with an overall weight sparsity, layers given theirs by momentum ("SWAT-M").
 
     The same sparsity in all layers to begin with. After each `every` steps the weights that the
@@ -52,18 +53,15 @@ class SwatM(Allocated):
     """
 
     method: ClassVar[str] = "swat-m"
-    sites = SPARSE
 
-    every: Annotated[int, Field(ge=1)] = 100
+    sparsity: Sparsity = Field(kw_only=False)
+    first_conv_dense: bool = False
+    every: Steps = 100
     smoothing: Smoothing = 0.9
 
-    def __init__(self, sparsity: Any, **options: Any) -> None:
-        super().__init__(sparsity, **options)
-
-    @property
-    def is_uniform(self) -> bool:
-        """Whether all layers get the same sparsity: to begin with they do."""
-        return True
+    def density(self, site: Site) -> Fraction | None:
+        """Tell the share that survives to begin with; None where an operand is left as it is."""
+        return share_at(site, SPARSE, Uniform(), self)
 
     def sparsifier(self) -> ByMomentum:
         """Begin a run."""
@@ -129,7 +127,7 @@ class ByMomentum(Sparsifier):
         names = [name for name in self._masks if name in self.momentum.of]
         sizes = [prod(self._masks[name].shape) for name in names]
         shares = [mean_magnitude(self.momentum.of[name], self._masks[name]) for name in names]
-        budget = int((1 - check_sparsity(self.policy.sparsity)) * sum(sizes))
+        budget = int((1 - sparsity(self.policy.sparsity)) * sum(sizes))
         given = share_out(max(0, budget - len(sizes)), shares, [size - 1 for size in sizes])
         self.densities = {
             name: Fraction(count + 1, size)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from swatsim.policies import Policy, SwatErk, SwatU, densities
+from swatsim.policies import Policy, SwatErk, SwatU, site_densities
 from swatsim.policies.allocation import erdos_renyi_kernel
 from swatsim.policies.swat_u import SPARSE
 from swatsim.reproduce.swat_published import LEAD, PUBLISHED, Published, Quantity
@@ -144,7 +144,7 @@ def _compare_row(row: Published) -> Iterator[Comparison]:
         if policy is None:
             yield Comparison(row, quantity, published, None, None, cause)
             continue
-        found = densities(policy, layers)
+        found = site_densities(policy, layers)
         swat = _ours(quantity, layers, found, "swat")
         exact = _ours(quantity, layers, found, "exact")
         yield Comparison(row, quantity, published, swat, exact, cause)

@@ -112,7 +112,7 @@ def training_macs(
         In the order in which they run; under `exact` the first one has no dgrad.
     samples : int
     densities : mapping, optional
-        As `swatsim.policies.densities` gives them for a policy.
+        As `swatsim.policies.site_densities` gives them for a policy.
     convention : {"exact", "swat"}
     """
     given = densities or {}

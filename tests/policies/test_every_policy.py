@@ -30,7 +30,7 @@ from swatsim.policies import (
     TopKast,
     Transposable,
     View,
-    sparsifier,
+    begin_run,
 )
 from swatsim.workload.layer import Layer
 from tests.policies.driver import LAYERS, Array, Run, levels, normal, same
@@ -119,7 +119,7 @@ def test_an_interrupted_run_goes_on(name: str, runs: Any) -> None:
     for steps in (1, 3, 1):
         same(run.go(steps), expected[run.step - steps : run.step])
         later = run.interrupted()
-        later.sparsifier = sparsifier(later.policy)
+        later.sparsifier = begin_run(later.policy)
         later.sparsifier.load(rebuilt(run.sparsifier.state()))
         same(later.go(9 - run.step), expected[run.step :])
         assert later.sparsifier.report() == whole.sparsifier.report()

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from swatsim.policies import SwatErk, densities
+from swatsim.policies import SwatErk, site_densities
 from swatsim.reproduce.swat_flops import (
     Comparison,
     activation_sparsity,
@@ -71,7 +71,7 @@ def cause(name: str, sparsity: float, quantity: str) -> str:
 
 def erk(name: str, sparsity: float, **options: bool) -> Densities:
     layers = network(name).layers
-    return densities(SwatErk(sparsity, **options).allocate(layers), layers)
+    return site_densities(SwatErk(sparsity, **options).allocate(layers), layers)
 
 
 def with_zeros(name: str, found: Densities, natural: float) -> Densities:

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from swatsim.errors import RecordingError
-from swatsim.policies import allocated
-from swatsim.policies.interface import Policy
-from swatsim.policies.sparsifier import sparsifier
+from swatsim.policies import allocate_once, begin_run
+from swatsim.policies.interface import Policy, first_convolution
 from swatsim.tracer.arguments import Steps, describe_policy
 from swatsim.tracer.pytorch.layers import Call
 from swatsim.tracer.pytorch.modules import Plain, is_plain, linear, weight_layer
@@ -114,8 +113,8 @@ class Tracer(Run):
     ) -> None:
         skipped = checked_skip(skip, checked_names(model))
         modules = sparse_modules(model, skipped)
-        chosen = allocated(policy, [it for pair in modules.items() for it in _layers(*pair)])
-        self._policy, self._sparsifier = chosen, sparsifier(chosen)
+        chosen = allocate_once(policy, [it for pair in modules.items() for it in _layers(*pair)])
+        self._policy, self._sparsifier = chosen, begin_run(chosen)
         self._first_convolution: str | None = None
         self._taps = [_tap(self._call, name, module) for name, module in modules.items()]
         if self._sparsifier.keeps_masks:
@@ -201,8 +200,7 @@ class Tracer(Run):
                 f"layer {layer.name!r}: its input is a nested tensor, which no mask of one shape "
                 f"fits: pad it, or leave it alone with skip=({layer.name!r},)"
             )
-        if layer.kind == "conv" and self._first_convolution is None:
-            self._first_convolution = layer.name
+        self._first_convolution = self._first_convolution or first_convolution([layer])
         first = layer.name == self._first_convolution
         training = training and torch.is_grad_enabled()
         recording = self._recording(layer, x, axis) if training else None
