@@ -90,7 +90,6 @@ __all__ = [
     "Dense",
     "ErdosRenyiKernel",
     "MeProp",
-    "Method",
     "Periodic",
     "Policy",
     "RigL",

@@ -18,9 +18,9 @@ from swatsim.policies.allocation import (
     share_at,
 )
 from swatsim.policies.arrays import Array, namespace
-from swatsim.policies.granularity import granularity, pattern, share_of
+from swatsim.policies.granularity import granularity, n_and_m, share_of
 from swatsim.policies.interface import Site
-from swatsim.policies.method import PolicyValue, Sparsity, Steps
+from swatsim.policies.method import Period, PolicyValue, Sparsity
 from swatsim.policies.rules import Rule, View
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 
@@ -32,11 +32,11 @@ WORDS = {
 }
 
 #: What a user may say of where values are dropped.
-Place: TypeAlias = Operand | tuple[OpName, Operand]
+Where: TypeAlias = Operand | tuple[OpName, Operand]
 PAIRS = frozenset((op, operand) for op, reads in OPERANDS_OF.items() for operand in reads)
 
 
-def _places(of: Any) -> tuple[tuple[str, str], ...]:
+def _sparse_in(of: Any) -> tuple[tuple[str, str], ...]:
     """Read words and (op, operand) pairs."""
     found: set[tuple[str, str]] = set()
     items = (of,) if isinstance(of, str) else of
@@ -61,9 +61,9 @@ def _known(name: Any) -> str:
     return str(name)
 
 
-Places = Annotated[
-    Place | Collection[Place],
-    PlainValidator(_places),
+Of = Annotated[
+    Where | Collection[Where],
+    PlainValidator(_sparse_in),
     PlainSerializer(lambda pairs: [list(pair) for pair in pairs], return_type=list),
 ]
 
@@ -96,7 +96,7 @@ class ByScore(PolicyValue):
     first_conv_dense : bool
         Leave the network's first convolution as it is.
     every : int
-        Steps after which the choice is made anew.
+        Period after which the choice is made anew.
     holds : {"mask", "threshold"}
         What is reused in between; activations and gradients can hold thresholds only.
     trains : {"all", "kept"}
@@ -115,10 +115,10 @@ class ByScore(PolicyValue):
     score: Callable[[View], Any] = Field(kw_only=False, exclude=True)
     sparsity: Sparsity = Field(kw_only=False)
     first_conv_dense: bool = False
-    of: Places = "weight"
+    of: Of = "weight"
     granularity: Annotated[str, BeforeValidator(_known)] = "element"
     allocation: AllocationField = Uniform()
-    every: Steps = 1
+    every: Period = 1
     holds: Literal["mask", "threshold"] = "mask"
     trains: Literal["all", "kept"] = "all"
     uses_gradient: bool = False
@@ -128,7 +128,7 @@ class ByScore(PolicyValue):
     def _relations(self) -> Self:
         if not self.name and getattr(self.score, "__name__", "") == "<lambda>":
             raise ValueError("name='' is not allowed for a lambda: a trace has to name the score")
-        others = sorted({operand for _, operand in self._places} - {"weight"})
+        others = sorted({operand for _, operand in self._pairs} - {"weight"})
         if self.every > 1 and self.holds == "mask" and others:
             raise ValueError(
                 f"every={self.every} holds a mask, which {' and '.join(others)} can't: they differ "
@@ -157,8 +157,8 @@ class ByScore(PolicyValue):
 
     def density(self, site: Site) -> Fraction | None:
         """Tell the share of an operand's values that survives; None where it is left as it is."""
-        found = share_at(site, self._places, self.allocation, self)
-        nm = pattern(self.granularity)
+        found = share_at(site, self._pairs, self.allocation, self)
+        nm = n_and_m(self.granularity)
         if found is None or nm is None:
             return found
         layer = site.layer
@@ -168,8 +168,8 @@ class ByScore(PolicyValue):
         return share if share < 1 else None
 
     @cached_property
-    def _places(self) -> tuple[tuple[str, str], ...]:
-        return _places(self.of)
+    def _pairs(self) -> tuple[tuple[str, str], ...]:
+        return _sparse_in(self.of)
 
     @cached_property
     def _rule(self) -> Rule:

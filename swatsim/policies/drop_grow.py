@@ -27,7 +27,7 @@ from swatsim.policies.allocation import (
 from swatsim.policies.arrays import Array, like, namespace
 from swatsim.policies.draw import generator
 from swatsim.policies.interface import Site
-from swatsim.policies.method import Method, Sparsity, Steps
+from swatsim.policies.method import Method, Period, Sparsity
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.policies.topk import keep_count, largest
 from swatsim.validation import Whole
@@ -138,15 +138,15 @@ class DropGrow(KeptMask):
     sparsity, allocation, first_conv_dense, seed
         As in `KeptMask`.
     every : int
-        Steps between two changes of the masks; the first one is after step `every`.
+        Period between two changes of the masks; the first one is after step `every`.
     until : int, optional
         No change from this step on.
     fraction : float
         Share of a layer's weights that is dropped and grown, in (0, 1).
     """
 
-    every: Steps = 100
-    until: Steps | None = None
+    every: Period = 100
+    until: Period | None = None
     fraction: Fractional = 0.3
 
     def due(self, step: int) -> bool:

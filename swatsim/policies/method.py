@@ -20,8 +20,8 @@ from swatsim.validation import Checked, Whole
 
 #: The share of values that a policy drops.
 Sparsity = Annotated[float, BeforeValidator(lambda value: float(sparsity(value)))]
-#: Steps, such as those from one choice to the next.
-Steps = Annotated[Whole, Field(ge=1)]
+#: Steps from one choice to the next, or up to one.
+Period = Annotated[Whole, Field(ge=1)]
 #: The factor of a penalty.
 Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

@@ -11,7 +11,7 @@ from pydantic import Field, PlainValidator, model_validator
 
 from swatsim.policies.granularity import element
 from swatsim.policies.interface import POLICY, Policy, Site
-from swatsim.policies.method import PolicyValue, Steps
+from swatsim.policies.method import Period, PolicyValue
 from swatsim.policies.rules import TOP_K, Rule
 from swatsim.policies.sparsifier import Sparsifier, begin_run
 from swatsim.validation import Whole
@@ -45,7 +45,7 @@ class Periodic(PolicyValue):
     """
 
     policy: Annotated[Policy, PlainValidator(POLICY)] = Field(kw_only=False)
-    every: Steps = Field(kw_only=False)
+    every: Period = Field(kw_only=False)
     warmup: Annotated[Whole, Field(ge=0)] = Field(default=0, kw_only=False)
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from swatsim.arguments import sparsity
 from swatsim.policies.allocation import Uniform, share_at, share_out
 from swatsim.policies.arrays import Array, mean_magnitude
 from swatsim.policies.interface import Site
-from swatsim.policies.method import Method, Sparsity, Steps
+from swatsim.policies.method import Method, Period, Sparsity
 from swatsim.policies.snfs import Momentum, Smoothing
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.policies.swat_u import SPARSE
@@ -42,7 +42,7 @@ class SwatM(Method):
     first_conv_dense : bool
         Leave the network's first convolution as it is; its weights do not count then.
     every : int
-        Steps between two allocations; the authors' is an epoch.
+        Period between two allocations; the authors' is an epoch.
     smoothing : float
         momentum = smoothing * momentum + (1 - smoothing) * gradient.
 
@@ -56,7 +56,7 @@ class SwatM(Method):
 
     sparsity: Sparsity = Field(kw_only=False)
     first_conv_dense: bool = False
-    every: Steps = 100
+    every: Period = 100
     smoothing: Smoothing = 0.9
 
     def density(self, site: Site) -> Fraction | None:

@@ -20,7 +20,7 @@ from swatsim.policies.allocation import (
 )
 from swatsim.policies.arrays import Array, namespace
 from swatsim.policies.interface import Site
-from swatsim.policies.method import Factor, Method, Sparsity, Steps
+from swatsim.policies.method import Factor, Method, Period, Sparsity
 from swatsim.policies.rules import Rule
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.policies.topk import largest
@@ -67,7 +67,7 @@ class TopKast(Method):
     first_conv_dense: bool = False
     backward_sparsity: Sparsity = 0.5
     allocation: AllocationField = Uniform()
-    every: Steps = 1
+    every: Period = 1
     penalty: Factor = 1e-4
 
     @model_validator(mode="before")

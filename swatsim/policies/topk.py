@@ -98,7 +98,7 @@ def _mark(array: npt.NDArray[Any], k: int) -> npt.NDArray[np.bool_]:
     magnitudes = np.abs(array).reshape(-1)
     kept = magnitudes != 0
     if k < np.count_nonzero(kept):
-        kept = _largest(magnitudes, magnitudes[kept], k)
+        kept = _by_threshold(magnitudes, magnitudes[kept], k)
     return kept.reshape(array.shape)
 
 
@@ -117,7 +117,7 @@ def _mark_elsewhere(values: Array, k: int) -> Array:
     return xp.reshape(kept & (k > 0), values.shape)
 
 
-def _largest(
+def _by_threshold(
     magnitudes: npt.NDArray[Any], nonzero: npt.NDArray[Any], k: int
 ) -> npt.NDArray[np.bool_]:
     """Mark the k largest of a flat array, k less than it has non-zeros.

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from swatsim.policies.granularity import transposable
-from swatsim.policies.method import Factor, Steps
+from swatsim.policies.method import Factor, Period
 from swatsim.policies.rules import Rule
 from swatsim.policies.sr_ste import SrSte
 from swatsim.workload.layer import Layer
@@ -33,7 +33,7 @@ class Transposable(SrSte):
     n, m : int
         1 <= n <= m; m is 4.
     every : int
-        Steps between two choices.
+        Period between two choices.
     decay : float
         As in `SrSte`; the authors' is 0.
     first_conv_dense : bool
@@ -49,7 +49,7 @@ class Transposable(SrSte):
 
     m: Literal[4] = Field(default=4, kw_only=False)
     decay: Factor = 0.0
-    every: Steps = 40
+    every: Period = 40
 
     @cached_property
     def _rule(self) -> Rule:

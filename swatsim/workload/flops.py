@@ -39,7 +39,7 @@ CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 #: (layer name, op, operand) -> the share of the operand's values that survives, in (0, 1]. None
 #: and what is missing count as dense: natural zeros are nobody's merit.
-Densities = Mapping[tuple[str, OpName, Operand], Fraction | float | None]
+DensityTable = Mapping[tuple[str, OpName, Operand], Fraction | float | None]
 
 
 def macs_dense(
@@ -87,7 +87,7 @@ def macs_expected(
     layer: Layer,
     samples: int,
     op: OpName,
-    densities: Densities,
+    densities: DensityTable,
     convention: Convention = "exact",
 ) -> float:
     """Count the MACs of an op that operands of given densities leave, their zeros independent."""
@@ -101,7 +101,7 @@ def macs_expected(
 def training_macs(
     layers: Sequence[Layer],
     samples: int,
-    densities: Densities | None = None,
+    densities: DensityTable | None = None,
     convention: Convention = "exact",
 ) -> float:
     """Count the MACs of a training step of a network, dense if no densities are given.
@@ -123,7 +123,7 @@ def training_macs(
 
 
 def training_reduction(
-    layers: Sequence[Layer], densities: Densities, convention: Convention = "exact"
+    layers: Sequence[Layer], densities: DensityTable, convention: Convention = "exact"
 ) -> float:
     """Tell by how many percent densities reduce the MACs (and FLOPs) of a training step.
 
@@ -136,7 +136,7 @@ def training_reduction(
     return 100 * (1 - training_macs(layers, 1, densities, convention) / dense)
 
 
-def inference_reduction(layers: Sequence[Layer], densities: Densities) -> float:
+def inference_reduction(layers: Sequence[Layer], densities: DensityTable) -> float:
     """Tell by how many percent densities reduce the MACs of fprop; the same in both conventions.
 
     Raises
