@@ -33,7 +33,7 @@ def is_plain(module: nn.Module) -> bool:
 
 
 def is_convolution(module: nn.Module) -> bool:
-    """Whether a module is a convolution, whatever its own forward does; a transposed one is none."""
+    """Whether a module is a convolution, whatever its forward does; a transposed one is none."""
     return isinstance(module, _FORWARD)
 
 
