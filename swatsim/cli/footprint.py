@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 
 class _Footprint(click.Command):
-    """Help that lists what `storage` declares, which is loaded when it is asked for."""
+    """Help that lists what is declared elsewhere, which is loaded when it is asked for."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from swatsim.workload import storage
+        from swatsim.workload.networks import NETWORKS
 
+        with formatter.section("Networks"):
+            formatter.write_dl([(name, it.citation) for name, it in NETWORKS.items()])
         with formatter.section("Formats"):
             formatter.write_dl([(name, it.stores) for name, it in storage.FORMATS.items()])
             formatter.write_text(f"N:M such as 2:4: {storage.named('2:4').stores}.")
@@ -52,7 +55,7 @@ def footprint(
     """Show what the backward pass needs.
 
     Prints each tensor that a training step keeps for its backward pass, and totals beside those of
-    dense training. NETWORK_OR_TRACE is a network (resnet50, ..) or a recorded trace.
+    dense training. NETWORK_OR_TRACE is a network (see below) or a recorded trace.
 
     Of a trace that was recorded with measure_memory, what autograd really kept is shown beside.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from fractions import Fraction
-from inspect import Parameter, Signature
+from inspect import Parameter, Signature, cleandoc
 from typing import Annotated, Any, ClassVar, Self, dataclass_transform
 
 from pydantic import BeforeValidator, Field
@@ -86,6 +86,11 @@ class Method(PolicyValue):
             If the sparsity is not allowed.
         """
         return cls(**{"sparsity": sparsity})
+
+    @classmethod
+    def summary(cls) -> str:
+        """Say in one line what it is: the first of its description."""
+        return cleandoc(cls.__doc__ or "").partition("\n")[0]
 
     @abstractmethod
     def density(self, site: Site) -> Fraction | float | None:

@@ -75,26 +75,26 @@ class ByMomentum(Sparsifier):
 
     def __init__(self, policy: SwatM) -> None:
         super().__init__(policy)
-        self.densities: dict[str, Fraction] = {}
+        self.by_layer: dict[str, Fraction] = {}
         self.momentum = Momentum(policy.smoothing)
         self._masks: dict[str, Array] = {}
 
     def state(self) -> dict[str, Any]:
         """Give what a later run needs to go on from here."""
-        shares = {name: str(share) for name, share in self.densities.items()}
+        shares = {name: str(share) for name, share in self.by_layer.items()}
         kept, momentum = dict(self._masks), dict(self.momentum.of)
         return {**super().state(), "densities": shares, "kept": kept, "momentum": momentum}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         super().load(state)
-        self.densities = {name: Fraction(share) for name, share in state["densities"].items()}
+        self.by_layer = {name: Fraction(share) for name, share in state["densities"].items()}
         self.momentum.of, self._masks = dict(state["momentum"]), dict(state["kept"])
 
     def density(self, site: Site) -> Fraction | None:
         """Tell the share that survives by now."""
         uniform = self.policy.density(site)
-        return uniform if uniform is None else self.densities.get(site.layer.name, uniform)
+        return uniform if uniform is None else self.by_layer.get(site.layer.name, uniform)
 
     def masks(
         self, sites: Sequence[Site], values: Array, *, training: bool = True
@@ -120,7 +120,7 @@ class ByMomentum(Sparsifier):
 
     def report(self) -> dict[str, Any]:
         """Tell the layers' densities."""
-        shares = {name: float(share) for name, share in self.densities.items()}
+        shares = {name: float(share) for name, share in self.by_layer.items()}
         return {**super().report(), **({"densities": shares} if shares else {})}
 
     def _allocate(self) -> None:
@@ -129,7 +129,7 @@ class ByMomentum(Sparsifier):
         shares = [mean_magnitude(self.momentum.of[name], self._masks[name]) for name in names]
         budget = int((1 - sparsity(self.policy.sparsity)) * sum(sizes))
         given = share_out(max(0, budget - len(sizes)), shares, [size - 1 for size in sizes])
-        self.densities = {
+        self.by_layer = {
             name: Fraction(count + 1, size)
             for name, count, size in zip(names, given, sizes, strict=True)
         }
