@@ -16,7 +16,7 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import Field
 
-from swatsim.arguments import exact
+from swatsim.arguments import exact, share
 from swatsim.policies.allocation import (
     WEIGHTS,
     AllocationField,
@@ -27,13 +27,13 @@ from swatsim.policies.allocation import (
 from swatsim.policies.arrays import Array, like, namespace
 from swatsim.policies.draw import generator
 from swatsim.policies.interface import Site
-from swatsim.policies.method import Method, Period, Sparsity
+from swatsim.policies.method import Method, Period, Sparsity, as_float
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.policies.topk import keep_count, largest
 from swatsim.validation import Whole
 from swatsim.workload.layer import Layer
 
-Fractional = Annotated[float, Field(gt=0, lt=1)]
+Fractional = Annotated[float, as_float(share("(0, 1)"))]
 
 
 class KeptMask(Method):

@@ -7,6 +7,7 @@ that is given without its name says `Field(kw_only=False)`; all others have to b
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from fractions import Fraction
 from inspect import Parameter, Signature, cleandoc
 from typing import Annotated, Any, ClassVar, Self, dataclass_transform
@@ -18,8 +19,14 @@ from swatsim.errors import PolicyError, SwatsimError
 from swatsim.policies.interface import Site
 from swatsim.validation import Checked, Whole
 
+
+def as_float(check: Callable[[Any], Fraction]) -> BeforeValidator:
+    """Check a share, and hand it on as a float: for a field."""
+    return BeforeValidator(lambda value: float(check(value)))
+
+
 #: The share of values that a policy drops.
-Sparsity = Annotated[float, BeforeValidator(lambda value: float(sparsity(value)))]
+Sparsity = Annotated[float, as_float(sparsity)]
 #: Steps from one choice to the next, or up to one.
 Period = Annotated[Whole, Field(ge=1)]
 #: The factor of a penalty.

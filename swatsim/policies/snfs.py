@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
-
-from swatsim.arguments import exact
+from swatsim.arguments import exact, share
 from swatsim.policies.allocation import share_out
 from swatsim.policies.arrays import Array, mean_magnitude, namespace
 from swatsim.policies.drop_grow import DropGrow, DropGrowRun, Fractional, drop, grow
+from swatsim.policies.method import as_float
 from swatsim.workload.layer import Layer
 
-Smoothing = Annotated[float, Field(ge=0, lt=1)]
+Smoothing = Annotated[float, as_float(share("[0, 1)"))]
 
 
 class SNFS(DropGrow):

@@ -249,7 +249,7 @@ def test_sparsities_that_are_refused(kind: Any) -> None:
 
 COUNTS: tuple[Any, ...] = (0, -1, 1.5, "often", "7", float("nan"), [2], False)
 NOT_NONE: tuple[Any, ...] = (*COUNTS, None)
-SHARES: tuple[Any, ...] = (0, 1, -0.1, "some", float("nan"), None, float("inf"))
+SHARES: tuple[Any, ...] = (0, 1, -0.1, "some", "0.5", float("nan"), None, float("inf"))
 AT_LEAST_0: tuple[Any, ...] = (-0.1, "some", float("nan"), None, float("inf"))
 FLAGS: tuple[Any, ...] = ("perhaps", None, 3, float("nan"))
 #: What no policy takes, by parameter. A policy with a parameter of another name needs a line.
