@@ -34,7 +34,7 @@ ARROWS = {
     "course": {"sampling"},
     "workload": {"arguments", "errors", "validation"},
     "policies": {"arguments", "errors", "jit", "validation", "workload"},
-    "tracefile": {"errors", "files", "printable", "validation", "workload"},
+    "tracefile": {"arguments", "errors", "files", "printable", "validation", "workload"},
     "tracer": {
         *("arguments", "errors", "policies", "provenance"),
         *("tracefile", "validation", "workload"),

@@ -11,6 +11,7 @@ import click
 from swatsim.cli.show import console, count, share, size, table
 from swatsim.errors import WorkloadError, listed, unknown
 from swatsim.policies import Site, SwatU
+from swatsim.policies.interface import first_convolution
 from swatsim.tracefile import Step, noted, open_trace
 from swatsim.tracefile.noted import Kept
 from swatsim.workload import footprint as counting
@@ -24,9 +25,11 @@ from swatsim.workload.storage import Density
 
 
 class _Footprint(click.Command):
-    """Help that ends with the storage formats."""
+    """Help that ends with networks and storage formats."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Networks"):
+            formatter.write_dl([(name, it.citation) for name, it in NETWORKS.items()])
         with formatter.section("Formats"):
             formatter.write_dl([(name, it.stores) for name, it in storage.FORMATS.items()])
             formatter.write_text(f"N:M such as 2:4: {storage.named('2:4').stores}.")
@@ -60,7 +63,7 @@ def footprint(
     """Show what the backward pass needs.
 
     Prints each tensor that a training step keeps for its backward pass, and totals beside those of
-    dense training. NETWORK_OR_TRACE is a network's name or a recorded trace.
+    dense training. NETWORK_OR_TRACE is a network (see below) or a recorded trace.
 
     Of a trace that was recorded with measure_memory, what autograd really kept is shown beside.
 
@@ -96,11 +99,11 @@ def _swat_u(network: Network, sparsity: float | None) -> DensityOf | None:
     """Tell the densities of what is kept: act as wgrad reads it, weight as dgrad does."""
     if sparsity is None:
         return None
-    policy, first = SwatU(sparsity), network.layers[0]
+    policy, first = SwatU(sparsity), first_convolution(network.layers)
 
     def density(layer: Layer, operand: Operand) -> Density | None:
         op: OpName = "wgrad" if operand == "act" else "dgrad"
-        return policy.density(Site(layer, op, operand, first_convolution=layer == first))
+        return policy.density(Site(layer, op, operand, first_convolution=layer.name == first))
 
     return density
 

@@ -12,7 +12,7 @@ from swatsim import provenance
 from swatsim.errors import SwatsimError
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.machines import machine
-from swatsim.simulator.mechanism import ConfiguredMachine
+from swatsim.simulator.mechanism import ConfiguredMachine, Runnable
 from swatsim.simulator.memory.dram import Dram
 from swatsim.simulator.rows import Row
 from swatsim.simulator.run import as_machine
@@ -97,7 +97,7 @@ def work(job: Job) -> Done:
     return Done([rows for rows, _ in alone], [error for _, error in alone])
 
 
-def drams_of(machines: Iterable[Machine | None]) -> tuple[Dram, ...]:
+def drams_of(machines: Iterable[Runnable | None]) -> tuple[Dram, ...]:
     """Return the DRAM of each machine that has a memory system."""
     return tuple(it.config.dram for it in machines if isinstance(it, ConfiguredMachine))
 

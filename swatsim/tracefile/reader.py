@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from swatsim.arguments import is_whole, whole
 from swatsim.errors import SwatsimError, TraceError, WorkloadError, listed, shown, unknown
 from swatsim.files import read_bounded
 from swatsim.printable import printable
@@ -28,7 +29,6 @@ from swatsim.tracefile.schema import (
     load_notes,
     load_records,
 )
-from swatsim.validation import whole
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, Operand, OpName
 from swatsim.workload.training_ops import Op
 from swatsim.workload.windows import Mask
@@ -244,8 +244,7 @@ class Trace:
             it: what is remembered of the trace, its id for one, would be another's.
         """
         wanted = whole(number)
-        is_number = isinstance(wanted, int) and not isinstance(wanted, bool)
-        if not is_number or wanted not in self._numbers:
+        if not is_whole(wanted) or wanted not in self._numbers:
             there = listed(map(str, self.steps)) or "none"
             raise TraceError(f"{self.path} has no step {shown(number)}: recorded are {there}")
         step = Step(self.path / STEPS / f"{wanted}{SUFFIX}", wanted, self.manifest)

@@ -36,7 +36,7 @@ CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 #: (layer name, op, operand) -> the share of the operand's values that survives, in (0, 1]. None
 #: and what is missing count as dense: natural zeros are nobody's merit.
-Densities = Mapping[tuple[str, OpName, Operand], Fraction | float | None]
+DensityTable = Mapping[tuple[str, OpName, Operand], Fraction | float | None]
 
 
 def macs_dense(
@@ -74,7 +74,7 @@ def macs_expected(
     layer: Layer,
     samples: int,
     op: OpName,
-    densities: Densities,
+    densities: DensityTable,
     convention: Convention = "exact",
 ) -> float:
     """Count the MACs of an op that operands of given densities leave, their zeros independent."""
@@ -88,7 +88,7 @@ def macs_expected(
 def training_macs(
     layers: Sequence[Layer],
     samples: int,
-    densities: Densities | None = None,
+    densities: DensityTable | None = None,
     convention: Convention = "exact",
 ) -> float:
     """Count the MACs of a training step of a network, dense if no densities are given.
@@ -99,7 +99,7 @@ def training_macs(
         In the order in which they run; under `exact` the first one has no dgrad.
     samples : int
     densities : mapping, optional
-        As `swatsim.policies.densities` gives them for a policy.
+        As `swatsim.policies.site_densities` gives them for a policy.
     convention : {"exact", "swat"}
     """
     given = densities or {}
@@ -110,7 +110,7 @@ def training_macs(
 
 
 def training_reduction(
-    layers: Sequence[Layer], densities: Densities, convention: Convention = "exact"
+    layers: Sequence[Layer], densities: DensityTable, convention: Convention = "exact"
 ) -> float:
     """Tell by how many percent densities reduce the MACs (and FLOPs) of a training step.
 
@@ -123,7 +123,7 @@ def training_reduction(
     return 100 * (1 - training_macs(layers, 1, densities, convention) / dense)
 
 
-def inference_reduction(layers: Sequence[Layer], densities: Densities) -> float:
+def inference_reduction(layers: Sequence[Layer], densities: DensityTable) -> float:
     """Tell by how many percent densities reduce the MACs of fprop; the same in both conventions.
 
     Raises

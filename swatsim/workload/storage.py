@@ -20,9 +20,10 @@ from typing import Any, Literal, NamedTuple, assert_never
 import numpy as np
 
 from swatsim.arguments import (
+    accepted,
     arguments,
+    density_or_none,
     mask_like,
-    real_number,
     several,
     string,
     whole_number,
@@ -243,7 +244,7 @@ def _entries_of(format: Format, mask: Mask, ones: int, channels: Channels) -> in
 @arguments(
     WorkloadError,
     shape=several(whole_number, "sizes of axes"),
-    density=real_number,
+    density=density_or_none,
     format=string,
     dtype=string,
 )
@@ -322,9 +323,8 @@ def kept(elements: int, density: Density) -> int:
     WorkloadError
         If the density is not in [0, 1].
     """
-    if not 0 <= density <= 1:
-        raise WorkloadError(f"density={density!r} is not allowed: must be in [0, 1]")
-    return ceil(Fraction(str(density)) * elements)
+    share = accepted(WorkloadError, "kept", "density", density, density_or_none)
+    return ceil(share * elements)
 
 
 def _bytes(format: Format, shape: Shape, entries: int, bits: int) -> int:
