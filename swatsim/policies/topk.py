@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from array_api_compat import is_torch_array
 
 from swatsim.arguments import arguments, count_of, whole_number
 from swatsim.errors import PolicyError, shown
-from swatsim.policies.arrays import Array, as_numpy, is_torch_array, like, namespace, on_host
+from swatsim.policies.arrays import Array, as_numpy, like, namespace, on_host
 
 
 def exact(number: Any) -> Fraction:
@@ -135,7 +136,7 @@ def _mark(array: npt.NDArray[Any], k: int) -> npt.NDArray[np.bool_]:
     kept = magnitudes != 0
     if k < np.count_nonzero(kept):
         kept = _largest(magnitudes, magnitudes[kept], k)
-    return kept.reshape(array.shape)
+    return np.reshape(kept, array.shape)
 
 
 def _mark_elsewhere(values: Array, k: int) -> Array:

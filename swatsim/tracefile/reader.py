@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from swatsim.arguments import whole
 from swatsim.errors import SwatsimError, TraceError, WorkloadError, listed, shown, unknown
 from swatsim.files import read_bounded
 from swatsim.printable import printable
@@ -28,7 +29,6 @@ from swatsim.tracefile.schema import (
     load_notes,
     load_records,
 )
-from swatsim.validation import whole
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, Operand, OpName
 from swatsim.workload.training_ops import Mask, Op
 

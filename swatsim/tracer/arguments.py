@@ -10,11 +10,11 @@ from typing import Any, TypeAlias, get_args
 
 import numpy as np
 
+from swatsim.arguments import whole
 from swatsim.errors import RecordingError, SwatsimError, shown
 from swatsim.policies.interface import Policy
 from swatsim.tracefile.plain import plain
 from swatsim.tracefile.schema import MAX_BATCH, MAX_ELEMENTS, MAX_SAMPLES, MAX_STEP
-from swatsim.validation import whole
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer, Operand, OpName
 from swatsim.workload.training_ops import Mask
 
