@@ -31,7 +31,7 @@ ARROWS = {
     "course": {"sampling"},
     "workload": {"arguments", "errors", "validation"},
     "policies": {"arguments", "errors", "jit", "validation", "workload"},
-    "tracefile": {"errors", "files", "printable", "validation", "workload"},
+    "tracefile": {"arguments", "errors", "files", "printable", "validation", "workload"},
     "tracer": {
         *("arguments", "errors", "policies", "provenance"),
         *("tracefile", "validation", "workload"),
@@ -47,7 +47,7 @@ ARROWS = {
     },
     "sweeps": {
         *("arguments", "errors", "files", "outputs", "provenance", "reports", "results", "sealed"),
-        "signals",
+        *("_version", "signals"),
         *("simulator", "tracefile", "validation", "workload"),
     },
     "reproduce": {"policies", "reports", "simulator", "tracer", "workload"},
