@@ -51,7 +51,16 @@ ARROWS = {
         *("sampling", "sealed", "workload"),
     },
     "sweeps": {
-        *("arguments", "columns", "errors", "files", "outputs", "provenance", "reports"),
+        *(
+            "_version",
+            "arguments",
+            "columns",
+            "errors",
+            "files",
+            "outputs",
+            "provenance",
+            "reports",
+        ),
         *("results", "sealed", "signals", "simulator", "tracefile", "validation", "workload"),
     },
     "reproduce": {"policies", "reports", "simulator", "tracer", "workload"},

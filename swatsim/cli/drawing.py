@@ -73,12 +73,13 @@ class Drawing:
         if not self._wanted or self._results is None:
             return {}
         try:
-            drawn, failed = self._ours.recv()
+            plots: Plots
+            plots, failed = self._ours.recv()
         except (EOFError, OSError):  # it was killed, or could not start: draw here
-            drawn, failed = draw(self._results, self._names)
+            plots, failed = draw(self._results, self._names)
         for name, why in failed.items():
             log.warning("%s can't be drawn (%s); no number is missing for that", name, why)
-        return drawn
+        return plots
 
 
 def _serve(connection: Connection, names: Sequence[str]) -> None:

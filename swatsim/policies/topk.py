@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from array_api_compat import is_torch_array
 
 from swatsim.arguments import arguments, count_of, sparsity, whole_number
 from swatsim.errors import PolicyError, shown
-from swatsim.policies.arrays import Array, as_numpy, is_torch_array, like, namespace, on_host
+from swatsim.policies.arrays import Array, as_numpy, like, namespace, on_host
 
 
 @arguments(PolicyError, numel=whole_number, sparsity=sparsity)
@@ -99,7 +100,7 @@ def _mark(array: npt.NDArray[Any], k: int) -> npt.NDArray[np.bool_]:
     kept = magnitudes != 0
     if k < np.count_nonzero(kept):
         kept = _by_threshold(magnitudes, magnitudes[kept], k)
-    return kept.reshape(array.shape)
+    return np.reshape(kept, array.shape)
 
 
 def _mark_elsewhere(values: Array, k: int) -> Array:

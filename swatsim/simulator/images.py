@@ -288,8 +288,11 @@ def _estimate(layer: str | None, op: str, counted: Sequence[_Counted]) -> OpEsti
     """Add up the ops of an image first: its ops are dense or sparse together."""
     steps = dict.fromkeys((c.step, c.batch) for c in counted)
     ours, dense = (
-        [Stratum(batch, _added([part(c) for c in counted if c.step == n])) for n, batch in steps]
-        for part in (lambda c: c.ours, lambda c: c.dense)
+        [
+            Stratum(batch, _added([getattr(c, part) for c in counted if c.step == n]))
+            for n, batch in steps
+        ]
+        for part in ("ours", "dense")
     )
     found, baseline, quotient = total(ours), _exact(total(dense)), ratio(dense, ours)
     varying = [c for c in counted if c.varies]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from swatsim import provenance
+from swatsim._version import __version__
 from swatsim.errors import SwatsimError
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.machines import machine
@@ -26,7 +27,7 @@ from swatsim.workload.training_ops import Op
 MAX_KEPT = 2**29
 
 #: The code that this process runs: a cluster's workers may have been started with another.
-SOURCES = provenance.sources() or provenance.__version__
+SOURCES = provenance.sources() or __version__
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def work(job: Job) -> Done:
     """Simulate a job; a machine that can't run is no reason for the others not to."""
     if job.sources != SOURCES:
         raise SwatsimError(
-            f"the worker runs other code than the sweep (swatsim {provenance.__version__} here): "
+            f"the worker runs other code than the sweep (swatsim {__version__} here): "
             "install the same everywhere, start the workers again, and sweep again"
         )
     trace = _trace(job.trace, job.trace_id)

@@ -177,8 +177,8 @@ def can_pin(op: LoweredOp, config: MemoryConfig, operand: Operand, *, dense: boo
 def _fed(demand: Demand, config: MemoryConfig, words_out: int) -> int:
     """Cycles to compute, once the buffers give no more words than they can."""
     words = {"a": demand.words_a, "b": demand.words_b, "out": words_out}
-    waits = (-(-n // getattr(config, f"buffer_{name}_words")) for name, n in words.items())
-    return max(demand.cycles, *waits)
+    per_cycle: dict[str, int] = {name: getattr(config, f"buffer_{name}_words") for name in words}
+    return max(demand.cycles, *(-(-n // per_cycle[name]) for name, n in words.items()))
 
 
 def _per_cycle(config: MemoryConfig) -> tuple[int, int, int]:

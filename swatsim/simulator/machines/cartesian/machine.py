@@ -122,9 +122,10 @@ def _counters(
 
 
 def _convolve(part: Planar) -> Work:
-    return kernel.convolve(
+    work: Work = kernel.convolve(
         part.data, part.weight, part.first_k, part.rows, part.columns, part.array
     )
+    return work
 
 
 def _dense(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Counters:

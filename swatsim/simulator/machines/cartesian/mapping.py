@@ -53,12 +53,15 @@ class Planar:
     @property
     def products_valid(self) -> int:
         """Products that fall into the output plane, if no value is zero."""
-        return self.outputs * self.data.shape[1] * self.weight.size
+        samples: int = self.data.shape[1]
+        return self.outputs * samples * self.weight.size
 
     @property
     def halo_cycles(self) -> int:
         """Halo of all chunks and samples."""
-        return self.halo * self.weight.shape[1] * self.data.shape[1]
+        filters: int = self.weight.shape[1]
+        samples: int = self.data.shape[1]
+        return self.halo * filters * samples
 
 
 def planar(op: LoweredOp, config: CartesianConfig) -> Iterator[Planar]:

@@ -341,4 +341,5 @@ def _outer_pairs(
 def _channels(values: Bits, block: int, size: int) -> list[int]:
     """List the non-zero channels of a PE's block."""
     own: Counts = np.flatnonzero(values[block * size : (block + 1) * size]) + block * size
-    return own.tolist()
+    channels: list[int] = own.tolist()
+    return channels

@@ -202,7 +202,8 @@ class _Tile:
 
     def _bits(self, words: Words) -> kernel.Bits:
         lanes = np.arange(self.config.lanes, dtype=np.uint64)
-        return (words[..., None] >> lanes) & np.uint64(1) == 1
+        bits: kernel.Bits = (words[..., None] >> lanes) & np.uint64(1) == 1
+        return bits
 
 
 def _check(number: int, sets: int, op: LoweredOp) -> None:
