@@ -80,7 +80,7 @@ class Registered(click.Option):
         return record and (record[0], record[1].replace("{known}", listed(self._known())))
 
 
-class Chosen(click.ParamType):
+class Chosen(click.ParamType[str]):
     """One of the names of a registry, which is loaded when one is given, or help is shown."""
 
     name = "choice"

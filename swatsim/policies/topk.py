@@ -32,7 +32,8 @@ def keep_count(numel: int, sparsity: Any) -> int:
     PolicyError
         If the sparsity is not a number in [0, 1).
     """
-    return math.ceil((1 - sparsity) * numel)
+    left: int = math.ceil((1 - sparsity) * numel)
+    return left
 
 
 def topk_mask(values: npt.ArrayLike | Array, k: int) -> Any:

@@ -36,9 +36,9 @@ from swatsim.results import Results, as_csv
 from swatsim.sealed import seal
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.memory.dram import Dram
-from swatsim.simulator.rows import Row
 from swatsim.simulator.run import as_machine, checked, threads_of
 from swatsim.simulator.sizes import Sums
+from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_run import Run
 from swatsim.sweeps.cluster import Cluster
 from swatsim.sweeps.pool import Pool

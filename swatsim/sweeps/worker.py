@@ -15,8 +15,8 @@ from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.machines import machine
 from swatsim.simulator.mechanism import ConfiguredMachine, Runnable
 from swatsim.simulator.memory.dram import Dram
-from swatsim.simulator.rows import Row
 from swatsim.simulator.run import as_machine
+from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_run import Run
 from swatsim.sweeps.expression import Value
 from swatsim.tracefile import Step, Trace, open_trace

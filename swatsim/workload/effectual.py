@@ -56,7 +56,8 @@ def _met(layer: Layer, counts: Counts) -> Counts:
 def _per_group(mask: Mask, axis: int, groups: int) -> Counts:
     """Sum an axis of channels group by group; the axis becomes one of `groups`."""
     shape = (*mask.shape[:axis], groups, -1, *mask.shape[axis + 1 :])
-    return np.count_nonzero(mask.reshape(shape), axis=axis + 1)
+    counts: Counts = np.count_nonzero(mask.reshape(shape), axis=axis + 1)
+    return counts
 
 
 def _fprop(layer: Layer, weight: Mask, act: Mask) -> int:

@@ -43,7 +43,7 @@ from swatsim.workload import storage
 from swatsim.workload.layer import Layer, Operand
 from swatsim.workload.networks import Network, Saved
 from swatsim.workload.storage import Density
-from swatsim.workload.training_ops import Mask
+from swatsim.workload.windows import Mask
 
 #: Kinds of rows that SWAT counts as activations: inputs of layers, and of batch norms.
 ACTIVATIONS = ("act", "batch_norm")

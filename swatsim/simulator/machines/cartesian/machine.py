@@ -12,7 +12,9 @@ import numpy as np
 from swatsim.counters import Counters
 from swatsim.simulator.machines.cartesian import kernel, kernel_wgrad
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
-from swatsim.simulator.machines.cartesian.kernel import Counts, Work
+from swatsim.simulator.machines.cartesian.kernel import Work
+from swatsim.simulator.machines.cartesian.kernel_log import Places
+from swatsim.simulator.machines.cartesian.kernel_patterns import Counts
 from swatsim.simulator.machines.cartesian.kernel_wgrad import Outer
 from swatsim.simulator.machines.cartesian.mapping import (
     Channels,
@@ -178,16 +180,25 @@ def _wgrad_dense(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Ite
     yield _times(_outer(one, config, conflicts), part.met.size * op.samples * op.layer.groups)
 
 
-def queue(part: Channels, config: CartesianConfig) -> tuple[Outer, Outer, Counts]:
-    """Queue activations and gradients as blocks; and tabulate what pairs of blocks cost."""
+def queue(
+    part: Channels, config: CartesianConfig, members: tuple[Places | None, Places | None]
+) -> tuple[Outer, Outer, Counts]:
+    """Queue activations and gradients as blocks; and tabulate what pairs of blocks cost.
+
+    The channels of each block are written into `members`, of activations and of gradients.
+    """
     table, act_grown, grad_grown = _table(config.act_vector, config.weight_vector, config.banks)
-    act = kernel_wgrad.queue_blocks(part.act, part.block_c, config.act_vector, act_grown)
-    grad = kernel_wgrad.queue_blocks(part.grad, part.block_k, config.weight_vector, grad_grown)
+    act = kernel_wgrad.queue_blocks(
+        part.act, part.block_c, config.act_vector, act_grown, members[0]
+    )
+    grad = kernel_wgrad.queue_blocks(
+        part.grad, part.block_k, config.weight_vector, grad_grown, members[1]
+    )
     return Outer(*act), Outer(*grad), table
 
 
 def _outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Work:
-    act, grad, table = queue(part, config)
+    act, grad, table = queue(part, config, (None, None))
     costs = table if conflicts else np.ones_like(table)
     constant = kernel_wgrad.is_constant(grad, part.blocks[1])
     run = kernel_wgrad.outer_product_constant if constant else kernel_wgrad.outer_product

@@ -14,7 +14,8 @@ from math import isqrt
 import numpy as np
 
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
-from swatsim.simulator.machines.cartesian.kernel import Array, Axis, Bits, Counts
+from swatsim.simulator.machines.cartesian.kernel_banks import Array, Axis
+from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts
 from swatsim.workload.convolutions import Convolution, convolutions
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.windows import Mask, crop_or_pad

@@ -155,6 +155,11 @@ def scheduler_of(config: LaneArrayConfig) -> Scheduler:
     )
 
 
+def without_moves(scheduler: Scheduler) -> Scheduler:
+    """Let every line cost its cycle, as where no operand is scheduled."""
+    return scheduler._replace(lookahead=0, dt=scheduler.dt[:0], dl=scheduler.dl[:0])
+
+
 #: Of each scheduler: whether the lane with most candidates is first, and the levels.
 _PRIORITIES: Mapping[Choice, tuple[bool, tuple[tuple[int, ...], ...]]] = {
     Choice.MOST_CANDIDATES: (True, ()),
