@@ -133,5 +133,7 @@ def _complaint(item: Any, model: type[BaseModel]) -> str:
     if not where:
         return message
     wanted = message.removeprefix("Input should be ")
-    wording = f"must be {wanted}" if wanted != message else message[:1].lower() + message[1:]
+    word = message[:2]  # of "DRAM" the first letter stays
+    wording = word[:1].lower() + message[1:] if word[1:].islower() else message
+    wording = f"must be {wanted}" if wanted != message else wording
     return f"{where}={shown(item['input'], 60)} is not allowed: {wording}"

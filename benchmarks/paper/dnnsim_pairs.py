@@ -27,7 +27,7 @@ from readme import replace as written
 import swatsim
 from swatsim.simulator.machines.cartesian import kernel
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
-from swatsim.simulator.machines.cartesian.kernel import Axis
+from swatsim.simulator.machines.cartesian.kernel_banks import Axis
 from swatsim.simulator.machines.cartesian.mapping import Planar, planar
 from swatsim.workload.layer import Layer
 from swatsim.workload.networks import network

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import click
 
+from swatsim.cli.progress import progress
+from swatsim.cli.show import console
+from swatsim.policies import POLICIES, make_policy
+from swatsim.tracer.synthetic import synthesize
+from swatsim.workload.networks import NETWORKS
+from swatsim.workload.networks import network as table
+
 
 class _Synth(click.Command):
-    """Help that lists what is declared elsewhere, which is loaded when it is asked for."""
+    """Help that ends with networks and policies."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from swatsim.policies import POLICIES
-        from swatsim.workload.networks import NETWORKS
-
         with formatter.section("Networks"):
             formatter.write_dl([(name, it.citation) for name, it in NETWORKS.items()])
         with formatter.section("Policies"):
@@ -64,12 +68,6 @@ def synth(
 
     Weights and activations are drawn, and the policy really leaves what it leaves of them.
     """
-    from swatsim.cli.progress import progress
-    from swatsim.cli.show import console
-    from swatsim.policies import make_policy
-    from swatsim.tracer.synthetic import synthesize
-    from swatsim.workload.networks import network as table
-
     chosen = table(network)
     how = make_policy(policy, sparsity, chosen.layers)
     with progress("drawing", "layers") as show:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from array_api_compat import is_torch_array
 
 from swatsim.arguments import arguments, count_of, sparsity, whole_number
 from swatsim.errors import PolicyError, shown
-from swatsim.policies.arrays import Array, as_numpy, is_torch_array, like, namespace, on_host
+from swatsim.policies.arrays import Array, as_numpy, like, namespace, on_host
 
 
 @arguments(PolicyError, numel=whole_number, sparsity=sparsity)
@@ -31,7 +32,8 @@ def keep_count(numel: int, sparsity: Any) -> int:
     PolicyError
         If the sparsity is not a number in [0, 1).
     """
-    return math.ceil((1 - sparsity) * numel)
+    left: int = math.ceil((1 - sparsity) * numel)
+    return left
 
 
 def topk_mask(values: npt.ArrayLike | Array, k: int) -> Any:
@@ -99,7 +101,7 @@ def _mark(array: npt.NDArray[Any], k: int) -> npt.NDArray[np.bool_]:
     kept = magnitudes != 0
     if k < np.count_nonzero(kept):
         kept = _by_threshold(magnitudes, magnitudes[kept], k)
-    return kept.reshape(array.shape)
+    return np.reshape(kept, array.shape)
 
 
 def _mark_elsewhere(values: Array, k: int) -> Array:

@@ -13,6 +13,7 @@ from swatsim.workload import footprint
 from swatsim.workload.flops import macs_dense, macs_expected
 from swatsim.workload.layer import OPS, Layer, Operand
 from swatsim.workload.networks import Network, network
+from swatsim.workload.storage import Density
 
 #: Of activations and of weights, in percent, from 50 to 90 % sparsity (abstract of the paper).
 MEMORY = {"activations": (-23.0, -50.0), "weights": (-50.0, -90.0)}
@@ -257,7 +258,7 @@ def _density(table: Network, sparsity: int) -> footprint.DensityOf:
     """Tell the densities of what SWAT-U keeps: act as wgrad reads it, weight as dgrad does."""
     found = site_densities(SwatU(sparsity / 100), table.layers)
 
-    def density(layer: Layer, operand: Operand) -> footprint.Density | None:
+    def density(layer: Layer, operand: Operand) -> Density | None:
         return found.get((layer.name, "wgrad" if operand == "act" else "dgrad", operand))
 
     return density

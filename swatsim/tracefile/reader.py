@@ -30,7 +30,8 @@ from swatsim.tracefile.schema import (
     load_records,
 )
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, Operand, OpName
-from swatsim.workload.training_ops import Mask, Op
+from swatsim.workload.training_ops import Op
+from swatsim.workload.windows import Mask
 
 #: What reading malformed JSON, headers and tensors raises.
 _MALFORMED = (ValueError, TypeError, RecursionError)
@@ -164,7 +165,7 @@ class Step:
         reads = OPERANDS_OF[name]
         masks = {operand: self.mask(layer.name, name, operand) for operand in reads}
         ones = {operand: self.record(layer.name, name, operand).ones for operand in reads}
-        return Op(layer, name, **masks).with_nonzero(ones)
+        return Op(layer, name, **masks, known=ones)
 
     def kept(self) -> Iterator[tuple[Layer, Operand, Mask, bool]]:
         """Read what each layer keeps for its backward pass, for `footprint.of_masks`.

@@ -16,7 +16,7 @@ from swatsim.policies.interface import Policy
 from swatsim.tracefile.plain import plain
 from swatsim.tracefile.schema import MAX_BATCH, MAX_ELEMENTS, MAX_SAMPLES, MAX_STEP
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer, Operand, OpName
-from swatsim.workload.training_ops import Mask
+from swatsim.workload.windows import Mask
 
 Steps: TypeAlias = Collection[int] | Callable[[int], bool]
 

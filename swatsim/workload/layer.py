@@ -19,6 +19,7 @@ Kind = Literal["conv", "conv_transpose", "linear"]
 OpName = Literal["fprop", "dgrad", "wgrad"]
 Operand = Literal["weight", "act", "grad_out"]
 
+KINDS: tuple[Kind, ...] = get_args(Kind)
 OPS: tuple[OpName, ...] = get_args(OpName)
 OPERANDS: tuple[Operand, ...] = get_args(Operand)
 

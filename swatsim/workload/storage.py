@@ -30,9 +30,9 @@ from swatsim.arguments import (
 )
 from swatsim.errors import WorkloadError, unknown
 from swatsim.workload.layer import SECOND_AXIS, Channels
-from swatsim.workload.training_ops import Mask
+from swatsim.workload.windows import Mask
 
-#: Value type -> bits.
+#: Value type -> bits. Energy tables have an entry [mac.TYPE] for each.
 DTYPES: Mapping[str, int] = {"fp32": 32, "fp16": 16, "bf16": 16}
 
 #: Bits of run-length's counter of zeros, in EIE and SCNN.
@@ -324,7 +324,8 @@ def kept(elements: int, density: Density) -> int:
         If the density is not in [0, 1].
     """
     share = accepted(WorkloadError, "kept", "density", density, density_or_none)
-    return ceil(share * elements)
+    left: int = ceil(share * elements)
+    return left
 
 
 def _bytes(format: Format, shape: Shape, entries: int, bits: int) -> int:

@@ -7,9 +7,14 @@ import pytest
 
 import swatsim
 from swatsim.simulator.elements import assemble, numbered
-from swatsim.simulator.machines.cartesian import kernel
+from swatsim.simulator.machines.cartesian import kernel_banks
 from swatsim.simulator.machines.cartesian.config import MAX_VECTOR
-from swatsim.simulator.machines.cartesian.kernel import MAX_CLASSES, find_patterns, key_of, larger
+from swatsim.simulator.machines.cartesian.kernel_banks import larger
+from swatsim.simulator.machines.cartesian.kernel_patterns import (
+    MAX_CLASSES,
+    find_patterns,
+    key_of,
+)
 from swatsim.workload.layer import Layer
 
 
@@ -51,14 +56,14 @@ def test_the_bytes_of_counters_hold_the_largest_block() -> None:
     ]
     found = int(larger(*words))
     assert [found >> 8 * i & 255 for i in range(8)] == [1, 1, most, most, 127, 127, 64, 64]
-    assert kernel.sum_of_bytes(np.uint64(0x4040404040404040)) == 8 * most
+    assert kernel_banks.sum_of_bytes(np.uint64(0x4040404040404040)) == 8 * most
 
 
 @pytest.mark.parametrize("size", [1, 127, 128, 254, 255, 256, 257, 65_535, 65_536])
 def test_elements_are_numbered_up_to_the_last(size: int) -> None:
     layer = Layer(name="fc", kind="linear", C=size, K=1)
     ones = np.ones((1, size), bool)
-    op = swatsim.Op(layer, "fprop", weight=ones, act=ones)
+    op = swatsim.LoweredOp(layer, "fprop", weight=ones, act=ones)
     numbers = assemble(part.operands["weight"] for part in numbered(op))
     assert numbers.tolist() == [list(range(1, size + 1))]
 

@@ -12,6 +12,9 @@ Here eight weight blocks are counted at once, in the bytes of a word: a product'
 its pixel only through its *class* (which taps it meets, and the last two bits of the outputs that
 they lead to), so the counters of every weight block are laid out once for each class, and a pixel
 block costs the sum of I rows of counters and one maximum over the banks.
+
+With a log, the costs of one PE's pairs of blocks are taken out of the same bytes. Without one its
+type is none, and Numba leaves that out when it compiles.
 """
 
 from __future__ import annotations
@@ -19,30 +22,29 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from swatsim.jit import jit
-
-Words = npt.NDArray[np.uint64]
-Counts = npt.NDArray[np.int64]
-Bits = npt.NDArray[np.bool_]
-
-#: The bank hash addresses no more.
-BANKS = 32
-#: Weight blocks that share a word of byte counters.
-BLOCKS = 8
-#: Words that are laid out at once: more would not stay in the cache.
-MAX_WORDS = 8
-
-#: Fewer than these have keys of 16 bits, of which 0 is none.
-MAX_CLASSES = 2**16
-
-#: An odd number with well spread bits, for multiplicative hashing.
-MIXER = np.uint64(0x9E3779B97F4A7C15)
-
-HIGH = np.uint64(0x8080808080808080)
-LOW_HALVES = np.uint64(0x00FF00FF00FF00FF)
-HALVES = np.uint64(0x0001000100010001)
+from swatsim.simulator.machines.cartesian.kernel_banks import (
+    BANKS,
+    MAX_WORDS,
+    Array,
+    Axis,
+    bank_of,
+    cost_patterns,
+)
+from swatsim.simulator.machines.cartesian.kernel_log import (
+    Log,
+    Places,
+    fullest_bank,
+    note_pair,
+    note_step,
+)
+from swatsim.simulator.machines.cartesian.kernel_patterns import (
+    Bits,
+    Counts,
+    Words,
+    find_patterns,
+)
 
 
 class Work(NamedTuple):
@@ -73,67 +75,18 @@ class Work(NamedTuple):
     words_b: int
 
 
-class Axis(NamedTuple):
-    """How the pixels of one axis meet the taps.
+class PixelLog(NamedTuple):
+    """A log, and what a queue of classes doesn't say.
 
     Parameters
     ----------
-    stride : int
-        Pixels and taps meet if they are of the same phase: coordinates modulo the stride.
-    tile : int
-        Pixels of a PE.
-    pixel_class : numpy.ndarray of int64, shape (X,)
-        Pixels of a class meet the same taps, and lead to outputs with the same last two bits.
-    output_bits : numpy.ndarray of int64, shape (classes, taps)
-        Last two bits of the output that a pixel of the class reaches through a tap; -1 where that
-        is outside the plane, or the tap is of another phase.
-    tap_phase : numpy.ndarray of int64, shape (taps,)
+    log : Log
+    places : numpy.ndarray of int64, shape (X * Y + 1, 2)
+        The queued pixels' (x, y): a buffer.
     """
 
-    stride: int
-    tile: int
-    pixel_class: Counts
-    output_bits: Counts
-    tap_phase: Counts
-
-
-class Array(NamedTuple):
-    """The PEs.
-
-    Parameters
-    ----------
-    pe_h, pe_w : int
-    act_vector, weight_vector : int
-    bank : numpy.ndarray of int64, shape (8, 4, 4)
-        Bank of filter k (modulo 8) and output (w, h) (modulo 4).
-    chunk : int
-        Filters of a chunk.
-    conflicts : bool
-        Whether products wait for their bank.
-    """
-
-    pe_h: int
-    pe_w: int
-    act_vector: int
-    weight_vector: int
-    bank: Counts
-    chunk: int
-    conflicts: bool
-
-
-@jit
-def larger(a: np.uint64, b: np.uint64) -> np.uint64:
-    """Take the larger of each pair of bytes, below 128: vectors of 8 make 64 products at most."""
-    wins = ((a | HIGH) - b) & HIGH
-    mask = (wins - (wins >> np.uint64(7))) | wins
-    return (a & mask) | (b & ~mask)
-
-
-@jit
-def sum_of_bytes(word: np.uint64) -> int:
-    """Add up eight bytes."""
-    pairs = (word & LOW_HALVES) + ((word >> np.uint64(8)) & LOW_HALVES)
-    return int((pairs * HALVES) >> np.uint64(48))
+    log: Log
+    places: Counts
 
 
 @jit
@@ -146,7 +99,9 @@ def is_met(axis: Axis, phase: int) -> bool:
 
 
 @jit
-def queue_pixels(image: Bits, a: int, b: int, rows: Axis, columns: Axis, array: Array):  # type: ignore[no-untyped-def]
+def queue_pixels(  # type: ignore[no-untyped-def]
+    image: Bits, a: int, b: int, rows: Axis, columns: Axis, array: Array, log: PixelLog | None
+):
     """Queue the classes of phase (a, b)'s non-zero pixels, PE by PE, x outer, y inner.
 
     ``image[n, x, y]`` is one channel. Returns the queue, and where each (sample, PE)'s part of it
@@ -167,6 +122,8 @@ def queue_pixels(image: Bits, a: int, b: int, rows: Axis, columns: Axis, array: 
                 for y in range(first_y, min(left + columns.tile, width), columns.stride):
                     # written in any case, kept if it is not zero: a branch would be guessed wrong
                     queue[length] = of_row + columns.pixel_class[y]
+                    if log is not None:
+                        log.places[length] = x, y
                     length += int(image[n, x, y])
             part += 1
             starts[part] = length
@@ -195,170 +152,82 @@ def queue_weights(kernel: Bits, a: int, b: int, rows: Axis, columns: Axis):  # t
 
 
 @jit
-def lay_out(
-    counters: Words,
+def note_pairs(
+    given: PixelLog,
+    step: int,
+    costs: Counts,
+    queued: tuple[Counts, Counts],
+    blocks: tuple[Counts, Counts, Counts],
     weights: Counts,
     first_k: int,
     rows: Axis,
     columns: Axis,
     array: Array,
-    words: int,
+    counters: Words,
 ) -> None:
-    """Lay out the counters ``[p, b, j]`` of up to 8 * words weight blocks, in a buffer."""
-    of_rows, of_columns = rows.output_bits, columns.output_bits
-    width = BANKS * words
-    for i in range(of_rows.shape[0] * of_columns.shape[0] * width):
-        counters[i] = 0
-    for i in range(weights.shape[0] if array.conflicts else 0):
-        r, s, k = weights[i, 0], weights[i, 1], (first_k + weights[i, 2]) % 8
-        block = i // array.weight_vector
-        one = np.uint64(1) << np.uint64(8 * (block % BLOCKS))
-        word = block // BLOCKS
-        for x in range(of_rows.shape[0]):
-            w = of_rows[x, r]
-            if w >= 0:
-                for y in range(of_columns.shape[0]):
-                    h = of_columns[y, s]
-                    if h >= 0:
-                        at = array.bank[k, w, h] * words + word
-                        counters[(x * of_columns.shape[0] + y) * width + at] += one
+    """Write down how the logged PE's blocks of pixels meet the blocks of a queue of weights.
 
-
-@jit
-def find_patterns(queue: Counts, starts: Counts, classes: int, vector: int):  # type: ignore[no-untyped-def]
-    """Cut each part of a queue into blocks of at most `vector` pixels, and find those that repeat.
-
-    The cost of a block depends on which classes are in it, not on their order, and a few thousand
-    combinations make up the blocks of all PEs and samples: each is costed once. Where there are
-    more classes than a key has room for (a kernel above some 120 x 120), none is looked for.
-    Returns the pattern of every block, where each part's blocks begin, and the patterns, padded
-    with -1.
+    Block after block of pixels, each against all of the weights; `costs` are the cycles of the step
+    that each PE has spent before.
     """
-    blocks = 0
-    for part in range(starts.size - 1):
-        blocks += -((starts[part] - starts[part + 1]) // vector)
-    found = np.empty(blocks, np.int64)
-    begins = np.zeros(starts.size, np.int64)
-    patterns = np.empty((blocks, vector), np.int64)
-    patterns.fill(-1)
-    size = 16
-    while size < 2 * blocks:
-        size *= 2
-    assert blocks < 2**31, "the queue alone would take 16 GiB"
-    slots = np.empty(size, np.int32)  # open addressing: slot -> pattern
-    slots.fill(-1)
-    keys = np.empty((blocks, 2), np.uint64)
-    sorted_block = np.empty(vector, np.int64)
-    block = known = 0
-    for part in range(starts.size - 1):
-        for first in range(starts[part], starts[part + 1], vector):
-            length = min(vector, starts[part + 1] - first)
-            if classes < MAX_CLASSES:
-                low, high = key_of(queue[first : first + length], classes, sorted_block)
-            else:
-                low, high = np.uint64(block), np.uint64(0)
-            slot = np.int64((low ^ high) * MIXER >> np.uint64(32)) & (size - 1)
-            while slots[slot] >= 0 and (
-                keys[slots[slot], 0] != low or keys[slots[slot], 1] != high
-            ):
-                slot = (slot + 1) & (size - 1)
-            if slots[slot] < 0:
-                slots[slot] = known
-                keys[known, 0], keys[known, 1] = low, high
-                for i in range(length):
-                    patterns[known, i] = queue[first + i]
-                known += 1
-            found[block] = slots[slot]
-            block += 1
-        begins[part + 1] = block
-    return found, begins, patterns[:known]
+    (classes, starts), (found, begins, patterns), log = queued, blocks, given.log
+    if log.row >= array.pe_h or log.column >= array.pe_w:
+        return
+    pe = log.row * array.pe_w + log.column
+    own = patterns[found[begins[pe] : begins[pe + 1]]]
+    each = np.empty((own.shape[0], -(-weights.shape[0] // array.weight_vector)), np.uint8)
+    cost_patterns(counters, own, weights, first_k, rows, columns, array, each)
+    begin = costs[pe]
+    for i in range(each.shape[0]):
+        first = starts[pe] + i * array.act_vector
+        end = min(first + array.act_vector, starts[pe + 1])
+        for j in range(each.shape[1]):
+            at = note_pair(log, step, begin, each[i, j])
+            begin += each[i, j]
+            if at >= 0:
+                some = weights[j * array.weight_vector : (j + 1) * array.weight_vector]
+                log.pixels[at, : end - first] = given.places[first:end]
+                log.weights[at, : some.shape[0]] = some
+                bank_products(
+                    log.banks[at], classes[first:end], some, first_k, rows, columns, array
+                )
+                log.fullest[at] = fullest_bank(log.banks[at])
 
 
 @jit
-def key_of(block: Counts, classes: int, scratch: Counts):  # type: ignore[no-untyped-def]
-    """Pack a block of at most 8 classes below 2**16 - 1 into two words, whatever their order.
-
-    Up to 16 classes: how often each comes up, 4 bits each. More: sorted, 16 bits each.
-    """
-    low = high = np.uint64(0)
-    if classes <= 16:
-        for i in range(block.size):
-            low += np.uint64(1) << np.uint64(4 * block[i])
-        return low, high
-    for i in range(block.size):
-        j = i
-        while j > 0 and scratch[j - 1] > block[i]:
-            scratch[j] = scratch[j - 1]
-            j -= 1
-        scratch[j] = block[i]
-    for i in range(block.size):
-        word = np.uint64(scratch[i] + 1) << np.uint64(16 * (i % 4))
-        if i < 4:
-            low |= word
-        else:
-            high |= word
-    return low, high
-
-
-@jit
-def cost_of_pattern(pattern: Counts, counters: Words, floor: Words, total: Words) -> int:
-    """Cost of one block of pixels against the weight blocks that are laid out.
-
-    Equivalent: the sum, over the weight blocks, of max(1, largest counter of a bank), where the
-    counters are added up over the pixels. `floor` holds a 1 for every weight block; `total` is
-    scratch.
-    """
-    width = BANKS * floor.size
-    first = pattern[0] * width
-    for i in range(width):
-        total[i] = counters[first + i]
-    for pixel in range(1, pattern.size):
-        if pattern[pixel] >= 0:
-            first = pattern[pixel] * width
-            for i in range(width):
-                total[i] += counters[first + i]
-    while width > floor.size:  # halve the banks until one is left: words of a bank lie together
-        width //= 2
-        for i in range(width):
-            total[i] = larger(total[i], total[i + width])
-    cost = 0
-    for i in range(width):
-        cost += sum_of_bytes(larger(total[i], floor[i]))
-    return cost
-
-
-@jit
-def cost_patterns(
-    counters: Words,
-    patterns: Counts,
+def bank_products(
+    banks: Places,
+    classes: Counts,
     weights: Counts,
     first_k: int,
     rows: Axis,
     columns: Axis,
     array: Array,
-) -> Counts:
-    """Cost of each pattern of pixels against a queue of weights; `counters` is a buffer."""
-    costs = np.zeros(patterns.shape[0], np.int64)
-    at_once = MAX_WORDS * BLOCKS * array.weight_vector
-    total = np.empty(BANKS * MAX_WORDS, np.uint64)
-    for begin in range(0, weights.shape[0], at_once):
-        some = weights[begin : begin + at_once]
-        blocks = -(-some.shape[0] // array.weight_vector)
-        floor = np.zeros(-(-blocks // BLOCKS), np.uint64)
-        for block in range(blocks):
-            floor[block // BLOCKS] |= np.uint64(1) << np.uint64(8 * (block % BLOCKS))
-        lay_out(counters, some, first_k, rows, columns, array, floor.size)
-        for i in range(patterns.shape[0]):
-            costs[i] += cost_of_pattern(patterns[i], counters, floor, total)
-    return costs
+) -> None:
+    """Find the bank of each product of a block of pixels and one of weights."""
+    width = columns.output_bits.shape[0]
+    for i in range(classes.size):
+        for j in range(weights.shape[0]):
+            r, s, k = weights[j, 0], weights[j, 1], first_k + weights[j, 2]
+            x, y = classes[i] // width, classes[i] % width
+            banks[i, j] = bank_of(x, y, r, s, k, rows, columns, array)
 
 
 @jit
-def convolve(data: Bits, weight: Bits, first_k: int, rows: Axis, columns: Axis, array: Array):  # type: ignore[no-untyped-def]
+def convolve(
+    data: Bits,
+    weight: Bits,
+    first_k: int,
+    rows: Axis,
+    columns: Axis,
+    array: Array,
+    log: PixelLog | None = None,
+) -> Work:
     """Run one group's convolution: ``data[c, n, x, y]`` (padded), ``weight[c, k, r, s]``.
 
     `first_k` is the index of the group's first filter in the layer. A step is one channel of one
-    chunk of filters of one sample.
+    chunk of filters of one sample; a log holds a channel's chunks one after another, and is of one
+    sample.
     """
     samples, pes = data.shape[1], array.pe_h * array.pe_w
     chunks = -(-weight.shape[1] // array.chunk)
@@ -372,16 +241,33 @@ def convolve(data: Bits, weight: Bits, first_k: int, rows: Axis, columns: Axis, 
             for b in range(columns.stride):
                 if not (is_met(rows, a) and is_met(columns, b)):
                     continue  # by no tap: a 1 x 1 kernel of stride 2 meets a quarter of the pixels
-                pixels, starts = queue_pixels(data[c], a, b, rows, columns, array)
-                found, begins, patterns = find_patterns(pixels, starts, classes, array.act_vector)
+                queued = pixels, starts = queue_pixels(data[c], a, b, rows, columns, array, log)
+                blocks = find_patterns(pixels, starts, classes, array.act_vector)
+                found, begins, patterns = blocks
                 for chunk in range(chunks):
                     first = chunk * array.chunk
                     kernel = weight[c, first : first + array.chunk]
                     weights = queue_weights(kernel, a, b, rows, columns)
                     if weights.shape[0]:
+                        k = first_k + first
                         of = cost_patterns(
-                            counters, patterns, weights, first_k + first, rows, columns, array
+                            counters, patterns, weights, k, rows, columns, array, None
                         )
+                        if log is not None:
+                            step, before = c * chunks + chunk, costs[chunk]
+                            note_pairs(
+                                log,
+                                step,
+                                before,
+                                queued,
+                                blocks,
+                                weights,
+                                k,
+                                rows,
+                                columns,
+                                array,
+                                counters,
+                            )
                         for part in range(samples * pes):
                             for i in range(begins[part], begins[part + 1]):
                                 costs[chunk, part] += of[found[i]]
@@ -396,5 +282,7 @@ def convolve(data: Bits, weight: Bits, first_k: int, rows: Axis, columns: Axis, 
                     slowest = max(slowest, costs[chunk, e])
                     cost += costs[chunk, e]
                 cycles += slowest
+                if log is not None:
+                    note_step(log.log, slowest, costs[chunk].reshape(array.pe_h, array.pe_w))
     used = -(-data.shape[2] // rows.tile) * -(-data.shape[3] // columns.tile)
     return Work(cycles, cost, pairs, products, cycles * used, words_a, words_b)

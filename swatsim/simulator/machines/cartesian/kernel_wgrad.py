@@ -12,7 +12,22 @@ from typing import NamedTuple
 import numpy as np
 
 from swatsim.jit import jit
-from swatsim.simulator.machines.cartesian.kernel import BANKS, Bits, Counts, Work
+from swatsim.simulator.machines.cartesian.kernel import Work
+from swatsim.simulator.machines.cartesian.kernel_banks import BANKS
+from swatsim.simulator.machines.cartesian.kernel_log import (
+    Log,
+    Places,
+    fullest_bank,
+    note_pair,
+    note_step,
+)
+from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts
+
+
+@jit
+def bank_of(c: int, k: int, bank: Counts) -> int:
+    """Find the bank of an input channel's product with an out-channel's: that of (k, c, 0)."""
+    return int(bank[k % 8, c % 4, 0])
 
 
 @jit
@@ -20,7 +35,7 @@ def cost_table(act_counts: Counts, grad_counts: Counts, bank: Counts) -> Counts:
     """Cost of every block of activations with every block of gradients, as patterns.
 
     A pattern says how many of a block's indices are equal modulo 4 (activations, c) or 8
-    (gradients, k): the bank of (k, c, 0) depends on nothing else. All products are valid.
+    (gradients, k): a bank depends on nothing else. All products are valid.
     """
     table = np.ones((act_counts.shape[0], grad_counts.shape[0]), np.int64)
     for a in range(act_counts.shape[0]):
@@ -28,19 +43,21 @@ def cost_table(act_counts: Counts, grad_counts: Counts, bank: Counts) -> Counts:
             hits = np.zeros(BANKS, np.int64)
             for c in range(4):
                 for k in range(8):
-                    hits[bank[k, c, 0]] += act_counts[a, c] * grad_counts[g, k]
+                    hits[bank_of(c, k, bank)] += act_counts[a, c] * grad_counts[g, k]
             for count in hits:
                 table[a, g] = max(table[a, g], count)
     return table
 
 
 @jit
-def queue_blocks(values: Bits, size: int, vector: int, grown: Counts):  # type: ignore[no-untyped-def]
+def queue_blocks(  # type: ignore[no-untyped-def]
+    values: Bits, size: int, vector: int, grown: Counts, members: Places | None = None
+):
     """Cut the non-zero channels of every position into blocks, PE block by PE block.
 
     ``values[position, channel]``; a PE holds `size` channels; ``grown[pattern, i]`` is the pattern
     with one index i (modulo) more. Returns the patterns, where those of each (position, PE block)
-    begin, and the number of non-zeros of each.
+    begin, and the number of non-zeros of each. ``members[block]`` is filled with its channels.
     """
     positions, channels = values.shape
     parts = -(-channels // size)
@@ -53,6 +70,8 @@ def queue_blocks(values: Bits, size: int, vector: int, grown: Counts):  # type: 
             pattern = 0
             for channel in range(begin, min(begin + size, channels)):
                 if values[position, channel]:
+                    if members is not None:
+                        members[length, nonzero[part] % vector] = channel
                     pattern = grown[pattern, channel % grown.shape[1]]
                     nonzero[part] += 1
                     if nonzero[part] % vector == 0:
@@ -73,6 +92,47 @@ class Outer(NamedTuple):
     patterns: Counts
     starts: Counts
     nonzero: Counts
+
+
+class OuterLog(NamedTuple):
+    """A log, and what queues of patterns don't say.
+
+    Parameters
+    ----------
+    log : Log
+    act, grad : numpy.ndarray of int32, shape (blocks, vector)
+        Channels of each block of activations and of gradients, -1 where it is short.
+    bank : numpy.ndarray of int64, shape (8, 4, 4)
+        As in `Array`.
+    """
+
+    log: Log
+    act: Places
+    grad: Places
+    bank: Counts
+
+
+@jit
+def note_products(
+    given: OuterLog, row: int, column: int, begin: int, cost: int, of: tuple[int, int, int, int]
+) -> None:
+    """Write down a PE's pair of blocks: which values it multiplies, and the banks of the products.
+
+    `of` are the input pixel, the output position, and the blocks of activations and of gradients.
+    """
+    log, (pixel, position, act, grad) = given.log, of
+    if row != log.row or column != log.column:
+        return
+    at = note_pair(log, log.size[0], begin, cost)
+    if at < 0:
+        return
+    for i, c in enumerate(given.act[act]):
+        for j, k in enumerate(given.grad[grad]):
+            if c >= 0 and k >= 0:
+                log.pixels[at, i, 0], log.pixels[at, i, 1] = pixel, c
+                log.weights[at, j, 0], log.weights[at, j, 1] = position, k
+                log.banks[at, i, j] = bank_of(c, k, given.bank)
+    log.fullest[at] = fullest_bank(log.banks[at])
 
 
 @jit
@@ -163,6 +223,7 @@ def outer_product(
     table: Counts,
     pe_h: int,
     pe_w: int,
+    log: OuterLog | None = None,
 ) -> Work:
     """Run one group's and one sample's wgrad. SCNN has no mapping of it; this one is ours.
 
@@ -187,7 +248,11 @@ def outer_product(
                             g = position * blocks_k + first_k + j
                             for m in range(act.starts[a], act.starts[a + 1]):
                                 for n in range(grad.starts[g], grad.starts[g + 1]):
-                                    costs[i, j] += table[act.patterns[m], grad.patterns[n]]
+                                    of = table[act.patterns[m], grad.patterns[n]]
+                                    if log is not None:
+                                        where = met[tap, position], position, m, n
+                                        note_products(log, i, j, costs[i, j], of, where)
+                                    costs[i, j] += of
                             blocks = act.starts[a + 1] - act.starts[a]
                             pairs += blocks * (grad.starts[g + 1] - grad.starts[g])
                             products += act.nonzero[a] * grad.nonzero[g]
@@ -200,4 +265,6 @@ def outer_product(
                         cost += costs[i, j]
                 cycles += slowest
                 mapped += slowest * rows * columns
+                if log is not None:
+                    note_step(log.log, slowest, costs[:rows, :columns])
     return Work(cycles, cost, pairs, products, mapped, words_a, words_b)

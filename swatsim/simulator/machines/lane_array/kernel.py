@@ -2,6 +2,9 @@
 
 Legend: ``lines[i, r, t]`` is line t of row r of row set i; bit l is set where lane l holds a value
 that is not zero. The kernels count what a row set takes; the values themselves don't matter.
+
+What they decide they can also write down, into a `Log`. Without one its type is none, and Numba
+leaves all of that out when it compiles.
 """
 
 from __future__ import annotations
@@ -16,8 +19,12 @@ from swatsim.jit import jit
 Words = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.bool_]
+Moves = npt.NDArray[np.int16]
 
 ONE = np.uint64(1)
+
+#: In a log: a lane that took nothing, and one that took the value of its own slot.
+IDLE, OWN = -2, -1
 
 
 class Schedule(NamedTuple):
@@ -57,6 +64,29 @@ class Scheduler(NamedTuple):
     levels: Words
 
 
+class Log(NamedTuple):
+    """What becomes of each line of one row set, and of each lane in some of its cycles.
+
+    Parameters
+    ----------
+    cycles : numpy.ndarray of int64, shape (T,)
+        The cycle in which a line comes up; a line that is dropped shares it with the next one.
+    dropped : numpy.ndarray of bool, shape (T,)
+    first : int
+        The first cycle in which lanes are written down.
+    moves : numpy.ndarray of int16, shape (cycles, rows, lanes)
+        IDLE, OWN, or which of the scheduler's moves brought the value.
+    taking : numpy.ndarray of int16, shape (lanes,)
+        The same of the line that is being filled, where a lane moved something; else OWN.
+    """
+
+    cycles: Counts
+    dropped: Bits
+    first: int
+    moves: Moves
+    taking: Moves
+
+
 @jit
 def pack_lines(values: Bits, lanes: int) -> Words:
     """Pack rows of values into lines: value i is lane i % lanes of line i // lanes."""
@@ -90,7 +120,26 @@ def is_empty(window: Words, mapped: int, t: int) -> bool:
 
 
 @jit
-def fill_by_levels(row: Words, t: int, s: Scheduler) -> None:
+def note_moves(log: Log, lanes: np.uint64, move: int) -> None:
+    """Write down that some lanes, given as bits, took a move."""
+    for lane in range(log.taking.size):
+        if (lanes >> np.uint64(lane)) & ONE:
+            log.taking[lane] = move
+
+
+@jit
+def note_row(log: Log, cycle: int, row: int, line: np.uint64) -> None:
+    """Write down what a row's lanes did in a cycle; bits of `line` are the lanes that multiply."""
+    at = cycle - log.first
+    for lane in range(log.taking.size):
+        if 0 <= at < log.moves.shape[0]:
+            taken = (line >> np.uint64(lane)) & ONE
+            log.moves[at, row, lane] = log.taking[lane] if taken else IDLE
+        log.taking[lane] = OWN
+
+
+@jit
+def fill_by_levels(row: Words, t: int, s: Scheduler, log: Log | None) -> None:
     """Fill line t: level by level, each free lane takes its first candidate.
 
     TensorDash, MICRO 2020, section 3.2. Equivalent, lane by lane: for each level, for each lane l
@@ -109,10 +158,12 @@ def fill_by_levels(row: Words, t: int, s: Scheduler) -> None:
                 row[t] |= taken
                 row[u] &= ~rotate_down(taken, s.lanes - s.dl[m], s.lanes) & every
                 free &= ~taken
+                if log is not None:
+                    note_moves(log, taken, m)
 
 
 @jit
-def fill_by_candidates(row: Words, t: int, s: Scheduler, seen: Words) -> None:
+def fill_by_candidates(row: Words, t: int, s: Scheduler, seen: Words, log: Log | None) -> None:
     """Fill line t one value at a time: the free lane with most (or fewest) candidates first.
 
     Lowest lane on ties; its first candidate in the moves' order; counts are kept up to date after
@@ -147,6 +198,8 @@ def fill_by_candidates(row: Words, t: int, s: Scheduler, seen: Words) -> None:
         source = (best + s.dl[m]) % s.lanes
         row[t] |= ONE << np.uint64(best)
         row[t + s.dt[m]] &= ~(ONE << np.uint64(source))
+        if log is not None:
+            note_moves(log, ONE << np.uint64(best), m)
         # every lane that saw the value, by whichever move, has one candidate less
         for other in range(s.dt.size):
             if s.dt[other] == s.dt[m]:
@@ -156,11 +209,12 @@ def fill_by_candidates(row: Words, t: int, s: Scheduler, seen: Words) -> None:
 
 
 @jit
-def schedule(lines: Words, mapped: Counts, s: Scheduler) -> Schedule:
+def schedule(lines: Words, mapped: Counts, s: Scheduler, log: Log | None = None) -> Schedule:
     """Play row sets through the window: ``lines`` (row sets, rows, T) is used up.
 
     ``mapped[i]`` rows of set i hold a stream, the first ones. All rows of a set share the window:
-    a line that is zero in every row is dropped, at most `lookahead` in a row.
+    a line that is zero in every row is dropped, at most `lookahead` in a row. With a log there is
+    one row set.
     """
     taken = np.zeros(lines.shape[0], np.int64)
     waits = np.zeros(lines.shape[0], np.int64)
@@ -169,15 +223,20 @@ def schedule(lines: Words, mapped: Counts, s: Scheduler) -> Schedule:
         window = lines[i]
         skipped = 0
         for t in range(lines.shape[2]):
-            if skipped < s.lookahead and is_empty(window, mapped[i], t):
+            dropped = skipped < s.lookahead and is_empty(window, mapped[i], t)
+            if log is not None:
+                log.cycles[t], log.dropped[t] = taken[i], dropped
+            if dropped:
                 skipped += 1
                 continue
             skipped = 0
-            taken[i] += 1
             for r in range(mapped[i]):
                 if s.levels.size:
-                    fill_by_levels(window[r], t, s)
+                    fill_by_levels(window[r], t, s, log)
                 else:
-                    fill_by_candidates(window[r], t, s, seen)
+                    fill_by_candidates(window[r], t, s, seen, log)
                 waits[i] += window[r, t] == 0
+                if log is not None:
+                    note_row(log, taken[i], r, window[r, t])
+            taken[i] += 1
     return Schedule(taken, waits)

@@ -1,13 +1,12 @@
 """One tile, cycle by cycle: which lane took which value from where, and who waited for whom.
 
-The window scheduler in plain Python, on the elements' numbers: what the kernel counts, this shows.
-A tile holds one row set; its schedule is the same for all columns and all column sets. The kernel
-is asked only how long the other tiles of the group take.
+The kernel schedules and logs; here its log is put into words. A tile holds one row set; its
+schedule is the same for all columns and all column sets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -19,25 +18,15 @@ from swatsim.errors import ConfigError
 from swatsim.simulator.elements import Numbers, element, numbered
 from swatsim.simulator.interface import Event, Timeline
 from swatsim.simulator.machines.lane_array import kernel
-from swatsim.simulator.machines.lane_array.config import LEVELS, LaneArrayConfig, Move
-from swatsim.simulator.machines.lane_array.kernel import Words
-from swatsim.simulator.machines.lane_array.machine import scheduler_of
+from swatsim.simulator.machines.lane_array.config import LaneArrayConfig, Move
+from swatsim.simulator.machines.lane_array.kernel import IDLE, OWN, Log, Words
+from swatsim.simulator.machines.lane_array.machine import scheduler_of, without_moves
 from swatsim.simulator.machines.lane_array.mapping import Pass, passes, scheduled_operand
 from swatsim.workload.layer import OPERANDS_OF, Operand
-from swatsim.workload.training_ops import Op
-
-#: Lines of one row, each the numbers of the elements in its lanes; None: nothing to multiply.
-Row = list[list[int | None]]
-#: A slot that a free lane may take its value from, and the move that leads there.
-Candidate = tuple[int, int, Move]
-
-#: Fills line t of a row, and tells which lane took which move.
-Fill = Callable[[Row, int, tuple[Move, ...]], dict[int, Move]]
-
-OWN: Move = (0, 0)
+from swatsim.workload.lowering import LoweredOp
 
 
-def timeline(op: Op, config: LaneArrayConfig, tile: int) -> Timeline:
+def timeline(op: LoweredOp, config: LaneArrayConfig, tile: int) -> Timeline:
     """Schedule one row set of an op: row sets are numbered in the order in which they run.
 
     Raises
@@ -50,7 +39,7 @@ def timeline(op: Op, config: LaneArrayConfig, tile: int) -> Timeline:
 
 @dataclass
 class _Tile:
-    op: Op
+    op: LoweredOp
     config: LaneArrayConfig
     number: int
 
@@ -133,17 +122,32 @@ class _Tile:
 
     def _events(self, window: range) -> Iterator[Event]:
         yield from self._waiting()
-        rows, cycle = self._rows(), 0
-        for t, moves in play(rows, self.config, self.skips):
-            if cycle > window.stop or (moves is not None and cycle == window.stop):
-                return
-            if moves is None:
+        log, numbers = self._log(window), self._numbers()
+        for t, (cycle, dropped) in enumerate(zip(log.cycles.tolist(), log.dropped, strict=True)):
+            if dropped:
                 yield Event(0, "dropped line", "dropped", cycle, 0, {"line": t})
-                continue
-            if cycle in window:
-                for row, of_row in enumerate(moves):
-                    yield from self._row(row, rows[row], t, of_row, cycle)
-            cycle += 1
+            elif cycle in window:
+                for row, moves in enumerate(log.moves[cycle - log.first]):
+                    yield from self._row(row, numbers[row], t, moves.tolist(), cycle)
+
+    def _log(self, window: range) -> Log:
+        """Schedule the row set, and write down what its lanes do in a window's cycles."""
+        lanes, scheduler = self.config.lanes, scheduler_of(self.config)
+        cycles = max(0, min(window.stop, self.own) - window.start)
+        log = Log(
+            cycles=np.zeros(self.part.length, np.int64),
+            dropped=np.zeros(self.part.length, np.bool_),
+            first=window.start,
+            moves=np.full((cycles, self.mapped, lanes), IDLE, np.int16),
+            taking=np.full(lanes, OWN, np.int16),
+        )
+        words = self.words[self.index] if self.skips else self.part.held()
+        lines = np.array(np.broadcast_to(words, (self.part.mapped.max(), self.part.length)))
+        mapped = self.part.mapped[[self.row_set]]
+        if not self.skips:
+            scheduler = without_moves(scheduler)
+        kernel.schedule(lines[None], mapped, scheduler, log)
+        return log
 
     def _waiting(self) -> Iterator[Event]:
         """Rows without a stream, and the tile after its last line."""
@@ -155,41 +159,33 @@ class _Tile:
             yield Event(0, "waits for the slowest tile", "tile_sync", self.own, waits, {})
 
     def _row(
-        self, number: int, row: Row, t: int, moves: dict[int, Move], cycle: int
+        self, row: int, numbers: Numbers, t: int, moves: list[int], cycle: int
     ) -> Iterator[Event]:
         """Draw what a row's lanes do in a line that costs a cycle."""
-        if all(value is None for value in row[t]):
-            yield Event(self._thread(number), "waits for other rows", "row_sync", cycle, 1, {})
+        if all(move == IDLE for move in moves):
+            yield Event(self._thread(row), "waits for other rows", "row_sync", cycle, 1, {})
             return
-        for lane, value in enumerate(row[t]):
-            thread = self._thread(number, lane)
-            if value is None:
+        for lane, move in enumerate(moves):
+            thread = self._thread(row, lane)
+            if move == IDLE:
                 yield Event(thread, "idle", "idle", cycle, 1, {})
             else:
-                yield self._product(thread, cycle, value, (t, lane), moves.get(lane, OWN))
+                way = (0, 0) if move == OWN else self.config.moves[move]
+                yield self._product(thread, cycle, numbers, (t, lane), way)
 
     def _product(
-        self, thread: int, cycle: int, value: int, at: tuple[int, int], move: Move
+        self, thread: int, cycle: int, numbers: Numbers, at: tuple[int, int], move: Move
     ) -> Event:
         (t, lane), (dt, dl) = at, move
+        slot = t + dt, (lane + dl) % self.config.lanes
         details = {
-            "element": element(self.op, self.rows_hold, value),
+            "element": element(self.op, self.rows_hold, int(numbers[slot])),
             "line": t,
-            "slot": [t + dt, (lane + dl) % self.config.lanes],
+            "slot": list(slot),
             "move": [dt, dl],
         }
-        name = "own slot" if move == OWN else f"move ({dt:+d}, {dl:+d})"
+        name = f"move ({dt:+d}, {dl:+d})" if any(move) else "own slot"
         return Event(thread, name, "product", cycle, 1, details)
-
-    def _rows(self) -> list[Row]:
-        """Give each slot the number of its element, None where there is nothing to multiply."""
-        words = self.words[self.index] if self.skips else self.part.held()
-        shape = (self.mapped, self.part.length, self.config.lanes)
-        used = np.broadcast_to(self._bits(words)[: self.mapped], shape)
-        numbers = self._numbers().astype(object)
-        numbers[~used] = None
-        rows: list[Row] = numbers.tolist()
-        return rows
 
     def _numbers(self) -> Numbers:
         """Find the number of the element in each slot: the same cut, bit by bit."""
@@ -202,10 +198,11 @@ class _Tile:
 
     def _bits(self, words: Words) -> kernel.Bits:
         lanes = np.arange(self.config.lanes, dtype=np.uint64)
-        return (words[..., None] >> lanes) & np.uint64(1) == 1
+        bits: kernel.Bits = (words[..., None] >> lanes) & np.uint64(1) == 1
+        return bits
 
 
-def _check(number: int, sets: int, op: Op) -> None:
+def _check(number: int, sets: int, op: LoweredOp) -> None:
     what = f"{op.layer.name!r} {op.own_name}"
     if not sets:
         raise ConfigError(f"{what} has no tiles: it has no products at all; choose another op")
@@ -214,75 +211,3 @@ def _check(number: int, sets: int, op: Op) -> None:
             f"tile={number!r} is not allowed: a tile holds one of the row sets that {what} is cut "
             f"into on this machine; choose one of 0 to {sets - 1}"
         )
-
-
-def play(
-    rows: list[Row], config: LaneArrayConfig, skips: bool
-) -> Iterator[tuple[int, list[dict[int, Move]] | None]]:
-    """Play a row set through the window, line by line; `rows` is used up.
-
-    Yields
-    ------
-    int
-        The line.
-    list of dict of int to Move, or None
-        The moves of each row, by the lane that took the value; None: the line is dropped.
-    """
-    moves, skipped = config.moves, 0
-    fill = FILLS[config.scheduler]
-    for t in range(len(rows[0])):
-        empty = all(value is None for row in rows for value in row[t])
-        if skips and empty and skipped < config.lookahead:
-            skipped += 1
-            yield t, None
-            continue
-        skipped = 0
-        yield t, [fill(row, t, moves) if skips else {} for row in rows]
-
-
-def _candidates(row: Row, t: int, lane: int, moves: tuple[Move, ...]) -> list[Candidate]:
-    """List what a lane of line t could take, in the order in which it looks."""
-    lanes = len(row[t])
-    slots = [(t + dt, (lane + dl) % lanes, (dt, dl)) for dt, dl in moves if t + dt < len(row)]
-    return [(u, other, move) for u, other, move in slots if row[u][other] is not None]
-
-
-def _take(row: Row, t: int, lane: int, candidate: Candidate) -> Move:
-    u, other, move = candidate
-    row[t][lane], row[u][other] = row[u][other], None
-    return move
-
-
-def _fill_by_levels(row: Row, t: int, moves: tuple[Move, ...]) -> dict[int, Move]:
-    """TensorDash: level by level, each free lane takes its first candidate."""
-    taken = {}
-    for lane in (lane for level in LEVELS for lane in level):
-        found = _candidates(row, t, lane, moves) if row[t][lane] is None else []
-        if found:
-            taken[lane] = _take(row, t, lane, found[0])
-    return taken
-
-
-def _counting(best: Callable[..., int]) -> Fill:
-    """Serve the free lane with most (or fewest) candidates first, the lowest one on ties."""
-
-    def fill(row: Row, t: int, moves: tuple[Move, ...]) -> dict[int, Move]:
-        free = [lane for lane, value in enumerate(row[t]) if value is None]
-        found = {lane: _candidates(row, t, lane, moves) for lane in free}
-        taken: dict[int, Move] = {}
-        while found := {lane: slots for lane, slots in found.items() if slots}:
-            lane = best(found, key=lambda lane: len(found[lane]))
-            u, other, _ = first = found.pop(lane)[0]
-            taken[lane] = _take(row, t, lane, first)
-            for left, slots in found.items():
-                found[left] = [slot for slot in slots if slot[:2] != (u, other)]
-        return taken
-
-    return fill
-
-
-FILLS: Mapping[str, Fill] = {
-    "most_candidates": _counting(max),
-    "fewest_candidates": _counting(min),
-    "levels": _fill_by_levels,
-}

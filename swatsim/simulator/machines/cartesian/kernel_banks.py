@@ -1,0 +1,181 @@
+"""How the products of pixels and weights fall into banks, and what blocks of them cost."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from swatsim.jit import jit
+from swatsim.simulator.machines.cartesian.kernel_patterns import Bytes, Counts, Words
+
+#: The bank hash addresses no more.
+BANKS = 32
+#: Weight blocks that share a word of byte counters.
+BLOCKS = 8
+#: Words that are laid out at once: more would not stay in the cache.
+MAX_WORDS = 8
+
+HIGH = np.uint64(0x8080808080808080)
+LOW_HALVES = np.uint64(0x00FF00FF00FF00FF)
+HALVES = np.uint64(0x0001000100010001)
+
+
+class Axis(NamedTuple):
+    """How the pixels of one axis meet the taps.
+
+    Parameters
+    ----------
+    stride : int
+        Pixels and taps meet if they are of the same phase: coordinates modulo the stride.
+    tile : int
+        Pixels of a PE.
+    pixel_class : numpy.ndarray of int64, shape (X,)
+        Pixels of a class meet the same taps, and lead to outputs with the same last two bits.
+    output_bits : numpy.ndarray of int64, shape (classes, taps)
+        Last two bits of the output that a pixel of the class reaches through a tap; -1 where that
+        is outside the plane, or the tap is of another phase.
+    tap_phase : numpy.ndarray of int64, shape (taps,)
+    """
+
+    stride: int
+    tile: int
+    pixel_class: Counts
+    output_bits: Counts
+    tap_phase: Counts
+
+
+class Array(NamedTuple):
+    """The PEs.
+
+    Parameters
+    ----------
+    pe_h, pe_w : int
+    act_vector, weight_vector : int
+    bank : numpy.ndarray of int64, shape (8, 4, 4)
+        Bank of filter k (modulo 8) and output (w, h) (modulo 4).
+    chunk : int
+        Filters of a chunk.
+    conflicts : bool
+        Whether products wait for their bank.
+    """
+
+    pe_h: int
+    pe_w: int
+    act_vector: int
+    weight_vector: int
+    bank: Counts
+    chunk: int
+    conflicts: bool
+
+
+@jit
+def larger(a: np.uint64, b: np.uint64) -> np.uint64:
+    """Take the larger of each pair of bytes, below 128: vectors of 8 make 64 products at most."""
+    wins = ((a | HIGH) - b) & HIGH
+    mask = (wins - (wins >> np.uint64(7))) | wins
+    return (a & mask) | (b & ~mask)
+
+
+@jit
+def sum_of_bytes(word: np.uint64) -> int:
+    """Add up eight bytes."""
+    pairs = (word & LOW_HALVES) + ((word >> np.uint64(8)) & LOW_HALVES)
+    return int((pairs * HALVES) >> np.uint64(48))
+
+
+@jit
+def bank_of(x: int, y: int, r: int, s: int, k: int, rows: Axis, columns: Axis, array: Array) -> int:
+    """Find the bank of class (x, y) times a tap's weight of filter k; -1: outside the plane."""
+    w, h = rows.output_bits[x, r], columns.output_bits[y, s]
+    return array.bank[k % 8, w, h] if w >= 0 and h >= 0 else -1
+
+
+@jit
+def lay_out(
+    counters: Words,
+    weights: Counts,
+    first_k: int,
+    rows: Axis,
+    columns: Axis,
+    array: Array,
+    words: int,
+) -> None:
+    """Lay out the counters ``[p, b, j]`` of up to 8 * words weight blocks, in a buffer."""
+    of_rows, of_columns = rows.output_bits, columns.output_bits
+    width = BANKS * words
+    for i in range(of_rows.shape[0] * of_columns.shape[0] * width):
+        counters[i] = 0
+    for i in range(weights.shape[0] if array.conflicts else 0):
+        r, s, k = weights[i, 0], weights[i, 1], first_k + weights[i, 2]
+        block = i // array.weight_vector
+        one = np.uint64(1) << np.uint64(8 * (block % BLOCKS))
+        word = block // BLOCKS
+        for x in range(of_rows.shape[0]):
+            for y in range(of_columns.shape[0]):
+                bank = bank_of(x, y, r, s, k, rows, columns, array)
+                if bank >= 0:
+                    at = bank * words + word
+                    counters[(x * of_columns.shape[0] + y) * width + at] += one
+
+
+@jit
+def cost_of_pattern(pattern: Counts, counters: Words, floor: Words, total: Words) -> int:
+    """Cost of one block of pixels against the weight blocks that are laid out.
+
+    Equivalent: the sum, over the weight blocks, of max(1, largest counter of a bank), where the
+    counters are added up over the pixels. `floor` holds a 1 for every weight block. Byte after
+    byte, ``total[:floor.size]`` then holds each weight block's part of the sum.
+    """
+    width = BANKS * floor.size
+    first = pattern[0] * width
+    for i in range(width):
+        total[i] = counters[first + i]
+    for pixel in range(1, pattern.size):
+        if pattern[pixel] >= 0:
+            first = pattern[pixel] * width
+            for i in range(width):
+                total[i] += counters[first + i]
+    while width > floor.size:  # halve the banks until one is left: words of a bank lie together
+        width //= 2
+        for i in range(width):
+            total[i] = larger(total[i], total[i + width])
+    cost = 0
+    for i in range(width):
+        total[i] = larger(total[i], floor[i])
+        cost += sum_of_bytes(total[i])
+    return cost
+
+
+@jit
+def cost_patterns(
+    counters: Words,
+    patterns: Counts,
+    weights: Counts,
+    first_k: int,
+    rows: Axis,
+    columns: Axis,
+    array: Array,
+    each: Bytes | None,
+) -> Counts:
+    """Cost of each pattern of pixels against a queue of weights; `counters` is a buffer.
+
+    ``each[pattern, block]`` is filled with what each block of weights adds to it.
+    """
+    costs = np.zeros(patterns.shape[0], np.int64)
+    at_once = MAX_WORDS * BLOCKS * array.weight_vector
+    total = np.empty(BANKS * MAX_WORDS, np.uint64)
+    for begin in range(0, weights.shape[0], at_once):
+        some = weights[begin : begin + at_once]
+        blocks = -(-some.shape[0] // array.weight_vector)
+        floor = np.zeros(-(-blocks // BLOCKS), np.uint64)
+        for block in range(blocks):
+            floor[block // BLOCKS] |= np.uint64(1) << np.uint64(8 * (block % BLOCKS))
+        lay_out(counters, some, first_k, rows, columns, array, floor.size)
+        for i in range(patterns.shape[0]):
+            costs[i] += cost_of_pattern(patterns[i], counters, floor, total)
+            if each is not None:
+                for block in range(blocks):
+                    byte = total[block // BLOCKS] >> np.uint64(8 * (block % BLOCKS))
+                    each[i, begin // array.weight_vector + block] = byte & np.uint64(255)
+    return costs

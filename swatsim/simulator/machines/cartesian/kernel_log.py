@@ -1,0 +1,118 @@
+"""What the kernels write down of one PE: its steps, and in some cycles its pairs of blocks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from swatsim.jit import jit
+from swatsim.simulator.machines.cartesian.kernel_banks import BANKS
+from swatsim.simulator.machines.cartesian.kernel_patterns import Counts
+
+Places = npt.NDArray[np.int32]
+
+
+class Log(NamedTuple):
+    """Steps in the kernel's order, and one PE's pairs of blocks in those cycles that are asked for.
+
+    A pair takes a cycle at least: as many as there are such cycles are room enough. What a short
+    block leaves free is -1.
+
+    Parameters
+    ----------
+    row, column : int
+        The PE.
+    first, end : numpy.ndarray of int64, shape (steps,)
+        The cycles of each step that are asked for, counted from its begin.
+    cycles : numpy.ndarray of int64, shape (steps,)
+        What the slowest PE takes.
+    own : numpy.ndarray of int64, shape (steps,)
+        What this one takes; -1: it has no part.
+    size : numpy.ndarray of int64, shape (2,)
+        Steps and pairs written down so far.
+    step, begin, cost : numpy.ndarray of int64, shape (pairs,)
+        Which step, its cycle in which the pair is issued, and how many it takes.
+    pixels, weights : numpy.ndarray of int32, shape (pairs, block, letters)
+        Where a block's pixels and weights lie: (x, y) and (r, s, k); in `outer_product`
+        activations (pixel, c) and gradients (position, k).
+    banks : numpy.ndarray of int32, shape (pairs, pixels, weights)
+        Bank of each product, -1 outside the plane.
+    fullest : numpy.ndarray of int64, shape (pairs,)
+        The bank that most products fall into, of equals the first; -1: none does.
+    """
+
+    row: int
+    column: int
+    first: Counts
+    end: Counts
+    cycles: Counts
+    own: Counts
+    size: Counts
+    step: Counts
+    begin: Counts
+    cost: Counts
+    pixels: Places
+    weights: Places
+    banks: Places
+    fullest: Counts
+
+
+def new_log(
+    pe: tuple[int, int], first: Counts, end: Counts, vectors: tuple[int, int], letters: int
+) -> Log:
+    """Make room for as many steps as `first` has, and their pairs; `letters` place a weight."""
+    pairs, (across, along) = int((end - first).sum()), vectors
+    return Log(
+        *pe,
+        first=first,
+        end=end,
+        cycles=np.zeros_like(first),
+        own=np.zeros_like(first),
+        size=np.zeros(2, np.int64),
+        step=np.zeros(pairs, np.int64),
+        begin=np.zeros(pairs, np.int64),
+        cost=np.zeros(pairs, np.int64),
+        pixels=np.full((pairs, across, 2), -1, np.int32),
+        weights=np.full((pairs, along, letters), -1, np.int32),
+        banks=np.full((pairs, across, along), -1, np.int32),
+        fullest=np.zeros(pairs, np.int64),
+    )
+
+
+@jit
+def note_step(log: Log, cycles: int, costs: Counts) -> None:
+    """Write down what a step takes, and its PEs: ``costs[row, column]``."""
+    step = log.size[0]
+    assert step < log.cycles.size, "more steps than there is room for"
+    has_part = log.row < costs.shape[0] and log.column < costs.shape[1]
+    log.cycles[step] = cycles
+    log.own[step] = costs[log.row, log.column] if has_part else -1
+    log.size[0] += 1
+
+
+@jit
+def note_pair(log: Log, step: int, begin: int, cost: int) -> int:
+    """Write down when a pair is issued and what it costs; give its place, -1 if nobody asks."""
+    if begin >= log.end[step] or begin + cost <= log.first[step]:
+        return -1
+    pair = int(log.size[1])
+    assert pair < log.step.size, "more pairs than there is room for"
+    log.step[pair], log.begin[pair], log.cost[pair] = step, begin, cost
+    log.size[1] += 1
+    return pair
+
+
+@jit
+def fullest_bank(banks: Places) -> int:
+    """Name the bank that most products fall into, of equals the first met; -1: none does."""
+    hits = np.zeros(BANKS, np.int64)
+    for bank in banks.flat:
+        if bank >= 0:
+            hits[bank] += 1
+    found, most = -1, 0
+    for bank in banks.flat:
+        if bank >= 0 and hits[bank] > most:
+            found, most = int(bank), hits[bank]
+    return found

@@ -1,0 +1,95 @@
+"""Blocks of pixels as patterns of classes: those that repeat are found."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from swatsim.jit import jit
+
+Words = npt.NDArray[np.uint64]
+Counts = npt.NDArray[np.int64]
+Bits = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
+
+#: Fewer than these have keys of 16 bits, of which 0 is none.
+MAX_CLASSES = 2**16
+
+#: An odd number with well spread bits, for multiplicative hashing.
+MIXER = np.uint64(0x9E3779B97F4A7C15)
+
+
+@jit
+def find_patterns(queue: Counts, starts: Counts, classes: int, vector: int):  # type: ignore[no-untyped-def]
+    """Cut each part of a queue into blocks of at most `vector` pixels, and find those that repeat.
+
+    The cost of a block depends on which classes are in it, not on their order, and a few thousand
+    combinations make up the blocks of all PEs and samples: each is costed once. Where there are
+    more classes than a key has room for (a kernel above some 120 x 120), none is looked for.
+    Returns the pattern of every block, where each part's blocks begin, and the patterns, padded
+    with -1.
+    """
+    blocks = 0
+    for part in range(starts.size - 1):
+        blocks += -((starts[part] - starts[part + 1]) // vector)
+    found = np.empty(blocks, np.int64)
+    begins = np.zeros(starts.size, np.int64)
+    patterns = np.empty((blocks, vector), np.int64)
+    patterns.fill(-1)
+    size = 16
+    while size < 2 * blocks:
+        size *= 2
+    assert blocks < 2**31, "the queue alone would take 16 GiB"
+    slots = np.empty(size, np.int32)  # open addressing: slot -> pattern
+    slots.fill(-1)
+    keys = np.empty((blocks, 2), np.uint64)
+    sorted_block = np.empty(vector, np.int64)
+    block = known = 0
+    for part in range(starts.size - 1):
+        for first in range(starts[part], starts[part + 1], vector):
+            length = min(vector, starts[part + 1] - first)
+            if classes < MAX_CLASSES:
+                low, high = key_of(queue[first : first + length], classes, sorted_block)
+            else:
+                low, high = np.uint64(block), np.uint64(0)
+            slot = np.int64((low ^ high) * MIXER >> np.uint64(32)) & (size - 1)
+            while slots[slot] >= 0 and (
+                keys[slots[slot], 0] != low or keys[slots[slot], 1] != high
+            ):
+                slot = (slot + 1) & (size - 1)
+            if slots[slot] < 0:
+                slots[slot] = known
+                keys[known, 0], keys[known, 1] = low, high
+                for i in range(length):
+                    patterns[known, i] = queue[first + i]
+                known += 1
+            found[block] = slots[slot]
+            block += 1
+        begins[part + 1] = block
+    return found, begins, patterns[:known]
+
+
+@jit
+def key_of(block: Counts, classes: int, scratch: Counts):  # type: ignore[no-untyped-def]
+    """Pack a block of at most 8 classes below 2**16 - 1 into two words, whatever their order.
+
+    Up to 16 classes: how often each comes up, 4 bits each. More: sorted, 16 bits each.
+    """
+    low = high = np.uint64(0)
+    if classes <= 16:
+        for i in range(block.size):
+            low += np.uint64(1) << np.uint64(4 * block[i])
+        return low, high
+    for i in range(block.size):
+        j = i
+        while j > 0 and scratch[j - 1] > block[i]:
+            scratch[j] = scratch[j - 1]
+            j -= 1
+        scratch[j] = block[i]
+    for i in range(block.size):
+        word = np.uint64(scratch[i] + 1) << np.uint64(16 * (i % 4))
+        if i < 4:
+            low |= word
+        else:
+            high |= word
+    return low, high
