@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from swatsim.policies import POLICIES
 from swatsim.simulator.energy.table import shipped as tables
 from swatsim.simulator.machines import presets
 from swatsim.simulator.memory.dram import shipped as drams
@@ -24,6 +25,7 @@ SETS = {
     "energy tables": (tables(), ""),
     "presets": ([name for name, _, _ in presets()], ""),
     "networks": (list(NETWORKS), "workload/networks.py"),
+    "policies": (list(POLICIES), ""),
 }
 #: Of a paper's workloads it names those that it needs: no list of what there is.
 CHOSEN = ROOT / "reproduce"
@@ -34,7 +36,7 @@ MANY = 4
 def words_of(node: ast.AST) -> set[str]:
     """Give the words that stand together: of a text, or of a collection of texts."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return set(re.findall(r"[\w.-]+", node.value))
+        return set(re.findall(r"\w(?:[\w.-]*\w)?", node.value))
     if isinstance(node, ast.JoinedStr):
         return {word for part in node.values for word in words_of(part)}
     parts: list[ast.expr | None] = []

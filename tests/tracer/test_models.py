@@ -257,7 +257,7 @@ def steps(
         lambda: SET(0.5, every=2),
         lambda: SNFS(0.5, every=2),
         lambda: Periodic(SwatU(0.5), every=4),
-        lambda: POLICIES["transposable"](0.5),
+        lambda: POLICIES["transposable"].of_sparsity(0.5),
     ],
 )
 def test_a_run_that_is_restarted_is_the_same_to_the_bit(make: Any, tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def weights_obey(name: str, mask: np.ndarray, layer: Any) -> bool:
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_policies(name: str, tmp_path: Path) -> None:
-    steps(tmp_path, POLICIES[name](0.5), range(3))
+    steps(tmp_path, POLICIES[name].of_sparsity(0.5), range(3))
     trace = open_trace(tmp_path)
     assert len(trace.layers) == 9
     for number in trace.steps:
