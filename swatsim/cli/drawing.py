@@ -83,7 +83,8 @@ class Drawing:
 
 def _serve(connection: Connection, names: Sequence[str]) -> None:
     os.environ["MPLBACKEND"] = "agg"
-    from swatsim.reports import plots, roofline  # noqa: F401  (loaded before they are needed)
+    # matplotlib: here, in a process of its own, and before there is anything to draw
+    from swatsim.reports import plots, roofline  # noqa: F401
 
     plots.warm_up()
     connection.send(draw(connection.recv(), names))
@@ -100,6 +101,7 @@ def draw(results: Results, names: Sequence[str] = CHOICES["all"]) -> tuple[Plots
         File name to what went wrong, of those that can't be drawn.
     """
     os.environ["MPLBACKEND"] = "agg"  # whatever a user's shell says: matplotlib would fail on it
+    # matplotlib, which must not load in the process that simulates
     from swatsim.reports import plots
     from swatsim.reports.roofline import roofline
     from swatsim.reports.tables import summarise

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from swatsim.simulator.interface import Mechanism
-    from swatsim.simulator.memory.dram import Dram
+from swatsim.cli.show import console, table
+from swatsim.simulator.interface import Mechanism
+from swatsim.simulator.machines import MACHINES
+from swatsim.simulator.memory.config import MemoryConfig
+from swatsim.simulator.memory.dram import Dram, dram, shipped
 
 
 @click.command()
@@ -19,10 +21,6 @@ def machines() -> None:
     Presets come with their citations and what their papers published, each on its own workloads;
     parameters with their units.
     """
-    from swatsim.cli.show import console, table
-    from swatsim.simulator.machines import MACHINES
-    from swatsim.simulator.memory.dram import dram, shipped
-
     out = console()
     for mechanism in MACHINES:
         out.print(f"{mechanism.name}: {mechanism.summary}\n")
@@ -41,8 +39,6 @@ def machines() -> None:
 
 
 def _parameters(mechanism: Mechanism) -> Iterator[list[str]]:
-    from swatsim.simulator.memory.config import MemoryConfig
-
     presets = mechanism.config_type.presets.values()
     schema = mechanism.config_type.model_json_schema()["properties"]
     memory = [name for name in schema if name in MemoryConfig.model_fields]

@@ -127,7 +127,8 @@ def simulate(
         What to compare with. By default the same machine with nothing skipped: same geometry,
         same operand on the rows.
     energy : str, path or EnergyTable
-        Energies of events: "45nm", "7nm", or a TOML file of your own.
+        Energies of events: a table that ships (`swatsim simulate --help` lists them), or a TOML
+        file of your own.
     steps : sequence of int, optional
         Which recorded steps; all by default.
     ops : sequence of {"fprop", "dgrad", "wgrad"}, optional

@@ -169,8 +169,9 @@ def of_network(
         Samples.
     format : str
         Of the tensors that have a density: see `storage`. The others are stored dense.
-    dtype : {"fp32", "fp16", "bf16"}
-        Of weights and activations. Statistics of batch norms are fp32 in either case.
+    dtype : str
+        One of `storage.DTYPES`, of weights and activations. Statistics of batch norms are fp32 in
+        any case.
     relu_bits : bool
         Keep one bit an element of a ReLU's output where nothing else keeps that output: all that
         its gradient needs. PyTorch keeps the output.

@@ -31,7 +31,7 @@ from swatsim.errors import WorkloadError, unknown
 from swatsim.workload.layer import SECOND_AXIS, Channels
 from swatsim.workload.training_ops import Mask
 
-#: Value type -> bits.
+#: Value type -> bits. Energy tables have an entry [mac.TYPE] for each.
 DTYPES: Mapping[str, int] = {"fp32": 32, "fp16": 16, "bf16": 16}
 
 #: Bits of run-length's counter of zeros, in EIE and SCNN.
