@@ -96,7 +96,7 @@ def _write(output: str, speed_ups: Sequence[SpeedUp], lines: Sequence[Line]) -> 
     from pathlib import Path
 
     from swatsim.outputs import write_files
-    from swatsim.reports.plots import as_png
+    from swatsim.reports.style import as_png
     from swatsim.reproduce import swat, swat_plots
     from swatsim.results import as_csv
 

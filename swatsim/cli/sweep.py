@@ -63,15 +63,21 @@ def _cluster(address: str | None) -> AbstractContextManager[Executor | None]:
 
 def _table(found: Summary) -> object:
     from swatsim.cli.show import count, joules, share, table, times
-    from swatsim.reports import alike
+    from swatsim.reports import differences
     from swatsim.reports.span import Span
 
     done = [row for row in found.rows if row["status"] == "done"]
     fastest = sorted(done, key=lambda row: row["time_ms"])[:SHOWN]
-    headings = ("machine", "trace", *(what.name for what in alike.PROPERTIES), "cycles", "time")
+    headings = (
+        "machine",
+        "trace",
+        *(what.name for what in differences.PROPERTIES),
+        "cycles",
+        "time",
+    )
 
     def words(row: Row) -> list[str]:
-        numbers = [what.word(row[what.column]) for what in alike.PROPERTIES]
+        numbers = [what.word(row[what.column]) for what in differences.PROPERTIES]
         numbers += [count(row["cycles"]), f"{row['time_ms']:.3g} ms", joules(row["energy_pj"])]
         numbers += [times(row["speed_up"]), times(row["speed_up_compute"])]
         numbers += [times(row["energy_efficiency"]), share(row["utilisation"])]

@@ -7,7 +7,7 @@ from typing import Any
 
 from swatsim.arguments import arguments, instance_of
 from swatsim.errors import ResultsError
-from swatsim.reports import alike, tables
+from swatsim.reports import differences, tables
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row
 from swatsim.results import Results
@@ -55,7 +55,7 @@ def unlike(a: Results, b: Results) -> list[str]:
         words = " ".join(f"--set {name}={value}" for name, value in settings.items())
         return f"simulate B with {words}"
 
-    found = alike.warning([alike.of_results(one) for one in (a, b)], remedy)
+    found = differences.warning([differences.of_results(one) for one in (a, b)], remedy)
     energies = [tables.energy_table_of(one) for one in (a, b)]
     if energies[0] != energies[1]:
         words = " and ".join(energies)

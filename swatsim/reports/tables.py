@@ -175,6 +175,12 @@ def alternatives_of(results: Results) -> list[str]:
     return list(dict.fromkeys(map(label_of, rows)))
 
 
+def about(results: Results) -> list[str]:
+    """Word what every plot of results is of: machine and baseline, and the trace."""
+    machine, baseline = results.rows[0]["machine"], baseline_of(results)
+    return [f"{machine}, baseline {baseline}", source_of(results)]
+
+
 def energy_table_of(results: Results) -> str:
     """Name the table of energies; empty if the results don't say."""
     return str(results.provenance.get("parameters", {}).get("energy", {}).get("name", ""))
