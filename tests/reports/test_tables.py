@@ -165,6 +165,9 @@ def test_a_summary_stands_for_its_results(results: Results) -> None:
     ):
         assert str(table(summary)) == str(table(results))  # a nan is not equal to itself
     assert tables.per_layer(summary)[0] is summary.layers[0]
+    assert page_tables.over_steps(summary)[0] is page_tables.over_steps(summary)[0]
+    with pytest.raises(AttributeError, match="rows can't be set: a summary is frozen"):
+        summary.rows = []
 
 
 def test_totals_of_steps_add_up_to_those_of_ops(results: Results) -> None:
