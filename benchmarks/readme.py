@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import swatsim
-from swatsim.reports import alike, facts, plots, tables
+from swatsim.reports import differences, layer_bars, page_tables, tables
 from swatsim.reports.roofline import roofline
+from swatsim.reports.style import as_png
 from swatsim.sweeps.spec import read_spec
 from swatsim.tracefile import Step
 from swatsim.workload.layer import OPERANDS_OF, OPS
@@ -46,9 +47,9 @@ def machines() -> Iterator[str]:
     spec = read_spec(MACHINES)
     for point in spec.points():
         results = swatsim.simulate(TRACE, point.machine())
-        rows, head = tables.per_op(results), facts.headline(results)
-        own = alike.values_of(rows[-1])
-        *shared, size = (what.word(own[what.column]) for what in alike.PROPERTIES)
+        rows, head = tables.per_op(results), page_tables.headline(results)
+        own = differences.values_of(rows[-1])
+        *shared, size = (what.word(own[what.column]) for what in differences.PROPERTIES)
         changed = (f"`{k}={v}`" for k, v in point.parameters.items() if k not in spec.common)
         cells = [f"`{point.preset}`, {', '.join(changed)}", size, ", ".join(shared)]
         cells += [f"{head['time_ms']:.3f} ms", *(f"{row['speed_up']:.2f}x" for row in rows)]
@@ -63,7 +64,7 @@ def bandwidths() -> Iterator[str]:
     yield "|---|---:|---:|---:|---:|"
     for change in MEMORIES:
         results = swatsim.simulate(TRACE, swatsim.machine(PICTURED, **change))
-        step = facts.headline(results)
+        step = page_tables.headline(results)
         words = ", ".join(f"`{name}={value}`" for name, value in change.items()) or "its preset"
         numbers = f"{step['cycles'] / 1e3:.1f} k | {step['speed_up']:.2f}x"
         moved = f"{step['dram_bytes'] / 2**20:.2f} MiB | {step['energy_pj'] / 1e9:.2f} mJ"
@@ -128,8 +129,8 @@ def main() -> None:
             readme = ROOT / file
             readme.write_text(replace(readme.read_text(), name, lines()))
     results = swatsim.simulate(TRACE, PICTURED)
-    for draw in (plots.speed_up, plots.pe_cycles, plots.energy, roofline):
-        picture = plots.as_png(draw(results))
+    for draw in (layer_bars.speed_up, layer_bars.pe_cycles, layer_bars.energy, roofline):
+        picture = as_png(draw(results))
         (ROOT / "benchmarks" / "figures" / f"{draw.__name__}.png").write_bytes(picture)
 
 

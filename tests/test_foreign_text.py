@@ -21,10 +21,13 @@ import swatsim
 from swatsim.cli import drawing
 from swatsim.errors import ConfigError, SwatsimError
 from swatsim.printable import one_line, printable
-from swatsim.reports import charts, plots
-from swatsim.reports.curves import bars, speed_up_curves
+from swatsim.reports import layer_bars
+from swatsim.reports.over_steps import over_steps
 from swatsim.reports.page import of_results
 from swatsim.reports.roofline import roofline
+from swatsim.reports.series import bars, speed_up_curves
+from swatsim.reports.style import as_png
+from swatsim.reports.zeros import reductions, sparsity
 from swatsim.results import Results, as_csv, load
 from swatsim.workload.layer import Layer
 from tests.traces import make_trace
@@ -92,21 +95,21 @@ def test_an_error_is_one_line_that_a_terminal_only_shows() -> None:
 
 @pytest.mark.parametrize("name", ["speed_up", "pe_cycles", "energy", "roofline"])
 def test_plots_draw_any_name_without_a_warning(results: Results, name: str) -> None:
-    draw = roofline if name == "roofline" else getattr(plots, name)
+    draw = roofline if name == "roofline" else getattr(layer_bars, name)
     figure = draw(results)
-    assert plots.as_png(figure)
+    assert as_png(figure)
     words = "\n".join(text.get_text() for text in figure.findobj(Text))
     assert "of$layers$" in words
     assert name == "roofline" or r"a$\frac$b" in words
 
 
 def test_charts_and_curves_draw_any_name(results: Results) -> None:
-    for draw in charts.OF_RESULTS.values():
-        assert plots.as_png(draw(results))
+    for draw in (over_steps, sparsity, reductions):
+        assert as_png(draw(results))
     curve = {name[:40]: [(0.0, 1.0), (50.0, 2.0)] for name in NAMES[:6]}
-    assert plots.as_png(speed_up_curves(curve, title="$_$", baseline=r"$\x$"))
+    assert as_png(speed_up_curves(curve, title="$_$", baseline=r"$\x$"))
     heights = {name[:40]: {other[:40]: 1.0 for other in NAMES} for name in NAMES[:3]}
-    assert plots.as_png(bars(heights, title="$_$", ylabel="$$"))
+    assert as_png(bars(heights, title="$_$", ylabel="$$"))
 
 
 def test_a_page_shows_any_name_and_allows_nothing_but_what_is_in_it(results: Results) -> None:
@@ -191,7 +194,7 @@ def test_a_plot_that_fails_costs_no_number(
     def fail(results: Results) -> None:
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr(plots, "speed_up", fail)
+    monkeypatch.setattr(layer_bars, "speed_up", fail)
     files = of_results(results).files()
     assert "speed_up.png" not in files
     assert {"layers.csv", "pe_cycles.png", "pe_cycles.svg"} <= set(files)

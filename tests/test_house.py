@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,14 @@ def test_only_one_package_imports_torch_and_one_file_calls_njit() -> None:
     assert all(name.startswith("tracer/pytorch/") for name in users("torch"))
     assert users("numba") == {"jit.py"}
     assert all(not name.startswith("simulator") for name in users("matplotlib"))
+
+
+def test_how_plots_look_stands_in_one_place() -> None:
+    look = re.compile(r'"#[0-9A-Fa-f]{6}"|fontsize=\d|labelsize=\d|spines\[')
+    found = {
+        str(path.relative_to(ROOT / "swatsim")) for path in SOURCES if look.search(path.read_text())
+    }
+    assert found == {"counters.py", "reports/style.py"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))

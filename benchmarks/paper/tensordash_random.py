@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import swatsim
-from swatsim.reports.curves import speed_up_curves
-from swatsim.reports.plots import as_png
+from swatsim.reports.series import speed_up_curves
+from swatsim.reports.style import as_png
 
 ROWS = (1, 4, 16)
 SPARSITIES = range(10, 100, 10)

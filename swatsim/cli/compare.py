@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from swatsim.cli.show import console, count, joules, size, table, times
-from swatsim.reports import alike
 from swatsim.reports.compare import compare as beside
 from swatsim.reports.compare import unlike
 from swatsim.reports.span import span_of
@@ -26,9 +25,11 @@ def compare(a: str, b: str) -> None:
     rows = beside(*results)
     headings = ("layer", "op", "cycles A", "cycles B", "time A", "time B", "B faster than A")
     every = (*headings, "speed-up A", "speed-up B", "energy A", "energy B", "DRAM A", "DRAM B")
+    firsts = [one.rows[0] for one in results]
+    properties = [differences.words(differences.values_of(row)) for row in firsts]
     names = [
-        f"{letter}: {one.rows[0]['machine']} ({alike.words(alike.values_of(one.rows[0]))})"
-        for letter, one in zip("AB", results, strict=True)
+        f"{letter}: {row['machine']} ({words})"
+        for letter, row, words in zip("AB", firsts, properties, strict=True)
     ]
     of_step = f"{results[0].rows[0]['trace']}, a step: {span_of(results[0]).mean}"
     out = console()

@@ -85,9 +85,9 @@ class Drawing:
 def _serve(connection: Connection, names: Sequence[str]) -> None:
     os.environ["MPLBACKEND"] = "agg"
     # matplotlib: here, in a process of its own, and before there is anything to draw
-    from swatsim.reports import plots, roofline  # noqa: F401
+    from swatsim.reports import layer_bars, roofline, style  # noqa: F401
 
-    plots.warm_up()
+    style.warm_up()
     connection.send(draw(connection.recv(), names))
 
 
@@ -103,21 +103,21 @@ def draw(results: Results, names: Sequence[str] = CHOICES["all"]) -> tuple[Plots
     """
     os.environ["MPLBACKEND"] = "agg"  # whatever a user's shell says: matplotlib would fail on it
     # matplotlib, which must not load in the process that simulates
-    from swatsim.reports import plots
+    from swatsim.reports import layer_bars, style
     from swatsim.reports.roofline import roofline
     from swatsim.reports.tables import summarise
 
     results = summarise(results)
-    drawable = {"speed_up": plots.speed_up, "pe_cycles": plots.pe_cycles}
+    drawable = {"speed_up": layer_bars.speed_up, "pe_cycles": layer_bars.pe_cycles}
     if all(row["energy_pj"] is not None for row in results.rows):
-        drawable["energy"] = plots.energy
+        drawable["energy"] = layer_bars.energy
     if any(row["blocks"] for row in results.rows):
         drawable["roofline"] = roofline
     drawn: Plots = {}
     failed: dict[str, str] = {}
     for name in (name for name in names if name in drawable):
         try:
-            drawn[f"{name}.png"] = plots.as_png(drawable[name](results))
+            drawn[f"{name}.png"] = style.as_png(drawable[name](results))
         except Exception as error:  # noqa: BLE001  (whatever it is, the numbers are there)
             failed[f"{name}.png"] = f"{type(error).__name__}: {error}"
     return drawn, failed

@@ -90,7 +90,7 @@ def _speed_rows(speed_ups: Sequence[SpeedUp]) -> Iterator[list[str]]:
 def _write(output: str, speed_ups: Sequence[SpeedUp], lines: Sequence[Line]) -> list[Any]:
 
     # matplotlib, which tables do without
-    from swatsim.reports.plots import as_png
+    from swatsim.reports.style import as_png
     from swatsim.reproduce import swat_plots
 
     contents = {

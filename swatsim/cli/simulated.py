@@ -12,7 +12,7 @@ from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, share, size, table, times
 from swatsim.counters import BUCKETS, ENERGY_PARTS
 from swatsim.outputs import write_files
-from swatsim.reports import alike, facts, tables
+from swatsim.reports import differences, page_tables, tables
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import DRAM_BYTES, Row, lost_most_to
 from swatsim.results import Results
@@ -82,7 +82,7 @@ def _tables(results: Results) -> Iterator[Any]:
     totals = tables.per_op(results)
     over_all = ("op", "FLOPs", "effectual FLOPs", *_headings(SPEED_UPS), *over)
     yield table(f"Totals over all layers; {added}", over_all, _total_rows(totals), left=1)
-    if words := facts.due_to_zeros(totals[-1]):
+    if words := page_tables.due_to_zeros(totals[-1]):
         yield f"{words}\n"
     yield _parts("Where the PE-cycles went, in % of all", totals, tuple(BUCKETS), "lane_cycles")
     if any(row["dram_bytes"] for row in totals):
@@ -93,7 +93,7 @@ def _tables(results: Results) -> Iterator[Any]:
         yield _parts("Energy, in % of all", totals, tuple(ENERGY_PARTS), "energy_pj")
         yield table(f"Energy in all; {added}", ("", *_columns(totals)), _joules(totals), left=1)
     yield _verdict(results, totals[-1])
-    for warning in alike.against_baseline(results):
+    for warning in differences.against_baseline(results):
         yield f"warning: {warning}."
 
 

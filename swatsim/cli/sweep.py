@@ -10,7 +10,6 @@ import click
 
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, share, table, times
-from swatsim.reports import alike
 from swatsim.reports.span import Span
 from swatsim.sweeps import run
 from swatsim.sweeps.cluster import Cluster
@@ -61,10 +60,16 @@ def _cluster(address: str | None) -> AbstractContextManager[Executor | None]:
 def _table(found: Summary) -> object:
     done = [row for row in found.rows if row["status"] == "done"]
     fastest = sorted(done, key=lambda row: row["time_ms"])[:SHOWN]
-    headings = ("machine", "trace", *(what.name for what in alike.PROPERTIES), "cycles", "time")
+    headings = (
+        "machine",
+        "trace",
+        *(what.name for what in differences.PROPERTIES),
+        "cycles",
+        "time",
+    )
 
     def words(row: Row) -> list[str]:
-        numbers = [what.word(row[what.column]) for what in alike.PROPERTIES]
+        numbers = [what.word(row[what.column]) for what in differences.PROPERTIES]
         numbers += [count(row["cycles"]), f"{row['time_ms']:.3g} ms", joules(row["energy_pj"])]
         numbers += [times(row["speed_up"]), times(row["speed_up_compute"])]
         numbers += [times(row["energy_efficiency"]), share(row["utilisation"])]

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from swatsim.arguments import arguments, instance_of
+from swatsim.columns import Role
 from swatsim.errors import ResultsError
-from swatsim.reports import alike, tables
+from swatsim.reports import differences, tables
 from swatsim.reports.span import span_of
-from swatsim.reports.tables import Row
+from swatsim.reports.tables import Row, Summary
 from swatsim.results import Results
 
 #: Over the own baseline: in all, with no zero in the operands, and what zeros add.
@@ -39,11 +40,9 @@ def compare(a: Results, b: Results) -> list[Row]:
     ResultsError
         If they are of different traces, steps or ops.
     """
-    _check(a, b)
-    rows = [
-        [*one.layers, *({**row, "layer": "all layers"} for row in one.ops)]
-        for one in map(tables.summarise, (a, b))
-    ]
+    both = tables.summarise(a), tables.summarise(b)
+    _check(*both)
+    rows = [[*one.layers, *({**row, "layer": "all layers"} for row in one.ops)] for one in both]
     steps = span_of(a).steps
     return [_beside(ours, theirs, steps) for ours, theirs in zip(*rows, strict=True)]
 
@@ -55,7 +54,7 @@ def unlike(a: Results, b: Results) -> list[str]:
         words = " ".join(f"--set {name}={value}" for name, value in settings.items())
         return f"simulate B with {words}"
 
-    found = alike.warning([alike.of_results(one) for one in (a, b)], remedy)
+    found = differences.warning([differences.of_results(one) for one in (a, b)], remedy)
     energies = [tables.energy_table_of(one) for one in (a, b)]
     if energies[0] != energies[1]:
         words = " and ".join(energies)
@@ -63,16 +62,15 @@ def unlike(a: Results, b: Results) -> list[str]:
     return found
 
 
-def _check(a: Results, b: Results) -> None:
-    for one in (a, b):
-        tables.check_comparable(one)
-    names = [f"{one.rows[0]['trace']} ({one.rows[0]['trace_id']})" for one in (a, b)]
-    if a.rows[0]["trace_id"] != b.rows[0]["trace_id"]:
+def _check(a: Summary, b: Summary) -> None:
+    ours, theirs = (one.of_role(Role.MACHINE) for one in (a, b))
+    names = [f"{rows[0]['trace']} ({rows[0]['trace_id']})" for rows in (ours, theirs)]
+    if ours[0]["trace_id"] != theirs[0]["trace_id"]:
         raise ResultsError(
             f"the results are of different traces, {names[0]} and {names[1]}: simulate both "
             "machines on one trace"
         )
-    sets = [{(row["step"], row["layer"], row["op"]) for row in one.rows} for one in (a, b)]
+    sets = [{(row["step"], row["layer"], row["op"]) for row in rows} for rows in (ours, theirs)]
     if sets[0] != sets[1]:
         step, layer, op = min(sets[0] ^ sets[1])
         raise ResultsError(

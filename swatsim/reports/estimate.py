@@ -16,7 +16,7 @@ from swatsim.columns import Role
 from swatsim.course import Course, jumps
 from swatsim.errors import ResultsError, shown
 from swatsim.reports.caveats import caveats
-from swatsim.reports.tables import check_comparable
+from swatsim.reports.tables import summarise
 from swatsim.results import Results
 from swatsim.sampling import Estimate
 
@@ -32,6 +32,8 @@ RATIOS = {
     "speed_up_compute": "cycles_compute",
     "energy_efficiency": "energy_pj",
 }
+Rows = Sequence[Mapping[str, Any]]
+
 #: More steps no run has; a trace can't number them.
 MOST_STEPS = 2**63
 
@@ -122,12 +124,16 @@ def estimate(results: Results, run_steps: int, strata: int | None = None) -> Run
         is shorter than what is recorded of it, or there can't be so many strata.
     """
     _check_roles(results)
-    check_comparable(results)
+    results = summarise(results)
     steps = sorted({int(row["step"]) for row in results.rows})
     size = _checked_run_steps(run_steps, steps)
     most = _checked_strata(strata, len(steps))
-    ours, theirs = (_columns(results, role, steps) for role in (Role.MACHINE, Role.BASELINE))
-    cuts = jumps(steps, [*_effectual(results, steps), ours["cycles"]], most - 1)
+    ours, theirs = (
+        _columns(results.of_role(role), steps) for role in (Role.MACHINE, Role.BASELINE)
+    )
+    cuts = jumps(
+        steps, [*_effectual(results.of_role(Role.MACHINE), steps), ours["cycles"]], most - 1
+    )
     course = Course(size, tuple(steps), cuts)
     shared = {
         name: column for name, column in RATIOS.items() if column in ours and column in theirs
@@ -154,9 +160,9 @@ def pieces(course: Course) -> tuple[Piece, ...]:
     )
 
 
-def _columns(results: Results, role: Role, steps: Sequence[int]) -> dict[str, list[float]]:
+def _columns(rows: Rows, steps: Sequence[int]) -> dict[str, list[float]]:
     """Add up each step's ops, column by column; a column that is not known of all is left out."""
-    by_step = _by_step(results, role)
+    by_step = _by_step(rows)
     return {
         name: [fsum(row[name] for row in by_step[step]) for step in steps]
         for name in COLUMNS
@@ -164,19 +170,18 @@ def _columns(results: Results, role: Role, steps: Sequence[int]) -> dict[str, li
     }
 
 
-def _effectual(results: Results, steps: Sequence[int]) -> list[list[float]]:
+def _effectual(rows: Rows, steps: Sequence[int]) -> list[list[float]]:
     """Give each step's share of products without a zero: one series, or none if it is not known."""
-    by_step = _by_step(results, Role.MACHINE)
+    by_step = _by_step(rows)
     names = ("macs_effectual", "macs_dense")
     sums = [[sum(row.get(name) or 0 for row in by_step[step]) for name in names] for step in steps]
     return [[some / all_ for some, all_ in sums]] if all(all_ for _, all_ in sums) else []
 
 
-def _by_step(results: Results, role: Role) -> dict[int, list[Mapping[str, Any]]]:
+def _by_step(rows: Rows) -> dict[int, list[Mapping[str, Any]]]:
     found: dict[int, list[Mapping[str, Any]]] = {}
-    for row in results.rows:
-        if row["role"] == role:
-            found.setdefault(row["step"], []).append(row)
+    for row in rows:
+        found.setdefault(row["step"], []).append(row)
     return found
 
 

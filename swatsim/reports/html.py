@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -15,8 +14,7 @@ from typing import Any
 
 from swatsim.outputs import CONTENTS
 from swatsim.printable import printable
-from swatsim.reports import plots
-from swatsim.reports.figure import Figure
+from swatsim.reports.style import Figure, as_png, as_svg
 from swatsim.reports.tables import Row
 from swatsim.results import as_csv
 
@@ -109,7 +107,7 @@ def _drawn(chart: Chart) -> dict[str, bytes]:
     """Draw a chart, as PNG and as SVG; nothing if that fails, which costs no number."""
     try:
         figure = chart.draw()
-        return {f"{chart.name}.png": plots.as_png(figure), f"{chart.name}.svg": _svg(figure)}
+        return {f"{chart.name}.png": as_png(figure), f"{chart.name}.svg": as_svg(figure)}
     except Exception as error:  # noqa: BLE001  (whatever it is, the tables are there)
         log.warning("%s can't be drawn (%s: %s)", chart.name, type(error).__name__, error)
         return {}
@@ -163,9 +161,3 @@ def number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _svg(figure: Figure) -> bytes:
-    sink = io.BytesIO()
-    figure.savefig(sink, format="svg", metadata={"Date": None})
-    return sink.getvalue()

@@ -7,12 +7,14 @@ from math import isfinite, nan
 from pathlib import Path
 
 from swatsim.counters import BUCKETS
-from swatsim.reports import alike, charts, facts, plots, tables
-from swatsim.reports.figure import Figure
+from swatsim.reports import differences, layer_bars, page_tables, sweep_points, tables
 from swatsim.reports.html import Chart, Page, Section, Table
+from swatsim.reports.over_steps import over_steps
 from swatsim.reports.roofline import roofline
 from swatsim.reports.span import Span, span_of
+from swatsim.reports.style import Figure
 from swatsim.reports.tables import Row
+from swatsim.reports.zeros import reductions, sparsity
 from swatsim.results import Results
 
 #: Of a layer and op, what a page shows; the CSV has all.
@@ -42,7 +44,7 @@ NO_MEMORY = (
 def of_results(results: Results) -> Page:
     """Make the page of one simulation."""
     results = tables.summarise(results)
-    head = facts.headline(results)
+    head = page_tables.headline(results)
     step = tables.per_op(results)[-1]
     title = f"{head['machine']} on {step['trace']}"
     about = (
@@ -51,7 +53,7 @@ def of_results(results: Results) -> Page:
         "and so are tables unless they say otherwise. Each number is in a CSV beside this page, "
         "which is made of results.parquet."
     )
-    summary = [*_warnings(alike.against_baseline(results)), *_summary(head, step)]
+    summary = [*_warnings(differences.against_baseline(results)), *_summary(head, step)]
     return Page(title, about, _tiles(head, results), summary, list(_sections(results)))
 
 
@@ -81,7 +83,7 @@ def _warnings(texts: Sequence[str]) -> list[str]:
 
 def _summary(head: Row, step: Row) -> list[str]:
     lost = f"lane_cycles_{head['lost_most_to']}"
-    due = [words] if (words := facts.due_to_zeros(step)) else []
+    due = [words] if (words := page_tables.due_to_zeros(step)) else []
     if lost not in BUCKETS:
         return due
     share = 100 * step[lost] / step["lane_cycles"]
@@ -92,39 +94,45 @@ def _summary(head: Row, step: Row) -> list[str]:
 
 
 def _sections(results: Results) -> Iterator[Section]:
-    layers = facts.layers(results)
+    layers = page_tables.layers(results)
     words = f"Every layer and op, {span_of(results)} added up"
     every = Table("layers", layers, words, LAYER_COLUMNS, folded=True)
     words = "Speed-up of each layer and op; ticks: what it would be with no zero in the operands."
     has_energy = all(row["energy_pj"] is not None for row in results.rows)
     yield Section(
         "Layers and ops",
-        charts=[_chart("speed_up", lambda: plots.speed_up(results), words)],
+        charts=[_chart("speed_up", lambda: layer_bars.speed_up(results), words)],
         tables=[every],
     )
     where = "Where the cycles of the PEs went, relative to the baseline's."
     yield Section(
-        "Where the time went", charts=[_chart("pe_cycles", lambda: plots.pe_cycles(results), where)]
+        "Where the time went",
+        charts=[_chart("pe_cycles", lambda: layer_bars.pe_cycles(results), where)],
     )
     if has_energy:
         words = "Energy by part, relative to the baseline's."
-        yield Section("Energy", charts=[_chart("energy", lambda: plots.energy(results), words)])
+        yield Section(
+            "Energy", charts=[_chart("energy", lambda: layer_bars.energy(results), words)]
+        )
     if any(row["blocks"] for row in results.rows):
         words = "What each op could reach with the bytes that it moves, and what it reaches."
         yield Section("Roofline", charts=[_chart("roofline", lambda: roofline(results), words)])
     if len({row["step"] for row in results.rows}) > 1:
         words = "Drift of densities and speed-ups, step by step."
-        yield _drawn(results, "over_steps", "Over the run", words)
+        rows = page_tables.over_steps(results)
+        yield _drawn("over_steps", rows, lambda: over_steps(results), "Over the run", words)
     words = (
         "What zeros add to each layer and op: its speed-up over the same shapes with no zero in "
         "the operands, against the share of its MACs that has a zero of one as a factor."
     )
-    yield _drawn(results, "sparsity", "Speed-up against sparsity", words)
+    rows, title = page_tables.sparsity(results), "Speed-up against sparsity"
+    yield _drawn("sparsity", rows, lambda: sparsity(results), title, words)
     words = (
         "FLOPs of a step that have no zero factor, padding left out; bytes of the operands without "
         "their zeros."
     )
-    yield _drawn(results, "reductions", "FLOPs and operands without zeros", words, False, NO_MEMORY)
+    rows, title = page_tables.reductions(results), "FLOPs and operands without zeros"
+    yield _drawn("reductions", rows, lambda: reductions(results), title, words, NO_MEMORY)
     yield _provenance(results)
 
 
@@ -133,11 +141,16 @@ def _chart(name: str, draw: Callable[[], Figure], caption: str, table: str = "la
 
 
 def _drawn(
-    results: Results, name: str, title: str, caption: str, folded: bool = True, text: str = ""
+    name: str,
+    rows: list[Row],
+    draw: Callable[[], Figure],
+    title: str,
+    caption: str,
+    text: str = "",
 ) -> Section:
-    rows = list(getattr(facts, name)(results))
-    chart = Chart(name, lambda: charts.OF_RESULTS[name](results), caption, f"{name}.csv")
-    return Section(title, text, [chart], [Table(name, rows, "Its numbers", folded=folded)])
+    """Return the section of a chart and its numbers, which are folded if no text goes with them."""
+    chart = Chart(name, draw, caption, f"{name}.csv")
+    return Section(title, text, [chart], [Table(name, rows, "Its numbers", folded=not text)])
 
 
 def _provenance(results: Results) -> Section:
@@ -193,7 +206,7 @@ def of_sweep(rows: Sequence[Row], name: str, best: Results, warnings: Sequence[s
         page.sections.extend(_of_points(own, fronts[trace], suffix))
     page.sections.append(_all_points(done, failed))
     best = tables.summarise(best)
-    head = facts.headline(best)
+    head = page_tables.headline(best)
     text = " ".join(_summary(head, tables.per_op(best)[-1]))
     on = f" on {best.rows[0]['trace']}" if len(traces) > 1 else ""
     text += f" Of the recorded layers, {span_of(best)}, added up unless a table says otherwise."
@@ -204,12 +217,12 @@ def of_sweep(rows: Sequence[Row], name: str, best: Results, warnings: Sequence[s
 
 def _fastest(trace: str, row: Row) -> str:
     of_step = f"{row['time_ms']:.3g} ms a step ({Span.from_row(row).mean})"
-    return f"{trace}: fastest {row['machine']} ({alike.words(row)}), {of_step}."
+    return f"{trace}: fastest {row['machine']} ({differences.words(row)}), {of_step}."
 
 
 def _front(done: Sequence[Row], trace: str) -> list[Row]:
     own = [row for row in done if row["trace"] == trace]
-    return sorted(facts.pareto(own), key=lambda row: row["time_ms"])
+    return sorted(page_tables.pareto(own), key=lambda row: row["time_ms"])
 
 
 def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterator[Section]:
@@ -220,7 +233,7 @@ def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterat
     every = f"points{suffix}.csv"
     of_step = f"a step's: {Span.from_row(done[0]).mean}"
     words = f"Time and energy of every point, {of_step}."
-    chart = Chart(f"pareto{suffix}", lambda: charts.pareto(done, front), words, every)
+    chart = Chart(f"pareto{suffix}", lambda: sweep_points.pareto(done, front), words, every)
     words = f"The front; time and energy are {of_step}"
     table = Table(f"front{suffix}", numbered, words, ("number", *POINT_COLUMNS))
     words = f"Every point; time and energy are {of_step}"
@@ -230,7 +243,7 @@ def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterat
     if varied:
         words = "Machines alike in all else are joined; others are left out."
         chart = Chart(
-            f"sensitivities{suffix}", lambda: charts.sensitivities(done, varied), words, every
+            f"sensitivities{suffix}", lambda: sweep_points.sensitivities(done, varied), words, every
         )
         yield Section(f"What each parameter does{on}", charts=[chart])
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from textwrap import wrap
 from typing import Any
-
-from matplotlib.ticker import FuncFormatter
 
 from swatsim.columns import Role
 from swatsim.reports import tables
-from swatsim.reports.figure import Figure
-from swatsim.reports.plots import OP_COLOURS
+from swatsim.reports.style import (
+    LEGEND,
+    MOST_POINTS,
+    OP_COLOURS,
+    OP_MARKERS,
+    Figure,
+    finish,
+    plain_numbers,
+    wrapped,
+)
 from swatsim.results import Results
 
-MARKERS = {"fprop": "o", "dgrad": "s", "wgrad": "^"}
-
-#: More points than these are drawn as pixels in an SVG too.
-MOST_POINTS = 1000
+#: In inches.
+WIDTH = 8.0
 
 #: How far the axes go beyond the points, as a factor.
 MARGIN = 2.0
@@ -30,7 +33,7 @@ def roofline(results: Results) -> Figure:
     do: no point lies above its own machine's.
     """
     rows = tables.per_layer(results)
-    figure = Figure(8.0, 5.6)
+    figure = Figure(WIDTH, 5.6)
     axes = figure.add_subplot()
     # a layout engine would draw everything once more to find this out
     figure.subplots_adjust(left=0.09, right=0.98, top=0.86, bottom=0.2)
@@ -38,7 +41,7 @@ def roofline(results: Results) -> Figure:
     # a baseline that is another machine has its own zeros to skip
     another = not tables.first_of(results, Role.BASELINE)["variant"]
     theirs = "macs_effectual" if another else "macs_dense"
-    for op, marker in MARKERS.items():
+    for op, marker in OP_MARKERS.items():
         mine = [row for row in rows if row["op"] == op]
         dense = [_point(row["baseline"], theirs) for row in mine]
         sparse = [_point(row, "macs_effectual") for row in mine]
@@ -54,17 +57,14 @@ def roofline(results: Results) -> Figure:
             points += seen
     axes.set(xscale="log", yscale="log", xlabel="MACs per byte of DRAM traffic")
     counted = "both factors non-zero" if another else "baseline all, else both factors non-zero"
-    axes.set_ylabel(f"MACs per cycle ({counted})", fontsize=9)
+    axes.set_ylabel(f"MACs per cycle ({counted})", fontsize=LEGEND)
     _roofs(axes, rows, points)
-    axes.set_title("\n".join(_title(results)), loc="left", fontsize=10)
-    for axis in (axes.xaxis, axes.yaxis):  # matplotlib's own would write formulas
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    for axis in (axes.xaxis, axes.yaxis):
+        plain_numbers(axis)
     axes.minorticks_off()  # each takes as long to draw as a label
-    axes.grid(linewidth=0.4, alpha=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    finish(axes, _title(results))
     if points:
-        figure.legend(loc="lower center", ncols=4, frameon=False, fontsize=9)
+        figure.legend(loc="lower center", ncols=4, frameon=False, fontsize=LEGEND)
     return figure
 
 
@@ -110,4 +110,4 @@ def _title(results: Results) -> list[str]:
         f"{results.rows[0]['machine']}, baseline {tables.baseline_of(results)}",
         tables.source_of(results),
     )
-    return [line for part in words for line in wrap(part, 95)]
+    return wrapped(words, WIDTH)

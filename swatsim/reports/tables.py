@@ -11,7 +11,7 @@ from functools import cached_property
 from math import inf, isnan, nan
 from operator import itemgetter
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from swatsim.columns import COLUMNS, Role, label
 from swatsim.counters import BUCKETS
@@ -38,14 +38,36 @@ PER_STEP = (
 _CYCLES = ("cycles", "cycles_compute", "cycles_dense_operands", "cycles_compute_dense_operands")
 
 Key = tuple[Any, ...]
+Found = TypeVar("Found")
 
 
 class Summary(Results):
     """Results with their totals, each of which is computed once, when it is first asked for.
 
-    Whatever takes results takes a summary of them; `summarise` makes one. Its rows must not be
-    changed any more.
+    Whatever takes results takes a summary of them; `summarise` makes one. It is frozen, and its
+    rows must not be changed any more.
     """
+
+    def __init__(self, results: Results) -> None:
+        # its rows were looked at when the results were made
+        own = {"rows": list(results.rows), "provenance": results.provenance, "_made": {}}
+        self.__dict__.update(own)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name} can't be set: a summary is frozen; summarise other results")
+
+    def once(self, make: Callable[[Summary], Found]) -> Found:
+        """Return what a function makes of the totals, made when it is first asked for."""
+        made: dict[Any, Any] = self.__dict__["_made"]
+        if make not in made:
+            made[make] = make(self)
+        found: Found = made[make]
+        return found
+
+    def of_role(self, role: Role) -> Sequence[Mapping[str, Any]]:
+        """Return the rows of a role, in their order; an alternative's are of several variants."""
+        groups = (rows for (found, *_), rows in self.roles.items() if found == role)
+        return [row for rows in groups for row in rows]
 
     @cached_property
     def layers(self) -> tuple[Row, ...]:
@@ -72,9 +94,7 @@ class Summary(Results):
 
 def summarise(results: Results) -> Summary:
     """Prepare the totals of results, for whoever asks for several tables or plots of them."""
-    if isinstance(results, Summary):
-        return results
-    return Summary(results.rows, results.provenance)
+    return results if isinstance(results, Summary) else Summary(results)
 
 
 def per_layer(results: Results) -> list[Row]:
@@ -175,6 +195,12 @@ def alternatives_of(results: Results) -> list[str]:
     return list(dict.fromkeys(map(label_of, rows)))
 
 
+def about(results: Results) -> list[str]:
+    """Word what every plot of results is of: machine and baseline, and the trace."""
+    machine, baseline = results.rows[0]["machine"], baseline_of(results)
+    return [f"{machine}, baseline {baseline}", source_of(results)]
+
+
 def energy_table_of(results: Results) -> str:
     """Name the table of energies; empty if the results don't say."""
     return str(results.provenance.get("parameters", {}).get("energy", {}).get("name", ""))
@@ -224,14 +250,9 @@ def _check_ops(results: Results) -> None:
             )
 
 
-def _of_role(results: Summary, role: Role) -> Sequence[Mapping[str, Any]]:
-    """Take the rows of the one machine of a role."""
-    return next(rows for (found, *_), rows in results.roles.items() if found == role)
-
-
 def _compare(results: Summary, by: Sequence[str]) -> Iterable[Row]:
-    ours = _grouped(_of_role(results, Role.MACHINE), by)
-    theirs = _grouped(_of_role(results, Role.BASELINE), by)
+    ours = _grouped(results.of_role(Role.MACHINE), by)
+    theirs = _grouped(results.of_role(Role.BASELINE), by)
     others = {
         label(machine, variant): _grouped(rows, by)
         for (role, machine, variant), rows in results.roles.items()
@@ -247,7 +268,7 @@ def _compare(results: Summary, by: Sequence[str]) -> Iterable[Row]:
 
 def _by_step(results: Summary) -> Iterable[Row]:
     by = ("step", "op")
-    ours, theirs = (_grouped(_of_role(results, role), by) for role in (Role.MACHINE, Role.BASELINE))
+    ours, theirs = (_grouped(results.of_role(role), by) for role in (Role.MACHINE, Role.BASELINE))
     for step, op in sorted(ours, key=lambda key: (key[0], OPS.index(key[1]))):
         totals = [_clocked(groups[step, op]) for groups in (ours, theirs)]
         yield {"step": step, "op": op, **speed_ups(*totals)}

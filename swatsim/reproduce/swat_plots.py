@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from swatsim.reports.curves import bars, speed_up_curves
-from swatsim.reports.figure import Figure
+from swatsim.reports.series import bars, speed_up_curves
+from swatsim.reports.style import Figure
 from swatsim.reproduce import swat
 from swatsim.reproduce.swat_speed import MACHINES, PUBLISHED, SPARSITIES, SpeedUp, pick
 from swatsim.workload.layer import OpName

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swatsim.errors import ResultsError
-from swatsim.reports import alike, facts, tables
+from swatsim.reports import differences, page_tables, tables
 from swatsim.reports.span import span_of
 from swatsim.results import Results
 from swatsim.simulator.memory.config import MemoryConfig
@@ -34,8 +34,8 @@ class Summary:
         `dram_mb_per_s` (0: no end to it). Of one step, the mean of `steps` recorded ones, of
         `images` of a batch of `batch_size`, in the `ops` that were run: what
         `swatsim.reports.tables.per_step` has, `time_ms` and `energy_pj` for example. Of all of them
-        together: `speed_up` over the baseline and what else `swatsim.reports.facts.RATIOS` lists,
-        and the speed-up of each op.
+        together: `speed_up` over the baseline and what else is in
+        `swatsim.reports.page_tables.RATIOS`, and the speed-up of each op.
     folder : pathlib.Path
         Of the sweep: ``swatsim.report(summary.folder)``.
     warnings : list of str
@@ -60,7 +60,7 @@ class Summary:
     def front(self) -> list[Row]:
         """The rows that no other beats in time, energy, multipliers and buffers at once."""
         done = [row for row in self.rows if row["status"] == "done"]
-        return sorted(facts.pareto(done), key=lambda row: row["time_ms"])
+        return sorted(page_tables.pareto(done), key=lambda row: row["time_ms"])
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -84,13 +84,13 @@ def summarise(store: Store, points: Sequence[tuple[str, Point]]) -> Summary:
         for (_, point), row in zip(points, rows, strict=True)
         if row["status"] == "done"
     ]
-    return Summary(rows, store.folder, alike.warning(ranked, _remedy) if ranked else [])
+    return Summary(rows, store.folder, differences.warning(ranked, _remedy) if ranked else [])
 
 
-def _ranked(point: Point, row: Row) -> alike.Ranked:
+def _ranked(point: Point, row: Row) -> differences.Ranked:
     own = {n: v for n, v in point.parameters.items() if n not in MemoryConfig.model_fields}
-    values = {what.column: row[what.column] for what in alike.PROPERTIES}
-    return alike.Ranked(point.preset, point.parameters, own, values)
+    values = {what.column: row[what.column] for what in differences.PROPERTIES}
+    return differences.Ranked(point.preset, point.parameters, own, values)
 
 
 def _remedy(settings: Mapping[str, Any]) -> str:
@@ -132,9 +132,9 @@ def numbers(results: Results) -> Row:
     ops, span = tables.per_op(results), span_of(results)
     step = ops[-1]
     return {
-        **alike.values_of(step),
+        **differences.values_of(step),
         **span.columns,
         **tables.per_step(step, span.steps),
-        **{name: step[name] for name in facts.RATIOS},
+        **{name: step[name] for name in page_tables.RATIOS},
         **{f"speed_up_{op['op']}": op["speed_up"] for op in ops[:-1]},
     }

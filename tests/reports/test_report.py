@@ -13,7 +13,7 @@ import pytest
 
 import swatsim
 from swatsim.errors import ResultsError
-from swatsim.reports import facts, tables
+from swatsim.reports import page_tables, tables
 from swatsim.results import Results
 from swatsim.sealed import seal
 from tests.traces import make_trace
@@ -118,13 +118,13 @@ def test_tables_of_a_page_add_up_to_the_results(written: Path, results: Results)
 
 def test_densities_over_steps_and_operands_are_exact(results: Results, trace: Path) -> None:
     opened = swatsim.open_trace(trace)
-    for row in facts.over_steps(results):
+    for row in page_tables.over_steps(results):
         step = opened.step(row["step"])
         records = [r for r in step.records if (r.op, r.operand) == (row["op"], "weight")]
         if records:
             ones = sum(r.ones for r in records) / sum(r.elements for r in records)
             assert row["density_weight"] == pytest.approx(ones)
-    kept = {(row["layer"], row["tensor"]): row for row in facts.operand_bytes(results)}
+    kept = {(row["layer"], row["tensor"]): row for row in page_tables.operand_bytes(results)}
     first = opened.step(opened.steps[0])
     for layer, operand, mask, _ in first.kept():
         assert kept[layer.name, operand]["elements"] == mask.size
@@ -142,7 +142,12 @@ def test_no_point_off_the_front_is_beaten_by_none() -> None:
         point("twin", 1, 9, 9, 9),
         point("beaten", 2, 9, 9, 9),
     ]
-    assert [row["point"] for row in facts.pareto(points)] == ["fast", "frugal", "small", "twin"]
+    assert [row["point"] for row in page_tables.pareto(points)] == [
+        "fast",
+        "frugal",
+        "small",
+        "twin",
+    ]
 
 
 def test_a_sweep_says_which_is_fastest_and_which_failed(swept: Path) -> None:
@@ -248,5 +253,5 @@ def test_an_op_that_has_nothing_to_compute_can_be_reported(
             row["cycles_compute"] = 0  # an operand without a value: it is still moved
     page = swatsim.report(Results(rows, results.provenance), tmp_path / "out")[0]
     assert page.is_file()
-    points = facts.sparsity(Results(rows, results.provenance))
+    points = page_tables.sparsity(Results(rows, results.provenance))
     assert ("fc", "wgrad") not in {(row["layer"], row["op"]) for row in points}

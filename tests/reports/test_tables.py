@@ -11,7 +11,8 @@ import swatsim
 from swatsim.cli.drawing import draw
 from swatsim.columns import COLUMNS
 from swatsim.errors import ResultsError
-from swatsim.reports import charts, facts, plots, tables
+from swatsim.reports import layer_bars, page_tables, tables
+from swatsim.reports.over_steps import over_steps
 from swatsim.reports.page import of_results
 from swatsim.reports.roofline import roofline
 from swatsim.results import Results
@@ -81,7 +82,7 @@ def test_rows_of_unequal_ops_are_not_compared(results: Results) -> None:
 
 
 def test_plots_name_machine_baseline_trace_and_unit(results: Results) -> None:
-    for plot in (plots.speed_up, plots.pe_cycles, plots.energy):
+    for plot in (layer_bars.speed_up, layer_bars.pe_cycles, layer_bars.energy):
         figure = plot(results)
         axes = figure.axes[0]
         title = axes.get_title(loc="left")
@@ -96,7 +97,10 @@ def test_plots_name_machine_baseline_trace_and_unit(results: Results) -> None:
 
 def test_bars_of_pe_cycles_add_up_to_the_time_relative_to_the_baseline(results: Results) -> None:
     rows = tables.per_layer(results) + tables.per_op(results)[:-1]
-    for plot, ratio in ((plots.pe_cycles, "speed_up"), (plots.energy, "energy_efficiency")):
+    for plot, ratio in (
+        (layer_bars.pe_cycles, "speed_up"),
+        (layer_bars.energy, "energy_efficiency"),
+    ):
         tops: dict[float, float] = {}
         for boxes in plot(results).axes[0].collections:
             for box in boxes.get_paths():
@@ -152,9 +156,18 @@ def test_each_total_of_a_page_is_added_up_once(
 def test_a_summary_stands_for_its_results(results: Results) -> None:
     summary = tables.summarise(results)
     assert tables.summarise(summary) is summary
-    for table in (tables.per_layer, tables.per_op, tables.by_step, facts.layers, facts.sparsity):
+    for table in (
+        tables.per_layer,
+        tables.per_op,
+        tables.by_step,
+        page_tables.layers,
+        page_tables.sparsity,
+    ):
         assert str(table(summary)) == str(table(results))  # a nan is not equal to itself
     assert tables.per_layer(summary)[0] is summary.layers[0]
+    assert page_tables.over_steps(summary)[0] is page_tables.over_steps(summary)[0]
+    with pytest.raises(AttributeError, match="rows can't be set: a summary is frozen"):
+        summary.rows = []
 
 
 def test_totals_of_steps_add_up_to_those_of_ops(results: Results) -> None:
@@ -166,9 +179,9 @@ def test_totals_of_steps_add_up_to_those_of_ops(results: Results) -> None:
 
 def test_a_long_run_is_drawn_in_bounds_and_says_so(results: Results) -> None:
     long = repeated(results, 950)
-    rows = [row for row in facts.over_steps(long) if row["op"] == "fprop"]
+    rows = [row for row in page_tables.over_steps(long) if row["op"] == "fprop"]
     assert len(rows) == 950
-    above = charts.over_steps(long).axes[0]
+    above = over_steps(long).axes[0]
     title = " ".join(above.get_title(loc="left").split())
     assert "means of 5 recorded steps each, bands from the lowest to the highest" in title
     line = next(line for line in above.get_lines() if line.get_label() == "fprop")
@@ -178,14 +191,14 @@ def test_a_long_run_is_drawn_in_bounds_and_says_so(results: Results) -> None:
     assert list(line.get_ydata()) == pytest.approx(means)
     band = above.collections[0].get_paths()[0].vertices[:, 1]
     assert band.max() == max(row["speed_up"] for row in rows)
-    short = charts.over_steps(results).axes[0]
+    short = over_steps(results).axes[0]
     assert "means" not in short.get_title(loc="left")
     assert list(short.get_lines()[0].get_xdata()) == [0, 7]
 
 
 def test_a_bar_is_marked_where_dense_operands_would_be(results: Results) -> None:
     rows = tables.per_layer(results) + tables.per_op(results)[:-1]
-    (ticks,) = plots.speed_up(results).axes[0].collections
+    (ticks,) = layer_bars.speed_up(results).axes[0].collections
     heights = sorted(tick.vertices[0, 1] for tick in ticks.get_paths())
     assert heights == sorted(row["speed_up_dense_operands"] for row in rows)
 

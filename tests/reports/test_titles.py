@@ -16,7 +16,7 @@ from click.testing import CliRunner
 import swatsim
 from swatsim.cli.main import cli
 from swatsim.errors import ConfigError
-from swatsim.reports import alike, facts
+from swatsim.reports import differences, page_tables
 from swatsim.reports.compare import unlike
 from swatsim.reports.page import of_results, of_sweep
 from swatsim.reports.span import Span, span_of
@@ -196,10 +196,10 @@ def test_common_parameters_are_those_of_every_machine() -> None:
 # ---- what differs unasked ----------------------------------------------------------------------
 
 
-def ranked(preset: str, chosen: dict[str, Any], *values: Any, size: int = 1) -> alike.Ranked:
+def ranked(preset: str, chosen: dict[str, Any], *values: Any, size: int = 1) -> differences.Ranked:
     names = ("dtype", "clock_mhz", "dram_mb_per_s")
     own = {name: value for name, value in chosen.items() if name == "tiles"}
-    return alike.Ranked(
+    return differences.Ranked(
         preset, chosen, own, {**dict(zip(names, values, strict=True)), "multipliers": size}
     )
 
@@ -229,9 +229,9 @@ A, B = ("fp32", 500, 25_600), ("fp16", 500, 25_600)
         ([ranked("a", {}, "", 0, 0), ranked("b", {}, *A)], ""),
     ],
 )
-def test_what_differs_unasked(machines: list[alike.Ranked], expected: str) -> None:
+def test_what_differs_unasked(machines: list[differences.Ranked], expected: str) -> None:
     for order in (machines, machines[::-1]):
-        assert [what.column for what in alike.unasked(order)] == expected.split()
+        assert [what.column for what in differences.unasked(order)] == expected.split()
 
 
 def test_a_comparison_is_of_a_step_and_its_remedy_is_one(
@@ -286,7 +286,7 @@ def test_one_op_alone_is_no_step(trace: Path) -> None:
 
 
 def test_zeros_of_dense_training_are_no_saving(results: Results) -> None:
-    head = facts.headline(results)
+    head = page_tables.headline(results)
     assert not [name for name in head if "memory" in name or "flop" in name]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from swatsim.reports.curves import BOUND
+from swatsim.reports.series import BOUND
 from swatsim.reproduce import swat, swat_plots, swat_speed
 from swatsim.reproduce.swat_speed import PUBLISHED, Setting, SpeedUp
 

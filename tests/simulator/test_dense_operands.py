@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import swatsim
-from swatsim.reports import facts, tables
-from swatsim.reports.charts import sparsity
+from swatsim.reports import page_tables, tables
+from swatsim.reports.zeros import sparsity
 from swatsim.results import Results
 from swatsim.simulator.machines import presets
 from swatsim.tracefile import Trace
@@ -68,7 +68,7 @@ def test_without_a_zero_zeros_add_nothing(dense: Trace, preset: str) -> None:
         assert row["cycles"] == row["cycles_dense_operands"]
         assert row["cycles_compute"] == row["cycles_compute_dense_operands"]
         assert row["speed_up_zeros"] == row["speed_up_compute_zeros"] == 1
-    for row in facts.sparsity(results):
+    for row in page_tables.sparsity(results):
         assert row["sparsity"] == 0
         assert row["bound"] == 1
 
@@ -77,7 +77,7 @@ def test_a_gain_without_a_zero_is_named_as_such(dense: Trace) -> None:
     step = tables.per_op(swatsim.simulate(dense, "tensordash"))[-1]
     assert step["speed_up_compute"] > 1.05  # padding, and lanes that lines leave free
     assert step["speed_up_compute_dense_operands"] == step["speed_up_compute"]
-    assert "1.00x: the product" in facts.due_to_zeros(step)
+    assert "1.00x: the product" in page_tables.due_to_zeros(step)
 
 
 @pytest.mark.parametrize("preset", ["tensordash", "swat"])
@@ -139,7 +139,9 @@ def test_a_machine_of_ones_own_is_run_without_zeros_once_a_shape(sparse: Trace) 
         assert row["cycles_compute_dense_operands"] == row["macs_unpadded"]
         share = row["macs_unpadded"] / row["macs_effectual"]
         assert row["speed_up_zeros"] == pytest.approx(share)
-    assert all(r["speed_up_zeros"] == pytest.approx(r["bound"]) for r in facts.sparsity(results))
+    assert all(
+        r["speed_up_zeros"] == pytest.approx(r["bound"]) for r in page_tables.sparsity(results)
+    )
     assert not sparsity(results).axes[0].collections  # on the line, none above it
 
 
@@ -159,7 +161,7 @@ def test_dense_operands_that_no_buffer_holds_are_unknown(sparse: Trace, tmp_path
     (row,) = tables.per_layer(again)
     assert row["cycles_dense_operands"] is None
     assert np.isnan(row["speed_up_dense_operands"])
-    assert not facts.due_to_zeros(row)
+    assert not page_tables.due_to_zeros(row)
     assert swatsim.report(tmp_path / "out")
     with pytest.raises(swatsim.SwatsimError, match="too small for one block"):
         swatsim.simulate(tmp_path / "wide", machine)  # its dense baseline has to
@@ -177,7 +179,7 @@ def test_no_point_above_its_bound_goes_without_a_word(tmp_path: Path) -> None:
             step.operand("x", "fprop", "act", np.ones((1, 16, 2, 2), bool))
     machine = swatsim.machine("bit-tactical", lookahead=8, lookaside=5)
     results = swatsim.simulate(tmp_path / "t", machine)
-    (row,) = facts.sparsity(results)
+    (row,) = page_tables.sparsity(results)
     assert row["speed_up_compute_zeros"] > row["bound"]
     figure = sparsity(results)
     axes = figure.axes[0]
@@ -193,7 +195,7 @@ def test_no_point_above_its_bound_goes_without_a_word(tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", [name for name, _, _ in presets()])
 def test_points_are_under_the_line_or_ringed(sparse: Trace, preset: str) -> None:
     results = swatsim.simulate(sparse, preset)
-    rows = facts.sparsity(results)
+    rows = page_tables.sparsity(results)
     names = ("speed_up_zeros", "speed_up_compute_zeros")
     above = [row for row in rows for name in names if row[name] > row["bound"] * (1 + 1e-9)]
     rings = sparsity(results).axes[0].collections
@@ -212,5 +214,5 @@ def test_a_sweep_shares_them(sparse: Trace, tmp_path: Path) -> None:
 
 
 def test_shipped_layers_are_not_all_dense(tmp_path: Path) -> None:
-    rows = facts.sparsity(swatsim.simulate(make_trace(tmp_path / "small"), "tensordash"))
+    rows = page_tables.sparsity(swatsim.simulate(make_trace(tmp_path / "small"), "tensordash"))
     assert all(0 < row["sparsity"] < 1 for row in rows)

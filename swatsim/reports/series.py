@@ -1,20 +1,10 @@
-"""Curves and bars of figures that were computed elsewhere: each plot is readable alone."""
+"""Curves and bars of series of numbers that were computed elsewhere, each readable alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from swatsim.reports.figure import Figure
-
-#: Okabe and Ito's palette, with a marker each: told apart in grey print too.
-STYLES = (
-    ("#0072B2", "o"),
-    ("#E69F00", "s"),
-    ("#009E73", "^"),
-    ("#D55E00", "D"),
-    ("#CC79A7", "v"),
-    ("#56B4E9", "P"),
-)
+from swatsim.reports.style import HEADING, LEGEND, SERIES, SMALL, TINY, Figure, finish
 
 #: A point above it skips zeros that the axis does not count: of activations, inserted, of padding.
 BOUND = "1 / (1 - sparsity): these zeros alone; others may be skipped too"
@@ -46,7 +36,7 @@ def speed_up_curves(
     """
     figure = Figure(8.0, 5.2, layout="constrained")
     axes = figure.add_subplot()
-    for (name, curve), (colour, marker) in zip(curves.items(), STYLES, strict=False):
+    for (name, curve), (colour, marker) in zip(curves.items(), SERIES, strict=False):
         axes.plot(*zip(*curve, strict=True), color=colour, marker=marker, label=name)
     for name, curve in (published or {}).items():
         axes.plot(*zip(*curve, strict=True), "x", color="black", markersize=10, label=name)
@@ -54,10 +44,8 @@ def speed_up_curves(
         steps = [i / 10 for i in range(951)]
         axes.plot(steps, [1 / (1 - s / 100) for s in steps], ":", color="black", label=BOUND)
     axes.set(xlabel="sparsity (%)", ylabel=f"speed-up over {baseline}", ylim=(0, top))
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.grid(linewidth=0.4, alpha=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    finish(axes, [title], size=HEADING)
+    axes.legend(frameon=False, fontsize=LEGEND)
     return figure
 
 
@@ -77,17 +65,17 @@ def bars(
     width = 0.8 / len(values)
     figure = Figure(min(max(8.0, 2 + 0.25 * len(names)), 30.0), 5.2, layout="constrained")
     axes = figure.add_subplot()
-    for i, ((label, series), (colour, _)) in enumerate(zip(values.items(), STYLES, strict=False)):
+    for i, ((label, series), (colour, _)) in enumerate(zip(values.items(), SERIES, strict=False)):
         places = [names.index(name) + (i - (len(values) - 1) / 2) * width for name in series]
         axes.bar(places, list(series.values()), width, color=colour, label=label)
     axes.set_xticks(
-        range(0, len(names), every), names[::every], rotation=90, fontsize=7 if every == 1 else 8
+        range(0, len(names), every),
+        names[::every],
+        rotation=90,
+        fontsize=TINY if every == 1 else SMALL,
     )
     axes.set_ylabel(ylabel)
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.grid(axis="y", linewidth=0.4, alpha=0.6)
-    axes.set_axisbelow(True)
+    finish(axes, [title], "y", HEADING)
     axes.margins(x=0.01)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=len(values), frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=len(values), frameon=False, fontsize=LEGEND)
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite, prod
 from typing import Any
 
@@ -10,7 +10,7 @@ from swatsim.columns import Role
 from swatsim.counters import BUCKETS, ENERGY_PARTS
 from swatsim.reports import tables
 from swatsim.reports.span import span_of
-from swatsim.reports.tables import Row
+from swatsim.reports.tables import Row, Summary
 from swatsim.results import Results
 from swatsim.workload.flops import FLOPS_PER_MAC
 from swatsim.workload.layer import OPERANDS_OF, OPS, Operand
@@ -83,10 +83,13 @@ def layers(results: Results) -> list[Row]:
 
 def over_steps(results: Results) -> list[Row]:
     """One row a step and op: densities, weighted by elements, and the speed-ups."""
+    return list(tables.summarise(results).once(_over_steps))
+
+
+def _over_steps(results: Summary) -> list[Row]:
     groups: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
-    for row in results.rows:
-        if row["role"] == Role.MACHINE:
-            groups.setdefault((row["step"], row["op"]), []).append(row)
+    for row in results.of_role(Role.MACHINE):
+        groups.setdefault((row["step"], row["op"]), []).append(row)
     names = ("step", "op", "speed_up")
     found = []
     for row in tables.by_step(results):
@@ -147,7 +150,7 @@ def due_to_zeros(total: Row) -> str:
     )
 
 
-def operand_bytes(results: Results) -> Iterator[Row]:
+def operand_bytes(results: Results) -> list[Row]:
     """One row a layer and operand of its backward pass: act as wgrad reads it, weight as dgrad.
 
     Averaged over the recorded steps: all elements, the values that are not zero (a ReLU's zeros are
@@ -155,6 +158,11 @@ def operand_bytes(results: Results) -> Iterator[Row]:
     it twice, and what ReLUs, batch norms and the rest of a network keep is not in results:
     ``swatsim footprint`` counts that.
     """
+    return list(tables.summarise(results).once(_operand_bytes))
+
+
+def _operand_bytes(results: Summary) -> list[Row]:
+    found = []
     # a machine of a user's own does not say what its values are
     bits = DTYPES[results.rows[0]["dtype"] or "fp32"]
     for layer, rows in _by_layer(results).items():
@@ -166,22 +174,20 @@ def operand_bytes(results: Results) -> Iterator[Row]:
             size = _elements(first, operand)  # type: ignore[arg-type]
             density = sum(row[f"density_{operand}"] for row in rows[op]) / len(rows[op])
             values = density * size * bits / 8
-            yield {
-                "layer": layer,
-                "tensor": operand,
-                "elements": size,
-                "density": density,
+            sizes = {
                 "dense_bytes": size * bits / 8,
                 "values_bytes": values,
                 "bitmask_bytes": min(values + size / 8, size * bits / 8),
             }
+            own = {"layer": layer, "tensor": operand, "elements": size, "density": density}
+            found.append({**own, **sizes})
+    return found
 
 
-def _by_layer(results: Results) -> dict[str, dict[str, list[Row]]]:
-    found: dict[str, dict[str, list[Row]]] = {}
-    for row in results.rows:
-        if row["role"] == Role.MACHINE:
-            found.setdefault(row["layer"], {}).setdefault(row["op"], []).append(dict(row))
+def _by_layer(results: Summary) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
+    found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for row in results.of_role(Role.MACHINE):
+        found.setdefault(row["layer"], {}).setdefault(row["op"], []).append(row)
     return found
 
 
@@ -200,7 +206,7 @@ def reductions(results: Results) -> list[Row]:
         }
         for row in tables.per_op(results)
     ]
-    read = list(operand_bytes(results))
+    read = operand_bytes(results)
     for operand, words in (("act", "inputs in wgrad"), ("weight", "weights in dgrad")):
         own = [row for row in read if row["tensor"] == operand]
         dense = sum(row["dense_bytes"] for row in own)

@@ -1,12 +1,13 @@
-"""Plots of results. Each is readable alone: units, baseline, trace and machine are on it."""
+"""Bars of each layer and op: speed-ups, and where PE-cycles and energy went.
+
+Each plot is readable alone: units, baseline, trace and machine are on it.
+"""
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import isfinite
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,16 @@ from matplotlib.patches import Patch
 
 from swatsim.counters import BUCKETS, ENERGY, ENERGY_PARTS, LANE_CYCLES, Look
 from swatsim.reports import tables
-from swatsim.reports.figure import Figure
+from swatsim.reports.style import (
+    LEGEND,
+    NOTICE,
+    OP_COLOURS,
+    OP_LABEL_COLOURS,
+    SMALL,
+    Figure,
+    finish,
+    wrapped,
+)
 from swatsim.results import Results
 from swatsim.workload.layer import OPS
 
@@ -25,16 +35,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = npt.NDArray[np.float64]
-
-#: Okabe and Ito's palette: told apart by colour-blind readers, and in grey print.
-OP_COLOURS = {"fprop": "#0072B2", "dgrad": "#E69F00", "wgrad": "#009E73"}
-
-
-#: Of what is written on these bars.
-LABEL_COLOURS = {"fprop": "white", "dgrad": "black", "wgrad": "black"}
-
-
-DOTS_PER_INCH = 150
 
 #: Height from which on a part of a bar is hatched.
 HATCHED = 0.02
@@ -65,7 +65,7 @@ def speed_up(results: Results) -> Figure:
         places = _places(mine, groups)
         axes.bar(places, heights, BAR, color=OP_COLOURS[op], label=op)
         for place, row in zip(places, mine, strict=True):  # at the foot, where no line crosses it
-            ink = {"color": LABEL_COLOURS[op], "fontsize": 8, "rotation": 90}
+            ink = {"color": OP_LABEL_COLOURS[op], "fontsize": SMALL, "rotation": 90}
             axes.text(place, 0.04, _number(row["speed_up"]), ink, ha="center", va="bottom")
     _mark_dense_operands(axes, rows, groups)
     step = tables.per_op(results)[-1]["speed_up"]
@@ -86,7 +86,7 @@ def _mark_dense_operands(axes: Axes, rows: Sequence[tables.Row], groups: Sequenc
     places = np.array(_places(known, groups))
     heights = [row["speed_up_dense_operands"] for row in known]
     words = "with no zero in the operands (padding, free lanes)"
-    look: dict[str, Any] = {"colors": "#CC3311", "linewidth": 1.6, "zorder": 3, "label": words}
+    look: dict[str, Any] = {"colors": NOTICE, "linewidth": 1.6, "zorder": 3, "label": words}
     axes.hlines(heights, places - BAR / 2, places + BAR / 2, **look)
 
 
@@ -144,22 +144,6 @@ def _add_boxes(axes: Axes, look: Look, places: Floats, bottom: Floats, heights: 
             axes.add_collection(boxes)
 
 
-def warm_up() -> None:
-    """Draw a figure for nobody: fonts, hatches and the PNG writer are loaded at their first use."""
-    figure, axes = _figure(1)
-    axes.bar([0], [1], hatch="/", label="0123456789.")
-    axes.set_title("abcdefghijklmnopqrstuvwxyz", fontsize=10)
-    axes.legend(fontsize=9)
-    as_png(figure)
-
-
-def as_png(figure: Figure) -> bytes:
-    """Render a figure."""
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=DOTS_PER_INCH)
-    return sink.getvalue()
-
-
 def _bars(results: Results) -> tuple[list[tables.Row], list[str]]:
     """List the bars, those of all layers together last, and the groups they stand in."""
     totals = [{**row, "layer": ALL} for row in tables.per_op(results)[:-1]]
@@ -209,7 +193,7 @@ def _label_groups(axes: Axes, groups: Sequence[str]) -> None:
 def _label_bars(axes: Axes, places: Sequence[float], ops: Sequence[str]) -> None:
     """Write each op's initial under its bar, above the layers' names."""
     axes.set_xticks(places, [op[0] for op in ops], minor=True)
-    axes.tick_params("x", which="minor", labelsize=8)
+    axes.tick_params("x", which="minor", labelsize=SMALL)
     axes.tick_params("x", which="major", length=0, pad=16)
     axes.xaxis.remove_overlapping_locs = False
 
@@ -243,16 +227,12 @@ def _finish(
     if layers > MOST_LAYERS:
         title += f"; the {MOST_LAYERS} of {layers} layers that take longest"
     words = [title, f"{machine}, baseline {baseline} ({sizes})", tables.source_of(results)]
-    characters = int(11 * figure.get_figwidth())
-    lines = [line for part in words for line in wrap(part, characters, break_long_words=True)]
-    axes.set_title("\n".join(lines), loc="left", fontsize=10)
-    axes.grid(axis="y", linewidth=0.4, alpha=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    lines = wrapped(words, figure.get_figwidth())
+    finish(axes, lines, "y")
     axes.axvline(len(groups) - 1.5, color="black", linewidth=0.8, linestyle=":")
     handles, _ = axes.get_legend_handles_labels()
     figure.legend(
-        handles=key or handles, loc="lower center", ncols=columns, frameon=False, fontsize=9
+        handles=key or handles, loc="lower center", ncols=columns, frameon=False, fontsize=LEGEND
     )
     rows = -(-len(key or handles) // columns)
     _frame(figure, axes, rows, len(lines))

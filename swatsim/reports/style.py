@@ -1,0 +1,138 @@
+"""The style of every plot: figure, palette, markers, letters, and how axes are finished."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterable, Sequence
+from textwrap import wrap
+from typing import TYPE_CHECKING, Literal
+
+import matplotlib.figure
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
+
+from swatsim.printable import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.backend_bases import RendererBase
+
+#: Okabe and Ito's palette, with a marker each: colour-blind readers and grey print tell them apart.
+SERIES = (
+    ("#0072B2", "o"),
+    ("#E69F00", "s"),
+    ("#009E73", "^"),
+    ("#D55E00", "D"),
+    ("#CC79A7", "v"),
+    ("#56B4E9", "P"),
+)
+#: Of the ops, and of what is written on their bars.
+OP_COLOURS = {"fprop": "#0072B2", "dgrad": "#E69F00", "wgrad": "#009E73"}
+OP_LABEL_COLOURS = {"fprop": "white", "dgrad": "black", "wgrad": "black"}
+OP_MARKERS = {"fprop": "o", "dgrad": "s", "wgrad": "^"}
+OPERAND_LINES = {"weight": "-", "act": "--", "grad_out": ":"}
+#: Of what a reader should look at twice.
+NOTICE = "#CC3311"
+#: Of what others are measured against.
+BACKGROUND, EDGE = "#EEEEEE", "#BBBBBB"
+
+#: Sizes of letters, in points: titles, those of a plot that stands alone, legends, and what stands
+#: in or under the axes.
+TITLE, HEADING, LEGEND, SMALL, TINY = 10, 11, 9, 8, 7
+
+DOTS_PER_INCH = 150
+#: Characters of a title in a line, by the figure's width in inches.
+CHARACTERS = 11
+
+#: More points than these are drawn as pixels in an SVG too.
+MOST_POINTS = 1000
+
+
+class Figure(matplotlib.figure.Figure):
+    """A figure whose texts are drawn as they are.
+
+    Names of layers, machines and traces may hold dollars, which are no formulas, and characters
+    for which the font has no glyph: those are drawn as boxes, without a warning.
+
+    Parameters
+    ----------
+    width, height : float
+        In inches.
+    layout : {"constrained"}, optional
+    """
+
+    def __init__(self, width: float, height: float, layout: str | None = None) -> None:
+        super().__init__(figsize=(width, height), layout=layout)  # type: ignore[arg-type]
+        FigureCanvasAgg(self)
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw all that is on the figure."""
+        with rc_context({"text.parse_math": False}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+            for text in self.findobj(Text):
+                text.set_parse_math(False)
+                text.set_text(printable(text.get_text(), keep="\n"))
+            super().draw(renderer)
+
+
+def axes_on(
+    width: float, height: float, plots: int = 1, columns: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure that makes room for what is on it, and the axes of so many plots."""
+    figure = Figure(width, height, layout="constrained")
+    columns = min(columns, plots)
+    grid = (-(-plots // columns), columns)
+    return figure, [figure.add_subplot(*grid, i + 1) for i in range(plots)]
+
+
+def wrapped(parts: Iterable[str], width: float) -> list[str]:
+    """Return the lines of a title over a figure of a width in inches: at least one a part."""
+    return [line for part in parts for line in wrap(part, int(CHARACTERS * width))]
+
+
+def finish(
+    axes: Axes,
+    title: Sequence[str] = (),
+    grid: Literal["y", "both"] = "both",
+    size: int = TITLE,
+) -> None:
+    """Write the lines of a title, and draw grid and borders as on every plot."""
+    axes.set_title("\n".join(title), loc="left", fontsize=size)
+    axes.grid(axis=grid, linewidth=0.4, alpha=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def plain_numbers(axis: Axis, minor: bool = False) -> None:
+    """Write an axis' numbers as they are: matplotlib's own would write formulas on a logarithm."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    if minor:
+        axis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def as_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG."""
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=DOTS_PER_INCH)
+    return sink.getvalue()
+
+
+def as_svg(figure: Figure) -> bytes:
+    """Return a figure as an SVG, without the time."""
+    sink = io.BytesIO()
+    figure.savefig(sink, format="svg", metadata={"Date": None})
+    return sink.getvalue()
+
+
+def warm_up() -> None:
+    """Draw a figure for nobody: fonts, hatches and the PNG writer are loaded at their first use."""
+    figure = Figure(8.0, 3.2)
+    axes = figure.add_subplot()
+    axes.bar([0], [1], hatch="/", label="0123456789.")
+    axes.set_title("abcdefghijklmnopqrstuvwxyz", fontsize=TITLE)
+    axes.legend(fontsize=LEGEND)
+    as_png(figure)

@@ -1,0 +1,139 @@
+"""Plots of a sweep's points: time against each parameter, and the front of time and energy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.collections import PathCollection
+from matplotlib.lines import Line2D
+
+from swatsim.reports import differences
+from swatsim.reports.span import Span
+from swatsim.reports.style import (
+    LEGEND,
+    SERIES,
+    SMALL,
+    TINY,
+    TITLE,
+    Figure,
+    axes_on,
+    finish,
+    plain_numbers,
+    wrapped,
+)
+from swatsim.reports.tables import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: In inches.
+WIDTH = 8.5
+
+#: Points with a name on them.
+NAMED = 12
+
+
+def sensitivities(points: Sequence[Row], parameters: Sequence[str]) -> Figure:
+    """Draw time against each parameter that is varied; lines join points alike in all others."""
+    rows = -(-len(parameters) // 3)
+    width = max(6.0, 4.0 * min(3, len(parameters)))
+    figure, axes = axes_on(width, 0.8 + 3.2 * rows, len(parameters), 3)
+    presets = list(dict.fromkeys(row["preset"] for row in points))
+    styles = {preset: SERIES[i % len(SERIES)] for i, preset in enumerate(presets)}
+    drawn: set[str] = set()
+    for name, one in zip(parameters, axes, strict=False):
+        drawn |= _sensitivity(one, points, name, parameters, styles)
+    words = "Time of a step as one parameter changes; lines join machines alike in all else"
+    figure.suptitle("\n".join([*wrap(words, int(14 * width)), _trace_of(points)]), fontsize=TITLE)
+    key = [
+        Line2D([], [], color=colour, marker=marker, label=preset)
+        for preset, (colour, marker) in styles.items()
+        if preset in drawn
+    ]
+    figure.legend(handles=key, loc="outside lower center", ncols=4, frameon=False, fontsize=LEGEND)
+    return figure
+
+
+def _trace_of(points: Sequence[Row]) -> str:
+    return f"trace {PurePath(points[0]['trace']).name}, {Span.from_row(points[0]).mean}"
+
+
+def _sensitivity(
+    axes: Axes,
+    points: Sequence[Row],
+    name: str,
+    parameters: Sequence[str],
+    styles: Mapping[str, tuple[str, str]],
+) -> set[str]:
+    """Draw one panel; tell which presets are in it."""
+    others = [other for other in ("preset", *parameters) if other != name]
+    families: dict[tuple[Any, ...], list[Row]] = {}
+    for row in points:
+        families.setdefault(tuple(row.get(other) for other in others), []).append(row)
+    # a machine on its own says nothing of the parameter
+    varied = [rows for rows in families.values() if len({row[name] for row in rows}) > 1]
+    values = _ordered({row[name] for rows in varied for row in rows})
+    for rows in varied:
+        colour, marker = styles[rows[0]["preset"]]
+        rows.sort(key=lambda row: values.index(row[name]))
+        x, y = [values.index(row[name]) for row in rows], [row["time_ms"] for row in rows]
+        axes.plot(x, y, color=colour, marker=marker, markersize=3, linewidth=0.8, alpha=0.6)
+    labels = [str(value) for value in values]
+    axes.set_xticks(range(len(values)), labels, fontsize=TINY, rotation=30, ha="right")
+    times = [row["time_ms"] for row in points]
+    axes.set(xlabel=name, ylabel="ms a step", yscale="log")
+    axes.set_ylim(0.8 * min(times), 1.25 * max(times))  # the same in all panels
+    plain_numbers(axes.yaxis, minor=True)
+    finish(axes)
+    return {rows[0]["preset"] for rows in varied}
+
+
+def _ordered(values: set[Any]) -> list[Any]:
+    """Sort numbers by size, words by letters."""
+    return sorted(
+        values,
+        key=lambda value: (isinstance(value, str), str(value) if isinstance(value, str) else value),
+    )
+
+
+def pareto(points: Sequence[Row], front: Sequence[Row]) -> Figure:
+    """Draw time against energy, a point a machine, its size the multipliers; the front is named."""
+    figure, (axes,) = axes_on(WIDTH, 5.4 + 0.14 * min(len(front), NAMED))
+    best = {row["point"] for row in front}
+    presets = list(dict.fromkeys(row["preset"] for row in points))
+    largest = max(row["multipliers"] for row in points)
+    for preset, (colour, marker) in zip(presets, SERIES * len(presets), strict=False):
+        for chosen in (False, True):
+            mine = [r for r in points if r["preset"] == preset and (r["point"] in best) is chosen]
+            x, y = [row["time_ms"] for row in mine], [row["energy_pj"] / 1e9 for row in mine]
+            sizes = [20 + 100 * row["multipliers"] / largest for row in mine]
+            face = colour if chosen else "none"
+            label = preset + (", on the front" if chosen else "")
+            if mine:
+                axes.scatter(
+                    x, y, sizes, facecolors=face, edgecolors=colour, marker=marker, label=label
+                )
+    named = list(front)[:NAMED]
+    for number, row in enumerate(named, start=1):
+        place = (row["time_ms"], row["energy_pj"] / 1e9)
+        axes.annotate(str(number), place, textcoords="offset points", xytext=(5, 4), fontsize=SMALL)
+    axes.set(ylabel="energy of a step (mJ)")
+    for name in ("time_ms", "energy_pj"):
+        values = [row[name] for row in points]
+        if max(values) > 10 * min(values):  # within a decade a logarithmic axis has no numbers
+            axes.set(**{"xscale" if name == "time_ms" else "yscale": "log"})
+    words = "Time and energy of a step, a point a machine; its area grows with its multipliers"
+    finish(axes, wrapped([words, _trace_of(points)], WIDTH))
+    legend = axes.legend(frameon=False, fontsize=SMALL)
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([40])
+    names = [f"{i}: {row['machine']} ({differences.words(row)})" for i, row in enumerate(named, 1)]
+    words = "time of a step (ms)\n\n" + "\n".join(names)
+    axes.set_xlabel(words, fontsize=SMALL, loc="left")
+    for axis in (axes.xaxis, axes.yaxis):
+        plain_numbers(axis)
+    return figure
