@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from swatsim._version import __version__
 
 if TYPE_CHECKING:
+    from swatsim.counters import Counters as Counters
     from swatsim.errors import SwatsimError as SwatsimError
     from swatsim.reports.compare import compare as compare
     from swatsim.reports.estimate import estimate as estimate
@@ -31,9 +32,13 @@ if TYPE_CHECKING:
     from swatsim.results import Results as Results
     from swatsim.results import load as load_results  # noqa: F401
     from swatsim.simulator.images import estimate_images as estimate_images
-    from swatsim.simulator.interface import Counters as Counters
+    from swatsim.simulator.interface import Event as Event
     from swatsim.simulator.interface import Machine as Machine
+    from swatsim.simulator.interface import Timeline as Timeline
     from swatsim.simulator.machines import machine as machine
+    from swatsim.simulator.mechanism import MachineConfig as MachineConfig
+    from swatsim.simulator.mechanism import Mechanism as Mechanism
+    from swatsim.simulator.mechanism import Preset as Preset
     from swatsim.simulator.run import simulate as simulate
     from swatsim.simulator.run import simulate_op as simulate_op
     from swatsim.simulator.timeline import timeline as timeline
@@ -42,21 +47,30 @@ if TYPE_CHECKING:
     from swatsim.tracefile.reader import open_trace as open_trace
     from swatsim.tracer.recorder import Recorder as Recorder
     from swatsim.workload.layer import Layer as Layer
+    from swatsim.workload.lowering import LoweredOp as LoweredOp
+    from swatsim.workload.lowering import lower as lower
     from swatsim.workload.training_ops import Op as Op
 
 #: Public name -> (module, name there).
 _PUBLIC = {
-    "Counters": ("swatsim.simulator.interface", "Counters"),
+    "Counters": ("swatsim.counters", "Counters"),
+    "Event": ("swatsim.simulator.interface", "Event"),
     "Layer": ("swatsim.workload.layer", "Layer"),
+    "LoweredOp": ("swatsim.workload.lowering", "LoweredOp"),
     "Machine": ("swatsim.simulator.interface", "Machine"),
+    "MachineConfig": ("swatsim.simulator.mechanism", "MachineConfig"),
+    "Mechanism": ("swatsim.simulator.mechanism", "Mechanism"),
     "Op": ("swatsim.workload.training_ops", "Op"),
+    "Preset": ("swatsim.simulator.mechanism", "Preset"),
     "Recorder": ("swatsim.tracer.recorder", "Recorder"),
     "Results": ("swatsim.results", "Results"),
     "SwatsimError": ("swatsim.errors", "SwatsimError"),
+    "Timeline": ("swatsim.simulator.interface", "Timeline"),
     "Trace": ("swatsim.tracefile.reader", "Trace"),
     "estimate": ("swatsim.reports.estimate", "estimate"),
     "estimate_images": ("swatsim.simulator.images", "estimate_images"),
     "load_results": ("swatsim.results", "load"),
+    "lower": ("swatsim.workload.lowering", "lower"),
     "machine": ("swatsim.simulator.machines", "machine"),
     "open_trace": ("swatsim.tracefile.reader", "open_trace"),
     "compare": ("swatsim.reports.compare", "compare"),

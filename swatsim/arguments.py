@@ -8,9 +8,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal
+from fractions import Fraction
 from functools import wraps
 from inspect import signature
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeGuard, TypeVar
 
 from swatsim.errors import SwatsimError, shown
 
@@ -69,25 +70,67 @@ def whole(value: Any) -> Any:
     return value
 
 
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether it is a whole number of Python's: no bool, no float that happens to be whole."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def count_of(value: Any) -> int:
     """Turn a whole number of any library into Python's; what is none, or below 0, is -1."""
     found = whole(value)
-    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else -1
+    return found if is_whole(found) and found >= 0 else -1
 
 
 def whole_number(value: Any) -> int:
     """Allow a whole number of any library; no bool, no text, no float that happens to be whole."""
     found = whole(value)
-    if isinstance(found, bool) or not isinstance(found, int):
+    if not is_whole(found):
         raise ValueError("must be a whole number")
     return found
 
 
-def real_number(value: Any) -> Any:
-    """Allow a real number, a fraction too; no bool."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real | Decimal):
-        raise ValueError("must be a number")
-    return value
+def exact(value: Any) -> Fraction:
+    """Turn a number into the fraction that its decimal writes: 0.7 is 7/10.
+
+    Raises
+    ------
+    ValueError
+        If it is not a finite real number.
+    """
+    if not isinstance(value, bool) and isinstance(value, numbers.Real | Decimal):
+        with suppress(ValueError):  # of what is not finite, and of thousands of digits
+            return Fraction(str(value))
+    raise ValueError("must be a finite number, such as 0.8")
+
+
+def share(interval: str, meaning: str = "") -> Callable[[Any], Fraction]:
+    """Allow a share of a whole, in an interval such as ``(0, 1]``; it becomes an exact fraction.
+
+    Parameters
+    ----------
+    interval : str
+        From 0 to 1: a square bracket includes the end beside it, a round one does not.
+    meaning : str
+        What else a refusal says.
+    """
+    zero, one = interval.startswith("["), interval.endswith("]")
+
+    def check(value: Any) -> Fraction:
+        with suppress(ValueError):
+            found = exact(value)
+            if 0 < found < 1 or (zero and found == 0) or (one and found == 1):
+                return found
+        raise ValueError(f"must be a number in {interval}{meaning}")
+
+    return check
+
+
+#: The share of values that is dropped.
+sparsity = share("[0, 1)", "; 0.8 drops 80 % of the values, 0 none")
+#: The share of values that is there.
+density = share("(0, 1]", "; 0.5 leaves half of the values")
+#: The same, where nothing may be left.
+density_or_none = share("[0, 1]")
 
 
 def mask_like(value: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
@@ -81,6 +81,8 @@ class Form:
         A column, and those whose product it is.
     at_most : mapping of str to str
         A column, and another that is nowhere below it.
+    upgrades : mapping of int to callable of pyarrow.Table to pyarrow.Table
+        An older version that is still read, and what makes a table of it one of the next.
     """
 
     version: int
@@ -88,6 +90,7 @@ class Form:
     sums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     products: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     at_most: Mapping[str, str] = field(default_factory=dict)
+    upgrades: Mapping[int, Callable[[pa.Table], pa.Table]] = field(default_factory=dict)
 
 
 class Written(NamedTuple):
@@ -143,18 +146,20 @@ def encode(text: bytes, form: Form, provenance: Mapping[str, Any], lean: bool = 
         with pyarrow.parquet.ParquetWriter(sink, schema, store_schema=not lean, **plain) as writer:
             writer.write_table(pyarrow.table(table.columns, schema=schema))
             known = {"schema_version": str(form.version), "provenance": about}
-            known["digest"] = digest(table, form, about)
+            known["digest"] = digest(table, _types(form), form.version, about)
             writer.add_key_value_metadata(known)
     return Written(sink.getvalue(), known["digest"])
 
 
 def decode(content: bytes, form: Form) -> Read:
-    """Read Parquet that `encode` made.
+    """Read Parquet that `encode` made, of this version of the form or of an older one.
+
+    An older one is upgraded once its digest was found right; that of `Read` is its own.
 
     Raises
     ------
     ResultsError
-        If it is damaged, was changed, is of another version, or is not of the form.
+        If it is damaged, was changed, is of a version that is not read, or is not of the form.
     """
     import pyarrow as pa
     import pyarrow.parquet
@@ -163,20 +168,37 @@ def decode(content: bytes, form: Form) -> Read:
         # its pages have checksums of their own only if they are asked for: the digest sees all
         file = pyarrow.parquet.ParquetFile(pa.BufferReader(content))
         known = file.metadata.metadata or {}
-        version = known.get(b"schema_version", b"none").decode()
-        if version != str(form.version):
-            raise ResultsError(
-                f"it is of schema version {version}, this swatsim reads {form.version}"
-            )
+        version = _version(known, form)
         table = file.read()
-        check(table, form)
+        if version == form.version:
+            check(table, form)  # it tells what is wrong, a digest that something is
         about = known[b"provenance"].decode()
         provenance = json.loads(about)
         check_provenance(provenance)
-        found, written = digest(table, form, about), known[b"digest"].decode()
+        columns = _types(form) if version == form.version else _written(table)
+        found, written = digest(table, columns, version, about), known[b"digest"].decode()
         if found != written:
             raise ResultsError(f"its digest is {found}, that of what was written {written}")
-        return Read(table.to_pylist(), provenance, found)
+        return Read(_upgraded(table, version, form).to_pylist(), provenance, found)
+
+
+def _version(known: Mapping[bytes, bytes], form: Form) -> int:
+    """Return of which version a file is, if that is one that is read."""
+    version = known.get(b"schema_version", b"none").decode()
+    read = {str(one): one for one in (*form.upgrades, form.version)}
+    if version not in read:
+        words = " and ".join(read)
+        raise ResultsError(f"it is of schema version {version}, this swatsim reads {words}")
+    return read[version]
+
+
+def _upgraded(table: pa.Table, version: int, form: Form) -> pa.Table:
+    if version == form.version:
+        return table
+    for older in range(version, form.version):
+        table = form.upgrades[older](table)
+    check(table, form)
+    return table
 
 
 def check_provenance(provenance: Any) -> None:
@@ -219,17 +241,40 @@ def check(table: pa.Table, form: Form) -> None:
     _check_relations(table, form)
 
 
-def digest(table: pa.Table, form: Form, provenance: str) -> str:
-    """Digest all cells and the provenance's text (32 hex digits), however they are encoded."""
-    seen = hashlib.blake2b(f"{form.version} {provenance}".encode(), digest_size=16)
-    for column in form.columns:
-        seen.update(f"{column.name} {column.dtype} {table.num_rows} ".encode())
-        for part in _streams(table[column.name], column):
+def digest(
+    table: pa.Table, columns: Iterable[tuple[str, str]], version: int, provenance: str
+) -> str:
+    """Digest all cells and the provenance's text (32 hex digits), however they are encoded.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+    columns : iterable of (name, dtype)
+        In the order of the schema, dtypes as `Column` has them.
+    version : int
+        Of the schema.
+    provenance : str
+    """
+    seen = hashlib.blake2b(f"{version} {provenance}".encode(), digest_size=16)
+    for name, dtype in columns:
+        seen.update(f"{name} {dtype} {table.num_rows} ".encode())
+        for part in _streams(table[name], dtype):
             seen.update(part)
     return seen.hexdigest()
 
 
-def _streams(values: pa.ChunkedArray, column: Column) -> Iterator[bytes]:
+def _types(form: Form) -> list[tuple[str, str]]:
+    return [(column.name, column.dtype) for column in form.columns]
+
+
+def _written(table: pa.Table) -> list[tuple[str, str]]:
+    """Return the columns of a table of an older version, of which nothing else is known."""
+    table.validate(full=True)
+    names = {"string": "string", "int64": "int64", "double": "float64"}
+    return [(field.name, names[str(field.type)]) for field in table.schema]
+
+
+def _streams(values: pa.ChunkedArray, dtype: str) -> Iterator[bytes]:
     """Digest a column's cells, which are not empty, their lengths and their values."""
     import numpy as np
     import pyarrow.compute as pc
@@ -237,12 +282,12 @@ def _streams(values: pa.ChunkedArray, column: Column) -> Iterator[bytes]:
     there, sizes, cells = (hashlib.blake2b(digest_size=16) for _ in range(3))
     for chunk in values.chunks:
         there.update(chunk.is_valid().to_numpy(zero_copy_only=False).data)
-        if column.dtype == "string":
+        if dtype == "string":
             lengths = pc.binary_length(chunk).to_numpy(zero_copy_only=False)
             sizes.update(np.ascontiguousarray(lengths, "<i8").data)
             cells.update(_characters(chunk))
         else:
-            kind = "<i8" if column.dtype == "int64" else "<f8"
+            kind = "<i8" if dtype == "int64" else "<f8"
             numbers = chunk.fill_null(0).to_numpy(zero_copy_only=False)
             cells.update(np.ascontiguousarray(numbers, kind).data)
     return (one.digest() for one in (there, sizes, cells))

@@ -1,4 +1,4 @@
-"""What a simulation gives: one row for each (trace, step, layer, op, machine), and its schema.
+"""What a simulation gives: one row for each (trace, step, layer, op, machine), kept and read.
 
 Speed-up is never stored: it is the quotient of two machines' rows, computed where it is shown, and
 refused when the rows are of different traces.
@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swatsim.arguments import arguments, mapping, path_like, several
+from swatsim.columns import COLUMNS, FORM, SCHEMA_VERSION
 from swatsim.errors import ResultsError
 from swatsim.files import read_bounded
 from swatsim.outputs import page_of, write_files
-from swatsim.parquet import Column, Form, Read, Written, decode, encode
+from swatsim.parquet import Read, Written, decode, encode
 from swatsim.printable import printable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 3
 PARQUET, CSV = "results.parquet", "results.csv"
 SCHEMA, PROVENANCE = "schema.json", "provenance.json"
 #: Plots that may lie beside results.
@@ -40,157 +40,6 @@ MAX_BYTES = 2**34
 MAX_PROVENANCE_BYTES = 2**26
 #: A set of files is replaced in less, by far.
 MAX_SWAP_SECONDS = 1.0
-
-
-def _key(
-    name: str, meaning: str, dtype: str = "string", unit: str = "-", values: tuple[str, ...] = ()
-) -> Column:
-    return Column(name, dtype, unit, meaning, "key", values=values)
-
-
-def _shape(name: str, meaning: str, unit: str = "elements") -> Column:
-    return Column(name, "int64", unit, meaning, "shape")
-
-
-def _sum(name: str, unit: str, meaning: str) -> Column:
-    return Column(name, "int64", unit, meaning, "sum")
-
-
-def _lanes(bucket: str, meaning: str) -> Column:
-    return _sum(f"lane_cycles_{bucket}", "lane-cycles", meaning)
-
-
-def _cut(name: str, unit: str, meaning: str) -> Column:
-    return Column(name, "int64", unit, meaning, "cut")
-
-
-def _energy(part: str, meaning: str) -> Column:
-    name = f"energy_pj{part and '_'}{part}"
-    return Column(name, "float64", "pJ", meaning, "sum", optional=True)
-
-
-def _density(operand: str) -> Column:
-    meaning = f"non-zero share of {operand}; empty: not read"
-    return Column(f"density_{operand}", "float64", "1", meaning, "mean", optional=True)
-
-
-COLUMNS: tuple[Column, ...] = (
-    _key("trace", "name of the trace's directory"),
-    _key("trace_id", "fingerprint of its manifest and masks; rows of different ids don't compare"),
-    _key("step", "training step, counted from 0", "int64", "steps"),
-    _key("layer", "name of the layer"),
-    _key(
-        "op",
-        "fprop, dgrad (input gradient) or wgrad (weight gradient)",
-        values=("fprop", "dgrad", "wgrad"),
-    ),
-    _key("machine", "preset's name and what was changed in it"),
-    _key(
-        "role",
-        "machine, baseline: what it is compared with, or alternative: another baseline",
-        values=("machine", "baseline", "alternative"),
-    ),
-    Column(
-        "kind",
-        "string",
-        "-",
-        "conv, conv_transpose or linear",
-        "shape",
-        values=("conv", "conv_transpose", "linear"),
-    ),
-    _shape("samples", "images of the batch that the masks hold, N", "images"),
-    _shape("C", "input channels"),
-    _shape("K", "filters"),
-    _shape("H", "input height"),
-    _shape("W", "input width"),
-    _shape("R", "kernel height"),
-    _shape("S", "kernel width"),
-    _shape("P", "output height"),
-    _shape("Q", "output width"),
-    _shape("stride_h", "stride along H"),
-    _shape("stride_w", "stride along W"),
-    _shape("groups", "groups of channels", "groups"),
-    _density("weight"),
-    _density("act"),
-    _density("grad_out"),
-    _sum("macs_dense", "MACs", "multiply-accumulates with dense operands (convention: exact)"),
-    _sum("macs_unpadded", "MACs", "of them those without a factor in padding"),
-    _sum("macs_effectual", "MACs", "multiply-accumulates whose operands are both non-zero"),
-    _sum("cycles", "cycles", "from the first request to DRAM to the last byte written"),
-    _sum("cycles_compute", "cycles", "cycles without the memory system"),
-    Column(
-        "cycles_dense_operands",
-        "float64",
-        "cycles",
-        "cycles, were no value of the operands zero; empty: the buffers hold no block of such",
-        "sum",
-        optional=True,
-    ),
-    _sum(
-        "cycles_compute_dense_operands",
-        "cycles",
-        "cycles_compute, were no value of the operands zero",
-    ),
-    Column("pes", "int64", "PEs", "PEs of the machine", "same"),
-    Column("lanes", "int64", "lanes", "multipliers of a PE", "same"),
-    Column("dtype", "string", "-", "type of a value; empty: the machine does not say", "same"),
-    Column("clock_mhz", "int64", "MHz", "clock; 0: the machine has none", "same"),
-    Column("dram_mb_per_s", "int64", "MB/s", "bandwidth of the DRAM; 0: no end to it", "same"),
-    _sum("lane_cycles", "lane-cycles", "cycles x pes x lanes: the sum of the following"),
-    _lanes("effectual", "both values non-zero"),
-    _lanes("ineffectual", "multiplied, but a value was zero"),
-    _lanes("idle", "the lane had no value, others of its PE had"),
-    _lanes("row_sync", "the row waited for the other rows of its tile"),
-    _lanes("tile_sync", "the tile waited for the slowest tile"),
-    _lanes("pe_sync", "the PE waited for the slowest PE"),
-    _lanes("bank_conflict", "products waited for a bank of accumulators"),
-    _lanes("halo", "PEs exchanged the sums at their tiles' borders"),
-    _lanes("unmapped", "the op's sizes left the PE without a stream"),
-    _lanes("buffer", "a buffer gave fewer words than the PEs could take"),
-    _lanes("dram", "a block was not there yet, or the one before not drained"),
-    _lanes("fill_drain", "the first block was on its way in, or the last on its way out"),
-    Column("loop_order", "string", "-", "loops over blocks: K filters, C channels, N rows", "cut"),
-    _cut("block_groups", "groups", "groups of a block"),
-    _cut("block_filters", "filters", "filters of a group in a block"),
-    _cut("block_channels", "channels", "channels of a group in a block"),
-    _cut("block_rows", "rows", "rows of an image, or of several, in a block"),
-    _sum("blocks", "blocks", "blocks of the op"),
-    _sum("dram_bytes_weight", "bytes", "weights loaded"),
-    _sum("dram_bytes_act", "bytes", "activations loaded"),
-    _sum("dram_bytes_grad_out", "bytes", "gradients loaded"),
-    _sum("dram_bytes_result", "bytes", "of the op's output, written"),
-    _sum("dram_bytes_partial", "bytes", "of partial sums, written and loaded again"),
-    _sum("words_a", "words", "values that PEs took of the op's first operand"),
-    _sum("words_b", "words", "values that PEs took of the op's second operand"),
-    _sum("words_out", "words", "accesses of the output's buffer by PEs"),
-    _sum("multiplexed", "products", "products whose values went through multiplexers"),
-    _sum("schedules", "lines", "lines, of a row, that a hardware scheduler looked at"),
-    _sum("accumulations", "accesses", "accesses of accumulator banks in the PEs"),
-    _energy("mac", "products"),
-    _energy("multiplexer", "multiplexers of a zero-skipping front end"),
-    _energy("scheduler", "schedulers of a zero-skipping front end"),
-    _energy("accumulator", "accumulator banks in the PEs"),
-    _energy("buffer_a", "the first operand's buffer"),
-    _energy("buffer_b", "the second operand's buffer"),
-    _energy("buffer_out", "the output's buffer"),
-    _energy("dram", "DRAM"),
-    _energy("", "all parts; empty: not known of this machine"),
-)
-
-
-def _parts(total: str) -> tuple[str, ...]:
-    """Name the columns that add up to one."""
-    return tuple(column.name for column in COLUMNS if column.name.startswith(f"{total}_"))
-
-
-#: What a table of results is, wherever it comes from.
-FORM = Form(
-    SCHEMA_VERSION,
-    COLUMNS,
-    sums={total: _parts(total) for total in ("lane_cycles", "energy_pj")},
-    products={"lane_cycles": ("cycles", "pes", "lanes")},
-    at_most={"macs_effectual": "macs_dense", "cycles_compute": "cycles"},
-)
 
 
 class Results:
@@ -240,8 +89,7 @@ class Results:
         """
         for name in PLOTS:
             _check_no_directory(Path(folder) / name)
-        text = self._csv()
-        table = self._encoded(text)
+        table = self._encoded()
         # the first to be replaced and the last: where both are of one simulation, all are
         contents = {
             PROVENANCE: _json({**self.provenance, "digest": table.digest}),
@@ -259,16 +107,15 @@ class Results:
         ResultsError
             If they are no results.
         """
-        return self._encoded(self._csv(), lean=True).content
+        return self._encoded(lean=True).content
 
-    def _encoded(self, text: bytes, lean: bool = False) -> Written:
+    def _encoded(self, lean: bool = False) -> Written:
         try:
+            _check_names(self.rows)
+            text = as_csv(self.rows, [column.name for column in COLUMNS], for_people=False)
             return encode(text, FORM, self.provenance, lean)
         except ResultsError as error:
             raise ResultsError(f"these rows are no results, and can't be kept: {error}") from None
-
-    def _csv(self) -> bytes:
-        return as_csv(self.rows, [column.name for column in COLUMNS], for_people=False)
 
 
 def as_csv(
@@ -357,6 +204,18 @@ def _parsed(content: bytes, path: Path) -> Read:
         return decode(content, FORM)
     except ResultsError as error:
         raise ResultsError(f"{path} can't be used: {error}; simulate again") from None
+
+
+def _check_names(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse rows that lack a column: nobody filled it, and as CSV it would pass for empty."""
+    names = {column.name for column in COLUMNS}
+    for row in rows:
+        if row.keys() == names:
+            continue
+        if missing := [name for name in names if name not in row]:
+            raise ResultsError(f"a row lacks column {min(missing)!r}: fill it where rows are made")
+        strange = next(name for name in row if name not in names)
+        raise ResultsError(f"a row has {strange!r}, which is no column: declare it in COLUMNS")
 
 
 def _check_no_directory(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args, get_origin
 
@@ -98,7 +98,8 @@ def _kinds(annotation: Any) -> set[Any]:
     """List the types that are somewhere in an annotation."""
     if not get_args(annotation):
         return {annotation}
-    parts = () if get_origin(annotation) is Literal else get_args(annotation)
+    whole_ones = (Literal, Callable)
+    parts = () if get_origin(annotation) in whole_ones else get_args(annotation)
     return set().union(*(_kinds(part) for part in parts))
 
 
@@ -132,5 +133,7 @@ def _complaint(item: Any, model: type[BaseModel]) -> str:
     if not where:
         return message
     wanted = message.removeprefix("Input should be ")
-    wording = f"must be {wanted}" if wanted != message else message[:1].lower() + message[1:]
+    word = message[:2]  # of "DRAM" the first letter stays
+    wording = word[:1].lower() + message[1:] if word[1:].islower() else message
+    wording = f"must be {wanted}" if wanted != message else wording
     return f"{where}={shown(item['input'], 60)} is not allowed: {wording}"

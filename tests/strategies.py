@@ -12,8 +12,10 @@ from swatsim.errors import SwatsimError
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
 from swatsim.simulator.memory.config import ORDERS
+from swatsim.simulator.memory.dram import shipped as drams
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer
-from swatsim.workload.training_ops import Op
+from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.storage import DTYPES
 
 #: Storage formats that every mask can have.
 FORMATS = ("dense", "bitmask", "csr", "csc", "run-length")
@@ -74,7 +76,7 @@ def transposed_layers(draw: st.DrawFn) -> Layer:
 
 
 @st.composite
-def ops(draw: st.DrawFn) -> tuple[Op, dict[str, np.ndarray]]:
+def ops(draw: st.DrawFn) -> tuple[LoweredOp, dict[str, np.ndarray]]:
     """An op, and integer values whose zeros are its masks."""
     layer = draw(layers())
     name = draw(st.sampled_from(OPS))
@@ -86,7 +88,7 @@ def ops(draw: st.DrawFn) -> tuple[Op, dict[str, np.ndarray]]:
         shape = layer.shape_of(operand, samples)
         nonzero = rng.integers(1, 50, shape) * rng.choice([-1, 1], shape)
         values[operand] = nonzero * (rng.random(shape) < density)
-    return Op(layer, name, **{key: value != 0 for key, value in values.items()}), values
+    return LoweredOp(layer, name, **{key: value != 0 for key, value in values.items()}), values
 
 
 @st.composite
@@ -150,7 +152,7 @@ def memories(draw: st.DrawFn, formats: tuple[str, ...] = FORMATS) -> dict[str, A
     supply = {f"buffer_{name}_words": draw(words) for name in ("a", "b", "out")}
     stored = {f"format_{name}": draw(st.sampled_from(formats)) for name in OPERANDS}
     extent = st.one_of(st.just("auto"), st.integers(1, 20))
-    dram = draw(st.sampled_from(["ddr4-3200", "lpddr4-3200", "hbm2", "ideal"]))
+    dram = draw(st.sampled_from(drams()))
     own = {
         "dram_mb_per_s": draw(st.sampled_from(["auto", 1, 77, 6400])),
         "dram_latency_ns": draw(st.sampled_from(["auto", 0, 1, 99])),
@@ -160,7 +162,7 @@ def memories(draw: st.DrawFn, formats: tuple[str, ...] = FORMATS) -> dict[str, A
         **supply,
         **stored,
         "clock_mhz": draw(st.sampled_from([1, 500, 606, 1000])),
-        "dtype": draw(st.sampled_from(["fp32", "fp16", "bf16"])),
+        "dtype": draw(st.sampled_from([*DTYPES])),
         "dram": dram,
         "dram_channels": draw(st.integers(1, 3)),
         **(own if dram != "ideal" else {}),

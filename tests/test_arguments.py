@@ -170,10 +170,10 @@ def policy_calls() -> dict[str, Call]:
         "Periodic": {"policy": policies.SwatU(0.5), "every": 5, "warmup": 1},
         "keep_count": {"numel": 4, "sparsity": 0.5},
         "topk_mask": {"values": np.ones(4, np.float32), "k": 2},
-        "policy": {"name": "swat-u", "sparsity": 0.5, "layers": [LAYER]},
-        "allocated": {"policy": policies.SwatErk(0.5), "layers": [LAYER]},
-        "densities": {"policy": policies.SwatU(0.5), "layers": [LAYER], "step": 0},
-        "sparsifier": {"policy": policies.SwatU(0.5)},
+        "make_policy": {"name": "swat-u", "sparsity": 0.5, "layers": [LAYER]},
+        "allocate_once": {"policy": policies.SwatErk(0.5), "layers": [LAYER]},
+        "site_densities": {"policy": policies.SwatU(0.5), "layers": [LAYER], "step": 0},
+        "begin_run": {"policy": policies.SwatU(0.5)},
     }
     return {name: Call(getattr(policies, name), given) for name, given in made.items()}
 

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import swatsim
+from swatsim.columns import COLUMNS, FORM
 from swatsim.errors import ResultsError
 from swatsim.parquet import decode
-from swatsim.results import COLUMNS, CSV, FORM, PARQUET, PROVENANCE, Results, load, read_parquet
+from swatsim.results import CSV, PARQUET, PROVENANCE, Results, load, read_parquet
 from swatsim.workload.layer import Layer
 from tests.traces import make_trace
 
@@ -144,7 +145,7 @@ EDITS: list[tuple[str, Edit, str]] = [
     ("rows twice", lambda t: pa.concat_tables([t, t]), "two rows have the same"),
     ("order", lambda t: t.take(pa.array(range(t.num_rows)[::-1])), "digest"),
     ("swapped", lambda t: swapped(t, "C", "K"), "digest"),
-    ("version", told(schema_version="2"), "is of schema version 2, this swatsim reads 3"),
+    ("version", told(schema_version="2"), "is of schema version 2, this swatsim reads 3 and 4"),
     ("no version", told(schema_version=None), "schema version none"),
     ("null", told(provenance="null"), "provenance is NoneType, must be an object"),
     ("list", told(provenance="[]"), "must be an object"),

@@ -1,6 +1,7 @@
 """The command line: one verb a file, thin. Only this package prints, and only `ending` exits.
 
-Each verb imports what it needs when it runs, so that ``swatsim --help`` is quick.
+A verb's module is loaded when the verb is used (`lazy`), so that ``swatsim --help`` is quick; what
+it imports stands at its top.
 """
 
 from swatsim.cli.ending import main

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-if TYPE_CHECKING:
-    from swatsim.tracefile import Trace
+from swatsim.cli.show import console, count
+from swatsim.errors import TraceError, listed
+from swatsim.tracefile import Trace, open_trace
 
 
 @click.command()
@@ -20,10 +19,6 @@ def check(trace: str) -> None:
 
     Every damaged step is named; the exit code is 2 if there is one.
     """
-    from swatsim.cli.show import console, count
-    from swatsim.errors import TraceError
-    from swatsim.tracefile import open_trace
-
     source = open_trace(trace)
     masks = elements = bare = 0
     damaged: dict[int, str] = {}
@@ -52,8 +47,6 @@ def check(trace: str) -> None:
 
 def _refuse_if(damaged: dict[int, str], source: Trace) -> None:
     """Name every damaged step, and say of the first one what is wrong."""
-    from swatsim.errors import TraceError, listed
-
     if damaged:
         numbers = listed(map(str, damaged), 10)
         raise TraceError(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-if TYPE_CHECKING:
-    from swatsim.reports.tables import Row
+from swatsim.cli.show import console, count, joules, size, table, times
+from swatsim.reports import alike
+from swatsim.reports.compare import compare as beside
+from swatsim.reports.compare import unlike
+from swatsim.reports.span import span_of
+from swatsim.reports.tables import Row
+from swatsim.results import load
 
 
 @click.command()
@@ -19,13 +22,6 @@ def compare(a: str, b: str) -> None:
     A and B are folders that simulate wrote, of the same trace, steps and ops. Cycles, times,
     energies and bytes are a step's: the mean of the recorded ones, of their recorded images.
     """
-    from swatsim.cli.show import console, table
-    from swatsim.reports import alike
-    from swatsim.reports.compare import compare as beside
-    from swatsim.reports.compare import unlike
-    from swatsim.reports.span import span_of
-    from swatsim.results import load
-
     results = [load(folder) for folder in (a, b)]
     rows = beside(*results)
     headings = ("layer", "op", "cycles A", "cycles B", "time A", "time B", "B faster than A")
@@ -42,8 +38,6 @@ def compare(a: str, b: str) -> None:
 
 
 def _words(row: Row) -> list[str]:
-    from swatsim.cli.show import count, joules, size, times
-
     found = [row["layer"], row["op"], count(row["cycles_a"]), count(row["cycles_b"])]
     found += [_ms(row["time_ms_a"]), _ms(row["time_ms_b"]), times(row["faster"])]
     found += [times(row["speed_up_a"]), times(row["speed_up_b"])]

@@ -73,17 +73,19 @@ class Drawing:
         if not self._wanted or self._results is None:
             return {}
         try:
-            drawn, failed = self._ours.recv()
+            plots: Plots
+            plots, failed = self._ours.recv()
         except (EOFError, OSError):  # it was killed, or could not start: draw here
-            drawn, failed = draw(self._results, self._names)
+            plots, failed = draw(self._results, self._names)
         for name, why in failed.items():
             log.warning("%s can't be drawn (%s); no number is missing for that", name, why)
-        return drawn
+        return plots
 
 
 def _serve(connection: Connection, names: Sequence[str]) -> None:
     os.environ["MPLBACKEND"] = "agg"
-    from swatsim.reports import plots, roofline  # noqa: F401  (loaded before they are needed)
+    # matplotlib: here, in a process of its own, and before there is anything to draw
+    from swatsim.reports import plots, roofline  # noqa: F401
 
     plots.warm_up()
     connection.send(draw(connection.recv(), names))
@@ -100,6 +102,7 @@ def draw(results: Results, names: Sequence[str] = CHOICES["all"]) -> tuple[Plots
         File name to what went wrong, of those that can't be drawn.
     """
     os.environ["MPLBACKEND"] = "agg"  # whatever a user's shell says: matplotlib would fail on it
+    # matplotlib, which must not load in the process that simulates
     from swatsim.reports import plots
     from swatsim.reports.roofline import roofline
     from swatsim.reports.tables import summarise

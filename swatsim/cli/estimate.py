@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from swatsim.cli.simulate import SETTINGS, parse
+from swatsim.cli.options import PRESETS, SETTINGS, parse
+from swatsim.cli.progress import progress
+from swatsim.cli.show import console, count, joules, table, times
 from swatsim.errors import ConfigError
+from swatsim.reports.estimate import ASSUMPTION, RunEstimate
+from swatsim.reports.estimate import estimate as of_run
+from swatsim.reports.tables import baseline_of, source_of
+from swatsim.results import Results, load
+from swatsim.sampling import Estimate
 
 if TYPE_CHECKING:
-    from swatsim.reports.estimate import RunEstimate
-    from swatsim.results import Results
-    from swatsim.sampling import Estimate
     from swatsim.simulator.images import ImagesEstimate, OpEstimate
 
 #: Of an estimate: its interval.
@@ -34,7 +38,7 @@ ALIKE = (
     help="Cut the run at its largest jumps of level only, into at most so many strata; 1: never.",
 )
 @click.option("--images", is_flag=True, help="Whole batches from the recorded images of a trace.")
-@click.option("-m", "--machine", "name", help="With --images: a preset, see swatsim machines.")
+@click.option("-m", "--machine", "name", help="With --images, a preset: {known}.", **PRESETS)
 @SETTINGS
 @click.option("--step", "steps", type=int, multiple=True, help="With --images: only this step.")
 def estimate(
@@ -56,8 +60,6 @@ def estimate(
 
     Both with 95 % confidence intervals, and with what they assume.
     """
-    from swatsim.cli.show import console
-
     if images:
         _refuse("--images", {"--run-steps": run_steps, "--strata": strata})
         parts = _images(source, name, settings, steps)
@@ -77,9 +79,6 @@ def _refuse(what: str, options: dict[str, Any]) -> None:
 
 
 def _run(folder: str, run_steps: int | None, strata: int | None) -> list[Any]:
-    from swatsim.reports.estimate import estimate as of_run
-    from swatsim.results import load
-
     if run_steps is None:
         raise ConfigError(
             "neither --run-steps nor --images is given: --run-steps TOTAL estimates a run from "
@@ -90,10 +89,6 @@ def _run(folder: str, run_steps: int | None, strata: int | None) -> list[Any]:
 
 
 def _run_parts(results: Results, found: RunEstimate) -> Iterator[Any]:
-    from swatsim.cli.show import table
-    from swatsim.reports.estimate import ASSUMPTION
-    from swatsim.reports.tables import baseline_of, source_of
-
     title = (
         f"{_machine_of(results)} against {baseline_of(results)}: a run of {found.run_steps} steps, "
         f"added up, of {_images_of(results)} each"
@@ -114,7 +109,10 @@ def _images_of(results: Results) -> str:
 
 
 def _machine_of(results: Results) -> str:
-    return str(next(row["machine"] for row in results.rows if row["role"] == "machine"))
+    from swatsim.columns import Role
+    from swatsim.reports.tables import first_of, label_of
+
+    return label_of(first_of(results, Role.MACHINE))
 
 
 def _some(steps: tuple[int, ...], most: int = 6) -> str:
@@ -124,8 +122,6 @@ def _some(steps: tuple[int, ...], most: int = 6) -> str:
 
 
 def _rows(found: RunEstimate) -> Iterator[list[str]]:
-    from swatsim.cli.show import count, joules, times
-
     words: dict[str, tuple[str, Callable[[float], str]]] = {
         "cycles": ("cycles", count),
         "cycles_compute": ("compute cycles", count),
@@ -161,7 +157,7 @@ def _more(found: Estimate) -> str:
 def _images(
     trace: str, name: str | None, settings: tuple[str, ...], steps: tuple[int, ...]
 ) -> list[Any]:
-    from swatsim.cli.progress import progress
+    # kernels, which an estimate from results does without
     from swatsim.simulator.images import estimate_images
     from swatsim.simulator.machines import machine
 
@@ -174,8 +170,6 @@ def _images(
 
 
 def _images_parts(found: ImagesEstimate) -> Iterator[Any]:
-    from swatsim.cli.show import count, table
-
     heads = ("compute cycles", *INTERVAL, "baseline", "speed-up", *INTERVAL)
     batches = " or ".join(map(str, sorted(set(found.batches.values()))))
     title = (
@@ -191,18 +185,17 @@ def _images_parts(found: ImagesEstimate) -> Iterator[Any]:
 
 
 def _op_row(row: OpEstimate) -> list[str]:
-    from swatsim.cli.show import count, times
-
     cycles = [*_cells(row.cycles_compute, count), count(row.cycles_compute_baseline.value)]
     how = "by image" if row.by_image else "as a batch"
     return [row.layer or "", row.op, how, *cycles, *_cells(row.speed_up_compute, times)]
 
 
 def _remarks(found: ImagesEstimate, apart: str) -> Iterator[str]:
-    from swatsim.simulator.images import ASSUMPTION
+    from swatsim.simulator import images  # it is loaded by now
 
     step = found.totals[-1]
-    yield f"{ASSUMPTION} Student's t. Cycles are of computing alone, without buffers and DRAM."
+    of = "Cycles are of computing alone, without buffers and DRAM."
+    yield f"{images.ASSUMPTION} Student's t. {of}"
     if not step.by_image:
         yield (
             "By image: a batch takes exactly the sum of what its images take. As a batch: images "
@@ -225,6 +218,4 @@ def _remarks(found: ImagesEstimate, apart: str) -> Iterator[str]:
 
 
 def _count(row: OpEstimate) -> str:
-    from swatsim.cli.show import count
-
     return count(row.cycles_compute.value)

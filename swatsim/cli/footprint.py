@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from swatsim.errors import WorkloadError, unknown
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from swatsim.tracefile import Step
-    from swatsim.tracefile.noted import Kept
-    from swatsim.workload.footprint import DensityOf, Footprint
-    from swatsim.workload.layer import Layer, Operand, OpName
-    from swatsim.workload.networks import Network
-    from swatsim.workload.storage import Density
+from swatsim.cli.show import console, count, share, size, table
+from swatsim.errors import WorkloadError, listed, unknown
+from swatsim.policies import Site, SwatU
+from swatsim.policies.interface import first_convolution
+from swatsim.tracefile import Step, noted, open_trace
+from swatsim.tracefile.noted import Kept
+from swatsim.workload import footprint as counting
+from swatsim.workload import storage
+from swatsim.workload.footprint import DensityOf, Footprint, reduction
+from swatsim.workload.layer import Layer, Operand, OpName
+from swatsim.workload.measured import compare, of_batch
+from swatsim.workload.networks import NETWORKS, Network
+from swatsim.workload.networks import network as build
+from swatsim.workload.storage import Density
 
 
 class _Footprint(click.Command):
-    """Help that lists what `storage` declares, which is loaded when it is asked for."""
+    """Help that ends with networks and storage formats."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from swatsim.workload import storage
-
+        with formatter.section("Networks"):
+            formatter.write_dl([(name, it.citation) for name, it in NETWORKS.items()])
         with formatter.section("Formats"):
             formatter.write_dl([(name, it.stores) for name, it in storage.FORMATS.items()])
             formatter.write_text(f"N:M such as 2:4: {storage.named('2:4').stores}.")
-            formatter.write_text(f"Types of values: {', '.join(storage.DTYPES)}.")
 
 
 @click.command(cls=_Footprint)
@@ -37,9 +40,17 @@ class _Footprint(click.Command):
 @click.option("--sparsity", type=float, help="Of a network: SWAT-U's. By default all is dense.")
 @click.option("--batch", type=int, help="Of a network: samples; by default 1.")
 @click.option("--step", type=int, help="Of a trace: which step; by default the last.")
-@click.option("--network", help="Of a trace: which network; adds what is not in the trace.")
+@click.option(
+    "--network",
+    help=f"Of a trace: which network ({listed(NETWORKS)}); adds what is not in the trace.",
+)
 @click.option("--format", default="values", show_default=True, help="Of what has zeros: see below.")
-@click.option("--dtype", default="fp32", show_default=True, help="Of the values: see below.")
+@click.option(
+    "--dtype",
+    default="fp32",
+    show_default=True,
+    help=f"Type of the values: {listed(storage.DTYPES)}.",
+)
 @click.option("--relu-bits", is_flag=True, help="Keep bits of a ReLU's output where that will do.")
 def footprint(
     source: str,
@@ -52,17 +63,13 @@ def footprint(
     """Show what the backward pass needs.
 
     Prints each tensor that a training step keeps for its backward pass, and totals beside those of
-    dense training. NETWORK_OR_TRACE is a network (resnet50, ..) or a recorded trace.
+    dense training. NETWORK_OR_TRACE is a network (see below) or a recorded trace.
 
     Of a trace that was recorded with measure_memory, what autograd really kept is shown beside.
 
     Inputs and weights are SWAT's count, for which each layer has tensors of its own. Everything is
     PyTorch's: what all modules keep beside the parameters, a tensor that several keep once.
     """
-    from swatsim.workload import footprint as counting
-    from swatsim.workload.networks import NETWORKS
-    from swatsim.workload.networks import network as build
-
     if source in NETWORKS:
         _refuse("a network", step=step, network=network)
         table, samples = build(source), 1 if batch is None else batch
@@ -71,8 +78,6 @@ def footprint(
     elif not Path(source).exists():
         raise WorkloadError(f"{unknown('network', source, NETWORKS)}; nor is there such a trace")
     else:
-        from swatsim.tracefile import noted
-
         _refuse("a trace", sparsity=sparsity, batch=batch)
         named = build(network) if network else None
         chosen = _step_of(source, step)
@@ -92,22 +97,18 @@ def _refuse(what: str, **options: Any) -> None:
 
 def _swat_u(network: Network, sparsity: float | None) -> DensityOf | None:
     """Tell the densities of what is kept: act as wgrad reads it, weight as dgrad does."""
-    from swatsim.policies import Site, SwatU
-
     if sparsity is None:
         return None
-    policy, first = SwatU(sparsity), network.layers[0]
+    policy, first = SwatU(sparsity), first_convolution(network.layers)
 
     def density(layer: Layer, operand: Operand) -> Density | None:
         op: OpName = "wgrad" if operand == "act" else "dgrad"
-        return policy.density(Site(layer, op, operand, first_convolution=layer == first))
+        return policy.density(Site(layer, op, operand, first_convolution=layer.name == first))
 
     return density
 
 
 def _step_of(path: str, step: int | None) -> Step:
-    from swatsim.tracefile import open_trace
-
     trace = open_trace(path)
     return trace.step(trace.steps[-1] if step is None else step)
 
@@ -116,9 +117,6 @@ def _of_step(
     chosen: Step, network: Network | None, options: dict[str, Any]
 ) -> tuple[Footprint, Network, int, str]:
     """Count a trace's step; also give its layers as a network, its samples and a title."""
-    from swatsim.workload import footprint as counting
-    from swatsim.workload.networks import Network
-
     found = counting.of_masks(chosen.kept(), network=network, **options)
     folder = chosen.path.parents[1]
     table = network or Network(folder.name, "", chosen.manifest.layers, ())
@@ -127,10 +125,6 @@ def _of_step(
 
 def _print_measured(chosen: Step, network: Network | None, measured: Kept, dtype: str) -> None:
     """Set what autograd kept of the whole batch beside the model, zeros stored as they were."""
-    from swatsim.cli.show import console, size, table
-    from swatsim.workload import footprint as counting
-    from swatsim.workload.measured import compare, of_batch
-
     counted = counting.of_masks(chosen.kept(), network=network, format="dense", dtype=dtype)
     whole = of_batch(counted, len(chosen.manifest.samples), chosen.batch_size)
     rows = [
@@ -144,8 +138,6 @@ def _print_measured(chosen: Step, network: Network | None, measured: Kept, dtype
 
 
 def _print(title: str, found: Footprint, dense: Footprint) -> None:
-    from swatsim.cli.show import console, table
-
     out = console()
     of_rows = ("module", "tensor", "elements", "density", "format", "dtype", "bytes", "shares")
     out.print(table(title, of_rows, _rows(found), left=2))
@@ -154,17 +146,12 @@ def _print(title: str, found: Footprint, dense: Footprint) -> None:
 
 
 def _rows(found: Footprint) -> Iterator[list[str]]:
-    from swatsim.cli.show import count, share, size
-
     for row in found.rows:
         numbers = [count(row.elements), share(row.density), row.format, row.dtype]
         yield [row.layer, row.tensor, *numbers, size(row.bytes), row.shares]
 
 
 def _totals(found: Footprint, dense: Footprint) -> Iterator[list[str]]:
-    from swatsim.cli.show import size
-    from swatsim.workload.footprint import reduction
-
     sums: tuple[tuple[str, Callable[[Footprint], int]], ...] = (
         ("inputs of convolutions and linear layers", lambda it: it.of("act")),
         ("inputs of batch norms", lambda it: it.of("batch_norm")),

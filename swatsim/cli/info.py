@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import click
+from rich.console import Console
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from rich.console import Console
-
-    from swatsim.errors import TraceError
-    from swatsim.tracefile import Step, Trace
-    from swatsim.workload.layer import Layer
-
+from swatsim.cli.show import console, count, share, size, table
+from swatsim.errors import TraceError, listed
+from swatsim.tracefile import Step, Trace, noted, open_trace
+from swatsim.tracefile.noted import drifts
+from swatsim.workload.layer import OPERANDS_OF, Layer
 
 #: Layers, steps and notes that are shown; of more, how many there are.
 SHOWN = 20
@@ -33,9 +30,6 @@ def info(trace: str, everything: bool) -> None:
     Densities are the non-zero share of each operand as the op reads it; in the table of layers
     they are averaged over all steps. No mask is read.
     """
-    from swatsim.errors import TraceError, listed
-    from swatsim.tracefile import open_trace
-
     source = open_trace(trace)
     found = _Found(None if everything else SHOWN)
     for step in source.opened():
@@ -62,9 +56,6 @@ class _Found:
         self.not_modelled: dict[str, set[str]] = {}
 
     def add(self, step: Step | TraceError) -> None:
-        from swatsim.errors import TraceError
-        from swatsim.tracefile import noted
-
         if isinstance(step, TraceError):
             self.damaged.append(str(step))
             return
@@ -83,8 +74,6 @@ class _Found:
 
 
 def _show(source: Trace, found: _Found) -> None:
-    from swatsim.cli.show import console, table
-
     out = console()
     for line in _summary(source, found):
         out.print(line)
@@ -118,14 +107,10 @@ def _kinds(kinds: set[str]) -> str:
 
 
 def _reads() -> list[tuple[str, str]]:
-    from swatsim.workload.layer import OPERANDS_OF
-
     return [(op, operand) for op, operands in OPERANDS_OF.items() for operand in operands]
 
 
 def _summary(source: Trace, found: _Found) -> list[str]:
-    from swatsim.cli.show import count, size
-
     manifest = source.manifest
     policy = ", ".join(f"{key}={value}" for key, value in manifest.policy.items()) or "not stated"
     made = manifest.provenance
@@ -151,15 +136,11 @@ def _add(totals: Totals, step: Step) -> None:
 
 
 def _densities(totals: Totals, layer: str = "") -> list[str]:
-    from swatsim.cli.show import share
-
     found = [totals.get((layer, *reads)) for reads in _reads()]
     return ["-" if pair is None else share(pair[0] / pair[1]) for pair in found]
 
 
 def _layer_rows(layers: Sequence[Layer], totals: Totals) -> Iterator[list[str]]:
-    from swatsim.cli.show import count
-
     for layer in layers:
         densities = _densities(totals, layer.name)
         yield [layer.name, layer.kind, *_shape(layer), count(layer.weights), *densities]
@@ -172,8 +153,6 @@ def _shape(layer: Layer) -> list[str]:
 
 
 def _step_row(step: Step) -> list[str]:
-    from swatsim.cli.show import size
-
     totals: Totals = {}
     _add(totals, step)
     file = size(step.path.stat().st_size)
@@ -183,9 +162,6 @@ def _step_row(step: Step) -> list[str]:
 
 def _drift_rows(step: Step) -> list[list[str]]:
     """Tell how far densities drifted between two exact Top-Ks, as the policy saw it."""
-    from swatsim.cli.show import share
-    from swatsim.tracefile.noted import drifts
-
     rows = []
     for operand, it in drifts(step.notes).items():
         densities = [share(density) for density in (it.asked, it.last, it.least, it.most)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from swatsim.simulator.interface import Mechanism
+from swatsim.cli.show import console, table
+from swatsim.simulator.machines import MACHINES
+from swatsim.simulator.mechanism import MachineConfig, Mechanism
+from swatsim.simulator.memory.config import MemoryConfig
+from swatsim.simulator.memory.dram import Dram, dram, shipped
 
 
 @click.command()
@@ -18,10 +21,6 @@ def machines() -> None:
     Presets come with their citations and what their papers published, each on its own workloads;
     parameters with their units.
     """
-    from swatsim.cli.show import console, table
-    from swatsim.simulator.machines import MACHINES
-    from swatsim.simulator.memory.config import DRAMS
-
     out = console()
     for mechanism in MACHINES:
         out.print(f"{mechanism.name}: {mechanism.summary}\n")
@@ -35,21 +34,43 @@ def machines() -> None:
         title = "Parameters and presets; change one with --set parameter=value"
         out.print()
         out.print(table(title, headings, _parameters(mechanism), left=4))
-    for name, dram in DRAMS.items():
-        out.print(f"dram={name}: {dram.citation}")
+    for name in shipped():
+        out.print(_device(dram(name)))
 
 
 def _parameters(mechanism: Mechanism) -> Iterator[list[str]]:
-    from swatsim.simulator.memory.config import MemoryConfig
-
     presets = mechanism.config_type.presets.values()
-    schema = mechanism.config_type.model_json_schema()["properties"]
+    schema = _schema(mechanism.config_type)
     memory = [name for name in schema if name in MemoryConfig.model_fields]
     for name in (*(name for name in schema if name not in memory), *memory):
         field = schema[name]
         values = [str(preset.parameters.get(name, field.get("default"))) for preset in presets]
         unit = field.get("unit", "-")
         yield [name, unit, _allowed(field), field["description"], *values]
+
+
+def _schema(config: type[MachineConfig]) -> dict[str, Any]:
+    """Return each field's JSON schema; an enumeration's stands in the field's own."""
+    whole = config.model_json_schema()
+    found = {}
+    for name, field in whole["properties"].items():
+        named = [field, *field.get("allOf", ())]  # pydantic before 2.9 wraps a reference
+        reference = next((it["$ref"] for it in named if "$ref" in it), "")
+        found[name] = {**whole.get("$defs", {}).get(reference.rpartition("/")[2], {}), **field}
+    return found
+
+
+def _device(kind: Dram) -> str:
+    """Word a kind of DRAM, each figure with its source."""
+    if kind.ideal:
+        return f"dram={kind}: transfers take neither time nor energy"
+    speed, wait = kind.bandwidth, kind.latency
+    energies = (
+        f"{kind.pj_of_bit(node):.3g} pJ a bit at {node} ({entry.source})"
+        for node, entry in kind.energy.items()
+    )
+    figures = f"{speed.mb_per_s} MB/s a channel ({speed.source})", f"{wait.ns} ns ({wait.source})"
+    return f"dram={kind}: {'; '.join([*figures, *energies])}"
 
 
 def _allowed(field: dict[str, Any]) -> str:

@@ -5,29 +5,41 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import Mapping
 
 import click
 
 from swatsim._version import __version__
-from swatsim.cli.check import check
-from swatsim.cli.compare import compare
-from swatsim.cli.estimate import estimate
-from swatsim.cli.footprint import footprint
-from swatsim.cli.info import info
-from swatsim.cli.machines import machines
-from swatsim.cli.report import report
-from swatsim.cli.reproduce import reproduce
-from swatsim.cli.simulate import simulate
-from swatsim.cli.sweep import sweep
-from swatsim.cli.synth import synth
-from swatsim.cli.timeline import timeline
+from swatsim.cli.lazy import LazyGroup
 from swatsim.errors import SwatsimError
 from swatsim.printable import one_line, printable
 
 BAD_INPUT = 2
 
+#: Verb, which is a module of this package, to the first sentence of its help: none is loaded before
+#: it is used. A test holds the two equal.
+VERBS: Mapping[str, str] = {
+    "simulate": "Run a trace on a machine.",
+    "report": "Write results as a page.",
+    "compare": "Show two results side by side.",
+    "timeline": "Write what one tile does in each cycle.",
+    "info": "Show what a trace holds.",
+    "check": "Verify every mask of a trace.",
+    "machines": "List machines, presets, parameters.",
+    "footprint": "Show what the backward pass needs.",
+    "synth": "Make a trace of a known NETWORK, without training it.",
+    "reproduce": "Set a paper's figures beside ours.",
+    "estimate": "Estimate a whole run, or whole batches.",
+    "sweep": "Simulate many machines on many traces.",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+@click.group(
+    cls=LazyGroup,
+    package="swatsim.cli",
+    verbs=VERBS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="swatsim")
 @click.option("-v", "--verbose", is_flag=True, help="Log what is done to standard error.")
 def cli(verbose: bool) -> None:
@@ -43,23 +55,6 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record), keep="\n")
-
-
-for verb in (
-    simulate,
-    report,
-    compare,
-    timeline,
-    info,
-    check,
-    machines,
-    footprint,
-    synth,
-    reproduce,
-    estimate,
-    sweep,
-):
-    cli.add_command(verb)
 
 
 def run(arguments: list[str]) -> int:

@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
 
 @contextmanager
 def progress(doing: str, what: str) -> Iterator[Callable[[int, int], None]]:
@@ -18,16 +28,6 @@ def progress(doing: str, what: str) -> Iterator[Callable[[int, int], None]]:
     doing, what : str
         Words before and after the bar: "simulating", "ops".
     """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     console = Console(stderr=True)
     times = (TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn())
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn(what), *times)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import click
+
+from swatsim.cli.show import console
 
 
 @click.command()
@@ -14,11 +18,8 @@ def report(folder: str, output: str | None) -> None:
     FOLDER is what simulate or sweep wrote. The page needs nothing else, no network either; its
     plots lie beside it as PNG and SVG, its numbers as CSV.
     """
-    import os
-
     os.environ["MPLBACKEND"] = "agg"
-    from swatsim.cli.show import console
-    from swatsim.reports.write import report as write
+    from swatsim.reports.write import report as write  # matplotlib, which reads it
 
     page, *parts = write(folder, output)
     console().print(f"wrote {page} and {len(parts)} parts of it")

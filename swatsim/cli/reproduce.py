@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from swatsim.reproduce.swat import Line
-    from swatsim.reproduce.swat_speed import SpeedUp
+from swatsim.cli.progress import progress
+from swatsim.cli.show import console, table
+from swatsim.outputs import check_folder, write_files
+from swatsim.reproduce import swat, swat_speed
+from swatsim.reproduce.swat import Line
+from swatsim.reproduce.swat_speed import SPARSITIES, SpeedUp
+from swatsim.results import as_csv
 
 
 @click.command()
@@ -23,11 +29,6 @@ def reproduce(paper: str, batch: int, output: str | None) -> None:
     (NeurIPS 2020), each with the difference and its cause. The speed-ups are simulated on ResNet-50
     with synthetic masks, which takes minutes; the rest is computed from layer tables.
     """
-    from swatsim.cli.progress import progress
-    from swatsim.cli.show import console
-    from swatsim.outputs import check_folder
-    from swatsim.reproduce import swat, swat_speed
-
     if output is not None:
         check_folder(output)
     with progress(f"simulating ({paper})", "traces") as show:
@@ -40,9 +41,6 @@ def reproduce(paper: str, batch: int, output: str | None) -> None:
 
 
 def _tables(lines: Sequence[Line], speed_ups: Sequence[SpeedUp]) -> Iterator[Any]:
-    from swatsim.cli.show import table
-    from swatsim.reproduce import swat
-
     title = (
         "SWAT: published beside ours (speed-ups: machine swat, half of the activations non-zero)"
     )
@@ -75,8 +73,6 @@ def _figure(value: float | None, unit: str) -> str:
 
 
 def _sparsities() -> Sequence[int]:
-    from swatsim.reproduce.swat_speed import SPARSITIES
-
     return SPARSITIES
 
 
@@ -92,13 +88,10 @@ def _speed_rows(speed_ups: Sequence[SpeedUp]) -> Iterator[list[str]]:
 
 
 def _write(output: str, speed_ups: Sequence[SpeedUp], lines: Sequence[Line]) -> list[Any]:
-    from dataclasses import asdict
-    from pathlib import Path
 
-    from swatsim.outputs import write_files
+    # matplotlib, which tables do without
     from swatsim.reports.plots import as_png
-    from swatsim.reproduce import swat, swat_plots
-    from swatsim.results import as_csv
+    from swatsim.reproduce import swat_plots
 
     contents = {
         "reproduction.csv": as_csv(

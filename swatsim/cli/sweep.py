@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
-    from swatsim.sweeps.summary import Row, Summary
+from swatsim.cli.progress import progress
+from swatsim.cli.show import console, count, joules, share, table, times
+from swatsim.reports import alike
+from swatsim.reports.span import Span
+from swatsim.sweeps import run
+from swatsim.sweeps.cluster import Cluster
+from swatsim.sweeps.summary import Row, Summary
 
 #: Points of the table that ends a sweep.
 SHOWN = 20
@@ -29,10 +32,6 @@ def sweep(spec: str, output: str, workers: int | None, dask: str | None, dry_run
     SPEC is a TOML file: traces, machines with grids of parameters, constraints. What is finished is
     kept in the output folder, point by point, and never done again: run the same command to go on.
     """
-    from swatsim.cli.progress import progress
-    from swatsim.cli.show import console
-    from swatsim.sweeps import run
-
     out = console()
     if dry_run:
         out.print(run.look(spec, output).words())
@@ -56,16 +55,10 @@ def sweep(spec: str, output: str, workers: int | None, dask: str | None, dry_run
 
 def _cluster(address: str | None) -> AbstractContextManager[Executor | None]:
     """Connect to a Dask cluster, if one is named."""
-    from swatsim.sweeps.cluster import Cluster
-
     return nullcontext() if address is None else Cluster(address)
 
 
 def _table(found: Summary) -> object:
-    from swatsim.cli.show import count, joules, share, table, times
-    from swatsim.reports import alike
-    from swatsim.reports.span import Span
-
     done = [row for row in found.rows if row["status"] == "done"]
     fastest = sorted(done, key=lambda row: row["time_ms"])[:SHOWN]
     headings = ("machine", "trace", *(what.name for what in alike.PROPERTIES), "cycles", "time")

@@ -4,8 +4,25 @@ from __future__ import annotations
 
 import click
 
+from swatsim.cli.progress import progress
+from swatsim.cli.show import console
+from swatsim.policies import POLICIES, make_policy
+from swatsim.tracer.synthetic import synthesize
+from swatsim.workload.networks import NETWORKS
+from swatsim.workload.networks import network as table
 
-@click.command()
+
+class _Synth(click.Command):
+    """Help that ends with networks and policies."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Networks"):
+            formatter.write_dl([(name, it.citation) for name, it in NETWORKS.items()])
+        with formatter.section("Policies"):
+            formatter.write_dl([(name, it.summary()) for name, it in POLICIES.items()])
+
+
+@click.command(cls=_Synth)
 @click.argument("network")
 @click.option("-o", "--output", type=click.Path(), required=True, help="Where the trace goes.")
 @click.option("--sparsity", type=float, required=True, help="Share that the policy drops.")
@@ -13,7 +30,7 @@ import click
     "--policy",
     default="swat-u",
     show_default=True,
-    help="A policy by its name: swat-u, swat-erk, rigl, ..",
+    help="A policy by its name: see below.",
 )
 @click.option("--batch", type=int, default=4, show_default=True, help="Images of a batch.")
 @click.option("--steps", type=int, default=1, show_default=True, help="How many steps.")
@@ -49,17 +66,10 @@ def synth(
 ) -> None:
     """Make a trace of a known NETWORK, without training it.
 
-    Weights and activations are drawn and really Top-K'd. NETWORK is resnet18, resnet50, wrn50-2
-    (224x224), vgg16-cifar, resnet18-cifar, wrn16-8-cifar, densenet121-cifar (32x32) or resnet8.
+    Weights and activations are drawn, and the policy really leaves what it leaves of them.
     """
-    from swatsim.cli.progress import progress
-    from swatsim.cli.show import console
-    from swatsim.policies import policy as policy_of
-    from swatsim.tracer.synthetic import synthesize
-    from swatsim.workload.networks import network as table
-
     chosen = table(network)
-    how = policy_of(policy, sparsity, chosen.layers)
+    how = make_policy(policy, sparsity, chosen.layers)
     with progress("drawing", "layers") as show:
         trace = synthesize(
             chosen,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from pathlib import Path
 
 import click
 
-from swatsim.cli.simulate import OPS, SETTINGS, parse
-
-if TYPE_CHECKING:
-    from swatsim.workload.layer import OpName
-
+from swatsim.cli.options import MACHINE, OP, SETTINGS, parse
+from swatsim.cli.show import console
+from swatsim.errors import ResultsError
+from swatsim.outputs import check_folder, write_files
+from swatsim.simulator.machines import machine
+from swatsim.simulator.timeline import timeline as draw
+from swatsim.workload.layer import OpName
 
 #: Files of swatsim's own.
 KEPT = ("manifest.json", "provenance.json", "schema.json", "sweep.json")
@@ -19,8 +22,8 @@ KEPT = ("manifest.json", "provenance.json", "schema.json", "sweep.json")
 @click.command()
 @click.argument("trace", type=click.Path())
 @click.option("--layer", required=True, help="A layer's name: see swatsim info.")
-@click.option("--op", type=click.Choice(OPS), required=True, help="One of its ops.")
-@click.option("-m", "--machine", "name", required=True, help="A preset: see swatsim machines.")
+@click.option("--op", type=OP, required=True, help="One of its ops.")
+@MACHINE
 @SETTINGS
 @click.option("--step", type=int, help="A recorded step; by default the first one.")
 @click.option(
@@ -52,15 +55,6 @@ def timeline(
     Which lane took which value from where, and who waited for whom, as a trace of events: open it
     at https://ui.perfetto.dev or in chrome://tracing. A cycle is a microsecond there.
     """
-    import json
-    from pathlib import Path
-
-    from swatsim.cli.show import console
-    from swatsim.errors import ResultsError
-    from swatsim.outputs import check_folder, write_files
-    from swatsim.simulator.machines import machine
-    from swatsim.simulator.timeline import timeline as draw
-
     path = Path(output)
     if path.suffix != ".json" or path.name in KEPT:
         raise ResultsError(

@@ -1,20 +1,21 @@
 """Which values survive: score x granularity x allocation x schedule. Pure; one method a file."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from swatsim.arguments import arguments, instance_of, several, string
 from swatsim.errors import PolicyError, unknown
+from swatsim.policies.allocation import ErdosRenyiKernel, Uniform
 from swatsim.policies.by_score import ByScore
 from swatsim.policies.dense import Dense
-from swatsim.policies.interface import POLICY, Policy, Site, densities
+from swatsim.policies.interface import POLICY, Policy, Site, site_densities
 from swatsim.policies.meprop import MeProp
+from swatsim.policies.method import Method
 from swatsim.policies.periodic import Periodic
 from swatsim.policies.rigl import RigL
 from swatsim.policies.rules import Rule, View
 from swatsim.policies.set import SET
 from swatsim.policies.snfs import SNFS
-from swatsim.policies.sparsifier import Sparsifier, sparsifier
+from swatsim.policies.sparsifier import Sparsifier, begin_run
 from swatsim.policies.sr_ste import SrSte
 from swatsim.policies.static_random import StaticRandom
 from swatsim.policies.swat_erk import SwatErk
@@ -22,43 +23,36 @@ from swatsim.policies.swat_m import SwatM
 from swatsim.policies.swat_structured import SwatStructured
 from swatsim.policies.swat_u import SwatU
 from swatsim.policies.top_kast import TopKast
-from swatsim.policies.topk import check_sparsity, keep_count, topk_mask
+from swatsim.policies.topk import keep_count, topk_mask
 from swatsim.policies.transposable import Transposable
 from swatsim.workload.layer import Layer
 
 _LAYERS = several(instance_of(Layer), "of swatsim.Layer")
 
 
-def _n_of_4(sparsity: Any) -> int:
-    """Tell the n of n:4 that a sparsity is."""
-    n = 4 * (1 - check_sparsity(sparsity))
-    if n.denominator != 1:
-        raise PolicyError(
-            f"sparsity={sparsity!r} is not allowed: of n:4 must be 0, 0.25, 0.5 or 0.75"
-        )
-    return int(n)
-
-
-#: Name -> what makes the policy of a sparsity. It still has to be allocated to layers.
-POLICIES: Mapping[str, Callable[[Any], Policy]] = {
-    "dense": lambda sparsity: Dense(),
-    "meprop": MeProp,
-    "rigl": RigL,
-    "set": SET,
-    "snfs": SNFS,
-    "sr-ste": lambda sparsity: SrSte(_n_of_4(sparsity), 4),
-    "static-random": StaticRandom,
-    "swat-erk": SwatErk,
-    "swat-m": SwatM,
-    "swat-structured": SwatStructured,
-    "swat-u": SwatU,
-    "top-kast": TopKast,
-    "transposable": lambda sparsity: Transposable(_n_of_4(sparsity)),
+#: Name -> the method: the one list, of all that can be made of a sparsity.
+POLICIES: Mapping[str, type[Method]] = {
+    kind.method: kind
+    for kind in (
+        Dense,
+        MeProp,
+        RigL,
+        SET,
+        SNFS,
+        SrSte,
+        StaticRandom,
+        SwatErk,
+        SwatM,
+        SwatStructured,
+        SwatU,
+        TopKast,
+        Transposable,
+    )
 }
 
 
 @arguments(PolicyError, name=string, layers=_LAYERS)
-def policy(name: str, sparsity: Any, layers: Sequence[Layer]) -> Policy:
+def make_policy(name: str, sparsity: float, layers: Sequence[Layer]) -> Policy:
     """Make a policy by its name, allocated to a network's layers.
 
     Raises
@@ -68,11 +62,11 @@ def policy(name: str, sparsity: Any, layers: Sequence[Layer]) -> Policy:
     """
     if name not in POLICIES:
         raise PolicyError(unknown("policy", name, POLICIES))
-    return allocated(POLICIES[name](sparsity), layers)
+    return allocate_once(POLICIES[name].of_sparsity(sparsity), layers)
 
 
 @arguments(PolicyError, policy=POLICY, layers=_LAYERS)
-def allocated(policy: Policy, layers: Sequence[Layer]) -> Policy:
+def allocate_once(policy: Policy, layers: Sequence[Layer]) -> Policy:
     """Let a policy that needs to know all layers know them, if it does not yet.
 
     Parameters
@@ -94,6 +88,7 @@ __all__ = [
     "SNFS",
     "ByScore",
     "Dense",
+    "ErdosRenyiKernel",
     "MeProp",
     "Periodic",
     "Policy",
@@ -109,11 +104,12 @@ __all__ = [
     "SwatU",
     "TopKast",
     "Transposable",
+    "Uniform",
     "View",
-    "allocated",
-    "densities",
+    "allocate_once",
+    "begin_run",
     "keep_count",
-    "policy",
-    "sparsifier",
+    "make_policy",
+    "site_densities",
     "topk_mask",
 ]

@@ -1,136 +1,178 @@
-"""How a network's sparsity is shared out among its layers."""
+"""How a network's sparsity is shared out among its layers: an allocation is a policy's field."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Protocol, TypeAlias
 
-from pydantic import BeforeValidator, PrivateAttr
+from pydantic import PlainSerializer, PlainValidator
 
-from swatsim.errors import PolicyError, SwatsimError, unknown
-from swatsim.policies.interface import Site
-from swatsim.policies.topk import check_sparsity
-from swatsim.validation import Checked
+from swatsim.arguments import sparsity
+from swatsim.errors import PolicyError, unknown
+from swatsim.policies.interface import Site, first_convolution
 from swatsim.workload.layer import Layer
 
 #: Where a weight is read. What is dropped from it there is what "sparse weights" means.
 WEIGHTS = frozenset({("fprop", "weight"), ("dgrad", "weight")})
 
 
-def checked_sparsity(value: Any) -> float:
-    """Check a record's sparsity; `Checked` says of which field the refusal speaks."""
-    try:
-        return float(check_sparsity(value))
-    except PolicyError as error:
-        raise ValueError(str(error).partition("is not allowed: ")[2]) from None
+class Sparse(Protocol):
+    """What an allocation shares out: what it asks a policy for."""
+
+    @property
+    def sparsity(self) -> float:
+        """Share of all weights that is dropped, in [0, 1)."""
+        ...
+
+    @property
+    def first_conv_dense(self) -> bool:
+        """Whether the network's first convolution is left as it is."""
+        ...
 
 
-Sparsity = Annotated[float, BeforeValidator(checked_sparsity)]
+@dataclass(frozen=True)
+class Uniform:
+    """All layers get the same density."""
+
+    word: ClassVar[str] = "uniform"
+    is_allocated: ClassVar[bool] = True
+
+    def over(self, layers: Sequence[Layer], policy: Sparse) -> Uniform:
+        """Share out among layers: there is nothing to do."""
+        return self
+
+    def density(self, site: Site, policy: Sparse) -> Fraction:
+        """Tell the share of a layer's weights that survives; 1 for all of them."""
+        dense = site.first_convolution and policy.first_conv_dense
+        return Fraction(1) if dense else 1 - sparsity(policy.sparsity)
 
 
-class Allocated(Checked):
-    """Base of policies with one overall sparsity that layers get their shares of.
+@dataclass(frozen=True)
+class ErdosRenyiKernel:
+    """Layers get theirs by their shapes: see `erdos_renyi_kernel`.
 
-    By Erdos-Renyi-Kernel, for which `allocate` has to be called with all layers (the tracer and
-    `swatsim synth` do so by themselves), or all the same.
+    `over` has to be called with all layers (the tracer and `swatsim synth` do so by themselves). A
+    first convolution that is left as it is counts towards the overall sparsity all the same.
 
     Parameters
     ----------
-    sparsity : float
-        Share of all weights that is dropped, in [0, 1).
-    first_conv_dense : bool
-        Leave the network's first convolution as it is; with Erdos-Renyi-Kernel its weights count
-        towards the overall sparsity all the same.
+    by_layer : mapping of str to Fraction, or None
+        Layer -> the share of its weights that survives. None as long as nothing is shared out.
+    shapes : mapping of str to tuple of int
+        Layer -> the shape of its weights.
     """
 
-    error_type: ClassVar[type[SwatsimError]] = PolicyError
-    #: The method's name in a trace.
-    method: ClassVar[str]
-    #: What is sparse.
-    sites: ClassVar[Collection[tuple[str, str]]] = WEIGHTS
-
-    sparsity: Sparsity
-    first_conv_dense: bool = False
-    _densities: Mapping[str, Fraction] | None = PrivateAttr(None)
-    _shapes: Mapping[str, tuple[int, ...]] = PrivateAttr(default_factory=dict)
-
-    def __init__(self, sparsity: Any, **options: Any) -> None:
-        super().__init__(sparsity=sparsity, **options)
-
-    @property
-    def is_uniform(self) -> bool:
-        """Whether all layers get the same sparsity."""
-        return False
+    word: ClassVar[str] = "erk"
+    by_layer: Mapping[str, Fraction] | None = field(default=None, hash=False)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False, repr=False)
 
     @property
     def is_allocated(self) -> bool:
-        """Whether every layer has its sparsity already."""
-        return self.is_uniform or self._densities is not None
+        """Whether every layer has its density already."""
+        return self.by_layer is not None
 
-    def allocate(self, layers: Sequence[Layer]) -> Self:
-        """Give each layer of a network its density.
+    def over(self, layers: Sequence[Layer], policy: Sparse) -> ErdosRenyiKernel:
+        """Share out among a network's layers.
 
         Parameters
         ----------
         layers : sequence of Layer
             All that the policy will be asked about, in the order in which they run.
+        policy : Sparse
 
         Raises
         ------
         PolicyError
             If there are none, or those kept dense hold more weights than the sparsity leaves.
         """
-        if self.is_uniform:
-            return self
-        first = next((layer.name for layer in layers if layer.kind == "conv"), None)
-        dense = {first} - {None} if self.first_conv_dense else set()
-        who = type(self).__name__
-        made = self.model_copy()
-        made._densities = erdos_renyi_kernel(layers, 1 - check_sparsity(self.sparsity), dense, who)
-        made._shapes = {layer.name: layer.shape_of("weight", 1) for layer in layers}
-        return made
+        first = first_convolution(layers)
+        dense = {first} if policy.first_conv_dense else set()
+        who = type(policy).__name__
+        shares = erdos_renyi_kernel(layers, 1 - sparsity(policy.sparsity), dense, who)
+        return ErdosRenyiKernel(shares, {it.name: it.shape_of("weight", 1) for it in layers})
 
-    @property
-    def densities(self) -> Mapping[str, Fraction]:
-        """Layer -> the share of its weights that survives; empty if it is the same for all."""
-        return dict(self._densities or {})
-
-    def density(self, site: Site) -> Fraction | None:
-        """Tell the share of an operand's values that survives; None where it is left as it is.
+    def density(self, site: Site, policy: Sparse) -> Fraction:
+        """Tell the share of a layer's weights that survives; 1 for all of them.
 
         Raises
         ------
         PolicyError
             If nothing was allocated, the layer is none of those allocated to, or has other weights.
         """
-        share = self._uniform(site) if self.is_uniform else self._found(site.layer)
-        return share if (site.op, site.operand) in self.sites and share < 1 else None
-
-    def describe(self) -> dict[str, Any]:
-        """Name the policy and its parameters; the layers' densities follow from the layers."""
-        return {"name": self.method, **self.model_dump(mode="json")}
-
-    def _uniform(self, site: Site) -> Fraction:
-        dense = site.first_convolution and self.first_conv_dense
-        return Fraction(1) if dense else 1 - check_sparsity(self.sparsity)
-
-    def _found(self, layer: Layer) -> Fraction:
-        who = type(self).__name__
-        if self._densities is None:
+        who, layer = type(policy).__name__, site.layer
+        if self.by_layer is None:
             raise PolicyError(
                 f"{who}: nothing is allocated yet: call allocate(layers) with all layers of the "
                 "network"
             )
-        if layer.name not in self._shapes:
-            raise PolicyError(f"{who}: {unknown('layer', layer.name, self._shapes)}")
-        got, allocated = layer.shape_of("weight", 1), self._shapes[layer.name]
+        if layer.name not in self.shapes:
+            raise PolicyError(f"{who}: {unknown('layer', layer.name, self.shapes)}")
+        got, allocated = layer.shape_of("weight", 1), self.shapes[layer.name]
         if got != allocated:
             raise PolicyError(
                 f"{who}: layer {layer.name!r} has weights {got}, the allocation was made for "
                 f"{allocated}: allocate over the layers of this network"
             )
-        return self._densities[layer.name]
+        return self.by_layer[layer.name]
+
+
+Allocation: TypeAlias = Uniform | ErdosRenyiKernel
+#: What a user may call them.
+Word = Literal["uniform", "erk"]
+#: Word -> the allocation, before anything is shared out.
+ALLOCATIONS: Mapping[str, Allocation] = {it.word: it for it in (Uniform(), ErdosRenyiKernel())}
+
+
+def named_allocation(named: Allocation | str) -> Allocation:
+    """Look up an allocation by its word; an allocation is itself.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that word.
+    """
+    if isinstance(named, Uniform | ErdosRenyiKernel):
+        return named
+    if not isinstance(named, str) or named not in ALLOCATIONS:
+        raise ValueError(f"must be {' or '.join(map(repr, ALLOCATIONS))}")
+    return ALLOCATIONS[named]
+
+
+def share_at(
+    site: Site,
+    places: Collection[tuple[str, str]],
+    allocation: Allocation | str,
+    policy: Sparse,
+) -> Fraction | None:
+    """Tell the share of an operand's values that survives; None where it is left as it is.
+
+    Parameters
+    ----------
+    site : Site
+    places : collection of (op, operand)
+        Where the policy drops something at all.
+    allocation : Allocation, or its word
+    policy : Sparse
+
+    Raises
+    ------
+    PolicyError
+        If nothing was allocated, the layer is none of those allocated to, or has other weights.
+    """
+    if (site.op, site.operand) not in places:
+        return None
+    share = named_allocation(allocation).density(site, policy)
+    return share if share < 1 else None
+
+
+#: A field of a policy. In a trace it is its word: the layers' densities follow from the layers.
+AllocationField = Annotated[
+    Allocation | Word,
+    PlainValidator(named_allocation),
+    PlainSerializer(lambda it: it.word, return_type=str),
+]
 
 
 def erdos_renyi_kernel(

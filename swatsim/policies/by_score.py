@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 
 from swatsim.errors import unknown
-from swatsim.policies.allocation import WEIGHTS, Allocated
+from swatsim.policies.allocation import (
+    WEIGHTS,
+    AllocationField,
+    Uniform,
+    named_allocation,
+    share_at,
+)
 from swatsim.policies.arrays import Array, namespace
-from swatsim.policies.granularity import granularity, pattern, share_of
+from swatsim.policies.granularity import granularity, n_and_m, share_of
 from swatsim.policies.interface import Site
-from swatsim.policies.rules import Rule
-from swatsim.workload.layer import OPERANDS_OF
+from swatsim.policies.method import Period, PolicyValue, Sparsity
+from swatsim.policies.rules import Rule, View
+from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 
 #: Which operand is sparse where, if a word says no more: as in SWAT and meProp.
 WORDS = {
@@ -24,10 +31,12 @@ WORDS = {
     "grad_out": frozenset({("dgrad", "grad_out"), ("wgrad", "grad_out")}),
 }
 
+#: What a user may say of where values are dropped.
+Where: TypeAlias = Operand | tuple[OpName, Operand]
 PAIRS = frozenset((op, operand) for op, reads in OPERANDS_OF.items() for operand in reads)
 
 
-def _sites(of: Any) -> tuple[tuple[str, str], ...]:
+def _sparse_in(of: Any) -> tuple[tuple[str, str], ...]:
     """Read words and (op, operand) pairs."""
     found: set[tuple[str, str]] = set()
     items = (of,) if isinstance(of, str) else of
@@ -52,7 +61,14 @@ def _known(name: Any) -> str:
     return str(name)
 
 
-class ByScore(Allocated):
+Of = Annotated[
+    Where | Collection[Where],
+    PlainValidator(_sparse_in),
+    PlainSerializer(lambda pairs: [list(pair) for pair in pairs], return_type=list),
+]
+
+
+class ByScore(PolicyValue):
     """A policy from a function that scores values: the largest scores survive.
 
     ::
@@ -80,7 +96,7 @@ class ByScore(Allocated):
     first_conv_dense : bool
         Leave the network's first convolution as it is.
     every : int
-        Steps after which the choice is made anew.
+        Period after which the choice is made anew.
     holds : {"mask", "threshold"}
         What is reused in between; activations and gradients can hold thresholds only.
     trains : {"all", "kept"}
@@ -96,24 +112,23 @@ class ByScore(Allocated):
         If a parameter is not allowed.
     """
 
-    score: Callable[..., Any] = Field(exclude=True)
-    of: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_sites)] = ("weight",)  # type: ignore[assignment]
+    score: Callable[[View], Any] = Field(kw_only=False, exclude=True)
+    sparsity: Sparsity = Field(kw_only=False)
+    first_conv_dense: bool = False
+    of: Of = "weight"
     granularity: Annotated[str, BeforeValidator(_known)] = "element"
-    allocation: Literal["uniform", "erk"] = "uniform"
-    every: Annotated[int, Field(ge=1)] = 1
+    allocation: AllocationField = Uniform()
+    every: Period = 1
     holds: Literal["mask", "threshold"] = "mask"
     trains: Literal["all", "kept"] = "all"
     uses_gradient: bool = False
     name: str = ""
 
-    def __init__(self, score: Callable[..., Any], sparsity: Any, **options: Any) -> None:
-        super().__init__(sparsity=sparsity, score=score, **options)
-
     @model_validator(mode="after")
     def _relations(self) -> Self:
         if not self.name and getattr(self.score, "__name__", "") == "<lambda>":
             raise ValueError("name='' is not allowed for a lambda: a trace has to name the score")
-        others = sorted({operand for _, operand in self.of} - {"weight"})
+        others = sorted({operand for _, operand in self._pairs} - {"weight"})
         if self.every > 1 and self.holds == "mask" and others:
             raise ValueError(
                 f"every={self.every} holds a mask, which {' and '.join(others)} can't: they differ "
@@ -131,18 +146,19 @@ class ByScore(Allocated):
         return self
 
     @property
-    def sites(self) -> tuple[tuple[str, str], ...]:  # type: ignore[override]
-        """Where something is dropped."""
-        return self.of
+    def is_allocated(self) -> bool:
+        """Whether every layer has its sparsity already."""
+        return named_allocation(self.allocation).is_allocated
 
-    @property
-    def is_uniform(self) -> bool:
-        """Whether all layers get the same sparsity."""
-        return self.allocation == "uniform"
+    def allocate(self, layers: Sequence[Layer]) -> Self:
+        """Give each layer of a network its density: see `ErdosRenyiKernel.over`."""
+        shared_out = named_allocation(self.allocation).over(layers, self)
+        return self.model_copy(update={"allocation": shared_out})
 
     def density(self, site: Site) -> Fraction | None:
         """Tell the share of an operand's values that survives; None where it is left as it is."""
-        found, nm = super().density(site), pattern(self.granularity)
+        found = share_at(site, self._pairs, self.allocation, self)
+        nm = n_and_m(self.granularity)
         if found is None or nm is None:
             return found
         layer = site.layer
@@ -150,6 +166,10 @@ class ByScore(Allocated):
         groups = layer.groups if site.operand == "weight" else 1
         share = share_of(*nm, channels // groups)
         return share if share < 1 else None
+
+    @cached_property
+    def _pairs(self) -> tuple[tuple[str, str], ...]:
+        return _sparse_in(self.of)
 
     @cached_property
     def _rule(self) -> Rule:

@@ -10,23 +10,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from fractions import Fraction
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import Field
 
-from swatsim.policies.allocation import Allocated
+from swatsim.arguments import exact, share
+from swatsim.policies.allocation import (
+    WEIGHTS,
+    AllocationField,
+    ErdosRenyiKernel,
+    named_allocation,
+    share_at,
+)
 from swatsim.policies.arrays import Array, like, namespace
 from swatsim.policies.draw import generator
 from swatsim.policies.interface import Site
+from swatsim.policies.method import Method, Period, Sparsity, as_float
 from swatsim.policies.sparsifier import Sparsifier
-from swatsim.policies.topk import exact, keep_count, largest
+from swatsim.policies.topk import keep_count, largest
+from swatsim.validation import Whole
 from swatsim.workload.layer import Layer
 
-Count = Annotated[int, Field(ge=1)]
+Fractional = Annotated[float, as_float(share("(0, 1)"))]
 
 
-class KeptMask(Allocated):
+class KeptMask(Method):
     """Base of policies of which the run keeps a mask: a random one to begin with.
 
     Parameters
@@ -41,23 +51,37 @@ class KeptMask(Allocated):
         Of the first mask.
     """
 
-    allocation: Literal["erk", "uniform"] = "erk"
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    def __init__(self, sparsity: Any, **options: Any) -> None:
-        super().__init__(sparsity, **options)
+    sparsity: Sparsity = Field(kw_only=False)
+    first_conv_dense: bool = False
+    allocation: AllocationField = ErdosRenyiKernel()
+    seed: Annotated[Whole, Field(ge=0)] = 0
 
     @property
-    def is_uniform(self) -> bool:
-        """Whether all layers get the same sparsity."""
-        return self.allocation == "uniform"
+    def is_allocated(self) -> bool:
+        """Whether every layer has its sparsity already."""
+        return named_allocation(self.allocation).is_allocated
 
-    def sparsifier(self) -> KeptMasks:
+    def allocate(self, layers: Sequence[Layer]) -> Self:
+        """Give each layer of a network its density: see `ErdosRenyiKernel.over`."""
+        shared_out = named_allocation(self.allocation).over(layers, self)
+        return self.model_copy(update={"allocation": shared_out})
+
+    def density(self, site: Site) -> Fraction | None:
+        """Tell the share of a layer's weights that survives; None where it is left as it is.
+
+        Raises
+        ------
+        PolicyError
+            If nothing was allocated, the layer is none of those allocated to, or has other weights.
+        """
+        return share_at(site, WEIGHTS, self.allocation, self)
+
+    def sparsifier(self) -> KeptMaskRun:
         """Begin a run."""
-        return KeptMasks(self)
+        return KeptMaskRun(self)
 
 
-class KeptMasks(Sparsifier):
+class KeptMaskRun(Sparsifier):
     """The masks of a run, one a layer. The base draws them once and keeps them."""
 
     keeps_masks = True
@@ -114,19 +138,16 @@ class DropGrow(KeptMask):
     sparsity, allocation, first_conv_dense, seed
         As in `KeptMask`.
     every : int
-        Steps between two changes of the masks; the first one is after step `every`.
+        Period between two changes of the masks; the first one is after step `every`.
     until : int, optional
         No change from this step on.
     fraction : float
         Share of a layer's weights that is dropped and grown, in (0, 1).
     """
 
-    every: Count = 100
-    until: Count | None = None
-    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
-
-    def __init__(self, sparsity: Any, **options: Any) -> None:
-        super().__init__(sparsity, **options)
+    every: Period = 100
+    until: Period | None = None
+    fraction: Fractional = 0.3
 
     def due(self, step: int) -> bool:
         """Whether the masks change at the end of a step."""
@@ -137,7 +158,7 @@ class DropGrow(KeptMask):
         return self.fraction
 
 
-class DropsGrows(KeptMasks):
+class DropGrowRun(KeptMaskRun):
     """Drops by magnitude and grows by a score, in each layer as many as it drops.
 
     Parameters

@@ -77,14 +77,14 @@ def granularity(name: str) -> Granularity:
     ValueError
         If there is none of that name; ``N:M``, such as 2:4, is one.
     """
-    if nm := pattern(name):
+    if nm := n_and_m(name):
         return n_of_m(*nm)
     if name not in GRANULARITIES:
         raise ValueError(unknown("granularity", name, [*GRANULARITIES, "N:M"]))
     return GRANULARITIES[name]
 
 
-def pattern(name: str) -> tuple[int, int] | None:
+def n_and_m(name: str) -> tuple[int, int] | None:
     """Read N:M, for example ``2:4``; None if the granularity is another."""
     found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", name, re.ASCII)
     n, m = map(int, found.groups()) if found else (0, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -74,13 +74,29 @@ class Policy(Protocol):
 POLICY = having("density", "describe")
 
 
+def first_convolution(layers: Iterable[Layer]) -> str | None:
+    """Tell which convolution a network runs first: many methods leave it as it is.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+        In the order in which they run.
+
+    Returns
+    -------
+    str or None
+        Its name; None if there is no convolution. A transposed one is none.
+    """
+    return next((layer.name for layer in layers if layer.kind == "conv"), None)
+
+
 @arguments(
     PolicyError,
     policy=POLICY,
     layers=several(instance_of(Layer), "of swatsim.Layer"),
     step=whole_number,
 )
-def densities(
+def site_densities(
     policy: Policy, layers: Sequence[Layer], step: int = 0
 ) -> dict[tuple[str, OpName, Operand], Fraction | float | None]:
     """Ask a policy about all operands of a network's layers.
@@ -98,7 +114,7 @@ def densities(
     dict of (layer name, op, operand) to Fraction, float or None
         None for an operand that is left as it is.
     """
-    first = next((layer.name for layer in layers if layer.kind == "conv"), None)
+    first = first_convolution(layers)
     return {
         (layer.name, op, operand): policy.density(
             Site(layer, op, operand, layer.name == first, step)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from swatsim.errors import PolicyError, SwatsimError
-from swatsim.policies.allocation import Sparsity
+from pydantic import Field
+
+from swatsim.arguments import sparsity
 from swatsim.policies.granularity import position, sample
 from swatsim.policies.interface import Site
+from swatsim.policies.method import Method, Sparsity
 from swatsim.policies.rules import Rule
-from swatsim.policies.topk import check_sparsity
-from swatsim.validation import Checked
 
 _EACH, _UNIFIED = Rule(granularity=sample), Rule(granularity=position)
 
 
-class MeProp(Checked):
+class MeProp(Method):
     """Top-K of the gradient of a layer's output, for dgrad and wgrad ("meProp").
 
     Xu Sun, Xuancheng Ren, Shuming Ma and Houfeng Wang, "meProp: Sparsified Back Propagation for
@@ -38,22 +38,15 @@ class MeProp(Checked):
         If a parameter is not allowed.
     """
 
-    error_type: ClassVar[type[SwatsimError]] = PolicyError
+    method: ClassVar[str] = "meprop"
 
-    sparsity: Sparsity
+    sparsity: Sparsity = Field(kw_only=False)
     unified: bool = False
-
-    def __init__(self, sparsity: Any, **options: Any) -> None:
-        super().__init__(sparsity=sparsity, **options)
 
     def density(self, site: Site) -> Fraction | None:
         """Tell the share of the gradients that survives; None for other operands."""
-        return 1 - check_sparsity(self.sparsity) if site.operand == "grad_out" else None
+        return 1 - sparsity(self.sparsity) if site.operand == "grad_out" else None
 
     def rule(self, site: Site) -> Rule:
         """Choose in each sample, or for all samples together."""
         return _UNIFIED if self.unified else _EACH
-
-    def describe(self) -> dict[str, Any]:
-        """Name the policy and its parameters."""
-        return {"name": "meprop", **self.model_dump(mode="json")}

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any, Self
 
-from swatsim.arguments import arguments, count_of
-from swatsim.errors import PolicyError, shown
+from pydantic import Field, PlainValidator, model_validator
+
 from swatsim.policies.granularity import element
 from swatsim.policies.interface import POLICY, Policy, Site
+from swatsim.policies.method import Period, PolicyValue
 from swatsim.policies.rules import TOP_K, Rule
-from swatsim.policies.sparsifier import Sparsifier, sparsifier
+from swatsim.policies.sparsifier import Sparsifier, begin_run
+from swatsim.validation import Whole
 from swatsim.workload.layer import Layer
 
 
-class Periodic:
+class Periodic(PolicyValue):
     """A policy whose Top-K is exact in each `every`-th step only.
 
     In between the threshold of the last exact one is reused, for each operand of each layer: what
@@ -42,12 +44,18 @@ class Periodic:
         If a parameter is not allowed, or the policy keeps masks and has no thresholds.
     """
 
-    @arguments(PolicyError, policy=POLICY)
-    def __init__(self, policy: Policy, every: int, warmup: int = 0) -> None:
-        self.policy = policy
-        self.every, self.warmup = _at_least("every", every, 1), _at_least("warmup", warmup, 0)
-        if sparsifier(policy).keeps_masks:
-            raise PolicyError(_no_thresholds(policy))
+    policy: Annotated[Policy, PlainValidator(POLICY)] = Field(kw_only=False)
+    every: Period = Field(kw_only=False)
+    warmup: Annotated[Whole, Field(ge=0)] = Field(default=0, kw_only=False)
+
+    @model_validator(mode="after")
+    def _has_thresholds(self) -> Self:
+        if begin_run(self.policy).keeps_masks:
+            raise ValueError(
+                f"{type(self.policy).__name__} keeps masks from step to step and has no thresholds "
+                "to reuse: use it as it is, or pass a Top-K policy such as SwatU(0.8)"
+            )
+        return self
 
     @property
     def is_allocated(self) -> bool:
@@ -73,7 +81,7 @@ class Periodic:
 
     def sparsifier(self) -> Sparsifier:
         """Begin a run of the policy, with rules that hold thresholds."""
-        made = sparsifier(self.policy)
+        made = begin_run(self.policy)
         made.rule = self.rule
         return made
 
@@ -81,19 +89,3 @@ class Periodic:
         """Name the policy and its parameters."""
         own = self.policy.describe()
         return {"name": "periodic", "every": self.every, "warmup": self.warmup, "of": own}
-
-
-def _at_least(name: str, value: Any, least: int) -> int:
-    if (number := count_of(value)) < least:
-        raise PolicyError(
-            f"Periodic: {name}={shown(value)} is not allowed: must be a whole number of at "
-            f"least {least}"
-        )
-    return number
-
-
-def _no_thresholds(policy: Policy) -> str:
-    return (
-        f"Periodic: {type(policy).__name__} keeps masks from step to step and has no thresholds to "
-        "reuse: use it as it is, or pass a Top-K policy such as SwatU(0.8)"
-    )

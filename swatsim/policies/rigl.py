@@ -6,7 +6,7 @@ import math
 from typing import Any, ClassVar
 
 from swatsim.policies.arrays import Array, is_finite, namespace
-from swatsim.policies.drop_grow import DropGrow, DropsGrows
+from swatsim.policies.drop_grow import DropGrow, DropGrowRun
 from swatsim.workload.layer import Layer
 
 
@@ -47,9 +47,6 @@ class RigL(DropGrow):
 
     method: ClassVar[str] = "rigl"
 
-    def __init__(self, sparsity: Any, **options: Any) -> None:
-        super().__init__(sparsity, **options)
-
     def fraction_at(self, step: int) -> float:
         """Tell the share that is dropped and grown: alpha / 2 * (1 + cos(t * pi / T_end))."""
         if self.until is None:
@@ -61,7 +58,7 @@ class RigL(DropGrow):
         return GrowsByGradient(self)
 
 
-class GrowsByGradient(DropsGrows):
+class GrowsByGradient(DropGrowRun):
     """Keeps the dense gradients of the steps in which masks change, and of no other."""
 
     def __init__(self, policy: DropGrow) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from swatsim.policies.arrays import Array, like
 from swatsim.policies.draw import generator
-from swatsim.policies.drop_grow import DropGrow, DropsGrows
+from swatsim.policies.drop_grow import DropGrow, DropGrowRun
 
 
 class SET(DropGrow):
@@ -39,15 +39,12 @@ class SET(DropGrow):
 
     method: ClassVar[str] = "set"
 
-    def __init__(self, sparsity: Any, **options: Any) -> None:
-        super().__init__(sparsity, **options)
-
     def sparsifier(self) -> GrowsAtRandom:
         """Begin a run."""
         return GrowsAtRandom(self)
 
 
-class GrowsAtRandom(DropsGrows):
+class GrowsAtRandom(DropGrowRun):
     """Draws anew for each layer and change."""
 
     def grow_scores(self, layer: str, step: int) -> Array | None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
-
+from swatsim.arguments import exact, share
 from swatsim.policies.allocation import share_out
 from swatsim.policies.arrays import Array, mean_magnitude, namespace
-from swatsim.policies.drop_grow import DropGrow, DropsGrows, drop, grow
-from swatsim.policies.topk import exact
+from swatsim.policies.drop_grow import DropGrow, DropGrowRun, Fractional, drop, grow
+from swatsim.policies.method import as_float
 from swatsim.workload.layer import Layer
 
-Smoothing = Annotated[float, Field(ge=0, lt=1)]
+Smoothing = Annotated[float, as_float(share("[0, 1)"))]
 
 
 class SNFS(DropGrow):
@@ -53,11 +52,8 @@ class SNFS(DropGrow):
 
     method: ClassVar[str] = "snfs"
 
-    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    fraction: Fractional = 0.2
     smoothing: Smoothing = 0.9
-
-    def __init__(self, sparsity: Any, **options: Any) -> None:
-        super().__init__(sparsity, **options)
 
     def sparsifier(self) -> GrowsByMomentum:
         """Begin a run."""
@@ -96,7 +92,7 @@ class Momentum:
         self._sums.clear()
 
 
-class GrowsByMomentum(DropsGrows):
+class GrowsByMomentum(DropGrowRun):
     """Changes all layers' masks together."""
 
     policy: SNFS

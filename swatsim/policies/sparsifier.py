@@ -9,11 +9,11 @@ from fractions import Fraction
 from typing import Any, ClassVar, TypeAlias
 
 from swatsim.arguments import arguments
+from swatsim.arguments import density as checked_density
 from swatsim.errors import PolicyError
 from swatsim.policies.arrays import Array, namespace
 from swatsim.policies.interface import POLICY, Policy, Site
 from swatsim.policies.rules import TOP_K, Rule, View
-from swatsim.policies.topk import exact
 from swatsim.workload.layer import Layer
 
 #: Layer, run, operand, and which of the sites that read it.
@@ -95,13 +95,13 @@ class Sparsifier:
         wanted = self.policy.density(site)
         if wanted is None:
             return None
-        share = exact(wanted)
-        if not 0 < share <= 1:
+        try:
+            return checked_density(wanted)
+        except ValueError as refusal:
             raise PolicyError(
                 f"layer {site.layer.name!r}: density {wanted!r} of {site.op} {site.operand} is not "
-                "allowed: must be in (0, 1], or None to leave the operand as it is"
-            )
-        return share
+                f"allowed: {refusal}, or None to leave the operand as it is"
+            ) from None
 
     def masks(
         self, sites: Sequence[Site], values: Array, *, training: bool = True
@@ -220,8 +220,8 @@ class Sparsifier:
 
 
 @arguments(PolicyError, policy=POLICY)
-def sparsifier(policy: Policy) -> Sparsifier:
-    """Make what a policy does in one run."""
+def begin_run(policy: Policy) -> Sparsifier:
+    """Begin a run of a policy: make what gives the masks in it."""
     own = getattr(policy, "sparsifier", None)
     made: Sparsifier = own() if own is not None else Sparsifier(policy)
     return made

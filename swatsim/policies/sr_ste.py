@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from swatsim.errors import PolicyError, SwatsimError
+from swatsim.arguments import accepted
+from swatsim.arguments import sparsity as checked_sparsity
+from swatsim.errors import PolicyError
 from swatsim.policies.allocation import WEIGHTS
 from swatsim.policies.arrays import Array, namespace
 from swatsim.policies.granularity import n_of_m, share_of
 from swatsim.policies.interface import Site
+from swatsim.policies.method import Factor, Method
 from swatsim.policies.rules import Rule
-from swatsim.validation import Checked
+from swatsim.validation import Whole
 from swatsim.workload.layer import Layer
 
-Count = Annotated[int, Field(ge=1, le=64)]
+Count = Annotated[Whole, Field(ge=1, le=64)]
 
 
-class SrSte(Checked):
+class SrSte(Method):
     """N:M sparse weights, trained with a sparse-refined straight-through estimator ("SR-STE").
 
     fprop and dgrad read the n largest of each m weights that follow each other along C, chosen anew
@@ -50,15 +53,29 @@ class SrSte(Checked):
         If a parameter is not allowed.
     """
 
-    error_type: ClassVar[type[SwatsimError]] = PolicyError
+    method: ClassVar[str] = "sr-ste"
 
-    n: Count = 2
-    m: Count = 4
-    decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2e-4
+    n: Count = Field(default=2, kw_only=False)
+    m: Count = Field(default=4, kw_only=False)
+    decay: Factor = 2e-4
     first_conv_dense: bool = True
 
-    def __init__(self, n: Any = 2, m: Any = 4, **options: Any) -> None:
-        super().__init__(n=n, m=m, **options)
+    @classmethod
+    def of_sparsity(cls, sparsity: float) -> Self:
+        """Make the n:4 of a sparsity.
+
+        Raises
+        ------
+        PolicyError
+            If the sparsity is none of 0, 0.25, 0.5 and 0.75.
+        """
+        n = 4 * (1 - accepted(PolicyError, cls.__name__, "sparsity", sparsity, checked_sparsity))
+        if n.denominator != 1:
+            raise PolicyError(
+                f"{cls.__name__}: sparsity={sparsity!r} is not allowed: of n:4 must be 0, 0.25, "
+                "0.5 or 0.75"
+            )
+        return cls(int(n), 4)
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
@@ -89,7 +106,3 @@ class SrSte(Checked):
         """Add the decay of what was left out."""
         xp = namespace(gradient)
         return gradient + xp.where(kept, xp.zeros_like(weight), weight * self.decay)
-
-    def describe(self) -> dict[str, Any]:
-        """Name the policy and its parameters."""
-        return {"name": "sr-ste", **self.model_dump(mode="json")}

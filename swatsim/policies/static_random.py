@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from swatsim.policies.drop_grow import KeptMask
 
@@ -28,6 +28,3 @@ class StaticRandom(KeptMask):
     """
 
     method: ClassVar[str] = "static-random"
-
-    def __init__(self, sparsity: Any, **options: Any) -> None:
-        super().__init__(sparsity, **options)

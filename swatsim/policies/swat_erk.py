@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import ClassVar, Self
 
-from swatsim.policies.allocation import Allocated
+from pydantic import Field, InstanceOf
+
+from swatsim.policies.allocation import ErdosRenyiKernel, share_at
+from swatsim.policies.interface import Site
+from swatsim.policies.method import Method, Sparsity
 from swatsim.policies.swat_u import SPARSE
+from swatsim.workload.layer import Layer
 
 
-class SwatErk(Allocated):
+class SwatErk(Method):
     """SWAT with an overall weight sparsity, layers given theirs by their shapes ("SWAT-ERK").
 
     `allocate` gives the layers their densities, for that needs all of them; the tracer calls it::
@@ -31,6 +38,8 @@ class SwatErk(Allocated):
         sparsity. Off by default, unlike in SWAT-U: the authors' run configurations of SWAT-ERK
         have ``sparsify_first_layer: True``, and RigL allocates over all layers. In VGG-16 and
         WRN-16-8 the allocation leaves that layer dense by itself.
+    allocation : ErdosRenyiKernel
+        What `allocate` has made of it; in no trace, for it follows from the layers.
 
     Raises
     ------
@@ -39,7 +48,26 @@ class SwatErk(Allocated):
     """
 
     method: ClassVar[str] = "swat-erk"
-    sites = SPARSE
 
-    def __init__(self, sparsity: Any, **options: Any) -> None:
-        super().__init__(sparsity, **options)
+    sparsity: Sparsity = Field(kw_only=False)
+    first_conv_dense: bool = False
+    allocation: InstanceOf[ErdosRenyiKernel] = Field(default=ErdosRenyiKernel(), exclude=True)
+
+    @property
+    def is_allocated(self) -> bool:
+        """Whether every layer has its sparsity already."""
+        return self.allocation.is_allocated
+
+    def allocate(self, layers: Sequence[Layer]) -> Self:
+        """Give each layer of a network its density: see `ErdosRenyiKernel.over`."""
+        return self.model_copy(update={"allocation": self.allocation.over(layers, self)})
+
+    def density(self, site: Site) -> Fraction | None:
+        """Tell the share of an operand's values that survives; None where it is left as it is.
+
+        Raises
+        ------
+        PolicyError
+            If nothing was allocated, the layer is none of those allocated to, or has other weights.
+        """
+        return share_at(site, SPARSE, self.allocation, self)

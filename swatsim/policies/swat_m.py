@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import prod
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from swatsim.policies.allocation import Allocated, share_out
+from swatsim.arguments import sparsity
+from swatsim.policies.allocation import Uniform, share_at, share_out
 from swatsim.policies.arrays import Array, mean_magnitude
 from swatsim.policies.interface import Site
+from swatsim.policies.method import Method, Period, Sparsity
 from swatsim.policies.snfs import Momentum, Smoothing
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.policies.swat_u import SPARSE
-from swatsim.policies.topk import check_sparsity
 from swatsim.workload.layer import Layer
 
 
-class SwatM(Allocated):
+class SwatM(Method):
     """SWAT with an overall weight sparsity, layers given theirs by momentum ("SWAT-M").
 
     The same sparsity in all layers to begin with. After each `every` steps the weights that the
@@ -41,7 +42,7 @@ class SwatM(Allocated):
     first_conv_dense : bool
         Leave the network's first convolution as it is; its weights do not count then.
     every : int
-        Steps between two allocations; the authors' is an epoch.
+        Period between two allocations; the authors' is an epoch.
     smoothing : float
         momentum = smoothing * momentum + (1 - smoothing) * gradient.
 
@@ -52,18 +53,15 @@ class SwatM(Allocated):
     """
 
     method: ClassVar[str] = "swat-m"
-    sites = SPARSE
 
-    every: Annotated[int, Field(ge=1)] = 100
+    sparsity: Sparsity = Field(kw_only=False)
+    first_conv_dense: bool = False
+    every: Period = 100
     smoothing: Smoothing = 0.9
 
-    def __init__(self, sparsity: Any, **options: Any) -> None:
-        super().__init__(sparsity, **options)
-
-    @property
-    def is_uniform(self) -> bool:
-        """Whether all layers get the same sparsity: to begin with they do."""
-        return True
+    def density(self, site: Site) -> Fraction | None:
+        """Tell the share that survives to begin with; None where an operand is left as it is."""
+        return share_at(site, SPARSE, Uniform(), self)
 
     def sparsifier(self) -> ByMomentum:
         """Begin a run."""
@@ -77,26 +75,26 @@ class ByMomentum(Sparsifier):
 
     def __init__(self, policy: SwatM) -> None:
         super().__init__(policy)
-        self.densities: dict[str, Fraction] = {}
+        self.by_layer: dict[str, Fraction] = {}
         self.momentum = Momentum(policy.smoothing)
         self._masks: dict[str, Array] = {}
 
     def state(self) -> dict[str, Any]:
         """Give what a later run needs to go on from here."""
-        shares = {name: str(share) for name, share in self.densities.items()}
+        shares = {name: str(share) for name, share in self.by_layer.items()}
         kept, momentum = dict(self._masks), dict(self.momentum.of)
         return {**super().state(), "densities": shares, "kept": kept, "momentum": momentum}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         super().load(state)
-        self.densities = {name: Fraction(share) for name, share in state["densities"].items()}
+        self.by_layer = {name: Fraction(share) for name, share in state["densities"].items()}
         self.momentum.of, self._masks = dict(state["momentum"]), dict(state["kept"])
 
     def density(self, site: Site) -> Fraction | None:
         """Tell the share that survives by now."""
         uniform = self.policy.density(site)
-        return uniform if uniform is None else self.densities.get(site.layer.name, uniform)
+        return uniform if uniform is None else self.by_layer.get(site.layer.name, uniform)
 
     def masks(
         self, sites: Sequence[Site], values: Array, *, training: bool = True
@@ -122,16 +120,16 @@ class ByMomentum(Sparsifier):
 
     def report(self) -> dict[str, Any]:
         """Tell the layers' densities."""
-        shares = {name: float(share) for name, share in self.densities.items()}
+        shares = {name: float(share) for name, share in self.by_layer.items()}
         return {**super().report(), **({"densities": shares} if shares else {})}
 
     def _allocate(self) -> None:
         names = [name for name in self._masks if name in self.momentum.of]
         sizes = [prod(self._masks[name].shape) for name in names]
         shares = [mean_magnitude(self.momentum.of[name], self._masks[name]) for name in names]
-        budget = int((1 - check_sparsity(self.policy.sparsity)) * sum(sizes))
+        budget = int((1 - sparsity(self.policy.sparsity)) * sum(sizes))
         given = share_out(max(0, budget - len(sizes)), shares, [size - 1 for size in sizes])
-        self.densities = {
+        self.by_layer = {
             name: Fraction(count + 1, size)
             for name, count, size in zip(names, given, sizes, strict=True)
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from swatsim.policies.granularity import filter, kernel
 from swatsim.policies.interface import Site
@@ -37,16 +37,11 @@ class SwatStructured(SwatU):
         If a parameter is not allowed.
     """
 
-    unit: Literal["channel", "filter"] = "channel"
+    method: ClassVar[str] = "swat-structured"
 
-    def __init__(self, sparsity: Any, **options: Any) -> None:
-        super().__init__(sparsity, **options)
+    unit: Literal["channel", "filter"] = "channel"
 
     def rule(self, site: Site) -> Rule:
         """Choose blocks of a convolution's weights, single values otherwise."""
         blocks = site.operand == "weight" and site.layer.kind != "linear"
         return _RULES[self.unit] if blocks else TOP_K
-
-    def describe(self) -> dict[str, Any]:
-        """Name the policy and its parameters."""
-        return {"name": "swat-structured", **self.model_dump(mode="json")}

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from swatsim.errors import PolicyError, SwatsimError
-from swatsim.policies.allocation import Sparsity
+from pydantic import Field
+
+from swatsim.arguments import sparsity
 from swatsim.policies.interface import Site
-from swatsim.policies.topk import check_sparsity
-from swatsim.validation import Checked
+from swatsim.policies.method import Method, Sparsity
 
 #: What SWAT drops: weights where the layer's output and input gradient are computed, activations
 #: where the weight gradient is. Never the forward pass's activations, never a gradient.
 SPARSE = frozenset({("fprop", "weight"), ("dgrad", "weight"), ("wgrad", "act")})
 
 
-class SwatU(Checked):
+class SwatU(Method):
     """SWAT with the same sparsity in every layer ("SWAT-U").
 
     Top-K weights in fprop and dgrad, Top-K activations in wgrad, each over the layer's whole
@@ -39,13 +39,10 @@ class SwatU(Checked):
         If a parameter is not allowed.
     """
 
-    error_type: ClassVar[type[SwatsimError]] = PolicyError
+    method: ClassVar[str] = "swat-u"
 
-    sparsity: Sparsity
+    sparsity: Sparsity = Field(kw_only=False)
     first_conv_dense: bool = True
-
-    def __init__(self, sparsity: Any, **options: Any) -> None:
-        super().__init__(sparsity=sparsity, **options)
 
     def density(self, site: Site) -> Fraction | None:
         """Tell the share of an operand's values that survives; None where SWAT leaves it."""
@@ -53,8 +50,4 @@ class SwatU(Checked):
             return None
         if site.first_convolution and self.first_conv_dense:
             return None
-        return 1 - check_sparsity(self.sparsity)
-
-    def describe(self) -> dict[str, Any]:
-        """Name the policy and its parameters."""
-        return {"name": "swat-u", **self.model_dump(mode="json")}
+        return 1 - sparsity(self.sparsity)

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from math import ceil, prod
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from swatsim.policies.allocation import Allocated, Sparsity
+from swatsim.arguments import sparsity
+from swatsim.policies.allocation import (
+    WEIGHTS,
+    AllocationField,
+    Uniform,
+    named_allocation,
+    share_at,
+)
 from swatsim.policies.arrays import Array, namespace
 from swatsim.policies.interface import Site
+from swatsim.policies.method import Factor, Method, Period, Sparsity
 from swatsim.policies.rules import Rule
 from swatsim.policies.sparsifier import Sparsifier
-from swatsim.policies.topk import check_sparsity, largest
+from swatsim.policies.topk import largest
 from swatsim.workload.layer import Layer
 
 
-class TopKast(Allocated):
+class TopKast(Method):
     """Always-sparse training by Top-K ("Top-KAST").
 
     fprop and dgrad read the Top-K weights (set A); the gradient of the weights is that of a larger
@@ -54,15 +63,21 @@ class TopKast(Allocated):
 
     method: ClassVar[str] = "top-kast"
 
+    sparsity: Sparsity = Field(kw_only=False)
+    first_conv_dense: bool = False
     backward_sparsity: Sparsity = 0.5
-    allocation: Literal["uniform", "erk"] = "uniform"
-    every: Annotated[int, Field(ge=1)] = 1
-    penalty: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
+    allocation: AllocationField = Uniform()
+    every: Period = 1
+    penalty: Factor = 1e-4
 
-    def __init__(self, sparsity: Any, **options: Any) -> None:
-        if isinstance(sparsity, int | float):
-            options.setdefault("backward_sparsity", min(0.5, sparsity))
-        super().__init__(sparsity, **options)
+    @model_validator(mode="before")
+    @classmethod
+    def _by_default(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Train half of the weights, or all that are read if these are more."""
+        with suppress(ValueError):  # a sparsity that is none is refused as such
+            default = min(0.5, float(sparsity(data.get("sparsity"))))
+            return {"backward_sparsity": default, **data}
+        return data
 
     @model_validator(mode="after")
     def _relations(self) -> TopKast:
@@ -74,9 +89,24 @@ class TopKast(Allocated):
         return self
 
     @property
-    def is_uniform(self) -> bool:
-        """Whether all layers get the same sparsity."""
-        return self.allocation == "uniform"
+    def is_allocated(self) -> bool:
+        """Whether every layer has its sparsity already."""
+        return named_allocation(self.allocation).is_allocated
+
+    def allocate(self, layers: Sequence[Layer]) -> Self:
+        """Give each layer of a network its density: see `ErdosRenyiKernel.over`."""
+        shared_out = named_allocation(self.allocation).over(layers, self)
+        return self.model_copy(update={"allocation": shared_out})
+
+    def density(self, site: Site) -> Fraction | None:
+        """Tell the share of a layer's weights that is read; None where it is left as it is.
+
+        Raises
+        ------
+        PolicyError
+            If nothing was allocated, the layer is none of those allocated to, or has other weights.
+        """
+        return share_at(site, WEIGHTS, self.allocation, self)
 
     def rule(self, site: Site) -> Rule:
         """Choose by magnitude, after each `every` steps."""
@@ -122,8 +152,8 @@ class TrainsMore(Sparsifier):
         """Choose what is trained: so many of the largest, for a weight of zero may grow."""
         xp = namespace(values)
         density = self.density(site) or Fraction(1)
-        read_share = 1 - check_sparsity(self.policy.sparsity)
-        more = (1 - check_sparsity(self.policy.backward_sparsity)) / read_share
+        read_share = 1 - sparsity(self.policy.sparsity)
+        more = (1 - sparsity(self.policy.backward_sparsity)) / read_share
         k = ceil(min(Fraction(1), density * more) * prod(values.shape))
         mask = largest(xp.abs(values), k, xp.ones_like(values, dtype=xp.bool))
         return {"mask": mask, "density": float(density)}

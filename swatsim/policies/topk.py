@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import numbers
-from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from array_api_compat import is_torch_array
 
-from swatsim.arguments import arguments, count_of, whole_number
+from swatsim.arguments import arguments, count_of, sparsity, whole_number
 from swatsim.errors import PolicyError, shown
-from swatsim.policies.arrays import Array, as_numpy, is_torch_array, like, namespace, on_host
+from swatsim.policies.arrays import Array, as_numpy, like, namespace, on_host
 
 
-def exact(number: Any) -> Fraction:
-    """Turn a number into the fraction that its decimal writes: 0.7 is 7/10.
-
-    Raises
-    ------
-    PolicyError
-        If it is not a finite real number.
-    """
-    if not isinstance(number, bool) and isinstance(number, numbers.Real | Decimal):
-        with contextlib.suppress(ValueError):
-            return Fraction(str(number))
-    raise PolicyError(f"{number!r} is not allowed: must be a finite number, such as 0.8")
-
-
-def check_sparsity(sparsity: Any) -> Fraction:
-    """Turn a sparsity into an exact fraction.
-
-    Raises
-    ------
-    PolicyError
-        If it is not a number in [0, 1).
-    """
-    allowed = "a number in [0, 1); 0.8 drops 80 % of the values, 0 none"
-    try:
-        fraction = exact(sparsity)
-    except PolicyError:
-        fraction = Fraction(-1)
-    if not 0 <= fraction < 1:
-        raise PolicyError(f"sparsity={sparsity!r} is not allowed: must be {allowed}")
-    return fraction
-
-
-@arguments(PolicyError, numel=whole_number)
+@arguments(PolicyError, numel=whole_number, sparsity=sparsity)
 def keep_count(numel: int, sparsity: Any) -> int:
     """Count the values that survive a sparsity: ceil((1 - sparsity) * numel), computed exactly.
 
@@ -67,7 +32,8 @@ def keep_count(numel: int, sparsity: Any) -> int:
     PolicyError
         If the sparsity is not a number in [0, 1).
     """
-    return math.ceil((1 - check_sparsity(sparsity)) * numel)
+    left: int = math.ceil((1 - sparsity) * numel)
+    return left
 
 
 def topk_mask(values: npt.ArrayLike | Array, k: int) -> Any:
@@ -134,8 +100,8 @@ def _mark(array: npt.NDArray[Any], k: int) -> npt.NDArray[np.bool_]:
     magnitudes = np.abs(array).reshape(-1)
     kept = magnitudes != 0
     if k < np.count_nonzero(kept):
-        kept = _largest(magnitudes, magnitudes[kept], k)
-    return kept.reshape(array.shape)
+        kept = _by_threshold(magnitudes, magnitudes[kept], k)
+    return np.reshape(kept, array.shape)
 
 
 def _mark_elsewhere(values: Array, k: int) -> Array:
@@ -153,7 +119,7 @@ def _mark_elsewhere(values: Array, k: int) -> Array:
     return xp.reshape(kept & (k > 0), values.shape)
 
 
-def _largest(
+def _by_threshold(
     magnitudes: npt.NDArray[Any], nonzero: npt.NDArray[Any], k: int
 ) -> npt.NDArray[np.bool_]:
     """Mark the k largest of a flat array, k less than it has non-zeros.

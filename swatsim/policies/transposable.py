@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from swatsim.policies.granularity import transposable
+from swatsim.policies.method import Factor, Period
 from swatsim.policies.rules import Rule
 from swatsim.policies.sr_ste import SrSte
 from swatsim.workload.layer import Layer
@@ -32,7 +33,7 @@ class Transposable(SrSte):
     n, m : int
         1 <= n <= m; m is 4.
     every : int
-        Steps between two choices.
+        Period between two choices.
     decay : float
         As in `SrSte`; the authors' is 0.
     first_conv_dense : bool
@@ -44,12 +45,11 @@ class Transposable(SrSte):
         If a parameter is not allowed.
     """
 
-    m: Literal[4] = 4
-    decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    every: Annotated[int, Field(ge=1)] = 40
+    method: ClassVar[str] = "transposable"
 
-    def __init__(self, n: Any = 2, m: Any = 4, **options: Any) -> None:
-        super().__init__(n, m, **options)
+    m: Literal[4] = Field(default=4, kw_only=False)
+    decay: Factor = 0.0
+    every: Period = 40
 
     @cached_property
     def _rule(self) -> Rule:
@@ -59,7 +59,3 @@ class Transposable(SrSte):
         """Tell the share of a layer's weights that whole blocks leave."""
         all_fit = max(layer.C, layer.K) // layer.groups <= self.n
         return Fraction(1) if all_fit else Fraction(self.n, self.m)
-
-    def describe(self) -> dict[str, Any]:
-        """Name the policy and its parameters."""
-        return {"name": "transposable", **self.model_dump(mode="json")}

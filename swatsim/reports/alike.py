@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from swatsim.columns import Role
+from swatsim.reports.tables import first_of
 from swatsim.results import Results
 
 
@@ -137,17 +139,18 @@ def _settings(machines: Sequence[Ranked], found: Sequence[Property]) -> dict[str
     }
 
 
-def of_results(results: Results, role: str = "machine") -> Ranked:
+def of_results(results: Results, role: Role = Role.MACHINE) -> Ranked:
     """Describe the machine of results, or what it is compared with, by its name and its rows."""
-    row = next(row for row in results.rows if row["role"] == role)
-    preset, _, rest = str(row["machine"]).removesuffix(" dense").partition("[")
+    row = first_of(results, role)
+    # a name is what `swatsim.machine` takes; nothing else in results tells what a user set
+    preset, _, rest = str(row["machine"]).partition("[")
     pairs = (pair.partition("=") for pair in rest.removesuffix("]").split(",") if "=" in pair)
     return Ranked(preset, {name: value for name, _, value in pairs}, {}, values_of(row))
 
 
 def against_baseline(results: Results) -> list[str]:
     """Warn if a machine is compared with one that differs in more than its name says."""
-    ours, theirs = (of_results(results, role) for role in ("machine", "baseline"))
+    ours, theirs = (of_results(results, role) for role in (Role.MACHINE, Role.BASELINE))
 
     def remedy(settings: Mapping[str, Any]) -> str:
         pairs = {**theirs.chosen, **settings}.items()

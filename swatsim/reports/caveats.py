@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from math import gcd
 from typing import Any
@@ -149,7 +149,7 @@ def _factor(common: int) -> str:
     return f", since they lie multiples of {common} steps apart" if common > 1 else ""
 
 
-def _unseen(steps: Any, every: int) -> int:
+def _unseen(steps: Iterable[int], every: int) -> int:
     """Give the longest way, in phases of a period, from one that was seen to the next."""
     phases = sorted({step % every for step in steps})
     return max(b - a for a, b in pairwise([*phases, phases[0] + every]))

@@ -12,6 +12,7 @@ from math import fsum
 from typing import Any
 
 from swatsim.arguments import arguments, instance_of, maybe, whole_number
+from swatsim.columns import Role
 from swatsim.course import Course, jumps
 from swatsim.errors import ResultsError, shown
 from swatsim.reports.caveats import caveats
@@ -125,7 +126,7 @@ def estimate(results: Results, run_steps: int, strata: int | None = None) -> Run
     steps = sorted({int(row["step"]) for row in results.rows})
     size = _checked_run_steps(run_steps, steps)
     most = _checked_strata(strata, len(steps))
-    ours, theirs = (_columns(results, role, steps) for role in ("machine", "baseline"))
+    ours, theirs = (_columns(results, role, steps) for role in (Role.MACHINE, Role.BASELINE))
     cuts = jumps(steps, [*_effectual(results, steps), ours["cycles"]], most - 1)
     course = Course(size, tuple(steps), cuts)
     shared = {
@@ -153,7 +154,7 @@ def pieces(course: Course) -> tuple[Piece, ...]:
     )
 
 
-def _columns(results: Results, role: str, steps: Sequence[int]) -> dict[str, list[float]]:
+def _columns(results: Results, role: Role, steps: Sequence[int]) -> dict[str, list[float]]:
     """Add up each step's ops, column by column; a column that is not known of all is left out."""
     by_step = _by_step(results, role)
     return {
@@ -165,13 +166,13 @@ def _columns(results: Results, role: str, steps: Sequence[int]) -> dict[str, lis
 
 def _effectual(results: Results, steps: Sequence[int]) -> list[list[float]]:
     """Give each step's share of products without a zero: one series, or none if it is not known."""
-    by_step = _by_step(results, "machine")
+    by_step = _by_step(results, Role.MACHINE)
     names = ("macs_effectual", "macs_dense")
     sums = [[sum(row.get(name) or 0 for row in by_step[step]) for name in names] for step in steps]
     return [[some / all_ for some, all_ in sums]] if all(all_ for _, all_ in sums) else []
 
 
-def _by_step(results: Results, role: str) -> dict[int, list[Mapping[str, Any]]]:
+def _by_step(results: Results, role: Role) -> dict[int, list[Mapping[str, Any]]]:
     found: dict[int, list[Mapping[str, Any]]] = {}
     for row in results.rows:
         if row["role"] == role:
@@ -181,11 +182,11 @@ def _by_step(results: Results, role: str) -> dict[int, list[Mapping[str, Any]]]:
 
 def _check_roles(results: Results) -> None:
     roles = {row["role"] for row in results.rows}
-    for role in ("machine", "baseline"):
+    for role in (Role.MACHINE, Role.BASELINE):
         if role not in roles:
             held = ", ".join(sorted(map(repr, roles))) or "none"
             raise ResultsError(
-                f"the results hold no rows of role {role!r}, only {held}: an estimate needs "
+                f"the results hold no rows of role {role.value!r}, only {held}: an estimate needs "
                 "a machine's and its baseline's; simulate again"
             )
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite, prod
 from typing import Any
 
+from swatsim.columns import Role
+from swatsim.counters import BUCKETS, ENERGY_PARTS
 from swatsim.reports import tables
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row
@@ -70,8 +72,8 @@ def layers(results: Results) -> list[Row]:
                 **{name: row[name] for name in ratios},
                 "energy_pj": row["energy_pj"],
                 "lost_most_to": tables.lost_most_to(row),
-                **{name: row[name] for name in tables.LANE_CYCLES},
-                **{name: row[name] for name in tables.ENERGIES},
+                **{name: row[name] for name in BUCKETS},
+                **{name: row[name] for name in ENERGY_PARTS},
                 **{name: row[name] for name in ("loop_order", "block_filters", "block_channels")},
                 "block_rows": row["block_rows"],
             }
@@ -83,7 +85,7 @@ def over_steps(results: Results) -> list[Row]:
     """One row a step and op: densities, weighted by elements, and the speed-ups."""
     groups: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
     for row in results.rows:
-        if row["role"] == "machine":
+        if row["role"] == Role.MACHINE:
             groups.setdefault((row["step"], row["op"]), []).append(row)
     names = ("step", "op", "speed_up")
     found = []
@@ -178,7 +180,7 @@ def operand_bytes(results: Results) -> Iterator[Row]:
 def _by_layer(results: Results) -> dict[str, dict[str, list[Row]]]:
     found: dict[str, dict[str, list[Row]]] = {}
     for row in results.rows:
-        if row["role"] == "machine":
+        if row["role"] == Role.MACHINE:
             found.setdefault(row["layer"], {}).setdefault(row["op"], []).append(dict(row))
     return found
 

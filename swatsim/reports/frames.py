@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from swatsim.arguments import arguments, instance_of
+from swatsim.columns import COLUMNS
 from swatsim.errors import ResultsError
 from swatsim.reports import tables
 from swatsim.reports.tables import Row
-from swatsim.results import COLUMNS, Results
+from swatsim.results import Results
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import isfinite, nan
 from pathlib import Path
 
+from swatsim.counters import BUCKETS
 from swatsim.reports import alike, charts, facts, plots, tables
 from swatsim.reports.figure import Figure
 from swatsim.reports.html import Chart, Page, Section, Table
@@ -79,14 +80,13 @@ def _warnings(texts: Sequence[str]) -> list[str]:
 
 
 def _summary(head: Row, step: Row) -> list[str]:
-    names = {bucket.column: bucket.label for bucket in plots.BUCKETS}
     lost = f"lane_cycles_{head['lost_most_to']}"
     due = [words] if (words := facts.due_to_zeros(step)) else []
-    if lost not in names:
+    if lost not in BUCKETS:
         return due
     share = 100 * step[lost] / step["lane_cycles"]
     dram = step["lane_cycles_dram"] + step["lane_cycles_fill_drain"]
-    words = f"Most PE-cycles without effectual work: {names[lost]}, {share:.0f} % of all."
+    words = f"Most PE-cycles without effectual work: {BUCKETS[lost].label}, {share:.0f} % of all."
     bound = 100 * dram / step["lane_cycles"]
     return [*due, words, f"DRAM holds the PEs up for {bound:.0f} % of the time."]
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.collections import PolyCollection
 from matplotlib.patches import Patch
 
+from swatsim.counters import BUCKETS, ENERGY, ENERGY_PARTS, LANE_CYCLES, Look
 from swatsim.reports import tables
 from swatsim.reports.figure import Figure
 from swatsim.results import Results
@@ -32,42 +33,6 @@ OP_COLOURS = {"fprop": "#0072B2", "dgrad": "#E69F00", "wgrad": "#009E73"}
 #: Of what is written on these bars.
 LABEL_COLOURS = {"fprop": "white", "dgrad": "black", "wgrad": "black"}
 
-
-class Bucket(NamedTuple):
-    """How a bucket of lane-cycles, or a part of the energy, is shown."""
-
-    column: str
-    label: str
-    colour: str
-    hatch: str
-
-
-BUCKETS = (
-    Bucket("lane_cycles_effectual", "effectual work", "#009E73", ""),
-    Bucket("lane_cycles_ineffectual", "ineffectual work (a factor is zero)", "#56B4E9", "///"),
-    Bucket("lane_cycles_idle", "idle lane (no value to take)", "#F0E442", ""),
-    Bucket("lane_cycles_row_sync", "waiting for other rows", "#E69F00", ""),
-    Bucket("lane_cycles_tile_sync", "waiting for the slowest tile", "#D55E00", "xxx"),
-    Bucket("lane_cycles_pe_sync", "waiting for the slowest PE", "#D55E00", "xxx"),
-    Bucket("lane_cycles_bank_conflict", "bank conflict", "#CC79A7", ""),
-    Bucket("lane_cycles_halo", "exchange of halos", "#000000", ""),
-    Bucket("lane_cycles_unmapped", "unmapped (sizes don't fill the array)", "#BBBBBB", ""),
-    Bucket("lane_cycles_buffer", "waiting for a buffer", "#882255", "---"),
-    Bucket("lane_cycles_dram", "waiting for DRAM", "#0072B2", ""),
-    Bucket("lane_cycles_fill_drain", "first block in, last block out (DRAM)", "#0072B2", "..."),
-)
-
-#: Parts of the energy.
-PARTS = (
-    Bucket("energy_pj_mac", "multiply-accumulates", "#009E73", ""),
-    Bucket("energy_pj_multiplexer", "multiplexers", "#F0E442", ""),
-    Bucket("energy_pj_scheduler", "schedulers", "#D55E00", "xxx"),
-    Bucket("energy_pj_accumulator", "accumulator banks", "#CC79A7", ""),
-    Bucket("energy_pj_buffer_a", "first operand's buffer", "#56B4E9", ""),
-    Bucket("energy_pj_buffer_b", "second operand's buffer", "#56B4E9", "///"),
-    Bucket("energy_pj_buffer_out", "output's buffer", "#BBBBBB", ""),
-    Bucket("energy_pj_dram", "DRAM", "#0072B2", ""),
-)
 
 DOTS_PER_INCH = 150
 
@@ -128,26 +93,26 @@ def _mark_dense_operands(axes: Axes, rows: Sequence[tables.Row], groups: Sequenc
 def pe_cycles(results: Results) -> Figure:
     """Draw where the PE-cycles went: one stacked bar an op, its height relative to the baseline."""
     title = "Where the PE-cycles went (f: fprop, d: dgrad, w: wgrad)"
-    return _stacked(results, BUCKETS, "lane_cycles", title, "PE-cycles / the baseline's")
+    return _stacked(results, BUCKETS, LANE_CYCLES, title, "PE-cycles / the baseline's")
 
 
 def energy(results: Results) -> Figure:
     """Draw where the energy went: one stacked bar an op, its height relative to the baseline."""
     title = "Where the energy went (f: fprop, d: dgrad, w: wgrad)"
-    return _stacked(results, PARTS, "energy_pj", title, "energy / the baseline's")
+    return _stacked(results, ENERGY_PARTS, ENERGY, title, "energy / the baseline's")
 
 
 def _stacked(
-    results: Results, parts: Sequence[Bucket], whole: str, title: str, ylabel: str
+    results: Results, parts: Mapping[str, Look], whole: str, title: str, ylabel: str
 ) -> Figure:
     rows, groups = _bars(results)
     figure, axes = _figure(len(groups))
     places = _places(rows, groups)
     bottom = np.zeros(len(rows))
-    met = [part for part in parts if any(row[part.column] for row in rows)]
-    for part in met:
-        heights = np.array([row[part.column] / (row["baseline"][whole] or 1) for row in rows])
-        _add_boxes(axes, part, np.array(places), bottom, heights)
+    met = {column: look for column, look in parts.items() if any(row[column] for row in rows)}
+    for column, look in met.items():
+        heights = np.array([row[column] / (row["baseline"][whole] or 1) for row in rows])
+        _add_boxes(axes, look, np.array(places), bottom, heights)
         bottom += heights
     axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.axhline(1.0, color="black", linewidth=0.8)
@@ -155,24 +120,27 @@ def _stacked(
     _label_bars(axes, places, [row["op"] for row in rows])
     axes.set_ylim(0, 1.05 * max(1.0, *bottom))
     axes.set_ylabel(ylabel)
-    key = [Patch(facecolor=b.colour, hatch=b.hatch, edgecolor="white", label=b.label) for b in met]
+    key = [
+        Patch(facecolor=b.colour, hatch=b.hatch, edgecolor="white", label=b.label)
+        for b in met.values()
+    ]
     _finish(figure, axes, results, groups, title, 3, key)
     return figure
 
 
-def _add_boxes(axes: Axes, part: Bucket, places: Floats, bottom: Floats, heights: Floats) -> None:
+def _add_boxes(axes: Axes, look: Look, places: Floats, bottom: Floats, heights: Floats) -> None:
     """Draw one part of all bars; as collections, which take a fraction of the time of patches."""
     # a hatch takes longer to draw than all the rest, and on a sliver can't be seen
-    hatched = (heights > HATCHED) & bool(part.hatch)
-    for chosen, hatch in ((hatched, part.hatch), (~hatched & (heights > 0), None)):
+    hatched = (heights > HATCHED) & bool(look.hatch)
+    for chosen, hatch in ((hatched, look.hatch), (~hatched & (heights > 0), None)):
         if chosen.any():
             x, y, high = places[chosen], bottom[chosen], heights[chosen]
             left, right, top = x - BAR / 2, x + BAR / 2, y + high
             corners = np.stack([(left, y), (right, y), (right, top), (left, top)]).transpose(
                 2, 0, 1
             )
-            boxes = PolyCollection(list(corners), hatch=hatch, label=part.column)
-            boxes.set(facecolor=part.colour, edgecolor="white", linewidth=0.4)
+            boxes = PolyCollection(list(corners), hatch=hatch, label=look.label)
+            boxes.set(facecolor=look.colour, edgecolor="white", linewidth=0.4)
             axes.add_collection(boxes)
 
 

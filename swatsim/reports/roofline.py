@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.ticker import FuncFormatter
 
+from swatsim.columns import Role
 from swatsim.reports import tables
 from swatsim.reports.figure import Figure
 from swatsim.reports.plots import OP_COLOURS
@@ -35,7 +36,7 @@ def roofline(results: Results) -> Figure:
     figure.subplots_adjust(left=0.09, right=0.98, top=0.86, bottom=0.2)
     points: list[tuple[float, float]] = []
     # a baseline that is another machine has its own zeros to skip
-    another = tables.baseline_of(results) != f"{results.rows[0]['machine']} dense"
+    another = not tables.first_of(results, Role.BASELINE)["variant"]
     theirs = "macs_effectual" if another else "macs_dense"
     for op, marker in MARKERS.items():
         mine = [row for row in rows if row["op"] == op]

@@ -13,9 +13,11 @@ from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
+from swatsim.columns import COLUMNS, Role, label
+from swatsim.counters import BUCKETS
 from swatsim.errors import ResultsError
 from swatsim.reports.span import span_of
-from swatsim.results import COLUMNS, Results
+from swatsim.results import Results
 from swatsim.workload.flops import FLOPS_PER_MAC
 from swatsim.workload.layer import OPS
 
@@ -23,9 +25,6 @@ Row = dict[str, Any]
 
 #: Columns that add up to the bytes that DRAM carried.
 DRAM_BYTES = tuple(column.name for column in COLUMNS if column.name.startswith("dram_bytes_"))
-#: Columns that add up to the lane-cycles, and to the energy.
-LANE_CYCLES = tuple(column.name for column in COLUMNS if column.name.startswith("lane_cycles_"))
-ENERGIES = tuple(column.name for column in COLUMNS if column.name.startswith("energy_pj_"))
 
 #: The row of a table that sums up all ops.
 STEP = "step"
@@ -66,9 +65,9 @@ class Summary(Results):
 
     @cached_property
     def roles(self) -> Mapping[Key, Sequence[Mapping[str, Any]]]:
-        """The rows by (role, machine), once they are known to belong together."""
+        """The rows by (role, machine, variant), once they are known to belong together."""
         check_comparable(self)
-        return _grouped(self.rows, ("role", "machine"))
+        return _grouped(self.rows, ("role", "machine", "variant"))
 
 
 def summarise(results: Results) -> Summary:
@@ -138,20 +137,29 @@ def per_step(row: Row, steps: int) -> Row:
 
 def lost_most_to(row: Row) -> str:
     """Name the bucket that took most of the lane-cycles without effectual work."""
-    name = max(LANE_CYCLES[1:], key=lambda bucket: row[bucket])
+    lost = [name for name in BUCKETS if name != "lane_cycles_effectual"]
+    name = max(lost, key=lambda bucket: row[bucket])
     return name.removeprefix("lane_cycles_") if row[name] else ""
+
+
+def first_of(results: Results, role: Role) -> Mapping[str, Any]:
+    """Return the first row of a role."""
+    return next(row for row in results.rows if row["role"] == role)
+
+
+def label_of(row: Mapping[str, Any]) -> str:
+    """Return what people call the machine of a row."""
+    return label(row["machine"], row["variant"])
 
 
 def baseline_of(results: Results) -> str:
     """Name the machine that the speed-ups are over."""
-    return str(next(row["machine"] for row in results.rows if row["role"] == "baseline"))
+    return label_of(first_of(results, Role.BASELINE))
 
 
 def sizes_of(results: Results) -> list[str]:
     """Word the machine's size, type, clock and DRAM, and the baseline's if they differ."""
-    firsts = (
-        next(row for row in results.rows if row["role"] == role) for role in ("machine", "baseline")
-    )
+    firsts = (first_of(results, role) for role in (Role.MACHINE, Role.BASELINE))
     words = (f"{row['pes']} PEs of {row['lanes']} multipliers" + _clock(row) for row in firsts)
     return list(dict.fromkeys(words))
 
@@ -163,8 +171,8 @@ def _clock(row: Mapping[str, Any]) -> str:
 
 def alternatives_of(results: Results) -> list[str]:
     """Name the other dense baselines in the results."""
-    rows = (row for row in results.rows if row["role"] == "alternative")
-    return list(dict.fromkeys(str(row["machine"]) for row in rows))
+    rows = (row for row in results.rows if row["role"] == Role.ALTERNATIVE)
+    return list(dict.fromkeys(map(label_of, rows)))
 
 
 def energy_table_of(results: Results) -> str:
@@ -192,11 +200,11 @@ def check_comparable(results: Results) -> None:
             f"the results hold {len(traces)} different traces: a speed-up compares machines on "
             "one trace; select the rows of one"
         )
-    for role in ("machine", "baseline"):
-        names = sorted({row["machine"] for row in results.rows if row["role"] == role})
+    for role in (Role.MACHINE, Role.BASELINE):
+        names = sorted({label_of(row) for row in results.rows if row["role"] == role})
         if len(names) != 1:
             raise ResultsError(
-                f"the results hold {len(names)} machines of role {role!r} "
+                f"the results hold {len(names)} machines of role {role.value!r} "
                 f"({', '.join(names)}): select the rows of one"
             )
     _check_ops(results)
@@ -206,8 +214,8 @@ def _check_ops(results: Results) -> None:
     ops: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
     for row in results.rows:
         key = row["step"], row["layer"], row["op"]
-        ops.setdefault((row["role"], row["machine"]), []).append(key)
-    expected = next(keys for (role, _), keys in ops.items() if role == "machine")
+        ops.setdefault((row["role"], label_of(row)), []).append(key)
+    expected = next(keys for (role, _), keys in ops.items() if role == Role.MACHINE)
     for (_, name), keys in ops.items():
         if len(set(keys)) != len(keys) or set(keys) != set(expected):
             raise ResultsError(
@@ -216,18 +224,18 @@ def _check_ops(results: Results) -> None:
             )
 
 
-def _of_role(results: Summary, role: str) -> Sequence[Mapping[str, Any]]:
+def _of_role(results: Summary, role: Role) -> Sequence[Mapping[str, Any]]:
     """Take the rows of the one machine of a role."""
-    return next(rows for (found, _), rows in results.roles.items() if found == role)
+    return next(rows for (found, *_), rows in results.roles.items() if found == role)
 
 
 def _compare(results: Summary, by: Sequence[str]) -> Iterable[Row]:
-    ours = _grouped(_of_role(results, "machine"), by)
-    theirs = _grouped(_of_role(results, "baseline"), by)
+    ours = _grouped(_of_role(results, Role.MACHINE), by)
+    theirs = _grouped(_of_role(results, Role.BASELINE), by)
     others = {
-        name: _grouped(rows, by)
-        for (role, name), rows in results.roles.items()
-        if role == "alternative"
+        label(machine, variant): _grouped(rows, by)
+        for (role, machine, variant), rows in results.roles.items()
+        if role == Role.ALTERNATIVE
     }
     for key, rows in ours.items():
         total = _add_up(rows)
@@ -239,7 +247,7 @@ def _compare(results: Summary, by: Sequence[str]) -> Iterable[Row]:
 
 def _by_step(results: Summary) -> Iterable[Row]:
     by = ("step", "op")
-    ours, theirs = (_grouped(_of_role(results, role), by) for role in ("machine", "baseline"))
+    ours, theirs = (_grouped(_of_role(results, role), by) for role in (Role.MACHINE, Role.BASELINE))
     for step, op in sorted(ours, key=lambda key: (key[0], OPS.index(key[1]))):
         totals = [_clocked(groups[step, op]) for groups in (ours, theirs)]
         yield {"step": step, "op": op, **speed_ups(*totals)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from swatsim.policies import SwatU, densities
+from swatsim.policies import SwatU, site_densities
 from swatsim.reproduce import swat_flops, swat_speed
 from swatsim.reproduce.swat_flops import Comparison
 from swatsim.reproduce.swat_speed import ACT_DENSITIES, SpeedUp, pick, together
@@ -13,6 +13,7 @@ from swatsim.workload import footprint
 from swatsim.workload.flops import macs_dense, macs_expected
 from swatsim.workload.layer import OPS, Layer, Operand
 from swatsim.workload.networks import Network, network
+from swatsim.workload.storage import Density
 
 #: Of activations and of weights, in percent, from 50 to 90 % sparsity (abstract of the paper).
 MEMORY = {"activations": (-23.0, -50.0), "weights": (-50.0, -90.0)}
@@ -201,7 +202,7 @@ def _flops_cause(found: Comparison) -> str:
 def macs_per_layer(sparsity: int) -> dict[str, dict[str, float]]:
     """Give each layer's training MACs of one image, dense and sparse, under both conventions."""
     layers = network(swat_speed.NETWORK).layers
-    found = densities(SwatU(sparsity / 100), layers)
+    found = site_densities(SwatU(sparsity / 100), layers)
     series: dict[str, dict[str, float]] = {}
     for convention in ("swat", "exact"):
         dense = series.setdefault(f"dense, counted as {convention}", {})
@@ -255,9 +256,9 @@ def memory(batch: int = 32) -> list[Memory]:
 
 def _density(table: Network, sparsity: int) -> footprint.DensityOf:
     """Tell the densities of what SWAT-U keeps: act as wgrad reads it, weight as dgrad does."""
-    found = densities(SwatU(sparsity / 100), table.layers)
+    found = site_densities(SwatU(sparsity / 100), table.layers)
 
-    def density(layer: Layer, operand: Operand) -> footprint.Density | None:
+    def density(layer: Layer, operand: Operand) -> Density | None:
         return found.get((layer.name, "wgrad" if operand == "act" else "dgrad", operand))
 
     return density

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from swatsim.policies import Policy, SwatErk, SwatU, densities
+from swatsim.policies import Policy, SwatErk, SwatU, site_densities
 from swatsim.policies.allocation import erdos_renyi_kernel
 from swatsim.policies.swat_u import SPARSE
 from swatsim.reproduce.swat_published import LEAD, PUBLISHED, Published, Quantity
 from swatsim.workload.flops import (
     Convention,
-    Densities,
+    DensityTable,
     inference_reduction,
     training_reduction,
 )
@@ -82,7 +82,7 @@ def policy_for(row: Published, layers: tuple[Layer, ...]) -> Policy | None:
     return SwatErk(sparsity).allocate(layers) if row.method == "SWAT-ERK" else None
 
 
-def erdos_renyi(layers: Sequence[Layer], density: Fraction) -> Densities:
+def erdos_renyi(layers: Sequence[Layer], density: Fraction) -> DensityTable:
     """Allocate by Erdos-Renyi, in which a kernel's size has no part (Mocanu et al., SET).
 
     The first layer and the last are outside of it, and get the density itself: `LEAD`.
@@ -114,7 +114,9 @@ def leads() -> Iterator[Comparison]:
                 yield Comparison(row, quantity, row.figures[quantity], swat, exact, LEAD)
 
 
-def activation_sparsity(layers: tuple[Layer, ...], found: Densities, natural: float = 1.0) -> float:
+def activation_sparsity(
+    layers: tuple[Layer, ...], found: DensityTable, natural: float = 1.0
+) -> float:
     """Tell the share of all layers' inputs that is zero in wgrad, in percent.
 
     Parameters
@@ -144,14 +146,14 @@ def _compare_row(row: Published) -> Iterator[Comparison]:
         if policy is None:
             yield Comparison(row, quantity, published, None, None, cause)
             continue
-        found = densities(policy, layers)
+        found = site_densities(policy, layers)
         swat = _ours(quantity, layers, found, "swat")
         exact = _ours(quantity, layers, found, "exact")
         yield Comparison(row, quantity, published, swat, exact, cause)
 
 
 def _ours(
-    quantity: Quantity, layers: tuple[Layer, ...], found: Densities, convention: Convention
+    quantity: Quantity, layers: tuple[Layer, ...], found: DensityTable, convention: Convention
 ) -> float:
     if quantity == "training":
         return training_reduction(layers, found, convention)

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swatsim.workload.layer import Operand
-from swatsim.workload.training_ops import Mask, Op
+from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.windows import Mask
 
 Numbers = npt.NDArray[np.int64]
 
@@ -23,7 +24,7 @@ AXES: dict[Operand, str] = {"weight": "kcrs", "act": "nchv", "grad_out": "nkpq"}
 ADJOINT_AXES: dict[Operand, str] = {"weight": "ckrs", "act": "nkpq", "grad_out": "nchv"}
 
 
-def numbered(op: Op) -> Iterator[Op]:
+def numbered(op: LoweredOp) -> Iterator[LoweredOp]:
     """Give each element of both operands a number: the b-th op holds bit b of them as masks."""
     sizes = {name: mask.size for name, mask in op.operands.items()}
     numbers = {
@@ -44,7 +45,7 @@ def assemble(bits: Iterable[Mask]) -> Numbers:
     return np.asarray(sum(mask.astype(np.int64) << bit for bit, mask in enumerate(bits)))
 
 
-def element(op: Op, operand: Operand, number: int) -> dict[str, int] | None:
+def element(op: LoweredOp, operand: Operand, number: int) -> dict[str, int] | None:
     """Name an element by its indices, (n,c,h,v) for example; None: padding, no element."""
     if not number:
         return None

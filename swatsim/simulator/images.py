@@ -31,13 +31,16 @@ from swatsim.arguments import (
     several,
     whole_number,
 )
+from swatsim.columns import DENSE, label
+from swatsim.counters import Counters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.sampling import Estimate, Stratum, ratio, total
-from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine
+from swatsim.simulator.interface import Machine
+from swatsim.simulator.mechanism import Runnable
 from swatsim.simulator.run import Progress, as_machine, choice, in_order, threads_of
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPS, Layer, OpName
-from swatsim.workload.training_ops import Op
+from swatsim.workload.lowering import LoweredOp, lower
 
 ASSUMPTION = "Assumed: the recorded images of each step behave as a random sample of its batch."
 #: The total over all ops.
@@ -169,7 +172,7 @@ def estimate_images(
         If the machine is unknown, or an object of your own.
     """
     source = trace if isinstance(trace, Trace) else open_trace(trace)
-    found = _checked(as_machine(machine))
+    found = as_machine(machine)
     opened = [source.step(n) for n in choice("steps", source.steps if steps is None else steps)]
     jobs = [(step, layer, name) for step in opened for layer, name in step.ops()]
     if not jobs:
@@ -179,7 +182,7 @@ def estimate_images(
     return ImagesEstimate(
         trace=source.name,
         machine=found.name,
-        baseline=f"{found.name} dense",
+        baseline=label(found.name, DENSE),
         images=len(source.manifest.samples),
         batches={step.number: step.batch_size for step in opened},
         ops=tuple(_by_layer(counted)),
@@ -187,17 +190,8 @@ def estimate_images(
     )
 
 
-def _checked(machine: Machine) -> ConfiguredMachine:
-    if isinstance(machine, ConfiguredMachine):
-        return machine
-    raise ConfigError(
-        f"machine {machine.name!r} is an object of your own, and does not say whether its images "
-        "follow one another: pass a preset's name or swatsim.machine(..)"
-    )
-
-
-def _count_op(machine: ConfiguredMachine, step: Step, layer: Layer, name: OpName) -> _Counted:
-    op = step.op(layer, name).as_convolution()
+def _count_op(machine: Runnable, step: Step, layer: Layer, name: OpName) -> _Counted:
+    op = lower(step.op(layer, name))
     where = step.number, layer.name, name, step.batch_size
     if alone := machine.by_image(op):
         parts = split(op)
@@ -216,12 +210,14 @@ def _count_op(machine: ConfiguredMachine, step: Step, layer: Layer, name: OpName
     return _Counted(*where, False, True, used.reads_images(op), ours, dense)
 
 
-def split(op: Op) -> list[Op]:
+def split(op: LoweredOp) -> list[LoweredOp]:
     """Make an op of each sample alone."""
     return [_with_samples(op, np.array([sample])) for sample in range(op.samples)]
 
 
-def batch_cycles(op: Op, batch: int, at_once: int, simulate: Callable[[Op], Counters]) -> int:
+def batch_cycles(
+    op: LoweredOp, batch: int, at_once: int, simulate: Callable[[LoweredOp], Counters]
+) -> int:
     """Count the compute cycles of a batch that is an op's samples, over and over.
 
     Parameters
@@ -252,7 +248,7 @@ def batch_cycles(op: Op, batch: int, at_once: int, simulate: Callable[[Op], Coun
     return cycles
 
 
-def _check_room(op: Op, images: int, batch: int) -> None:
+def _check_room(op: LoweredOp, images: int, batch: int) -> None:
     largest = max(mask.size for name, mask in op.operands.items() if name != "weight")
     if (values := largest // op.samples * images) > MOST_VALUES:
         raise TraceError(
@@ -262,12 +258,12 @@ def _check_room(op: Op, images: int, batch: int) -> None:
         )
 
 
-def _repeated(op: Op, first: int, images: int) -> Op:
+def _repeated(op: LoweredOp, first: int, images: int) -> LoweredOp:
     """Take images of an endless row of the op's samples, over and over."""
     return _with_samples(op, (first % op.samples + np.arange(images)) % op.samples)
 
 
-def _with_samples(op: Op, samples: np.ndarray) -> Op:
+def _with_samples(op: LoweredOp, samples: np.ndarray) -> LoweredOp:
     masks = {
         operand: mask if operand == "weight" else mask[samples]
         for operand, mask in op.operands.items()
@@ -292,8 +288,11 @@ def _estimate(layer: str | None, op: str, counted: Sequence[_Counted]) -> OpEsti
     """Add up the ops of an image first: its ops are dense or sparse together."""
     steps = dict.fromkeys((c.step, c.batch) for c in counted)
     ours, dense = (
-        [Stratum(batch, _added([part(c) for c in counted if c.step == n])) for n, batch in steps]
-        for part in (lambda c: c.ours, lambda c: c.dense)
+        [
+            Stratum(batch, _added([getattr(c, part) for c in counted if c.step == n]))
+            for n, batch in steps
+        ]
+        for part in ("ours", "dense")
     )
     found, baseline, quotient = total(ours), _exact(total(dense)), ratio(dense, ours)
     varying = [c for c in counted if c.varies]

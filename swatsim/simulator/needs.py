@@ -4,34 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from swatsim.simulator.interface import ConfiguredMachine
 from swatsim.simulator.memory import plan
+from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.memory.stores import stores_of
 from swatsim.simulator.memory.tensors import shape_of
-from swatsim.workload.training_ops import Op
+from swatsim.workload.lowering import LoweredOp
 
 
-def for_all(
-    error: BufferTooSmallError, machine: ConfiguredMachine, baseline: bool, ops: Iterable[Op]
+def of_all_ops(
+    error: BufferTooSmallError, config: MemoryConfig, dense: bool, ops: Iterable[LoweredOp]
 ) -> BufferTooSmallError:
     """Make of one op's refusal that of all ops: one capacity that will do.
 
     Parameters
     ----------
     error : BufferTooSmallError
-    machine : ConfiguredMachine
-        Whose buffer it is.
-    baseline : bool
+    config : MemoryConfig
+        Of the machine whose buffer it is.
+    dense : bool
         Whether its dense baseline runs too.
-    ops : iterable of Op
+    ops : iterable of LoweredOp
     """
-    config, most, where = machine.config, error.needed, error.where
-    for op in (it.as_convolution() for it in ops):
-        shape = shape_of(op.layer, op.name, op.samples)
-        for dense in (False, True) if baseline else (False,):
-            needed = plan.needs(shape, stores_of(op, shape, config, dense), config)[error.name]
+    most, where = error.needed, error.where
+    for op in ops:
+        shape = shape_of(op)
+        for stored_dense in (False, True) if dense else (False,):
+            stores = stores_of(op, shape, config, stored_dense)
+            needed = plan.needs(shape, stores, config)[error.name]
             if needed > most:
                 most = needed
-                where = op.title + (", dense" if dense else "")
-    return BufferTooSmallError(where, error.blocks, error.name, error.got, most, machine.name)
+                where = op.title + (", dense" if stored_dense else "")
+    return BufferTooSmallError(where, error.blocks, error.name, error.got, most, error.whose)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from swatsim.counters import Counters, MemoryCounters
 from swatsim.errors import ConfigError
-from swatsim.simulator.energy.energy import Energies, energies
-from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine, MachineConfig
-from swatsim.simulator.memory.feed import Demand, Fed, feed
+from swatsim.simulator.systems import NOTHING_HELD, Held, Row, System
 from swatsim.workload import flops
-from swatsim.workload.layer import OPERANDS, Operand
+from swatsim.workload.layer import OPERANDS
+from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.training_ops import Op
-
-Row = dict[str, Any]
 
 
 class Counted(NamedTuple):
@@ -34,21 +31,7 @@ class Counted(NamedTuple):
     dense_operands: Counters
 
 
-class Held(NamedTuple):
-    """What lies on chip from one op to the next.
-
-    Parameters
-    ----------
-    pinned : {"weight", "act", "grad_out"} or None
-        As in `swatsim.simulator.memory.feed.feed`; also its names.
-    kept : bool
-    """
-
-    pinned: Operand | None = None
-    kept: bool = False
-
-
-def describe_op(op: Op) -> Row:
+def describe_op(op: Op, lowered: LoweredOp) -> Row:
     """Fill the columns that depend on the op alone."""
     layer = op.layer
     sizes = {letter: getattr(layer, letter) for letter in "CKHWRSPQ"}
@@ -63,38 +46,32 @@ def describe_op(op: Op) -> Row:
         "groups": layer.groups,
         "macs_dense": flops.macs_dense(layer, op.samples),
         "macs_unpadded": flops.macs_unpadded(layer, op.samples),
-        "macs_effectual": flops.macs_effectual(op),
+        "macs_effectual": lowered.macs_effectual,
     }
 
 
 def cost(
-    op: Op,
+    op: LoweredOp,
     counted: Counted,
-    machine: Machine,
-    table: EnergyTable,
+    system: System,
     *,
     dense: bool = False,
-    held: Held = Held(),  # noqa: B008  (frozen)
-    held_dense: Held = Held(),  # noqa: B008
-    compute_only: bool = False,
+    held: Held = NOTHING_HELD,
+    held_dense: Held = NOTHING_HELD,
 ) -> Row:
     """Fill the columns that a machine counts, its memory system included.
 
     Parameters
     ----------
-    op : Op
-        As the machine ran it: of a transposed convolution, its adjoint's.
+    op : LoweredOp
     counted : Counted
         What the machine counted.
-    machine : Machine
-        Whose memory system and value type count; an object of a user's own has none.
-    table : EnergyTable
+    system : System
+        Its memory system.
     dense : bool
         Operands travel dense: those of the dense baseline.
     held, held_dense : Held
         What stays on chip; and what would, were no value zero.
-    compute_only : bool
-        Leave memory and energy out: it is compared with a machine that has none.
 
     Raises
     ------
@@ -104,50 +81,25 @@ def cost(
         If a mask does not obey the N:M that it is to be stored in.
     """
     counters, without_zeros = (_checked(of) for of in counted)
-    own: Row = {"cycles_compute_dense_operands": without_zeros.cycles_compute}
-    if compute_only or not isinstance(machine, ConfiguredMachine):
-        unknown = dict.fromkeys((f"energy_pj_{part}" for part in Energies._fields), None)
-        counts = _counts(counters, Fed(counters.cycles_compute))
-        own["cycles_dense_operands"] = float(without_zeros.cycles_compute)
-        nothing = {"dtype": "", "clock_mhz": 0, "dram_mb_per_s": 0}
-        return {**counts, **own, **nothing, **unknown, "energy_pj": None}
-    config = machine.config
-    fed = feed(op, _demand(counters), config, dense=dense, **held._asdict())
-    parts = energies(op, counters, fed, config, table)
+    fed = system.feed(op, counters, dense, held)
     return {
-        **_counts(counters, _named(op, fed)),
-        **own,
+        **_counts(counters, _as_recorded(op, fed)),
+        "cycles_compute_dense_operands": without_zeros.cycles_compute,
         "cycles_dense_operands": float(fed.cycles)
         if dense
-        else _fed_dense(op, without_zeros, config, held_dense),
-        "dtype": config.dtype,
-        "clock_mhz": config.clock_mhz,
-        "dram_mb_per_s": config.finite_mb_per_s,
-        **{f"energy_pj_{part}": float(value) for part, value in parts._asdict().items()},
-        "energy_pj": float(sum(parts)),
+        else system.cycles_of_dense_operands(op, without_zeros, held_dense),
+        **system.parameters,
+        **system.energy(op, counters, fed),
     }
 
 
-def _demand(counters: Counters) -> Demand:
-    lanes = counters.pes * counters.lanes
-    return Demand(counters.cycles_compute, lanes, counters.words_a, counters.words_b)
-
-
-def _fed_dense(op: Op, counters: Counters, config: MachineConfig, held: Held) -> float | None:
-    """Take the cycles of operands without a zero, which are stored dense; None: they don't fit."""
-    try:
-        return float(feed(op, _demand(counters), config, dense=True, **held._asdict()).cycles)
-    except ConfigError:  # sparse ones, which are smaller, may well fit
-        return None
-
-
-def _named(op: Op, fed: Fed) -> Fed:
-    """Name the operands as the op's layer does."""
+def _as_recorded(op: LoweredOp, fed: MemoryCounters) -> MemoryCounters:
+    """Name the operands as the recorded layer does."""
     loaded = {f"dram_bytes_{op.called(it)}": getattr(fed, f"dram_bytes_{it}") for it in OPERANDS}
     return fed._replace(**loaded)
 
 
-def _counts(counters: Counters, fed: Fed) -> Row:
+def _counts(counters: Counters, fed: MemoryCounters) -> Row:
     lane_cycles = fed.cycles * counters.pes * counters.lanes
     return {**counters._asdict(), **fed._asdict(), "lane_cycles": lane_cycles}
 

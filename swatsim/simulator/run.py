@@ -20,26 +20,29 @@ from swatsim.arguments import (
     string,
     whole_number,
 )
+from swatsim.counters import Counters
 from swatsim.errors import ConfigError, WorkloadError, shown, unknown
 from swatsim.printable import printable_json
 from swatsim.results import Results
 from swatsim.simulator.energy.table import EnergyTable, energy_table
-from swatsim.simulator.interface import Counters, Machine
+from swatsim.simulator.interface import Machine
 from swatsim.simulator.machines import machine as find_machine
+from swatsim.simulator.mechanism import ConfiguredMachine, OwnMachine, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
-from swatsim.simulator.rows import Row
 from swatsim.simulator.sizes import Sums
+from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_run import Job, Run
 from swatsim.tracefile import Trace, open_trace
 from swatsim.workload.layer import OPS, OpName
+from swatsim.workload.lowering import lower
 from swatsim.workload.training_ops import Op
 
 Progress = Callable[[int, int], None]
 Found = TypeVar("Found")
 
 
-def as_machine(machine: str | Machine, name: str = "machine") -> Machine:
-    """Look up a preset by its name; pass any other machine through.
+def as_machine(machine: str | Machine, name: str = "machine") -> Runnable:
+    """Look up a preset by its name; take any other machine as the simulator wants it.
 
     Raises
     ------
@@ -48,8 +51,10 @@ def as_machine(machine: str | Machine, name: str = "machine") -> Machine:
     """
     if isinstance(machine, str):
         return find_machine(machine)
+    if isinstance(machine, ConfiguredMachine | OwnMachine):
+        return machine
     if isinstance(machine, Machine):
-        return _named(machine)
+        return OwnMachine(_named(machine))
     raise ConfigError(
         f"{name}: {type(machine).__name__} is not a machine: pass a preset's name, "
         "swatsim.machine(..), or an object with name, simulate_op, simulate_dense and describe"
@@ -72,8 +77,7 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     Parameters
     ----------
     op : Op
-        A layer's shape, the op's name and the boolean masks of its two operands. A transposed
-        convolution's reaches the machine as its adjoint's: see `Op.as_convolution`.
+        A layer's shape, the op's name and the boolean masks of its two operands.
     machine : str or Machine
         A preset's name, `swatsim.machine(..)`, or an object of your own.
 
@@ -82,7 +86,7 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     Counters
         Cycles, and where the lane-cycles went. The dense baseline is
         ``machine.simulate_dense(op)``, of a machine of your own
-        ``machine.simulate_dense(op.as_convolution())``.
+        ``machine.simulate_dense(swatsim.lower(op))``.
 
     Raises
     ------
@@ -93,7 +97,7 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     """
     if not isinstance(op, Op):
         raise WorkloadError(f"{type(op).__name__} is no op: make one with swatsim.Op(layer, ..)")
-    return as_machine(machine).simulate_op(op.as_convolution())
+    return as_machine(machine).simulate_op(lower(op))
 
 
 @arguments(
@@ -127,7 +131,8 @@ def simulate(
         What to compare with. By default the same machine with nothing skipped: same geometry,
         same operand on the rows.
     energy : str, path or EnergyTable
-        Energies of events: "45nm", "7nm", or a TOML file of your own.
+        Energies of events: a table that ships (`swatsim simulate --help` lists them), or a TOML
+        file of your own.
     steps : sequence of int, optional
         Which recorded steps; all by default.
     ops : sequence of {"fprop", "dgrad", "wgrad"}, optional

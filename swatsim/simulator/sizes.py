@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any
 
+from swatsim.columns import COLUMNS
 from swatsim.errors import ConfigError
-from swatsim.results import COLUMNS
-from swatsim.simulator.interface import ConfiguredMachine, Machine
 from swatsim.simulator.memory.tensors import MADE
+from swatsim.simulator.systems import System
 from swatsim.workload.layer import Layer, OpName
-from swatsim.workload.storage import DTYPES
 
 #: The largest number of a column of results, and of the sum of one.
 LARGEST = 2**63 - 1
@@ -53,33 +52,30 @@ class Sums:
 
 
 def check_before(
-    jobs: Iterable[tuple[Layer, OpName]], samples: int, machines: Iterable[Machine]
+    jobs: Iterable[tuple[Layer, OpName]], samples: int, systems: Iterable[tuple[str, System]]
 ) -> None:
     """Refuse, before anything is simulated, what is sure to pass 63 bits.
 
     The lane-cycles of an op are at least those in which its first word and its result are on their
     way. What is not refused here, `Sums` may refuse when it is counted.
 
+    Parameters
+    ----------
+    jobs : iterable of (Layer, op)
+    samples : int
+    systems : iterable of (str, System)
+        Each with its machine's name.
+
     Raises
     ------
     ConfigError
         Naming the machine.
     """
-    written = [(layer, name, prod(layer.shape_of(MADE[name], samples))) for layer, name in jobs]
-    for machine in machines:
-        if isinstance(machine, ConfiguredMachine):
-            least = sum(_least(machine, elements) for _, _, elements in written)
-            if least > LARGEST:
-                raise ConfigError(
-                    f"{machine.name}: its lane-cycles would add up to {least} or more, and at most "
-                    f"{LARGEST} can be written: {_ADVICE}"
-                )
-
-
-def _least(machine: ConfiguredMachine, elements: int) -> int:
-    config = machine.config
-    cycles = 1
-    if bandwidth := config.finite_mb_per_s:
-        size = elements * DTYPES[config.dtype] // 8
-        cycles = max(1, config.latency_cycles + size * config.clock_mhz // bandwidth)
-    return config.multipliers * cycles
+    made = [prod(layer.shape_of(MADE[name], samples)) for layer, name in jobs]
+    for name, system in systems:
+        least = sum(system.least_lane_cycles(elements) for elements in made)
+        if least > LARGEST:
+            raise ConfigError(
+                f"{name}: its lane-cycles would add up to {least} or more, and at most "
+                f"{LARGEST} can be written: {_ADVICE}"
+            )

@@ -14,10 +14,11 @@ from typing import Any
 from swatsim import provenance
 from swatsim.arguments import arguments, either, instance_of, maybe, path_like, string, whole_number
 from swatsim.errors import ConfigError, TraceError, unknown
-from swatsim.simulator.interface import ConfiguredMachine, Event, Machine, Timeline
+from swatsim.simulator.interface import Event, Machine, Timeline
 from swatsim.simulator.run import as_machine
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPS, OpName
+from swatsim.workload.lowering import lower
 from swatsim.workload.training_ops import Op
 
 log = logging.getLogger(__name__)
@@ -81,12 +82,11 @@ def timeline(
         If the machine is unknown or has no timeline, there is no such tile, or the window is past
         the end or too large.
     """
-    chosen = _with_timeline(as_machine(machine))
+    chosen = as_machine(machine)
     window = _window(start, cycles)
     source = trace if isinstance(trace, Trace) else open_trace(trace)
     opened = source.step(source.steps[0] if step is None else step)
-    masks = _op(opened, source, layer, op).as_convolution()
-    found = chosen.mechanism.timeline(masks, chosen.config, tile)  # type: ignore[misc]
+    found = chosen.timeline(lower(_op(opened, source, layer, op)), tile)
     _check_start(window, found)
     what = {"machine": chosen.name, "layer": layer, "op": op, "step": opened.number, "tile": tile}
     about = {
@@ -101,12 +101,6 @@ def timeline(
     }
     events = [*_metadata(found, what), *_events(found, window)]
     return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": about}
-
-
-def _with_timeline(machine: Machine) -> ConfiguredMachine:
-    if isinstance(machine, ConfiguredMachine) and machine.mechanism.timeline is not None:
-        return machine
-    raise ConfigError(f"{machine.name} has no timeline: choose one of `swatsim machines`")
 
 
 def _window(start: int, cycles: int) -> range:

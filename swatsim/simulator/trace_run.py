@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from swatsim.columns import DENSE, Role
 from swatsim.errors import ConfigError, TraceError
-from swatsim.simulator import needs
 from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.interface import ConfiguredMachine, Counters, Machine
-from swatsim.simulator.memory.feed import NOTHING, can_pin, feed
+from swatsim.simulator.mechanism import Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
-from swatsim.simulator.rows import Counted, Held, Row, cost, describe_op
+from swatsim.simulator.rows import Counted, cost, describe_op
 from swatsim.simulator.sizes import check_before
+from swatsim.simulator.systems import NO_MEMORY, Row, System, system_of
 from swatsim.tracefile import Step, Trace
 from swatsim.workload.layer import OPERANDS, OPS, Layer, OpName
+from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.training_ops import Op
 
 Job = tuple[Step, Layer, OpName]
@@ -34,8 +35,8 @@ class Run:
     def __init__(
         self,
         trace: Trace,
-        machines: Sequence[Machine],
-        baseline: Machine | None,
+        machines: Sequence[Runnable],
+        baseline: Runnable | None,
         energy: EnergyTable,
         ops: Sequence[OpName] = OPS,
         read: Read = Step.op,
@@ -46,7 +47,8 @@ class Run:
         self.energy = energy
         self.ops: Sequence[OpName] = ops
         self.read = read
-        self._without_zeros: dict[tuple[Any, ...], Counters] = {}
+        self._fed = [*machines, *([] if baseline is None else [baseline])]
+        self._systems = _systems(self._fed, energy)
         for machine in machines:
             _check_alike(machine, baseline)
 
@@ -63,9 +65,9 @@ class Run:
 
     def check_before(self, jobs: Sequence[Job]) -> None:
         """Refuse, before anything is simulated, what is sure to pass 63 bits."""
-        machines = [*self.machines, *([] if self.baseline is None else [self.baseline])]
         ops = [(layer, name) for _, layer, name in jobs]
-        check_before(ops, len(self.trace.manifest.samples), machines)
+        systems = [(one.name, self._systems[id(one)]) for one in self._fed]
+        check_before(ops, len(self.trace.manifest.samples), systems)
 
     def rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
         """Simulate one op: the rows of each machine, and of its baselines."""
@@ -80,12 +82,12 @@ class Run:
 
     def _rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
         op = self.read(step, layer, name)
-        common = {**self._common(step, op), **describe_op(op)}
-        op = op.as_convolution()  # what is run, whatever the row calls it
-        counted = self._counted(op)
+        run = lower(op)  # whatever the row calls it
+        common = {**self._common(step, op), **describe_op(op, run)}
+        counted = self._counted(run)
         partner = self._partner(step, layer, name)
         return [
-            [{**common, **row} for row in self._of_machine(op, machine, counted, partner)]
+            [{**common, **row} for row in self._of_machine(run, machine, counted, partner)]
             for machine in self.machines
         ]
 
@@ -102,91 +104,68 @@ class Run:
             **densities,
         }
 
-    def _counted(self, op: Op) -> list[tuple[str, str, Counted]]:
-        """Count what does not depend on the memory system: (label, role, counts)."""
+    def _counted(self, op: LoweredOp) -> list[tuple[str, Role, Counted]]:
+        """Count what does not depend on the memory system: (variant, role, counts)."""
         first, theirs = self.machines[0], self.baseline
-        found = [("", "machine", self._skipping(op, first))]
+        found = [("", Role.MACHINE, self._skipping(op, first))]
         if theirs is not None:
-            return [*found, (theirs.name, "baseline", self._skipping(op, theirs))]
-        dense = {"dense": ("baseline", first.simulate_dense(op))}
-        if isinstance(first, ConfiguredMachine):
-            others = first.simulate_alternatives(op).items()
-            dense |= {name: ("alternative", counters) for name, counters in others}
-        found += [(f" {name}", role, Counted(it, it)) for name, (role, it) in dense.items()]
+            return [*found, ("", Role.BASELINE, self._skipping(op, theirs))]
+        dense = {DENSE: (Role.BASELINE, first.simulate_dense(op))}
+        others = first.simulate_alternatives(op).items()
+        dense |= {name: (Role.ALTERNATIVE, counters) for name, counters in others}
+        found += [(name, role, Counted(it, it)) for name, (role, it) in dense.items()]
         return found
 
-    def _skipping(self, op: Op, machine: Machine) -> Counted:
+    def _skipping(self, op: LoweredOp, machine: Runnable) -> Counted:
         """Count the op as it is, and were no value of its operands zero."""
-        counters = machine.simulate_op(op)
-        if isinstance(machine, ConfiguredMachine):
-            return Counted(counters, machine.simulate_dense_operands(op))
-        key = (machine.name, op.layer, op.name, op.samples, op.of_transposed)
-        if key not in self._without_zeros:  # all steps want the same
-            self._without_zeros[key] = machine.simulate_op(op.without_zeros())
-        return Counted(counters, self._without_zeros[key])
+        return Counted(machine.simulate_op(op), machine.simulate_dense_operands(op))
 
     def _of_machine(
         self,
-        op: Op,
-        machine: Machine,
-        counted: list[tuple[str, str, Counted]],
-        partner: Op | None,
+        op: LoweredOp,
+        machine: Runnable,
+        counted: list[tuple[str, Role, Counted]],
+        partner: LoweredOp | None,
     ) -> Iterator[Row]:
         """Feed the machine, and what it is compared with."""
-        for label, role, counts in counted:
-            if role == "baseline" and self.baseline is not None:
-                yield self._row(op, self.baseline, label, role, counts, partner)
-            else:
-                name, dense = machine.name + label, role != "machine"
-                yield self._row(op, machine, name, role, counts, partner, dense=dense)
+        for variant, role, counts in counted:
+            another = None if role is Role.MACHINE else self.baseline
+            yield self._row(op, another or machine, variant, role, counts, partner)
 
     def _row(
         self,
-        op: Op,
-        machine: Machine,
-        name: str,
-        role: str,
+        op: LoweredOp,
+        machine: Runnable,
+        variant: str,
+        role: Role,
         counted: Counted,
-        partner: Op | None,
-        dense: bool = False,
+        partner: LoweredOp | None,
     ) -> Row:
-        pair = (machine, self.baseline or machine, *self.machines)
-        try:
-            row = cost(
-                op,
-                counted,
-                machine,
-                self.energy,
-                dense=dense,
-                held=_held(op, partner, machine, dense),
-                held_dense=_held(op, partner, machine, True),
-                compute_only=not all(isinstance(one, ConfiguredMachine) for one in pair),
-            )
-        except BufferTooSmallError as error:
-            raise error.of(machine.name) from None
-        return {"machine": name, "role": role, **row}
+        system, dense = self._systems[id(machine)], bool(variant)
+        held = system.held(op, partner, dense)
+        held_dense = system.held(op, partner, True)
+        row = cost(op, counted, system, dense=dense, held=held, held_dense=held_dense)
+        return {"machine": machine.name, "variant": variant, "role": role.value, **row}
 
     def refusal(self, error: BufferTooSmallError, jobs: Sequence[Job]) -> BufferTooSmallError:
         """Say which capacity would do for all jobs."""
-        ops = (self.read(step, layer, name) for step, layer, name in jobs)
-        for machine in (*self.machines, self.baseline):
-            if isinstance(machine, ConfiguredMachine) and machine.name == error.whose:
-                return needs.for_all(error, machine, self.baseline is None, ops)
+        for system in self._systems.values():
+            ops = (lower(self.read(step, layer, name)) for step, layer, name in jobs)
+            error = system.refusal(error, self.baseline is None, ops)
         return error
 
-    def _partner(self, step: Step, layer: Layer, name: OpName) -> Op | None:
+    def _partner(self, step: Step, layer: Layer, name: OpName) -> LoweredOp | None:
         """Find the op that reads the same grad_out just before or after, if that may be kept."""
-        machines = (*self.machines, self.baseline)
-        if not any(isinstance(m, ConfiguredMachine) and m.config.keep_on_chip for m in machines):
+        if not any(system.keeps_on_chip for system in self._systems.values()):
             return None
         other = PARTNERS.get(name)
         if other is None or other not in self.ops or (layer, other) not in step.ops():
             return None
         records = (step.record(layer.name, op, "grad_out") for op in (name, other))
         same = len({record.digest for record in records}) == 1
-        return self.read(step, layer, other).as_convolution() if same else None
+        return lower(self.read(step, layer, other)) if same else None
 
-    def describe(self, machine: Machine) -> dict[str, Any]:
+    def describe(self, machine: Runnable) -> dict[str, Any]:
         """Return what was run, resolved."""
         dense = "the same machine with nothing skipped"
         return {
@@ -200,33 +179,17 @@ class Run:
         }
 
 
-def _held(op: Op, partner: Op | None, machine: Machine, dense: bool) -> Held:
-    """Say what stays on chip between an op and its partner."""
-    if partner is None or not _keeps(op, partner, machine, dense):
-        return Held()
-    return Held(op.called("grad_out"), kept=op.name == "wgrad")
-
-
-def _keeps(op: Op, partner: Op, machine: Machine, dense: bool) -> bool:
-    """Tell whether dgrad keeps grad_out for wgrad: both can hold it, and it saves bytes."""
-    if not isinstance(machine, ConfiguredMachine) or not machine.config.keep_on_chip:
-        return False
-    config, pair, shared = machine.config, (op, partner), op.called("grad_out")
-    if op.of_transposed and not config.buffers_alike:
-        return False  # dgrad has it in buffer b, wgrad wants it in a
-    if not all(can_pin(it, config, shared, dense=dense) for it in pair):
-        return False
-    free = sum(feed(it, NOTHING, config, dense=dense).dram_bytes for it in pair)
-    kept = sum(
-        feed(it, NOTHING, config, dense=dense, pinned=shared, kept=it.name == "wgrad").dram_bytes
-        for it in pair
-    )
-    return kept < free
-
-
-def _check_alike(machine: Machine, baseline: Machine | None) -> None:
+def _check_alike(machine: Runnable, baseline: Runnable | None) -> None:
     """Refuse to compare a machine that is fed with one that need not be."""
-    pair = [one for one in (machine, baseline) if isinstance(one, ConfiguredMachine)]
-    if len({one.config.memory for one in pair}) > 1:
-        words = " and ".join(f"{one.name} memory={one.config.memory}" for one in pair)
+    pair = [one for one in (machine, baseline) if one is not None and one.config is not None]
+    if len({one.config.memory for one in pair if one.config}) > 1:
+        words = " and ".join(f"{one.name} memory={one.config.memory}" for one in pair if one.config)
         raise ConfigError(f"{words} can't be compared: set memory of both to the same")
+
+
+def _systems(machines: Sequence[Runnable], energy: EnergyTable) -> dict[int, System]:
+    """Return the memory systems by the machines' identities; where one has none, none has."""
+    found = {id(one): system_of(one, energy) for one in machines}
+    if any(system.memory is None for system in found.values()):
+        return dict.fromkeys(found, NO_MEMORY)
+    return found

@@ -30,20 +30,22 @@ from swatsim.arguments import (
     path_like,
     whole_number,
 )
+from swatsim.columns import Role
 from swatsim.errors import ConfigError, SwatsimError
 from swatsim.results import Results, as_csv
 from swatsim.sealed import seal
 from swatsim.simulator.energy.table import EnergyTable, energy_table
-from swatsim.simulator.rows import Row
+from swatsim.simulator.memory.dram import Dram
 from swatsim.simulator.run import as_machine, checked, threads_of
 from swatsim.simulator.sizes import Sums
+from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_run import Run
 from swatsim.sweeps.cluster import Cluster
 from swatsim.sweeps.pool import Pool
 from swatsim.sweeps.spec import Point, Spec, read_spec
 from swatsim.sweeps.store import INDEX, Store
 from swatsim.sweeps.summary import Summary, numbers, summarise
-from swatsim.sweeps.worker import SOURCES, Done, Job, work
+from swatsim.sweeps.worker import SOURCES, Done, Job, drams_of, work
 from swatsim.tracefile import Trace, open_trace
 from swatsim.workload.layer import OPS
 
@@ -70,6 +72,7 @@ class Group:
     jobs: list[Job]
     resolved: list[dict[str, Any]]
     layers: list[str]
+    drams: list[Dram]
     found: dict[int, Done] = field(default_factory=dict)
 
 
@@ -211,12 +214,14 @@ def make_plan(spec: Spec, store: Store) -> Plan:
         plan.points.append((key, point))
         if store.is_done(key):
             continue
-        group = groups.setdefault(point.computation(), Group([], [], [], []))
+        group = groups.setdefault(point.computation(), Group([], [], [], [], []))
         group.points.append((key, point))
         group.resolved.append(resolved)
+        group.drams.extend(drams_of(run.machines))
     for group in groups.values():
         trace = traces[group.points[0][1].trace]
         assert isinstance(trace, Trace), "points of others are impossible"
+        group.drams.extend(drams_of([baseline]))
         _add_jobs(group, spec, table, trace)
     plan.groups.extend(groups.values())
     return plan
@@ -249,7 +254,8 @@ def _add_jobs(group: Group, spec: Spec, table: EnergyTable, trace: Trace) -> Non
         for op in (op for op in spec.ops or OPS if op in there):
             where = first.trace, trace.id, machines
             ops = tuple(spec.ops or OPS)
-            group.jobs.append(Job(*where, spec.baseline, table, number, op, ops))
+            drams = tuple(group.drams)
+            group.jobs.append(Job(*where, spec.baseline, table, number, op, ops, drams))
 
 
 # ---- running it ----------------------------------------------------------------------------------
@@ -368,7 +374,7 @@ def _finish(group: Group, store: Store) -> None:
             store.fail(key, _about(point, errors[0]))
             continue
         rows: list[Row] = [row for found in group.found.values() for row in found.rows[i]]
-        mine = {row["machine"] for row in rows if row["role"] == "machine"}
+        mine = {row["machine"] for row in rows if row["role"] == Role.MACHINE}
         assert mine == {point.label}, f"{mine} were simulated for {point.label}"
         rows.sort(key=lambda row: (row["step"], place[row["layer"]], OPS.index(row["op"])))
         results = Results(rows, provenance.collect(group.resolved[i]))

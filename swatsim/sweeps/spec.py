@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import tomllib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +15,10 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from swatsim.errors import ConfigError, SwatsimError, unknown
-from swatsim.files import read_bounded
-from swatsim.simulator.interface import ConfiguredMachine, MachineConfig
-from swatsim.simulator.machines import machine, presets
+from swatsim.simulator.machines import find_preset, machine
+from swatsim.simulator.mechanism import ConfiguredMachine, MachineConfig
 from swatsim.simulator.memory.config import MemoryConfig
+from swatsim.simulator.sourced import content_of, entries_of
 from swatsim.sweeps.expression import Value, holds
 from swatsim.validation import Checked, Whole
 from swatsim.workload.layer import OpName
@@ -32,8 +32,6 @@ MAX_WHEN = 2_000
 MAX_MACHINES = 10_000
 #: Each is worked out for each combination.
 MAX_CONSTRAINTS = 100
-#: A specification of 100,000 points takes some kilobytes.
-MAX_BYTES = 2**20
 
 #: What constraints may name beside parameters, in terms of the machine.
 DERIVED = ("pes", "multipliers", "buffer_kib")
@@ -106,10 +104,11 @@ class MachineSpec(_Part):
 
     @model_validator(mode="after")
     def _names(self) -> MachineSpec:
-        known = {name: mechanism for name, _, mechanism in presets()}
-        if self.preset not in known:
-            raise ValueError(unknown("machine", self.preset, known))
-        fields = known[self.preset].config_type.model_fields
+        try:
+            _, mechanism = find_preset(self.preset)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        fields = mechanism.config_type.model_fields
         parts: list[Mapping[str, Any]] = [self.fixed, self.grid]
         parts += [part for one in self.when for part in (one.parameters, one.grid)]
         for name in (name for part in parts for name in part):
@@ -310,21 +309,58 @@ def _listed(values: Values) -> list[Value]:
 
 
 def read_spec(path: str | os.PathLike[str]) -> Spec:
-    """Read a specification; paths of traces and tables in it are relative to its folder.
+    """Read a specification; paths of traces, tables and DRAMs in it are relative to its folder.
 
     Raises
     ------
     ConfigError
         If it can't be read, is no TOML, or no specification.
     """
-    try:
-        entries = tomllib.loads(read_bounded(path, MAX_BYTES).decode("utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"can't read the sweep {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is no TOML: {error}") from None
-    spec = Spec(**entries)
-    folder = Path(path).parent
-    energy = str(folder / spec.energy) if spec.energy.endswith(".toml") else spec.energy
-    traces = [str(folder / trace) for trace in spec.traces]
-    return spec.model_copy(update={"traces": traces, "energy": energy})
+    spec = Spec(**entries_of(content_of(path, "sweep"), path))
+    return _placed(spec, Path(path).parent)
+
+
+def _placed(spec: Spec, folder: Path) -> Spec:
+    """Make the paths of a specification relative to where it is read, not to where it lies."""
+    machines = [
+        one.model_copy(
+            update={
+                "fixed": _drams(one.fixed, folder),
+                "grid": _drams(one.grid, folder),
+                "when": [_condition(condition, folder) for condition in one.when],
+            }
+        )
+        for one in spec.machines
+    ]
+    moved = {
+        "traces": [str(folder / trace) for trace in spec.traces],
+        "common": _drams(spec.common, folder),
+        "machines": machines,
+        "baseline": spec.baseline and _words(r"(?<==)[^,\]]+", spec.baseline, folder),
+        "constraints": [_words(r"(?<=[\"'])[^\"']+", one, folder) for one in spec.constraints],
+        "energy": _near(spec.energy, folder),
+    }
+    return spec.model_copy(update=moved)
+
+
+def _near(value: Any, folder: Path) -> Any:
+    """Place what is a path of a table or a DRAM; no other word ends so."""
+    is_path = isinstance(value, str) and value.strip().endswith(".toml")
+    return str(folder / value.strip()) if is_path else value
+
+
+def _words(pattern: str, text: str, folder: Path) -> str:
+    return re.sub(pattern, lambda found: str(_near(found[0], folder)), text)
+
+
+def _drams(of: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    kinds = of.get("dram")
+    moved = (
+        [_near(one, folder) for one in kinds] if isinstance(kinds, list) else _near(kinds, folder)
+    )
+    return {**of, "dram": moved} if "dram" in of else dict(of)
+
+
+def _condition(one: Conditional, folder: Path) -> Conditional:
+    moved = {"parameters": _drams(one.parameters, folder), "grid": _drams(one.grid, folder)}
+    return one.model_copy(update=moved)

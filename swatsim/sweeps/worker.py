@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from swatsim import provenance
+from swatsim._version import __version__
 from swatsim.errors import SwatsimError
 from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.interface import ConfiguredMachine
 from swatsim.simulator.machines import machine
-from swatsim.simulator.rows import Row
+from swatsim.simulator.mechanism import ConfiguredMachine, Runnable
+from swatsim.simulator.memory.dram import Dram
 from swatsim.simulator.run import as_machine
+from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_run import Run
 from swatsim.sweeps.expression import Value
 from swatsim.tracefile import Step, Trace, open_trace
@@ -25,7 +27,7 @@ from swatsim.workload.training_ops import Op
 MAX_KEPT = 2**29
 
 #: The code that this process runs: a cluster's workers may have been started with another.
-SOURCES = provenance.sources() or provenance.__version__
+SOURCES = provenance.sources() or __version__
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Job:
     op : {"fprop", "dgrad", "wgrad"}
     ops : tuple of such
         All that the sweep runs.
+    drams : tuple of Dram
+        Of each machine, and of the baseline: their files must still be these.
     sources : str
         `SOURCES` of the process that asks: counts of other code are not what it asks for.
     """
@@ -57,6 +61,7 @@ class Job:
     step: int
     op: OpName
     ops: tuple[OpName, ...]
+    drams: tuple[Dram, ...]
     sources: str = SOURCES
 
 
@@ -72,12 +77,18 @@ def work(job: Job) -> Done:
     """Simulate a job; a machine that can't run is no reason for the others not to."""
     if job.sources != SOURCES:
         raise SwatsimError(
-            f"the worker runs other code than the sweep (swatsim {provenance.__version__} here): "
+            f"the worker runs other code than the sweep (swatsim {__version__} here): "
             "install the same everywhere, start the workers again, and sweep again"
         )
     trace = _trace(job.trace, job.trace_id)
     step = trace.step(job.step)
     machines = [machine(preset, **parameters) for preset, parameters in job.machines]
+    baseline = None if job.baseline is None else as_machine(job.baseline)
+    if drams_of([*machines, baseline]) != job.drams:
+        raise SwatsimError(
+            "the file of a DRAM is another than the sweep began with: sweep again, with the same "
+            "file under the same path everywhere"
+        )
     try:
         return Done(_rows(trace, step, machines, job), [None] * len(machines))
     except SwatsimError as error:
@@ -85,6 +96,11 @@ def work(job: Job) -> Done:
             return Done([[]], [str(error)])
     alone = [_alone(trace, step, one, job) for one in machines]
     return Done([rows for rows, _ in alone], [error for _, error in alone])
+
+
+def drams_of(machines: Iterable[Runnable | None]) -> tuple[Dram, ...]:
+    """Return the DRAM of each machine that has a memory system."""
+    return tuple(it.config.dram for it in machines if isinstance(it, ConfiguredMachine))
 
 
 def _alone(

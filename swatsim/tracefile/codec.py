@@ -10,7 +10,7 @@ import zstandard
 
 from swatsim.errors import TraceError
 from swatsim.tracefile.schema import MaskRecord
-from swatsim.workload.training_ops import Mask
+from swatsim.workload.windows import Mask
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -40,6 +40,8 @@ class Kept:
     total: int
 
 
+_Form = TypeVar("_Form")
+
 _DRIFTS, _KEPT = TypeAdapter(dict[str, Drift]), TypeAdapter(Kept)
 _NOT_MODELLED = TypeAdapter(dict[str, list[str]])
 
@@ -61,7 +63,7 @@ def kept(notes: Mapping[str, Any]) -> Kept | None:
     return _read(_KEPT, notes.get("kept"))
 
 
-def _read(form: TypeAdapter[Any], noted: Any) -> Any:
+def _read(form: TypeAdapter[_Form], noted: Any) -> _Form | None:
     try:
         return form.validate_python(noted)
     except ValidationError:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from swatsim.arguments import is_whole, whole
 from swatsim.errors import SwatsimError, TraceError, WorkloadError, listed, shown, unknown
 from swatsim.files import read_bounded
 from swatsim.printable import printable
@@ -28,9 +29,9 @@ from swatsim.tracefile.schema import (
     load_notes,
     load_records,
 )
-from swatsim.validation import whole
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, Operand, OpName
-from swatsim.workload.training_ops import Mask, Op
+from swatsim.workload.training_ops import Op
+from swatsim.workload.windows import Mask
 
 #: What reading malformed JSON, headers and tensors raises.
 _MALFORMED = (ValueError, TypeError, RecursionError)
@@ -164,7 +165,7 @@ class Step:
         reads = OPERANDS_OF[name]
         masks = {operand: self.mask(layer.name, name, operand) for operand in reads}
         ones = {operand: self.record(layer.name, name, operand).ones for operand in reads}
-        return Op(layer, name, **masks).with_nonzero(ones)
+        return Op(layer, name, **masks, known=ones)
 
     def kept(self) -> Iterator[tuple[Layer, Operand, Mask, bool]]:
         """Read what each layer keeps for its backward pass, for `footprint.of_masks`.
@@ -243,8 +244,7 @@ class Trace:
             it: what is remembered of the trace, its id for one, would be another's.
         """
         wanted = whole(number)
-        is_number = isinstance(wanted, int) and not isinstance(wanted, bool)
-        if not is_number or wanted not in self._numbers:
+        if not is_whole(wanted) or wanted not in self._numbers:
             there = listed(map(str, self.steps)) or "none"
             raise TraceError(f"{self.path} has no step {shown(number)}: recorded are {there}")
         step = Step(self.path / STEPS / f"{wanted}{SUFFIX}", wanted, self.manifest)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from swatsim.arguments import is_whole
 from swatsim.errors import SwatsimError, TraceError, WorkloadError, shown, unknown
 from swatsim.tracefile.plain import MAX_DEPTH, canonical, digest, parse, plain
 from swatsim.validation import Checked, Whole
@@ -214,7 +215,7 @@ def check_number(number: Any) -> None:
     ------
     TraceError
     """
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < MAX_STEP:
+    if not is_whole(number) or not 0 <= number < MAX_STEP:
         raise TraceError(
             f"step {shown(number)} is not allowed: steps are counted from 0, and are below 2**63"
         )
@@ -230,7 +231,7 @@ def check_step(records: Sequence[MaskRecord], batch_size: int, manifest: Manifes
     samples = len(manifest.samples)
     if not records or len({record.key for record in records}) != len(records):
         raise TraceError("it holds no masks, or one of them twice")
-    if not isinstance(batch_size, int) or not samples <= batch_size <= MAX_BATCH:
+    if not is_whole(batch_size) or not samples <= batch_size <= MAX_BATCH:
         raise TraceError(
             f"its batch of {batch_size} has less than the {samples} samples that are kept, or more "
             f"than {MAX_BATCH}"

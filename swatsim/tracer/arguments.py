@@ -10,13 +10,13 @@ from typing import Any, TypeAlias, get_args
 
 import numpy as np
 
+from swatsim.arguments import is_whole, whole
 from swatsim.errors import RecordingError, SwatsimError, shown
 from swatsim.policies.interface import Policy
 from swatsim.tracefile.plain import plain
 from swatsim.tracefile.schema import MAX_BATCH, MAX_ELEMENTS, MAX_SAMPLES, MAX_STEP
-from swatsim.validation import whole
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer, Operand, OpName
-from swatsim.workload.training_ops import Mask
+from swatsim.workload.windows import Mask
 
 Steps: TypeAlias = Collection[int] | Callable[[int], bool]
 
@@ -54,7 +54,7 @@ def checked_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]
 def checked_batch(batch_size: int, at_least: int = 1) -> int:
     """Refuse what can't be the size of a batch whose kept samples are below `at_least`."""
     size = whole(batch_size)
-    if _is_whole(size) and at_least <= size <= MAX_BATCH:
+    if is_whole(size) and at_least <= size <= MAX_BATCH:
         return int(size)
     raise RecordingError(
         f"batch_size={shown(batch_size)} is not allowed: must be a whole number of samples, from "
@@ -81,7 +81,7 @@ def checked_samples(samples: Iterable[int] | None, batch_size: int) -> tuple[int
 def checked_number(number: int) -> int:
     """Refuse what is no step's number."""
     found = whole(number)
-    if _is_whole(found) and 0 <= found < MAX_STEP:
+    if is_whole(found) and 0 <= found < MAX_STEP:
         return int(found)
     raise RecordingError(
         f"step {shown(number)} is not allowed: steps are counted from 0, and are below 2**63"
@@ -187,8 +187,4 @@ def checked_steps(steps: Steps) -> tuple[Callable[[int], bool], Any]:
 
 def _is_count(value: Any) -> bool:
     found = whole(value)
-    return _is_whole(found) and 0 <= found < MAX_STEP
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return is_whole(found) and 0 <= found < MAX_STEP

@@ -27,7 +27,7 @@ from swatsim.tracer.arguments import (
 )
 from swatsim.tracer.background import BackgroundStep
 from swatsim.workload.layer import Layer, Operand, OpName
-from swatsim.workload.training_ops import Mask
+from swatsim.workload.windows import Mask
 
 log = logging.getLogger(__name__)
 

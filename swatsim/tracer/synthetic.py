@@ -46,6 +46,7 @@ import numpy.typing as npt
 from swatsim.arguments import (
     arguments,
     count_of,
+    density,
     either,
     flag,
     function,
@@ -56,17 +57,16 @@ from swatsim.arguments import (
     several,
     whole_number,
 )
-from swatsim.errors import PolicyError, RecordingError, shown
-from swatsim.policies import Sparsifier, allocated, sparsifier
+from swatsim.errors import RecordingError, shown
+from swatsim.policies import Sparsifier, allocate_once, begin_run
 from swatsim.policies.draw import generator
-from swatsim.policies.interface import Policy, Site
-from swatsim.policies.topk import exact
+from swatsim.policies.interface import Policy, Site, first_convolution
 from swatsim.tracefile.reader import Trace, open_trace
 from swatsim.tracer.arguments import describe_policy
 from swatsim.tracer.recorder import Recorder, StepRecord
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, Operand
 from swatsim.workload.networks import Network
-from swatsim.workload.training_ops import Mask
+from swatsim.workload.windows import Mask
 
 Values = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -122,8 +122,8 @@ class _Drawing:
             batch=_checked_count("batch", batch, 1),
             seed=_checked_count("seed", seed, 0),
             density={
-                "act": _checked_density("act_density", act_density),
-                "grad_out": _checked_density("grad_density", grad_density),
+                "act": float(act_density),
+                "grad_out": float(grad_density),
             },
             uneven=bool(uneven),
         )
@@ -133,11 +133,6 @@ class _Drawing:
         density = {f"{name.removesuffix('_out')}_density": x for name, x in self.density.items()}
         seeds = {"batch": self.batch, "seed": self.seed, "uneven": self.uneven}
         return {"synthetic": True, "network": self.network, **seeds, **density}
-
-    @property
-    def first_convolution(self) -> str | None:
-        """The name of the first convolution that runs."""
-        return next((layer.name for layer in self.layers if layer.kind == "conv"), None)
 
     def values(self, layer: Layer, operand: Operand, step: int) -> Values:
         """Draw an operand: magnitudes (the sign of a weight matters to no mask), and zeros."""
@@ -199,6 +194,8 @@ class _Drawing:
     batch=whole_number,
     seed=whole_number,
     steps=whole_number,
+    act_density=density,
+    grad_density=density,
     uneven=flag,
     progress=maybe(function),
 )
@@ -254,7 +251,7 @@ def synthesize(
     """
     drawing = _Drawing.checked(layers, batch, seed, act_density, grad_density, uneven)
     numbers = range(_checked_count("steps", steps, 1))
-    described, chosen = describe_policy(policy), allocated(policy, drawing.layers)
+    described, chosen = describe_policy(policy), allocate_once(policy, drawing.layers)
     made = {**drawing.describe(), "steps": len(numbers)}
     with Recorder(path, batch_size=drawing.batch, policy=described, parameters=made) as recorder:
         _record(recorder, drawing, chosen, numbers, progress or (lambda done, total: None))
@@ -266,7 +263,7 @@ def _record(
 ) -> None:
     for layer in drawing.layers:
         recorder.declare(layer)
-    total, chosen = len(numbers) * len(drawing.layers), sparsifier(policy)
+    total, chosen = len(numbers) * len(drawing.layers), begin_run(policy)
     for number in numbers:
         with recorder.step(number) as record:
             for done, layer in enumerate(drawing.layers, number * len(drawing.layers) + 1):
@@ -277,7 +274,7 @@ def _record(
 def _record_layer(
     record: StepRecord, layer: Layer, drawing: _Drawing, sparsifier: Sparsifier
 ) -> None:
-    first = layer.name == drawing.first_convolution
+    first = layer.name == first_convolution(drawing.layers)
     for operand in OPERANDS:
         ops = [op for op in OPS if operand in OPERANDS_OF[op]]
         if layer.name == drawing.layers[0].name:
@@ -320,16 +317,3 @@ def _checked_count(name: str, value: Any, least: int) -> int:
             "below 2**63"
         )
     return count
-
-
-def _checked_density(name: str, value: Any) -> float:
-    try:
-        share = exact(value)
-    except PolicyError:
-        share = exact(0)
-    if not 0 < share <= 1:
-        raise RecordingError(
-            f"{name}={shown(value)} is not allowed: must be a number in (0, 1]; 0.5 leaves half of "
-            "the values zero, 1 none"
-        )
-    return float(share)

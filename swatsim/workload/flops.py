@@ -22,24 +22,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Literal, get_args
 
-import numpy as np
-import numpy.typing as npt
-
 from swatsim.errors import WorkloadError, unknown
+from swatsim.workload import effectual
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, Operand, OpName
-from swatsim.workload.streams import as_4d, windows
-from swatsim.workload.training_ops import Mask, Op
+from swatsim.workload.lowering import LoweredOp, lower
+from swatsim.workload.training_ops import Op
 
 #: A multiply-accumulate is one multiplication and one addition.
 FLOPS_PER_MAC = 2
 
-Counts = npt.NDArray[np.int64]
 Convention = Literal["exact", "swat"]
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 #: (layer name, op, operand) -> the share of the operand's values that survives, in (0, 1]. None
 #: and what is missing count as dense: natural zeros are nobody's merit.
-Densities = Mapping[tuple[str, OpName, Operand], Fraction | float | None]
+DensityTable = Mapping[tuple[str, OpName, Operand], Fraction | float | None]
 
 
 def macs_dense(
@@ -70,24 +67,14 @@ def macs_unpadded(layer: Layer, samples: int) -> int:
     So many are effectual where no value is zero. Of a transposed convolution the products whose
     sums are cut off are left out.
     """
-    layer = layer.adjoint if layer.transposed else layer
-    sizes = zip((layer.H, layer.W), (layer.R, layer.S), (layer.P, layer.Q), strict=True)
-    met = [_met_inside(layer, axis, *of_axis) for axis, of_axis in enumerate(sizes)]
-    return samples * layer.K * (layer.C // layer.groups) * met[0] * met[1]
-
-
-def _met_inside(layer: Layer, axis: int, size: int, taps: int, outputs: int) -> int:
-    """Count the pairs of an output and a tap of one axis that meet inside the input."""
-    tap = np.arange(taps)[:, None] * layer.dilation[axis] - layer.padding[axis][0]
-    place = tap + np.arange(outputs) * layer.stride[axis]
-    return int(np.count_nonzero((place >= 0) & (place < size)))
+    return effectual.inside(layer.adjoint if layer.transposed else layer, samples)
 
 
 def macs_expected(
     layer: Layer,
     samples: int,
     op: OpName,
-    densities: Densities,
+    densities: DensityTable,
     convention: Convention = "exact",
 ) -> float:
     """Count the MACs of an op that operands of given densities leave, their zeros independent."""
@@ -101,7 +88,7 @@ def macs_expected(
 def training_macs(
     layers: Sequence[Layer],
     samples: int,
-    densities: Densities | None = None,
+    densities: DensityTable | None = None,
     convention: Convention = "exact",
 ) -> float:
     """Count the MACs of a training step of a network, dense if no densities are given.
@@ -112,7 +99,7 @@ def training_macs(
         In the order in which they run; under `exact` the first one has no dgrad.
     samples : int
     densities : mapping, optional
-        As `swatsim.policies.densities` gives them for a policy.
+        As `swatsim.policies.site_densities` gives them for a policy.
     convention : {"exact", "swat"}
     """
     given = densities or {}
@@ -123,7 +110,7 @@ def training_macs(
 
 
 def training_reduction(
-    layers: Sequence[Layer], densities: Densities, convention: Convention = "exact"
+    layers: Sequence[Layer], densities: DensityTable, convention: Convention = "exact"
 ) -> float:
     """Tell by how many percent densities reduce the MACs (and FLOPs) of a training step.
 
@@ -136,7 +123,7 @@ def training_reduction(
     return 100 * (1 - training_macs(layers, 1, densities, convention) / dense)
 
 
-def inference_reduction(layers: Sequence[Layer], densities: Densities) -> float:
+def inference_reduction(layers: Sequence[Layer], densities: DensityTable) -> float:
     """Tell by how many percent densities reduce the MACs of fprop; the same in both conventions.
 
     Raises
@@ -163,57 +150,6 @@ def _some(layers: Sequence[Layer]) -> Sequence[Layer]:
     return layers
 
 
-def macs_effectual(op: Op) -> int:
-    """Count the MACs of an op whose two operands are both non-zero.
-
-    The count is separable: fprop sums, over (c, r, s), filters with a weight there times
-    activations that meet it; dgrad likewise over (k, r, s); wgrad sums over (n, r, s, p, q)
-    channels times filters. So it costs the operands' size times R*S, never the MACs.
-    """
-    op = op.as_convolution()
-    if "macs_effectual" not in op._counted:
-        op._counted["macs_effectual"] = _effectual(op)
-    return op._counted["macs_effectual"]
-
-
-def _effectual(op: Op) -> int:
-    if all(op.nonzero(operand) == mask.size for operand, mask in op.operands.items()):
-        return macs_unpadded(op.layer, op.samples)
-    return {"fprop": _fprop, "dgrad": _dgrad, "wgrad": _wgrad}[op.name](op)
-
-
-def _met(op: Op, counts: Counts) -> Counts:
-    """View counts over (N, C, H, W) as the windows of the layer's fprop."""
-    layer = op.layer
-    origin = (-layer.padding[0][0], -layer.padding[1][0])
-    taps, output = (layer.R, layer.S), (layer.P, layer.Q)
-    return windows(counts, taps, layer.stride, layer.dilation, origin, output)
-
-
-def _per_group(mask: Mask, axis: int, groups: int) -> Counts:
-    """Sum an axis of channels group by group; the axis becomes one of `groups`."""
-    shape = (*mask.shape[:axis], groups, -1, *mask.shape[axis + 1 :])
-    return np.count_nonzero(mask.reshape(shape), axis=axis + 1)
-
-
-def _fprop(op: Op) -> int:
-    weights = _per_group(as_4d(op.weight), 0, op.layer.groups)  # (G, C/G, R, S)
-    acts = np.count_nonzero(as_4d(op.act), axis=0, keepdims=True)
-    met = _met(op, acts).sum(axis=(0, 4, 5))  # (C, R, S)
-    return int((weights.reshape(met.shape) * met).sum())
-
-
-def _dgrad(op: Op) -> int:
-    weights = np.count_nonzero(as_4d(op.weight), axis=1)  # (K, R, S)
-    grads = np.count_nonzero(as_4d(op.grad_out), axis=0)  # (K, P, Q)
-    inside = _met(op, np.ones((1, 1, op.layer.H, op.layer.W), np.int64))[0, 0]  # (R, S, P, Q)
-    return int(np.einsum("krs,kpq,rspq->", weights, grads, inside, optimize=True))
-
-
-def _wgrad(op: Op) -> int:
-    groups = op.layer.groups
-    acts = _met(op, _per_group(as_4d(op.act), 1, groups))  # (N, G, R, S, P, Q)
-    grads = _per_group(as_4d(op.grad_out), 1, groups)  # (N, G, P, Q)
-    return sum(
-        int((acts[:, :, r, s] * grads).sum()) for r in range(op.layer.R) for s in range(op.layer.S)
-    )
+def macs_effectual(op: Op | LoweredOp) -> int:
+    """Count the MACs of an op whose two operands are both non-zero."""
+    return lower(op).macs_effectual

@@ -43,7 +43,7 @@ from swatsim.workload import storage
 from swatsim.workload.layer import Layer, Operand
 from swatsim.workload.networks import Network, Saved
 from swatsim.workload.storage import Density
-from swatsim.workload.training_ops import Mask
+from swatsim.workload.windows import Mask
 
 #: Kinds of rows that SWAT counts as activations: inputs of layers, and of batch norms.
 ACTIVATIONS = ("act", "batch_norm")
@@ -169,8 +169,9 @@ def of_network(
         Samples.
     format : str
         Of the tensors that have a density: see `storage`. The others are stored dense.
-    dtype : {"fp32", "fp16", "bf16"}
-        Of weights and activations. Statistics of batch norms are fp32 in either case.
+    dtype : str
+        One of `storage.DTYPES`, of weights and activations. Statistics of batch norms are fp32 in
+        any case.
     relu_bits : bool
         Keep one bit an element of a ReLU's output where nothing else keeps that output: all that
         its gradient needs. PyTorch keeps the output.

@@ -11,13 +11,15 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, assert_never, 
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from swatsim.arguments import whole
 from swatsim.errors import SwatsimError, WorkloadError
-from swatsim.validation import Checked, Whole, whole
+from swatsim.validation import Checked, Whole
 
 Kind = Literal["conv", "conv_transpose", "linear"]
 OpName = Literal["fprop", "dgrad", "wgrad"]
 Operand = Literal["weight", "act", "grad_out"]
 
+KINDS: tuple[Kind, ...] = get_args(Kind)
 OPS: tuple[OpName, ...] = get_args(OpName)
 OPERANDS: tuple[Operand, ...] = get_args(Operand)
 

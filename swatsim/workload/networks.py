@@ -329,27 +329,47 @@ _WRN = "Zagoruyko and Komodakis, BMVC 2016"
 _SWAT = "as in SWAT's CIFAR code (github.com/AamirRaihan/SWAT)"
 
 
-def _builder(name: str, forward: Callable[[_Builder], Any], citation: str) -> Callable[[], Network]:
-    def build() -> Network:
+@dataclass(frozen=True)
+class Blueprint:
+    """A network that is not built yet: call it.
+
+    Parameters
+    ----------
+    name : str
+    forward : callable
+        Runs the network's layers, on a builder.
+    citation : str
+    """
+
+    name: str
+    forward: Callable[[_Builder], Any]
+    citation: str
+
+    def __call__(self) -> Network:
+        """Build the network."""
         builder = _Builder()
-        forward(builder)
-        return builder.build(name, citation)
-
-    return build
+        self.forward(builder)
+        return builder.build(self.name, self.citation)
 
 
-#: Name -> what builds the network.
-NETWORKS: Mapping[str, Callable[[], Network]] = {
-    name: _builder(name, forward, citation)
-    for name, forward, citation in (
-        ("resnet18", _resnet18, f"{_RESNET}, as torchvision's, 224x224"),
-        ("resnet50", _resnet50, f"{_RESNET}, as torchvision's (stride on the 3x3), 224x224"),
-        ("wrn50-2", _wrn50_2, f"{_WRN}, as torchvision's wide_resnet50_2, 224x224"),
-        ("vgg16-cifar", _vgg16_cifar, f"Simonyan and Zisserman, ICLR 2015, {_SWAT}, 32x32"),
-        ("resnet18-cifar", _resnet18_cifar, f"{_RESNET}, {_SWAT}, 32x32"),
-        ("wrn16-8-cifar", _wrn16_8_cifar, f"{_WRN}, {_SWAT}, 32x32"),
-        ("densenet121-cifar", _densenet121_cifar, f"Huang et al., CVPR 2017, {_SWAT}, 32x32"),
-        ("resnet8", _resnet8, "He et al., CVPR 2016, section 4.2, three blocks, 28x28"),
+#: Name -> what builds the network: the one list.
+NETWORKS: Mapping[str, Blueprint] = {
+    it.name: it
+    for it in (
+        Blueprint("resnet18", _resnet18, f"{_RESNET}, as torchvision's, 224x224"),
+        Blueprint(
+            "resnet50", _resnet50, f"{_RESNET}, as torchvision's (stride on the 3x3), 224x224"
+        ),
+        Blueprint("wrn50-2", _wrn50_2, f"{_WRN}, as torchvision's wide_resnet50_2, 224x224"),
+        Blueprint(
+            "vgg16-cifar", _vgg16_cifar, f"Simonyan and Zisserman, ICLR 2015, {_SWAT}, 32x32"
+        ),
+        Blueprint("resnet18-cifar", _resnet18_cifar, f"{_RESNET}, {_SWAT}, 32x32"),
+        Blueprint("wrn16-8-cifar", _wrn16_8_cifar, f"{_WRN}, {_SWAT}, 32x32"),
+        Blueprint(
+            "densenet121-cifar", _densenet121_cifar, f"Huang et al., CVPR 2017, {_SWAT}, 32x32"
+        ),
+        Blueprint("resnet8", _resnet8, "He et al., CVPR 2016, section 4.2, three blocks, 28x28"),
     )
 }
 

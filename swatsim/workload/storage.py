@@ -20,18 +20,19 @@ from typing import Any, Literal, NamedTuple, assert_never
 import numpy as np
 
 from swatsim.arguments import (
+    accepted,
     arguments,
+    density_or_none,
     mask_like,
-    real_number,
     several,
     string,
     whole_number,
 )
 from swatsim.errors import WorkloadError, unknown
 from swatsim.workload.layer import SECOND_AXIS, Channels
-from swatsim.workload.training_ops import Mask
+from swatsim.workload.windows import Mask
 
-#: Value type -> bits.
+#: Value type -> bits. Energy tables have an entry [mac.TYPE] for each.
 DTYPES: Mapping[str, int] = {"fp32": 32, "fp16": 16, "bf16": 16}
 
 #: Bits of run-length's counter of zeros, in EIE and SCNN.
@@ -243,7 +244,7 @@ def _entries_of(format: Format, mask: Mask, ones: int, channels: Channels) -> in
 @arguments(
     WorkloadError,
     shape=several(whole_number, "sizes of axes"),
-    density=real_number,
+    density=density_or_none,
     format=string,
     dtype=string,
 )
@@ -322,9 +323,9 @@ def kept(elements: int, density: Density) -> int:
     WorkloadError
         If the density is not in [0, 1].
     """
-    if not 0 <= density <= 1:
-        raise WorkloadError(f"density={density!r} is not allowed: must be in [0, 1]")
-    return ceil(Fraction(str(density)) * elements)
+    share = accepted(WorkloadError, "kept", "density", density, density_or_none)
+    left: int = ceil(share * elements)
+    return left
 
 
 def _bytes(format: Format, shape: Shape, entries: int, bits: int) -> int:

@@ -16,13 +16,20 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
-from swatsim.cli.main import cli
-from swatsim.results import COLUMNS, PLOTS
+from swatsim.cli import lazy
+from swatsim.cli.drawing import CHOICES
+from swatsim.cli.main import VERBS, cli
+from swatsim.columns import COLUMNS
+from swatsim.results import PLOTS
+from swatsim.simulator.energy.table import shipped as tables
 from swatsim.simulator.machines import MACHINES, presets
 from swatsim.tracefile import Trace
 from swatsim.tracer.recorder import Recorder
-from swatsim.workload.layer import Layer
+from swatsim.workload.layer import OPS, Layer
+from swatsim.workload.networks import NETWORKS
+from swatsim.workload.storage import DTYPES, FORMATS
 from tests.tracefile.test_hostile import without_digests
 from tests.traces import LAYERS, make_trace
 
@@ -60,22 +67,37 @@ def simulated(trace: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[st
 def test_help_lists_every_verb_with_what_it_does() -> None:
     code, out, _ = swatsim("--help")
     assert code == 0
-    assert re.findall(r"^  (\w+)  +\S+", out, flags=re.M) == [
-        "check",
-        "compare",
-        "estimate",
-        "footprint",
-        "info",
-        "machines",
-        "report",
-        "reproduce",
-        "simulate",
-        "sweep",
-        "synth",
-        "timeline",
-    ]
-    for verb in ("check", "estimate", "footprint", "info", "machines", "simulate", "synth"):
-        assert swatsim(verb, "--help")[0] == 0
+    assert re.findall(r"^  (\w+)  +(\S.*)$", out, flags=re.M) == sorted(VERBS.items())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verbs_help_begins_with_what_the_list_says(verb: str) -> None:
+    with cli.make_context("swatsim", [verb]) as context:
+        found = cli.get_command(context, verb)
+    assert found is not None
+    assert found.name == verb
+    assert found.get_short_help_str(100) == VERBS[verb]
+    done = CliRunner().invoke(cli, [verb, "--help"])
+    assert done.exit_code == 0
+    assert "{known}" not in done.output
+    words = re.sub(r"\s+", "", done.output)  # a name may be broken at its hyphen
+    assert [name for name in MENTIONED.get(verb, ()) if name not in words] == []
+
+
+PRESETS = [name for name, _, _ in presets()]
+#: What a verb's help has to list.
+MENTIONED = {
+    "simulate": [*PRESETS, *tables(), *OPS, *CHOICES],
+    "estimate": PRESETS,
+    "timeline": [*PRESETS, *OPS],
+    "footprint": [*DTYPES, *FORMATS],
+    "synth": [*NETWORKS],
+}
+
+
+def test_every_module_that_is_a_verb_is_listed() -> None:
+    paths = Path(lazy.__file__).parent.glob("*.py")
+    assert {it.stem for it in paths if "\n@click.command(" in it.read_text()} == set(VERBS)
 
 
 def test_info_shows_layers_steps_densities_and_sizes(trace: Path) -> None:
@@ -161,7 +183,8 @@ def test_unknown_names_are_refused_with_the_nearest(trace: Path) -> None:
     assert "did you mean 'tensordash'" in refused(*simulate, "-m", "tensordach")
     assert "did you mean 'lookahead'" in refused(*simulate, "-m", "tensordash", "-s", "lokahead=2")
     assert "unknown machine" in refused(*simulate, "-m", "tensordash", "--baseline", "x")
-    assert "No such command" in refused("simulat", trace)
+    assert "unknown verb 'simulat': did you mean 'simulate'?" in refused("simulat", trace)
+    assert "No such option" in refused("--simulat")
     assert "No such option" in refused(*simulate, "--machin", "x")
     assert "Missing option" in refused(*simulate)
     assert "Missing argument" in refused("info")

@@ -72,6 +72,8 @@ def test_a_trace_alone_has_no_batch_norms(trace: Path) -> None:
 
 
 def test_what_is_not_allowed_is_refused(trace: Path) -> None:
+    shown = swatsim("footprint", "--help")[1]
+    assert all(name in shown for name in NETWORKS)
     line = refused("footprint", "resnet51")
     assert "did you mean 'resnet50'" in line
     assert all(name in line for name in NETWORKS)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from swatsim.policies import POLICIES
 from swatsim.tracefile import open_trace
 from swatsim.workload.networks import NETWORKS
 from tests.cli.test_cli import swatsim
@@ -56,9 +57,10 @@ def test_the_policy_and_the_densities_can_be_chosen(tmp_path: Path) -> None:
     assert step.record("stages.2.conv1", "fprop", "act").density == pytest.approx(0.3, abs=0.1)
 
 
-def test_the_help_names_every_network() -> None:
-    out = swatsim("synth", "--help")[1]
-    assert all(name in out for name in NETWORKS)
+def test_the_help_names_every_network_and_policy() -> None:
+    out = " ".join(swatsim("synth", "--help")[1].split())
+    assert all(f"{name} {it.citation[:20]}" in out for name, it in NETWORKS.items())
+    assert all(f"{name} {it.summary()[:20]}" in out for name, it in POLICIES.items())
 
 
 def test_bad_input_is_refused(tmp_path: Path, trace: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from swatsim.policies import Policy, Site, Sparsifier, allocated, sparsifier
+from swatsim.policies import Policy, Site, Sparsifier, allocate_once, begin_run
 from swatsim.workload.layer import OPERANDS_OF, Layer
 
 #: Ragged for N:M, grouped, depthwise, linear, and of a single weight.
@@ -84,10 +84,10 @@ class Run:
         frozen: Sequence[str] = (),
         weights: dict[str, np.ndarray] | None = None,
     ) -> None:
-        self.policy, self.layers, self.seed = allocated(policy, layers), layers, seed
+        self.policy, self.layers, self.seed = allocate_once(policy, layers), layers, seed
         self.draw, self.runs, self.frozen, self.torch = draw, runs, frozen, torch
         self.first = next((layer.name for layer in layers if layer.kind == "conv"), None)
-        self.sparsifier: Sparsifier = sparsifier(self.policy)
+        self.sparsifier: Sparsifier = begin_run(self.policy)
         rng = np.random.default_rng(seed)
         start = {layer.name: draw(rng, layer.shape_of("weight", 1)) for layer in layers}
         start |= weights or {}
@@ -101,7 +101,7 @@ class Run:
         """Go on from a copy of the state, as another process would."""
         after = copy.copy(self)
         after.weights = {name: copy.deepcopy(value) for name, value in self.weights.items()}
-        after.sparsifier = sparsifier(self.policy)
+        after.sparsifier = begin_run(self.policy)
         after.sparsifier.load(copy.deepcopy(self.sparsifier.state()))
         return after
 

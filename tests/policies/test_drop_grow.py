@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swatsim.policies import SET, SNFS, Policy, RigL, Site, StaticRandom, sparsifier
-from swatsim.policies.allocation import erdos_renyi_kernel
+from swatsim.policies import SET, SNFS, Policy, RigL, Site, StaticRandom, begin_run
+from swatsim.policies.allocation import ErdosRenyiKernel, erdos_renyi_kernel
 from swatsim.workload.layer import Layer
 from tests.policies.driver import LAYERS, Run, Seen, count_of, exactly
 
@@ -23,7 +23,7 @@ def counts_of(policy: Any) -> dict[str, int]:
     """Tell how many weights each layer keeps."""
     density = 1 - Fraction(str(policy.sparsity))
     share = dict.fromkeys(NAMES, density)
-    if policy.allocation == "erk":
+    if policy.allocation == ErdosRenyiKernel():
         share = erdos_renyi_kernel(LAYERS, density, {"first"} if policy.first_conv_dense else ())
     elif policy.first_conv_dense:
         share["first"] = Fraction(1)
@@ -184,7 +184,7 @@ def test_a_share_of_a_count_is_exact(kind: Any) -> None:
     """0.29 * 100 is 28.999999999999996 in floats."""
     layer = Layer(name="fc", kind="linear", C=20, K=10)
     weight = np.arange(1, 201, dtype=np.float32).reshape(10, 20)
-    own = sparsifier(kind(0.5, every=1, fraction=0.29, allocation="uniform"))
+    own = begin_run(kind(0.5, every=1, fraction=0.29, allocation="uniform"))
     masks = []
     for step in range(3):
         (mask,) = own.masks([Site(layer, "fprop", "weight", step=step)], weight)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import copy
+import inspect
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,11 +32,17 @@ from swatsim.policies import (
     SwatU,
     TopKast,
     Transposable,
+    Uniform,
     View,
-    sparsifier,
+    begin_run,
 )
+from swatsim.policies.method import PolicyValue
 from swatsim.workload.layer import Layer
+from tests.policies import mistyped
 from tests.policies.driver import LAYERS, Array, Run, levels, normal, same
+from tests.policies.mistyped import REFUSED
+
+ROOT = Path(__file__).parents[2]
 
 
 def taylor(it: View) -> Array:
@@ -119,7 +128,7 @@ def test_an_interrupted_run_goes_on(name: str, runs: Any) -> None:
     for steps in (1, 3, 1):
         same(run.go(steps), expected[run.step - steps : run.step])
         later = run.interrupted()
-        later.sparsifier = sparsifier(later.policy)
+        later.sparsifier = begin_run(later.policy)
         later.sparsifier.load(rebuilt(run.sparsifier.state()))
         same(later.go(9 - run.step), expected[run.step :])
         assert later.sparsifier.report() == whole.sparsifier.report()
@@ -224,7 +233,7 @@ def test_evaluations_change_nothing(name: str) -> None:
 
 # ---- refusals ----------------------------------------------------------------------------------
 
-KINDS = (SET, SNFS, MeProp, RigL, StaticRandom, SwatErk, SwatM, SwatStructured, SwatU, TopKast)
+KINDS = [kind for kind in POLICIES.values() if "sparsity" in kind.model_fields]
 WRONG_SPARSITIES = (1, -0.1, 80, float("nan"), float("inf"), "0.5", None, True, [0.5], 1j)
 
 
@@ -238,52 +247,102 @@ def test_sparsities_that_are_refused(kind: Any) -> None:
         assert "\n" not in str(caught.value)
 
 
-COUNTS: tuple[Any, ...] = (0, -1, 1.5, "often", float("nan"), [2], False)
+COUNTS: tuple[Any, ...] = (0, -1, 1.5, "often", "7", float("nan"), [2], False)
 NOT_NONE: tuple[Any, ...] = (*COUNTS, None)
-SHARES: tuple[Any, ...] = (0, 1, -0.1, "some", float("nan"), None, float("inf"))
+SHARES: tuple[Any, ...] = (0, 1, -0.1, "some", "0.5", float("nan"), None, float("inf"))
 AT_LEAST_0: tuple[Any, ...] = (-0.1, "some", float("nan"), None, float("inf"))
-WORDS: tuple[Any, ...] = ("even", None, 3, True)
 FLAGS: tuple[Any, ...] = ("perhaps", None, 3, float("nan"))
-PARAMETERS = {
-    (SET, SNFS, RigL): {"every": NOT_NONE, "until": COUNTS, "fraction": SHARES},
-    (SET, SNFS, RigL, StaticRandom): {"seed": (-1, 1.5, "x", None, float("nan"))},
-    (SET, SNFS, RigL, StaticRandom, TopKast): {"allocation": WORDS},
-    (SNFS, SwatM): {"smoothing": (1, -0.1, "some", float("nan"), None)},
-    (SwatM, TopKast): {"every": NOT_NONE},
-    (TopKast,): {"penalty": AT_LEAST_0, "backward_sparsity": (1, -0.1, "0.5", None, True)},
-    (SwatStructured,): {"unit": ("channels", None, 3)},
-    (MeProp,): {"unified": FLAGS},
-    (SwatU, SwatErk, SwatM, SwatStructured, RigL, TopKast): {"first_conv_dense": FLAGS},
+#: What no policy takes, by parameter. A policy with a parameter of another name needs a line.
+WRONG: dict[str, tuple[Any, ...]] = {
+    "allocation": ("even", None, 3, True, ["erk"], Uniform),
+    "backward_sparsity": (1, -0.1, "0.5", None, True),
+    "decay": AT_LEAST_0,
+    "every": NOT_NONE,
+    "first_conv_dense": FLAGS,
+    "fraction": SHARES,
+    "m": (*NOT_NONE, 65),
+    "n": (*NOT_NONE, 65),
+    "penalty": AT_LEAST_0,
+    "seed": (-1, 1.5, "x", None, float("nan")),
+    "smoothing": (1, -0.1, "some", float("nan"), None),
+    "unified": FLAGS,
+    "unit": ("channels", None, 3),
+    "until": COUNTS,
 }
 
 
 @pytest.mark.parametrize(
-    ("kind", "parameter", "values"),
-    [
-        (kind, parameter, values)
-        for kinds, parameters in PARAMETERS.items()
-        for kind in kinds
-        for parameter, values in parameters.items()
-    ],
+    ("kind", "parameter"),
+    [(it, name) for it in POLICIES.values() for name in it.model_fields if name != "sparsity"],
 )
-def test_parameters_that_are_refused(kind: Any, parameter: str, values: tuple[Any, ...]) -> None:
-    for wrong in values:
+def test_parameters_that_are_refused(kind: Any, parameter: str) -> None:
+    given = {"sparsity": 0.8} if kind in KINDS else {}
+    for wrong in WRONG[parameter]:
         with pytest.raises(PolicyError) as caught:
-            kind(0.8, **{parameter: wrong})
+            kind(**given, **{parameter: wrong})
         words = str(caught.value)
         assert words.startswith(f"{kind.__name__}: {parameter}={wrong!r} is not allowed: ")
         assert len(words.partition("not allowed: ")[2]) > 5
         assert "\n" not in words
 
 
-@pytest.mark.parametrize("kind", [SrSte, Transposable])
-@pytest.mark.parametrize("wrong", AT_LEAST_0)
-def test_decays_that_are_refused(kind: Any, wrong: Any) -> None:
-    with pytest.raises(PolicyError, match=rf"{kind.__name__}: decay=.* is not allowed: must be"):
-        kind(2, 4, decay=wrong)
+# ---- parameters that there are not -------------------------------------------------------------
+
+NEEDED: dict[type[PolicyValue], dict[str, Any]] = {
+    **{kind: {"sparsity": 0.8} for kind in KINDS},
+    ByScore: {"score": abs_of, "sparsity": 0.8},
+    Periodic: {"policy": SwatU(0.8), "every": 7},
+}
+EVERY: list[Any] = [*POLICIES.values(), ByScore, Periodic]
 
 
-@pytest.mark.parametrize("kind", [*KINDS, SrSte, Transposable])
-def test_unknown_parameters_are_refused(kind: Any) -> None:
-    with pytest.raises(PolicyError, match=rf"{kind.__name__}: unknown parameter 'evry'"):
-        kind(*((2, 4) if issubclass(kind, SrSte) else (0.5,)), evry=3)
+def misspelt(name: str) -> str:
+    """Leave a letter out, or put one in."""
+    middle = len(name) // 2
+    return name[:middle] + name[middle + 1 :] if len(name) > 3 else name + name[-1]
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_a_misspelt_parameter_is_refused_with_the_nearest_name(kind: Any) -> None:
+    for name in kind.model_fields:
+        with pytest.raises(PolicyError) as caught:
+            kind(**NEEDED.get(kind, {}), **{misspelt(name): 3})
+        start = f"{kind.__name__}: unknown parameter {misspelt(name)!r}: did you mean {name!r}? "
+        assert str(caught.value).startswith(start)
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_parameters_are_declared_once(kind: Any) -> None:
+    shown = inspect.signature(kind).parameters
+    assert shown.keys() == kind.model_fields.keys()
+    own = kind.mro()[: kind.mro().index(PolicyValue)]
+    assert not any("__init__" in vars(each) for each in own)
+    in_order = [it.name for it in shown.values() if it.kind is it.POSITIONAL_OR_KEYWORD]
+    assert in_order == list(shown)[: len(in_order)]
+    needed = NEEDED.get(kind, {})
+    assert list(needed) == in_order[: len(needed)]
+    assert kind(*needed.values()) == kind(**needed)
+    with pytest.raises(PolicyError, match=f"^{kind.__name__}: 9 parameters are given without"):
+        kind(*range(9))
+
+
+def test_a_parameter_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(PolicyError, match="RigL: .*and sparsity once more: only sparsity can be"):
+        RigL(0.9, sparsity=0.8)
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_a_type_checker_refuses_is_refused(what: str) -> None:
+    with pytest.raises(PolicyError):
+        REFUSED[what]()
+
+
+def test_mypy_reads_what_it_has_to_refuse() -> None:
+    """An ignored error that is none is an error of its own: so mypy has to see each."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    assert "tests/policies/mistyped.py" in settings["mypy"]["files"]
+    assert settings["mypy"].getboolean("warn_unused_ignores")
+    lines = Path(mistyped.__file__).read_text().splitlines()
+    tried = [line for line in lines if "lambda" in line and "# type: ignore[" in line]
+    assert len(tried) == len(REFUSED)

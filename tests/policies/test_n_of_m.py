@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from swatsim.errors import PolicyError
-from swatsim.policies import ByScore, Site, SrSte, Transposable, sparsifier
+from swatsim.policies import ByScore, Site, SrSte, Transposable, begin_run
 from tests.policies.driver import LAYERS, Run, Seen
 from tests.policies.test_arrays import by_groups, by_patterns
 
@@ -86,7 +86,7 @@ def test_the_density_is_what_survives() -> None:
             assert policy.density(site) == density
             weight = np.ones(layer.shape_of("weight", 1), np.float32)
             if density is not None:
-                (mask,) = sparsifier(SrSte(2, 4)).masks([site], weight)
+                (mask,) = begin_run(SrSte(2, 4)).masks([site], weight)
                 assert Fraction(int(mask.sum()), mask.size) == density
 
 
@@ -105,7 +105,7 @@ def test_nan_is_larger_than_any_number() -> None:
         weight = np.ones((8, 8), np.float32)
         weight[::4, ::4] = np.nan
         layer = LAYERS[-1].model_copy(update={"C": 8, "K": 8})
-        (mask,) = sparsifier(policy).masks([Site(layer, "fprop", "weight")], weight)
+        (mask,) = begin_run(policy).masks([Site(layer, "fprop", "weight")], weight)
         assert mask is not None
         assert mask.reshape(8, 2, 4).sum(2).tolist() == [[2, 2]] * 8
         assert mask[::4, ::4].all()

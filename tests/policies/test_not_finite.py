@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from swatsim.policies import SNFS, RigL, Site, SwatM, sparsifier
+from swatsim.policies import SNFS, RigL, Site, SwatM, begin_run
 from swatsim.policies.interface import Policy
 from swatsim.workload.layer import Layer
 
@@ -25,7 +25,7 @@ def test_a_step_that_is_not_finite_is_left_out(policy: Policy, bad: float) -> No
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((8, 6)).astype(np.float32)
     masks = []
-    run = sparsifier(policy)
+    run = begin_run(policy)
     for step in range(4):
         sites = [Site(LAYER, op, "weight", False, step) for op in ("fprop", "dgrad")]
         masks.append(run.masks(sites, weight)[0])

@@ -20,7 +20,7 @@ from swatsim.policies import (
     SwatM,
     SwatStructured,
     SwatU,
-    sparsifier,
+    begin_run,
 )
 from tests.policies.driver import LAYERS, Run, Seen, same, top_of
 from tests.policies.test_swat_runs import SPARSE, by_l1
@@ -130,10 +130,10 @@ def test_policies_that_keep_masks_are_refused(policy: Any) -> None:
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, "3", None, True, float("nan")])
 def test_parameters_that_are_refused(every: Any) -> None:
-    with pytest.raises(PolicyError, match="Periodic: every=.*whole number of at least 1"):
+    with pytest.raises(PolicyError, match="Periodic: every=.* is not allowed: must be"):
         Periodic(SwatU(0.5), every)
     if every != 0:
-        with pytest.raises(PolicyError, match="Periodic: warmup=.*whole number of at least 0"):
+        with pytest.raises(PolicyError, match="Periodic: warmup=.* is not allowed: must be"):
             Periodic(SwatU(0.5), 2, every)
 
 
@@ -179,4 +179,4 @@ def test_periodic_scores() -> None:
     mine, its = Run(policy, LAYERS[1:4]).go(6), Run(plain, LAYERS[:4]).go(6)
     assert mine[2].mask("wide").any()
     assert its[2].mask("wide").any()
-    assert sparsifier(policy).rule(Site(LAYERS[3], "fprop", "weight")).holds == "threshold"
+    assert begin_run(policy).rule(Site(LAYERS[3], "fprop", "weight")).holds == "threshold"

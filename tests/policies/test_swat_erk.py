@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swatsim.errors import PolicyError, WorkloadError
-from swatsim.policies import POLICIES, Policy, Site, SwatErk, SwatU, densities, policy
+from swatsim.policies import POLICIES, Policy, Site, SwatErk, SwatU, make_policy, site_densities
 from swatsim.policies.allocation import erdos_renyi_kernel
 from swatsim.workload.layer import OPERANDS_OF, Layer
 from swatsim.workload.networks import network
@@ -82,7 +82,7 @@ def test_resnet50_keeps_the_flops_that_rigl_publishes() -> None:
     """Evci et al., table of ResNet-50: ERK, test FLOPs 0.42x at 80 %, 0.24x at 90 %."""
     layers = network("resnet50").layers
     for sparsity, flops in ((0.8, 0.42), (0.9, 0.24)):
-        share = SwatErk(sparsity).allocate(layers).densities
+        share = SwatErk(sparsity).allocate(layers).allocation.by_layer
         macs = {layer.name: layer.weights * layer.P * layer.Q for layer in layers}
         kept = sum(float(share[name]) * macs[name] for name in macs) / sum(macs.values())
         assert kept == pytest.approx(flops, abs=0.01)
@@ -91,8 +91,8 @@ def test_resnet50_keeps_the_flops_that_rigl_publishes() -> None:
 def test_what_swat_erk_drops() -> None:
     layers = network("resnet8").layers
     allocated: Policy = SwatErk(0.8).allocate(layers)
-    found = densities(allocated, layers)
-    share = SwatErk(0.8).allocate(layers).densities["stages.2.conv2"]
+    found = site_densities(allocated, layers)
+    share = SwatErk(0.8).allocate(layers).allocation.by_layer["stages.2.conv2"]
     assert {key[1:]: found["stages.2.conv2", *key[1:]] for key in found} == {
         ("fprop", "weight"): share,
         ("fprop", "act"): None,
@@ -107,7 +107,7 @@ def test_what_swat_erk_drops() -> None:
 def test_a_layer_that_gets_all_its_weights_is_left_as_it_is() -> None:
     layers = network("resnet8").layers
     found = SwatErk(0.5).allocate(layers)
-    assert found.densities["conv1"] == 1
+    assert found.allocation.by_layer["conv1"] == 1
     assert found.density(Site(layers[0], "fprop", "weight", True)) is None
 
 
@@ -115,9 +115,9 @@ def test_the_first_convolution_is_dense_if_asked() -> None:
     layers = network("resnet50").layers
     plain = SwatErk(0.9).allocate(layers)
     dense = SwatErk(0.9, first_conv_dense=True).allocate(layers)
-    assert plain.densities["conv1"] < 1 == dense.densities["conv1"]
+    assert plain.allocation.by_layer["conv1"] < 1 == dense.allocation.by_layer["conv1"]
     for allocated in (plain, dense):
-        kept = sum(allocated.densities[layer.name] * layer.weights for layer in layers)
+        kept = sum(allocated.allocation.by_layer[layer.name] * layer.weights for layer in layers)
         assert kept == Fraction(1, 10) * sum(layer.weights for layer in layers)
 
 
@@ -155,19 +155,19 @@ def test_a_layer_of_another_network_is_refused() -> None:
 @pytest.mark.parametrize("name", POLICIES)
 def test_policies_by_name(name: str) -> None:
     layers = network("resnet8").layers
-    made = policy(name, 0.75, layers)
+    made = make_policy(name, 0.75, layers)
     assert made.describe()["name"] == name
-    assert len(densities(made, layers)) == len(layers) * sum(map(len, OPERANDS_OF.values()))
+    assert len(site_densities(made, layers)) == len(layers) * sum(map(len, OPERANDS_OF.values()))
 
 
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises(PolicyError, match="unknown policy 'swat_u': did you mean 'swat-u'"):
-        policy("swat_u", 0.8, ())
+        make_policy("swat_u", 0.8, ())
 
 
 def test_densities_know_the_first_convolution() -> None:
     layers = (Layer(name="fc", kind="linear", C=2, K=2), *network("resnet8").layers[:2])
-    found = densities(SwatU(0.5), layers)
+    found = site_densities(SwatU(0.5), layers)
     assert [found[layer.name, "fprop", "weight"] for layer in layers] == [
         Fraction(1, 2),
         None,

@@ -9,11 +9,12 @@ import pytest
 
 import swatsim
 from swatsim.cli.drawing import draw
+from swatsim.columns import COLUMNS
 from swatsim.errors import ResultsError
 from swatsim.reports import charts, facts, plots, tables
 from swatsim.reports.page import of_results
 from swatsim.reports.roofline import roofline
-from swatsim.results import COLUMNS, Results
+from swatsim.results import Results
 from tests.traces import LAYERS, make_trace
 
 

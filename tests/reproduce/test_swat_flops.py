@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from swatsim.policies import SwatErk, densities
+from swatsim.policies import SwatErk, site_densities
 from swatsim.reproduce.swat_flops import (
     Comparison,
     activation_sparsity,
@@ -16,7 +16,7 @@ from swatsim.reproduce.swat_flops import (
     leads,
 )
 from swatsim.reproduce.swat_published import LEAD, PUBLISHED
-from swatsim.workload.flops import Densities, training_reduction
+from swatsim.workload.flops import DensityTable, training_reduction
 from swatsim.workload.networks import network
 
 COMPARISONS = compare()
@@ -69,12 +69,12 @@ def cause(name: str, sparsity: float, quantity: str) -> str:
     return found
 
 
-def erk(name: str, sparsity: float, **options: bool) -> Densities:
+def erk(name: str, sparsity: float, **options: bool) -> DensityTable:
     layers = network(name).layers
-    return densities(SwatErk(sparsity, **options).allocate(layers), layers)
+    return site_densities(SwatErk(sparsity, **options).allocate(layers), layers)
 
 
-def with_zeros(name: str, found: Densities, natural: float) -> Densities:
+def with_zeros(name: str, found: DensityTable, natural: float) -> DensityTable:
     """Count wgrad's activations as no denser than they are before Top-K; the input is dense."""
     first = network(name).layers[0].name
     return {
@@ -142,7 +142,7 @@ def test_erdos_renyi_keeps_its_share_of_the_weights_inside() -> None:
 def test_what_was_tried_for_resnet50() -> None:
     layers = network("resnet50").layers
 
-    def reduction(found: Densities) -> str:
+    def reduction(found: DensityTable) -> str:
         return f"{training_reduction(layers, found, 'swat'):.1f}"
 
     at_80, at_90 = (cause("resnet50", sparsity, "training") for sparsity in (80, 90))

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 import swatsim
 from swatsim.cli.drawing import draw
+from swatsim.counters import Counters, MemoryCounters
 from swatsim.errors import ConfigError
 from swatsim.reports import tables
 from swatsim.simulator.energy.energy import energies
 from swatsim.simulator.energy.table import EnergyTable, Size, Sram, energy_table, shipped
-from swatsim.simulator.interface import Counters
-from swatsim.simulator.memory.config import DRAMS
-from swatsim.simulator.memory.feed import Fed
+from swatsim.simulator.memory import dram as drams
 from swatsim.workload.layer import OPERANDS_OF, Layer
-from swatsim.workload.training_ops import Op
+from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.storage import DTYPES
 from tests.traces import make_trace
 
 MINE = """
@@ -47,14 +47,18 @@ def mine(tmp_path: Path) -> Path:
     return path
 
 
-def op() -> Op:
+def op() -> LoweredOp:
     ones = np.ones((2, 4), np.bool_)
-    return Op(Layer(name="fc", kind="linear", C=4, K=6), "fprop", np.ones((6, 4), np.bool_), ones)
+    return LoweredOp(
+        Layer(name="fc", kind="linear", C=4, K=6), "fprop", np.ones((6, 4), np.bool_), ones
+    )
 
 
 def test_events_times_energies_by_hand(mine: Path) -> None:
     counters = Counters(9, 1, 16, 40, 8, words_a=10, words_b=20, accumulations=3)
-    fed = Fed(99, dram_bytes_weight=96, dram_bytes_act=32, dram_bytes_result=48, words_out=12)
+    fed = MemoryCounters(
+        99, dram_bytes_weight=96, dram_bytes_act=32, dram_bytes_result=48, words_out=12
+    )
     config = swatsim.machine(
         "scnn",
         dtype="fp32",
@@ -97,8 +101,8 @@ def test_reads_and_writes_of_the_output_by_hand(
 ) -> None:
     masks = {"weight": (6, 4), "act": (2, 4), "grad_out": (2, 6)}
     reads = {key: np.ones(masks[key], np.bool_) for key in OPERANDS_OF[name]}
-    found = Op(Layer(name="fc", kind="linear", C=4, K=6), name, **reads)
-    fed = Fed(9, dram_bytes_result=48, dram_bytes_partial=partial)
+    found = LoweredOp(Layer(name="fc", kind="linear", C=4, K=6), name, **reads)
+    fed = MemoryCounters(9, dram_bytes_result=48, dram_bytes_partial=partial)
     small = {f"buffer_{it}_{what}": 1 for it in ("a", "b", "out") for what in ("kib", "banks")}
     config = swatsim.machine("swat", dtype="fp32", **small).config
     counters = Counters(9, 1, 1, accumulations=10)
@@ -141,7 +145,7 @@ def test_published_points_come_out_as_published() -> None:
     assert at45.pj_of_sram_write_bit(2**16) < at45.pj_of_sram_bit(2**16)
     for kib, pj in ((8, 7.5), (32, 8.5), (1024, 14)):
         assert 64 * at7.pj_of_sram_bit(kib) == pytest.approx(pj)
-    assert at7.pj_of_dram_bit("hbm2") == 3.9
+    assert at7.pj_of_dram_bit(drams.dram("hbm2")) == 3.9
     assert at45.pj_of_product("fp32") == pytest.approx(3.7 + 0.9)
     assert at7.pj_of_product("bf16") < at7.pj_of_product("fp16") < at7.pj_of_product("fp32")
 
@@ -149,10 +153,10 @@ def test_published_points_come_out_as_published() -> None:
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_table_has_what_any_machine_may_have(name: str) -> None:
     table = energy_table(name)
-    for dtype in ("fp32", "fp16", "bf16"):
+    for dtype in DTYPES:
         assert table.pj_of_product(dtype) > 0
-    for kind in DRAMS:
-        assert (table.pj_of_dram_bit(kind) > 0) == (kind != "ideal")
+    for kind in map(drams.dram, drams.shipped()):
+        assert (table.pj_of_dram_bit(kind) > 0) == (not kind.ideal)
     assert table.pj_of("multiplexer") > 0
     assert table.pj_of("scheduler") > 0
 
@@ -167,11 +171,11 @@ def test_a_larger_sram_costs_more(kib: float, factor: float) -> None:
 
 def test_nothing_costs_more_at_7_nm() -> None:
     old, new = energy_table("45nm"), energy_table("7nm")
-    for dtype in ("fp32", "fp16", "bf16"):
+    for dtype in DTYPES:
         assert new.pj_of_product(dtype) < old.pj_of_product(dtype)
     for event in ("multiplexer", "scheduler"):
         assert new.pj_of(event) < old.pj_of(event)
-    for kind in DRAMS:
+    for kind in map(drams.dram, drams.shipped()):
         assert new.pj_of_dram_bit(kind) <= old.pj_of_dram_bit(kind)
     # SRAMs are of different sources; from the size on at which most banks are, they agree on it
     for kib in (128, 256, 1024, 4096):
@@ -207,7 +211,7 @@ def test_one_size_is_the_energy_of_all() -> None:
         ),
         (
             "name='x'\n[sram]\nsource='y'\nsizes=[{kib=1,pj=5e-324,bits=1}]",
-            "energy table, entry .*pj=5e-324 is not allowed",
+            "mine.toml: entry .*pj=5e-324 is not allowed",
         ),
         ("name='x'\n[scheduler]\npj=1e300\nsource='y'", "pj=1e.300 is not allowed"),
         (
@@ -324,7 +328,7 @@ def test_a_machine_without_memory_is_compared_by_its_compute_cycles(tmp_path: Pa
     class Mine:
         name = "mine"
 
-        def simulate_op(self, op: Op) -> Counters:
+        def simulate_op(self, op: LoweredOp) -> Counters:
             return swatsim.machine("tensordash").simulate_op(op)
 
         simulate_dense = simulate_op

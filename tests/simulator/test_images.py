@@ -18,8 +18,8 @@ from swatsim.errors import ConfigError, TraceError
 from swatsim.policies import SwatU
 from swatsim.sampling import Stratum, total
 from swatsim.simulator.images import OpEstimate, batch_cycles, split
-from swatsim.simulator.interface import ConfiguredMachine, Mechanism
 from swatsim.simulator.machines import MACHINES
+from swatsim.simulator.mechanism import ConfiguredMachine, Mechanism
 from swatsim.tracefile import Trace
 from swatsim.tracefile.schema import dump_records, load_records
 from swatsim.tracer.synthetic import synthesize
@@ -107,7 +107,7 @@ def test_images_of_a_preset_give_together_every_counter(preset: str) -> None:
     layer = Layer(name="x", C=32, K=8, H=4, W=4)
     rng = np.random.default_rng(6)
     weight, act = rng.random((8, 32, 1, 1)) < 0.2, rng.random((3, 32, 4, 4)) < 0.7
-    op = swatsim.Op(layer, "fprop", weight=weight, act=act)
+    op = swatsim.LoweredOp(layer, "fprop", weight=weight, act=act)
     machine = swatsim.machine(preset)
     alone = machine.by_image(op)
     assert alone is not None
@@ -118,7 +118,7 @@ def test_images_of_a_preset_give_together_every_counter(preset: str) -> None:
 
 
 def test_who_schedules_is_not_which_operand() -> None:
-    op = swatsim.Op(
+    op = swatsim.LoweredOp(
         Layer(name="x", C=32, K=8),
         "fprop",
         weight=np.arange(256).reshape(8, 32, 1, 1) % 3 == 0,
@@ -152,14 +152,14 @@ def test_a_batch_of_repeated_images_is_counted_by_rounds(
     masks = {
         operand: rng.random(layer.shape_of(operand, samples)) < 0.3 for operand in OPERANDS_OF[name]
     }
-    op = swatsim.Op(layer, name, **masks)
+    op = swatsim.LoweredOp(layer, name, **masks)
     machine = ConfiguredMachine("x", mechanism, data.draw(CONFIGS[mechanism.name]()))
     used, at_once = machine.in_rounds(op) or (machine, batch)
     repeated = {
         operand: mask if operand == "weight" else mask[np.arange(batch) % samples]
         for operand, mask in masks.items()
     }
-    whole = swatsim.Op(layer, name, **repeated)
+    whole = swatsim.LoweredOp(layer, name, **repeated)
     for simulate in (used.simulate_op, used.simulate_dense):
         assert batch_cycles(op, batch, at_once, simulate) == simulate(whole).cycles_compute
 
@@ -170,7 +170,7 @@ def test_the_operand_on_the_rows_is_the_one_of_the_whole_op() -> None:
     act[0] = True  # the weights are sparser than this image, and denser than both
     weight = np.ones((8, 64, 1, 1), np.bool_)
     weight[:, 48:] = False  # the last of four lines
-    op = swatsim.Op(layer, "fprop", weight=weight, act=act)
+    op = swatsim.LoweredOp(layer, "fprop", weight=weight, act=act)
     machine = swatsim.machine("tensordash", **SMALL)
     alone = machine.by_image(op)
     assert alone is not None
@@ -229,7 +229,7 @@ def test_the_interval_covers_the_batch_as_often_as_it_says(whole: Trace, preset:
     taken = {number: np.zeros(12) for number in whole.steps}
     for number, cycles_of in taken.items():
         for layer, name in whole.step(number).ops():
-            op = whole.step(number).op(layer, name)
+            op = swatsim.lower(whole.step(number).op(layer, name))
             if alone := machine.by_image(op):
                 cycles_of += [alone.simulate_op(part).cycles_compute for part in split(op)]
     rng, covered = np.random.default_rng(7), 0

@@ -63,7 +63,7 @@ def test_the_bytes_of_counters_hold_the_largest_block() -> None:
 def test_elements_are_numbered_up_to_the_last(size: int) -> None:
     layer = Layer(name="fc", kind="linear", C=size, K=1)
     ones = np.ones((1, size), bool)
-    op = swatsim.Op(layer, "fprop", weight=ones, act=ones)
+    op = swatsim.LoweredOp(layer, "fprop", weight=ones, act=ones)
     numbers = assemble(part.operands["weight"] for part in numbered(op))
     assert numbers.tolist() == [list(range(1, size + 1))]
 

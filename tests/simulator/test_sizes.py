@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 
 import swatsim
+from swatsim.columns import COLUMNS
+from swatsim.counters import Counters
 from swatsim.errors import ConfigError
-from swatsim.results import COLUMNS, load
-from swatsim.simulator.interface import MAX_MULTIPLIERS, Counters
+from swatsim.results import load
+from swatsim.simulator.energy.table import energy_table
 from swatsim.simulator.machines import MACHINES, presets
+from swatsim.simulator.mechanism import MAX_MULTIPLIERS
 from swatsim.simulator.sizes import LARGEST, Sums, check_before
-from swatsim.workload.training_ops import Op
+from swatsim.simulator.systems import system_of
+from swatsim.workload.lowering import LoweredOp
 from tests.cli.test_cli import refused
 from tests.traces import make_trace
 
@@ -76,11 +80,11 @@ def test_a_latency_that_passes_is_refused_before_anything_is_simulated(tmp_path:
     step = trace.step(trace.steps[0])
     jobs = [(layer, name) for layer, name in step.ops()]
     least = MAX_MULTIPLIERS * 10**7 * len(jobs)
-    check_before(jobs, 2, [found])
+    check_before(jobs, 2, [(found.name, system_of(found, energy_table("45nm")))])
     assert least < LARGEST
     many = jobs * (LARGEST // least + 1)
     with pytest.raises(ConfigError, match=r"its lane-cycles would add up to \d+ or more"):
-        check_before(many, 2, [found])
+        check_before(many, 2, [(found.name, system_of(found, energy_table("45nm")))])
 
 
 def test_the_slowest_memory_before_the_largest_machine_is_exact(tmp_path: Path) -> None:
@@ -101,7 +105,7 @@ class Mine:
     def __init__(self, cycles: int) -> None:
         self.name, self.cycles = "mine", cycles
 
-    def simulate_op(self, op: Op) -> Counters:
+    def simulate_op(self, op: LoweredOp) -> Counters:
         return Counters(self.cycles, 1, 1, lane_cycles_idle=self.cycles)
 
     simulate_dense = simulate_op

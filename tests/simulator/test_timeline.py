@@ -26,7 +26,7 @@ from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
 from swatsim.simulator.machines.lane_array.mapping import scheduled_operand
 from swatsim.tracefile import Trace
 from swatsim.workload.layer import OPERANDS_OF, Layer
-from swatsim.workload.training_ops import Op
+from swatsim.workload.lowering import LoweredOp
 from tests.strategies import cartesian_configs, lane_array_configs, layers, ops
 from tests.traces import make_trace
 
@@ -88,7 +88,7 @@ def validate(events: list[dict[str, Any]]) -> None:
 
 @THOROUGH
 @given(drawn=ops())
-def test_numbers_name_every_element(drawn: tuple[Op, dict[str, np.ndarray]]) -> None:
+def test_numbers_name_every_element(drawn: tuple[LoweredOp, dict[str, np.ndarray]]) -> None:
     op, _ = drawn
     planes = list(numbered(op))
     for operand, mask in op.operands.items():
@@ -104,7 +104,7 @@ def test_numbers_name_every_element(drawn: tuple[Op, dict[str, np.ndarray]]) -> 
 # ---- lane_array ------------------------------------------------------------------------------
 
 
-def row_sets(op: Op, config: LaneArrayConfig) -> list[Timeline]:
+def row_sets(op: LoweredOp, config: LaneArrayConfig) -> list[Timeline]:
     try:
         first = lane_array(op, config, 0)
     except ConfigError as error:
@@ -116,7 +116,7 @@ def row_sets(op: Op, config: LaneArrayConfig) -> list[Timeline]:
 @THOROUGH
 @given(drawn=ops(), config=lane_array_configs())
 def test_row_sets_add_up_to_the_counters(
-    drawn: tuple[Op, dict[str, np.ndarray]], config: LaneArrayConfig
+    drawn: tuple[LoweredOp, dict[str, np.ndarray]], config: LaneArrayConfig
 ) -> None:
     op, _ = drawn
     counters = LANE_ARRAY.simulate_op(op, config)
@@ -149,7 +149,7 @@ def test_row_sets_add_up_to_the_counters(
 @THOROUGH
 @given(drawn=ops(), config=lane_array_configs())
 def test_products_name_values_their_slots_and_moves(
-    drawn: tuple[Op, dict[str, np.ndarray]], config: LaneArrayConfig
+    drawn: tuple[LoweredOp, dict[str, np.ndarray]], config: LaneArrayConfig
 ) -> None:
     op, values = drawn
     chosen = scheduled_operand(op, config)
@@ -179,7 +179,7 @@ def test_weights_on_rows_are_taken_once(
     name = data.draw(st.sampled_from(["fprop", "dgrad"]))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     masks = {it: rng.random(layer.shape_of(it, 1)) < 0.5 for it in OPERANDS_OF[name]}
-    op = Op(layer, name, **masks)
+    op = LoweredOp(layer, name, **masks)
     taken: Counter[tuple[int, ...]] = Counter()
     for found in row_sets(op, config):
         products = (event for event in whole(found) if event.category == "product")
@@ -193,7 +193,7 @@ def test_a_line_by_hand() -> None:
     """One row of two lanes: line 0 is (a, -), line 1 (b, c): c moves up, b has line 1 alone."""
     layer = Layer(name="x", kind="linear", C=4, K=1)
     weight = np.array([[True, False, True, True]])
-    op = Op(layer, "fprop", weight=weight, act=np.ones((1, 4), np.bool_))
+    op = LoweredOp(layer, "fprop", weight=weight, act=np.ones((1, 4), np.bool_))
     given = {"lookahead": 1, "lookaside": 0, "scheduler": "most_candidates", "move_shape": "T"}
     config = swatsim.machine("bit-tactical", rows=1, lanes=2, tiles=1, **given).config
     found = lane_array(op, config, 0)
@@ -215,7 +215,9 @@ def test_a_line_by_hand() -> None:
 
 @settings(THOROUGH, max_examples=70)
 @given(drawn=ops(), config=cartesian_configs())
-def test_pes_add_up_to_the_counters(drawn: tuple[Op, dict[str, np.ndarray]], config: Any) -> None:
+def test_pes_add_up_to_the_counters(
+    drawn: tuple[LoweredOp, dict[str, np.ndarray]], config: Any
+) -> None:
     op, values = drawn
     counters = CARTESIAN.simulate_op(op, config)
     total: Counter[str] = Counter()
@@ -248,7 +250,7 @@ def place(at: int, by: int) -> int | None:
     return at // by if at % by == 0 else None
 
 
-def output_of(op: Op, config: Any, pixel: Any, weight: Any) -> tuple[int, int, int] | None:
+def output_of(op: LoweredOp, config: Any, pixel: Any, weight: Any) -> tuple[int, int, int] | None:
     """Find the (k, w, h) that a product is added to, from its elements; None: outside."""
     layer = op.layer
     if op.name == "wgrad":
@@ -280,7 +282,7 @@ def output_of(op: Op, config: Any, pixel: Any, weight: Any) -> tuple[int, int, i
 @THOROUGH
 @given(drawn=ops(), config=cartesian_configs())
 def test_banks_are_those_of_the_outputs(
-    drawn: tuple[Op, dict[str, np.ndarray]], config: Any
+    drawn: tuple[LoweredOp, dict[str, np.ndarray]], config: Any
 ) -> None:
     op, _ = drawn
     first, second = OPERANDS_OF[op.name]

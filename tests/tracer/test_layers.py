@@ -332,3 +332,41 @@ def test_autocast_leaves_float64_alone(tmp_path: Path) -> None:
         with Tracer(model, SwatU(0), tmp_path, steps=()):
             y = model(x)
     torch.testing.assert_close(y, expected)
+
+
+# ---- the first convolution ---------------------------------------------------------------------
+
+
+class Own(nn.Conv2d):
+    """A class of a user's own that computes what torch's does."""
+
+
+class Standardised(nn.Conv2d):
+    """A weight-standardised convolution, as timm's StdConv2d: a forward of its own."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight = (self.weight - self.weight.mean((1, 2, 3), keepdim=True)) / self.weight.std()
+        return nn.functional.conv2d(input, weight, self.bias)
+
+
+@pytest.mark.parametrize(
+    ("stem", "skip", "dense"),
+    [
+        (nn.Conv2d, (), "0"),
+        (Own, (), "0"),
+        (Standardised, (), None),  # it is the first, and left alone
+        (Standardised, ("0",), "1"),  # what is skipped does not count
+    ],
+)
+def test_a_subclass_of_a_convolution_may_be_the_first(
+    stem: Any, skip: tuple[str, ...], dense: str | None, tmp_path: Path
+) -> None:
+    model = nn.Sequential(stem(2, 4, 2), nn.Conv2d(4, 4, 2), nn.Conv2d(4, 4, 2))
+    with Tracer(model, SwatU(0.5), tmp_path, steps=(0,), skip=skip) as tracer:
+        model(torch.randn(2, 2, 6, 6)).sum().backward()
+        tracer.step()
+    step = open_trace(tmp_path).step(0)
+    layers = {record.layer for record in step.records}
+    assert layers == ({"1", "2"} if stem is Standardised else {"0", "1", "2"})
+    whole = {name for name in layers if step.mask(name, "fprop", "weight").all()}
+    assert whole == {dense} - {None}

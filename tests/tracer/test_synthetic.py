@@ -92,7 +92,7 @@ def test_swat_erk_gives_each_layer_its_own(tmp_path: Path) -> None:
     found = masks(made(tmp_path / "t", layers=WIDE, policy=policy))
     for name in ("conv", "fc"):
         kept = found[name, "fprop", "weight"].mean()
-        assert kept == pytest.approx(float(policy.densities[name]), abs=0.001)
+        assert kept == pytest.approx(float(policy.allocation.by_layer[name]), abs=0.001)
 
 
 # ---- what is drawn -----------------------------------------------------------------------------

@@ -8,15 +8,17 @@ import numpy as np
 from hypothesis import given, settings
 
 from swatsim.workload import flops
+from swatsim.workload.convolutions import convolutions
 from swatsim.workload.layer import OPS, Layer
-from swatsim.workload.streams import lower, windows
-from swatsim.workload.training_ops import Op, dense_op
+from swatsim.workload.lowering import LoweredOp, lower
+from swatsim.workload.training_ops import Op
+from swatsim.workload.windows import windows
 from tests.strategies import ops, transposed_layers
 
 SLOWLY = settings(max_examples=150, deadline=None, derandomize=True)
 
 
-def brute_force(op: Op) -> int:
+def brute_force(op: LoweredOp) -> int:
     """Visit every MAC of the op and count those whose two operands are there and non-zero."""
     layer = op.layer
     shapes = {name: layer.shape_of(name, op.samples) for name in ("weight", "act", "grad_out")}
@@ -39,7 +41,7 @@ def brute_force(op: Op) -> int:
 
 @SLOWLY
 @given(drawn=ops())
-def test_effectual_macs(drawn: tuple[Op, object]) -> None:
+def test_effectual_macs(drawn: tuple[LoweredOp, object]) -> None:
     op = drawn[0]
     assert flops.macs_effectual(op) == brute_force(op)
 
@@ -47,25 +49,25 @@ def test_effectual_macs(drawn: tuple[Op, object]) -> None:
 @settings(SLOWLY, max_examples=60)
 @given(drawn=ops(), transposed=transposed_layers())
 def test_macs_without_zeros_and_without_padding(
-    drawn: tuple[Op, object], transposed: Layer
+    drawn: tuple[LoweredOp, object], transposed: Layer
 ) -> None:
     dense = drawn[0].without_zeros()
     assert flops.macs_unpadded(dense.layer, dense.samples) == brute_force(dense)
     assert flops.macs_effectual(dense) == brute_force(dense)
-    (adjoint,) = {dense_op(transposed, op, 2).as_convolution().layer for op in OPS}
+    (adjoint,) = {lower(Op.dense(transposed, op, 2)).layer for op in OPS}
     assert flops.macs_unpadded(transposed, 2) == flops.macs_unpadded(adjoint, 2)
     assert flops.macs_unpadded(transposed, 2) <= flops.macs_dense(transposed, 2)
 
 
 @SLOWLY
 @given(drawn=ops())
-def test_both_lowerings_do_the_same_macs(drawn: tuple[Op, object]) -> None:
+def test_both_lowerings_do_the_same_macs(drawn: tuple[LoweredOp, object]) -> None:
     op = drawn[0]
     if op.name == "wgrad":
         return
     for lowering in ("split", "dilated"):
         total = 0
-        for conv in lower(op, lowering):
+        for conv in convolutions(op, lowering):
             k, c = conv.weight.shape[:2]
             taps = conv.weight.shape[2:]
             seen = conv.windows().sum(axis=(0, 4, 5)).reshape(conv.groups, c, *taps)
@@ -92,7 +94,7 @@ def test_a_strided_dgrad_touches_no_inserted_zero() -> None:
     layer = Layer(name="x", C=1, K=1, H=8, W=8, R=3, S=3, stride=2, padding=1)
     grad = np.ones(layer.shape_of("grad_out", 1), bool)
     op = Op(layer, "dgrad", weight=np.ones((1, 1, 3, 3), bool), grad_out=grad)
-    phases = list(lower(op))
+    phases = list(convolutions(lower(op)))
     assert [conv.weight.shape[2:] for conv in phases] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert {conv.stride for conv in phases} == {(1, 1)}
     assert sum(conv.output[0] * conv.output[1] for conv in phases) == 64
@@ -103,4 +105,4 @@ def test_phases_without_taps_are_left_out() -> None:
     op = Op(
         layer, "dgrad", weight=np.ones((2, 2, 1, 1), bool), grad_out=np.ones((1, 2, 2, 2), bool)
     )
-    assert len(list(lower(op))) == 1
+    assert len(list(convolutions(lower(op)))) == 1

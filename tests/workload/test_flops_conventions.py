@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swatsim.errors import WorkloadError
-from swatsim.policies import SwatU, densities
+from swatsim.policies import SwatU, site_densities
 from swatsim.workload import flops
 from swatsim.workload.layer import OPS, Layer, OpName
 from swatsim.workload.networks import network
@@ -43,7 +43,7 @@ def test_swat_u_as_published(
     name: str, sparsity: int, training: float, inference: float | None
 ) -> None:
     layers = network(name).layers
-    found = densities(SwatU(sparsity / 100), layers)
+    found = site_densities(SwatU(sparsity / 100), layers)
     assert round(flops.training_reduction(layers, found, "swat"), 1) == training
     if inference is not None:
         assert round(flops.inference_reduction(layers, found), 1) == inference
@@ -52,7 +52,7 @@ def test_swat_u_as_published(
 def test_exact_counts_no_inserted_zeros() -> None:
     layers = network("resnet50").layers
     reductions = [
-        flops.training_reduction(layers, densities(SwatU(sparsity), layers))
+        flops.training_reduction(layers, site_densities(SwatU(sparsity), layers))
         for sparsity in (0.8, 0.9)
     ]
     assert [round(reduction, 1) for reduction in reductions] == [78.4, 88.3]
@@ -100,7 +100,7 @@ def test_expected_macs_are_the_mean_over_random_masks(convention: Any) -> None:
 def test_reductions_by_hand() -> None:
     layers = (LAYERS[0], LAYERS[2])
     stem, fc = (flops.macs_dense(layer, 1) for layer in layers)
-    found = densities(SwatU(0.75), layers)
+    found = site_densities(SwatU(0.75), layers)
     dense, sparse = 2 * stem + 3 * fc, 2 * stem + 0.75 * fc
     assert flops.training_reduction(layers, found) == pytest.approx(100 * (1 - sparse / dense))
     assert flops.inference_reduction(layers, found) == pytest.approx(75 * fc / (stem + fc))

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from swatsim.errors import WorkloadError
 from swatsim.workload import flops
 from swatsim.workload.layer import MAX_DIMENSION, OPERANDS, OPERANDS_OF, OPS, Layer
+from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.networks import Network
-from swatsim.workload.streams import lower
 from swatsim.workload.training_ops import Op
 from tests.naive import common
 from tests.strategies import transposed_layers
@@ -138,7 +138,7 @@ def test_values_are_torchs_and_those_of_the_adjoint(torch: Any, case: dict[str, 
         right = theirs[name].numpy()
         np.testing.assert_array_equal(reference(layer, name, values), right)
         masks = {operand: values[operand] != 0 for operand in OPERANDS_OF[name]}
-        lowered = Op(layer, name, **masks).as_convolution()
+        lowered = lower(Op(layer, name, **masks))
         renamed = {operand: values[lowered.called(operand)] for operand in lowered.operands}
         made = common.reference(lowered.name, lowered.layer, **renamed)
         np.testing.assert_array_equal(made, right)
@@ -165,16 +165,16 @@ def test_an_op_is_its_adjoints_under_other_names() -> None:
     values = values_of(UP, 3)
     for name, other in (("fprop", "dgrad"), ("dgrad", "fprop"), ("wgrad", "wgrad")):
         masks = {operand: values[operand] != 0 for operand in OPERANDS_OF[name]}
-        op = Op(UP, name, **masks).with_nonzero(dict.fromkeys(masks, 5))
-        lowered = op.as_convolution()
+        op = Op(UP, name, **masks, known=dict.fromkeys(masks, 5))
+        lowered = lower(op)
         assert (lowered.name, lowered.own_name, lowered.samples) == (other, name, 3)
         assert lowered.layer.kind == "conv"
         assert (lowered.layer.C, lowered.layer.K) == (UP.K, UP.C)
-        assert lowered is op.as_convolution() is lowered.as_convolution()
+        assert lower(lowered) is lowered
         assert {lowered.called(operand) for operand in lowered.operands} == set(masks)
         for operand, mask in lowered.operands.items():
             np.testing.assert_array_equal(mask, masks[lowered.called(operand)])
-            assert lowered.nonzero(operand) == 5  # not counted again
+            assert lowered.counts[operand] == 5  # not counted again
         assert lowered.title == f"layer 'up', {name}"
         assert lowered.with_masks(lowered.operands).own_name == name
 
@@ -182,16 +182,19 @@ def test_an_op_is_its_adjoints_under_other_names() -> None:
 def test_other_ops_are_what_they_are() -> None:
     layer = Layer(name="fc", kind="linear", C=4, K=2)
     op = Op(layer, "fprop", weight=np.ones((2, 4), bool), act=np.ones((3, 4), bool))
-    assert op.as_convolution() is op
-    assert (op.called("act"), op.own_name) == ("act", "fprop")
+    lowered = lower(op)
+    assert lowered.is_matrix_product
+    assert (lowered.called("act"), lowered.own_name) == ("act", "fprop")
+    for operand, mask in op.operands.items():
+        assert np.shares_memory(lowered.operands[operand], mask)
     with pytest.raises(WorkloadError, match="layer 'fc': kind='linear' has no adjoint"):
         _ = layer.adjoint
 
 
 def test_it_is_lowered_as_its_adjoint_only() -> None:
     masks = {operand: values_of(UP, 1)[operand] != 0 for operand in OPERANDS_OF["fprop"]}
-    with pytest.raises(ValueError, match="as_convolution"):
-        list(lower(Op(UP, "fprop", **masks)))
+    with pytest.raises(WorkloadError, match="machines take no conv_transpose: lower its op first"):
+        LoweredOp(UP, "fprop", **masks)
 
 
 def test_dense_macs_under_both_conventions() -> None:

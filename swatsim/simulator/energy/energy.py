@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from swatsim.counters import Counters, Energies, MemoryCounters
 from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.interface import Counters, MachineConfig
-from swatsim.simulator.memory.feed import Fed
+from swatsim.simulator.mechanism import MachineConfig
 from swatsim.simulator.memory.tensors import output_reads, output_writes
 from swatsim.simulator.memory.walk import SUM_BYTES
 from swatsim.workload.layer import OPERANDS_OF
+from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.storage import DTYPES
-from swatsim.workload.training_ops import Op
 
 SUM_BITS = 8 * SUM_BYTES
 
@@ -28,34 +28,12 @@ NONE = Traffic(0, 0)
 NOTHING = dict.fromkeys(("a", "b", "out"), NONE)
 
 
-class Energies(NamedTuple):
-    """Energy of an op, by part, in pJ.
-
-    Parameters
-    ----------
-    mac : float
-        Products.
-    multiplexer, scheduler : float
-        Of a zero-skipping front end.
-    accumulator : float
-        Banks of sums in the PEs.
-    buffer_a, buffer_b, buffer_out : float
-        Words for the PEs, and what comes from and goes to DRAM.
-    dram : float
-    """
-
-    mac: float
-    multiplexer: float
-    scheduler: float
-    accumulator: float
-    buffer_a: float
-    buffer_b: float
-    buffer_out: float
-    dram: float
-
-
 def energies(
-    op: Op, counters: Counters, fed: Fed, config: MachineConfig, table: EnergyTable
+    op: LoweredOp,
+    counters: Counters,
+    fed: MemoryCounters,
+    config: MachineConfig,
+    table: EnergyTable,
 ) -> Energies:
     """Multiply the events of an op with their energies.
 
@@ -83,7 +61,9 @@ def energies(
     )
 
 
-def _traffic(op: Op, counters: Counters, fed: Fed, config: MachineConfig) -> dict[str, Traffic]:
+def _traffic(
+    op: LoweredOp, counters: Counters, fed: MemoryCounters, config: MachineConfig
+) -> dict[str, Traffic]:
     """Count the bits that go through each buffer.
 
     What comes from DRAM is written, what goes there is read; partial sums leave as often as they

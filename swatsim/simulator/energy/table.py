@@ -5,54 +5,35 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import tomllib
 from collections.abc import Mapping
 from math import exp
 from math import log as ln
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from swatsim.errors import ConfigError, SwatsimError, shown, unknown
-from swatsim.files import read_bounded
-from swatsim.validation import Checked, Whole
+from swatsim.errors import ConfigError, listed, shown, unknown
+from swatsim.simulator.memory.dram import Dram
+from swatsim.simulator.sourced import (
+    MAX_PJ,
+    Access,
+    Bits,
+    Energy,
+    Entry,
+    Number,
+    Source,
+    content_of,
+    entries_of,
+)
 
 log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent / "tables"
 
-#: A table takes some kilobytes.
-MAX_BYTES = 2**20
-#: No event takes more: a second of a megawatt.
-MAX_PJ = 1e18
 
-
-def _number(value: Any) -> Any:
-    """Refuse what only looks like a number: a text, a bool."""
-    if isinstance(value, str | bytes | bool):
-        raise ValueError("must be a number")
-    return value
-
-
-Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
-Energy = Annotated[Number, Field(ge=0, le=MAX_PJ)]
-Bits = Annotated[Whole, Field(ge=1, le=2**20)]
-Source = Annotated[str, Field(min_length=1)]
-
-
-class _Entry(Checked):
-    error_type: ClassVar[type[SwatsimError]] = ConfigError
-
-    @classmethod
-    def subject(cls, data: Mapping[str, Any]) -> str:
-        """Show the entry."""
-        shown = str(dict(data))
-        return f"energy table, entry {shown if len(shown) < 90 else shown[:87] + '...'}"
-
-
-class Mac(_Entry):
+class Mac(Entry):
     """A product: a multiplication, and the addition to the sum, in pJ."""
 
     multiply: Energy
@@ -60,25 +41,17 @@ class Mac(_Entry):
     source: Source
 
 
-class Event(_Entry):
+class Event(Entry):
     """An event, in pJ."""
 
     pj: Energy
     source: Source
 
 
-class Access(_Entry):
-    """An access of so many bits, in pJ."""
-
-    pj: Energy
-    bits: Bits
-    source: Source
-
-
 Positive = Annotated[Number, Field(ge=1e-9, le=MAX_PJ)]
 
 
-class Size(_Entry):
+class Size(Entry):
     """Accesses of so many bits of an SRAM of so many KiB, in pJ: a read, and a write."""
 
     kib: Annotated[Number, Field(ge=1e-3, le=1e9)]
@@ -87,7 +60,7 @@ class Size(_Entry):
     bits: Bits
 
 
-class Sram(_Entry):
+class Sram(Entry):
     """Accesses of SRAMs, smallest first: a larger one costs more, but not in proportion."""
 
     source: Source
@@ -150,8 +123,11 @@ class Sram(_Entry):
         return self.pj_per_bit(kib) * exp(float(np.interp(ln(kib), sizes, ratios)))
 
 
-class EnergyTable(_Entry):
+class EnergyTable(Entry):
     """Energies of events; what a table lacks can't be counted with it.
+
+    `node` is what DRAMs call their energies by, for example "45nm"; an entry of `dram` goes before
+    the DRAM's own. A table without a node has no other energies of DRAM than its entries.
 
     Raises
     ------
@@ -160,6 +136,7 @@ class EnergyTable(_Entry):
     """
 
     name: Source
+    node: Source | None = None
     mac: Mapping[str, Mac] = {}
     multiplexer: Event | None = None
     scheduler: Event | None = None
@@ -188,12 +165,31 @@ class EnergyTable(_Entry):
         """Energy of writing a bit into an SRAM of a size."""
         return float(self._entry(self.sram, "sram", "buffers").pj_per_bit_written(kib))
 
-    def pj_of_dram_bit(self, kind: str) -> float:
-        """Energy of a bit of a kind of DRAM; an ideal one takes none."""
-        if kind == "ideal":
-            return 0.0
-        entry = self._entry(self.dram.get(kind), f"dram.{kind}", "a DRAM of that kind")
-        return float(entry.pj) / int(entry.bits)
+    def pj_of_dram_bit(self, dram: Dram) -> float:
+        """Return the energy of a bit of a DRAM: the table's, or else its own at the table's node.
+
+        Raises
+        ------
+        ConfigError
+            If neither is known.
+        """
+        if own := self.dram.get(dram.name):
+            return float(own.pj) / int(own.bits)
+        # an ideal one takes none, whatever the node
+        found = dram.pj_of_bit(self.node or "")
+        if found is not None:
+            return found
+        entry = f'[dram."{dram.name}"]' if "." in dram.name else f"[dram.{dram.name}]"
+        if self.node is None:
+            raise ConfigError(
+                f"energy table {self.name!r} has no entry {entry} and no node, and the machine has "
+                f"that DRAM: add the entry, or the node ({_nodes(dram)}) whose energy to take"
+            )
+        raise ConfigError(
+            f"DRAM {dram.name!r} has no energy at {self.node} ({_nodes(dram)}), the node of "
+            f"energy table {self.name!r}: add [energy.{self.node}] to the DRAM's file, or {entry} "
+            "to the table"
+        )
 
     def _entry(self, found: Any, entry: str, why: str) -> Any:
         if found is None:
@@ -233,14 +229,16 @@ def energy_table(table: str | os.PathLike[str] | EnergyTable) -> EnergyTable:
     return _read(path)
 
 
+def _nodes(dram: Dram) -> str:
+    return f"it has {listed(dram.energy)}" if dram.energy else "it has none"
+
+
 def _read(path: Path) -> EnergyTable:
+    entries = entries_of(content_of(path, "energy table"), path)
     try:
-        content = read_bounded(path, MAX_BYTES)
-        found = EnergyTable(**tomllib.loads(content.decode("utf-8")))
-    except OSError as error:
-        raise ConfigError(f"can't read the energy table {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is no TOML: {error}") from None
+        found = EnergyTable(**entries)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     if found.sram and not found.sram.has_writes:
         log.warning(
             "energy table %r has no `write` in [sram] sizes: writes are counted as reads, which is "

@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from swatsim.errors import ConfigError, unknown
-from swatsim.simulator.interface import ConfiguredMachine, MachineConfig, Mechanism, Preset
+from swatsim.simulator.machines import outside
 from swatsim.simulator.machines.cartesian import CARTESIAN
 from swatsim.simulator.machines.lane_array import LANE_ARRAY
+from swatsim.simulator.mechanism import ConfiguredMachine, MachineConfig, Mechanism, Preset
 
 #: The one list. The command line, the tests and the documentation iterate over it.
 MACHINES: tuple[Mechanism, ...] = (LANE_ARRAY, CARTESIAN)
 
 
-def presets() -> Iterator[tuple[str, Preset, Mechanism]]:
-    """Iterate over the presets of all machines."""
-    for mechanism in MACHINES:
+def presets(
+    machines: Iterable[Mechanism] = MACHINES,
+) -> Iterator[tuple[str, Preset, Mechanism]]:
+    """Iterate over the presets of machines."""
+    for mechanism in machines:
         for name, preset in mechanism.config_type.presets.items():
             yield name, preset, mechanism
+
+
+def find_preset(name: str) -> tuple[Preset, Mechanism]:
+    """Return a preset and its mechanism.
+
+    Parameters
+    ----------
+    name : str
+        One of `presets`, or "MODULE:PRESET" of a machine from outside: the module is imported, and
+        has MACHINES as this package has.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name, or the module can't be imported or has no machines.
+    """
+    module, colon, own = name.partition(":")
+    machines = outside.machines_of(module) if colon else MACHINES
+    known = {named: (preset, mechanism) for named, preset, mechanism in presets(machines)}
+    wanted = own if colon else name
+    if wanted not in known:
+        raise ConfigError(unknown("machine", wanted, known))
+    return known[wanted]
 
 
 def machine(preset: str, /, **parameters: Any) -> ConfiguredMachine:
@@ -27,8 +53,9 @@ def machine(preset: str, /, **parameters: Any) -> ConfiguredMachine:
     Parameters
     ----------
     preset : str
-        For example "tensordash"; ``swatsim machines`` lists all. Parameters may follow in
-        brackets, as in the names of results: "dadiannao[rows=4,columns=4]".
+        For example "tensordash"; ``swatsim machines`` lists all. "MODULE:PRESET" is a machine from
+        outside: see `examples/own_machine.py`. Parameters may follow in brackets, as in the names
+        of results: "dadiannao[rows=4,columns=4]".
     **parameters
         Replace the preset's; strings are converted, as they come from a command line.
 
@@ -41,13 +68,11 @@ def machine(preset: str, /, **parameters: Any) -> ConfiguredMachine:
     if twice := sorted(own.keys() & parameters.keys()):
         raise ConfigError(f"{twice[0]} is given twice, in {preset!r} and beside it: give it once")
     chosen = {**own, **parameters}
-    for known, found, mechanism in presets():
-        if known == name:
-            published = mechanism.config_type(**found.parameters)
-            config = mechanism.config_type(**{**_inherited(found, chosen), **chosen})
-            label = _label(name, config, published)
-            return ConfiguredMachine(label, mechanism, config)
-    raise ConfigError(unknown("machine", name, (known for known, _, _ in presets())))
+    found, mechanism = find_preset(name)
+    published = mechanism.config_type(**found.parameters)
+    config = mechanism.config_type(**{**_inherited(found, chosen), **chosen})
+    sources = outside.sources_of(name.partition(":")[0]) if ":" in name else ""
+    return ConfiguredMachine(_label(name, config, published), mechanism, config, sources)
 
 
 def _inherited(preset: Preset, chosen: Mapping[str, Any]) -> dict[str, Any]:

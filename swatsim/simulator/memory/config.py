@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
 from swatsim.errors import ConfigError, SwatsimError, WorkloadError
+from swatsim.simulator.memory.dram import MAX_LATENCY_NS, MAX_MB_PER_S, Dram, dram, shipped
+from swatsim.simulator.memory.dram import words as drams
 from swatsim.validation import Checked, count, one_of
 from swatsim.workload import storage
 from swatsim.workload.layer import Operand
-
-
-class Dram(NamedTuple):
-    """A kind of DRAM: what one channel gives, how long a first word takes, and the sources."""
-
-    mb_per_s: int
-    latency_ns: int
-    citation: str
-
-
-#: Latency: activate, read, and the burst, of a row that is closed, without a controller's queue.
-DRAMS: Mapping[str, Dram] = {
-    "ddr4-3200": Dram(
-        25_600,
-        30,
-        "JEDEC JESD79-4: 3200 MT/s on 64 bits a channel; speed bin 22-22-22: tRCD 13.75 ns, "
-        "CL 13.75 ns, burst 2.5 ns",
-    ),
-    "lpddr4-3200": Dram(
-        6_400,
-        44,
-        "JEDEC JESD209-4: 3200 MT/s on 16 bits a channel; tRCD 18 ns, RL 28 clocks, tDQSCK up to "
-        "3.5 ns, burst 5 ns",
-    ),
-    "hbm2": Dram(
-        32_000,
-        30,
-        "JEDEC JESD235A: 2 GT/s on 128 bits a channel, 8 channels a stack; tRCD and CL 14 ns each, "
-        "burst 2 ns",
-    ),
-    "ideal": Dram(10**8, 0, "none: transfers take no time at all, however many bytes they carry"),
-}
 
 #: A sum: the largest word that a bank holds.
 WORD_BYTES = 4
@@ -64,6 +42,15 @@ def _format(value: str) -> str:
     if not format.placed:
         raise ValueError(f"it does not say where its values are: {storage.words(placed=True)}")
     return value
+
+
+def _dram(value: Any) -> Dram:
+    if not isinstance(value, str | os.PathLike | Dram):
+        raise ValueError(f"must be {drams()}")
+    try:
+        return dram(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 def _capacity(of: str) -> Any:
@@ -91,6 +78,13 @@ def _extent(what: str, unit: str) -> Any:
 
 
 Format = Annotated[str, AfterValidator(_format)]
+#: In Python's terms a record, so that what is counted depends on its content; written as its name.
+Device = Annotated[
+    Dram,
+    BeforeValidator(_dram),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "enum": [*shipped(), "FILE.toml"]}),
+]
 Extent = Auto | Annotated[int, Field(ge=1, le=2**40)]
 
 A = "a, of the first operand (fprop, dgrad: weight; wgrad: act)"
@@ -120,8 +114,12 @@ class MemoryConfig(Checked):
     ] = "modelled"
     clock_mhz: Annotated[int, count("clock of PEs and buffers", "MHz", 1, 10_000)] = 1000
     dtype: Annotated[
-        Literal["fp32", "fp16", "bf16"],
-        Field(description="type of a value; sums are fp32"),
+        str,
+        one_of(storage.DTYPES),
+        Field(
+            description="type of a value; sums are fp32",
+            json_schema_extra={"enum": list(storage.DTYPES)},
+        ),
     ] = "fp32"
     buffer_a_kib: Annotated[int, _capacity(A)] = 1024
     buffer_a_banks: Annotated[int, _banks()] = 32
@@ -133,23 +131,23 @@ class MemoryConfig(Checked):
     buffer_out_banks: Annotated[int, _banks()] = 32
     buffer_out_words: Annotated[int, _words()] = 4096
     dram: Annotated[
-        str,
-        one_of(DRAMS),
+        Device,
         Field(
-            description="kind of DRAM: bandwidth of a channel, latency, energy of a bit",
-            json_schema_extra={"enum": list(DRAMS)},
+            default="lpddr4-3200",
+            description="kind of DRAM: bandwidth of a channel, latency, energy of a bit; or a file "
+            "of your own that says so",
         ),
-    ] = "lpddr4-3200"
+    ]
     dram_channels: Annotated[int, count("channels of it", "channels", 1, 256)] = 4
     dram_mb_per_s: Annotated[
-        Auto | Annotated[int, Field(ge=1, le=10**8)],
+        Auto | Annotated[int, Field(ge=1, le=MAX_MB_PER_S)],
         Field(
             description="bandwidth of all channels; auto: what the kind of DRAM gives",
             json_schema_extra={"unit": "MB/s"},
         ),
     ] = "auto"
     dram_latency_ns: Annotated[
-        Auto | Annotated[int, Field(ge=0, le=10**6)],
+        Auto | Annotated[int, Field(ge=0, le=MAX_LATENCY_NS)],
         Field(
             description="from a request to its first word; auto: as the kind of DRAM has it",
             json_schema_extra={"unit": "ns"},
@@ -175,10 +173,15 @@ class MemoryConfig(Checked):
 
     @model_validator(mode="after")
     def _memory_relations(self) -> MemoryConfig:
-        if self.dram == "ideal" and (self.dram_mb_per_s, self.dram_latency_ns) != ("auto", "auto"):
+        if self.dram.ideal and (self.dram_mb_per_s, self.dram_latency_ns) != ("auto", "auto"):
             raise ValueError(
                 "dram='ideal' takes no time: dram_mb_per_s and dram_latency_ns are at odds with "
                 "it; leave them auto, or choose another dram"
+            )
+        if not self.dram.ideal and self.bandwidth_mb_per_s > MAX_MB_PER_S:
+            raise ValueError(
+                f"dram_channels={self.dram_channels} of {self.dram} give {self.bandwidth_mb_per_s} "
+                f"MB/s, must be at most {MAX_MB_PER_S}: take fewer channels"
             )
         for buffer in ("a", "b", "out"):
             most = getattr(self, f"buffer_{buffer}_kib") * 1024 // WORD_BYTES
@@ -194,12 +197,12 @@ class MemoryConfig(Checked):
         """Bandwidth of the DRAM, in MB/s."""
         if self.dram_mb_per_s != "auto":
             return self.dram_mb_per_s
-        return DRAMS[self.dram].mb_per_s * self.dram_channels
+        return self.dram.bandwidth.mb_per_s * self.dram_channels
 
     @property
     def finite_mb_per_s(self) -> int:
         """The bandwidth; 0 if there is no end to it."""
-        endless = self.memory == "none" or self.dram == "ideal"
+        endless = self.memory == "none" or self.dram.ideal
         return 0 if endless else self.bandwidth_mb_per_s
 
     @property
@@ -215,7 +218,7 @@ class MemoryConfig(Checked):
     def latency_cycles(self) -> int:
         """Cycles from a request to its first word."""
         known = self.dram_latency_ns
-        latency = DRAMS[self.dram].latency_ns if known == "auto" else known
+        latency = self.dram.latency.ns if known == "auto" else known
         return -(-latency * self.clock_mhz // 1000)
 
     def format_of(self, operand: Operand) -> str:

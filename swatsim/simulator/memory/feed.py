@@ -6,6 +6,7 @@ from functools import lru_cache
 from math import gcd
 from typing import NamedTuple
 
+from swatsim.counters import MemoryCounters
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.simulator.memory.kernel import Counts
 from swatsim.simulator.memory.plan import Plan, find, plan
@@ -23,8 +24,8 @@ from swatsim.simulator.memory.tensors import (
 )
 from swatsim.simulator.memory.walk import Blocks, Walked, walk
 from swatsim.workload.layer import OPERANDS, Operand
+from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.storage import DTYPES
-from swatsim.workload.training_ops import Op
 
 
 class Demand(NamedTuple):
@@ -40,68 +41,15 @@ class Demand(NamedTuple):
 NOTHING = Demand(0, 1, 0, 0)
 
 
-class Fed(NamedTuple):
-    """What the memory system makes of an op.
-
-    Parameters
-    ----------
-    cycles : int
-        From the first request to the last byte written.
-    lane_cycles_buffer : int
-        Lane-cycles in which a buffer gave fewer words than the PEs could take.
-    lane_cycles_dram : int
-        In which a block was not there yet, or the one before not drained.
-    lane_cycles_fill_drain : int
-        Before the first block was there, and after the last was computed.
-    loop_order : str
-        Loops over blocks, outermost first.
-    block_groups, block_filters, block_channels, block_rows : int
-        Extents of a block.
-    blocks : int
-        Of the op.
-    dram_bytes_weight, dram_bytes_act, dram_bytes_grad_out : int
-        Loaded.
-    dram_bytes_result : int
-        Of the output, written.
-    dram_bytes_partial : int
-        Of partial sums, written and loaded again.
-    words_out : int
-        Accesses of the output's buffer by the PEs.
-    """
-
-    cycles: int
-    lane_cycles_buffer: int = 0
-    lane_cycles_dram: int = 0
-    lane_cycles_fill_drain: int = 0
-    loop_order: str = ""
-    block_groups: int = 0
-    block_filters: int = 0
-    block_channels: int = 0
-    block_rows: int = 0
-    blocks: int = 0
-    dram_bytes_weight: int = 0
-    dram_bytes_act: int = 0
-    dram_bytes_grad_out: int = 0
-    dram_bytes_result: int = 0
-    dram_bytes_partial: int = 0
-    words_out: int = 0
-
-    @property
-    def dram_bytes(self) -> int:
-        """Bytes that DRAM carries."""
-        loaded = self.dram_bytes_weight + self.dram_bytes_act + self.dram_bytes_grad_out
-        return loaded + self.dram_bytes_result + self.dram_bytes_partial
-
-
 def feed(
-    op: Op,
+    op: LoweredOp,
     demand: Demand,
     config: MemoryConfig,
     *,
     dense: bool = False,
     pinned: Operand | None = None,
     kept: bool = False,
-) -> Fed:
+) -> MemoryCounters:
     """Walk an op's blocks through buffers and DRAM.
 
     Parameters
@@ -126,8 +74,8 @@ def feed(
         If a mask does not obey the N:M that it is to be stored in.
     """
     if config.memory == "none":
-        return Fed(demand.cycles)
-    shape = shape_of(op.layer, op.name, op.samples)
+        return MemoryCounters(demand.cycles)
+    shape = shape_of(op)
     words_out = output_words(op)
     fed = _fed(demand, config, words_out)
     where = op.title
@@ -141,7 +89,7 @@ def feed(
     return _summed(demand, fed, words_out, cut, found)
 
 
-def _summed(demand: Demand, fed: int, words_out: int, cut: Plan, found: Walked) -> Fed:
+def _summed(demand: Demand, fed: int, words_out: int, cut: Plan, found: Walked) -> MemoryCounters:
     """Sort what the walk found into the counters."""
     waits = (
         fed - demand.cycles,
@@ -149,7 +97,7 @@ def _summed(demand: Demand, fed: int, words_out: int, cut: Plan, found: Walked) 
         found.start + found.total - found.end,
     )
     buffer, dram, fill_drain = (demand.lanes * wait for wait in waits)
-    return Fed(
+    return MemoryCounters(
         cycles=found.total,
         lane_cycles_buffer=buffer,
         lane_cycles_dram=dram,
@@ -218,24 +166,24 @@ def _table(store: Store, rows: Cut, columns: Cut, made: bool, kept: bool) -> Cou
     return store.bytes(rows, columns)
 
 
-def can_pin(op: Op, config: MemoryConfig, operand: Operand, *, dense: bool = False) -> bool:
+def can_pin(op: LoweredOp, config: MemoryConfig, operand: Operand, *, dense: bool = False) -> bool:
     """Tell whether an operand can lie on chip as one single block while the op runs."""
     if config.memory == "none":
         return False
-    shape = shape_of(op.layer, op.name, op.samples)
+    shape = shape_of(op)
     return find(shape, stores_of(op, shape, config, dense), config, operand) is not None
 
 
 def _fed(demand: Demand, config: MemoryConfig, words_out: int) -> int:
     """Cycles to compute, once the buffers give no more words than they can."""
     words = {"a": demand.words_a, "b": demand.words_b, "out": words_out}
-    waits = (-(-n // getattr(config, f"buffer_{name}_words")) for name, n in words.items())
-    return max(demand.cycles, *waits)
+    per_cycle: dict[str, int] = {name: getattr(config, f"buffer_{name}_words") for name in words}
+    return max(demand.cycles, *(-(-n // per_cycle[name]) for name, n in words.items()))
 
 
 def _per_cycle(config: MemoryConfig) -> tuple[int, int, int]:
     """MB/s and MHz, in lowest terms, and the latency; an ideal DRAM takes no time for a byte."""
-    if config.dram == "ideal":
+    if config.dram.ideal:
         return 1, 0, 0
     fast, slow = config.bandwidth_mb_per_s, config.clock_mhz
     common = gcd(fast, slow)

@@ -218,7 +218,9 @@ def _widest(store: Store, rows: Cuts, columns: Cuts, limit: int) -> Counts:
 
     def fits(i: int, j: int) -> bool:
         # if the mean block does not, there is one that does not
-        return mean[i, j] <= limit and store.bits(rows.ways[i], columns.ways[j]).max() <= limit
+        return bool(
+            mean[i, j] <= limit and store.bits(rows.ways[i], columns.ways[j]).max() <= limit
+        )
 
     if fits(0, 0):
         return found

@@ -15,8 +15,8 @@ from swatsim.simulator.memory.kernel import Cells, Counts, add_up, runs_in
 from swatsim.simulator.memory.tensors import WEIGHT, Cut, Cuts, Shape
 from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, Operand
-from swatsim.workload.streams import as_4d
-from swatsim.workload.training_ops import Mask, Op
+from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.windows import Mask, as_4d
 
 
 def bytes_of_products(
@@ -214,7 +214,7 @@ class Store:
 Stores = tuple[Store, Store, Store]
 
 
-def stores_of(op: Op, shape: Shape, config: MemoryConfig, dense: bool) -> Stores:
+def stores_of(op: LoweredOp, shape: Shape, config: MemoryConfig, dense: bool) -> Stores:
     """Say how weight, act and grad_out are stored; the one that the op makes, dense.
 
     Raises
@@ -233,16 +233,16 @@ def dense_stores(shape: Shape, bits: int) -> Stores:
     return weight, act, grad_out
 
 
-def _stores(op: Op, shape: Shape, config: MemoryConfig, dense: bool) -> Iterator[Store]:
+def _stores(op: LoweredOp, shape: Shape, config: MemoryConfig, dense: bool) -> Iterator[Store]:
     plain = dense_stores(shape, storage.DTYPES[config.dtype])
     for operand, store in zip(OPERANDS, plain, strict=True):
         mask = op.operands.get(operand)
-        full = mask is None or dense or op.nonzero(operand) == mask.size
+        full = mask is None or dense or op.counts[operand] == mask.size
         format = storage.named(config.format_of(op.called(operand)))
         yield store if full else _stored(op, operand, store, format)
 
 
-def _stored(op: Op, operand: Operand, plain: Store, format: storage.Format) -> Store:
+def _stored(op: LoweredOp, operand: Operand, plain: Store, format: storage.Format) -> Store:
     """Say how a tensor with zeros is stored."""
     mask = op.operands[operand]
     terms = format.terms(mask.shape, plain.terms.entry)
@@ -280,7 +280,7 @@ def _cells(operand: Operand, mask: Mask) -> Cells:
     return whole.reshape(1, k, c, r * s) if operand == "weight" else whole
 
 
-def _check_pattern(op: Op, operand: Operand, mask: Mask, nm: tuple[int, int]) -> None:
+def _check_pattern(op: LoweredOp, operand: Operand, mask: Mask, nm: tuple[int, int]) -> None:
     try:
         storage.check_pattern(mask, *nm, op.channels_of(operand))
     except WorkloadError as error:

@@ -8,8 +8,8 @@ from typing import NamedTuple, assert_never
 import numpy as np
 
 from swatsim.simulator.memory.kernel import Counts
-from swatsim.workload.layer import OPERANDS, Layer, Operand, OpName
-from swatsim.workload.training_ops import Op
+from swatsim.workload.layer import OPERANDS, Operand, OpName
+from swatsim.workload.lowering import LoweredOp
 
 #: Tensors, by their tables: weight (k, c), act (c, n), grad_out (k, n).
 WEIGHT, ACT, GRAD_OUT = 0, 1, 2
@@ -40,16 +40,16 @@ class Shape(NamedTuple):
     pad: int
 
 
-def shape_of(layer: Layer, op: OpName, samples: int) -> Shape:
-    """Give the loops of an op."""
-    assert not layer.transposed, "a transposed convolution runs as its adjoint"
+def shape_of(op: LoweredOp) -> Shape:
+    """Return the loops of an op."""
+    layer = op.layer
     return Shape(
-        made=OPERANDS.index(MADE[op]),
+        made=OPERANDS.index(MADE[op.name]),
         groups=layer.groups,
         K=layer.K // layer.groups,
         C=layer.C // layer.groups,
-        samples=samples,
-        rows={"fprop": layer.P, "dgrad": layer.H, "wgrad": layer.P}[op],
+        samples=op.samples,
+        rows={"fprop": layer.P, "dgrad": layer.H, "wgrad": layer.P}[op.name],
         H=layer.H,
         P=layer.P,
         cells=(layer.R * layer.S, layer.W, layer.Q),
@@ -59,12 +59,12 @@ def shape_of(layer: Layer, op: OpName, samples: int) -> Shape:
     )
 
 
-def output_words(op: Op) -> int:
+def output_words(op: LoweredOp) -> int:
     """Count the accesses of the output's buffer by PEs."""
     return output_writes(op) + output_reads(op)
 
 
-def output_writes(op: Op) -> int:
+def output_writes(op: LoweredOp) -> int:
     """Count the sums that PEs write: each of the output's once, in wgrad for each sample."""
     layer = op.layer
     match op.name:
@@ -78,7 +78,7 @@ def output_writes(op: Op) -> int:
             assert_never(op.name)
 
 
-def output_reads(op: Op) -> int:
+def output_reads(op: LoweredOp) -> int:
     """Count the sums that PEs read to add to them: wgrad adds up its samples in the buffer."""
     return (op.samples - 1) * op.layer.weights if op.name == "wgrad" else 0
 

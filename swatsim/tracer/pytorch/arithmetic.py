@@ -56,7 +56,8 @@ class Convolution:
 
     def wgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Of the weight only the shape is read."""
-        return self._backward(dy, x, weight, (False, True, False))[1]
+        dw: Tensor = self._backward(dy, x, weight, (False, True, False))[1]
+        return dw
 
     def bias_gradient(self, dy: Tensor) -> Tensor:
         """Compute the gradient of the bias."""
@@ -81,7 +82,8 @@ class Linear:
 
     def fprop(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Compute the output."""
-        return torch.ops.aten.linear(x, weight, bias)
+        y: Tensor = torch.ops.aten.linear(x, weight, bias)
+        return y
 
     def dgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Compute the gradient of the input."""

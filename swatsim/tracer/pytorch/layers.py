@@ -98,7 +98,7 @@ class Call:
         dense = weight
         x, weight, bias = autocast(x, weight, bias)
         if torch.is_grad_enabled():
-            y: Tensor = _Sparse.apply(x, weight, bias, dense.detach(), self)
+            y: Tensor = _Sparse.apply(x, weight, bias, dense.detach(), self)  # type: ignore[no-untyped-call]
             return y
         act, kept = self.reads(x, "act", "fprop")[0], self.reads(weight, "weight", "fprop")[0]
         return self.arithmetic.fprop(act, kept, bias)
@@ -195,7 +195,7 @@ def _shaped(like: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _once(gradient: Tensor, name: str) -> Tensor:
-    once: Tensor = _Once.apply(gradient.detach().requires_grad_(), name)
+    once: Tensor = _Once.apply(gradient.detach().requires_grad_(), name)  # type: ignore[no-untyped-call]
     return once
 
 

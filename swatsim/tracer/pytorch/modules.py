@@ -32,6 +32,11 @@ def is_plain(module: nn.Module) -> bool:
     return False
 
 
+def is_convolution(module: nn.Module) -> bool:
+    """Whether a module is a convolution, whatever its forward does; a transposed one is none."""
+    return isinstance(module, _FORWARD)
+
+
 @dataclass(frozen=True)
 class Geometry:
     """A convolution of one or two dimensions, as torch's modules and functions have it.

@@ -71,7 +71,8 @@ class Tap:
     def _run(self, input: Tensor, output_size: Any = None) -> Tensor:
         module: Any = self._module
         if not isinstance(input, Tensor) or not input.dim():
-            return type(module).forward(module, input)  # torch says what is wrong
+            refused: Tensor = type(module).forward(module, input)  # torch says what is wrong
+            return refused
         more = None if output_size is None else _output_padding(module, input, output_size)
         layer = describe(self.names[0], module, input, more)
         call = self._call(layer, input, arithmetic_of(module, more), module.training, None)

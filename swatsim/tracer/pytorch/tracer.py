@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from swatsim.errors import RecordingError
-from swatsim.policies import allocated
-from swatsim.policies.interface import Policy
-from swatsim.policies.sparsifier import sparsifier
+from swatsim.policies import allocate_once, begin_run
+from swatsim.policies.interface import Policy, first_convolution
 from swatsim.tracer.arguments import Steps, describe_policy
 from swatsim.tracer.pytorch.layers import Call
-from swatsim.tracer.pytorch.modules import Plain, is_plain, linear, weight_layer
+from swatsim.tracer.pytorch.modules import Plain, is_convolution, is_plain, linear, weight_layer
 from swatsim.tracer.pytorch.run import Run
 from swatsim.tracer.pytorch.taps import AttentionTap, Tap
 from swatsim.tracer.pytorch.watch import checked_names, checked_skip, names
@@ -47,7 +46,9 @@ class Tracer(Run):
     deepcopy or pickle made meanwhile is an ordinary dense model; so is the model after `close`.
 
     Modules whose class overrides ``forward`` are left alone, dense and unrecorded, as are other
-    modules with weights; a warning names them. So are modules in `skip`.
+    modules with weights; a warning names them. So are modules in `skip`. A convolution among them
+    that comes first in the model, such as a stem whose weights are standardised, is the network's
+    first convolution all the same.
 
     A recorded step holds, for each layer, the non-zeros of what fprop, dgrad and wgrad read, in
     the shapes of `Layer.shape_of`; dgrad only where the layer's input needs a gradient. A linear
@@ -114,9 +115,9 @@ class Tracer(Run):
     ) -> None:
         skipped = checked_skip(skip, checked_names(model))
         modules = sparse_modules(model, skipped)
-        chosen = allocated(policy, [it for pair in modules.items() for it in _layers(*pair)])
-        self._policy, self._sparsifier = chosen, sparsifier(chosen)
-        self._first_convolution: str | None = None
+        chosen = allocate_once(policy, [it for pair in modules.items() for it in _layers(*pair)])
+        self._policy, self._sparsifier = chosen, begin_run(chosen)
+        self._first_convolution = _foreign_stem(model, modules, skipped)
         self._taps = [_tap(self._call, name, module) for name, module in modules.items()]
         if self._sparsifier.keeps_masks:
             _check_own_weights(self._taps, type(policy).__name__)
@@ -201,8 +202,7 @@ class Tracer(Run):
                 f"layer {layer.name!r}: its input is a nested tensor, which no mask of one shape "
                 f"fits: pad it, or leave it alone with skip=({layer.name!r},)"
             )
-        if layer.kind == "conv" and self._first_convolution is None:
-            self._first_convolution = layer.name
+        self._first_convolution = self._first_convolution or first_convolution([layer])
         first = layer.name == self._first_convolution
         training = training and torch.is_grad_enabled()
         recording = self._recording(layer, x, axis) if training else None
@@ -236,6 +236,13 @@ def sparse_modules(model: nn.Module, skip: Collection[str] = ()) -> dict[str, An
             "Linear or MultiheadAttention module to run sparsely"
         )
     return found
+
+
+def _foreign_stem(model: nn.Module, modules: Collection[str], skip: Collection[str]) -> str | None:
+    """Name the first convolution of a model, if it is left alone: one with a forward of its own."""
+    convolutions = (name for name, it in names(model).items() if is_convolution(it))
+    first = next((name for name in convolutions if name not in skip), None)
+    return None if first in modules else first
 
 
 def _is_attention(module: nn.Module) -> bool:

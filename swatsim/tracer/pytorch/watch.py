@@ -195,7 +195,7 @@ class Watch:
         """Watch modules in training only: of others nothing is recorded, and a mode would show."""
         wanted = bool(self._stack.frames) and self.frame.module.training
         if wanted and not self._is_on:
-            self._mode.__enter__()
+            self._mode.__enter__()  # type: ignore[no-untyped-call]
         elif self._is_on and not wanted:
             leave(self._mode)
         self._is_on = wanted

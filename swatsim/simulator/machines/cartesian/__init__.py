@@ -4,7 +4,6 @@ Presets: SCNN, and the machine that SWAT's published speed-ups fit. `config` has
 `mapping` cuts an op into parts, `kernel` runs them, `machine` adds up.
 """
 
-from swatsim.simulator.interface import Mechanism
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.machine import (
     simulate_dense,
@@ -13,6 +12,7 @@ from swatsim.simulator.machines.cartesian.machine import (
     simulate_op,
 )
 from swatsim.simulator.machines.cartesian.timeline import timeline
+from swatsim.simulator.mechanism import Mechanism
 
 CARTESIAN = Mechanism(
     name="cartesian",

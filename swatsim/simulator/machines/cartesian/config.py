@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import model_validator
 
-from swatsim.simulator.interface import MachineConfig, Preset, Published
+from swatsim.simulator.mechanism import MachineConfig, Preset, Published
 from swatsim.validation import count
 
 #: wgrad looks its costs up in a table of all pairs of blocks; longer vectors make it huge.
@@ -69,11 +69,6 @@ class CartesianConfig(MachineConfig):
     def lanes(self) -> int:
         """Multipliers of a PE."""
         return self.act_vector * self.weight_vector
-
-    @property
-    def multipliers(self) -> int:
-        """Multipliers of all PEs."""
-        return self.pes * self.lanes
 
     @property
     def accumulator_bank_kib(self) -> float:

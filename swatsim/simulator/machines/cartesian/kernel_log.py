@@ -95,7 +95,7 @@ def note_pair(log: Log, step: int, begin: int, cost: int) -> int:
     """Write down when a pair is issued and what it costs; give its place, -1 if nobody asks."""
     if begin >= log.end[step] or begin + cost <= log.first[step]:
         return -1
-    pair = log.size[1]
+    pair = int(log.size[1])
     assert pair < log.step.size, "more pairs than there is room for"
     log.step[pair], log.begin[pair], log.cost[pair] = step, begin, cost
     log.size[1] += 1

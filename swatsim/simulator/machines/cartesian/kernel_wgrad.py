@@ -27,7 +27,7 @@ from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts
 @jit
 def bank_of(c: int, k: int, bank: Counts) -> int:
     """Find the bank of an input channel's product with an out-channel's: that of (k, c, 0)."""
-    return bank[k % 8, c % 4, 0]
+    return int(bank[k % 8, c % 4, 0])
 
 
 @jit

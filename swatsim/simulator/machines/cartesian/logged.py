@@ -67,5 +67,7 @@ def _most_steps(part: Planar | Channels) -> int:
     """Bound the steps: the log has room for as many, and refuses more."""
     if isinstance(part, Planar):
         channels, filters = part.weight.shape[:2]
-        return channels * -(-filters // part.array.chunk)
-    return len(part.met) * part.blocks[0] * part.blocks[1]
+        chunks: int = -(-filters // part.array.chunk)
+        return int(channels * chunks)
+    rounds: int = part.blocks[0] * part.blocks[1]
+    return len(part.met) * rounds

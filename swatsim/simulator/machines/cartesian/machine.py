@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from swatsim.simulator.interface import Counters
+from swatsim.counters import Counters
 from swatsim.simulator.machines.cartesian import kernel, kernel_wgrad
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.kernel import Work
@@ -24,14 +24,13 @@ from swatsim.simulator.machines.cartesian.mapping import (
     patterns,
     planar,
 )
-from swatsim.workload import flops
 from swatsim.workload.layer import Layer, OpName
-from swatsim.workload.training_ops import Op, dense_op
+from swatsim.workload.lowering import LoweredOp
 
 
-def simulate_op(op: Op, config: CartesianConfig) -> Counters:
+def simulate_op(op: LoweredOp, config: CartesianConfig) -> Counters:
     """Count an op's cycles on a `cartesian`, the zeros of both operands skipped."""
-    valid = flops.macs_effectual(op)
+    valid = op.macs_effectual
     if op.name == "wgrad":
         return _counters(op, config, _wgrad(op, config, conflicts=True), 0, valid)
     parts = list(planar(op, config))
@@ -39,17 +38,17 @@ def simulate_op(op: Op, config: CartesianConfig) -> Counters:
     return _counters(op, config, work, sum(part.halo_cycles for part in parts), valid)
 
 
-def simulate_dense(op: Op, config: CartesianConfig) -> Counters:
+def simulate_dense(op: LoweredOp, config: CartesianConfig) -> Counters:
     """Count the op's cycles with every pixel and weight, without bank conflicts, as DNNsim does."""
     return _dense(op, config, conflicts=False)
 
 
-def simulate_dense_with_conflicts(op: Op, config: CartesianConfig) -> Counters:
+def simulate_dense_with_conflicts(op: LoweredOp, config: CartesianConfig) -> Counters:
     """Count the op's cycles with every pixel and weight, bank conflicts included."""
     return _dense(op, config, conflicts=True)
 
 
-def simulate_dense_operands(op: Op, config: CartesianConfig) -> Counters:
+def simulate_dense_operands(op: LoweredOp, config: CartesianConfig) -> Counters:
     """Count the op's cycles were no value zero: padding is skipped, and banks are waited for."""
     anonymous = op.layer.model_copy(update={"name": "dense"})
     return _without_zeros(anonymous, op.name, config).times(op.samples)
@@ -58,8 +57,8 @@ def simulate_dense_operands(op: Op, config: CartesianConfig) -> Counters:
 @lru_cache(maxsize=10_000)
 def _without_zeros(layer: Layer, name: OpName, config: CartesianConfig) -> Counters:
     """Run one image: samples follow one another."""
-    op = dense_op(layer, name, 1)
-    valid = flops.macs_effectual(op)
+    op = LoweredOp.dense(layer, name, 1)
+    valid = op.macs_effectual
     if name == "wgrad":
         part = next(outer_products(op, config))  # groups are alike
         work = _times(_outer(part, config, conflicts=True), layer.groups)
@@ -97,7 +96,7 @@ def _kinds_of_chunks(part: Planar) -> Counter[tuple[int, int]]:
 
 
 def _counters(
-    op: Op, config: CartesianConfig, parts: Iterator[Work], halo: int, valid: int | None
+    op: LoweredOp, config: CartesianConfig, parts: Iterator[Work], halo: int, valid: int | None
 ) -> Counters:
     """Add up the parts, and sort the lane-cycles into their buckets.
 
@@ -106,7 +105,7 @@ def _counters(
     nothing = Work(*(0 for _ in Work._fields))
     work = Work(*(int(sum(column)) for column in zip(*parts, nothing, strict=True)))
     lanes, pes = config.lanes, config.pes
-    effectual = flops.macs_effectual(op)
+    effectual = op.macs_effectual
     return Counters(
         cycles_compute=work.cycles + halo,
         pes=pes,
@@ -125,12 +124,13 @@ def _counters(
 
 
 def _convolve(part: Planar) -> Work:
-    return kernel.convolve(
+    work: Work = kernel.convolve(
         part.data, part.weight, part.first_k, part.rows, part.columns, part.array
     )
+    return work
 
 
-def _dense(op: Op, config: CartesianConfig, conflicts: bool) -> Counters:
+def _dense(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Counters:
     if op.name == "wgrad":
         return _counters(op, config, _wgrad_dense(op, config, conflicts), 0, None)
     parts = list(planar(op, config))
@@ -161,11 +161,11 @@ def _times(work: Work, times: int) -> Work:
     return Work(*(value * times for value in work))
 
 
-def _wgrad(op: Op, config: CartesianConfig, conflicts: bool) -> Iterator[Work]:
+def _wgrad(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Iterator[Work]:
     return (_outer(part, config, conflicts) for part in outer_products(op, config))
 
 
-def _wgrad_dense(op: Op, config: CartesianConfig, conflicts: bool) -> Iterator[Work]:
+def _wgrad_dense(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Iterator[Work]:
     """Run one position of one tap: with every value there, all of them are alike.
 
     Every position of every tap is one, also where the tap falls into the padding.

@@ -16,8 +16,9 @@ import numpy as np
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.kernel_banks import Array, Axis
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts
-from swatsim.workload.streams import Convolution, crop_or_pad, lower
-from swatsim.workload.training_ops import Mask, Op
+from swatsim.workload.convolutions import Convolution, convolutions
+from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.windows import Mask, crop_or_pad
 
 #: A linear layer's channels are seen as images of this side: one application of a kernel as large.
 LINEAR_SIDE = 16
@@ -53,20 +54,24 @@ class Planar:
     @property
     def products_valid(self) -> int:
         """Products that fall into the output plane, if no value is zero."""
-        return self.outputs * self.data.shape[1] * self.weight.size
+        samples: int = self.data.shape[1]
+        return self.outputs * samples * self.weight.size
 
     @property
     def halo_cycles(self) -> int:
         """Halo of all chunks and samples."""
-        return self.halo * self.weight.shape[1] * self.data.shape[1]
+        filters: int = self.weight.shape[1]
+        samples: int = self.data.shape[1]
+        return self.halo * filters * samples
 
 
-def planar(op: Op, config: CartesianConfig) -> Iterator[Planar]:
+def planar(op: LoweredOp, config: CartesianConfig) -> Iterator[Planar]:
     """Cut fprop or dgrad into the convolutions of its phases and groups."""
-    for conv in lower(op, config.dgrad_lowering):
-        conv = _as_images(conv) if op.layer.kind == "linear" else conv
+    for conv in convolutions(op, config.dgrad_lowering):
+        conv = _as_images(conv) if op.is_matrix_product else conv
         # fprop pads the whole image; a lowered dgrad holds exactly what its outputs read
-        padded = op.layer.padded if op.name == "fprop" and op.layer.kind == "conv" else _read(conv)
+        whole = op.name == "fprop" and not op.is_matrix_product
+        padded = op.layer.padded if whole else _read(conv)
         yield from _groups(conv, padded, config)
 
 
@@ -206,7 +211,7 @@ class Channels:
         return -(-self.act.shape[1] // self.block_c), -(-self.grad.shape[1] // self.block_k)
 
 
-def outer_products(op: Op, config: CartesianConfig) -> Iterator[Channels]:
+def outer_products(op: LoweredOp, config: CartesianConfig) -> Iterator[Channels]:
     """Cut wgrad into its samples and groups.
 
     SCNN has no mapping of wgrad; this one is ours. A PE's accumulators hold a square of input and
@@ -231,7 +236,7 @@ def outer_products(op: Op, config: CartesianConfig) -> Iterator[Channels]:
             )
 
 
-def _met(op: Op) -> Counts:
+def _met(op: LoweredOp) -> Counts:
     layer = op.layer
     reached = []
     for axis, (size, taps, outputs) in enumerate(

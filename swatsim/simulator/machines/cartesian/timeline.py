@@ -29,7 +29,7 @@ from swatsim.simulator.machines.cartesian.mapping import (
     planar,
 )
 from swatsim.workload.layer import OPERANDS_OF
-from swatsim.workload.training_ops import Op
+from swatsim.workload.lowering import LoweredOp
 
 THREADS = ("steps", "products", "bank conflicts", "waits")
 STEPS, PRODUCTS, CONFLICTS, WAITS = range(4)
@@ -84,7 +84,7 @@ class Step(NamedTuple):
     corner: tuple[int, int] | None = None
 
 
-def timeline(op: Op, config: CartesianConfig, tile: int) -> Timeline:
+def timeline(op: LoweredOp, config: CartesianConfig, tile: int) -> Timeline:
     """Play one PE: PE (i, j) is number i * pe_w + j.
 
     Raises
@@ -113,7 +113,7 @@ def timeline(op: Op, config: CartesianConfig, tile: int) -> Timeline:
     return Timeline(THREADS, sum(step.cycles for step in steps), events, about)
 
 
-def _steps(op: Op, config: CartesianConfig, pe: tuple[int, int]) -> Iterator[Step]:
+def _steps(op: LoweredOp, config: CartesianConfig, pe: tuple[int, int]) -> Iterator[Step]:
     """List all steps: sample by sample, so that only one's elements are numbered at a time."""
     for sample in range(op.samples):
         one = _one_sample(op, sample)
@@ -171,7 +171,7 @@ def _outer_steps(
         yield Step(f"tap {tap}, round {round_}", at, *taken, piece, number)
 
 
-def _one_sample(op: Op, sample: int) -> Op:
+def _one_sample(op: LoweredOp, sample: int) -> LoweredOp:
     masks = {
         name: mask if name == "weight" else mask[sample : sample + 1]
         for name, mask in op.operands.items()
@@ -180,9 +180,9 @@ def _one_sample(op: Op, sample: int) -> Op:
 
 
 def _parts(
-    op: Op,
+    op: LoweredOp,
     config: CartesianConfig,
-    cut: Callable[[Op, CartesianConfig], Iterator[Part]],
+    cut: Callable[[LoweredOp, CartesianConfig], Iterator[Part]],
     names: tuple[str, str],
 ) -> Iterator[tuple[Part, Numbered]]:
     """Cut an op into parts; the numbers of their elements are made when first asked for."""
@@ -206,7 +206,7 @@ def _parts(
 
 
 def _piece_events(
-    op: Op, piece: Piece, steps: list[Step], begin: int, window: range, lanes: int
+    op: LoweredOp, piece: Piece, steps: list[Step], begin: int, window: range, lanes: int
 ) -> Iterator[Event]:
     """Draw those steps of a piece that lie in a window, the first of which begins at `begin`."""
     first, end = np.zeros((2, piece.steps), np.int64)
@@ -222,7 +222,7 @@ def _piece_events(
             yield from _step_events(op, step, at, log, lanes)
 
 
-def _step_events(op: Op, step: Step, begin: int, log: Log, lanes: int) -> Iterator[Event]:
+def _step_events(op: LoweredOp, step: Step, begin: int, log: Log, lanes: int) -> Iterator[Event]:
     """Draw a step: the pairs that are logged one after another, then waiting."""
     yield Event(STEPS, step.name, "step", begin, step.cycles, step.where)
     if step.name == "halo":
@@ -243,7 +243,7 @@ def _step_events(op: Op, step: Step, begin: int, log: Log, lanes: int) -> Iterat
             yield Event(WAITS, "waits for the slowest PE", "pe_sync", *wait, of)
 
 
-def _product(op: Op, step: Step, log: Log, pair: int, begin: int, lanes: int) -> Event:
+def _product(op: LoweredOp, step: Step, log: Log, pair: int, begin: int, lanes: int) -> Event:
     """Draw a pair of blocks."""
     pixels, weights = _numbers_of(step, log, pair)
     first, second = OPERANDS_OF[op.name]

@@ -5,7 +5,6 @@ sparser operand). `config` has the parameters, `mapping` cuts an op into streams
 `kernel` schedules them, `machine` adds up.
 """
 
-from swatsim.simulator.interface import Mechanism
 from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
 from swatsim.simulator.machines.lane_array.machine import (
     by_image,
@@ -17,6 +16,7 @@ from swatsim.simulator.machines.lane_array.machine import (
     simulate_op,
 )
 from swatsim.simulator.machines.lane_array.timeline import timeline
+from swatsim.simulator.mechanism import Mechanism
 
 LANE_ARRAY = Mechanism(
     name="lane_array",

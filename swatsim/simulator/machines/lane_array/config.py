@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, assert_never
+from enum import StrEnum
+from typing import Annotated, ClassVar, assert_never
 
 from pydantic import Field, model_validator
 
-from swatsim.simulator.interface import MachineConfig, Preset, Published
+from swatsim.simulator.mechanism import MachineConfig, Preset, Published
 from swatsim.validation import count
 
 Move = tuple[int, int]
@@ -24,6 +25,46 @@ LEVELS: tuple[tuple[int, ...], ...] = (
     (4, 9, 14),
     (15,),
 )
+
+
+class Scheduled(StrEnum):
+    """The operand whose zeros are skipped."""
+
+    NONE = "none"
+    WEIGHT = "weight"
+    ACT = "act"
+    GRAD_OUT = "grad_out"
+    SPARSER = "sparser"
+
+
+class Scheduling(StrEnum):
+    """Who schedules: software before the run, or hardware in it."""
+
+    STATIC = "static"
+    DYNAMIC = "dynamic"
+
+
+class MoveShape(StrEnum):
+    """Where a free lane's moves from other lanes lie."""
+
+    L = "L"
+    T = "T"
+    T_MIRRORED = "T-mirrored"
+
+
+class MapOrder(StrEnum):
+    """In which order a lane looks at its moves."""
+
+    AS_WRITTEN = "as_written"
+    SORTED = "sorted"
+
+
+class Scheduler(StrEnum):
+    """Which free lane takes a value first."""
+
+    MOST_CANDIDATES = "most_candidates"
+    FEWEST_CANDIDATES = "fewest_candidates"
+    LEVELS = "levels"
 
 
 class LaneArrayConfig(MachineConfig):
@@ -43,34 +84,34 @@ class LaneArrayConfig(MachineConfig):
     columns: Annotated[int, count("columns of a tile", "PEs", 1, 2**16)]
     lanes: Annotated[int, count("multipliers of a PE", "lanes", 1, MAX_LANES)]
     scheduled: Annotated[
-        Literal["none", "weight", "act", "grad_out", "sparser"],
+        Scheduled,
         Field(
             description="operand whose zeros are skipped; an op that lacks it runs dense; "
             "'sparser' is the one of lower density in each op"
         ),
     ]
     scheduling: Annotated[
-        Literal["static", "dynamic"],
+        Scheduling,
         Field(
             description="static: software schedules the weights before the run, where scheduled "
             "names them; dynamic: hardware does in the run, as it does other operands in any case"
         ),
-    ] = "static"
+    ] = Scheduling.STATIC
     lookahead: Annotated[int, count("how many lines ahead a value may come from", "lines", 0, 255)]
     lookaside: Annotated[int, count("moves from other lanes", "moves", 0, MAX_LANES - 1)]
     move_shape: Annotated[
-        Literal["L", "T", "T-mirrored"],
+        MoveShape,
         Field(
             description="L: from the next line, lanes -1..-d; T: lanes +1,-1,+2,-2,.. from "
             "alternating lines; T-mirrored: -1,+1,-2,+2,.."
         ),
     ]
     map_order: Annotated[
-        Literal["as_written", "sorted"],
+        MapOrder,
         Field(description="order in which a lane looks at its moves; sorted: by line, then lane"),
     ]
     scheduler: Annotated[
-        Literal["most_candidates", "fewest_candidates", "levels"],
+        Scheduler,
         Field(
             description="which free lane takes a value first: the one with most or fewest "
             "candidates, recounted after each move; or TensorDash's fixed levels"
@@ -86,7 +127,7 @@ class LaneArrayConfig(MachineConfig):
 
     @model_validator(mode="after")
     def _relations(self) -> LaneArrayConfig:
-        if self.scheduled == "none" and self.lookahead:
+        if self.scheduled is Scheduled.NONE and self.lookahead:
             raise ValueError(
                 f"lookahead={self.lookahead} is at odds with scheduled='none', which skips "
                 "nothing: set lookahead=0 and lookaside=0, or scheduled to an operand"
@@ -101,7 +142,7 @@ class LaneArrayConfig(MachineConfig):
                 f"lookaside={self.lookaside} is at odds with lanes={self.lanes}: there are "
                 f"{self.lanes - 1} other lanes; set lookaside to at most {self.lanes - 1}"
             )
-        if self.scheduler == "levels":
+        if self.scheduler is Scheduler.LEVELS:
             self._check_levels()
         return self
 
@@ -126,14 +167,9 @@ class LaneArrayConfig(MachineConfig):
         return self.tiles * self.rows * self.columns
 
     @property
-    def multipliers(self) -> int:
-        """Multipliers of all PEs."""
-        return self.pes * self.lanes
-
-    @property
     def scheduled_before(self) -> bool:
         """Whether software schedules before the run: weights, and no operand that the run makes."""
-        return self.scheduled == "weight" and self.scheduling == "static"
+        return self.scheduled is Scheduled.WEIGHT and self.scheduling is Scheduling.STATIC
 
     @property
     def moves(self) -> tuple[Move, ...]:
@@ -146,9 +182,9 @@ class LaneArrayConfig(MachineConfig):
         ahead = [(dt, 0) for dt in range(1, self.lookahead + 1)]
         moves = tuple(ahead + [self._side(i) for i in range(self.lookaside)])
         match self.map_order:
-            case "as_written":
+            case MapOrder.AS_WRITTEN:
                 return moves
-            case "sorted":
+            case MapOrder.SORTED:
                 return tuple(sorted(moves))
             case _:
                 assert_never(self.map_order)
@@ -157,11 +193,11 @@ class LaneArrayConfig(MachineConfig):
         j = i // 2 + 1
         line, lane = (j - 1) % self.lookahead + 1, j if i % 2 == 0 else -j
         match self.move_shape:
-            case "L":
+            case MoveShape.L:
                 return 1, -(i + 1)
-            case "T":
+            case MoveShape.T:
                 return line, lane
-            case "T-mirrored":
+            case MoveShape.T_MIRRORED:
                 return line, -lane
             case _:
                 assert_never(self.move_shape)

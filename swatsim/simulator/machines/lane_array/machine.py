@@ -11,23 +11,28 @@ from functools import lru_cache
 
 import numpy as np
 
-from swatsim.simulator.interface import Counters
+from swatsim.counters import Counters
 from swatsim.simulator.machines.lane_array import kernel
-from swatsim.simulator.machines.lane_array.config import LEVELS, LaneArrayConfig
+from swatsim.simulator.machines.lane_array.config import (
+    LEVELS,
+    LaneArrayConfig,
+    Scheduled,
+    Scheduling,
+)
+from swatsim.simulator.machines.lane_array.config import Scheduler as Choice
 from swatsim.simulator.machines.lane_array.kernel import Schedule, Scheduler
 from swatsim.simulator.machines.lane_array.mapping import Pass, passes, scheduled_operand
-from swatsim.workload import flops
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
-from swatsim.workload.training_ops import Op, dense_op
+from swatsim.workload.lowering import LoweredOp
 
 
-def simulate_op(op: Op, config: LaneArrayConfig) -> Counters:
+def simulate_op(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     """Count an op's cycles on a `lane_array`, its zeros skipped as the config says."""
     scheduled = scheduled_operand(op, config)
     return _scheduled(op, config, scheduled) if scheduled else simulate_dense(op, config)
 
 
-def simulate_dense_operands(op: Op, config: LaneArrayConfig) -> Counters:
+def simulate_dense_operands(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     """Count the op's cycles were no value zero, the operand on the rows that of the op itself.
 
     Fewer than the dense baseline's where streams hold zeros of padding, or lines have free lanes.
@@ -36,21 +41,21 @@ def simulate_dense_operands(op: Op, config: LaneArrayConfig) -> Counters:
     if scheduled is None:
         return simulate_dense(op.without_zeros(), config)
     anonymous = op.layer.model_copy(update={"name": "dense"})
-    return _without_zeros(anonymous, op.name, op.samples, config, scheduled)
+    # one image runs for all, where they follow one another
+    together = op.samples if _shares_windows(op) else 1
+    found = _without_zeros(anonymous, op.name, together, config, scheduled)
+    return found.times(op.samples // together)
 
 
 @lru_cache(maxsize=10_000)
 def _without_zeros(
     layer: Layer, name: OpName, samples: int, config: LaneArrayConfig, scheduled: Operand
 ) -> Counters:
-    """Run one image for all: they follow one another, or are the windows of one."""
-    together = samples if _shares_windows(layer, name) else 1
-    found = _scheduled(dense_op(layer, name, together), config, scheduled, alike=True)
-    return found.times(samples // together)
+    return _scheduled(LoweredOp.dense(layer, name, samples), config, scheduled, alike=True)
 
 
 def _scheduled(
-    op: Op, config: LaneArrayConfig, scheduled: Operand, alike: bool = False
+    op: LoweredOp, config: LaneArrayConfig, scheduled: Operand, alike: bool = False
 ) -> Counters:
     """Skip the zeros of one operand; `alike`: row sets are expected to be equal."""
     scheduler = scheduler_of(config)
@@ -77,12 +82,12 @@ def _schedule_once(lines: kernel.Words, mapped: kernel.Counts, scheduler: Schedu
     return Schedule(found.lines[which], found.waits[which])
 
 
-def simulate_dense(op: Op, config: LaneArrayConfig) -> Counters:
+def simulate_dense(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     """Count the op's cycles with the same operand on the rows and every line costing its cycle."""
     return _dense(op, config, scheduled_operand(op, config) or OPERANDS_OF[op.name][0])
 
 
-def simulate_dense_plain(op: Op, config: LaneArrayConfig) -> Counters:
+def simulate_dense_plain(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     """Count the op's cycles with nothing skipped, and the operands where a dense machine has them.
 
     Weights on the rows, in wgrad activations: where zero skipping moved another operand there, the
@@ -91,43 +96,44 @@ def simulate_dense_plain(op: Op, config: LaneArrayConfig) -> Counters:
     return _dense(op, config, OPERANDS_OF[op.name][0])
 
 
-def by_image(op: Op, config: LaneArrayConfig) -> LaneArrayConfig | None:
+def by_image(op: LoweredOp, config: LaneArrayConfig) -> LaneArrayConfig | None:
     """Fix the operand on the rows, for an op whose images follow one another.
 
     The images of a linear layer are the windows of one, but in its wgrad.
     """
-    return None if _shares_windows(op.layer, op.name) else _fixed(op, config)
+    return None if _shares_windows(op) else _fixed(op, config)
 
 
-def in_rounds(op: Op, config: LaneArrayConfig) -> tuple[LaneArrayConfig, int]:
+def in_rounds(op: LoweredOp, config: LaneArrayConfig) -> tuple[LaneArrayConfig, int]:
     """Fix the operand on the rows, and count the images that lie on the array at a time."""
-    if not _shares_windows(op.layer, op.name):
+    if not _shares_windows(op):
         return _fixed(op, config), 1
     on_rows = scheduled_operand(op, config) or OPERANDS_OF[op.name][0]
     images = config.columns if on_rows == "weight" else config.rows * config.tiles
     return _fixed(op, config), images
 
 
-def reads_images(op: Op, config: LaneArrayConfig) -> bool:
+def reads_images(op: LoweredOp, config: LaneArrayConfig) -> bool:
     """Tell whether an operand of images is scheduled, and not weights, or nothing."""
     return scheduled_operand(op, config) not in (None, "weight")
 
 
-def _fixed(op: Op, config: LaneArrayConfig) -> LaneArrayConfig:
-    if config.scheduled != "sparser":
+def _fixed(op: LoweredOp, config: LaneArrayConfig) -> LaneArrayConfig:
+    if config.scheduled is not Scheduled.SPARSER:
         return config
     chosen = scheduled_operand(op, config)
     assert chosen is not None, "the sparser of two is one of them"
     # what the run chooses it also schedules, though it be the weights
-    return config.model_copy(update={"scheduled": op.called(chosen), "scheduling": "dynamic"})
+    fixed = {"scheduled": Scheduled(op.called(chosen)), "scheduling": Scheduling.DYNAMIC}
+    return config.model_copy(update=fixed)
 
 
-def _shares_windows(layer: Layer, name: OpName) -> bool:
-    """Tell whether an op's images are the windows of one."""
-    return layer.kind == "linear" and name != "wgrad"
+def _shares_windows(op: LoweredOp) -> bool:
+    """Whether an op's images are the windows of one."""
+    return op.is_matrix_product and op.name != "wgrad"
 
 
-def _dense(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Counters:
+def _dense(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand) -> Counters:
     tally = _Tally(op, config, rows_hold)
     for part in passes(op, config, rows_hold):
         nothing = np.zeros(part.groups * part.mapped.size, np.int64)
@@ -155,10 +161,10 @@ def without_moves(scheduler: Scheduler) -> Scheduler:
 
 
 #: Of each scheduler: whether the lane with most candidates is first, and the levels.
-_PRIORITIES: Mapping[str, tuple[bool, tuple[tuple[int, ...], ...]]] = {
-    "most_candidates": (True, ()),
-    "fewest_candidates": (False, ()),
-    "levels": (False, LEVELS),
+_PRIORITIES: Mapping[Choice, tuple[bool, tuple[tuple[int, ...], ...]]] = {
+    Choice.MOST_CANDIDATES: (True, ()),
+    Choice.FEWEST_CANDIDATES: (False, ()),
+    Choice.LEVELS: (False, LEVELS),
 }
 
 
@@ -169,7 +175,7 @@ class _Tally:
     for rows while its own tile runs, and waiting for tiles after that.
     """
 
-    def __init__(self, op: Op, config: LaneArrayConfig, rows_hold: Operand) -> None:
+    def __init__(self, op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand) -> None:
         self.op = op
         self.config = config
         self.rows_hold = rows_hold
@@ -194,7 +200,7 @@ class _Tally:
 
     def counters(self) -> Counters:
         """Sort the lane-cycles into their buckets."""
-        effectual = flops.macs_effectual(self.op)
+        effectual = self.op.macs_effectual
         total = self.cycles * self.config.pes * self.config.lanes
         words = self.row_words, self.column_words
         if self.rows_hold != OPERANDS_OF[self.op.name][0]:

@@ -11,11 +11,12 @@ from typing import assert_never
 
 import numpy as np
 
-from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
+from swatsim.simulator.machines.lane_array.config import LaneArrayConfig, Scheduled
 from swatsim.simulator.machines.lane_array.kernel import Counts, Words, pack_lines
+from swatsim.workload.convolutions import Convolution, convolutions
 from swatsim.workload.layer import Operand
-from swatsim.workload.streams import Convolution, as_4d, lower, windows
-from swatsim.workload.training_ops import Mask, Op
+from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.windows import Mask, as_4d, windows
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Pass:
     tiles: int
 
 
-def scheduled_operand(op: Op, config: LaneArrayConfig) -> Operand | None:
+def scheduled_operand(op: LoweredOp, config: LaneArrayConfig) -> Operand | None:
     """Choose the operand whose zeros are skipped: it lies on the rows. None: nothing is skipped.
 
     'sparser' compares the densities of the whole masks, before padding; a tie goes to the weights,
@@ -67,25 +68,25 @@ def scheduled_operand(op: Op, config: LaneArrayConfig) -> Operand | None:
     transposed convolution's adjoint.
     """
     match config.scheduled:
-        case "none":
+        case Scheduled.NONE:
             return None
-        case "sparser":
+        case Scheduled.SPARSER:
             (first, a), (second, b) = op.operands.items()
-            ones_a, ones_b = op.nonzero(first), op.nonzero(second)
+            ones_a, ones_b = op.counts[first], op.counts[second]
             return second if ones_b * a.size < ones_a * b.size else first
-        case "weight" | "act" | "grad_out":
-            return next((it for it in op.operands if op.called(it) == config.scheduled), None)
+        case Scheduled.WEIGHT | Scheduled.ACT | Scheduled.GRAD_OUT:
+            return next((it for it in op.operands if op.called(it) == config.scheduled.value), None)
         case _:
             assert_never(config.scheduled)
 
 
-def passes(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass]:
+def passes(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass]:
     """Cut an op into passes; they follow one another."""
     if op.name == "wgrad":
         yield from _wgrad(op, config, rows_hold)
         return
-    for conv in lower(op, config.dgrad_lowering):
-        conv = _as_one_image(conv) if op.layer.kind == "linear" else conv
+    for conv in convolutions(op, config.dgrad_lowering):
+        conv = _as_one_image(conv) if op.is_matrix_product else conv
         conv = _fold(conv) if config.fold_stem and _folds(op) else conv
         if rows_hold != "weight":
             yield from _windows_on_rows(conv, config)
@@ -211,7 +212,7 @@ def _window_lines(conv: Convolution, sample: Mask, config: LaneArrayConfig) -> W
     return _sets(streams.reshape(conv.groups, positions, -1), config.rows)
 
 
-def _wgrad(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass]:
+def _wgrad(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass]:
     for sample in range(op.samples):
         match rows_hold:
             case "act":
@@ -222,7 +223,7 @@ def _wgrad(op: Op, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass
                 raise ValueError(f"wgrad does not read {rows_hold}")
 
 
-def _act_on_rows(op: Op, act: Mask, config: LaneArrayConfig) -> Pass:
+def _act_on_rows(op: LoweredOp, act: Mask, config: LaneArrayConfig) -> Pass:
     """Lay the (r, s, c) streams of one sample on rows: sets of channels of one (r, s)."""
     layer = op.layer
     channels, filters = layer.C // layer.groups, layer.K // layer.groups
@@ -250,7 +251,7 @@ def _act_on_rows(op: Op, act: Mask, config: LaneArrayConfig) -> Pass:
     )
 
 
-def _grad_on_rows(op: Op, grad: Mask, config: LaneArrayConfig) -> Pass:
+def _grad_on_rows(op: LoweredOp, grad: Mask, config: LaneArrayConfig) -> Pass:
     """Lay the out-channel streams of one sample on rows."""
     layer = op.layer
     channels, filters = layer.C // layer.groups, layer.K // layer.groups
@@ -277,7 +278,7 @@ def _as_one_image(conv: Convolution) -> Convolution:
     return replace(conv, data=conv.data.reshape(n, c).T.reshape(1, c, 1, n), output=(1, n))
 
 
-def _folds(op: Op) -> bool:
+def _folds(op: LoweredOp) -> bool:
     """Tell a stem: fprop of a strided layer with three channels."""
     layer = op.layer
     plain = layer.groups == 1 and layer.dilation == (1, 1) and op.name == "fprop"

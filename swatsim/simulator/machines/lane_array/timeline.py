@@ -23,10 +23,10 @@ from swatsim.simulator.machines.lane_array.kernel import IDLE, OWN, Log, Words
 from swatsim.simulator.machines.lane_array.machine import scheduler_of, without_moves
 from swatsim.simulator.machines.lane_array.mapping import Pass, passes, scheduled_operand
 from swatsim.workload.layer import OPERANDS_OF, Operand
-from swatsim.workload.training_ops import Op
+from swatsim.workload.lowering import LoweredOp
 
 
-def timeline(op: Op, config: LaneArrayConfig, tile: int) -> Timeline:
+def timeline(op: LoweredOp, config: LaneArrayConfig, tile: int) -> Timeline:
     """Schedule one row set of an op: row sets are numbered in the order in which they run.
 
     Raises
@@ -39,7 +39,7 @@ def timeline(op: Op, config: LaneArrayConfig, tile: int) -> Timeline:
 
 @dataclass
 class _Tile:
-    op: Op
+    op: LoweredOp
     config: LaneArrayConfig
     number: int
 
@@ -198,10 +198,11 @@ class _Tile:
 
     def _bits(self, words: Words) -> kernel.Bits:
         lanes = np.arange(self.config.lanes, dtype=np.uint64)
-        return (words[..., None] >> lanes) & np.uint64(1) == 1
+        bits: kernel.Bits = (words[..., None] >> lanes) & np.uint64(1) == 1
+        return bits
 
 
-def _check(number: int, sets: int, op: Op) -> None:
+def _check(number: int, sets: int, op: LoweredOp) -> None:
     what = f"{op.layer.name!r} {op.own_name}"
     if not sets:
         raise ConfigError(f"{what} has no tiles: it has no products at all; choose another op")

@@ -1,7 +1,7 @@
-"""An op as plain convolutions, and their operands as windows: what every machine reads.
+"""fprop and dgrad as correlations, one after another, each in the order of its reduction.
 
-Speaks convolution letters. fprop is one convolution; dgrad is lowered to convolutions over
-grad_out with the kernel rotated and its two channel axes exchanged.
+Speaks convolution letters. fprop is one; dgrad is several over grad_out, with the kernel rotated
+and its two channel axes exchanged. A machine says how its dgrad is lowered.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd
-from typing import Literal, TypeVar, assert_never
+from typing import Literal, assert_never
 
 import numpy as np
-import numpy.typing as npt
 
-from swatsim.workload.training_ops import Mask, Op
+from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.windows import Axes, Mask, as_4d, windows
 
-Axes = tuple[int, int]
 Lowering = Literal["split", "dilated"]
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,46 +55,8 @@ class Convolution:
         )
 
 
-def windows(
-    data: npt.NDArray[Scalar],
-    taps: tuple[int, ...],
-    stride: Axes,
-    dilation: Axes,
-    origin: Axes,
-    output: Axes,
-) -> npt.NDArray[Scalar]:
-    """View (N, C, H, W) as (N, C, R, S, P, Q): where tap (r, s) of output (p, q) falls.
-
-    A read-only view of a copy of the size of the part that is read; taps that fall outside are
-    zero.
-    """
-    for axis in (0, 1):
-        span = (output[axis] - 1) * stride[axis] + (taps[axis] - 1) * dilation[axis] + 1
-        data = crop_or_pad(data, axis + 2, origin[axis], span)
-    n, c, h, w = data.strides
-    return np.lib.stride_tricks.as_strided(
-        data,
-        (*data.shape[:2], *taps, *output),
-        (n, c, h * dilation[0], w * dilation[1], h * stride[0], w * stride[1]),
-        writeable=False,
-    )
-
-
-def crop_or_pad(
-    data: npt.NDArray[Scalar], axis: int, start: int, length: int
-) -> npt.NDArray[Scalar]:
-    """Take `length` positions from `start` on along an axis, zeros where there are none."""
-    size = data.shape[axis]
-    inside = slice(min(max(start, 0), size), min(max(start + length, 0), size))
-    part = data[(slice(None),) * axis + (inside,)]
-    before = min(max(-start, 0), length)
-    pads = [(0, 0)] * data.ndim
-    pads[axis] = (before, length - before - part.shape[axis])
-    return np.pad(part, pads) if any(pads[axis]) else part
-
-
-def lower(op: Op, lowering: Lowering = "split") -> Iterator[Convolution]:
-    """Lower fprop or dgrad to the convolutions that compute it, one after another.
+def convolutions(op: LoweredOp, lowering: Lowering = "split") -> Iterator[Convolution]:
+    """Yield the convolutions that compute fprop or dgrad, one after another.
 
     There are two ways to lower the dgrad of a strided layer, of equal values and unequal cost:
 
@@ -107,8 +67,6 @@ def lower(op: Op, lowering: Lowering = "split") -> Iterator[Convolution]:
     - `dilated`: stride-1 zeros go between the elements of grad_out, and one convolution of stride
       1 with the rotated kernel runs at input resolution. A dense machine pays for the zeros.
     """
-    if op.layer.transposed:
-        raise ValueError("a transposed convolution is lowered as its adjoint: op.as_convolution()")
     if op.name == "fprop":
         yield _fprop(op)
     elif op.name == "dgrad":
@@ -117,7 +75,7 @@ def lower(op: Op, lowering: Lowering = "split") -> Iterator[Convolution]:
         raise ValueError("wgrad is an outer product, not a convolution")
 
 
-def _dgrad(op: Op, lowering: Lowering) -> Iterator[Convolution]:
+def _dgrad(op: LoweredOp, lowering: Lowering) -> Iterator[Convolution]:
     match lowering:
         case "split":
             yield from _dgrad_split(op)
@@ -127,13 +85,7 @@ def _dgrad(op: Op, lowering: Lowering) -> Iterator[Convolution]:
             assert_never(lowering)
 
 
-def as_4d(mask: Mask | None) -> Mask:
-    """Append the unit axes that a linear layer's mask lacks."""
-    assert mask is not None, "the op has no such operand"
-    return mask.reshape(mask.shape + (1,) * (4 - mask.ndim))
-
-
-def _fprop(op: Op) -> Convolution:
+def _fprop(op: LoweredOp) -> Convolution:
     layer = op.layer
     return Convolution(
         weight=as_4d(op.weight),
@@ -146,7 +98,7 @@ def _fprop(op: Op) -> Convolution:
     )
 
 
-def _dgrad_split(op: Op) -> Iterator[Convolution]:
+def _dgrad_split(op: LoweredOp) -> Iterator[Convolution]:
     layer = op.layer
     weight = _exchange_channels(as_4d(op.weight), layer.groups)
     rows = _phases(layer.H, layer.R, layer.stride[0], layer.dilation[0], layer.padding[0][0])
@@ -164,7 +116,7 @@ def _dgrad_split(op: Op) -> Iterator[Convolution]:
             )
 
 
-def _dgrad_dilated(op: Op) -> Convolution:
+def _dgrad_dilated(op: LoweredOp) -> Convolution:
     layer = op.layer
     weight = _exchange_channels(as_4d(op.weight), layer.groups)
     taps = (layer.R, layer.S)

@@ -1,0 +1,101 @@
+"""Verbs that are loaded when they are used, and options that are: so that --help is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+from swatsim.errors import listed, unknown
+
+Names = Callable[[], Iterable[str]]
+
+
+class LazyGroup(click.Group):
+    """A group whose verbs are modules: the verb ``info`` is ``info`` of the module ``info``.
+
+    Parameters
+    ----------
+    package : str
+        Where the modules are.
+    verbs : mapping of str to str
+        Name to what the group's help says of it: the first sentence of the verb's own.
+    """
+
+    def __init__(self, *arguments: Any, package: str, verbs: Mapping[str, str], **other: Any):
+        super().__init__(*arguments, **other)
+        self._package = package
+        self._verbs = verbs
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all verbs."""
+        return sorted({*self._verbs, *super().list_commands(ctx)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a verb, loaded; None if there is none."""
+        found = super().get_command(ctx, cmd_name)
+        if found is None and cmd_name in self._verbs:
+            module = import_module(f"{self._package}.{cmd_name}")
+            found = getattr(module, cmd_name)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the verb that a command line begins with, and the rest.
+
+        Raises
+        ------
+        click.UsageError
+            If there is none of that name; it names the nearest.
+        """
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-"):
+            raise click.UsageError(unknown("verb", args[0], known), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs, and load none."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(self._verbs.items()))
+
+
+class Registered(click.Option):
+    """An option whose help ends with the names of a registry, which is loaded when it is shown.
+
+    Parameters
+    ----------
+    known : callable to iterable of str
+    """
+
+    def __init__(self, *arguments: Any, known: Names, **other: Any):
+        super().__init__(*arguments, **other)
+        self._known = known
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the option and its help."""
+        record = super().get_help_record(ctx)
+        return record and (record[0], record[1].replace("{known}", listed(self._known())))
+
+
+class Chosen(click.ParamType[str]):
+    """One of the names of a registry, which is loaded when one is given, or help is shown."""
+
+    name = "choice"
+
+    def __init__(self, known: Names) -> None:
+        self._known = known
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """Return all names, for help."""
+        return self._choice.get_metavar(param, ctx)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name, if it is one of them."""
+        return self._choice.convert(value, param, ctx)
+
+    @property
+    def _choice(self) -> click.Choice[str]:
+        return click.Choice(list(self._known()))

@@ -1,0 +1,75 @@
+"""Options that several verbs have; what they may be comes from where it is declared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from swatsim.cli.lazy import Chosen, Registered
+from swatsim.errors import ConfigError
+
+# Each is asked for when help is shown or a value is given: loading them takes as long as a small
+# trace to simulate, and ``simulate`` has other things to do meanwhile.
+
+
+def _presets() -> Iterable[str]:
+    from swatsim.simulator.machines import presets
+
+    return (name for name, _, _ in presets())
+
+
+def _tables() -> Iterable[str]:
+    from swatsim.simulator.energy.table import shipped
+
+    return shipped()
+
+
+def _ops() -> Iterable[str]:
+    from swatsim.workload.layer import OPS
+
+    return OPS
+
+
+OP = Chosen(_ops)
+#: Of an option that is a preset, with {known} in its help.
+PRESETS: dict[str, Any] = {"cls": Registered, "known": _presets}
+MACHINE = click.option(
+    "-m",
+    "--machine",
+    "name",
+    required=True,
+    help="A preset (see swatsim machines): {known}.",
+    **PRESETS,
+)
+ENERGY = click.option(
+    "--energy",
+    cls=Registered,
+    known=_tables,
+    default="45nm",
+    show_default=True,
+    help="Energies of events: {known}, or a TOML file of your own.",
+)
+#: Of every verb that builds a machine; `parse` reads it.
+SETTINGS = click.option(
+    "-s",
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="PARAMETER=VALUE",
+    help="Change a parameter of the preset; may be given several times.",
+)
+
+
+def parse(settings: tuple[str, ...]) -> dict[str, str]:
+    """Split ``name=value``; the machine's config checks both."""
+    for setting in settings:
+        if "=" not in setting:
+            raise ConfigError(f"--set {setting}: expected PARAMETER=VALUE, as in --set rows=16")
+    pairs = [setting.split("=", 1) for setting in settings]
+    names = [name.strip().replace("-", "_") for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"--set {name} is given twice: give each parameter once")
+    return dict(zip(names, (value.strip() for _, value in pairs), strict=True))

@@ -1,0 +1,335 @@
+"""What is counted of an op: each counter, bucket and part of the energy is declared once, here.
+
+A field of one of the three tuples is a column of the results, with its unit and meaning; a bucket
+or a part of the energy is also drawn, with its label and colour. Nothing else lists them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple, get_args, get_type_hints
+
+#: A total, and what the names of the columns that add up to it begin with.
+LANE_CYCLES, ENERGY = "lane_cycles", "energy_pj"
+
+
+class Look(NamedTuple):
+    """How a part of a whole is drawn.
+
+    Parameters
+    ----------
+    label : str
+        In legends and on pages.
+    colour : str
+        As #RRGGBB.
+    hatch : str
+        One of matplotlib's.
+    """
+
+    label: str
+    colour: str
+    hatch: str
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a field means.
+
+    Parameters
+    ----------
+    unit, meaning : str
+        As the schema of the results has them.
+    adds : {"sum", "same", "cut"}
+        Over the rows of a machine it sums, is the same in all, or says how the op of a row is cut
+        into blocks.
+    look : Look, optional
+        Of a bucket, or of a part of the energy.
+    """
+
+    unit: str
+    meaning: str
+    adds: Literal["sum", "same", "cut"] = "sum"
+    look: Look | None = None
+
+
+def bucket(meaning: str, label: str, colour: str, hatch: str = "") -> Count:
+    """Declare a bucket of lane-cycles; no two share both colour and hatch."""
+    return Count("lane-cycles", meaning, look=Look(label, colour, hatch))
+
+
+def energy(meaning: str, label: str, colour: str, hatch: str = "") -> Count:
+    """Declare a part of the energy; no two share both colour and hatch."""
+    return Count("pJ", meaning, look=Look(label, colour, hatch))
+
+
+class Counters(NamedTuple):
+    """What one op costs on one machine, and what it asks of the memory system.
+
+    A *lane-cycle* is one lane (one multiplier) of one PE for one cycle. Each is in exactly one of
+    the buckets ``lane_cycles_*``, and they add up to ``cycles_compute * pes * lanes``.
+
+    Parameters
+    ----------
+    cycles_compute : int
+        From the first line of the op to its last.
+    pes, lanes : int
+        PEs of the machine, and multipliers in each.
+    lane_cycles_effectual, .. : int
+        The buckets; the meaning of each stands at its field. What is effectual equals the op's
+        effectual MACs.
+    words_a, words_b : int
+        Values that the PEs take from the buffers of the first and the second operand, in the order
+        weight, act, grad_out; in wgrad of a transposed convolution grad_out comes before act.
+    multiplexed : int
+        Products whose values went through multiplexers of a zero-skipping front end.
+    schedules : int
+        Lines that a hardware scheduler looked at, of one row.
+    accumulations : int
+        Accesses of accumulator banks.
+    """
+
+    cycles_compute: Annotated[int, Count("cycles", "cycles without the memory system")]
+    pes: Annotated[int, Count("PEs", "PEs of the machine", "same")]
+    lanes: Annotated[int, Count("lanes", "multipliers of a PE", "same")]
+    lane_cycles_effectual: Annotated[
+        int, bucket("both values non-zero", "effectual work", "#009E73")
+    ] = 0
+    lane_cycles_ineffectual: Annotated[
+        int,
+        bucket(
+            "multiplied, but a value was zero",
+            "ineffectual work (a factor is zero)",
+            "#56B4E9",
+            "///",
+        ),
+    ] = 0
+    lane_cycles_idle: Annotated[
+        int,
+        bucket(
+            "the lane had no value, others of its PE had", "idle lane (no value to take)", "#F0E442"
+        ),
+    ] = 0
+    lane_cycles_row_sync: Annotated[
+        int,
+        bucket(
+            "the row waited for the other rows of its tile", "waiting for other rows", "#E69F00"
+        ),
+    ] = 0
+    lane_cycles_tile_sync: Annotated[
+        int,
+        bucket(
+            "the tile waited for the slowest tile", "waiting for the slowest tile", "#D55E00", "xxx"
+        ),
+    ] = 0
+    lane_cycles_pe_sync: Annotated[
+        int,
+        bucket(
+            "the PE waited for the slowest PE", "waiting for the slowest PE", "#D55E00", "\\\\\\"
+        ),
+    ] = 0
+    lane_cycles_bank_conflict: Annotated[
+        int, bucket("products waited for a bank of accumulators", "bank conflict", "#CC79A7")
+    ] = 0
+    lane_cycles_halo: Annotated[
+        int,
+        bucket("PEs exchanged the sums at their tiles' borders", "exchange of halos", "#000000"),
+    ] = 0
+    lane_cycles_unmapped: Annotated[
+        int,
+        bucket(
+            "the op's sizes left the PE without a stream",
+            "unmapped (sizes don't fill the array)",
+            "#BBBBBB",
+        ),
+    ] = 0
+    words_a: Annotated[int, Count("words", "values that PEs took of the op's first operand")] = 0
+    words_b: Annotated[int, Count("words", "values that PEs took of the op's second operand")] = 0
+    multiplexed: Annotated[
+        int, Count("products", "products whose values went through multiplexers")
+    ] = 0
+    schedules: Annotated[
+        int, Count("lines", "lines, of a row, that a hardware scheduler looked at")
+    ] = 0
+    accumulations: Annotated[int, Count("accesses", "accesses of accumulator banks in the PEs")] = 0
+
+    @property
+    def lane_cycles(self) -> int:
+        """All lane-cycles of the machine while the op runs."""
+        return self.cycles_compute * self.pes * self.lanes
+
+    @property
+    def buckets(self) -> dict[str, int]:
+        """The lane-cycles by where they went."""
+        return {name: getattr(self, name) for name in MACHINE_BUCKETS}
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the lane-cycles that did effectual work."""
+        return self.lane_cycles_effectual / self.lane_cycles if self.lane_cycles else 0.0
+
+    @property
+    def products(self) -> int:
+        """Products that were computed."""
+        return self.lane_cycles_effectual + self.lane_cycles_ineffectual
+
+    def times(self, repeats: int) -> Counters:
+        """Count the same, over and over, on the same machine."""
+        all_of_it = Counters(*(value * repeats for value in self))
+        return all_of_it._replace(pes=self.pes, lanes=self.lanes)
+
+
+class MemoryCounters(NamedTuple):
+    """What the memory system makes of an op.
+
+    Its buckets take what a machine's leave of all lane-cycles: together they add up to
+    ``cycles * pes * lanes``.
+
+    Parameters
+    ----------
+    cycles : int
+        From the first request to the last byte written.
+    lane_cycles_buffer, .. : int
+        The buckets; the meaning of each stands at its field.
+    loop_order : str
+        Loops over blocks, outermost first.
+    block_groups, block_filters, block_channels, block_rows : int
+        Extents of a block.
+    blocks : int
+        Of the op.
+    dram_bytes_weight, dram_bytes_act, dram_bytes_grad_out : int
+        Loaded.
+    dram_bytes_result : int
+        Of the output, written.
+    dram_bytes_partial : int
+        Of partial sums, written and loaded again.
+    words_out : int
+        Accesses of the output's buffer by the PEs.
+    """
+
+    cycles: Annotated[
+        int, Count("cycles", "from the first request to DRAM to the last byte written")
+    ]
+    lane_cycles_buffer: Annotated[
+        int,
+        bucket(
+            "a buffer gave fewer words than the PEs could take",
+            "waiting for a buffer",
+            "#882255",
+            "---",
+        ),
+    ] = 0
+    lane_cycles_dram: Annotated[
+        int,
+        bucket(
+            "a block was not there yet, or the one before not drained",
+            "waiting for DRAM",
+            "#0072B2",
+        ),
+    ] = 0
+    lane_cycles_fill_drain: Annotated[
+        int,
+        bucket(
+            "the first block was on its way in, or the last on its way out",
+            "first block in, last block out (DRAM)",
+            "#0072B2",
+            "...",
+        ),
+    ] = 0
+    loop_order: Annotated[
+        str, Count("-", "loops over blocks: K filters, C channels, N rows", "cut")
+    ] = ""
+    block_groups: Annotated[int, Count("groups", "groups of a block", "cut")] = 0
+    block_filters: Annotated[int, Count("filters", "filters of a group in a block", "cut")] = 0
+    block_channels: Annotated[int, Count("channels", "channels of a group in a block", "cut")] = 0
+    block_rows: Annotated[
+        int, Count("rows", "rows of an image, or of several, in a block", "cut")
+    ] = 0
+    blocks: Annotated[int, Count("blocks", "blocks of the op")] = 0
+    dram_bytes_weight: Annotated[int, Count("bytes", "weights loaded")] = 0
+    dram_bytes_act: Annotated[int, Count("bytes", "activations loaded")] = 0
+    dram_bytes_grad_out: Annotated[int, Count("bytes", "gradients loaded")] = 0
+    dram_bytes_result: Annotated[int, Count("bytes", "of the op's output, written")] = 0
+    dram_bytes_partial: Annotated[
+        int, Count("bytes", "of partial sums, written and loaded again")
+    ] = 0
+    words_out: Annotated[int, Count("words", "accesses of the output's buffer by PEs")] = 0
+
+    @property
+    def dram_bytes(self) -> int:
+        """Bytes that DRAM carries."""
+        loaded = self.dram_bytes_weight + self.dram_bytes_act + self.dram_bytes_grad_out
+        return loaded + self.dram_bytes_result + self.dram_bytes_partial
+
+
+class Energies(NamedTuple):
+    """Energy of an op, by part, in pJ; the results call a part ``energy_pj_PART``."""
+
+    mac: Annotated[float, energy("products", "multiply-accumulates", "#009E73")]
+    multiplexer: Annotated[
+        float, energy("multiplexers of a zero-skipping front end", "multiplexers", "#F0E442")
+    ]
+    scheduler: Annotated[
+        float, energy("schedulers of a zero-skipping front end", "schedulers", "#D55E00", "xxx")
+    ]
+    accumulator: Annotated[
+        float, energy("accumulator banks in the PEs", "accumulator banks", "#CC79A7")
+    ]
+    buffer_a: Annotated[
+        float, energy("the first operand's buffer", "first operand's buffer", "#56B4E9")
+    ]
+    buffer_b: Annotated[
+        float, energy("the second operand's buffer", "second operand's buffer", "#56B4E9", "///")
+    ]
+    buffer_out: Annotated[float, energy("the output's buffer", "output's buffer", "#BBBBBB")]
+    dram: Annotated[float, energy("DRAM", "DRAM", "#0072B2")]
+
+
+class Declared(NamedTuple):
+    """A column of the results, as a field declares it.
+
+    Parameters
+    ----------
+    column : str
+    kind : type
+        Of its values: int, float or str.
+    what : Count
+    """
+
+    column: str
+    kind: type
+    what: Count
+
+
+def declared(counted: type[NamedTuple]) -> tuple[Declared, ...]:
+    """Return the columns that the fields of a tuple declare, in their order.
+
+    Raises
+    ------
+    TypeError
+        If a field declares none, or a bucket is not called ``lane_cycles_*``.
+    """
+    found = []
+    for name, hint in get_type_hints(counted, include_extras=True).items():
+        kind, *rest = get_args(hint) or (hint,)
+        count = next((one for one in rest if isinstance(one, Count)), None)
+        where = f"{counted.__name__}.{name}"
+        if count is None:
+            raise TypeError(f"{where} has no meaning: declare it as Annotated[int, bucket(..)]")
+        if (count.unit == "lane-cycles") != name.startswith(f"{LANE_CYCLES}_"):
+            raise TypeError(f"{where}: buckets, and they alone, are called {LANE_CYCLES}_*")
+        column = f"{ENERGY}_{name}" if count.unit == "pJ" else name
+        found.append(Declared(column, kind, count))
+    return tuple(found)
+
+
+def parts_of(*counted: type[NamedTuple]) -> dict[str, Look]:
+    """Return how each bucket, or part of the energy, is drawn: by its column, in order."""
+    every = (one for kind in counted for one in declared(kind))
+    return {one.column: one.what.look for one in every if one.what.look is not None}
+
+
+#: How each is drawn, by its column: a machine's buckets, all of them (the effectual ones first),
+#: and the parts of the energy.
+MACHINE_BUCKETS = parts_of(Counters)
+BUCKETS = MACHINE_BUCKETS | parts_of(MemoryCounters)
+ENERGY_PARTS = parts_of(Energies)

@@ -1,0 +1,72 @@
+"""Machines from outside this package: modules that have MACHINES as it has.
+
+A name of such a machine imports its module, so it runs code: names come from a command line, a
+sweep's specification or a call, never from a trace or from results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import sys
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+from swatsim.errors import ConfigError
+from swatsim.simulator.mechanism import Mechanism
+
+
+def machines_of(module: str) -> tuple[Mechanism, ...]:
+    """Return the machines of a module, by its dotted name.
+
+    It is looked for in the working directory too, as `python -m` does.
+
+    Raises
+    ------
+    ConfigError
+        If it can't be imported, or has no MACHINES.
+    """
+    found = getattr(_imported(module), "MACHINES", None)
+    if not isinstance(found, tuple) or not all(isinstance(it, Mechanism) for it in found):
+        raise ConfigError(
+            f"module {module!r} has no MACHINES: it must be a tuple of swatsim.Mechanism, as in "
+            "examples/own_machine.py"
+        )
+    return found
+
+
+@lru_cache
+def sources_of(module: str) -> str:
+    """Fingerprint a module's code (16 hex digits), of a package that of all its modules.
+
+    Empty if it has no source file: then it can't be told.
+    """
+    path = getattr(_imported(module), "__file__", None)
+    if path is None:
+        return ""
+    file = Path(path)
+    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    seen = hashlib.blake2b(digest_size=8)
+    for one in files:
+        content = one.read_bytes()
+        seen.update(f"{one.name} {len(content)} ".encode() + content)
+    return seen.hexdigest()
+
+
+def _imported(module: str) -> ModuleType:
+    if module in sys.modules:
+        return sys.modules[module]
+    sys.path.append(here := os.getcwd())
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # noqa: BLE001  (a stranger's module may raise anything)
+        raise ConfigError(
+            f"can't import machines from module {module!r}: {type(error).__name__}: {error}; it "
+            "must be importable from the working directory or installed"
+        ) from None
+    finally:
+        sys.path.reverse()
+        sys.path.remove(here)
+        sys.path.reverse()

@@ -1,0 +1,310 @@
+"""The contract of a whole machine: its configuration, what it counts, and what it shows.
+
+A `Mechanism` and its `MachineConfig` are all that the package knows of a machine, of ours as of an
+outsider's: with them come the memory system, energy, sweeps, estimates and timelines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+
+from pydantic import Field, model_validator
+
+from swatsim.counters import Counters
+from swatsim.errors import ConfigError
+from swatsim.simulator.interface import Machine, Timeline
+from swatsim.simulator.memory.config import MemoryConfig
+from swatsim.workload.convolutions import Lowering
+from swatsim.workload.lowering import LoweredOp, lower
+from swatsim.workload.training_ops import Op
+
+#: Of a machine: lane-cycles of 2**31 cycles are then counted in 63 bits.
+MAX_MULTIPLIERS = 2**32
+
+
+class Published(NamedTuple):
+    """A factor that a paper gives for a design, on workloads of its own.
+
+    No figure of ours stands beside it: a user's trace is not the paper's workload.
+    """
+
+    what: str
+    value: float
+    source: str
+
+
+class Preset(NamedTuple):
+    """A published design: the parameters of a mechanism, and where they come from.
+
+    `memory` says where those of the memory system come from: papers say less of it.
+    """
+
+    citation: str
+    parameters: Mapping[str, Any]
+    memory: str
+    published: tuple[Published, ...] = ()
+
+
+class MachineConfig(MemoryConfig):
+    """Base of the configurations of machines: frozen, its fields and their relations checked.
+
+    Memory system and energy are the same for all; a mechanism adds its geometry. A subclass has
+    `pes` and `lanes`, as fields or as properties; one that lacks them can't be defined.
+
+    Raises
+    ------
+    TypeError
+        If a class derived from it lacks what is asked of one.
+    ConfigError
+        If a value is out of range, or at odds with another.
+    """
+
+    #: By name; no two machines may have one of the same.
+    presets: ClassVar[Mapping[str, Preset]] = {}
+
+    dgrad_lowering: Annotated[
+        Lowering,
+        Field(
+            description="dgrad of a strided layer: split in stride x stride convolutions over the "
+            "dense gradients, or one over gradients dilated with zeros; of a transposed "
+            "convolution it is fprop that is lowered"
+        ),
+    ] = "split"
+
+    if TYPE_CHECKING:
+
+        @property
+        def pes(self) -> int:
+            """PEs of the machine."""
+
+        @property
+        def lanes(self) -> int:
+            """Multipliers of a PE."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        for name in ("pes", "lanes"):
+            if name not in cls.model_fields and not hasattr(cls, name):
+                raise TypeError(
+                    f"{cls.__name__} has no {name}: a machine's configuration needs a field or a "
+                    f"property {name}, of whole numbers"
+                )
+
+    @model_validator(mode="after")
+    def _can_be_counted(self) -> MachineConfig:
+        if self.multipliers > MAX_MULTIPLIERS:
+            raise ValueError(
+                f"it would have {self.multipliers} multipliers, and of at most {MAX_MULTIPLIERS} "
+                "the cycles can be counted: make its array smaller"
+            )
+        return self
+
+    @property
+    def multipliers(self) -> int:
+        """Multipliers of all PEs."""
+        return self.pes * self.lanes
+
+    @property
+    def accumulator_bank_kib(self) -> float:
+        """Size of a bank of accumulators in a PE; 0: sums stay in registers."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """One entry of MACHINES: a config type and the functions that use it.
+
+    Each function is pure: it is given an op as `swatsim.lower` makes it, and a config of
+    `config_type`.
+
+    Parameters
+    ----------
+    name : str
+    summary : str
+        One line for people.
+    config_type : type of MachineConfig
+    simulate_op, simulate_dense : callable of (LoweredOp, config) to Counters
+    alternatives : mapping of str to callable of (LoweredOp, config) to Counters
+        Other dense baselines, which a report shows beside the first.
+    simulate_dense_operands : callable of (LoweredOp, config) to Counters, optional
+        `simulate_op` of the op's shapes where no value of the operands is zero, its choices (the
+        operand whose zeros are skipped) those that it makes for the op itself. Without it all-ones
+        masks are run, and choices are theirs.
+    timeline : callable of (LoweredOp, config, int) to Timeline, optional
+        What one tile does, cycle by cycle; tiles are numbered from 0.
+    by_image : callable of (LoweredOp, config) to config or None
+        With which configuration the op's images, run one by one, give together exactly the op's
+        counters, each of them: what is chosen by a look at the whole op must be chosen in it. None
+        where no configuration does, as where images share a set of streams; so of a machine that
+        does not say.
+    in_rounds : callable of (LoweredOp, config) to (config, int) or None
+        Of an op whose images share the machine: with which configuration, and how many at a time.
+        Cut into so many, in order, they take together exactly the op's compute cycles. None: all of
+        them at once; so of a machine that does not say.
+    reads_images : callable of (LoweredOp, config) to bool
+        Whether compute cycles depend on the masks of act and grad_out; if not they are the same for
+        all images. True of a machine that does not say.
+    """
+
+    name: str
+    summary: str
+    config_type: type[MachineConfig]
+    simulate_op: Callable[[LoweredOp, Any], Counters]
+    simulate_dense: Callable[[LoweredOp, Any], Counters]
+    alternatives: Mapping[str, Callable[[LoweredOp, Any], Counters]] = field(default_factory=dict)
+    simulate_dense_operands: Callable[[LoweredOp, Any], Counters] | None = None
+    timeline: Callable[[LoweredOp, Any, int], Timeline] | None = None
+    by_image: Callable[[LoweredOp, Any], MachineConfig | None] = lambda op, config: None
+    reads_images: Callable[[LoweredOp, Any], bool] = lambda op, config: True
+    in_rounds: Callable[[LoweredOp, Any], tuple[MachineConfig, int] | None] = lambda op, config: (
+        None
+    )
+
+
+@dataclass(frozen=True)
+class ConfiguredMachine:
+    """A mechanism with its resolved configuration; satisfies `Machine`.
+
+    Parameters
+    ----------
+    name : str
+    mechanism : Mechanism
+    config : MachineConfig
+    sources : str
+        Fingerprint of its code, where that is not this package's.
+    """
+
+    name: str
+    mechanism: Mechanism
+    config: MachineConfig
+    sources: str = ""
+
+    def simulate_op(self, op: Op | LoweredOp) -> Counters:
+        """Run one op."""
+        return self.mechanism.simulate_op(lower(op), self.config)
+
+    def simulate_dense(self, op: Op | LoweredOp) -> Counters:
+        """Run the op's dense baseline."""
+        return self.mechanism.simulate_dense(lower(op), self.config)
+
+    def simulate_dense_operands(self, op: LoweredOp) -> Counters:
+        """Run the op, skipping as ever, were no value of its operands zero."""
+        simulate = self.mechanism.simulate_dense_operands
+        if simulate is None:
+            return self.mechanism.simulate_op(op.without_zeros(), self.config)
+        return simulate(op, self.config)
+
+    def simulate_alternatives(self, op: LoweredOp) -> dict[str, Counters]:
+        """Run the op's other dense baselines, by their names."""
+        found = self.mechanism.alternatives.items()
+        return {name: simulate(op, self.config) for name, simulate in found}
+
+    def by_image(self, op: LoweredOp) -> ConfiguredMachine | None:
+        """Return the machine on which the op's images can run one by one; None: there is none."""
+        config = self.mechanism.by_image(op, self.config)
+        return None if config is None else replace(self, config=config)
+
+    def in_rounds(self, op: LoweredOp) -> tuple[ConfiguredMachine, int] | None:
+        """Return the machine that so many of the op's images share at a time; None: all do."""
+        found = self.mechanism.in_rounds(op, self.config)
+        return None if found is None else (replace(self, config=found[0]), found[1])
+
+    def reads_images(self, op: LoweredOp) -> bool:
+        """Whether the op's compute cycles depend on its images."""
+        return self.mechanism.reads_images(op, self.config)
+
+    def timeline(self, op: LoweredOp, tile: int) -> Timeline:
+        """Return what one tile does, cycle by cycle.
+
+        Raises
+        ------
+        ConfigError
+            If the machine has no timeline, or there is no such tile.
+        """
+        if self.mechanism.timeline is None:
+            raise _no_timeline(self)
+        return self.mechanism.timeline(op, self.config, tile)
+
+    def describe(self) -> dict[str, Any]:
+        """Return mechanism and configuration as JSON types."""
+        return {
+            "name": self.name,
+            "mechanism": self.mechanism.name,
+            **({"sources": self.sources} if self.sources else {}),
+            "parameters": self.config.model_dump(mode="json"),
+            "dram": self.config.dram.model_dump(mode="json"),
+        }
+
+
+@dataclass(frozen=True)
+class OwnMachine:
+    """A user's object that satisfies `Machine` and no more, as the simulator takes it.
+
+    It has no configuration: its memory system is `NO_MEMORY`, and what asks for more is refused.
+    """
+
+    machine: Machine
+    config: ClassVar[None] = None
+    #: What it counts of operands without a zero: all steps want the same.
+    _without_zeros: dict[tuple[Any, ...], Counters] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """How the machine is called in results."""
+        return self.machine.name
+
+    def simulate_op(self, op: LoweredOp) -> Counters:
+        """Run one op."""
+        return self.machine.simulate_op(op)
+
+    def simulate_dense(self, op: LoweredOp) -> Counters:
+        """Run the op's dense baseline."""
+        return self.machine.simulate_dense(op)
+
+    def simulate_dense_operands(self, op: LoweredOp) -> Counters:
+        """Run the op, skipping as ever, were no value of its operands zero."""
+        key = (op.layer, op.name, op.samples, op.of_transposed)
+        if key not in self._without_zeros:
+            self._without_zeros[key] = self.machine.simulate_op(op.without_zeros())
+        return self._without_zeros[key]
+
+    def simulate_alternatives(self, op: LoweredOp) -> dict[str, Counters]:
+        """Return nothing: it names no other baselines."""
+        return {}
+
+    def by_image(self, op: LoweredOp) -> ConfiguredMachine | None:
+        """Refuse: nobody knows."""
+        raise self._unknown_images()
+
+    def in_rounds(self, op: LoweredOp) -> tuple[ConfiguredMachine, int] | None:
+        """Refuse: nobody knows."""
+        raise self._unknown_images()
+
+    def reads_images(self, op: LoweredOp) -> bool:
+        """Refuse: nobody knows."""
+        raise self._unknown_images()
+
+    def _unknown_images(self) -> ConfigError:
+        return ConfigError(
+            f"machine {self.name!r} is an object of your own, and does not say whether its images "
+            "follow one another: pass a preset's name or swatsim.machine(..)"
+        )
+
+    def timeline(self, op: LoweredOp, tile: int) -> Timeline:
+        """Refuse: there is none."""
+        raise _no_timeline(self)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what it says of itself."""
+        return self.machine.describe()
+
+
+#: What the simulator runs.
+Runnable = ConfiguredMachine | OwnMachine
+
+
+def _no_timeline(machine: Runnable) -> ConfigError:
+    return ConfigError(f"{machine.name} has no timeline: choose one of `swatsim machines`")

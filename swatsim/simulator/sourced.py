@@ -1,0 +1,79 @@
+"""Figures that come from somewhere, in TOML files: what energy tables and DRAMs are made of."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field
+
+from swatsim.errors import ConfigError, SwatsimError, shown
+from swatsim.files import read_bounded
+from swatsim.validation import Checked, Whole
+
+#: A table takes some kilobytes.
+MAX_BYTES = 2**20
+#: No event takes more: a second of a megawatt.
+MAX_PJ = 1e18
+
+
+def _number(value: Any) -> Any:
+    """Refuse what only looks like a number: a text, a bool."""
+    if isinstance(value, str | bytes | bool):
+        raise ValueError("must be a number")
+    return value
+
+
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
+Energy = Annotated[Number, Field(ge=0, le=MAX_PJ)]
+Bits = Annotated[Whole, Field(ge=1, le=2**20)]
+Source = Annotated[str, Field(min_length=1)]
+
+
+class Entry(Checked):
+    """Base of what stands in such a file."""
+
+    error_type: ClassVar[type[SwatsimError]] = ConfigError
+
+    @classmethod
+    def subject(cls, data: Mapping[str, Any]) -> str:
+        """Show the entry."""
+        return f"entry {shown(dict(data), 90)}"
+
+
+class Access(Entry):
+    """An access of so many bits, in pJ."""
+
+    pj: Energy
+    bits: Bits
+    source: Source
+
+
+def content_of(path: str | os.PathLike[str], what: str) -> bytes:
+    """Read such a file; `what` says what it should be, for example "energy table".
+
+    Raises
+    ------
+    ConfigError
+        If it can't be read, or is larger than a mebibyte.
+    """
+    try:
+        return read_bounded(path, MAX_BYTES)
+    except OSError as error:
+        raise ConfigError(f"can't read the {what} {path}: {error.strerror}") from None
+
+
+def entries_of(content: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the entries of such a file, unchecked.
+
+    Raises
+    ------
+    ConfigError
+        If it is no TOML.
+    """
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from None

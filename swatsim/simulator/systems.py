@@ -1,0 +1,219 @@
+"""The memory system and energy of a machine, or that it has none: what turns counters into a row.
+
+`system_of` is the one place that asks whether a machine has a configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
+
+from swatsim.counters import ENERGY, ENERGY_PARTS, Counters, MemoryCounters
+from swatsim.errors import ConfigError
+from swatsim.simulator import needs
+from swatsim.simulator.energy.energy import energies
+from swatsim.simulator.energy.table import EnergyTable
+from swatsim.simulator.mechanism import MachineConfig, Runnable
+from swatsim.simulator.memory.feed import NOTHING, Demand, can_pin, feed
+from swatsim.simulator.memory.refusals import BufferTooSmallError
+from swatsim.workload.layer import Operand
+from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.storage import DTYPES
+
+Row = dict[str, Any]
+
+
+class Held(NamedTuple):
+    """What lies on chip from one op to the next.
+
+    Parameters
+    ----------
+    pinned : {"weight", "act", "grad_out"} or None
+        As in `swatsim.simulator.memory.feed.feed`; also its names.
+    kept : bool
+    """
+
+    pinned: Operand | None = None
+    kept: bool = False
+
+
+NOTHING_HELD = Held()
+
+
+class System(Protocol):
+    """What a run asks of a machine's memory system."""
+
+    @property
+    def memory(self) -> str | None:
+        """The configuration's `memory`; None: there is no configuration."""
+
+    @property
+    def parameters(self) -> Row:
+        """Columns of what machines are told apart by."""
+
+    @property
+    def keeps_on_chip(self) -> bool:
+        """Whether an op may find an operand on chip."""
+
+    def feed(self, op: LoweredOp, counters: Counters, dense: bool, held: Held) -> MemoryCounters:
+        """Walk the op's blocks."""
+
+    def cycles_of_dense_operands(
+        self, op: LoweredOp, counters: Counters, held: Held
+    ) -> float | None:
+        """Return the cycles of operands without a zero, stored dense; None: they don't fit."""
+
+    def energy(self, op: LoweredOp, counters: Counters, fed: MemoryCounters) -> Row:
+        """Return the columns of energy, None where it is not known."""
+
+    def held(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> Held:
+        """Return what stays on chip between an op and its partner."""
+
+    def least_lane_cycles(self, elements: int) -> int:
+        """Return lane-cycles that an op whose result has so many elements takes at least."""
+
+    def refusal(
+        self, error: BufferTooSmallError, dense: bool, ops: Iterable[LoweredOp]
+    ) -> BufferTooSmallError:
+        """Return a refusal that says which capacity would do for all ops."""
+
+
+class NoMemory:
+    """Of an object without a configuration: operands are always there, energy is not known."""
+
+    memory = None
+    keeps_on_chip = False
+    parameters: Row = {"dtype": "", "clock_mhz": 0, "dram_mb_per_s": 0}  # noqa: RUF012  (read)
+
+    def feed(self, op: LoweredOp, counters: Counters, dense: bool, held: Held) -> MemoryCounters:
+        """Take the compute cycles as they are."""
+        return MemoryCounters(counters.cycles_compute)
+
+    def cycles_of_dense_operands(self, op: LoweredOp, counters: Counters, held: Held) -> float:
+        """Take the compute cycles as they are."""
+        return float(counters.cycles_compute)
+
+    def energy(self, op: LoweredOp, counters: Counters, fed: MemoryCounters) -> Row:
+        """Return that nothing is known."""
+        return dict.fromkeys((*ENERGY_PARTS, ENERGY), None)
+
+    def held(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> Held:
+        """Return that nothing is."""
+        return NOTHING_HELD
+
+    def least_lane_cycles(self, elements: int) -> int:
+        """Return that it may take none."""
+        return 0
+
+    def refusal(
+        self, error: BufferTooSmallError, dense: bool, ops: Iterable[LoweredOp]
+    ) -> BufferTooSmallError:
+        """Return it as it is: there is no buffer."""
+        return error
+
+
+NO_MEMORY = NoMemory()
+
+
+class Modelled:
+    """The memory system of `simulator/memory` and the energy of a table.
+
+    Parameters
+    ----------
+    name : str
+        The machine's.
+    config : MachineConfig
+    table : EnergyTable
+    """
+
+    def __init__(self, name: str, config: MachineConfig, table: EnergyTable) -> None:
+        self._name = name
+        self._config = config
+        self._table = table
+        self.memory = config.memory
+        self.keeps_on_chip = config.keep_on_chip
+        self.parameters: Row = {
+            "dtype": config.dtype,
+            "clock_mhz": config.clock_mhz,
+            "dram_mb_per_s": config.finite_mb_per_s,
+        }
+
+    def feed(self, op: LoweredOp, counters: Counters, dense: bool, held: Held) -> MemoryCounters:
+        """Walk the op's blocks through buffers and DRAM.
+
+        Raises
+        ------
+        ConfigError
+            If a buffer is too small, or the table lacks an event.
+        WorkloadError
+            If a mask does not obey the N:M that it is to be stored in.
+        """
+        try:
+            return feed(op, _demand(counters), self._config, dense=dense, **held._asdict())
+        except BufferTooSmallError as error:
+            raise error.of(self._name) from None
+
+    def cycles_of_dense_operands(
+        self, op: LoweredOp, counters: Counters, held: Held
+    ) -> float | None:
+        """Return the cycles of operands without a zero; sparse ones, smaller, may well fit."""
+        try:
+            return float(self.feed(op, counters, True, held).cycles)
+        except ConfigError:
+            return None
+
+    def energy(self, op: LoweredOp, counters: Counters, fed: MemoryCounters) -> Row:
+        """Multiply the events of the op with their energies."""
+        parts = energies(op, counters, fed, self._config, self._table)
+        each = dict(zip(ENERGY_PARTS, map(float, parts), strict=True))
+        return {**each, ENERGY: float(sum(parts))}
+
+    def held(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> Held:
+        """Return what stays on chip: of dgrad and wgrad the grad_out, if that saves bytes."""
+        if partner is None or not self._keeps(op, partner, dense):
+            return NOTHING_HELD
+        return Held(op.called("grad_out"), kept=op.name == "wgrad")
+
+    def _keeps(self, op: LoweredOp, partner: LoweredOp, dense: bool) -> bool:
+        """Whether dgrad keeps grad_out for wgrad: both can hold it, and it saves bytes."""
+        config, pair, shared = self._config, (op, partner), op.called("grad_out")
+        if not config.keep_on_chip:
+            return False
+        if op.of_transposed and not config.buffers_alike:
+            return False  # dgrad has it in buffer b, wgrad wants it in a
+        if not all(can_pin(it, config, shared, dense=dense) for it in pair):
+            return False
+        free = sum(feed(it, NOTHING, config, dense=dense).dram_bytes for it in pair)
+        pinned = (
+            feed(it, NOTHING, config, dense=dense, pinned=shared, kept=it.name == "wgrad")
+            for it in pair
+        )
+        return sum(found.dram_bytes for found in pinned) < free
+
+    def least_lane_cycles(self, elements: int) -> int:
+        """Return those in which the first word and the result are on their way."""
+        config, cycles = self._config, 1
+        if bandwidth := config.finite_mb_per_s:
+            size = elements * DTYPES[config.dtype] // 8
+            cycles = max(1, config.latency_cycles + size * config.clock_mhz // bandwidth)
+        return config.multipliers * cycles
+
+    def refusal(
+        self, error: BufferTooSmallError, dense: bool, ops: Iterable[LoweredOp]
+    ) -> BufferTooSmallError:
+        """Return a refusal that says which capacity would do for all ops, if it is of this one."""
+        if error.whose != self._name:
+            return error
+        return needs.of_all_ops(error, self._config, dense, ops)
+
+
+def _demand(counters: Counters) -> Demand:
+    lanes = counters.pes * counters.lanes
+    return Demand(counters.cycles_compute, lanes, counters.words_a, counters.words_b)
+
+
+def system_of(machine: Runnable, table: EnergyTable) -> System:
+    """Return a machine's memory system with the energies of a table."""
+    if machine.config is None:
+        return NO_MEMORY
+    return Modelled(machine.name, machine.config, table)

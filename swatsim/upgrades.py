@@ -1,0 +1,43 @@
+"""How results of an older schema version become those of the next.
+
+A file's digest is checked over what was written, then it goes through these, one version at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Upgrade = Callable[["pa.Table"], "pa.Table"]
+
+
+def _with_variants(table: pa.Table) -> pa.Table:
+    """Take "NAME dense" apart: version 3 called a variant of a machine so, in one column."""
+    import pyarrow as pa
+
+    pairs = list(zip(table["role"].to_pylist(), table["machine"].to_pylist(), strict=True))
+    names = sorted({machine for role, machine in pairs if role == "machine"}, key=len)
+    found = [
+        ("", machine) if role == "machine" else _split(machine, names) for role, machine in pairs
+    ]
+    place = table.column_names.index("machine")
+    machines = pa.array([machine for _, machine in found], pa.string())
+    variants = pa.array([variant for variant, _ in found], pa.string())
+    table = table.set_column(place, table.schema.field("machine"), machines)
+    return table.add_column(place + 1, pa.field("variant", pa.string(), nullable=False), variants)
+
+
+def _split(label: str, names: list[str]) -> tuple[str, str]:
+    """Return the variant and the machine of a label; another machine is no variant of one."""
+    for name in reversed(names):
+        rest = label.removeprefix(f"{name} ")
+        if rest != label and (rest == "dense" or rest.startswith("dense, ")):
+            return rest, name
+    return "", label
+
+
+#: Version -> what makes a table of it one of the next.
+UPGRADES: Mapping[int, Upgrade] = {3: _with_variants}

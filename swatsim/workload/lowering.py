@@ -1,0 +1,118 @@
+"""The border between a training step and machines: an op as they take it.
+
+Layers are of many kinds, machines and the memory system know two: a plain convolution, and a
+product of matrices, whose samples are its rows. `lower` is the one place that makes one of the
+other; the type checker refuses an `Op` behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from swatsim.errors import WorkloadError
+from swatsim.workload import effectual
+from swatsim.workload.layer import OPERANDS_OF, Channels, Operand, OpName, channels_of
+from swatsim.workload.training_ops import MaskedOp, Op
+from swatsim.workload.windows import Mask
+
+#: Of a transposed convolution: its ops and operands as those of its adjoint, and the other way.
+ADJOINT_OP: Mapping[OpName, OpName] = {"fprop": "dgrad", "dgrad": "fprop", "wgrad": "wgrad"}
+ADJOINT_OPERAND: Mapping[Operand, Operand] = {
+    "weight": "weight",
+    "act": "grad_out",
+    "grad_out": "act",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LoweredOp(MaskedOp):
+    """An op of a plain convolution or of a product of matrices; formulas as in `Op`.
+
+    Parameters
+    ----------
+    layer, name, weight, act, grad_out, known
+        As of `Op`, of a layer of kind conv or linear. Names and masks are those of what is run: of
+        a transposed convolution its adjoint's.
+    of_transposed : bool
+        Whether the layer is the adjoint of the one that was recorded.
+
+    Raises
+    ------
+    WorkloadError
+        As `Op` does; if the layer is none that machines know.
+    """
+
+    of_transposed: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layer.transposed:
+            raise WorkloadError(
+                f"{self.title}: machines take no {self.layer.kind}: lower its op first, with "
+                "swatsim.lower(op)"
+            )
+
+    @property
+    def is_matrix_product(self) -> bool:
+        """Whether the samples are rows of one matrix: a linear layer's are, images are not."""
+        return self.layer.kind == "linear"
+
+    @property
+    def first_operand(self) -> Operand:
+        """The operand that buffer a holds."""
+        return OPERANDS_OF[self.name][0]
+
+    @cached_property
+    def macs_effectual(self) -> int:
+        """Multiply-accumulates whose two factors are both non-zero."""
+        if all(self.counts[it] == mask.size for it, mask in self.operands.items()):
+            return effectual.inside(self.layer, self.samples)
+        return effectual.effectual(self.layer, self.name, self.operands)
+
+    def with_masks(self, masks: Mapping[Operand, Mask]) -> LoweredOp:
+        """Return the same op of other masks."""
+        named: dict[str, Any] = {str(operand): mask for operand, mask in masks.items()}
+        return replace(self, **named, known={})
+
+    def without_zeros(self) -> LoweredOp:
+        """Return the same op of operands none of whose values is zero."""
+        dense = LoweredOp.dense(self.layer, self.name, self.samples)
+        return replace(dense, of_transposed=self.of_transposed)
+
+    def called(self, operand: Operand) -> Operand:
+        """Return an operand's name as the recorded layer has it; the same exchange leads back."""
+        return ADJOINT_OPERAND[operand] if self.of_transposed else operand
+
+    def channels_of(self, operand: Operand) -> Channels:
+        """Return where an operand has its channels, of a weight its layer's input channels."""
+        kind = "conv_transpose" if self.of_transposed else self.layer.kind
+        return channels_of(kind, self.layer.groups, operand)
+
+    @property
+    def own_name(self) -> OpName:
+        """Which op of the recorded layer it is."""
+        return ADJOINT_OP[self.name] if self.of_transposed else self.name
+
+    @property
+    def title(self) -> str:
+        """Layer and op as recorded, for an error."""
+        return f"layer {self.layer.name!r}, {self.own_name}"
+
+
+def lower(op: Op | LoweredOp) -> LoweredOp:
+    """Return an op as machines take it; what is lowered already stays.
+
+    A transposed convolution computes what dgrad of its adjoint convolution does: its op is the
+    adjoint's, with the same masks under the adjoint's names.
+    """
+    if isinstance(op, LoweredOp):
+        return op
+    if not op.layer.transposed:
+        return LoweredOp(op.layer, op.name, op.weight, op.act, op.grad_out, known=op.known)
+    masks: dict[str, Any] = {ADJOINT_OPERAND[it]: mask for it, mask in op.operands.items()}
+    known = {ADJOINT_OPERAND[it]: count for it, count in op.known.items()}
+    name = ADJOINT_OP[op.name]
+    return LoweredOp(op.layer.adjoint, name, **masks, known=known, of_transposed=True)

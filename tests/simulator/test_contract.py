@@ -1,0 +1,244 @@
+"""Every machine, ours and one from outside, through all that the package does with machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import Field
+
+import swatsim
+from swatsim.cli.main import run as cli
+from swatsim.counters import Counters
+from swatsim.errors import ConfigError, SwatsimError
+from swatsim.results import load, read_parquet
+from swatsim.simulator.interface import Timeline
+from swatsim.simulator.machines import MACHINES, outside, presets
+from swatsim.simulator.mechanism import Mechanism
+from swatsim.simulator.systems import NO_MEMORY, system_of
+from swatsim.tracefile import Trace
+from swatsim.workload.layer import Layer
+from swatsim.workload.lowering import LoweredOp
+from tests.strategies import ops
+from tests.traces import make_trace
+
+OUTSIDE = "examples.own_machine"
+EVERY = (*MACHINES, *outside.machines_of(OUTSIDE))
+EACH = pytest.mark.parametrize("mechanism", EVERY, ids=lambda it: it.name)
+
+
+def preset_of(mechanism: Mechanism) -> str:
+    """Name a machine's first preset, as people do."""
+    name = next(iter(mechanism.config_type.presets))
+    return name if mechanism in MACHINES else f"{OUTSIDE}:{name}"
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    return make_trace(tmp_path_factory.mktemp("contract") / "small", steps=(0, 1, 2))
+
+
+@EACH
+def test_a_machine_has_accounts_memory_energy_report_and_estimates(
+    mechanism: Mechanism, trace: Trace, tmp_path: Path
+) -> None:
+    preset = preset_of(mechanism)
+    results = swatsim.simulate(trace, preset, workers=1)
+    for row in results.rows:
+        assert row["lane_cycles"] == row["cycles"] * row["pes"] * row["lanes"]
+        assert row["dram_bytes_result"] > 0
+        assert row["energy_pj"] > 0
+        assert row["cycles_dense_operands"] >= row["cycles_compute_dense_operands"]
+    results.save(tmp_path / "results")
+    assert load(tmp_path / "results").rows == results.rows
+    assert swatsim.report(tmp_path / "results")
+    assert swatsim.estimate(results, 30).ours["cycles"].value > 0
+    images = swatsim.estimate_images(trace, preset, workers=1)
+    assert images.totals[-1].cycles_compute.value > 0
+
+
+@EACH
+def test_a_machine_is_swept_in_processes_of_its_own(
+    mechanism: Mechanism, trace: Trace, tmp_path: Path
+) -> None:
+    preset = preset_of(mechanism)
+    spec = {"traces": [str(trace.path)], "machines": [{"preset": preset}], "steps": [1]}
+    spec["machines"][0]["grid"] = {"dram": ["hbm2", "ideal"]}  # type: ignore[index]
+    spec["constraints"] = ["pes > 0", "multipliers > 0"]
+    swatsim.sweep(spec, tmp_path, workers=1)
+    found = [read_parquet(path).rows for path in sorted((tmp_path / "points").iterdir())]
+    alone = [
+        swatsim.simulate(trace, swatsim.machine(preset, dram=dram), steps=[1]).rows
+        for dram in ("hbm2", "ideal")
+    ]
+    assert sorted(found, key=str) == sorted(alone, key=str)
+
+
+@EACH
+def test_a_machine_has_a_timeline_or_says_that_it_has_none(
+    mechanism: Mechanism, trace: Trace
+) -> None:
+    options: dict[str, Any] = {"layer": "block.conv", "op": "wgrad"}
+    if mechanism.timeline is None:
+        with pytest.raises(ConfigError, match="has no timeline"):
+            swatsim.timeline(trace, preset_of(mechanism), **options)
+        return
+    found = swatsim.timeline(trace, preset_of(mechanism), **options)
+    assert any(event["ph"] == "X" for event in found["traceEvents"])
+    tiles = found["otherData"]["tiles"]
+    with pytest.raises(ConfigError, match="is not allowed: a tile"):
+        swatsim.timeline(trace, preset_of(mechanism), tile=tiles, **options)
+
+
+@settings(
+    max_examples=50,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(drawn=ops(), pes=st.integers(1, 5), lanes=st.integers(1, 4))
+def test_the_machine_from_outside_accounts_for_every_lane_cycle(
+    drawn: tuple[LoweredOp, Any], pes: int, lanes: int
+) -> None:
+    machine = swatsim.machine(f"{OUTSIDE}:vector8", pes=pes, lanes=lanes)
+    op = drawn[0]
+    for counters in (machine.simulate_op(op), machine.simulate_dense(op)):
+        assert sum(counters.buckets.values()) == counters.lane_cycles
+        assert min(counters.buckets.values()) >= 0
+    spent = machine.timeline(op, 0)
+    assert spent.cycles == machine.simulate_op(op).cycles_compute
+    events = spent.events(range(spent.cycles))
+    assert sum(event.cycles for event in events) == spent.cycles
+
+
+def test_the_machine_from_outside_runs_from_the_command_line(
+    trace: Trace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--machine", f"{OUTSIDE}:vector8", "--set", "pes=4", "--step", "0"]
+    assert cli(["simulate", str(trace.path), *given]) == 0
+    assert f"{OUTSIDE}:vector8[pes=4] against" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no.such:x", "can't import machines from module 'no.such': ModuleNotFoundError"),
+        ("json:x", "module 'json' has no MACHINES: it must be a tuple of swatsim.Mechanism"),
+        (f"{OUTSIDE}:vector9", "unknown machine 'vector9': did you mean 'vector8'"),
+        (":x", "can't import machines from module ''"),
+    ],
+)
+def test_a_machine_that_is_not_outside_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+        swatsim.machine(name)
+    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+        swatsim.sweep({"traces": ["x"], "machines": [{"preset": name}]}, "never")
+
+
+def test_results_of_a_machine_from_outside_name_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Path(__file__).parents[2] / "examples" / "own_machine.py"
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for name, change in (("mine_as_it_is", ""), ("mine_changed", "\n# changed\n")):
+        (tmp_path / f"{name}.py").write_text(source.read_text() + change)
+        found.append(swatsim.machine(f"{name}:vector8").describe()["sources"])
+    assert len(set(found)) == 2
+
+
+# ---- what a machine is refused for ---------------------------------------------------------------
+
+
+def test_presets_have_one_name_each() -> None:
+    names = [name for name, _, _ in presets()]
+    assert len(set(names)) == len(names)
+    assert len({mechanism.name for mechanism in MACHINES}) == len(MACHINES)
+
+
+def test_a_configuration_without_its_geometry_is_refused_when_it_is_written() -> None:
+    with pytest.raises(TypeError, match="Half has no lanes: a machine's configuration needs"):
+
+        class Half(swatsim.MachineConfig):
+            pes: Annotated[int, Field(ge=1)]
+
+
+class Bare(swatsim.MachineConfig):
+    pes: Annotated[int, Field(ge=1, description="PEs")]
+    lanes: ClassVar[int] = 2
+    presets: ClassVar[dict[str, swatsim.Preset]] = {
+        "bare": swatsim.Preset("made up", {"pes": 2}, "made up")
+    }
+
+
+def bare(op: LoweredOp, config: Bare) -> Counters:
+    cycles = -(-op.macs_effectual // config.multipliers)
+    rest = cycles * config.multipliers - op.macs_effectual
+    return Counters(cycles, config.pes, config.lanes, op.macs_effectual, lane_cycles_idle=rest)
+
+
+MACHINES_OF_THIS_FILE = (swatsim.Mechanism("bare", "as little as can be", Bare, bare, bare),)
+
+
+def test_the_least_machine_is_whole_but_for_its_timeline(
+    trace: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outside, "machines_of", lambda module: MACHINES_OF_THIS_FILE)
+    results = swatsim.simulate(trace, f"{__name__}:bare", workers=1)
+    assert all(row["energy_pj"] > 0 for row in results.rows)
+    assert swatsim.estimate_images(trace, f"{__name__}:bare", workers=1).totals
+    with pytest.raises(ConfigError, match="has no timeline"):
+        swatsim.timeline(trace, f"{__name__}:bare", layer="fc", op="fprop")
+
+
+class Object:
+    """The other way: an object that counts cycles, without a configuration."""
+
+    name = "object"
+
+    def simulate_op(self, op: LoweredOp) -> Counters:
+        return Counters(op.macs_effectual, 1, 1, op.macs_effectual)
+
+    simulate_dense = simulate_op
+
+    def describe(self) -> dict[str, str]:
+        return {"name": self.name}
+
+
+def test_an_object_has_no_memory_nor_what_it_is_compared_with(trace: Trace) -> None:
+    results = swatsim.simulate(trace, Object(), baseline="scnn", steps=[0], workers=1)
+    for row in results.rows:
+        assert row["cycles"] == row["cycles_compute"]
+        assert (row["energy_pj"], row["dtype"], row["blocks"]) == (None, "", 0)
+    for ask in (
+        lambda: swatsim.estimate_images(trace, Object()),
+        lambda: swatsim.timeline(trace, Object(), layer="fc", op="fprop"),
+    ):
+        with pytest.raises(SwatsimError, match=r"object' is an object of your own|no timeline"):
+            ask()
+
+
+def test_an_object_may_be_called_as_what_it_is_compared_with(trace: Trace) -> None:
+    mine = Object()
+    mine.name = "scnn"
+    rows = swatsim.simulate(trace, mine, baseline="scnn", steps=[0], workers=1).rows
+    assert {row["energy_pj"] for row in rows} == {None}
+
+
+def test_no_memory_is_one_thing() -> None:
+    assert NO_MEMORY.memory is None
+    assert system_of(swatsim.machine("scnn"), None) is not NO_MEMORY  # type: ignore[arg-type]
+
+
+def test_machines_are_given_lowered_ops_alone() -> None:
+    up = Layer(name="up", kind="conv_transpose", C=2, K=2, H=3, W=3, R=2, S=2, stride=2)
+    ones = {"weight": np.ones((2, 2, 2, 2), bool), "act": np.ones((1, 2, 3, 3), bool)}
+    with pytest.raises(SwatsimError, match=r"machines take no conv_transpose: lower its op first"):
+        LoweredOp(up, "fprop", **ones)
+    lowered = swatsim.lower(swatsim.Op(up, "fprop", **ones))
+    assert (lowered.layer.kind, lowered.name, lowered.own_name) == ("conv", "dgrad", "fprop")
+    assert isinstance(swatsim.machine("scnn").timeline(lowered, 0), Timeline)

@@ -1,0 +1,66 @@
+"""Each closed set is declared in one place: no list of its members stands anywhere else."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from swatsim.simulator.energy.table import shipped as tables
+from swatsim.simulator.machines import presets
+from swatsim.simulator.memory.dram import shipped as drams
+from swatsim.workload.networks import NETWORKS
+from swatsim.workload.storage import DTYPES, FORMATS
+
+ROOT = Path(__file__).parents[1] / "swatsim"
+
+#: What it is, its members, and the file that declares it; of others a folder does.
+SETS = {
+    "value types": (list(DTYPES), "workload/storage.py"),
+    "storage formats": (list(FORMATS), "workload/storage.py"),
+    "kinds of DRAM": (drams(), ""),
+    "energy tables": (tables(), ""),
+    "presets": ([name for name, _, _ in presets()], ""),
+    "networks": (list(NETWORKS), "workload/networks.py"),
+}
+#: Of a paper's workloads it names those that it needs: no list of what there is.
+CHOSEN = ROOT / "reproduce"
+#: So many of them in one text, or one collection, are a list of them.
+MANY = 4
+
+
+def words_of(node: ast.AST) -> set[str]:
+    """Give the words that stand together: of a text, or of a collection of texts."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return set(re.findall(r"[\w.-]+", node.value))
+    if isinstance(node, ast.JoinedStr):
+        return {word for part in node.values for word in words_of(part)}
+    parts: list[ast.expr | None] = []
+    if isinstance(node, ast.Tuple | ast.List | ast.Set):
+        parts = [*node.elts]
+    elif isinstance(node, ast.Dict):
+        parts = [*node.keys]
+    return {it.value for it in parts if isinstance(it, ast.Constant) and isinstance(it.value, str)}
+
+
+@pytest.fixture(scope="module")
+def together() -> list[tuple[Path, set[str]]]:
+    """Give the words that stand together, of all files."""
+    paths = [path for path in sorted(ROOT.rglob("*.py")) if CHOSEN not in path.parents]
+    nodes = ((path, node) for path in paths for node in ast.walk(ast.parse(path.read_text())))
+    return [(path, words) for path, node in nodes if len(words := words_of(node)) > 1]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_no_list_of_a_closed_set_stands_elsewhere(
+    name: str, together: list[tuple[Path, set[str]]]
+) -> None:
+    members, own = SETS[name]
+    many = min(MANY, len(members))
+    assert [
+        f"{path.relative_to(ROOT)}: {sorted(found)}"
+        for path, words in together
+        if len(found := words & set(members)) >= many and path != ROOT / own
+    ] == []
