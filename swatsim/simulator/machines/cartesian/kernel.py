@@ -34,7 +34,6 @@ from swatsim.simulator.machines.cartesian.kernel_banks import (
 )
 from swatsim.simulator.machines.cartesian.kernel_log import (
     Log,
-    Places,
     fullest_bank,
     note_pair,
     note_step,
@@ -123,7 +122,7 @@ def queue_pixels(  # type: ignore[no-untyped-def]
                     # written in any case, kept if it is not zero: a branch would be guessed wrong
                     queue[length] = of_row + columns.pixel_class[y]
                     if log is not None:
-                        log.places[length] = x, y
+                        log.places[length, 0], log.places[length, 1] = x, y
                     length += int(image[n, x, y])
             part += 1
             starts[part] = length
@@ -152,6 +151,13 @@ def queue_weights(kernel: Bits, a: int, b: int, rows: Axis, columns: Axis):  # t
 
 
 @jit
+def pe_of(log: Log, array: Array) -> int:
+    """Find the logged PE's number among those that own pixels; -1: it is none of them."""
+    owns = log.row < array.pe_h and log.column < array.pe_w
+    return log.row * array.pe_w + log.column if owns else -1
+
+
+@jit
 def note_pairs(
     given: PixelLog,
     step: int,
@@ -171,10 +177,13 @@ def note_pairs(
     that each PE has spent before.
     """
     (classes, starts), (found, begins, patterns), log = queued, blocks, given.log
-    if log.row >= array.pe_h or log.column >= array.pe_w:
+    pe = pe_of(log, array)
+    if pe < 0:
         return
-    pe = log.row * array.pe_w + log.column
-    own = patterns[found[begins[pe] : begins[pe + 1]]]
+    own = np.empty((begins[pe + 1] - begins[pe], patterns.shape[1]), np.int64)
+    for i in range(own.shape[0]):
+        for p in range(own.shape[1]):
+            own[i, p] = patterns[found[begins[pe] + i], p]
     each = np.empty((own.shape[0], -(-weights.shape[0] // array.weight_vector)), np.uint8)
     cost_patterns(counters, own, weights, first_k, rows, columns, array, each)
     begin = costs[pe]
@@ -182,21 +191,21 @@ def note_pairs(
         first = starts[pe] + i * array.act_vector
         end = min(first + array.act_vector, starts[pe + 1])
         for j in range(each.shape[1]):
-            at = note_pair(log, step, begin, each[i, j])
-            begin += each[i, j]
+            cost = int(each[i, j])
+            at = note_pair(log, step, begin, cost)
+            begin += cost
             if at >= 0:
                 some = weights[j * array.weight_vector : (j + 1) * array.weight_vector]
-                log.pixels[at, : end - first] = given.places[first:end]
-                log.weights[at, : some.shape[0]] = some
-                bank_products(
-                    log.banks[at], classes[first:end], some, first_k, rows, columns, array
+                note_products(
+                    given, at, first, classes[first:end], some, first_k, rows, columns, array
                 )
-                log.fullest[at] = fullest_bank(log.banks[at])
 
 
 @jit
-def bank_products(
-    banks: Places,
+def note_products(
+    given: PixelLog,
+    at: int,
+    first: int,
     classes: Counts,
     weights: Counts,
     first_k: int,
@@ -204,13 +213,20 @@ def bank_products(
     columns: Axis,
     array: Array,
 ) -> None:
-    """Find the bank of each product of a block of pixels and one of weights."""
-    width = columns.output_bits.shape[0]
+    """Write down what a pair of blocks multiplies, and the banks of the products.
+
+    The pixels are those from place `first` of their queue on.
+    """
+    log, width = given.log, columns.output_bits.shape[0]
     for i in range(classes.size):
+        x, y = classes[i] // width, classes[i] % width
+        for letter in range(2):
+            log.pixels[at, i, letter] = given.places[first + i, letter]
         for j in range(weights.shape[0]):
-            r, s, k = weights[j, 0], weights[j, 1], first_k + weights[j, 2]
-            x, y = classes[i] // width, classes[i] % width
-            banks[i, j] = bank_of(x, y, r, s, k, rows, columns, array)
+            r, s, k = weights[j, 0], weights[j, 1], weights[j, 2]
+            log.weights[at, j, 0], log.weights[at, j, 1], log.weights[at, j, 2] = r, s, k
+            log.banks[at, i, j] = bank_of(x, y, r, s, first_k + k, rows, columns, array)
+    log.fullest[at] = fullest_bank(log.banks[at])
 
 
 @jit
@@ -234,6 +250,7 @@ def convolve(
     classes = rows.output_bits.shape[0] * columns.output_bits.shape[0]
     costs = np.empty((chunks, samples * pes), np.int64)
     counters = np.empty(classes * BANKS * MAX_WORDS, np.uint64)
+    nowhere = np.empty((0, 0), np.uint8)
     cycles = cost = pairs = products = words_a = words_b = 0
     for c in range(data.shape[0]):
         costs.fill(0)
@@ -251,7 +268,7 @@ def convolve(
                     if weights.shape[0]:
                         k = first_k + first
                         of = cost_patterns(
-                            counters, patterns, weights, k, rows, columns, array, None
+                            counters, patterns, weights, k, rows, columns, array, nowhere
                         )
                         if log is not None:
                             step, before = c * chunks + chunk, costs[chunk]
@@ -283,6 +300,7 @@ def convolve(
                     cost += costs[chunk, e]
                 cycles += slowest
                 if log is not None:
-                    note_step(log.log, slowest, costs[chunk].reshape(array.pe_h, array.pe_w))
+                    own = pe_of(log.log, array)
+                    note_step(log.log, slowest, costs[chunk, own] if own >= 0 else -1)
     used = -(-data.shape[2] // rows.tile) * -(-data.shape[3] // columns.tile)
     return Work(cycles, cost, pairs, products, cycles * used, words_a, words_b)

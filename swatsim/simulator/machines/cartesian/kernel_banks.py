@@ -156,11 +156,12 @@ def cost_patterns(
     rows: Axis,
     columns: Axis,
     array: Array,
-    each: Bytes | None,
+    each: Bytes,
 ) -> Counts:
     """Cost of each pattern of pixels against a queue of weights; `counters` is a buffer.
 
-    ``each[pattern, block]`` is filled with what each block of weights adds to it.
+    ``each[pattern, block]`` is filled with what each block of weights adds to it, if it is not
+    empty: no type of its own, so that this is compiled once.
     """
     costs = np.zeros(patterns.shape[0], np.int64)
     at_once = MAX_WORDS * BLOCKS * array.weight_vector
@@ -174,8 +175,7 @@ def cost_patterns(
         lay_out(counters, some, first_k, rows, columns, array, floor.size)
         for i in range(patterns.shape[0]):
             costs[i] += cost_of_pattern(patterns[i], counters, floor, total)
-            if each is not None:
-                for block in range(blocks):
-                    byte = total[block // BLOCKS] >> np.uint64(8 * (block % BLOCKS))
-                    each[i, begin // array.weight_vector + block] = byte & np.uint64(255)
+            for block in range(blocks if each.size else 0):
+                byte = total[block // BLOCKS] >> np.uint64(8 * (block % BLOCKS))
+                each[i, begin // array.weight_vector + block] = byte & np.uint64(255)
     return costs

@@ -82,13 +82,11 @@ def new_log(
 
 
 @jit
-def note_step(log: Log, cycles: int, costs: Counts) -> None:
-    """Write down what a step takes, and its PEs: ``costs[row, column]``."""
+def note_step(log: Log, cycles: int, own: int) -> None:
+    """Write down what a step takes, and this PE's share of it."""
     step = log.size[0]
     assert step < log.cycles.size, "more steps than there is room for"
-    has_part = log.row < costs.shape[0] and log.column < costs.shape[1]
-    log.cycles[step] = cycles
-    log.own[step] = costs[log.row, log.column] if has_part else -1
+    log.cycles[step], log.own[step] = cycles, own
     log.size[0] += 1
 
 
@@ -108,11 +106,14 @@ def note_pair(log: Log, step: int, begin: int, cost: int) -> int:
 def fullest_bank(banks: Places) -> int:
     """Name the bank that most products fall into, of equals the first met; -1: none does."""
     hits = np.zeros(BANKS, np.int64)
-    for bank in banks.flat:
-        if bank >= 0:
-            hits[bank] += 1
+    for i in range(banks.shape[0]):
+        for j in range(banks.shape[1]):
+            if banks[i, j] >= 0:
+                hits[banks[i, j]] += 1
     found, most = -1, 0
-    for bank in banks.flat:
-        if bank >= 0 and hits[bank] > most:
-            found, most = int(bank), hits[bank]
+    for i in range(banks.shape[0]):
+        for j in range(banks.shape[1]):
+            bank = int(banks[i, j])
+            if bank >= 0 and hits[bank] > most:
+                found, most = bank, hits[bank]
     return found

@@ -126,8 +126,9 @@ def note_products(
     at = note_pair(log, log.size[0], begin, cost)
     if at < 0:
         return
-    for i, c in enumerate(given.act[act]):
-        for j, k in enumerate(given.grad[grad]):
+    for i in range(given.act.shape[1]):
+        for j in range(given.grad.shape[1]):
+            c, k = given.act[act, i], given.grad[grad, j]
             if c >= 0 and k >= 0:
                 log.pixels[at, i, 0], log.pixels[at, i, 1] = pixel, c
                 log.weights[at, j, 0], log.weights[at, j, 1] = position, k
@@ -266,5 +267,7 @@ def outer_product(
                 cycles += slowest
                 mapped += slowest * rows * columns
                 if log is not None:
-                    note_step(log.log, slowest, costs[:rows, :columns])
+                    owns = log.log.row < rows and log.log.column < columns
+                    own = costs[log.log.row, log.log.column] if owns else -1
+                    note_step(log.log, slowest, own)
     return Work(cycles, cost, pairs, products, mapped, words_a, words_b)

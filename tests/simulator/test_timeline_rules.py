@@ -1,0 +1,129 @@
+"""A timeline has no rule of its own: it takes what the kernels take, and follows where they go."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections import Counter
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import swatsim
+from swatsim.simulator.interface import Event, Timeline
+from swatsim.simulator.machines import MACHINES, presets
+from swatsim.simulator.machines.cartesian import logged, mapping
+from swatsim.simulator.machines.cartesian import machine as cartesian
+from swatsim.simulator.machines.lane_array import machine as lane_array
+from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, OpName
+from swatsim.workload.training_ops import Op
+
+LAYER = Layer(name="c", C=5, K=7, H=6, W=5, R=3, S=2, padding=1)
+DENSITY = {"weight": 0.3, "act": 0.5, "grad_out": 0.7}
+
+#: What a machine's rules are made of: parameters, tables, and what is queued by them.
+RULES = {
+    "lane_array": {"LEVELS", "levels", "lookahead", "lookaside", "dt", "dl", "scheduler", "most"},
+    "cartesian": {
+        *("act_vector", "weight_vector", "accumulator", "bank", "bank_table", "queue", "convolve"),
+        *("pixel_class", "output_bits", "tap_phase", "stride", "outer_product", "block_c"),
+    },
+}
+
+
+def an_op(name: OpName) -> Op:
+    rng = np.random.default_rng(3)
+    shapes = {it: LAYER.shape_of(it, 2) for it in OPERANDS_OF[name]}
+    return Op(LAYER, name, **{it: rng.random(shapes[it]) < DENSITY[it] for it in shapes})
+
+
+def drawn(mechanism: Any, op: Op, config: Any, tile: int) -> tuple[Timeline, list[Event]]:
+    found = mechanism.timeline(op, config, tile)
+    return found, list(found.events(range(found.cycles + 1)))
+
+
+@pytest.mark.parametrize("preset", [name for name, _, _ in presets()])
+@pytest.mark.parametrize("name", OPS)
+def test_cycles_of_every_preset_are_the_kernels(preset: str, name: OpName) -> None:
+    op, machine = an_op(name), swatsim.machine(preset)
+    first, events = drawn(machine.mechanism, op, machine.config, 0)
+    total = 0
+    if machine.mechanism.name == "lane_array":
+        for tile in range(first.about["tiles"]):
+            found = machine.mechanism.timeline(op, machine.config, tile)
+            if found.about["runs_on_tile"] == 0:
+                total += found.cycles * found.about["repeats"] * found.about["column_sets"]
+        busy = {it.begin for it in events if it.category in ("product", "tile_sync")}
+        assert busy.issuperset(range(first.about["lines_scheduled"]))
+    else:
+        total = sum(event.cycles for event in events if event.category == "step")
+    assert total == machine.simulate_op(op).cycles_compute
+
+
+@pytest.mark.parametrize("mechanism", MACHINES, ids=lambda it: it.name)
+def test_a_timeline_reads_nothing_that_rules_are_made_of(mechanism: Any) -> None:
+    tree = ast.parse(inspect.getsource(sys.modules[mechanism.timeline.__module__]))
+    read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    read |= {node.name for node in ast.walk(tree) if isinstance(node, ast.alias)}
+    assert not read & RULES[mechanism.name]
+
+
+def test_other_levels_are_drawn_as_they_are_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One lane after another, from the last: nothing but the table is changed."""
+    machine = swatsim.machine("tensordash", tiles=1, scheduled="act")
+    op = an_op("wgrad")
+
+    def moves() -> Counter[tuple[int, ...]]:
+        _, events = drawn(machine.mechanism, op, machine.config, 0)
+        products = [it for it in events if it.category == "product"]
+        return Counter((it.thread, it.begin, *it.details["move"]) for it in products)
+
+    before = moves()
+    levels = tuple((lane,) for lane in reversed(range(16)))
+    monkeypatch.setattr(lane_array, "_PRIORITIES", {"levels": (False, levels)})
+    assert moves() != before
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_other_banks_are_drawn_as_they_are_played(
+    monkeypatch: pytest.MonkeyPatch, name: OpName
+) -> None:
+    """One bank for all: each valid product waits for the others of its pair."""
+    for module in (mapping, cartesian, logged):
+        monkeypatch.setattr(module, "bank_table", lambda _: np.zeros((8, 4, 4), np.int64))
+    monkeypatch.setattr(cartesian, "_table", lru_cache(cartesian._table.__wrapped__))
+    machine, op = swatsim.machine("scnn", pe_h=2, pe_w=1), an_op(name)
+    found, events = drawn(machine.mechanism, op, machine.config, 1)
+    assert found.cycles == machine.simulate_op(op).cycles_compute
+    products = [event for event in events if event.category == "product"]
+    for event in products:
+        valid = sum(bank is not None for row in event.details["banks"] for bank in row)
+        assert event.cycles == max(1, valid)
+    conflicts = [event for event in events if event.category == "bank_conflict"]
+    assert len(conflicts) > len(products) / 2
+    assert {event.details["bank"] for event in conflicts} == {0}
+
+
+def test_a_log_is_as_long_as_the_window() -> None:
+    config = swatsim.machine("scnn", pe_h=1, pe_w=1).config
+    part = next(mapping.planar(an_op("fprop").with_masks(one_sample()), config))
+    cycles, own = logged.log_steps(part, config, (0, 0))
+    assert cycles.tolist() == own.tolist()
+    assert cycles[2] > 9
+    first, end = np.zeros((2, cycles.size), np.int64)
+    first[2], end[2] = 3, 9
+    log = logged.log_pairs(part, config, (0, 0), first, end)
+    assert len(log.step) == 6
+    pairs = range(log.size[1])
+    assert 2 <= len(pairs) <= 6
+    assert all(log.step[pair] == 2 for pair in pairs)
+    assert log.begin[0] <= 3 < log.begin[0] + log.cost[0]
+    assert log.begin[pairs[-1]] < 9 <= log.begin[pairs[-1]] + log.cost[pairs[-1]]
+
+
+def one_sample() -> dict[Any, Any]:
+    op = an_op("fprop")
+    return {"weight": op.weight, "act": np.asarray(op.act)[:1]}
