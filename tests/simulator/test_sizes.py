@@ -15,7 +15,7 @@ from swatsim.simulator.interface import MAX_MULTIPLIERS, Counters
 from swatsim.simulator.machines import MACHINES, presets
 from swatsim.simulator.sizes import LARGEST, Sums, check_before
 from swatsim.workload.training_ops import Op
-from tests.cli.test_cli import refused
+from tests.command import refused
 from tests.traces import make_trace
 
 #: Machines of 2**32 multipliers, by ends of their geometry; and the next larger one.
