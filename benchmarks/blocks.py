@@ -18,8 +18,8 @@ import numpy as np
 
 import swatsim
 from swatsim.policies import SwatU
-from swatsim.simulator.interface import MachineConfig
 from swatsim.simulator.machines import presets
+from swatsim.simulator.mechanism import MachineConfig
 from swatsim.simulator.memory.candidates import cut_axes, fine_extents, times_of
 from swatsim.simulator.memory.config import ORDERS
 from swatsim.simulator.memory.feed import NOTHING, feed
@@ -29,15 +29,15 @@ from swatsim.simulator.memory.tensors import shape_of
 from swatsim.simulator.memory.walk import LACKS, SUM_BYTES
 from swatsim.tracefile import open_trace
 from swatsim.tracer.synthetic import synthesize
+from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.networks import network
 from swatsim.workload.storage import DTYPES
-from swatsim.workload.training_ops import Op
 
 #: Of tables of weight (k, c), act (c, n), grad_out (k, n): the axes among (k, c, n).
 AXES = ((0, 1), (1, 2), (0, 2))
 
 
-def bound(op: Op, config: MachineConfig) -> int:
+def bound(op: LoweredOp, config: MachineConfig) -> int:
     """Give bytes that no blocks of the fine grid can stay below."""
     shape = shape_of(op.layer, op.name, op.samples)
     ks, cs, ns = fine_extents(shape, "auto", "auto", "auto")
@@ -65,7 +65,7 @@ def bound(op: Op, config: MachineConfig) -> int:
     return int(np.where(fit[..., None], moved, 2**62).min())
 
 
-def line(name: str, ops: list[Op]) -> str:
+def line(name: str, ops: list[LoweredOp]) -> str:
     config = swatsim.machine(name).config
     fed = [feed(op, NOTHING, config).dram_bytes for op in ops]
     least = [bound(op, config) for op in ops]
@@ -85,7 +85,7 @@ def main() -> None:
         trace = Path(folder) / "trace"
         synthesize(network("resnet50").layers, trace, policy=SwatU(0.9), batch=batch, seed=1)
         step = open_trace(trace).step(0)
-        ops = [step.op(layer, op).as_convolution() for layer, op in step.ops()]
+        ops = [lower(step.op(layer, op)) for layer, op in step.ops()]
         for name, _, _ in presets():
             print(f"ResNet-50, batch {batch}, 90 %, {line(name, ops)}", flush=True)
 

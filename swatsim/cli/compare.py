@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from swatsim.cli.show import console, count, joules, size, table, times
+from swatsim.reports import differences
 from swatsim.reports.compare import compare as beside
 from swatsim.reports.compare import unlike
 from swatsim.reports.span import span_of

@@ -10,6 +10,7 @@ import click
 
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, share, table, times
+from swatsim.reports import differences
 from swatsim.reports.span import Span
 from swatsim.sweeps import run
 from swatsim.sweeps.cluster import Cluster

@@ -1,15 +1,14 @@
-"""The command line as a user meets it: real processes, exit codes, one-line errors."""
+"""The command line as a user meets it: exit codes, one-line errors, and whole processes."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +29,9 @@ from swatsim.tracer.recorder import Recorder
 from swatsim.workload.layer import OPS, Layer
 from swatsim.workload.networks import NETWORKS
 from swatsim.workload.storage import DTYPES, FORMATS
+from tests.command import process, refusal, refused, swatsim
 from tests.tracefile.test_hostile import without_digests
 from tests.traces import LAYERS, make_trace
-
-
-def swatsim(*arguments: object, before: Callable[[], None] | None = None) -> tuple[int, str, str]:
-    command = [sys.executable, "-m", "swatsim", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=before, check=False)
-    return done.returncode, done.stdout, done.stderr
-
-
-def refused(*arguments: object, before: Callable[[], None] | None = None) -> str:
-    """Run a command that must be refused: one line on standard error and exit code 2."""
-    code, _, errors = swatsim(*arguments, before=before)
-    lines = errors.splitlines()
-    assert code == 2, errors
-    assert "Traceback" not in errors
-    assert len(lines) == 1, errors
-    assert lines[0].startswith("swatsim: error: ")
-    return lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +42,13 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def simulated(trace: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     output = tmp_path_factory.mktemp("out") / "results"
-    code, out, errors = swatsim("simulate", trace, "-m", "tensordash", "-o", output)
+    code, out, errors = process("simulate", trace, "-m", "tensordash", "-o", output)
     assert code == 0, errors
     return out, output
 
 
 def test_help_lists_every_verb_with_what_it_does() -> None:
-    code, out, _ = swatsim("--help")
+    code, out, _ = process("--help")
     assert code == 0
     assert re.findall(r"^  (\w+)  +(\S.*)$", out, flags=re.M) == sorted(VERBS.items())
 
@@ -187,7 +170,7 @@ def test_unknown_names_are_refused_with_the_nearest(trace: Path) -> None:
     assert "No such option" in refused("--simulat")
     assert "No such option" in refused(*simulate, "--machin", "x")
     assert "Missing option" in refused(*simulate)
-    assert "Missing argument" in refused("info")
+    assert "Missing argument" in refusal(*process("info"))
 
 
 def test_values_out_of_range_or_at_odds_are_refused(trace: Path) -> None:
@@ -284,8 +267,10 @@ def test_a_step_named_twice_counts_once(trace: Path, tmp_path: Path) -> None:
     assert swatsim(*simulate)[1] == swatsim(*simulate, "--step", 7)[1]
 
 
-def test_plots_of_other_results_do_not_stay(trace: Path, tmp_path: Path) -> None:
-    swatsim("simulate", trace, "-m", "tensordash", "-o", tmp_path)
+def test_plots_of_other_results_do_not_stay(
+    trace: Path, simulated: tuple[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(simulated[1], tmp_path, dirs_exist_ok=True)
     assert (tmp_path / "speed_up.png").is_file()
     swatsim("simulate", trace, "-m", "dadiannao", "-o", tmp_path, "--plots", "none")
     assert not (tmp_path / "speed_up.png").is_file()
@@ -343,10 +328,8 @@ def test_a_plotting_process_that_dies_loses_nothing(
 
 
 def test_a_plotting_backend_that_does_not_exist_is_no_matter(trace: Path, tmp_path: Path) -> None:
-    def choose() -> None:
-        os.environ["MPLBACKEND"] = "nonsense"
-
-    code, _, errors = swatsim("simulate", trace, "-m", "dadiannao", "-o", tmp_path, before=choose)
+    command = ("simulate", trace, "-m", "dadiannao", "-o", tmp_path)
+    code, _, errors = process(*command, MPLBACKEND="nonsense")
     assert code == 0, errors
     assert (tmp_path / "pe_cycles.png").is_file()
 

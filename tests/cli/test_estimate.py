@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import swatsim as api
-from tests.cli.test_cli import refused, swatsim
+from tests.command import refused, swatsim
 from tests.traces import make_trace
 
 

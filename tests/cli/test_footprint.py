@@ -11,7 +11,7 @@ from swatsim.tracer.recorder import Recorder
 from swatsim.workload import footprint
 from swatsim.workload.layer import OPERANDS_OF, Layer
 from swatsim.workload.networks import NETWORKS, network
-from tests.cli.test_cli import refused, swatsim
+from tests.command import refused, swatsim
 from tests.traces import LAYERS, make_trace
 
 SHIPPED = Path(__file__).parents[2] / "traces" / "resnet8-fashion-mnist-swat-u-80"

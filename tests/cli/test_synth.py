@@ -9,17 +9,15 @@ import pytest
 from swatsim.policies import POLICIES
 from swatsim.tracefile import open_trace
 from swatsim.workload.networks import NETWORKS
-from tests.cli.test_cli import swatsim
+from tests.command import refusal, swatsim
 
 
 def refused(*arguments: object) -> str:
     """Run a command that must be refused: one line below the bar, if there is one."""
     code, out, errors = swatsim("synth", *arguments)
+    assert out == ""
     lines = [line for line in errors.splitlines() if not line.startswith("drawing")]
-    assert (code, out) == (2, "")
-    assert len(lines) == 1, errors
-    assert lines[0].startswith("swatsim: error: ")
-    return lines[0]
+    return refusal(code, out, "\n".join(lines))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_cli import refused, small_files_only, swatsim
+from tests.cli.test_cli import small_files_only
+from tests.command import refused, swatsim
 from tests.simulator.test_timeline import validate
 from tests.traces import make_trace
 

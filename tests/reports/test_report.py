@@ -16,6 +16,8 @@ from swatsim.errors import ResultsError
 from swatsim.reports import page_tables, tables
 from swatsim.results import Results
 from swatsim.sealed import seal
+from tests.pictures import unpainted
+from tests.sweeps.test_sweep import Here
 from tests.traces import make_trace
 
 
@@ -46,7 +48,7 @@ def swept(trace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"preset": "tensordash", "grid": grid},
         {"preset": "dadiannao", "set": {"tiles": 1}, "grid": {"lookaside": [0, 1]}},
     ]
-    swatsim.sweep({"traces": [str(trace)], "machines": machines}, folder, workers=1)
+    swatsim.sweep({"traces": [str(trace)], "machines": machines}, folder, executor=Here())
     return swatsim.report(folder)[0].parent
 
 
@@ -161,6 +163,7 @@ def test_a_sweep_says_which_is_fastest_and_which_failed(swept: Path) -> None:
     assert f"The fastest: {fastest['machine']}" in words
 
 
+@unpainted()
 def test_names_can_not_break_the_page(results: Results, tmp_path: Path) -> None:
     rows = [{**row, "layer": f"<script>{row['layer']}"} for row in results.rows]
     page = swatsim.report(Results(rows, results.provenance), tmp_path / "out")[0]
@@ -222,7 +225,7 @@ def test_a_sweep_gives_its_points_and_its_front(trace: Path, tmp_path: Path) -> 
     grid = {"rows": [1, 4], "lookaside": [5, 16]}
     machines = [{"preset": "bit-tactical", "set": {"tiles": 1}, "grid": grid}]
     spec = {"traces": [trace], "machines": machines}
-    found = swatsim.sweep(spec, tmp_path / "out", workers=1)
+    found = swatsim.sweep(spec, tmp_path / "out", executor=Here())
     assert len(found.failed) == 2
     best = found.front[0]
     kept = found.results(best["point"])
@@ -230,10 +233,11 @@ def test_a_sweep_gives_its_points_and_its_front(trace: Path, tmp_path: Path) -> 
     assert found.folder == tmp_path / "out"
 
 
+@unpainted()
 def test_each_trace_of_a_sweep_has_a_front_of_its_own(trace: Path, tmp_path: Path) -> None:
     other = make_trace(tmp_path / "longer", steps=(0, 1, 2)).path
     spec = {"traces": [trace, other], "machines": [{"preset": "swat"}, {"preset": "scnn"}]}
-    swatsim.sweep(spec, tmp_path / "out", workers=1)
+    swatsim.sweep(spec, tmp_path / "out", executor=Here())
     folder = swatsim.report(tmp_path / "out")[0].parent
     words = Page((folder / "report.html").read_text()).words
     assert "small: fastest " in words

@@ -23,6 +23,8 @@ from swatsim.reports.span import Span, span_of
 from swatsim.results import Results
 from swatsim.sweeps.spec import Spec
 from swatsim.sweeps.store import Store
+from tests.pictures import unpainted
+from tests.sweeps.test_sweep import Here
 from tests.traces import make_trace
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +46,8 @@ def results(trace: Path) -> Results:
 def saved(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "tensordash"
     results.save(folder)
-    swatsim.report(folder)
+    with unpainted():
+        swatsim.report(folder)
     return folder
 
 
@@ -129,7 +132,7 @@ def test_a_simulation_says_what_a_step_takes(trace: Path, saved: Path) -> None:
 def swept(trace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("swept") / "out"
     machines = [{"preset": "tensordash", "grid": {"rows": [2, 4]}}, {"preset": "scnn"}]
-    swatsim.sweep({"traces": [trace], "machines": machines}, folder, workers=1)
+    swatsim.sweep({"traces": [trace], "machines": machines}, folder, executor=Here())
     return folder
 
 
@@ -180,7 +183,7 @@ def test_common_parameters_make_presets_equal_and_quiet(trace: Path, tmp_path: P
         {"preset": "scnn", "set": {"pe_h": 8, "dtype": "bf16"}},
     ]
     spec = {"traces": [trace], "common": common, "machines": machines, "steps": [0]}
-    found = swatsim.sweep({**spec, "ops": ["fprop"]}, tmp_path / "out", workers=1)
+    found = swatsim.sweep({**spec, "ops": ["fprop"]}, tmp_path / "out", executor=Here())
     assert [row["dtype"] for row in found.rows] == ["fp32", "bf16"]  # a machine's own goes first
     assert {(row["clock_mhz"], row["dram_mb_per_s"]) for row in found.rows} == {(500, 25_600)}
     assert {row["ops"] for row in found.rows} == {"fprop"}

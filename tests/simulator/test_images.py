@@ -77,7 +77,7 @@ def cycles(trace: Trace, machine: swatsim.Machine, role: str = "machine") -> int
 
 @pytest.mark.parametrize("mechanism", MACHINES, ids=lambda m: m.name)
 @settings(
-    max_examples=80,
+    max_examples=50,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

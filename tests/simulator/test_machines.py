@@ -22,7 +22,7 @@ from tests.strategies import CONFIGS, ops
 EACH_MECHANISM = pytest.mark.parametrize("mechanism", MACHINES, ids=lambda m: m.name)
 EACH_PRESET = pytest.mark.parametrize("preset", [name for name, _, _ in presets()])
 QUICK = settings(
-    max_examples=300,
+    max_examples=150,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -49,7 +49,7 @@ def buckets(counters: Counters) -> dict[str, int]:
 
 
 @EACH_MECHANISM
-@settings(QUICK, max_examples=100)
+@settings(QUICK, max_examples=60)
 @given(data=st.data())
 def test_equals_its_twin(mechanism: Mechanism, data: st.DataObject) -> None:
     op, values = data.draw(ops())

@@ -128,7 +128,7 @@ def test_n_of_m_equals_its_twin_and_holds_every_value(data: st.DataObject) -> No
             assert getattr(fed, f"dram_bytes_{name}") >= values
 
 
-@settings(QUICK, max_examples=60)
+@settings(QUICK, max_examples=30)
 @given(data=st.data())
 def test_a_kept_operand_equals_the_twin(data: st.DataObject) -> None:
     op, _ = data.draw(ops().filter(lambda found: found[0].name != "fprop"))

@@ -19,7 +19,7 @@ from swatsim.simulator.mechanism import MAX_MULTIPLIERS
 from swatsim.simulator.sizes import LARGEST, Sums, check_before
 from swatsim.simulator.systems import system_of
 from swatsim.workload.lowering import LoweredOp
-from tests.cli.test_cli import refused
+from tests.command import refused
 from tests.traces import make_trace
 
 #: Machines of 2**32 multipliers, by ends of their geometry; and the next larger one.

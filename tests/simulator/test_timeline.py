@@ -31,7 +31,7 @@ from tests.strategies import cartesian_configs, lane_array_configs, layers, ops
 from tests.traces import make_trace
 
 THOROUGH = settings(
-    max_examples=80,
+    max_examples=50,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -213,7 +213,7 @@ def test_a_line_by_hand() -> None:
 # ---- cartesian -------------------------------------------------------------------------------
 
 
-@settings(THOROUGH, max_examples=70)
+@settings(THOROUGH, max_examples=50)
 @given(drawn=ops(), config=cartesian_configs())
 def test_pes_add_up_to_the_counters(
     drawn: tuple[LoweredOp, dict[str, np.ndarray]], config: Any

@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import swatsim
-from swatsim.cli.main import cli
 from swatsim.errors import ConfigError, WorkloadError
 from swatsim.simulator.machines import machine as find_machine
 from swatsim.simulator.machines import presets
@@ -24,7 +22,7 @@ from swatsim.workload import flops
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer
 from swatsim.workload.lowering import ADJOINT_OP, ADJOINT_OPERAND, LoweredOp
 from swatsim.workload.training_ops import Op
-from tests.cli.test_cli import swatsim as run_process
+from tests.command import swatsim as command
 from tests.simulator.test_timeline import validate
 from tests.strategies import transposed_layers
 from tests.traces import make_trace
@@ -293,9 +291,9 @@ def test_the_command_line_takes_such_a_trace(tmp_path: Path) -> None:
     path = make_trace(tmp_path / "auto-encoder", layers=(down, up), steps=(0,)).path
 
     def run(*words: object) -> str:
-        done = CliRunner().invoke(cli, list(map(str, words)), catch_exceptions=False)
-        assert done.exit_code == 0, done.output
-        return done.output
+        code, out, errors = command(*words)
+        assert code == 0, errors
+        return out
 
     assert "conv_transpose" in run("info", path)
     run("check", path)
@@ -307,6 +305,5 @@ def test_the_command_line_takes_such_a_trace(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "t.json").read_text())["otherData"]["op"] == "fprop"
     spec = tmp_path / "spec.toml"
     spec.write_text(f'traces = ["{path}"]\n[[machines]]\npreset = "tensordash"\n')
-    code, out, errors = run_process("sweep", spec, "-o", tmp_path / "sweep", "--workers", 1)
-    assert code == 0, errors
-    assert "1 points done, 0 failed" in out
+    swept = run("sweep", spec, "-o", tmp_path / "sweep", "--workers", 1)
+    assert "1 points done, 0 failed" in swept
