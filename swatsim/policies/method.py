@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field
 from swatsim.arguments import sparsity
 from swatsim.errors import PolicyError, SwatsimError
 from swatsim.policies.interface import Site
-from swatsim.validation import Checked, Whole
+from swatsim.validation import FrozenRecord, Whole
 
 
 def as_float(check: Callable[[Any], Fraction]) -> BeforeValidator:
@@ -34,7 +34,7 @@ Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
-class PolicyValue(Checked):
+class PolicyValue(FrozenRecord):
     """Base of policies: frozen records, equal by value, refused in one line.
 
     To a type checker a subclass is a dataclass: it knows the name and type of each parameter.

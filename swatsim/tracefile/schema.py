@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from swatsim.arguments import is_whole
 from swatsim.errors import SwatsimError, TraceError, WorkloadError, shown, unknown
 from swatsim.tracefile.plain import MAX_DEPTH, canonical, digest, parse, plain
-from swatsim.validation import Checked, Whole
+from swatsim.validation import FrozenRecord, Whole
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 
 FORMAT = "swatsim-trace"
@@ -38,7 +38,7 @@ Index = Annotated[Whole, Field(ge=0, lt=2**63)]
 Stated = Annotated[dict[str, Any], BeforeValidator(partial(plain, left=MAX_DEPTH - 1))]
 
 
-class Manifest(Checked):
+class Manifest(FrozenRecord):
     """``manifest.json``: what all steps of a trace share.
 
     Parameters
@@ -112,7 +112,7 @@ class Manifest(Checked):
         }
 
 
-class MaskRecord(Checked):
+class MaskRecord(FrozenRecord):
     """One mask of a step: of which layer, op and operand it is, and where its bits lie.
 
     Parameters
