@@ -16,10 +16,15 @@ from torch.nn import functional
 from swatsim.errors import RecordingError, SwatsimError
 from swatsim.tracer.arguments import Steps
 from swatsim.tracer.pytorch.arithmetic import autocast
+from swatsim.tracer.pytorch.forward_patch import (
+    ForwardPatch,
+    Projection,
+    Projections,
+    redirected_linear,
+)
 from swatsim.tracer.pytorch.modules import Geometry, linear, size_of
 from swatsim.tracer.pytorch.private import in_transform
 from swatsim.tracer.pytorch.run import Run
-from swatsim.tracer.pytorch.taps import Projection, Projections, Tap, redirected_linear
 from swatsim.tracer.pytorch.watch import Handler, checked_names, checked_skip
 from swatsim.workload.layer import Layer, OpName
 
@@ -95,7 +100,7 @@ class Observer(Run):
     ) -> None:
         modules = checked_names(model)
         for name, module in modules.items():
-            if isinstance(vars(module).get("forward"), Tap):
+            if isinstance(vars(module).get("forward"), ForwardPatch):
                 raise RecordingError(
                     f"layer {name!r} is run by a Tracer, which records it: close that first, or "
                     "observe another model"

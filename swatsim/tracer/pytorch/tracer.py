@@ -23,10 +23,10 @@ from swatsim.errors import RecordingError
 from swatsim.policies import allocate_once, begin_run
 from swatsim.policies.interface import Policy, first_convolution
 from swatsim.tracer.arguments import Steps, describe_policy
+from swatsim.tracer.pytorch.forward_patch import AttentionPatch, ForwardPatch
 from swatsim.tracer.pytorch.layers import Call
 from swatsim.tracer.pytorch.modules import Plain, is_convolution, is_plain, linear, weight_layer
 from swatsim.tracer.pytorch.run import Run
-from swatsim.tracer.pytorch.taps import AttentionTap, Tap
 from swatsim.tracer.pytorch.watch import checked_names, checked_skip, names
 from swatsim.workload.layer import Layer
 
@@ -118,14 +118,14 @@ class Tracer(Run):
         chosen = allocate_once(policy, [it for pair in modules.items() for it in _layers(*pair)])
         self._policy, self._sparsifier = chosen, begin_run(chosen)
         self._first_convolution = _foreign_stem(model, modules, skipped)
-        self._taps = [_tap(self._call, name, module) for name, module in modules.items()]
+        self._patches = [_patch(self._call, name, module) for name, module in modules.items()]
         if self._sparsifier.keeps_masks:
-            _check_own_weights(self._taps, type(policy).__name__)
-            _say_shared(model, self._taps)
+            _check_own_weights(self._patches, type(policy).__name__)
+            _say_shared(model, self._patches)
         recording = {"steps": steps, "images": images, "append": append, "start": start}
         super().__init__(model, chosen, path, skipped, batch_axis, measure_memory, **recording)
-        for tap in self._taps:
-            tap.attach()
+        for patch in self._patches:
+            patch.attach()
 
     def report(self) -> dict[str, Any]:
         """Tell, as JSON, what the policy did that is in no mask: the drift of densities, say."""
@@ -141,7 +141,7 @@ class Tracer(Run):
             return
         number = self.number
         super().step()
-        weights = {name: w.detach() for tap in self._taps for name, w in tap.weights.items()}
+        weights = {name: w.detach() for patch in self._patches for name, w in patch.weights.items()}
         for name, new in self._sparsifier.end_step(number, weights).items():
             weights[name].copy_(new)
 
@@ -183,12 +183,12 @@ class Tracer(Run):
     def close(self) -> None:
         """Give the model its own forward back; a step that was not ended is not recorded."""
         if self._open:
-            for tap in reversed(self._taps):
-                tap.detach()
+            for patch in reversed(self._patches):
+                patch.detach()
         super().close()
 
     def _layers(self) -> list[str]:
-        return [name for tap in self._taps for name in tap.names]
+        return [name for patch in self._patches for name in patch.names]
 
     def _notes(self) -> dict[str, Any]:
         return {"policy": self._sparsifier.report()}
@@ -278,10 +278,10 @@ def _checked_module(name: str, module: Any) -> Any:
     return module
 
 
-def _check_own_weights(taps: list[Tap], policy: str) -> None:
+def _check_own_weights(patches: list[ForwardPatch], policy: str) -> None:
     """Refuse that layers share a weight, of which a policy would keep several masks."""
     owners: dict[int, str] = {}
-    for name, weight in (pair for tap in taps for pair in tap.weights.items()):
+    for name, weight in (pair for patch in patches for pair in patch.weights.items()):
         owner = owners.setdefault(weight.data_ptr(), name)
         if owner != name and weight.data_ptr():
             raise RecordingError(
@@ -290,9 +290,9 @@ def _check_own_weights(taps: list[Tap], policy: str) -> None:
             )
 
 
-def _say_shared(model: nn.Module, taps: list[Tap]) -> None:
+def _say_shared(model: nn.Module, patches: list[ForwardPatch]) -> None:
     """Say which weights that are set to zero outside a mask other modules have, too."""
-    ours = {id(weight): name for tap in taps for name, weight in tap.weights.items()}
+    ours = {id(weight): name for patch in patches for name, weight in patch.weights.items()}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         layer = ours.get(id(parameter))
         if layer is not None and name != f"{layer}.weight":
@@ -300,8 +300,8 @@ def _say_shared(model: nn.Module, taps: list[Tap]) -> None:
             log.warning(message + " leaves it dense", layer, name, layer)
 
 
-def _tap(call: Any, name: str, module: Any) -> Tap:
-    kind = AttentionTap if isinstance(module, nn.MultiheadAttention) else Tap
+def _patch(call: Any, name: str, module: Any) -> ForwardPatch:
+    kind = AttentionPatch if isinstance(module, nn.MultiheadAttention) else ForwardPatch
     return kind(call, name, module)
 
 
@@ -310,8 +310,8 @@ def _layers(name: str, module: Any) -> list[Layer]:
     if not isinstance(module, nn.MultiheadAttention):
         plain: Plain = module
         return [weight_layer(name, plain)]
-    tap = AttentionTap(_no_call, name, module)
-    return [linear(each, *weight.shape) for each, weight in tap.weights.items()]
+    patch = AttentionPatch(_no_call, name, module)
+    return [linear(each, *weight.shape) for each, weight in patch.weights.items()]
 
 
 def _no_call(*arguments: Any) -> Any:

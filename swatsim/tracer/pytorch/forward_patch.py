@@ -1,4 +1,4 @@
-"""A module's forward while a tracer is open."""
+"""What stands in for a module's forward while a tracer is open."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _redirected: ContextVar[Callable[..., Tensor] | None] = ContextVar("redirected",
 _lock = threading.Lock()
 _redirections = 0
 
-#: How many attention modules are tapped, and whether torch had its fast paths on before the first.
-_tapped = 0
+#: How many attention modules are patched, and whether torch had its fast paths on before the first.
+_patched = 0
 _fastpath = True
 
 
-class Tap:
-    """The forward of a convolution or linear layer."""
+class ForwardPatch:
+    """Stands in for the forward of a convolution or linear layer."""
 
     def __init__(self, call: Caller, name: str, module: Plain) -> None:
         self.names = [name]
@@ -79,8 +79,8 @@ class Tap:
         return call(input, module.weight, module.bias)
 
 
-class AttentionTap(Tap):
-    """The forward of nn.MultiheadAttention, which calls no linear modules but F.linear.
+class AttentionPatch(ForwardPatch):
+    """Stands in for the forward of nn.MultiheadAttention, which calls no linear modules but F.linear.
 
     Its projections are layers ``NAME.in_proj_q``, ``_k``, ``_v`` and ``NAME.out_proj``; its two
     products of activations are left as they are.
@@ -103,12 +103,12 @@ class AttentionTap(Tap):
     def attach(self) -> None:
         """Stand in for the module's own forward; torch's fast paths would run past it."""
         super().attach()
-        _count_tapped(1)
+        _count_patched(1)
 
     def detach(self) -> None:
         """Give the module its own forward back."""
         super().detach()
-        _count_tapped(-1)
+        _count_patched(-1)
 
     def _run(self, *arguments: Any, **named: Any) -> Any:
         """Run the module's own forward, its projections sparsely."""
@@ -237,14 +237,14 @@ def _redirect(change: int) -> None:
         functional.linear = _dispatch if _redirections else _linear
 
 
-def _count_tapped(change: int) -> None:
-    """Keep torch's fast paths off until the last tap is gone, in whatever order they go."""
-    global _tapped, _fastpath
+def _count_patched(change: int) -> None:
+    """Keep torch's fast paths off until the last patch is gone, in whatever order they go."""
+    global _patched, _fastpath
     with _lock:
-        if not _tapped:
+        if not _patched:
             _fastpath = torch.backends.mha.get_fastpath_enabled()
-        _tapped += change
-        torch.backends.mha.set_fastpath_enabled(_fastpath and not _tapped)
+        _patched += change
+        torch.backends.mha.set_fastpath_enabled(_fastpath and not _patched)
 
 
 def _dispatch(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -252,5 +252,5 @@ def _dispatch(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     return (chosen or _linear)(input, weight, bias)
 
 
-# what `torch.compiler.disable` marks; the compiler then calls a tap, and does not look into it
-Tap.__call__._torchdynamo_disable = True  # type: ignore[attr-defined]
+# what `torch.compiler.disable` marks; the compiler then calls a patch, and does not look into it
+ForwardPatch.__call__._torchdynamo_disable = True  # type: ignore[attr-defined]
