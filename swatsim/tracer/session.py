@@ -193,9 +193,9 @@ class Session:
         RecordingError
             If the notes are not JSON; then the step has not ended.
         """
-        noted = checked_object("notes", notes)
+        checked = checked_object("notes", notes)
         if self._step is not None:
-            self._end(self._step, noted)
+            self._end(self._step, checked)
         elif self._recording and not self._runs and self.error is None:
             log.warning("step %d is not recorded: %s", self.number, NOTHING_RAN)
         elif not self._runs and not self._idle and self.error is None and self._steps != []:

@@ -80,7 +80,7 @@ class ForwardPatch:
 
 
 class AttentionPatch(ForwardPatch):
-    """Stands in for the forward of nn.MultiheadAttention, which calls no linear modules but F.linear.
+    """Stands in for the forward of nn.MultiheadAttention, which calls F.linear, no modules.
 
     Its projections are layers ``NAME.in_proj_q``, ``_k``, ``_v`` and ``NAME.out_proj``; its two
     products of activations are left as they are.

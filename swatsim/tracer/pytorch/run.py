@@ -83,11 +83,11 @@ class Run:
         return []
 
     def _handlers(self) -> dict[Any, Handler]:
-        """Tell which functions are to be seen in a recorded step."""
+        """Return the functions that are watched in a recorded step, each with its handler."""
         return {}
 
     def _notes(self) -> dict[str, Any]:
-        """Tell what else is kept beside the masks of a recorded step."""
+        """Return further notes that are stored with the masks of a recorded step."""
         return {}
 
     def _begin(self) -> None:
@@ -97,14 +97,14 @@ class Run:
             self._is_eager = _force_eager()
 
     def _end(self) -> dict[str, Any]:
-        """Watch no longer, and tell what is kept beside the masks."""
+        """Stop watching, and return the notes that are stored with the masks."""
         if self._watch is None:
             return {}
         watch, self._watch = self._watch, None
         if self._is_eager:
             _compile_again()
         watch.close()
-        notes = {"not_modelled": watch.noted, **self._notes()}
+        notes = {"not_modelled": watch.not_modelled, **self._notes()}
         if self._kept is not None:
             self._kept.close()
             notes["kept"] = self._kept.describe()

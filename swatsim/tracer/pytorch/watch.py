@@ -179,7 +179,7 @@ class Watch:
         return self._stack.frames[-1]
 
     @property
-    def noted(self) -> dict[str, list[str]]:
+    def not_modelled(self) -> dict[str, list[str]]:
         """Module -> what ran in it that no trace holds."""
         return {name: sorted(kinds) for name, kinds in self.unmodelled.items()}
 
