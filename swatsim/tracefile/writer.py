@@ -35,7 +35,7 @@ class TraceWriter:
     path : pathlib.Path
     manifest : Manifest or None
         As it is on disk; None if the trace has no steps yet.
-    kept : frozenset of int
+    recorded : frozenset of int
         Numbers of the steps that were there before.
 
     Raises
@@ -55,7 +55,7 @@ class TraceWriter:
         try:
             _check_free(self.path, append)
             self.manifest = self._found(append)
-            self.kept = frozenset(step_numbers(self.path))
+            self.recorded = frozenset(step_numbers(self.path))
             self._clean()
         except BaseException:
             self.close()

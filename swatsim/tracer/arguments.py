@@ -95,16 +95,16 @@ def checked_layer(layer: Layer) -> Layer:
     return Layer(**layer.model_dump())
 
 
-def unrecordable(layer: Layer, batch: int, kept: int) -> str | None:
+def unrecordable(layer: Layer, batch: int, samples: int) -> str | None:
     """Say why a layer can't be in a trace, if so many samples are kept of such a batch."""
     try:
         checked_layer(layer)
         checked_batch(batch)
     except SwatsimError as error:
         return str(error)
-    if kept > MAX_SAMPLES:
-        return f"{kept} samples of a batch are too many for a trace: keep at most {MAX_SAMPLES}"
-    return too_large(layer, kept)
+    if samples > MAX_SAMPLES:
+        return f"{samples} samples of a batch are too many for a trace: keep at most {MAX_SAMPLES}"
+    return too_large(layer, samples)
 
 
 def too_large(layer: Layer, samples: int) -> str | None:

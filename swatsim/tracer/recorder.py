@@ -272,7 +272,7 @@ class Recorder:
                 f"step {number} can't begin: step {self._open.number} has not ended; end it first"
             )
         self.wait()
-        if number in self._writer.kept:
+        if number in self._writer.recorded:
             log.info("step %d is in the trace already: it is not recorded again", number)
             return StepRecord(self, number, None)
         background = BackgroundStep(self._writer.step(number), partial(self._failed, number))

@@ -255,7 +255,7 @@ class Session:
         """Tell whether a step is recorded: it is wanted, and not in the trace already."""
         if not self._wanted(number):
             return False
-        if number in self._writer.kept or number in self._ended:
+        if number in self._writer.recorded or number in self._ended:
             log.info("step %d is in the trace already: it is not recorded again", number)
             self._known += 1
             return False
@@ -290,13 +290,13 @@ class Session:
         return None
 
     def _unknown(self, layer: Layer, samples: int) -> str | None:
-        """Say why a layer can't be in the trace that is not there yet."""
+        """Return why a layer can't be in the trace that is not there yet; None if it can."""
         if len(self._shapes) >= MAX_LAYERS:
             return f"layer {layer.name!r} is one too many: a trace holds at most {MAX_LAYERS}"
-        kept = self.samples or self._images
-        if samples < (kept or 1):
+        recorded = self.samples or self._images
+        if samples < (recorded or 1):
             return None  # an empty batch, say: `_begin` leaves its step out
-        return unrecordable(layer, samples, kept or samples)
+        return unrecordable(layer, samples, recorded or samples)
 
     def _refuse(self, wrong: str) -> None:
         """Refuse a run in the first step; later leave the step out, if it is to be recorded."""

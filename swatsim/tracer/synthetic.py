@@ -294,8 +294,8 @@ def _masks(sites: Sequence[Site], drawing: _Drawing, sparsifier: Sparsifier) -> 
         return [full] * len(sites)
     values = drawing.values(site.layer, site.operand, site.step)
     nonzero = values != 0
-    kept = sparsifier.masks(sites, values)
-    return [nonzero if mask is None else mask & nonzero for mask in kept]
+    masks = sparsifier.masks(sites, values)
+    return [nonzero if mask is None else mask & nonzero for mask in masks]
 
 
 def _along(axis: int, values: Values, ndim: int) -> Values:

@@ -100,8 +100,9 @@ class Call:
         if torch.is_grad_enabled():
             y: Tensor = _Sparse.apply(x, weight, bias, dense.detach(), self)  # type: ignore[no-untyped-call]
             return y
-        act, kept = self.reads(x, "act", "fprop")[0], self.reads(weight, "weight", "fprop")[0]
-        return self.arithmetic.fprop(act, kept, bias)
+        sparse_x = self.reads(x, "act", "fprop")[0]
+        sparse_weight = self.reads(weight, "weight", "fprop")[0]
+        return self.arithmetic.fprop(sparse_x, sparse_weight, bias)
 
     def check(self, *tensors: Tensor) -> None:
         """Refuse tensors that hold no values to choose from."""
@@ -120,11 +121,11 @@ class Call:
         flat = isinstance(self.arithmetic, Linear)
         viewed = rows(values) if flat else values
         masks = self.sparsifier.masks(sites, viewed.detach(), training=self.training)
-        kept: dict[int, Tensor] = {}
+        masked: dict[int, Tensor] = {}
         for mask in masks:
-            if id(mask) not in kept:
-                kept[id(mask)] = _only(values, mask)
-        return [kept[id(mask)] for mask in masks]
+            if id(mask) not in masked:
+                masked[id(mask)] = _only(values, mask)
+        return [masked[id(mask)] for mask in masks]
 
     def record(self, operand: Operand, reads: Sequence[Tensor], ops: Mapping[OpName, bool]) -> None:
         """Record what ops read of an operand, those that run, if this run is recorded."""
@@ -143,7 +144,7 @@ def _only(values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class _Sparse(torch.autograd.Function):
-    """What is kept for the backward pass is what it reads: the Top-K activations, for example."""
+    """What is saved for the backward pass is what it reads: the Top-K activations, for example."""
 
     @staticmethod
     def forward(
@@ -155,7 +156,7 @@ class _Sparse(torch.autograd.Function):
         needs = ctx.needs_input_grad
         call.record("weight", weights, {"fprop": True, "dgrad": needs[0]})
         call.record("act", acts, {"fprop": True, "wgrad": needs[1]})
-        ctx.call, ctx.dense = call, dense  # the parameter itself, which is kept anyway
+        ctx.call, ctx.dense = call, dense  # the parameter itself, which stays in memory anyway
         ctx.shape = x.shape
         ctx.save_for_backward(weights[1] if needs[0] else None, acts[1] if needs[1] else None)
         return call.arithmetic.fprop(acts[0], weights[0], bias)

@@ -274,10 +274,10 @@ class Layout:
         if operand == "weight":
             return values.bool().reshape(self.layer.shape_of("weight", 1))
         if not self.rows:
-            kept = values[:samples].bool()
-            return kept if kept.dim() == 4 else kept.unsqueeze(2)
+            mask = values[:samples].bool()
+            return mask if mask.dim() == 4 else mask.unsqueeze(2)
         rows = values.movedim(self.axis, 0)
         if len(rows) != self.samples:  # positions of each sample, one sample after the other
             rows = rows.reshape(self.samples, -1, rows.shape[-1])
-        kept = rows[:samples].bool().reshape(samples, -1, rows.shape[-1])
-        return kept[:, 0] if self.layer.kind == "linear" else kept.mT.unsqueeze(-1)
+        mask = rows[:samples].bool().reshape(samples, -1, rows.shape[-1])
+        return mask[:, 0] if self.layer.kind == "linear" else mask.mT.unsqueeze(-1)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from swatsim.errors import RecordingError, TraceError
 from swatsim.policies.interface import Policy
-from swatsim.tracer.pytorch.kept import Kept
 from swatsim.tracer.pytorch.layers import Recording
 from swatsim.tracer.pytorch.modules import Layout
+from swatsim.tracer.pytorch.saved_tensors import Kept
 from swatsim.tracer.pytorch.watch import Handler, Watch
 from swatsim.tracer.session import Session
 from swatsim.workload.layer import Layer
@@ -42,7 +42,7 @@ class Run:
         self._session = Session(policy, path, parameters=parameters, **recording)
         self._measures = bool(measure_memory)
         self._watch: Watch | None = None
-        self._kept: Kept | None = None
+        self._saved_tensors: Kept | None = None
         self._open, self._is_eager = True, False
         self._begin()
 
@@ -93,7 +93,7 @@ class Run:
     def _begin(self) -> None:
         if self._session.wanted:
             self._watch = Watch(self._model, self._handlers())
-            self._kept = Kept(self._model) if self._measures else None
+            self._saved_tensors = Kept(self._model) if self._measures else None
             self._is_eager = _force_eager()
 
     def _end(self) -> dict[str, Any]:
@@ -105,9 +105,9 @@ class Run:
             _compile_again()
         watch.close()
         notes = {"not_modelled": watch.not_modelled, **self._notes()}
-        if self._kept is not None:
-            self._kept.close()
-            notes["kept"] = self._kept.describe()
+        if self._saved_tensors is not None:
+            self._saved_tensors.close()
+            notes["kept"] = self._saved_tensors.describe()
         return {key: value for key, value in notes.items() if value}
 
     def _recording(self, layer: Layer, x: Tensor, axis: int | None = None) -> Recording | None:

@@ -79,7 +79,7 @@ class Tracer(Run):
         Where the samples are in a linear layer's input of three axes or more: 1 for a transformer
         with ``batch_first=False``.
     measure_memory : bool
-        Store in a recorded step what autograd keeps for its backward pass, as `Kept` measures it.
+        Store in a recorded step what autograd saves for its backward pass, as `Kept` measures it.
     append : bool
         Go on with the trace at `path`, if there is one of the same policy, batch size and images.
         Its steps are not recorded again.
