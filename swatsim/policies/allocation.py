@@ -91,7 +91,9 @@ class ErdosRenyiKernel:
         dense = {first} if policy.first_conv_dense else set()
         who = type(policy).__name__
         shares = erdos_renyi_kernel(layers, 1 - sparsity(policy.sparsity), dense, who)
-        return ErdosRenyiKernel(shares, {it.name: it.shape_of("weight", 1) for it in layers})
+        return ErdosRenyiKernel(
+            shares, {layer.name: layer.shape_of("weight", 1) for layer in layers}
+        )
 
     def density(self, site: Site, policy: Sparse) -> Fraction:
         """Tell the share of a layer's weights that survives; 1 for all of them.
@@ -122,7 +124,7 @@ Allocation: TypeAlias = Uniform | ErdosRenyiKernel
 #: What a user may call them.
 Word = Literal["uniform", "erk"]
 #: Word -> the allocation, before anything is shared out.
-ALLOCATIONS: Mapping[str, Allocation] = {it.word: it for it in (Uniform(), ErdosRenyiKernel())}
+ALLOCATIONS: Mapping[str, Allocation] = {one.word: one for one in (Uniform(), ErdosRenyiKernel())}
 
 
 def named_allocation(named: Allocation | str) -> Allocation:
@@ -171,7 +173,7 @@ def share_at(
 AllocationField = Annotated[
     Allocation | Word,
     PlainValidator(named_allocation),
-    PlainSerializer(lambda it: it.word, return_type=str),
+    PlainSerializer(lambda allocation: allocation.word, return_type=str),
 ]
 
 

@@ -38,7 +38,7 @@ PAIRS = frozenset((op, operand) for op, reads in OPERANDS_OF.items() for operand
 
 def _sparse_in(of: Any) -> tuple[tuple[str, str], ...]:
     """Read words and (op, operand) pairs."""
-    found: set[tuple[str, str]] = set()
+    pairs: set[tuple[str, str]] = set()
     items = (of,) if isinstance(of, str) else of
     if not isinstance(items, Collection) or not items:
         raise ValueError(
@@ -48,12 +48,12 @@ def _sparse_in(of: Any) -> tuple[tuple[str, str], ...]:
         if isinstance(item, str):
             if item not in WORDS:
                 raise ValueError(unknown("operand", item, WORDS))
-            found |= WORDS[item]
+            pairs |= WORDS[item]
         elif isinstance(item, tuple | list) and tuple(item) in PAIRS:
-            found.add((item[0], item[1]))
+            pairs.add((item[0], item[1]))
         else:
             raise ValueError(f"{item!r} must be an operand, or an op and what it reads")
-    return tuple(sorted(found))
+    return tuple(sorted(pairs))
 
 
 def _known(name: Any) -> str:
@@ -157,10 +157,10 @@ class ByScore(PolicyValue):
 
     def density(self, site: Site) -> Fraction | None:
         """Tell the share of an operand's values that survives; None where it is left as it is."""
-        found = share_at(site, self._pairs, self.allocation, self)
+        allocated = share_at(site, self._pairs, self.allocation, self)
         nm = n_and_m(self.granularity)
-        if found is None or nm is None:
-            return found
+        if allocated is None or nm is None:
+            return allocated
         layer = site.layer
         channels = layer.K if site.operand == "grad_out" else layer.C
         groups = layer.groups if site.operand == "weight" else 1
@@ -181,12 +181,12 @@ class ByScore(PolicyValue):
         """Choose by the score."""
         return self._rule
 
-    def weight_gradient(self, kept: Array, weight: Array, gradient: Array) -> Array:
+    def weight_gradient(self, mask: Array, weight: Array, gradient: Array) -> Array:
         """Leave the gradient of all weights, or of those that were read."""
         if self.trains == "all":
             return gradient
         xp = namespace(gradient)
-        return xp.where(kept, gradient, xp.zeros_like(gradient))
+        return xp.where(mask, gradient, xp.zeros_like(gradient))
 
     def describe(self) -> dict[str, Any]:
         """Name the policy and its parameters."""

@@ -1,4 +1,4 @@
-"""Masks that a run keeps: weights dropped and grown now and then. SET, RigL and SNFS are this.
+"""Masks that persist: weights dropped and grown now and then, as in SET, RigL and SNFS.
 
 A weight outside the mask is zero, and stays so: the optimizer gets no gradient for it, and after
 each step it is set to zero again, whatever weight decay or momentum made of it. A weight that is
@@ -36,8 +36,8 @@ from swatsim.workload.layer import Layer
 Fractional = Annotated[float, as_float(share("(0, 1)"))]
 
 
-class KeptMask(Method):
-    """Base of policies of which the run keeps a mask: a random one to begin with.
+class PersistentMask(Method):
+    """Base of policies whose masks persist from step to step: random ones to begin with.
 
     Parameters
     ----------
@@ -76,29 +76,29 @@ class KeptMask(Method):
         """
         return share_at(site, WEIGHTS, self.allocation, self)
 
-    def sparsifier(self) -> KeptMaskRun:
+    def sparsifier(self) -> PersistentMaskRun:
         """Begin a run."""
-        return KeptMaskRun(self)
+        return PersistentMaskRun(self)
 
 
-class KeptMaskRun(Sparsifier):
-    """The masks of a run, one a layer. The base draws them once and keeps them."""
+class PersistentMaskRun(Sparsifier):
+    """The masks of a run, one a layer. The base draws them once, at random."""
 
     keeps_masks = True
 
-    def __init__(self, policy: KeptMask) -> None:
+    def __init__(self, policy: PersistentMask) -> None:
         super().__init__(policy)
         self.seed = policy.seed
         self.step = 0
-        self.kept: dict[str, Array] = {}
+        self.layer_masks: dict[str, Array] = {}
 
     def state(self) -> dict[str, Any]:
         """Give what a later run needs to go on from here."""
-        return {"kept": dict(self.kept)}
+        return {"kept": dict(self.layer_masks)}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
-        self.kept = dict(state["kept"])
+        self.layer_masks = dict(state["kept"])
 
     def masks(
         self, sites: Sequence[Site], values: Array, *, training: bool = True
@@ -109,34 +109,35 @@ class KeptMaskRun(Sparsifier):
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
         """Leave the gradient of the weights in the mask."""
-        kept = self.kept.get(layer.name)
+        mask = self.layer_masks.get(layer.name)
         xp = namespace(gradient)
-        return gradient if kept is None else xp.where(kept, gradient, xp.zeros_like(gradient))
+        return gradient if mask is None else xp.where(mask, gradient, xp.zeros_like(gradient))
 
     def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
         """Set the weights outside the masks to zero."""
-        return {name: _only(w, self.kept[name]) for name, w in weights.items() if name in self.kept}
+        masks = self.layer_masks
+        return {name: _only(w, masks[name]) for name, w in weights.items() if name in masks}
 
     def _mask_of(self, site: Site, values: Array) -> Array | None:
         share, name = self.density(site), site.layer.name
         if share is None:
             return None
-        if name not in self.kept:
+        if name not in self.layer_masks:
             scores = generator(self.seed, name).random(math.prod(values.shape))
             order = np.argsort(-scores, kind="stable")[: keep_count(scores.size, 1 - share)]
             mask = np.zeros(scores.size, np.bool_)
             mask[order] = True
-            self.kept[name] = like(mask.reshape(values.shape), values)
-        return self.kept[name]
+            self.layer_masks[name] = like(mask.reshape(values.shape), values)
+        return self.layer_masks[name]
 
 
-class DropGrow(KeptMask):
+class DropGrow(PersistentMask):
     """Base of policies that drop the smallest weights now and then, and grow as many others.
 
     Parameters
     ----------
     sparsity, allocation, first_conv_dense, seed
-        As in `KeptMask`.
+        As in `PersistentMask`.
     every : int
         Period between two changes of the masks; the first one is after step `every`.
     until : int, optional
@@ -158,7 +159,7 @@ class DropGrow(KeptMask):
         return self.fraction
 
 
-class DropGrowRun(KeptMaskRun):
+class DropGrowRun(PersistentMaskRun):
     """Drops by magnitude and grows by a score, in each layer as many as it drops.
 
     Parameters
@@ -171,21 +172,21 @@ class DropGrowRun(KeptMaskRun):
     def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
         """Change the masks if it is time, and set what is outside them to zero."""
         changed = self._changed(step, weights) if self.policy.due(step) else {}
-        fresh = {name: mask & ~self.kept[name] for name, mask in changed.items()}
-        self.kept.update(changed)
+        fresh = {name: mask & ~self.layer_masks[name] for name, mask in changed.items()}
+        self.layer_masks.update(changed)
         projected = super().end_step(step, weights)
         return projected | {name: _only(projected[name], ~new) for name, new in fresh.items()}
 
     def _changed(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
         fraction = self.policy.fraction_at(step)
-        found = {}
-        for name in self.kept:
+        changed = {}
+        for name in self.layer_masks:
             scores = self.grow_scores(name, step) if name in weights else None
             if scores is not None:
-                count = int(exact(fraction) * _count(self.kept[name]))
-                left = drop(self.kept[name], weights[name], count)
-                found[name] = grow(left, scores, count)
-        return found
+                count = int(exact(fraction) * _count(self.layer_masks[name]))
+                left = drop(self.layer_masks[name], weights[name], count)
+                changed[name] = grow(left, scores, count)
+        return changed
 
     def grow_scores(self, layer: str, step: int) -> Array | None:
         """Score all places of a layer, the larger the sooner grown; None for no change."""

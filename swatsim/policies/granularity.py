@@ -65,7 +65,7 @@ def kernel(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Arr
 
 #: What a user calls them.
 GRANULARITIES: dict[str, Granularity] = {
-    it.__name__: it for it in (element, sample, position, filter, channel, kernel)
+    one.__name__: one for one in (element, sample, position, filter, channel, kernel)
 }
 
 
@@ -86,8 +86,8 @@ def granularity(name: str) -> Granularity:
 
 def n_and_m(name: str) -> tuple[int, int] | None:
     """Read N:M, for example ``2:4``; None if the granularity is another."""
-    found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", name, re.ASCII)
-    n, m = map(int, found.groups()) if found else (0, 0)
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", name, re.ASCII)
+    n, m = map(int, match.groups()) if match else (0, 0)
     return (n, m) if 1 <= n <= m else None
 
 
@@ -104,8 +104,8 @@ def n_of_m(n: int, m: int) -> Granularity:
         channels = split.shape[axis]
         grouped = _grouped(xp.moveaxis(split, axis, -1), min(m, channels))
         order = xp.argsort(grouped, axis=-1, descending=True, stable=True)  # a NaN comes first
-        kept = (xp.argsort(order, axis=-1) < n) & (grouped != 0)
-        marks = xp.reshape(kept, (*grouped.shape[:-2], -1))[..., :channels]
+        survivors = (xp.argsort(order, axis=-1) < n) & (grouped != 0)
+        marks = xp.reshape(survivors, (*grouped.shape[:-2], -1))[..., :channels]
         return xp.reshape(xp.moveaxis(marks, -1, axis), scores.shape)
 
     return mark
@@ -137,8 +137,8 @@ def transposable(n: int, m: int) -> Granularity:
         moved = xp.moveaxis(_by_group(ranked, groups), (1, 2), (-2, -1))
         planes = xp.reshape(moved, (-1, *moved.shape[-2:]))
         blocks = _blocked(xp.astype(planes, xp.float64), m)
-        kept = _best(blocks, patterns, m) & (blocks != 0)
-        back = xp.reshape(_unblocked(kept, planes.shape, m), moved.shape)
+        survivors = _best(blocks, patterns, m) & (blocks != 0)
+        back = xp.reshape(_unblocked(survivors, planes.shape, m), moved.shape)
         return xp.reshape(xp.moveaxis(back, (-2, -1), (1, 2)), scores.shape)
 
     return mark
@@ -206,9 +206,9 @@ def _blocks(scores: Array, density: Fraction, axes: tuple[int, ...]) -> Array:
     others = [axis for axis in range(scores.ndim) if axis not in axes]
     if not others:
         return element(scores, density, "conv")
-    kept_shape = [scores.shape[axis] for axis in axes]
-    flat = xp.reshape(xp.permute_dims(scores, (*axes, *others)), (*kept_shape, -1))
+    block_counts = [scores.shape[axis] for axis in axes]
+    flat = xp.reshape(xp.permute_dims(scores, (*axes, *others)), (*block_counts, -1))
     norms = fold(flat)
-    marks = topk_mask(norms, math.ceil(density * math.prod(kept_shape)))
+    marks = topk_mask(norms, math.ceil(density * math.prod(block_counts)))
     shape = [scores.shape[axis] if axis in axes else 1 for axis in range(scores.ndim)]
     return xp.broadcast_to(xp.reshape(marks, tuple(shape)), scores.shape)

@@ -48,8 +48,8 @@ class Policy(Protocol):
     A policy may also have
 
     - ``rule(site) -> Rule``: another score, granularity or schedule;
-    - ``weight_gradient(kept, weight, gradient)``: what the optimizer gets in place of the gradient
-      of a weight, of which `kept` (array of bool) marks what fprop read;
+    - ``weight_gradient(mask, weight, gradient)``: what the optimizer gets in place of the gradient
+      of a weight, of which `mask` (array of bool) marks what fprop read;
     - ``allocate(layers) -> policy``: called once with all layers of the network before the run,
       unless it has a true ``is_allocated``;
     - ``sparsifier() -> Sparsifier``: a run's state, where masks depend on masks before.

@@ -71,7 +71,9 @@ class PolicyValue(FrozenRecord):
             )
             for name, field in cls.model_fields.items()
         ]
-        setattr(cls, "__signature__", Signature(sorted(shown, key=lambda it: it.kind)))  # noqa: B010
+        setattr(
+            cls, "__signature__", Signature(sorted(shown, key=lambda parameter: parameter.kind))
+        )  # noqa: B010
 
 
 _EITHER = Parameter.POSITIONAL_OR_KEYWORD

@@ -81,9 +81,9 @@ class Periodic(PolicyValue):
 
     def sparsifier(self) -> Sparsifier:
         """Begin a run of the policy, with rules that hold thresholds."""
-        made = begin_run(self.policy)
-        made.rule = self.rule
-        return made
+        sparsifier = begin_run(self.policy)
+        sparsifier.rule = self.rule
+        return sparsifier
 
     def describe(self) -> dict[str, Any]:
         """Name the policy and its parameters."""

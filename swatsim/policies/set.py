@@ -49,5 +49,5 @@ class GrowsAtRandom(DropGrowRun):
 
     def grow_scores(self, layer: str, step: int) -> Array | None:
         """Score at random."""
-        kept = self.kept[layer]
-        return like(generator(self.seed, layer, step).random(tuple(kept.shape)), kept)
+        mask = self.layer_masks[layer]
+        return like(generator(self.seed, layer, step).random(tuple(mask.shape)), mask)

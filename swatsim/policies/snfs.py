@@ -112,7 +112,7 @@ class GrowsByMomentum(DropGrowRun):
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
         """Add the dense gradient to the momentum."""
-        if layer.name in self.kept:
+        if layer.name in self.layer_masks:
             self.momentum.add(layer.name, gradient)
         return super().weight_gradient(layer, weight, gradient)
 
@@ -123,14 +123,14 @@ class GrowsByMomentum(DropGrowRun):
 
     def _changed(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
         momentum = self.momentum.of
-        names = [name for name in self.kept if name in weights and name in momentum]
+        names = [name for name in self.layer_masks if name in weights and name in momentum]
         fraction, left, dropped = self.policy.fraction_at(step), {}, 0
         for name in names:
-            before = int(namespace(self.kept[name]).count_nonzero(self.kept[name]))
-            count = int(exact(fraction) * before)
-            left[name] = drop(self.kept[name], weights[name], count)
+            mask = self.layer_masks[name]
+            count = int(exact(fraction) * int(namespace(mask).count_nonzero(mask)))
+            left[name] = drop(mask, weights[name], count)
             dropped += count
-        shares = [mean_magnitude(momentum[name], self.kept[name]) for name in names]
+        shares = [mean_magnitude(momentum[name], self.layer_masks[name]) for name in names]
         room = [int(namespace(mask).count_nonzero(~mask)) for mask in left.values()]
         grown = zip(names, share_out(dropped, shares, room), strict=True)
         return {name: grow(left[name], _abs(momentum[name]), count) for name, count in grown}

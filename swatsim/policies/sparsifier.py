@@ -66,7 +66,7 @@ class Sparsifier:
         self.rule = getattr(policy, "rule", _top_k)
         self.drifts: dict[tuple[str, int, str], Drift] = {}
         self._held: dict[_Key, _Held] = {}
-        self._kept: dict[str, Array] = {}
+        self._forward_masks: dict[str, Array] = {}
         self._gradients: dict[str, Array] = {}
         self._new_gradients: dict[str, Array | None] = {}
 
@@ -122,22 +122,22 @@ class Sparsifier:
         list of array of bool, or None
             None for a site that reads the operand as it is. The same object for equal ones.
         """
-        made: dict[tuple[Rule, Fraction], Array] = {}
-        found: list[Array | None] = []
+        by_rule: dict[tuple[Rule, Fraction], Array] = {}
+        masks: list[Array | None] = []
         for place, site in enumerate(sites):
             share, rule = self.density(site), self.rule(site)
             if share is None:
-                found.append(None)
+                masks.append(None)
                 continue
-            if (rule, share) not in made:
+            if (rule, share) not in by_rule:
                 # a layer's runs in a step read the same weights
                 run = 1 if site.operand == "weight" else site.run
                 key = (site.layer.name, run, site.operand, place)
-                made[rule, share] = self._mask(site, rule, share, values, key, training)
-            found.append(made[rule, share])
+                by_rule[rule, share] = self._mask(site, rule, share, values, key, training)
+            masks.append(by_rule[rule, share])
         if training and sites[0].op == "fprop" and sites[0].operand == "weight":
-            self._remember(sites[0], found[0])
-        return found
+            self._remember(sites[0], masks[0])
+        return masks
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
         """Give what the optimizer gets in place of a weight's dense gradient, after each run."""
@@ -148,8 +148,8 @@ class Sparsifier:
                 xp.astype(gradient, gradient.dtype) if known is None else known + gradient
             )
         change = getattr(self.policy, "weight_gradient", None)
-        kept = self._kept.get(layer.name)
-        return gradient if change is None or kept is None else change(kept, weight, gradient)
+        mask = self._forward_masks.get(layer.name)
+        return gradient if change is None or mask is None else change(mask, weight, gradient)
 
     def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
         """End a step, after the optimizer's.
@@ -188,8 +188,8 @@ class Sparsifier:
         if held is None or held.since != since:
             mask, threshold = rule.choose(view, share)
             if training:  # the mask of an activation fits no other step
-                kept = mask if of_weight or rule.holds == "mask" else None
-                self._held[key] = _Held(since, kept, threshold)
+                fits = of_weight or rule.holds == "mask"
+                self._held[key] = _Held(since, mask if fits else None, threshold)
             return mask
         fresh = training and since == site.step
         if held.mask is not None and (fresh or rule.holds == "mask"):
@@ -216,15 +216,15 @@ class Sparsifier:
 
     def _remember(self, site: Site, mask: Array | None) -> None:
         if mask is not None and hasattr(self.policy, "weight_gradient"):
-            self._kept[site.layer.name] = mask
+            self._forward_masks[site.layer.name] = mask
 
 
 @arguments(PolicyError, policy=POLICY)
 def begin_run(policy: Policy) -> Sparsifier:
     """Begin a run of a policy: make what gives the masks in it."""
     own = getattr(policy, "sparsifier", None)
-    made: Sparsifier = own() if own is not None else Sparsifier(policy)
-    return made
+    sparsifier: Sparsifier = own() if own is not None else Sparsifier(policy)
+    return sparsifier
 
 
 def _top_k(site: Site) -> Rule:

@@ -102,7 +102,7 @@ class SrSte(Method):
         """Choose n of each m."""
         return self._rule
 
-    def weight_gradient(self, kept: Array, weight: Array, gradient: Array) -> Array:
+    def weight_gradient(self, mask: Array, weight: Array, gradient: Array) -> Array:
         """Add the decay of what was left out."""
         xp = namespace(gradient)
-        return gradient + xp.where(kept, xp.zeros_like(weight), weight * self.decay)
+        return gradient + xp.where(mask, xp.zeros_like(weight), weight * self.decay)

@@ -82,8 +82,8 @@ class ByMomentum(Sparsifier):
     def state(self) -> dict[str, Any]:
         """Give what a later run needs to go on from here."""
         shares = {name: str(share) for name, share in self.by_layer.items()}
-        kept, momentum = dict(self._masks), dict(self.momentum.of)
-        return {**super().state(), "densities": shares, "kept": kept, "momentum": momentum}
+        masks, momentum = dict(self._masks), dict(self.momentum.of)
+        return {**super().state(), "densities": shares, "kept": masks, "momentum": momentum}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
@@ -100,10 +100,10 @@ class ByMomentum(Sparsifier):
         self, sites: Sequence[Site], values: Array, *, training: bool = True
     ) -> list[Array | None]:
         """Mark what survives, and remember what of a weight does."""
-        found = super().masks(sites, values, training=training)
-        if training and sites[0].operand == "weight" and found[0] is not None:
-            self._masks[sites[0].layer.name] = found[0]
-        return found
+        masks = super().masks(sites, values, training=training)
+        if training and sites[0].operand == "weight" and masks[0] is not None:
+            self._masks[sites[0].layer.name] = masks[0]
+        return masks
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
         """Add the gradient to the momentum; it stays dense."""

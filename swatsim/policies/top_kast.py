@@ -138,15 +138,15 @@ class TrainsMore(Sparsifier):
 
     def masks(self, sites: Any, values: Array, *, training: bool = True) -> list[Array | None]:
         """Mark the weights that are read, and choose those that are trained if it is time."""
-        found = super().masks(sites, values, training=training)
+        masks = super().masks(sites, values, training=training)
         site = sites[0]
-        read, name = found[0], site.layer.name
+        read, name = masks[0], site.layer.name
         if training and site.operand == "weight" and read is not None:
             since = self.rule(site).since(site.step)
             if name not in self._trained or self._trained[name]["since"] != since:
                 self._trained[name] = {"since": since, **self._choose(site, values)}
             self._read[name] = read
-        return found
+        return masks
 
     def _choose(self, site: Site, values: Array) -> dict[str, Any]:
         """Choose what is trained: so many of the largest, for a weight of zero may grow."""

@@ -98,25 +98,25 @@ def _mark(array: npt.NDArray[Any], k: int) -> npt.NDArray[np.bool_]:
         bits = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
         return mark_largest(bits, k).reshape(array.shape)
     magnitudes = np.abs(array).reshape(-1)
-    kept = magnitudes != 0
-    if k < np.count_nonzero(kept):
-        kept = _by_threshold(magnitudes, magnitudes[kept], k)
-    return np.reshape(kept, array.shape)
+    mask = magnitudes != 0
+    if k < np.count_nonzero(mask):
+        mask = _by_threshold(magnitudes, magnitudes[mask], k)
+    return np.reshape(mask, array.shape)
 
 
 def _mark_elsewhere(values: Array, k: int) -> Array:
     """Mark on an accelerator, without a transfer."""
     xp = namespace(values)
     magnitudes = xp.reshape(xp.abs(values), (-1,))
-    kept = magnitudes != 0
+    mask = magnitudes != 0
     if 0 < k < magnitudes.shape[0]:
         threshold = xp.sort(magnitudes, descending=True)[k - 1]  # a NaN comes first
         nans, nan = xp.isnan(magnitudes), xp.isnan(threshold)
         ties = (magnitudes == threshold) | (nans & nan)
         above = (magnitudes > threshold) | (nans & ~nan)
         left = k - xp.count_nonzero(above)
-        kept &= above | (ties & (xp.cumulative_sum(xp.astype(ties, xp.int64)) <= left))
-    return xp.reshape(kept & (k > 0), values.shape)
+        mask &= above | (ties & (xp.cumulative_sum(xp.astype(ties, xp.int64)) <= left))
+    return xp.reshape(mask & (k > 0), values.shape)
 
 
 def _by_threshold(
@@ -131,12 +131,12 @@ def _by_threshold(
         return np.zeros(magnitudes.shape, np.bool_)
     threshold = np.partition(nonzero, nonzero.size - k)[nonzero.size - k]
     if np.isnan(threshold):
-        kept, ties = np.zeros(magnitudes.shape, np.bool_), np.isnan(magnitudes)
+        mask, ties = np.zeros(magnitudes.shape, np.bool_), np.isnan(magnitudes)
     else:
-        kept, ties = ~(magnitudes <= threshold), magnitudes == threshold
-    chosen = np.flatnonzero(ties)[: k - np.count_nonzero(kept)]
-    kept[chosen] = True
-    return kept
+        mask, ties = ~(magnitudes <= threshold), magnitudes == threshold
+    chosen = np.flatnonzero(ties)[: k - np.count_nonzero(mask)]
+    mask[chosen] = True
+    return mask
 
 
 def _whole(k: Any) -> int:
