@@ -58,16 +58,16 @@ class PersistentMask(Method):
 
     @property
     def is_allocated(self) -> bool:
-        """Whether every layer has its sparsity already."""
+        """Whether every layer has its density already."""
         return named_allocation(self.allocation).is_allocated
 
     def allocate(self, layers: Sequence[Layer]) -> Self:
-        """Give each layer of a network its density: see `ErdosRenyiKernel.over`."""
+        """Return the policy with a density for each layer: see `ErdosRenyiKernel.over`."""
         shared_out = named_allocation(self.allocation).over(layers, self)
         return self.model_copy(update={"allocation": shared_out})
 
     def density(self, site: Site) -> Fraction | None:
-        """Tell the share of a layer's weights that survives; None where it is left as it is.
+        """Return the share of a layer's weights that survives; None where it is left as it is.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class PersistentMask(Method):
         return share_at(site, WEIGHTS, self.allocation, self)
 
     def sparsifier(self) -> PersistentMaskRun:
-        """Begin a run."""
+        """Return the sparsifier of a new run."""
         return PersistentMaskRun(self)
 
 
@@ -93,28 +93,28 @@ class PersistentMaskRun(Sparsifier):
         self.layer_masks: dict[str, Array] = {}
 
     def state(self) -> dict[str, Any]:
-        """Give what a later run needs to go on from here."""
+        """Return what a later run needs to go on from here."""
         return {"kept": dict(self.layer_masks)}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Go on from what `state` returned."""
         self.layer_masks = dict(state["kept"])
 
     def masks(
         self, sites: Sequence[Site], values: Array, *, training: bool = True
     ) -> list[Array | None]:
-        """Give the layer's mask to all that read its weight."""
+        """Return the layer's mask for each site that reads its weight."""
         self.step = sites[0].step
         return [self._mask_of(site, values) for site in sites]
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
-        """Leave the gradient of the weights in the mask."""
+        """Return the gradient with zeros outside the mask."""
         mask = self.layer_masks.get(layer.name)
         xp = namespace(gradient)
         return gradient if mask is None else xp.where(mask, gradient, xp.zeros_like(gradient))
 
     def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Set the weights outside the masks to zero."""
+        """Return the weights with zeros outside the masks."""
         masks = self.layer_masks
         return {name: _only(w, masks[name]) for name, w in weights.items() if name in masks}
 
@@ -155,7 +155,7 @@ class DropGrow(PersistentMask):
         return step > 0 and step % self.every == 0 and (self.until is None or step < self.until)
 
     def fraction_at(self, step: int) -> float:
-        """Tell the share that is dropped and grown at the end of a step."""
+        """Return the share that is dropped and grown at the end of a step."""
         return self.fraction
 
 
@@ -170,7 +170,7 @@ class DropGrowRun(PersistentMaskRun):
     policy: DropGrow
 
     def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Change the masks if it is time, and set what is outside them to zero."""
+        """Change the masks if it is time, and return the weights with zeros outside them."""
         changed = self._changed(step, weights) if self.policy.due(step) else {}
         fresh = {name: mask & ~self.layer_masks[name] for name, mask in changed.items()}
         self.layer_masks.update(changed)
@@ -189,17 +189,17 @@ class DropGrowRun(PersistentMaskRun):
         return changed
 
     def grow_scores(self, layer: str, step: int) -> Array | None:
-        """Score all places of a layer, the larger the sooner grown; None for no change."""
+        """Return scores of a layer's places, the larger the sooner grown; None for no change."""
         raise NotImplementedError
 
 
 def drop(mask: Array, weight: Array, count: int) -> Array:
-    """Take the `count` places of smallest magnitude out of a mask; of equal ones the last."""
+    """Return a mask without its `count` places of smallest magnitude; of equal ones the last."""
     return largest(namespace(weight).abs(weight), _count(mask) - count, mask)
 
 
 def grow(mask: Array, scores: Array, count: int) -> Array:
-    """Add to a mask the `count` places of largest score outside it; of equal ones the first."""
+    """Return a mask and the `count` places of largest score outside it; of equal ones the first."""
     return mask | largest(scores, min(count, _count(~mask)), ~mask)
 
 

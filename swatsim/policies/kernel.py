@@ -23,7 +23,7 @@ NAN = np.uint32(0x7F800001)
 
 @jit
 def mark_largest(bits: Bits, k: int) -> npt.NDArray[np.bool_]:
-    """Mark the k largest magnitudes of ``values.view(np.uint32)``, flat; never a zero.
+    """Return a mask of the k largest magnitudes of ``values.view(np.uint32)``, flat; never a zero.
 
     Of equal ones at the threshold, those that come first. Equivalent: sort by (-magnitude, index),
     take the first k, drop the zeros.

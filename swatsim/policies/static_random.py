@@ -1,4 +1,4 @@
-"""Static random: a mask drawn before the first step, and kept."""
+"""Static random: a mask drawn before the first step, and never changed."""
 
 from __future__ import annotations
 
