@@ -61,7 +61,7 @@ class PolicyValue(FrozenRecord):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Give the class a signature of its fields, for `help` and for completion."""
+        """Set the class signature to its fields, for `help` and for completion."""
         shown = [
             Parameter(
                 name,

@@ -137,7 +137,7 @@ class TrainsMore(Sparsifier):
         self._trained = {name: {**trained} for name, trained in state["trained"].items()}
 
     def masks(self, sites: Any, values: Array, *, training: bool = True) -> list[Array | None]:
-        """Return masks of the weights that are read; choose those that are trained if it is time."""
+        """Return masks of the weights that are read; choose the trained ones if it is time."""
         masks = super().masks(sites, values, training=training)
         site = sites[0]
         read, name = masks[0], site.layer.name

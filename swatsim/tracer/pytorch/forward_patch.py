@@ -53,16 +53,16 @@ class ForwardPatch:
         vars(self._module)["forward"] = self
 
     def detach(self) -> None:
-        """Give the module its own forward back."""
+        """Restore the module's own forward."""
         if vars(self._module).get("forward") is self:
             del vars(self._module)["forward"]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle as the module's own forward, which is what its copy has by then."""
+        """Return how to copy and pickle it: as the module's own forward, which the copy has."""
         return getattr, (self._module, "forward")
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Run the module, outside of whatever is compiled."""
+        """Return the module's output, computed outside of whatever is compiled."""
         if self._outside is None and "torch._dynamo" in sys.modules:
             # only now: it loads the compiler, which takes seconds
             self._outside = torch.compiler.disable(self._run)
@@ -106,12 +106,12 @@ class AttentionPatch(ForwardPatch):
         _count_patched(1)
 
     def detach(self) -> None:
-        """Give the module its own forward back."""
+        """Restore the module's own forward."""
         super().detach()
         _count_patched(-1)
 
     def _run(self, *arguments: Any, **named: Any) -> Any:
-        """Run the module's own forward, its projections sparsely."""
+        """Return the output of the module's own forward, with its projections run sparsely."""
         module = self._attention
         with redirected_linear(Projections(module, self._project)):
             return type(module).forward(module, *arguments, **named)
@@ -167,7 +167,7 @@ class Projections:
         self._before = _redirected.get() or torch.ops.aten.linear
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Run one projection, or two or three that torch runs as one."""
+        """Return the output of one projection, or of two or three that torch runs as one."""
         parts = self._parts(x, weight, bias)
         if not parts:
             return self._before(x, weight, bias)
@@ -178,7 +178,7 @@ class Projections:
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
     def _parts(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> list[Projection]:
-        """Tell which projections a call of F.linear is: q, k and v of 3-D inputs, then the last.
+        """Return the projections in a call of F.linear: q, k and v of 3-D inputs, then the last.
 
         Not by the weight, which a parametrization makes anew. None of a parametrization's own.
         """
@@ -208,13 +208,13 @@ def _projections(module: Any) -> list[Tensor]:
 def _output_padding(module: Any, x: Tensor, output_size: Any) -> tuple[int, ...]:
     geometry = (module.stride, module.padding, module.kernel_size)
     axes = len(module.kernel_size)
-    found = module._output_padding(x, output_size, *geometry, axes, module.dilation)
-    return tuple(found)
+    padding = module._output_padding(x, output_size, *geometry, axes, module.dilation)
+    return tuple(padding)
 
 
 @contextmanager
 def redirected_linear(linear: Callable[..., Tensor]) -> Iterator[None]:
-    """Let F.linear, called by torch's own functions in this thread, be something else.
+    """Replace F.linear, as torch's own functions call it in this thread.
 
     torch.nn.functional.multi_head_attention_forward looks it up in its module when it is called:
     there is no other place between its projections and the products.

@@ -79,7 +79,7 @@ class Run:
             self._session.close(self._layers())
 
     def _layers(self) -> list[str]:
-        """Name the layers that ought to have run."""
+        """Return the layers that ought to have run."""
         return []
 
     def _handlers(self) -> dict[Any, Handler]:
@@ -111,7 +111,7 @@ class Run:
         return {key: value for key, value in notes.items() if value}
 
     def _recording(self, layer: Layer, x: Tensor, axis: int | None = None) -> Recording | None:
-        """Begin to record a run of a layer, if this step is; every step is checked."""
+        """Return the recording of a layer's run, None for no recording; every step is checked."""
         if x.shape[-1 if layer.kind == "linear" else 1] != layer.C:
             return None  # torch is about to refuse it, and says so best
         axis = self._axis if axis is None else axis
@@ -130,7 +130,7 @@ def _checked_axis(batch_axis: int) -> int:
 
 
 def _force_eager() -> bool:
-    """Let compiled functions run as they were written; False if there are none at all."""
+    """Let compiled functions run as they were written; return False if there are none."""
     global _eager, _stance
     if "torch._dynamo" not in sys.modules:
         return False
