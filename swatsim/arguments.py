@@ -77,16 +77,16 @@ def is_whole(value: Any) -> TypeGuard[int]:
 
 def count_of(value: Any) -> int:
     """Turn a whole number of any library into Python's; what is none, or below 0, is -1."""
-    found = whole(value)
-    return found if is_whole(found) and found >= 0 else -1
+    number = whole(value)
+    return number if is_whole(number) and number >= 0 else -1
 
 
 def whole_number(value: Any) -> int:
     """Allow a whole number of any library; no bool, no text, no float that happens to be whole."""
-    found = whole(value)
-    if not is_whole(found):
+    number = whole(value)
+    if not is_whole(number):
         raise ValueError("must be a whole number")
-    return found
+    return number
 
 
 def exact(value: Any) -> Fraction:
@@ -117,9 +117,9 @@ def share(interval: str, meaning: str = "") -> Callable[[Any], Fraction]:
 
     def check(value: Any) -> Fraction:
         with suppress(ValueError):
-            found = exact(value)
-            if 0 < found < 1 or (zero and found == 0) or (one and found == 1):
-                return found
+            part = exact(value)
+            if 0 < part < 1 or (zero and part == 0) or (one and part == 1):
+                return part
         raise ValueError(f"must be a number in {interval}{meaning}")
 
     return check
@@ -206,7 +206,8 @@ def having(*names: str) -> Check:
     """Allow objects with some methods: what a user's own class has."""
 
     def check(value: Any) -> Any:
-        if isinstance(value, type) or not all(callable(getattr(value, it, None)) for it in names):
+        methods = [getattr(value, name, None) for name in names]
+        if isinstance(value, type) or not all(map(callable, methods)):
             raise ValueError(f"must have the methods {' and '.join(names)}")
         return value
 

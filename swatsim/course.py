@@ -193,10 +193,10 @@ def jumps(
         scale = max(map(abs, values))
         for i in _largest(gaps, apart):
             size[i] = max(apart[i] / scale, size.get(i, 0.0))
-    found = [i for i in size if i - 1 not in size and i + 1 not in size]
-    if len(found) > MOST_JUMPS:
+    lone = [i for i in size if i - 1 not in size and i + 1 not in size]
+    if len(lone) > MOST_JUMPS:
         return frozenset()
-    return frozenset(sorted(found, key=lambda i: -size[i])[:most])
+    return frozenset(sorted(lone, key=lambda i: -size[i])[:most])
 
 
 def _largest(gaps: Sequence[int], apart: Sequence[float]) -> list[int]:
@@ -211,14 +211,14 @@ def _largest(gaps: Sequence[int], apart: Sequence[float]) -> list[int]:
 def _outliers(apart: Sequence[float], above: float) -> int:
     """Count how many of the largest differences stick out; they come in descending order."""
     squares = [0.0, *accumulate(d * d for d in reversed(apart))]
-    found = 0
+    outliers = 0
     for k in range(1, len(apart) // 2 + 1):
         others = len(apart) - k
         freedom = 2 * others**2 / (3 * others - 1)
         scatter = sqrt(squares[others] / others)
         if apart[k - 1] > quantile(freedom, 1 - above) * scatter:
-            found = k
-    return found
+            outliers = k
+    return outliers
 
 
 def _usual(gaps: Sequence[int]) -> float:

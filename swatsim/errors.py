@@ -50,9 +50,9 @@ def unknown(what: str, got: str, known: Iterable[str]) -> str:
 
 def listed(names: Iterable[str], most: int = 50) -> str:
     """List names in a sentence, and of many how many more there are."""
-    found = list(names)
-    rest = f" and {len(found) - most} more" if len(found) > most else ""
-    return ", ".join(found[:most]) + rest
+    all_names = list(names)
+    rest = f" and {len(all_names) - most} more" if len(all_names) > most else ""
+    return ", ".join(all_names[:most]) + rest
 
 
 def shown(value: object, most: int = 200) -> str:

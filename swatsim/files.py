@@ -147,8 +147,8 @@ def leftovers(folder: Path, pattern: str) -> list[Path]:
     pattern : str
         Of the names that the files would have had at last, as for `Path.glob`.
     """
-    found = folder.glob(f".{pattern}.*.tmp")
-    return sorted(path for path in found if _ADDED.search(path.name))
+    paths = folder.glob(f".{pattern}.*.tmp")
+    return sorted(path for path in paths if _ADDED.search(path.name))
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -238,13 +238,13 @@ def read_bounded(path: str | os.PathLike[str], at_most: int) -> bytes:
     except ValueError as error:  # a NUL in its name
         raise OSError(errno.EINVAL, f"its name can't be one: {error}", os.fspath(path)) from None
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            what = "a directory" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            what = "a directory" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
             raise OSError(errno.EINVAL, f"it is not a file, but {what}", os.fspath(path))
-        if found.st_size > at_most:
+        if status.st_size > at_most:
             raise OSError(errno.EFBIG, f"it is larger than {at_most} bytes", os.fspath(path))
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read(found.st_size)
+            return file.read(status.st_size)
     finally:
         os.close(descriptor)

@@ -22,8 +22,8 @@ MAX_BYTES = 2**20
 def contents_of(folder: Path) -> list[str]:
     """Name the files of a page that was written into a folder before, and the list of them."""
     try:
-        found = json.loads(read_bounded(folder / CONTENTS, MAX_BYTES))["files"]
-        names = [name for name in found if Path(name).name == name]
+        stated = json.loads(read_bounded(folder / CONTENTS, MAX_BYTES))["files"]
+        names = [name for name in stated if Path(name).name == name]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return []
     return [*names, CONTENTS]

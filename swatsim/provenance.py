@@ -36,7 +36,7 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "swatsim": __version__,
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "command": printable_json(sys.argv),

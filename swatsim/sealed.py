@@ -34,10 +34,10 @@ def unseal(text: bytes) -> dict[str, Any]:
         If it is no such object, or was changed after it was written.
     """
     try:
-        found = json.loads(text)
-        written = found.pop(DIGEST)
-        if fingerprint(found, 16) == written:
-            return dict(found)
+        entries = json.loads(text)
+        written = entries.pop(DIGEST)
+        if fingerprint(entries, 16) == written:
+            return dict(entries)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ResultsError("it is damaged, or was not written by this version") from None
     raise ResultsError("it was changed after it was written")

@@ -82,8 +82,8 @@ def _speed_rows(speed_ups: Sequence[SpeedUp]) -> Iterator[list[str]]:
     for one in speed_ups:
         key = one.machine, one.op, one.act_density, one.uneven
         rows.setdefault(key, {})[one.sparsity] = one.speed_up
-    for (machine, op, density, uneven), found in sorted(rows.items()):
-        values = [f"{found[s]:.2f}x" if s in found else "" for s in _sparsities()]
+    for (machine, op, density, uneven), by_sparsity in sorted(rows.items()):
+        values = [f"{by_sparsity[s]:.2f}x" if s in by_sparsity else "" for s in _sparsities()]
         yield [machine, op, f"{density:.0%}", "uneven" if uneven else "even", *values]
 
 

@@ -29,10 +29,10 @@ class _Console(Console):
 def console() -> Console:
     """Make a console; a table is never cut off when the output is not a terminal."""
     # names of layers and machines hold brackets and colons, which rich would read as markup
-    found = _Console(highlight=False, markup=False, emoji=False)
-    if not found.is_terminal:
-        found.width = PLAIN_WIDTH
-    return found
+    out = _Console(highlight=False, markup=False, emoji=False)
+    if not out.is_terminal:
+        out.width = PLAIN_WIDTH
+    return out
 
 
 def table(
@@ -43,18 +43,20 @@ def table(
     text_last: bool = False,
 ) -> Table:
     """Lay out rows; the first `left` columns are text (and the last one too), others numbers."""
-    made = Table(
+    rendered = Table(
         title=printable(title, keep="\n"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for i, heading in enumerate(headings):
         text = i < left or (text_last and i == len(headings) - 1)
-        made.add_column(printable(heading), justify="left" if text else "right", overflow="fold")
+        rendered.add_column(
+            printable(heading), justify="left" if text else "right", overflow="fold"
+        )
     for row in rows:
         if not row:
-            made.add_section()
+            rendered.add_section()
         else:
-            made.add_row(*map(printable, row))
-    return made
+            rendered.add_row(*map(printable, row))
+    return rendered
 
 
 def count(value: float) -> str:

@@ -100,15 +100,15 @@ def _tables(results: Results) -> Iterator[Any]:
 def _verdict(results: Results, total: Row) -> str:
     """Say what one step takes, on the machine and on its baseline."""
     span = span_of(results)
-    found = []
+    costs = []
     for row in (total, total["baseline"]):
         step = tables.per_step(row, span.steps)
         time = (
             f"{step['time_ms']:.3g} ms" if row["clock_mhz"] else f"{count(step['cycles'])} cycles"
         )
         energy = "" if step["energy_pj"] is None else f" and {joules(step['energy_pj'])}"
-        found.append(time + energy)
-    return f"A step ({span.mean}) takes {found[0]}; of the baseline {found[1]}."
+        costs.append(time + energy)
+    return f"A step ({span.mean}) takes {costs[0]}; of the baseline {costs[1]}."
 
 
 def _layer_rows(rows: list[Row]) -> Iterator[list[str]]:
@@ -142,8 +142,8 @@ def _headings(speed_ups: Mapping[str, str]) -> list[str]:
 def _numbers(row: Row, speed_ups: Mapping[str, str]) -> list[str]:
     macs = [count(row["macs_dense"]), count(row["macs_effectual"])]
     cycles = [count(row["cycles"]), count(row["baseline"]["cycles"])]
-    found = [times(row[column]) for column in speed_ups.values()]
-    return [*macs, *cycles, *found, share(row["utilisation"])]
+    gains = [times(row[column]) for column in speed_ups.values()]
+    return [*macs, *cycles, *gains, share(row["utilisation"])]
 
 
 def _lost(row: Row) -> str:

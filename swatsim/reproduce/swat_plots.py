@@ -15,16 +15,16 @@ DIRECTIONS: dict[str, OpName] = {"forward": "fprop", "backward": "dgrad"}
 NAMES = {"swat": "swat (dgrad dilated)", "scnn": "scnn (dgrad split)"}
 
 
-def speed_ups(found: Sequence[SpeedUp], direction: str) -> Figure:
+def speed_ups(measured: Sequence[SpeedUp], direction: str) -> Figure:
     """Draw the speed-up of one direction against sparsity, on all machines, with the published."""
     op = DIRECTIONS[direction]
     machines = [name for name in MACHINES if not (op == "fprop" and name == "scnn")]
     curves = {}
     for name in machines:
         label = NAMES.get(name, name) if op == "dgrad" else name
-        curves[label] = [(s, pick(found, name, op, s)) for s in SPARSITIES]
+        curves[label] = [(s, pick(measured, name, op, s)) for s in SPARSITIES]
     curves["swat, channels as uneven as trained ones"] = [
-        (s, pick(found, "swat", op, s, uneven=True)) for s in SPARSITIES
+        (s, pick(measured, "swat", op, s, uneven=True)) for s in SPARSITIES
     ]
     published = [(float(s), speed_up) for s, speed_up in PUBLISHED[direction].items()]
     return speed_up_curves(

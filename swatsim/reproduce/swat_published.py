@@ -62,10 +62,10 @@ def _rows(
     """Make rows of SWAT-U: sparsity, training, inference."""
     rows = []
     for sparsity, training, inference in figures:
-        found: dict[Quantity, float] = {"training": training}
+        reductions: dict[Quantity, float] = {"training": training}
         if inference is not None:
-            found["inference"] = inference
-        rows.append(Published(network, dataset, "SWAT-U", granularity, sparsity, found))
+            reductions["inference"] = inference
+        rows.append(Published(network, dataset, "SWAT-U", granularity, sparsity, reductions))
     return rows
 
 

@@ -117,14 +117,14 @@ def measure(
         Told how many of how many traces are done.
     """
     wanted = settings() if chosen is None else chosen
-    found: list[SpeedUp] = []
+    speed_ups: list[SpeedUp] = []
     with ThreadPoolExecutor(max_workers=2) as pool:
         measured = pool.map(lambda setting: _measure(setting, batch), wanted)
         for done, some in enumerate(measured, start=1):
-            found += some
+            speed_ups += some
             if progress:
                 progress(done, len(wanted))
-    return found
+    return speed_ups
 
 
 def _measure(setting: Setting, batch: int) -> list[SpeedUp]:
@@ -164,7 +164,7 @@ def _speed_up(name: str, row: tables.Row, setting: Setting) -> SpeedUp:
 
 
 def pick(
-    found: Sequence[SpeedUp],
+    measured: Sequence[SpeedUp],
     machine: str,
     op: OpName,
     sparsity: int,
@@ -173,17 +173,19 @@ def pick(
     uneven: bool = False,
 ) -> float:
     """Find one speed-up."""
-    return _find(found, machine, op, sparsity, act_density, uneven).speed_up
+    return _find(measured, machine, op, sparsity, act_density, uneven).speed_up
 
 
-def together(found: Sequence[SpeedUp], machine: str, ops: Sequence[OpName], sparsity: int) -> float:
+def together(
+    measured: Sequence[SpeedUp], machine: str, ops: Sequence[OpName], sparsity: int
+) -> float:
     """Find the speed-up of several ops one after another."""
-    each = [_find(found, machine, op, sparsity, USUAL, uneven=False) for op in ops]
+    each = [_find(measured, machine, op, sparsity, USUAL, uneven=False) for op in ops]
     return sum(one.speed_up * one.cycles for one in each) / sum(one.cycles for one in each)
 
 
 def _find(
-    found: Sequence[SpeedUp],
+    measured: Sequence[SpeedUp],
     machine: str,
     op: OpName,
     sparsity: int,
@@ -193,6 +195,6 @@ def _find(
     wanted = (machine, op, sparsity, act_density, uneven and sparsity > 0)
     return next(
         one
-        for one in found
+        for one in measured
         if (one.machine, one.op, one.sparsity, one.act_density, one.uneven) == wanted
     )

@@ -65,7 +65,7 @@ QUIET_SECONDS = 10
 class Group:
     """Points that differ in nothing but memory: what they share is computed once.
 
-    `found` has, for each job that is done, its rows for each point.
+    `done` has, for each job that is done, its rows for each point.
     """
 
     points: list[tuple[str, Point]]
@@ -73,7 +73,7 @@ class Group:
     resolved: list[dict[str, Any]]
     layers: list[str]
     drams: list[Dram]
-    found: dict[int, Done] = field(default_factory=dict)
+    done: dict[int, Done] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -275,12 +275,12 @@ def _run(
         return
     # closed whatever happens: a pool that is left alone leaves its workers behind
     with closing(_completed(pending, executor, workers)) as outcomes:
-        for done, ((group, i), found) in enumerate(outcomes, start=1):
-            group.found[i] = found
-            if len(group.found) == len(group.jobs):
+        for count, ((group, i), outcome) in enumerate(outcomes, start=1):
+            group.done[i] = outcome
+            if len(group.done) == len(group.jobs):
                 _finish(group, store)
             if progress:
-                progress(done, total)
+                progress(count, total)
     gc.collect()  # the pool's semaphores, which the command line would not wait for
 
 
@@ -325,7 +325,7 @@ def _through(executor: Executor, pending: list[Task], waiting: int) -> Iterator[
             return
         for future in _finished(executor, running):
             try:
-                found = _outcome(future, running[future])
+                outcome = _outcome(future, running[future])
             except BrokenExecutor:
                 # one of these took its worker down: the others come first, next time
                 for task in running.values():
@@ -334,7 +334,7 @@ def _through(executor: Executor, pending: list[Task], waiting: int) -> Iterator[
                 raise
             task = running.pop(future)
             pending.remove(task)
-            yield task, found
+            yield task, outcome
 
 
 def _finished(executor: Executor, running: Mapping[Future[Done], Task]) -> set[Future[Done]]:
@@ -369,11 +369,11 @@ def _finish(group: Group, store: Store) -> None:
     """Write the points of a group whose jobs are all done."""
     place = {name: i for i, name in enumerate(group.layers)}
     for i, (key, point) in enumerate(group.points):
-        errors = [found.errors[i] for found in group.found.values() if found.errors[i]]
+        errors = [done.errors[i] for done in group.done.values() if done.errors[i]]
         if errors:
             store.fail(key, _about(point, errors[0]))
             continue
-        rows: list[Row] = [row for found in group.found.values() for row in found.rows[i]]
+        rows: list[Row] = [row for done in group.done.values() for row in done.rows[i]]
         mine = {row["machine"] for row in rows if row["role"] == Role.MACHINE}
         assert mine == {point.label}, f"{mine} were simulated for {point.label}"
         rows.sort(key=lambda row: (row["step"], place[row["layer"]], OPS.index(row["op"])))
@@ -384,7 +384,7 @@ def _finish(group: Group, store: Store) -> None:
             store.fail(key, _about(point, str(error)))
             continue
         store.save(key, results, numbers(results))
-    group.found.clear()
+    group.done.clear()
 
 
 def _about(point: Point, error: str | None) -> dict[str, Any]:

@@ -174,17 +174,17 @@ class Spec(_Part):
             If there are none, too many, or a constraint can't be worked out.
         """
         self._count()
-        found: dict[tuple[str, str], Point] = {}
+        points: dict[tuple[str, str], Point] = {}
         for parameters, preset in self._machines():
             first = Point(self.traces[0], preset, parameters)
             if self._allows(first):
                 for trace in self.traces:
                     point = Point(trace, preset, parameters)
-                    found.setdefault((trace, first.label), point)
-            _check_number(len(found))
-        if not found:
+                    points.setdefault((trace, first.label), point)
+            _check_number(len(points))
+        if not points:
             raise ConfigError("the sweep has no point: the constraints allow none of the grid's")
-        return list(found.values())
+        return list(points.values())
 
     def _count(self) -> None:
         """Refuse what has too many points before a machine is built: that takes minutes then."""
@@ -259,9 +259,9 @@ class Point:
 
     def computation(self) -> str:
         """Say what the machine counts by, without its memory system: equal ones count alike."""
-        found = self.machine()
-        own = found.config.model_dump(mode="json", exclude=set(MemoryConfig.model_fields))
-        return f"{self.trace} {found.mechanism.name} {sorted(own.items())}"
+        machine = self.machine()
+        own = machine.config.model_dump(mode="json", exclude=set(MemoryConfig.model_fields))
+        return f"{self.trace} {machine.mechanism.name} {sorted(own.items())}"
 
 
 def _check_number(points: int) -> None:
@@ -350,7 +350,7 @@ def _near(value: Any, folder: Path) -> Any:
 
 
 def _words(pattern: str, text: str, folder: Path) -> str:
-    return re.sub(pattern, lambda found: str(_near(found[0], folder)), text)
+    return re.sub(pattern, lambda match: str(_near(match[0], folder)), text)
 
 
 def _drams(of: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -33,8 +33,8 @@ Numbers = dict[str, Any]
 class Store:
     """The folder of a sweep.
 
-    A point's file is used when its digest is one that was noted when the file was written, or read
-    and found right; what was noted is not read in the file again. The notes are a cache: what is
+    A point's file is used when its digest is in a note, made when the file was written, or read
+    and found right; what a note says is not read in the file again. The notes are a cache: what is
     missing or damaged in them is read again from the points.
 
     Parameters
@@ -79,12 +79,12 @@ class Store:
             return True
         try:
             content = read_bounded(self._path(key), MAX_BYTES)
-            found = hashlib.blake2b(content, digest_size=16).hexdigest()
-            if found != self._noted.get(key, {}).get("file"):
+            digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+            if digest != self._notes.get(key, {}).get("file"):
                 self._parsed(key, content)
         except (OSError, ResultsError):
             return False
-        self._right[key] = found
+        self._right[key] = digest
         return True
 
     def save(self, key: str, results: Results, numbers: Numbers) -> None:
@@ -137,9 +137,9 @@ class Store:
         ResultsError
             If it is not there, or not what was written.
         """
-        if not self.is_done(key) or self._noted.get(key, {}).get("file") != self._right[key]:
+        if not self.is_done(key) or self._notes.get(key, {}).get("file") != self._right[key]:
             self._note(key, count(self.load(key)))
-        return dict(self._noted[key]["numbers"])
+        return dict(self._notes[key]["numbers"])
 
     def discard(self, key: str) -> None:
         """Take away a point that can't be read: the next run does it again."""
@@ -156,23 +156,23 @@ class Store:
         return results
 
     @cached_property
-    def _noted(self) -> dict[str, Numbers]:
+    def _notes(self) -> dict[str, Numbers]:
         """Read what was noted of each point; of several notes of a point the last counts."""
-        found: dict[str, Numbers] = {}
+        notes: dict[str, Numbers] = {}
         try:
             lines = read_bounded(self.folder / NUMBERS, MAX_BYTES).splitlines()
-        except OSError:  # what is not noted is counted again
-            return found
+        except OSError:  # what has no note is counted again
+            return notes
         for line in lines:
             with suppress(ResultsError, KeyError):
                 note = unseal(line)
-                found[note["point"]] = {"file": note["file"], "numbers": note["numbers"]}
-        return found
+                notes[note["point"]] = {"file": note["file"], "numbers": note["numbers"]}
+        return notes
 
     def _note(self, key: str, numbers: Numbers) -> None:
         """Append a note; one that a kill cut short spoils no other, and is made again."""
         note = {"file": self._right[key], "numbers": json.loads(json.dumps(numbers))}
-        self._noted[key] = note
+        self._notes[key] = note
         line = b"\n" + seal({"point": key, **note})
         with suppress(OSError):  # it can be counted again
             how = os.O_WRONLY | os.O_APPEND | os.O_CREAT

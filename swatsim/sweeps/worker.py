@@ -100,7 +100,7 @@ def work(job: Job) -> Done:
 
 def drams_of(machines: Iterable[Runnable | None]) -> tuple[Dram, ...]:
     """Return the DRAM of each machine that has a memory system."""
-    return tuple(it.config.dram for it in machines if isinstance(it, ConfiguredMachine))
+    return tuple(each.config.dram for each in machines if isinstance(each, ConfiguredMachine))
 
 
 def _alone(
