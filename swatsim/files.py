@@ -91,7 +91,7 @@ def publish_all(contents: Mapping[Path, bytes], gone: Collection[Path] = ()) -> 
 
 @contextlib.contextmanager
 def locked(folder: Path, seconds: float) -> Iterator[bool]:
-    """Have a folder alone among those who ask so, be they processes or threads.
+    """Lock a folder against others that do the same, be they processes or threads.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def locked(folder: Path, seconds: float) -> Iterator[bool]:
 
 
 def temporary(path: Path) -> Path:
-    """Name what is written before it is renamed to `path`: no other writer has the same.
+    """Return the name of what is renamed to `path` once it is written; no other writer has it.
 
     Not the process's number alone: those of two containers are equal, and threads share one.
     """
@@ -137,7 +137,7 @@ def temporary(path: Path) -> Path:
 
 
 def leftovers(folder: Path, pattern: str) -> list[Path]:
-    """Find what writers that were killed left under the names that `temporary` gives.
+    """Return what killed writers left under the names that `temporary` gives.
 
     Whoever removes them makes sure that nobody is writing: it holds the folder's lock.
 
@@ -216,7 +216,7 @@ def _sync_directory(path: Path) -> None:
 
 
 def read_bounded(path: str | os.PathLike[str], at_most: int) -> bytes:
-    """Read a file that comes from outside and fits in memory: no size is believed, none waited for.
+    """Return the bytes of a file from outside that fits in memory: no size in it is believed.
 
     A pipe, a device and what a kernel makes up as it is read (files that say they are empty) have
     no end, or block: nothing is read of them.

@@ -20,7 +20,7 @@ MAX_BYTES = 2**20
 
 
 def contents_of(folder: Path) -> list[str]:
-    """Name the files of a page that was written into a folder before, and the list of them."""
+    """Return the files of a page that was written into a folder before, and the list of them."""
     try:
         stated = json.loads(read_bounded(folder / CONTENTS, MAX_BYTES))["files"]
         names = [name for name in stated if Path(name).name == name]
@@ -30,7 +30,7 @@ def contents_of(folder: Path) -> list[str]:
 
 
 def page_of(folder: Path) -> list[str]:
-    """Name the files of the page in a folder of results, which is stale once those are others."""
+    """Return the files of the page in a folder of results: stale once the results are others."""
     return [f"{REPORT}/{name}" for name in contents_of(folder / REPORT)]
 
 
@@ -101,7 +101,7 @@ def write_files(
 
 
 def _left_by(error: OSError) -> str:
-    """Say what became of the files that were there."""
+    """Return in words what became of the files that were there."""
     if not isinstance(error, ReplacedInPartError):
         return "what was there before is unchanged"
     return f"{', '.join(path.name for path in error.replaced)} were replaced, the others not"

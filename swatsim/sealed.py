@@ -14,19 +14,19 @@ DIGEST = "digest"
 
 
 def fingerprint(value: Any, size: int = 8) -> str:
-    """Digest a JSON value by its content (two hex digits a byte of `size`): order is none of it."""
+    """Return the digest of a JSON value (two hex digits a byte of `size`), whatever its order."""
     text = json.dumps(value, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
 
 
 def seal(content: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """Write an object and, among its entries, their digest; without `indent` in one line."""
+    """Return an object as JSON, with its digest as an entry; without `indent` in one line."""
     sealed = {**content, DIGEST: fingerprint(content, 16)}
     return (json.dumps(sealed, indent=indent) + "\n").encode()
 
 
 def unseal(text: bytes) -> dict[str, Any]:
-    """Read what `seal` wrote.
+    """Return the object that `seal` wrote, without its digest.
 
     Raises
     ------

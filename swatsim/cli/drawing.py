@@ -69,7 +69,7 @@ class Drawing:
                 self._ours.send(results)
 
     def finish(self) -> Plots:
-        """Wait for the plots: file name to PNG; those that are wanted and can be drawn."""
+        """Return the plots, once drawn: file name to PNG, of those wanted that can be drawn."""
         if not self._wanted or self._results is None:
             return {}
         try:
@@ -92,7 +92,7 @@ def _serve(connection: Connection, names: Sequence[str]) -> None:
 
 
 def draw(results: Results, names: Sequence[str] = CHOICES["all"]) -> tuple[Plots, dict[str, str]]:
-    """Draw some of the plots of a simulation: those for which there is something to show.
+    """Return some of a simulation's plots: those for which there is something to show.
 
     Returns
     -------

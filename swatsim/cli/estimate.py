@@ -116,7 +116,7 @@ def _machine_of(results: Results) -> str:
 
 
 def _some(steps: tuple[int, ...], most: int = 6) -> str:
-    """Name some steps, and count them if they are many."""
+    """Return the numbers of some steps, or how many they are."""
     shown = ", ".join(map(str, steps[:most]))
     return shown if len(steps) <= most else f"{shown}, ..: {len(steps)} steps"
 
@@ -142,7 +142,7 @@ def _rows(run: RunEstimate) -> Iterator[list[str]]:
 
 
 def _cells(estimate: Estimate, write: Callable[[float], str]) -> list[str]:
-    """Write an estimate and its interval."""
+    """Return an estimate and its interval as texts."""
     if not estimate.known:
         return [
             write(estimate.value),

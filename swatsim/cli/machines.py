@@ -61,7 +61,7 @@ def _schema(config: type[MachineConfig]) -> dict[str, Any]:
 
 
 def _device(kind: Dram) -> str:
-    """Word a kind of DRAM, each figure with its source."""
+    """Return a kind of DRAM in words, each figure with its source."""
     if kind.ideal:
         return f"dram={kind}: transfers take neither time nor energy"
     speed, wait = kind.bandwidth, kind.latency

@@ -98,7 +98,7 @@ def _tables(results: Results) -> Iterator[Any]:
 
 
 def _verdict(results: Results, total: Row) -> str:
-    """Say what one step takes, on the machine and on its baseline."""
+    """Return in words what one step takes, on the machine and on its baseline."""
     span = span_of(results)
     costs = []
     for row in (total, total["baseline"]):
@@ -131,7 +131,7 @@ def _total_rows(rows: list[Row]) -> Iterator[list[str]]:
 
 
 def _op(row: Row) -> str:
-    """Name a total's op: the last row has all of them, of all steps."""
+    """Return the op of a total in words: the last row has all of them, of all steps."""
     return "all ops" if row["op"] == "step" else str(row["op"])
 
 
@@ -147,7 +147,7 @@ def _numbers(row: Row, speed_ups: Mapping[str, str]) -> list[str]:
 
 
 def _lost(row: Row) -> str:
-    """Name what took most of the PE-cycles that did no effectual work."""
+    """Return what took most of the PE-cycles that did no effectual work."""
     name = lost_most_to(row)
     if not name:
         return "-"
@@ -156,7 +156,7 @@ def _lost(row: Row) -> str:
 
 
 def _word(column: str, of: str) -> str:
-    """Word the name of a column."""
+    """Return a column's name in words."""
     return column.removeprefix(f"{of}_").replace("_", " ").replace("dram", "DRAM")
 
 
@@ -165,7 +165,7 @@ def _columns(totals: list[Row]) -> list[str]:
 
 
 def _beside(totals: list[Row]) -> list[Row]:
-    """Take the ops, all of them, and all of the baseline's."""
+    """Return the ops' totals, that of all of them, and that of the baseline."""
     return [*totals, totals[-1]["baseline"]]
 
 
@@ -195,7 +195,7 @@ def _joules(totals: list[Row]) -> Iterator[list[str]]:
 
 
 def _shape(row: Row) -> str:
-    """Write a layer's shape: filters x channels x kernel / stride -> output.
+    """Return a layer's shape in words: filters x channels x kernel / stride -> output.
 
     A transposed convolution multiplies the size by its stride.
     """

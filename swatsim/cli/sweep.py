@@ -54,7 +54,7 @@ def sweep(spec: str, output: str, workers: int | None, dask: str | None, dry_run
 
 
 def _cluster(address: str | None) -> AbstractContextManager[Executor | None]:
-    """Connect to a Dask cluster, if one is named."""
+    """Return a connection to a Dask cluster, if one is named."""
     return nullcontext() if address is None else Cluster(address)
 
 

@@ -58,12 +58,12 @@ class Line:
 
 
 def lines(speed_ups: Sequence[SpeedUp]) -> list[Line]:
-    """Make the table from simulated speed-ups; the rest is computed from layer tables."""
+    """Return the table's lines, from simulated speed-ups and from layer tables."""
     return [*_forward(speed_ups), *_backward(speed_ups), *_flops(), *_memory()]
 
 
 def verdict(measured: Sequence[SpeedUp]) -> str:
-    """Say which machine the published speed-ups belong to, and how sure that is."""
+    """Return in words which machine the published speed-ups belong to, and how sure that is."""
     one_sided = max(
         one.speed_up for one in measured if one.machine in ("tensordash", "bit-tactical")
     )
@@ -194,7 +194,7 @@ def _what(comparison: Comparison) -> str:
 
 
 def _flops_cause(comparison: Comparison) -> str:
-    """Say what the exact convention gives, where it is another figure, and why ours differs."""
+    """Return what the exact convention gives, where it is another figure, and why ours differs."""
     parts = [comparison.cause]
     if (
         comparison.exact is not None
@@ -206,7 +206,7 @@ def _flops_cause(comparison: Comparison) -> str:
 
 
 def macs_per_layer(sparsity: int) -> dict[str, dict[str, float]]:
-    """Give each layer's training MACs of one image, dense and sparse, under both conventions."""
+    """Return each layer's training MACs of one image, dense and sparse, under both conventions."""
     layers = network(swat_speed.NETWORK).layers
     densities = site_densities(SwatU(sparsity / 100), layers)
     series: dict[str, dict[str, float]] = {}
@@ -251,7 +251,7 @@ class Memory:
 
 
 def memory(batch: int = 32) -> list[Memory]:
-    """Compute ResNet-50's footprint in each format and type; 2:4 is a pattern of half density."""
+    """Return ResNet-50's footprint in each format and type; 2:4 is a pattern of half density."""
     table = network(swat_speed.NETWORK)
     return [
         _memory_row(table, sparsity, format, dtype, batch)
@@ -323,7 +323,7 @@ def _memory_cause(rows: Sequence[Memory], kind: str, sparsity: int) -> str:
 
 
 def bytes_per_layer(sparsity: int, batch: int) -> dict[str, dict[str, float]]:
-    """Give the bytes of each layer's input and weights, dense and in three formats, fp32."""
+    """Return the bytes of each layer's input and weights, dense and in three formats, fp32."""
     table = network(swat_speed.NETWORK)
     density = _density(table, sparsity)
     return {

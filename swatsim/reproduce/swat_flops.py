@@ -66,12 +66,12 @@ class Comparison:
 
 
 def compare() -> list[Comparison]:
-    """Set every published figure beside ours, in the order of the tables."""
+    """Yield every published figure beside ours, in the order of the tables."""
     return [comparison for row in PUBLISHED for comparison in _compare_row(row)]
 
 
 def policy_for(row: Published, layers: tuple[Layer, ...]) -> Policy | None:
-    """Make the policy of a row, None for SWAT-M.
+    """Return the policy of a row, None for SWAT-M.
 
     SWAT's structured variant drops whole R x S kernels of a filter by their L1 norm, not single
     weights: as many weights are kept, so that FLOPs are those of SWAT-U.
@@ -83,7 +83,7 @@ def policy_for(row: Published, layers: tuple[Layer, ...]) -> Policy | None:
 
 
 def erdos_renyi(layers: Sequence[Layer], density: Fraction) -> DensityTable:
-    """Allocate by Erdos-Renyi, in which a kernel's size has no part (Mocanu et al., SET).
+    """Return densities by Erdos-Renyi, in which a kernel's size has no part (Mocanu et al., SET).
 
     The first layer and the last are outside of it, and get the density itself: `LEAD`.
     """
@@ -105,7 +105,7 @@ def erdos_renyi(layers: Sequence[Layer], density: Fraction) -> DensityTable:
 
 
 def leads() -> Iterator[Comparison]:
-    """Set the figures of SWAT-ERK on ImageNet beside what the lead gives."""
+    """Yield the figures of SWAT-ERK on ImageNet beside what the lead gives."""
     for row in PUBLISHED:
         if row.method == "SWAT-ERK" and "inference" in row.figures:
             layers = network(row.network).layers
@@ -118,7 +118,7 @@ def leads() -> Iterator[Comparison]:
 def activation_sparsity(
     layers: tuple[Layer, ...], densities: DensityTable, natural: float = 1.0
 ) -> float:
-    """Tell the share of all layers' inputs that is zero in wgrad, in percent.
+    """Return the share of all layers' inputs that is zero in wgrad, in percent.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ def _rows(
     granularity: Granularity,
     *figures: tuple[float, float, float | None],
 ) -> list[Published]:
-    """Make rows of SWAT-U: sparsity, training, inference."""
+    """Return rows of SWAT-U, of (sparsity, training, inference)."""
     rows = []
     for sparsity, training, inference in figures:
         reductions: dict[Quantity, float] = {"training": training}

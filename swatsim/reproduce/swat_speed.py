@@ -82,7 +82,7 @@ class Setting:
 
     @property
     def runs(self) -> Iterator[tuple[str, Sequence[OpName]]]:
-        """Tell which machines run which ops of it: only fprop depends on the density."""
+        """Return which machines run which of its ops: only fprop depends on the density."""
         if self.act_density == USUAL:
             yield from ((name, OPS) for name in MACHINES)
         else:
@@ -90,7 +90,7 @@ class Setting:
 
 
 def settings(sparsities: Sequence[int] = SPARSITIES) -> list[Setting]:
-    """List the traces: all densities where there is a published figure, the usual one elsewhere.
+    """Return the traces: all densities where there is a published figure, else the usual one.
 
     Without Top-K, evenness makes no difference to the weights.
     """
@@ -105,7 +105,7 @@ def settings(sparsities: Sequence[int] = SPARSITIES) -> list[Setting]:
 def measure(
     chosen: Sequence[Setting] | None = None, *, batch: int = 1, progress: Progress | None = None
 ) -> list[SpeedUp]:
-    """Synthesize and simulate; two traces at a time.
+    """Return the speed-ups of synthetic traces, simulated two at a time.
 
     Parameters
     ----------
@@ -172,14 +172,14 @@ def pick(
     act_density: float = USUAL,
     uneven: bool = False,
 ) -> float:
-    """Find one speed-up."""
+    """Return one speed-up."""
     return _find(measured, machine, op, sparsity, act_density, uneven).speed_up
 
 
 def together(
     measured: Sequence[SpeedUp], machine: str, ops: Sequence[OpName], sparsity: int
 ) -> float:
-    """Find the speed-up of several ops one after another."""
+    """Return the speed-up of several ops one after another."""
     each = [_find(measured, machine, op, sparsity, USUAL, uneven=False) for op in ops]
     return sum(one.speed_up * one.cycles for one in each) / sum(one.cycles for one in each)
 

@@ -45,7 +45,7 @@ _COMPARISONS: Mapping[type[ast.AST], Callable[[Any, Any], bool]] = {
 
 
 def holds(constraint: str, values: Mapping[str, Value]) -> bool:
-    """Tell whether a constraint holds of parameters, for example ``tiles * rows <= 64``.
+    """Whether a constraint holds of parameters, for example ``tiles * rows <= 64``.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def holds(constraint: str, values: Mapping[str, Value]) -> bool:
 
 @lru_cache(1000)
 def _parsed(constraint: str) -> ast.expr:
-    """Parse it; what Python would only warn of is a mistake here."""
+    """Return a constraint's syntax tree; what Python would only warn of is a mistake here."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return ast.parse(constraint, mode="eval").body

@@ -85,7 +85,7 @@ class Plan:
     impossible: list[tuple[str, Point, str]]
 
     def words(self) -> str:
-        """Count it, in words."""
+        """Return the plan's counts, in words."""
         to_do = sum(len(group.points) for group in self.groups)
         done = len(self.points) - to_do - len(self.impossible)
         parts = [f"{len(self.points)} points", f"{done} finished before", f"{to_do} to do"]
@@ -175,7 +175,7 @@ def _files(spec: Spec, summary: Summary) -> dict[str, bytes]:
 def look(
     spec: str | os.PathLike[str] | Mapping[str, Any] | Spec, output: str | os.PathLike[str]
 ) -> Plan:
-    """Find out what a sweep would do, without doing it; it raises what `sweep` does."""
+    """Return what a sweep would do, without doing it; raises what `sweep` does."""
     return make_plan(_spec(spec), Store(Path(output)))
 
 
@@ -189,7 +189,7 @@ def _spec(spec: str | os.PathLike[str] | Mapping[str, Any] | Spec) -> Spec:
 
 
 def make_plan(spec: Spec, store: Store) -> Plan:
-    """Sort the points: finished, impossible, and the rest by what they share."""
+    """Return the points sorted: finished, impossible, and the rest by what they share."""
     table = energy_table(spec.energy)
     traces = {path: _opened(path, spec) for path in spec.traces}
     if not any(isinstance(trace, Trace) for trace in traces.values()):
@@ -228,7 +228,7 @@ def make_plan(spec: Spec, store: Store) -> Plan:
 
 
 def _opened(path: str, spec: Spec) -> Trace | SwatsimError:
-    """Open a trace and the steps that are to run; a damaged one does not stop the others."""
+    """Return a trace and the steps to run, opened; a damaged one does not stop the others."""
     try:
         trace = open_trace(path)
         steps = trace.steps if spec.steps is None else spec.steps
@@ -290,7 +290,7 @@ Task = tuple[Group, int]
 def _completed(
     pending: list[Task], executor: Executor | None, workers: int
 ) -> Generator[tuple[Task, Done], None, None]:
-    """Give each job's outcome as it comes; a pool of our own is started anew if a worker dies."""
+    """Yield each job's outcome as it comes; a pool of our own is started anew if a worker dies."""
     if executor is not None:
         try:
             yield from _through(executor, pending, 64)
@@ -313,7 +313,7 @@ def _completed(
 
 
 def _through(executor: Executor, pending: list[Task], waiting: int) -> Iterator[tuple[Task, Done]]:
-    """Keep an executor busy; what has come back is taken off `pending`."""
+    """Yield outcomes from an executor that is kept busy; finished tasks leave `pending`."""
     queue = iter(list(pending))
     running: dict[Future[Done], Task] = {}
     while True:
@@ -338,7 +338,7 @@ def _through(executor: Executor, pending: list[Task], waiting: int) -> Iterator[
 
 
 def _finished(executor: Executor, running: Mapping[Future[Done], Task]) -> set[Future[Done]]:
-    """Wait for jobs, as long as there is somebody to do them."""
+    """Return the jobs that finish next; waits as long as there is somebody to do them."""
     while True:
         finished, _ = wait(running, timeout=QUIET_SECONDS, return_when=FIRST_COMPLETED)
         if finished:

@@ -74,7 +74,7 @@ class Done:
 
 
 def work(job: Job) -> Done:
-    """Simulate a job; a machine that can't run is no reason for the others not to."""
+    """Return a job's rows and errors; a machine that can't run does not stop the others."""
     if job.sources != SOURCES:
         raise SwatsimError(
             f"the worker runs other code than the sweep (swatsim {__version__} here): "
