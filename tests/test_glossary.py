@@ -19,11 +19,14 @@ ROWS = re.findall(r"^\| ([^|]+) \| ([^|]+) \|", TEXT, flags=re.M)
 WORDS = {word.strip("` ") for first, _ in ROWS for word in first.split(",")}
 
 #: What the code is full of and no set declares.
-TERMS = """
-PE lane line row column tile stream window lookahead lookaside lane-cycle bucket halo effectual
-baseline role variant operand lowering split dilated adjoint buffer block stall density sparsity
-granularity allocation schedule N:M trace step sample mask policy site
-""".split()
+TERMS = [
+    *("PE", "lane", "line", "row", "column", "tile", "stream"),
+    *("window", "lookahead", "lookaside", "lane-cycle", "bucket", "halo", "effectual"),
+    *("baseline", "role", "variant", "operand", "lowering", "split", "dilated"),
+    *("adjoint", "buffer", "block", "stall", "density", "sparsity", "granularity"),
+    *("allocation", "schedule", "N:M", "trace", "step", "sample", "mask"),
+    *("policy", "site"),
+]
 PHRASES = ["bank conflict", "loop order", "partial sums", "fill and drain", "natural zero"]
 
 
