@@ -22,8 +22,8 @@ from swatsim.simulator.machines import presets
 from swatsim.simulator.mechanism import MachineConfig
 from swatsim.simulator.memory.candidates import cut_axes, fine_extents, times_of
 from swatsim.simulator.memory.config import ORDERS
-from swatsim.simulator.memory.feed import NOTHING, feed
 from swatsim.simulator.memory.plan import buffers_of
+from swatsim.simulator.memory.simulate import NO_DEMAND, simulate_memory
 from swatsim.simulator.memory.stores import stores_of
 from swatsim.simulator.memory.tensors import shape_of
 from swatsim.simulator.memory.walk import LACKS, SUM_BYTES
@@ -67,13 +67,13 @@ def bound(op: LoweredOp, config: MachineConfig) -> int:
 
 def line(name: str, ops: list[LoweredOp]) -> str:
     config = swatsim.machine(name).config
-    fed = [feed(op, NOTHING, config).dram_bytes for op in ops]
+    memory = [simulate_memory(op, NO_DEMAND, config).dram_bytes for op in ops]
     least = [bound(op, config) for op in ops]
-    above = [chosen / below - 1 for chosen, below in zip(fed, least, strict=True)]
+    above = [chosen / below - 1 for chosen, below in zip(memory, least, strict=True)]
     far = sum(it > 1 / 64 for it in above)
     return (
         f"{name}: at most {100 * max(above):.1f} % above the bound, {far} of {len(ops)} ops above "
-        f"1/64; all together {100 * (sum(fed) / sum(least) - 1):.2f} %"
+        f"1/64; all together {100 * (sum(memory) / sum(least) - 1):.2f} %"
     )
 
 

@@ -81,27 +81,27 @@ def cost(
         If a mask does not obey the N:M that it is to be stored in.
     """
     counters, without_zeros = (_checked(of) for of in counted)
-    fed = system.feed(op, counters, dense, held)
+    memory = system.simulate_memory(op, counters, dense, held)
     return {
-        **_counts(counters, _as_recorded(op, fed)),
+        **_counts(counters, _as_recorded(op, memory)),
         "cycles_compute_dense_operands": without_zeros.cycles_compute,
-        "cycles_dense_operands": float(fed.cycles)
+        "cycles_dense_operands": float(memory.cycles)
         if dense
         else system.cycles_of_dense_operands(op, without_zeros, held_dense),
         **system.parameters,
-        **system.energy(op, counters, fed),
+        **system.energy(op, counters, memory),
     }
 
 
-def _as_recorded(op: LoweredOp, fed: MemoryCounters) -> MemoryCounters:
+def _as_recorded(op: LoweredOp, memory: MemoryCounters) -> MemoryCounters:
     """Name the operands as the recorded layer does."""
-    loaded = {f"dram_bytes_{op.called(it)}": getattr(fed, f"dram_bytes_{it}") for it in OPERANDS}
-    return fed._replace(**loaded)
+    loaded = {f"dram_bytes_{op.called(it)}": getattr(memory, f"dram_bytes_{it}") for it in OPERANDS}
+    return memory._replace(**loaded)
 
 
-def _counts(counters: Counters, fed: MemoryCounters) -> Row:
-    lane_cycles = fed.cycles * counters.pes * counters.lanes
-    return {**counters._asdict(), **fed._asdict(), "lane_cycles": lane_cycles}
+def _counts(counters: Counters, memory: MemoryCounters) -> Row:
+    lane_cycles = memory.cycles * counters.pes * counters.lanes
+    return {**counters._asdict(), **memory._asdict(), "lane_cycles": lane_cycles}
 
 
 def _checked(counters: Counters) -> Counters:

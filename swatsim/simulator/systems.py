@@ -14,8 +14,8 @@ from swatsim.simulator import needs
 from swatsim.simulator.energy.energy import energies
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import MachineConfig, Runnable
-from swatsim.simulator.memory.feed import NOTHING, Demand, can_pin, feed
 from swatsim.simulator.memory.refusals import BufferTooSmallError
+from swatsim.simulator.memory.simulate import NO_DEMAND, Demand, can_pin, simulate_memory
 from swatsim.workload.layer import Operand
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.storage import DTYPES
@@ -29,7 +29,7 @@ class Held(NamedTuple):
     Parameters
     ----------
     pinned : {"weight", "act", "grad_out"} or None
-        As in `swatsim.simulator.memory.feed.feed`; also its names.
+        As in `swatsim.simulator.memory.simulate_memory.simulate_memory`; also its names.
     kept : bool
     """
 
@@ -55,7 +55,9 @@ class System(Protocol):
     def keeps_on_chip(self) -> bool:
         """Whether an op may find an operand on chip."""
 
-    def feed(self, op: LoweredOp, counters: Counters, dense: bool, held: Held) -> MemoryCounters:
+    def simulate_memory(
+        self, op: LoweredOp, counters: Counters, dense: bool, held: Held
+    ) -> MemoryCounters:
         """Walk the op's blocks."""
 
     def cycles_of_dense_operands(
@@ -63,7 +65,7 @@ class System(Protocol):
     ) -> float | None:
         """Return the cycles of operands without a zero, stored dense; None: they don't fit."""
 
-    def energy(self, op: LoweredOp, counters: Counters, fed: MemoryCounters) -> Row:
+    def energy(self, op: LoweredOp, counters: Counters, memory: MemoryCounters) -> Row:
         """Return the columns of energy, None where it is not known."""
 
     def held(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> Held:
@@ -85,7 +87,9 @@ class NoMemory:
     keeps_on_chip = False
     parameters: Row = {"dtype": "", "clock_mhz": 0, "dram_mb_per_s": 0}  # noqa: RUF012  (read)
 
-    def feed(self, op: LoweredOp, counters: Counters, dense: bool, held: Held) -> MemoryCounters:
+    def simulate_memory(
+        self, op: LoweredOp, counters: Counters, dense: bool, held: Held
+    ) -> MemoryCounters:
         """Take the compute cycles as they are."""
         return MemoryCounters(counters.cycles_compute)
 
@@ -93,7 +97,7 @@ class NoMemory:
         """Take the compute cycles as they are."""
         return float(counters.cycles_compute)
 
-    def energy(self, op: LoweredOp, counters: Counters, fed: MemoryCounters) -> Row:
+    def energy(self, op: LoweredOp, counters: Counters, memory: MemoryCounters) -> Row:
         """Return that nothing is known."""
         return dict.fromkeys((*ENERGY_PARTS, ENERGY), None)
 
@@ -138,7 +142,9 @@ class Modelled:
             "dram_mb_per_s": config.finite_mb_per_s,
         }
 
-    def feed(self, op: LoweredOp, counters: Counters, dense: bool, held: Held) -> MemoryCounters:
+    def simulate_memory(
+        self, op: LoweredOp, counters: Counters, dense: bool, held: Held
+    ) -> MemoryCounters:
         """Walk the op's blocks through buffers and DRAM.
 
         Raises
@@ -149,7 +155,9 @@ class Modelled:
             If a mask does not obey the N:M that it is to be stored in.
         """
         try:
-            return feed(op, _demand(counters), self._config, dense=dense, **held._asdict())
+            return simulate_memory(
+                op, _demand(counters), self._config, dense=dense, **held._asdict()
+            )
         except BufferTooSmallError as error:
             raise error.of(self._name) from None
 
@@ -158,13 +166,13 @@ class Modelled:
     ) -> float | None:
         """Return the cycles of operands without a zero; sparse ones, smaller, may well fit."""
         try:
-            return float(self.feed(op, counters, True, held).cycles)
+            return float(self.simulate_memory(op, counters, True, held).cycles)
         except ConfigError:
             return None
 
-    def energy(self, op: LoweredOp, counters: Counters, fed: MemoryCounters) -> Row:
+    def energy(self, op: LoweredOp, counters: Counters, memory: MemoryCounters) -> Row:
         """Multiply the events of the op with their energies."""
-        parts = energies(op, counters, fed, self._config, self._table)
+        parts = energies(op, counters, memory, self._config, self._table)
         each = dict(zip(ENERGY_PARTS, map(float, parts), strict=True))
         return {**each, ENERGY: float(sum(parts))}
 
@@ -183,9 +191,11 @@ class Modelled:
             return False  # dgrad has it in buffer b, wgrad wants it in a
         if not all(can_pin(it, config, shared, dense=dense) for it in pair):
             return False
-        free = sum(feed(it, NOTHING, config, dense=dense).dram_bytes for it in pair)
+        free = sum(simulate_memory(it, NO_DEMAND, config, dense=dense).dram_bytes for it in pair)
         pinned = (
-            feed(it, NOTHING, config, dense=dense, pinned=shared, kept=it.name == "wgrad")
+            simulate_memory(
+                it, NO_DEMAND, config, dense=dense, pinned=shared, kept=it.name == "wgrad"
+            )
             for it in pair
         )
         return sum(found.dram_bytes for found in pinned) < free

@@ -47,8 +47,8 @@ class Run:
         self.energy = energy
         self.ops: Sequence[OpName] = ops
         self.read = read
-        self._fed = [*machines, *([] if baseline is None else [baseline])]
-        self._systems = _systems(self._fed, energy)
+        self._all_machines = [*machines, *([] if baseline is None else [baseline])]
+        self._systems = _systems(self._all_machines, energy)
         for machine in machines:
             _check_alike(machine, baseline)
 
@@ -66,7 +66,7 @@ class Run:
     def check_before(self, jobs: Sequence[Job]) -> None:
         """Refuse, before anything is simulated, what is sure to pass 63 bits."""
         ops = [(layer, name) for _, layer, name in jobs]
-        systems = [(one.name, self._systems[id(one)]) for one in self._fed]
+        systems = [(one.name, self._systems[id(one)]) for one in self._all_machines]
         check_before(ops, len(self.trace.manifest.samples), systems)
 
     def rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
@@ -127,7 +127,7 @@ class Run:
         counted: list[tuple[str, Role, Counted]],
         partner: LoweredOp | None,
     ) -> Iterator[Row]:
-        """Feed the machine, and what it is compared with."""
+        """Yield the rows of the machine, and of what it is compared with."""
         for variant, role, counts in counted:
             another = None if role is Role.MACHINE else self.baseline
             yield self._row(op, another or machine, variant, role, counts, partner)
@@ -180,7 +180,7 @@ class Run:
 
 
 def _check_alike(machine: Runnable, baseline: Runnable | None) -> None:
-    """Refuse to compare a machine that is fed with one that need not be."""
+    """Refuse to compare a machine that has a memory system with one that has none."""
     pair = [one for one in (machine, baseline) if one is not None and one.config is not None]
     if len({one.config.memory for one in pair if one.config}) > 1:
         words = " and ".join(f"{one.name} memory={one.config.memory}" for one in pair if one.config)

@@ -72,13 +72,15 @@ class Walked(NamedTuple):
     partial: int
 
 
-def walk(blocks: Blocks, fed: int, per_cycle: tuple[int, int, int], value_bytes: int) -> Walked:
+def walk(
+    blocks: Blocks, on_chip_cycles: int, per_cycle: tuple[int, int, int], value_bytes: int
+) -> Walked:
     """Take all blocks through the pipeline: load the next, compute one, drain the one before.
 
     Parameters
     ----------
     blocks : Blocks
-    fed : int
+    on_chip_cycles : int
         Cycles to compute in all.
     per_cycle : (int, int, int)
         MB/s, MHz, latency in cycles. Time is counted in units of 1 / MB/s cycles, in which a byte
@@ -99,8 +101,8 @@ def walk(blocks: Blocks, fed: int, per_cycle: tuple[int, int, int], value_bytes:
     partial = leaves * ~complete * SUM_BYTES
     back = loads[made] * (inside > 0) * SUM_BYTES
     loads[made] = back * 0
-    load, drain, computing = sum(loads) + back, results + partial, spread(blocks, fed)
-    if fed * fast + (int(load.sum()) + int(drain.sum())) * slow > LARGEST:
+    load, drain, computing = sum(loads) + back, results + partial, spread(blocks, on_chip_cycles)
+    if on_chip_cycles * fast + (int(load.sum()) + int(drain.sum())) * slow > LARGEST:
         # whole numbers of any size: slower, and as exact
         load, drain, computing = (one.astype(object) for one in (load, drain, computing))
     return _timed(load, drain, computing * fast, (slow, latency * fast))._replace(

@@ -38,10 +38,10 @@ class Demand(NamedTuple):
 
 
 #: Of a machine that only moves its operands.
-NOTHING = Demand(0, 1, 0, 0)
+NO_DEMAND = Demand(0, 1, 0, 0)
 
 
-def feed(
+def simulate_memory(
     op: LoweredOp,
     demand: Demand,
     config: MemoryConfig,
@@ -77,23 +77,25 @@ def feed(
         return MemoryCounters(demand.cycles)
     shape = shape_of(op)
     words_out = output_words(op)
-    fed = _fed(demand, config, words_out)
+    on_chip_cycles = _on_chip_cycles(demand, config, words_out)
     where = op.title
     if dense and pinned is None:
-        cut, found = _dense(shape, config, where, fed)
+        cut, found = _dense(shape, config, where, on_chip_cycles)
     else:
         stores = stores_of(op, shape, config, dense)
         cut = plan(shape, stores, config, where, pinned, kept)
         tensor = OPERANDS.index(pinned) if kept and pinned else -1
-        found = _walk(shape, stores, config, cut, fed, tensor)
-    return _summed(demand, fed, words_out, cut, found)
+        found = _walk(shape, stores, config, cut, on_chip_cycles, tensor)
+    return _summed(demand, on_chip_cycles, words_out, cut, found)
 
 
-def _summed(demand: Demand, fed: int, words_out: int, cut: Plan, found: Walked) -> MemoryCounters:
+def _summed(
+    demand: Demand, on_chip_cycles: int, words_out: int, cut: Plan, found: Walked
+) -> MemoryCounters:
     """Sort what the walk found into the counters."""
     waits = (
-        fed - demand.cycles,
-        found.end - found.start - fed,
+        on_chip_cycles - demand.cycles,
+        found.end - found.start - on_chip_cycles,
         found.start + found.total - found.end,
     )
     buffer, dram, fill_drain = (demand.lanes * wait for wait in waits)
@@ -118,15 +120,17 @@ def _summed(demand: Demand, fed: int, words_out: int, cut: Plan, found: Walked) 
 
 
 @lru_cache(maxsize=10_000)
-def _dense(shape: Shape, config: MemoryConfig, where: str, fed: int) -> tuple[Plan, Walked]:
+def _dense(
+    shape: Shape, config: MemoryConfig, where: str, on_chip_cycles: int
+) -> tuple[Plan, Walked]:
     """Walk dense tensors: two baselines, and all steps of a run, often want the same."""
     stores = dense_stores(shape, DTYPES[config.dtype])
     cut = plan(shape, stores, config, where)
-    return cut, _walk(shape, stores, config, cut, fed, -1)
+    return cut, _walk(shape, stores, config, cut, on_chip_cycles, -1)
 
 
 def _walk(
-    shape: Shape, stores: Stores, config: MemoryConfig, cut: Plan, fed: int, kept: int
+    shape: Shape, stores: Stores, config: MemoryConfig, cut: Plan, on_chip_cycles: int, kept: int
 ) -> Walked:
     """Walk an op's blocks; times in whole cycles."""
     blocks = Blocks(
@@ -141,7 +145,7 @@ def _walk(
         ),
     )
     per_cycle = _per_cycle(config)
-    found = walk(blocks, fed, per_cycle, DTYPES[config.dtype] // 8)
+    found = walk(blocks, on_chip_cycles, per_cycle, DTYPES[config.dtype] // 8)
     times = (found.start, found.end, found.total)
     start, end, total = (-(-time // per_cycle[0]) for time in times)
     return found._replace(start=start, end=end, total=total)
@@ -174,7 +178,7 @@ def can_pin(op: LoweredOp, config: MemoryConfig, operand: Operand, *, dense: boo
     return find(shape, stores_of(op, shape, config, dense), config, operand) is not None
 
 
-def _fed(demand: Demand, config: MemoryConfig, words_out: int) -> int:
+def _on_chip_cycles(demand: Demand, config: MemoryConfig, words_out: int) -> int:
     """Cycles to compute, once the buffers give no more words than they can."""
     words = {"a": demand.words_a, "b": demand.words_b, "out": words_out}
     per_cycle: dict[str, int] = {name: getattr(config, f"buffer_{name}_words") for name in words}
