@@ -22,11 +22,11 @@ from swatsim.simulator.machines import presets
 from swatsim.simulator.mechanism import MachineConfig
 from swatsim.simulator.memory.candidates import cut_axes, fine_extents, times_of
 from swatsim.simulator.memory.config import ORDERS
+from swatsim.simulator.memory.pipeline import LACKS, SUM_BYTES
 from swatsim.simulator.memory.plan import buffers_of
 from swatsim.simulator.memory.simulate import NO_DEMAND, simulate_memory
 from swatsim.simulator.memory.stores import stores_of
 from swatsim.simulator.memory.tensors import shape_of
-from swatsim.simulator.memory.walk import LACKS, SUM_BYTES
 from swatsim.tracefile import open_trace
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.lowering import LoweredOp, lower

@@ -58,7 +58,7 @@ class System(Protocol):
     def simulate_memory(
         self, op: LoweredOp, counters: Counters, dense: bool, held: Held
     ) -> MemoryCounters:
-        """Walk the op's blocks."""
+        """Return what the memory system makes of the op."""
 
     def cycles_of_dense_operands(
         self, op: LoweredOp, counters: Counters, held: Held
@@ -145,7 +145,7 @@ class Modelled:
     def simulate_memory(
         self, op: LoweredOp, counters: Counters, dense: bool, held: Held
     ) -> MemoryCounters:
-        """Walk the op's blocks through buffers and DRAM.
+        """Simulate the op on buffers and DRAM.
 
         Raises
         ------

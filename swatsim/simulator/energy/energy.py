@@ -7,8 +7,8 @@ from typing import NamedTuple
 from swatsim.counters import Counters, Energies, MemoryCounters
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import MachineConfig
+from swatsim.simulator.memory.pipeline import SUM_BYTES
 from swatsim.simulator.memory.tensors import output_reads, output_writes
-from swatsim.simulator.memory.walk import SUM_BYTES
 from swatsim.workload.layer import OPERANDS_OF
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.storage import DTYPES

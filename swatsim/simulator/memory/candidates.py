@@ -13,6 +13,7 @@ import numpy as np
 
 from swatsim.simulator.memory.config import ORDERS
 from swatsim.simulator.memory.kernel import Counts
+from swatsim.simulator.memory.pipeline import LACKS
 from swatsim.simulator.memory.tensors import (
     ACT,
     GRAD_OUT,
@@ -23,7 +24,6 @@ from swatsim.simulator.memory.tensors import (
     cut_rows,
     ends,
 )
-from swatsim.simulator.memory.walk import LACKS
 
 #: Loops by their letters.
 LOOPS = "KCN"

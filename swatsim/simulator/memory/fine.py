@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from swatsim.simulator.memory.candidates import cut_axes, fine_extents, times_of
 from swatsim.simulator.memory.kernel import Counts
+from swatsim.simulator.memory.pipeline import LACKS, SUM_BYTES
 from swatsim.simulator.memory.stores import Store, Stores
 from swatsim.simulator.memory.tensors import ACT, GRAD_OUT, WEIGHT, Cuts, Shape
-from swatsim.simulator.memory.walk import LACKS, SUM_BYTES
 
 Bools = npt.NDArray[np.bool_]
 

@@ -16,10 +16,10 @@ from swatsim.simulator.memory.candidates import LOOPS, Candidates, candidates
 from swatsim.simulator.memory.config import ORDERS, MemoryConfig
 from swatsim.simulator.memory.fine import NO_LIMIT, Fine, Wanted
 from swatsim.simulator.memory.kernel import Counts
+from swatsim.simulator.memory.pipeline import SUM_BYTES
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.memory.stores import Store, Stores, dense_stores
 from swatsim.simulator.memory.tensors import Cuts, Shape
-from swatsim.simulator.memory.walk import SUM_BYTES
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.storage import DTYPES
 
@@ -99,7 +99,7 @@ def plan(
         raise _too_small(shape, stores, config, where)
     if found.blocks > MAX_BLOCKS:
         raise ConfigError(
-            f"{where}: {found.blocks} blocks are too many: at most {MAX_BLOCKS} are walked; raise "
+            f"{where}: {found.blocks} blocks are too many: at most {MAX_BLOCKS} are simulated; raise "
             "block_filters, block_channels or block_rows, or leave them auto"
         )
     return found

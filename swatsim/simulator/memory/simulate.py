@@ -9,6 +9,7 @@ from typing import NamedTuple
 from swatsim.counters import MemoryCounters
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.simulator.memory.kernel import Counts
+from swatsim.simulator.memory.pipeline import Blocks, PipelineRun, run_pipeline
 from swatsim.simulator.memory.plan import Plan, find, plan
 from swatsim.simulator.memory.stores import Store, Stores, dense_stores, stores_of
 from swatsim.simulator.memory.tensors import (
@@ -22,7 +23,6 @@ from swatsim.simulator.memory.tensors import (
     output_words,
     shape_of,
 )
-from swatsim.simulator.memory.walk import Blocks, Walked, walk
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.storage import DTYPES
@@ -50,7 +50,7 @@ def simulate_memory(
     pinned: Operand | None = None,
     kept: bool = False,
 ) -> MemoryCounters:
-    """Walk an op's blocks through buffers and DRAM.
+    """Simulate an op on buffers and DRAM, block by block.
 
     Parameters
     ----------
@@ -85,14 +85,14 @@ def simulate_memory(
         stores = stores_of(op, shape, config, dense)
         cut = plan(shape, stores, config, where, pinned, kept)
         tensor = OPERANDS.index(pinned) if kept and pinned else -1
-        found = _walk(shape, stores, config, cut, on_chip_cycles, tensor)
+        found = _run_pipeline(shape, stores, config, cut, on_chip_cycles, tensor)
     return _summed(demand, on_chip_cycles, words_out, cut, found)
 
 
 def _summed(
-    demand: Demand, on_chip_cycles: int, words_out: int, cut: Plan, found: Walked
+    demand: Demand, on_chip_cycles: int, words_out: int, cut: Plan, found: PipelineRun
 ) -> MemoryCounters:
-    """Sort what the walk found into the counters."""
+    """Return the counters: waiting sorted into buckets, bytes by operand."""
     waits = (
         on_chip_cycles - demand.cycles,
         found.end - found.start - on_chip_cycles,
@@ -122,17 +122,17 @@ def _summed(
 @lru_cache(maxsize=10_000)
 def _dense(
     shape: Shape, config: MemoryConfig, where: str, on_chip_cycles: int
-) -> tuple[Plan, Walked]:
-    """Walk dense tensors: two baselines, and all steps of a run, often want the same."""
+) -> tuple[Plan, PipelineRun]:
+    """Run dense tensors: two baselines, and all steps of a run, often want the same."""
     stores = dense_stores(shape, DTYPES[config.dtype])
     cut = plan(shape, stores, config, where)
-    return cut, _walk(shape, stores, config, cut, on_chip_cycles, -1)
+    return cut, _run_pipeline(shape, stores, config, cut, on_chip_cycles, -1)
 
 
-def _walk(
+def _run_pipeline(
     shape: Shape, stores: Stores, config: MemoryConfig, cut: Plan, on_chip_cycles: int, kept: int
-) -> Walked:
-    """Walk an op's blocks; times in whole cycles."""
+) -> PipelineRun:
+    """Run an op's blocks; times in whole cycles."""
     blocks = Blocks(
         _tables(shape, stores, cut, kept),
         shape.made,
@@ -145,14 +145,14 @@ def _walk(
         ),
     )
     per_cycle = _per_cycle(config)
-    found = walk(blocks, on_chip_cycles, per_cycle, DTYPES[config.dtype] // 8)
+    found = run_pipeline(blocks, on_chip_cycles, per_cycle, DTYPES[config.dtype] // 8)
     times = (found.start, found.end, found.total)
     start, end, total = (-(-time // per_cycle[0]) for time in times)
     return found._replace(start=start, end=end, total=total)
 
 
 def _tables(shape: Shape, stores: Stores, cut: Plan, kept: int) -> list[Counts]:
-    """Bytes of the operands' blocks, elements of the output's."""
+    """Return the bytes of the operands' blocks, the elements of the output's."""
     filters = cut_channels(ends(cut.groups * cut.filters, shape.K, shape.groups))
     channels = cut_channels(ends(cut.groups * cut.channels, shape.C, shape.groups))
     across = cut_channels(ends(cut.channels, shape.C))
@@ -171,7 +171,7 @@ def _table(store: Store, rows: Cut, columns: Cut, made: bool, kept: bool) -> Cou
 
 
 def can_pin(op: LoweredOp, config: MemoryConfig, operand: Operand, *, dense: bool = False) -> bool:
-    """Tell whether an operand can lie on chip as one single block while the op runs."""
+    """Whether an operand can lie on chip as one single block while the op runs."""
     if config.memory == "none":
         return False
     shape = shape_of(op)
@@ -179,14 +179,14 @@ def can_pin(op: LoweredOp, config: MemoryConfig, operand: Operand, *, dense: boo
 
 
 def _on_chip_cycles(demand: Demand, config: MemoryConfig, words_out: int) -> int:
-    """Cycles to compute, once the buffers give no more words than they can."""
+    """Return the cycles of the op with its operands on chip: what buffers can give bounds it."""
     words = {"a": demand.words_a, "b": demand.words_b, "out": words_out}
     per_cycle: dict[str, int] = {name: getattr(config, f"buffer_{name}_words") for name in words}
     return max(demand.cycles, *(-(-n // per_cycle[name]) for name, n in words.items()))
 
 
 def _per_cycle(config: MemoryConfig) -> tuple[int, int, int]:
-    """MB/s and MHz, in lowest terms, and the latency; an ideal DRAM takes no time for a byte."""
+    """Return MB/s and MHz, in lowest terms, and the latency; an ideal DRAM's bytes take no time."""
     if config.dram.ideal:
         return 1, 0, 0
     fast, slow = config.bandwidth_mb_per_s, config.clock_mhz
