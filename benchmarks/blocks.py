@@ -44,15 +44,15 @@ def bound(op: LoweredOp, config: MachineConfig) -> int:
     rows, columns = cut_axes(shape, ks, cs, cs, ns)
     extents = np.array(ks), np.array(cs)
     k, c = (-(-size // it) for size, it in zip((shape.K, shape.C), extents, strict=True))
-    n = columns[2 if shape.made != 1 else 1].blocks
+    n = columns[2 if shape.output != 1 else 1].blocks
     loops = k[:, None, None, None], c[None, :, None, None], n[None, None, :, None]
     fit, moved = np.bool_(True), np.int64(0)
     for tensor, store in enumerate(stores_of(op, shape, config, False)):
-        name = f"buffer_{buffers_of(shape.made)[tensor]}_kib"
+        name = f"buffer_{buffers_of(shape.output)[tensor]}_kib"
         limit = getattr(config, name) * 8 * 1024 // 2
         times = times_of(tuple(it[..., 0] for it in loops), ORDERS, LACKS[tensor])
         blocks = rows[tensor].blocks[:, None] * columns[tensor].blocks
-        if tensor == shape.made:
+        if tensor == shape.output:
             whole = int(rows[tensor].total[0] * columns[tensor].total[0]) * store.cell
             size = DTYPES[config.dtype] // 8 + 2 * SUM_BYTES * (times - 1)
             fits, part = whole * 8 * SUM_BYTES <= limit * blocks, whole * size

@@ -47,9 +47,9 @@ class Candidates:
     times : numpy.ndarray of int64, shape (3, m, n, o)
         How often each block of a tensor comes by.
     blocks : numpy.ndarray of int64, shape (m, n)
-    made : numpy.ndarray of int64, shape (m, n)
+    output_elements : numpy.ndarray of int64, shape (m, n)
         Elements of the output in a block.
-    made_in_all : int
+    output_elements_total : int
     """
 
     gkc: Counts
@@ -61,8 +61,8 @@ class Candidates:
     column: tuple[Counts, Counts, Counts]
     times: Counts
     blocks: Counts
-    made: Counts
-    made_in_all: int
+    output_elements: Counts
+    output_elements_total: int
 
 
 @lru_cache(maxsize=512)
@@ -96,8 +96,10 @@ def candidates(
         column=(at_c, at_n, at_n),
         times=np.stack([times_of(loops, orders, LACKS[tensor]) for tensor in range(3)]),
         blocks=-(-shape.groups // table[:, :1]) * loops[0] * loops[1] * loops[2],
-        made=elements(shape, table[:, :1], table[:, 1:2], table[:, 2:], extents),
-        made_in_all=elements(shape, shape.groups, shape.K, shape.C, shape.rows * shape.samples),
+        output_elements=elements(shape, table[:, :1], table[:, 1:2], table[:, 2:], extents),
+        output_elements_total=elements(
+            shape, shape.groups, shape.K, shape.C, shape.rows * shape.samples
+        ),
     )
 
 
@@ -122,8 +124,10 @@ def elements(
     shape: Shape, g: Counts | int, k: Counts | int, c: Counts | int, n: Counts | int
 ) -> Any:
     """Count the elements of the output in blocks."""
-    sizes = {WEIGHT: (k, c), ACT: (c, n), GRAD_OUT: (k, n)}[shape.made]
-    return g * sizes[0] * sizes[1] * shape.cells[shape.made] + 0 * n  # of shape (m, n) in any case
+    sizes = {WEIGHT: (k, c), ACT: (c, n), GRAD_OUT: (k, n)}[shape.output]
+    return (
+        g * sizes[0] * sizes[1] * shape.cells[shape.output] + 0 * n
+    )  # of shape (m, n) in any case
 
 
 def _descending(size: int) -> list[int]:

@@ -94,7 +94,7 @@ def grid_of(shape: Shape, extents: tuple[int | str, int | str, int | str]) -> Gr
     """List what is looked at for an op."""
     ks, cs, ns = fine_extents(shape, *extents)
     rows, columns = cut_axes(shape, ks, cs, cs, ns)
-    loops = columns[GRAD_OUT if shape.made != ACT else ACT].blocks
+    loops = columns[GRAD_OUT if shape.output != ACT else ACT].blocks
     k, c, n = (np.array(it, np.int64) for it in (ks, cs, ns))
     return Grid((k, c, n), (-(-shape.K // k), -(-shape.C // c), loops), rows, columns)
 
@@ -115,7 +115,7 @@ class _Table:
         self.rows, self.columns = grid.rows[store.tensor], grid.columns[store.tensor]
         self.largest = self.rows.largest[:, None] * self.columns.largest * store.cell
         self.elements = int(self.rows.total[0] * self.columns.total[0]) * store.cell
-        if store.tensor == wanted.shape.made:
+        if store.tensor == wanted.shape.output:
             self.fit: Bools = self.largest * 8 * SUM_BYTES <= self.limit
             self.sure, self.once = np.ones_like(self.fit), self.largest * 0
             self.known = self.sure
@@ -234,7 +234,7 @@ class Fine:
         found = 0 * k
         for table, (i, j) in zip(self.tables, places, strict=True):
             tensor = table.store.tensor
-            if tensor == self.wanted.shape.made:
+            if tensor == self.wanted.shape.output:
                 found = found + table.largest[i, j] * self.wanted.value_bytes
             elif tensor in self.wanted.loaded:
                 leading = table.store.bytes(table.rows.leading, table.columns.leading)
@@ -252,7 +252,7 @@ class Fine:
         moved = np.zeros((*k.shape, len(self.wanted.orders)), np.int64)
         for tensor in range(3):
             times = times_of(loops, self.wanted.orders, LACKS[tensor])
-            if tensor == self.wanted.shape.made:
+            if tensor == self.wanted.shape.output:
                 per = self.wanted.value_bytes + 2 * SUM_BYTES * (times - 1)
                 moved += self.tables[tensor].elements * per
             elif tensor in self.wanted.loaded:

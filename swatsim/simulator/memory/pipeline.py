@@ -33,7 +33,7 @@ class Blocks(NamedTuple):
     tables : three of numpy.ndarray of int64
         Bytes of each block of weight (k, c), act (c, n), grad_out (k, n); their rows are counted
         over groups. Of the tensor that the op makes, its elements.
-    made : int
+    output : int
         That tensor.
     order : numpy.ndarray of int64, shape (3,)
         Loops K, C, N (0, 1, 2), outermost first.
@@ -44,7 +44,7 @@ class Blocks(NamedTuple):
     """
 
     tables: Sequence[Counts]
-    made: int
+    output: int
     order: Counts
     groups: Counts
     ends: Sequence[Counts]
@@ -94,13 +94,13 @@ def run_pipeline(
     moved = [np.append(True, key[1:] != key[:-1]) for key in keys]
     sizes = [table.reshape(-1)[key] for table, key in zip(blocks.tables, keys, strict=True)]
     loads = [size * there for size, there in zip(sizes, moved, strict=True)]
-    made, inside = blocks.made, at[3 + LACKS[blocks.made]]
-    complete = inside == len(blocks.ends[LACKS[made]]) - 2
-    leaves = np.append(moved[made][1:], True) * sizes[made]
+    output, inside = blocks.output, at[3 + LACKS[blocks.output]]
+    complete = inside == len(blocks.ends[LACKS[output]]) - 2
+    leaves = np.append(moved[output][1:], True) * sizes[output]
     results = leaves * complete * value_bytes
     partial = leaves * ~complete * SUM_BYTES
-    back = loads[made] * (inside > 0) * SUM_BYTES
-    loads[made] = back * 0
+    back = loads[output] * (inside > 0) * SUM_BYTES
+    loads[output] = back * 0
     load, drain, computing = sum(loads) + back, results + partial, spread(blocks, on_chip_cycles)
     if on_chip_cycles * fast + (int(load.sum()) + int(drain.sum())) * slow > LARGEST:
         # whole numbers of any size: slower, and as exact

@@ -99,8 +99,8 @@ def plan(
         raise _too_small(shape, stores, config, where)
     if found.blocks > MAX_BLOCKS:
         raise ConfigError(
-            f"{where}: {found.blocks} blocks are too many: at most {MAX_BLOCKS} are simulated; raise "
-            "block_filters, block_channels or block_rows, or leave them auto"
+            f"{where}: {found.blocks} blocks are too many: at most {MAX_BLOCKS} are simulated; "
+            "raise block_filters, block_channels or block_rows, or leave them auto"
         )
     return found
 
@@ -121,7 +121,7 @@ def find(
 
 def _choice(shape: Shape, config: MemoryConfig, pinned: Operand | None, kept: bool) -> Choice:
     capacities = [0, 0, 0]
-    for tensor, buffer in buffers_of(shape.made).items():
+    for tensor, buffer in buffers_of(shape.output).items():
         capacities[tensor] = getattr(config, f"buffer_{buffer}_kib")
     weight, act, grad_out = (kib * KIB_BITS // 2 for kib in capacities)
     extents = config.block_filters, config.block_channels, config.block_rows
@@ -130,10 +130,10 @@ def _choice(shape: Shape, config: MemoryConfig, pinned: Operand | None, kept: bo
     return Choice(shape, config.loop_order, *extents, limits, bits, number, kept)
 
 
-def buffers_of(made: int) -> dict[int, str]:
-    """Name the buffer of each tensor, of an op that makes the tensor `made`."""
-    first, second = (tensor for tensor in range(3) if tensor != made)
-    return {first: "a", second: "b", made: "out"}
+def buffers_of(output: int) -> dict[int, str]:
+    """Return the buffer of each tensor, of an op whose output is the tensor `output`."""
+    first, second = (tensor for tensor in range(3) if tensor != output)
+    return {first: "a", second: "b", output: "out"}
 
 
 @lru_cache(maxsize=10_000)
@@ -188,12 +188,12 @@ def _of_powers(choice: Choice, stores: Stores) -> tuple[Plan, int] | None:
 
 
 def _operands(choice: Choice) -> list[int]:
-    return [tensor for tensor in range(3) if tensor != choice.shape.made]
+    return [tensor for tensor in range(3) if tensor != choice.shape.output]
 
 
 def _fitting(choice: Choice, stores: Stores, tried: Candidates) -> npt.NDArray[np.bool_]:
     """Tell which candidates (m, n) fit."""
-    fit = tried.made * SUM_BITS <= choice.limits[choice.shape.made]
+    fit = tried.output_elements * SUM_BITS <= choice.limits[choice.shape.output]
     for tensor in _operands(choice):
         rows, columns = tried.rows[tensor], tried.columns[tensor]
         widest = _widest(stores[tensor], rows, columns, choice.limits[tensor])
@@ -284,9 +284,9 @@ def _loaded(choice: Choice) -> list[int]:
 
 def _moved(choice: Choice, tried: Candidates, once: dict[int, _Once]) -> Counts:
     """Bytes that each candidate (m, n, o) moves."""
-    made = choice.shape.made
-    back_and_forth = 2 * SUM_BYTES * (tried.times[made] - 1)
-    moved: Counts = tried.made_in_all * (choice.value_bits // 8 + back_and_forth)
+    output = choice.shape.output
+    back_and_forth = 2 * SUM_BYTES * (tried.times[output] - 1)
+    moved: Counts = tried.output_elements_total * (choice.value_bits // 8 + back_and_forth)
     for tensor, of_tensor in once.items():
         moved = moved + of_tensor.of_candidates[:, :, None] * tried.times[tensor]
     return moved
@@ -294,7 +294,7 @@ def _moved(choice: Choice, tried: Candidates, once: dict[int, _Once]) -> Counts:
 
 def _unoverlapped(choice: Choice, stores: Stores, tried: Candidates) -> Counts:
     """Bytes, of each (m, n), of the first block's operands and of a result."""
-    found = tried.made * (choice.value_bits // 8)
+    found = tried.output_elements * (choice.value_bits // 8)
     for tensor in _loaded(choice):
         leading = tried.rows[tensor].leading, tried.columns[tensor].leading
         first = stores[tensor].bytes(*leading)
@@ -310,7 +310,7 @@ def needs(shape: Shape, stores: Stores, config: MemoryConfig) -> dict[str, int]:
     choice = _choice(shape, config, None, False)
     return {
         f"buffer_{buffer}_kib": _smallest(choice, stores, tensor)
-        for tensor, buffer in buffers_of(shape.made).items()
+        for tensor, buffer in buffers_of(shape.output).items()
     }
 
 

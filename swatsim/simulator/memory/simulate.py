@@ -135,7 +135,7 @@ def _run_pipeline(
     """Run an op's blocks; times in whole cycles."""
     blocks = Blocks(
         _tables(shape, stores, cut, kept),
-        shape.made,
+        shape.output,
         cut.loops,
         ends(cut.groups, shape.groups),
         (
@@ -159,14 +159,14 @@ def _tables(shape: Shape, stores: Stores, cut: Plan, kept: int) -> list[Counts]:
     of_act, of_grad = (cut_rows(shape, tensor, cut.rows) for tensor in (ACT, GRAD_OUT))
     axes = ((filters, across), (channels, of_act), (filters, of_grad))
     return [
-        _table(store, rows, columns, store.tensor == shape.made, store.tensor == kept)
+        _table(store, rows, columns, store.tensor == shape.output, store.tensor == kept)
         for store, (rows, columns) in zip(stores, axes, strict=True)
     ]
 
 
-def _table(store: Store, rows: Cut, columns: Cut, made: bool, kept: bool) -> Counts:
-    if made or kept:
-        return rows.size[:, None] * columns.size * (store.cell * made)
+def _table(store: Store, rows: Cut, columns: Cut, is_output: bool, is_resident: bool) -> Counts:
+    if is_output or is_resident:
+        return rows.size[:, None] * columns.size * (store.cell * is_output)
     return store.bytes(rows, columns)
 
 

@@ -14,19 +14,19 @@ from swatsim.workload.lowering import LoweredOp
 #: Tensors, by their tables: weight (k, c), act (c, n), grad_out (k, n).
 WEIGHT, ACT, GRAD_OUT = 0, 1, 2
 
-#: The tensor that an op makes lies like this operand.
-MADE: dict[OpName, Operand] = {"fprop": "grad_out", "dgrad": "act", "wgrad": "weight"}
+#: An op's output lies like this operand.
+OUTPUT_OF: dict[OpName, Operand] = {"fprop": "grad_out", "dgrad": "act", "wgrad": "weight"}
 
 
 class Shape(NamedTuple):
     """The loops of an op: `groups` of `K` filters and `C` channels each, `samples` of `rows` rows.
 
-    `made` is the tensor that the op makes: 0 weight, 1 act, 2 grad_out. `cells` are the elements
+    `output` is the tensor that the op makes: 0 weight, 1 act, 2 grad_out. `cells` are the elements
     of a cell of each, what is never cut: the taps, or a row of the image. `reach` is
     (R - 1) * dilation.
     """
 
-    made: int
+    output: int
     groups: int
     K: int
     C: int
@@ -44,7 +44,7 @@ def shape_of(op: LoweredOp) -> Shape:
     """Return the loops of an op."""
     layer = op.layer
     return Shape(
-        made=OPERANDS.index(MADE[op.name]),
+        output=OPERANDS.index(OUTPUT_OF[op.name]),
         groups=layer.groups,
         K=layer.K // layer.groups,
         C=layer.C // layer.groups,
@@ -138,12 +138,12 @@ def cut_rows(shape: Shape, tensor: int, extent: int) -> Cut:
 
 def _touched(shape: Shape, tensor: int, first: Counts, last: Counts) -> tuple[Counts, Counts]:
     """Find the rows, from low to below high, that slices of the rows n touch."""
-    if tensor == ACT and shape.made != ACT:
+    if tensor == ACT and shape.output != ACT:
         low = first * shape.stride - shape.pad
         behind = np.maximum(shape.reach + 1 - shape.stride, 0)
         high = last * shape.stride - shape.pad + behind
         return np.clip(low, 0, shape.H), np.clip(high, 0, shape.H)
-    if tensor == GRAD_OUT and shape.made == ACT:
+    if tensor == GRAD_OUT and shape.output == ACT:
         low = -((shape.reach - first - shape.pad) // shape.stride)
         high = (last - 1 + shape.pad) // shape.stride + 1
         return np.clip(low, 0, shape.P), np.clip(high, 0, shape.P)
