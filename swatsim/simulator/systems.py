@@ -30,11 +30,11 @@ class Held(NamedTuple):
     ----------
     pinned : {"weight", "act", "grad_out"} or None
         As in `swatsim.simulator.memory.simulate_memory.simulate_memory`; also its names.
-    kept : bool
+    resident : bool
     """
 
     pinned: Operand | None = None
-    kept: bool = False
+    resident: bool = False
 
 
 NOTHING_HELD = Held()
@@ -180,7 +180,7 @@ class Modelled:
         """Return what stays on chip: of dgrad and wgrad the grad_out, if that saves bytes."""
         if partner is None or not self._keeps(op, partner, dense):
             return NOTHING_HELD
-        return Held(op.called("grad_out"), kept=op.name == "wgrad")
+        return Held(op.called("grad_out"), resident=op.name == "wgrad")
 
     def _keeps(self, op: LoweredOp, partner: LoweredOp, dense: bool) -> bool:
         """Whether dgrad keeps grad_out for wgrad: both can hold it, and it saves bytes."""
@@ -194,7 +194,7 @@ class Modelled:
         free = sum(simulate_memory(it, NO_DEMAND, config, dense=dense).dram_bytes for it in pair)
         pinned = (
             simulate_memory(
-                it, NO_DEMAND, config, dense=dense, pinned=shared, kept=it.name == "wgrad"
+                it, NO_DEMAND, config, dense=dense, pinned=shared, resident=it.name == "wgrad"
             )
             for it in pair
         )

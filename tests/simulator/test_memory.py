@@ -137,7 +137,7 @@ def test_a_kept_operand_equals_the_twin(data: st.DataObject) -> None:
     assume(naive(op, config, demand).refused is None)
     if can_pin(op, config, "grad_out"):
         held = frozenset({"grad_out"})
-        kept = simulate_memory(op, demand, config, pinned="grad_out", kept=True)
+        kept = simulate_memory(op, demand, config, pinned="grad_out", resident=True)
         assert kept.dram_bytes_grad_out == 0
         compare(kept, naive(op, config, demand, kept=held))
         compare(

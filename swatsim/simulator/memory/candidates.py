@@ -43,7 +43,7 @@ class Candidates:
     rows, columns : tuple of Cuts
         Of the tables of weight, act and grad_out.
     row, column : tuple of numpy.ndarray of int64
-        Which way in `rows` and `columns` a candidate has; shapes (m, 1), and (m, 1) or (n,).
+        Which cut in `rows` and `columns` a candidate has; shapes (m, 1), and (m, 1) or (n,).
     times : numpy.ndarray of int64, shape (3, m, n, o)
         How often each block of a tensor comes by.
     blocks : numpy.ndarray of int64, shape (m, n)

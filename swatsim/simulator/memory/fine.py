@@ -100,7 +100,7 @@ def grid_of(shape: Shape, extents: tuple[int | str, int | str, int | str]) -> Gr
 
 
 class _Table:
-    """One tensor's blocks for all pairs of ways to cut it: which fit, and bytes, as far as known.
+    """One tensor's blocks for all pairs of cuts: which fit, and bytes, as far as known.
 
     Parameters
     ----------
@@ -134,10 +134,10 @@ class _Table:
         self.known = np.full(self.once.shape, exact)
 
     def look(self, i: int, j: int) -> bool:
-        """Make sure of a pair of ways; tell whether it was as it seemed."""
+        """Count the blocks of a pair of cuts; return whether what was known of them was right."""
         if self.sure[i, j] and self.known[i, j]:
             return True
-        bits = self.store.bits(self.rows.ways[i], self.columns.ways[j])
+        bits = self.store.bits(self.rows.cuts[i], self.columns.cuts[j])
         size = int(((bits + 7) // 8).sum())
         seemed = bool(bits.max() <= self.limit) and size == self.once[i, j]
         self.fit[i, j] &= bits.max() <= self.limit

@@ -64,7 +64,7 @@ class Choice(NamedTuple):
     limits: Limits
     value_bits: int
     pinned: int
-    kept: bool
+    resident: bool
 
 
 def plan(
@@ -73,7 +73,7 @@ def plan(
     config: MemoryConfig,
     where: str,
     pinned: Operand | None = None,
-    kept: bool = False,
+    resident: bool = False,
 ) -> Plan:
     """Choose the blocks of an op that move the fewest bytes, within a 64th.
 
@@ -86,7 +86,7 @@ def plan(
         The layer and the op, for an error.
     pinned : {"weight", "act", "grad_out"}, optional
         An operand that must be one single block.
-    kept : bool
+    resident : bool
         It is there already.
 
     Raises
@@ -94,7 +94,7 @@ def plan(
     ConfigError
         If a buffer is too small: it names the buffer, and what would do.
     """
-    found = find(shape, stores, config, pinned, kept)
+    found = find(shape, stores, config, pinned, resident)
     if found is None:
         raise _too_small(shape, stores, config, where)
     if found.blocks > MAX_BLOCKS:
@@ -110,16 +110,16 @@ def find(
     stores: Stores,
     config: MemoryConfig,
     pinned: Operand | None = None,
-    kept: bool = False,
+    resident: bool = False,
 ) -> Plan | None:
     """Choose the blocks of an op; None if nothing fits."""
-    choice = _choice(shape, config, pinned, kept)
+    choice = _choice(shape, config, pinned, resident)
     if all(store.plain for store in stores):
         return _dense(choice)
     return _chosen(choice, stores)
 
 
-def _choice(shape: Shape, config: MemoryConfig, pinned: Operand | None, kept: bool) -> Choice:
+def _choice(shape: Shape, config: MemoryConfig, pinned: Operand | None, resident: bool) -> Choice:
     capacities = [0, 0, 0]
     for tensor, buffer in buffers_of(shape.output).items():
         capacities[tensor] = getattr(config, f"buffer_{buffer}_kib")
@@ -127,7 +127,7 @@ def _choice(shape: Shape, config: MemoryConfig, pinned: Operand | None, kept: bo
     extents = config.block_filters, config.block_channels, config.block_rows
     bits, number = DTYPES[config.dtype], -1 if pinned is None else OPERANDS.index(pinned)
     limits = weight, act, grad_out
-    return Choice(shape, config.loop_order, *extents, limits, bits, number, kept)
+    return Choice(shape, config.loop_order, *extents, limits, bits, number, resident)
 
 
 def buffers_of(output: int) -> dict[int, str]:
@@ -199,33 +199,31 @@ def _fitting(choice: Choice, stores: Stores, tried: Candidates) -> npt.NDArray[n
         widest = _widest(stores[tensor], rows, columns, choice.limits[tensor])
         fit = fit & (widest[tried.row[tensor]] <= tried.column[tensor])
     if choice.pinned >= 0:
-        ways = tried.rows[choice.pinned].blocks, tried.columns[choice.pinned].blocks
-        single = (ways[0] == 1)[tried.row[choice.pinned]] & (ways[1] == 1)[
-            tried.column[choice.pinned]
-        ]
-        fit = fit & single
+        rows, columns = tried.rows[choice.pinned], tried.columns[choice.pinned]
+        fit = fit & (rows.blocks == 1)[tried.row[choice.pinned]]
+        fit = fit & (columns.blocks == 1)[tried.column[choice.pinned]]
     return fit
 
 
 def _widest(store: Store, rows: Cuts, columns: Cuts, limit: int) -> Counts:
-    """Find, for each way to cut rows, the first of the descending ways to cut columns that fits.
+    """Return, for each cut of the rows, the first of the descending cuts of the columns that fits.
 
     Blocks of powers of two lie in one another, so of a block that fits smaller ones do: the
     smallest rows take the widest columns.
     """
-    found, j = np.zeros(len(rows.ways), np.int64), 0
+    found, j = np.zeros(len(rows.cuts), np.int64), 0
     mean = store.bits_in_all(rows, columns) / (rows.blocks[:, None] * columns.blocks)
 
     def fits(i: int, j: int) -> bool:
         # if the mean block does not, there is one that does not
         return bool(
-            mean[i, j] <= limit and store.bits(rows.ways[i], columns.ways[j]).max() <= limit
+            mean[i, j] <= limit and store.bits(rows.cuts[i], columns.cuts[j]).max() <= limit
         )
 
     if fits(0, 0):
         return found
-    for i in reversed(range(len(rows.ways))):
-        while j < len(columns.ways) and not fits(i, j):
+    for i in reversed(range(len(rows.cuts))):
+        while j < len(columns.cuts) and not fits(i, j):
             j += 1
         found[i] = j
     return found
@@ -249,7 +247,7 @@ def _near(
 
 
 class _Once:
-    """Bytes of a tensor's blocks, once each, for all ways to cut it."""
+    """Bytes of a tensor's blocks, each counted once, for all pairs of cuts."""
 
     def __init__(self, store: Store, tried: Candidates) -> None:
         self.store = store
@@ -270,16 +268,15 @@ class _Once:
         m, n = np.nonzero(near & ~self._known[self.at])
         rows, columns = (np.broadcast_to(it, near.shape)[m, n] for it in self.at)
         for i, j in set(zip(rows.tolist(), columns.tolist(), strict=True)):
-            cut = self.rows.ways[i], self.columns.ways[j]
-            self._bytes[i, j] = self.store.bytes(*cut).sum()
+            self._bytes[i, j] = self.store.bytes(self.rows.cuts[i], self.columns.cuts[j]).sum()
             self._known[i, j] = True
         return len(m)
 
 
 def _loaded(choice: Choice) -> list[int]:
     """List the operands that come from DRAM."""
-    kept = choice.pinned if choice.kept else -1
-    return [tensor for tensor in _operands(choice) if tensor != kept]
+    resident = choice.pinned if choice.resident else -1
+    return [tensor for tensor in _operands(choice) if tensor != resident]
 
 
 def _moved(choice: Choice, tried: Candidates, once: dict[int, _Once]) -> Counts:

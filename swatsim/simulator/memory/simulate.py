@@ -48,7 +48,7 @@ def simulate_memory(
     *,
     dense: bool = False,
     pinned: Operand | None = None,
-    kept: bool = False,
+    resident: bool = False,
 ) -> MemoryCounters:
     """Simulate an op on buffers and DRAM, block by block.
 
@@ -63,7 +63,7 @@ def simulate_memory(
         Operands travel dense, whatever their format: the dense baseline's do.
     pinned : {"weight", "act", "grad_out"}, optional
         An operand that must be one single block: it stays for the next op.
-    kept : bool
+    resident : bool
         It is there already.
 
     Raises
@@ -80,17 +80,17 @@ def simulate_memory(
     on_chip_cycles = _on_chip_cycles(demand, config, words_out)
     where = op.title
     if dense and pinned is None:
-        cut, found = _dense(shape, config, where, on_chip_cycles)
+        chosen, found = _dense(shape, config, where, on_chip_cycles)
     else:
         stores = stores_of(op, shape, config, dense)
-        cut = plan(shape, stores, config, where, pinned, kept)
-        tensor = OPERANDS.index(pinned) if kept and pinned else -1
-        found = _run_pipeline(shape, stores, config, cut, on_chip_cycles, tensor)
-    return _summed(demand, on_chip_cycles, words_out, cut, found)
+        chosen = plan(shape, stores, config, where, pinned, resident)
+        tensor = OPERANDS.index(pinned) if resident and pinned else -1
+        found = _run_pipeline(shape, stores, config, chosen, on_chip_cycles, tensor)
+    return _summed(demand, on_chip_cycles, words_out, chosen, found)
 
 
 def _summed(
-    demand: Demand, on_chip_cycles: int, words_out: int, cut: Plan, found: PipelineRun
+    demand: Demand, on_chip_cycles: int, words_out: int, chosen: Plan, found: PipelineRun
 ) -> MemoryCounters:
     """Return the counters: waiting sorted into buckets, bytes by operand."""
     waits = (
@@ -104,12 +104,12 @@ def _summed(
         lane_cycles_buffer=buffer,
         lane_cycles_dram=dram,
         lane_cycles_fill_drain=fill_drain,
-        loop_order=cut.order,
-        block_groups=cut.groups,
-        block_filters=cut.filters,
-        block_channels=cut.channels,
-        block_rows=cut.rows,
-        blocks=cut.blocks,
+        loop_order=chosen.order,
+        block_groups=chosen.groups,
+        block_filters=chosen.filters,
+        block_channels=chosen.channels,
+        block_rows=chosen.rows,
+        blocks=chosen.blocks,
         dram_bytes_weight=found.weight,
         dram_bytes_act=found.act,
         dram_bytes_grad_out=found.grad_out,
@@ -125,23 +125,28 @@ def _dense(
 ) -> tuple[Plan, PipelineRun]:
     """Run dense tensors: two baselines, and all steps of a run, often want the same."""
     stores = dense_stores(shape, DTYPES[config.dtype])
-    cut = plan(shape, stores, config, where)
-    return cut, _run_pipeline(shape, stores, config, cut, on_chip_cycles, -1)
+    chosen = plan(shape, stores, config, where)
+    return chosen, _run_pipeline(shape, stores, config, chosen, on_chip_cycles, -1)
 
 
 def _run_pipeline(
-    shape: Shape, stores: Stores, config: MemoryConfig, cut: Plan, on_chip_cycles: int, kept: int
+    shape: Shape,
+    stores: Stores,
+    config: MemoryConfig,
+    chosen: Plan,
+    on_chip_cycles: int,
+    resident: int,
 ) -> PipelineRun:
     """Run an op's blocks; times in whole cycles."""
     blocks = Blocks(
-        _tables(shape, stores, cut, kept),
+        _tables(shape, stores, chosen, resident),
         shape.output,
-        cut.loops,
-        ends(cut.groups, shape.groups),
+        chosen.loops,
+        ends(chosen.groups, shape.groups),
         (
-            ends(cut.filters, shape.K),
-            ends(cut.channels, shape.C),
-            ends(cut.rows, shape.rows, shape.samples),
+            ends(chosen.filters, shape.K),
+            ends(chosen.channels, shape.C),
+            ends(chosen.rows, shape.rows, shape.samples),
         ),
     )
     per_cycle = _per_cycle(config)
@@ -151,15 +156,15 @@ def _run_pipeline(
     return found._replace(start=start, end=end, total=total)
 
 
-def _tables(shape: Shape, stores: Stores, cut: Plan, kept: int) -> list[Counts]:
+def _tables(shape: Shape, stores: Stores, chosen: Plan, resident: int) -> list[Counts]:
     """Return the bytes of the operands' blocks, the elements of the output's."""
-    filters = cut_channels(ends(cut.groups * cut.filters, shape.K, shape.groups))
-    channels = cut_channels(ends(cut.groups * cut.channels, shape.C, shape.groups))
-    across = cut_channels(ends(cut.channels, shape.C))
-    of_act, of_grad = (cut_rows(shape, tensor, cut.rows) for tensor in (ACT, GRAD_OUT))
+    filters = cut_channels(ends(chosen.groups * chosen.filters, shape.K, shape.groups))
+    channels = cut_channels(ends(chosen.groups * chosen.channels, shape.C, shape.groups))
+    across = cut_channels(ends(chosen.channels, shape.C))
+    of_act, of_grad = (cut_rows(shape, tensor, chosen.rows) for tensor in (ACT, GRAD_OUT))
     axes = ((filters, across), (channels, of_act), (filters, of_grad))
     return [
-        _table(store, rows, columns, store.tensor == shape.output, store.tensor == kept)
+        _table(store, rows, columns, store.tensor == shape.output, store.tensor == resident)
         for store, (rows, columns) in zip(stores, axes, strict=True)
     ]
 

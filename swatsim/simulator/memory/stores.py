@@ -24,7 +24,7 @@ def bytes_of_products(
 ) -> Counts:
     """Add up whole bytes of blocks of as many bits as two numbers' product, times `bits`.
 
-    The numbers are those of the blocks of `every`; shape (ways of rows, ways of columns).
+    The numbers are those of the blocks of `every`; shape (cuts of rows, cuts of columns).
     """
     high, times_high = rows.tally(of_rows)
     wide, times_wide = columns.tally(of_columns)
@@ -140,7 +140,7 @@ class Store:
                 assert_never(self.format.lines)
 
     def bits_in_all(self, rows: Cuts, columns: Cuts) -> Counts:
-        """Sum up `bits` for each pair of ways to cut: shape (ways of rows, ways of columns)."""
+        """Sum up `bits` for each pair of cuts: shape (cuts of rows, cuts of columns)."""
         elements = rows.total[:, None] * columns.total * self.cell
         blocks = rows.blocks[:, None] * columns.blocks
         pointers = self._lines_in_all(rows, columns) + blocks
@@ -149,7 +149,7 @@ class Store:
         return bits
 
     def bytes_in_all(self, rows: Cuts, columns: Cuts) -> tuple[Counts, bool]:
-        """Sum up `bytes` for each pair of ways, or a bound below; tell whether they are exact.
+        """Sum up `bytes` for each pair of cuts, or a bound below; tell whether they are exact.
 
         What depends on the mask is exact where an entry has whole bytes.
         """

@@ -151,38 +151,38 @@ def _touched(shape: Shape, tensor: int, first: Counts, last: Counts) -> tuple[Co
 
 
 class Cuts:
-    """Several ways to cut an axis, put together so that they can be summed at once.
+    """Several cuts of an axis, put together so that they can be summed at once.
 
     Parameters
     ----------
-    ways : sequence of Cut
+    cuts : sequence of Cut
     """
 
-    def __init__(self, ways: Sequence[Cut]) -> None:
-        self.ways = tuple(ways)
-        self.every = Cut(*(np.concatenate(parts) for parts in zip(*ways, strict=True)))
-        self.blocks = np.array([len(way.first) for way in ways], np.int64)
+    def __init__(self, cuts: Sequence[Cut]) -> None:
+        self.cuts = tuple(cuts)
+        self.every = Cut(*(np.concatenate(parts) for parts in zip(*cuts, strict=True)))
+        self.blocks = np.array([len(cut.first) for cut in cuts], np.int64)
         self._starts = np.append(0, self.blocks.cumsum()[:-1])
         self.total = self.add_up(self.every.size)
-        #: Rows or columns of the largest block of each way.
+        #: Rows or columns of the largest block of each cut.
         self.largest = np.maximum.reduceat(self.every.size, self._starts)
-        #: The first block of each way.
+        #: The first block of each cut.
         self.leading = Cut(*(part[self._starts] for part in self.every))
 
     def add_up(self, values: Counts) -> Counts:
-        """Sum values of the blocks of `every`, way by way."""
+        """Sum values of the blocks of `every`, cut by cut."""
         return np.add.reduceat(values, self._starts)
 
     def tally(self, values: Counts) -> tuple[Counts, Counts]:
-        """Count how often each value comes up in the blocks of each way.
+        """Count how often each value comes up in the blocks of each cut.
 
         Returns
         -------
         values : numpy.ndarray of int64, shape (distinct,)
-        times : numpy.ndarray of int64, shape (ways, distinct)
+        times : numpy.ndarray of int64, shape (cuts, distinct)
         """
         found, at = np.unique(values, return_inverse=True)
-        way = np.repeat(np.arange(len(self.ways)), self.blocks)
-        size = len(self.ways) * len(found)
-        times = np.bincount(way * len(found) + at.reshape(-1), minlength=size)
-        return found, times.reshape(len(self.ways), len(found))
+        cut = np.repeat(np.arange(len(self.cuts)), self.blocks)
+        size = len(self.cuts) * len(found)
+        times = np.bincount(cut * len(found) + at.reshape(-1), minlength=size)
+        return found, times.reshape(len(self.cuts), len(found))
