@@ -8,7 +8,7 @@ import numpy as np
 
 from swatsim.counters import Counters, MemoryCounters
 from swatsim.errors import ConfigError
-from swatsim.simulator.systems import NOTHING_HELD, Held, Row, System
+from swatsim.simulator.systems import NOTHING_ON_CHIP, OnChip, Row, System
 from swatsim.workload import flops
 from swatsim.workload.layer import OPERANDS
 from swatsim.workload.lowering import LoweredOp
@@ -56,8 +56,8 @@ def cost(
     system: System,
     *,
     dense: bool = False,
-    held: Held = NOTHING_HELD,
-    held_dense: Held = NOTHING_HELD,
+    on_chip: OnChip = NOTHING_ON_CHIP,
+    on_chip_dense: OnChip = NOTHING_ON_CHIP,
 ) -> Row:
     """Fill the columns that a machine counts, its memory system included.
 
@@ -70,7 +70,7 @@ def cost(
         Its memory system.
     dense : bool
         Operands travel dense: those of the dense baseline.
-    held, held_dense : Held
+    on_chip, on_chip_dense : OnChip
         What stays on chip; and what would, were no value zero.
 
     Raises
@@ -81,13 +81,13 @@ def cost(
         If a mask does not obey the N:M that it is to be stored in.
     """
     counters, without_zeros = (_checked(of) for of in counted)
-    memory = system.simulate_memory(op, counters, dense, held)
+    memory = system.simulate_memory(op, counters, dense, on_chip)
     return {
         **_counts(counters, _as_recorded(op, memory)),
         "cycles_compute_dense_operands": without_zeros.cycles_compute,
         "cycles_dense_operands": float(memory.cycles)
         if dense
-        else system.cycles_of_dense_operands(op, without_zeros, held_dense),
+        else system.cycles_of_dense_operands(op, without_zeros, on_chip_dense),
         **system.parameters,
         **system.energy(op, counters, memory),
     }

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from swatsim.counters import ENERGY, ENERGY_PARTS, Counters, MemoryCounters
 from swatsim.errors import ConfigError
-from swatsim.simulator import needs
+from swatsim.simulator import capacities
 from swatsim.simulator.energy.energy import energies
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import MachineConfig, Runnable
@@ -23,7 +23,7 @@ from swatsim.workload.storage import DTYPES
 Row = dict[str, Any]
 
 
-class Held(NamedTuple):
+class OnChip(NamedTuple):
     """What lies on chip from one op to the next.
 
     Parameters
@@ -37,7 +37,7 @@ class Held(NamedTuple):
     resident: bool = False
 
 
-NOTHING_HELD = Held()
+NOTHING_ON_CHIP = OnChip()
 
 
 class System(Protocol):
@@ -56,19 +56,19 @@ class System(Protocol):
         """Whether an op may find an operand on chip."""
 
     def simulate_memory(
-        self, op: LoweredOp, counters: Counters, dense: bool, held: Held
+        self, op: LoweredOp, counters: Counters, dense: bool, on_chip: OnChip
     ) -> MemoryCounters:
         """Return what the memory system makes of the op."""
 
     def cycles_of_dense_operands(
-        self, op: LoweredOp, counters: Counters, held: Held
+        self, op: LoweredOp, counters: Counters, on_chip: OnChip
     ) -> float | None:
         """Return the cycles of operands without a zero, stored dense; None: they don't fit."""
 
     def energy(self, op: LoweredOp, counters: Counters, memory: MemoryCounters) -> Row:
         """Return the columns of energy, None where it is not known."""
 
-    def held(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> Held:
+    def on_chip(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> OnChip:
         """Return what stays on chip between an op and its partner."""
 
     def least_lane_cycles(self, elements: int) -> int:
@@ -88,12 +88,12 @@ class NoMemory:
     parameters: Row = {"dtype": "", "clock_mhz": 0, "dram_mb_per_s": 0}  # noqa: RUF012  (read)
 
     def simulate_memory(
-        self, op: LoweredOp, counters: Counters, dense: bool, held: Held
+        self, op: LoweredOp, counters: Counters, dense: bool, on_chip: OnChip
     ) -> MemoryCounters:
         """Take the compute cycles as they are."""
         return MemoryCounters(counters.cycles_compute)
 
-    def cycles_of_dense_operands(self, op: LoweredOp, counters: Counters, held: Held) -> float:
+    def cycles_of_dense_operands(self, op: LoweredOp, counters: Counters, on_chip: OnChip) -> float:
         """Take the compute cycles as they are."""
         return float(counters.cycles_compute)
 
@@ -101,9 +101,9 @@ class NoMemory:
         """Return that nothing is known."""
         return dict.fromkeys((*ENERGY_PARTS, ENERGY), None)
 
-    def held(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> Held:
-        """Return that nothing is."""
-        return NOTHING_HELD
+    def on_chip(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> OnChip:
+        """Return that nothing stays on chip."""
+        return NOTHING_ON_CHIP
 
     def least_lane_cycles(self, elements: int) -> int:
         """Return that it may take none."""
@@ -143,7 +143,7 @@ class Modelled:
         }
 
     def simulate_memory(
-        self, op: LoweredOp, counters: Counters, dense: bool, held: Held
+        self, op: LoweredOp, counters: Counters, dense: bool, on_chip: OnChip
     ) -> MemoryCounters:
         """Simulate the op on buffers and DRAM.
 
@@ -156,17 +156,17 @@ class Modelled:
         """
         try:
             return simulate_memory(
-                op, _demand(counters), self._config, dense=dense, **held._asdict()
+                op, _demand(counters), self._config, dense=dense, **on_chip._asdict()
             )
         except BufferTooSmallError as error:
             raise error.of(self._name) from None
 
     def cycles_of_dense_operands(
-        self, op: LoweredOp, counters: Counters, held: Held
+        self, op: LoweredOp, counters: Counters, on_chip: OnChip
     ) -> float | None:
         """Return the cycles of operands without a zero; sparse ones, smaller, may well fit."""
         try:
-            return float(self.simulate_memory(op, counters, True, held).cycles)
+            return float(self.simulate_memory(op, counters, True, on_chip).cycles)
         except ConfigError:
             return None
 
@@ -176,11 +176,11 @@ class Modelled:
         each = dict(zip(ENERGY_PARTS, map(float, parts), strict=True))
         return {**each, ENERGY: float(sum(parts))}
 
-    def held(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> Held:
+    def on_chip(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> OnChip:
         """Return what stays on chip: of dgrad and wgrad the grad_out, if that saves bytes."""
         if partner is None or not self._keeps(op, partner, dense):
-            return NOTHING_HELD
-        return Held(op.called("grad_out"), resident=op.name == "wgrad")
+            return NOTHING_ON_CHIP
+        return OnChip(op.called("grad_out"), resident=op.name == "wgrad")
 
     def _keeps(self, op: LoweredOp, partner: LoweredOp, dense: bool) -> bool:
         """Whether dgrad keeps grad_out for wgrad: both can hold it, and it saves bytes."""
@@ -214,7 +214,7 @@ class Modelled:
         """Return a refusal that says which capacity would do for all ops, if it is of this one."""
         if error.whose != self._name:
             return error
-        return needs.of_all_ops(error, self._config, dense, ops)
+        return capacities.of_all_ops(error, self._config, dense, ops)
 
 
 def _demand(counters: Counters) -> Demand:

@@ -142,9 +142,9 @@ class Run:
         partner: LoweredOp | None,
     ) -> Row:
         system, dense = self._systems[id(machine)], bool(variant)
-        held = system.held(op, partner, dense)
-        held_dense = system.held(op, partner, True)
-        row = cost(op, counted, system, dense=dense, held=held, held_dense=held_dense)
+        on_chip = system.on_chip(op, partner, dense)
+        on_chip_dense = system.on_chip(op, partner, True)
+        row = cost(op, counted, system, dense=dense, on_chip=on_chip, on_chip_dense=on_chip_dense)
         return {"machine": machine.name, "variant": variant, "role": role.value, **row}
 
     def refusal(self, error: BufferTooSmallError, jobs: Sequence[Job]) -> BufferTooSmallError:

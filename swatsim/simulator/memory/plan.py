@@ -302,7 +302,7 @@ def _unoverlapped(choice: Choice, stores: Stores, tried: Candidates) -> Counts:
 # ---- refusals ----------------------------------------------------------------------------------
 
 
-def needs(shape: Shape, stores: Stores, config: MemoryConfig) -> dict[str, int]:
+def smallest_capacities(shape: Shape, stores: Stores, config: MemoryConfig) -> dict[str, int]:
     """Tell the smallest capacity in KiB that each buffer needs, by the parameters' names."""
     choice = _choice(shape, config, None, False)
     return {
@@ -319,7 +319,7 @@ def _too_small(
     given = [f"{loop}={found}" for loop in loops if (found := getattr(config, loop)) != "auto"]
     name, needed = next(
         (name, kib)
-        for name, kib in needs(shape, stores, config).items()
+        for name, kib in smallest_capacities(shape, stores, config).items()
         if kib > getattr(config, name)
     )
     return BufferTooSmallError(where, " and ".join(given), name, getattr(config, name), needed)

@@ -144,14 +144,14 @@ def _planar_steps(
     chunks = cycles.shape[1]
     for chunk in range(chunks):
         first = chunk * part.array.chunk
-        held = min(part.array.chunk, filters - first)
-        at = {**where, "chunk": chunk, "filters": held}
+        filters_here = min(part.array.chunk, filters - first)
+        at = {**where, "chunk": chunk, "filters": filters_here}
         for c in range(channels):
             taken = int(cycles[c, chunk]), int(own[c, chunk])
             name, number = f"chunk {chunk}, channel {c}", c * chunks + chunk
             yield Step(name, {**at, "channel": c}, *taken, piece, number, (c, first))
         if part.halo:
-            yield Step("halo", at, part.halo * held, -1, piece, -1)
+            yield Step("halo", at, part.halo * filters_here, -1, piece, -1)
 
 
 def _outer_steps(

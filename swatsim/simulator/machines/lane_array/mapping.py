@@ -27,7 +27,7 @@ class Pass:
     ----------
     lines : callable returning numpy.ndarray of uint64, shape (groups * row sets, rows, T)
         Packed when asked for; the dense baseline never asks.
-    held : callable returning numpy.ndarray of uint64, shape (1 or rows, T)
+    lanes_in_use : callable returning numpy.ndarray of uint64, shape (1 or rows, T)
         The lanes of each line that hold an element, zero or not: free lanes are none.
     mapped : numpy.ndarray of int64, shape (row sets,)
         Rows of each set of a group that hold a stream.
@@ -48,7 +48,7 @@ class Pass:
     """
 
     lines: Callable[[], Words]
-    held: Callable[[], Words]
+    lanes_in_use: Callable[[], Words]
     mapped: Counts
     groups: int
     length: int
@@ -106,7 +106,7 @@ def pack(mask: Mask, lanes: int) -> Words:
     return pack_lines(rows, lanes).reshape(*mask.shape[:-1], -1)
 
 
-def _held(values: int, times: int, lanes: int) -> Words:
+def _lanes_in_use(values: int, times: int, lanes: int) -> Words:
     """Give the lanes in use of a stream that takes `values` elements `times` times."""
     return np.tile(pack(np.ones((1, values), np.bool_), lanes), times)
 
@@ -142,7 +142,7 @@ def _weights_on_rows(conv: Convolution, config: LaneArrayConfig) -> Pass:
 
     return Pass(
         lines=lines,
-        held=lambda: _held(c, r * s, config.lanes),
+        lanes_in_use=lambda: _lanes_in_use(c, r * s, config.lanes),
         mapped=_mapped(filters, config.rows),
         groups=conv.groups,
         length=r * s * _ceil(c, config.lanes),
@@ -168,7 +168,9 @@ def _depthwise(conv: Convolution, config: LaneArrayConfig) -> Pass:
 
     return Pass(
         lines=lines,
-        held=lambda: np.tile(np.uint64(1) << np.arange(together, dtype=np.uint64), (r * s, 1)).T,
+        lanes_in_use=lambda: (
+            np.tile(np.uint64(1) << np.arange(together, dtype=np.uint64), (r * s, 1)).T
+        ),
         mapped=_mapped(k, together),
         groups=1,
         length=r * s,
@@ -188,7 +190,7 @@ def _windows_on_rows(conv: Convolution, config: LaneArrayConfig) -> Iterator[Pas
     for sample in conv.data:
         yield Pass(
             lines=lambda sample=sample: _window_lines(conv, sample, config),  # type: ignore[misc]
-            held=lambda: _held(channels, r * s, config.lanes),
+            lanes_in_use=lambda: _lanes_in_use(channels, r * s, config.lanes),
             mapped=_mapped(positions, config.rows),
             groups=conv.groups,
             length=r * s * _ceil(channels, config.lanes),
@@ -238,7 +240,7 @@ def _act_on_rows(op: LoweredOp, act: Mask, config: LaneArrayConfig) -> Pass:
 
     return Pass(
         lines=lines,
-        held=lambda: _held(positions, 1, config.lanes),
+        lanes_in_use=lambda: _lanes_in_use(positions, 1, config.lanes),
         mapped=_mapped(channels, config.rows, times=taps),
         groups=layer.groups,
         length=_ceil(positions, config.lanes),
@@ -259,7 +261,7 @@ def _grad_on_rows(op: LoweredOp, grad: Mask, config: LaneArrayConfig) -> Pass:
     grouped = grad.reshape(layer.groups, filters, positions)
     return Pass(
         lines=lambda: _sets(pack(grouped, config.lanes), config.rows),
-        held=lambda: _held(positions, 1, config.lanes),
+        lanes_in_use=lambda: _lanes_in_use(positions, 1, config.lanes),
         mapped=_mapped(filters, config.rows),
         groups=layer.groups,
         length=_ceil(positions, config.lanes),

@@ -141,7 +141,7 @@ class _Tile:
             moves=np.full((cycles, self.mapped, lanes), IDLE, np.int16),
             taking=np.full(lanes, OWN, np.int16),
         )
-        words = self.words[self.index] if self.skips else self.part.held()
+        words = self.words[self.index] if self.skips else self.part.lanes_in_use()
         lines = np.array(np.broadcast_to(words, (self.part.mapped.max(), self.part.length)))
         mapped = self.part.mapped[[self.row_set]]
         if not self.skips:

@@ -31,7 +31,7 @@ def of_all_ops(
         shape = shape_of(op)
         for stored_dense in (False, True) if dense else (False,):
             stores = stores_of(op, shape, config, stored_dense)
-            needed = plan.needs(shape, stores, config)[error.name]
+            needed = plan.smallest_capacities(shape, stores, config)[error.name]
             if needed > most:
                 most = needed
                 where = op.title + (", dense" if stored_dense else "")
