@@ -14,7 +14,7 @@ import numpy.typing as npt
 from swatsim.errors import ConfigError
 from swatsim.simulator.memory.candidates import LOOPS, Candidates, candidates
 from swatsim.simulator.memory.config import ORDERS, MemoryConfig
-from swatsim.simulator.memory.fine import NO_LIMIT, Fine, Wanted
+from swatsim.simulator.memory.fine import NO_LIMIT, Constraints, Fine
 from swatsim.simulator.memory.kernel import Counts
 from swatsim.simulator.memory.pipeline import SUM_BYTES
 from swatsim.simulator.memory.refusals import BufferTooSmallError
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
         return np.array([LOOPS.index(letter) for letter in self.order], np.int64)
 
 
-class Choice(NamedTuple):
+class Problem(NamedTuple):
     """What bears on the choice, but for the stores: plans are remembered by it."""
 
     shape: Shape
@@ -113,13 +113,13 @@ def find(
     resident: bool = False,
 ) -> Plan | None:
     """Choose the blocks of an op; None if nothing fits."""
-    choice = _choice(shape, config, pinned, resident)
+    problem = _problem(shape, config, pinned, resident)
     if all(store.plain for store in stores):
-        return _dense(choice)
-    return _chosen(choice, stores)
+        return _dense(problem)
+    return _chosen(problem, stores)
 
 
-def _choice(shape: Shape, config: MemoryConfig, pinned: Operand | None, resident: bool) -> Choice:
+def _problem(shape: Shape, config: MemoryConfig, pinned: Operand | None, resident: bool) -> Problem:
     capacities = [0, 0, 0]
     for tensor, buffer in buffers_of(shape.output).items():
         capacities[tensor] = getattr(config, f"buffer_{buffer}_kib")
@@ -127,7 +127,7 @@ def _choice(shape: Shape, config: MemoryConfig, pinned: Operand | None, resident
     extents = config.block_filters, config.block_channels, config.block_rows
     bits, number = DTYPES[config.dtype], -1 if pinned is None else OPERANDS.index(pinned)
     limits = weight, act, grad_out
-    return Choice(shape, config.loop_order, *extents, limits, bits, number, resident)
+    return Problem(shape, config.loop_order, *extents, limits, bits, number, resident)
 
 
 def buffers_of(output: int) -> dict[int, str]:
@@ -137,17 +137,17 @@ def buffers_of(output: int) -> dict[int, str]:
 
 
 @lru_cache(maxsize=10_000)
-def _dense(choice: Choice) -> Plan | None:
+def _dense(problem: Problem) -> Plan | None:
     """Choose for dense tensors: the same in every step of a run."""
-    return _chosen(choice, dense_stores(choice.shape, choice.value_bits))
+    return _chosen(problem, dense_stores(problem.shape, problem.value_bits))
 
 
-def _chosen(choice: Choice, stores: Stores) -> Plan | None:
+def _chosen(problem: Problem, stores: Stores) -> Plan | None:
     """Choose among powers of two, unless others move fewer bytes by more than the grain."""
-    found = _of_powers(choice, stores)
-    if found is None or "auto" not in (choice.filters, choice.channels, choice.rows):
+    found = _of_powers(problem, stores)
+    if found is None or "auto" not in (problem.filters, problem.channels, problem.rows):
         return None if found is None else found[0]
-    fine = Fine(stores, _wanted(choice))
+    fine = Fine(stores, _constraints(problem))
     if found[1] <= fine.bound + fine.bound // GRAIN:
         return found[0]
     other, least = fine.best()
@@ -156,28 +156,30 @@ def _chosen(choice: Choice, stores: Stores) -> Plan | None:
     return Plan(other.order, 1, other.filters, other.channels, other.rows, other.blocks)
 
 
-def _wanted(choice: Choice) -> Wanted:
-    return Wanted(
-        shape=choice.shape,
-        orders=ORDERS if choice.order == "auto" else (choice.order,),
-        extents=(choice.filters, choice.channels, choice.rows),
-        limits=choice.limits,
-        value_bytes=choice.value_bits // 8,
-        single=choice.pinned,
-        loaded=tuple(_loaded(choice)),
+def _constraints(problem: Problem) -> Constraints:
+    return Constraints(
+        shape=problem.shape,
+        orders=ORDERS if problem.order == "auto" else (problem.order,),
+        extents=(problem.filters, problem.channels, problem.rows),
+        limits=problem.limits,
+        value_bytes=problem.value_bits // 8,
+        single=problem.pinned,
+        loaded=tuple(_loaded(problem)),
         grain=GRAIN,
     )
 
 
-def _of_powers(choice: Choice, stores: Stores) -> tuple[Plan, int] | None:
+def _of_powers(problem: Problem, stores: Stores) -> tuple[Plan, int] | None:
     """Choose among powers of two; give the bytes that are moved, too. None if nothing fits."""
-    tried = candidates(choice.shape, choice.order, choice.filters, choice.channels, choice.rows)
-    fit = _fitting(choice, stores, tried)
+    tried = candidates(
+        problem.shape, problem.order, problem.filters, problem.channels, problem.rows
+    )
+    fit = _fitting(problem, stores, tried)
     if not fit.any():
         return None
-    near, moved = _near(choice, stores, tried, fit)
+    near, moved = _near(problem, stores, tried, fit)
     least = int(moved.min())
-    first = np.maximum(_unoverlapped(choice, stores, tried), least // GRAIN)
+    first = np.maximum(_unoverlapped(problem, stores, tried), least // GRAIN)
     first = np.where(near.any(axis=2), first, NO_LIMIT)
     blocks = np.where(first == first.min(), tried.blocks, NO_LIMIT)
     m, n = (int(index) for index in np.unravel_index(blocks.argmin(), blocks.shape))
@@ -187,21 +189,21 @@ def _of_powers(choice: Choice, stores: Stores) -> tuple[Plan, int] | None:
     return plan, int(moved[m, n, o])
 
 
-def _operands(choice: Choice) -> list[int]:
-    return [tensor for tensor in range(3) if tensor != choice.shape.output]
+def _operands(problem: Problem) -> list[int]:
+    return [tensor for tensor in range(3) if tensor != problem.shape.output]
 
 
-def _fitting(choice: Choice, stores: Stores, tried: Candidates) -> npt.NDArray[np.bool_]:
+def _fitting(problem: Problem, stores: Stores, tried: Candidates) -> npt.NDArray[np.bool_]:
     """Tell which candidates (m, n) fit."""
-    fit = tried.output_elements * SUM_BITS <= choice.limits[choice.shape.output]
-    for tensor in _operands(choice):
+    fit = tried.output_elements * SUM_BITS <= problem.limits[problem.shape.output]
+    for tensor in _operands(problem):
         rows, columns = tried.rows[tensor], tried.columns[tensor]
-        widest = _widest(stores[tensor], rows, columns, choice.limits[tensor])
+        widest = _widest(stores[tensor], rows, columns, problem.limits[tensor])
         fit = fit & (widest[tried.row[tensor]] <= tried.column[tensor])
-    if choice.pinned >= 0:
-        rows, columns = tried.rows[choice.pinned], tried.columns[choice.pinned]
-        fit = fit & (rows.blocks == 1)[tried.row[choice.pinned]]
-        fit = fit & (columns.blocks == 1)[tried.column[choice.pinned]]
+    if problem.pinned >= 0:
+        rows, columns = tried.rows[problem.pinned], tried.columns[problem.pinned]
+        fit = fit & (rows.blocks == 1)[tried.row[problem.pinned]]
+        fit = fit & (columns.blocks == 1)[tried.column[problem.pinned]]
     return fit
 
 
@@ -230,23 +232,23 @@ def _widest(store: Store, rows: Cuts, columns: Cuts, limit: int) -> Counts:
 
 
 def _near(
-    choice: Choice, stores: Stores, tried: Candidates, fit: npt.NDArray[np.bool_]
+    problem: Problem, stores: Stores, tried: Candidates, fit: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.bool_], Counts]:
     """Tell which of the candidates (m, n, o) that fit move few bytes, and the bytes of all.
 
     Bytes of blocks that are bounds at first are counted where the bound leaves it open.
     """
-    once = {tensor: _Once(stores[tensor], tried) for tensor in _loaded(choice)}
+    block_bytes = {tensor: _BlockBytes(stores[tensor], tried) for tensor in _loaded(problem)}
     while True:
-        moved = np.where(fit[:, :, None], _moved(choice, tried, once), NO_LIMIT)
+        moved = np.where(fit[:, :, None], _moved(problem, tried, block_bytes), NO_LIMIT)
         least = int(moved.min())
         near: npt.NDArray[np.bool_] = moved <= least + least // GRAIN
         some: npt.NDArray[np.bool_] = np.logical_or.reduce(near, axis=2)
-        if not sum(it.count(some) for it in once.values()):
+        if not sum(it.count(some) for it in block_bytes.values()):
             return near, moved
 
 
-class _Once:
+class _BlockBytes:
     """Bytes of a tensor's blocks, each counted once, for all pairs of cuts."""
 
     def __init__(self, store: Store, tried: Candidates) -> None:
@@ -273,26 +275,26 @@ class _Once:
         return len(m)
 
 
-def _loaded(choice: Choice) -> list[int]:
+def _loaded(problem: Problem) -> list[int]:
     """List the operands that come from DRAM."""
-    resident = choice.pinned if choice.resident else -1
-    return [tensor for tensor in _operands(choice) if tensor != resident]
+    resident = problem.pinned if problem.resident else -1
+    return [tensor for tensor in _operands(problem) if tensor != resident]
 
 
-def _moved(choice: Choice, tried: Candidates, once: dict[int, _Once]) -> Counts:
+def _moved(problem: Problem, tried: Candidates, block_bytes: dict[int, _BlockBytes]) -> Counts:
     """Bytes that each candidate (m, n, o) moves."""
-    output = choice.shape.output
+    output = problem.shape.output
     back_and_forth = 2 * SUM_BYTES * (tried.times[output] - 1)
-    moved: Counts = tried.output_elements_total * (choice.value_bits // 8 + back_and_forth)
-    for tensor, of_tensor in once.items():
+    moved: Counts = tried.output_elements_total * (problem.value_bits // 8 + back_and_forth)
+    for tensor, of_tensor in block_bytes.items():
         moved = moved + of_tensor.of_candidates[:, :, None] * tried.times[tensor]
     return moved
 
 
-def _unoverlapped(choice: Choice, stores: Stores, tried: Candidates) -> Counts:
+def _unoverlapped(problem: Problem, stores: Stores, tried: Candidates) -> Counts:
     """Bytes, of each (m, n), of the first block's operands and of a result."""
-    found = tried.output_elements * (choice.value_bits // 8)
-    for tensor in _loaded(choice):
+    found = tried.output_elements * (problem.value_bits // 8)
+    for tensor in _loaded(problem):
         leading = tried.rows[tensor].leading, tried.columns[tensor].leading
         first = stores[tensor].bytes(*leading)
         found = found + first[tried.row[tensor], tried.column[tensor]]
@@ -304,9 +306,9 @@ def _unoverlapped(choice: Choice, stores: Stores, tried: Candidates) -> Counts:
 
 def smallest_capacities(shape: Shape, stores: Stores, config: MemoryConfig) -> dict[str, int]:
     """Tell the smallest capacity in KiB that each buffer needs, by the parameters' names."""
-    choice = _choice(shape, config, None, False)
+    problem = _problem(shape, config, None, False)
     return {
-        f"buffer_{buffer}_kib": _smallest(choice, stores, tensor)
+        f"buffer_{buffer}_kib": _smallest(problem, stores, tensor)
         for tensor, buffer in buffers_of(shape.output).items()
     }
 
@@ -325,20 +327,20 @@ def _too_small(
     return BufferTooSmallError(where, " and ".join(given), name, getattr(config, name), needed)
 
 
-def _smallest(choice: Choice, stores: Stores, tensor: int) -> int:
+def _smallest(problem: Problem, stores: Stores, tensor: int) -> int:
     """Find the smallest capacity, in KiB, of a tensor's buffer, the other buffers unlimited."""
     low, high = 0, 1
-    while not _fits_alone(choice, stores, tensor, high):
+    while not _fits_alone(problem, stores, tensor, high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        fits = _fits_alone(choice, stores, tensor, middle)
+        fits = _fits_alone(problem, stores, tensor, middle)
         low, high = (low, middle) if fits else (middle, high)
     return high
 
 
-def _fits_alone(choice: Choice, stores: Stores, tensor: int, kib: int) -> bool:
+def _fits_alone(problem: Problem, stores: Stores, tensor: int, kib: int) -> bool:
     weight, act, grad_out = (
         kib * KIB_BITS // 2 if other == tensor else NO_LIMIT for other in range(3)
     )
-    return _of_powers(choice._replace(limits=(weight, act, grad_out)), stores) is not None
+    return _of_powers(problem._replace(limits=(weight, act, grad_out)), stores) is not None
