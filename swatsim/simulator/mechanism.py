@@ -147,6 +147,11 @@ class Mechanism:
     reads_images : callable of (LoweredOp, config) to bool
         Whether compute cycles depend on the masks of act and grad_out; if not they are the same for
         all images. True of a machine that does not say.
+
+    Raises
+    ------
+    ConfigError
+        If the name is no word, the type none of a configuration, or a function none.
     """
 
     name: str
@@ -162,6 +167,22 @@ class Mechanism:
     in_rounds: Callable[[LoweredOp, Any], tuple[MachineConfig, int] | None] = lambda op, config: (
         None
     )
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise ConfigError(f"a mechanism's name={self.name!r} is not allowed: must be a word")
+        config: Any = self.config_type
+        if not (isinstance(config, type) and issubclass(config, MachineConfig)):
+            raise ConfigError(
+                f"mechanism {self.name!r}: config_type={config!r} is not allowed: must be a class "
+                "derived from swatsim.MachineConfig"
+            )
+        for name in ("simulate_op", "simulate_dense"):
+            if not callable(getattr(self, name)):
+                raise ConfigError(
+                    f"mechanism {self.name!r}: {name} is not allowed: must be a function of an op "
+                    "and a configuration"
+                )
 
 
 @dataclass(frozen=True)

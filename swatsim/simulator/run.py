@@ -21,7 +21,7 @@ from swatsim.arguments import (
     whole_number,
 )
 from swatsim.counters import Counters
-from swatsim.errors import ConfigError, WorkloadError, shown, unknown
+from swatsim.errors import ConfigError, shown, unknown
 from swatsim.printable import printable_json
 from swatsim.results import Results
 from swatsim.simulator.energy.table import EnergyTable, energy_table
@@ -95,8 +95,6 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     WorkloadError
         If `op` is none.
     """
-    if not isinstance(op, Op):
-        raise WorkloadError(f"{type(op).__name__} is no op: make one with swatsim.Op(layer, ..)")
     return as_machine(machine).simulate_op(lower(op))
 
 

@@ -107,9 +107,16 @@ def lower(op: Op | LoweredOp) -> LoweredOp:
 
     A transposed convolution computes what dgrad of its adjoint convolution does: its op is the
     adjoint's, with the same masks under the adjoint's names.
+
+    Raises
+    ------
+    WorkloadError
+        If it is no op.
     """
     if isinstance(op, LoweredOp):
         return op
+    if not isinstance(op, Op):
+        raise WorkloadError(f"{type(op).__name__} is no op: make one with swatsim.Op(layer, ..)")
     if not op.layer.transposed:
         return LoweredOp(op.layer, op.name, op.weight, op.act, op.grad_out, known=op.known)
     masks: dict[str, Any] = {ADJOINT_OPERAND[it]: mask for it, mask in op.operands.items()}
