@@ -15,7 +15,7 @@ from swatsim.workload.lowering import LoweredOp
 def of_all_ops(
     error: BufferTooSmallError, config: MemoryConfig, dense: bool, ops: Iterable[LoweredOp]
 ) -> BufferTooSmallError:
-    """Make of one op's refusal that of all ops: one capacity that will do.
+    """Return one op's refusal as that of all ops: one capacity that will do.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ class Counted(NamedTuple):
 
 
 def describe_op(op: Op, lowered: LoweredOp) -> Row:
-    """Fill the columns that depend on the op alone."""
+    """Return the columns that depend on the op alone."""
     layer = op.layer
     sizes = {letter: getattr(layer, letter) for letter in "CKHWRSPQ"}
     return {
@@ -59,7 +59,7 @@ def cost(
     on_chip: OnChip = NOTHING_ON_CHIP,
     on_chip_dense: OnChip = NOTHING_ON_CHIP,
 ) -> Row:
-    """Fill the columns that a machine counts, its memory system included.
+    """Return the columns that a machine counts, its memory system included.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def cost(
 
 
 def _as_recorded(op: LoweredOp, memory: MemoryCounters) -> MemoryCounters:
-    """Name the operands as the recorded layer does."""
+    """Return the counters with operands named as the recorded layer names them."""
     loaded = {f"dram_bytes_{op.called(it)}": getattr(memory, f"dram_bytes_{it}") for it in OPERANDS}
     return memory._replace(**loaded)
 
@@ -105,7 +105,7 @@ def _counts(counters: Counters, memory: MemoryCounters) -> Row:
 
 
 def _checked(counters: Counters) -> Counters:
-    """Refuse what a machine of the user's own gives, if it is no counters that add up."""
+    """Return the counters that a machine gave; refuse what is none, or does not add up."""
     if not isinstance(counters, Counters):
         raise ConfigError(
             f"the machine gave a {type(counters).__name__}: simulate_op and simulate_dense must "

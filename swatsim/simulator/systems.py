@@ -90,29 +90,29 @@ class NoMemory:
     def simulate_memory(
         self, op: LoweredOp, counters: Counters, dense: bool, on_chip: OnChip
     ) -> MemoryCounters:
-        """Take the compute cycles as they are."""
+        """Return the compute cycles as they are."""
         return MemoryCounters(counters.cycles_compute)
 
     def cycles_of_dense_operands(self, op: LoweredOp, counters: Counters, on_chip: OnChip) -> float:
-        """Take the compute cycles as they are."""
+        """Return the compute cycles as they are."""
         return float(counters.cycles_compute)
 
     def energy(self, op: LoweredOp, counters: Counters, memory: MemoryCounters) -> Row:
-        """Return that nothing is known."""
+        """Return the columns of energy, None in each."""
         return dict.fromkeys((*ENERGY_PARTS, ENERGY), None)
 
     def on_chip(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> OnChip:
-        """Return that nothing stays on chip."""
+        """Return `NOTHING_ON_CHIP`."""
         return NOTHING_ON_CHIP
 
     def least_lane_cycles(self, elements: int) -> int:
-        """Return that it may take none."""
+        """Return 0: without a memory system an op may take none."""
         return 0
 
     def refusal(
         self, error: BufferTooSmallError, dense: bool, ops: Iterable[LoweredOp]
     ) -> BufferTooSmallError:
-        """Return it as it is: there is no buffer."""
+        """Return the refusal as it is: there is no buffer."""
         return error
 
 
@@ -171,7 +171,7 @@ class Modelled:
             return None
 
     def energy(self, op: LoweredOp, counters: Counters, memory: MemoryCounters) -> Row:
-        """Multiply the events of the op with their energies."""
+        """Return the columns of energy: each event times its energy."""
         parts = energies(op, counters, memory, self._config, self._table)
         each = dict(zip(ENERGY_PARTS, map(float, parts), strict=True))
         return {**each, ENERGY: float(sum(parts))}
@@ -201,7 +201,7 @@ class Modelled:
         return sum(found.dram_bytes for found in pinned) < free
 
     def least_lane_cycles(self, elements: int) -> int:
-        """Return those in which the first word and the result are on their way."""
+        """Return the lane-cycles in which the first word and the result are on their way."""
         config, cycles = self._config, 1
         if bandwidth := config.finite_mb_per_s:
             size = elements * DTYPES[config.dtype] // 8

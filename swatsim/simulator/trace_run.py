@@ -53,7 +53,7 @@ class Run:
             _check_alike(machine, baseline)
 
     def jobs(self, steps: Sequence[int], ops: Sequence[OpName]) -> list[Job]:
-        """List the ops of the steps; their masks are read when they run."""
+        """Return the ops of the steps; their masks are read when they run."""
         opened = [self.trace.step(number) for number in steps]
         jobs = [(step, layer, name) for step in opened for layer, name in step.ops() if name in ops]
         if not jobs:
@@ -70,7 +70,7 @@ class Run:
         check_before(ops, len(self.trace.manifest.samples), systems)
 
     def rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
-        """Simulate one op: the rows of each machine, and of its baselines."""
+        """Return the rows of one op: of each machine, and of its baselines."""
         try:
             return self._rows(step, layer, name)
         except MemoryError:
@@ -105,7 +105,7 @@ class Run:
         }
 
     def _counted(self, op: LoweredOp) -> list[tuple[str, Role, Counted]]:
-        """Count what does not depend on the memory system: (variant, role, counts)."""
+        """Return what does not depend on the memory system: (variant, role, counts)."""
         first, theirs = self.machines[0], self.baseline
         found = [("", Role.MACHINE, self._skipping(op, first))]
         if theirs is not None:
@@ -117,7 +117,7 @@ class Run:
         return found
 
     def _skipping(self, op: LoweredOp, machine: Runnable) -> Counted:
-        """Count the op as it is, and were no value of its operands zero."""
+        """Return the counts of the op as it is, and were no value of its operands zero."""
         return Counted(machine.simulate_op(op), machine.simulate_dense_operands(op))
 
     def _of_machine(
@@ -148,14 +148,14 @@ class Run:
         return {"machine": machine.name, "variant": variant, "role": role.value, **row}
 
     def refusal(self, error: BufferTooSmallError, jobs: Sequence[Job]) -> BufferTooSmallError:
-        """Say which capacity would do for all jobs."""
+        """Return a refusal that says which capacity would do for all jobs."""
         for system in self._systems.values():
             ops = (lower(self.read(step, layer, name)) for step, layer, name in jobs)
             error = system.refusal(error, self.baseline is None, ops)
         return error
 
     def _partner(self, step: Step, layer: Layer, name: OpName) -> LoweredOp | None:
-        """Find the op that reads the same grad_out just before or after, if that may be kept."""
+        """Return the op that reads the same grad_out next to this one, if it may stay on chip."""
         if not any(system.keeps_on_chip for system in self._systems.values()):
             return None
         other = PARTNERS.get(name)

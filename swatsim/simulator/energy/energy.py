@@ -35,7 +35,7 @@ def energies(
     config: MachineConfig,
     table: EnergyTable,
 ) -> Energies:
-    """Multiply the events of an op with their energies.
+    """Return the energy of an op by part: each event times its energy.
 
     Without a memory system (`memory` is "none") buffers and DRAM take none.
 
@@ -64,7 +64,7 @@ def energies(
 def _traffic(
     op: LoweredOp, counters: Counters, memory: MemoryCounters, config: MachineConfig
 ) -> dict[str, Traffic]:
-    """Count the bits that go through each buffer.
+    """Return the bits that go through each buffer.
 
     What comes from DRAM is written, what goes there is read; partial sums leave as often as they
     come back.

@@ -69,7 +69,7 @@ class Candidates:
 def candidates(
     shape: Shape, order: str, filters: int | str, channels: int | str, rows: int | str
 ) -> Candidates:
-    """List what is tried for an op: it does not depend on masks."""
+    """Return what is tried for an op: it does not depend on masks."""
     ks = _descending(shape.K) if filters == "auto" else [min(int(filters), shape.K)]
     cs = _descending(shape.C) if channels == "auto" else [min(int(channels), shape.C)]
     gkc = [(1, k, c) for k in ks for c in cs]
@@ -123,7 +123,7 @@ def cut_axes(
 def elements(
     shape: Shape, g: Counts | int, k: Counts | int, c: Counts | int, n: Counts | int
 ) -> Any:
-    """Count the elements of the output in blocks."""
+    """Return the elements of the output in blocks."""
     sizes = {WEIGHT: (k, c), ACT: (c, n), GRAD_OUT: (k, n)}[shape.output]
     return (
         g * sizes[0] * sizes[1] * shape.cells[shape.output] + 0 * n
@@ -131,14 +131,14 @@ def elements(
 
 
 def _descending(size: int) -> list[int]:
-    """List a size, and the powers of two below it."""
+    """Return a size, and the powers of two below it."""
     return [size, *(2**i for i in reversed(range((size - 1).bit_length())))]
 
 
 def fine_extents(
     shape: Shape, filters: int | str, channels: int | str, rows: int | str
 ) -> tuple[list[int], list[int], list[int]]:
-    """List filters, channels and rows of blocks: of each number of blocks the fewest, descending.
+    """Return filters, channels, rows of blocks: for each number of blocks the fewest, descending.
 
     What a user gives is the only one.
     """
@@ -155,7 +155,7 @@ def _even(size: int) -> list[int]:
 
 
 def _rows(shape: Shape, wanted: int | str) -> list[int]:
-    """List the extents of rows: whole samples, slices of one."""
+    """Return the extents of rows: whole samples, slices of one."""
     if wanted == "auto":
         samples = [shape.rows * n for n in _descending(shape.samples) if n > 1]
         return samples + _descending(shape.rows)
@@ -164,7 +164,7 @@ def _rows(shape: Shape, wanted: int | str) -> list[int]:
 
 
 def _blocks_of_loops(shape: Shape, gkc: Counts, n: Counts) -> tuple[Counts, Counts, Counts]:
-    """Count the blocks of the loops K and C of a group, shape (m, 1), and N, shape (n,)."""
+    """Return the blocks of the loops K and C of a group, shape (m, 1), and N, shape (n,)."""
     slices = shape.samples * -(-shape.rows // n)
     samples = -(-shape.samples // np.maximum(n // shape.rows, 1))
     rows = np.where(n < shape.rows, slices, samples)
@@ -172,9 +172,9 @@ def _blocks_of_loops(shape: Shape, gkc: Counts, n: Counts) -> tuple[Counts, Coun
 
 
 def times_of(loops: tuple[Counts, ...], orders: tuple[str, ...], lacking: int) -> Counts:
-    """Count how often each block of a tensor comes by, with so many blocks of the loops K, C, N.
+    """Return how often each block of a tensor comes by, with so many blocks of the loops K, C, N.
 
-    The loop orders are the last axis of what it gives, behind those that the loops' broadcast to.
+    The loop orders are the last axis, behind those that the loops' broadcast to.
 
     Once, if all loops inside the one that it lacks have one block: it is still there.
     """

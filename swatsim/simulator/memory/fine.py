@@ -91,7 +91,7 @@ class Grid(NamedTuple):
 
 @lru_cache(maxsize=512)
 def grid_of(shape: Shape, extents: tuple[int | str, int | str, int | str]) -> Grid:
-    """List what is looked at for an op."""
+    """Return what is looked at for an op."""
     ks, cs, ns = fine_extents(shape, *extents)
     rows, columns = cut_axes(shape, ks, cs, cs, ns)
     loops = columns[GRAD_OUT if shape.output != ACT else ACT].blocks
@@ -134,7 +134,7 @@ class _Table:
         self.known = np.full(self.total_bytes.shape, exact)
 
     def verify(self, i: int, j: int) -> bool:
-        """Count the blocks of a pair of cuts; return whether what was known of them was right."""
+        """Whether what was known of a pair of cuts was right; its blocks are counted now."""
         if self.sure[i, j] and self.known[i, j]:
             return True
         bits = self.store.bits(self.rows.cuts[i], self.columns.cuts[j])
@@ -184,11 +184,11 @@ class Fine:
 
     @property
     def bound(self) -> int:
-        """No blocks of the grid move fewer bytes."""
+        """The fewest bytes that blocks of the grid may move."""
         return self.cells.least
 
     def best(self) -> tuple[Blocks, int]:
-        """Choose among those that move few bytes; give the fewest, too."""
+        """Return the blocks chosen among those that move few bytes, and the fewest bytes."""
         self._settle(lambda cells: np.argsort(cells.moved.min(axis=2), axis=None, kind="stable"))
         least = self.cells.least
         at = self._settle(lambda cells: self._ranked(cells, least))
@@ -200,7 +200,7 @@ class Fine:
         return Blocks(order, *extents, int(self.cells.blocks[c, n])), least
 
     def _settle(self, ranked: Callable[[_Cells], Counts]) -> int:
-        """Look at cells in the order of a rank until the first one is as it seemed."""
+        """Verify cells in the order of a rank until the first one was right; return it."""
         while True:
             first = True
             for at in ranked(self.cells):
@@ -219,7 +219,7 @@ class Fine:
         return all(right)  # all of them are looked at
 
     def _ranked(self, cells: _Cells, least: int) -> Counts:
-        """Rank those that move few bytes: by what nothing overlaps with, then by their blocks."""
+        """Return those that move few bytes, by what nothing overlaps with, then by their blocks."""
         near = cells.moved.min(axis=2) <= least + least // self.constraints.grain
         c, n = np.nonzero(near)
         k = cells.filters[c, n]
@@ -229,7 +229,7 @@ class Fine:
         return found
 
     def _unoverlapped(self, k: Counts, c: Counts, n: Counts) -> Counts:
-        """Bytes of the first block's operands and of a result."""
+        """Return the bytes of the first block's operands and of a result."""
         places = ((k, c), (c, n), (k, n))
         found = 0 * k
         for table, (i, j) in zip(self.tables, places, strict=True):

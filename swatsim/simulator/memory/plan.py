@@ -75,7 +75,7 @@ def plan(
     pinned: Operand | None = None,
     resident: bool = False,
 ) -> Plan:
-    """Choose the blocks of an op that move the fewest bytes, within a 64th.
+    """Return the blocks of an op that move the fewest bytes, within a 64th.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def find(
     pinned: Operand | None = None,
     resident: bool = False,
 ) -> Plan | None:
-    """Choose the blocks of an op; None if nothing fits."""
+    """Return the blocks of an op; None if nothing fits."""
     problem = _problem(shape, config, pinned, resident)
     if all(store.plain for store in stores):
         return _dense(problem)
@@ -138,12 +138,12 @@ def buffers_of(output: int) -> dict[int, str]:
 
 @lru_cache(maxsize=10_000)
 def _dense(problem: Problem) -> Plan | None:
-    """Choose for dense tensors: the same in every step of a run."""
+    """Return the blocks for dense tensors: the same in every step of a run."""
     return _chosen(problem, dense_stores(problem.shape, problem.value_bits))
 
 
 def _chosen(problem: Problem, stores: Stores) -> Plan | None:
-    """Choose among powers of two, unless others move fewer bytes by more than the grain."""
+    """Return the best of powers of two, unless others move fewer bytes by more than the grain."""
     found = _of_powers(problem, stores)
     if found is None or "auto" not in (problem.filters, problem.channels, problem.rows):
         return None if found is None else found[0]
@@ -170,7 +170,7 @@ def _constraints(problem: Problem) -> Constraints:
 
 
 def _of_powers(problem: Problem, stores: Stores) -> tuple[Plan, int] | None:
-    """Choose among powers of two; give the bytes that are moved, too. None if nothing fits."""
+    """Return the best of powers of two, and the bytes that it moves; None if nothing fits."""
     tried = candidates(
         problem.shape, problem.order, problem.filters, problem.channels, problem.rows
     )
@@ -194,7 +194,7 @@ def _operands(problem: Problem) -> list[int]:
 
 
 def _fitting(problem: Problem, stores: Stores, tried: Candidates) -> npt.NDArray[np.bool_]:
-    """Tell which candidates (m, n) fit."""
+    """Return which candidates (m, n) fit."""
     fit = tried.output_elements * SUM_BITS <= problem.limits[problem.shape.output]
     for tensor in _operands(problem):
         rows, columns = tried.rows[tensor], tried.columns[tensor]
@@ -234,7 +234,7 @@ def _widest(store: Store, rows: Cuts, columns: Cuts, limit: int) -> Counts:
 def _near(
     problem: Problem, stores: Stores, tried: Candidates, fit: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.bool_], Counts]:
-    """Tell which of the candidates (m, n, o) that fit move few bytes, and the bytes of all.
+    """Return which of the candidates (m, n, o) that fit move few bytes, and the bytes of all.
 
     Bytes of blocks that are bounds at first are counted where the bound leaves it open.
     """
@@ -261,12 +261,12 @@ class _BlockBytes:
 
     @property
     def of_candidates(self) -> Counts:
-        """Of each candidate (m, n)."""
+        """Bytes of each candidate (m, n)."""
         found: Counts = self._bytes[self.at]
         return found
 
     def count(self, near: npt.NDArray[np.bool_]) -> int:
-        """Count those of candidates (m, n); tell of how many they were not known."""
+        """Count the bytes of candidates (m, n); return how many of them were not known."""
         m, n = np.nonzero(near & ~self._known[self.at])
         rows, columns = (np.broadcast_to(it, near.shape)[m, n] for it in self.at)
         for i, j in set(zip(rows.tolist(), columns.tolist(), strict=True)):
@@ -276,13 +276,13 @@ class _BlockBytes:
 
 
 def _loaded(problem: Problem) -> list[int]:
-    """List the operands that come from DRAM."""
+    """Return the operands that come from DRAM."""
     resident = problem.pinned if problem.resident else -1
     return [tensor for tensor in _operands(problem) if tensor != resident]
 
 
 def _moved(problem: Problem, tried: Candidates, block_bytes: dict[int, _BlockBytes]) -> Counts:
-    """Bytes that each candidate (m, n, o) moves."""
+    """Return the bytes that each candidate (m, n, o) moves."""
     output = problem.shape.output
     back_and_forth = 2 * SUM_BYTES * (tried.times[output] - 1)
     moved: Counts = tried.output_elements_total * (problem.value_bits // 8 + back_and_forth)
@@ -292,7 +292,7 @@ def _moved(problem: Problem, tried: Candidates, block_bytes: dict[int, _BlockByt
 
 
 def _unoverlapped(problem: Problem, stores: Stores, tried: Candidates) -> Counts:
-    """Bytes, of each (m, n), of the first block's operands and of a result."""
+    """Return the bytes, of each (m, n), of the first block's operands and of a result."""
     found = tried.output_elements * (problem.value_bits // 8)
     for tensor in _loaded(problem):
         leading = tried.rows[tensor].leading, tried.columns[tensor].leading
@@ -305,7 +305,7 @@ def _unoverlapped(problem: Problem, stores: Stores, tried: Candidates) -> Counts
 
 
 def smallest_capacities(shape: Shape, stores: Stores, config: MemoryConfig) -> dict[str, int]:
-    """Tell the smallest capacity in KiB that each buffer needs, by the parameters' names."""
+    """Return the smallest capacity in KiB that each buffer needs, by the parameters' names."""
     problem = _problem(shape, config, None, False)
     return {
         f"buffer_{buffer}_kib": _smallest(problem, stores, tensor)
@@ -316,7 +316,7 @@ def smallest_capacities(shape: Shape, stores: Stores, config: MemoryConfig) -> d
 def _too_small(
     shape: Shape, stores: Stores, config: MemoryConfig, where: str
 ) -> BufferTooSmallError:
-    """Say which buffer is too small, and the smallest capacity that would do."""
+    """Return the refusal: which buffer is too small, and the smallest capacity that would do."""
     loops = ("block_filters", "block_channels", "block_rows")
     given = [f"{loop}={found}" for loop in loops if (found := getattr(config, loop)) != "auto"]
     name, needed = next(
@@ -328,7 +328,7 @@ def _too_small(
 
 
 def _smallest(problem: Problem, stores: Stores, tensor: int) -> int:
-    """Find the smallest capacity, in KiB, of a tensor's buffer, the other buffers unlimited."""
+    """Return the smallest capacity, in KiB, of a tensor's buffer, the other buffers unlimited."""
     low, high = 0, 1
     while not _fits_alone(problem, stores, tensor, high):
         low, high = high, 2 * high

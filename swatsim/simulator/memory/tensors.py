@@ -60,12 +60,12 @@ def shape_of(op: LoweredOp) -> Shape:
 
 
 def output_words(op: LoweredOp) -> int:
-    """Count the accesses of the output's buffer by PEs."""
+    """Return the accesses of the output's buffer by PEs."""
     return output_writes(op) + output_reads(op)
 
 
 def output_writes(op: LoweredOp) -> int:
-    """Count the sums that PEs write: each of the output's once, in wgrad for each sample."""
+    """Return the sums that PEs write: each of the output's once, in wgrad for each sample."""
     layer = op.layer
     match op.name:
         case "fprop":
@@ -79,7 +79,7 @@ def output_writes(op: LoweredOp) -> int:
 
 
 def output_reads(op: LoweredOp) -> int:
-    """Count the sums that PEs read to add to them: wgrad adds up its samples in the buffer."""
+    """Return the sums that PEs read to add to them: wgrad adds up its samples in the buffer."""
     return (op.samples - 1) * op.layer.weights if op.name == "wgrad" else 0
 
 
@@ -100,7 +100,7 @@ class Cut(NamedTuple):
 
 
 def ends(extent: int, inner: int, outer: int = 1) -> Counts:
-    """Cut an axis of `outer` times `inner`: slices of an inner one, or several of them whole.
+    """Return where an axis of `outer` times `inner` is cut: in slices of an inner one, or several.
 
     Returns
     -------
@@ -116,13 +116,13 @@ def ends(extent: int, inner: int, outer: int = 1) -> Counts:
 
 
 def cut_channels(begins: Counts) -> Cut:
-    """Cut an axis of filters or channels."""
+    """Return the blocks of an axis of filters or channels."""
     first, last = begins[:-1], begins[1:]
     return Cut(first, last, np.ones_like(first))
 
 
 def cut_rows(shape: Shape, tensor: int, extent: int) -> Cut:
-    """Cut the columns of act's or grad_out's table: the rows that each block of n touches."""
+    """Return the columns of act's or grad_out's table: the rows that each block of n touches."""
     begins = ends(extent, shape.rows, shape.samples)
     own = shape.H if tensor == ACT else shape.P
     sample = begins[:-1] // shape.rows
@@ -137,7 +137,7 @@ def cut_rows(shape: Shape, tensor: int, extent: int) -> Cut:
 
 
 def _touched(shape: Shape, tensor: int, first: Counts, last: Counts) -> tuple[Counts, Counts]:
-    """Find the rows, from low to below high, that slices of the rows n touch."""
+    """Return the rows, from low to below high, that slices of the rows n touch."""
     if tensor == ACT and shape.output != ACT:
         low = first * shape.stride - shape.pad
         behind = np.maximum(shape.reach + 1 - shape.stride, 0)
@@ -170,11 +170,11 @@ class Cuts:
         self.leading = Cut(*(part[self._starts] for part in self.every))
 
     def add_up(self, values: Counts) -> Counts:
-        """Sum values of the blocks of `every`, cut by cut."""
+        """Return the sum of the values of the blocks of `every`, cut by cut."""
         return np.add.reduceat(values, self._starts)
 
     def tally(self, values: Counts) -> tuple[Counts, Counts]:
-        """Count how often each value comes up in the blocks of each cut.
+        """Return how often each value comes up in the blocks of each cut.
 
         Returns
         -------
