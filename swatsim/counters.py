@@ -173,7 +173,7 @@ class Counters(NamedTuple):
         return self.lane_cycles_effectual + self.lane_cycles_ineffectual
 
     def times(self, repeats: int) -> Counters:
-        """Count the same, over and over, on the same machine."""
+        """Return the counters of the same op run so many times, one after another."""
         all_of_it = Counters(*(value * repeats for value in self))
         return all_of_it._replace(pes=self.pes, lanes=self.lanes)
 

@@ -100,7 +100,7 @@ class Results:
         return write_files(Path(folder), contents, [*PLOTS, *page_of(Path(folder))])
 
     def to_parquet(self) -> bytes:
-        """Write the rows, and their provenance, as a Parquet file that is as small as can be.
+        """Return the rows, and their provenance, as a Parquet file that is as small as can be.
 
         Raises
         ------
@@ -121,7 +121,7 @@ class Results:
 def as_csv(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = (), *, for_people: bool = True
 ) -> bytes:
-    """Write rows as CSV.
+    """Return rows as CSV.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def _cell(value: Any) -> Any:
 
 @arguments(ResultsError, folder=path_like)
 def load(folder: str | os.PathLike[str]) -> Results:
-    """Read what `Results.save` wrote.
+    """Return what `Results.save` wrote.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def load(folder: str | os.PathLike[str]) -> Results:
 
 
 def read_parquet(path: Path) -> Results:
-    """Read one Parquet file that `Results.to_parquet` made.
+    """Return the results in one Parquet file that `Results.to_parquet` made.
 
     Raises
     ------
@@ -184,7 +184,7 @@ def read_parquet(path: Path) -> Results:
 
 
 def parse(content: bytes, path: Path) -> Results:
-    """Read the content of a Parquet file, wherever it was read; `path` is for errors."""
+    """Return the results in the content of a Parquet file; `path` is for errors."""
     found = _parsed(content, path)
     return Results(found.rows, found.provenance)
 
@@ -227,7 +227,7 @@ def _check_no_directory(path: Path) -> None:
 
 
 def _digest_beside(path: Path) -> str | None:
-    """Read of which results the provenance beside a file is; None if there is no such file."""
+    """Return of which results the provenance beside a file is; None if there is no such file."""
     beside = path.with_name(PROVENANCE)
     if not beside.is_file():
         return None

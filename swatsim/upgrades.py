@@ -15,7 +15,7 @@ Upgrade = Callable[["pa.Table"], "pa.Table"]
 
 
 def _with_variants(table: pa.Table) -> pa.Table:
-    """Take "NAME dense" apart: version 3 called a variant of a machine so, in one column."""
+    """Return the table with "NAME dense" in two columns: version 3 had the variant in the name."""
     import pyarrow as pa
 
     pairs = list(zip(table["role"].to_pylist(), table["machine"].to_pylist(), strict=True))

@@ -102,7 +102,8 @@ def test_a_wheel_holds_every_file_of_the_package() -> None:
 def test_an_sdist_holds_every_folder_that_its_tests_read() -> None:
     grafted = set(re.findall(r"^graft (\S+)$", (ROOT / "MANIFEST.in").read_text(), flags=re.M))
     assert grafted == {
-        *("swatsim", "tests", "benchmarks", "examples", "notebooks", "traces", ".ci", ".github")
+        *("swatsim", "tests", "benchmarks", "docs", "examples", "notebooks", "traces"),
+        *(".ci", ".github"),
     }
 
 

@@ -211,14 +211,14 @@ def _count_op(machine: Runnable, step: Step, layer: Layer, name: OpName) -> _Cou
 
 
 def split(op: LoweredOp) -> list[LoweredOp]:
-    """Make an op of each sample alone."""
+    """Return an op for each sample alone."""
     return [_with_samples(op, np.array([sample])) for sample in range(op.samples)]
 
 
 def batch_cycles(
     op: LoweredOp, batch: int, at_once: int, simulate: Callable[[LoweredOp], Counters]
 ) -> int:
-    """Count the compute cycles of a batch that is an op's samples, over and over.
+    """Return the compute cycles of a batch that is an op's samples, over and over.
 
     Parameters
     ----------
@@ -259,7 +259,7 @@ def _check_room(op: LoweredOp, images: int, batch: int) -> None:
 
 
 def _repeated(op: LoweredOp, first: int, images: int) -> LoweredOp:
-    """Take images of an endless row of the op's samples, over and over."""
+    """Return an op of images of an endless row of the op's samples, over and over."""
     return _with_samples(op, (first % op.samples + np.arange(images)) % op.samples)
 
 
@@ -285,7 +285,7 @@ def _totals(counted: Sequence[_Counted]) -> Iterator[OpEstimate]:
 
 
 def _estimate(layer: str | None, op: str, counted: Sequence[_Counted]) -> OpEstimate:
-    """Add up the ops of an image first: its ops are dense or sparse together."""
+    """Return an estimate, the ops of an image added up first: they are dense or sparse together."""
     steps = dict.fromkeys((c.step, c.batch) for c in counted)
     ours, dense = (
         [
@@ -313,12 +313,12 @@ def _estimate(layer: str | None, op: str, counted: Sequence[_Counted]) -> OpEsti
 
 
 def _unknown(found: Estimate) -> Estimate:
-    """Give an estimate of ops of which images share the machine: what differs can't be seen."""
+    """Return an estimate of ops of which images share the machine: what differs can't be seen."""
     return Estimate(found.value, nan, nan)
 
 
 def _exact(found: Estimate) -> Estimate:
-    """Give an estimate of what does not depend on the images; dense operands never do."""
+    """Return an estimate of what does not depend on the images; dense operands never do."""
     return Estimate(found.value, 0.0, inf)
 
 

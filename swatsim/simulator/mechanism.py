@@ -204,22 +204,22 @@ class ConfiguredMachine:
     sources: str = ""
 
     def simulate_op(self, op: Op | LoweredOp) -> Counters:
-        """Run one op."""
+        """Return the counters of one op."""
         return self.mechanism.simulate_op(lower(op), self.config)
 
     def simulate_dense(self, op: Op | LoweredOp) -> Counters:
-        """Run the op's dense baseline."""
+        """Return the counters of the op's dense baseline."""
         return self.mechanism.simulate_dense(lower(op), self.config)
 
     def simulate_dense_operands(self, op: LoweredOp) -> Counters:
-        """Run the op, skipping as ever, were no value of its operands zero."""
+        """Return the op's counters, skipping as ever, were no value of its operands zero."""
         simulate = self.mechanism.simulate_dense_operands
         if simulate is None:
             return self.mechanism.simulate_op(op.without_zeros(), self.config)
         return simulate(op, self.config)
 
     def simulate_alternatives(self, op: LoweredOp) -> dict[str, Counters]:
-        """Run the op's other dense baselines, by their names."""
+        """Return the counters of the op's other dense baselines, by their names."""
         found = self.mechanism.alternatives.items()
         return {name: simulate(op, self.config) for name, simulate in found}
 
@@ -278,15 +278,15 @@ class OwnMachine:
         return self.machine.name
 
     def simulate_op(self, op: LoweredOp) -> Counters:
-        """Run one op."""
+        """Return the counters of one op."""
         return self.machine.simulate_op(op)
 
     def simulate_dense(self, op: LoweredOp) -> Counters:
-        """Run the op's dense baseline."""
+        """Return the counters of the op's dense baseline."""
         return self.machine.simulate_dense(op)
 
     def simulate_dense_operands(self, op: LoweredOp) -> Counters:
-        """Run the op, skipping as ever, were no value of its operands zero."""
+        """Return the op's counters, skipping as ever, were no value of its operands zero."""
         key = (op.layer, op.name, op.samples, op.of_transposed)
         if key not in self._without_zeros:
             self._without_zeros[key] = self.machine.simulate_op(op.without_zeros())
@@ -297,15 +297,15 @@ class OwnMachine:
         return {}
 
     def by_image(self, op: LoweredOp) -> ConfiguredMachine | None:
-        """Refuse: nobody knows."""
+        """Refuse: what an object of the user's own does with images is not known."""
         raise self._unknown_images()
 
     def in_rounds(self, op: LoweredOp) -> tuple[ConfiguredMachine, int] | None:
-        """Refuse: nobody knows."""
+        """Refuse: what an object of the user's own does with images is not known."""
         raise self._unknown_images()
 
     def reads_images(self, op: LoweredOp) -> bool:
-        """Refuse: nobody knows."""
+        """Refuse: what an object of the user's own does with images is not known."""
         raise self._unknown_images()
 
     def _unknown_images(self) -> ConfigError:
@@ -315,11 +315,11 @@ class OwnMachine:
         )
 
     def timeline(self, op: LoweredOp, tile: int) -> Timeline:
-        """Refuse: there is none."""
+        """Refuse: the object has no timeline."""
         raise _no_timeline(self)
 
     def describe(self) -> dict[str, Any]:
-        """Return what it says of itself."""
+        """Return the object's own description."""
         return self.machine.describe()
 
 

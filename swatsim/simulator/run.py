@@ -42,7 +42,7 @@ Found = TypeVar("Found")
 
 
 def as_machine(machine: str | Machine, name: str = "machine") -> Runnable:
-    """Look up a preset by its name; take any other machine as the simulator wants it.
+    """Return a preset's machine by its name, any other as the simulator wants it.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def _named(machine: Machine) -> Machine:
 
 
 def simulate_op(op: Op, machine: str | Machine) -> Counters:
-    """Run one op on a machine; no trace is needed.
+    """Return what one op takes on a machine; no trace is needed.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def simulate(
 
 
 def _added(found: Iterable[list[list[Row]]]) -> list[Row]:
-    """Collect the rows of one machine; stop where their sums pass what can be written."""
+    """Return the rows of one machine; stop where their sums pass what can be written."""
     rows: list[Row] = []
     sums = Sums()
     for (of_machine,) in found:
@@ -181,7 +181,7 @@ def _added(found: Iterable[list[list[Row]]]) -> list[Row]:
 def in_order(
     function: Callable[..., Found], jobs: Sequence[Job], threads: int, progress: Progress | None
 ) -> Iterator[Found]:
-    """Run a function on all jobs on some threads; what it gives comes in the order of the jobs.
+    """Yield what a function returns for all jobs, run on some threads, in the order of the jobs.
 
     After an error or Ctrl-C nothing is waited for: what a thread is at, it ends alone.
     """
@@ -197,7 +197,7 @@ def in_order(
 
 
 def checked(description: dict[str, Any]) -> dict[str, Any]:
-    """Refuse a machine that can't be written down, before it is simulated; give what is written."""
+    """Return what is written of a machine; refuse one that can't be, before it is simulated."""
     try:
         json.dumps(description)
     except (TypeError, ValueError) as error:
@@ -209,7 +209,7 @@ def checked(description: dict[str, Any]) -> dict[str, Any]:
 
 
 def choice(what: str, values: Any, known: Sequence[str] | None = None) -> list[Any]:
-    """Take each of a choice once, in order."""
+    """Return each of a choice once, in order."""
     if isinstance(values, str | int) or not all(isinstance(v, str | int) for v in values):
         raise ConfigError(f"{what}={shown(values)} is not allowed: must be a sequence of them")
     for value in values:
@@ -221,7 +221,7 @@ def choice(what: str, values: Any, known: Sequence[str] | None = None) -> list[A
 
 
 def threads_of(workers: int | None) -> int:
-    """Choose a number of threads: one a core, unless told."""
+    """Return a number of threads: one a core, unless told."""
     if workers is not None and workers < 1:
         raise ConfigError(f"workers={shown(workers)} is not allowed: must be at least 1, or None")
     return workers or os.cpu_count() or 1

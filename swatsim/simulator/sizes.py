@@ -9,7 +9,7 @@ from typing import Any
 
 from swatsim.columns import COLUMNS
 from swatsim.errors import ConfigError
-from swatsim.simulator.memory.tensors import MADE
+from swatsim.simulator.memory.tensors import OUTPUT_OF
 from swatsim.simulator.systems import System
 from swatsim.workload.layer import Layer, OpName
 
@@ -71,9 +71,9 @@ def check_before(
     ConfigError
         Naming the machine.
     """
-    made = [prod(layer.shape_of(MADE[name], samples)) for layer, name in jobs]
+    outputs = [prod(layer.shape_of(OUTPUT_OF[name], samples)) for layer, name in jobs]
     for name, system in systems:
-        least = sum(system.least_lane_cycles(elements) for elements in made)
+        least = sum(system.least_lane_cycles(elements) for elements in outputs)
         if least > LARGEST:
             raise ConfigError(
                 f"{name}: its lane-cycles would add up to {least} or more, and at most "

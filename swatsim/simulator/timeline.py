@@ -53,7 +53,7 @@ def timeline(
     start: int = 0,
     cycles: int = DEFAULT_CYCLES,
 ) -> dict[str, Any]:
-    """Show what one tile does, cycle by cycle.
+    """Return what one tile does, cycle by cycle.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def _check_start(window: range, found: Timeline) -> None:
 
 
 def _op(step: Step, trace: Trace, layer: str, name: OpName) -> Op:
-    """Read the op's masks."""
+    """Return the op, its masks read."""
     layers = {it.name: it for it in trace.layers}
     if layer not in layers:
         raise TraceError(f"{trace.path}: {unknown('layer', str(layer), layers)}")
@@ -144,14 +144,14 @@ def _op(step: Step, trace: Trace, layer: str, name: OpName) -> Op:
 
 
 def _events(found: Timeline, window: range) -> Iterator[dict[str, Any]]:
-    """Make the events of a window ready for JSON."""
+    """Yield the events of a window, ready for JSON."""
     events = _within(_joined(found.events(window)), window, found)
     log.info("%d events in cycles %d to %d", len(events), window.start, window.stop)
     return map(_as_json, events)
 
 
 def _joined(events: Iterable[Event]) -> Iterator[Event]:
-    """Join neighbours of one thread and name that have no details: idle cycles, waits."""
+    """Yield the events, neighbours of one thread and name joined that have no details: waits."""
     last: dict[int, Event] = {}
     for event in events:
         before = last.pop(event.thread, None)
@@ -169,7 +169,7 @@ def _joined(events: Iterable[Event]) -> Iterator[Event]:
 
 
 def _within(events: Iterable[Event], window: range, found: Timeline) -> list[Event]:
-    """Cut events to the window, in the order of their begin."""
+    """Return the events cut to the window, in the order of their begin."""
     kept: list[Event] = []
     for event in events:
         if (cut := _cut(event, window, found.cycles)) is not None:
@@ -183,7 +183,7 @@ def _within(events: Iterable[Event], window: range, found: Timeline) -> list[Eve
 
 
 def _cut(event: Event, window: range, cycles: int) -> Event | None:
-    """Cut an event to the window; what was whole is said in its details. None: it is outside."""
+    """Return an event cut to the window; what was whole is in its details. None: it is outside."""
     if not event.cycles:
         at_end = event.begin == cycles <= window.stop
         return event if event.begin in window or at_end else None
@@ -211,7 +211,7 @@ def _as_json(event: Event) -> dict[str, Any]:
 
 
 def _metadata(found: Timeline, what: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Name the process and its threads."""
+    """Yield the names of the process and its threads."""
     title = "{machine}: {layer} {op}, step {step}, tile {tile}".format(**what)
     yield _about(0, "process_name", {"name": title})
     for thread, name in enumerate(found.threads):

@@ -47,13 +47,13 @@ class Run:
         self.energy = energy
         self.ops: Sequence[OpName] = ops
         self.read = read
-        self._fed = [*machines, *([] if baseline is None else [baseline])]
-        self._systems = _systems(self._fed, energy)
+        self._all_machines = [*machines, *([] if baseline is None else [baseline])]
+        self._systems = _systems(self._all_machines, energy)
         for machine in machines:
             _check_alike(machine, baseline)
 
     def jobs(self, steps: Sequence[int], ops: Sequence[OpName]) -> list[Job]:
-        """List the ops of the steps; their masks are read when they run."""
+        """Return the ops of the steps; their masks are read when they run."""
         opened = [self.trace.step(number) for number in steps]
         jobs = [(step, layer, name) for step in opened for layer, name in step.ops() if name in ops]
         if not jobs:
@@ -66,11 +66,11 @@ class Run:
     def check_before(self, jobs: Sequence[Job]) -> None:
         """Refuse, before anything is simulated, what is sure to pass 63 bits."""
         ops = [(layer, name) for _, layer, name in jobs]
-        systems = [(one.name, self._systems[id(one)]) for one in self._fed]
+        systems = [(one.name, self._systems[id(one)]) for one in self._all_machines]
         check_before(ops, len(self.trace.manifest.samples), systems)
 
     def rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
-        """Simulate one op: the rows of each machine, and of its baselines."""
+        """Return the rows of one op: of each machine, and of its baselines."""
         try:
             return self._rows(step, layer, name)
         except MemoryError:
@@ -105,7 +105,7 @@ class Run:
         }
 
     def _counted(self, op: LoweredOp) -> list[tuple[str, Role, Counted]]:
-        """Count what does not depend on the memory system: (variant, role, counts)."""
+        """Return what does not depend on the memory system: (variant, role, counts)."""
         first, theirs = self.machines[0], self.baseline
         found = [("", Role.MACHINE, self._skipping(op, first))]
         if theirs is not None:
@@ -117,7 +117,7 @@ class Run:
         return found
 
     def _skipping(self, op: LoweredOp, machine: Runnable) -> Counted:
-        """Count the op as it is, and were no value of its operands zero."""
+        """Return the counts of the op as it is, and were no value of its operands zero."""
         return Counted(machine.simulate_op(op), machine.simulate_dense_operands(op))
 
     def _of_machine(
@@ -127,7 +127,7 @@ class Run:
         counted: list[tuple[str, Role, Counted]],
         partner: LoweredOp | None,
     ) -> Iterator[Row]:
-        """Feed the machine, and what it is compared with."""
+        """Yield the rows of the machine, and of what it is compared with."""
         for variant, role, counts in counted:
             another = None if role is Role.MACHINE else self.baseline
             yield self._row(op, another or machine, variant, role, counts, partner)
@@ -142,20 +142,20 @@ class Run:
         partner: LoweredOp | None,
     ) -> Row:
         system, dense = self._systems[id(machine)], bool(variant)
-        held = system.held(op, partner, dense)
-        held_dense = system.held(op, partner, True)
-        row = cost(op, counted, system, dense=dense, held=held, held_dense=held_dense)
+        on_chip = system.on_chip(op, partner, dense)
+        on_chip_dense = system.on_chip(op, partner, True)
+        row = cost(op, counted, system, dense=dense, on_chip=on_chip, on_chip_dense=on_chip_dense)
         return {"machine": machine.name, "variant": variant, "role": role.value, **row}
 
     def refusal(self, error: BufferTooSmallError, jobs: Sequence[Job]) -> BufferTooSmallError:
-        """Say which capacity would do for all jobs."""
+        """Return a refusal that says which capacity would do for all jobs."""
         for system in self._systems.values():
             ops = (lower(self.read(step, layer, name)) for step, layer, name in jobs)
             error = system.refusal(error, self.baseline is None, ops)
         return error
 
     def _partner(self, step: Step, layer: Layer, name: OpName) -> LoweredOp | None:
-        """Find the op that reads the same grad_out just before or after, if that may be kept."""
+        """Return the op that reads the same grad_out next to this one, if it may stay on chip."""
         if not any(system.keeps_on_chip for system in self._systems.values()):
             return None
         other = PARTNERS.get(name)
@@ -180,7 +180,7 @@ class Run:
 
 
 def _check_alike(machine: Runnable, baseline: Runnable | None) -> None:
-    """Refuse to compare a machine that is fed with one that need not be."""
+    """Refuse to compare a machine that has a memory system with one that has none."""
     pair = [one for one in (machine, baseline) if one is not None and one.config is not None]
     if len({one.config.memory for one in pair if one.config}) > 1:
         words = " and ".join(f"{one.name} memory={one.config.memory}" for one in pair if one.config)

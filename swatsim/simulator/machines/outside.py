@@ -39,7 +39,7 @@ def machines_of(module: str) -> tuple[Mechanism, ...]:
 
 @lru_cache
 def sources_of(module: str) -> str:
-    """Fingerprint a module's code (16 hex digits), of a package that of all its modules.
+    """Return a fingerprint of a module's code (16 hex digits), of a package of all its modules.
 
     Empty if it has no source file: then it can't be told.
     """

@@ -90,7 +90,7 @@ class PixelLog(NamedTuple):
 
 @jit
 def is_met(axis: Axis, phase: int) -> bool:
-    """Tell whether a tap is of a phase."""
+    """Whether a tap is of a phase."""
     met = False
     for tap in axis.tap_phase:
         met |= tap == phase
@@ -152,7 +152,7 @@ def queue_weights(kernel: Bits, a: int, b: int, rows: Axis, columns: Axis):  # t
 
 @jit
 def pe_of(log: Log, array: Array) -> int:
-    """Find the logged PE's number among those that own pixels; -1: it is none of them."""
+    """Return the logged PE's number among those that own pixels; -1: it is none of them."""
     owns = log.row < array.pe_h and log.column < array.pe_w
     return log.row * array.pe_w + log.column if owns else -1
 

@@ -71,7 +71,7 @@ def find_patterns(queue: Counts, starts: Counts, classes: int, vector: int):  # 
 
 @jit
 def key_of(block: Counts, classes: int, scratch: Counts):  # type: ignore[no-untyped-def]
-    """Pack a block of at most 8 classes below 2**16 - 1 into two words, whatever their order.
+    """Return a block of at most 8 classes below 2**16 - 1 as two words, whatever their order.
 
     Up to 16 classes: how often each comes up, 4 bits each. More: sorted, 16 bits each.
     """
