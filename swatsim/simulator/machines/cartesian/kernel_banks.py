@@ -86,7 +86,7 @@ def sum_of_bytes(word: np.uint64) -> int:
 
 @jit
 def bank_of(k: int, w: int, h: int, array: Array) -> int:
-    """Return the bank of filter k (modulo 8) and output (w, h) (modulo 4); -1: outside the plane."""
+    """Return the bank of filter k (modulo 8), output (w, h) (modulo 4); -1: outside the plane."""
     return int(array.bank[k, w, h]) if w >= 0 and h >= 0 else -1
 
 
