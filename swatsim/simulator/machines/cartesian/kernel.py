@@ -176,14 +176,14 @@ def note_pairs(
     Block after block of pixels, each against all of the weights; `costs` are the cycles of the step
     that each PE has spent before.
     """
-    (classes, starts), (found, begins, patterns), log = queued, blocks, given.log
+    (classes, starts), (pattern_of, begins, patterns), log = queued, blocks, given.log
     pe = pe_of(log, array)
     if pe < 0:
         return
     own = np.empty((begins[pe + 1] - begins[pe], patterns.shape[1]), np.int64)
     for i in range(own.shape[0]):
         for p in range(own.shape[1]):
-            own[i, p] = patterns[found[begins[pe] + i], p]
+            own[i, p] = patterns[pattern_of[begins[pe] + i], p]
     each = np.empty((own.shape[0], -(-weights.shape[0] // array.weight_vector)), np.uint8)
     cost_patterns(counters, own, weights, first_k, rows, columns, array, each)
     begin = costs[pe]
@@ -260,7 +260,7 @@ def convolve(
                     continue  # by no tap: a 1 x 1 kernel of stride 2 meets a quarter of the pixels
                 queued = pixels, starts = queue_pixels(data[c], a, b, rows, columns, array, log)
                 blocks = find_patterns(pixels, starts, classes, array.act_vector)
-                found, begins, patterns = blocks
+                pattern_of, begins, patterns = blocks
                 for chunk in range(chunks):
                     first = chunk * array.chunk
                     kernel = weight[c, first : first + array.chunk]
@@ -287,11 +287,11 @@ def convolve(
                             )
                         for part in range(samples * pes):
                             for i in range(begins[part], begins[part + 1]):
-                                costs[chunk, part] += of[found[i]]
+                                costs[chunk, part] += of[pattern_of[i]]
                         products += pixels.size * weights.shape[0]
-                        words_a += found.size * weights.shape[0]
+                        words_a += pattern_of.size * weights.shape[0]
                         words_b += pixels.size
-                        pairs += found.size * -(-weights.shape[0] // array.weight_vector)
+                        pairs += pattern_of.size * -(-weights.shape[0] // array.weight_vector)
         for chunk in range(chunks):
             for n in range(samples):
                 slowest = 0
