@@ -27,7 +27,7 @@ CACHE_VARIABLE = "SWATSIM_CACHE_DIR"
 #: Folders of other versions go when nobody began to use them for so long (seconds),
 UNUSED = 30 * 86_400
 #: or, of more than so many, when nobody did for a day.
-KEPT = 16
+MAX_FOLDERS = 16
 DAY = 86_400
 
 _DIGEST = 32  # bytes
@@ -196,5 +196,5 @@ def _tidy(folder: Path) -> None:
     ]
     ages = {other: time.time() - other.stat().st_mtime for other in versions}
     for rank, other in enumerate(sorted(ages, key=ages.__getitem__), 1):
-        if ages[other] > UNUSED or (rank >= KEPT and ages[other] > DAY):
+        if ages[other] > UNUSED or (rank >= MAX_FOLDERS and ages[other] > DAY):
             shutil.rmtree(other, ignore_errors=True)

@@ -40,7 +40,7 @@ def one_of(known: Collection[str]) -> AfterValidator:
 Whole: TypeAlias = Annotated[int, Field(strict=True), BeforeValidator(whole)]
 
 
-class Checked(BaseModel):
+class FrozenRecord(BaseModel):
     """Base of every record that comes from outside: configs, layers, manifests.
 
     Frozen; unknown keys are refused and the nearest known one is named; a refusal raises

@@ -12,8 +12,8 @@ from swatsim.cli.show import console, count, share, size, table
 from swatsim.errors import WorkloadError, listed, unknown
 from swatsim.policies import Site, SwatU
 from swatsim.policies.interface import first_convolution
-from swatsim.tracefile import Step, noted, open_trace
-from swatsim.tracefile.noted import Kept
+from swatsim.tracefile import Step, open_trace
+from swatsim.tracefile.notes import SavedTensors, saved_tensors
 from swatsim.workload import footprint as counting
 from swatsim.workload import storage
 from swatsim.workload.footprint import DensityOf, Footprint, reduction
@@ -82,7 +82,7 @@ def footprint(
         named = build(network) if network else None
         chosen = _step_of(source, step)
         found, table, samples, title = _of_step(chosen, named, options)
-        measured = noted.kept(chosen.notes)
+        measured = saved_tensors(chosen.notes)
     dense = counting.of_network(table, batch=samples, dtype=options["dtype"])
     _print(f"{title}; samples: {samples}", found, dense)
     if measured is not None:
@@ -96,7 +96,7 @@ def _refuse(what: str, **options: Any) -> None:
 
 
 def _swat_u(network: Network, sparsity: float | None) -> DensityOf | None:
-    """Tell the densities of what is kept: act as wgrad reads it, weight as dgrad does."""
+    """Return the densities of the saved tensors: act as wgrad reads it, weight as dgrad does."""
     if sparsity is None:
         return None
     policy, first = SwatU(sparsity), first_convolution(network.layers)
@@ -116,15 +116,17 @@ def _step_of(path: str, step: int | None) -> Step:
 def _of_step(
     chosen: Step, network: Network | None, options: dict[str, Any]
 ) -> tuple[Footprint, Network, int, str]:
-    """Count a trace's step; also give its layers as a network, its samples and a title."""
+    """Return a step's footprint, its layers as a network, its samples and a title."""
     found = counting.of_masks(chosen.kept(), network=network, **options)
     folder = chosen.path.parents[1]
     table = network or Network(folder.name, "", chosen.manifest.layers, ())
     return found, table, len(chosen.manifest.samples), f"{folder}: step {chosen.number}"
 
 
-def _print_measured(chosen: Step, network: Network | None, measured: Kept, dtype: str) -> None:
-    """Set what autograd kept of the whole batch beside the model, zeros stored as they were."""
+def _print_measured(
+    chosen: Step, network: Network | None, measured: SavedTensors, dtype: str
+) -> None:
+    """Set what autograd saved of the whole batch beside the model, zeros stored as they were."""
     counted = counting.of_masks(chosen.kept(), network=network, format="dense", dtype=dtype)
     whole = of_batch(counted, len(chosen.manifest.samples), chosen.batch_size)
     rows = [

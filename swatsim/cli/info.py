@@ -9,8 +9,8 @@ from rich.console import Console
 
 from swatsim.cli.show import console, count, share, size, table
 from swatsim.errors import TraceError, listed
-from swatsim.tracefile import Step, Trace, noted, open_trace
-from swatsim.tracefile.noted import drifts
+from swatsim.tracefile import Step, Trace, open_trace
+from swatsim.tracefile.notes import drifts, not_modelled
 from swatsim.workload.layer import OPERANDS_OF, Layer
 
 #: Layers, steps and notes that are shown; of more, how many there are.
@@ -69,7 +69,7 @@ class _Found:
         self.drifted += len(rows)
         room = len(rows) if self.most is None else self.most - len(self.drifts)
         self.drifts += rows[:room]
-        for module, kinds in noted.not_modelled(step.notes).items():
+        for module, kinds in not_modelled(step.notes).items():
             self.not_modelled.setdefault(module, set()).update(kinds)
 
 
@@ -161,9 +161,11 @@ def _step_row(step: Step) -> list[str]:
 
 
 def _drift_rows(step: Step) -> list[list[str]]:
-    """Tell how far densities drifted between two exact Top-Ks, as the policy saw it."""
+    """Return how far densities drifted between two exact Top-Ks, as the policy saw it."""
     rows = []
-    for operand, it in drifts(step.notes).items():
-        densities = [share(density) for density in (it.asked, it.last, it.least, it.most)]
+    for operand, drift in drifts(step.notes).items():
+        densities = [
+            share(density) for density in (drift.asked, drift.last, drift.least, drift.most)
+        ]
         rows.append([str(step.number), operand, *densities])
     return rows

@@ -16,7 +16,7 @@ from swatsim.simulator.timeline import timeline as draw
 from swatsim.workload.layer import OpName
 
 #: Files of swatsim's own.
-KEPT = ("manifest.json", "provenance.json", "schema.json", "sweep.json")
+RESERVED = ("manifest.json", "provenance.json", "schema.json", "sweep.json")
 
 
 @click.command()
@@ -56,10 +56,10 @@ def timeline(
     at https://ui.perfetto.dev or in chrome://tracing. A cycle is a microsecond there.
     """
     path = Path(output)
-    if path.suffix != ".json" or path.name in KEPT:
+    if path.suffix != ".json" or path.name in RESERVED:
         raise ResultsError(
             f"can't write to {output}: a timeline is a .json file, and none of "
-            f"{', '.join(KEPT)}; choose another name"
+            f"{', '.join(RESERVED)}; choose another name"
         )
     check_folder(path.parent)
     chosen = machine(name, **parse(settings))

@@ -53,7 +53,7 @@ POLICIES: Mapping[str, type[Method]] = {
 
 @arguments(PolicyError, name=string, layers=_LAYERS)
 def make_policy(name: str, sparsity: float, layers: Sequence[Layer]) -> Policy:
-    """Make a policy by its name, allocated to a network's layers.
+    """Return the policy of a name, allocated to a network's layers.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def make_policy(name: str, sparsity: float, layers: Sequence[Layer]) -> Policy:
 
 @arguments(PolicyError, policy=POLICY, layers=_LAYERS)
 def allocate_once(policy: Policy, layers: Sequence[Layer]) -> Policy:
-    """Let a policy that needs to know all layers know them, if it does not yet.
+    """Return a policy with its densities allocated, if it allocates and has not yet.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ def allocate_once(policy: Policy, layers: Sequence[Layer]) -> Policy:
     allocate = getattr(policy, "allocate", None)
     if allocate is None or getattr(policy, "is_allocated", False):
         return policy
-    made: Policy = allocate(layers)
-    return made
+    allocated: Policy = allocate(layers)
+    return allocated
 
 
 __all__ = [

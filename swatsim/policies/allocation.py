@@ -19,7 +19,7 @@ WEIGHTS = frozenset({("fprop", "weight"), ("dgrad", "weight")})
 
 
 class Sparse(Protocol):
-    """What an allocation shares out: what it asks a policy for."""
+    """What an allocation reads of a policy."""
 
     @property
     def sparsity(self) -> float:
@@ -40,11 +40,11 @@ class Uniform:
     is_allocated: ClassVar[bool] = True
 
     def over(self, layers: Sequence[Layer], policy: Sparse) -> Uniform:
-        """Share out among layers: there is nothing to do."""
+        """Return the allocation over a network's layers, which is the same for all networks."""
         return self
 
     def density(self, site: Site, policy: Sparse) -> Fraction:
-        """Tell the share of a layer's weights that survives; 1 for all of them."""
+        """Return the share of a layer's weights that survives; 1 for all of them."""
         dense = site.first_convolution and policy.first_conv_dense
         return Fraction(1) if dense else 1 - sparsity(policy.sparsity)
 
@@ -74,7 +74,7 @@ class ErdosRenyiKernel:
         return self.by_layer is not None
 
     def over(self, layers: Sequence[Layer], policy: Sparse) -> ErdosRenyiKernel:
-        """Share out among a network's layers.
+        """Return the allocation over a network's layers.
 
         Parameters
         ----------
@@ -91,10 +91,12 @@ class ErdosRenyiKernel:
         dense = {first} if policy.first_conv_dense else set()
         who = type(policy).__name__
         shares = erdos_renyi_kernel(layers, 1 - sparsity(policy.sparsity), dense, who)
-        return ErdosRenyiKernel(shares, {it.name: it.shape_of("weight", 1) for it in layers})
+        return ErdosRenyiKernel(
+            shares, {layer.name: layer.shape_of("weight", 1) for layer in layers}
+        )
 
     def density(self, site: Site, policy: Sparse) -> Fraction:
-        """Tell the share of a layer's weights that survives; 1 for all of them.
+        """Return the share of a layer's weights that survives; 1 for all of them.
 
         Raises
         ------
@@ -122,11 +124,11 @@ Allocation: TypeAlias = Uniform | ErdosRenyiKernel
 #: What a user may call them.
 Word = Literal["uniform", "erk"]
 #: Word -> the allocation, before anything is shared out.
-ALLOCATIONS: Mapping[str, Allocation] = {it.word: it for it in (Uniform(), ErdosRenyiKernel())}
+ALLOCATIONS: Mapping[str, Allocation] = {one.word: one for one in (Uniform(), ErdosRenyiKernel())}
 
 
 def named_allocation(named: Allocation | str) -> Allocation:
-    """Look up an allocation by its word; an allocation is itself.
+    """Return the allocation of a word; an allocation is returned as it is.
 
     Raises
     ------
@@ -146,7 +148,7 @@ def share_at(
     allocation: Allocation | str,
     policy: Sparse,
 ) -> Fraction | None:
-    """Tell the share of an operand's values that survives; None where it is left as it is.
+    """Return the share of an operand's values that survives; None where it is left as it is.
 
     Parameters
     ----------
@@ -171,7 +173,7 @@ def share_at(
 AllocationField = Annotated[
     Allocation | Word,
     PlainValidator(named_allocation),
-    PlainSerializer(lambda it: it.word, return_type=str),
+    PlainSerializer(lambda allocation: allocation.word, return_type=str),
 ]
 
 
@@ -182,11 +184,11 @@ def erdos_renyi_kernel(
     who: str = "Erdos-Renyi-Kernel",
     share: Callable[[Layer], Fraction] | None = None,
 ) -> dict[str, Fraction]:
-    """Share out a density of weights: a layer's is proportional to (K + C + R + S) / (K*C*R*S).
+    """Return layers' densities of weights, in proportion to (K + C + R + S) / (K*C*R*S).
 
     C is that of one group; a linear layer has no R and S in the sum. `share` is what it is
     proportional to instead. A layer that would get more
-    than its weights is made dense, and the rest is shared out anew, until all fit: so the kept
+    than its weights is made dense, and the rest is shared out anew, until all fit: so the retained
     weights are exactly `density` of all weights, before each layer's count is rounded up.
 
     Evci et al., ICML 2020, section 3 ("Erdos-Renyi-Kernel"), and its supplement's layer-wise cap.
@@ -195,9 +197,9 @@ def erdos_renyi_kernel(
     ----------
     layers : sequence of Layer
     density : Fraction
-        Share of all weights that is kept, in (0, 1].
+        Share of all weights that is retained, in (0, 1].
     dense : collection of str
-        Layers that are kept whole whatever comes out.
+        Layers that stay dense whatever comes out.
     who : str
         Named in a refusal.
     share : callable of Layer to Fraction, optional
@@ -210,7 +212,7 @@ def erdos_renyi_kernel(
     Raises
     ------
     PolicyError
-        If there are no layers, or `dense` has more weights than are kept.
+        If there are no layers, or `dense` has more weights than are retained.
     """
     if not layers:
         raise PolicyError(f"{who}: there are no layers to allocate to: pass all of the network's")
@@ -233,7 +235,7 @@ def _scale(
     budget: Fraction,
     who: str,
 ) -> Fraction:
-    """Find the factor with which the layers that are not whole use up the budget."""
+    """Return the factor with which the layers that are not whole use up the budget."""
     taken = sum(layer.weights for layer in layers if layer.name in whole)
     if taken >= budget:
         raise PolicyError(
@@ -249,7 +251,7 @@ def _by_kernel(layer: Layer) -> Fraction:
 
 
 def share_out(budget: int, shares: Sequence[float], room: Sequence[int]) -> list[int]:
-    """Share out a whole number in proportion, none getting more than it has room for.
+    """Return a whole number shared out in proportion, to none more than it has room for.
 
     Rounded down, then the largest remainders get one more, of equal ones the first. What has no
     room goes to the others in the same way, until nothing is left or nobody has room. Shares that

@@ -17,17 +17,17 @@ Array: TypeAlias = Any
 
 
 def namespace(array: Array) -> Any:
-    """Give the functions of the array API standard for an array's library."""
+    """Return the functions of the array API standard for an array's library."""
     return array_namespace(array)
 
 
 def on_host(array: Array) -> bool:
-    """Whether `as_numpy` of it costs no transfer."""
+    """Whether `as_numpy` of an array costs no transfer."""
     return is_numpy_array(array) or str(device(array)) == "cpu"
 
 
 def as_numpy(array: Array) -> npt.NDArray[Any]:
-    """View as a NumPy array; bfloat16, which NumPy lacks, becomes float32, which is exact."""
+    """Return a NumPy view; bfloat16, which NumPy lacks, becomes float32, which is exact."""
     if not is_torch_array(array):
         return np.asarray(array)
     known = array.float() if str(array.dtype) == "torch.bfloat16" else array
@@ -36,14 +36,14 @@ def as_numpy(array: Array) -> npt.NDArray[Any]:
 
 
 def like(values: npt.NDArray[Any], array: Array) -> Array:
-    """Turn a NumPy array into one of another array's library and device."""
+    """Return a NumPy array as one of another array's library and device."""
     if is_numpy_array(array):
         return values
     return namespace(array).asarray(values, device=device(array))
 
 
 def fold(values: Array, axis: int = -1) -> Array:
-    """Add up along an axis in float64, by halves: the first half to the second, and so on.
+    """Return the sum along an axis in float64, by halves: the first half to the second, and so on.
 
     The order is the same in every library, so the sum is the same to the bit.
 
@@ -72,7 +72,7 @@ def is_finite(values: Array) -> bool:
 
 
 def mean_magnitude(values: Array, mask: Array) -> float:
-    """Average the magnitudes of the values that a mask marks; 0 if it marks none."""
+    """Return the mean magnitude of the values that a mask marks; 0 if it marks none."""
     xp = namespace(values)
     count = int(xp.count_nonzero(mask))
     marked = xp.where(mask, xp.abs(values), xp.zeros_like(values))

@@ -1,4 +1,4 @@
-"""A policy of a user's own: a score, and a few words."""
+"""A policy of a user's own: a function that scores values, and a few words."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ PAIRS = frozenset((op, operand) for op, reads in OPERANDS_OF.items() for operand
 
 
 def _sparse_in(of: Any) -> tuple[tuple[str, str], ...]:
-    """Read words and (op, operand) pairs."""
-    found: set[tuple[str, str]] = set()
+    """Return the (op, operand) pairs of words and pairs, each once, sorted."""
+    pairs: set[tuple[str, str]] = set()
     items = (of,) if isinstance(of, str) else of
     if not isinstance(items, Collection) or not items:
         raise ValueError(
@@ -48,12 +48,12 @@ def _sparse_in(of: Any) -> tuple[tuple[str, str], ...]:
         if isinstance(item, str):
             if item not in WORDS:
                 raise ValueError(unknown("operand", item, WORDS))
-            found |= WORDS[item]
+            pairs |= WORDS[item]
         elif isinstance(item, tuple | list) and tuple(item) in PAIRS:
-            found.add((item[0], item[1]))
+            pairs.add((item[0], item[1]))
         else:
             raise ValueError(f"{item!r} must be an operand, or an op and what it reads")
-    return tuple(sorted(found))
+    return tuple(sorted(pairs))
 
 
 def _known(name: Any) -> str:
@@ -147,20 +147,20 @@ class ByScore(PolicyValue):
 
     @property
     def is_allocated(self) -> bool:
-        """Whether every layer has its sparsity already."""
+        """Whether every layer has its density already."""
         return named_allocation(self.allocation).is_allocated
 
     def allocate(self, layers: Sequence[Layer]) -> Self:
-        """Give each layer of a network its density: see `ErdosRenyiKernel.over`."""
+        """Return the policy with a density for each layer: see `ErdosRenyiKernel.over`."""
         shared_out = named_allocation(self.allocation).over(layers, self)
         return self.model_copy(update={"allocation": shared_out})
 
     def density(self, site: Site) -> Fraction | None:
-        """Tell the share of an operand's values that survives; None where it is left as it is."""
-        found = share_at(site, self._pairs, self.allocation, self)
+        """Return the share of an operand's values that survives; None where it is left as it is."""
+        allocated = share_at(site, self._pairs, self.allocation, self)
         nm = n_and_m(self.granularity)
-        if found is None or nm is None:
-            return found
+        if allocated is None or nm is None:
+            return allocated
         layer = site.layer
         channels = layer.K if site.operand == "grad_out" else layer.C
         groups = layer.groups if site.operand == "weight" else 1
@@ -178,17 +178,17 @@ class ByScore(PolicyValue):
         return Rule(self.score, chosen, **rest)  # type: ignore[arg-type]
 
     def rule(self, site: Site) -> Rule:
-        """Choose by the score."""
+        """Return the rule with the score, the same for all operands."""
         return self._rule
 
-    def weight_gradient(self, kept: Array, weight: Array, gradient: Array) -> Array:
-        """Leave the gradient of all weights, or of those that were read."""
+    def weight_gradient(self, mask: Array, weight: Array, gradient: Array) -> Array:
+        """Return the gradient of all weights, or of those that were read, with zeros elsewhere."""
         if self.trains == "all":
             return gradient
         xp = namespace(gradient)
-        return xp.where(kept, gradient, xp.zeros_like(gradient))
+        return xp.where(mask, gradient, xp.zeros_like(gradient))
 
     def describe(self) -> dict[str, Any]:
-        """Name the policy and its parameters."""
+        """Return the policy's name and parameters, as JSON."""
         name = self.name or getattr(self.score, "__name__", type(self.score).__name__)
         return {**self.model_dump(mode="json"), "name": name}

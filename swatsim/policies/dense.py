@@ -18,8 +18,8 @@ class Dense(Method):
 
     @classmethod
     def of_sparsity(cls, sparsity: float) -> Dense:
-        """Make the policy, which drops nothing whatever the sparsity."""
+        """Return the policy, which drops nothing whatever the sparsity."""
         return cls()
 
     def density(self, site: Site) -> None:
-        """Leave every operand as it is."""
+        """Return None: every operand is left as it is."""

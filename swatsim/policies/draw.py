@@ -8,6 +8,6 @@ import numpy as np
 
 
 def generator(seed: int, layer: str, *turn: int) -> np.random.Generator:
-    """Seed by the layer's name: no other layer changes what is drawn for this one."""
+    """Return a generator seeded by the layer's name: no other layer changes what is drawn."""
     name = int.from_bytes(blake2b(layer.encode(), digest_size=8).digest(), "little")
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(name, *turn)))

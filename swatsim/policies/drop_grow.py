@@ -1,4 +1,4 @@
-"""Masks that a run keeps: weights dropped and grown now and then. SET, RigL and SNFS are this.
+"""Masks that persist: weights dropped and grown now and then, as in SET, RigL and SNFS.
 
 A weight outside the mask is zero, and stays so: the optimizer gets no gradient for it, and after
 each step it is set to zero again, whatever weight decay or momentum made of it. A weight that is
@@ -36,8 +36,8 @@ from swatsim.workload.layer import Layer
 Fractional = Annotated[float, as_float(share("(0, 1)"))]
 
 
-class KeptMask(Method):
-    """Base of policies of which the run keeps a mask: a random one to begin with.
+class PersistentMask(Method):
+    """Base of policies whose masks persist from step to step: random ones to begin with.
 
     Parameters
     ----------
@@ -58,16 +58,16 @@ class KeptMask(Method):
 
     @property
     def is_allocated(self) -> bool:
-        """Whether every layer has its sparsity already."""
+        """Whether every layer has its density already."""
         return named_allocation(self.allocation).is_allocated
 
     def allocate(self, layers: Sequence[Layer]) -> Self:
-        """Give each layer of a network its density: see `ErdosRenyiKernel.over`."""
+        """Return the policy with a density for each layer: see `ErdosRenyiKernel.over`."""
         shared_out = named_allocation(self.allocation).over(layers, self)
         return self.model_copy(update={"allocation": shared_out})
 
     def density(self, site: Site) -> Fraction | None:
-        """Tell the share of a layer's weights that survives; None where it is left as it is.
+        """Return the share of a layer's weights that survives; None where it is left as it is.
 
         Raises
         ------
@@ -76,67 +76,68 @@ class KeptMask(Method):
         """
         return share_at(site, WEIGHTS, self.allocation, self)
 
-    def sparsifier(self) -> KeptMaskRun:
-        """Begin a run."""
-        return KeptMaskRun(self)
+    def sparsifier(self) -> PersistentMaskRun:
+        """Return the sparsifier of a new run."""
+        return PersistentMaskRun(self)
 
 
-class KeptMaskRun(Sparsifier):
-    """The masks of a run, one a layer. The base draws them once and keeps them."""
+class PersistentMaskRun(Sparsifier):
+    """The masks of a run, one a layer. The base draws them once, at random."""
 
     keeps_masks = True
 
-    def __init__(self, policy: KeptMask) -> None:
+    def __init__(self, policy: PersistentMask) -> None:
         super().__init__(policy)
         self.seed = policy.seed
         self.step = 0
-        self.kept: dict[str, Array] = {}
+        self.layer_masks: dict[str, Array] = {}
 
     def state(self) -> dict[str, Any]:
-        """Give what a later run needs to go on from here."""
-        return {"kept": dict(self.kept)}
+        """Return what a later run needs to go on from here."""
+        return {"kept": dict(self.layer_masks)}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
-        self.kept = dict(state["kept"])
+        """Go on from what `state` returned."""
+        self.layer_masks = dict(state["kept"])
 
     def masks(
         self, sites: Sequence[Site], values: Array, *, training: bool = True
     ) -> list[Array | None]:
-        """Give the layer's mask to all that read its weight."""
+        """Return the layer's mask for each site that reads its weight."""
         self.step = sites[0].step
         return [self._mask_of(site, values) for site in sites]
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
-        """Leave the gradient of the weights in the mask."""
-        kept = self.kept.get(layer.name)
+        """Return the gradient with zeros outside the mask."""
+        mask = self.layer_masks.get(layer.name)
         xp = namespace(gradient)
-        return gradient if kept is None else xp.where(kept, gradient, xp.zeros_like(gradient))
+        return gradient if mask is None else xp.where(mask, gradient, xp.zeros_like(gradient))
 
     def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Set the weights outside the masks to zero."""
-        return {name: _only(w, self.kept[name]) for name, w in weights.items() if name in self.kept}
+        """Return the weights with zeros outside the masks."""
+        masks = self.layer_masks
+        return {name: _only(w, masks[name]) for name, w in weights.items() if name in masks}
 
     def _mask_of(self, site: Site, values: Array) -> Array | None:
         share, name = self.density(site), site.layer.name
         if share is None:
             return None
-        if name not in self.kept:
+        if name not in self.layer_masks:
             scores = generator(self.seed, name).random(math.prod(values.shape))
             order = np.argsort(-scores, kind="stable")[: keep_count(scores.size, 1 - share)]
             mask = np.zeros(scores.size, np.bool_)
             mask[order] = True
-            self.kept[name] = like(mask.reshape(values.shape), values)
-        return self.kept[name]
+            self.layer_masks[name] = like(mask.reshape(values.shape), values)
+        return self.layer_masks[name]
 
 
-class DropGrow(KeptMask):
+class DropGrow(PersistentMask):
     """Base of policies that drop the smallest weights now and then, and grow as many others.
 
     Parameters
     ----------
     sparsity, allocation, first_conv_dense, seed
-        As in `KeptMask`.
+        As in `PersistentMask`.
     every : int
         Period between two changes of the masks; the first one is after step `every`.
     until : int, optional
@@ -154,11 +155,11 @@ class DropGrow(KeptMask):
         return step > 0 and step % self.every == 0 and (self.until is None or step < self.until)
 
     def fraction_at(self, step: int) -> float:
-        """Tell the share that is dropped and grown at the end of a step."""
+        """Return the share that is dropped and grown at the end of a step."""
         return self.fraction
 
 
-class DropGrowRun(KeptMaskRun):
+class DropGrowRun(PersistentMaskRun):
     """Drops by magnitude and grows by a score, in each layer as many as it drops.
 
     Parameters
@@ -169,36 +170,36 @@ class DropGrowRun(KeptMaskRun):
     policy: DropGrow
 
     def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Change the masks if it is time, and set what is outside them to zero."""
+        """Change the masks if it is time, and return the weights with zeros outside them."""
         changed = self._changed(step, weights) if self.policy.due(step) else {}
-        fresh = {name: mask & ~self.kept[name] for name, mask in changed.items()}
-        self.kept.update(changed)
+        fresh = {name: mask & ~self.layer_masks[name] for name, mask in changed.items()}
+        self.layer_masks.update(changed)
         projected = super().end_step(step, weights)
         return projected | {name: _only(projected[name], ~new) for name, new in fresh.items()}
 
     def _changed(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
         fraction = self.policy.fraction_at(step)
-        found = {}
-        for name in self.kept:
+        changed = {}
+        for name in self.layer_masks:
             scores = self.grow_scores(name, step) if name in weights else None
             if scores is not None:
-                count = int(exact(fraction) * _count(self.kept[name]))
-                left = drop(self.kept[name], weights[name], count)
-                found[name] = grow(left, scores, count)
-        return found
+                count = int(exact(fraction) * _count(self.layer_masks[name]))
+                left = drop(self.layer_masks[name], weights[name], count)
+                changed[name] = grow(left, scores, count)
+        return changed
 
     def grow_scores(self, layer: str, step: int) -> Array | None:
-        """Score all places of a layer, the larger the sooner grown; None for no change."""
+        """Return scores of a layer's places, the larger the sooner grown; None for no change."""
         raise NotImplementedError
 
 
 def drop(mask: Array, weight: Array, count: int) -> Array:
-    """Take the `count` places of smallest magnitude out of a mask; of equal ones the last."""
+    """Return a mask without its `count` places of smallest magnitude; of equal ones the last."""
     return largest(namespace(weight).abs(weight), _count(mask) - count, mask)
 
 
 def grow(mask: Array, scores: Array, count: int) -> Array:
-    """Add to a mask the `count` places of largest score outside it; of equal ones the first."""
+    """Return a mask and the `count` places of largest score outside it; of equal ones the first."""
     return mask | largest(scores, min(count, _count(~mask)), ~mask)
 
 

@@ -1,4 +1,4 @@
-"""What survives together: single values, blocks, or so many of each group.
+"""What survives together: single values, blocks, or N of each M.
 
 A granularity is a function of scores (at least 0), a density, and of weights the layer's kind and
 groups, and marks what survives: of equal scores what comes first, and never what has a score of 0.
@@ -29,29 +29,29 @@ Granularity: TypeAlias = Callable[[Array, Fraction, Kind, int], Array]
 
 
 def element(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
-    """Mark single values, over the whole tensor: ceil(density * values) of them."""
+    """Return a mask of single values of the whole tensor: ceil(density * values) of them."""
     return topk_mask(scores, math.ceil(density * math.prod(scores.shape)))
 
 
 def sample(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
-    """Mark single values, so many in each sample (row of a linear layer)."""
+    """Return a mask of single values, equally many in each sample (row of a linear layer)."""
     xp = namespace(scores)
     k = math.ceil(density * math.prod(scores.shape[1:]))
     return xp.stack([topk_mask(scores[n], k) for n in range(scores.shape[0])])
 
 
 def position(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
-    """Mark the same values in all samples: those of largest sum over the batch."""
+    """Return a mask that is the same for all samples: the largest sums over the batch."""
     return _blocks(scores, density, tuple(range(1, scores.ndim)))
 
 
 def filter(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
-    """Mark whole filters of a weight: all that makes one output channel."""
+    """Return a mask of whole filters of a weight: all that makes one output channel."""
     return _slices(scores, density, 1 - CHANNEL_AXIS[kind], groups)
 
 
 def channel(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
-    """Mark whole channels: of a weight in all filters that read them, else in all samples.
+    """Return a mask of whole channels: of a weight in all filters, else in all samples.
 
     A grouped layer has as many as its groups together: each group's filters read their own.
     """
@@ -59,18 +59,18 @@ def channel(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Ar
 
 
 def kernel(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
-    """Mark the R x S kernels of a weight: one channel of one filter. Of a matrix, single values."""
+    """Return a mask of whole R x S kernels of a weight. Of a matrix they are single values."""
     return _blocks(scores, density, (0, 1))
 
 
 #: What a user calls them.
 GRANULARITIES: dict[str, Granularity] = {
-    it.__name__: it for it in (element, sample, position, filter, channel, kernel)
+    one.__name__: one for one in (element, sample, position, filter, channel, kernel)
 }
 
 
 def granularity(name: str) -> Granularity:
-    """Look up a granularity.
+    """Return the granularity of a name.
 
     Raises
     ------
@@ -85,14 +85,14 @@ def granularity(name: str) -> Granularity:
 
 
 def n_and_m(name: str) -> tuple[int, int] | None:
-    """Read N:M, for example ``2:4``; None if the granularity is another."""
-    found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", name, re.ASCII)
-    n, m = map(int, found.groups()) if found else (0, 0)
+    """Return N and M of a name such as ``2:4``; None if the granularity is another."""
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", name, re.ASCII)
+    n, m = map(int, match.groups()) if match else (0, 0)
     return (n, m) if 1 <= n <= m else None
 
 
 def n_of_m(n: int, m: int) -> Granularity:
-    """Make the granularity of n survivors in each m values that follow each other along C.
+    """Return the granularity of n survivors in each m values that follow each other along C.
 
     Where m does not divide the channels of a group of the layer, the last m are fewer, and keep at
     most n as well: none lie across two groups.
@@ -104,21 +104,21 @@ def n_of_m(n: int, m: int) -> Granularity:
         channels = split.shape[axis]
         grouped = _grouped(xp.moveaxis(split, axis, -1), min(m, channels))
         order = xp.argsort(grouped, axis=-1, descending=True, stable=True)  # a NaN comes first
-        kept = (xp.argsort(order, axis=-1) < n) & (grouped != 0)
-        marks = xp.reshape(kept, (*grouped.shape[:-2], -1))[..., :channels]
+        survivors = (xp.argsort(order, axis=-1) < n) & (grouped != 0)
+        marks = xp.reshape(survivors, (*grouped.shape[:-2], -1))[..., :channels]
         return xp.reshape(xp.moveaxis(marks, -1, axis), scores.shape)
 
     return mark
 
 
 def share_of(n: int, m: int, channels: int) -> Fraction:
-    """Tell the share of so many channels that n of each m leave."""
+    """Return the share of the channels that survives n of each m."""
     whole, rest = divmod(channels, m)
     return Fraction(n * whole + min(n, rest), channels)
 
 
 def transposable(n: int, m: int) -> Granularity:
-    """Make the granularity of n survivors in each row and each column of m x m blocks over K and C.
+    """Return the granularity of n survivors in each row and column of m x m blocks over K and C.
 
     Of all such patterns the one of the largest sum; of equal sums the one that comes first, with
     patterns ordered by their rows, and rows by the places of their survivors. Sums are float64, of
@@ -137,15 +137,15 @@ def transposable(n: int, m: int) -> Granularity:
         moved = xp.moveaxis(_by_group(ranked, groups), (1, 2), (-2, -1))
         planes = xp.reshape(moved, (-1, *moved.shape[-2:]))
         blocks = _blocked(xp.astype(planes, xp.float64), m)
-        kept = _best(blocks, patterns, m) & (blocks != 0)
-        back = xp.reshape(_unblocked(kept, planes.shape, m), moved.shape)
+        survivors = _best(blocks, patterns, m) & (blocks != 0)
+        back = xp.reshape(_unblocked(survivors, planes.shape, m), moved.shape)
         return xp.reshape(xp.moveaxis(back, (-2, -1), (1, 2)), scores.shape)
 
     return mark
 
 
 def _best(blocks: Array, patterns: Sequence[Pattern], m: int) -> Array:
-    """Mark each block's best pattern; blocks are (B, m * m)."""
+    """Return a mask of each block's best pattern; blocks are (B, m * m)."""
     xp = namespace(blocks)
     sums = {
         (row, places): reduce(operator.add, (blocks[:, m * row + place] for place in places))
@@ -163,7 +163,7 @@ def _best(blocks: Array, patterns: Sequence[Pattern], m: int) -> Array:
 
 
 def _blocked(planes: Array, m: int) -> Array:
-    """Cut (T, K, C) into (B, m * m), filled up with zeros."""
+    """Return (T, K, C) cut into blocks (B, m * m), filled up with zeros."""
     xp = namespace(planes)
     rows = _grouped(planes, m)  # T, K, C/m, m
     both = _grouped(xp.moveaxis(rows, 1, -1), m)  # T, C/m, m, K/m, m
@@ -179,7 +179,7 @@ def _unblocked(blocks: Array, shape: tuple[int, ...], m: int) -> Array:
 
 
 def _grouped(values: Array, m: int) -> Array:
-    """Cut the last axis into groups of m, the last one filled up with zeros."""
+    """Return the last axis cut into groups of m, the last one filled up with zeros."""
     xp = namespace(values)
     missing = -values.shape[-1] % m
     if missing:
@@ -190,25 +190,25 @@ def _grouped(values: Array, m: int) -> Array:
 
 
 def _by_group(weights: Array, groups: int) -> Array:
-    """See weights as (groups, ..): the first axis holds the groups one after another."""
+    """Return a view of weights as (groups, ..): the first axis has one group after another."""
     return namespace(weights).reshape(weights, (groups, -1, *weights.shape[1:]))
 
 
 def _slices(scores: Array, density: Fraction, axis: int, groups: int) -> Array:
-    """Mark whole slices along an axis, each group's own."""
+    """Return a mask of whole slices along an axis, of each group its own."""
     split = _by_group(scores, groups)
     return namespace(scores).reshape(_blocks(split, density, (0, 1 + axis)), scores.shape)
 
 
 def _blocks(scores: Array, density: Fraction, axes: tuple[int, ...]) -> Array:
-    """Mark whole blocks, one for each index along `axes`, by the sum of their scores."""
+    """Return a mask of whole blocks, one for each index of `axes`, by the sum of their scores."""
     xp = namespace(scores)
     others = [axis for axis in range(scores.ndim) if axis not in axes]
     if not others:
         return element(scores, density, "conv")
-    kept_shape = [scores.shape[axis] for axis in axes]
-    flat = xp.reshape(xp.permute_dims(scores, (*axes, *others)), (*kept_shape, -1))
+    block_counts = [scores.shape[axis] for axis in axes]
+    flat = xp.reshape(xp.permute_dims(scores, (*axes, *others)), (*block_counts, -1))
     norms = fold(flat)
-    marks = topk_mask(norms, math.ceil(density * math.prod(kept_shape)))
+    marks = topk_mask(norms, math.ceil(density * math.prod(block_counts)))
     shape = [scores.shape[axis] if axis in axes else 1 for axis in range(scores.ndim)]
     return xp.broadcast_to(xp.reshape(marks, tuple(shape)), scores.shape)

@@ -1,4 +1,4 @@
-"""What a policy answers: how dense each operand of each op is, and by which rule values survive."""
+"""What a policy is asked: how dense each operand of each op is, by which rule values survive."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ class Policy(Protocol):
     A policy may also have
 
     - ``rule(site) -> Rule``: another score, granularity or schedule;
-    - ``weight_gradient(kept, weight, gradient)``: what the optimizer gets in place of the gradient
-      of a weight, of which `kept` (array of bool) marks what fprop read;
+    - ``weight_gradient(mask, weight, gradient)``: what the optimizer gets in place of the gradient
+      of a weight, of which `mask` (array of bool) marks what fprop read;
     - ``allocate(layers) -> policy``: called once with all layers of the network before the run,
       unless it has a true ``is_allocated``;
     - ``sparsifier() -> Sparsifier``: a run's state, where masks depend on masks before.
     """
 
     def density(self, site: Site) -> Fraction | float | None:
-        """Tell the share of an operand's values that survives, in (0, 1].
+        """Return the share of an operand's values that survives, in (0, 1].
 
         None leaves the operand as it is: only its natural zeros are zero.
         """
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Name the policy and its parameters, as JSON, for the trace's manifest.
+        """Return the policy's name and parameters, as JSON, for the trace's manifest.
 
         Steps between two choices are called `every`: an estimate of a run looks for them.
         """
@@ -75,7 +75,7 @@ POLICY = having("density", "describe")
 
 
 def first_convolution(layers: Iterable[Layer]) -> str | None:
-    """Tell which convolution a network runs first: many methods leave it as it is.
+    """Return the convolution that a network runs first: many methods leave it dense.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def first_convolution(layers: Iterable[Layer]) -> str | None:
 def site_densities(
     policy: Policy, layers: Sequence[Layer], step: int = 0
 ) -> dict[tuple[str, OpName, Operand], Fraction | float | None]:
-    """Ask a policy about all operands of a network's layers.
+    """Return a policy's densities for all operands of a network's layers.
 
     Parameters
     ----------

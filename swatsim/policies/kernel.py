@@ -23,12 +23,12 @@ NAN = np.uint32(0x7F800001)
 
 @jit
 def mark_largest(bits: Bits, k: int) -> npt.NDArray[np.bool_]:
-    """Mark the k largest magnitudes of ``values.view(np.uint32)``, flat; never a zero.
+    """Return a mask of the k largest magnitudes of ``values.view(np.uint32)``, flat; never a zero.
 
     Of equal ones at the threshold, those that come first. Equivalent: sort by (-magnitude, index),
     take the first k, drop the zeros.
     """
-    kept = np.empty(bits.size, np.bool_)
+    marks = np.empty(bits.size, np.bool_)
     threshold = np.uint32(0)  # the k-th largest, as far as its digits are known
     left = k  # of those that share its digits so far
     known = np.uint32(31)
@@ -48,6 +48,6 @@ def mark_largest(bits: Bits, k: int) -> npt.NDArray[np.bool_]:
     for i in range(bits.size):
         magnitude = min(bits[i] & MAGNITUDE, NAN)
         tie = magnitude == threshold
-        kept[i] = (magnitude != 0) & ((magnitude > threshold) | (tie & (left > 0)))
+        marks[i] = (magnitude != 0) & ((magnitude > threshold) | (tie & (left > 0)))
         left -= tie
-    return kept
+    return marks

@@ -44,9 +44,9 @@ class MeProp(Method):
     unified: bool = False
 
     def density(self, site: Site) -> Fraction | None:
-        """Tell the share of the gradients that survives; None for other operands."""
+        """Return the share of the gradients that survives; None for other operands."""
         return 1 - sparsity(self.sparsity) if site.operand == "grad_out" else None
 
     def rule(self, site: Site) -> Rule:
-        """Choose in each sample, or for all samples together."""
+        """Return Top-K of each sample, or of all samples together."""
         return _UNIFIED if self.unified else _EACH

@@ -17,11 +17,11 @@ from pydantic import BeforeValidator, Field
 from swatsim.arguments import sparsity
 from swatsim.errors import PolicyError, SwatsimError
 from swatsim.policies.interface import Site
-from swatsim.validation import Checked, Whole
+from swatsim.validation import FrozenRecord, Whole
 
 
 def as_float(check: Callable[[Any], Fraction]) -> BeforeValidator:
-    """Check a share, and hand it on as a float: for a field."""
+    """Return the validator of a field that holds a share: the check, then a float."""
     return BeforeValidator(lambda value: float(check(value)))
 
 
@@ -34,7 +34,7 @@ Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
-class PolicyValue(Checked):
+class PolicyValue(FrozenRecord):
     """Base of policies: frozen records, equal by value, refused in one line.
 
     To a type checker a subclass is a dataclass: it knows the name and type of each parameter.
@@ -56,12 +56,12 @@ class PolicyValue(Checked):
 
     @classmethod
     def _in_order(cls) -> list[str]:
-        """List the parameters that can be given without their names."""
+        """Return the parameters that can be given without their names, in their order."""
         return [name for name, field in cls.model_fields.items() if field.kw_only is False]
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Show parameters as they are given, to `help` and to whoever completes a line."""
+        """Set the class signature to its fields, for `help` and for completion."""
         shown = [
             Parameter(
                 name,
@@ -71,7 +71,8 @@ class PolicyValue(Checked):
             )
             for name, field in cls.model_fields.items()
         ]
-        setattr(cls, "__signature__", Signature(sorted(shown, key=lambda it: it.kind)))  # noqa: B010
+        in_order = sorted(shown, key=lambda parameter: parameter.kind)
+        setattr(cls, "__signature__", Signature(in_order))  # noqa: B010
 
 
 _EITHER = Parameter.POSITIONAL_OR_KEYWORD
@@ -85,7 +86,7 @@ class Method(PolicyValue):
 
     @classmethod
     def of_sparsity(cls, sparsity: float) -> Self:
-        """Make the policy of a sparsity, with all else as it is by default.
+        """Return the policy of a sparsity, with all other parameters at their defaults.
 
         Raises
         ------
@@ -96,13 +97,13 @@ class Method(PolicyValue):
 
     @classmethod
     def summary(cls) -> str:
-        """Say in one line what it is: the first of its description."""
+        """Return the first line of the method's description."""
         return cleandoc(cls.__doc__ or "").partition("\n")[0]
 
     @abstractmethod
     def density(self, site: Site) -> Fraction | float | None:
-        """Tell the share of an operand's values that survives: see `Policy`."""
+        """Return the share of an operand's values that survives: see `Policy`."""
 
     def describe(self) -> dict[str, Any]:
-        """Name the policy and its parameters."""
+        """Return the policy's name and parameters, as JSON."""
         return {"name": self.method, **self.model_dump(mode="json")}

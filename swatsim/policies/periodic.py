@@ -59,20 +59,20 @@ class Periodic(PolicyValue):
 
     @property
     def is_allocated(self) -> bool:
-        """Whether every layer has its sparsity already."""
+        """Whether every layer has its density already."""
         return bool(getattr(self.policy, "is_allocated", True))
 
     def allocate(self, layers: Sequence[Layer]) -> Periodic:
-        """Allocate what the policy allocates."""
+        """Return the same around the policy with its densities allocated."""
         own = getattr(self.policy, "allocate", None)
         return self if own is None else Periodic(own(layers), self.every, self.warmup)
 
     def density(self, site: Site) -> Fraction | float | None:
-        """Tell the share of an operand's values that survives an exact Top-K."""
+        """Return the share of an operand's values that survives an exact Top-K."""
         return self.policy.density(site)
 
     def rule(self, site: Site) -> Rule:
-        """Hold the threshold of the policy's own rule, if it is one for single values."""
+        """Return the policy's own rule, with its threshold held if it is one for single values."""
         own = getattr(self.policy, "rule", None)
         rule: Rule = TOP_K if own is None else own(site)
         if rule.granularity is not element:
@@ -80,12 +80,12 @@ class Periodic(PolicyValue):
         return replace(rule, every=self.every, holds="threshold", warmup=self.warmup)
 
     def sparsifier(self) -> Sparsifier:
-        """Begin a run of the policy, with rules that hold thresholds."""
-        made = begin_run(self.policy)
-        made.rule = self.rule
-        return made
+        """Return the sparsifier of a new run, with rules that hold thresholds."""
+        sparsifier = begin_run(self.policy)
+        sparsifier.rule = self.rule
+        return sparsifier
 
     def describe(self) -> dict[str, Any]:
-        """Name the policy and its parameters."""
+        """Return the policy's name and parameters, as JSON."""
         own = self.policy.describe()
         return {"name": "periodic", "every": self.every, "warmup": self.warmup, "of": own}

@@ -48,38 +48,38 @@ class RigL(DropGrow):
     method: ClassVar[str] = "rigl"
 
     def fraction_at(self, step: int) -> float:
-        """Tell the share that is dropped and grown: alpha / 2 * (1 + cos(t * pi / T_end))."""
+        """Return the share that is dropped and grown: alpha / 2 * (1 + cos(t * pi / T_end))."""
         if self.until is None:
             return self.fraction
         return self.fraction / 2 * (1 + math.cos(step * math.pi / self.until))
 
     def sparsifier(self) -> GrowsByGradient:
-        """Begin a run."""
+        """Return the sparsifier of a new run."""
         return GrowsByGradient(self)
 
 
 class GrowsByGradient(DropGrowRun):
-    """Keeps the dense gradients of the steps in which masks change, and of no other."""
+    """Grows by the dense gradients of the steps in which masks change."""
 
     def __init__(self, policy: DropGrow) -> None:
         super().__init__(policy)
         self._dense: dict[str, Array] = {}
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
-        """Keep the gradient if masks change after this step, summed over the layer's runs."""
+        """Return the masked gradient; the dense one is stored if masks change after this step."""
         if self.policy.due(self.step):
             known = self._dense.get(layer.name)
             self._dense[layer.name] = gradient if known is None else known + gradient
         return super().weight_gradient(layer, weight, gradient)
 
     def grow_scores(self, layer: str, step: int) -> Array | None:
-        """Score by the magnitude of the dense gradient."""
+        """Return the magnitudes of the dense gradient; None if it is not finite."""
         gradient = self._dense.get(layer)
         usable = gradient is not None and is_finite(gradient)
         return namespace(gradient).abs(gradient) if usable else None
 
     def end_step(self, step: int, weights: Any) -> dict[str, Array]:
-        """Change the masks if it is time."""
+        """Change the masks if it is time, and return the weights with zeros outside them."""
         changed = super().end_step(step, weights)
         self._dense.clear()
         return changed

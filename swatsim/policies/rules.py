@@ -38,7 +38,7 @@ Score: TypeAlias = Callable[[View], Array]
 
 
 def magnitude(view: View) -> Array:
-    """Score by the magnitude."""
+    """Return the values' magnitudes."""
     return namespace(view.values).abs(view.values)
 
 
@@ -55,12 +55,12 @@ class Rule:
     every : int
         Steps after which the choice is made anew.
     holds : {"mask", "threshold"}
-        What is kept in between. A threshold is the score of the last one that survived; what
+        What is reused in between. A threshold is the score of the last one that survived; what
         reaches it survives, so that the density drifts.
     warmup : int
         The choice is made in every step up to this one.
     uses_gradient : bool
-        Whether the score looks at the gradient, which then has to be kept.
+        Whether the score looks at the gradient, which then has to be stored.
     """
 
     score: Score = magnitude
@@ -71,13 +71,13 @@ class Rule:
     uses_gradient: bool = False
 
     def since(self, step: int) -> int:
-        """Tell in which step the choice was made that holds in a step."""
+        """Return the step of the choice that is in force in a step."""
         if step < self.warmup:
             return step
         return max(step - step % self.every, self.warmup)
 
     def choose(self, view: View, density: Fraction) -> tuple[Array, Array | None]:
-        """Choose anew: the mask, and the threshold if that is held."""
+        """Return a new choice: the mask, and the threshold if that is held."""
         layer = view.site.layer
         of_weight = view.site.operand == "weight"
         lies: tuple[Kind, int] = (layer.kind, layer.groups) if of_weight else ("conv", 1)
@@ -88,7 +88,7 @@ class Rule:
         return mask, self._threshold(view, mask) if self.holds == "threshold" else None
 
     def reaches(self, view: View, threshold: Array) -> Array:
-        """Mark what reaches a threshold."""
+        """Return a mask of the values whose score reaches a threshold."""
         scores = self._scores(view)
         return (scores >= threshold) & (scores > 0)
 
@@ -100,7 +100,7 @@ class Rule:
         return xp.where(scores < 0, xp.zeros_like(scores), scores)
 
     def _threshold(self, view: View, mask: Array) -> Array:
-        """Find the lowest score in a mask; 0 if the mask has all that are not zero."""
+        """Return the lowest score in a mask; 0 if the mask has all that are not zero."""
         scores = self._scores(view)
         xp = namespace(scores)
         lowest = xp.min(xp.where(mask, scores, xp.full_like(scores, math.inf)))

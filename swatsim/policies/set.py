@@ -40,14 +40,14 @@ class SET(DropGrow):
     method: ClassVar[str] = "set"
 
     def sparsifier(self) -> GrowsAtRandom:
-        """Begin a run."""
+        """Return the sparsifier of a new run."""
         return GrowsAtRandom(self)
 
 
 class GrowsAtRandom(DropGrowRun):
-    """Draws anew for each layer and change."""
+    """Grows in random places, drawn for each layer and change."""
 
     def grow_scores(self, layer: str, step: int) -> Array | None:
-        """Score at random."""
-        kept = self.kept[layer]
-        return like(generator(self.seed, layer, step).random(tuple(kept.shape)), kept)
+        """Return random scores."""
+        mask = self.layer_masks[layer]
+        return like(generator(self.seed, layer, step).random(tuple(mask.shape)), mask)

@@ -56,7 +56,7 @@ class SNFS(DropGrow):
     smoothing: Smoothing = 0.9
 
     def sparsifier(self) -> GrowsByMomentum:
-        """Begin a run."""
+        """Return the sparsifier of a new run."""
         return GrowsByMomentum(self)
 
 
@@ -80,7 +80,7 @@ class Momentum:
         self._sums[layer] = self._sums[layer] + exact if layer in self._sums else exact
 
     def end_step(self) -> None:
-        """Smooth what came in this step."""
+        """Add this step's gradients to the smoothed ones."""
         old, new = self._smoothing, 1 - self._smoothing
         for layer, gradient in self._sums.items():
             xp = namespace(gradient)
@@ -102,35 +102,35 @@ class GrowsByMomentum(DropGrowRun):
         self.momentum = Momentum(policy.smoothing)
 
     def state(self) -> dict[str, Any]:
-        """Give what a later run needs to go on from here."""
+        """Return what a later run needs to go on from here."""
         return {**super().state(), "momentum": dict(self.momentum.of)}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Go on from what `state` returned."""
         super().load(state)
         self.momentum.of = dict(state["momentum"])
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
-        """Add the dense gradient to the momentum."""
-        if layer.name in self.kept:
+        """Return the masked gradient; the dense one is added to the momentum."""
+        if layer.name in self.layer_masks:
             self.momentum.add(layer.name, gradient)
         return super().weight_gradient(layer, weight, gradient)
 
     def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Smooth the momentum, and change the masks if it is time."""
+        """Update the momentum, change the masks if it is time; return weights to be replaced."""
         self.momentum.end_step()
         return super().end_step(step, weights)
 
     def _changed(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
         momentum = self.momentum.of
-        names = [name for name in self.kept if name in weights and name in momentum]
+        names = [name for name in self.layer_masks if name in weights and name in momentum]
         fraction, left, dropped = self.policy.fraction_at(step), {}, 0
         for name in names:
-            before = int(namespace(self.kept[name]).count_nonzero(self.kept[name]))
-            count = int(exact(fraction) * before)
-            left[name] = drop(self.kept[name], weights[name], count)
+            mask = self.layer_masks[name]
+            count = int(exact(fraction) * int(namespace(mask).count_nonzero(mask)))
+            left[name] = drop(mask, weights[name], count)
             dropped += count
-        shares = [mean_magnitude(momentum[name], self.kept[name]) for name in names]
+        shares = [mean_magnitude(momentum[name], self.layer_masks[name]) for name in names]
         room = [int(namespace(mask).count_nonzero(~mask)) for mask in left.values()]
         grown = zip(names, share_out(dropped, shares, room), strict=True)
         return {name: grow(left[name], _abs(momentum[name]), count) for name, count in grown}

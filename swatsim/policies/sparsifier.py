@@ -1,4 +1,4 @@
-"""A policy in one run: the masks it gives, and what it remembers from step to step."""
+"""A policy in one run: its masks, and its state from step to step."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class Drift:
     most: float = 0.0
 
     def note(self, asked: float, realised: float) -> None:
-        """Take in a stale mask's density, and the one asked for by now."""
+        """Add a stale mask's density, and the one that is asked for by now."""
         self.asked, self.last = asked, realised
         self.least, self.most = min(self.least, realised), max(self.most, realised)
 
     def describe(self) -> dict[str, Any]:
-        """Give the density asked for, the last realised one, the least and the most."""
+        """Return the density asked for, the last realised one, the least and the most."""
         return asdict(self)
 
 
 class Sparsifier:
-    """What a policy does in one run. A policy whose masks depend on earlier ones makes its own.
+    """A policy in one run. A policy whose masks depend on earlier ones has a subclass of its own.
 
     Arrays are NumPy's or torch's, whichever a run has; state stays in their library.
 
@@ -58,7 +58,7 @@ class Sparsifier:
     policy : Policy
     """
 
-    #: Whether it keeps masks and does not ask for rules.
+    #: Whether masks persist from step to step; such a policy has no rules.
     keeps_masks: ClassVar[bool] = False
 
     def __init__(self, policy: Policy) -> None:
@@ -66,12 +66,12 @@ class Sparsifier:
         self.rule = getattr(policy, "rule", _top_k)
         self.drifts: dict[tuple[str, int, str], Drift] = {}
         self._held: dict[_Key, _Held] = {}
-        self._kept: dict[str, Array] = {}
+        self._forward_masks: dict[str, Array] = {}
         self._gradients: dict[str, Array] = {}
         self._new_gradients: dict[str, Array | None] = {}
 
     def state(self) -> dict[str, Any]:
-        """Give what a later run needs to go on from here: dicts, numbers, words and arrays."""
+        """Return what a later run needs to go on from here: dicts, numbers, words and arrays."""
         return {
             "held": {key: {**vars(held)} for key, held in self._held.items()},
             "gradients": dict(self._gradients),
@@ -79,18 +79,18 @@ class Sparsifier:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Go on from what `state` returned."""
         self._held = {key: _Held(**held) for key, held in state["held"].items()}
         self._gradients = dict(state["gradients"])
         self.drifts = {key: Drift(**drift) for key, drift in state["drifts"].items()}
 
     def density(self, site: Site) -> Fraction | None:
-        """Tell the share of an operand's values that survives; None for all of them.
+        """Return the share of an operand's values that survives; None for all of them.
 
         Raises
         ------
         PolicyError
-            If the policy gives what is no share.
+            If the policy's answer is no share.
         """
         wanted = self.policy.density(site)
         if wanted is None:
@@ -106,7 +106,7 @@ class Sparsifier:
     def masks(
         self, sites: Sequence[Site], values: Array, *, training: bool = True
     ) -> list[Array | None]:
-        """Mark what survives of an operand, at each of the sites that read it.
+        """Return the masks of an operand, one for each site that reads it.
 
         Parameters
         ----------
@@ -122,25 +122,25 @@ class Sparsifier:
         list of array of bool, or None
             None for a site that reads the operand as it is. The same object for equal ones.
         """
-        made: dict[tuple[Rule, Fraction], Array] = {}
-        found: list[Array | None] = []
+        by_rule: dict[tuple[Rule, Fraction], Array] = {}
+        masks: list[Array | None] = []
         for place, site in enumerate(sites):
             share, rule = self.density(site), self.rule(site)
             if share is None:
-                found.append(None)
+                masks.append(None)
                 continue
-            if (rule, share) not in made:
+            if (rule, share) not in by_rule:
                 # a layer's runs in a step read the same weights
                 run = 1 if site.operand == "weight" else site.run
                 key = (site.layer.name, run, site.operand, place)
-                made[rule, share] = self._mask(site, rule, share, values, key, training)
-            found.append(made[rule, share])
+                by_rule[rule, share] = self._mask(site, rule, share, values, key, training)
+            masks.append(by_rule[rule, share])
         if training and sites[0].op == "fprop" and sites[0].operand == "weight":
-            self._remember(sites[0], found[0])
-        return found
+            self._remember(sites[0], masks[0])
+        return masks
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
-        """Give what the optimizer gets in place of a weight's dense gradient, after each run."""
+        """Return what the optimizer gets in place of a weight's dense gradient of one run."""
         if layer.name in self._new_gradients:
             known = self._new_gradients[layer.name]
             xp = namespace(gradient)  # copied: an optimizer may clip its gradient in place
@@ -148,11 +148,11 @@ class Sparsifier:
                 xp.astype(gradient, gradient.dtype) if known is None else known + gradient
             )
         change = getattr(self.policy, "weight_gradient", None)
-        kept = self._kept.get(layer.name)
-        return gradient if change is None or kept is None else change(kept, weight, gradient)
+        mask = self._forward_masks.get(layer.name)
+        return gradient if change is None or mask is None else change(mask, weight, gradient)
 
     def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """End a step, after the optimizer's.
+        """End a step, after the optimizer's, and return the weights to be replaced.
 
         Parameters
         ----------
@@ -171,7 +171,7 @@ class Sparsifier:
         return {}
 
     def report(self) -> dict[str, Any]:
-        """Tell, as JSON, what of the run so far is not in the masks."""
+        """Return, as JSON, what of the run so far is not in the masks."""
         if not self.drifts:
             return {}
         return {"drift": {_path(key): drift.describe() for key, drift in self.drifts.items()}}
@@ -188,8 +188,8 @@ class Sparsifier:
         if held is None or held.since != since:
             mask, threshold = rule.choose(view, share)
             if training:  # the mask of an activation fits no other step
-                kept = mask if of_weight or rule.holds == "mask" else None
-                self._held[key] = _Held(since, kept, threshold)
+                fits = of_weight or rule.holds == "mask"
+                self._held[key] = _Held(since, mask if fits else None, threshold)
             return mask
         fresh = training and since == site.step
         if held.mask is not None and (fresh or rule.holds == "mask"):
@@ -200,13 +200,13 @@ class Sparsifier:
         return mask
 
     def _note(self, site: Site, share: Fraction, mask: Array) -> None:
-        """Note how dense a stale mask is."""
+        """Add a stale mask's density to its drift."""
         realised = int(namespace(mask).count_nonzero(mask)) / math.prod(mask.shape)
         key = (site.layer.name, site.run, site.operand)
         self.drifts.setdefault(key, Drift(float(share), realised)).note(float(share), realised)
 
     def _gradient(self, site: Site, values: Array, training: bool) -> Array:
-        """Give the last gradient of a weight, and note that the next one is wanted."""
+        """Return the last gradient of a weight, and ask for the next one."""
         known = None
         if site.operand == "weight":
             if training:
@@ -216,15 +216,15 @@ class Sparsifier:
 
     def _remember(self, site: Site, mask: Array | None) -> None:
         if mask is not None and hasattr(self.policy, "weight_gradient"):
-            self._kept[site.layer.name] = mask
+            self._forward_masks[site.layer.name] = mask
 
 
 @arguments(PolicyError, policy=POLICY)
 def begin_run(policy: Policy) -> Sparsifier:
-    """Begin a run of a policy: make what gives the masks in it."""
+    """Return the sparsifier of a new run of a policy."""
     own = getattr(policy, "sparsifier", None)
-    made: Sparsifier = own() if own is not None else Sparsifier(policy)
-    return made
+    sparsifier: Sparsifier = own() if own is not None else Sparsifier(policy)
+    return sparsifier
 
 
 def _top_k(site: Site) -> Rule:

@@ -62,7 +62,7 @@ class SrSte(Method):
 
     @classmethod
     def of_sparsity(cls, sparsity: float) -> Self:
-        """Make the n:4 of a sparsity.
+        """Return the policy n:4 of a sparsity.
 
         Raises
         ------
@@ -84,14 +84,14 @@ class SrSte(Method):
         return self
 
     def density(self, site: Site) -> Fraction | None:
-        """Tell the share of the weights that survives; None for what is left as it is."""
+        """Return the share of the weights that survives; None where an operand is left as it is."""
         dense = site.first_convolution and self.first_conv_dense
         sparse = (site.op, site.operand) in WEIGHTS and not dense
         share = self._share(site.layer)
         return share if sparse and share < 1 else None
 
     def _share(self, layer: Layer) -> Fraction:
-        """Tell the share of a layer's weights that the pattern leaves."""
+        """Return the share of a layer's weights that survives the pattern."""
         return share_of(self.n, self.m, layer.C // layer.groups)
 
     @cached_property
@@ -99,10 +99,10 @@ class SrSte(Method):
         return Rule(granularity=n_of_m(self.n, self.m))
 
     def rule(self, site: Site) -> Rule:
-        """Choose n of each m."""
+        """Return the rule of n of each m."""
         return self._rule
 
-    def weight_gradient(self, kept: Array, weight: Array, gradient: Array) -> Array:
-        """Add the decay of what was left out."""
+    def weight_gradient(self, mask: Array, weight: Array, gradient: Array) -> Array:
+        """Return the gradient, with the decay of the weights that were left out."""
         xp = namespace(gradient)
-        return gradient + xp.where(kept, xp.zeros_like(weight), weight * self.decay)
+        return gradient + xp.where(mask, xp.zeros_like(weight), weight * self.decay)

@@ -1,13 +1,13 @@
-"""Static random: a mask drawn before the first step, and kept."""
+"""Static random: a mask drawn before the first step, and never changed."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from swatsim.policies.drop_grow import KeptMask
+from swatsim.policies.drop_grow import PersistentMask
 
 
-class StaticRandom(KeptMask):
+class StaticRandom(PersistentMask):
     """Random pruning at initialisation: weights in places drawn at random, never changed.
 
     Shiwei Liu et al., "The Unreasonable Effectiveness of Random Pruning: Return of the Most Naive

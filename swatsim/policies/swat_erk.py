@@ -55,15 +55,15 @@ class SwatErk(Method):
 
     @property
     def is_allocated(self) -> bool:
-        """Whether every layer has its sparsity already."""
+        """Whether every layer has its density already."""
         return self.allocation.is_allocated
 
     def allocate(self, layers: Sequence[Layer]) -> Self:
-        """Give each layer of a network its density: see `ErdosRenyiKernel.over`."""
+        """Return the policy with a density for each layer: see `ErdosRenyiKernel.over`."""
         return self.model_copy(update={"allocation": self.allocation.over(layers, self)})
 
     def density(self, site: Site) -> Fraction | None:
-        """Tell the share of an operand's values that survives; None where it is left as it is.
+        """Return the share of an operand's values that survives; None where it is left as it is.
 
         Raises
         ------

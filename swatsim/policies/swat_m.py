@@ -60,11 +60,11 @@ class SwatM(Method):
     smoothing: Smoothing = 0.9
 
     def density(self, site: Site) -> Fraction | None:
-        """Tell the share that survives to begin with; None where an operand is left as it is."""
+        """Return the share that survives to begin with; None where an operand is left as it is."""
         return share_at(site, SPARSE, Uniform(), self)
 
     def sparsifier(self) -> ByMomentum:
-        """Begin a run."""
+        """Return the sparsifier of a new run."""
         return ByMomentum(self)
 
 
@@ -80,46 +80,46 @@ class ByMomentum(Sparsifier):
         self._masks: dict[str, Array] = {}
 
     def state(self) -> dict[str, Any]:
-        """Give what a later run needs to go on from here."""
+        """Return what a later run needs to go on from here."""
         shares = {name: str(share) for name, share in self.by_layer.items()}
-        kept, momentum = dict(self._masks), dict(self.momentum.of)
-        return {**super().state(), "densities": shares, "kept": kept, "momentum": momentum}
+        masks, momentum = dict(self._masks), dict(self.momentum.of)
+        return {**super().state(), "densities": shares, "kept": masks, "momentum": momentum}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Go on from what `state` returned."""
         super().load(state)
         self.by_layer = {name: Fraction(share) for name, share in state["densities"].items()}
         self.momentum.of, self._masks = dict(state["momentum"]), dict(state["kept"])
 
     def density(self, site: Site) -> Fraction | None:
-        """Tell the share that survives by now."""
+        """Return the share that survives by the last allocation."""
         uniform = self.policy.density(site)
         return uniform if uniform is None else self.by_layer.get(site.layer.name, uniform)
 
     def masks(
         self, sites: Sequence[Site], values: Array, *, training: bool = True
     ) -> list[Array | None]:
-        """Mark what survives, and remember what of a weight does."""
-        found = super().masks(sites, values, training=training)
-        if training and sites[0].operand == "weight" and found[0] is not None:
-            self._masks[sites[0].layer.name] = found[0]
-        return found
+        """Return the masks; a weight's is stored, for its momentum."""
+        masks = super().masks(sites, values, training=training)
+        if training and sites[0].operand == "weight" and masks[0] is not None:
+            self._masks[sites[0].layer.name] = masks[0]
+        return masks
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
-        """Add the gradient to the momentum; it stays dense."""
+        """Return the gradient, which stays dense; it is added to the momentum."""
         if layer.name in self._masks:
             self.momentum.add(layer.name, gradient)
         return super().weight_gradient(layer, weight, gradient)
 
     def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Allocate anew if it is time."""
+        """Update the momentum, and allocate anew if it is time; no weight is replaced."""
         self.momentum.end_step()
         if step > 0 and step % self.policy.every == 0:
             self._allocate()
         return super().end_step(step, weights)
 
     def report(self) -> dict[str, Any]:
-        """Tell the layers' densities."""
+        """Return what is not in the masks: the layers' densities."""
         shares = {name: float(share) for name, share in self.by_layer.items()}
         return {**super().report(), **({"densities": shares} if shares else {})}
 

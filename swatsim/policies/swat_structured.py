@@ -42,6 +42,6 @@ class SwatStructured(SwatU):
     unit: Literal["channel", "filter"] = "channel"
 
     def rule(self, site: Site) -> Rule:
-        """Choose blocks of a convolution's weights, single values otherwise."""
+        """Return the rule of blocks for a convolution's weights, of single values otherwise."""
         blocks = site.operand == "weight" and site.layer.kind != "linear"
         return _RULES[self.unit] if blocks else TOP_K

@@ -45,7 +45,7 @@ class SwatU(Method):
     first_conv_dense: bool = True
 
     def density(self, site: Site) -> Fraction | None:
-        """Tell the share of an operand's values that survives; None where SWAT leaves it."""
+        """Return the share of an operand's values that survives; None where SWAT drops nothing."""
         if (site.op, site.operand) not in SPARSE:
             return None
         if site.first_convolution and self.first_conv_dense:

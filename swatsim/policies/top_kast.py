@@ -73,7 +73,7 @@ class TopKast(Method):
     @model_validator(mode="before")
     @classmethod
     def _by_default(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Train half of the weights, or all that are read if these are more."""
+        """Return the data with a default: half of the weights, or all that are read if more."""
         with suppress(ValueError):  # a sparsity that is none is refused as such
             default = min(0.5, float(sparsity(data.get("sparsity"))))
             return {"backward_sparsity": default, **data}
@@ -90,16 +90,16 @@ class TopKast(Method):
 
     @property
     def is_allocated(self) -> bool:
-        """Whether every layer has its sparsity already."""
+        """Whether every layer has its density already."""
         return named_allocation(self.allocation).is_allocated
 
     def allocate(self, layers: Sequence[Layer]) -> Self:
-        """Give each layer of a network its density: see `ErdosRenyiKernel.over`."""
+        """Return the policy with a density for each layer: see `ErdosRenyiKernel.over`."""
         shared_out = named_allocation(self.allocation).over(layers, self)
         return self.model_copy(update={"allocation": shared_out})
 
     def density(self, site: Site) -> Fraction | None:
-        """Tell the share of a layer's weights that is read; None where it is left as it is.
+        """Return the share of a layer's weights that is read; None where it is left as it is.
 
         Raises
         ------
@@ -109,11 +109,11 @@ class TopKast(Method):
         return share_at(site, WEIGHTS, self.allocation, self)
 
     def rule(self, site: Site) -> Rule:
-        """Choose by magnitude, after each `every` steps."""
+        """Return the rule of Top-K by magnitude, chosen after each `every` steps."""
         return Rule(every=self.every)
 
     def sparsifier(self) -> TrainsMore:
-        """Begin a run."""
+        """Return the sparsifier of a new run."""
         return TrainsMore(self)
 
 
@@ -128,28 +128,28 @@ class TrainsMore(Sparsifier):
         self._trained: dict[str, dict[str, Any]] = {}
 
     def state(self) -> dict[str, Any]:
-        """Give what a later run needs to go on from here."""
+        """Return what a later run needs to go on from here."""
         return {**super().state(), "trained": {k: {**v} for k, v in self._trained.items()}}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Go on from what `state` returned."""
         super().load(state)
         self._trained = {name: {**trained} for name, trained in state["trained"].items()}
 
     def masks(self, sites: Any, values: Array, *, training: bool = True) -> list[Array | None]:
-        """Mark the weights that are read, and choose those that are trained if it is time."""
-        found = super().masks(sites, values, training=training)
+        """Return masks of the weights that are read; choose the trained ones if it is time."""
+        masks = super().masks(sites, values, training=training)
         site = sites[0]
-        read, name = found[0], site.layer.name
+        read, name = masks[0], site.layer.name
         if training and site.operand == "weight" and read is not None:
             since = self.rule(site).since(site.step)
             if name not in self._trained or self._trained[name]["since"] != since:
                 self._trained[name] = {"since": since, **self._choose(site, values)}
             self._read[name] = read
-        return found
+        return masks
 
     def _choose(self, site: Site, values: Array) -> dict[str, Any]:
-        """Choose what is trained: so many of the largest, for a weight of zero may grow."""
+        """Return the trained set: exactly k of the largest, for a weight of zero may grow."""
         xp = namespace(values)
         density = self.density(site) or Fraction(1)
         read_share = 1 - sparsity(self.policy.sparsity)
@@ -159,7 +159,7 @@ class TrainsMore(Sparsifier):
         return {"mask": mask, "density": float(density)}
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
-        """Leave the gradient of the trained set, with the penalty's."""
+        """Return the gradient of the trained set, with the penalty's, and zeros elsewhere."""
         if layer.name not in self._trained:
             return gradient
         xp = namespace(gradient)

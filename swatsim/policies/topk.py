@@ -16,7 +16,7 @@ from swatsim.policies.arrays import Array, as_numpy, like, namespace, on_host
 
 @arguments(PolicyError, numel=whole_number, sparsity=sparsity)
 def keep_count(numel: int, sparsity: Any) -> int:
-    """Count the values that survive a sparsity: ceil((1 - sparsity) * numel), computed exactly.
+    """Return how many values survive a sparsity: ceil((1 - sparsity) * numel), computed exactly.
 
     Floats would give 4 for a sparsity of 0.7 and 10 values; the decimal 0.7 gives 3.
 
@@ -37,10 +37,10 @@ def keep_count(numel: int, sparsity: Any) -> int:
 
 
 def topk_mask(values: npt.ArrayLike | Array, k: int) -> Any:
-    """Mark the k values of largest magnitude of a whole tensor.
+    """Return a mask of the k values of largest magnitude of a whole tensor.
 
-    - A natural zero (0.0 or -0.0) is never kept: fewer than k may be.
-    - Of equal magnitudes at the threshold, those of the lowest flat C-order index are kept.
+    - A natural zero (0.0 or -0.0) is never marked: fewer than k may be.
+    - Of equal magnitudes at the threshold, those of the lowest flat C-order index are marked.
     - NaN counts as larger than any number.
 
     Parameters
@@ -48,7 +48,7 @@ def topk_mask(values: npt.ArrayLike | Array, k: int) -> Any:
     values : array of float, of any shape
         NumPy's or torch's, on any device. Integers are compared as float64.
     k : int
-        At least 0; more than there are values keeps all that are not zero.
+        At least 0; more than there are values marks all that are not zero.
 
     Returns
     -------
@@ -70,9 +70,9 @@ def topk_mask(values: npt.ArrayLike | Array, k: int) -> Any:
 
 
 def largest(scores: Array, k: int, among: Array) -> Array:
-    """Mark exactly k of some places: those of the largest scores, zeros too.
+    """Return a mask of exactly k of some places: those of the largest scores, zeros too.
 
-    Of equal scores those of the lowest flat C-order index. For masks that a run keeps, in which a
+    Of equal scores those of the lowest flat C-order index. For masks that persist, in which a
     weight that is zero for the moment holds its place.
 
     Parameters
@@ -98,31 +98,31 @@ def _mark(array: npt.NDArray[Any], k: int) -> npt.NDArray[np.bool_]:
         bits = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
         return mark_largest(bits, k).reshape(array.shape)
     magnitudes = np.abs(array).reshape(-1)
-    kept = magnitudes != 0
-    if k < np.count_nonzero(kept):
-        kept = _by_threshold(magnitudes, magnitudes[kept], k)
-    return np.reshape(kept, array.shape)
+    mask = magnitudes != 0
+    if k < np.count_nonzero(mask):
+        mask = _by_threshold(magnitudes, magnitudes[mask], k)
+    return np.reshape(mask, array.shape)
 
 
 def _mark_elsewhere(values: Array, k: int) -> Array:
-    """Mark on an accelerator, without a transfer."""
+    """Return the mask of values on an accelerator, without a transfer."""
     xp = namespace(values)
     magnitudes = xp.reshape(xp.abs(values), (-1,))
-    kept = magnitudes != 0
+    mask = magnitudes != 0
     if 0 < k < magnitudes.shape[0]:
         threshold = xp.sort(magnitudes, descending=True)[k - 1]  # a NaN comes first
         nans, nan = xp.isnan(magnitudes), xp.isnan(threshold)
         ties = (magnitudes == threshold) | (nans & nan)
         above = (magnitudes > threshold) | (nans & ~nan)
         left = k - xp.count_nonzero(above)
-        kept &= above | (ties & (xp.cumulative_sum(xp.astype(ties, xp.int64)) <= left))
-    return xp.reshape(kept & (k > 0), values.shape)
+        mask &= above | (ties & (xp.cumulative_sum(xp.astype(ties, xp.int64)) <= left))
+    return xp.reshape(mask & (k > 0), values.shape)
 
 
 def _by_threshold(
     magnitudes: npt.NDArray[Any], nonzero: npt.NDArray[Any], k: int
 ) -> npt.NDArray[np.bool_]:
-    """Mark the k largest of a flat array, k less than it has non-zeros.
+    """Return a mask of the k largest of a flat array, k less than it has non-zeros.
 
     The zeros are taken out first because np.partition takes 20 times as long with half of the
     values equal, as they are behind a ReLU.
@@ -131,12 +131,12 @@ def _by_threshold(
         return np.zeros(magnitudes.shape, np.bool_)
     threshold = np.partition(nonzero, nonzero.size - k)[nonzero.size - k]
     if np.isnan(threshold):
-        kept, ties = np.zeros(magnitudes.shape, np.bool_), np.isnan(magnitudes)
+        mask, ties = np.zeros(magnitudes.shape, np.bool_), np.isnan(magnitudes)
     else:
-        kept, ties = ~(magnitudes <= threshold), magnitudes == threshold
-    chosen = np.flatnonzero(ties)[: k - np.count_nonzero(kept)]
-    kept[chosen] = True
-    return kept
+        mask, ties = ~(magnitudes <= threshold), magnitudes == threshold
+    chosen = np.flatnonzero(ties)[: k - np.count_nonzero(mask)]
+    mask[chosen] = True
+    return mask
 
 
 def _whole(k: Any) -> int:

@@ -56,6 +56,6 @@ class Transposable(SrSte):
         return Rule(granularity=transposable(self.n, self.m), every=self.every)
 
     def _share(self, layer: Layer) -> Fraction:
-        """Tell the share of a layer's weights that whole blocks leave."""
+        """Return the share of a layer's weights that survives in whole blocks."""
         all_fit = max(layer.C, layer.K) // layer.groups <= self.n
         return Fraction(1) if all_fit else Fraction(self.n, self.m)

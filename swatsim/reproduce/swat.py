@@ -255,11 +255,11 @@ def memory(batch: int = 32) -> list[Memory]:
 
 
 def _density(table: Network, sparsity: int) -> footprint.DensityOf:
-    """Tell the densities of what SWAT-U keeps: act as wgrad reads it, weight as dgrad does."""
-    found = site_densities(SwatU(sparsity / 100), table.layers)
+    """Return SWAT-U's densities of saved tensors: act as wgrad reads it, weight as dgrad does."""
+    densities = site_densities(SwatU(sparsity / 100), table.layers)
 
     def density(layer: Layer, operand: Operand) -> Density | None:
-        return found.get((layer.name, "wgrad" if operand == "act" else "dgrad", operand))
+        return densities.get((layer.name, "wgrad" if operand == "act" else "dgrad", operand))
 
     return density
 
@@ -267,16 +267,16 @@ def _density(table: Network, sparsity: int) -> footprint.DensityOf:
 def _memory_row(table: Network, sparsity: int, format: str, dtype: str, batch: int) -> Memory:
     density = _density(table, sparsity)
     options = {"batch": batch, "format": format, "dtype": dtype}
-    kept = footprint.of_network(table, density, **options)  # type: ignore[arg-type]
+    sparse = footprint.of_network(table, density, **options)  # type: ignore[arg-type]
     bits = footprint.of_network(table, density, relu_bits=True, **options)  # type: ignore[arg-type]
     dense = footprint.of_network(table, batch=batch, dtype=dtype)
     return Memory(
         sparsity=sparsity,
         format=format,
         dtype=dtype,
-        activations=-100 * footprint.reduction(kept.activations, dense.activations),
-        weights=-100 * footprint.reduction(kept.weights, dense.weights),
-        everything=-100 * footprint.reduction(kept.everything, dense.everything),
+        activations=-100 * footprint.reduction(sparse.activations, dense.activations),
+        weights=-100 * footprint.reduction(sparse.weights, dense.weights),
+        everything=-100 * footprint.reduction(sparse.everything, dense.everything),
         everything_relu_bits=-100 * footprint.reduction(bits.everything, dense.everything),
     )
 

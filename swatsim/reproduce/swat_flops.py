@@ -128,14 +128,14 @@ def activation_sparsity(
         Density of the inputs before Top-K, but for the first layer's, which is dense: behind a
         ReLU there are zeros that Top-K can't keep.
     """
-    kept = elements = 0.0
+    nonzeros = elements = 0.0
     for index, layer in enumerate(layers):
         size = layer.C * layer.H * layer.W
         top_k = found.get((layer.name, "wgrad", "act"))
         most = natural if index else 1.0
-        kept += size * (most if top_k is None else min(float(top_k), most))
+        nonzeros += size * (most if top_k is None else min(float(top_k), most))
         elements += size
-    return 100 * (1 - kept / elements)
+    return 100 * (1 - nonzeros / elements)
 
 
 def _compare_row(row: Published) -> Iterator[Comparison]:

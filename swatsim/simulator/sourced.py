@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from swatsim.errors import ConfigError, SwatsimError, shown
 from swatsim.files import read_bounded
-from swatsim.validation import Checked, Whole
+from swatsim.validation import FrozenRecord, Whole
 
 #: A table takes some kilobytes.
 MAX_BYTES = 2**20
@@ -32,7 +32,7 @@ Bits = Annotated[Whole, Field(ge=1, le=2**20)]
 Source = Annotated[str, Field(min_length=1)]
 
 
-class Entry(Checked):
+class Entry(FrozenRecord):
     """Base of what stands in such a file."""
 
     error_type: ClassVar[type[SwatsimError]] = ConfigError

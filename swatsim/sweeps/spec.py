@@ -20,7 +20,7 @@ from swatsim.simulator.mechanism import ConfiguredMachine, MachineConfig
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.simulator.sourced import content_of, entries_of
 from swatsim.sweeps.expression import Value, holds
-from swatsim.validation import Checked, Whole
+from swatsim.validation import FrozenRecord, Whole
 from swatsim.workload.layer import OpName
 
 #: More points than these are a mistake, and would take days.
@@ -37,7 +37,7 @@ MAX_CONSTRAINTS = 100
 DERIVED = ("pes", "multipliers", "buffer_kib")
 
 
-class _Part(Checked):
+class _Part(FrozenRecord):
     error_type: ClassVar[type[SwatsimError]] = ConfigError
 
     @classmethod

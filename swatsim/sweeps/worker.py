@@ -23,8 +23,8 @@ from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 from swatsim.workload.training_ops import Op
 
-#: Masks of so many bytes are kept for the next job: many machines meet the same ones.
-MAX_KEPT = 2**29
+#: Masks of so many bytes stay in memory for the next job: many machines meet the same ones.
+MAX_CACHED_BYTES = 2**29
 
 #: The code that this process runs: a cluster's workers may have been started with another.
 SOURCES = provenance.sources() or __version__
@@ -116,29 +116,29 @@ def _rows(
     trace: Trace, step: Step, machines: Sequence[ConfiguredMachine], job: Job
 ) -> list[list[Row]]:
     baseline = None if job.baseline is None else as_machine(job.baseline)
-    run = Run(trace, machines, baseline, job.energy, job.ops, KEPT.read)
+    run = Run(trace, machines, baseline, job.energy, job.ops, OPS.read)
     layers = [layer for layer, op in step.ops() if op == job.op]
-    found = [run.rows(step, layer, job.op) for layer in layers]
-    return [[row for of_layer in found for row in of_layer[i]] for i in range(len(machines))]
+    rows = [run.rows(step, layer, job.op) for layer in layers]
+    return [[row for of_layer in rows for row in of_layer[i]] for i in range(len(machines))]
 
 
 @lru_cache(maxsize=8)
 def _trace(path: str, trace_id: str) -> Trace:
-    """Open a trace; what is remembered of it is of its content.
+    """Return a trace, opened; what is remembered of it is of its content.
 
     All its steps were read for its id, and it refuses one that was replaced since.
     """
-    found = open_trace(path)
-    if found.id != trace_id:
+    trace = open_trace(path)
+    if trace.id != trace_id:
         raise SwatsimError(f"{path} is another trace than the sweep began with: sweep again")
-    return found
+    return trace
 
 
 #: What an op is: its layer, its name, and of each mask the shape, the ones and their digest.
 Content = tuple[Layer, OpName, tuple[tuple[Operand, tuple[int, ...], int, str | None], ...]]
 
 
-class _Kept:
+class OpCache:
     """Ops that were read, with what was counted of them; those not asked for longest make room.
 
     An op is known by the digests of its masks, never by where they lay: a trace may be recorded
@@ -151,25 +151,25 @@ class _Kept:
         self._lock = threading.Lock()  # a worker may have threads
 
     def read(self, step: Step, layer: Layer, name: OpName) -> Op:
-        """Read an op, unless it is kept."""
+        """Return an op, read from its step unless it is in the cache."""
         records = (step.record(layer.name, name, operand) for operand in OPERANDS_OF[name])
-        masks = tuple((it.operand, it.shape, it.ones, it.digest) for it in records)
+        masks = tuple((mask.operand, mask.shape, mask.ones, mask.digest) for mask in records)
         key = layer, name, masks
         with self._lock:
             if key in self._ops:
                 self._ops.move_to_end(key)
                 return self._ops[key]
-        found = step.op(layer, name)
+        op = step.op(layer, name)
         with self._lock:
-            self._keep(key, found)
-        return found
+            self._add(key, op)
+        return op
 
-    def _keep(self, key: Content, op: Op) -> None:
-        if key in self._ops or _size(op) > MAX_KEPT:
+    def _add(self, key: Content, op: Op) -> None:
+        if key in self._ops or _size(op) > MAX_CACHED_BYTES:
             return
         self._ops[key] = op
         self._bytes += _size(op)
-        while self._bytes > MAX_KEPT:
+        while self._bytes > MAX_CACHED_BYTES:
             _, oldest = self._ops.popitem(last=False)
             self._bytes -= _size(oldest)
 
@@ -179,4 +179,4 @@ def _size(op: Op) -> int:
 
 
 #: Of this process.
-KEPT = _Kept()
+OPS = OpCache()

@@ -2,7 +2,7 @@
 
 ::
 
-    TRACE/manifest.json            layers, policy, batch size, which samples are kept, provenance
+    TRACE/manifest.json            layers, policy, batch size, recorded samples, provenance
     TRACE/steps/<number>.safetensors   one training step: a mask a tensor
 
 `schema` says what is in them, `codec` how a mask becomes bytes, `writer` and `reader` do the rest.

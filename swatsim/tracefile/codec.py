@@ -16,28 +16,28 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def pack(mask: Mask) -> Bytes:
-    """Pack a mask of any shape, C order, element i in bit i % 8 of byte i // 8."""
+    """Return a packed mask: of any shape, C order, element i in bit i % 8 of byte i // 8."""
     return np.packbits(mask.reshape(-1), bitorder="little")
 
 
 def compress(packed: Bytes) -> Bytes:
-    """Compress packed bits; the frame carries its size and a checksum of its content."""
+    """Return compressed bits; the frame carries its size and a checksum of its content."""
     compressor = zstandard.ZstdCompressor(level=1, write_checksum=True, write_content_size=True)
     return np.frombuffer(compressor.compress(packed.data), np.uint8)
 
 
 def digest(packed: Bytes) -> str:
-    """Fingerprint packed bits (16 hex digits): equal ones are stored once."""
+    """Return the digest of packed bits (16 hex digits): equal ones are stored once."""
     return hashlib.blake2b(packed.data, digest_size=8).hexdigest()
 
 
 def popcount(packed: Bytes) -> int:
-    """Count the ones of packed bits."""
+    """Return the number of ones in packed bits."""
     return int(np.bitwise_count(packed).sum(dtype=np.int64))
 
 
 def unpack(frame: Bytes, record: MaskRecord) -> Mask:
-    """Turn a tensor's bytes back into a read-only mask.
+    """Return the read-only mask of a tensor's bytes.
 
     No size is believed before it is checked: the frame must promise exactly the bytes that the
     (already checked) shape needs, and no more than that is ever allocated.
@@ -60,7 +60,7 @@ def unpack(frame: Bytes, record: MaskRecord) -> Mask:
 
 
 def all_ones(shape: tuple[int, ...]) -> Mask:
-    """Make a read-only mask of ones that takes one byte of memory whatever its shape."""
+    """Return a read-only mask of ones that takes one byte of memory whatever its shape."""
     return np.broadcast_to(np.True_, shape)
 
 

@@ -46,11 +46,11 @@ class TraceLock:
 
     @property
     def held(self) -> bool:
-        """Whether this process holds it."""
+        """Whether this process holds the lock."""
         return self._lock.is_locked
 
     def release(self) -> None:
-        """Let others have it, and leave no file behind; a second time does nothing."""
+        """Release the lock, and leave no file behind; a second time does nothing."""
         if not self.held:
             return
         # While it is held, and last of all: whoever opened the file before gets a lock on a file

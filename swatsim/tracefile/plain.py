@@ -18,7 +18,7 @@ MAX_BITS = 1024
 
 
 def plain(value: Any, left: int = MAX_STATED_DEPTH) -> Any:
-    """Take a copy that JSON holds and gives back as it is: NumPy's numbers become Python's.
+    """Return a copy that JSON holds and reads back as it is: NumPy's numbers become Python's.
 
     NaN and infinities are left: JSON as Python writes it has them.
 
@@ -68,7 +68,7 @@ def _plain_scalar(value: Any) -> Any:
 
 
 def parse(text: str | bytes) -> Any:
-    """Read JSON.
+    """Return the value of a JSON text.
 
     Raises
     ------
@@ -102,10 +102,10 @@ def _check_depth(value: Any, left: int) -> None:
 
 
 def canonical(value: Any) -> str:
-    """Write JSON in the one way that digests are of: keys sorted, no spaces, ASCII."""
+    """Return JSON in the one form that digests are of: keys sorted, no spaces, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def digest(text: str) -> str:
-    """Fingerprint a text (16 hex digits)."""
+    """Return the digest of a text (16 hex digits)."""
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -57,7 +57,7 @@ class Step:
     batch_size : int
         Of this step.
     notes : dict
-        What the run noted of this step, as JSON; empty if nothing.
+        The run's notes of this step, as JSON; empty if there are none.
     layers_digest : str or None
         Of the layers, batch size and samples that it was recorded under; None in a step of a
         swatsim that wrote none.
@@ -118,7 +118,7 @@ class Step:
         return list(self._records.values())
 
     def record(self, layer: str, op: OpName, operand: Operand) -> MaskRecord:
-        """Look up one mask's record.
+        """Return one mask's record.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class Step:
             raise TraceError(message) from None
 
     def mask(self, layer: str, op: OpName, operand: Operand) -> Mask:
-        """Read one mask, read-only, in the shape of `Layer.shape_of`.
+        """Return one mask, read-only, in the shape of `Layer.shape_of`.
 
         Raises
         ------
@@ -152,7 +152,7 @@ class Step:
             raise self._refuse(what) from None
 
     def ops(self) -> list[tuple[Layer, OpName]]:
-        """List the ops whose two masks are recorded, in the order of the layers."""
+        """Return the ops whose two masks are recorded, in the order of the layers."""
         return [
             (layer, op)
             for layer in self.manifest.layers
@@ -161,14 +161,14 @@ class Step:
         ]
 
     def op(self, layer: Layer, name: OpName) -> Op:
-        """Read the two masks of one op."""
+        """Return one op, with its two masks."""
         reads = OPERANDS_OF[name]
         masks = {operand: self.mask(layer.name, name, operand) for operand in reads}
         ones = {operand: self.record(layer.name, name, operand).ones for operand in reads}
         return Op(layer, name, **masks, known=ones)
 
     def kept(self) -> Iterator[tuple[Layer, Operand, Mask, bool]]:
-        """Read what each layer keeps for its backward pass, for `footprint.of_masks`.
+        """Yield what each layer saves for its backward pass, for `footprint.of_masks`.
 
         That is the act that wgrad reads and the weight that dgrad reads (fprop's, where the layer
         has no dgrad). The last value says whether the mask is a policy's: an act that is not what
@@ -188,7 +188,7 @@ class Step:
                 yield layer, "weight", self.mask(*weight.key), own
 
     def check(self) -> Iterator[MaskRecord]:
-        """Read every mask and yield its record.
+        """Yield each mask's record, after reading and checking the mask.
 
         Raises
         ------
@@ -235,7 +235,7 @@ class Trace:
         return frozenset(self.steps)
 
     def step(self, number: int) -> Step:
-        """Open one step.
+        """Return one step, opened.
 
         Raises
         ------
@@ -261,7 +261,7 @@ class Trace:
             )
 
     def opened(self) -> Iterator[Step | TraceError]:
-        """Open all steps, one at a time; in the place of one that can't be comes its error.
+        """Yield all steps, opened one at a time; in place of one that can't be, its error.
 
         At the end the trace's id is known: who needs both reads each step once.
         """
@@ -281,7 +281,7 @@ class Trace:
 
     @property
     def id(self) -> str:
-        """Fingerprint of the layers, the samples and the digests of all masks (16 hex digits).
+        """Digest of the layers, the samples and the digests of all masks (16 hex digits).
 
         Where and when a run was recorded does not count: equal recordings have equal ids. A step
         that can't be read counts by its number only: the others can still be used.
@@ -294,7 +294,7 @@ class Trace:
 
 
 def open_trace(path: str | os.PathLike[str]) -> Trace:
-    """Open a trace and check its manifest.
+    """Return a trace, its manifest checked.
 
     Raises
     ------
@@ -314,7 +314,7 @@ def open_trace(path: str | os.PathLike[str]) -> Trace:
 
 
 def step_numbers(path: Path) -> tuple[int, ...]:
-    """List the steps that are present in a trace's directory, ascending.
+    """Return the steps that are present in a trace's directory, ascending.
 
     Raises
     ------
@@ -336,7 +336,7 @@ def step_numbers(path: Path) -> tuple[int, ...]:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check a trace's manifest.
+    """Return a trace's manifest, checked.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from swatsim.arguments import is_whole
 from swatsim.errors import SwatsimError, TraceError, WorkloadError, shown, unknown
 from swatsim.tracefile.plain import MAX_DEPTH, canonical, digest, parse, plain
-from swatsim.validation import Checked, Whole
+from swatsim.validation import FrozenRecord, Whole
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 
 FORMAT = "swatsim-trace"
@@ -27,7 +27,7 @@ SUFFIX = ".safetensors"
 #: unpacked).
 MAX_ELEMENTS = 2**30
 
-#: More layers, or samples kept, are refused: a manifest is read as a whole.
+#: More layers, or recorded samples, are refused: a manifest is read as a whole.
 MAX_LAYERS = 100_000
 MAX_SAMPLES = 2**22
 MAX_BATCH = 2**31
@@ -38,7 +38,7 @@ Index = Annotated[Whole, Field(ge=0, lt=2**63)]
 Stated = Annotated[dict[str, Any], BeforeValidator(partial(plain, left=MAX_DEPTH - 1))]
 
 
-class Manifest(Checked):
+class Manifest(FrozenRecord):
     """``manifest.json``: what all steps of a trace share.
 
     Parameters
@@ -48,7 +48,7 @@ class Manifest(Checked):
     policy : dict
         The policy's name and parameters, for people; nothing is computed from it.
     batch_size : int
-        Samples of a training batch, of which some are kept.
+        Samples of a training batch, of which some are recorded.
     samples : list of int
         Which samples of the batch the masks of act and grad_out hold.
     provenance : dict
@@ -70,7 +70,7 @@ class Manifest(Checked):
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
-        """Name the file."""
+        """Return the file's name, for refusals."""
         return MANIFEST
 
     @model_validator(mode="after")
@@ -93,7 +93,7 @@ class Manifest(Checked):
         return {layer.name: layer for layer in self.layers}
 
     def digest_of(self, layers: Collection[str]) -> str:
-        """Fingerprint what the masks of some layers mean: batch size, samples, and those layers.
+        """Return the digest of what some layers' masks mean: batch size, samples, those layers.
 
         Layers that a later run adds don't change it, nor do parameters that a later version knows
         and that have their default.
@@ -112,7 +112,7 @@ class Manifest(Checked):
         }
 
 
-class MaskRecord(Checked):
+class MaskRecord(FrozenRecord):
     """One mask of a step: of which layer, op and operand it is, and where its bits lie.
 
     Parameters
@@ -120,7 +120,7 @@ class MaskRecord(Checked):
     layer, op, operand : str
         A mask belongs to all three: SWAT's fprop and wgrad read different act masks.
     shape : tuple of int
-        As `Layer.shape_of` says, for the samples kept.
+        As `Layer.shape_of` says, of the recorded samples.
     bitorder : "little"
         Element i is bit i % 8 of byte i // 8; unused bits of the last byte are 0.
     codec : {"zstd", "ones"}
@@ -147,7 +147,7 @@ class MaskRecord(Checked):
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
-        """Name the mask."""
+        """Return the mask's layer, op and operand, for refusals."""
         return f"mask {data.get('layer')}/{data.get('op')}/{data.get('operand')}"
 
     @model_validator(mode="after")
@@ -180,14 +180,14 @@ class MaskRecord(Checked):
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
-    """Write a manifest and its digest; a lone surrogate becomes the escape that JSON has for it."""
+    """Return a manifest as JSON, with its digest; a lone surrogate becomes JSON's escape."""
     found = json.loads(json.dumps(manifest.model_dump(exclude={"digest"})))
     found["digest"] = digest(canonical(found))
     return json.dumps(found, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def load_manifest(content: bytes) -> Manifest:
-    """Read a manifest; nothing in it is taken for what it nearly is.
+    """Return the manifest of a JSON text; nothing in it is taken for what it nearly is.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def dump_records(
     notes: Mapping[str, Any] | None = None,
     manifest: Manifest | None = None,
 ) -> dict[str, str]:
-    """Make the metadata of a step's safetensors header, with checksums of itself.
+    """Return the metadata of a step's safetensors header, with checksums of itself.
 
     Notes have a checksum of their own: what reads none of them reads the rest as ever. Of the
     manifest it holds a digest: what it says of these masks' layers.
@@ -270,7 +270,7 @@ def dump_records(
 
 
 def load_records(metadata: Mapping[str, str]) -> tuple[list[MaskRecord], int]:
-    """Read the records and the batch size in a step's header.
+    """Return the records and the batch size in a step's header.
 
     Raises
     ------
@@ -301,7 +301,7 @@ def check_layers(records: list[MaskRecord], stated: str | None, manifest: Manife
 
 
 def load_notes(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Read the notes in a step's header; most steps have none.
+    """Return the notes in a step's header; most steps have none.
 
     Raises
     ------

@@ -68,7 +68,7 @@ class StepWriter:
         self._stored: dict[str, str] = {}
 
     def add(self, keys: Sequence[Key], shape: tuple[int, ...], packed: codec.Bytes) -> None:
-        """Write one mask; of equal masks the first is stored, of ones none.
+        """Write one mask; of equal masks only the first is stored, masks of ones not at all.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class StepWriter:
         self._records += [first, *(first.model_copy(update=key) for key in others)]
 
     def publish(self, batch_size: int, notes: Mapping[str, Any] | None = None) -> Path:
-        """Make the step's file of all masks so far; it is whole, or absent.
+        """Write the step's file of all masks so far; it is whole, or absent.
 
         Parameters
         ----------
@@ -144,7 +144,7 @@ class StepWriter:
         self._size += frame.size
 
     def _metadata(self, batch_size: int, notes: Mapping[str, Any]) -> dict[str, str]:
-        """Make what the header says, once the step is what a reader takes."""
+        """Return the header's metadata, once the step is what a reader accepts."""
         manifest = self._manifest()
         try:
             if manifest is None:
@@ -155,7 +155,7 @@ class StepWriter:
             raise TraceError(f"can't write {self.path}: {error}") from None
 
     def _header(self, metadata: Mapping[str, str]) -> bytes:
-        """Make what stands before the tensors: its length, and JSON, padded to eight bytes."""
+        """Return what stands before the tensors: its length, and JSON, padded to eight bytes."""
         index: dict[str, Any] = {"__metadata__": metadata}
         for name, (begin, end) in self._places.items():
             index[name] = {"dtype": "U8", "shape": [end - begin], "data_offsets": [begin, end]}
@@ -178,7 +178,7 @@ class StepWriter:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Word what a disk refuses as an error of the trace."""
+    """Raise what a disk refuses in the block as an error of the trace."""
     try:
         yield
     except OSError as error:

@@ -35,7 +35,7 @@ class TraceWriter:
     path : pathlib.Path
     manifest : Manifest or None
         As it is on disk; None if the trace has no steps yet.
-    kept : frozenset of int
+    recorded : frozenset of int
         Numbers of the steps that were there before.
 
     Raises
@@ -55,7 +55,7 @@ class TraceWriter:
         try:
             _check_free(self.path, append)
             self.manifest = self._found(append)
-            self.kept = frozenset(step_numbers(self.path))
+            self.recorded = frozenset(step_numbers(self.path))
             self._clean()
         except BaseException:
             self.close()
@@ -78,7 +78,7 @@ class TraceWriter:
         return self._lock.held
 
     def close(self) -> None:
-        """Let others write the trace; a second time does nothing."""
+        """Release the trace for other writers; a second time does nothing."""
         self._lock.release()
 
     def check_continued(self, **expected: Any) -> None:
@@ -127,7 +127,7 @@ class TraceWriter:
         self.manifest = manifest
 
     def step(self, number: int) -> StepWriter:
-        """Begin to write a step; the manifest with its layers must be there when it is published.
+        """Return the writer of a step; the manifest must have its layers by its publication.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class TraceWriter:
             )
 
     def _found(self, append: bool) -> Manifest | None:
-        """Read the manifest of a trace that is continued; a damaged one is not written over."""
+        """Return the manifest of a trace that is continued; a damaged one is not written over."""
         if not append or not (self.path / MANIFEST).is_file():
             return None
         manifest = read_manifest(self.path)
@@ -178,7 +178,7 @@ def _check_free(path: Path, append: bool) -> None:
 
 
 def _is_free(path: Path) -> bool:
-    """Tell whether nothing would be lost: an empty directory, or a trace without steps."""
+    """Whether nothing would be lost: an empty directory, or a trace without steps."""
     if not path.is_dir():
         return False
     names = {entry.name for entry in path.iterdir()}

@@ -22,7 +22,7 @@ Steps: TypeAlias = Collection[int] | Callable[[int], bool]
 
 
 def describe_policy(policy: Policy) -> dict[str, Any]:
-    """Take a policy's description of itself, and refuse what is no policy."""
+    """Return a policy's description of itself; what is no policy is refused."""
     if isinstance(policy, type):
         name = policy.__name__
         raise RecordingError(f"policy={name} is a class: make one of it, such as {name}(0.8)")
@@ -40,7 +40,7 @@ def describe_policy(policy: Policy) -> dict[str, Any]:
 
 
 def checked_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Take a copy of what a user states of a run, and refuse what JSON can't hold."""
+    """Return a copy of what a user states of a run; what JSON can't hold is refused."""
     try:
         copied: dict[str, Any] = plain(dict(value or {}))
     except (TypeError, ValueError) as error:
@@ -52,7 +52,7 @@ def checked_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]
 
 
 def checked_batch(batch_size: int, at_least: int = 1) -> int:
-    """Refuse what can't be the size of a batch whose kept samples are below `at_least`."""
+    """Return the size of a batch; at least `at_least`, for the recorded samples are in it."""
     size = whole(batch_size)
     if is_whole(size) and at_least <= size <= MAX_BATCH:
         return int(size)
@@ -63,15 +63,15 @@ def checked_batch(batch_size: int, at_least: int = 1) -> int:
 
 
 def checked_samples(samples: Iterable[int] | None, batch_size: int) -> tuple[int, ...]:
-    """List the samples that are kept; the manifest checks which they are."""
+    """Return the samples that are recorded; the manifest checks which they are."""
     try:
         given = range(batch_size) if samples is None else samples
         most = 0 if isinstance(given, Sized) and len(given) > MAX_SAMPLES else MAX_SAMPLES + 1
-        found = tuple(whole(sample) for sample in islice(given, most))
+        numbers = tuple(whole(sample) for sample in islice(given, most))
     except TypeError:
-        found = ()
-    if 0 < len(found) <= MAX_SAMPLES:
-        return found
+        numbers = ()
+    if 0 < len(numbers) <= MAX_SAMPLES:
+        return numbers
     raise RecordingError(
         f"samples={shown(samples)} of a batch of {batch_size} is not allowed: must be the numbers "
         f"of the samples that are kept, such as range(8), from 1 to {MAX_SAMPLES} of them"
@@ -79,36 +79,35 @@ def checked_samples(samples: Iterable[int] | None, batch_size: int) -> tuple[int
 
 
 def checked_number(number: int) -> int:
-    """Refuse what is no step's number."""
-    found = whole(number)
-    if is_whole(found) and 0 <= found < MAX_STEP:
-        return int(found)
+    """Return a step's number as Python's int; anything else is refused."""
+    if _is_count(number):
+        return operator.index(number)
     raise RecordingError(
         f"step {shown(number)} is not allowed: steps are counted from 0, and are below 2**63"
     )
 
 
 def checked_layer(layer: Layer) -> Layer:
-    """Build a layer again: one that was changed by copying it was never checked."""
+    """Return the layer built again: one that was changed by copying it was never checked."""
     if not isinstance(layer, Layer):
         raise RecordingError(f"layer={shown(layer)} is not allowed: must be a swatsim.Layer")
     return Layer(**layer.model_dump())
 
 
-def unrecordable(layer: Layer, batch: int, kept: int) -> str | None:
-    """Say why a layer can't be in a trace, if so many samples are kept of such a batch."""
+def unrecordable(layer: Layer, batch: int, samples: int) -> str | None:
+    """Return why a trace can't hold a layer, with these samples of such a batch; None if it can."""
     try:
         checked_layer(layer)
         checked_batch(batch)
     except SwatsimError as error:
         return str(error)
-    if kept > MAX_SAMPLES:
-        return f"{kept} samples of a batch are too many for a trace: keep at most {MAX_SAMPLES}"
-    return too_large(layer, kept)
+    if samples > MAX_SAMPLES:
+        return f"{samples} samples of a batch are too many for a trace: keep at most {MAX_SAMPLES}"
+    return too_large(layer, samples)
 
 
 def too_large(layer: Layer, samples: int) -> str | None:
-    """Say which of a layer's masks would be too large for a trace, for so many samples kept."""
+    """Return which of a layer's masks is too large for a trace, with that many samples, or None."""
     for operand in OPERANDS:
         elements = prod(layer.shape_of(operand, samples))
         if elements > MAX_ELEMENTS:
@@ -120,7 +119,7 @@ def too_large(layer: Layer, samples: int) -> str | None:
 
 
 def checked_ops(layer: str, op: OpName | Iterable[OpName], operand: Operand) -> list[OpName]:
-    """List the ops that read an operand, each once."""
+    """Return the ops that read an operand, each once."""
     try:
         ops: list[Any] = [op] if isinstance(op, str) else list(op)
     except TypeError:
@@ -141,7 +140,7 @@ def checked_ops(layer: str, op: OpName | Iterable[OpName], operand: Operand) -> 
 
 
 def checked_mask(layer: str, operand: Operand, mask: Mask) -> Mask:
-    """Refuse what is no array of bool."""
+    """Return a mask; what is no array of bool is refused."""
     if isinstance(mask, np.ndarray) and mask.dtype == np.bool_:
         return np.asarray(mask)
     raise RecordingError(
@@ -151,7 +150,7 @@ def checked_mask(layer: str, operand: Operand, mask: Mask) -> Mask:
 
 
 def checked_images(images: int | None) -> int | None:
-    """Refuse what is no number of samples."""
+    """Return a number of samples, or None for all; anything else is refused."""
     if images is None or (_is_count(images) and images >= 1):
         return None if images is None else operator.index(images)
     raise RecordingError(
@@ -160,7 +159,7 @@ def checked_images(images: int | None) -> int | None:
 
 
 def checked_start(start: int) -> int:
-    """Refuse what is no step's number."""
+    """Return a step's number as Python's int; anything else is refused."""
     if _is_count(start):
         return operator.index(start)
     raise RecordingError(
@@ -170,7 +169,7 @@ def checked_start(start: int) -> int:
 
 
 def checked_steps(steps: Steps) -> tuple[Callable[[int], bool], Any]:
-    """Make a question of `steps`, and a description of it in JSON."""
+    """Return whether a step is wanted, as a function of its number, and `steps` in JSON."""
     if callable(steps):
         return lambda number: bool(steps(number)), getattr(steps, "__qualname__", repr(steps))
     if isinstance(steps, range):
@@ -186,5 +185,5 @@ def checked_steps(steps: Steps) -> tuple[Callable[[int], bool], Any]:
 
 
 def _is_count(value: Any) -> bool:
-    found = whole(value)
-    return is_whole(found) and 0 <= found < MAX_STEP
+    number = whole(value)
+    return is_whole(number) and 0 <= number < MAX_STEP

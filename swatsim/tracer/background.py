@@ -66,14 +66,14 @@ class BackgroundStep:
         _STEPS.add(self)
 
     def add(self, keys: Sequence[Key], shape: tuple[int, ...], packed: Bytes) -> None:
-        """Have one mask written; waits while too many bytes are on their way.
+        """Queue one mask to be written; waits while too many bytes are on their way.
 
         One that comes when the step is to be published, or is over, is dropped.
         """
         self._put(partial(self._step.add, keys, shape, packed), packed.nbytes)
 
     def publish(self, before: Task, batch_size: int, notes: Mapping[str, Any]) -> None:
-        """Have the step's file made, and return at once.
+        """Queue the making of the step's file, and return at once.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class BackgroundStep:
             self._seal()
 
     def abandon(self) -> None:
-        """Give the step up: when this returns, nothing of it is on disk."""
+        """Abandon the step: when this returns, nothing of it is on disk."""
         with self._changed:
             self._tasks.clear()
         self._seal()
@@ -168,7 +168,7 @@ class BackgroundStep:
             self._end()
 
     def _work(self) -> bool:
-        """Wait for a task and do it; its bytes count until it is done. False if no more come."""
+        """Wait for a task and do it; its bytes count until then. Return False if no more come."""
         with self._changed:
             while not self._sealed and not (self._tasks and self._awake):
                 self._awake = self._awake and bool(self._tasks)

@@ -40,7 +40,7 @@ class StepRecord:
     number : int
         The step's.
     masks : dict of (layer, op, operand) to None
-        Which masks came, in order; the masks themselves are not kept.
+        Which masks came, in order; the masks themselves are not stored here.
     notes : dict
         What else is known of the step, as JSON: written with it.
     """
@@ -68,7 +68,7 @@ class StepRecord:
             fprop reads weight and act, dgrad weight and grad_out, wgrad act and grad_out. Of ops
             that read an operand alike a sequence, such as ("fprop", "dgrad"): it is packed once.
         mask : numpy.ndarray of bool
-            In the shape of `Layer.shape_of`, for the samples kept. It may change afterwards.
+            In the shape of `Layer.shape_of`, of the recorded samples. It may change afterwards.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Recorder:
     batch_size : int
         Samples of a training batch.
     samples : sequence of int, optional
-        Which of them are kept; all by default.
+        Which of them are recorded; all by default.
     policy : mapping, optional
         The policy's name and parameters, for the manifest.
     parameters : mapping, optional
@@ -219,7 +219,7 @@ class Recorder:
             )
 
     def layer(self, name: str) -> Layer:
-        """Look up a declared layer.
+        """Return a declared layer.
 
         Raises
         ------
@@ -232,7 +232,7 @@ class Recorder:
 
     @contextmanager
     def step(self, number: int, batch_size: int | None = None) -> Iterator[StepRecord]:
-        """Record one step: when the block ends without an error, it is on disk.
+        """Yield the record of one step: when the block ends without an error, it is on disk.
 
         A block that raises leaves nothing there. A step that is in the trace already, where it is
         continued, takes masks and drops them.
@@ -255,7 +255,7 @@ class Recorder:
         self.wait()
 
     def begin(self, number: int) -> StepRecord:
-        """Begin a step that `end` or `abandon` ends, once the one before is on disk.
+        """Return the record of a new step, which `end` or `abandon` ends; waits for the one before.
 
         So a process that is killed loses one step at most.
 
@@ -272,7 +272,7 @@ class Recorder:
                 f"step {number} can't begin: step {self._open.number} has not ended; end it first"
             )
         self.wait()
-        if number in self._writer.kept:
+        if number in self._writer.recorded:
             log.info("step %d is in the trace already: it is not recorded again", number)
             return StepRecord(self, number, None)
         background = BackgroundStep(self._writer.step(number), partial(self._failed, number))
@@ -280,7 +280,7 @@ class Recorder:
         return self._open
 
     def end(self, record: StepRecord, batch_size: int | None = None) -> None:
-        """Have a step written, and return at once; `wait` tells how that went.
+        """Queue a step to be written, and return at once; `wait` raises what goes wrong.
 
         A step that is in the trace already, or has ended, is left as it is.
 
@@ -304,7 +304,7 @@ class Recorder:
         self._open, self._ended = None, record.background
 
     def abandon(self, record: StepRecord) -> None:
-        """Give a step up: nothing of it is left on disk."""
+        """Abandon a step: nothing of it is left on disk."""
         if record is self._open and record.background is not None:
             self._open = None
             record.background.abandon()
@@ -324,7 +324,7 @@ class Recorder:
                 raise ended.error
 
     def _batch(self, batch_size: int | None) -> int:
-        """Check a step's batch: all samples that are kept are in it."""
+        """Return the size of a step's batch; all recorded samples are in it."""
         if batch_size is None:
             return self.batch_size
         return checked_batch(batch_size, max(self.samples) + 1)
@@ -338,7 +338,7 @@ class Recorder:
             self._writer.write_manifest(manifest)
 
     def _whole_manifest(self) -> Manifest:
-        """Make the manifest of all layers so far; the same one while none is added."""
+        """Return the manifest of all layers so far; the same one while none is added."""
         if self._manifest is None:
             self._manifest = Manifest(
                 layers=tuple(self._layers.values()),
@@ -349,14 +349,14 @@ class Recorder:
             )
         return self._manifest
 
-    def _continue(self, found: Manifest) -> None:
+    def _continue(self, manifest: Manifest) -> None:
         """Go on with a trace: its layers first, and where it comes from."""
         own = self._whole_manifest()
         self._writer.check_continued(
             policy=own.policy, batch_size=own.batch_size, samples=own.samples
         )
-        self._layers = {layer.name: layer for layer in found.layers}
-        before = found.provenance.get("appended")
+        self._layers = {layer.name: layer for layer in manifest.layers}
+        before = manifest.provenance.get("appended")
         runs = [*(before if isinstance(before, list) else []), self._provenance]
-        self._provenance = {**found.provenance, "appended": runs}
+        self._provenance = {**manifest.provenance, "appended": runs}
         self._manifest = None

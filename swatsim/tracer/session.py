@@ -127,7 +127,7 @@ class Session:
         return self._batch
 
     def record(self, layer: Layer, samples: int) -> tuple[Layer, StepRecord | None]:
-        """Give the record of the current step to a layer that runs forward in training.
+        """Return the current step's record, for a layer that runs forward in training.
 
         A layer that runs a second time in a step is one more layer, ``name@2``, and so on: its ops
         are computed again. The first step in which a layer runs is checked, recorded or not, unless
@@ -181,7 +181,7 @@ class Session:
         return layer, self._step
 
     def step(self, notes: Mapping[str, Any] | None = None) -> None:
-        """End a step: have it written if it is wanted, and return at once.
+        """End a step: queue it to be written if it is wanted, and return at once.
 
         Parameters
         ----------
@@ -193,9 +193,9 @@ class Session:
         RecordingError
             If the notes are not JSON; then the step has not ended.
         """
-        noted = checked_object("notes", notes)
+        checked = checked_object("notes", notes)
         if self._step is not None:
-            self._end(self._step, noted)
+            self._end(self._step, checked)
         elif self._recording and not self._runs and self.error is None:
             log.warning("step %d is not recorded: %s", self.number, NOTHING_RAN)
         elif not self._runs and not self._idle and self.error is None and self._steps != []:
@@ -204,14 +204,14 @@ class Session:
         self._turn_to(self.number + 1)
 
     def go_on(self, number: int) -> None:
-        """Let the current step be this one, as if `start` had said so; what it has is given up."""
+        """Set the current step's number, as `start` does; what was recorded of it is dropped."""
         self._give_up()
         self._known = 0
         self._start = checked_start(number)
         self._turn_to(self._start)
 
     def close(self, layers: Sequence[str]) -> None:
-        """Wait for what is being written, and say in the log what is not recorded.
+        """Wait for what is being written, and log what is not recorded.
 
         A step that was not ended is not. Others may write the trace from now on.
 
@@ -243,19 +243,19 @@ class Session:
         self._recording = self._wants(number)
 
     def run(self, layer: str) -> int:
-        """Tell which run of a layer in this step the last one was, counted from 1."""
+        """Return the number of a layer's last run in this step, counted from 1."""
         return self._runs.get(layer, 1)
 
     def _named(self, layer: Layer) -> Layer:
-        """Count a run of a layer, and name it after its number."""
+        """Return the layer of a new run, named after the run's number."""
         run = self._runs[layer.name] = self._runs.get(layer.name, 0) + 1
         return layer if run == 1 else layer.model_copy(update={"name": f"{layer.name}@{run}"})
 
     def _wants(self, number: int) -> bool:
-        """Tell whether a step is recorded: it is wanted, and not in the trace already."""
+        """Whether a step is recorded: it is wanted, and not in the trace already."""
         if not self._wanted(number):
             return False
-        if number in self._writer.kept or number in self._ended:
+        if number in self._writer.recorded or number in self._ended:
             log.info("step %d is in the trace already: it is not recorded again", number)
             self._known += 1
             return False
@@ -263,15 +263,15 @@ class Session:
 
     def _continue(self) -> None:
         """Refuse to go on with a trace of another run, as far as this one is known yet."""
-        found = self._writer.manifest
-        if found is None:
+        manifest = self._writer.manifest
+        if manifest is None:
             return
-        samples = tuple(range(self._images or found.batch_size))
+        samples = tuple(range(self._images or manifest.batch_size))
         self._writer.check_continued(policy=self._description, samples=samples)
-        self._shapes = {layer.name: layer for layer in found.layers}
+        self._shapes = {layer.name: layer for layer in manifest.layers}
 
     def _wrong(self, layer: Layer, samples: int) -> str | None:
-        """Say what of a layer's run a trace can't hold."""
+        """Return what of a layer's run a trace can't hold; None if it can hold all."""
         if layer.name not in self._shapes and (wrong := self._unknown(layer, samples)):
             return wrong
         alone = f"leave it alone with skip=({layer.name.partition('@')[0]!r},)"
@@ -290,13 +290,13 @@ class Session:
         return None
 
     def _unknown(self, layer: Layer, samples: int) -> str | None:
-        """Say why a layer can't be in the trace that is not there yet."""
+        """Return why a layer can't be in the trace that is not there yet; None if it can."""
         if len(self._shapes) >= MAX_LAYERS:
             return f"layer {layer.name!r} is one too many: a trace holds at most {MAX_LAYERS}"
-        kept = self.samples or self._images
-        if samples < (kept or 1):
+        recorded = self.samples or self._images
+        if samples < (recorded or 1):
             return None  # an empty batch, say: `_begin` leaves its step out
-        return unrecordable(layer, samples, kept or samples)
+        return unrecordable(layer, samples, recorded or samples)
 
     def _refuse(self, wrong: str) -> None:
         """Refuse a run in the first step; later leave the step out, if it is to be recorded."""
@@ -308,14 +308,14 @@ class Session:
             self._begun = True
 
     def _ask_for_step(self, layer: Layer) -> None:
-        """Leave a step out that ought to have ended, and say so."""
+        """Leave a step out that ought to have ended, with a warning."""
         if self._step is not None:
             message = "step %d is not recorded: layer %r ran %d times in it; is step() missing?"
             log.warning(message, self.number, layer.name.partition("@")[0], MAX_RUNS)
             self._give_up()
 
     def _give_up(self) -> None:
-        """Leave nothing of the current step."""
+        """Drop what was recorded of the current step."""
         if self._step is not None and self._recorder is not None:
             self._recorder.abandon(self._step)
         self._step = None
@@ -325,16 +325,16 @@ class Session:
 
         A smaller one may be the last of an epoch: of those no step is recorded until one fits.
         """
-        found = self._writer.manifest
-        if self.number == self._start and found and batch > found.batch_size:
+        manifest = self._writer.manifest
+        if self.number == self._start and manifest and batch > manifest.batch_size:
             self._writer.check_continued(batch_size=batch)
 
     def _begin(self, batch: int) -> StepRecord | None:
-        """Begin to record a step, or say why not."""
-        found = self._writer.manifest
-        if self._recorder is None and found is not None and batch != found.batch_size:
+        """Begin to record a step, or log why not."""
+        manifest = self._writer.manifest
+        if self._recorder is None and manifest is not None and batch != manifest.batch_size:
             message = "step %d is not recorded: its batch of %d is not the trace's of %d"
-            log.warning(message, self.number, batch, found.batch_size)
+            log.warning(message, self.number, batch, manifest.batch_size)
             return None
         needed = self.samples or self._images or 1
         if batch < needed:
@@ -386,7 +386,7 @@ class Session:
 
 
 def _changes(old: Layer, new: Layer) -> str:
-    """Name what differs."""
+    """Return what differs between two layers, in words."""
     before, after = old.model_dump(), new.model_dump()
     changed = [key for key in before if before[key] != after[key]]
     return " and ".join(f"{key}={before[key]}, now {after[key]}" for key in changed)

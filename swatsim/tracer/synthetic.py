@@ -129,13 +129,13 @@ class _Drawing:
         )
 
     def describe(self) -> dict[str, Any]:
-        """Name what the values are drawn with, as JSON, for the trace's provenance."""
+        """Return what the values are drawn with, as JSON, for the trace's provenance."""
         density = {f"{name.removesuffix('_out')}_density": x for name, x in self.density.items()}
         seeds = {"batch": self.batch, "seed": self.seed, "uneven": self.uneven}
         return {"synthetic": True, "network": self.network, **seeds, **density}
 
     def values(self, layer: Layer, operand: Operand, step: int) -> Values:
-        """Draw an operand: magnitudes (the sign of a weight matters to no mask), and zeros."""
+        """Return drawn values of an operand: magnitudes (no mask depends on signs), and zeros."""
         rng = self._rng(layer, operand, step + 1)
         drawn = rng.standard_normal(layer.shape_of(operand, self.batch), dtype=np.float32)
         np.abs(drawn, out=drawn)
@@ -146,7 +146,7 @@ class _Drawing:
     def _thin(
         self, drawn: Values, layer: Layer, operand: Operand, rng: np.random.Generator
     ) -> Values:
-        """Make natural zeros, as a ReLU does."""
+        """Return values with natural zeros, as a ReLU makes them."""
         density = self.natural(layer, operand)
         if density == 1:
             return drawn
@@ -157,14 +157,14 @@ class _Drawing:
         return drawn
 
     def natural(self, layer: Layer, operand: Operand) -> float:
-        """Tell how dense an operand is before anything is dropped; 1 needs no drawing."""
+        """Return how dense an operand is before anything is dropped; 1 needs no drawing."""
         return 1.0 if self._is_input(layer, operand) else self.density.get(operand, 1.0)
 
     def _is_input(self, layer: Layer, operand: Operand) -> bool:
         return operand == "act" and layer.name == self.layers[0].name
 
     def _scales(self, layer: Layer, operand: Operand) -> Iterator[tuple[int, Values]]:
-        """Draw the scales of filters and input channels: the same ones in every step."""
+        """Return the scales of filters and input channels: the same ones in every step."""
         axes = {"weight": (0, 1), "act": (1,), "grad_out": ()}[operand]
         if not self.uneven or self._is_input(layer, operand):
             return
@@ -174,7 +174,7 @@ class _Drawing:
             yield axis, np.exp(SCALE * rng.standard_t(FREEDOM, shape[axis])).astype(np.float32)
 
     def _natural_of_channels(self, layer: Layer, density: float) -> Values:
-        """Draw each channel's natural density, of which the mean is the one asked for."""
+        """Return each channel's natural density, drawn so that their mean is the one asked for."""
         normal = NormalDist()
         centre = normal.inv_cdf(density) * math.hypot(1, NATURAL_SPREAD)
         rng = self._rng(layer, "grad_out", 0)  # whose scales are never drawn
@@ -182,7 +182,7 @@ class _Drawing:
         return np.array([normal.cdf(x) for x in quantiles], np.float32)
 
     def _rng(self, layer: Layer, operand: Operand, turn: int) -> np.random.Generator:
-        """Draw for one operand of one layer."""
+        """Return the generator of one operand of one layer."""
         return generator(self.seed, layer.name, OPERANDS.index(operand), turn)
 
 
@@ -252,8 +252,8 @@ def synthesize(
     drawing = _Drawing.checked(layers, batch, seed, act_density, grad_density, uneven)
     numbers = range(_checked_count("steps", steps, 1))
     described, chosen = describe_policy(policy), allocate_once(policy, drawing.layers)
-    made = {**drawing.describe(), "steps": len(numbers)}
-    with Recorder(path, batch_size=drawing.batch, policy=described, parameters=made) as recorder:
+    drawn = {**drawing.describe(), "steps": len(numbers)}
+    with Recorder(path, batch_size=drawing.batch, policy=described, parameters=drawn) as recorder:
         _record(recorder, drawing, chosen, numbers, progress or (lambda done, total: None))
     return open_trace(path)
 
@@ -286,7 +286,7 @@ def _record_layer(
 
 
 def _masks(sites: Sequence[Site], drawing: _Drawing, sparsifier: Sparsifier) -> list[Mask]:
-    """Make an operand's masks from one drawing of it: those of its values that an op reads."""
+    """Return an operand's masks from one drawing of it: those of its values that an op reads."""
     site = sites[0]
     whole = all(sparsifier.density(each) is None for each in sites)
     if whole and drawing.natural(site.layer, site.operand) == 1:
@@ -294,12 +294,12 @@ def _masks(sites: Sequence[Site], drawing: _Drawing, sparsifier: Sparsifier) -> 
         return [full] * len(sites)
     values = drawing.values(site.layer, site.operand, site.step)
     nonzero = values != 0
-    kept = sparsifier.masks(sites, values)
-    return [nonzero if mask is None else mask & nonzero for mask in kept]
+    masks = sparsifier.masks(sites, values)
+    return [nonzero if mask is None else mask & nonzero for mask in masks]
 
 
 def _along(axis: int, values: Values, ndim: int) -> Values:
-    """Shape one value a channel so that it meets a tensor along an axis."""
+    """Return one value a channel in the shape that meets a tensor along an axis."""
     return values.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from swatsim.arguments import whole
 from swatsim.errors import SwatsimError, WorkloadError
-from swatsim.validation import Checked, Whole
+from swatsim.validation import FrozenRecord, Whole
 
 Kind = Literal["conv", "conv_transpose", "linear"]
 OpName = Literal["fprop", "dgrad", "wgrad"]
@@ -93,7 +93,7 @@ Pair = Annotated[tuple[Extent, Extent], BeforeValidator(_pair)]
 Padding = Annotated[tuple[tuple[Gap, Gap], tuple[Gap, Gap]], BeforeValidator(_padding)]
 
 
-class Layer(Checked):
+class Layer(FrozenRecord):
     """A convolution, transposed convolution or linear layer, of which the batch is not a part.
 
     The first number of each pair belongs to the axis of R, H and P, the second to that of S, W

@@ -65,13 +65,13 @@ def test_a_worker_with_other_code_is_refused(tmp_path: Path) -> None:
         worker.work(replace(here.jobs[0], sources="another"))
 
 
-def test_kept_ops_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_ops_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = traces.make_trace(tmp_path / "t").step(0)
-    kept = worker._Kept()
-    monkeypatch.setattr(worker, "MAX_KEPT", 10_000)
+    cache = worker.OpCache()
+    monkeypatch.setattr(worker, "MAX_CACHED_BYTES", 10_000)
     for _ in range(2):
         for layer, op in step.ops():
-            kept.read(step, layer, op)
-            assert kept._bytes == sum(worker._size(one) for one in kept._ops.values()) <= 10_000
+            cache.read(step, layer, op)
+            assert cache._bytes == sum(worker._size(one) for one in cache._ops.values()) <= 10_000
     (layer, op) = step.ops()[-1]
-    assert kept.read(step, layer, op) is kept.read(step, layer, op)
+    assert cache.read(step, layer, op) is cache.read(step, layer, op)

@@ -18,7 +18,7 @@ from pydantic import (
 from swatsim.errors import ConfigError, SwatsimError, WorkloadError
 from swatsim.simulator.memory.dram import MAX_LATENCY_NS, MAX_MB_PER_S, Dram, dram, shipped
 from swatsim.simulator.memory.dram import words as drams
-from swatsim.validation import Checked, count, one_of
+from swatsim.validation import FrozenRecord, count, one_of
 from swatsim.workload import storage
 from swatsim.workload.layer import Operand
 
@@ -92,7 +92,7 @@ B = "b, of the second operand (fprop: act; dgrad, wgrad: grad_out)"
 OUT = "out, of the output"
 
 
-class MemoryConfig(Checked):
+class MemoryConfig(FrozenRecord):
     """Buffers, DRAM and storage formats; `README.md` beside this file says what they do.
 
     Raises

@@ -13,8 +13,8 @@ except ModuleNotFoundError as error:
         "recording a PyTorch run needs PyTorch: pip install 'swatsim[torch]'"
     ) from error
 
-from swatsim.tracer.pytorch.kept import Kept
 from swatsim.tracer.pytorch.observer import Observer
+from swatsim.tracer.pytorch.saved_tensors import Kept
 from swatsim.tracer.pytorch.table import layer_table
 from swatsim.tracer.pytorch.tracer import Tracer
 

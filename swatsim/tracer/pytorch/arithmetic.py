@@ -33,7 +33,7 @@ class Convolution:
 
     @classmethod
     def of(cls, module: Any, output_padding: tuple[int, ...] | None) -> Convolution:
-        """Split the padding of a module."""
+        """Return a module's convolution, its padding split into both ends."""
         geometry = Geometry.of(module, output_padding)
         sides = geometry.padding
         both = tuple(min(side) for side in sides)
@@ -46,21 +46,21 @@ class Convolution:
         return cls(*steps, transposed, more, geometry.groups)
 
     def fprop(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Compute the output."""
+        """Return the output."""
         return torch.convolution(self._pad(x), weight, bias, *self._geometry)
 
     def dgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Of x only the shape is read."""
+        """Return the input gradient; of x only the shape is read."""
         dx = self._backward(dy, x, weight, (True, False, False))[0]
         return functional.pad(dx, [-side for side in self.extra]) if any(self.extra) else dx
 
     def wgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Of the weight only the shape is read."""
+        """Return the weight gradient; of the weight only the shape is read."""
         dw: Tensor = self._backward(dy, x, weight, (False, True, False))[1]
         return dw
 
     def bias_gradient(self, dy: Tensor) -> Tensor:
-        """Compute the gradient of the bias."""
+        """Return the gradient of the bias."""
         return dy.sum([axis for axis in range(dy.dim()) if axis != 1])
 
     @property
@@ -81,20 +81,20 @@ class Linear:
     """The three ops of a linear layer, applied to rows: all axes but the last."""
 
     def fprop(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Compute the output."""
+        """Return the output."""
         y: Tensor = torch.ops.aten.linear(x, weight, bias)
         return y
 
     def dgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Compute the gradient of the input."""
+        """Return the gradient of the input."""
         return dy @ weight
 
     def wgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Compute the gradient of the weight."""
+        """Return the gradient of the weight."""
         return rows(dy).T @ rows(x)
 
     def bias_gradient(self, dy: Tensor) -> Tensor:
-        """Compute the gradient of the bias."""
+        """Return the gradient of the bias."""
         return rows(dy).sum(0)
 
 
@@ -102,7 +102,7 @@ Arithmetic: TypeAlias = Convolution | Linear
 
 
 def arithmetic_of(module: Plain, output_padding: tuple[int, ...] | None = None) -> Arithmetic:
-    """Tell how a module computes.
+    """Return a module's arithmetic.
 
     Parameters
     ----------
@@ -116,17 +116,17 @@ def arithmetic_of(module: Plain, output_padding: tuple[int, ...] | None = None) 
 
 
 def rows(values: Tensor) -> Tensor:
-    """View as a matrix, all axes but the last in one."""
+    """Return a view as a matrix, all axes but the last in one."""
     return values.reshape(-1, values.shape[-1])
 
 
 def autocast(*tensors: Tensor | None) -> list[Any]:
-    """Cast as torch's own convolutions do under autocast: all but float64."""
+    """Return tensors cast as torch's own convolutions do under autocast: all but float64."""
     device = tensors[0].device.type if tensors[0] is not None else "cpu"
     if not torch.is_autocast_enabled(device):
         return list(tensors)
     dtype = torch.get_autocast_dtype(device)
-    return [it.to(dtype) if it is not None and _is_cast(it) else it for it in tensors]
+    return [x.to(dtype) if x is not None and _is_cast(x) else x for x in tensors]
 
 
 def _is_cast(tensor: Tensor) -> bool:

@@ -39,7 +39,7 @@ class Recording:
     samples: int
 
     def record(self, operand: Operand, reads: Mapping[OpName, Tensor]) -> None:
-        """Record the non-zeros of an operand as ops read it; of a second backward pass, say so.
+        """Record the non-zeros of an operand as ops read it; warn of a second backward pass.
 
         Parameters
         ----------
@@ -87,7 +87,7 @@ class Call:
     recording: Recording | None
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Run the layer.
+        """Return the layer's output.
 
         Raises
         ------
@@ -100,8 +100,9 @@ class Call:
         if torch.is_grad_enabled():
             y: Tensor = _Sparse.apply(x, weight, bias, dense.detach(), self)  # type: ignore[no-untyped-call]
             return y
-        act, kept = self.reads(x, "act", "fprop")[0], self.reads(weight, "weight", "fprop")[0]
-        return self.arithmetic.fprop(act, kept, bias)
+        sparse_x = self.reads(x, "act", "fprop")[0]
+        sparse_weight = self.reads(weight, "weight", "fprop")[0]
+        return self.arithmetic.fprop(sparse_x, sparse_weight, bias)
 
     def check(self, *tensors: Tensor) -> None:
         """Refuse tensors that hold no values to choose from."""
@@ -113,29 +114,29 @@ class Call:
             )
 
     def reads(self, values: Tensor, operand: Operand, *ops: OpName) -> list[Tensor]:
-        """Tell what each of the ops that read an operand reads of it."""
+        """Return what each of the ops that read an operand reads of it."""
         sites = [
             Site(self.layer, op, operand, self.first_convolution, self.step, self.run) for op in ops
         ]
         flat = isinstance(self.arithmetic, Linear)
         viewed = rows(values) if flat else values
         masks = self.sparsifier.masks(sites, viewed.detach(), training=self.training)
-        kept: dict[int, Tensor] = {}
+        masked: dict[int, Tensor] = {}
         for mask in masks:
-            if id(mask) not in kept:
-                kept[id(mask)] = _only(values, mask)
-        return [kept[id(mask)] for mask in masks]
+            if id(mask) not in masked:
+                masked[id(mask)] = _only(values, mask)
+        return [masked[id(mask)] for mask in masks]
 
     def record(self, operand: Operand, reads: Sequence[Tensor], ops: Mapping[OpName, bool]) -> None:
-        """Record what ops read of an operand, those that run, if this run is recorded."""
+        """Record what the ops that run read of an operand, if this run is recorded."""
         if self.recording is not None:
             pairs = zip(ops.items(), reads, strict=True)
             self.recording.record(operand, {op: read for (op, runs), read in pairs if runs})
 
     def weight_gradient(self, dense: Tensor, dw: Tensor) -> Tensor:
-        """Give what the optimizer gets."""
-        found: Tensor = self.sparsifier.weight_gradient(self.layer, dense.to(dw.dtype), dw)
-        return found
+        """Return the weight gradient that the optimizer gets."""
+        changed: Tensor = self.sparsifier.weight_gradient(self.layer, dense.to(dw.dtype), dw)
+        return changed
 
 
 def _only(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -143,32 +144,33 @@ def _only(values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class _Sparse(torch.autograd.Function):
-    """What is kept for the backward pass is what it reads: the Top-K activations, for example."""
+    """A layer that saves what its backward pass reads: the Top-K activations, for example."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dense: Tensor, call: Call
     ) -> Tensor:
-        """Run fprop."""
+        """Return the output of fprop."""
         weights = call.reads(weight, "weight", "fprop", "dgrad")
         acts = call.reads(x, "act", "fprop", "wgrad")
         needs = ctx.needs_input_grad
         call.record("weight", weights, {"fprop": True, "dgrad": needs[0]})
         call.record("act", acts, {"fprop": True, "wgrad": needs[1]})
-        ctx.call, ctx.dense = call, dense  # the parameter itself, which is kept anyway
+        ctx.call, ctx.dense = call, dense  # the parameter itself, which stays in memory anyway
         ctx.shape = x.shape
         ctx.save_for_backward(weights[1] if needs[0] else None, acts[1] if needs[1] else None)
         return call.arithmetic.fprop(acts[0], weights[0], bias)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """Run dgrad where the input needs it, and wgrad."""
+        """Return the gradients of input (if it needs one), weight and bias."""
         ctx.call.check(dy)
         with torch.no_grad():
-            found = _Sparse._gradients(ctx, dy)
+            gradients = _Sparse._gradients(ctx, dy)
         if torch.is_grad_enabled():  # create_graph=True
-            found = [it if it is None else _once(it, ctx.call.layer.name) for it in found]
-        return (*found, None, None)
+            name = ctx.call.layer.name
+            gradients = [None if each is None else _once(each, name) for each in gradients]
+        return (*gradients, None, None)
 
     @staticmethod
     def _gradients(ctx: Any, dy: Tensor) -> list[Tensor | None]:
@@ -190,7 +192,7 @@ class _Sparse(torch.autograd.Function):
 
 
 def _shaped(like: Tensor, shape: torch.Size) -> Tensor:
-    """Give a tensor of which only the shape is read, and that takes no memory."""
+    """Return a tensor of which only the shape is read, and that takes no memory."""
     return like.new_zeros(()).expand(shape)
 
 
@@ -200,17 +202,17 @@ def _once(gradient: Tensor, name: str) -> Tensor:
 
 
 class _Once(torch.autograd.Function):
-    """A gradient that can't be differentiated again, which is said when that is tried."""
+    """A gradient that can't be differentiated again: trying it is an error that says so."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, name: str) -> Tensor:
-        """Give it as it is."""
+        """Return the gradient as it is."""
         ctx.name = name
         return gradient.view_as(gradient)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        """Refuse."""
+        """Refuse the gradient of a gradient."""
         raise RecordingError(
             f"layer {ctx.name!r}: a gradient of a gradient (a gradient penalty, say) is asked for, "
             "and only dense layers have one: leave it alone with "

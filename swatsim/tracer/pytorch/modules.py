@@ -63,7 +63,7 @@ class Geometry:
 
     @classmethod
     def of(cls, module: Any, output_padding: tuple[int, ...] | None = None) -> Geometry:
-        """Read a module; the output padding may be another one for an output of a given size."""
+        """Return a module's geometry; for an output of a given size with another output padding."""
         extra = None
         if isinstance(module, _TRANSPOSED):
             extra = tuple(module.output_padding) if output_padding is None else output_padding
@@ -82,7 +82,7 @@ class Geometry:
         groups: int = 1,
         output_padding: Any = None,
     ) -> Geometry:
-        """Read the arguments of a function such as F.conv2d."""
+        """Return the geometry of a call of a function such as F.conv2d."""
         kernel = tuple(weight.shape[2:])
         dilation = _each(dilation, kernel)
         sides = padding if isinstance(padding, str) else _each(padding, kernel)
@@ -93,9 +93,9 @@ class Geometry:
         return cls(C, K, kernel, _each(stride, kernel), both, dilation, groups, extra)
 
     def layer(self, name: str, size: tuple[int, ...] | None = None) -> Layer:
-        """Tell the layer for an input of a size; by default the smallest one.
+        """Return the layer for an input of a size; by default the smallest one.
 
-        One of one dimension has H = R = 1. Output padding is told by less padding at the end.
+        One of one dimension has H = R = 1. Output padding is taken off the padding at the end.
 
         Raises
         ------
@@ -130,9 +130,9 @@ class Geometry:
 def describe(
     name: str, module: Plain, x: Tensor, output_padding: tuple[int, ...] | None = None
 ) -> Layer:
-    """Tell the layer that a module is for an input.
+    """Return a module's layer for an input.
 
-    A linear layer is told without the positions that it is applied to: see `Layout`.
+    A linear layer's is without the positions that it is applied to: see `Layout`.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def describe(
 
 
 def size_of(name: str, x: Tensor, axes: int) -> tuple[int, ...]:
-    """Tell H and W of a convolution's input.
+    """Return H and W of a convolution's input.
 
     Raises
     ------
@@ -163,14 +163,14 @@ def size_of(name: str, x: Tensor, axes: int) -> tuple[int, ...]:
 
 
 def weight_layer(name: str, module: Plain) -> Layer:
-    """Tell the layer that a module is for the smallest input, which its weight knows."""
+    """Return a module's layer for the smallest input that its weight allows."""
     if isinstance(module, nn.Linear):
         return linear(name, *module.weight.shape)
     return Geometry.of(module).layer(name)
 
 
 def linear(name: str, K: int, C: int, positions: int = 1) -> Layer:
-    """Tell the layer of a matrix of weights, applied to so many positions of each sample."""
+    """Return the layer of a matrix of weights that is applied to some positions of each sample."""
     if positions > 1:
         return _layer(name=name, C=C, K=K, H=positions)
     return _layer(name=name, kind="linear", C=C, K=K)
@@ -178,25 +178,25 @@ def linear(name: str, K: int, C: int, positions: int = 1) -> Layer:
 
 @lru_cache(maxsize=10_000)
 def _layer(**fields: Any) -> Layer:
-    """Make a layer, once: it is asked for in every step, and takes a while to check."""
+    """Return a layer, made once: it is asked for in every step, and takes a while to check."""
     return Layer(**fields)
 
 
 def _each(value: Any, kernel: tuple[int, ...]) -> tuple[int, ...]:
-    """Repeat a single number for each axis."""
+    """Return one number for each axis; a single one is repeated."""
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * len(kernel) if len(values) == 1 else values
 
 
 def _pair(values: tuple[Any, ...], missing: Any) -> Any:
-    """Put H's value before the only one of a convolution of one dimension."""
+    """Return values for H and W; a convolution of one dimension gets `missing` for H."""
     return values if len(values) == 2 else (missing, *values)
 
 
 def _both_ends(
     padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[tuple[int, int], ...]:
-    """Tell the zeros around the input; 'same' puts an odd one at the end, as torch does."""
+    """Return the zeros around the input; 'same' puts an odd one at the end, as torch does."""
     if padding == "same":
         spans = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
         return tuple((span // 2, span - span // 2) for span in spans)
@@ -231,12 +231,12 @@ class Layout:
 
     @classmethod
     def of(cls, layer: Layer, x: Tensor, batch: int | None, batch_axis: int) -> Layout:
-        """Tell the layout for an input.
+        """Return the layout for an input.
 
         Parameters
         ----------
         layer : Layer
-            As `describe` tells it.
+            As `describe` returns it.
         x : torch.Tensor
             Its input.
         batch : int, optional
@@ -258,11 +258,11 @@ class Layout:
         return cls(layer, samples, True, axis)
 
     def called(self, layer: Layer) -> Layout:
-        """Give the layout of the same layer by another name."""
+        """Return the layout of the same layer by another name."""
         return replace(self, layer=layer)
 
     def nonzero(self, operand: Operand, values: Tensor, samples: int) -> Tensor:
-        """Mark the non-zeros of an operand, of the first `samples` samples.
+        """Return a mask of the non-zeros of an operand, of the first `samples` samples.
 
         Returns
         -------
@@ -274,10 +274,10 @@ class Layout:
         if operand == "weight":
             return values.bool().reshape(self.layer.shape_of("weight", 1))
         if not self.rows:
-            kept = values[:samples].bool()
-            return kept if kept.dim() == 4 else kept.unsqueeze(2)
+            mask = values[:samples].bool()
+            return mask if mask.dim() == 4 else mask.unsqueeze(2)
         rows = values.movedim(self.axis, 0)
         if len(rows) != self.samples:  # positions of each sample, one sample after the other
             rows = rows.reshape(self.samples, -1, rows.shape[-1])
-        kept = rows[:samples].bool().reshape(samples, -1, rows.shape[-1])
-        return kept[:, 0] if self.layer.kind == "linear" else kept.mT.unsqueeze(-1)
+        mask = rows[:samples].bool().reshape(samples, -1, rows.shape[-1])
+        return mask[:, 0] if self.layer.kind == "linear" else mask.mT.unsqueeze(-1)

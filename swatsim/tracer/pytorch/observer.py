@@ -16,10 +16,15 @@ from torch.nn import functional
 from swatsim.errors import RecordingError, SwatsimError
 from swatsim.tracer.arguments import Steps
 from swatsim.tracer.pytorch.arithmetic import autocast
+from swatsim.tracer.pytorch.forward_patch import (
+    ForwardPatch,
+    Projection,
+    Projections,
+    redirected_linear,
+)
 from swatsim.tracer.pytorch.modules import Geometry, linear, size_of
 from swatsim.tracer.pytorch.private import in_transform
 from swatsim.tracer.pytorch.run import Run
-from swatsim.tracer.pytorch.taps import Projection, Projections, Tap, redirected_linear
 from swatsim.tracer.pytorch.watch import Handler, checked_names, checked_skip
 from swatsim.workload.layer import Layer, OpName
 
@@ -95,7 +100,7 @@ class Observer(Run):
     ) -> None:
         modules = checked_names(model)
         for name, module in modules.items():
-            if isinstance(vars(module).get("forward"), Tap):
+            if isinstance(vars(module).get("forward"), ForwardPatch):
                 raise RecordingError(
                     f"layer {name!r} is run by a Tracer, which records it: close that first, or "
                     "observe another model"
@@ -112,7 +117,7 @@ class Observer(Run):
         return {**dict.fromkeys(_ARGUMENTS, self._layer), **own}
 
     def _layer(self, function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Run a function that is a layer, and record it."""
+        """Return what a function that is a layer gives, and record it."""
         y = function(*arguments, **named)
         given = dict(zip(_ARGUMENTS[function], arguments, strict=False)) | named
         if self._is_seen(given["input"], y):
@@ -123,7 +128,7 @@ class Observer(Run):
         return y
 
     def _attention(self, function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Run torch's attention, and record its projections."""
+        """Return what torch's attention gives, and record its projections."""
         assert self._watch is not None, "a function is only seen while watching"
         self._watch.note(function)
         module = self._watch.frame.module
@@ -135,7 +140,7 @@ class Observer(Run):
     def _projection(
         self, tokens: Tensor, parts: Sequence[Projection], run: Callable[[], Tensor]
     ) -> Tensor:
-        """Run what torch runs as one, and record its parts."""
+        """Return what torch computes as one, and record its parts."""
         y = run()
         if self._is_seen(tokens, y):
             assert self._watch is not None, "an attention module is only seen while watching"
@@ -149,7 +154,7 @@ class Observer(Run):
 
     @contextmanager
     def _leaving_out(self, name: str) -> Iterator[None]:
-        """Leave a layer out of the trace that can't be in it, from the first step on; say so once.
+        """Leave a layer that can't be in the trace out of it, from the first step on; warn once.
 
         Whoever trains must not be stopped by being observed.
         """
@@ -174,7 +179,7 @@ class Observer(Run):
         return what is None
 
     def _name(self, function: Any, weight: Tensor) -> str:
-        """Name a call: after its parameter, or the module that calls and the number of its call."""
+        """Return a call's name: its parameter's, or its module's and the number of the call."""
         assert self._watch is not None, "a function is only seen while watching"
         frame, own = self._watch.frame, self._names.get(id(weight))
         if own is not None:
@@ -192,7 +197,7 @@ class Observer(Run):
         axis: int | None = None,
         view: Callable[[Tensor], Tensor] = lambda dy: dy,
     ) -> None:
-        """Record fprop now, and the gradients when they come; `view` tells them in those of y."""
+        """Record fprop now, and the gradients when they come: of y's, what `view` selects."""
         known = layer.name in self._left_out
         recording = None if known else self._recording(layer, x, axis)
         if recording is None:
@@ -212,7 +217,7 @@ class Observer(Run):
 
 
 def _unviewed(y: Tensor) -> Tensor:
-    """Give the tensor that an output is a view of, if it is all of that.
+    """Return the tensor that an output is a view of, if the view is all of it.
 
     What changes a view in place, such as a ReLU, makes autograd forget the view's own hooks.
     """
@@ -251,7 +256,7 @@ def _layer_of(name: str, function: Any, given: dict[str, Any]) -> Layer:
 
 
 def _with_zeros(values: Tensor) -> Tensor:
-    """Put the zeros back into what is stored without: sparse layouts, structured 2:4."""
+    """Return values with their zeros: of sparse layouts and structured 2:4 dense copies."""
     stored = torch.sparse.SparseSemiStructuredTensor
     if values.layout == torch.strided and not isinstance(values, stored):
         return values
@@ -260,7 +265,7 @@ def _with_zeros(values: Tensor) -> Tensor:
 
 
 def _weight_names(modules: Mapping[str, nn.Module]) -> dict[int, str]:
-    """Name the parameters that are weights after their modules."""
+    """Return the names of weights, by the parameter's id: those of their modules."""
     return {
         id(parameter): path if name == "weight" else f"{path}.{name}"
         for path, module in modules.items()
@@ -272,8 +277,8 @@ class _Observed:
     """In place of a policy: it is not known what made the zeros."""
 
     def density(self, site: object) -> None:
-        """Leave every operand as it is."""
+        """Return None: every operand is left as it is."""
 
     def describe(self) -> dict[str, Any]:
-        """Say so."""
+        """Return the name under which a trace has such a run."""
         return {"name": "observed"}

@@ -61,7 +61,7 @@ def has_saved_tensor_hooks() -> bool:
 
 
 def leave(mode: TorchFunctionMode) -> None:
-    """Take a mode from torch's stack, also from below others, such as another observer's."""
+    """Remove a mode from torch's stack, also from below others, such as another observer's."""
     own = _functions()
     above: list[Any] = []
     while own._len_torch_function_stack() and (top := own._pop_torch_function_stack()) is not mode:

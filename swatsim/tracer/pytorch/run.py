@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from swatsim.errors import RecordingError, TraceError
 from swatsim.policies.interface import Policy
-from swatsim.tracer.pytorch.kept import Kept
 from swatsim.tracer.pytorch.layers import Recording
 from swatsim.tracer.pytorch.modules import Layout
+from swatsim.tracer.pytorch.saved_tensors import Kept
 from swatsim.tracer.pytorch.watch import Handler, Watch
 from swatsim.tracer.session import Session
 from swatsim.workload.layer import Layer
@@ -42,7 +42,7 @@ class Run:
         self._session = Session(policy, path, parameters=parameters, **recording)
         self._measures = bool(measure_memory)
         self._watch: Watch | None = None
-        self._kept: Kept | None = None
+        self._saved_tensors: Kept | None = None
         self._open, self._is_eager = True, False
         self._begin()
 
@@ -79,39 +79,39 @@ class Run:
             self._session.close(self._layers())
 
     def _layers(self) -> list[str]:
-        """Name the layers that ought to have run."""
+        """Return the layers that ought to have run."""
         return []
 
     def _handlers(self) -> dict[Any, Handler]:
-        """Tell which functions are to be seen in a recorded step."""
+        """Return the functions that are watched in a recorded step, each with its handler."""
         return {}
 
     def _notes(self) -> dict[str, Any]:
-        """Tell what else is kept beside the masks of a recorded step."""
+        """Return further notes that are stored with the masks of a recorded step."""
         return {}
 
     def _begin(self) -> None:
         if self._session.wanted:
             self._watch = Watch(self._model, self._handlers())
-            self._kept = Kept(self._model) if self._measures else None
+            self._saved_tensors = Kept(self._model) if self._measures else None
             self._is_eager = _force_eager()
 
     def _end(self) -> dict[str, Any]:
-        """Watch no longer, and tell what is kept beside the masks."""
+        """Stop watching, and return the notes that are stored with the masks."""
         if self._watch is None:
             return {}
         watch, self._watch = self._watch, None
         if self._is_eager:
             _compile_again()
         watch.close()
-        notes = {"not_modelled": watch.noted, **self._notes()}
-        if self._kept is not None:
-            self._kept.close()
-            notes["kept"] = self._kept.describe()
+        notes = {"not_modelled": watch.not_modelled, **self._notes()}
+        if self._saved_tensors is not None:
+            self._saved_tensors.close()
+            notes["kept"] = self._saved_tensors.describe()
         return {key: value for key, value in notes.items() if value}
 
     def _recording(self, layer: Layer, x: Tensor, axis: int | None = None) -> Recording | None:
-        """Begin to record a run of a layer, if this step is; every step is checked."""
+        """Return the recording of a layer's run, None for no recording; every step is checked."""
         if x.shape[-1 if layer.kind == "linear" else 1] != layer.C:
             return None  # torch is about to refuse it, and says so best
         axis = self._axis if axis is None else axis
@@ -130,7 +130,7 @@ def _checked_axis(batch_axis: int) -> int:
 
 
 def _force_eager() -> bool:
-    """Let compiled functions run as they were written; False if there are none at all."""
+    """Let compiled functions run as they were written; return False if there are none."""
     global _eager, _stance
     if "torch._dynamo" not in sys.modules:
         return False

@@ -1,4 +1,4 @@
-"""A layer table from a PyTorch model: what it runs, in order, and what each module keeps."""
+"""A layer table from a PyTorch model: what it runs, in order, and what each module saves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from swatsim.workload.networks import Network, Saved, SavedKind
 
 log = logging.getLogger(__name__)
 
-#: Functions that keep something, in whichever way they are written. Modules such as nn.ReLU call
+#: Functions that save a tensor, in whichever way they are written. Modules such as nn.ReLU call
 #: the first of each kind.
 _KINDS: dict[Any, SavedKind] = {
     **dict.fromkeys(
@@ -36,13 +36,13 @@ _KINDS: dict[Any, SavedKind] = {
 #: What a function is called in a table that is called directly, not by a module of its own.
 _NAMES = {"max_pool": "max_pool2d", "avg_pool": "avg_pool2d"}
 
-#: Modules that keep nothing, or do so in one of the functions above.
+#: Modules that save nothing, or do so in one of the functions above.
 _FUNCTIONS = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout)
 _QUIET = (*_FUNCTIONS, nn.Identity, nn.Flatten)
 
 
 def layer_table(model: nn.Module, example_input: Tensor, name: str = "") -> Network:
-    """List what a model runs and what its modules keep for the backward pass.
+    """Return the layers that a model runs and what its modules save for the backward pass.
 
     Runs the model once, in eval mode and without gradients; its parameters, state and mode are
     as before afterwards. Listed are modules Conv2d, Linear and BatchNorm2d, and, as modules or as
@@ -70,17 +70,17 @@ def layer_table(model: nn.Module, example_input: Tensor, name: str = "") -> Netw
         there is no layer.
     """
     _check(model, example_input)
-    found = _Found()
-    with torch.no_grad(), _eval(model), _watched(model, found):
-        found.name_of(example_input, "input")
-        found.batch = len(example_input)
+    forward = _ForwardPass()
+    with torch.no_grad(), _eval(model), _watched(model, forward):
+        forward.name_of(example_input, "input")
+        forward.batch = len(example_input)
         model(example_input)
     kind = type(model).__name__
-    if not found.layers:
+    if not forward.layers:
         raise RecordingError(f"{kind} runs no Conv2d or Linear module: there is nothing to list")
     citation = f"{kind}, as it ran on an input of {tuple(example_input.shape)}"
-    layers, saved = tuple(found.layers), tuple(found.saved)
-    return Network(name or kind, citation, layers, saved, frozenset(found.biased), found.inputs)
+    layers, saved = tuple(forward.layers), tuple(forward.saved)
+    return Network(name or kind, citation, layers, saved, frozenset(forward.biased), forward.inputs)
 
 
 def _check(model: Any, example_input: Any) -> None:
@@ -91,8 +91,8 @@ def _check(model: Any, example_input: Any) -> None:
         raise RecordingError(f"example_input is a {got}, must be a tensor such as the model reads")
 
 
-class _Found:
-    """What a forward pass met so far."""
+class _ForwardPass:
+    """Layers and saved tensors of one forward pass, as far as it went."""
 
     def __init__(self) -> None:
         self.layers: list[Layer] = []
@@ -106,7 +106,7 @@ class _Found:
         self._calls: dict[str, int] = {}
 
     def name_of(self, x: Tensor, new: str | None = None) -> str:
-        """Name a tensor after what made it: `new`, or a number if what made it is not listed.
+        """Return a tensor's name: after what made it (`new`), a number if that is not listed.
 
         A tensor is a place in memory, and how often that was written: a view is the same tensor,
         one that was changed in place is another. All stay alive, so that no place is used twice.
@@ -118,12 +118,12 @@ class _Found:
         return self._names[key]
 
     def call(self, name: str) -> str:
-        """Give the second call of a name the suffix _1, and so on."""
+        """Return a name for one call: the second call of a name gets the suffix _1, and so on."""
         count = self._calls[name] = self._calls.get(name, -1) + 1
         return f"{name}_{count}" if count else name
 
     def function(self, kind: SavedKind) -> str:
-        """Name a call of a function: after its module, or what it does in the one that calls it."""
+        """Return the name of a call of a function: its own module's, else after its caller."""
         path, module = self.running[-1]
         if isinstance(module, _FUNCTIONS):
             return self.call(path)
@@ -158,32 +158,33 @@ def _eval(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(model: nn.Module, found: _Found) -> Iterator[None]:
-    """Tell `found` of every module and function that runs."""
+def _watched(model: nn.Module, forward: _ForwardPass) -> Iterator[None]:
+    """Add every module and function that runs to `forward`."""
     with ExitStack() as stack:
         for name, module in model.named_modules():
-            for hook in _hooks(name, module, found):
+            for hook in _hooks(name, module, forward):
                 stack.callback(hook.remove)
-        with _Functions(found):
+        with _Functions(forward):
             yield
 
 
-def _hooks(name: str, module: nn.Module, found: _Found) -> list[Any]:
+def _hooks(name: str, module: nn.Module, forward: _ForwardPass) -> list[Any]:
     def before(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        found.running.append((name, module))
-        x = next((it for it in (*arguments, *named.values()) if isinstance(it, Tensor)), None)
+        forward.running.append((name, module))
+        given = (*arguments, *named.values())
+        x = next((value for value in given if isinstance(value, Tensor)), None)
         if x is not None and is_plain(module):
-            found.layer(name or type(module).__name__, module, x)
+            forward.layer(name or type(module).__name__, module, x)
         elif x is not None and isinstance(module, nn.BatchNorm2d):
-            found.keep("batch_norm", found.call(name), x, found.name_of(x))
+            forward.keep("batch_norm", forward.call(name), x, forward.name_of(x))
         elif not isinstance(module, _QUIET) and not list(module.children()):
             message = "module %r (%s) is not listed: what it keeps is not known"
             log.warning(message, name, type(module).__name__)
 
     def after(module: nn.Module, arguments: Any, output: Any) -> None:
-        found.running.pop()
+        forward.running.pop()
         if is_plain(module) or isinstance(module, nn.BatchNorm2d):
-            found.name_of(output, name or type(module).__name__)
+            forward.name_of(output, name or type(module).__name__)
 
     return [
         module.register_forward_pre_hook(before, with_kwargs=True),
@@ -192,11 +193,11 @@ def _hooks(name: str, module: nn.Module, found: _Found) -> list[Any]:
 
 
 class _Functions(TorchFunctionMode):
-    """Tells `found` of the functions that keep something."""
+    """Adds the functions that save a tensor to `forward`."""
 
-    def __init__(self, found: _Found) -> None:
+    def __init__(self, forward: _ForwardPass) -> None:
         super().__init__()
-        self._found = found
+        self._forward = forward
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -206,22 +207,22 @@ class _Functions(TorchFunctionMode):
         if kind is None:
             return func(*args, **kwargs)
         x = args[0] if args else kwargs["input"]
-        source = self._found.name_of(x)  # before the call: a ReLU may write in place
+        source = self._forward.name_of(x)  # before the call: a ReLU may write in place
         output = func(*args, **kwargs)
         y = output[0] if isinstance(output, tuple) else output
-        name = self._found.function(kind)
-        self._found.name_of(y, name)
+        name = self._forward.function(kind)
+        self._forward.name_of(y, name)
         if func is not functional.adaptive_avg_pool2d or y.shape[-2:] != (1, 1):
             self._keep(kind, name, x, source, y)
         return output
 
     def _keep(self, kind: SavedKind, name: str, x: Tensor, source: str, y: Tensor) -> None:
-        """Say what a call keeps; a mean over all of H and W keeps nothing, and is not told."""
+        """Add what a call saves; a mean over all of H and W saves nothing, and is left out."""
         if kind == "relu":
-            self._found.keep(kind, name, y, name)
+            self._forward.keep(kind, name, y, name)
         elif kind == "dropout":
-            self._found.keep(kind, name, y, f"{name}.mask")
+            self._forward.keep(kind, name, y, f"{name}.mask")
         else:
-            self._found.keep(kind, name, x, source)
+            self._forward.keep(kind, name, x, source)
         if kind == "max_pool":
-            self._found.keep("max_pool_indices", name, y, f"{name}.indices")
+            self._forward.keep("max_pool_indices", name, y, f"{name}.indices")

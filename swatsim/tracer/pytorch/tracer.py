@@ -23,10 +23,10 @@ from swatsim.errors import RecordingError
 from swatsim.policies import allocate_once, begin_run
 from swatsim.policies.interface import Policy, first_convolution
 from swatsim.tracer.arguments import Steps, describe_policy
+from swatsim.tracer.pytorch.forward_patch import AttentionPatch, ForwardPatch
 from swatsim.tracer.pytorch.layers import Call
 from swatsim.tracer.pytorch.modules import Plain, is_convolution, is_plain, linear, weight_layer
 from swatsim.tracer.pytorch.run import Run
-from swatsim.tracer.pytorch.taps import AttentionTap, Tap
 from swatsim.tracer.pytorch.watch import checked_names, checked_skip, names
 from swatsim.workload.layer import Layer
 
@@ -79,7 +79,7 @@ class Tracer(Run):
         Where the samples are in a linear layer's input of three axes or more: 1 for a transformer
         with ``batch_first=False``.
     measure_memory : bool
-        Store in a recorded step what autograd keeps for its backward pass, as `Kept` measures it.
+        Store in a recorded step what autograd saves for its backward pass, as `Kept` measures it.
     append : bool
         Go on with the trace at `path`, if there is one of the same policy, batch size and images.
         Its steps are not recorded again.
@@ -115,20 +115,21 @@ class Tracer(Run):
     ) -> None:
         skipped = checked_skip(skip, checked_names(model))
         modules = sparse_modules(model, skipped)
-        chosen = allocate_once(policy, [it for pair in modules.items() for it in _layers(*pair)])
+        layers = [layer for pair in modules.items() for layer in _layers(*pair)]
+        chosen = allocate_once(policy, layers)
         self._policy, self._sparsifier = chosen, begin_run(chosen)
         self._first_convolution = _foreign_stem(model, modules, skipped)
-        self._taps = [_tap(self._call, name, module) for name, module in modules.items()]
+        self._patches = [_patch(self._call, name, module) for name, module in modules.items()]
         if self._sparsifier.keeps_masks:
-            _check_own_weights(self._taps, type(policy).__name__)
-            _say_shared(model, self._taps)
+            _check_own_weights(self._patches, type(policy).__name__)
+            _say_shared(model, self._patches)
         recording = {"steps": steps, "images": images, "append": append, "start": start}
         super().__init__(model, chosen, path, skipped, batch_axis, measure_memory, **recording)
-        for tap in self._taps:
-            tap.attach()
+        for patch in self._patches:
+            patch.attach()
 
     def report(self) -> dict[str, Any]:
-        """Tell, as JSON, what the policy did that is in no mask: the drift of densities, say."""
+        """Return, as JSON, what the policy did and no mask shows: the drift of densities, say."""
         return self._sparsifier.report()
 
     def step(self) -> None:
@@ -141,12 +142,12 @@ class Tracer(Run):
             return
         number = self.number
         super().step()
-        weights = {name: w.detach() for tap in self._taps for name, w in tap.weights.items()}
+        weights = {name: w.detach() for patch in self._patches for name, w in patch.weights.items()}
         for name, new in self._sparsifier.end_step(number, weights).items():
             weights[name].copy_(new)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a restarted run needs beside the model's and the optimizer's states.
+        """Return what a restarted run needs beside the model's and the optimizer's states.
 
         That is the number of the step, and the masks, thresholds and momenta that the policy keeps:
         dicts, numbers, strings and tensors, for ``torch.save``. The states of random generators and
@@ -156,7 +157,7 @@ class Tracer(Run):
         return {"step": self.number, "policy": described, "kept": self._sparsifier.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave, before the first step.
+        """Go on from what `state_dict` returned, before the first step.
 
         The next step has the number that was saved, whatever `start` said. Tensors are moved to the
         model's device.
@@ -183,12 +184,12 @@ class Tracer(Run):
     def close(self) -> None:
         """Give the model its own forward back; a step that was not ended is not recorded."""
         if self._open:
-            for tap in reversed(self._taps):
-                tap.detach()
+            for patch in reversed(self._patches):
+                patch.detach()
         super().close()
 
     def _layers(self) -> list[str]:
-        return [name for tap in self._taps for name in tap.names]
+        return [name for patch in self._patches for name in patch.names]
 
     def _notes(self) -> dict[str, Any]:
         return {"policy": self._sparsifier.report()}
@@ -196,7 +197,7 @@ class Tracer(Run):
     def _call(
         self, layer: Layer, x: Tensor, arithmetic: Any, training: bool, axis: int | None
     ) -> Call:
-        """Say how a layer runs on an input, and begin to record that."""
+        """Return how a layer runs on an input, and begin to record that."""
         if x.is_nested:
             raise RecordingError(
                 f"layer {layer.name!r}: its input is a nested tensor, which no mask of one shape "
@@ -211,36 +212,36 @@ class Tracer(Run):
 
 
 def _moved(state: Any, device: torch.device) -> Any:
-    """Copy a state of dicts, its tensors to a device."""
+    """Return a copy of a state of dicts, its tensors on a device."""
     if isinstance(state, dict):
         return {key: _moved(value, device) for key, value in state.items()}
     return state.to(device) if isinstance(state, Tensor) else state
 
 
 def sparse_modules(model: nn.Module, skip: Collection[str] = ()) -> dict[str, Any]:
-    """Find the modules to run sparsely; name in the log those that have weights and are not."""
+    """Return the modules to run sparsely; log which others have weights."""
     named = names(model)
     inner = {id(module.out_proj) for module in named.values() if _is_attention(module)}
-    found = {}
+    sparse = {}
     for name, module in named.items():
         if name in skip or id(module) in inner:
             continue
         if is_plain(module) or _is_attention(module):
-            found[name] = _checked_module(name, module)
+            sparse[name] = _checked_module(name, module)
         elif weights := _own_weights(module):
             message = "module %r (%s): %s left alone, dense and unrecorded"
             log.warning(message, name, type(module).__name__, ", ".join(weights))
-    if not found:
+    if not sparse:
         raise RecordingError(
             f"{type(model).__name__} has no Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, "
             "Linear or MultiheadAttention module to run sparsely"
         )
-    return found
+    return sparse
 
 
 def _foreign_stem(model: nn.Module, modules: Collection[str], skip: Collection[str]) -> str | None:
-    """Name the first convolution of a model, if it is left alone: one with a forward of its own."""
-    convolutions = (name for name, it in names(model).items() if is_convolution(it))
+    """Return a model's first convolution if it is left alone, having its own forward, else None."""
+    convolutions = (name for name, module in names(model).items() if is_convolution(module))
     first = next((name for name in convolutions if name not in skip), None)
     return None if first in modules else first
 
@@ -251,11 +252,12 @@ def _is_attention(module: nn.Module) -> bool:
 
 
 def _own_weights(module: nn.Module) -> list[str]:
-    """Name a module's own parameters that it may multiply by; norms and embeddings do not."""
+    """Return the parameters that a module may multiply by; norms and embeddings do not."""
     quiet = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
     if isinstance(module, quiet):
         return []
-    return [name for name, it in module.named_parameters(recurse=False) if it.dim() > 1]
+    own = module.named_parameters(recurse=False)
+    return [name for name, parameter in own if parameter.dim() > 1]
 
 
 def _checked_module(name: str, module: Any) -> Any:
@@ -278,10 +280,10 @@ def _checked_module(name: str, module: Any) -> Any:
     return module
 
 
-def _check_own_weights(taps: list[Tap], policy: str) -> None:
-    """Refuse that layers share a weight, of which a policy would keep several masks."""
+def _check_own_weights(patches: list[ForwardPatch], policy: str) -> None:
+    """Refuse layers that share a weight, which would have several masks."""
     owners: dict[int, str] = {}
-    for name, weight in (pair for tap in taps for pair in tap.weights.items()):
+    for name, weight in (pair for patch in patches for pair in patch.weights.items()):
         owner = owners.setdefault(weight.data_ptr(), name)
         if owner != name and weight.data_ptr():
             raise RecordingError(
@@ -290,9 +292,9 @@ def _check_own_weights(taps: list[Tap], policy: str) -> None:
             )
 
 
-def _say_shared(model: nn.Module, taps: list[Tap]) -> None:
-    """Say which weights that are set to zero outside a mask other modules have, too."""
-    ours = {id(weight): name for tap in taps for name, weight in tap.weights.items()}
+def _say_shared(model: nn.Module, patches: list[ForwardPatch]) -> None:
+    """Warn of weights that are set to zero outside a mask, and that other modules share."""
+    ours = {id(weight): name for patch in patches for name, weight in patch.weights.items()}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         layer = ours.get(id(parameter))
         if layer is not None and name != f"{layer}.weight":
@@ -300,18 +302,18 @@ def _say_shared(model: nn.Module, taps: list[Tap]) -> None:
             log.warning(message + " leaves it dense", layer, name, layer)
 
 
-def _tap(call: Any, name: str, module: Any) -> Tap:
-    kind = AttentionTap if isinstance(module, nn.MultiheadAttention) else Tap
+def _patch(call: Any, name: str, module: Any) -> ForwardPatch:
+    kind = AttentionPatch if isinstance(module, nn.MultiheadAttention) else ForwardPatch
     return kind(call, name, module)
 
 
 def _layers(name: str, module: Any) -> list[Layer]:
-    """Tell the layers of a module, as far as its weights know them."""
+    """Return the layers of a module, for the smallest inputs that its weights allow."""
     if not isinstance(module, nn.MultiheadAttention):
         plain: Plain = module
         return [weight_layer(name, plain)]
-    tap = AttentionTap(_no_call, name, module)
-    return [linear(each, *weight.shape) for each, weight in tap.weights.items()]
+    patch = AttentionPatch(_no_call, name, module)
+    return [linear(each, *weight.shape) for each, weight in patch.weights.items()]
 
 
 def _no_call(*arguments: Any) -> Any:

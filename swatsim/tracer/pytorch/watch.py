@@ -44,7 +44,7 @@ PRODUCTS: dict[Any, str] = {
 
 
 def names(model: nn.Module) -> dict[str, nn.Module]:
-    """Name a model's modules; a compiled one by its own name, not by that of its wrapper."""
+    """Return a model's modules by name; a compiled one by its own, not by that of its wrapper."""
     named = {}
     for name, module in model.named_modules():
         parts = [part for part in name.split(".") if part != "_orig_mod"]
@@ -53,7 +53,7 @@ def names(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def checked_names(model: Any) -> dict[str, nn.Module]:
-    """Name a model's modules.
+    """Return a model's modules by name, if it is one that can be watched.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def checked_names(model: Any) -> dict[str, nn.Module]:
 
 
 def checked_skip(skip: Collection[str], named: Mapping[str, nn.Module]) -> frozenset[str]:
-    """Take the names of modules to leave alone.
+    """Return the names of modules to leave alone, each once.
 
     Raises
     ------
@@ -151,7 +151,7 @@ class Stack:
             self._drop(own[-1])
 
     def _drop(self, depth: int) -> None:
-        """Leave the modules above a depth."""
+        """Drop the modules above a depth from the stack."""
         if len(self.frames) > depth:
             del self.frames[depth:]
             self._moved()
@@ -179,20 +179,20 @@ class Watch:
         return self._stack.frames[-1]
 
     @property
-    def noted(self) -> dict[str, list[str]]:
+    def not_modelled(self) -> dict[str, list[str]]:
         """Module -> what ran in it that no trace holds."""
         return {name: sorted(kinds) for name, kinds in self.unmodelled.items()}
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._stack.remove()
 
     def note(self, function: Any) -> None:
-        """Remember that a function ran that no trace holds."""
+        """Add a function that ran and that no trace holds."""
         self.unmodelled.setdefault(self.frame.name, set()).add(PRODUCTS[function])
 
     def _moved(self) -> None:
-        """Watch modules in training only: of others nothing is recorded, and a mode would show."""
+        """Watch modules in training only: of others nothing is recorded, and torch shows a mode."""
         wanted = bool(self._stack.frames) and self.frame.module.training
         if wanted and not self._is_on:
             self._mode.__enter__()  # type: ignore[no-untyped-call]

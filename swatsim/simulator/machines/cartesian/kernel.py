@@ -225,7 +225,8 @@ def note_products(
         for j in range(weights.shape[0]):
             r, s, k = weights[j, 0], weights[j, 1], weights[j, 2]
             log.weights[at, j, 0], log.weights[at, j, 1], log.weights[at, j, 2] = r, s, k
-            log.banks[at, i, j] = bank_of(x, y, r, s, first_k + k, rows, columns, array)
+            w, h = rows.output_bits[x, r], columns.output_bits[y, s]
+            log.banks[at, i, j] = bank_of((first_k + k) % 8, w, h, array)
     log.fullest[at] = fullest_bank(log.banks[at])
 
 

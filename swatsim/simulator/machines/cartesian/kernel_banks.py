@@ -85,10 +85,9 @@ def sum_of_bytes(word: np.uint64) -> int:
 
 
 @jit
-def bank_of(x: int, y: int, r: int, s: int, k: int, rows: Axis, columns: Axis, array: Array) -> int:
-    """Return the bank of class (x, y) times a tap's weight of filter k; -1: outside the plane."""
-    w, h = rows.output_bits[x, r], columns.output_bits[y, s]
-    return array.bank[k % 8, w, h] if w >= 0 and h >= 0 else -1
+def bank_of(k: int, w: int, h: int, array: Array) -> int:
+    """Return the bank of filter k (modulo 8), output (w, h) (modulo 4); -1: outside the plane."""
+    return int(array.bank[k, w, h]) if w >= 0 and h >= 0 else -1
 
 
 @jit
@@ -107,13 +106,14 @@ def lay_out(
     for i in range(of_rows.shape[0] * of_columns.shape[0] * width):
         counters[i] = 0
     for i in range(weights.shape[0] if array.conflicts else 0):
-        r, s, k = weights[i, 0], weights[i, 1], first_k + weights[i, 2]
+        r, s, k = weights[i, 0], weights[i, 1], (first_k + weights[i, 2]) % 8
         block = i // array.weight_vector
         one = np.uint64(1) << np.uint64(8 * (block % BLOCKS))
         word = block // BLOCKS
         for x in range(of_rows.shape[0]):
-            for y in range(of_columns.shape[0]):
-                bank = bank_of(x, y, r, s, k, rows, columns, array)
+            w = of_rows[x, r]
+            for y in range(of_columns.shape[0] if w >= 0 else 0):
+                bank = bank_of(k, w, of_columns[y, s], array)
                 if bank >= 0:
                     at = bank * words + word
                     counters[(x * of_columns.shape[0] + y) * width + at] += one

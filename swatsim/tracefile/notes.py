@@ -1,4 +1,4 @@
-"""What the PyTorch tracer notes of a step. Notes are anybody's: other forms are left alone."""
+"""The PyTorch tracer's notes of a step. Notes are anybody's: other forms are left alone."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What autograd kept for the backward pass: see `swatsim.tracer.pytorch.Kept`.
+class SavedTensors:
+    """Bytes of the tensors that autograd saved: see `swatsim.tracer.pytorch.Kept`.
 
     Parameters
     ----------
@@ -42,29 +42,29 @@ class Kept:
 
 _Form = TypeVar("_Form")
 
-_DRIFTS, _KEPT = TypeAdapter(dict[str, Drift]), TypeAdapter(Kept)
+_DRIFTS, _SAVED_TENSORS = TypeAdapter(dict[str, Drift]), TypeAdapter(SavedTensors)
 _NOT_MODELLED = TypeAdapter(dict[str, list[str]])
 
 
 def drifts(notes: Mapping[str, Any]) -> dict[str, Drift]:
-    """Tell by operand how its density drifted; empty where that is not noted."""
+    """Return by operand how its density drifted; empty without a note of it."""
     policy = notes.get("policy")
-    noted = policy.get("drift") if isinstance(policy, dict) else None
-    return _read(_DRIFTS, noted) or {}
+    note = policy.get("drift") if isinstance(policy, dict) else None
+    return _read(_DRIFTS, note) or {}
 
 
 def not_modelled(notes: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Tell by module what multiplied in it and is in no mask; empty where that is not noted."""
+    """Return by module what multiplied in it and is in no mask; empty without a note of it."""
     return _read(_NOT_MODELLED, notes.get("not_modelled")) or {}
 
 
-def kept(notes: Mapping[str, Any]) -> Kept | None:
-    """Tell what autograd kept; None where that is not noted."""
-    return _read(_KEPT, notes.get("kept"))
+def saved_tensors(notes: Mapping[str, Any]) -> SavedTensors | None:
+    """Return what autograd saved for the backward pass; None without a note of it."""
+    return _read(_SAVED_TENSORS, notes.get("kept"))
 
 
-def _read(form: TypeAdapter[_Form], noted: Any) -> _Form | None:
+def _read(form: TypeAdapter[_Form], note: Any) -> _Form | None:
     try:
-        return form.validate_python(noted)
+        return form.validate_python(note)
     except ValidationError:
         return None

@@ -1,4 +1,4 @@
-"""A module's forward while a tracer is open."""
+"""What stands in for a module's forward while a tracer is open."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _redirected: ContextVar[Callable[..., Tensor] | None] = ContextVar("redirected",
 _lock = threading.Lock()
 _redirections = 0
 
-#: How many attention modules are tapped, and whether torch had its fast paths on before the first.
-_tapped = 0
+#: How many attention modules are patched, and whether torch had its fast paths on before the first.
+_patched = 0
 _fastpath = True
 
 
-class Tap:
-    """The forward of a convolution or linear layer."""
+class ForwardPatch:
+    """Stands in for the forward of a convolution or linear layer."""
 
     def __init__(self, call: Caller, name: str, module: Plain) -> None:
         self.names = [name]
@@ -53,16 +53,16 @@ class Tap:
         vars(self._module)["forward"] = self
 
     def detach(self) -> None:
-        """Give the module its own forward back."""
+        """Restore the module's own forward."""
         if vars(self._module).get("forward") is self:
             del vars(self._module)["forward"]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle as the module's own forward, which is what its copy has by then."""
+        """Return how to copy and pickle it: as the module's own forward, which the copy has."""
         return getattr, (self._module, "forward")
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Run the module, outside of whatever is compiled."""
+        """Return the module's output, computed outside of whatever is compiled."""
         if self._outside is None and "torch._dynamo" in sys.modules:
             # only now: it loads the compiler, which takes seconds
             self._outside = torch.compiler.disable(self._run)
@@ -79,8 +79,8 @@ class Tap:
         return call(input, module.weight, module.bias)
 
 
-class AttentionTap(Tap):
-    """The forward of nn.MultiheadAttention, which calls no linear modules but F.linear.
+class AttentionPatch(ForwardPatch):
+    """Stands in for the forward of nn.MultiheadAttention, which calls F.linear, no modules.
 
     Its projections are layers ``NAME.in_proj_q``, ``_k``, ``_v`` and ``NAME.out_proj``; its two
     products of activations are left as they are.
@@ -103,15 +103,15 @@ class AttentionTap(Tap):
     def attach(self) -> None:
         """Stand in for the module's own forward; torch's fast paths would run past it."""
         super().attach()
-        _count_tapped(1)
+        _count_patched(1)
 
     def detach(self) -> None:
-        """Give the module its own forward back."""
+        """Restore the module's own forward."""
         super().detach()
-        _count_tapped(-1)
+        _count_patched(-1)
 
     def _run(self, *arguments: Any, **named: Any) -> Any:
-        """Run the module's own forward, its projections sparsely."""
+        """Return the output of the module's own forward, with its projections run sparsely."""
         module = self._attention
         with redirected_linear(Projections(module, self._project)):
             return type(module).forward(module, *arguments, **named)
@@ -167,7 +167,7 @@ class Projections:
         self._before = _redirected.get() or torch.ops.aten.linear
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Run one projection, or two or three that torch runs as one."""
+        """Return the output of one projection, or of two or three that torch runs as one."""
         parts = self._parts(x, weight, bias)
         if not parts:
             return self._before(x, weight, bias)
@@ -178,7 +178,7 @@ class Projections:
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
     def _parts(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> list[Projection]:
-        """Tell which projections a call of F.linear is: q, k and v of 3-D inputs, then the last.
+        """Return the projections in a call of F.linear: q, k and v of 3-D inputs, then the last.
 
         Not by the weight, which a parametrization makes anew. None of a parametrization's own.
         """
@@ -208,13 +208,13 @@ def _projections(module: Any) -> list[Tensor]:
 def _output_padding(module: Any, x: Tensor, output_size: Any) -> tuple[int, ...]:
     geometry = (module.stride, module.padding, module.kernel_size)
     axes = len(module.kernel_size)
-    found = module._output_padding(x, output_size, *geometry, axes, module.dilation)
-    return tuple(found)
+    padding = module._output_padding(x, output_size, *geometry, axes, module.dilation)
+    return tuple(padding)
 
 
 @contextmanager
 def redirected_linear(linear: Callable[..., Tensor]) -> Iterator[None]:
-    """Let F.linear, called by torch's own functions in this thread, be something else.
+    """Replace F.linear, as torch's own functions call it in this thread.
 
     torch.nn.functional.multi_head_attention_forward looks it up in its module when it is called:
     there is no other place between its projections and the products.
@@ -237,14 +237,14 @@ def _redirect(change: int) -> None:
         functional.linear = _dispatch if _redirections else _linear
 
 
-def _count_tapped(change: int) -> None:
-    """Keep torch's fast paths off until the last tap is gone, in whatever order they go."""
-    global _tapped, _fastpath
+def _count_patched(change: int) -> None:
+    """Keep torch's fast paths off until the last patch is gone, in whatever order they go."""
+    global _patched, _fastpath
     with _lock:
-        if not _tapped:
+        if not _patched:
             _fastpath = torch.backends.mha.get_fastpath_enabled()
-        _tapped += change
-        torch.backends.mha.set_fastpath_enabled(_fastpath and not _tapped)
+        _patched += change
+        torch.backends.mha.set_fastpath_enabled(_fastpath and not _patched)
 
 
 def _dispatch(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -252,5 +252,5 @@ def _dispatch(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     return (chosen or _linear)(input, weight, bias)
 
 
-# what `torch.compiler.disable` marks; the compiler then calls a tap, and does not look into it
-Tap.__call__._torchdynamo_disable = True  # type: ignore[attr-defined]
+# what `torch.compiler.disable` marks; the compiler then calls a patch, and does not look into it
+ForwardPatch.__call__._torchdynamo_disable = True  # type: ignore[attr-defined]

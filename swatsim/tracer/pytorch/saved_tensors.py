@@ -1,4 +1,4 @@
-"""What autograd keeps for the backward pass, measured."""
+"""What autograd saves for the backward pass, measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from swatsim.tracer.pytorch.watch import Stack, checked_names
 
 
 class Kept:
-    """Measures what autograd keeps while a model's modules run, by module.
+    """Measures what autograd saves while a model's modules run, by module.
 
     Counted are the storages of the tensors that it saves (saved-tensor hooks), whole, but for those
     of parameters and buffers, which are there anyway. What the loss keeps, outside of the model, is
@@ -68,11 +68,11 @@ class Kept:
         self.close()
 
     def close(self) -> None:
-        """Measure no longer."""
+        """Stop measuring."""
         self._stack.remove()
 
     def describe(self) -> Mapping[str, Any]:
-        """Give what was measured as JSON."""
+        """Return what was measured, as JSON; empty if nothing ran."""
         return {"modules": self.modules, "total": self.total} if self.modules else {}
 
     def _moved(self) -> None:
@@ -116,7 +116,7 @@ class Kept:
 
 
 def _parts(tensor: Tensor) -> list[Tensor]:
-    """Give the tensors that have the storages of one that is sparse, or made of others."""
+    """Return the tensors that have the storages of one that is sparse, or made of others."""
     flatten = getattr(tensor, "__tensor_flatten__", None)  # of a tensor that is made of others
     if flatten is not None:
         return [part for name in flatten()[0] for part in _parts(getattr(tensor, name))]
