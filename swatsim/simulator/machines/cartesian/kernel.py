@@ -160,22 +160,20 @@ def pe_of(log: Log, array: Array) -> int:
 @jit
 def note_pairs(
     given: PixelLog,
-    step: int,
-    costs: Counts,
+    at_step: tuple[int, Counts],
     queued: tuple[Counts, Counts],
     blocks: tuple[Counts, Counts, Counts],
-    weights: Counts,
-    first_k: int,
-    rows: Axis,
-    columns: Axis,
-    array: Array,
+    filters: tuple[Counts, int],
+    plane: tuple[Axis, Axis, Array],
     counters: Words,
 ) -> None:
     """Write down how the logged PE's blocks of pixels meet the blocks of a queue of weights.
 
-    Block after block of pixels, each against all of the weights; `costs` are the cycles of the step
-    that each PE has spent before.
+    Block after block of pixels, each against all of the weights. `at_step` is the step, and the
+    cycles of it that each PE has spent before; `filters` are the weights, and the index of the
+    first filter in the layer.
     """
+    (step, costs), (weights, first_k), (rows, columns, array) = at_step, filters, plane
     (classes, starts), (pattern_of, begins, patterns), log = queued, blocks, given.log
     pe = pe_of(log, array)
     if pe < 0:
@@ -231,6 +229,14 @@ def note_products(
 
 
 @jit
+def add_costs(costs: Counts, of: Counts, pattern_of: Counts, begins: Counts) -> None:
+    """Add to each PE's cycles those of its blocks, by their patterns."""
+    for part in range(costs.size):
+        for i in range(begins[part], begins[part + 1]):
+            costs[part] += of[pattern_of[i]]
+
+
+@jit
 def convolve(
     data: Bits,
     weight: Bits,
@@ -251,7 +257,7 @@ def convolve(
     classes = rows.output_bits.shape[0] * columns.output_bits.shape[0]
     costs = np.empty((chunks, samples * pes), np.int64)
     counters = np.empty(classes * BANKS * MAX_WORDS, np.uint64)
-    nowhere = np.empty((0, 0), np.uint8)
+    none, plane = np.empty((0, 0), np.uint8), (rows, columns, array)
     cycles = cost = pairs = products = words_a = words_b = 0
     for c in range(data.shape[0]):
         costs.fill(0)
@@ -269,26 +275,12 @@ def convolve(
                     if weights.shape[0]:
                         k = first_k + first
                         of = cost_patterns(
-                            counters, patterns, weights, k, rows, columns, array, nowhere
+                            counters, patterns, weights, k, rows, columns, array, none
                         )
                         if log is not None:
-                            step, before = c * chunks + chunk, costs[chunk]
-                            note_pairs(
-                                log,
-                                step,
-                                before,
-                                queued,
-                                blocks,
-                                weights,
-                                k,
-                                rows,
-                                columns,
-                                array,
-                                counters,
-                            )
-                        for part in range(samples * pes):
-                            for i in range(begins[part], begins[part + 1]):
-                                costs[chunk, part] += of[pattern_of[i]]
+                            at_step = c * chunks + chunk, costs[chunk]
+                            note_pairs(log, at_step, queued, blocks, (weights, k), plane, counters)
+                        add_costs(costs[chunk], of, pattern_of, begins)
                         products += pixels.size * weights.shape[0]
                         words_a += pattern_of.size * weights.shape[0]
                         words_b += pixels.size
