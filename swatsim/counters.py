@@ -308,7 +308,7 @@ def declared(counted: type[NamedTuple]) -> tuple[Declared, ...]:
     TypeError
         If a field declares none, or a bucket is not called ``lane_cycles_*``.
     """
-    found = []
+    columns = []
     for name, hint in get_type_hints(counted, include_extras=True).items():
         kind, *rest = get_args(hint) or (hint,)
         count = next((one for one in rest if isinstance(one, Count)), None)
@@ -318,8 +318,8 @@ def declared(counted: type[NamedTuple]) -> tuple[Declared, ...]:
         if (count.unit == "lane-cycles") != name.startswith(f"{LANE_CYCLES}_"):
             raise TypeError(f"{where}: buckets, and they alone, are called {LANE_CYCLES}_*")
         column = f"{ENERGY}_{name}" if count.unit == "pJ" else name
-        found.append(Declared(column, kind, count))
-    return tuple(found)
+        columns.append(Declared(column, kind, count))
+    return tuple(columns)
 
 
 def parts_of(*counted: type[NamedTuple]) -> dict[str, Look]:

@@ -161,9 +161,9 @@ def load(folder: str | os.PathLike[str]) -> Results:
     path = Path(folder) / PARQUET
     end = time.monotonic() + MAX_SWAP_SECONDS
     while True:
-        found, beside = _read(path), _digest_beside(path)
-        if beside in (None, found.digest):
-            return Results(found.rows, found.provenance)
+        read, beside = _read(path), _digest_beside(path)
+        if beside in (None, read.digest):
+            return Results(read.rows, read.provenance)
         if time.monotonic() > end:
             raise ResultsError(
                 f"{path} and {PROVENANCE} beside it are not of one simulation: simulate again"
@@ -179,14 +179,14 @@ def read_parquet(path: Path) -> Results:
     ResultsError
         If there is none, it is not swatsim's, or it was damaged or changed.
     """
-    found = _read(path)
-    return Results(found.rows, found.provenance)
+    read = _read(path)
+    return Results(read.rows, read.provenance)
 
 
 def parse(content: bytes, path: Path) -> Results:
     """Return the results in the content of a Parquet file; `path` is for errors."""
-    found = _parsed(content, path)
-    return Results(found.rows, found.provenance)
+    read = _parsed(content, path)
+    return Results(read.rows, read.provenance)
 
 
 def _read(path: Path) -> Read:

@@ -220,8 +220,8 @@ class ConfiguredMachine:
 
     def simulate_alternatives(self, op: LoweredOp) -> dict[str, Counters]:
         """Return the counters of the op's other dense baselines, by their names."""
-        found = self.mechanism.alternatives.items()
-        return {name: simulate(op, self.config) for name, simulate in found}
+        alternatives = self.mechanism.alternatives.items()
+        return {name: simulate(op, self.config) for name, simulate in alternatives}
 
     def by_image(self, op: LoweredOp) -> ConfiguredMachine | None:
         """Return the machine on which the op's images can run one by one; None: there is none."""
@@ -230,8 +230,8 @@ class ConfiguredMachine:
 
     def in_rounds(self, op: LoweredOp) -> tuple[ConfiguredMachine, int] | None:
         """Return the machine that so many of the op's images share at a time; None: all do."""
-        found = self.mechanism.in_rounds(op, self.config)
-        return None if found is None else (replace(self, config=found[0]), found[1])
+        round_ = self.mechanism.in_rounds(op, self.config)
+        return None if round_ is None else (replace(self, config=round_[0]), round_[1])
 
     def reads_images(self, op: LoweredOp) -> bool:
         """Whether the op's compute cycles depend on its images."""

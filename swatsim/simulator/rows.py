@@ -95,7 +95,10 @@ def cost(
 
 def _as_recorded(op: LoweredOp, memory: MemoryCounters) -> MemoryCounters:
     """Return the counters with operands named as the recorded layer names them."""
-    loaded = {f"dram_bytes_{op.called(it)}": getattr(memory, f"dram_bytes_{it}") for it in OPERANDS}
+    loaded = {
+        f"dram_bytes_{op.called(operand)}": getattr(memory, f"dram_bytes_{operand}")
+        for operand in OPERANDS
+    }
     return memory._replace(**loaded)
 
 
