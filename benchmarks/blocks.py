@@ -22,11 +22,11 @@ from swatsim.simulator.machines import presets
 from swatsim.simulator.mechanism import MachineConfig
 from swatsim.simulator.memory.candidates import cut_axes, fine_extents, times_of
 from swatsim.simulator.memory.config import ORDERS
-from swatsim.simulator.memory.feed import NOTHING, feed
+from swatsim.simulator.memory.pipeline import LACKS, SUM_BYTES
 from swatsim.simulator.memory.plan import buffers_of
+from swatsim.simulator.memory.simulate import NO_DEMAND, simulate_memory
 from swatsim.simulator.memory.stores import stores_of
 from swatsim.simulator.memory.tensors import shape_of
-from swatsim.simulator.memory.walk import LACKS, SUM_BYTES
 from swatsim.tracefile import open_trace
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.lowering import LoweredOp, lower
@@ -44,15 +44,15 @@ def bound(op: LoweredOp, config: MachineConfig) -> int:
     rows, columns = cut_axes(shape, ks, cs, cs, ns)
     extents = np.array(ks), np.array(cs)
     k, c = (-(-size // it) for size, it in zip((shape.K, shape.C), extents, strict=True))
-    n = columns[2 if shape.made != 1 else 1].blocks
+    n = columns[2 if shape.output != 1 else 1].blocks
     loops = k[:, None, None, None], c[None, :, None, None], n[None, None, :, None]
     fit, moved = np.bool_(True), np.int64(0)
     for tensor, store in enumerate(stores_of(op, shape, config, False)):
-        name = f"buffer_{buffers_of(shape.made)[tensor]}_kib"
+        name = f"buffer_{buffers_of(shape.output)[tensor]}_kib"
         limit = getattr(config, name) * 8 * 1024 // 2
         times = times_of(tuple(it[..., 0] for it in loops), ORDERS, LACKS[tensor])
         blocks = rows[tensor].blocks[:, None] * columns[tensor].blocks
-        if tensor == shape.made:
+        if tensor == shape.output:
             whole = int(rows[tensor].total[0] * columns[tensor].total[0]) * store.cell
             size = DTYPES[config.dtype] // 8 + 2 * SUM_BYTES * (times - 1)
             fits, part = whole * 8 * SUM_BYTES <= limit * blocks, whole * size
@@ -67,13 +67,13 @@ def bound(op: LoweredOp, config: MachineConfig) -> int:
 
 def line(name: str, ops: list[LoweredOp]) -> str:
     config = swatsim.machine(name).config
-    fed = [feed(op, NOTHING, config).dram_bytes for op in ops]
+    memory = [simulate_memory(op, NO_DEMAND, config).dram_bytes for op in ops]
     least = [bound(op, config) for op in ops]
-    above = [chosen / below - 1 for chosen, below in zip(fed, least, strict=True)]
+    above = [chosen / below - 1 for chosen, below in zip(memory, least, strict=True)]
     far = sum(it > 1 / 64 for it in above)
     return (
         f"{name}: at most {100 * max(above):.1f} % above the bound, {far} of {len(ops)} ops above "
-        f"1/64; all together {100 * (sum(fed) / sum(least) - 1):.2f} %"
+        f"1/64; all together {100 * (sum(memory) / sum(least) - 1):.2f} %"
     )
 
 

@@ -173,7 +173,7 @@ class Counters(NamedTuple):
         return self.lane_cycles_effectual + self.lane_cycles_ineffectual
 
     def times(self, repeats: int) -> Counters:
-        """Count the same, over and over, on the same machine."""
+        """Return the counters of the same op run so many times, one after another."""
         all_of_it = Counters(*(value * repeats for value in self))
         return all_of_it._replace(pes=self.pes, lanes=self.lanes)
 
@@ -308,7 +308,7 @@ def declared(counted: type[NamedTuple]) -> tuple[Declared, ...]:
     TypeError
         If a field declares none, or a bucket is not called ``lane_cycles_*``.
     """
-    found = []
+    columns = []
     for name, hint in get_type_hints(counted, include_extras=True).items():
         kind, *rest = get_args(hint) or (hint,)
         count = next((one for one in rest if isinstance(one, Count)), None)
@@ -318,8 +318,8 @@ def declared(counted: type[NamedTuple]) -> tuple[Declared, ...]:
         if (count.unit == "lane-cycles") != name.startswith(f"{LANE_CYCLES}_"):
             raise TypeError(f"{where}: buckets, and they alone, are called {LANE_CYCLES}_*")
         column = f"{ENERGY}_{name}" if count.unit == "pJ" else name
-        found.append(Declared(column, kind, count))
-    return tuple(found)
+        columns.append(Declared(column, kind, count))
+    return tuple(columns)
 
 
 def parts_of(*counted: type[NamedTuple]) -> dict[str, Look]:

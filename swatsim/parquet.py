@@ -109,7 +109,7 @@ class Read(NamedTuple):
 
 
 def encode(text: bytes, form: Form, provenance: Mapping[str, Any], lean: bool = False) -> Written:
-    """Make Parquet of a table that is given as CSV.
+    """Return a table that is given as CSV as Parquet.
 
     Arrow makes arrays of Python values by way of pandas, whose import takes as long as a small
     simulation; its CSV reader needs none.
@@ -152,7 +152,7 @@ def encode(text: bytes, form: Form, provenance: Mapping[str, Any], lean: bool = 
 
 
 def decode(content: bytes, form: Form) -> Read:
-    """Read Parquet that `encode` made, of this version of the form or of an older one.
+    """Return the content of Parquet that `encode` made, of this version of the form or an older.
 
     An older one is upgraded once its digest was found right; that of `Read` is its own.
 
@@ -176,10 +176,10 @@ def decode(content: bytes, form: Form) -> Read:
         provenance = json.loads(about)
         check_provenance(provenance)
         columns = _types(form) if version == form.version else _written(table)
-        found, written = digest(table, columns, version, about), known[b"digest"].decode()
-        if found != written:
-            raise ResultsError(f"its digest is {found}, that of what was written {written}")
-        return Read(_upgraded(table, version, form).to_pylist(), provenance, found)
+        counted, written = digest(table, columns, version, about), known[b"digest"].decode()
+        if counted != written:
+            raise ResultsError(f"its digest is {counted}, that of what was written {written}")
+        return Read(_upgraded(table, version, form).to_pylist(), provenance, counted)
 
 
 def _version(known: Mapping[bytes, bytes], form: Form) -> int:
@@ -209,13 +209,13 @@ def check_provenance(provenance: Any) -> None:
     ResultsError
         If it, its `parameters` or their `machine` are there and no objects.
     """
-    where, found = "provenance", provenance
+    where, part = "provenance", provenance
     for name in ("parameters", "machine", ""):
-        if not isinstance(found, dict):
-            raise ResultsError(f"its {where} is {type(found).__name__}, must be an object")
-        if name not in found:
+        if not isinstance(part, dict):
+            raise ResultsError(f"its {where} is {type(part).__name__}, must be an object")
+        if name not in part:
             return
-        where, found = f"{where}.{name}", found[name]
+        where, part = f"{where}.{name}", part[name]
 
 
 def check(table: pa.Table, form: Form) -> None:
@@ -244,7 +244,7 @@ def check(table: pa.Table, form: Form) -> None:
 def digest(
     table: pa.Table, columns: Iterable[tuple[str, str]], version: int, provenance: str
 ) -> str:
-    """Digest all cells and the provenance's text (32 hex digits), however they are encoded.
+    """Return a digest of all cells and the provenance's text (32 hex digits), however encoded.
 
     Parameters
     ----------
@@ -275,7 +275,7 @@ def _written(table: pa.Table) -> list[tuple[str, str]]:
 
 
 def _streams(values: pa.ChunkedArray, dtype: str) -> Iterator[bytes]:
-    """Digest a column's cells, which are not empty, their lengths and their values."""
+    """Yield digests of a column's cells: which are not empty, their lengths and their values."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -294,7 +294,7 @@ def _streams(values: pa.ChunkedArray, dtype: str) -> Iterator[bytes]:
 
 
 def _characters(chunk: pa.Array) -> memoryview:
-    """Give the bytes of all strings of an array without empty cells, one after the other."""
+    """Return the bytes of all strings of an array without empty cells, one after the other."""
     import numpy as np
 
     _, places, characters = chunk.buffers()
@@ -318,7 +318,7 @@ def _field(column: Column, lean: bool) -> pa.Field:
 
 @contextmanager
 def _refused() -> Iterator[None]:
-    """Word what Arrow makes of damaged bytes in one line."""
+    """Raise what Arrow makes of damaged bytes, in one line."""
     import pyarrow as pa
 
     try:
@@ -379,7 +379,7 @@ def _check_relations(table: pa.Table, form: Form) -> None:
 
 
 def _check_equal(values: pa.ChunkedArray, others: pa.ChunkedArray, complaint: str) -> None:
-    """Compare: whole numbers exactly, floats nearly, and both are empty in the same rows."""
+    """Refuse columns that differ: whole numbers exactly, floats nearly, empty in the same rows."""
     import pyarrow.compute as pc
 
     apart = pc.not_equal(values, others)

@@ -100,7 +100,7 @@ class Results:
         return write_files(Path(folder), contents, [*PLOTS, *page_of(Path(folder))])
 
     def to_parquet(self) -> bytes:
-        """Write the rows, and their provenance, as a Parquet file that is as small as can be.
+        """Return the rows, and their provenance, as a Parquet file that is as small as can be.
 
         Raises
         ------
@@ -121,7 +121,7 @@ class Results:
 def as_csv(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = (), *, for_people: bool = True
 ) -> bytes:
-    """Write rows as CSV.
+    """Return rows as CSV.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def _cell(value: Any) -> Any:
 
 @arguments(ResultsError, folder=path_like)
 def load(folder: str | os.PathLike[str]) -> Results:
-    """Read what `Results.save` wrote.
+    """Return what `Results.save` wrote.
 
     Raises
     ------
@@ -161,9 +161,9 @@ def load(folder: str | os.PathLike[str]) -> Results:
     path = Path(folder) / PARQUET
     end = time.monotonic() + MAX_SWAP_SECONDS
     while True:
-        found, beside = _read(path), _digest_beside(path)
-        if beside in (None, found.digest):
-            return Results(found.rows, found.provenance)
+        read, beside = _read(path), _digest_beside(path)
+        if beside in (None, read.digest):
+            return Results(read.rows, read.provenance)
         if time.monotonic() > end:
             raise ResultsError(
                 f"{path} and {PROVENANCE} beside it are not of one simulation: simulate again"
@@ -172,21 +172,21 @@ def load(folder: str | os.PathLike[str]) -> Results:
 
 
 def read_parquet(path: Path) -> Results:
-    """Read one Parquet file that `Results.to_parquet` made.
+    """Return the results in one Parquet file that `Results.to_parquet` made.
 
     Raises
     ------
     ResultsError
         If there is none, it is not swatsim's, or it was damaged or changed.
     """
-    found = _read(path)
-    return Results(found.rows, found.provenance)
+    read = _read(path)
+    return Results(read.rows, read.provenance)
 
 
 def parse(content: bytes, path: Path) -> Results:
-    """Read the content of a Parquet file, wherever it was read; `path` is for errors."""
-    found = _parsed(content, path)
-    return Results(found.rows, found.provenance)
+    """Return the results in the content of a Parquet file; `path` is for errors."""
+    read = _parsed(content, path)
+    return Results(read.rows, read.provenance)
 
 
 def _read(path: Path) -> Read:
@@ -227,7 +227,7 @@ def _check_no_directory(path: Path) -> None:
 
 
 def _digest_beside(path: Path) -> str | None:
-    """Read of which results the provenance beside a file is; None if there is no such file."""
+    """Return of which results the provenance beside a file is; None if there is no such file."""
     beside = path.with_name(PROVENANCE)
     if not beside.is_file():
         return None

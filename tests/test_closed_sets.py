@@ -17,7 +17,7 @@ from swatsim.simulator.machines.lane_array.machine import simulate_op as on_lane
 from swatsim.simulator.machines.lane_array.mapping import scheduled_operand
 from swatsim.simulator.machines.lane_array.timeline import timeline
 from swatsim.simulator.memory.config import MemoryConfig
-from swatsim.simulator.memory.feed import Demand, feed
+from swatsim.simulator.memory.simulate import Demand, simulate_memory
 from swatsim.simulator.memory.tensors import output_words, shape_of
 from swatsim.workload import storage
 from swatsim.workload.convolutions import convolutions
@@ -58,9 +58,11 @@ FAKES: dict[str, Callable[[], Any]] = {
     "map order": lambda: lanes(map_order="reversed").moves,
     "scheduler": lambda: scheduler_of(lanes(scheduler="random")),
     "scheduler, drawn": lambda: timeline(op(), lanes(scheduler="random"), 0),
-    "dtype": lambda: feed(op(), Demand(1, 1, 0, 0), MemoryConfig().model_copy(update=FP8)),
+    "dtype": lambda: simulate_memory(
+        op(), Demand(1, 1, 0, 0), MemoryConfig().model_copy(update=FP8)
+    ),
     "dram": lambda: MemoryConfig(dram="x"),
-    "loop order": lambda: feed(
+    "loop order": lambda: simulate_memory(
         op(), Demand(1, 1, 0, 0), MemoryConfig().model_copy(update={"loop_order": "KXN"})
     ),
 }
@@ -83,11 +85,11 @@ COO = storage.Format(
 )
 
 
-def fed(format: str, mask: np.ndarray) -> int:
+def memory(format: str, mask: np.ndarray) -> int:
     whole = {"block_filters": 2**20, "block_channels": 2**20, "block_rows": 2**20}
     config = MemoryConfig(format_weight=format, **whole)
     found = LoweredOp(LAYER, "fprop", weight=mask, act=np.ones((2, 4, 6, 6), np.bool_))
-    return feed(found, Demand(1, 1, 0, 0), config).dram_bytes_weight
+    return simulate_memory(found, Demand(1, 1, 0, 0), config).dram_bytes_weight
 
 
 def test_a_format_is_one_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +100,7 @@ def test_a_format_is_one_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
     ones = int(mask.sum())
     assert storage.stored(mask, "coo", "fp32") == ("coo", 6 * ones)
     assert storage.expected((10, 10), 0.3, "coo", "fp32") == ("coo", 30 * 4)
-    assert fed("coo", mask) == 6 * ones
+    assert memory("coo", mask) == 6 * ones
     with pytest.raises(SwatsimError, match="dense, bitmask, csr, csc, run-length, coo, or N:M"):
         MemoryConfig(format_weight="co")
     assert "coo" in storage.words()
@@ -113,7 +115,7 @@ def test_a_term_that_nobody_counts_is_refused(
     for count in (
         lambda: storage.stored(mask, "coo", "fp32"),
         lambda: storage.expected((10, 10), 0.3, "coo", "fp32"),
-        lambda: fed("coo", mask),
+        lambda: memory("coo", mask),
     ):
         with pytest.raises(AssertionError):
             count()
@@ -126,4 +128,4 @@ PLACED = [name for name, it in storage.FORMATS.items() if it.placed]
 def test_a_block_that_is_the_tensor_has_its_bytes(format: str) -> None:
     mask = op().operands["weight"].copy()
     mask[:, 1::2] = False
-    assert fed(format, mask) == storage.stored(mask, format, "fp32")[1]
+    assert memory(format, mask) == storage.stored(mask, format, "fp32")[1]

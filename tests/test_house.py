@@ -154,6 +154,22 @@ def test_functions_and_files_are_short() -> None:
                 assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"
 
 
+#: What a docstring does not begin with: it says what is returned ("Return ..", "Yield ..",
+#: "Whether ..") or what is done.
+NO_BEGINNINGS = ("Tell", "Give", "Say", "Know")
+
+
+def test_docstrings_begin_with_what_is_returned_or_done() -> None:
+    documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
+    nodes = ((path, node) for path in SOURCES for node in ast.walk(ast.parse(path.read_text())))
+    assert [
+        f"{path.relative_to(ROOT)}: {getattr(node, 'name', 'module')}"
+        for path, node in nodes
+        if isinstance(node, documented)
+        and re.match(rf"(?:{'|'.join(NO_BEGINNINGS)})s?\b", ast.get_docstring(node) or "")
+    ] == []
+
+
 #: The last starts the process that loads matplotlib: what it loads itself comes before that.
 LIGHT = ("import swatsim", "import swatsim.cli.main", "import swatsim.cli.simulate")
 

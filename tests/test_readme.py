@@ -49,7 +49,7 @@ def test_what_is_needed_is_what_is_installed_and_tested() -> None:
     assert f"any torch from {least.removeprefix('torch>=')} on" in README
     pythons = re.findall(r"Python :: (3\.\d+)", setup["metadata"]["classifiers"])
     assert setup["options"]["python_requires"] == f">={pythons[0]}"
-    assert f"Python {pythons[0]} or newer (tested on {', '.join(pythons)})" in README
+    assert f"Python {pythons[0]} or newer (CI's workflow runs {', '.join(pythons)})" in README
 
 
 def test_the_first_command_names_a_trace_that_ships() -> None:

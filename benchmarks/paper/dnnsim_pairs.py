@@ -92,7 +92,7 @@ def compare(layer: Layer, weights: int, acts: int) -> Found:
         name: rng.random(layer.shape_of(name, 1)) < share / 100
         for name, share in (("weight", weights), ("act", acts))
     }
-    op = swatsim.Op(layer, "fprop", **masks)
+    op = swatsim.LoweredOp(layer, "fprop", **masks)
     machine = swatsim.machine("scnn")
     assert isinstance(machine.config, CartesianConfig)
     parts = list(planar(op, machine.config))

@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import first_run
-import memory_walk
+import memory_system
 import resnet50_step
 import sweep100
 from readme import ROOT, machine, replace
@@ -51,8 +51,8 @@ def lines() -> Iterator[str]:
         for name in MACHINES:
             found = resnet50_step.measure(trace, name, warm)
             yield f"- {resnet50_step.line(BATCH, name, SPARSITY, found)}"
-        for name in memory_walk.MACHINES:
-            yield f"- the same trace, {memory_walk.line(trace, name)}"
+        for name in memory_system.MACHINES:
+            yield f"- the same trace, {memory_system.line(trace, name)}"
         yield f"- {sweep100.line()}"
         yield f"- {top_k()}\n"
         yield f"How `swat` grows, ResNet-50 at {SPARSITY:.0%}:\n"

@@ -14,6 +14,7 @@ from swatsim.reports import differences
 from swatsim.reports.span import Span
 from swatsim.sweeps import run
 from swatsim.sweeps.cluster import Cluster
+from swatsim.sweeps.spec import read_spec
 from swatsim.sweeps.summary import Row, Summary
 
 #: Points of the table that ends a sweep.
@@ -25,20 +26,34 @@ SHOWN = 20
 @click.option("-o", "--output", required=True, type=click.Path(), help="Folder of the sweep.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; one a core by default.")
 @click.option("--dask", metavar="ADDRESS", help="Run on a Dask cluster: its scheduler's address.")
+@click.option(
+    "--module",
+    "modules",
+    multiple=True,
+    help="A module of your own whose machines SPEC may name, as MODULE:PRESET; its code is run.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what is to do, and stop.")
-def sweep(spec: str, output: str, workers: int | None, dask: str | None, dry_run: bool) -> None:
+def sweep(
+    spec: str,
+    output: str,
+    workers: int | None,
+    dask: str | None,
+    modules: tuple[str, ...],
+    dry_run: bool,
+) -> None:
     """Simulate many machines on many traces.
 
     SPEC is a TOML file: traces, machines with grids of parameters, constraints. What is finished is
     kept in the output folder, point by point, and never done again: run the same command to go on.
     """
     out = console()
+    chosen = read_spec(spec, modules)
     if dry_run:
-        out.print(run.look(spec, output).words())
+        out.print(run.look(chosen, output).words())
         return
     with _cluster(dask) as executor, progress("sweeping", "jobs") as show:
         summary = run.sweep(
-            spec,
+            chosen,
             output,
             executor=executor,
             workers=workers,

@@ -77,8 +77,9 @@ class Summary(Results):
     @cached_property
     def ops(self) -> tuple[Row, ...]:
         """What `per_op` gives."""
-        ops = sorted(_compare(self, ("op",)), key=lambda row: OPS.index(row["op"]))
-        return (*ops, *({**row, "op": STEP} for row in _compare(self, ())))
+        found = _compare(self, ("op",), self.layers)
+        ops = sorted(found, key=lambda row: OPS.index(row["op"]))
+        return (*ops, *({**row, "op": STEP} for row in _compare(self, (), ops)))
 
     @cached_property
     def steps(self) -> tuple[Row, ...]:
@@ -250,7 +251,9 @@ def _check_ops(results: Results) -> None:
             )
 
 
-def _compare(results: Summary, by: Sequence[str]) -> Iterable[Row]:
+def _compare(results: Summary, by: Sequence[str], parts: Sequence[Row] = ()) -> Iterable[Row]:
+    """Total the rows by some columns; `parts` are totals by more of them, where there are any."""
+    finer = _grouped(parts, by)
     ours = _grouped(results.of_role(Role.MACHINE), by)
     theirs = _grouped(results.of_role(Role.BASELINE), by)
     others = {
@@ -259,10 +262,11 @@ def _compare(results: Summary, by: Sequence[str]) -> Iterable[Row]:
         if role == Role.ALTERNATIVE
     }
     for key, rows in ours.items():
-        total = _add_up(rows)
+        own = finer.get(key, [])
+        total = _add_up(rows, own)
         cycles = {name: sum(map(itemgetter("cycles"), them[key])) for name, them in others.items()}
         speed_ups = {name: quotient(n, total["cycles"]) for name, n in cycles.items()}
-        beside = _beside(total, _add_up(theirs[key]))
+        beside = _beside(total, _add_up(theirs[key], [part["baseline"] for part in own]))
         yield {**beside, "speed_ups_alternative": speed_ups}
 
 
@@ -289,13 +293,17 @@ def _grouped(
     return groups
 
 
-def _add_up(rows: Sequence[Mapping[str, Any]]) -> Row:
-    """Sum, average or keep each column, as the schema says that it adds up."""
+def _add_up(rows: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]] = ()) -> Row:
+    """Sum, average or keep each column, as the schema says that it adds up.
+
+    Sums are of `parts`, which are totals of the same rows, if there are any.
+    """
     total = {**rows[0], "steps": len({row["step"] for row in rows})}
     for column in COLUMNS:
         how = _HOW.get(column.adds)
         if how is not None:
-            total[column.name] = how(list(map(itemgetter(column.name), rows)))
+            values = parts if parts and column.adds == "sum" else rows
+            total[column.name] = how(list(map(itemgetter(column.name), values)))
     return total
 
 

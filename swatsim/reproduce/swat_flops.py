@@ -66,7 +66,7 @@ class Comparison:
 
 
 def compare() -> list[Comparison]:
-    """Yield every published figure beside ours, in the order of the tables."""
+    """Return every published figure beside ours, in the order of the tables."""
     return [comparison for row in PUBLISHED for comparison in _compare_row(row)]
 
 

@@ -82,7 +82,7 @@ class Setting:
 
     @property
     def runs(self) -> Iterator[tuple[str, Sequence[OpName]]]:
-        """Return which machines run which of its ops: only fprop depends on the density."""
+        """Yield which machines run which of its ops: only fprop depends on the density."""
         if self.act_density == USUAL:
             yield from ((name, OPS) for name in MACHINES)
         else:

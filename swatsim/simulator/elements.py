@@ -25,7 +25,7 @@ ADJOINT_AXES: dict[Operand, str] = {"weight": "ckrs", "act": "nkpq", "grad_out":
 
 
 def numbered(op: LoweredOp) -> Iterator[LoweredOp]:
-    """Give each element of both operands a number: the b-th op holds bit b of them as masks."""
+    """Yield ops that number the operands' elements: the b-th has bit b of all numbers as masks."""
     sizes = {name: mask.size for name, mask in op.operands.items()}
     numbers = {
         name: np.arange(1, size + 1, dtype=np.min_scalar_type(size)).reshape(
@@ -41,12 +41,12 @@ def numbered(op: LoweredOp) -> Iterator[LoweredOp]:
 
 
 def assemble(bits: Iterable[Mask]) -> Numbers:
-    """Put numbers together, the lowest bit first."""
+    """Return numbers put together from their bits, the lowest first."""
     return np.asarray(sum(mask.astype(np.int64) << bit for bit, mask in enumerate(bits)))
 
 
 def element(op: LoweredOp, operand: Operand, number: int) -> dict[str, int] | None:
-    """Name an element by its indices, (n,c,h,v) for example; None: padding, no element."""
+    """Return an element's indices, (n,c,h,v) for example; None: padding, no element."""
     if not number:
         return None
     where, rest = {}, int(number) - 1

@@ -172,17 +172,17 @@ def estimate_images(
         If the machine is unknown, or an object of your own.
     """
     source = trace if isinstance(trace, Trace) else open_trace(trace)
-    found = as_machine(machine)
+    chosen = as_machine(machine)
     opened = [source.step(n) for n in choice("steps", source.steps if steps is None else steps)]
     jobs = [(step, layer, name) for step in opened for layer, name in step.ops()]
     if not jobs:
         raise TraceError(f"{source.path}: no op has the masks of both operands: record again")
-    count = partial(_count_op, found)
+    count = partial(_count_op, chosen)
     counted = list(in_order(count, jobs, threads_of(workers), progress))
     return ImagesEstimate(
         trace=source.name,
-        machine=found.name,
-        baseline=label(found.name, DENSE),
+        machine=chosen.name,
+        baseline=label(chosen.name, DENSE),
         images=len(source.manifest.samples),
         batches={step.number: step.batch_size for step in opened},
         ops=tuple(_by_layer(counted)),
@@ -211,14 +211,14 @@ def _count_op(machine: Runnable, step: Step, layer: Layer, name: OpName) -> _Cou
 
 
 def split(op: LoweredOp) -> list[LoweredOp]:
-    """Make an op of each sample alone."""
+    """Return an op for each sample alone."""
     return [_with_samples(op, np.array([sample])) for sample in range(op.samples)]
 
 
 def batch_cycles(
     op: LoweredOp, batch: int, at_once: int, simulate: Callable[[LoweredOp], Counters]
 ) -> int:
-    """Count the compute cycles of a batch that is an op's samples, over and over.
+    """Return the compute cycles of a batch that is an op's samples, over and over.
 
     Parameters
     ----------
@@ -259,7 +259,7 @@ def _check_room(op: LoweredOp, images: int, batch: int) -> None:
 
 
 def _repeated(op: LoweredOp, first: int, images: int) -> LoweredOp:
-    """Take images of an endless row of the op's samples, over and over."""
+    """Return an op of images of an endless row of the op's samples, over and over."""
     return _with_samples(op, (first % op.samples + np.arange(images)) % op.samples)
 
 
@@ -285,7 +285,7 @@ def _totals(counted: Sequence[_Counted]) -> Iterator[OpEstimate]:
 
 
 def _estimate(layer: str | None, op: str, counted: Sequence[_Counted]) -> OpEstimate:
-    """Add up the ops of an image first: its ops are dense or sparse together."""
+    """Return an estimate, the ops of an image added up first: they are dense or sparse together."""
     steps = dict.fromkeys((c.step, c.batch) for c in counted)
     ours, dense = (
         [
@@ -294,32 +294,32 @@ def _estimate(layer: str | None, op: str, counted: Sequence[_Counted]) -> OpEsti
         ]
         for part in ("ours", "dense")
     )
-    found, baseline, quotient = total(ours), _exact(total(dense)), ratio(dense, ours)
+    estimate, baseline, quotient = total(ours), _exact(total(dense)), ratio(dense, ours)
     varying = [c for c in counted if c.varies]
     if not varying:
-        found, quotient = _exact(found), _exact(quotient)
+        estimate, quotient = _exact(estimate), _exact(quotient)
     elif all(not c.by_image and c.batch > len(c.ours) for c in varying):
-        found, quotient = _unknown(found), _unknown(quotient)
+        estimate, quotient = _unknown(estimate), _unknown(quotient)
     return OpEstimate(
         layer=layer,
         op=op,
         by_image=all(c.by_image for c in counted),
         agreed=all(c.agreed for c in counted),
         apart=fsum(c.batch * c.ours[0] for c in counted if not c.by_image),
-        cycles_compute=found,
+        cycles_compute=estimate,
         cycles_compute_baseline=baseline,
         speed_up_compute=quotient,
     )
 
 
-def _unknown(found: Estimate) -> Estimate:
-    """Give an estimate of ops of which images share the machine: what differs can't be seen."""
-    return Estimate(found.value, nan, nan)
+def _unknown(estimate: Estimate) -> Estimate:
+    """Return an estimate of ops of which images share the machine: what differs can't be seen."""
+    return Estimate(estimate.value, nan, nan)
 
 
-def _exact(found: Estimate) -> Estimate:
-    """Give an estimate of what does not depend on the images; dense operands never do."""
-    return Estimate(found.value, 0.0, inf)
+def _exact(estimate: Estimate) -> Estimate:
+    """Return an estimate of what does not depend on the images; dense operands never do."""
+    return Estimate(estimate.value, 0.0, inf)
 
 
 def _added(parts: Sequence[tuple[float, ...]]) -> tuple[float, ...]:

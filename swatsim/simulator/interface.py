@@ -10,7 +10,7 @@ from swatsim.workload.lowering import LoweredOp
 
 
 class Event(NamedTuple):
-    """What a thread of a timeline does for some cycles; 0 cycles: what happens there, an instant.
+    """What a thread of a timeline does for some cycles; 0 cycles: an instant.
 
     Events of one thread don't overlap. Neighbours of one name and without `details` are drawn as
     one.

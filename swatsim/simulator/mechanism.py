@@ -147,6 +147,11 @@ class Mechanism:
     reads_images : callable of (LoweredOp, config) to bool
         Whether compute cycles depend on the masks of act and grad_out; if not they are the same for
         all images. True of a machine that does not say.
+
+    Raises
+    ------
+    ConfigError
+        If the name is no word, the type none of a configuration, or a function none.
     """
 
     name: str
@@ -162,6 +167,22 @@ class Mechanism:
     in_rounds: Callable[[LoweredOp, Any], tuple[MachineConfig, int] | None] = lambda op, config: (
         None
     )
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise ConfigError(f"a mechanism's name={self.name!r} is not allowed: must be a word")
+        config: Any = self.config_type
+        if not (isinstance(config, type) and issubclass(config, MachineConfig)):
+            raise ConfigError(
+                f"mechanism {self.name!r}: config_type={config!r} is not allowed: must be a class "
+                "derived from swatsim.MachineConfig"
+            )
+        for name in ("simulate_op", "simulate_dense"):
+            if not callable(getattr(self, name)):
+                raise ConfigError(
+                    f"mechanism {self.name!r}: {name} is not allowed: must be a function of an op "
+                    "and a configuration"
+                )
 
 
 @dataclass(frozen=True)
@@ -183,24 +204,24 @@ class ConfiguredMachine:
     sources: str = ""
 
     def simulate_op(self, op: Op | LoweredOp) -> Counters:
-        """Run one op."""
+        """Return the counters of one op."""
         return self.mechanism.simulate_op(lower(op), self.config)
 
     def simulate_dense(self, op: Op | LoweredOp) -> Counters:
-        """Run the op's dense baseline."""
+        """Return the counters of the op's dense baseline."""
         return self.mechanism.simulate_dense(lower(op), self.config)
 
     def simulate_dense_operands(self, op: LoweredOp) -> Counters:
-        """Run the op, skipping as ever, were no value of its operands zero."""
+        """Return the op's counters, skipping as ever, were no value of its operands zero."""
         simulate = self.mechanism.simulate_dense_operands
         if simulate is None:
             return self.mechanism.simulate_op(op.without_zeros(), self.config)
         return simulate(op, self.config)
 
     def simulate_alternatives(self, op: LoweredOp) -> dict[str, Counters]:
-        """Run the op's other dense baselines, by their names."""
-        found = self.mechanism.alternatives.items()
-        return {name: simulate(op, self.config) for name, simulate in found}
+        """Return the counters of the op's other dense baselines, by their names."""
+        alternatives = self.mechanism.alternatives.items()
+        return {name: simulate(op, self.config) for name, simulate in alternatives}
 
     def by_image(self, op: LoweredOp) -> ConfiguredMachine | None:
         """Return the machine on which the op's images can run one by one; None: there is none."""
@@ -209,8 +230,8 @@ class ConfiguredMachine:
 
     def in_rounds(self, op: LoweredOp) -> tuple[ConfiguredMachine, int] | None:
         """Return the machine that so many of the op's images share at a time; None: all do."""
-        found = self.mechanism.in_rounds(op, self.config)
-        return None if found is None else (replace(self, config=found[0]), found[1])
+        round_ = self.mechanism.in_rounds(op, self.config)
+        return None if round_ is None else (replace(self, config=round_[0]), round_[1])
 
     def reads_images(self, op: LoweredOp) -> bool:
         """Whether the op's compute cycles depend on its images."""
@@ -257,15 +278,15 @@ class OwnMachine:
         return self.machine.name
 
     def simulate_op(self, op: LoweredOp) -> Counters:
-        """Run one op."""
+        """Return the counters of one op."""
         return self.machine.simulate_op(op)
 
     def simulate_dense(self, op: LoweredOp) -> Counters:
-        """Run the op's dense baseline."""
+        """Return the counters of the op's dense baseline."""
         return self.machine.simulate_dense(op)
 
     def simulate_dense_operands(self, op: LoweredOp) -> Counters:
-        """Run the op, skipping as ever, were no value of its operands zero."""
+        """Return the op's counters, skipping as ever, were no value of its operands zero."""
         key = (op.layer, op.name, op.samples, op.of_transposed)
         if key not in self._without_zeros:
             self._without_zeros[key] = self.machine.simulate_op(op.without_zeros())
@@ -276,15 +297,15 @@ class OwnMachine:
         return {}
 
     def by_image(self, op: LoweredOp) -> ConfiguredMachine | None:
-        """Refuse: nobody knows."""
+        """Refuse: what an object of the user's own does with images is not known."""
         raise self._unknown_images()
 
     def in_rounds(self, op: LoweredOp) -> tuple[ConfiguredMachine, int] | None:
-        """Refuse: nobody knows."""
+        """Refuse: what an object of the user's own does with images is not known."""
         raise self._unknown_images()
 
     def reads_images(self, op: LoweredOp) -> bool:
-        """Refuse: nobody knows."""
+        """Refuse: what an object of the user's own does with images is not known."""
         raise self._unknown_images()
 
     def _unknown_images(self) -> ConfigError:
@@ -294,11 +315,11 @@ class OwnMachine:
         )
 
     def timeline(self, op: LoweredOp, tile: int) -> Timeline:
-        """Refuse: there is none."""
+        """Refuse: the object has no timeline."""
         raise _no_timeline(self)
 
     def describe(self) -> dict[str, Any]:
-        """Return what it says of itself."""
+        """Return the object's own description."""
         return self.machine.describe()
 
 

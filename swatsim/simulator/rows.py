@@ -8,7 +8,7 @@ import numpy as np
 
 from swatsim.counters import Counters, MemoryCounters
 from swatsim.errors import ConfigError
-from swatsim.simulator.systems import NOTHING_HELD, Held, Row, System
+from swatsim.simulator.systems import NOTHING_ON_CHIP, OnChip, Row, System
 from swatsim.workload import flops
 from swatsim.workload.layer import OPERANDS
 from swatsim.workload.lowering import LoweredOp
@@ -32,7 +32,7 @@ class Counted(NamedTuple):
 
 
 def describe_op(op: Op, lowered: LoweredOp) -> Row:
-    """Fill the columns that depend on the op alone."""
+    """Return the columns that depend on the op alone."""
     layer = op.layer
     sizes = {letter: getattr(layer, letter) for letter in "CKHWRSPQ"}
     return {
@@ -56,10 +56,10 @@ def cost(
     system: System,
     *,
     dense: bool = False,
-    held: Held = NOTHING_HELD,
-    held_dense: Held = NOTHING_HELD,
+    on_chip: OnChip = NOTHING_ON_CHIP,
+    on_chip_dense: OnChip = NOTHING_ON_CHIP,
 ) -> Row:
-    """Fill the columns that a machine counts, its memory system included.
+    """Return the columns that a machine counts, its memory system included.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def cost(
         Its memory system.
     dense : bool
         Operands travel dense: those of the dense baseline.
-    held, held_dense : Held
+    on_chip, on_chip_dense : OnChip
         What stays on chip; and what would, were no value zero.
 
     Raises
@@ -81,31 +81,34 @@ def cost(
         If a mask does not obey the N:M that it is to be stored in.
     """
     counters, without_zeros = (_checked(of) for of in counted)
-    fed = system.feed(op, counters, dense, held)
+    memory = system.simulate_memory(op, counters, dense, on_chip)
     return {
-        **_counts(counters, _as_recorded(op, fed)),
+        **_counts(counters, _as_recorded(op, memory)),
         "cycles_compute_dense_operands": without_zeros.cycles_compute,
-        "cycles_dense_operands": float(fed.cycles)
+        "cycles_dense_operands": float(memory.cycles)
         if dense
-        else system.cycles_of_dense_operands(op, without_zeros, held_dense),
+        else system.cycles_of_dense_operands(op, without_zeros, on_chip_dense),
         **system.parameters,
-        **system.energy(op, counters, fed),
+        **system.energy(op, counters, memory),
     }
 
 
-def _as_recorded(op: LoweredOp, fed: MemoryCounters) -> MemoryCounters:
-    """Name the operands as the recorded layer does."""
-    loaded = {f"dram_bytes_{op.called(it)}": getattr(fed, f"dram_bytes_{it}") for it in OPERANDS}
-    return fed._replace(**loaded)
+def _as_recorded(op: LoweredOp, memory: MemoryCounters) -> MemoryCounters:
+    """Return the counters with operands named as the recorded layer names them."""
+    loaded = {
+        f"dram_bytes_{op.called(operand)}": getattr(memory, f"dram_bytes_{operand}")
+        for operand in OPERANDS
+    }
+    return memory._replace(**loaded)
 
 
-def _counts(counters: Counters, fed: MemoryCounters) -> Row:
-    lane_cycles = fed.cycles * counters.pes * counters.lanes
-    return {**counters._asdict(), **fed._asdict(), "lane_cycles": lane_cycles}
+def _counts(counters: Counters, memory: MemoryCounters) -> Row:
+    lane_cycles = memory.cycles * counters.pes * counters.lanes
+    return {**counters._asdict(), **memory._asdict(), "lane_cycles": lane_cycles}
 
 
 def _checked(counters: Counters) -> Counters:
-    """Refuse what a machine of the user's own gives, if it is no counters that add up."""
+    """Return the counters that a machine gave; refuse what is none, or does not add up."""
     if not isinstance(counters, Counters):
         raise ConfigError(
             f"the machine gave a {type(counters).__name__}: simulate_op and simulate_dense must "

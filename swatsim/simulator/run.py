@@ -21,7 +21,7 @@ from swatsim.arguments import (
     whole_number,
 )
 from swatsim.counters import Counters
-from swatsim.errors import ConfigError, WorkloadError, shown, unknown
+from swatsim.errors import ConfigError, shown, unknown
 from swatsim.printable import printable_json
 from swatsim.results import Results
 from swatsim.simulator.energy.table import EnergyTable, energy_table
@@ -42,7 +42,7 @@ Found = TypeVar("Found")
 
 
 def as_machine(machine: str | Machine, name: str = "machine") -> Runnable:
-    """Look up a preset by its name; take any other machine as the simulator wants it.
+    """Return a preset's machine by its name, any other as the simulator wants it.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def _named(machine: Machine) -> Machine:
 
 
 def simulate_op(op: Op, machine: str | Machine) -> Counters:
-    """Run one op on a machine; no trace is needed.
+    """Return what one op takes on a machine; no trace is needed.
 
     Parameters
     ----------
@@ -95,8 +95,6 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     WorkloadError
         If `op` is none.
     """
-    if not isinstance(op, Op):
-        raise WorkloadError(f"{type(op).__name__} is no op: make one with swatsim.Op(layer, ..)")
     return as_machine(machine).simulate_op(lower(op))
 
 
@@ -170,11 +168,11 @@ def simulate(
     return Results(rows, provenance.collect(resolved))
 
 
-def _added(found: Iterable[list[list[Row]]]) -> list[Row]:
-    """Collect the rows of one machine; stop where their sums pass what can be written."""
+def _added(results: Iterable[list[list[Row]]]) -> list[Row]:
+    """Return the rows of one machine; stop where their sums pass what can be written."""
     rows: list[Row] = []
     sums = Sums()
-    for (of_machine,) in found:
+    for (of_machine,) in results:
         sums.add(of_machine)
         rows += of_machine
     return rows
@@ -183,15 +181,15 @@ def _added(found: Iterable[list[list[Row]]]) -> list[Row]:
 def in_order(
     function: Callable[..., Found], jobs: Sequence[Job], threads: int, progress: Progress | None
 ) -> Iterator[Found]:
-    """Run a function on all jobs on some threads; what it gives comes in the order of the jobs.
+    """Yield what a function returns for all jobs, run on some threads, in the order of the jobs.
 
     After an error or Ctrl-C nothing is waited for: what a thread is at, it ends alone.
     """
     pool = ThreadPoolExecutor(max_workers=threads)
     try:
-        found = pool.map(lambda job: function(*job), jobs)
-        for done, one in enumerate(found, start=1):
-            yield one
+        results = pool.map(lambda job: function(*job), jobs)
+        for done, result in enumerate(results, start=1):
+            yield result
             if progress:
                 progress(done, len(jobs))
     finally:
@@ -199,7 +197,7 @@ def in_order(
 
 
 def checked(description: dict[str, Any]) -> dict[str, Any]:
-    """Refuse a machine that can't be written down, before it is simulated; give what is written."""
+    """Return what is written of a machine; refuse one that can't be, before it is simulated."""
     try:
         json.dumps(description)
     except (TypeError, ValueError) as error:
@@ -211,7 +209,7 @@ def checked(description: dict[str, Any]) -> dict[str, Any]:
 
 
 def choice(what: str, values: Any, known: Sequence[str] | None = None) -> list[Any]:
-    """Take each of a choice once, in order."""
+    """Return each of a choice once, in order."""
     if isinstance(values, str | int) or not all(isinstance(v, str | int) for v in values):
         raise ConfigError(f"{what}={shown(values)} is not allowed: must be a sequence of them")
     for value in values:
@@ -223,7 +221,7 @@ def choice(what: str, values: Any, known: Sequence[str] | None = None) -> list[A
 
 
 def threads_of(workers: int | None) -> int:
-    """Choose a number of threads: one a core, unless told."""
+    """Return a number of threads: one a core, unless told."""
     if workers is not None and workers < 1:
         raise ConfigError(f"workers={shown(workers)} is not allowed: must be at least 1, or None")
     return workers or os.cpu_count() or 1

@@ -9,15 +9,19 @@ from typing import Any
 
 from swatsim.columns import COLUMNS
 from swatsim.errors import ConfigError
-from swatsim.simulator.memory.tensors import MADE
+from swatsim.simulator.memory.tensors import OUTPUT_OF
 from swatsim.simulator.systems import System
 from swatsim.workload.layer import Layer, OpName
 
 #: The largest number of a column of results, and of the sum of one.
 LARGEST = 2**63 - 1
 
-_SUMMED = tuple(it.name for it in COLUMNS if it.dtype == "int64" and it.adds == "sum")
-_WHOLE = tuple(it.name for it in COLUMNS if it.dtype == "int64" and it.adds != "sum")
+_SUMMED = tuple(
+    column.name for column in COLUMNS if column.dtype == "int64" and column.adds == "sum"
+)
+_WHOLE = tuple(
+    column.name for column in COLUMNS if column.dtype == "int64" and column.adds != "sum"
+)
 _ADVICE = "make the machine smaller, its clock slower, its DRAM faster, or simulate fewer steps"
 
 
@@ -71,9 +75,9 @@ def check_before(
     ConfigError
         Naming the machine.
     """
-    made = [prod(layer.shape_of(MADE[name], samples)) for layer, name in jobs]
+    outputs = [prod(layer.shape_of(OUTPUT_OF[name], samples)) for layer, name in jobs]
     for name, system in systems:
-        least = sum(system.least_lane_cycles(elements) for elements in made)
+        least = sum(system.least_lane_cycles(elements) for elements in outputs)
         if least > LARGEST:
             raise ConfigError(
                 f"{name}: its lane-cycles would add up to {least} or more, and at most "

@@ -39,7 +39,7 @@ class Entry(FrozenRecord):
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
-        """Show the entry."""
+        """Return the entry, as errors show it."""
         return f"entry {shown(dict(data), 90)}"
 
 
@@ -52,7 +52,7 @@ class Access(Entry):
 
 
 def content_of(path: str | os.PathLike[str], what: str) -> bytes:
-    """Read such a file; `what` says what it should be, for example "energy table".
+    """Return the content of such a file; `what` says what it should be: "energy table".
 
     Raises
     ------

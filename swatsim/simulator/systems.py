@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, Protocol
 
 from swatsim.counters import ENERGY, ENERGY_PARTS, Counters, MemoryCounters
 from swatsim.errors import ConfigError
-from swatsim.simulator import needs
+from swatsim.simulator import capacities
 from swatsim.simulator.energy.energy import energies
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import MachineConfig, Runnable
-from swatsim.simulator.memory.feed import NOTHING, Demand, can_pin, feed
 from swatsim.simulator.memory.refusals import BufferTooSmallError
+from swatsim.simulator.memory.simulate import NO_DEMAND, Demand, can_pin, simulate_memory
 from swatsim.workload.layer import Operand
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.storage import DTYPES
@@ -23,21 +23,21 @@ from swatsim.workload.storage import DTYPES
 Row = dict[str, Any]
 
 
-class Held(NamedTuple):
+class OnChip(NamedTuple):
     """What lies on chip from one op to the next.
 
     Parameters
     ----------
     pinned : {"weight", "act", "grad_out"} or None
-        As in `swatsim.simulator.memory.feed.feed`; also its names.
-    kept : bool
+        As in `swatsim.simulator.memory.simulate_memory.simulate_memory`; also its names.
+    resident : bool
     """
 
     pinned: Operand | None = None
-    kept: bool = False
+    resident: bool = False
 
 
-NOTHING_HELD = Held()
+NOTHING_ON_CHIP = OnChip()
 
 
 class System(Protocol):
@@ -55,18 +55,20 @@ class System(Protocol):
     def keeps_on_chip(self) -> bool:
         """Whether an op may find an operand on chip."""
 
-    def feed(self, op: LoweredOp, counters: Counters, dense: bool, held: Held) -> MemoryCounters:
-        """Walk the op's blocks."""
+    def simulate_memory(
+        self, op: LoweredOp, counters: Counters, dense: bool, on_chip: OnChip
+    ) -> MemoryCounters:
+        """Return what the memory system makes of the op."""
 
     def cycles_of_dense_operands(
-        self, op: LoweredOp, counters: Counters, held: Held
+        self, op: LoweredOp, counters: Counters, on_chip: OnChip
     ) -> float | None:
         """Return the cycles of operands without a zero, stored dense; None: they don't fit."""
 
-    def energy(self, op: LoweredOp, counters: Counters, fed: MemoryCounters) -> Row:
+    def energy(self, op: LoweredOp, counters: Counters, memory: MemoryCounters) -> Row:
         """Return the columns of energy, None where it is not known."""
 
-    def held(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> Held:
+    def on_chip(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> OnChip:
         """Return what stays on chip between an op and its partner."""
 
     def least_lane_cycles(self, elements: int) -> int:
@@ -85,30 +87,32 @@ class NoMemory:
     keeps_on_chip = False
     parameters: Row = {"dtype": "", "clock_mhz": 0, "dram_mb_per_s": 0}  # noqa: RUF012  (read)
 
-    def feed(self, op: LoweredOp, counters: Counters, dense: bool, held: Held) -> MemoryCounters:
-        """Take the compute cycles as they are."""
+    def simulate_memory(
+        self, op: LoweredOp, counters: Counters, dense: bool, on_chip: OnChip
+    ) -> MemoryCounters:
+        """Return the compute cycles as they are."""
         return MemoryCounters(counters.cycles_compute)
 
-    def cycles_of_dense_operands(self, op: LoweredOp, counters: Counters, held: Held) -> float:
-        """Take the compute cycles as they are."""
+    def cycles_of_dense_operands(self, op: LoweredOp, counters: Counters, on_chip: OnChip) -> float:
+        """Return the compute cycles as they are."""
         return float(counters.cycles_compute)
 
-    def energy(self, op: LoweredOp, counters: Counters, fed: MemoryCounters) -> Row:
-        """Return that nothing is known."""
+    def energy(self, op: LoweredOp, counters: Counters, memory: MemoryCounters) -> Row:
+        """Return the columns of energy, None in each."""
         return dict.fromkeys((*ENERGY_PARTS, ENERGY), None)
 
-    def held(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> Held:
-        """Return that nothing is."""
-        return NOTHING_HELD
+    def on_chip(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> OnChip:
+        """Return `NOTHING_ON_CHIP`."""
+        return NOTHING_ON_CHIP
 
     def least_lane_cycles(self, elements: int) -> int:
-        """Return that it may take none."""
+        """Return 0: without a memory system an op may take none."""
         return 0
 
     def refusal(
         self, error: BufferTooSmallError, dense: bool, ops: Iterable[LoweredOp]
     ) -> BufferTooSmallError:
-        """Return it as it is: there is no buffer."""
+        """Return the refusal as it is: there is no buffer."""
         return error
 
 
@@ -138,8 +142,10 @@ class Modelled:
             "dram_mb_per_s": config.finite_mb_per_s,
         }
 
-    def feed(self, op: LoweredOp, counters: Counters, dense: bool, held: Held) -> MemoryCounters:
-        """Walk the op's blocks through buffers and DRAM.
+    def simulate_memory(
+        self, op: LoweredOp, counters: Counters, dense: bool, on_chip: OnChip
+    ) -> MemoryCounters:
+        """Simulate the op on buffers and DRAM.
 
         Raises
         ------
@@ -149,30 +155,32 @@ class Modelled:
             If a mask does not obey the N:M that it is to be stored in.
         """
         try:
-            return feed(op, _demand(counters), self._config, dense=dense, **held._asdict())
+            return simulate_memory(
+                op, _demand(counters), self._config, dense=dense, **on_chip._asdict()
+            )
         except BufferTooSmallError as error:
             raise error.of(self._name) from None
 
     def cycles_of_dense_operands(
-        self, op: LoweredOp, counters: Counters, held: Held
+        self, op: LoweredOp, counters: Counters, on_chip: OnChip
     ) -> float | None:
         """Return the cycles of operands without a zero; sparse ones, smaller, may well fit."""
         try:
-            return float(self.feed(op, counters, True, held).cycles)
+            return float(self.simulate_memory(op, counters, True, on_chip).cycles)
         except ConfigError:
             return None
 
-    def energy(self, op: LoweredOp, counters: Counters, fed: MemoryCounters) -> Row:
-        """Multiply the events of the op with their energies."""
-        parts = energies(op, counters, fed, self._config, self._table)
+    def energy(self, op: LoweredOp, counters: Counters, memory: MemoryCounters) -> Row:
+        """Return the columns of energy: each event times its energy."""
+        parts = energies(op, counters, memory, self._config, self._table)
         each = dict(zip(ENERGY_PARTS, map(float, parts), strict=True))
         return {**each, ENERGY: float(sum(parts))}
 
-    def held(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> Held:
+    def on_chip(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> OnChip:
         """Return what stays on chip: of dgrad and wgrad the grad_out, if that saves bytes."""
         if partner is None or not self._keeps(op, partner, dense):
-            return NOTHING_HELD
-        return Held(op.called("grad_out"), kept=op.name == "wgrad")
+            return NOTHING_ON_CHIP
+        return OnChip(op.called("grad_out"), resident=op.name == "wgrad")
 
     def _keeps(self, op: LoweredOp, partner: LoweredOp, dense: bool) -> bool:
         """Whether dgrad keeps grad_out for wgrad: both can hold it, and it saves bytes."""
@@ -181,17 +189,19 @@ class Modelled:
             return False
         if op.of_transposed and not config.buffers_alike:
             return False  # dgrad has it in buffer b, wgrad wants it in a
-        if not all(can_pin(it, config, shared, dense=dense) for it in pair):
+        if not all(can_pin(one, config, shared, dense=dense) for one in pair):
             return False
-        free = sum(feed(it, NOTHING, config, dense=dense).dram_bytes for it in pair)
+        free = sum(simulate_memory(one, NO_DEMAND, config, dense=dense).dram_bytes for one in pair)
         pinned = (
-            feed(it, NOTHING, config, dense=dense, pinned=shared, kept=it.name == "wgrad")
-            for it in pair
+            simulate_memory(
+                one, NO_DEMAND, config, dense=dense, pinned=shared, resident=one.name == "wgrad"
+            )
+            for one in pair
         )
-        return sum(found.dram_bytes for found in pinned) < free
+        return sum(counters.dram_bytes for counters in pinned) < free
 
     def least_lane_cycles(self, elements: int) -> int:
-        """Return those in which the first word and the result are on their way."""
+        """Return the lane-cycles in which the first word and the result are on their way."""
         config, cycles = self._config, 1
         if bandwidth := config.finite_mb_per_s:
             size = elements * DTYPES[config.dtype] // 8
@@ -204,7 +214,7 @@ class Modelled:
         """Return a refusal that says which capacity would do for all ops, if it is of this one."""
         if error.whose != self._name:
             return error
-        return needs.of_all_ops(error, self._config, dense, ops)
+        return capacities.of_all_ops(error, self._config, dense, ops)
 
 
 def _demand(counters: Counters) -> Demand:

@@ -47,13 +47,13 @@ class Run:
         self.energy = energy
         self.ops: Sequence[OpName] = ops
         self.read = read
-        self._fed = [*machines, *([] if baseline is None else [baseline])]
-        self._systems = _systems(self._fed, energy)
+        self._all_machines = [*machines, *([] if baseline is None else [baseline])]
+        self._systems = _systems(self._all_machines, energy)
         for machine in machines:
             _check_alike(machine, baseline)
 
     def jobs(self, steps: Sequence[int], ops: Sequence[OpName]) -> list[Job]:
-        """List the ops of the steps; their masks are read when they run."""
+        """Return the ops of the steps; their masks are read when they run."""
         opened = [self.trace.step(number) for number in steps]
         jobs = [(step, layer, name) for step in opened for layer, name in step.ops() if name in ops]
         if not jobs:
@@ -66,11 +66,11 @@ class Run:
     def check_before(self, jobs: Sequence[Job]) -> None:
         """Refuse, before anything is simulated, what is sure to pass 63 bits."""
         ops = [(layer, name) for _, layer, name in jobs]
-        systems = [(one.name, self._systems[id(one)]) for one in self._fed]
+        systems = [(one.name, self._systems[id(one)]) for one in self._all_machines]
         check_before(ops, len(self.trace.manifest.samples), systems)
 
     def rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
-        """Simulate one op: the rows of each machine, and of its baselines."""
+        """Return the rows of one op: of each machine, and of its baselines."""
         try:
             return self._rows(step, layer, name)
         except MemoryError:
@@ -105,19 +105,21 @@ class Run:
         }
 
     def _counted(self, op: LoweredOp) -> list[tuple[str, Role, Counted]]:
-        """Count what does not depend on the memory system: (variant, role, counts)."""
+        """Return what does not depend on the memory system: (variant, role, counts)."""
         first, theirs = self.machines[0], self.baseline
-        found = [("", Role.MACHINE, self._skipping(op, first))]
+        counted = [("", Role.MACHINE, self._skipping(op, first))]
         if theirs is not None:
-            return [*found, ("", Role.BASELINE, self._skipping(op, theirs))]
+            return [*counted, ("", Role.BASELINE, self._skipping(op, theirs))]
         dense = {DENSE: (Role.BASELINE, first.simulate_dense(op))}
         others = first.simulate_alternatives(op).items()
         dense |= {name: (Role.ALTERNATIVE, counters) for name, counters in others}
-        found += [(name, role, Counted(it, it)) for name, (role, it) in dense.items()]
-        return found
+        counted += [
+            (name, role, Counted(counters, counters)) for name, (role, counters) in dense.items()
+        ]
+        return counted
 
     def _skipping(self, op: LoweredOp, machine: Runnable) -> Counted:
-        """Count the op as it is, and were no value of its operands zero."""
+        """Return the counts of the op as it is, and were no value of its operands zero."""
         return Counted(machine.simulate_op(op), machine.simulate_dense_operands(op))
 
     def _of_machine(
@@ -127,7 +129,7 @@ class Run:
         counted: list[tuple[str, Role, Counted]],
         partner: LoweredOp | None,
     ) -> Iterator[Row]:
-        """Feed the machine, and what it is compared with."""
+        """Yield the rows of the machine, and of what it is compared with."""
         for variant, role, counts in counted:
             another = None if role is Role.MACHINE else self.baseline
             yield self._row(op, another or machine, variant, role, counts, partner)
@@ -142,20 +144,20 @@ class Run:
         partner: LoweredOp | None,
     ) -> Row:
         system, dense = self._systems[id(machine)], bool(variant)
-        held = system.held(op, partner, dense)
-        held_dense = system.held(op, partner, True)
-        row = cost(op, counted, system, dense=dense, held=held, held_dense=held_dense)
+        on_chip = system.on_chip(op, partner, dense)
+        on_chip_dense = system.on_chip(op, partner, True)
+        row = cost(op, counted, system, dense=dense, on_chip=on_chip, on_chip_dense=on_chip_dense)
         return {"machine": machine.name, "variant": variant, "role": role.value, **row}
 
     def refusal(self, error: BufferTooSmallError, jobs: Sequence[Job]) -> BufferTooSmallError:
-        """Say which capacity would do for all jobs."""
+        """Return a refusal that says which capacity would do for all jobs."""
         for system in self._systems.values():
             ops = (lower(self.read(step, layer, name)) for step, layer, name in jobs)
             error = system.refusal(error, self.baseline is None, ops)
         return error
 
     def _partner(self, step: Step, layer: Layer, name: OpName) -> LoweredOp | None:
-        """Find the op that reads the same grad_out just before or after, if that may be kept."""
+        """Return the op that reads the same grad_out next to this one, if it may stay on chip."""
         if not any(system.keeps_on_chip for system in self._systems.values()):
             return None
         other = PARTNERS.get(name)
@@ -180,7 +182,7 @@ class Run:
 
 
 def _check_alike(machine: Runnable, baseline: Runnable | None) -> None:
-    """Refuse to compare a machine that is fed with one that need not be."""
+    """Refuse to compare a machine that has a memory system with one that has none."""
     pair = [one for one in (machine, baseline) if one is not None and one.config is not None]
     if len({one.config.memory for one in pair if one.config}) > 1:
         words = " and ".join(f"{one.name} memory={one.config.memory}" for one in pair if one.config)
@@ -189,7 +191,7 @@ def _check_alike(machine: Runnable, baseline: Runnable | None) -> None:
 
 def _systems(machines: Sequence[Runnable], energy: EnergyTable) -> dict[int, System]:
     """Return the memory systems by the machines' identities; where one has none, none has."""
-    found = {id(one): system_of(one, energy) for one in machines}
-    if any(system.memory is None for system in found.values()):
-        return dict.fromkeys(found, NO_MEMORY)
-    return found
+    systems = {id(machine): system_of(machine, energy) for machine in machines}
+    if any(system.memory is None for system in systems.values()):
+        return dict.fromkeys(systems, NO_MEMORY)
+    return systems

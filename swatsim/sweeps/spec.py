@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -308,16 +308,40 @@ def _listed(values: Values) -> list[Value]:
     return values if isinstance(values, list) else [values]
 
 
-def read_spec(path: str | os.PathLike[str]) -> Spec:
+def read_spec(path: str | os.PathLike[str], modules: Collection[str] = ()) -> Spec:
     """Return the specification in a file; paths in it are relative to the file's folder.
+
+    Parameters
+    ----------
+    path : path
+    modules : collection of str
+        Those whose machines it may name, as "MODULE:PRESET": that imports them, and runs their
+        code. A specification by itself runs none.
 
     Raises
     ------
     ConfigError
-        If it can't be read, is no TOML, or no specification.
+        If it can't be read, is no TOML, no specification, or names another module.
     """
-    spec = Spec(**entries_of(content_of(path, "sweep"), path))
-    return _placed(spec, Path(path).parent)
+    entries = entries_of(content_of(path, "sweep"), path)
+    _check_modules(entries, modules, path)
+    return _placed(Spec(**entries), Path(path).parent)
+
+
+def _check_modules(
+    entries: Mapping[str, Any], modules: Collection[str], path: str | os.PathLike[str]
+) -> None:
+    """Refuse a file that names a module of its own: to look for its machines runs its code."""
+    listed = entries.get("machines")
+    machines = listed if isinstance(listed, list) else []
+    presets = [one.get("preset") for one in machines if isinstance(one, dict)]
+    for name in (str(it) for it in (*presets, entries.get("baseline"))):
+        module, colon, _ = name.partition("[")[0].partition(":")
+        if colon and module not in modules:
+            raise ConfigError(
+                f"{path}: machine {name!r} is of a module, and no specification runs code by "
+                f"itself: allow it with --module {module} (read_spec(path, modules=[..]))"
+            )
 
 
 def _placed(spec: Spec, folder: Path) -> Spec:

@@ -60,7 +60,7 @@ class Store:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Lock the store for a sweep; remove what a killed one left if no other is at work on it."""
+        """Lock the store for a sweep; remove what a killed one left if no other is at work."""
         points = self.folder / POINTS
         with ExitStack() as stack:
             try:

@@ -49,7 +49,7 @@ class Convolution:
     groups: int
 
     def windows(self) -> Mask:
-        """View the data as windows: (N, C, R, S, P, Q), zero where a tap falls outside."""
+        """Return the data as windows: (N, C, R, S, P, Q), zero where a tap falls outside."""
         return windows(
             self.data, self.weight.shape[2:4], self.stride, self.dilation, self.origin, self.output
         )
@@ -134,7 +134,7 @@ def _dgrad_dilated(op: LoweredOp) -> Convolution:
 
 
 def _stuff(data: Mask, stride: Axes) -> Mask:
-    """Put stride-1 zeros between the elements of the two last axes."""
+    """Return stride-1 zeros between the elements of the two last axes."""
     *outer, height, width = data.shape
     stuffed = np.zeros(
         (*outer, (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1), np.bool_
@@ -144,7 +144,7 @@ def _stuff(data: Mask, stride: Axes) -> Mask:
 
 
 def _exchange_channels(weight: Mask, groups: int) -> Mask:
-    """(K, C/groups, R, S) -> (C, K/groups, R, S): dgrad makes channels out of filters."""
+    """Return (K, C/groups, R, S) as (C, K/groups, R, S): dgrad makes channels out of filters."""
     k, c, r, s = weight.shape
     grouped = weight.reshape(groups, k // groups, c, r, s).swapaxes(1, 2)
     return grouped.reshape(groups * c, k // groups, r, s)
@@ -161,7 +161,7 @@ class _Phase:
 
 
 def _phases(size: int, taps: int, stride: int, dilation: int, padding: int) -> list[_Phase]:
-    """Split one axis of dgrad; ``dx[h]`` reads ``dy[(h + padding - r*dilation) / stride]``."""
+    """Return the phases: ``dx[h]`` reads ``dy[(h + padding - r*dilation) / stride]``."""
     phases = []
     for first in range(min(stride, size)):
         met = [r for r in reversed(range(taps)) if (first + padding - r * dilation) % stride == 0]

@@ -40,21 +40,21 @@ def inside(layer: Layer, samples: int) -> int:
 
 
 def _met_inside(layer: Layer, axis: int, size: int, taps: int, outputs: int) -> int:
-    """Count the pairs of an output and a tap of one axis that meet inside the input."""
+    """Return the pairs of an output and a tap of one axis that meet inside the input."""
     tap = np.arange(taps)[:, None] * layer.dilation[axis] - layer.padding[axis][0]
     place = tap + np.arange(outputs) * layer.stride[axis]
     return int(np.count_nonzero((place >= 0) & (place < size)))
 
 
 def _met(layer: Layer, counts: Counts) -> Counts:
-    """View counts over (N, C, H, W) as the windows of the layer's fprop."""
+    """Return counts over (N, C, H, W) as the windows of the layer's fprop."""
     origin = (-layer.padding[0][0], -layer.padding[1][0])
     taps, output = (layer.R, layer.S), (layer.P, layer.Q)
     return windows(counts, taps, layer.stride, layer.dilation, origin, output)
 
 
 def _per_group(mask: Mask, axis: int, groups: int) -> Counts:
-    """Sum an axis of channels group by group; the axis becomes one of `groups`."""
+    """Return an axis of channels summed group by group; the axis becomes one of `groups`."""
     shape = (*mask.shape[:axis], groups, -1, *mask.shape[axis + 1 :])
     counts: Counts = np.count_nonzero(mask.reshape(shape), axis=axis + 1)
     return counts

@@ -42,7 +42,7 @@ DensityTable = Mapping[tuple[str, OpName, Operand], Fraction | float | None]
 def macs_dense(
     layer: Layer, samples: int, op: OpName = "fprop", convention: Convention = "exact"
 ) -> int:
-    """Count the MACs of one of the layer's ops with dense operands.
+    """Return the MACs of one of the layer's ops with dense operands.
 
     Under `exact` all three ops have the same count. Whether the layer has a dgrad at all is the
     network's affair: see `training_macs`.
@@ -62,7 +62,7 @@ def macs_dense(
 
 
 def macs_unpadded(layer: Layer, samples: int) -> int:
-    """Count the MACs of any op of the layer with dense operands, without products with padding.
+    """Return the MACs of any op of the layer with dense operands, without products with padding.
 
     So many are effectual where no value is zero. Of a transposed convolution the products whose
     sums are cut off are left out.
@@ -77,7 +77,7 @@ def macs_expected(
     densities: DensityTable,
     convention: Convention = "exact",
 ) -> float:
-    """Count the MACs of an op that operands of given densities leave, their zeros independent."""
+    """Return the MACs that operands of given densities leave of an op, their zeros independent."""
     share = 1.0
     for operand in OPERANDS_OF[op]:
         density = densities.get((layer.name, op, operand))
@@ -91,7 +91,7 @@ def training_macs(
     densities: DensityTable | None = None,
     convention: Convention = "exact",
 ) -> float:
-    """Count the MACs of a training step of a network, dense if no densities are given.
+    """Return the MACs of a training step of a network, dense if no densities are given.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def training_macs(
 def training_reduction(
     layers: Sequence[Layer], densities: DensityTable, convention: Convention = "exact"
 ) -> float:
-    """Tell by how many percent densities reduce the MACs (and FLOPs) of a training step.
+    """Return by how many percent densities reduce the MACs (and FLOPs) of a training step.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def training_reduction(
 
 
 def inference_reduction(layers: Sequence[Layer], densities: DensityTable) -> float:
-    """Tell by how many percent densities reduce the MACs of fprop; the same in both conventions.
+    """Return by how many percent densities reduce the MACs of fprop, in either convention.
 
     Raises
     ------
@@ -151,5 +151,5 @@ def _some(layers: Sequence[Layer]) -> Sequence[Layer]:
 
 
 def macs_effectual(op: Op | LoweredOp) -> int:
-    """Count the MACs of an op whose two operands are both non-zero."""
+    """Return the MACs of an op whose two operands are both non-zero."""
     return lower(op).macs_effectual

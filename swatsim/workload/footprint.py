@@ -72,7 +72,7 @@ DensityOf = Callable[[Layer, Operand], Density | None]
 
 @dataclass(frozen=True)
 class Row:
-    """One tensor that is kept.
+    """One saved tensor.
 
     Parameters
     ----------
@@ -110,12 +110,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Footprint:
-    """The tensors that a training step keeps for its backward pass."""
+    """The tensors that a training step saves for its backward pass."""
 
     rows: tuple[Row, ...]
 
     def of(self, *kinds: str) -> int:
-        """Add up the bytes of the rows of some kinds, shared or not."""
+        """Return the bytes of the rows of some kinds, shared or not."""
         return sum(row.bytes for row in self.rows if row.kind in kinds)
 
     @property
@@ -135,7 +135,7 @@ class Footprint:
 
 
 def reduction(stored: int, dense: int) -> float:
-    """Tell by which share of the dense bytes the stored ones are fewer; negative if more."""
+    """Return by which share of the dense bytes the stored ones are fewer; negative if more."""
     return 1 - stored / dense if dense else 0.0
 
 
@@ -157,7 +157,7 @@ def of_network(
     dtype: str = "fp32",
     relu_bits: bool = False,
 ) -> Footprint:
-    """Tell what a network keeps, from its layer table.
+    """Return what a network saves for its backward pass, from its layer table.
 
     Parameters
     ----------
@@ -207,13 +207,13 @@ def of_masks(
     dtype: str = "fp32",
     relu_bits: bool = False,
 ) -> Footprint:
-    """Tell what a training step keeps, exactly, from its masks.
+    """Return what a training step saves for its backward pass, exactly, from its masks.
 
     Parameters
     ----------
     masks : iterable of (Layer, operand, mask, own)
         The act (as wgrad reads it) and weight (as dgrad does) of each layer, in the shapes of
-        `Layer.shape_of`: `Step.kept` of a trace gives them. `own` says whether it is a copy, as
+        `Layer.shape_of`: as `Step.kept` of a trace yields them. `own` says whether it is a copy, as
         Top-K makes one, and not the parameter, or the tensor that other modules have too.
     network : Network, optional
         Adds what modules other than convolutions and linear layers keep. Its layers must be those
@@ -241,7 +241,7 @@ def of_masks(
 
 
 def _as_kept(item: Any) -> tuple[Layer, Operand, Mask, bool]:
-    """Check one of the masks."""
+    """Return one of the masks, checked."""
     if isinstance(item, tuple | list) and len(item) == 4:
         layer, operand, mask, own = item
         of = isinstance(layer, Layer) and isinstance(operand, str) and operand in _KEPT
@@ -274,7 +274,7 @@ def _expected(
     wanted, wished = (1, "dense") if density is None else (density, format)
     with _naming(layer, operand):
         used, size = storage.expected(shape, wanted, wished, dtype, layer.channels_of(operand))
-        ones = storage.kept(prod(shape), wanted)
+        ones = storage.retained(prod(shape), wanted)
     row = _row(layer, operand, prod(shape), ones, (used, dtype, size))
     return _as_it_is(row) if ones == row.elements else row
 
@@ -294,7 +294,7 @@ def _row(
 
 
 def _as_it_is(row: Row) -> Row:
-    """Say that a row is no copy: a weight is the parameter, an act some module's output.
+    """Return a row as no copy: a weight is the parameter, an act some module's output.
 
     Which module's, `_footprint` knows.
     """
@@ -305,7 +305,7 @@ def _as_it_is(row: Row) -> Row:
 
 @contextmanager
 def _naming(layer: Layer, operand: Operand) -> Iterator[None]:
-    """Say in a refusal which tensor it is about."""
+    """Add the tensor's name to a refusal."""
     try:
         yield
     except WorkloadError as error:
@@ -315,11 +315,11 @@ def _naming(layer: Layer, operand: Operand) -> Iterator[None]:
 def _footprint(
     rows: Iterable[Row], batch: int, dtype: str, network: Network | None, relu_bits: bool
 ) -> Footprint:
-    """Name the tensors that layers keep as they are, add what the other modules keep."""
+    """Return the tensors that layers save, named, with what the other modules save."""
     inputs = network.inputs if network else {}
     named = [replace(row, source=inputs.get(row.source, "")) for row in rows]
     saved = network.saved if network else ()
-    held = {row.source for row in named} | {it.tensor for it in saved if it.kind != "relu"}
+    held = {row.source for row in named} | {one.tensor for one in saved if one.kind != "relu"}
     for item in saved:
         bits = relu_bits and item.kind == "relu" and item.tensor not in held
         named += _saved(item, batch, "bit" if bits else dtype)
@@ -338,7 +338,7 @@ def _saved(saved: Saved, batch: int, dtype: str) -> Iterator[Row]:
 
 
 def _shared(rows: Iterable[Row]) -> Iterator[Row]:
-    """Name, in each row of a tensor that a row above holds already, that row."""
+    """Yield the rows, each with the row above that holds its tensor already."""
     holders: dict[str, str] = {}
     for row in rows:
         holder = f"{row.layer} {row.tensor}"

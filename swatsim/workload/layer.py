@@ -53,7 +53,7 @@ SECOND_AXIS = Channels()
 
 
 def channels_of(kind: Kind, groups: int, operand: Operand) -> Channels:
-    """Tell where an operand has its channels; a weight its input channels."""
+    """Return where an operand has its channels; a weight its input channels."""
     if operand != "weight":
         return SECOND_AXIS
     axis = CHANNEL_AXIS[kind]
@@ -70,13 +70,13 @@ Gap = Annotated[Whole, Field(ge=0, le=MAX_DIMENSION)]
 
 
 def _pair(value: Any) -> Any:
-    """Read one number for both axes as a pair."""
+    """Return one number as a pair for both axes."""
     value = whole(value)
     return (value, value) if isinstance(value, int) else value
 
 
 def _padding(value: Any) -> Any:
-    """Read ``p``, ``(ph, pw)`` or ``((top, bottom), (left, right))``."""
+    """Return ``p``, ``(ph, pw)`` or ``((top, bottom), (left, right))`` as the last."""
     value = _pair(value)
     if isinstance(value, tuple | list):
         return tuple(_pair(side) for side in value)
@@ -141,7 +141,7 @@ class Layer(FrozenRecord):
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
-        """Name the layer."""
+        """Return what errors call the layer."""
         return f"layer {data.get('name', '?')!r}"
 
     @model_validator(mode="after")
@@ -255,7 +255,7 @@ class Layer(FrozenRecord):
         return self.K * (self.C // self.groups) * self.R * self.S
 
     def shape_of(self, operand: Operand, samples: int) -> tuple[int, ...]:
-        """Shape of an operand's tensor (and mask) for that many samples.
+        """Return the shape of an operand's tensor (and mask) for that many samples.
 
         weight (K, C/groups, R, S), act (N, C, H, W), grad_out (N, K, P, Q); for a linear layer
         (K, C), (N, C), (N, K). The weight of a transposed convolution is (C, K/groups, R, S).
@@ -273,7 +273,7 @@ class Layer(FrozenRecord):
                 assert_never(operand)
 
     def channels_of(self, operand: Operand) -> Channels:
-        """Tell where an operand has its channels; a weight its input channels."""
+        """Return where an operand has its channels; a weight its input channels."""
         return channels_of(self.kind, self.groups, operand)
 
     def check_shape(self, operand: Operand, got: tuple[int, ...], samples: int) -> None:

@@ -14,7 +14,7 @@ _OF_NO_SAMPLE = ("weight", "statistics")
 
 @dataclass(frozen=True)
 class Beside:
-    """What a module keeps for the backward pass, each tensor once, shared with others or not.
+    """What a module saves for the backward pass, each tensor once, shared with others or not.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Beside:
 
 
 def compare(measured: Mapping[str, int], footprint: Footprint) -> list[Beside]:
-    """Set what each module kept beside what the model says that it keeps.
+    """Return what each module saved beside what the model says that it saves.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def compare(measured: Mapping[str, int], footprint: Footprint) -> list[Beside]:
 
 
 def of_batch(footprint: Footprint, samples: int, batch: int) -> Footprint:
-    """Tell for a whole batch what was counted for some of its samples; of dense rows, exactly."""
+    """Return for a whole batch what was counted for some of its samples; of dense rows, exactly."""
     return Footprint(tuple(_scaled(footprint.rows, samples, batch)))
 
 
@@ -71,14 +71,14 @@ def _scaled(rows: Iterable[Row], samples: int, batch: int) -> Iterator[Row]:
 
 
 def _module(layer: str, measured: Mapping[str, int]) -> str:
-    """Name the module of a row: of a second run, of a later call, and of a function's caller."""
+    """Return the module of a row: of a second run, of a later call, and of a function's caller."""
     name = layer.partition("@")[0]
     called_again, caller = re.sub(r"_\d+$", "", name), name.rpartition(".")[0]
     return next((it for it in (name, called_again, caller) if it in measured), name)
 
 
 def _bytes(rows: Iterable[Row]) -> int:
-    """Add up a module's tensors, each once, whoever else keeps it; not a parameter."""
+    """Return the bytes of a module's tensors, each once, whoever else keeps it; not a parameter."""
     sizes = {row.source or f"{row.layer} {row.tensor}": row for row in rows}
     return sum(row.bytes for row in sizes.values() if row.shares != PARAMETER)
 

@@ -27,7 +27,7 @@ SavedKind = Literal["batch_norm", "relu", "max_pool", "max_pool_indices", "avg_p
 
 @dataclass(frozen=True)
 class Saved:
-    """A tensor that a module other than a convolution or a linear layer keeps.
+    """A tensor that a module other than a convolution or a linear layer saves.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Network:
 
 @dataclass(frozen=True)
 class _Tensor:
-    """One sample of what a module gives, named after that module."""
+    """One sample of a module's output, named after that module."""
 
     name: str
     C: int
@@ -121,13 +121,13 @@ class _Builder:
     def conv(
         self, name: str, x: _Tensor, K: int, kernel: int = 3, stride: int = 1, bias: bool = False
     ) -> _Tensor:
-        """Keep the size but for the stride: pad by half of the kernel."""
+        """Add a convolution, padded by half of the kernel."""
         sizes: dict[str, int] = {"C": x.C, "K": K, "H": x.H, "W": x.W, "R": kernel, "S": kernel}
         layer = Layer(name=name, stride=stride, padding=kernel // 2, **sizes)
         return self._run(layer, x, bias)
 
     def linear(self, name: str, x: _Tensor, K: int) -> _Tensor:
-        """Read a tensor flat; all linear layers here have a bias."""
+        """Add a linear layer that reads a tensor flat; all here have a bias."""
         return self._run(Layer(name=name, kind="linear", C=x.C * x.H * x.W, K=K), x, bias=True)
 
     def _run(self, layer: Layer, x: _Tensor, bias: bool) -> _Tensor:
@@ -158,7 +158,7 @@ class _Builder:
         return _Tensor(name, x.C, x.H // kernel, x.W // kernel)
 
     def mean(self, name: str, x: _Tensor) -> _Tensor:
-        """Average all of H and W: keeps nothing."""
+        """Return the average over H and W: nothing is saved."""
         return _Tensor(name, x.C, 1, 1)
 
     def dropout(self, name: str, x: _Tensor) -> _Tensor:
@@ -166,7 +166,7 @@ class _Builder:
         return replace(x, name=name)
 
     def join(self, name: str, *tensors: _Tensor) -> _Tensor:
-        """Concatenate channels: keeps nothing."""
+        """Return tensors with their channels concatenated: nothing is saved."""
         return replace(tensors[0], name=name, C=sum(x.C for x in tensors))
 
     def _keep(self, kind: SavedKind, name: str, x: _Tensor) -> None:
@@ -175,7 +175,7 @@ class _Builder:
     def normed(
         self, names: str, x: _Tensor, K: int, kernel: int = 3, stride: int = 1, bias: bool = False
     ) -> _Tensor:
-        """Run a convolution and its batch norm, whose names are given in one string."""
+        """Add a convolution and its batch norm, whose names are one string."""
         conv, norm = names.split()
         return self.batch_norm(norm, self.conv(conv, x, K, kernel, stride, bias))
 
@@ -346,7 +346,7 @@ class Blueprint:
     citation: str
 
     def __call__(self) -> Network:
-        """Build the network."""
+        """Return the layer table, built."""
         builder = _Builder()
         self.forward(builder)
         return builder.build(self.name, self.citation)
@@ -354,8 +354,8 @@ class Blueprint:
 
 #: Name -> what builds the network: the one list.
 NETWORKS: Mapping[str, Blueprint] = {
-    it.name: it
-    for it in (
+    entry.name: entry
+    for entry in (
         Blueprint("resnet18", _resnet18, f"{_RESNET}, as torchvision's, 224x224"),
         Blueprint(
             "resnet50", _resnet50, f"{_RESNET}, as torchvision's (stride on the 3x3), 224x224"
@@ -376,7 +376,7 @@ NETWORKS: Mapping[str, Blueprint] = {
 
 @arguments(WorkloadError, name=string)
 def network(name: str) -> Network:
-    """Build a network's layer table.
+    """Return a network's layer table.
 
     Raises
     ------

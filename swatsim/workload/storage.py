@@ -57,7 +57,7 @@ class Terms(NamedTuple):
     pointer: int = 0
 
     def bits(self, entries: Any, elements: Any, pointers: Any) -> Any:
-        """Add up; numbers, or arrays of one shape."""
+        """Return all bits; of numbers, or arrays of one shape."""
         return entries * self.entry + elements * self.element + pointers * self.pointer
 
 
@@ -108,14 +108,14 @@ class Format:
     m: int = 1
 
     def terms(self, shape: Shape, bits: int) -> Terms:
-        """Give the bits of its terms, for a tensor of a shape with values of so many bits."""
+        """Return the bits of its terms, for a tensor of a shape with values of so many bits."""
         pointer = 0 if self.lines == "none" else fewest_bits(prod(shape))
         return Terms(bits + self.beside(shape), self.element, pointer)
 
 
 FORMATS: Mapping[str, Format] = {
-    it.name: it
-    for it in (
+    entry.name: entry
+    for entry in (
         Format("dense", "E values", entries="elements"),
         Format(
             "values",
@@ -151,13 +151,13 @@ FORMATS: Mapping[str, Format] = {
 
 
 def words(placed: bool = False) -> str:
-    """List the formats for people; `placed`: only those that say where their values are."""
-    names = [name for name, it in FORMATS.items() if it.placed or not placed]
+    """Return the formats for people; `placed`: only those that say where their values are."""
+    names = [name for name, format in FORMATS.items() if format.placed or not placed]
     return f"{', '.join(names)}, or N:M with 1 <= N <= M, such as 2:4"
 
 
 def named(format: str) -> Format:
-    """Look up a format.
+    """Return a format by its name.
 
     N:M: of each M channels (of a weight the input channels of a group of its layer; the last ones
     may be fewer) at most N are kept: N values (of the last ones no more than there are), each with
@@ -170,8 +170,8 @@ def named(format: str) -> Format:
     """
     if format in FORMATS:
         return FORMATS[format]
-    found = re.fullmatch(r"(\d{1,4}):(\d{1,4})", format)
-    n, m = map(int, found.groups()) if found else (0, 0)
+    pattern = re.fullmatch(r"(\d{1,4}):(\d{1,4})", format)
+    n, m = map(int, pattern.groups()) if pattern else (0, 0)
     if not 1 <= n <= m:
         raise WorkloadError(
             f"{unknown('format', format, FORMATS)}, or N:M with 1 <= N <= M, such as 2:4"
@@ -181,7 +181,7 @@ def named(format: str) -> Format:
 
 
 def check(format: str, dtype: str) -> None:
-    """Refuse a format or a value type that there is none of.
+    """Refuse an unknown format or value type.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def check(format: str, dtype: str) -> None:
 def stored(
     mask: Mask, format: str, dtype: str, channels: Channels = SECOND_AXIS
 ) -> tuple[str, int]:
-    """Count the bytes of a tensor exactly.
+    """Return the bytes of a tensor, exactly.
 
     Parameters
     ----------
@@ -219,14 +219,14 @@ def stored(
     """
     check(format, dtype)
     ones = int(np.count_nonzero(mask))
-    found = FORMATS["dense"] if ones == mask.size else named(format)
-    return found.name, _bytes(
-        found, mask.shape, _entries_of(found, mask, ones, channels), DTYPES[dtype]
+    used = FORMATS["dense"] if ones == mask.size else named(format)
+    return used.name, _bytes(
+        used, mask.shape, _entries_of(used, mask, ones, channels), DTYPES[dtype]
     )
 
 
 def _entries_of(format: Format, mask: Mask, ones: int, channels: Channels) -> int:
-    """Count the entries of a mask."""
+    """Return the entries of a mask."""
     match format.entries:
         case "elements":
             return mask.size
@@ -251,7 +251,7 @@ def _entries_of(format: Format, mask: Mask, ones: int, channels: Channels) -> in
 def expected(
     shape: Shape, density: Density, format: str, dtype: str, channels: Channels = SECOND_AXIS
 ) -> tuple[str, int]:
-    """Count the bytes of a tensor of which only the density is known.
+    """Return the bytes of a tensor of which only the density is known.
 
     Kept are ceil(density * elements) values, as Top-K has it (0.2 is 1/5, not the float). All
     formats but run-length depend on nothing else; there it is the expectation over masks whose
@@ -279,16 +279,16 @@ def expected(
     """
     check(format, dtype)
     elements = prod(shape)
-    ones = kept(elements, density)
-    found = FORMATS["dense"] if ones == elements else named(format)
-    entries = _entries_expected(found, shape, ones, density, channels)
-    return found.name, _bytes(found, shape, entries, DTYPES[dtype])
+    ones = retained(elements, density)
+    used = FORMATS["dense"] if ones == elements else named(format)
+    entries = _entries_expected(used, shape, ones, density, channels)
+    return used.name, _bytes(used, shape, entries, DTYPES[dtype])
 
 
 def _entries_expected(
     format: Format, shape: Shape, ones: int, density: Density, channels: Channels
 ) -> int:
-    """Expect the entries of a tensor that keeps so many values."""
+    """Return the expected entries of a tensor that retains so many values."""
     match format.entries:
         case "elements":
             return prod(shape)
@@ -309,30 +309,30 @@ def _entries_expected(
 
 
 def _slots(format: Format, shape: Shape, channels: Channels) -> int:
-    """Count the slots of all M channels."""
+    """Return the slots of all M channels."""
     size = shape[channels.axis] // channels.groups
     whole, rest = divmod(size, format.m)
     return (format.n * whole + min(format.n, rest)) * (prod(shape) // size)
 
 
-def kept(elements: int, density: Density) -> int:
-    """Count the values that a density leaves: ceil(density * elements), computed exactly.
+def retained(elements: int, density: Density) -> int:
+    """Return how many values a density leaves: ceil(density * elements), computed exactly.
 
     Raises
     ------
     WorkloadError
         If the density is not in [0, 1].
     """
-    share = accepted(WorkloadError, "kept", "density", density, density_or_none)
+    share = accepted(WorkloadError, "retained", "density", density, density_or_none)
     left: int = ceil(share * elements)
     return left
 
 
 def _bytes(format: Format, shape: Shape, entries: int, bits: int) -> int:
-    """Add up values and metadata, in whole bytes."""
+    """Return values and metadata together, in whole bytes."""
     pointers = _lines(format.lines, shape) + 1
-    found: int = format.terms(shape, bits).bits(entries, prod(shape), pointers)
-    return (found + 7) // 8
+    total: int = format.terms(shape, bits).bits(entries, prod(shape), pointers)
+    return (total + 7) // 8
 
 
 def _lines(lines: Lines, shape: Shape) -> int:
@@ -348,19 +348,19 @@ def _lines(lines: Lines, shape: Shape) -> int:
 
 
 def fewest_bits(largest: int) -> int:
-    """Give the width of an index or a pointer: the fewest of 8, 16, 32, 64 bits that hold it."""
+    """Return the width of an index or a pointer: the fewest of 8, 16, 32, 64 bits that hold it."""
     return next(bits for bits in (8, 16, 32, 64) if largest < 2**bits)
 
 
 def padding_of(mask: Mask) -> int:
-    """Count the padding entries that run-length needs: one for each 16 zeros before a value."""
+    """Return the padding entries that run-length needs: one for each 16 zeros before a value."""
     places = np.flatnonzero(mask)
     zeros = np.diff(places, prepend=-1) - 1
     return int((zeros >> COUNTER_BITS).sum())
 
 
 def expected_padding(elements: int, ones: int) -> float:
-    """Expect the padding entries of a mask whose elements are kept independently.
+    """Return the expected padding entries of a mask whose elements are retained independently.
 
     An element needs its j-th padding entry if it is kept, with probability d, and the 16 j
     elements before it exist and are not: the sum over j of (elements - 16 j) d (1 - d)^(16 j).
@@ -375,7 +375,7 @@ def expected_padding(elements: int, ones: int) -> float:
 
 
 def check_pattern(mask: Mask, n: int, m: int, channels: Channels = SECOND_AXIS) -> None:
-    """Refuse a mask with more than n kept of m channels."""
+    """Refuse a mask with more than n of m channels retained."""
     axis, groups = channels
     before, after = prod(mask.shape[:axis]), prod(mask.shape[axis + 1 :])
     size = mask.shape[axis] // groups

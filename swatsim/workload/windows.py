@@ -20,7 +20,7 @@ def windows(
     origin: Axes,
     output: Axes,
 ) -> npt.NDArray[Scalar]:
-    """View (N, C, H, W) as (N, C, R, S, P, Q): where tap (r, s) of output (p, q) falls.
+    """Return (N, C, H, W) as (N, C, R, S, P, Q): where tap (r, s) of output (p, q) falls.
 
     A read-only view of a copy of the size of the part that is read; taps that fall outside are
     zero.
@@ -40,7 +40,7 @@ def windows(
 def crop_or_pad(
     data: npt.NDArray[Scalar], axis: int, start: int, length: int
 ) -> npt.NDArray[Scalar]:
-    """Take `length` positions from `start` on along an axis, zeros where there are none."""
+    """Return `length` positions from `start` on along an axis, zeros where there are none."""
     size = data.shape[axis]
     inside = slice(min(max(start, 0), size), min(max(start + length, 0), size))
     part = data[(slice(None),) * axis + (inside,)]
@@ -51,6 +51,6 @@ def crop_or_pad(
 
 
 def as_4d(mask: Mask | None) -> Mask:
-    """Append the unit axes that a linear layer's mask lacks."""
+    """Return a mask with the unit axes that a linear layer's lacks."""
     assert mask is not None, "the op has no such operand"
     return mask.reshape(mask.shape + (1,) * (4 - mask.ndim))

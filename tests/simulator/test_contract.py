@@ -139,6 +139,25 @@ def test_a_machine_that_is_not_outside_is_refused(name: str, message: str) -> No
         swatsim.sweep({"traces": ["x"], "machines": [{"preset": name}]}, "never")
 
 
+def test_a_specification_from_a_file_imports_no_module_by_itself(
+    trace: Trace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "sweep.toml", str(tmp_path / "out")
+    path.write_text(f'traces = ["{trace.path}"]\nsteps = [0]\n[[machines]]\npreset = "evil:x"\n')
+    with pytest.raises(ConfigError, match=r"'evil:x' is of a module, and no specification runs"):
+        swatsim.sweep(path, out)
+    text = path.read_text()
+    path.write_text(
+        text.replace("steps", 'baseline = "evil:x[a=1]"\nsteps').replace("evil", "b", 1)
+    )
+    with pytest.raises(ConfigError, match="is of a module"):
+        swatsim.sweep(path, out)
+    path.write_text(text.replace("evil:x", f"{OUTSIDE}:vector8"))
+    assert cli(["sweep", str(path), "-o", out, "--dry-run", "--module", OUTSIDE]) == 0
+    assert cli(["sweep", str(path), "-o", out, "--dry-run", "--module", "other"]) == 2
+    assert "allow it with --module" in capsys.readouterr().err
+
+
 def test_results_of_a_machine_from_outside_name_its_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

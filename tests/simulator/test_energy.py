@@ -56,7 +56,7 @@ def op() -> LoweredOp:
 
 def test_events_times_energies_by_hand(mine: Path) -> None:
     counters = Counters(9, 1, 16, 40, 8, words_a=10, words_b=20, accumulations=3)
-    fed = MemoryCounters(
+    memory = MemoryCounters(
         99, dram_bytes_weight=96, dram_bytes_act=32, dram_bytes_result=48, words_out=12
     )
     config = swatsim.machine(
@@ -69,7 +69,7 @@ def test_events_times_energies_by_hand(mine: Path) -> None:
         buffer_b_kib=1,
         buffer_out_kib=16,  # four times 4 KiB: four times its energy
     ).config
-    found = energies(op(), counters, fed, config, energy_table(mine))
+    found = energies(op(), counters, memory, config, energy_table(mine))
     assert found.mac == (40 + 8) * 3
     assert found.multiplexer == found.scheduler == 0
     # what PEs take is read, what DRAM gives is written: between 2 and 1 times a read's 2 pJ
@@ -102,11 +102,11 @@ def test_reads_and_writes_of_the_output_by_hand(
     masks = {"weight": (6, 4), "act": (2, 4), "grad_out": (2, 6)}
     reads = {key: np.ones(masks[key], np.bool_) for key in OPERANDS_OF[name]}
     found = LoweredOp(Layer(name="fc", kind="linear", C=4, K=6), name, **reads)
-    fed = MemoryCounters(9, dram_bytes_result=48, dram_bytes_partial=partial)
+    memory = MemoryCounters(9, dram_bytes_result=48, dram_bytes_partial=partial)
     small = {f"buffer_{it}_{what}": 1 for it in ("a", "b", "out") for what in ("kib", "banks")}
     config = swatsim.machine("swat", dtype="fp32", **small).config
     counters = Counters(9, 1, 1, accumulations=10)
-    parts = energies(found, counters, fed, config, energy_table(mine))
+    parts = energies(found, counters, memory, config, energy_table(mine))
     assert parts.buffer_out == pytest.approx(pj)
     # a bank of 0.75 KiB costs what one of 1 KiB does: half the accesses read, half write
     assert parts.accumulator == pytest.approx(5 * 32 * (READ + WRITE))

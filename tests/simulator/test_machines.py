@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from swatsim.counters import Counters
 from swatsim.simulator.interface import Machine
 from swatsim.simulator.machines import MACHINES, machine, presets
+from swatsim.simulator.machines.lane_array.config import Scheduled
 from swatsim.simulator.mechanism import ConfiguredMachine, Mechanism
 from swatsim.workload import flops
 from tests.strategies import CONFIGS, ops
@@ -113,7 +114,7 @@ def test_dense_operands_are_those_of_the_op_mapped_as_it_is(
     if getattr(config, "scheduled", "") == "sparser":  # of all-ones masks it is another, or a tie
         ones = {operand: op.counts[operand] / mask.size for operand, mask in op.operands.items()}
         sparser = min(ones, key=lambda operand: ones[operand])
-        config = config.model_copy(update={"scheduled": sparser})
+        config = config.model_copy(update={"scheduled": Scheduled(sparser)})
     masks = {operand: np.ones(mask.shape, bool) for operand, mask in op.operands.items()}
     expected = mechanism.simulate_op(op.with_masks(masks), config)
     # who chooses weights in advance has no scheduler

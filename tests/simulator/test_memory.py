@@ -16,7 +16,7 @@ import swatsim
 from swatsim.counters import MemoryCounters
 from swatsim.errors import ConfigError, WorkloadError
 from swatsim.simulator.memory.config import ORDERS, MemoryConfig
-from swatsim.simulator.memory.feed import NOTHING, Demand, can_pin, feed
+from swatsim.simulator.memory.simulate import NO_DEMAND, Demand, can_pin, simulate_memory
 from swatsim.simulator.memory.tensors import output_words
 from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer
@@ -88,10 +88,10 @@ def test_equals_its_twin(data: st.DataObject) -> None:
     demand, dense = data.draw(demands()), data.draw(st.booleans())
     theirs = naive(op, config, demand, dense=dense)
     if theirs.refused is None:
-        compare(feed(op, demand, config, dense=dense), theirs)
+        compare(simulate_memory(op, demand, config, dense=dense), theirs)
     else:
         with pytest.raises(ConfigError, match=f"buffer_{theirs.refused}_kib"):
-            feed(op, demand, config, dense=dense)
+            simulate_memory(op, demand, config, dense=dense)
 
 
 def thinned(mask: np.ndarray, n: int, m: int, axis: int = 1, groups: int = 1) -> np.ndarray:
@@ -121,11 +121,11 @@ def test_n_of_m_equals_its_twin_and_holds_every_value(data: st.DataObject) -> No
     config = MemoryConfig(**{**data.draw(memories()), **stored})
     theirs = naive(op, config, Demand(9, 1, 0, 0), transposed=transposed)
     if theirs.refused is None:
-        fed = feed(op, Demand(9, 1, 0, 0), config)
-        compare(fed, theirs)
+        counters = simulate_memory(op, Demand(9, 1, 0, 0), config)
+        compare(counters, theirs)
         for name, mask in masks.items():
             values = np.count_nonzero(mask) * storage.DTYPES[config.dtype] // 8
-            assert getattr(fed, f"dram_bytes_{name}") >= values
+            assert getattr(counters, f"dram_bytes_{name}") >= values
 
 
 @settings(QUICK, max_examples=30)
@@ -137,17 +137,20 @@ def test_a_kept_operand_equals_the_twin(data: st.DataObject) -> None:
     assume(naive(op, config, demand).refused is None)
     if can_pin(op, config, "grad_out"):
         held = frozenset({"grad_out"})
-        kept = feed(op, demand, config, pinned="grad_out", kept=True)
+        kept = simulate_memory(op, demand, config, pinned="grad_out", resident=True)
         assert kept.dram_bytes_grad_out == 0
         compare(kept, naive(op, config, demand, kept=held))
-        compare(feed(op, demand, config, pinned="grad_out"), naive(op, config, demand, held=held))
+        compare(
+            simulate_memory(op, demand, config, pinned="grad_out"),
+            naive(op, config, demand, held=held),
+        )
 
 
 # ---- closed forms --------------------------------------------------------------------------------
 
 
-def bytes_of(fed: MemoryCounters) -> int:
-    return sum(value for name, value in fed._asdict().items() if name.startswith("dram_bytes"))
+def bytes_of(counters: MemoryCounters) -> int:
+    return sum(value for name, value in counters._asdict().items() if name.startswith("dram_bytes"))
 
 
 def drawn(data: st.DataObject, **fixed: Any) -> tuple[LoweredOp, MemoryConfig]:
@@ -159,7 +162,7 @@ def drawn(data: st.DataObject, **fixed: Any) -> tuple[LoweredOp, MemoryConfig]:
 
 def naive_fits(op: LoweredOp, config: MemoryConfig) -> bool:
     try:
-        feed(op, Demand(0, 1, 0, 0), config)
+        simulate_memory(op, Demand(0, 1, 0, 0), config)
     except ConfigError:
         return False
     return True
@@ -171,10 +174,10 @@ def test_endless_bandwidth_gives_the_compute_cycles(data: st.DataObject) -> None
     op, config = drawn(data, dram="ideal", dram_mb_per_s="auto", dram_latency_ns="auto")
     wide = {f"buffer_{name}_words": 2**24 for name in ("a", "b", "out")}
     demand = data.draw(demands())
-    fed = feed(op, demand, config.model_copy(update=wide))
-    assert fed.cycles == max(demand.cycles, 1)  # one, for the words of the output
-    assert fed.lane_cycles_dram == fed.lane_cycles_fill_drain == 0
-    none = feed(op, demand, config.model_copy(update={"memory": "none"}))
+    counters = simulate_memory(op, demand, config.model_copy(update=wide))
+    assert counters.cycles == max(demand.cycles, 1)  # one, for the words of the output
+    assert counters.lane_cycles_dram == counters.lane_cycles_fill_drain == 0
+    none = simulate_memory(op, demand, config.model_copy(update={"memory": "none"}))
     assert none == MemoryCounters(demand.cycles)
 
 
@@ -184,10 +187,10 @@ def test_compute_of_zero_gives_latency_and_bytes_by_bandwidth(data: st.DataObjec
     kind = data.draw(st.sampled_from(["ddr4-3200", "hbm2"]))
     wide = {f"buffer_{name}_words": 2**24 for name in ("a", "b", "out")}
     op, config = drawn(data, dram=kind, **wide)
-    fed = feed(op, Demand(0, 1, 0, 0), config)
-    carried = -(-bytes_of(fed) * config.clock_mhz // config.bandwidth_mb_per_s)
+    counters = simulate_memory(op, Demand(0, 1, 0, 0), config)
+    carried = -(-bytes_of(counters) * config.clock_mhz // config.bandwidth_mb_per_s)
     # the one cycle in which the output's words are taken may be hidden, or not
-    assert fed.cycles - config.latency_cycles - carried in (0, 1)
+    assert counters.cycles - config.latency_cycles - carried in (0, 1)
 
 
 @QUICK
@@ -200,19 +203,19 @@ def test_an_op_that_fits_moves_its_operands_once(data: st.DataObject) -> None:
     whole = {"block_filters": 2**20, "block_channels": 2**20, "block_rows": 2**20}
     cut = whole if op.layer.groups == 1 and data.draw(st.booleans()) else {}
     config = MemoryConfig(**stored, **big, **cut)
-    fed = feed(op, Demand(1000, 1, 0, 0), config)
+    counters = simulate_memory(op, Demand(1000, 1, 0, 0), config)
     sizes = {
         name: storage.stored(mask, config.format_of(name), "fp32")[1]
         for name, mask in op.operands.items()
     }
-    moved = {name: getattr(fed, f"dram_bytes_{name}") for name in sizes}
+    moved = {name: getattr(counters, f"dram_bytes_{name}") for name in sizes}
     if cut:
-        assert (fed.blocks, moved) == (1, sizes)
+        assert (counters.blocks, moved) == (1, sizes)
     else:  # blocks of the planner's: at most a 64th more than the least, before rounding
         assert all(moved[name] >= size for name, size in sizes.items())
-        least = sum(sizes.values()) + fed.dram_bytes_result
-        assert bytes_of(fed) <= least * 65 / 64 + 2 * fed.blocks
-    assert fed.dram_bytes_partial == 0
+        least = sum(sizes.values()) + counters.dram_bytes_result
+        assert bytes_of(counters) <= least * 65 / 64 + 2 * counters.blocks
+    assert counters.dram_bytes_partial == 0
 
 
 @QUICK
@@ -220,14 +223,19 @@ def test_an_op_that_fits_moves_its_operands_once(data: st.DataObject) -> None:
 def test_the_total_lies_between_its_bounds(data: st.DataObject) -> None:
     op, config = drawn(data, dram="lpddr4-3200")
     demand = data.draw(demands())
-    fed = feed(op, demand, config)
-    busy = fed.lane_cycles_buffer // demand.lanes + demand.cycles
-    carried = bytes_of(fed) * config.clock_mhz / config.bandwidth_mb_per_s
-    assert fed.cycles >= max(busy, carried)
-    assert fed.cycles <= busy + carried + config.latency_cycles + 1
-    waits = fed.lane_cycles_buffer + fed.lane_cycles_dram + fed.lane_cycles_fill_drain
-    assert waits + demand.cycles * demand.lanes == fed.cycles * demand.lanes
-    assert min(fed.lane_cycles_buffer, fed.lane_cycles_dram, fed.lane_cycles_fill_drain) >= 0
+    counters = simulate_memory(op, demand, config)
+    busy = counters.lane_cycles_buffer // demand.lanes + demand.cycles
+    carried = bytes_of(counters) * config.clock_mhz / config.bandwidth_mb_per_s
+    assert counters.cycles >= max(busy, carried)
+    assert counters.cycles <= busy + carried + config.latency_cycles + 1
+    waits = (
+        counters.lane_cycles_buffer + counters.lane_cycles_dram + counters.lane_cycles_fill_drain
+    )
+    assert waits + demand.cycles * demand.lanes == counters.cycles * demand.lanes
+    assert (
+        min(counters.lane_cycles_buffer, counters.lane_cycles_dram, counters.lane_cycles_fill_drain)
+        >= 0
+    )
 
 
 @settings(QUICK, max_examples=60)
@@ -237,12 +245,12 @@ def test_more_bandwidth_is_never_slower_and_larger_buffers_never_move_more(
 ) -> None:
     op, config = drawn(data, block_filters="auto", block_channels="auto", block_rows="auto")
     demand = data.draw(demands())
-    fed = feed(op, demand, config)
+    counters = simulate_memory(op, demand, config)
     faster = config.model_copy(update={"dram_mb_per_s": 2 * config.bandwidth_mb_per_s})
-    assert feed(op, demand, faster).cycles <= fed.cycles
+    assert simulate_memory(op, demand, faster).cycles <= counters.cycles
     larger = {f"buffer_{n}_kib": 8 * getattr(config, f"buffer_{n}_kib") for n in ("a", "b", "out")}
-    more = feed(op, demand, config.model_copy(update=larger))
-    assert bytes_of(more) <= bytes_of(fed) * 65 / 64 + fed.blocks + more.blocks * 2
+    more = simulate_memory(op, demand, config.model_copy(update=larger))
+    assert bytes_of(more) <= bytes_of(counters) * 65 / 64 + counters.blocks + more.blocks * 2
 
 
 @settings(QUICK, max_examples=60)
@@ -255,22 +263,22 @@ def test_more_non_zeros_never_move_fewer_bytes(data: st.DataObject) -> None:
         more[name] = mask | (rng.random(mask.shape) < data.draw(st.sampled_from([0.02, 0.3])))
         # what has no zero at all is stored dense, and may be smaller
         assume(more[name].all() == mask.all())
-    few, many = feed(op, NOTHING, config), None
+    few, many = simulate_memory(op, NO_DEMAND, config), None
     cut = {name: getattr(few, f"block_{name}") for name in ("filters", "channels", "rows")}
     fixed = {f"block_{name}": extent for name, extent in cut.items()}
     alike = few.block_groups == 1 or op.layer.groups == 1
     denser = LoweredOp(op.layer, op.name, **more)
     if alike:  # the same blocks
         try:
-            few = feed(op, NOTHING, config.model_copy(update=fixed))
-            many = feed(denser, NOTHING, config.model_copy(update=fixed))
+            few = simulate_memory(op, NO_DEMAND, config.model_copy(update=fixed))
+            many = simulate_memory(denser, NO_DEMAND, config.model_copy(update=fixed))
         except ConfigError:
             assume(False)
         assert many is not None
         assert bytes_of(many) >= bytes_of(few)
     else:  # those that the planner chooses: of nearly the fewest, those that wait least
         try:
-            many = feed(denser, NOTHING, config)
+            many = simulate_memory(denser, NO_DEMAND, config)
         except ConfigError:
             assume(False)
         assert many is not None
@@ -285,7 +293,9 @@ def test_a_denser_mask_of_a_small_op_moves_no_fewer_bytes() -> None:
         denser = weight | (rng.random(weight.shape) < 0.05)
         config = MemoryConfig(buffer_a_kib=1, format_act="run-length", format_weight="bitmask")
         few, many = (
-            bytes_of(feed(LoweredOp(layer, "fprop", weight=it, act=act), NOTHING, config))
+            bytes_of(
+                simulate_memory(LoweredOp(layer, "fprop", weight=it, act=act), NO_DEMAND, config)
+            )
             for it in (weight, denser)
         )
         assert many + many // 64 >= few
@@ -302,7 +312,7 @@ def fewest(op: LoweredOp, config: MemoryConfig) -> int:
         for order in ORDERS:
             taken = config.model_copy(update={**by_hand, "loop_order": order})
             try:
-                found.append(bytes_of(feed(op, NOTHING, taken)))
+                found.append(bytes_of(simulate_memory(op, NO_DEMAND, taken)))
             except ConfigError:
                 break  # whatever the order
     return min(found)
@@ -326,7 +336,7 @@ def test_no_blocks_by_hand_move_fewer_bytes_by_over_a_64th(
     formats = {f"format_{it}": format for it in OPERANDS}
     sizes = dict(zip(("buffer_a_kib", "buffer_b_kib", "buffer_out_kib"), kib, strict=True))
     op, config = LoweredOp(layer, name, **masks), MemoryConfig(**formats, **sizes)
-    chosen = bytes_of(feed(op, NOTHING, config))
+    chosen = bytes_of(simulate_memory(op, NO_DEMAND, config))
     assert chosen * 64 <= fewest(op, config) * 65
 
 
@@ -355,54 +365,60 @@ def by_hand(**other: Any) -> MemoryConfig:
 
 def test_one_block_by_hand() -> None:
     whole = by_hand(block_filters=6, block_channels=4, block_rows=2)
-    fed = feed(linear(), Demand(100, 1, 0, 0), whole)
+    counters = simulate_memory(linear(), Demand(100, 1, 0, 0), whole)
     # 24 weights and 8 activations of 4 bytes at 2 bytes a cycle, 12 outputs
-    assert (fed.dram_bytes_weight, fed.dram_bytes_act, fed.dram_bytes_result) == (96, 32, 48)
-    assert fed.cycles == 7 + 64 + 100 + 24
-    assert (fed.lane_cycles_fill_drain, fed.lane_cycles_dram) == (7 + 64 + 24, 0)
+    assert (counters.dram_bytes_weight, counters.dram_bytes_act, counters.dram_bytes_result) == (
+        96,
+        32,
+        48,
+    )
+    assert counters.cycles == 7 + 64 + 100 + 24
+    assert (counters.lane_cycles_fill_drain, counters.lane_cycles_dram) == (7 + 64 + 24, 0)
 
 
 def test_blocks_of_filters_by_hand() -> None:
     cut = by_hand(block_filters=2, block_channels=4, block_rows=2)
-    fed = feed(linear(), Demand(60, 1, 0, 0), cut)
+    counters = simulate_memory(linear(), Demand(60, 1, 0, 0), cut)
     # start 7 + (32 + 32) / 2 = 39; three blocks of 20 cycles; loads of 32 bytes while 1 and 2 are
     # computed (16 cycles: hidden), a drain of 16 bytes with the second load and after the third:
     # 20, max(20, (32 + 0) / 2), ..: block 1 loads 3 and drains 0: (32 + 16) / 2 = 24
-    assert fed.blocks == 3
-    assert fed.cycles == 39 + 20 + 24 + 20 + 8
-    assert (fed.lane_cycles_fill_drain, fed.lane_cycles_dram) == (39 + 8, 4)
+    assert counters.blocks == 3
+    assert counters.cycles == 39 + 20 + 24 + 20 + 8
+    assert (counters.lane_cycles_fill_drain, counters.lane_cycles_dram) == (39 + 8, 4)
 
 
 def test_partial_sums_by_hand() -> None:
     cut = by_hand(block_filters=6, block_channels=2, block_rows=1).model_copy(
         update={"loop_order": "CKN"}
     )
-    fed = feed(linear(), Demand(0, 1, 0, 0), cut)
+    counters = simulate_memory(linear(), Demand(0, 1, 0, 0), cut)
     # channels outermost: each of two outputs of 6 sums leaves and comes back once
-    assert fed.dram_bytes_partial == 2 * 2 * 6 * 4
-    assert fed.dram_bytes_result == 48
-    assert (fed.dram_bytes_weight, fed.dram_bytes_act) == (96, 32)
+    assert counters.dram_bytes_partial == 2 * 2 * 6 * 4
+    assert counters.dram_bytes_result == 48
+    assert (counters.dram_bytes_weight, counters.dram_bytes_act) == (96, 32)
 
 
 def test_a_format_by_hand() -> None:
     whole = by_hand(block_filters=6, block_channels=4, block_rows=2, format_weight="bitmask")
-    assert feed(linear("half"), Demand(0, 1, 0, 0), whole).dram_bytes_weight == 12 * 4 + 3
-    dense = feed(linear("half"), Demand(0, 1, 0, 0), whole, dense=True)
+    assert (
+        simulate_memory(linear("half"), Demand(0, 1, 0, 0), whole).dram_bytes_weight == 12 * 4 + 3
+    )
+    dense = simulate_memory(linear("half"), Demand(0, 1, 0, 0), whole, dense=True)
     assert dense.dram_bytes_weight == 96
 
 
 def test_a_buffer_that_gives_too_few_words_is_waited_for() -> None:
     narrow = MemoryConfig(buffer_a_words=3, dram="ideal")
-    fed = feed(linear(), Demand(10, 16, 100, 0), narrow)
-    assert fed.cycles == 34
-    assert fed.lane_cycles_buffer == 24 * 16
+    counters = simulate_memory(linear(), Demand(10, 16, 100, 0), narrow)
+    assert counters.cycles == 34
+    assert counters.lane_cycles_buffer == 24 * 16
 
 
 def test_numbers_beyond_64_bits_are_exact() -> None:
     config = MemoryConfig(dram_mb_per_s=99_999_989, clock_mhz=9973)
-    fed = feed(linear(), Demand(10**12, 1, 0, 0), config)
-    assert 10**12 < fed.cycles < 10**12 + 1000
-    assert min(fed.lane_cycles_dram, fed.lane_cycles_fill_drain) >= 0
+    counters = simulate_memory(linear(), Demand(10**12, 1, 0, 0), config)
+    assert 10**12 < counters.cycles < 10**12 + 1000
+    assert min(counters.lane_cycles_dram, counters.lane_cycles_fill_drain) >= 0
 
 
 def test_too_many_blocks_are_refused_before_they_are_walked() -> None:
@@ -412,7 +428,7 @@ def test_too_many_blocks_are_refused_before_they_are_walked() -> None:
     )
     one = {"block_filters": 1, "block_channels": 1, "block_rows": 1}
     with pytest.raises(ConfigError, match="'big', fprop: 67108864 blocks are too many"):
-        feed(op, Demand(0, 1, 0, 0), MemoryConfig(**one))
+        simulate_memory(op, Demand(0, 1, 0, 0), MemoryConfig(**one))
 
 
 # ---- what is refused -----------------------------------------------------------------------------
@@ -447,7 +463,7 @@ def test_the_capacity_that_a_refusal_names_is_the_smallest_that_will_do() -> Non
     act = np.random.default_rng(3).random((2, 3, 9, 900)) < 0.5
     op = LoweredOp(layer, "fprop", weight=np.ones((4, 3, 3, 3), np.bool_), act=act)
     with pytest.raises(ConfigError, match=r"'wide', fprop: buffer_b_kib=1 is too small") as caught:
-        feed(op, Demand(0, 1, 0, 0), MemoryConfig(buffer_b_kib=1))
+        simulate_memory(op, Demand(0, 1, 0, 0), MemoryConfig(buffer_b_kib=1))
     wanted = int(str(caught.value).split("at least ")[1])
     assert naive_fits(op, MemoryConfig(buffer_b_kib=wanted))
     assert not naive_fits(op, MemoryConfig(buffer_b_kib=wanted - 1))
@@ -458,4 +474,4 @@ def test_a_mask_that_is_not_n_of_m_is_refused_with_its_place() -> None:
         LINEAR, "fprop", weight=np.eye(6, 4) + np.eye(6, 4, 1) > 0, act=np.ones((2, 4), bool)
     )
     with pytest.raises(WorkloadError, match=r"layer 'fc', fprop, weight: .* 1:2: at \(0, 1\)"):
-        feed(op, Demand(0, 1, 0, 0), MemoryConfig(format_weight="1:2"))
+        simulate_memory(op, Demand(0, 1, 0, 0), MemoryConfig(format_weight="1:2"))

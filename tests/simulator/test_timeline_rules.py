@@ -19,7 +19,7 @@ from swatsim.simulator.machines.cartesian import logged, mapping
 from swatsim.simulator.machines.cartesian import machine as cartesian
 from swatsim.simulator.machines.lane_array import machine as lane_array
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, OpName
-from swatsim.workload.training_ops import Op
+from swatsim.workload.lowering import LoweredOp
 
 LAYER = Layer(name="c", C=5, K=7, H=6, W=5, R=3, S=2, padding=1)
 DENSITY = {"weight": 0.3, "act": 0.5, "grad_out": 0.7}
@@ -34,13 +34,13 @@ RULES = {
 }
 
 
-def an_op(name: OpName) -> Op:
+def an_op(name: OpName) -> LoweredOp:
     rng = np.random.default_rng(3)
     shapes = {it: LAYER.shape_of(it, 2) for it in OPERANDS_OF[name]}
-    return Op(LAYER, name, **{it: rng.random(shapes[it]) < DENSITY[it] for it in shapes})
+    return LoweredOp(LAYER, name, **{it: rng.random(shapes[it]) < DENSITY[it] for it in shapes})
 
 
-def drawn(mechanism: Any, op: Op, config: Any, tile: int) -> tuple[Timeline, list[Event]]:
+def drawn(mechanism: Any, op: LoweredOp, config: Any, tile: int) -> tuple[Timeline, list[Event]]:
     found = mechanism.timeline(op, config, tile)
     return found, list(found.events(range(found.cycles + 1)))
 

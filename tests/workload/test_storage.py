@@ -68,8 +68,8 @@ def test_run_length_is_one_run_in_memory_order() -> None:
 def decoded(mask: np.ndarray) -> int:
     """Count run-length's entries one element at a time."""
     entries = zeros = pending = 0
-    for kept in mask.flat:
-        if kept:
+    for retained in mask.flat:
+        if retained:
             entries, zeros, pending = entries + pending + 1, 0, 0
         elif zeros == 15:
             zeros, pending = 0, pending + 1
@@ -128,7 +128,7 @@ def test_expected_is_exact_where_only_the_count_matters(seed: int, format: str) 
 
 def test_kept_counts_as_top_k_does() -> None:
     for percent in range(1, 101):
-        assert storage.kept(10, percent / 100) == keep_count(10, 1 - Fraction(percent, 100))
+        assert storage.retained(10, percent / 100) == keep_count(10, 1 - Fraction(percent, 100))
 
 
 def test_what_does_not_exist_is_refused() -> None:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from swatsim.counters import Counters, Energies, MemoryCounters
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import MachineConfig
+from swatsim.simulator.memory.pipeline import SUM_BYTES
 from swatsim.simulator.memory.tensors import output_reads, output_writes
-from swatsim.simulator.memory.walk import SUM_BYTES
 from swatsim.workload.layer import OPERANDS_OF
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.storage import DTYPES
@@ -31,11 +31,11 @@ NOTHING = dict.fromkeys(("a", "b", "out"), NONE)
 def energies(
     op: LoweredOp,
     counters: Counters,
-    fed: MemoryCounters,
+    memory: MemoryCounters,
     config: MachineConfig,
     table: EnergyTable,
 ) -> Energies:
-    """Multiply the events of an op with their energies.
+    """Return the energy of an op by part: each event times its energy.
 
     Without a memory system (`memory` is "none") buffers and DRAM take none.
 
@@ -44,10 +44,10 @@ def energies(
     ConfigError
         If the table lacks an event that the op has.
     """
-    traffic = NOTHING if config.memory == "none" else _traffic(op, counters, fed, config)
+    traffic = NOTHING if config.memory == "none" else _traffic(op, counters, memory, config)
     # each sum is read, added to, and written again
     sums = Traffic(*2 * (counters.accumulations * SUM_BITS // 2,))
-    carried = 0 if config.memory == "none" else 8 * fed.dram_bytes
+    carried = 0 if config.memory == "none" else 8 * memory.dram_bytes
     return Energies(
         mac=counters.products and counters.products * table.pj_of_product(config.dtype),
         multiplexer=counters.multiplexed and counters.multiplexed * table.pj_of("multiplexer"),
@@ -62,21 +62,21 @@ def energies(
 
 
 def _traffic(
-    op: LoweredOp, counters: Counters, fed: MemoryCounters, config: MachineConfig
+    op: LoweredOp, counters: Counters, memory: MemoryCounters, config: MachineConfig
 ) -> dict[str, Traffic]:
-    """Count the bits that go through each buffer.
+    """Return the bits that go through each buffer.
 
     What comes from DRAM is written, what goes there is read; partial sums leave as often as they
     come back.
     """
     first, second = OPERANDS_OF[op.name]
-    loaded = {name: 8 * getattr(fed, f"dram_bytes_{name}") for name in (first, second)}
-    value, partial = DTYPES[config.dtype], 8 * fed.dram_bytes_partial // 2
+    loaded = {name: 8 * getattr(memory, f"dram_bytes_{name}") for name in (first, second)}
+    value, partial = DTYPES[config.dtype], 8 * memory.dram_bytes_partial // 2
     return {
         "a": Traffic(counters.words_a * value, loaded[first]),
         "b": Traffic(counters.words_b * value, loaded[second]),
         "out": Traffic(
-            output_reads(op) * SUM_BITS + 8 * fed.dram_bytes_result + partial,
+            output_reads(op) * SUM_BITS + 8 * memory.dram_bytes_result + partial,
             output_writes(op) * SUM_BITS + partial,
         ),
     }

@@ -96,7 +96,7 @@ class Sram(Entry):
         return self
 
     def pj_per_bit(self, kib: float) -> float:
-        """Energy of one bit of an SRAM of a size.
+        """Return the energy of one bit of an SRAM of a size.
 
         Between two sizes it is interpolated on log-log scales. Beyond the largest it goes on as
         between the last two; below the smallest it stays: an upper bound.
@@ -113,7 +113,7 @@ class Sram(Entry):
         return [(ln(size.kib), ln(size.pj / size.bits)) for size in self.sizes]
 
     def pj_per_bit_written(self, kib: float) -> float:
-        """Energy of writing one bit: a read's, times what writes cost of it.
+        """Return the energy of writing one bit: a read's, times what writes cost of it.
 
         That ratio is interpolated on log-log scales too, which gives each size's own write; beyond
         both ends it stays. 1 if the table has no writes.
@@ -145,24 +145,24 @@ class EnergyTable(Entry):
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
-        """Name the table."""
+        """Return what errors call the table."""
         return f"energy table {data.get('name', '?')!r}"
 
     def pj_of_product(self, dtype: str) -> float:
-        """Energy of a product of two values of a type."""
+        """Return the energy of a product of two values of a type."""
         entry = self._entry(self.mac.get(dtype), f"mac.{dtype}", "products of that type")
         return float(entry.multiply + entry.add)
 
     def pj_of(self, event: str) -> float:
-        """Energy of a multiplexer or of a scheduler."""
+        """Return the energy of a multiplexer or of a scheduler."""
         return float(self._entry(getattr(self, event), event, f"a {event}").pj)
 
     def pj_of_sram_bit(self, kib: float) -> float:
-        """Energy of reading a bit of an SRAM of a size."""
+        """Return the energy of reading a bit of an SRAM of a size."""
         return float(self._entry(self.sram, "sram", "buffers").pj_per_bit(kib))
 
     def pj_of_sram_write_bit(self, kib: float) -> float:
-        """Energy of writing a bit into an SRAM of a size."""
+        """Return the energy of writing a bit into an SRAM of a size."""
         return float(self._entry(self.sram, "sram", "buffers").pj_per_bit_written(kib))
 
     def pj_of_dram_bit(self, dram: Dram) -> float:
@@ -176,9 +176,9 @@ class EnergyTable(Entry):
         if own := self.dram.get(dram.name):
             return float(own.pj) / int(own.bits)
         # an ideal one takes none, whatever the node
-        found = dram.pj_of_bit(self.node or "")
-        if found is not None:
-            return found
+        pj = dram.pj_of_bit(self.node or "")
+        if pj is not None:
+            return pj
         entry = f'[dram."{dram.name}"]' if "." in dram.name else f"[dram.{dram.name}]"
         if self.node is None:
             raise ConfigError(
@@ -191,22 +191,22 @@ class EnergyTable(Entry):
             "to the table"
         )
 
-    def _entry(self, found: Any, entry: str, why: str) -> Any:
-        if found is None:
+    def _entry(self, value: Any, entry: str, why: str) -> Any:
+        if value is None:
             raise ConfigError(
                 f"energy table {self.name!r} has no entry [{entry}], and the machine has {why}: "
                 "add it to the table, or take another table"
             )
-        return found
+        return value
 
 
 def shipped() -> list[str]:
-    """Name the tables that ship."""
+    """Return the names of the tables that ship."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def energy_table(table: str | os.PathLike[str] | EnergyTable) -> EnergyTable:
-    """Take a table as it is, or read it: a name of those that ship, or a path of a TOML file.
+    """Return a table: as it is, or read, by a name of those that ship or a path of a TOML file.
 
     Raises
     ------

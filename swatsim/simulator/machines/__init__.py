@@ -18,7 +18,7 @@ MACHINES: tuple[Mechanism, ...] = (LANE_ARRAY, CARTESIAN)
 def presets(
     machines: Iterable[Mechanism] = MACHINES,
 ) -> Iterator[tuple[str, Preset, Mechanism]]:
-    """Iterate over the presets of machines."""
+    """Yield the presets of machines."""
     for mechanism in machines:
         for name, preset in mechanism.config_type.presets.items():
             yield name, preset, mechanism
@@ -48,7 +48,7 @@ def find_preset(name: str) -> tuple[Preset, Mechanism]:
 
 
 def machine(preset: str, /, **parameters: Any) -> ConfiguredMachine:
-    """Build a machine from a preset's name, with some parameters of your own.
+    """Return a machine of a preset's name, with some parameters of your own.
 
     Parameters
     ----------
@@ -68,21 +68,21 @@ def machine(preset: str, /, **parameters: Any) -> ConfiguredMachine:
     if twice := sorted(own.keys() & parameters.keys()):
         raise ConfigError(f"{twice[0]} is given twice, in {preset!r} and beside it: give it once")
     chosen = {**own, **parameters}
-    found, mechanism = find_preset(name)
-    published = mechanism.config_type(**found.parameters)
-    config = mechanism.config_type(**{**_inherited(found, chosen), **chosen})
+    published_preset, mechanism = find_preset(name)
+    published = mechanism.config_type(**published_preset.parameters)
+    config = mechanism.config_type(**{**_inherited(published_preset, chosen), **chosen})
     sources = outside.sources_of(name.partition(":")[0]) if ":" in name else ""
     return ConfiguredMachine(_label(name, config, published), mechanism, config, sources)
 
 
 def _inherited(preset: Preset, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Take a preset's parameters; another DRAM has a bandwidth and a latency of its own."""
+    """Return a preset's parameters; another DRAM has a bandwidth and a latency of its own."""
     own = ("dram_mb_per_s", "dram_latency_ns") if {"dram", "dram_channels"} & chosen.keys() else ()
     return {name: value for name, value in preset.parameters.items() if name not in own}
 
 
 def _split(preset: str) -> tuple[str, dict[str, str]]:
-    """Take "name[parameter=value,..]" apart."""
+    """Return the name and the parameters of "name[parameter=value,..]"."""
     name, bracket, rest = str(preset).partition("[")
     pairs = [pair.partition("=") for pair in rest.removesuffix("]").split(",") if bracket]
     if bracket and not (rest.endswith("]") and all(key and equals for key, equals, _ in pairs)):
@@ -94,7 +94,7 @@ def _split(preset: str) -> tuple[str, dict[str, str]]:
 
 
 def _label(preset: str, config: MachineConfig, published: MachineConfig) -> str:
-    """Name a preset, with what was changed in it."""
+    """Return a preset's name, with what was changed in it."""
     values, known = config.model_dump(), published.model_dump()
     changed = [f"{key}={value}" for key, value in values.items() if value != known[key]]
     return f"{preset}[{','.join(changed)}]" if changed else preset

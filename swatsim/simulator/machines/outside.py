@@ -28,18 +28,20 @@ def machines_of(module: str) -> tuple[Mechanism, ...]:
     ConfigError
         If it can't be imported, or has no MACHINES.
     """
-    found = getattr(_imported(module), "MACHINES", None)
-    if not isinstance(found, tuple) or not all(isinstance(it, Mechanism) for it in found):
+    machines = getattr(_imported(module), "MACHINES", None)
+    if not isinstance(machines, tuple) or not all(
+        isinstance(machine, Mechanism) for machine in machines
+    ):
         raise ConfigError(
             f"module {module!r} has no MACHINES: it must be a tuple of swatsim.Mechanism, as in "
             "examples/own_machine.py"
         )
-    return found
+    return machines
 
 
 @lru_cache
 def sources_of(module: str) -> str:
-    """Fingerprint a module's code (16 hex digits), of a package that of all its modules.
+    """Return a fingerprint of a module's code (16 hex digits), of a package of all its modules.
 
     Empty if it has no source file: then it can't be told.
     """

@@ -13,6 +13,7 @@ import numpy as np
 
 from swatsim.simulator.memory.config import ORDERS
 from swatsim.simulator.memory.kernel import Counts
+from swatsim.simulator.memory.pipeline import LACKS
 from swatsim.simulator.memory.tensors import (
     ACT,
     GRAD_OUT,
@@ -23,7 +24,6 @@ from swatsim.simulator.memory.tensors import (
     cut_rows,
     ends,
 )
-from swatsim.simulator.memory.walk import LACKS
 
 #: Loops by their letters.
 LOOPS = "KCN"
@@ -43,13 +43,13 @@ class Candidates:
     rows, columns : tuple of Cuts
         Of the tables of weight, act and grad_out.
     row, column : tuple of numpy.ndarray of int64
-        Which way in `rows` and `columns` a candidate has; shapes (m, 1), and (m, 1) or (n,).
+        Which cut in `rows` and `columns` a candidate has; shapes (m, 1), and (m, 1) or (n,).
     times : numpy.ndarray of int64, shape (3, m, n, o)
         How often each block of a tensor comes by.
     blocks : numpy.ndarray of int64, shape (m, n)
-    made : numpy.ndarray of int64, shape (m, n)
+    output_elements : numpy.ndarray of int64, shape (m, n)
         Elements of the output in a block.
-    made_in_all : int
+    output_elements_total : int
     """
 
     gkc: Counts
@@ -61,15 +61,15 @@ class Candidates:
     column: tuple[Counts, Counts, Counts]
     times: Counts
     blocks: Counts
-    made: Counts
-    made_in_all: int
+    output_elements: Counts
+    output_elements_total: int
 
 
 @lru_cache(maxsize=512)
 def candidates(
     shape: Shape, order: str, filters: int | str, channels: int | str, rows: int | str
 ) -> Candidates:
-    """List what is tried for an op: it does not depend on masks."""
+    """Return what is tried for an op: it does not depend on masks."""
     ks = _descending(shape.K) if filters == "auto" else [min(int(filters), shape.K)]
     cs = _descending(shape.C) if channels == "auto" else [min(int(channels), shape.C)]
     gkc = [(1, k, c) for k in ks for c in cs]
@@ -96,8 +96,10 @@ def candidates(
         column=(at_c, at_n, at_n),
         times=np.stack([times_of(loops, orders, LACKS[tensor]) for tensor in range(3)]),
         blocks=-(-shape.groups // table[:, :1]) * loops[0] * loops[1] * loops[2],
-        made=elements(shape, table[:, :1], table[:, 1:2], table[:, 2:], extents),
-        made_in_all=elements(shape, shape.groups, shape.K, shape.C, shape.rows * shape.samples),
+        output_elements=elements(shape, table[:, :1], table[:, 1:2], table[:, 2:], extents),
+        output_elements_total=elements(
+            shape, shape.groups, shape.K, shape.C, shape.rows * shape.samples
+        ),
     )
 
 
@@ -111,30 +113,34 @@ def cut_axes(
 
     `filters` and `channels` are those over groups, `across` the channels of a group.
     """
-    by_filters = Cuts([cut_channels(ends(it, shape.K, shape.groups)) for it in filters])
-    by_channels = Cuts([cut_channels(ends(it, shape.C, shape.groups)) for it in channels])
-    of_weight = Cuts([cut_channels(ends(it, shape.C)) for it in across])
-    of_act, of_grad = (Cuts([cut_rows(shape, t, it) for it in rows]) for t in (ACT, GRAD_OUT))
+    by_filters = Cuts([cut_channels(ends(extent, shape.K, shape.groups)) for extent in filters])
+    by_channels = Cuts([cut_channels(ends(extent, shape.C, shape.groups)) for extent in channels])
+    of_weight = Cuts([cut_channels(ends(extent, shape.C)) for extent in across])
+    of_act, of_grad = (
+        Cuts([cut_rows(shape, t, extent) for extent in rows]) for t in (ACT, GRAD_OUT)
+    )
     return (by_filters, by_channels, by_filters), (of_weight, of_act, of_grad)
 
 
 def elements(
     shape: Shape, g: Counts | int, k: Counts | int, c: Counts | int, n: Counts | int
 ) -> Any:
-    """Count the elements of the output in blocks."""
-    sizes = {WEIGHT: (k, c), ACT: (c, n), GRAD_OUT: (k, n)}[shape.made]
-    return g * sizes[0] * sizes[1] * shape.cells[shape.made] + 0 * n  # of shape (m, n) in any case
+    """Return the elements of the output in blocks."""
+    sizes = {WEIGHT: (k, c), ACT: (c, n), GRAD_OUT: (k, n)}[shape.output]
+    return (
+        g * sizes[0] * sizes[1] * shape.cells[shape.output] + 0 * n
+    )  # of shape (m, n) in any case
 
 
 def _descending(size: int) -> list[int]:
-    """List a size, and the powers of two below it."""
+    """Return a size, and the powers of two below it."""
     return [size, *(2**i for i in reversed(range((size - 1).bit_length())))]
 
 
 def fine_extents(
     shape: Shape, filters: int | str, channels: int | str, rows: int | str
 ) -> tuple[list[int], list[int], list[int]]:
-    """List filters, channels and rows of blocks: of each number of blocks the fewest, descending.
+    """Return filters, channels, rows of blocks: for each number of blocks the fewest, descending.
 
     What a user gives is the only one.
     """
@@ -151,7 +157,7 @@ def _even(size: int) -> list[int]:
 
 
 def _rows(shape: Shape, wanted: int | str) -> list[int]:
-    """List the extents of rows: whole samples, slices of one."""
+    """Return the extents of rows: whole samples, slices of one."""
     if wanted == "auto":
         samples = [shape.rows * n for n in _descending(shape.samples) if n > 1]
         return samples + _descending(shape.rows)
@@ -160,7 +166,7 @@ def _rows(shape: Shape, wanted: int | str) -> list[int]:
 
 
 def _blocks_of_loops(shape: Shape, gkc: Counts, n: Counts) -> tuple[Counts, Counts, Counts]:
-    """Count the blocks of the loops K and C of a group, shape (m, 1), and N, shape (n,)."""
+    """Return the blocks of the loops K and C of a group, shape (m, 1), and N, shape (n,)."""
     slices = shape.samples * -(-shape.rows // n)
     samples = -(-shape.samples // np.maximum(n // shape.rows, 1))
     rows = np.where(n < shape.rows, slices, samples)
@@ -168,9 +174,9 @@ def _blocks_of_loops(shape: Shape, gkc: Counts, n: Counts) -> tuple[Counts, Coun
 
 
 def times_of(loops: tuple[Counts, ...], orders: tuple[str, ...], lacking: int) -> Counts:
-    """Count how often each block of a tensor comes by, with so many blocks of the loops K, C, N.
+    """Return how often each block of a tensor comes by, with so many blocks of the loops K, C, N.
 
-    The loop orders are the last axis of what it gives, behind those that the loops' broadcast to.
+    The loop orders are the last axis, behind those that the loops' broadcast to.
 
     Once, if all loops inside the one that it lacks have one block: it is still there.
     """

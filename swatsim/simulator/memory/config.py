@@ -105,7 +105,7 @@ class MemoryConfig(FrozenRecord):
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
-        """Say that it is about the machine's parameters."""
+        """Return what errors call it."""
         return "machine parameters"
 
     memory: Annotated[
@@ -222,5 +222,5 @@ class MemoryConfig(FrozenRecord):
         return -(-latency * self.clock_mhz // 1000)
 
     def format_of(self, operand: Operand) -> str:
-        """Storage format of an operand."""
+        """Return the storage format of an operand."""
         return str(getattr(self, f"format_{operand}"))

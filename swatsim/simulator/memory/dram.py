@@ -61,7 +61,7 @@ class Dram(Entry):
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
-        """Name it."""
+        """Return what errors call it."""
         return f"DRAM {data.get('name', '?')!r}"
 
     def __str__(self) -> str:
@@ -136,7 +136,7 @@ def _read(path: Path, name: str) -> Dram:
 
 @lru_cache(maxsize=64)
 def _made(content: bytes, name: str) -> Dram:
-    """Make a device of its file's content; a sweep asks for the same one over and over."""
+    """Return a device of its file's content; a sweep asks for the same one over and over."""
     entries = entries_of(content, name)
     if "name" in entries:
         raise ConfigError(

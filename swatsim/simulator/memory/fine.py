@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from swatsim.simulator.memory.candidates import cut_axes, fine_extents, times_of
 from swatsim.simulator.memory.kernel import Counts
+from swatsim.simulator.memory.pipeline import LACKS, SUM_BYTES
 from swatsim.simulator.memory.stores import Store, Stores
 from swatsim.simulator.memory.tensors import ACT, GRAD_OUT, WEIGHT, Cuts, Shape
-from swatsim.simulator.memory.walk import LACKS, SUM_BYTES
 
 Bools = npt.NDArray[np.bool_]
 
@@ -29,7 +29,7 @@ Bools = npt.NDArray[np.bool_]
 NO_LIMIT = 2**62
 
 
-class Wanted(NamedTuple):
+class Constraints(NamedTuple):
     """What bears on the blocks beside the stores.
 
     Parameters
@@ -60,7 +60,7 @@ class Wanted(NamedTuple):
     grain: int
 
 
-class Found(NamedTuple):
+class Blocks(NamedTuple):
     """Blocks: loop order, filters, channels, rows, and how many there are."""
 
     order: str
@@ -91,37 +91,37 @@ class Grid(NamedTuple):
 
 @lru_cache(maxsize=512)
 def grid_of(shape: Shape, extents: tuple[int | str, int | str, int | str]) -> Grid:
-    """List what is looked at for an op."""
+    """Return what is looked at for an op."""
     ks, cs, ns = fine_extents(shape, *extents)
     rows, columns = cut_axes(shape, ks, cs, cs, ns)
-    loops = columns[GRAD_OUT if shape.made != ACT else ACT].blocks
+    loops = columns[GRAD_OUT if shape.output != ACT else ACT].blocks
     k, c, n = (np.array(it, np.int64) for it in (ks, cs, ns))
     return Grid((k, c, n), (-(-shape.K // k), -(-shape.C // c), loops), rows, columns)
 
 
 class _Table:
-    """One tensor's blocks for all pairs of ways to cut it: which fit, and bytes, as far as known.
+    """One tensor's blocks for all pairs of cuts: which fit, and bytes, as far as known.
 
     Parameters
     ----------
     fit, sure : numpy.ndarray of bool
         Whether all blocks fit, or may; whether that is known.
-    once, known : numpy.ndarray
+    total_bytes, known : numpy.ndarray
         Bytes of all blocks, or a bound below; whether they are counted.
     """
 
-    def __init__(self, store: Store, grid: Grid, wanted: Wanted) -> None:
-        self.store, self.limit = store, wanted.limits[store.tensor]
+    def __init__(self, store: Store, grid: Grid, constraints: Constraints) -> None:
+        self.store, self.limit = store, constraints.limits[store.tensor]
         self.rows, self.columns = grid.rows[store.tensor], grid.columns[store.tensor]
         self.largest = self.rows.largest[:, None] * self.columns.largest * store.cell
         self.elements = int(self.rows.total[0] * self.columns.total[0]) * store.cell
-        if store.tensor == wanted.shape.made:
+        if store.tensor == constraints.shape.output:
             self.fit: Bools = self.largest * 8 * SUM_BYTES <= self.limit
-            self.sure, self.once = np.ones_like(self.fit), self.largest * 0
+            self.sure, self.total_bytes = np.ones_like(self.fit), self.largest * 0
             self.known = self.sure
         else:
             self._bound()
-        if store.tensor == wanted.single:
+        if store.tensor == constraints.single:
             self.fit &= (self.rows.blocks[:, None] == 1) & (self.columns.blocks == 1)
 
     def _bound(self) -> None:
@@ -130,20 +130,20 @@ class _Table:
         self.fit = self.store.bits_in_all(self.rows, self.columns) <= self.limit * blocks
         bound = self.store.most_bits(self.largest)
         self.sure = ~self.fit if bound is None else ~self.fit | (bound <= self.limit)
-        self.once, exact = self.store.bytes_in_all(self.rows, self.columns)
-        self.known = np.full(self.once.shape, exact)
+        self.total_bytes, exact = self.store.bytes_in_all(self.rows, self.columns)
+        self.known = np.full(self.total_bytes.shape, exact)
 
-    def look(self, i: int, j: int) -> bool:
-        """Make sure of a pair of ways; tell whether it was as it seemed."""
+    def verify(self, i: int, j: int) -> bool:
+        """Whether what was known of a pair of cuts was right; its blocks are counted now."""
         if self.sure[i, j] and self.known[i, j]:
             return True
-        bits = self.store.bits(self.rows.ways[i], self.columns.ways[j])
+        bits = self.store.bits(self.rows.cuts[i], self.columns.cuts[j])
         size = int(((bits + 7) // 8).sum())
-        seemed = bool(bits.max() <= self.limit) and size == self.once[i, j]
+        right = bool(bits.max() <= self.limit) and size == self.total_bytes[i, j]
         self.fit[i, j] &= bits.max() <= self.limit
-        self.once[i, j] = size
+        self.total_bytes[i, j] = size
         self.sure[i, j] = self.known[i, j] = True
-        return seemed
+        return right
 
 
 class _Cells(NamedTuple):
@@ -174,72 +174,72 @@ class Fine:
     Parameters
     ----------
     stores : tuple of Store
-    wanted : Wanted
+    constraints : Wanted
     """
 
-    def __init__(self, stores: Stores, wanted: Wanted) -> None:
-        self.wanted, self.grid = wanted, grid_of(wanted.shape, wanted.extents)
-        self.tables = [_Table(store, self.grid, wanted) for store in stores]
+    def __init__(self, stores: Stores, constraints: Constraints) -> None:
+        self.constraints, self.grid = constraints, grid_of(constraints.shape, constraints.extents)
+        self.tables = [_Table(store, self.grid, constraints) for store in stores]
         self.cells = self._cells()
 
     @property
     def bound(self) -> int:
-        """No blocks of the grid move fewer bytes."""
+        """The fewest bytes that blocks of the grid may move."""
         return self.cells.least
 
-    def best(self) -> tuple[Found, int]:
-        """Choose among those that move few bytes; give the fewest, too."""
+    def best(self) -> tuple[Blocks, int]:
+        """Return the blocks chosen among those that move few bytes, and the fewest bytes."""
         self._settle(lambda cells: np.argsort(cells.moved.min(axis=2), axis=None, kind="stable"))
         least = self.cells.least
         at = self._settle(lambda cells: self._ranked(cells, least))
         c, n = np.unravel_index(at, self.cells.filters.shape)
-        near = self.cells.moved[c, n] <= least + least // self.wanted.grain
+        near = self.cells.moved[c, n] <= least + least // self.constraints.grain
         ks, cs, ns = self.grid.extents
         extents = int(ks[self.cells.filters[c, n]]), int(cs[c]), int(ns[n])
-        order = self.wanted.orders[int(near.argmax())]
-        return Found(order, *extents, int(self.cells.blocks[c, n])), least
+        order = self.constraints.orders[int(near.argmax())]
+        return Blocks(order, *extents, int(self.cells.blocks[c, n])), least
 
     def _settle(self, ranked: Callable[[_Cells], Counts]) -> int:
-        """Look at cells in the order of a rank until the first one is as it seemed."""
+        """Verify cells in the order of a rank until the first one was right; return it."""
         while True:
             first = True
             for at in ranked(self.cells):
-                if self._look(int(at)):
+                if self._verify(int(at)):
                     if first:
                         return int(at)
                     break
                 first = False
             self.cells = self._cells()
 
-    def _look(self, at: int) -> bool:
-        c, n = (int(it) for it in np.unravel_index(at, self.cells.filters.shape))
+    def _verify(self, at: int) -> bool:
+        c, n = (int(index) for index in np.unravel_index(at, self.cells.filters.shape))
         k = int(self.cells.filters[c, n])
         places = {WEIGHT: (k, c), ACT: (c, n), GRAD_OUT: (k, n)}
-        seemed = [self.tables[tensor].look(*place) for tensor, place in places.items()]
-        return all(seemed)  # all of them are looked at
+        right = [self.tables[tensor].verify(*place) for tensor, place in places.items()]
+        return all(right)  # all of them are looked at
 
     def _ranked(self, cells: _Cells, least: int) -> Counts:
-        """Rank those that move few bytes: by what nothing overlaps with, then by their blocks."""
-        near = cells.moved.min(axis=2) <= least + least // self.wanted.grain
+        """Return those that move few bytes, by what nothing overlaps with, then by their blocks."""
+        near = cells.moved.min(axis=2) <= least + least // self.constraints.grain
         c, n = np.nonzero(near)
         k = cells.filters[c, n]
-        first = np.maximum(self._unoverlapped(k, c, n), least // self.wanted.grain)
+        first = np.maximum(self._unoverlapped(k, c, n), least // self.constraints.grain)
         order = np.lexsort((n, c, k, cells.blocks[c, n], first))
-        found: Counts = np.ravel_multi_index((c[order], n[order]), cells.filters.shape)
-        return found
+        ranked: Counts = np.ravel_multi_index((c[order], n[order]), cells.filters.shape)
+        return ranked
 
     def _unoverlapped(self, k: Counts, c: Counts, n: Counts) -> Counts:
-        """Bytes of the first block's operands and of a result."""
+        """Return the bytes of the first block's operands and of a result."""
         places = ((k, c), (c, n), (k, n))
-        found = 0 * k
+        first = 0 * k
         for table, (i, j) in zip(self.tables, places, strict=True):
             tensor = table.store.tensor
-            if tensor == self.wanted.shape.made:
-                found = found + table.largest[i, j] * self.wanted.value_bytes
-            elif tensor in self.wanted.loaded:
+            if tensor == self.constraints.shape.output:
+                first = first + table.largest[i, j] * self.constraints.value_bytes
+            elif tensor in self.constraints.loaded:
                 leading = table.store.bytes(table.rows.leading, table.columns.leading)
-                found = found + leading[i, j]
-        return found
+                first = first + leading[i, j]
+        return first
 
     def _cells(self) -> _Cells:
         weight, act, grad_out = self.tables
@@ -248,14 +248,14 @@ class Fine:
         filters, channels, rows = self.grid.blocks
         loops = filters[k], channels[:, None], rows[None, :]
         c, n = np.arange(len(channels))[:, None], np.arange(len(rows))[None, :]
-        once = weight.once[k, c], act.once, grad_out.once[k, n]
-        moved = np.zeros((*k.shape, len(self.wanted.orders)), np.int64)
+        total_bytes = weight.total_bytes[k, c], act.total_bytes, grad_out.total_bytes[k, n]
+        moved = np.zeros((*k.shape, len(self.constraints.orders)), np.int64)
         for tensor in range(3):
-            times = times_of(loops, self.wanted.orders, LACKS[tensor])
-            if tensor == self.wanted.shape.made:
-                per = self.wanted.value_bytes + 2 * SUM_BYTES * (times - 1)
+            times = times_of(loops, self.constraints.orders, LACKS[tensor])
+            if tensor == self.constraints.shape.output:
+                per = self.constraints.value_bytes + 2 * SUM_BYTES * (times - 1)
                 moved += self.tables[tensor].elements * per
-            elif tensor in self.wanted.loaded:
-                moved += once[tensor][:, :, None] * times
-        blocks = self.wanted.shape.groups * loops[0] * loops[1] * loops[2]
+            elif tensor in self.constraints.loaded:
+                moved += total_bytes[tensor][:, :, None] * times
+        blocks = self.constraints.shape.groups * loops[0] * loops[1] * loops[2]
         return _Cells(k, blocks, np.where(there[:, :, None], moved, NO_LIMIT))

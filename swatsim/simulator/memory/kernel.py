@@ -17,7 +17,7 @@ Cells = npt.NDArray[np.uint8]
 
 @jit
 def add_up(mask: Cells, sums: Counts) -> None:
-    """Make a table of sums of ``mask[n, row, column, cell]``; its column is n * columns + column.
+    """Fill a table of sums of ``mask[n, row, column, cell]``; its column is n * columns + column.
 
     ``sums[i, j]`` are the values in the first i rows and j columns. It comes empty, in a type that
     holds them: the smaller it is, the fewer pages the system has to find.
@@ -40,7 +40,7 @@ def add_up(mask: Cells, sums: Counts) -> None:
 
 @jit
 def runs_in(mask: Cells) -> Counts:
-    """Count the entries of run-length in each cell of ``mask[n, row, column, cell]``.
+    """Return the entries of run-length in each cell of ``mask[n, row, column, cell]``.
 
     A value brings the padding entries for the zeros before it in memory order, one for each 16.
     The table is laid out, but not added up, as in `add_up`.
@@ -51,11 +51,11 @@ def runs_in(mask: Cells) -> Counts:
     for n in range(samples):
         for row in range(rows):
             for column in range(columns):
-                found = 0
+                inside = 0
                 for i in range(width):
                     zeros += 1
                     if mask[n, row, column, i]:
-                        found += 1 + ((zeros - 1) >> 4)
+                        inside += 1 + ((zeros - 1) >> 4)
                         zeros = 0
-                entries[row + 1, n * columns + column + 1] = found
+                entries[row + 1, n * columns + column + 1] = inside
     return entries

@@ -14,12 +14,12 @@ import numpy.typing as npt
 from swatsim.errors import ConfigError
 from swatsim.simulator.memory.candidates import LOOPS, Candidates, candidates
 from swatsim.simulator.memory.config import ORDERS, MemoryConfig
-from swatsim.simulator.memory.fine import NO_LIMIT, Fine, Wanted
+from swatsim.simulator.memory.fine import NO_LIMIT, Constraints, Fine
 from swatsim.simulator.memory.kernel import Counts
+from swatsim.simulator.memory.pipeline import SUM_BYTES
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.memory.stores import Store, Stores, dense_stores
 from swatsim.simulator.memory.tensors import Cuts, Shape
-from swatsim.simulator.memory.walk import SUM_BYTES
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.storage import DTYPES
 
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
         return np.array([LOOPS.index(letter) for letter in self.order], np.int64)
 
 
-class Choice(NamedTuple):
+class Problem(NamedTuple):
     """What bears on the choice, but for the stores: plans are remembered by it."""
 
     shape: Shape
@@ -64,7 +64,7 @@ class Choice(NamedTuple):
     limits: Limits
     value_bits: int
     pinned: int
-    kept: bool
+    resident: bool
 
 
 def plan(
@@ -73,9 +73,9 @@ def plan(
     config: MemoryConfig,
     where: str,
     pinned: Operand | None = None,
-    kept: bool = False,
+    resident: bool = False,
 ) -> Plan:
-    """Choose the blocks of an op that move the fewest bytes, within a 64th.
+    """Return the blocks of an op that move the fewest bytes, within a 64th.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def plan(
         The layer and the op, for an error.
     pinned : {"weight", "act", "grad_out"}, optional
         An operand that must be one single block.
-    kept : bool
+    resident : bool
         It is there already.
 
     Raises
@@ -94,15 +94,15 @@ def plan(
     ConfigError
         If a buffer is too small: it names the buffer, and what would do.
     """
-    found = find(shape, stores, config, pinned, kept)
-    if found is None:
+    chosen = find(shape, stores, config, pinned, resident)
+    if chosen is None:
         raise _too_small(shape, stores, config, where)
-    if found.blocks > MAX_BLOCKS:
+    if chosen.blocks > MAX_BLOCKS:
         raise ConfigError(
-            f"{where}: {found.blocks} blocks are too many: at most {MAX_BLOCKS} are walked; raise "
-            "block_filters, block_channels or block_rows, or leave them auto"
+            f"{where}: {chosen.blocks} blocks are too many: at most {MAX_BLOCKS} are simulated; "
+            "raise block_filters, block_channels or block_rows, or leave them auto"
         )
-    return found
+    return chosen
 
 
 def find(
@@ -110,74 +110,79 @@ def find(
     stores: Stores,
     config: MemoryConfig,
     pinned: Operand | None = None,
-    kept: bool = False,
+    resident: bool = False,
 ) -> Plan | None:
-    """Choose the blocks of an op; None if nothing fits."""
-    choice = _choice(shape, config, pinned, kept)
+    """Return the blocks of an op; None if nothing fits."""
+    problem = _problem(shape, config, pinned, resident)
     if all(store.plain for store in stores):
-        return _dense(choice)
-    return _chosen(choice, stores)
+        return _dense(problem)
+    return _chosen(problem, stores)
 
 
-def _choice(shape: Shape, config: MemoryConfig, pinned: Operand | None, kept: bool) -> Choice:
+def _problem(shape: Shape, config: MemoryConfig, pinned: Operand | None, resident: bool) -> Problem:
     capacities = [0, 0, 0]
-    for tensor, buffer in buffers_of(shape.made).items():
+    for tensor, buffer in buffers_of(shape.output).items():
         capacities[tensor] = getattr(config, f"buffer_{buffer}_kib")
     weight, act, grad_out = (kib * KIB_BITS // 2 for kib in capacities)
     extents = config.block_filters, config.block_channels, config.block_rows
     bits, number = DTYPES[config.dtype], -1 if pinned is None else OPERANDS.index(pinned)
     limits = weight, act, grad_out
-    return Choice(shape, config.loop_order, *extents, limits, bits, number, kept)
+    return Problem(shape, config.loop_order, *extents, limits, bits, number, resident)
 
 
-def buffers_of(made: int) -> dict[int, str]:
-    """Name the buffer of each tensor, of an op that makes the tensor `made`."""
-    first, second = (tensor for tensor in range(3) if tensor != made)
-    return {first: "a", second: "b", made: "out"}
+def buffers_of(output: int) -> dict[int, str]:
+    """Return the buffer of each tensor, of an op whose output is the tensor `output`."""
+    first, second = (tensor for tensor in range(3) if tensor != output)
+    return {first: "a", second: "b", output: "out"}
 
 
 @lru_cache(maxsize=10_000)
-def _dense(choice: Choice) -> Plan | None:
-    """Choose for dense tensors: the same in every step of a run."""
-    return _chosen(choice, dense_stores(choice.shape, choice.value_bits))
+def _dense(problem: Problem) -> Plan | None:
+    """Return the blocks for dense tensors: the same in every step of a run."""
+    return _chosen(problem, dense_stores(problem.shape, problem.value_bits))
 
 
-def _chosen(choice: Choice, stores: Stores) -> Plan | None:
-    """Choose among powers of two, unless others move fewer bytes by more than the grain."""
-    found = _of_powers(choice, stores)
-    if found is None or "auto" not in (choice.filters, choice.channels, choice.rows):
-        return None if found is None else found[0]
-    fine = Fine(stores, _wanted(choice))
-    if found[1] <= fine.bound + fine.bound // GRAIN:
-        return found[0]
+def _chosen(problem: Problem, stores: Stores) -> Plan | None:
+    """Return the best of powers of two, unless others move fewer bytes by more than the grain."""
+    best = _of_powers(problem, stores)
+    if best is None:
+        return None
+    of_powers, moved = best
+    if "auto" not in (problem.filters, problem.channels, problem.rows):
+        return of_powers
+    fine = Fine(stores, _constraints(problem))
+    if moved <= fine.bound + fine.bound // GRAIN:
+        return of_powers
     other, least = fine.best()
-    if found[1] <= least + least // GRAIN:
-        return found[0]
+    if moved <= least + least // GRAIN:
+        return of_powers
     return Plan(other.order, 1, other.filters, other.channels, other.rows, other.blocks)
 
 
-def _wanted(choice: Choice) -> Wanted:
-    return Wanted(
-        shape=choice.shape,
-        orders=ORDERS if choice.order == "auto" else (choice.order,),
-        extents=(choice.filters, choice.channels, choice.rows),
-        limits=choice.limits,
-        value_bytes=choice.value_bits // 8,
-        single=choice.pinned,
-        loaded=tuple(_loaded(choice)),
+def _constraints(problem: Problem) -> Constraints:
+    return Constraints(
+        shape=problem.shape,
+        orders=ORDERS if problem.order == "auto" else (problem.order,),
+        extents=(problem.filters, problem.channels, problem.rows),
+        limits=problem.limits,
+        value_bytes=problem.value_bits // 8,
+        single=problem.pinned,
+        loaded=tuple(_loaded(problem)),
         grain=GRAIN,
     )
 
 
-def _of_powers(choice: Choice, stores: Stores) -> tuple[Plan, int] | None:
-    """Choose among powers of two; give the bytes that are moved, too. None if nothing fits."""
-    tried = candidates(choice.shape, choice.order, choice.filters, choice.channels, choice.rows)
-    fit = _fitting(choice, stores, tried)
+def _of_powers(problem: Problem, stores: Stores) -> tuple[Plan, int] | None:
+    """Return the best of powers of two, and the bytes that it moves; None if nothing fits."""
+    tried = candidates(
+        problem.shape, problem.order, problem.filters, problem.channels, problem.rows
+    )
+    fit = _fitting(problem, stores, tried)
     if not fit.any():
         return None
-    near, moved = _near(choice, stores, tried, fit)
+    near, moved = _near(problem, stores, tried, fit)
     least = int(moved.min())
-    first = np.maximum(_unoverlapped(choice, stores, tried), least // GRAIN)
+    first = np.maximum(_unoverlapped(problem, stores, tried), least // GRAIN)
     first = np.where(near.any(axis=2), first, NO_LIMIT)
     blocks = np.where(first == first.min(), tried.blocks, NO_LIMIT)
     m, n = (int(index) for index in np.unravel_index(blocks.argmin(), blocks.shape))
@@ -187,69 +192,67 @@ def _of_powers(choice: Choice, stores: Stores) -> tuple[Plan, int] | None:
     return plan, int(moved[m, n, o])
 
 
-def _operands(choice: Choice) -> list[int]:
-    return [tensor for tensor in range(3) if tensor != choice.shape.made]
+def _operands(problem: Problem) -> list[int]:
+    return [tensor for tensor in range(3) if tensor != problem.shape.output]
 
 
-def _fitting(choice: Choice, stores: Stores, tried: Candidates) -> npt.NDArray[np.bool_]:
-    """Tell which candidates (m, n) fit."""
-    fit = tried.made * SUM_BITS <= choice.limits[choice.shape.made]
-    for tensor in _operands(choice):
+def _fitting(problem: Problem, stores: Stores, tried: Candidates) -> npt.NDArray[np.bool_]:
+    """Return which candidates (m, n) fit."""
+    fit = tried.output_elements * SUM_BITS <= problem.limits[problem.shape.output]
+    for tensor in _operands(problem):
         rows, columns = tried.rows[tensor], tried.columns[tensor]
-        widest = _widest(stores[tensor], rows, columns, choice.limits[tensor])
+        widest = _widest(stores[tensor], rows, columns, problem.limits[tensor])
         fit = fit & (widest[tried.row[tensor]] <= tried.column[tensor])
-    if choice.pinned >= 0:
-        ways = tried.rows[choice.pinned].blocks, tried.columns[choice.pinned].blocks
-        single = (ways[0] == 1)[tried.row[choice.pinned]] & (ways[1] == 1)[
-            tried.column[choice.pinned]
-        ]
-        fit = fit & single
+    if problem.pinned >= 0:
+        rows, columns = tried.rows[problem.pinned], tried.columns[problem.pinned]
+        fit = fit & (rows.blocks == 1)[tried.row[problem.pinned]]
+        fit = fit & (columns.blocks == 1)[tried.column[problem.pinned]]
     return fit
 
 
 def _widest(store: Store, rows: Cuts, columns: Cuts, limit: int) -> Counts:
-    """Find, for each way to cut rows, the first of the descending ways to cut columns that fits.
+    """Return, for each cut of the rows, the first of the descending cuts of the columns that fits.
 
     Blocks of powers of two lie in one another, so of a block that fits smaller ones do: the
     smallest rows take the widest columns.
     """
-    found, j = np.zeros(len(rows.ways), np.int64), 0
+    widest, j = np.zeros(len(rows.cuts), np.int64), 0
     mean = store.bits_in_all(rows, columns) / (rows.blocks[:, None] * columns.blocks)
 
     def fits(i: int, j: int) -> bool:
         # if the mean block does not, there is one that does not
         return bool(
-            mean[i, j] <= limit and store.bits(rows.ways[i], columns.ways[j]).max() <= limit
+            mean[i, j] <= limit and store.bits(rows.cuts[i], columns.cuts[j]).max() <= limit
         )
 
     if fits(0, 0):
-        return found
-    for i in reversed(range(len(rows.ways))):
-        while j < len(columns.ways) and not fits(i, j):
+        return widest
+    for i in reversed(range(len(rows.cuts))):
+        while j < len(columns.cuts) and not fits(i, j):
             j += 1
-        found[i] = j
-    return found
+        widest[i] = j
+    return widest
 
 
 def _near(
-    choice: Choice, stores: Stores, tried: Candidates, fit: npt.NDArray[np.bool_]
+    problem: Problem, stores: Stores, tried: Candidates, fit: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.bool_], Counts]:
-    """Tell which of the candidates (m, n, o) that fit move few bytes, and the bytes of all.
+    """Return which of the candidates (m, n, o) that fit move few bytes, and the bytes of all.
 
     Bytes of blocks that are bounds at first are counted where the bound leaves it open.
     """
-    once = {tensor: _Once(stores[tensor], tried) for tensor in _loaded(choice)}
+    block_bytes = {tensor: _BlockBytes(stores[tensor], tried) for tensor in _loaded(problem)}
     while True:
-        moved = np.where(fit[:, :, None], _moved(choice, tried, once), NO_LIMIT)
+        moved = np.where(fit[:, :, None], _moved(problem, tried, block_bytes), NO_LIMIT)
         least = int(moved.min())
         near: npt.NDArray[np.bool_] = moved <= least + least // GRAIN
         some: npt.NDArray[np.bool_] = np.logical_or.reduce(near, axis=2)
-        if not sum(it.count(some) for it in once.values()):
+        if not sum(counted.count(some) for counted in block_bytes.values()):
             return near, moved
 
 
-class _Once:
-    """Bytes of a tensor's blocks, once each, for all ways to cut it."""
+class _BlockBytes:
+    """Bytes of a tensor's blocks, each counted once, for all pairs of cuts."""
 
     def __init__(self, store: Store, tried: Candidates) -> None:
         self.store = store
@@ -261,87 +264,86 @@ class _Once:
 
     @property
     def of_candidates(self) -> Counts:
-        """Of each candidate (m, n)."""
-        found: Counts = self._bytes[self.at]
-        return found
+        """Bytes of each candidate (m, n)."""
+        bytes_: Counts = self._bytes[self.at]
+        return bytes_
 
     def count(self, near: npt.NDArray[np.bool_]) -> int:
-        """Count those of candidates (m, n); tell of how many they were not known."""
+        """Count the bytes of candidates (m, n); return how many of them were not known."""
         m, n = np.nonzero(near & ~self._known[self.at])
-        rows, columns = (np.broadcast_to(it, near.shape)[m, n] for it in self.at)
+        rows, columns = (np.broadcast_to(index, near.shape)[m, n] for index in self.at)
         for i, j in set(zip(rows.tolist(), columns.tolist(), strict=True)):
-            cut = self.rows.ways[i], self.columns.ways[j]
-            self._bytes[i, j] = self.store.bytes(*cut).sum()
+            self._bytes[i, j] = self.store.bytes(self.rows.cuts[i], self.columns.cuts[j]).sum()
             self._known[i, j] = True
         return len(m)
 
 
-def _loaded(choice: Choice) -> list[int]:
-    """List the operands that come from DRAM."""
-    kept = choice.pinned if choice.kept else -1
-    return [tensor for tensor in _operands(choice) if tensor != kept]
+def _loaded(problem: Problem) -> list[int]:
+    """Return the operands that come from DRAM."""
+    resident = problem.pinned if problem.resident else -1
+    return [tensor for tensor in _operands(problem) if tensor != resident]
 
 
-def _moved(choice: Choice, tried: Candidates, once: dict[int, _Once]) -> Counts:
-    """Bytes that each candidate (m, n, o) moves."""
-    made = choice.shape.made
-    back_and_forth = 2 * SUM_BYTES * (tried.times[made] - 1)
-    moved: Counts = tried.made_in_all * (choice.value_bits // 8 + back_and_forth)
-    for tensor, of_tensor in once.items():
+def _moved(problem: Problem, tried: Candidates, block_bytes: dict[int, _BlockBytes]) -> Counts:
+    """Return the bytes that each candidate (m, n, o) moves."""
+    output = problem.shape.output
+    back_and_forth = 2 * SUM_BYTES * (tried.times[output] - 1)
+    moved: Counts = tried.output_elements_total * (problem.value_bits // 8 + back_and_forth)
+    for tensor, of_tensor in block_bytes.items():
         moved = moved + of_tensor.of_candidates[:, :, None] * tried.times[tensor]
     return moved
 
 
-def _unoverlapped(choice: Choice, stores: Stores, tried: Candidates) -> Counts:
-    """Bytes, of each (m, n), of the first block's operands and of a result."""
-    found = tried.made * (choice.value_bits // 8)
-    for tensor in _loaded(choice):
+def _unoverlapped(problem: Problem, stores: Stores, tried: Candidates) -> Counts:
+    """Return the bytes, of each (m, n), of the first block's operands and of a result."""
+    total = tried.output_elements * (problem.value_bits // 8)
+    for tensor in _loaded(problem):
         leading = tried.rows[tensor].leading, tried.columns[tensor].leading
         first = stores[tensor].bytes(*leading)
-        found = found + first[tried.row[tensor], tried.column[tensor]]
-    return found
+        total = total + first[tried.row[tensor], tried.column[tensor]]
+    return total
 
 
 # ---- refusals ----------------------------------------------------------------------------------
 
 
-def needs(shape: Shape, stores: Stores, config: MemoryConfig) -> dict[str, int]:
-    """Tell the smallest capacity in KiB that each buffer needs, by the parameters' names."""
-    choice = _choice(shape, config, None, False)
+def smallest_capacities(shape: Shape, stores: Stores, config: MemoryConfig) -> dict[str, int]:
+    """Return the smallest capacity in KiB that each buffer needs, by the parameters' names."""
+    problem = _problem(shape, config, None, False)
     return {
-        f"buffer_{buffer}_kib": _smallest(choice, stores, tensor)
-        for tensor, buffer in buffers_of(shape.made).items()
+        f"buffer_{buffer}_kib": _smallest(problem, stores, tensor)
+        for tensor, buffer in buffers_of(shape.output).items()
     }
 
 
 def _too_small(
     shape: Shape, stores: Stores, config: MemoryConfig, where: str
 ) -> BufferTooSmallError:
-    """Say which buffer is too small, and the smallest capacity that would do."""
+    """Return the refusal: which buffer is too small, and the smallest capacity that would do."""
     loops = ("block_filters", "block_channels", "block_rows")
-    given = [f"{loop}={found}" for loop in loops if (found := getattr(config, loop)) != "auto"]
+    given = [f"{loop}={extent}" for loop in loops if (extent := getattr(config, loop)) != "auto"]
     name, needed = next(
         (name, kib)
-        for name, kib in needs(shape, stores, config).items()
+        for name, kib in smallest_capacities(shape, stores, config).items()
         if kib > getattr(config, name)
     )
     return BufferTooSmallError(where, " and ".join(given), name, getattr(config, name), needed)
 
 
-def _smallest(choice: Choice, stores: Stores, tensor: int) -> int:
-    """Find the smallest capacity, in KiB, of a tensor's buffer, the other buffers unlimited."""
+def _smallest(problem: Problem, stores: Stores, tensor: int) -> int:
+    """Return the smallest capacity, in KiB, of a tensor's buffer, the other buffers unlimited."""
     low, high = 0, 1
-    while not _fits_alone(choice, stores, tensor, high):
+    while not _fits_alone(problem, stores, tensor, high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        fits = _fits_alone(choice, stores, tensor, middle)
+        fits = _fits_alone(problem, stores, tensor, middle)
         low, high = (low, middle) if fits else (middle, high)
     return high
 
 
-def _fits_alone(choice: Choice, stores: Stores, tensor: int, kib: int) -> bool:
+def _fits_alone(problem: Problem, stores: Stores, tensor: int, kib: int) -> bool:
     weight, act, grad_out = (
         kib * KIB_BITS // 2 if other == tensor else NO_LIMIT for other in range(3)
     )
-    return _of_powers(choice._replace(limits=(weight, act, grad_out)), stores) is not None
+    return _of_powers(problem._replace(limits=(weight, act, grad_out)), stores) is not None

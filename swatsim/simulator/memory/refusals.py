@@ -29,7 +29,7 @@ class BufferTooSmallError(ConfigError):
         super().__init__(self._sentence())
 
     def of(self, machine: str) -> BufferTooSmallError:
-        """Say whose buffer it is."""
+        """Return the same refusal, with whose buffer it is."""
         return BufferTooSmallError(
             self.where, self.blocks, self.name, self.got, self.needed, machine
         )

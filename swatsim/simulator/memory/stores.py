@@ -22,19 +22,19 @@ from swatsim.workload.windows import Mask, as_4d
 def bytes_of_products(
     rows: Cuts, of_rows: Counts, columns: Cuts, of_columns: Counts, bits: int
 ) -> Counts:
-    """Add up whole bytes of blocks of as many bits as two numbers' product, times `bits`.
+    """Return whole bytes of blocks of as many bits as two numbers' product, times `bits`.
 
-    The numbers are those of the blocks of `every`; shape (ways of rows, ways of columns).
+    The numbers are those of the blocks of `every`; shape (cuts of rows, cuts of columns).
     """
     high, times_high = rows.tally(of_rows)
     wide, times_wide = columns.tally(of_columns)
-    found: Counts = times_high @ ((high[:, None] * wide * bits + 7) // 8) @ times_wide.T
-    return found
+    total: Counts = times_high @ ((high[:, None] * wide * bits + 7) // 8) @ times_wide.T
+    return total
 
 
 @lru_cache(maxsize=4096)
 def bytes_of_elements(rows: Cuts, columns: Cuts, bits: int) -> Counts:
-    """Add up whole bytes of blocks that have so many bits for each cell: the same in all steps."""
+    """Return whole bytes of blocks that have so many bits for each cell: the same in all steps."""
     return bytes_of_products(rows, rows.every.size, columns, columns.every.size, bits)
 
 
@@ -52,7 +52,7 @@ class Store:
     terms : storage.Terms
         The format's bits, of the whole tensor.
     sums : numpy.ndarray of int64, optional
-        Of the entries, as `kernel.add_up` gives them, where the mask says which there are.
+        Of the entries, as `kernel.add_up` fills them in, where the mask says which there are.
     along : int
         Of slots: the axis of the table that holds the channels, 0 for its rows.
     of_group : int
@@ -73,14 +73,14 @@ class Store:
         return self.format.entries == "elements" and self.format.lines == "none"
 
     def bits(self, rows: Cut, columns: Cut) -> Counts:
-        """Count the bits of all blocks, shape (blocks of rows, blocks of columns)."""
+        """Return the bits of all blocks, shape (blocks of rows, blocks of columns)."""
         elements = rows.size[:, None] * columns.size * self.cell
         pointers = self._lines(rows, columns, elements) + 1
         bits: Counts = self.terms.bits(self._entries(rows, columns, elements), elements, pointers)
         return bits
 
     def most_bits(self, elements: Counts) -> Counts | None:
-        """Bound the bits of blocks by their elements; None: there is no bound.
+        """Return a bound of the bits of blocks by their elements; None: there is no bound.
 
         A value of a run brings padding for zeros that are in other blocks.
         """
@@ -90,7 +90,7 @@ class Store:
         return bits
 
     def bytes(self, rows: Cut, columns: Cut) -> Counts:
-        """Count the bytes of all blocks: each is a transfer of its own, of whole bytes."""
+        """Return the bytes of all blocks: each is a transfer of its own, of whole bytes."""
         return (self.bits(rows, columns) + 7) // 8
 
     def _entries(self, rows: Cut, columns: Cut, elements: Counts) -> Counts:
@@ -107,7 +107,7 @@ class Store:
                 assert_never(self.format.entries)
 
     def _slots(self, channels: Cut) -> Counts:
-        """Count the slots of blocks of channels: of each M of the tensor N, or those of it."""
+        """Return the slots of blocks of channels: of each M of the tensor N, or those of it."""
         n, m = self.format.n, self.format.m
         whole = np.maximum(channels.size // self.of_group, 1)  # groups of the layer, or a part
         begin, size = channels.first % self.of_group, channels.size // whole
@@ -127,7 +127,7 @@ class Store:
         return entries
 
     def _lines(self, rows: Cut, columns: Cut, elements: Counts) -> Counts:
-        """Count what has a pointer in each block: indices of its leading dimension, or places."""
+        """Return the pointers of each block: to indices of its leading dimension, or to places."""
         lead = rows.size[:, None] if self.tensor == WEIGHT else columns.samples
         match self.format.lines:
             case "none":
@@ -140,7 +140,7 @@ class Store:
                 assert_never(self.format.lines)
 
     def bits_in_all(self, rows: Cuts, columns: Cuts) -> Counts:
-        """Sum up `bits` for each pair of ways to cut: shape (ways of rows, ways of columns)."""
+        """Return the sum of `bits` for each pair of cuts: shape (cuts of rows, cuts of columns)."""
         elements = rows.total[:, None] * columns.total * self.cell
         blocks = rows.blocks[:, None] * columns.blocks
         pointers = self._lines_in_all(rows, columns) + blocks
@@ -149,7 +149,7 @@ class Store:
         return bits
 
     def bytes_in_all(self, rows: Cuts, columns: Cuts) -> tuple[Counts, bool]:
-        """Sum up `bytes` for each pair of ways, or a bound below; tell whether they are exact.
+        """Return the sum of `bytes` for each pair of cuts, or a bound below; and if it is exact.
 
         What depends on the mask is exact where an entry has whole bytes.
         """
@@ -192,7 +192,7 @@ class Store:
                 assert_never(self.format.entries)
 
     def _lines_in_all(self, rows: Cuts, columns: Cuts) -> Counts:
-        """Count what has a pointer in all blocks."""
+        """Return how many pointers all blocks have."""
         high, wide = rows.total[:, None], columns.total
         weight = self.tensor == WEIGHT
         match self.format.lines:
@@ -215,7 +215,7 @@ Stores = tuple[Store, Store, Store]
 
 
 def stores_of(op: LoweredOp, shape: Shape, config: MemoryConfig, dense: bool) -> Stores:
-    """Say how weight, act and grad_out are stored; the one that the op makes, dense.
+    """Return how weight, act and grad_out are stored; the op's output dense.
 
     Raises
     ------
@@ -227,9 +227,11 @@ def stores_of(op: LoweredOp, shape: Shape, config: MemoryConfig, dense: bool) ->
 
 
 def dense_stores(shape: Shape, bits: int) -> Stores:
-    """Say how the tensors are stored dense, with values of so many bits."""
+    """Return how the tensors are stored dense, with values of so many bits."""
     dense, terms = storage.FORMATS["dense"], storage.Terms(bits)
-    weight, act, grad_out = (Store(it, shape.cells[it], dense, terms) for it in range(3))
+    weight, act, grad_out = (
+        Store(tensor, shape.cells[tensor], dense, terms) for tensor in range(3)
+    )
     return weight, act, grad_out
 
 
@@ -243,7 +245,7 @@ def _stores(op: LoweredOp, shape: Shape, config: MemoryConfig, dense: bool) -> I
 
 
 def _stored(op: LoweredOp, operand: Operand, plain: Store, format: storage.Format) -> Store:
-    """Say how a tensor with zeros is stored."""
+    """Return how a tensor with zeros is stored."""
     mask = op.operands[operand]
     terms = format.terms(mask.shape, plain.terms.entry)
     store = Store(plain.tensor, plain.cell, format, terms)
@@ -265,7 +267,7 @@ def _stored(op: LoweredOp, operand: Operand, plain: Store, format: storage.Forma
 
 
 def _sums(cells: Cells) -> Counts:
-    """Add up the values, in the smallest type that holds them."""
+    """Return the values added up, in the smallest type that holds them."""
     samples, rows, columns, _ = cells.shape
     kind = np.int32 if cells.size < 2**31 else np.int64
     sums: Counts = np.empty((rows + 1, samples * columns + 1), kind)
@@ -274,7 +276,7 @@ def _sums(cells: Cells) -> Counts:
 
 
 def _cells(operand: Operand, mask: Mask) -> Cells:
-    """View a mask as (samples, rows, columns, cell)."""
+    """Return a view of a mask as (samples, rows, columns, cell)."""
     whole = np.ascontiguousarray(as_4d(mask)).view(np.uint8)
     k, c, r, s = whole.shape
     return whole.reshape(1, k, c, r * s) if operand == "weight" else whole

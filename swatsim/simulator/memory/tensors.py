@@ -14,19 +14,19 @@ from swatsim.workload.lowering import LoweredOp
 #: Tensors, by their tables: weight (k, c), act (c, n), grad_out (k, n).
 WEIGHT, ACT, GRAD_OUT = 0, 1, 2
 
-#: The tensor that an op makes lies like this operand.
-MADE: dict[OpName, Operand] = {"fprop": "grad_out", "dgrad": "act", "wgrad": "weight"}
+#: An op's output lies like this operand.
+OUTPUT_OF: dict[OpName, Operand] = {"fprop": "grad_out", "dgrad": "act", "wgrad": "weight"}
 
 
 class Shape(NamedTuple):
     """The loops of an op: `groups` of `K` filters and `C` channels each, `samples` of `rows` rows.
 
-    `made` is the tensor that the op makes: 0 weight, 1 act, 2 grad_out. `cells` are the elements
+    `output` is the tensor that the op makes: 0 weight, 1 act, 2 grad_out. `cells` are the elements
     of a cell of each, what is never cut: the taps, or a row of the image. `reach` is
     (R - 1) * dilation.
     """
 
-    made: int
+    output: int
     groups: int
     K: int
     C: int
@@ -44,7 +44,7 @@ def shape_of(op: LoweredOp) -> Shape:
     """Return the loops of an op."""
     layer = op.layer
     return Shape(
-        made=OPERANDS.index(MADE[op.name]),
+        output=OPERANDS.index(OUTPUT_OF[op.name]),
         groups=layer.groups,
         K=layer.K // layer.groups,
         C=layer.C // layer.groups,
@@ -60,12 +60,12 @@ def shape_of(op: LoweredOp) -> Shape:
 
 
 def output_words(op: LoweredOp) -> int:
-    """Count the accesses of the output's buffer by PEs."""
+    """Return the accesses of the output's buffer by PEs."""
     return output_writes(op) + output_reads(op)
 
 
 def output_writes(op: LoweredOp) -> int:
-    """Count the sums that PEs write: each of the output's once, in wgrad for each sample."""
+    """Return the sums that PEs write: each of the output's once, in wgrad for each sample."""
     layer = op.layer
     match op.name:
         case "fprop":
@@ -79,7 +79,7 @@ def output_writes(op: LoweredOp) -> int:
 
 
 def output_reads(op: LoweredOp) -> int:
-    """Count the sums that PEs read to add to them: wgrad adds up its samples in the buffer."""
+    """Return the sums that PEs read to add to them: wgrad adds up its samples in the buffer."""
     return (op.samples - 1) * op.layer.weights if op.name == "wgrad" else 0
 
 
@@ -100,7 +100,7 @@ class Cut(NamedTuple):
 
 
 def ends(extent: int, inner: int, outer: int = 1) -> Counts:
-    """Cut an axis of `outer` times `inner`: slices of an inner one, or several of them whole.
+    """Return where an axis of `outer` times `inner` is cut: in slices of an inner one, or several.
 
     Returns
     -------
@@ -116,13 +116,13 @@ def ends(extent: int, inner: int, outer: int = 1) -> Counts:
 
 
 def cut_channels(begins: Counts) -> Cut:
-    """Cut an axis of filters or channels."""
+    """Return the blocks of an axis of filters or channels."""
     first, last = begins[:-1], begins[1:]
     return Cut(first, last, np.ones_like(first))
 
 
 def cut_rows(shape: Shape, tensor: int, extent: int) -> Cut:
-    """Cut the columns of act's or grad_out's table: the rows that each block of n touches."""
+    """Return the columns of act's or grad_out's table: the rows that each block of n touches."""
     begins = ends(extent, shape.rows, shape.samples)
     own = shape.H if tensor == ACT else shape.P
     sample = begins[:-1] // shape.rows
@@ -137,13 +137,13 @@ def cut_rows(shape: Shape, tensor: int, extent: int) -> Cut:
 
 
 def _touched(shape: Shape, tensor: int, first: Counts, last: Counts) -> tuple[Counts, Counts]:
-    """Find the rows, from low to below high, that slices of the rows n touch."""
-    if tensor == ACT and shape.made != ACT:
+    """Return the rows, from low to below high, that slices of the rows n touch."""
+    if tensor == ACT and shape.output != ACT:
         low = first * shape.stride - shape.pad
         behind = np.maximum(shape.reach + 1 - shape.stride, 0)
         high = last * shape.stride - shape.pad + behind
         return np.clip(low, 0, shape.H), np.clip(high, 0, shape.H)
-    if tensor == GRAD_OUT and shape.made == ACT:
+    if tensor == GRAD_OUT and shape.output == ACT:
         low = -((shape.reach - first - shape.pad) // shape.stride)
         high = (last - 1 + shape.pad) // shape.stride + 1
         return np.clip(low, 0, shape.P), np.clip(high, 0, shape.P)
@@ -151,38 +151,38 @@ def _touched(shape: Shape, tensor: int, first: Counts, last: Counts) -> tuple[Co
 
 
 class Cuts:
-    """Several ways to cut an axis, put together so that they can be summed at once.
+    """Several cuts of an axis, put together so that they can be summed at once.
 
     Parameters
     ----------
-    ways : sequence of Cut
+    cuts : sequence of Cut
     """
 
-    def __init__(self, ways: Sequence[Cut]) -> None:
-        self.ways = tuple(ways)
-        self.every = Cut(*(np.concatenate(parts) for parts in zip(*ways, strict=True)))
-        self.blocks = np.array([len(way.first) for way in ways], np.int64)
+    def __init__(self, cuts: Sequence[Cut]) -> None:
+        self.cuts = tuple(cuts)
+        self.every = Cut(*(np.concatenate(parts) for parts in zip(*cuts, strict=True)))
+        self.blocks = np.array([len(cut.first) for cut in cuts], np.int64)
         self._starts = np.append(0, self.blocks.cumsum()[:-1])
         self.total = self.add_up(self.every.size)
-        #: Rows or columns of the largest block of each way.
+        #: Rows or columns of the largest block of each cut.
         self.largest = np.maximum.reduceat(self.every.size, self._starts)
-        #: The first block of each way.
+        #: The first block of each cut.
         self.leading = Cut(*(part[self._starts] for part in self.every))
 
     def add_up(self, values: Counts) -> Counts:
-        """Sum values of the blocks of `every`, way by way."""
+        """Return the sum of the values of the blocks of `every`, cut by cut."""
         return np.add.reduceat(values, self._starts)
 
     def tally(self, values: Counts) -> tuple[Counts, Counts]:
-        """Count how often each value comes up in the blocks of each way.
+        """Return how often each value comes up in the blocks of each cut.
 
         Returns
         -------
         values : numpy.ndarray of int64, shape (distinct,)
-        times : numpy.ndarray of int64, shape (ways, distinct)
+        times : numpy.ndarray of int64, shape (cuts, distinct)
         """
-        found, at = np.unique(values, return_inverse=True)
-        way = np.repeat(np.arange(len(self.ways)), self.blocks)
-        size = len(self.ways) * len(found)
-        times = np.bincount(way * len(found) + at.reshape(-1), minlength=size)
-        return found, times.reshape(len(self.ways), len(found))
+        distinct, at = np.unique(values, return_inverse=True)
+        cut = np.repeat(np.arange(len(self.cuts)), self.blocks)
+        size = len(self.cuts) * len(distinct)
+        times = np.bincount(cut * len(distinct) + at.reshape(-1), minlength=size)
+        return distinct, times.reshape(len(self.cuts), len(distinct))

@@ -90,7 +90,7 @@ class PixelLog(NamedTuple):
 
 @jit
 def is_met(axis: Axis, phase: int) -> bool:
-    """Tell whether a tap is of a phase."""
+    """Whether a tap is of a phase."""
     met = False
     for tap in axis.tap_phase:
         met |= tap == phase
@@ -152,7 +152,7 @@ def queue_weights(kernel: Bits, a: int, b: int, rows: Axis, columns: Axis):  # t
 
 @jit
 def pe_of(log: Log, array: Array) -> int:
-    """Find the logged PE's number among those that own pixels; -1: it is none of them."""
+    """Return the logged PE's number among those that own pixels; -1: it is none of them."""
     owns = log.row < array.pe_h and log.column < array.pe_w
     return log.row * array.pe_w + log.column if owns else -1
 
@@ -160,30 +160,28 @@ def pe_of(log: Log, array: Array) -> int:
 @jit
 def note_pairs(
     given: PixelLog,
-    step: int,
-    costs: Counts,
+    at_step: tuple[int, Counts],
     queued: tuple[Counts, Counts],
     blocks: tuple[Counts, Counts, Counts],
-    weights: Counts,
-    first_k: int,
-    rows: Axis,
-    columns: Axis,
-    array: Array,
+    filters: tuple[Counts, int],
+    plane: tuple[Axis, Axis, Array],
     counters: Words,
 ) -> None:
     """Write down how the logged PE's blocks of pixels meet the blocks of a queue of weights.
 
-    Block after block of pixels, each against all of the weights; `costs` are the cycles of the step
-    that each PE has spent before.
+    Block after block of pixels, each against all of the weights. `at_step` is the step, and the
+    cycles of it that each PE has spent before; `filters` are the weights, and the index of the
+    first filter in the layer.
     """
-    (classes, starts), (found, begins, patterns), log = queued, blocks, given.log
+    (step, costs), (weights, first_k), (rows, columns, array) = at_step, filters, plane
+    (classes, starts), (pattern_of, begins, patterns), log = queued, blocks, given.log
     pe = pe_of(log, array)
     if pe < 0:
         return
     own = np.empty((begins[pe + 1] - begins[pe], patterns.shape[1]), np.int64)
     for i in range(own.shape[0]):
         for p in range(own.shape[1]):
-            own[i, p] = patterns[found[begins[pe] + i], p]
+            own[i, p] = patterns[pattern_of[begins[pe] + i], p]
     each = np.empty((own.shape[0], -(-weights.shape[0] // array.weight_vector)), np.uint8)
     cost_patterns(counters, own, weights, first_k, rows, columns, array, each)
     begin = costs[pe]
@@ -225,8 +223,17 @@ def note_products(
         for j in range(weights.shape[0]):
             r, s, k = weights[j, 0], weights[j, 1], weights[j, 2]
             log.weights[at, j, 0], log.weights[at, j, 1], log.weights[at, j, 2] = r, s, k
-            log.banks[at, i, j] = bank_of(x, y, r, s, first_k + k, rows, columns, array)
+            w, h = rows.output_bits[x, r], columns.output_bits[y, s]
+            log.banks[at, i, j] = bank_of((first_k + k) % 8, w, h, array)
     log.fullest[at] = fullest_bank(log.banks[at])
+
+
+@jit
+def add_costs(costs: Counts, of: Counts, pattern_of: Counts, begins: Counts) -> None:
+    """Add to each PE's cycles those of its blocks, by their patterns."""
+    for part in range(costs.size):
+        for i in range(begins[part], begins[part + 1]):
+            costs[part] += of[pattern_of[i]]
 
 
 @jit
@@ -250,7 +257,7 @@ def convolve(
     classes = rows.output_bits.shape[0] * columns.output_bits.shape[0]
     costs = np.empty((chunks, samples * pes), np.int64)
     counters = np.empty(classes * BANKS * MAX_WORDS, np.uint64)
-    nowhere = np.empty((0, 0), np.uint8)
+    none, plane = np.empty((0, 0), np.uint8), (rows, columns, array)
     cycles = cost = pairs = products = words_a = words_b = 0
     for c in range(data.shape[0]):
         costs.fill(0)
@@ -260,7 +267,7 @@ def convolve(
                     continue  # by no tap: a 1 x 1 kernel of stride 2 meets a quarter of the pixels
                 queued = pixels, starts = queue_pixels(data[c], a, b, rows, columns, array, log)
                 blocks = find_patterns(pixels, starts, classes, array.act_vector)
-                found, begins, patterns = blocks
+                pattern_of, begins, patterns = blocks
                 for chunk in range(chunks):
                     first = chunk * array.chunk
                     kernel = weight[c, first : first + array.chunk]
@@ -268,30 +275,16 @@ def convolve(
                     if weights.shape[0]:
                         k = first_k + first
                         of = cost_patterns(
-                            counters, patterns, weights, k, rows, columns, array, nowhere
+                            counters, patterns, weights, k, rows, columns, array, none
                         )
                         if log is not None:
-                            step, before = c * chunks + chunk, costs[chunk]
-                            note_pairs(
-                                log,
-                                step,
-                                before,
-                                queued,
-                                blocks,
-                                weights,
-                                k,
-                                rows,
-                                columns,
-                                array,
-                                counters,
-                            )
-                        for part in range(samples * pes):
-                            for i in range(begins[part], begins[part + 1]):
-                                costs[chunk, part] += of[found[i]]
+                            at_step = c * chunks + chunk, costs[chunk]
+                            note_pairs(log, at_step, queued, blocks, (weights, k), plane, counters)
+                        add_costs(costs[chunk], of, pattern_of, begins)
                         products += pixels.size * weights.shape[0]
-                        words_a += found.size * weights.shape[0]
+                        words_a += pattern_of.size * weights.shape[0]
                         words_b += pixels.size
-                        pairs += found.size * -(-weights.shape[0] // array.weight_vector)
+                        pairs += pattern_of.size * -(-weights.shape[0] // array.weight_vector)
         for chunk in range(chunks):
             for n in range(samples):
                 slowest = 0

@@ -71,7 +71,7 @@ class Array(NamedTuple):
 
 @jit
 def larger(a: np.uint64, b: np.uint64) -> np.uint64:
-    """Take the larger of each pair of bytes, below 128: vectors of 8 make 64 products at most."""
+    """Return the larger of each pair of bytes, below 128: vectors of 8 make 64 products at most."""
     wins = ((a | HIGH) - b) & HIGH
     mask = (wins - (wins >> np.uint64(7))) | wins
     return (a & mask) | (b & ~mask)
@@ -79,16 +79,15 @@ def larger(a: np.uint64, b: np.uint64) -> np.uint64:
 
 @jit
 def sum_of_bytes(word: np.uint64) -> int:
-    """Add up eight bytes."""
+    """Return the sum of eight bytes."""
     pairs = (word & LOW_HALVES) + ((word >> np.uint64(8)) & LOW_HALVES)
     return int((pairs * HALVES) >> np.uint64(48))
 
 
 @jit
-def bank_of(x: int, y: int, r: int, s: int, k: int, rows: Axis, columns: Axis, array: Array) -> int:
-    """Find the bank of class (x, y) times a tap's weight of filter k; -1: outside the plane."""
-    w, h = rows.output_bits[x, r], columns.output_bits[y, s]
-    return array.bank[k % 8, w, h] if w >= 0 and h >= 0 else -1
+def bank_of(k: int, w: int, h: int, array: Array) -> int:
+    """Return the bank of filter k (modulo 8), output (w, h) (modulo 4); -1: outside the plane."""
+    return int(array.bank[k, w, h]) if w >= 0 and h >= 0 else -1
 
 
 @jit
@@ -107,13 +106,14 @@ def lay_out(
     for i in range(of_rows.shape[0] * of_columns.shape[0] * width):
         counters[i] = 0
     for i in range(weights.shape[0] if array.conflicts else 0):
-        r, s, k = weights[i, 0], weights[i, 1], first_k + weights[i, 2]
+        r, s, k = weights[i, 0], weights[i, 1], (first_k + weights[i, 2]) % 8
         block = i // array.weight_vector
         one = np.uint64(1) << np.uint64(8 * (block % BLOCKS))
         word = block // BLOCKS
         for x in range(of_rows.shape[0]):
-            for y in range(of_columns.shape[0]):
-                bank = bank_of(x, y, r, s, k, rows, columns, array)
+            w = of_rows[x, r]
+            for y in range(of_columns.shape[0] if w >= 0 else 0):
+                bank = bank_of(k, w, of_columns[y, s], array)
                 if bank >= 0:
                     at = bank * words + word
                     counters[(x * of_columns.shape[0] + y) * width + at] += one
@@ -121,7 +121,7 @@ def lay_out(
 
 @jit
 def cost_of_pattern(pattern: Counts, counters: Words, floor: Words, total: Words) -> int:
-    """Cost of one block of pixels against the weight blocks that are laid out.
+    """Return the cost of one block of pixels against the weight blocks that are laid out.
 
     Equivalent: the sum, over the weight blocks, of max(1, largest counter of a bank), where the
     counters are added up over the pixels. `floor` holds a 1 for every weight block. Byte after
@@ -158,7 +158,7 @@ def cost_patterns(
     array: Array,
     each: Bytes,
 ) -> Counts:
-    """Cost of each pattern of pixels against a queue of weights; `counters` is a buffer.
+    """Return the cost of each pattern of pixels against a queue of weights; `counters` is a buffer.
 
     ``each[pattern, block]`` is filled with what each block of weights adds to it, if it is not
     empty: no type of its own, so that this is compiled once.

@@ -62,7 +62,7 @@ class Log(NamedTuple):
 def new_log(
     pe: tuple[int, int], first: Counts, end: Counts, vectors: tuple[int, int], letters: int
 ) -> Log:
-    """Make room for as many steps as `first` has, and their pairs; `letters` place a weight."""
+    """Return a log with room for as many steps as `first` has, and their pairs."""
     pairs, (across, along) = int((end - first).sum()), vectors
     return Log(
         *pe,
@@ -92,7 +92,7 @@ def note_step(log: Log, cycles: int, own: int) -> None:
 
 @jit
 def note_pair(log: Log, step: int, begin: int, cost: int) -> int:
-    """Write down when a pair is issued and what it costs; give its place, -1 if nobody asks."""
+    """Write down when a pair is issued and what it costs; return its place, -1 if nobody asks."""
     if begin >= log.end[step] or begin + cost <= log.first[step]:
         return -1
     pair = int(log.size[1])
@@ -104,16 +104,16 @@ def note_pair(log: Log, step: int, begin: int, cost: int) -> int:
 
 @jit
 def fullest_bank(banks: Places) -> int:
-    """Name the bank that most products fall into, of equals the first met; -1: none does."""
+    """Return the bank that most products fall into, of equals the first met; -1: none does."""
     hits = np.zeros(BANKS, np.int64)
     for i in range(banks.shape[0]):
         for j in range(banks.shape[1]):
             if banks[i, j] >= 0:
                 hits[banks[i, j]] += 1
-    found, most = -1, 0
+    fullest, most = -1, 0
     for i in range(banks.shape[0]):
         for j in range(banks.shape[1]):
             bank = int(banks[i, j])
             if bank >= 0 and hits[bank] > most:
-                found, most = bank, hits[bank]
-    return found
+                fullest, most = bank, hits[bank]
+    return fullest

@@ -26,13 +26,13 @@ from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts
 
 @jit
 def bank_of(c: int, k: int, bank: Counts) -> int:
-    """Find the bank of an input channel's product with an out-channel's: that of (k, c, 0)."""
+    """Return the bank of an input channel's product with an out-channel's: that of (k, c, 0)."""
     return int(bank[k % 8, c % 4, 0])
 
 
 @jit
 def cost_table(act_counts: Counts, grad_counts: Counts, bank: Counts) -> Counts:
-    """Cost of every block of activations with every block of gradients, as patterns.
+    """Return the cost of every block of activations with every block of gradients, as patterns.
 
     A pattern says how many of a block's indices are equal modulo 4 (activations, c) or 8
     (gradients, k): a bank depends on nothing else. All products are valid.
@@ -87,7 +87,7 @@ def queue_blocks(  # type: ignore[no-untyped-def]
 
 
 class Outer(NamedTuple):
-    """One operand of an outer product, as `queue_blocks` gives it."""
+    """One operand of an outer product, as `queue_blocks` returns it."""
 
     patterns: Counts
     starts: Counts
@@ -138,7 +138,7 @@ def note_products(
 
 @jit
 def is_constant(queued: Outer, blocks: int) -> bool:
-    """Tell whether every position has the patterns of the first: dense gradients have."""
+    """Whether every position has the patterns of the first: dense gradients have."""
     for part in range(queued.nonzero.size):
         first = part % blocks
         length = queued.starts[part + 1] - queued.starts[part]
@@ -153,7 +153,7 @@ def is_constant(queued: Outer, blocks: int) -> bool:
 
 @jit
 def count_patterns(act: Outer, pixels: Counts, blocks_c: int, counts: Counts, nonzero: Counts):  # type: ignore[no-untyped-def]
-    """Count the patterns ``counts[i, pattern]``, and non-zeros, that a tap meets in each block."""
+    """Return the patterns ``counts[i, pattern]``, and non-zeros, that a tap meets in each block."""
     counts.fill(0)
     nonzero.fill(0)
     for position in range(pixels.size):

@@ -17,7 +17,7 @@ from swatsim.simulator.machines.cartesian.mapping import Channels, Planar, bank_
 def log_steps(
     part: Planar | Channels, config: CartesianConfig, pe: tuple[int, int]
 ) -> tuple[Counts, Counts]:
-    """Find what each step of one sample's part takes, and what this PE's share of it takes.
+    """Return what each step of one sample's part takes, and what this PE's share of it takes.
 
     In the kernel's order; a PE's share is -1 where it has none.
     """
@@ -34,7 +34,7 @@ def log_pairs(
     first: Counts,
     end: Counts,
 ) -> Log:
-    """Log a PE's pairs of blocks in the cycles `first` to `end` of each step, from its begin."""
+    """Return a log of a PE's pairs of blocks in the cycles `first` to `end` of each step."""
     vectors = config.act_vector, config.weight_vector
     if isinstance(part, Planar):
         log = new_log(pe, first, end, vectors, letters=3)
@@ -64,7 +64,7 @@ def log_pairs(
 
 
 def _most_steps(part: Planar | Channels) -> int:
-    """Bound the steps: the log has room for as many, and refuses more."""
+    """Return a bound of the steps: the log has room for as many, and refuses more."""
     if isinstance(part, Planar):
         channels, filters = part.weight.shape[:2]
         chunks: int = -(-filters // part.array.chunk)

@@ -29,7 +29,7 @@ from swatsim.workload.lowering import LoweredOp
 
 
 def simulate_op(op: LoweredOp, config: CartesianConfig) -> Counters:
-    """Count an op's cycles on a `cartesian`, the zeros of both operands skipped."""
+    """Return an op's counters on a `cartesian`, the zeros of both operands skipped."""
     valid = op.macs_effectual
     if op.name == "wgrad":
         return _counters(op, config, _wgrad(op, config, conflicts=True), 0, valid)
@@ -39,17 +39,17 @@ def simulate_op(op: LoweredOp, config: CartesianConfig) -> Counters:
 
 
 def simulate_dense(op: LoweredOp, config: CartesianConfig) -> Counters:
-    """Count the op's cycles with every pixel and weight, without bank conflicts, as DNNsim does."""
+    """Return the counters with every pixel and weight, without bank conflicts, as DNNsim counts."""
     return _dense(op, config, conflicts=False)
 
 
 def simulate_dense_with_conflicts(op: LoweredOp, config: CartesianConfig) -> Counters:
-    """Count the op's cycles with every pixel and weight, bank conflicts included."""
+    """Return the counters with every pixel and weight, bank conflicts included."""
     return _dense(op, config, conflicts=True)
 
 
 def simulate_dense_operands(op: LoweredOp, config: CartesianConfig) -> Counters:
-    """Count the op's cycles were no value zero: padding is skipped, and banks are waited for."""
+    """Return the counters were no value zero: padding is skipped, and banks are waited for."""
     anonymous = op.layer.model_copy(update={"name": "dense"})
     return _without_zeros(anonymous, op.name, config).times(op.samples)
 
@@ -69,7 +69,7 @@ def _without_zeros(layer: Layer, name: OpName, config: CartesianConfig) -> Count
 
 
 def _alike_channels(part: Planar) -> Iterator[Work]:
-    """Run one of each kind of channel: all are alike, but the last of a linear layer's images."""
+    """Yield one of each kind of channel: all are alike, but the last of a linear layer's images."""
     channels = [
         (data.tobytes(), weight.tobytes())
         for data, weight in zip(part.data, part.weight, strict=True)
@@ -82,14 +82,14 @@ def _alike_channels(part: Planar) -> Iterator[Work]:
 
 
 def _alike_chunks(part: Planar) -> Iterator[Work]:
-    """Run one of each kind of chunk of filters that are alike."""
+    """Yield one of each kind of chunk of filters that are alike."""
     for (size, first_k), times in _kinds_of_chunks(part).items():
         one = replace(part, weight=np.array(part.weight[:, :size], order="C"), first_k=first_k)
         yield _times(_convolve(one), times)
 
 
 def _kinds_of_chunks(part: Planar) -> Counter[tuple[int, int]]:
-    """Count chunks by their size and the bank of their first filter."""
+    """Return how many chunks have each size and bank of their first filter."""
     filters, chunk = part.weight.shape[1], part.array.chunk
     firsts = range(0, filters, chunk)
     return Counter((min(chunk, filters - k), (part.first_k + k) % 8) for k in firsts)
@@ -98,7 +98,7 @@ def _kinds_of_chunks(part: Planar) -> Counter[tuple[int, int]]:
 def _counters(
     op: LoweredOp, config: CartesianConfig, parts: Iterator[Work], halo: int, valid: int | None
 ) -> Counters:
-    """Add up the parts, and sort the lane-cycles into their buckets.
+    """Return the sum of the parts, lane-cycles sorted into their buckets.
 
     `valid` are the products that reach an accumulator; None: all of them.
     """
@@ -140,7 +140,7 @@ def _dense(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Counters:
 
 
 def _dense_chunks(part: Planar, conflicts: bool) -> Iterator[Work]:
-    """Run one channel of each kind of chunk: with every value there, all channels are alike.
+    """Yield one channel of each kind of chunk: with every value there, all channels are alike.
 
     Chunks are alike if they have as many filters, and first ones of the same bank.
     """
@@ -166,7 +166,7 @@ def _wgrad(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Iterator[
 
 
 def _wgrad_dense(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Iterator[Work]:
-    """Run one position of one tap: with every value there, all of them are alike.
+    """Yield one position of one tap: with every value there, all of them are alike.
 
     Every position of every tap is one, also where the tap falls into the padding.
     """
@@ -207,7 +207,7 @@ def _outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Work:
 
 @lru_cache(maxsize=32)
 def _table(act_vector: int, weight_vector: int, banks: int) -> tuple[Counts, Counts, Counts]:
-    """Make the costs of all pairs of block patterns, and how patterns of either side grow."""
+    """Return the costs of all pairs of block patterns, and how patterns of either side grow."""
     act_counts, act_grown = patterns(act_vector, 4)
     grad_counts, grad_grown = patterns(weight_vector, 8)
     return (

@@ -66,7 +66,7 @@ class Planar:
 
 
 def planar(op: LoweredOp, config: CartesianConfig) -> Iterator[Planar]:
-    """Cut fprop or dgrad into the convolutions of its phases and groups."""
+    """Yield the convolutions of the phases and groups of fprop or dgrad."""
     for conv in convolutions(op, config.dgrad_lowering):
         conv = _as_images(conv) if op.is_matrix_product else conv
         # fprop pads the whole image; a lowered dgrad holds exactly what its outputs read
@@ -76,7 +76,7 @@ def planar(op: LoweredOp, config: CartesianConfig) -> Iterator[Planar]:
 
 
 def _read(conv: Convolution) -> tuple[int, int]:
-    """Size of what the outputs read."""
+    """Return the size of what the outputs read."""
     taps = conv.weight.shape[2:]
     sizes = (
         (conv.output[i] - 1) * conv.stride[i] + (taps[i] - 1) * conv.dilation[i] + 1 for i in (0, 1)
@@ -86,7 +86,7 @@ def _read(conv: Convolution) -> tuple[int, int]:
 
 
 def _as_images(conv: Convolution) -> Convolution:
-    """See 256 channels of a linear layer as one of 16 x 16: channel = 256 * block + 16 * x + y."""
+    """Return a linear layer's channels as 16 x 16 images: channel 256 * block + 16 * x + y."""
     return replace(conv, data=_fold_channels(conv.data), weight=_fold_channels(conv.weight))
 
 
@@ -128,7 +128,7 @@ def _pes(config: CartesianConfig) -> tuple[int, int]:
 
 
 def _array(conv: Convolution, config: CartesianConfig) -> Array:
-    """Give each chunk as many filters as a PE's accumulators have room for their output tiles."""
+    """Return the PEs; a chunk has as many filters as accumulators have room for output tiles."""
     tile = [-(-size // pes) for size, pes in zip(conv.output, _pes(config), strict=True)]
     chunk = max(1, config.accumulator // (tile[0] * tile[1]))
     vectors = config.act_vector, config.weight_vector
@@ -137,7 +137,7 @@ def _array(conv: Convolution, config: CartesianConfig) -> Array:
 
 @lru_cache(maxsize=32)
 def bank_table(banks: int) -> Counts:
-    """Tabulate the bank of filter k and output (w, h): SCNN's hash as DNNsim models it.
+    """Return the bank of filter k and output (w, h): SCNN's hash as DNNsim models it.
 
     It depends on k modulo 8, w and h modulo 4.
 
@@ -151,7 +151,7 @@ def bank_table(banks: int) -> Counts:
 
 
 def _axis(conv: Convolution, axis: int, size: int, pes: int) -> Axis:
-    """Sort the pixels of an axis into classes that meet the same taps in the same way."""
+    """Return the pixels of an axis in classes that meet the same taps in the same way."""
     stride, dilation = conv.stride[axis], conv.dilation[axis]
     taps = np.arange(conv.weight.shape[2 + axis]) * dilation
     reach = np.arange(size)[:, None] - taps  # stride times the output
@@ -168,7 +168,7 @@ def _axis(conv: Convolution, axis: int, size: int, pes: int) -> Axis:
 
 
 def _halo(conv: Convolution, tile: tuple[int, int]) -> int:
-    """Size of the largest border that a PE exchanges, for each filter.
+    """Return the size of the largest border that a PE exchanges, for each filter.
 
     The largest a * b over the nine pairs of (what reaches over the far edge, the tile, the padding
     before) of the two axes, but the pair of the two tiles; negative counts as 0.
@@ -212,7 +212,7 @@ class Channels:
 
 
 def outer_products(op: LoweredOp, config: CartesianConfig) -> Iterator[Channels]:
-    """Cut wgrad into its samples and groups.
+    """Yield the outer products of the samples and groups of wgrad.
 
     SCNN has no mapping of wgrad; this one is ours. A PE's accumulators hold a square of input and
     output channels at most, and no more than its share of them.
@@ -251,7 +251,7 @@ def _met(op: LoweredOp) -> Counts:
 
 
 def patterns(vector: int, modulus: int) -> tuple[Counts, Counts]:
-    """List the ways in which a block of at most `vector` indices can fall modulo `modulus`.
+    """Return the ways in which a block of at most `vector` indices can fall modulo `modulus`.
 
     Returns
     -------
@@ -260,15 +260,15 @@ def patterns(vector: int, modulus: int) -> tuple[Counts, Counts]:
     grown : numpy.ndarray of int64, shape (patterns, modulus)
         The pattern with one index more; -1 for a full block.
     """
-    found = [
+    all_counts = [
         tuple(np.bincount(chosen, minlength=modulus).tolist()) if chosen else (0,) * modulus
         for size in range(vector + 1)
         for chosen in combinations_with_replacement(range(modulus), size)
     ]
-    index = {counts: i for i, counts in enumerate(found)}
-    grown = np.full((len(found), modulus), -1, np.int64)
+    index = {counts: i for i, counts in enumerate(all_counts)}
+    grown = np.full((len(all_counts), modulus), -1, np.int64)
     for counts, i in index.items():
         for m in range(modulus):
             more = (*counts[:m], counts[m] + 1, *counts[m + 1 :])
             grown[i, m] = index.get(more, -1)
-    return np.array(found, np.int64), grown
+    return np.array(all_counts, np.int64), grown

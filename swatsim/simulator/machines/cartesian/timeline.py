@@ -85,7 +85,7 @@ class Step(NamedTuple):
 
 
 def timeline(op: LoweredOp, config: CartesianConfig, tile: int) -> Timeline:
-    """Play one PE: PE (i, j) is number i * pe_w + j.
+    """Return what one PE does: PE (i, j) is number i * pe_w + j.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def timeline(op: LoweredOp, config: CartesianConfig, tile: int) -> Timeline:
 
 
 def _steps(op: LoweredOp, config: CartesianConfig, pe: tuple[int, int]) -> Iterator[Step]:
-    """List all steps: sample by sample, so that only one's elements are numbered at a time."""
+    """Yield all steps: sample by sample, so that only one's elements are numbered at a time."""
     for sample in range(op.samples):
         one = _one_sample(op, sample)
         if op.name == "wgrad":
@@ -137,21 +137,21 @@ def _planar_steps(
     pe: tuple[int, int],
     where: dict[str, Any],
 ) -> Iterator[Step]:
-    """Chunk by chunk of filters, channel by channel; after each chunk its halo."""
+    """Yield the steps chunk by chunk of filters, channel by channel; after each chunk its halo."""
     channels, filters = part.weight.shape[:2]
     cycles, own = (log.reshape(channels, -1) for log in log_steps(part, config, pe))
     piece = Piece(partial(log_pairs, part, config, pe), numbers, cycles.size)
     chunks = cycles.shape[1]
     for chunk in range(chunks):
         first = chunk * part.array.chunk
-        held = min(part.array.chunk, filters - first)
-        at = {**where, "chunk": chunk, "filters": held}
+        filters_here = min(part.array.chunk, filters - first)
+        at = {**where, "chunk": chunk, "filters": filters_here}
         for c in range(channels):
             taken = int(cycles[c, chunk]), int(own[c, chunk])
             name, number = f"chunk {chunk}, channel {c}", c * chunks + chunk
             yield Step(name, {**at, "channel": c}, *taken, piece, number, (c, first))
         if part.halo:
-            yield Step("halo", at, part.halo * held, -1, piece, -1)
+            yield Step("halo", at, part.halo * filters_here, -1, piece, -1)
 
 
 def _outer_steps(
@@ -161,7 +161,7 @@ def _outer_steps(
     pe: tuple[int, int],
     where: dict[str, Any],
 ) -> Iterator[Step]:
-    """Tap by tap, round by round."""
+    """Yield the steps tap by tap, round by round."""
     cycles, own = log_steps(part, config, pe)
     piece = Piece(partial(log_pairs, part, config, pe), numbers, cycles.size)
     rounds = cycles.size // len(part.met)
@@ -185,7 +185,7 @@ def _parts(
     cut: Callable[[LoweredOp, CartesianConfig], Iterator[Part]],
     names: tuple[str, str],
 ) -> Iterator[tuple[Part, Numbered]]:
-    """Cut an op into parts; the numbers of their elements are made when first asked for."""
+    """Yield the parts of an op; the numbers of their elements are made when first asked for."""
 
     @cache
     def numbers() -> list[tuple[Numbers, Numbers]]:
@@ -208,7 +208,7 @@ def _parts(
 def _piece_events(
     op: LoweredOp, piece: Piece, steps: list[Step], begin: int, window: range, lanes: int
 ) -> Iterator[Event]:
-    """Draw those steps of a piece that lie in a window, the first of which begins at `begin`."""
+    """Yield the events of those steps of a piece that lie in a window; it begins at `begin`."""
     first, end = np.zeros((2, piece.steps), np.int64)
     begins = begin + np.cumsum([0, *(step.cycles for step in steps)])
     for step, at in zip(steps, begins.tolist(), strict=False):
@@ -223,7 +223,7 @@ def _piece_events(
 
 
 def _step_events(op: LoweredOp, step: Step, begin: int, log: Log, lanes: int) -> Iterator[Event]:
-    """Draw a step: the pairs that are logged one after another, then waiting."""
+    """Yield the events of a step: the pairs that are logged one after another, then waiting."""
     yield Event(STEPS, step.name, "step", begin, step.cycles, step.where)
     if step.name == "halo":
         yield Event(WAITS, "exchanges halos", "halo", begin, step.cycles, step.where)
@@ -244,16 +244,18 @@ def _step_events(op: LoweredOp, step: Step, begin: int, log: Log, lanes: int) ->
 
 
 def _product(op: LoweredOp, step: Step, log: Log, pair: int, begin: int, lanes: int) -> Event:
-    """Draw a pair of blocks."""
+    """Return the event of a pair of blocks."""
     pixels, weights = _numbers_of(step, log, pair)
     first, second = OPERANDS_OF[op.name]
     across, along = (first, second) if op.name == "wgrad" else (second, first)
     details: dict[str, Any] = {}
     for operand, numbers in ((across, pixels), (along, weights)):
-        found = [element(op, operand, number) or {} for number in numbers]
+        elements = [element(op, operand, number) or {} for number in numbers]
         # numbered within one sample, so that it seems to be the first
         sample = step.where["sample"]
-        details[op.called(operand)] = [{**it, "n": sample} if "n" in it else it for it in found]
+        details[op.called(operand)] = [
+            {**element_, "n": sample} if "n" in element_ else element_ for element_ in elements
+        ]
     banks = log.banks[pair, : len(pixels), : len(weights)].tolist()
     products = len(pixels) * len(weights)
     details["banks"] = [[None if bank < 0 else bank for bank in row] for row in banks]
@@ -263,7 +265,7 @@ def _product(op: LoweredOp, step: Step, log: Log, pair: int, begin: int, lanes: 
 
 
 def _numbers_of(step: Step, log: Log, pair: int) -> tuple[list[int], list[int]]:
-    """Find the numbers of the elements that a pair's blocks hold."""
+    """Return the numbers of the elements that a pair's blocks hold."""
     across, along = step.piece.numbers()
     pixels, weights = (places[pair] for places in (log.pixels, log.weights))
     i, j = pixels[pixels[:, 0] >= 0].T

@@ -89,7 +89,7 @@ class Log(NamedTuple):
 
 @jit
 def pack_lines(values: Bits, lanes: int) -> Words:
-    """Pack rows of values into lines: value i is lane i % lanes of line i // lanes."""
+    """Return rows of values as lines: value i is lane i % lanes of line i // lanes."""
     rows, length = values.shape
     lines = np.empty((rows, -(-length // lanes)), np.uint64)
     for row in range(rows):
@@ -103,7 +103,7 @@ def pack_lines(values: Bits, lanes: int) -> Words:
 
 @jit
 def rotate_down(word: np.uint64, by: int, lanes: int) -> np.uint64:
-    """Bring lane (l + by) % lanes to lane l."""
+    """Return a line rotated: lane (l + by) % lanes comes to lane l."""
     if by == 0:
         return word
     every = ~np.uint64(0) >> np.uint64(64 - lanes)
@@ -112,11 +112,11 @@ def rotate_down(word: np.uint64, by: int, lanes: int) -> np.uint64:
 
 @jit
 def is_empty(window: Words, mapped: int, t: int) -> bool:
-    """Tell whether no row has a value in line t."""
-    found = np.uint64(0)
+    """Whether no row has a value in line t."""
+    values = np.uint64(0)
     for r in range(mapped):
-        found |= window[r, t]
-    return bool(found == 0)
+        values |= window[r, t]
+    return bool(values == 0)
 
 
 @jit
@@ -210,7 +210,7 @@ def fill_by_candidates(row: Words, t: int, s: Scheduler, seen: Words, log: Log |
 
 @jit
 def schedule(lines: Words, mapped: Counts, s: Scheduler, log: Log | None = None) -> Schedule:
-    """Play row sets through the window: ``lines`` (row sets, rows, T) is used up.
+    """Return the schedule of row sets: ``lines`` (row sets, rows, T) is used up.
 
     ``mapped[i]`` rows of set i hold a stream, the first ones. All rows of a set share the window:
     a line that is zero in every row is dropped, at most `lookahead` in a row. With a log there is

@@ -27,13 +27,13 @@ from swatsim.workload.lowering import LoweredOp
 
 
 def simulate_op(op: LoweredOp, config: LaneArrayConfig) -> Counters:
-    """Count an op's cycles on a `lane_array`, its zeros skipped as the config says."""
+    """Return an op's counters on a `lane_array`, its zeros skipped as the config says."""
     scheduled = scheduled_operand(op, config)
     return _scheduled(op, config, scheduled) if scheduled else simulate_dense(op, config)
 
 
 def simulate_dense_operands(op: LoweredOp, config: LaneArrayConfig) -> Counters:
-    """Count the op's cycles were no value zero, the operand on the rows that of the op itself.
+    """Return the counters were no value zero, the operand on the rows that of the op itself.
 
     Fewer than the dense baseline's where streams hold zeros of padding, or lines have free lanes.
     """
@@ -43,8 +43,8 @@ def simulate_dense_operands(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     anonymous = op.layer.model_copy(update={"name": "dense"})
     # one image runs for all, where they follow one another
     together = op.samples if _shares_windows(op) else 1
-    found = _without_zeros(anonymous, op.name, together, config, scheduled)
-    return found.times(op.samples // together)
+    counters = _without_zeros(anonymous, op.name, together, config, scheduled)
+    return counters.times(op.samples // together)
 
 
 @lru_cache(maxsize=10_000)
@@ -57,7 +57,7 @@ def _without_zeros(
 def _scheduled(
     op: LoweredOp, config: LaneArrayConfig, scheduled: Operand, alike: bool = False
 ) -> Counters:
-    """Skip the zeros of one operand; `alike`: row sets are expected to be equal."""
+    """Return the counters with one operand's zeros skipped; `alike`: row sets should be equal."""
     scheduler = scheduler_of(config)
     tally = _Tally(op, config, scheduled)
     for part in passes(op, config, scheduled):
@@ -78,17 +78,17 @@ def _schedule_once(lines: kernel.Words, mapped: kernel.Counts, scheduler: Schedu
     sets = zip(lines, mapped.tolist(), strict=True)
     which = [kinds.setdefault((rows.tobytes(), used), len(kinds)) for rows, used in sets]
     _, first = np.unique(which, return_index=True)
-    found = kernel.schedule(lines[first], mapped[first], scheduler)
-    return Schedule(found.lines[which], found.waits[which])
+    once = kernel.schedule(lines[first], mapped[first], scheduler)
+    return Schedule(once.lines[which], once.waits[which])
 
 
 def simulate_dense(op: LoweredOp, config: LaneArrayConfig) -> Counters:
-    """Count the op's cycles with the same operand on the rows and every line costing its cycle."""
+    """Return the counters with the same operand on the rows and every line costing its cycle."""
     return _dense(op, config, scheduled_operand(op, config) or OPERANDS_OF[op.name][0])
 
 
 def simulate_dense_plain(op: LoweredOp, config: LaneArrayConfig) -> Counters:
-    """Count the op's cycles with nothing skipped, and the operands where a dense machine has them.
+    """Return the counters with nothing skipped, the operands where a dense machine has them.
 
     Weights on the rows, in wgrad activations: where zero skipping moved another operand there, the
     mapping can cost more than the skipping gains.
@@ -97,7 +97,7 @@ def simulate_dense_plain(op: LoweredOp, config: LaneArrayConfig) -> Counters:
 
 
 def by_image(op: LoweredOp, config: LaneArrayConfig) -> LaneArrayConfig | None:
-    """Fix the operand on the rows, for an op whose images follow one another.
+    """Return the config with a fixed operand on the rows, if an op's images follow one another.
 
     The images of a linear layer are the windows of one, but in its wgrad.
     """
@@ -105,7 +105,7 @@ def by_image(op: LoweredOp, config: LaneArrayConfig) -> LaneArrayConfig | None:
 
 
 def in_rounds(op: LoweredOp, config: LaneArrayConfig) -> tuple[LaneArrayConfig, int]:
-    """Fix the operand on the rows, and count the images that lie on the array at a time."""
+    """Return the config with a fixed operand on the rows, and how many images share the array."""
     if not _shares_windows(op):
         return _fixed(op, config), 1
     on_rows = scheduled_operand(op, config) or OPERANDS_OF[op.name][0]
@@ -114,7 +114,7 @@ def in_rounds(op: LoweredOp, config: LaneArrayConfig) -> tuple[LaneArrayConfig, 
 
 
 def reads_images(op: LoweredOp, config: LaneArrayConfig) -> bool:
-    """Tell whether an operand of images is scheduled, and not weights, or nothing."""
+    """Whether an operand of images is scheduled, and not weights, or nothing."""
     return scheduled_operand(op, config) not in (None, "weight")
 
 
@@ -142,7 +142,7 @@ def _dense(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand) -> Counte
 
 
 def scheduler_of(config: LaneArrayConfig) -> Scheduler:
-    """Write the scheduler's parameters as the kernel reads them."""
+    """Return the scheduler's parameters as the kernel reads them."""
     moves = np.array(config.moves, np.int64).reshape(-1, 2)
     most, levels = _PRIORITIES[config.scheduler]
     return Scheduler(
@@ -156,7 +156,7 @@ def scheduler_of(config: LaneArrayConfig) -> Scheduler:
 
 
 def without_moves(scheduler: Scheduler) -> Scheduler:
-    """Let every line cost its cycle, as where no operand is scheduled."""
+    """Return a schedule in which every line costs its cycle, as where no operand is scheduled."""
     return scheduler._replace(lookahead=0, dt=scheduler.dt[:0], dl=scheduler.dl[:0])
 
 
@@ -199,7 +199,7 @@ class _Tally:
         self.tile_sync += lanes * int((mapped * (slowest - taken)).sum())
 
     def counters(self) -> Counters:
-        """Sort the lane-cycles into their buckets."""
+        """Return the counters: lane-cycles sorted into their buckets."""
         effectual = self.op.macs_effectual
         total = self.cycles * self.config.pes * self.config.lanes
         words = self.row_words, self.column_words
@@ -221,7 +221,7 @@ class _Tally:
 
 
 def _slowest_of_tiles(lines: kernel.Counts, tiles: int) -> kernel.Counts:
-    """Give each row set (group, set) the lines of the slowest of its `tiles` consecutive sets."""
+    """Return, for each row set, the lines of the slowest of its `tiles` consecutive sets."""
     groups, sets = lines.shape
     rounds = -(-sets // tiles)
     filled = np.zeros((groups, rounds * tiles), np.int64)

@@ -27,7 +27,7 @@ class Pass:
     ----------
     lines : callable returning numpy.ndarray of uint64, shape (groups * row sets, rows, T)
         Packed when asked for; the dense baseline never asks.
-    held : callable returning numpy.ndarray of uint64, shape (1 or rows, T)
+    lanes_in_use : callable returning numpy.ndarray of uint64, shape (1 or rows, T)
         The lanes of each line that hold an element, zero or not: free lanes are none.
     mapped : numpy.ndarray of int64, shape (row sets,)
         Rows of each set of a group that hold a stream.
@@ -48,7 +48,7 @@ class Pass:
     """
 
     lines: Callable[[], Words]
-    held: Callable[[], Words]
+    lanes_in_use: Callable[[], Words]
     mapped: Counts
     groups: int
     length: int
@@ -61,7 +61,7 @@ class Pass:
 
 
 def scheduled_operand(op: LoweredOp, config: LaneArrayConfig) -> Operand | None:
-    """Choose the operand whose zeros are skipped: it lies on the rows. None: nothing is skipped.
+    """Return the operand whose zeros are skipped: it lies on the rows. None: nothing is skipped.
 
     'sparser' compares the densities of the whole masks, before padding; a tie goes to the weights,
     in wgrad to the activations. An operand's name is the layer's, also where the op is that of a
@@ -75,13 +75,15 @@ def scheduled_operand(op: LoweredOp, config: LaneArrayConfig) -> Operand | None:
             ones_a, ones_b = op.counts[first], op.counts[second]
             return second if ones_b * a.size < ones_a * b.size else first
         case Scheduled.WEIGHT | Scheduled.ACT | Scheduled.GRAD_OUT:
-            return next((it for it in op.operands if op.called(it) == config.scheduled.value), None)
+            return next(
+                (name for name in op.operands if op.called(name) == config.scheduled.value), None
+            )
         case _:
             assert_never(config.scheduled)
 
 
 def passes(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass]:
-    """Cut an op into passes; they follow one another."""
+    """Yield the passes of an op, which follow one another."""
     if op.name == "wgrad":
         yield from _wgrad(op, config, rows_hold)
         return
@@ -101,13 +103,13 @@ def _ceil(a: int, b: int) -> int:
 
 
 def pack(mask: Mask, lanes: int) -> Words:
-    """Pack the last axis into lines: (.., n) to (.., ceil(n/lanes)) words, lane l in bit l."""
+    """Return the last axis as lines: (.., n) as (.., ceil(n/lanes)) words, lane l in bit l."""
     rows = np.array(mask, order="C").reshape(-1, mask.shape[-1])
     return pack_lines(rows, lanes).reshape(*mask.shape[:-1], -1)
 
 
-def _held(values: int, times: int, lanes: int) -> Words:
-    """Give the lanes in use of a stream that takes `values` elements `times` times."""
+def _lanes_in_use(values: int, times: int, lanes: int) -> Words:
+    """Return the lanes in use of a stream that takes `values` elements `times` times."""
     return np.tile(pack(np.ones((1, values), np.bool_), lanes), times)
 
 
@@ -125,7 +127,7 @@ def _sets(streams: Words, rows: int) -> Words:
 
 
 def _mapped(streams: int, rows: int, times: int = 1) -> Counts:
-    """Count the rows in use in each set of `streams` streams, for `times` such groups of sets."""
+    """Return the rows in use in each set of `streams` streams, for `times` such groups of sets."""
     counts = np.full(_ceil(streams, rows), rows, np.int64)
     counts[-1] = streams - rows * (len(counts) - 1)
     return np.tile(counts, times)
@@ -142,7 +144,7 @@ def _weights_on_rows(conv: Convolution, config: LaneArrayConfig) -> Pass:
 
     return Pass(
         lines=lines,
-        held=lambda: _held(c, r * s, config.lanes),
+        lanes_in_use=lambda: _lanes_in_use(c, r * s, config.lanes),
         mapped=_mapped(filters, config.rows),
         groups=conv.groups,
         length=r * s * _ceil(c, config.lanes),
@@ -168,7 +170,9 @@ def _depthwise(conv: Convolution, config: LaneArrayConfig) -> Pass:
 
     return Pass(
         lines=lines,
-        held=lambda: np.tile(np.uint64(1) << np.arange(together, dtype=np.uint64), (r * s, 1)).T,
+        lanes_in_use=lambda: (
+            np.tile(np.uint64(1) << np.arange(together, dtype=np.uint64), (r * s, 1)).T
+        ),
         mapped=_mapped(k, together),
         groups=1,
         length=r * s,
@@ -188,7 +192,7 @@ def _windows_on_rows(conv: Convolution, config: LaneArrayConfig) -> Iterator[Pas
     for sample in conv.data:
         yield Pass(
             lines=lambda sample=sample: _window_lines(conv, sample, config),  # type: ignore[misc]
-            held=lambda: _held(channels, r * s, config.lanes),
+            lanes_in_use=lambda: _lanes_in_use(channels, r * s, config.lanes),
             mapped=_mapped(positions, config.rows),
             groups=conv.groups,
             length=r * s * _ceil(channels, config.lanes),
@@ -202,7 +206,7 @@ def _windows_on_rows(conv: Convolution, config: LaneArrayConfig) -> Iterator[Pas
 
 
 def _window_lines(conv: Convolution, sample: Mask, config: LaneArrayConfig) -> Words:
-    """Pack one sample's channels first: a window is then a gather of words."""
+    """Return the lines of one sample's windows: channels are packed first, then gathered."""
     _, channels, r, s = conv.weight.shape
     grouped = sample.reshape(conv.groups, channels, *sample.shape[1:]).transpose(0, 2, 3, 1)
     blocks = pack(grouped, config.lanes).transpose(0, 3, 1, 2)  # (G, blocks, H, W)
@@ -238,7 +242,7 @@ def _act_on_rows(op: LoweredOp, act: Mask, config: LaneArrayConfig) -> Pass:
 
     return Pass(
         lines=lines,
-        held=lambda: _held(positions, 1, config.lanes),
+        lanes_in_use=lambda: _lanes_in_use(positions, 1, config.lanes),
         mapped=_mapped(channels, config.rows, times=taps),
         groups=layer.groups,
         length=_ceil(positions, config.lanes),
@@ -259,7 +263,7 @@ def _grad_on_rows(op: LoweredOp, grad: Mask, config: LaneArrayConfig) -> Pass:
     grouped = grad.reshape(layer.groups, filters, positions)
     return Pass(
         lines=lambda: _sets(pack(grouped, config.lanes), config.rows),
-        held=lambda: _held(positions, 1, config.lanes),
+        lanes_in_use=lambda: _lanes_in_use(positions, 1, config.lanes),
         mapped=_mapped(filters, config.rows),
         groups=layer.groups,
         length=_ceil(positions, config.lanes),
@@ -273,20 +277,20 @@ def _grad_on_rows(op: LoweredOp, grad: Mask, config: LaneArrayConfig) -> Pass:
 
 
 def _as_one_image(conv: Convolution) -> Convolution:
-    """See a linear layer's samples as the windows of one image."""
+    """Return a linear layer's samples as the windows of one image."""
     n, c, _, _ = conv.data.shape
     return replace(conv, data=conv.data.reshape(n, c).T.reshape(1, c, 1, n), output=(1, n))
 
 
 def _folds(op: LoweredOp) -> bool:
-    """Tell a stem: fprop of a strided layer with three channels."""
+    """Whether the op is a stem's: fprop of a strided layer with three channels."""
     layer = op.layer
     plain = layer.groups == 1 and layer.dilation == (1, 1) and op.name == "fprop"
     return plain and layer.C == 3 and max(layer.stride) > 1
 
 
 def _fold(conv: Convolution) -> Convolution:
-    """Turn space into depth by the stride: 7x7 stride 2 on 3 channels becomes 4x4 on 12.
+    """Return the op with space turned into depth: 7x7 stride 2 on 3 channels becomes 4x4 on 12.
 
     Folded channel = (row offset * stride + column offset) * C + c; the padded image and the kernel
     are filled with zeros at their far ends to whole multiples of the stride.

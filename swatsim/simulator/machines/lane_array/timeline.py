@@ -27,7 +27,7 @@ from swatsim.workload.lowering import LoweredOp
 
 
 def timeline(op: LoweredOp, config: LaneArrayConfig, tile: int) -> Timeline:
-    """Schedule one row set of an op: row sets are numbered in the order in which they run.
+    """Return what one row set of an op does; they are numbered in the order in which they run.
 
     Raises
     ------
@@ -61,7 +61,7 @@ class _Tile:
         self.mapped = int(self.part.mapped[self.row_set])
 
     def timeline(self) -> Timeline:
-        """Name the threads, tell how long it takes, and play it when asked."""
+        """Return the timeline: its threads, how long it takes, its events when asked."""
         return Timeline(self._threads(), max(self.together), self._events, self._about())
 
     @cached_property
@@ -141,7 +141,7 @@ class _Tile:
             moves=np.full((cycles, self.mapped, lanes), IDLE, np.int16),
             taking=np.full(lanes, OWN, np.int16),
         )
-        words = self.words[self.index] if self.skips else self.part.held()
+        words = self.words[self.index] if self.skips else self.part.lanes_in_use()
         lines = np.array(np.broadcast_to(words, (self.part.mapped.max(), self.part.length)))
         mapped = self.part.mapped[[self.row_set]]
         if not self.skips:
@@ -150,7 +150,7 @@ class _Tile:
         return log
 
     def _waiting(self) -> Iterator[Event]:
-        """Rows without a stream, and the tile after its last line."""
+        """Yield rows without a stream, and the tile after its last line."""
         longest = max(self.together)
         for row in range(self.mapped, self.config.rows):
             yield Event(self._thread(row), "no stream", "unmapped", 0, longest, {})
@@ -161,7 +161,7 @@ class _Tile:
     def _row(
         self, row: int, numbers: Numbers, t: int, moves: list[int], cycle: int
     ) -> Iterator[Event]:
-        """Draw what a row's lanes do in a line that costs a cycle."""
+        """Yield what a row's lanes do in a line that costs a cycle."""
         if all(move == IDLE for move in moves):
             yield Event(self._thread(row), "waits for other rows", "row_sync", cycle, 1, {})
             return
@@ -188,13 +188,13 @@ class _Tile:
         return Event(thread, name, "product", cycle, 1, details)
 
     def _numbers(self) -> Numbers:
-        """Find the number of the element in each slot: the same cut, bit by bit."""
-        found = np.zeros((self.mapped, self.part.length, self.config.lanes), np.int64)
+        """Return the number of the element in each slot: the same cut, bit by bit."""
+        numbers = np.zeros((self.mapped, self.part.length, self.config.lanes), np.int64)
         for bit, plane in enumerate(numbered(self.op)):
             parts = passes(plane, self.config, self.rows_hold)
             lines = next(islice(parts, self.place, None)).lines()
-            found |= self._bits(lines[self.index][: self.mapped]).astype(np.int64) << bit
-        return found
+            numbers |= self._bits(lines[self.index][: self.mapped]).astype(np.int64) << bit
+        return numbers
 
     def _bits(self, words: Words) -> kernel.Bits:
         lanes = np.arange(self.config.lanes, dtype=np.uint64)

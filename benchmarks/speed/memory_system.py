@@ -1,6 +1,6 @@
 """Measure what the memory system and the energy add to a simulation. Prints one line a machine.
 
-    python benchmarks/speed/memory_walk.py [--batch 32]
+    python benchmarks/speed/memory_system.py [--batch 32]
 
 ResNet-50, 90 %, three ops, from disk, in one process: CPU seconds with the memory system by those
 without, the median of the ratios of pairs that follow one another.
@@ -35,10 +35,10 @@ def line(trace: Path, machine: str) -> str:
         (cpu_seconds(trace, machine, "modelled"), cpu_seconds(trace, machine, "none"))
         for _ in range(PAIRS)
     ]
-    ratio = statistics.median(fed / alone for fed, alone in pairs)
-    fed, alone = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ratio = statistics.median(modelled / alone for modelled, alone in pairs)
+    modelled, alone = (statistics.median(times) for times in zip(*pairs, strict=True))
     return (
-        f"{machine}: memory system and energy add {100 * (ratio - 1):.0f} % ({fed:.2f} CPU s "
+        f"{machine}: memory system and energy add {100 * (ratio - 1):.0f} % ({modelled:.2f} CPU s "
         f"against {alone:.2f})"
     )
 

@@ -1,7 +1,7 @@
-"""The walk through all blocks of an op: what is loaded and drained at each, and how long it takes.
+"""The pipeline of an op's blocks: what is loaded and drained at each, and how long it takes.
 
-A block's period depends on its neighbours alone, so the walk is arrays over positions, and nothing
-has to be compiled for it.
+A block's period depends on its neighbours alone, so all is arrays over positions, and nothing has
+to be compiled for it.
 
 Legend of dimensions: b positions, in the order of the loops; k filters, c channels, n rows.
 """
@@ -33,7 +33,7 @@ class Blocks(NamedTuple):
     tables : three of numpy.ndarray of int64
         Bytes of each block of weight (k, c), act (c, n), grad_out (k, n); their rows are counted
         over groups. Of the tensor that the op makes, its elements.
-    made : int
+    output : int
         That tensor.
     order : numpy.ndarray of int64, shape (3,)
         Loops K, C, N (0, 1, 2), outermost first.
@@ -44,14 +44,14 @@ class Blocks(NamedTuple):
     """
 
     tables: Sequence[Counts]
-    made: int
+    output: int
     order: Counts
     groups: Counts
     ends: Sequence[Counts]
 
 
-class Walked(NamedTuple):
-    """What a walk finds.
+class PipelineRun(NamedTuple):
+    """Times and traffic of all blocks of an op.
 
     Parameters
     ----------
@@ -72,13 +72,15 @@ class Walked(NamedTuple):
     partial: int
 
 
-def walk(blocks: Blocks, fed: int, per_cycle: tuple[int, int, int], value_bytes: int) -> Walked:
-    """Take all blocks through the pipeline: load the next, compute one, drain the one before.
+def run_pipeline(
+    blocks: Blocks, on_chip_cycles: int, per_cycle: tuple[int, int, int], value_bytes: int
+) -> PipelineRun:
+    """Run all blocks: while one is computed, the next is loaded and the one before drained.
 
     Parameters
     ----------
     blocks : Blocks
-    fed : int
+    on_chip_cycles : int
         Cycles to compute in all.
     per_cycle : (int, int, int)
         MB/s, MHz, latency in cycles. Time is counted in units of 1 / MB/s cycles, in which a byte
@@ -92,35 +94,37 @@ def walk(blocks: Blocks, fed: int, per_cycle: tuple[int, int, int], value_bytes:
     moved = [np.append(True, key[1:] != key[:-1]) for key in keys]
     sizes = [table.reshape(-1)[key] for table, key in zip(blocks.tables, keys, strict=True)]
     loads = [size * there for size, there in zip(sizes, moved, strict=True)]
-    made, inside = blocks.made, at[3 + LACKS[blocks.made]]
-    complete = inside == len(blocks.ends[LACKS[made]]) - 2
-    leaves = np.append(moved[made][1:], True) * sizes[made]
+    output, inside = blocks.output, at[3 + LACKS[blocks.output]]
+    complete = inside == len(blocks.ends[LACKS[output]]) - 2
+    leaves = np.append(moved[output][1:], True) * sizes[output]
     results = leaves * complete * value_bytes
     partial = leaves * ~complete * SUM_BYTES
-    back = loads[made] * (inside > 0) * SUM_BYTES
-    loads[made] = back * 0
-    load, drain, computing = sum(loads) + back, results + partial, spread(blocks, fed)
-    if fed * fast + (int(load.sum()) + int(drain.sum())) * slow > LARGEST:
+    back = loads[output] * (inside > 0) * SUM_BYTES
+    loads[output] = back * 0
+    load, drain, computing = sum(loads) + back, results + partial, spread(blocks, on_chip_cycles)
+    if on_chip_cycles * fast + (int(load.sum()) + int(drain.sum())) * slow > LARGEST:
         # whole numbers of any size: slower, and as exact
         load, drain, computing = (one.astype(object) for one in (load, drain, computing))
     return _timed(load, drain, computing * fast, (slow, latency * fast))._replace(
-        **{name: int(one.sum()) for name, one in zip(Walked._fields[3:6], loads, strict=True)},
+        **{name: int(one.sum()) for name, one in zip(PipelineRun._fields[3:6], loads, strict=True)},
         result=int(results.sum()),
         partial=int(partial.sum() + back.sum()),
     )
 
 
-def _timed(load: Counts, drain: Counts, computing: Counts, per_byte: tuple[int, int]) -> Walked:
-    """Add up the periods: while a block is computed, the next is loaded, the one before drained."""
+def _timed(
+    load: Counts, drain: Counts, computing: Counts, per_byte: tuple[int, int]
+) -> PipelineRun:
+    """Return the times of the blocks, their periods added up; bytes are left 0."""
     slow, latency = per_byte
     carried = np.append(load[1:], 0) + np.append(0, drain[:-1])
     start = latency + int(load[0]) * slow
     end = start + int(np.maximum(computing, carried * slow).sum())
-    return Walked(start, end, end + int(drain[-1]) * slow, 0, 0, 0, 0, 0)
+    return PipelineRun(start, end, end + int(drain[-1]) * slow, 0, 0, 0, 0, 0)
 
 
 def _positions(blocks: Blocks) -> tuple[Counts, ...]:
-    """Tell which block of each loop a position has: K and C over groups, N; then within a group."""
+    """Return which block of each loop a position has: K, C over groups, N; then within a group."""
     sizes = [len(ends) - 1 for ends in blocks.ends]
     shape = (len(blocks.groups) - 1, *(sizes[d] for d in blocks.order))
     group, *nested = np.unravel_index(np.arange(int(np.prod(shape))), shape)
@@ -129,7 +133,7 @@ def _positions(blocks: Blocks) -> tuple[Counts, ...]:
 
 
 def spread(blocks: Blocks, total: int) -> Counts:
-    """Share cycles out, loop by loop: each block by its extents, and all of them in all."""
+    """Return the cycles of each block: its share of all, by its extents, loop by loop."""
     shares = np.array([total], np.int64)
     for ends in (blocks.groups, *(blocks.ends[d] for d in blocks.order)):
         kind = object if total * int(ends[-1]) > LARGEST else np.int64

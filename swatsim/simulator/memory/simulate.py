@@ -9,6 +9,7 @@ from typing import NamedTuple
 from swatsim.counters import MemoryCounters
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.simulator.memory.kernel import Counts
+from swatsim.simulator.memory.pipeline import Blocks, PipelineRun, run_pipeline
 from swatsim.simulator.memory.plan import Plan, find, plan
 from swatsim.simulator.memory.stores import Store, Stores, dense_stores, stores_of
 from swatsim.simulator.memory.tensors import (
@@ -22,7 +23,6 @@ from swatsim.simulator.memory.tensors import (
     output_words,
     shape_of,
 )
-from swatsim.simulator.memory.walk import Blocks, Walked, walk
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.storage import DTYPES
@@ -38,19 +38,19 @@ class Demand(NamedTuple):
 
 
 #: Of a machine that only moves its operands.
-NOTHING = Demand(0, 1, 0, 0)
+NO_DEMAND = Demand(0, 1, 0, 0)
 
 
-def feed(
+def simulate_memory(
     op: LoweredOp,
     demand: Demand,
     config: MemoryConfig,
     *,
     dense: bool = False,
     pinned: Operand | None = None,
-    kept: bool = False,
+    resident: bool = False,
 ) -> MemoryCounters:
-    """Walk an op's blocks through buffers and DRAM.
+    """Simulate an op on buffers and DRAM, block by block.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def feed(
         Operands travel dense, whatever their format: the dense baseline's do.
     pinned : {"weight", "act", "grad_out"}, optional
         An operand that must be one single block: it stays for the next op.
-    kept : bool
+    resident : bool
         It is there already.
 
     Raises
@@ -77,112 +77,121 @@ def feed(
         return MemoryCounters(demand.cycles)
     shape = shape_of(op)
     words_out = output_words(op)
-    fed = _fed(demand, config, words_out)
+    on_chip_cycles = _on_chip_cycles(demand, config, words_out)
     where = op.title
     if dense and pinned is None:
-        cut, found = _dense(shape, config, where, fed)
+        chosen, run = _dense(shape, config, where, on_chip_cycles)
     else:
         stores = stores_of(op, shape, config, dense)
-        cut = plan(shape, stores, config, where, pinned, kept)
-        tensor = OPERANDS.index(pinned) if kept and pinned else -1
-        found = _walk(shape, stores, config, cut, fed, tensor)
-    return _summed(demand, fed, words_out, cut, found)
+        chosen = plan(shape, stores, config, where, pinned, resident)
+        tensor = OPERANDS.index(pinned) if resident and pinned else -1
+        run = _run_pipeline(shape, stores, config, chosen, on_chip_cycles, tensor)
+    return _summed(demand, on_chip_cycles, words_out, chosen, run)
 
 
-def _summed(demand: Demand, fed: int, words_out: int, cut: Plan, found: Walked) -> MemoryCounters:
-    """Sort what the walk found into the counters."""
+def _summed(
+    demand: Demand, on_chip_cycles: int, words_out: int, chosen: Plan, run: PipelineRun
+) -> MemoryCounters:
+    """Return the counters: waiting sorted into buckets, bytes by operand."""
     waits = (
-        fed - demand.cycles,
-        found.end - found.start - fed,
-        found.start + found.total - found.end,
+        on_chip_cycles - demand.cycles,
+        run.end - run.start - on_chip_cycles,
+        run.start + run.total - run.end,
     )
     buffer, dram, fill_drain = (demand.lanes * wait for wait in waits)
     return MemoryCounters(
-        cycles=found.total,
+        cycles=run.total,
         lane_cycles_buffer=buffer,
         lane_cycles_dram=dram,
         lane_cycles_fill_drain=fill_drain,
-        loop_order=cut.order,
-        block_groups=cut.groups,
-        block_filters=cut.filters,
-        block_channels=cut.channels,
-        block_rows=cut.rows,
-        blocks=cut.blocks,
-        dram_bytes_weight=found.weight,
-        dram_bytes_act=found.act,
-        dram_bytes_grad_out=found.grad_out,
-        dram_bytes_result=found.result,
-        dram_bytes_partial=found.partial,
+        loop_order=chosen.order,
+        block_groups=chosen.groups,
+        block_filters=chosen.filters,
+        block_channels=chosen.channels,
+        block_rows=chosen.rows,
+        blocks=chosen.blocks,
+        dram_bytes_weight=run.weight,
+        dram_bytes_act=run.act,
+        dram_bytes_grad_out=run.grad_out,
+        dram_bytes_result=run.result,
+        dram_bytes_partial=run.partial,
         words_out=words_out,
     )
 
 
 @lru_cache(maxsize=10_000)
-def _dense(shape: Shape, config: MemoryConfig, where: str, fed: int) -> tuple[Plan, Walked]:
-    """Walk dense tensors: two baselines, and all steps of a run, often want the same."""
+def _dense(
+    shape: Shape, config: MemoryConfig, where: str, on_chip_cycles: int
+) -> tuple[Plan, PipelineRun]:
+    """Run dense tensors: two baselines, and all steps of a run, often want the same."""
     stores = dense_stores(shape, DTYPES[config.dtype])
-    cut = plan(shape, stores, config, where)
-    return cut, _walk(shape, stores, config, cut, fed, -1)
+    chosen = plan(shape, stores, config, where)
+    return chosen, _run_pipeline(shape, stores, config, chosen, on_chip_cycles, -1)
 
 
-def _walk(
-    shape: Shape, stores: Stores, config: MemoryConfig, cut: Plan, fed: int, kept: int
-) -> Walked:
-    """Walk an op's blocks; times in whole cycles."""
+def _run_pipeline(
+    shape: Shape,
+    stores: Stores,
+    config: MemoryConfig,
+    chosen: Plan,
+    on_chip_cycles: int,
+    resident: int,
+) -> PipelineRun:
+    """Run an op's blocks; times in whole cycles."""
     blocks = Blocks(
-        _tables(shape, stores, cut, kept),
-        shape.made,
-        cut.loops,
-        ends(cut.groups, shape.groups),
+        _tables(shape, stores, chosen, resident),
+        shape.output,
+        chosen.loops,
+        ends(chosen.groups, shape.groups),
         (
-            ends(cut.filters, shape.K),
-            ends(cut.channels, shape.C),
-            ends(cut.rows, shape.rows, shape.samples),
+            ends(chosen.filters, shape.K),
+            ends(chosen.channels, shape.C),
+            ends(chosen.rows, shape.rows, shape.samples),
         ),
     )
     per_cycle = _per_cycle(config)
-    found = walk(blocks, fed, per_cycle, DTYPES[config.dtype] // 8)
-    times = (found.start, found.end, found.total)
+    run = run_pipeline(blocks, on_chip_cycles, per_cycle, DTYPES[config.dtype] // 8)
+    times = (run.start, run.end, run.total)
     start, end, total = (-(-time // per_cycle[0]) for time in times)
-    return found._replace(start=start, end=end, total=total)
+    return run._replace(start=start, end=end, total=total)
 
 
-def _tables(shape: Shape, stores: Stores, cut: Plan, kept: int) -> list[Counts]:
-    """Bytes of the operands' blocks, elements of the output's."""
-    filters = cut_channels(ends(cut.groups * cut.filters, shape.K, shape.groups))
-    channels = cut_channels(ends(cut.groups * cut.channels, shape.C, shape.groups))
-    across = cut_channels(ends(cut.channels, shape.C))
-    of_act, of_grad = (cut_rows(shape, tensor, cut.rows) for tensor in (ACT, GRAD_OUT))
+def _tables(shape: Shape, stores: Stores, chosen: Plan, resident: int) -> list[Counts]:
+    """Return the bytes of the operands' blocks, the elements of the output's."""
+    filters = cut_channels(ends(chosen.groups * chosen.filters, shape.K, shape.groups))
+    channels = cut_channels(ends(chosen.groups * chosen.channels, shape.C, shape.groups))
+    across = cut_channels(ends(chosen.channels, shape.C))
+    of_act, of_grad = (cut_rows(shape, tensor, chosen.rows) for tensor in (ACT, GRAD_OUT))
     axes = ((filters, across), (channels, of_act), (filters, of_grad))
     return [
-        _table(store, rows, columns, store.tensor == shape.made, store.tensor == kept)
+        _table(store, rows, columns, store.tensor == shape.output, store.tensor == resident)
         for store, (rows, columns) in zip(stores, axes, strict=True)
     ]
 
 
-def _table(store: Store, rows: Cut, columns: Cut, made: bool, kept: bool) -> Counts:
-    if made or kept:
-        return rows.size[:, None] * columns.size * (store.cell * made)
+def _table(store: Store, rows: Cut, columns: Cut, is_output: bool, is_resident: bool) -> Counts:
+    if is_output or is_resident:
+        return rows.size[:, None] * columns.size * (store.cell * is_output)
     return store.bytes(rows, columns)
 
 
 def can_pin(op: LoweredOp, config: MemoryConfig, operand: Operand, *, dense: bool = False) -> bool:
-    """Tell whether an operand can lie on chip as one single block while the op runs."""
+    """Whether an operand can lie on chip as one single block while the op runs."""
     if config.memory == "none":
         return False
     shape = shape_of(op)
     return find(shape, stores_of(op, shape, config, dense), config, operand) is not None
 
 
-def _fed(demand: Demand, config: MemoryConfig, words_out: int) -> int:
-    """Cycles to compute, once the buffers give no more words than they can."""
+def _on_chip_cycles(demand: Demand, config: MemoryConfig, words_out: int) -> int:
+    """Return the cycles of the op with its operands on chip: what buffers can give bounds it."""
     words = {"a": demand.words_a, "b": demand.words_b, "out": words_out}
     per_cycle: dict[str, int] = {name: getattr(config, f"buffer_{name}_words") for name in words}
     return max(demand.cycles, *(-(-n // per_cycle[name]) for name, n in words.items()))
 
 
 def _per_cycle(config: MemoryConfig) -> tuple[int, int, int]:
-    """MB/s and MHz, in lowest terms, and the latency; an ideal DRAM takes no time for a byte."""
+    """Return MB/s and MHz, in lowest terms, and the latency; an ideal DRAM's bytes take no time."""
     if config.dram.ideal:
         return 1, 0, 0
     fast, slow = config.bandwidth_mb_per_s, config.clock_mhz

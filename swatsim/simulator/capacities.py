@@ -15,7 +15,7 @@ from swatsim.workload.lowering import LoweredOp
 def of_all_ops(
     error: BufferTooSmallError, config: MemoryConfig, dense: bool, ops: Iterable[LoweredOp]
 ) -> BufferTooSmallError:
-    """Make of one op's refusal that of all ops: one capacity that will do.
+    """Return one op's refusal as that of all ops: one capacity that will do.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def of_all_ops(
         shape = shape_of(op)
         for stored_dense in (False, True) if dense else (False,):
             stores = stores_of(op, shape, config, stored_dense)
-            needed = plan.needs(shape, stores, config)[error.name]
+            needed = plan.smallest_capacities(shape, stores, config)[error.name]
             if needed > most:
                 most = needed
                 where = op.title + (", dense" if stored_dense else "")
