@@ -42,7 +42,7 @@ NO_MEMORY = (
 
 
 def of_results(results: Results) -> Page:
-    """Make the page of one simulation."""
+    """Return the page of one simulation."""
     results = tables.summarise(results)
     head = page_tables.headline(results)
     step = tables.per_op(results)[-1]
@@ -176,7 +176,7 @@ def _provenance(results: Results) -> Section:
 
 
 def of_sweep(rows: Sequence[Row], name: str, best: Results, warnings: Sequence[str] = ()) -> Page:
-    """Make the page of a sweep.
+    """Return the page of a sweep.
 
     Each trace has a front of its own: times of different workloads don't compare. `best` are the
     results of the fastest point of the first trace, `warnings` the sweep's own.
@@ -259,6 +259,6 @@ def _all_points(done: Sequence[Row], failed: Sequence[Row]) -> Section:
 
 
 def _parameters(rows: Sequence[Row]) -> list[str]:
-    """Name the columns of a sweep's parameters: those between the preset and the multipliers."""
+    """Return the columns of a sweep's parameters: those between the preset and the multipliers."""
     names = list(rows[0])
     return names[names.index("preset") + 1 : names.index("multipliers")]
