@@ -160,11 +160,8 @@ def pe_of(log: Log, array: Array) -> int:
 @jit
 def note_pairs(
     given: PixelLog,
-    step: int,
-    costs: Counts,
-    queued: tuple[Counts, Counts],
-    blocks: tuple[Counts, Counts, Counts],
-    weights: Counts,
+    of_step: tuple[int, Counts],
+    queues: tuple[tuple[Counts, Counts], tuple[Counts, Counts, Counts], Counts],
     first_k: int,
     rows: Axis,
     columns: Axis,
@@ -173,11 +170,12 @@ def note_pairs(
 ) -> None:
     """Write down how the logged PE's blocks of pixels meet the blocks of a queue of weights.
 
-    Block after block of pixels, each against all of the weights; `costs` are the cycles of the step
-    that each PE has spent before.
+    Block after block of pixels, each against all of the weights. `of_step` are its number and the
+    cycles of it that each PE has spent before; `queues` what `queue_pixels`, `find_patterns` and
+    `queue_weights` return.
     """
-    (classes, starts), (found, begins, patterns), log = queued, blocks, given.log
-    pe = pe_of(log, array)
+    (classes, starts), (found, begins, patterns), weights = queues
+    (step, costs), log, pe = of_step, given.log, pe_of(given.log, array)
     if pe < 0:
         return
     own = np.empty((begins[pe + 1] - begins[pe], patterns.shape[1]), np.int64)
@@ -231,6 +229,24 @@ def note_products(
 
 
 @jit
+def wait_for_slowest(costs: Counts, array: Array, log: PixelLog | None):  # type: ignore[no-untyped-def]
+    """Add up a channel's steps, ``costs[chunk, PE]`` of all samples: cycles, and PEs' costs."""
+    pes = array.pe_h * array.pe_w
+    cycles = cost = 0
+    for chunk in range(costs.shape[0]):
+        for first in range(0, costs.shape[1], pes):
+            slowest = 0
+            for pe in range(first, first + pes):
+                slowest = max(slowest, costs[chunk, pe])
+                cost += costs[chunk, pe]
+            cycles += slowest
+            if log is not None:
+                own = pe_of(log.log, array)
+                note_step(log.log, slowest, costs[chunk, own] if own >= 0 else -1)
+    return cycles, cost
+
+
+@jit
 def convolve(
     data: Bits,
     weight: Bits,
@@ -272,20 +288,9 @@ def convolve(
                             counters, patterns, weights, k, rows, columns, array, nowhere
                         )
                         if log is not None:
-                            step, before = c * chunks + chunk, costs[chunk]
-                            note_pairs(
-                                log,
-                                step,
-                                before,
-                                queued,
-                                blocks,
-                                weights,
-                                k,
-                                rows,
-                                columns,
-                                array,
-                                counters,
-                            )
+                            step = c * chunks + chunk, costs[chunk]
+                            queues = queued, blocks, weights
+                            note_pairs(log, step, queues, k, rows, columns, array, counters)
                         for part in range(samples * pes):
                             for i in range(begins[part], begins[part + 1]):
                                 costs[chunk, part] += of[found[i]]
@@ -293,15 +298,7 @@ def convolve(
                         words_a += found.size * weights.shape[0]
                         words_b += pixels.size
                         pairs += found.size * -(-weights.shape[0] // array.weight_vector)
-        for chunk in range(chunks):
-            for n in range(samples):
-                slowest = 0
-                for e in range(n * pes, (n + 1) * pes):
-                    slowest = max(slowest, costs[chunk, e])
-                    cost += costs[chunk, e]
-                cycles += slowest
-                if log is not None:
-                    own = pe_of(log.log, array)
-                    note_step(log.log, slowest, costs[chunk, own] if own >= 0 else -1)
+        taken = wait_for_slowest(costs, array, log)
+        cycles, cost = cycles + taken[0], cost + taken[1]
     used = -(-data.shape[2] // rows.tile) * -(-data.shape[3] // columns.tile)
     return Work(cycles, cost, pairs, products, cycles * used, words_a, words_b)
