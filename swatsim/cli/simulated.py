@@ -10,11 +10,11 @@ from swatsim.cli.drawing import Drawing
 from swatsim.cli.options import parse
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, share, size, table, times
-from swatsim.counters import BUCKETS, ENERGY_PARTS
+from swatsim.counters import BUCKETS, DRAM_BYTES, ENERGY_PARTS
 from swatsim.outputs import write_files
 from swatsim.reports import differences, page_tables, tables
 from swatsim.reports.span import span_of
-from swatsim.reports.tables import DRAM_BYTES, Row, lost_most_to
+from swatsim.reports.tables import Row, lost_most_to
 from swatsim.results import Results
 from swatsim.simulator.machines import machine
 from swatsim.simulator.run import simulate
