@@ -5,7 +5,7 @@ A file's digest is checked over what was written, then it goes through these, on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def _with_variants(table: pa.Table) -> pa.Table:
     import pyarrow as pa
 
     pairs = list(zip(table["role"].to_pylist(), table["machine"].to_pylist(), strict=True))
-    names = sorted({machine for role, machine in pairs if role == "machine"}, key=len)
+    names = {machine for role, machine in pairs if role == "machine"}
     labels = [
         ("", machine) if role == "machine" else _split(machine, names) for role, machine in pairs
     ]
@@ -30,12 +30,13 @@ def _with_variants(table: pa.Table) -> pa.Table:
     return table.add_column(place + 1, pa.field("variant", pa.string(), nullable=False), variants)
 
 
-def _split(label: str, names: list[str]) -> tuple[str, str]:
+def _split(label: str, names: Collection[str]) -> tuple[str, str]:
     """Return the variant and the machine of a label; another machine is no variant of one."""
-    for name in reversed(names):
-        rest = label.removeprefix(f"{name} ")
-        if rest != label and (rest == "dense" or rest.startswith("dense, ")):
-            return rest, name
+    end = len(label)
+    while (end := label.rfind(" dense", 0, end)) >= 0:  # whatever the number of names
+        name, variant = label[:end], label[end + 1 :]
+        if name in names and f"{variant}, ".startswith("dense, "):
+            return variant, name
     return "", label
 
 

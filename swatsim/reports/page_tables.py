@@ -8,6 +8,7 @@ from typing import Any
 
 from swatsim.columns import Role
 from swatsim.counters import BUCKETS, ENERGY_PARTS
+from swatsim.errors import ResultsError, unknown
 from swatsim.reports import tables
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row, Summary
@@ -163,8 +164,7 @@ def operand_bytes(results: Results) -> list[Row]:
 
 def _operand_bytes(results: Summary) -> list[Row]:
     found = []
-    # a machine of a user's own does not say what its values are
-    bits = DTYPES[results.rows[0]["dtype"] or "fp32"]
+    bits = _bits_of(results.rows[0]["dtype"])
     for layer, rows in _by_layer(results).items():
         for operand, order in (("act", ("wgrad", "fprop")), ("weight", ("dgrad", "fprop"))):
             op = next((name for name in order if name in rows), None)
@@ -182,6 +182,13 @@ def _operand_bytes(results: Summary) -> list[Row]:
             own = {"layer": layer, "tensor": operand, "elements": size, "density": density}
             found.append({**own, **sizes})
     return found
+
+
+def _bits_of(dtype: str) -> int:
+    """Return the bits of a value; a machine of a user's own does not say what its values are."""
+    if dtype and dtype not in DTYPES:
+        raise ResultsError(f"{unknown('value type', dtype, DTYPES)}: simulate again")
+    return DTYPES[dtype or "fp32"]
 
 
 def _by_layer(results: Summary) -> dict[str, dict[str, list[Mapping[str, Any]]]]:

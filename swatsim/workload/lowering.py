@@ -14,7 +14,7 @@ from typing import Any, assert_never
 
 from swatsim.errors import WorkloadError
 from swatsim.workload import effectual
-from swatsim.workload.layer import OPERANDS_OF, Channels, Operand, OpName, channels_of
+from swatsim.workload.layer import Channels, Operand, OpName, channels_of
 from swatsim.workload.training_ops import MaskedOp, Op
 from swatsim.workload.windows import Mask
 
@@ -59,11 +59,6 @@ class LoweredOp(MaskedOp):
     def is_matrix_product(self) -> bool:
         """Whether the samples are rows of one matrix: a linear layer's are, images are not."""
         return self.layer.kind == "linear"
-
-    @property
-    def first_operand(self) -> Operand:
-        """The operand that buffer a holds."""
-        return OPERANDS_OF[self.name][0]
 
     @cached_property
     def macs_effectual(self) -> int:

@@ -53,6 +53,12 @@ def test_the_step_is_the_sum_of_its_ops(results: Results) -> None:
         assert rows[-1][column] == pytest.approx(sum(row[column] for row in rows[:-1]))
 
 
+def test_bytes_of_a_value_type_that_nobody_knows_are_refused(results: Results) -> None:
+    rows = [{**row, "dtype": "fp8"} for row in results.rows]
+    with pytest.raises(ResultsError, match="unknown value type 'fp8'"):
+        of_results(Results(rows, {}))
+
+
 def test_an_op_without_cycles_has_no_finite_speed_up(results: Results) -> None:
     rows = [dict(row) for row in results.rows if (row["layer"], row["op"]) == ("fc", "wgrad")]
     for row in rows:
