@@ -20,7 +20,7 @@ from swatsim.arguments import arguments, mapping, path_like, several
 from swatsim.columns import COLUMNS, FORM, SCHEMA_VERSION
 from swatsim.errors import ResultsError
 from swatsim.files import read_bounded
-from swatsim.outputs import page_of, write_files
+from swatsim.outputs import PLOT_FILES, page_of, write_files
 from swatsim.parquet import Read, Written, decode, encode
 from swatsim.printable import printable
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 PARQUET, CSV = "results.parquet", "results.csv"
 SCHEMA, PROVENANCE = "schema.json", "provenance.json"
-#: Plots that may lie beside results.
-PLOTS = frozenset({"speed_up.png", "pe_cycles.png", "energy.png", "roofline.png"})
 
 #: What a spreadsheet takes for the beginning of a formula.
 FORMULA = ("=", "+", "-", "@")
@@ -87,7 +85,7 @@ class Results:
             If they can't be written, or are no results: lane-cycles that don't add up, for example.
             It says what became of what was there before.
         """
-        for name in PLOTS:
+        for name in PLOT_FILES:
             _check_no_directory(Path(folder) / name)
         table = self._encoded()
         # the first to be replaced and the last: where both are of one simulation, all are
@@ -97,7 +95,7 @@ class Results:
             CSV: as_csv(self.rows, [column.name for column in COLUMNS]),
             PARQUET: table.content,
         }
-        return write_files(Path(folder), contents, [*PLOTS, *page_of(Path(folder))])
+        return write_files(Path(folder), contents, [*PLOT_FILES, *page_of(Path(folder))])
 
     def to_parquet(self) -> bytes:
         """Return the rows, and their provenance, as a Parquet file that is as small as can be.

@@ -10,14 +10,15 @@ from swatsim.cli.drawing import Drawing
 from swatsim.cli.options import parse
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, share, size, table, times
-from swatsim.counters import BUCKETS, ENERGY_PARTS
+from swatsim.counters import BUCKETS, DRAM_BYTES, ENERGY_PARTS
 from swatsim.outputs import write_files
 from swatsim.reports import differences, page_tables, tables
 from swatsim.reports.span import span_of
-from swatsim.reports.tables import DRAM_BYTES, Row, lost_most_to
+from swatsim.reports.tables import Row, lost_most_to
 from swatsim.results import Results
 from swatsim.simulator.machines import machine
 from swatsim.simulator.run import simulate
+from swatsim.workload.layer import OPERANDS
 
 
 def run(
@@ -71,9 +72,7 @@ def _tables(results: Results) -> Iterator[Any]:
         "layer",
         "op",
         "shape",
-        "weight",
-        "act",
-        "grad_out",
+        *OPERANDS,
         *_headings(FEWER),
         "lost most to",
     )
@@ -117,7 +116,7 @@ def _layer_rows(rows: list[Row]) -> Iterator[list[str]]:
         if previous not in (None, row["layer"]):
             yield []
         previous = row["layer"]
-        densities = [share(row[f"density_{name}"]) for name in ("weight", "act", "grad_out")]
+        densities = [share(row[f"density_{name}"]) for name in OPERANDS]
         yield [row["layer"], row["op"], _shape(row), *densities, *_numbers(row, FEWER), _lost(row)]
 
 

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from swatsim.columns import COLUMNS, Role, label
-from swatsim.counters import BUCKETS
+from swatsim.counters import BUCKETS, DRAM_BYTES
 from swatsim.errors import ResultsError
 from swatsim.reports.span import span_of
 from swatsim.results import Results
@@ -22,9 +22,6 @@ from swatsim.workload.flops import FLOPS_PER_MAC
 from swatsim.workload.layer import OPS
 
 Row = dict[str, Any]
-
-#: Columns that add up to the bytes that DRAM carried.
-DRAM_BYTES = tuple(column.name for column in COLUMNS if column.name.startswith("dram_bytes_"))
 
 #: The row of a table that sums up all ops.
 STEP = "step"

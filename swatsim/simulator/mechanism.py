@@ -135,6 +135,8 @@ class Mechanism:
         masks are run, and choices are theirs.
     timeline : callable of (LoweredOp, config, int) to Timeline, optional
         What one tile does, cycle by cycle; tiles are numbered from 0.
+    tile : str
+        Of a machine with a timeline, what it shows one of, for people: "a PE".
     by_image : callable of (LoweredOp, config) to config or None
         With which configuration the op's images, run one by one, give together exactly the op's
         counters, each of them: what is chosen by a look at the whole op must be chosen in it. None
@@ -162,6 +164,7 @@ class Mechanism:
     alternatives: Mapping[str, Callable[[LoweredOp, Any], Counters]] = field(default_factory=dict)
     simulate_dense_operands: Callable[[LoweredOp, Any], Counters] | None = None
     timeline: Callable[[LoweredOp, Any, int], Timeline] | None = None
+    tile: str = ""
     by_image: Callable[[LoweredOp, Any], MachineConfig | None] = lambda op, config: None
     reads_images: Callable[[LoweredOp, Any], bool] = lambda op, config: True
     in_rounds: Callable[[LoweredOp, Any], tuple[MachineConfig, int] | None] = lambda op, config: (

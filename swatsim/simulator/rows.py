@@ -116,6 +116,8 @@ def _checked(counters: Counters) -> Counters:
         )
     if not all(isinstance(value, int | np.integer) for value in counters):
         raise ConfigError(f"the machine gave {counters}: counters are whole numbers")
+    if min(counters) < 0:
+        raise ConfigError(f"the machine gave {counters}: counters are at least 0")
     if sum(counters.buckets.values()) != counters.lane_cycles:
         raise ConfigError(
             f"the machine gave {counters}: its lane_cycles_* add up to "

@@ -103,7 +103,7 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     trace=either(path_like, instance_of(Trace)),
     energy=either(path_like, instance_of(EnergyTable)),
     steps=maybe(several(whole_number, "whole numbers, of recorded steps")),
-    ops=several(string, "fprop, dgrad, wgrad"),
+    ops=several(string, ", ".join(OPS)),
     workers=maybe(whole_number),
     progress=maybe(function),
 )

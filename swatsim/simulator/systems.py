@@ -150,10 +150,17 @@ class Modelled:
         Raises
         ------
         ConfigError
-            If a buffer is too small, or the table lacks an event.
+            If the counters are of another geometry than the configuration, a buffer is too
+            small, or the table lacks an event.
         WorkloadError
             If a mask does not obey the N:M that it is to be stored in.
         """
+        if (counters.pes, counters.lanes) != (self._config.pes, self._config.lanes):
+            raise ConfigError(
+                f"{self._name} counted on {counters.pes} PEs of {counters.lanes} lanes, and its "
+                f"configuration has {self._config.pes} of {self._config.lanes}: give the counters "
+                "the configuration's"
+            )
         try:
             return simulate_memory(
                 op, _demand(counters), self._config, dense=dense, **on_chip._asdict()

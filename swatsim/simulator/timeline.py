@@ -65,7 +65,7 @@ def timeline(
     step : int, optional
         The first recorded one by default.
     tile : int
-        Of `lane_array`, a row set of the op, in the order in which they run; of `cartesian`, a PE.
+        Which one, from 0: what a machine's tiles are, its mechanism's `tile` says.
     start, cycles : int
         The window that is written.
 

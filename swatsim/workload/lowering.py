@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, assert_never
 
 from swatsim.errors import WorkloadError
 from swatsim.workload import effectual
@@ -117,8 +117,16 @@ def lower(op: Op | LoweredOp) -> LoweredOp:
         return op
     if not isinstance(op, Op):
         raise WorkloadError(f"{type(op).__name__} is no op: make one with swatsim.Op(layer, ..)")
-    if not op.layer.transposed:
-        return LoweredOp(op.layer, op.name, op.weight, op.act, op.grad_out, known=op.known)
+    match op.layer.kind:
+        case "conv" | "linear":
+            return LoweredOp(op.layer, op.name, op.weight, op.act, op.grad_out, known=op.known)
+        case "conv_transpose":
+            return _of_adjoint(op)
+        case _:
+            assert_never(op.layer.kind)
+
+
+def _of_adjoint(op: Op) -> LoweredOp:
     masks: dict[str, Any] = {
         ADJOINT_OPERAND[operand]: mask for operand, mask in op.operands.items()
     }

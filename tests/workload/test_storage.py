@@ -22,17 +22,22 @@ def mask_of(bits: str, rows: int = 1) -> np.ndarray:
 SMALL = mask_of("1000000000" + "0100000001", rows=2)
 
 
-@pytest.mark.parametrize(
-    ("format", "fp32", "bf16"),
-    [
-        ("dense", 20 * 4, 20 * 2),
-        ("values", 3 * 4, 3 * 2),
-        ("bitmask", 3 * 4 + 3, 3 * 2 + 3),  # 20 bits are 3 bytes
-        ("csr", 3 * 4 + 3 * 1 + 3 * 1, 3 * 2 + 3 * 1 + 3 * 1),  # columns below 256, 20 as well
-        ("run-length", (3 * 36 + 7) // 8, (3 * 20 + 7) // 8),  # gaps 0, 10, 7: no padding
-        ("1:4", (6 * 34 + 7) // 8, (6 * 18 + 7) // 8),  # rows of 4, 4 and 2 channels: 6 slots
-    ],
-)
+BY_HAND = [
+    ("dense", 20 * 4, 20 * 2),
+    ("values", 3 * 4, 3 * 2),
+    ("bitmask", 3 * 4 + 3, 3 * 2 + 3),  # 20 bits are 3 bytes
+    ("csr", 3 * 4 + 3 * 1 + 3 * 1, 3 * 2 + 3 * 1 + 3 * 1),  # columns below 256, 20 as well
+    ("csc", 3 * 4 + 3 * 1 + 11 * 1, 3 * 2 + 3 * 1 + 11 * 1),  # ten columns
+    ("run-length", (3 * 36 + 7) // 8, (3 * 20 + 7) // 8),  # gaps 0, 10, 7: no padding
+    ("1:4", (6 * 34 + 7) // 8, (6 * 18 + 7) // 8),  # rows of 4, 4 and 2 channels: 6 slots
+]
+
+
+def test_every_format_is_counted_by_hand() -> None:
+    assert [name for name, _, _ in BY_HAND] == [*storage.FORMATS, "1:4"]
+
+
+@pytest.mark.parametrize(("format", "fp32", "bf16"), BY_HAND)
 def test_formats_by_hand(format: str, fp32: int, bf16: int) -> None:
     assert storage.stored(SMALL, format, "fp32") == (format, fp32)
     assert storage.stored(SMALL, format, "bf16") == (format, bf16)
