@@ -160,6 +160,7 @@ SKIPPING_VECTOR = Mechanism(
     simulate_op=simulate_op,
     simulate_dense=simulate_dense,
     timeline=timeline,
+    tile="a PE",
     by_image=lambda op, config: config,  # samples follow one another
     reads_images=lambda op, config: op.name == "wgrad",
 )

@@ -25,7 +25,7 @@ Check: TypeAlias = Callable[[Any], Any]
 def arguments(
     error: type[SwatsimError], **checks: Check
 ) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
-    """Check a function's arguments before it does anything.
+    """Return a decorator that checks a function's arguments before it does anything.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def arguments(
 
 
 def accepted(error: type[SwatsimError], who: str, name: str, value: Any, check: Check) -> Any:
-    """Check one argument, and refuse it by its name."""
+    """Return one argument as its check accepts it; what is not allowed is refused by name."""
     try:
         return check(value)
     except ValueError as refusal:
@@ -62,7 +62,7 @@ def accepted(error: type[SwatsimError], who: str, name: str, value: Any, check: 
 
 
 def whole(value: Any) -> Any:
-    """Turn a whole number of any library into Python's; what is none stays, to be refused."""
+    """Return a whole number of any library as Python's; anything else as it is, to be refused."""
     # before NumPy 2.3 its bools were indices, with a warning
     if not isinstance(value, int) and not str(getattr(value, "dtype", "")).endswith("bool"):
         with suppress(TypeError, AttributeError):
@@ -71,26 +71,26 @@ def whole(value: Any) -> Any:
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
-    """Whether it is a whole number of Python's: no bool, no float that happens to be whole."""
+    """Whether a value is Python's whole number: no bool, no float that happens to be whole."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def count_of(value: Any) -> int:
-    """Turn a whole number of any library into Python's; what is none, or below 0, is -1."""
-    found = whole(value)
-    return found if is_whole(found) and found >= 0 else -1
+    """Return a whole number of any library as Python's; -1 for anything else, or below 0."""
+    number = whole(value)
+    return number if is_whole(number) and number >= 0 else -1
 
 
 def whole_number(value: Any) -> int:
     """Allow a whole number of any library; no bool, no text, no float that happens to be whole."""
-    found = whole(value)
-    if not is_whole(found):
+    number = whole(value)
+    if not is_whole(number):
         raise ValueError("must be a whole number")
-    return found
+    return number
 
 
 def exact(value: Any) -> Fraction:
-    """Turn a number into the fraction that its decimal writes: 0.7 is 7/10.
+    """Return a number as the fraction that its decimal writes: 0.7 is 7/10.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def exact(value: Any) -> Fraction:
 
 
 def share(interval: str, meaning: str = "") -> Callable[[Any], Fraction]:
-    """Allow a share of a whole, in an interval such as ``(0, 1]``; it becomes an exact fraction.
+    """Return a check of a share of a whole, in an interval such as ``(0, 1]``: an exact fraction.
 
     Parameters
     ----------
@@ -117,9 +117,9 @@ def share(interval: str, meaning: str = "") -> Callable[[Any], Fraction]:
 
     def check(value: Any) -> Fraction:
         with suppress(ValueError):
-            found = exact(value)
-            if 0 < found < 1 or (zero and found == 0) or (one and found == 1):
-                return found
+            part = exact(value)
+            if 0 < part < 1 or (zero and part == 0) or (one and part == 1):
+                return part
         raise ValueError(f"must be a number in {interval}{meaning}")
 
     return check
@@ -206,7 +206,8 @@ def having(*names: str) -> Check:
     """Allow objects with some methods: what a user's own class has."""
 
     def check(value: Any) -> Any:
-        if isinstance(value, type) or not all(callable(getattr(value, it, None)) for it in names):
+        methods = [getattr(value, name, None) for name in names]
+        if isinstance(value, type) or not all(map(callable, methods)):
             raise ValueError(f"must have the methods {' and '.join(names)}")
         return value
 

@@ -75,7 +75,7 @@ def read(path: Path) -> bytes | None:
 
 
 def write(path: Path, payload: bytes) -> None:
-    """Keep bytes under a name, in one piece: whoever reads meanwhile gets all of them, or none.
+    """Write bytes under a name, in one piece: whoever reads meanwhile gets all of them, or none.
 
     It is not forced to disk: what a power failure tears has another digest.
 
@@ -97,7 +97,7 @@ def write(path: Path, payload: bytes) -> None:
 
 
 def _digest(name: str, payload: bytes | memoryview) -> bytes:
-    """Take the name in too: no file passes for another."""
+    """Return the digest of a file's name and content: no file passes for another."""
     return hashlib.blake2b(payload, digest_size=_DIGEST, key=name.encode()[:64]).digest()
 
 
@@ -114,7 +114,7 @@ def _root(chosen: str | None) -> Path:
 
 
 def _opened(root: Path, version: str) -> Path:
-    """Make the folder of a version, and see that only its owner writes there."""
+    """Return the folder of a version, made if need be; only its owner can write there."""
     folder = root / "kernels" / version
     is_new = not folder.is_dir()
     _make(folder)
@@ -145,7 +145,7 @@ def _check_own(folder: Path) -> None:
 
 
 def _is_own(status: os.stat_result) -> bool:
-    """Whether only this user could have written it. Where no user has a number, nothing tells."""
+    """Whether only this user could have written a file; True where users have no numbers."""
     if not hasattr(os, "geteuid"):
         return True
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
@@ -173,7 +173,7 @@ def _check_ancestor(folder: Path) -> None:
 
 
 def _is_private_group(number: int) -> bool:
-    """Whether it is called as its user is, as the group is that many systems give each user."""
+    """Whether a group has its user's name, as the one that many systems give each user."""
     import grp
     import pwd
 

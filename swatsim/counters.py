@@ -174,8 +174,7 @@ class Counters(NamedTuple):
 
     def times(self, repeats: int) -> Counters:
         """Return the counters of the same op run so many times, one after another."""
-        all_of_it = Counters(*(value * repeats for value in self))
-        return all_of_it._replace(pes=self.pes, lanes=self.lanes)
+        return self._replace(**{name: getattr(self, name) * repeats for name in SUMMED})
 
 
 class MemoryCounters(NamedTuple):
@@ -257,8 +256,7 @@ class MemoryCounters(NamedTuple):
     @property
     def dram_bytes(self) -> int:
         """Bytes that DRAM carries."""
-        loaded = self.dram_bytes_weight + self.dram_bytes_act + self.dram_bytes_grad_out
-        return loaded + self.dram_bytes_result + self.dram_bytes_partial
+        return sum(getattr(self, name) for name in DRAM_BYTES)
 
 
 class Energies(NamedTuple):
@@ -308,7 +306,7 @@ def declared(counted: type[NamedTuple]) -> tuple[Declared, ...]:
     TypeError
         If a field declares none, or a bucket is not called ``lane_cycles_*``.
     """
-    found = []
+    columns = []
     for name, hint in get_type_hints(counted, include_extras=True).items():
         kind, *rest = get_args(hint) or (hint,)
         count = next((one for one in rest if isinstance(one, Count)), None)
@@ -318,8 +316,8 @@ def declared(counted: type[NamedTuple]) -> tuple[Declared, ...]:
         if (count.unit == "lane-cycles") != name.startswith(f"{LANE_CYCLES}_"):
             raise TypeError(f"{where}: buckets, and they alone, are called {LANE_CYCLES}_*")
         column = f"{ENERGY}_{name}" if count.unit == "pJ" else name
-        found.append(Declared(column, kind, count))
-    return tuple(found)
+        columns.append(Declared(column, kind, count))
+    return tuple(columns)
 
 
 def parts_of(*counted: type[NamedTuple]) -> dict[str, Look]:
@@ -333,3 +331,7 @@ def parts_of(*counted: type[NamedTuple]) -> dict[str, Look]:
 MACHINE_BUCKETS = parts_of(Counters)
 BUCKETS = MACHINE_BUCKETS | parts_of(MemoryCounters)
 ENERGY_PARTS = parts_of(Energies)
+
+#: A machine's counters that add up over ops, and what adds up to all bytes of DRAM.
+SUMMED = tuple(one.column for one in declared(Counters) if one.what.adds == "sum")
+DRAM_BYTES = tuple(name for name in MemoryCounters._fields if name.startswith("dram_bytes_"))

@@ -108,7 +108,7 @@ class Course:
         return 2 * fsum(a) ** 2 / spread
 
     def total(self, values: Sequence[float]) -> Estimate:
-        """Estimate the run's total.
+        """Return an estimate of the run's total.
 
         Parameters
         ----------
@@ -131,7 +131,7 @@ class Course:
         return Estimate(value, variance, freedom, self._more(scattered, jumped, variance))
 
     def ratio(self, top: Sequence[float], bottom: Sequence[float]) -> Estimate:
-        """Estimate a quotient of two totals; as `sampling.ratio` where one is 0."""
+        """Return an estimate of a quotient of two totals; as `sampling.ratio` where one is 0."""
         above, below = self.total(top).value, self.total(bottom).value
         if below == 0:
             return without_interval(inf if above else nan)
@@ -151,7 +151,7 @@ class Course:
 
 
 def differences(values: Sequence[float]) -> list[float]:
-    """Subtract each value from the next; what is rounding is none."""
+    """Return each value's difference to the next; what is rounding is 0."""
     return [
         b - a if abs(b - a) > ROUNDING * max(abs(a), abs(b)) else 0.0 for a, b in pairwise(values)
     ]
@@ -160,7 +160,7 @@ def differences(values: Sequence[float]) -> list[float]:
 def jumps(
     steps: Sequence[int], series: Sequence[Sequence[float]], most: int = MOST_JUMPS
 ) -> frozenset[int]:
-    """Find where the level of a course jumped: differences that stick out of all the others.
+    """Return where the level of a course jumped: differences that stick out of all the others.
 
     The largest k differences are jumps if the smallest of them is larger than scatter explains: by
     the root mean square of the others, as Student's t, at `FALSE_JUMPS` shared among all gaps. k is
@@ -193,14 +193,14 @@ def jumps(
         scale = max(map(abs, values))
         for i in _largest(gaps, apart):
             size[i] = max(apart[i] / scale, size.get(i, 0.0))
-    found = [i for i in size if i - 1 not in size and i + 1 not in size]
-    if len(found) > MOST_JUMPS:
+    lone = [i for i in size if i - 1 not in size and i + 1 not in size]
+    if len(lone) > MOST_JUMPS:
         return frozenset()
-    return frozenset(sorted(found, key=lambda i: -size[i])[:most])
+    return frozenset(sorted(lone, key=lambda i: -size[i])[:most])
 
 
 def _largest(gaps: Sequence[int], apart: Sequence[float]) -> list[int]:
-    """List the gaps of usual length whose differences stick out."""
+    """Return the gaps of usual length whose differences stick out."""
     usual = _usual(gaps)
     alike = (i for i, gap in enumerate(gaps) if usual <= 2 * gap <= 4 * usual)
     order = sorted(alike, key=lambda i: -apart[i])
@@ -209,19 +209,19 @@ def _largest(gaps: Sequence[int], apart: Sequence[float]) -> list[int]:
 
 
 def _outliers(apart: Sequence[float], above: float) -> int:
-    """Count how many of the largest differences stick out; they come in descending order."""
+    """Return how many of the largest differences stick out; they come in descending order."""
     squares = [0.0, *accumulate(d * d for d in reversed(apart))]
-    found = 0
+    outliers = 0
     for k in range(1, len(apart) // 2 + 1):
         others = len(apart) - k
         freedom = 2 * others**2 / (3 * others - 1)
         scatter = sqrt(squares[others] / others)
         if apart[k - 1] > quantile(freedom, 1 - above) * scatter:
-            found = k
-    return found
+            outliers = k
+    return outliers
 
 
 def _usual(gaps: Sequence[int]) -> float:
-    """Give the length of the gap in which the middle of all steps lies, by length."""
+    """Return the length of the gap in which the middle of all steps lies, by length."""
     passed = list(accumulate(sorted(gaps)))
     return sorted(gaps)[bisect_left(passed, passed[-1] / 2)] if gaps else 0

@@ -41,7 +41,7 @@ class ResultsError(SwatsimError):
 
 
 def unknown(what: str, got: str, known: Iterable[str]) -> str:
-    """Word the refusal of a name: the nearest known one first, then all of them."""
+    """Return the refusal of a name in words: the nearest known one first, then all of them."""
     names = sorted(known)
     near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
@@ -49,14 +49,14 @@ def unknown(what: str, got: str, known: Iterable[str]) -> str:
 
 
 def listed(names: Iterable[str], most: int = 50) -> str:
-    """List names in a sentence, and of many how many more there are."""
-    found = list(names)
-    rest = f" and {len(found) - most} more" if len(found) > most else ""
-    return ", ".join(found[:most]) + rest
+    """Return names as a list in a sentence, and of many how many more there are."""
+    all_names = list(names)
+    rest = f" and {len(all_names) - most} more" if len(all_names) > most else ""
+    return ", ".join(all_names[:most]) + rest
 
 
 def shown(value: object, most: int = 200) -> str:
-    """Show a value in a sentence, shortened; some have no text: numbers of thousands of digits."""
+    """Return a value as it is shown in a sentence, shortened; some have no text: huge numbers."""
     try:
         text = repr(value)
     except Exception as error:  # noqa: BLE001  (it is anybody's)

@@ -91,7 +91,7 @@ def publish_all(contents: Mapping[Path, bytes], gone: Collection[Path] = ()) -> 
 
 @contextlib.contextmanager
 def locked(folder: Path, seconds: float) -> Iterator[bool]:
-    """Have a folder alone among those who ask so, be they processes or threads.
+    """Lock a folder against others that do the same, be they processes or threads.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def locked(folder: Path, seconds: float) -> Iterator[bool]:
 
 
 def temporary(path: Path) -> Path:
-    """Name what is written before it is renamed to `path`: no other writer has the same.
+    """Return the name of what is renamed to `path` once it is written; no other writer has it.
 
     Not the process's number alone: those of two containers are equal, and threads share one.
     """
@@ -137,7 +137,7 @@ def temporary(path: Path) -> Path:
 
 
 def leftovers(folder: Path, pattern: str) -> list[Path]:
-    """Find what writers that were killed left under the names that `temporary` gives.
+    """Return what killed writers left under the names that `temporary` gives.
 
     Whoever removes them makes sure that nobody is writing: it holds the folder's lock.
 
@@ -147,8 +147,8 @@ def leftovers(folder: Path, pattern: str) -> list[Path]:
     pattern : str
         Of the names that the files would have had at last, as for `Path.glob`.
     """
-    found = folder.glob(f".{pattern}.*.tmp")
-    return sorted(path for path in found if _ADDED.search(path.name))
+    paths = folder.glob(f".{pattern}.*.tmp")
+    return sorted(path for path in paths if _ADDED.search(path.name))
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -216,7 +216,7 @@ def _sync_directory(path: Path) -> None:
 
 
 def read_bounded(path: str | os.PathLike[str], at_most: int) -> bytes:
-    """Read a file that comes from outside and fits in memory: no size is believed, none waited for.
+    """Return the bytes of a file from outside that fits in memory: no size in it is believed.
 
     A pipe, a device and what a kernel makes up as it is read (files that say they are empty) have
     no end, or block: nothing is read of them.
@@ -238,13 +238,13 @@ def read_bounded(path: str | os.PathLike[str], at_most: int) -> bytes:
     except ValueError as error:  # a NUL in its name
         raise OSError(errno.EINVAL, f"its name can't be one: {error}", os.fspath(path)) from None
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            what = "a directory" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            what = "a directory" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
             raise OSError(errno.EINVAL, f"it is not a file, but {what}", os.fspath(path))
-        if found.st_size > at_most:
+        if status.st_size > at_most:
             raise OSError(errno.EFBIG, f"it is larger than {at_most} bytes", os.fspath(path))
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read(found.st_size)
+            return file.read(status.st_size)
     finally:
         os.close(descriptor)

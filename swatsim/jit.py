@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 
 
 def _version() -> str | None:
-    """Name all that compiled code depends on; None if that can't be told, without sources."""
+    """Return the digest of all that compiled code depends on; None without sources."""
     seen = hashlib.blake2b(digest_size=8)
     versions = (numba.__version__, llvmlite.__version__, np.__version__)
     settings = (sys.implementation.cache_tag, numba_config.BOUNDSCHECK)
@@ -57,7 +57,7 @@ _FOLDER = _folder()
 
 
 def jit(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Compile a kernel on first use, without the GIL, and keep it for later processes.
+    """Return a kernel that is compiled on first use, without the GIL, and cached for later.
 
     Raises
     ------
@@ -99,7 +99,7 @@ class _Cache(NullCache):
         return str(self._folder)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Load the code for a signature, or None."""
+        """Return the cached code for a signature, or None."""
         target_context.refresh()
         path = self._path(sig, target_context.codegen())
         try:
@@ -113,7 +113,7 @@ class _Cache(NullCache):
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep the code for a signature, if that can be done."""
+        """Write the code for a signature to the cache, if that can be done."""
         if data.library.has_dynamic_globals:  # it holds addresses of this process
             return
         try:
@@ -130,12 +130,12 @@ class _Cache(NullCache):
 
 @functools.cache
 def _hash_of(file: str) -> str:
-    """Hash a kernel's own file: it may lie outside of the package."""
+    """Return the hash of a kernel's own file: it may lie outside of the package."""
     return hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest()
 
 
 def _reason(error: Exception) -> str:
-    """Leave out the names of files: of many that fail alike, one is told."""
+    """Return an error's text without names of files: of many that fail alike, one is logged."""
     return getattr(error, "strerror", None) or str(error)
 
 

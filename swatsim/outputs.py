@@ -5,11 +5,49 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from swatsim.errors import ResultsError
 from swatsim.files import ReplacedInPartError, publish_all, read_bounded
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Plot(NamedTuple):
+    """A plot that may lie beside results, and stands on their page.
+
+    Parameters
+    ----------
+    shows : str
+        In help.
+    module : str
+        Of `swatsim.reports`; its function of the plot's name draws it.
+    main : bool
+        Whether it is drawn unless one asks for all, which take longer than a small trace.
+    there : callable of the results' rows to bool
+        Whether there is something to show.
+    """
+
+    shows: str
+    module: str
+    main: bool = False
+    there: Callable[[Rows], bool] = lambda rows: True
+
+
+#: By name: the one list. Files, choices of the command line and the page's sections follow it.
+PLOTS: Mapping[str, Plot] = {
+    "speed_up": Plot("speed-up", "layer_bars", main=True),
+    "pe_cycles": Plot("PE-cycles", "layer_bars", main=True),
+    "energy": Plot(
+        "energy",
+        "layer_bars",
+        there=lambda rows: all(row["energy_pj"] is not None for row in rows),
+    ),
+    "roofline": Plot("roofline", "roofline", there=lambda rows: any(row["blocks"] for row in rows)),
+}
+PLOT_FILES = tuple(f"{name}.png" for name in PLOTS)
 
 #: Beside a page: the files that it wrote. A page of other results must not stay as theirs.
 CONTENTS = "contents.json"
@@ -20,17 +58,17 @@ MAX_BYTES = 2**20
 
 
 def contents_of(folder: Path) -> list[str]:
-    """Name the files of a page that was written into a folder before, and the list of them."""
+    """Return the files of a page that was written into a folder before, and the list of them."""
     try:
-        found = json.loads(read_bounded(folder / CONTENTS, MAX_BYTES))["files"]
-        names = [name for name in found if Path(name).name == name]
+        stated = json.loads(read_bounded(folder / CONTENTS, MAX_BYTES))["files"]
+        names = [name for name in stated if Path(name).name == name]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return []
     return [*names, CONTENTS]
 
 
 def page_of(folder: Path) -> list[str]:
-    """Name the files of the page in a folder of results, which is stale once those are others."""
+    """Return the files of the page in a folder of results: stale once the results are others."""
     return [f"{REPORT}/{name}" for name in contents_of(folder / REPORT)]
 
 
@@ -101,7 +139,7 @@ def write_files(
 
 
 def _left_by(error: OSError) -> str:
-    """Say what became of the files that were there."""
+    """Return in words what became of the files that were there."""
     if not isinstance(error, ReplacedInPartError):
         return "what was there before is unchanged"
     return f"{', '.join(path.name for path in error.replaced)} were replaced, the others not"

@@ -176,10 +176,10 @@ def decode(content: bytes, form: Form) -> Read:
         provenance = json.loads(about)
         check_provenance(provenance)
         columns = _types(form) if version == form.version else _written(table)
-        found, written = digest(table, columns, version, about), known[b"digest"].decode()
-        if found != written:
-            raise ResultsError(f"its digest is {found}, that of what was written {written}")
-        return Read(_upgraded(table, version, form).to_pylist(), provenance, found)
+        counted, written = digest(table, columns, version, about), known[b"digest"].decode()
+        if counted != written:
+            raise ResultsError(f"its digest is {counted}, that of what was written {written}")
+        return Read(_upgraded(table, version, form).to_pylist(), provenance, counted)
 
 
 def _version(known: Mapping[bytes, bytes], form: Form) -> int:
@@ -209,13 +209,13 @@ def check_provenance(provenance: Any) -> None:
     ResultsError
         If it, its `parameters` or their `machine` are there and no objects.
     """
-    where, found = "provenance", provenance
+    where, part = "provenance", provenance
     for name in ("parameters", "machine", ""):
-        if not isinstance(found, dict):
-            raise ResultsError(f"its {where} is {type(found).__name__}, must be an object")
-        if name not in found:
+        if not isinstance(part, dict):
+            raise ResultsError(f"its {where} is {type(part).__name__}, must be an object")
+        if name not in part:
             return
-        where, found = f"{where}.{name}", found[name]
+        where, part = f"{where}.{name}", part[name]
 
 
 def check(table: pa.Table, form: Form) -> None:

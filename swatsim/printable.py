@@ -12,7 +12,7 @@ from typing import Any
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Write characters that are not printable as Python escapes: ``\x1b``, ``\ud800``.
+    r"""Return a text with Python escapes for what is not printable: ``\x1b``, ``\ud800``.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def printable_json(value: Any) -> Any:
-    """Make every text in a JSON value one that can be encoded and shown."""
+    """Return a JSON value in which every text can be encoded and shown."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):
@@ -41,7 +41,7 @@ def printable_json(value: Any) -> Any:
 
 
 def one_line(text: str) -> str:
-    """Write a text on one line: white space as single blanks, the rest as `printable` does."""
+    """Return a text on one line: white space as single blanks, the rest as `printable` does."""
     return printable(" ".join(text.split()))
 
 

@@ -21,7 +21,7 @@ PACKAGES = ("numpy", "numba", "safetensors", "zstandard", "torch")
 
 
 def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Gather versions, machine, command line and time, beside the caller's parameters.
+    """Return versions, machine, command line and time, beside the caller's parameters.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "swatsim": __version__,
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "command": printable_json(sys.argv),
@@ -47,7 +47,7 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def sources() -> str:
-    """Fingerprint the package's code (16 hex digits): what it computes may differ if this does.
+    """Return the digest of the package's code (16 hex digits): with it, computations may differ.
 
     Empty where the package has no sources, in a zip file for example: then it can't be told.
     """

@@ -20,7 +20,7 @@ from swatsim.arguments import arguments, mapping, path_like, several
 from swatsim.columns import COLUMNS, FORM, SCHEMA_VERSION
 from swatsim.errors import ResultsError
 from swatsim.files import read_bounded
-from swatsim.outputs import page_of, write_files
+from swatsim.outputs import PLOT_FILES, page_of, write_files
 from swatsim.parquet import Read, Written, decode, encode
 from swatsim.printable import printable
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 PARQUET, CSV = "results.parquet", "results.csv"
 SCHEMA, PROVENANCE = "schema.json", "provenance.json"
-#: Plots that may lie beside results.
-PLOTS = frozenset({"speed_up.png", "pe_cycles.png", "energy.png", "roofline.png"})
 
 #: What a spreadsheet takes for the beginning of a formula.
 FORMULA = ("=", "+", "-", "@")
@@ -87,7 +85,7 @@ class Results:
             If they can't be written, or are no results: lane-cycles that don't add up, for example.
             It says what became of what was there before.
         """
-        for name in PLOTS:
+        for name in PLOT_FILES:
             _check_no_directory(Path(folder) / name)
         table = self._encoded()
         # the first to be replaced and the last: where both are of one simulation, all are
@@ -97,7 +95,7 @@ class Results:
             CSV: as_csv(self.rows, [column.name for column in COLUMNS]),
             PARQUET: table.content,
         }
-        return write_files(Path(folder), contents, [*PLOTS, *page_of(Path(folder))])
+        return write_files(Path(folder), contents, [*PLOT_FILES, *page_of(Path(folder))])
 
     def to_parquet(self) -> bytes:
         """Return the rows, and their provenance, as a Parquet file that is as small as can be.
@@ -161,9 +159,9 @@ def load(folder: str | os.PathLike[str]) -> Results:
     path = Path(folder) / PARQUET
     end = time.monotonic() + MAX_SWAP_SECONDS
     while True:
-        found, beside = _read(path), _digest_beside(path)
-        if beside in (None, found.digest):
-            return Results(found.rows, found.provenance)
+        read, beside = _read(path), _digest_beside(path)
+        if beside in (None, read.digest):
+            return Results(read.rows, read.provenance)
         if time.monotonic() > end:
             raise ResultsError(
                 f"{path} and {PROVENANCE} beside it are not of one simulation: simulate again"
@@ -179,14 +177,14 @@ def read_parquet(path: Path) -> Results:
     ResultsError
         If there is none, it is not swatsim's, or it was damaged or changed.
     """
-    found = _read(path)
-    return Results(found.rows, found.provenance)
+    read = _read(path)
+    return Results(read.rows, read.provenance)
 
 
 def parse(content: bytes, path: Path) -> Results:
     """Return the results in the content of a Parquet file; `path` is for errors."""
-    found = _parsed(content, path)
-    return Results(found.rows, found.provenance)
+    read = _parsed(content, path)
+    return Results(read.rows, read.provenance)
 
 
 def _read(path: Path) -> Read:

@@ -126,12 +126,12 @@ class Estimate:
 
 
 def without_interval(value: float, alike: bool = False) -> Estimate:
-    """Give an estimate whose interval is unknown."""
+    """Return an estimate whose interval is unknown."""
     return Estimate(value, nan, nan, alike=alike)
 
 
 def total(strata: Sequence[Stratum]) -> Estimate:
-    """Estimate the population's total.
+    """Return an estimate of the population's total.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def total(strata: Sequence[Stratum]) -> Estimate:
 
 
 def ratio(top: Sequence[Stratum], bottom: Sequence[Stratum]) -> Estimate:
-    """Estimate a quotient of two totals, seen in the same members in the same order.
+    """Return an estimate of a quotient of two totals, seen in the same members in the same order.
 
     Parameters
     ----------
@@ -167,19 +167,19 @@ def ratio(top: Sequence[Stratum], bottom: Sequence[Stratum]) -> Estimate:
 
 
 def residuals(top: Sequence[float], bottom: Sequence[float], value: float) -> tuple[float, ...]:
-    """Subtract from each top what the quotient makes of its bottom; what is rounding is none."""
+    """Return each top minus the quotient times its bottom; what is rounding is 0."""
     pairs = zip(top, bottom, strict=True)
     left = ((t - value * b, abs(t)) for t, b in pairs)
     return tuple(r if abs(r) > ROUNDING * t else 0.0 for r, t in left)
 
 
 def quotient(value: float, spread: Estimate, below: float) -> Estimate:
-    """Give a quotient its interval: that of its residuals' total, by the bottom's total."""
+    """Return a quotient with its interval: that of its residuals' total, by the bottom's total."""
     return Estimate(value, spread.variance / below**2, spread.freedom, spread.more, spread.alike)
 
 
 def _freedom(strata: Sequence[Stratum], variance: float) -> float:
-    """Count Satterthwaite's degrees of freedom; strata seen whole add nothing."""
+    """Return Satterthwaite's degrees of freedom; strata seen whole add nothing."""
     partly = (s for s in strata if not s.complete)
     return variance**2 / fsum(s.variance**2 / (len(s.values) - 1) for s in partly)
 
@@ -194,7 +194,7 @@ def _more(strata: Sequence[Stratum], variance: float) -> int:
 
 @lru_cache(maxsize=4096)
 def quantile(freedom: float, below: float) -> float:
-    """Look up Student's t: what it is below with a probability."""
+    """Return the quantile of Student's t: what it is below with a probability."""
     from scipy.special import stdtrit  # scipy.stats takes half a second more to load
 
     return float(stdtrit(freedom, below))

@@ -14,19 +14,19 @@ DIGEST = "digest"
 
 
 def fingerprint(value: Any, size: int = 8) -> str:
-    """Digest a JSON value by its content (two hex digits a byte of `size`): order is none of it."""
+    """Return the digest of a JSON value (two hex digits a byte of `size`), whatever its order."""
     text = json.dumps(value, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
 
 
 def seal(content: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """Write an object and, among its entries, their digest; without `indent` in one line."""
+    """Return an object as JSON, with its digest as an entry; without `indent` in one line."""
     sealed = {**content, DIGEST: fingerprint(content, 16)}
     return (json.dumps(sealed, indent=indent) + "\n").encode()
 
 
 def unseal(text: bytes) -> dict[str, Any]:
-    """Read what `seal` wrote.
+    """Return the object that `seal` wrote, without its digest.
 
     Raises
     ------
@@ -34,10 +34,10 @@ def unseal(text: bytes) -> dict[str, Any]:
         If it is no such object, or was changed after it was written.
     """
     try:
-        found = json.loads(text)
-        written = found.pop(DIGEST)
-        if fingerprint(found, 16) == written:
-            return dict(found)
+        entries = json.loads(text)
+        written = entries.pop(DIGEST)
+        if fingerprint(entries, 16) == written:
+            return dict(entries)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ResultsError("it is damaged, or was not written by this version") from None
     raise ResultsError("it was changed after it was written")

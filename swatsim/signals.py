@@ -11,7 +11,7 @@ from multiprocessing.resource_tracker import ensure_running
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Start processes: they have Ctrl-C blocked from their first moment on.
+    """Start processes in the block with Ctrl-C blocked from their first moment on.
 
     A signal that comes meanwhile comes afterwards: a process that is half started would complain.
     """

@@ -20,12 +20,12 @@ def _with_variants(table: pa.Table) -> pa.Table:
 
     pairs = list(zip(table["role"].to_pylist(), table["machine"].to_pylist(), strict=True))
     names = sorted({machine for role, machine in pairs if role == "machine"}, key=len)
-    found = [
+    labels = [
         ("", machine) if role == "machine" else _split(machine, names) for role, machine in pairs
     ]
     place = table.column_names.index("machine")
-    machines = pa.array([machine for _, machine in found], pa.string())
-    variants = pa.array([variant for variant, _ in found], pa.string())
+    machines = pa.array([machine for _, machine in labels], pa.string())
+    variants = pa.array([variant for variant, _ in labels], pa.string())
     table = table.set_column(place, table.schema.field("machine"), machines)
     return table.add_column(place + 1, pa.field("variant", pa.string(), nullable=False), variants)
 

@@ -20,12 +20,12 @@ from swatsim.errors import SwatsimError, shown, unknown
 
 
 def count(meaning: str, unit: str, at_least: int, at_most: int) -> Any:
-    """Describe a whole-number parameter: what it means, its unit, what is allowed."""
+    """Return the field of a whole-number parameter: its meaning, its unit, what is allowed."""
     return Field(description=meaning, ge=at_least, le=at_most, json_schema_extra={"unit": unit})
 
 
 def one_of(known: Collection[str]) -> AfterValidator:
-    """Allow the names of a registry: what is entered there is allowed at once."""
+    """Return a validator that allows the names of a registry, those entered later included."""
 
     def check(value: str) -> str:
         if value not in known:
@@ -60,7 +60,7 @@ class FrozenRecord(BaseModel):
 
     @classmethod
     def _own(cls, name: str, value: Any) -> Any:
-        """Turn a field's value into Python's own kind, as far as it is one of a number."""
+        """Return a field's value as Python's own kind of number, if it is a number."""
         kinds = _kinds(cls.model_fields[name].annotation) if name in cls.model_fields else {Any}
         if type(value).__module__ == "numpy" and not getattr(value, "shape", (1,)):
             # as it is written: of single precision 0.8 is 0.8
@@ -71,7 +71,7 @@ class FrozenRecord(BaseModel):
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
-        """Say what the complaint is about, for example ``layer 'conv1'``."""
+        """Return what a complaint is about, for example ``layer 'conv1'``."""
         return cls.__name__
 
     @classmethod
@@ -95,7 +95,7 @@ class _Foreign:
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """List the types that are somewhere in an annotation."""
+    """Return the types that are somewhere in an annotation."""
     if not get_args(annotation):
         return {annotation}
     whole_ones = (Literal, Callable)
@@ -110,7 +110,7 @@ def _float(value: Any) -> Any:
 
 
 def _complaints(items: list[Any], model: type[BaseModel]) -> str:
-    """Word all that is wrong with a field; of a union, what each kind would have to be."""
+    """Return in words what is wrong with a field; of a union, what each kind would have to be."""
     first = items[0]
     kinds = [str(part) for item in items for part in item["loc"][1:2]]
     if len(items) == 1 or any(kind.isdigit() for kind in kinds):
@@ -122,7 +122,7 @@ def _complaints(items: list[Any], model: type[BaseModel]) -> str:
 
 
 def _complaint(item: Any, model: type[BaseModel]) -> str:
-    """Word one pydantic error: field=value, then what is allowed."""
+    """Return one pydantic error in words: field=value, then what is allowed."""
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         names = (field.alias or name for name, field in model.model_fields.items())

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from hypothesis import strategies as st
 
 from swatsim.errors import SwatsimError
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
-from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
-from swatsim.simulator.memory.config import ORDERS
+from swatsim.simulator.machines.lane_array.config import (
+    LaneArrayConfig,
+    MapOrder,
+    MoveShape,
+    Scheduled,
+    Scheduler,
+    Scheduling,
+)
+from swatsim.simulator.memory.config import BUFFERS, ORDERS
 from swatsim.simulator.memory.dram import shipped as drams
+from swatsim.workload import storage
+from swatsim.workload.convolutions import Lowering
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.storage import DTYPES
 
 #: Storage formats that every mask can have.
-FORMATS = ("dense", "bitmask", "csr", "csc", "run-length")
+FORMATS = tuple(name for name, format in storage.FORMATS.items() if format.placed)
 
 
 @st.composite
@@ -93,15 +102,15 @@ def ops(draw: st.DrawFn) -> tuple[LoweredOp, dict[str, np.ndarray]]:
 
 @st.composite
 def lane_array_configs(draw: st.DrawFn) -> LaneArrayConfig:
-    scheduler = draw(st.sampled_from(["most_candidates", "fewest_candidates", "levels"]))
+    scheduler = draw(st.sampled_from([*Scheduler]))
     fields = dict(
         tiles=draw(st.integers(1, 3)),
         rows=draw(st.sampled_from([1, 2, 4, 5])),
         columns=draw(st.sampled_from([1, 3, 4])),
-        scheduled=draw(st.sampled_from(["none", "weight", "act", "grad_out", "sparser"])),
-        scheduling=draw(st.sampled_from(["static", "dynamic"])),
+        scheduled=draw(st.sampled_from([*Scheduled])),
+        scheduling=draw(st.sampled_from([*Scheduling])),
         fold_stem=draw(st.booleans()),
-        dgrad_lowering=draw(st.sampled_from(["split", "dilated"])),
+        dgrad_lowering=draw(st.sampled_from(get_args(Lowering))),
     )
     if fields["scheduled"] == "none":
         move = dict(lookahead=0, lookaside=0, move_shape="T", map_order="as_written")
@@ -116,8 +125,8 @@ def lane_array_configs(draw: st.DrawFn) -> LaneArrayConfig:
         lanes=lanes,
         lookahead=lookahead,
         lookaside=draw(st.integers(0, min(lanes - 1, 15))) if lookahead else 0,
-        move_shape=draw(st.sampled_from(["L", "T", "T-mirrored"])),
-        map_order=draw(st.sampled_from(["as_written", "sorted"])),
+        move_shape=draw(st.sampled_from([*MoveShape])),
+        map_order=draw(st.sampled_from([*MapOrder])),
         scheduler=scheduler,
     )
 
@@ -132,7 +141,7 @@ def cartesian_configs(draw: st.DrawFn) -> CartesianConfig:
         weight_vector=draw(st.integers(1, 5)),
         accumulator=accumulator,
         banks=draw(st.sampled_from([n for n in (1, 2, 5, 16, 32, 40) if n <= accumulator])),
-        dgrad_lowering=draw(st.sampled_from(["split", "dilated"])),
+        dgrad_lowering=draw(st.sampled_from(get_args(Lowering))),
     )
 
 
@@ -148,8 +157,8 @@ def memories(draw: st.DrawFn, formats: tuple[str, ...] = FORMATS) -> dict[str, A
     """Parameters of the memory system, most of them tight."""
     kib = st.sampled_from([1, 1, 2, 4, 64])
     words = st.sampled_from([1, 3, 7, 4096])
-    buffers = {f"buffer_{name}_kib": draw(kib) for name in ("a", "b", "out")}
-    supply = {f"buffer_{name}_words": draw(words) for name in ("a", "b", "out")}
+    buffers = {f"buffer_{name}_kib": draw(kib) for name in BUFFERS}
+    supply = {f"buffer_{name}_words": draw(words) for name in BUFFERS}
     stored = {f"format_{name}": draw(st.sampled_from(formats)) for name in OPERANDS}
     extent = st.one_of(st.just("auto"), st.integers(1, 20))
     dram = draw(st.sampled_from(drams()))

@@ -12,6 +12,7 @@ import pytest
 from swatsim.columns import COLUMNS, FORM
 from swatsim.counters import (
     BUCKETS,
+    DRAM_BYTES,
     ENERGY_PARTS,
     Count,
     Counters,
@@ -21,6 +22,9 @@ from swatsim.counters import (
     declared,
     parts_of,
 )
+from swatsim.simulator.machines import machine, presets
+from swatsim.simulator.run import simulate
+from tests.traces import make_trace
 
 ROOT = Path(__file__).parents[1] / "swatsim"
 COUNTED = (Counters, MemoryCounters, Energies)
@@ -96,3 +100,25 @@ def test_no_other_list_of_them_stands_in_the_house(tmp_path: Path) -> None:
     assert len(listed(copy)) == 3
     sources = [path for path in ROOT.rglob("*.py") if path.name != "counters.py"]
     assert {path: names for path in sources if len(names := listed(path)) > 2} == {}
+
+
+#: Sums that leave and come back, and a buffer that is waited for.
+TIGHT = {"loop_order": "CKN", "block_channels": 2, "block_filters": 1, "buffer_a_words": 1}
+
+
+def test_nothing_that_is_declared_stays_zero(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "trace", steps=(0,))
+    machines = [*(name for name, _, _ in presets()), machine("tensordash", **TIGHT)]
+    rows = [row for it in machines for row in simulate(trace, it, workers=1).rows]
+    declares = [one.column for counted in COUNTED for one in declared(counted)]
+    assert [name for name in declares if not any(row[name] for row in rows)] == [], "who counts it?"
+
+
+def test_what_is_repeated_is_multiplied_where_it_adds_up() -> None:
+    found = Counters(5, 2, 3, lane_cycles_idle=30, words_a=1).times(4)
+    assert found == Counters(20, 2, 3, lane_cycles_idle=120, words_a=4)
+
+
+def test_all_bytes_are_those_of_each_kind() -> None:
+    one = MemoryCounters(1, **dict.fromkeys(DRAM_BYTES, 2))  # type: ignore[arg-type]
+    assert one.dram_bytes == 2 * len(DRAM_BYTES)

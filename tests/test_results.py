@@ -131,6 +131,10 @@ def test_counters_that_do_not_add_up_are_refused(trace: Trace) -> None:
     for wrong, complaint in (
         (Counters(100, pes=1, lanes=1, lane_cycles_effectual=7), "add up to 7, must be .* = 100"),
         (Counters(1.5, pes=1, lanes=2, lane_cycles_idle=3), "counters are whole numbers"),  # type: ignore[arg-type]
+        (
+            Counters(1, pes=1, lanes=1, lane_cycles_effectual=2, lane_cycles_idle=-1),
+            "counters are at least 0",
+        ),
         ({"cycles": 3}, "the machine gave a dict"),
     ):
         machine = Ideal()

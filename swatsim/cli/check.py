@@ -46,7 +46,7 @@ def check(trace: str) -> None:
 
 
 def _refuse_if(damaged: dict[int, str], source: Trace) -> None:
-    """Name every damaged step, and say of the first one what is wrong."""
+    """Refuse damaged steps: name them all, and what is wrong with the first."""
     if damaged:
         numbers = listed(map(str, damaged), 10)
         raise TraceError(

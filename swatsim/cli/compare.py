@@ -40,12 +40,12 @@ def compare(a: str, b: str) -> None:
 
 
 def _words(row: Row) -> list[str]:
-    found = [row["layer"], row["op"], count(row["cycles_a"]), count(row["cycles_b"])]
-    found += [_ms(row["time_ms_a"]), _ms(row["time_ms_b"]), times(row["faster"])]
-    found += [times(row["speed_up_a"]), times(row["speed_up_b"])]
+    cells = [row["layer"], row["op"], count(row["cycles_a"]), count(row["cycles_b"])]
+    cells += [_ms(row["time_ms_a"]), _ms(row["time_ms_b"]), times(row["faster"])]
+    cells += [times(row["speed_up_a"]), times(row["speed_up_b"])]
     energies = (row["energy_pj_a"], row["energy_pj_b"])
-    found += ["-" if energy is None else joules(energy) for energy in energies]
-    return [*found, size(row["dram_bytes_a"]), size(row["dram_bytes_b"])]
+    cells += ["-" if energy is None else joules(energy) for energy in energies]
+    return [*cells, size(row["dram_bytes_a"]), size(row["dram_bytes_b"])]
 
 
 def _ms(value: float) -> str:

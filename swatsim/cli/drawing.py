@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from swatsim.outputs import PLOTS
 from swatsim.signals import undisturbed
 
 if TYPE_CHECKING:
+    from swatsim.reports.style import Figure
     from swatsim.results import Results
 
 
@@ -26,8 +29,8 @@ Plots = dict[str, bytes]
 #: All of them take longer to draw than a small trace to simulate.
 CHOICES: Mapping[str, Sequence[str]] = {
     "none": (),
-    "main": ("speed_up", "pe_cycles"),
-    "all": ("speed_up", "pe_cycles", "energy", "roofline"),
+    "main": tuple(name for name, plot in PLOTS.items() if plot.main),
+    "all": tuple(PLOTS),
 }
 
 
@@ -69,7 +72,7 @@ class Drawing:
                 self._ours.send(results)
 
     def finish(self) -> Plots:
-        """Wait for the plots: file name to PNG; those that are wanted and can be drawn."""
+        """Return the plots, once drawn: file name to PNG, of those wanted that can be drawn."""
         if not self._wanted or self._results is None:
             return {}
         try:
@@ -82,17 +85,26 @@ class Drawing:
         return plots
 
 
+def _function(name: str) -> Callable[[Results], Figure]:
+    """Return what draws a plot; its module loads matplotlib."""
+    draws: Callable[[Results], Figure]
+    draws = getattr(import_module(f"swatsim.reports.{PLOTS[name].module}"), name)
+    return draws
+
+
 def _serve(connection: Connection, names: Sequence[str]) -> None:
     os.environ["MPLBACKEND"] = "agg"
     # matplotlib: here, in a process of its own, and before there is anything to draw
-    from swatsim.reports import layer_bars, roofline, style  # noqa: F401
+    from swatsim.reports import style
 
+    for name in names:
+        _function(name)
     style.warm_up()
     connection.send(draw(connection.recv(), names))
 
 
 def draw(results: Results, names: Sequence[str] = CHOICES["all"]) -> tuple[Plots, dict[str, str]]:
-    """Draw some of the plots of a simulation: those for which there is something to show.
+    """Return some of a simulation's plots: those for which there is something to show.
 
     Returns
     -------
@@ -103,21 +115,15 @@ def draw(results: Results, names: Sequence[str] = CHOICES["all"]) -> tuple[Plots
     """
     os.environ["MPLBACKEND"] = "agg"  # whatever a user's shell says: matplotlib would fail on it
     # matplotlib, which must not load in the process that simulates
-    from swatsim.reports import layer_bars, style
-    from swatsim.reports.roofline import roofline
+    from swatsim.reports import style
     from swatsim.reports.tables import summarise
 
     results = summarise(results)
-    drawable = {"speed_up": layer_bars.speed_up, "pe_cycles": layer_bars.pe_cycles}
-    if all(row["energy_pj"] is not None for row in results.rows):
-        drawable["energy"] = layer_bars.energy
-    if any(row["blocks"] for row in results.rows):
-        drawable["roofline"] = roofline
     drawn: Plots = {}
     failed: dict[str, str] = {}
-    for name in (name for name in names if name in drawable):
+    for name in (name for name in names if PLOTS[name].there(results.rows)):
         try:
-            drawn[f"{name}.png"] = style.as_png(drawable[name](results))
+            drawn[f"{name}.png"] = style.as_png(_function(name)(results))
         except Exception as error:  # noqa: BLE001  (whatever it is, the numbers are there)
             failed[f"{name}.png"] = f"{type(error).__name__}: {error}"
     return drawn, failed

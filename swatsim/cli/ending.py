@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _open_what_is_closed() -> None:
-    """Let what goes to a closed standard file (``>&-``) fall, not into the next file opened."""
+    """Open closed standard files (``>&-``) on nothing: else the next file gets the output."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             nowhere = Path(os.devnull).open(mode)  # noqa: SIM115  (for as long as the process lasts)
@@ -52,7 +52,7 @@ def _open_what_is_closed() -> None:
 
 
 def _obey() -> None:
-    """From here on Ctrl-C and SIGTERM end the process within `GRACE_SECONDS`.
+    """End the process within `GRACE_SECONDS` of Ctrl-C or SIGTERM, from here on.
 
     They are exceptions first. But one that is raised in a callback of C code or in a destructor is
     lost, and one that can't be raised, because a library does not come back to Python, waits: so a
@@ -99,7 +99,7 @@ def _watch(signals: int) -> None:
 
 
 def _told(number: int) -> int:
-    """Say why the process ends, and give its exit code."""
+    """Print why the process ends, and return its exit code."""
     with suppress(OSError):  # standard error is closed
         os.write(2, f"swatsim: error: {WORDS[number]}\n".encode())
     return 128 + number

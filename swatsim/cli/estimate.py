@@ -88,19 +88,19 @@ def _run(folder: str, run_steps: int | None, strata: int | None) -> list[Any]:
     return list(_run_parts(results, of_run(results, run_steps, strata)))
 
 
-def _run_parts(results: Results, found: RunEstimate) -> Iterator[Any]:
+def _run_parts(results: Results, run: RunEstimate) -> Iterator[Any]:
     title = (
-        f"{_machine_of(results)} against {baseline_of(results)}: a run of {found.run_steps} steps, "
+        f"{_machine_of(results)} against {baseline_of(results)}: a run of {run.run_steps} steps, "
         f"added up, of {_images_of(results)} each"
     )
-    yield table(title, ("", "estimate", *INTERVAL, "more steps to halve it"), _rows(found), left=1)
-    strata = ", ".join(f"{p.first}..{p.last} ({_some(p.steps)})" for p in found.strata)
+    yield table(title, ("", "estimate", *INTERVAL, "more steps to halve it"), _rows(run), left=1)
+    strata = ", ".join(f"{p.first}..{p.last} ({_some(p.steps)})" for p in run.strata)
     yield f"From {source_of(results)}."
     yield f"Strata, cut where the recorded level jumps, and the steps recorded in each: {strata}."
     yield f"{ASSUMPTION} Variances are those of successive differences; Student's t."
-    if any(it.alike for part in (found.ours, found.baseline, found.ratios) for it in part.values()):
+    if any(it.alike for part in (run.ours, run.baseline, run.ratios) for it in part.values()):
         yield ALIKE.format("steps")
-    yield from (f"warning: {warning}." for warning in found.warnings)
+    yield from (f"warning: {warning}." for warning in run.warnings)
 
 
 def _images_of(results: Results) -> str:
@@ -116,12 +116,12 @@ def _machine_of(results: Results) -> str:
 
 
 def _some(steps: tuple[int, ...], most: int = 6) -> str:
-    """Name some steps, and count them if they are many."""
+    """Return the numbers of some steps, or how many they are."""
     shown = ", ".join(map(str, steps[:most]))
     return shown if len(steps) <= most else f"{shown}, ..: {len(steps)} steps"
 
 
-def _rows(found: RunEstimate) -> Iterator[list[str]]:
+def _rows(run: RunEstimate) -> Iterator[list[str]]:
     words: dict[str, tuple[str, Callable[[float], str]]] = {
         "cycles": ("cycles", count),
         "cycles_compute": ("compute cycles", count),
@@ -130,28 +130,35 @@ def _rows(found: RunEstimate) -> Iterator[list[str]]:
         "speed_up_compute": ("speed-up, compute only", times),
         "energy_efficiency": ("energy, the baseline's / this", times),
     }
-    for prefix, values in (("", found.ours), ("baseline's ", found.baseline), ("", found.ratios)):
+    for prefix, values in (
+        ("", run.ours),
+        ("baseline's ", run.baseline),
+        ("", run.ratios),
+    ):
         for name, value in values.items():
             label, write = words[name]
             yield [prefix + label, *_cells(value, write), _more(value)]
         yield []
 
 
-def _cells(found: Estimate, write: Callable[[float], str]) -> list[str]:
-    """Write an estimate and its interval."""
-    if not found.known:
-        return [write(found.value), *["alike" if found.alike else "unknown"] * len(INTERVAL)]
-    within = _percent(found) if found.variance else "exact"
-    return [write(found.value), within, write(found.low), write(found.high)]
+def _cells(estimate: Estimate, write: Callable[[float], str]) -> list[str]:
+    """Return an estimate and its interval as texts."""
+    if not estimate.known:
+        return [
+            write(estimate.value),
+            *["alike" if estimate.alike else "unknown"] * len(INTERVAL),
+        ]
+    within = _percent(estimate) if estimate.variance else "exact"
+    return [write(estimate.value), within, write(estimate.low), write(estimate.high)]
 
 
-def _percent(found: Estimate) -> str:
-    share = 100 * found.half_width / found.value
+def _percent(estimate: Estimate) -> str:
+    share = 100 * estimate.half_width / estimate.value
     return f"{share:.0f} %" if share >= 10 else f"{share:.2g} %"
 
 
-def _more(found: Estimate) -> str:
-    return "-" if found.more is None else str(found.more)
+def _more(estimate: Estimate) -> str:
+    return "-" if estimate.more is None else str(estimate.more)
 
 
 def _images(
@@ -165,23 +172,24 @@ def _images(
         raise ConfigError("--images needs --machine NAME: see swatsim machines")
     chosen = machine(name, **parse(settings))
     with progress("simulating", "ops") as show:
-        found = estimate_images(trace, chosen, steps=list(steps) or None, progress=show)
-    return list(_images_parts(found))
+        estimate = estimate_images(trace, chosen, steps=list(steps) or None, progress=show)
+    return list(_images_parts(estimate))
 
 
-def _images_parts(found: ImagesEstimate) -> Iterator[Any]:
+def _images_parts(estimate: ImagesEstimate) -> Iterator[Any]:
     heads = ("compute cycles", *INTERVAL, "baseline", "speed-up", *INTERVAL)
-    batches = " or ".join(map(str, sorted(set(found.batches.values()))))
+    batches = " or ".join(map(str, sorted(set(estimate.batches.values()))))
+    steps = len(estimate.batches)
     title = (
-        f"{found.machine} against {found.baseline}: whole batches of {batches}, from "
-        f"{found.images} images of each; {found.trace}, steps added up: {len(found.batches)}"
+        f"{estimate.machine} against {estimate.baseline}: whole batches of {batches}, from "
+        f"{estimate.images} images of each; {estimate.trace}, steps added up: {steps}"
     )
-    yield table(title, ("layer", "op", "run", *heads), map(_op_row, found.ops), left=3)
+    yield table(title, ("layer", "op", "run", *heads), map(_op_row, estimate.ops), left=3)
     totals = (
-        ["all ops" if row.op == "step" else row.op, *_op_row(row)[3:]] for row in found.totals
+        ["all ops" if row.op == "step" else row.op, *_op_row(row)[3:]] for row in estimate.totals
     )
     yield table("Totals over all layers and steps", ("op", *heads), totals, left=1)
-    yield from _remarks(found, count(found.totals[-1].apart))
+    yield from _remarks(estimate, count(estimate.totals[-1].apart))
 
 
 def _op_row(row: OpEstimate) -> list[str]:
@@ -190,10 +198,10 @@ def _op_row(row: OpEstimate) -> list[str]:
     return [row.layer or "", row.op, how, *cycles, *_cells(row.speed_up_compute, times)]
 
 
-def _remarks(found: ImagesEstimate, apart: str) -> Iterator[str]:
+def _remarks(estimate: ImagesEstimate, apart: str) -> Iterator[str]:
     from swatsim.simulator import images  # it is loaded by now
 
-    step = found.totals[-1]
+    step = estimate.totals[-1]
     of = "Cycles are of computing alone, without buffers and DRAM."
     yield f"{images.ASSUMPTION} Student's t. {of}"
     if not step.by_image:
@@ -205,15 +213,15 @@ def _remarks(found: ImagesEstimate, apart: str) -> Iterator[str]:
     if step.cycles_compute.more is not None:
         yield f"{step.cycles_compute.more} more images, over all steps, halve the total's interval."
     if not step.agreed:
-        ops = ", ".join(f"{row.layer} {row.op}" for row in found.ops if not row.agreed)
+        ops = ", ".join(f"{row.layer} {row.op}" for row in estimate.ops if not row.agreed)
         yield (
             "warning: the recorded images differ in which operand is sparser, and all together "
             f"decide; the whole batch may decide otherwise, which no interval knows of: {ops}."
         )
-    rows = (*found.ops, *found.totals)
+    rows = (*estimate.ops, *estimate.totals)
     if any(row.cycles_compute.alike or row.speed_up_compute.alike for row in rows):
         yield ALIKE.format("images")
-    if found.images == 1 and not step.cycles_compute.known:
+    if estimate.images == 1 and not step.cycles_compute.known:
         yield "warning: one image tells nothing of how much images differ: there is no interval."
 
 

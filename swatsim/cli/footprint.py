@@ -29,9 +29,9 @@ class _Footprint(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Networks"):
-            formatter.write_dl([(name, it.citation) for name, it in NETWORKS.items()])
+            formatter.write_dl([(name, network.citation) for name, network in NETWORKS.items()])
         with formatter.section("Formats"):
-            formatter.write_dl([(name, it.stores) for name, it in storage.FORMATS.items()])
+            formatter.write_dl([(name, format.stores) for name, format in storage.FORMATS.items()])
             formatter.write_text(f"N:M such as 2:4: {storage.named('2:4').stores}.")
 
 
@@ -73,7 +73,7 @@ def footprint(
     if source in NETWORKS:
         _refuse("a network", step=step, network=network)
         table, samples = build(source), 1 if batch is None else batch
-        found = counting.of_network(table, _swat_u(table, sparsity), batch=samples, **options)
+        counted = counting.of_network(table, _swat_u(table, sparsity), batch=samples, **options)
         title, measured = f"{source}: {table.citation}", None
     elif not Path(source).exists():
         raise WorkloadError(f"{unknown('network', source, NETWORKS)}; nor is there such a trace")
@@ -81,10 +81,10 @@ def footprint(
         _refuse("a trace", sparsity=sparsity, batch=batch)
         named = build(network) if network else None
         chosen = _step_of(source, step)
-        found, table, samples, title = _of_step(chosen, named, options)
+        counted, table, samples, title = _of_step(chosen, named, options)
         measured = saved_tensors(chosen.notes)
     dense = counting.of_network(table, batch=samples, dtype=options["dtype"])
-    _print(f"{title}; samples: {samples}", found, dense)
+    _print(f"{title}; samples: {samples}", counted, dense)
     if measured is not None:
         _print_measured(chosen, named, measured, options["dtype"])
 
@@ -117,10 +117,10 @@ def _of_step(
     chosen: Step, network: Network | None, options: dict[str, Any]
 ) -> tuple[Footprint, Network, int, str]:
     """Return a step's footprint, its layers as a network, its samples and a title."""
-    found = counting.of_masks(chosen.kept(), network=network, **options)
+    counted = counting.of_masks(chosen.kept(), network=network, **options)
     folder = chosen.path.parents[1]
     table = network or Network(folder.name, "", chosen.manifest.layers, ())
-    return found, table, len(chosen.manifest.samples), f"{folder}: step {chosen.number}"
+    return counted, table, len(chosen.manifest.samples), f"{folder}: step {chosen.number}"
 
 
 def _print_measured(
@@ -130,8 +130,8 @@ def _print_measured(
     counted = counting.of_masks(chosen.kept(), network=network, format="dense", dtype=dtype)
     whole = of_batch(counted, len(chosen.manifest.samples), chosen.batch_size)
     rows = [
-        [it.module or "(the model)", size(it.measured), size(it.modelled), it.why]
-        for it in compare(measured.modules, whole)
+        [row.module or "(the model)", size(row.measured), size(row.modelled), row.why]
+        for row in compare(measured.modules, whole)
     ]
     total = ["all, each tensor once", size(measured.total), size(whole.everything), ""]
     title = f"Kept by autograd, batch of {chosen.batch_size}: measured in the run, beside the model"
@@ -139,30 +139,30 @@ def _print_measured(
     console().print(table(title, columns, [*rows, total], left=1))
 
 
-def _print(title: str, found: Footprint, dense: Footprint) -> None:
+def _print(title: str, counted: Footprint, dense: Footprint) -> None:
     out = console()
     of_rows = ("module", "tensor", "elements", "density", "format", "dtype", "bytes", "shares")
-    out.print(table(title, of_rows, _rows(found), left=2))
+    out.print(table(title, of_rows, _rows(counted), left=2))
     totals = ("kept", "dense", "stored", "change")
-    out.print(table("Totals", totals, _totals(found, dense), left=1))
+    out.print(table("Totals", totals, _totals(counted, dense), left=1))
 
 
-def _rows(found: Footprint) -> Iterator[list[str]]:
-    for row in found.rows:
+def _rows(counted: Footprint) -> Iterator[list[str]]:
+    for row in counted.rows:
         numbers = [count(row.elements), share(row.density), row.format, row.dtype]
         yield [row.layer, row.tensor, *numbers, size(row.bytes), row.shares]
 
 
-def _totals(found: Footprint, dense: Footprint) -> Iterator[list[str]]:
+def _totals(counted: Footprint, dense: Footprint) -> Iterator[list[str]]:
     sums: tuple[tuple[str, Callable[[Footprint], int]], ...] = (
-        ("inputs of convolutions and linear layers", lambda it: it.of("act")),
-        ("inputs of batch norms", lambda it: it.of("batch_norm")),
-        ("activations: both", lambda it: it.activations),
-        ("weights", lambda it: it.weights),
-        ("everything but parameters, each tensor once", lambda it: it.everything),
+        ("inputs of convolutions and linear layers", lambda total: total.of("act")),
+        ("inputs of batch norms", lambda total: total.of("batch_norm")),
+        ("activations: both", lambda total: total.activations),
+        ("weights", lambda total: total.weights),
+        ("everything but parameters, each tensor once", lambda total: total.everything),
     )
     # of a trace alone it is not known which tensors are shared, nor what other modules keep
     whole = any(row.source for row in dense.rows)
     for name, total in sums if whole else (sums[0], sums[3]):
-        change = -100 * reduction(total(found), total(dense))
-        yield [name, size(total(dense)), size(total(found)), f"{change + 0.0:+.1f} %"]
+        change = -100 * reduction(total(counted), total(dense))
+        yield [name, size(total(dense)), size(total(counted)), f"{change + 0.0:+.1f} %"]

@@ -31,18 +31,18 @@ def info(trace: str, everything: bool) -> None:
     they are averaged over all steps. No mask is read.
     """
     source = open_trace(trace)
-    found = _Found(None if everything else SHOWN)
+    contents = _Contents(None if everything else SHOWN)
     for step in source.opened():
-        found.add(step)
-    _show(source, found)
-    if found.damaged:
+        contents.add(step)
+    _show(source, contents)
+    if contents.damaged:
         raise TraceError(
-            f"{len(found.damaged)} of {len(source.steps)} steps are damaged: "
-            f"{listed(found.damaged, 3)}"
+            f"{len(contents.damaged)} of {len(source.steps)} steps are damaged: "
+            f"{listed(contents.damaged, 3)}"
         )
 
 
-class _Found:
+class _Contents:
     """What the steps hold, added up as they are opened one after another."""
 
     def __init__(self, most: int | None) -> None:
@@ -73,28 +73,30 @@ class _Found:
             self.not_modelled.setdefault(module, set()).update(kinds)
 
 
-def _show(source: Trace, found: _Found) -> None:
+def _show(source: Trace, contents: _Contents) -> None:
     out = console()
-    for line in _summary(source, found):
+    for line in _summary(source, contents):
         out.print(line)
     keys = [f"{op} {operand}" for op, operand in _reads()]
-    out.print(table("Density over all layers and steps", keys, [_densities(found.totals)], left=0))
+    out.print(
+        table("Density over all layers and steps", keys, [_densities(contents.totals)], left=0)
+    )
     layers = ("layer", "kind", "C", "K", "input", "kernel", "stride", "groups", "weights", *keys)
-    shown = source.layers[: found.most]
-    out.print(table("Layers", layers, _layer_rows(shown, found.totals), left=2))
+    shown = source.layers[: contents.most]
+    out.print(table("Layers", layers, _layer_rows(shown, contents.totals), left=2))
     _print_rest(out, len(source.layers) - len(shown), "layers")
-    out.print(table("Steps", ("step", "batch", "masks", "file", *keys), found.steps, left=0))
-    _print_rest(out, found.whole - len(found.steps), "steps")
-    if found.drifts:
+    out.print(table("Steps", ("step", "batch", "masks", "file", *keys), contents.steps, left=0))
+    _print_rest(out, contents.whole - len(contents.steps), "steps")
+    if contents.drifts:
         of_drift = ("step", "operand", "asked", "realised", "least so far", "most so far")
-        out.print(table("Drift of reused thresholds", of_drift, found.drifts, left=2))
-        _print_rest(out, found.drifted - len(found.drifts), "drifts")
+        out.print(table("Drift of reused thresholds", of_drift, contents.drifts, left=2))
+        _print_rest(out, contents.drifted - len(contents.drifts), "drifts")
     lines = [
-        f"not modelled: {_kinds(kinds)} in {name}" for name, kinds in found.not_modelled.items()
+        f"not modelled: {_kinds(kinds)} in {name}" for name, kinds in contents.not_modelled.items()
     ]
-    for line in lines[: found.most]:
+    for line in lines[: contents.most]:
         out.print(line)
-    _print_rest(out, len(lines) - len(lines[: found.most]), "modules")
+    _print_rest(out, len(lines) - len(lines[: contents.most]), "modules")
 
 
 def _print_rest(out: Console, number: int, what: str) -> None:
@@ -110,19 +112,20 @@ def _reads() -> list[tuple[str, str]]:
     return [(op, operand) for op, operands in OPERANDS_OF.items() for operand in operands]
 
 
-def _summary(source: Trace, found: _Found) -> list[str]:
+def _summary(source: Trace, contents: _Contents) -> list[str]:
     manifest = source.manifest
     policy = ", ".join(f"{key}={value}" for key, value in manifest.policy.items()) or "not stated"
-    made = manifest.provenance
-    elements = sum(elements for (layer, _, _), (_, elements) in found.totals.items() if not layer)
+    provenance = manifest.provenance
+    totals = contents.totals.items()
+    elements = sum(elements for (layer, _, _), (_, elements) in totals if not layer)
     return [
         f"trace    {source.path} (id {source.id})",
         f"policy   {policy}",
         f"samples  {len(manifest.samples)} of a batch of {manifest.batch_size}",
-        f"made     {made.get('time', '?')} by swatsim {made.get('swatsim', '?')}",
+        f"made     {provenance.get('time', '?')} by swatsim {provenance.get('swatsim', '?')}",
         f"steps    {len(source.steps)}, from {source.steps[0]} to {source.steps[-1]}",
         f"layers   {len(source.layers)}",
-        f"masks    {found.masks} of {count(elements)} elements in {size(found.bytes)}",
+        f"masks    {contents.masks} of {count(elements)} elements in {size(contents.bytes)}",
     ]
 
 
@@ -136,8 +139,8 @@ def _add(totals: Totals, step: Step) -> None:
 
 
 def _densities(totals: Totals, layer: str = "") -> list[str]:
-    found = [totals.get((layer, *reads)) for reads in _reads()]
-    return ["-" if pair is None else share(pair[0] / pair[1]) for pair in found]
+    pairs = [totals.get((layer, *reads)) for reads in _reads()]
+    return ["-" if pair is None else share(pair[0] / pair[1]) for pair in pairs]
 
 
 def _layer_rows(layers: Sequence[Layer], totals: Totals) -> Iterator[list[str]]:

@@ -35,11 +35,11 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a verb, loaded; None if there is none."""
-        found = super().get_command(ctx, cmd_name)
-        if found is None and cmd_name in self._verbs:
+        command = super().get_command(ctx, cmd_name)
+        if command is None and cmd_name in self._verbs:
             module = import_module(f"{self._package}.{cmd_name}")
-            found = getattr(module, cmd_name)
-        return found
+            command = getattr(module, cmd_name)
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -52,16 +52,16 @@ def _parameters(mechanism: Mechanism) -> Iterator[list[str]]:
 def _schema(config: type[MachineConfig]) -> dict[str, Any]:
     """Return each field's JSON schema; an enumeration's stands in the field's own."""
     whole = config.model_json_schema()
-    found = {}
+    fields = {}
     for name, field in whole["properties"].items():
         named = [field, *field.get("allOf", ())]  # pydantic before 2.9 wraps a reference
-        reference = next((it["$ref"] for it in named if "$ref" in it), "")
-        found[name] = {**whole.get("$defs", {}).get(reference.rpartition("/")[2], {}), **field}
-    return found
+        reference = next((each["$ref"] for each in named if "$ref" in each), "")
+        fields[name] = {**whole.get("$defs", {}).get(reference.rpartition("/")[2], {}), **field}
+    return fields
 
 
 def _device(kind: Dram) -> str:
-    """Word a kind of DRAM, each figure with its source."""
+    """Return a kind of DRAM in words, each figure with its source."""
     if kind.ideal:
         return f"dram={kind}: transfers take neither time nor energy"
     speed, wait = kind.bandwidth, kind.latency

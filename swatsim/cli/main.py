@@ -58,7 +58,7 @@ class _Formatter(logging.Formatter):
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command: 0 if all went well, 2 on bad input."""
+    """Run a command and return its exit code: 0 if all went well, 2 on bad input."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of few characters shows escapes
             stream.reconfigure(errors="backslashreplace")

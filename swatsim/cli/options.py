@@ -63,7 +63,7 @@ SETTINGS = click.option(
 
 
 def parse(settings: tuple[str, ...]) -> dict[str, str]:
-    """Split ``name=value``; the machine's config checks both."""
+    """Return the parts of ``name=value``; the machine's config checks both."""
     for setting in settings:
         if "=" not in setting:
             raise ConfigError(f"--set {setting}: expected PARAMETER=VALUE, as in --set rows=16")

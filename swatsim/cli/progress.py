@@ -18,7 +18,7 @@ from rich.progress import (
 
 @contextmanager
 def progress(doing: str, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while a block runs; the block tells how many of how many are done.
+    """Show a bar while a block runs; what is yielded takes how many of how many are done.
 
     The bar appears with the first report, so that an early refusal stays one line, and only where
     standard error is a terminal.

@@ -53,7 +53,7 @@ def _tables(lines: Sequence[Line], speed_ups: Sequence[SpeedUp]) -> Iterator[Any
 
 
 def row_of(line: Line) -> list[str]:
-    """Word one line of the table."""
+    """Return one line of the table as texts."""
     gap = line.difference
     unit = "%" if line.unit == "x" else "points"
     return [
@@ -77,13 +77,13 @@ def _sparsities() -> Sequence[int]:
 
 
 def _speed_rows(speed_ups: Sequence[SpeedUp]) -> Iterator[list[str]]:
-    """Write one row for each machine, op, density and evenness; sparsities side by side."""
+    """Yield one row for each machine, op, density and evenness; sparsities side by side."""
     rows: dict[tuple[Any, ...], dict[int, float]] = {}
     for one in speed_ups:
         key = one.machine, one.op, one.act_density, one.uneven
         rows.setdefault(key, {})[one.sparsity] = one.speed_up
-    for (machine, op, density, uneven), found in sorted(rows.items()):
-        values = [f"{found[s]:.2f}x" if s in found else "" for s in _sparsities()]
+    for (machine, op, density, uneven), by_sparsity in sorted(rows.items()):
+        values = [f"{by_sparsity[s]:.2f}x" if s in by_sparsity else "" for s in _sparsities()]
         yield [machine, op, f"{density:.0%}", "uneven" if uneven else "even", *values]
 
 

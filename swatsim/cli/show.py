@@ -18,21 +18,21 @@ PLAIN_WIDTH = 200
 
 class _Console(Console):
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print texts of which a terminal obeys nothing, and tables that `table` made."""
+        """Print texts, made safe for terminals, and tables that `table` made."""
         shown = (printable(one, keep="\n") if isinstance(one, str) else one for one in objects)
         super().print(*shown, **options)
 
     def on_broken_pipe(self) -> None:
-        """Let the error through: rich would end the command with exit code 1."""
+        """Raise the error again: rich would end the command with exit code 1."""
 
 
 def console() -> Console:
-    """Make a console; a table is never cut off when the output is not a terminal."""
+    """Return a console; a table is never cut off when the output is not a terminal."""
     # names of layers and machines hold brackets and colons, which rich would read as markup
-    found = _Console(highlight=False, markup=False, emoji=False)
-    if not found.is_terminal:
-        found.width = PLAIN_WIDTH
-    return found
+    out = _Console(highlight=False, markup=False, emoji=False)
+    if not out.is_terminal:
+        out.width = PLAIN_WIDTH
+    return out
 
 
 def table(
@@ -42,23 +42,25 @@ def table(
     left: int,
     text_last: bool = False,
 ) -> Table:
-    """Lay out rows; the first `left` columns are text (and the last one too), others numbers."""
-    made = Table(
+    """Return rows as a table; the first `left` columns are text (and the last), others numbers."""
+    rendered = Table(
         title=printable(title, keep="\n"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for i, heading in enumerate(headings):
         text = i < left or (text_last and i == len(headings) - 1)
-        made.add_column(printable(heading), justify="left" if text else "right", overflow="fold")
+        rendered.add_column(
+            printable(heading), justify="left" if text else "right", overflow="fold"
+        )
     for row in rows:
         if not row:
-            made.add_section()
+            rendered.add_section()
         else:
-            made.add_row(*map(printable, row))
-    return made
+            rendered.add_row(*map(printable, row))
+    return rendered
 
 
 def count(value: float) -> str:
-    """Write a count with a decimal prefix: 1.23 M."""
+    """Return a count with a decimal prefix: 1.23 M."""
     for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return f"{value / limit:.2f} {prefix}"
@@ -66,7 +68,7 @@ def count(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """Write bytes with a binary prefix."""
+    """Return bytes with a binary prefix."""
     for limit, prefix in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if value >= limit:
             return f"{value / limit:.1f} {prefix}"
@@ -74,7 +76,7 @@ def size(value: float) -> str:
 
 
 def joules(picojoules: float) -> str:
-    """Write an energy with a prefix."""
+    """Return an energy with a prefix."""
     for limit, prefix in ((1e12, ""), (1e9, "m"), (1e6, "u"), (1e3, "n")):
         if picojoules >= limit:
             return f"{picojoules / limit:.3g} {prefix}J"
@@ -82,12 +84,12 @@ def joules(picojoules: float) -> str:
 
 
 def share(value: float) -> str:
-    """Write a share of one; a dash where there is none."""
+    """Return a share of one in percent; a dash where there is none."""
     return "-" if isnan(value) else f"{value:.3f}"
 
 
 def times(value: float) -> str:
-    """Write a speed-up; a dash where neither side takes a cycle."""
+    """Return a speed-up; a dash where neither side takes a cycle."""
     if isnan(value):
         return "-"
     return f"{value:.2f}x" if isfinite(value) else "no cycles"

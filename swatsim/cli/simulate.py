@@ -8,10 +8,14 @@ import click
 
 from swatsim.cli.drawing import CHOICES, Drawing
 from swatsim.cli.options import ENERGY, MACHINE, OP, PRESETS, SETTINGS
-from swatsim.outputs import check_folder
+from swatsim.outputs import PLOTS, check_folder
 
 if TYPE_CHECKING:
     from swatsim.workload.layer import OpName
+
+
+def _shown(main: bool) -> str:
+    return " and ".join(plot.shows for plot in PLOTS.values() if plot.main is main)
 
 
 @click.command()
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
     type=click.Choice([*CHOICES]),
     default="main",
     show_default=True,
-    help="Draw into the output directory: speed-up and PE-cycles; all: energy and roofline too.",
+    help=f"Draw into the output directory: {_shown(True)}; all: {_shown(False)} too.",
 )
 def simulate(
     trace: str,

@@ -10,14 +10,15 @@ from swatsim.cli.drawing import Drawing
 from swatsim.cli.options import parse
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, share, size, table, times
-from swatsim.counters import BUCKETS, ENERGY_PARTS
+from swatsim.counters import BUCKETS, DRAM_BYTES, ENERGY_PARTS
 from swatsim.outputs import write_files
 from swatsim.reports import differences, page_tables, tables
 from swatsim.reports.span import span_of
-from swatsim.reports.tables import DRAM_BYTES, Row, lost_most_to
+from swatsim.reports.tables import Row, lost_most_to
 from swatsim.results import Results
 from swatsim.simulator.machines import machine
 from swatsim.simulator.run import simulate
+from swatsim.workload.layer import OPERANDS
 
 
 def run(
@@ -71,9 +72,7 @@ def _tables(results: Results) -> Iterator[Any]:
         "layer",
         "op",
         "shape",
-        "weight",
-        "act",
-        "grad_out",
+        *OPERANDS,
         *_headings(FEWER),
         "lost most to",
     )
@@ -98,17 +97,17 @@ def _tables(results: Results) -> Iterator[Any]:
 
 
 def _verdict(results: Results, total: Row) -> str:
-    """Say what one step takes, on the machine and on its baseline."""
+    """Return in words what one step takes, on the machine and on its baseline."""
     span = span_of(results)
-    found = []
+    costs = []
     for row in (total, total["baseline"]):
         step = tables.per_step(row, span.steps)
         time = (
             f"{step['time_ms']:.3g} ms" if row["clock_mhz"] else f"{count(step['cycles'])} cycles"
         )
         energy = "" if step["energy_pj"] is None else f" and {joules(step['energy_pj'])}"
-        found.append(time + energy)
-    return f"A step ({span.mean}) takes {found[0]}; of the baseline {found[1]}."
+        costs.append(time + energy)
+    return f"A step ({span.mean}) takes {costs[0]}; of the baseline {costs[1]}."
 
 
 def _layer_rows(rows: list[Row]) -> Iterator[list[str]]:
@@ -117,7 +116,7 @@ def _layer_rows(rows: list[Row]) -> Iterator[list[str]]:
         if previous not in (None, row["layer"]):
             yield []
         previous = row["layer"]
-        densities = [share(row[f"density_{name}"]) for name in ("weight", "act", "grad_out")]
+        densities = [share(row[f"density_{name}"]) for name in OPERANDS]
         yield [row["layer"], row["op"], _shape(row), *densities, *_numbers(row, FEWER), _lost(row)]
 
 
@@ -131,7 +130,7 @@ def _total_rows(rows: list[Row]) -> Iterator[list[str]]:
 
 
 def _op(row: Row) -> str:
-    """Name a total's op: the last row has all of them, of all steps."""
+    """Return the op of a total in words: the last row has all of them, of all steps."""
     return "all ops" if row["op"] == "step" else str(row["op"])
 
 
@@ -142,12 +141,12 @@ def _headings(speed_ups: Mapping[str, str]) -> list[str]:
 def _numbers(row: Row, speed_ups: Mapping[str, str]) -> list[str]:
     macs = [count(row["macs_dense"]), count(row["macs_effectual"])]
     cycles = [count(row["cycles"]), count(row["baseline"]["cycles"])]
-    found = [times(row[column]) for column in speed_ups.values()]
-    return [*macs, *cycles, *found, share(row["utilisation"])]
+    gains = [times(row[column]) for column in speed_ups.values()]
+    return [*macs, *cycles, *gains, share(row["utilisation"])]
 
 
 def _lost(row: Row) -> str:
-    """Name what took most of the PE-cycles that did no effectual work."""
+    """Return what took most of the PE-cycles that did no effectual work."""
     name = lost_most_to(row)
     if not name:
         return "-"
@@ -156,7 +155,7 @@ def _lost(row: Row) -> str:
 
 
 def _word(column: str, of: str) -> str:
-    """Word the name of a column."""
+    """Return a column's name in words."""
     return column.removeprefix(f"{of}_").replace("_", " ").replace("dram", "DRAM")
 
 
@@ -165,7 +164,7 @@ def _columns(totals: list[Row]) -> list[str]:
 
 
 def _beside(totals: list[Row]) -> list[Row]:
-    """Take the ops, all of them, and all of the baseline's."""
+    """Return the ops' totals, that of all of them, and that of the baseline."""
     return [*totals, totals[-1]["baseline"]]
 
 
@@ -195,7 +194,7 @@ def _joules(totals: list[Row]) -> Iterator[list[str]]:
 
 
 def _shape(row: Row) -> str:
-    """Write a layer's shape: filters x channels x kernel / stride -> output.
+    """Return a layer's shape in words: filters x channels x kernel / stride -> output.
 
     A transposed convolution multiplies the size by its stride.
     """

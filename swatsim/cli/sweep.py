@@ -52,7 +52,7 @@ def sweep(
         out.print(run.look(chosen, output).words())
         return
     with _cluster(dask) as executor, progress("sweeping", "jobs") as show:
-        found = run.sweep(
+        summary = run.sweep(
             chosen,
             output,
             executor=executor,
@@ -60,21 +60,21 @@ def sweep(
             progress=show,
             announce=lambda plan: click.echo(plan.words(), err=True),
         )
-    out.print(_table(found))
-    for warning in found.warnings:
+    out.print(_table(summary))
+    for warning in summary.warnings:
         out.print(f"warning: {warning}.")
-    for row in found.failed[:SHOWN]:
+    for row in summary.failed[:SHOWN]:
         out.print(f"failed: {row['machine']} on {row['trace']}: {row['error']}")
     out.print(f"wrote {output}: sweep.json, summary.csv, points/; swatsim report {output} draws it")
 
 
 def _cluster(address: str | None) -> AbstractContextManager[Executor | None]:
-    """Connect to a Dask cluster, if one is named."""
+    """Return a connection to a Dask cluster, if one is named."""
     return nullcontext() if address is None else Cluster(address)
 
 
-def _table(found: Summary) -> object:
-    done = [row for row in found.rows if row["status"] == "done"]
+def _table(summary: Summary) -> object:
+    done = [row for row in summary.rows if row["status"] == "done"]
     fastest = sorted(done, key=lambda row: row["time_ms"])[:SHOWN]
     headings = (
         "machine",
@@ -91,7 +91,7 @@ def _table(found: Summary) -> object:
         numbers += [times(row["energy_efficiency"]), share(row["utilisation"])]
         return [row["machine"], PurePath(row["trace"]).name, *numbers]
 
-    title = f"{len(done)} points done, {len(found.failed)} failed; the fastest"
+    title = f"{len(done)} points done, {len(summary.failed)} failed; the fastest"
     if spans := dict.fromkeys(Span.from_row(row).mean for row in fastest):
         title += f". Cycles, time, energy of a step: {'; '.join(spans)}"
     every = (*headings, "energy", "speed-up", "compute only", "energy efficiency", "utilisation")

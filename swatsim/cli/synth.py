@@ -17,9 +17,9 @@ class _Synth(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Networks"):
-            formatter.write_dl([(name, it.citation) for name, it in NETWORKS.items()])
+            formatter.write_dl([(name, network.citation) for name, network in NETWORKS.items()])
         with formatter.section("Policies"):
-            formatter.write_dl([(name, it.summary()) for name, it in POLICIES.items()])
+            formatter.write_dl([(name, policy.summary()) for name, policy in POLICIES.items()])
 
 
 @click.command(cls=_Synth)

@@ -7,16 +7,21 @@ from pathlib import Path
 
 import click
 
+from swatsim.cli.lazy import Registered
 from swatsim.cli.options import MACHINE, OP, SETTINGS, parse
 from swatsim.cli.show import console
 from swatsim.errors import ResultsError
 from swatsim.outputs import check_folder, write_files
-from swatsim.simulator.machines import machine
+from swatsim.simulator.machines import MACHINES, machine
 from swatsim.simulator.timeline import timeline as draw
 from swatsim.workload.layer import OpName
 
 #: Files of swatsim's own.
 RESERVED = ("manifest.json", "provenance.json", "schema.json", "sweep.json")
+
+
+def _tiles() -> list[str]:
+    return [f"{it.tile} ({it.name})" for it in MACHINES if it.timeline]
 
 
 @click.command()
@@ -31,7 +36,9 @@ RESERVED = ("manifest.json", "provenance.json", "schema.json", "sweep.json")
     type=int,
     default=0,
     show_default=True,
-    help="Which row set of the op (lane_array), or which PE (cartesian).",
+    cls=Registered,
+    known=_tiles,
+    help="Which one: {known}.",
 )
 @click.option("--from", "start", type=int, default=0, show_default=True, help="First cycle.")
 @click.option(

@@ -22,4 +22,4 @@ class Dense(Method):
         return cls()
 
     def density(self, site: Site) -> None:
-        """Return None: every operand is left as it is."""
+        """Leave every operand as it is: no share is chosen."""

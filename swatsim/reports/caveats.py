@@ -18,7 +18,7 @@ LOOKED_AT = 300
 
 
 def caveats(results: Results, course: Course, totals: Mapping[str, Estimate]) -> list[str]:
-    """Say what the intervals don't know.
+    """Return in words what the intervals don't cover.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def caveats(results: Results, course: Course, totals: Mapping[str, Estimate]) ->
 
 
 def periods(policy: Any) -> tuple[int, ...]:
-    """List the periods of a policy's description: what is called `every`, of policies in it too."""
+    """Return the periods in a policy's description: what is called `every`, inner policies' too."""
     found: dict[int, None] = {}
     left = [policy]
     while left:
@@ -57,7 +57,7 @@ def periods(policy: Any) -> tuple[int, ...]:
 
 
 def spacing_for(gap: int, size: int, every: tuple[int, ...]) -> int:
-    """Choose a spacing near another one that sees all phases of some periods.
+    """Return a spacing near another one that sees all phases of some periods.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def _clusters(course: Course) -> Iterator[str]:
 
 
 def _aliases(course: Course, every: int, policy: Any) -> Iterator[str]:
-    """Say that the recorded steps see only some phases of a period."""
+    """Yield the caveat of recorded steps that see only some phases of a period."""
     steps = len(course.steps)
     if steps == 1 or every >= course.size or course.complete:
         return
@@ -150,7 +150,7 @@ def _factor(common: int) -> str:
 
 
 def _unseen(steps: Iterable[int], every: int) -> int:
-    """Give the longest way, in phases of a period, from one that was seen to the next."""
+    """Return the longest way, in phases of a period, from one that was seen to the next."""
     phases = sorted({step % every for step in steps})
     return max(b - a for a, b in pairwise([*phases, phases[0] + every]))
 
@@ -161,7 +161,7 @@ def _parameters(results: Results) -> Mapping[str, Any]:
 
 
 def _partial_batch(results: Results) -> Iterator[str]:
-    """Say that a batch had more images than the results hold."""
+    """Yield the caveat of batches of more images than the results hold."""
     batch, images = _parameters(results).get("batch_size", 0), results.rows[0]["samples"]
     if batch > images:
         yield (

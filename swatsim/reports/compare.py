@@ -19,7 +19,7 @@ SPEED_UPS = ("speed_up", "speed_up_dense_operands", "speed_up_zeros")
 
 @arguments(ResultsError, a=instance_of(Results), b=instance_of(Results))
 def compare(a: Results, b: Results) -> list[Row]:
-    """Set two results of the same trace side by side: one row a layer and op, ops, and the step.
+    """Return two results of a trace side by side: one row a layer and op, ops, and the step.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def compare(a: Results, b: Results) -> list[Row]:
 
 
 def unlike(a: Results, b: Results) -> list[str]:
-    """Warn if types, clocks, bandwidths or sizes differ unasked, or energies are of two tables."""
+    """Return warnings of types, clocks, bandwidths, sizes or energy tables that differ unasked."""
 
     def remedy(settings: Mapping[str, Any]) -> str:
         words = " ".join(f"--set {name}={value}" for name, value in settings.items())

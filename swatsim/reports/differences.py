@@ -58,14 +58,14 @@ class Ranked:
     values: Mapping[str, Any]
 
     def choice(self, what: Property) -> tuple[tuple[str, Any], ...]:
-        """Tell what the user chose of a property."""
+        """Return what the user chose of a property."""
         if not what.parameters:
             return tuple(self.geometry.items())
         return tuple((name, self.chosen[name]) for name in what.parameters if name in self.chosen)
 
 
 def values_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Take a machine's properties out of a row of results."""
+    """Return a machine's properties from a row of results."""
     return {
         **{name: row[name] for name in ("dtype", "clock_mhz", "dram_mb_per_s")},
         "multipliers": row["pes"] * row["lanes"],
@@ -73,14 +73,14 @@ def values_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def words(values: Mapping[str, Any]) -> str:
-    """Word a machine's properties; a machine without a clock has multipliers only."""
+    """Return a machine's properties in words; a machine without a clock has multipliers only."""
     known = PROPERTIES if values["clock_mhz"] else PROPERTIES[-1:]
     parts = {what.column: what.word(values[what.column]) for what in known}
     return ", ".join([*parts.values()]) + " multipliers"
 
 
 def unasked(machines: Sequence[Ranked]) -> list[Property]:
-    """List the properties in which machines of different presets differ unasked.
+    """Return the properties in which machines of different presets differ unasked.
 
     Two machines do where the user set the property of at most one, or of both to the same and
     got different ones.
@@ -103,7 +103,7 @@ def _differ(machines: Sequence[Ranked], what: Property) -> bool:
 
 
 def warning(machines: Sequence[Ranked], remedy: Callable[[Mapping[str, Any]], str]) -> list[str]:
-    """Warn of what differs unasked; nothing, if nothing does.
+    """Return a warning of what differs unasked; nothing, if nothing does.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def _values(machines: Sequence[Ranked], what: Property) -> str:
 
 
 def _settings(machines: Sequence[Ranked], found: Sequence[Property]) -> dict[str, Any]:
-    """Give the parameters that make others like the first; an endless DRAM has no bandwidth."""
+    """Return the parameters that make others like the first; an endless DRAM has no bandwidth."""
     return {
         what.column: machines[0].values[what.column]
         for what in found
@@ -140,7 +140,7 @@ def _settings(machines: Sequence[Ranked], found: Sequence[Property]) -> dict[str
 
 
 def of_results(results: Results, role: Role = Role.MACHINE) -> Ranked:
-    """Describe the machine of results, or what it is compared with, by its name and its rows."""
+    """Return the machine of results, or what it is compared with, by its name and its rows."""
     row = first_of(results, role)
     # a name is what `swatsim.machine` takes; nothing else in results tells what a user set
     preset, _, rest = str(row["machine"]).partition("[")
@@ -149,7 +149,7 @@ def of_results(results: Results, role: Role = Role.MACHINE) -> Ranked:
 
 
 def against_baseline(results: Results) -> list[str]:
-    """Warn if a machine is compared with one that differs in more than its name says."""
+    """Return warnings of a baseline that differs in more than its name says."""
     ours, theirs = (of_results(results, role) for role in (Role.MACHINE, Role.BASELINE))
 
     def remedy(settings: Mapping[str, Any]) -> str:

@@ -89,7 +89,7 @@ class RunEstimate:
     ResultsError, results=instance_of(Results), run_steps=whole_number, strata=maybe(whole_number)
 )
 def estimate(results: Results, run_steps: int, strata: int | None = None) -> RunEstimate:
-    """Estimate cycles, energy and speed-up of a whole run from its recorded steps.
+    """Return estimates of a run's cycles, energy and speed-up, from its recorded steps.
 
     A recorded step stands for the steps of the run 0 .. run_steps-1 that lie nearest to it. Steps
     that follow one another tell how steps differ: intervals hold where the run drifts, and where
@@ -150,7 +150,7 @@ def estimate(results: Results, run_steps: int, strata: int | None = None) -> Run
 
 
 def pieces(course: Course) -> tuple[Piece, ...]:
-    """Cut a run at its jumps, halfway between two recorded steps."""
+    """Return a run's strata, cut at its jumps, halfway between two recorded steps."""
     bounds = [0, *(i + 1 for i in sorted(course.cuts)), len(course.steps)]
     inner = [(course.steps[at - 1] + course.steps[at]) // 2 + 1 for at in bounds[1:-1]]
     edges = pairwise([0, *inner, course.size])
@@ -161,7 +161,7 @@ def pieces(course: Course) -> tuple[Piece, ...]:
 
 
 def _columns(rows: Rows, steps: Sequence[int]) -> dict[str, list[float]]:
-    """Add up each step's ops, column by column; a column that is not known of all is left out."""
+    """Return each step's sums over ops, by column; one that is not known of all is left out."""
     by_step = _by_step(rows)
     return {
         name: [fsum(row[name] for row in by_step[step]) for step in steps]
@@ -171,7 +171,7 @@ def _columns(rows: Rows, steps: Sequence[int]) -> dict[str, list[float]]:
 
 
 def _effectual(rows: Rows, steps: Sequence[int]) -> list[list[float]]:
-    """Give each step's share of products without a zero: one series, or none if it is not known."""
+    """Return each step's share of products without a zero: one series, or none if not known."""
     by_step = _by_step(rows)
     names = ("macs_effectual", "macs_dense")
     sums = [[sum(row.get(name) or 0 for row in by_step[step]) for name in names] for step in steps]

@@ -24,7 +24,7 @@ _COUNTED = tuple(
 
 @arguments(ResultsError, results=instance_of(Results))
 def per_layer(results: Results) -> pd.DataFrame:
-    """Put the recorded steps together: a row a layer and op.
+    """Return the recorded steps together: a row a layer and op.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def per_layer(results: Results) -> pd.DataFrame:
 
 @arguments(ResultsError, results=instance_of(Results))
 def per_op(results: Results) -> pd.DataFrame:
-    """Sum up each op over all layers and recorded steps, and all ops together: a row each.
+    """Return each op's totals over all layers and recorded steps, and those of all ops: a row each.
 
     The index is the op, "step" the last, for all ops: ``per_op(results).speed_up["step"]``. Counts
     are sums: one step takes ``frame.cycles["step"] / frame.steps["step"]``. Columns and errors are

@@ -68,7 +68,7 @@ class Page:
     sections: list[Section] = field(default_factory=list)
 
     def files(self) -> dict[str, bytes]:
-        """Render the page and its parts: file name to content."""
+        """Return the page and its parts, rendered: file name to content."""
         parts: dict[str, bytes] = {}
         for section in self.sections:
             for chart in section.charts:
@@ -104,7 +104,7 @@ class Page:
 
 
 def _drawn(chart: Chart) -> dict[str, bytes]:
-    """Draw a chart, as PNG and as SVG; nothing if that fails, which costs no number."""
+    """Return a chart, as PNG and as SVG; nothing if that fails, which costs no number."""
     try:
         figure = chart.draw()
         png = as_png(figure)
@@ -120,7 +120,7 @@ def _shown_text(value: Any) -> Any:
 
 
 def _allowed(style: str) -> str:
-    """Word the page's content security policy: pictures that are in it, its own style, no more."""
+    """Return the page's content security policy: its own pictures and style, no more."""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return (
         f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
@@ -157,7 +157,7 @@ def _cells(table: Table) -> Row:
 
 
 def number(value: Any) -> str:
-    """Write a value of a table."""
+    """Return a value of a table as text."""
     if value is None or (isinstance(value, float) and not isfinite(value)):
         return "-"
     if isinstance(value, float):

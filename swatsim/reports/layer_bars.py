@@ -145,7 +145,7 @@ def _add_boxes(axes: Axes, look: Look, places: Floats, bottom: Floats, heights: 
 
 
 def _bars(results: Results) -> tuple[list[tables.Row], list[str]]:
-    """List the bars, those of all layers together last, and the groups they stand in."""
+    """Return the bars, those of all layers together last, and the groups they stand in."""
     totals = [{**row, "layer": ALL} for row in tables.per_op(results)[:-1]]
     rows = tables.per_layer(results)
     if len({row["layer"] for row in rows}) > MOST_LAYERS:
@@ -155,7 +155,7 @@ def _bars(results: Results) -> tuple[list[tables.Row], list[str]]:
 
 
 def _longest(rows: list[tables.Row]) -> list[tables.Row]:
-    """Keep the layers that take the baseline most of its time: no page shows more."""
+    """Return the layers that take the baseline most of its time: no page shows more."""
     cycles: Counter[str] = Counter()
     for row in rows:
         cycles[row["layer"]] += row["baseline"]["cycles"]
@@ -164,12 +164,12 @@ def _longest(rows: list[tables.Row]) -> list[tables.Row]:
 
 
 def _places(rows: Sequence[tables.Row], groups: Sequence[str]) -> list[float]:
-    """Put the bars of one layer side by side, in the order of the ops."""
+    """Return the places of one layer's bars, side by side in the order of the ops."""
     return [groups.index(row["layer"]) + (OPS.index(row["op"]) - 1) * 0.29 for row in rows]
 
 
 def _shorten(name: str) -> str:
-    """Leave the middle out of a long name."""
+    """Return a name without its middle, if it is long."""
     half = LONGEST // 2
     return name if len(name) <= LONGEST else f"{name[:half]}..{name[-half:]}"
 
@@ -179,7 +179,7 @@ def _number(value: float) -> str:
 
 
 def _figure(groups: int) -> tuple[Figure, Axes]:
-    """Make room for the bars: wider for deeper networks, within what a page can hold."""
+    """Return a figure with room for the bars: wider for deeper networks, within a page's limits."""
     width = min(max(8.0, 2.0 + 0.8 * groups), 24.0)
     figure = Figure(width, AXES_HEIGHT)
     return figure, figure.add_subplot()

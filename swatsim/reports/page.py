@@ -7,6 +7,7 @@ from math import isfinite, nan
 from pathlib import Path
 
 from swatsim.counters import BUCKETS
+from swatsim.outputs import PLOTS
 from swatsim.reports import differences, layer_bars, page_tables, sweep_points, tables
 from swatsim.reports.html import Chart, Page, Section, Table
 from swatsim.reports.over_steps import over_steps
@@ -42,7 +43,7 @@ NO_MEMORY = (
 
 
 def of_results(results: Results) -> Page:
-    """Make the page of one simulation."""
+    """Return the page of one simulation."""
     results = tables.summarise(results)
     head = page_tables.headline(results)
     step = tables.per_op(results)[-1]
@@ -98,7 +99,6 @@ def _sections(results: Results) -> Iterator[Section]:
     words = f"Every layer and op, {span_of(results)} added up"
     every = Table("layers", layers, words, LAYER_COLUMNS, folded=True)
     words = "Speed-up of each layer and op; ticks: what it would be with no zero in the operands."
-    has_energy = all(row["energy_pj"] is not None for row in results.rows)
     yield Section(
         "Layers and ops",
         charts=[_chart("speed_up", lambda: layer_bars.speed_up(results), words)],
@@ -109,12 +109,12 @@ def _sections(results: Results) -> Iterator[Section]:
         "Where the time went",
         charts=[_chart("pe_cycles", lambda: layer_bars.pe_cycles(results), where)],
     )
-    if has_energy:
+    if PLOTS["energy"].there(results.rows):
         words = "Energy by part, relative to the baseline's."
         yield Section(
             "Energy", charts=[_chart("energy", lambda: layer_bars.energy(results), words)]
         )
-    if any(row["blocks"] for row in results.rows):
+    if PLOTS["roofline"].there(results.rows):
         words = "What each op could reach with the bytes that it moves, and what it reaches."
         yield Section("Roofline", charts=[_chart("roofline", lambda: roofline(results), words)])
     if len({row["step"] for row in results.rows}) > 1:
@@ -176,7 +176,7 @@ def _provenance(results: Results) -> Section:
 
 
 def of_sweep(rows: Sequence[Row], name: str, best: Results, warnings: Sequence[str] = ()) -> Page:
-    """Make the page of a sweep.
+    """Return the page of a sweep.
 
     Each trace has a front of its own: times of different workloads don't compare. `best` are the
     results of the fastest point of the first trace, `warnings` the sweep's own.
@@ -259,6 +259,6 @@ def _all_points(done: Sequence[Row], failed: Sequence[Row]) -> Section:
 
 
 def _parameters(rows: Sequence[Row]) -> list[str]:
-    """Name the columns of a sweep's parameters: those between the preset and the multipliers."""
+    """Return the columns of a sweep's parameters: those between the preset and the multipliers."""
     names = list(rows[0])
     return names[names.index("preset") + 1 : names.index("multipliers")]

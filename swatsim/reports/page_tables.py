@@ -29,7 +29,7 @@ RATIOS = (
 
 
 def headline(results: Results) -> Row:
-    """Sum up the recorded layers of a training step.
+    """Return the totals of the recorded layers of a training step.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def headline(results: Results) -> Row:
 
 
 def layers(results: Results) -> list[Row]:
-    """One row a layer and op: what it takes, on the machine and on its baseline."""
+    """Return one row a layer and op: what it takes, on the machine and on its baseline."""
     names = (
         "layer",
         "op",
@@ -82,7 +82,7 @@ def layers(results: Results) -> list[Row]:
 
 
 def over_steps(results: Results) -> list[Row]:
-    """One row a step and op: densities, weighted by elements, and the speed-ups."""
+    """Return one row a step and op: densities, weighted by elements, and the speed-ups."""
     return list(tables.summarise(results).once(_over_steps))
 
 
@@ -100,7 +100,7 @@ def _over_steps(results: Summary) -> list[Row]:
 
 
 def _densities(rows: Sequence[Mapping[str, Any]]) -> Row:
-    """Average the densities of an op's operands over layers, by their elements."""
+    """Return the mean densities of an op's operands over layers, by their elements."""
     found: Row = {}
     for operand in OPERANDS_OF[rows[0]["op"]]:
         sizes = [_elements(row, operand) for row in rows]
@@ -110,7 +110,7 @@ def _densities(rows: Sequence[Mapping[str, Any]]) -> Row:
 
 
 def _elements(row: Mapping[str, Any], operand: Operand) -> int:
-    """Count an operand's elements."""
+    """Return how many elements an operand has."""
     shapes = {
         "weight": (row["K"], row["C"] // row["groups"], row["R"], row["S"]),
         "act": (row["samples"], row["C"], row["H"], row["W"]),
@@ -120,7 +120,7 @@ def _elements(row: Mapping[str, Any], operand: Operand) -> int:
 
 
 def sparsity(results: Results) -> list[Row]:
-    """One row a layer and op: how much of its work zeros spare, and what that gains.
+    """Return one row a layer and op: how much of its work zeros spare, and what that gains.
 
     `sparsity` is the share of its MACs that has a zero of an operand as a factor; products with
     padding, which no zero spares, are left out. `bound` is 1 / (1 - sparsity): as many times as
@@ -138,7 +138,7 @@ def sparsity(results: Results) -> list[Row]:
 
 
 def due_to_zeros(total: Row) -> str:
-    """Word what of a speed-up zeros make, and what operands without a zero have already."""
+    """Return in words what of a speed-up zeros make, and what operands without a zero have."""
     names = ("speed_up", "speed_up_dense_operands", "speed_up_zeros")
     if not all(isfinite(total[name]) for name in names):
         return ""
@@ -151,7 +151,7 @@ def due_to_zeros(total: Row) -> str:
 
 
 def operand_bytes(results: Results) -> list[Row]:
-    """One row a layer and operand of its backward pass: act as wgrad reads it, weight as dgrad.
+    """Return one row a layer and operand of its backward pass: act of wgrad, weight of dgrad.
 
     Averaged over the recorded steps: all elements, the values that are not zero (a ReLU's zeros are
     zeros too), and those with a bitmask. It is no footprint: two layers that read one tensor count
@@ -192,7 +192,7 @@ def _by_layer(results: Summary) -> dict[str, dict[str, list[Mapping[str, Any]]]]
 
 
 def reductions(results: Results) -> list[Row]:
-    """One row an op, and all ops: FLOPs of a step; then bytes of the backward pass's operands.
+    """Return one row an op, and all ops: FLOPs of a step; then bytes of the backward pass.
 
     `dense`: of all elements, padding left out; `left`: of those that are not zero, with what says
     where they are.
@@ -217,7 +217,7 @@ def reductions(results: Results) -> list[Row]:
 
 
 def pareto(points: Sequence[Row]) -> list[Row]:
-    """Keep the points that no other beats in time, energy and multipliers at once.
+    """Return the points that no other beats in time, energy and multipliers at once.
 
     Another beats a point if it is at most as slow, as hungry, as large (multipliers, and buffers),
     and better in one of them.
@@ -235,5 +235,5 @@ def pareto(points: Sequence[Row]) -> list[Row]:
 
 
 def ordered_ops(rows: Sequence[Row]) -> list[str]:
-    """List the ops that rows hold, in their order."""
+    """Return the ops that rows hold, in their order."""
     return [op for op in OPS if any(row["op"] == op for row in rows)]

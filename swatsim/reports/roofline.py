@@ -69,7 +69,7 @@ def roofline(results: Results) -> Figure:
 
 
 def _point(row: tables.Row, macs: str) -> tuple[float, float] | None:
-    """Place an op; None if a logarithmic axis has no place for it."""
+    """Return the place of an op; None if a logarithmic axis has none."""
     if not (row[macs] and row["dram_bytes"] and row["cycles"]):
         return None
     return row[macs] / row["dram_bytes"], row[macs] / row["cycles"]
@@ -99,7 +99,7 @@ def _roofs(axes: Any, rows: list[tables.Row], points: list[tuple[float, float]])
 
 
 def _roof(row: tables.Row) -> tuple[int, float]:
-    """Multipliers, and bytes that the DRAM carries in a cycle."""
+    """Return multipliers, and bytes that the DRAM carries in a cycle."""
     clock = row["clock_mhz"]
     return row["pes"] * row["lanes"], row["dram_mb_per_s"] / clock if clock else 0.0
 

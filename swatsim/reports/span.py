@@ -31,7 +31,7 @@ class Span:
     ops: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Word it: 6 steps of 8 of 128 images, and the ops if some are left out."""
+        """Return it in words: 6 steps of 8 of 128 images, and the ops if some are left out."""
         images = f"{self.images} image{'s' * (self.images != 1)}"
         if self.batch_size > self.images:
             images = f"{self.images} of {self.batch_size} images"
@@ -40,7 +40,7 @@ class Span:
 
     @property
     def mean(self) -> str:
-        """Word what a mean step is of."""
+        """What a mean step is of, in words."""
         return f"mean of {self}" if self.steps > 1 else str(self)
 
     @property
@@ -51,12 +51,12 @@ class Span:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Span:
-        """Read the columns of a table."""
+        """Return the span in a table's columns."""
         return cls(row["steps"], row["images"], row["batch_size"], tuple(row["ops"].split()))
 
 
 def span_of(results: Results) -> Span:
-    """Tell how much of a training run results hold."""
+    """Return how much of a training run results hold."""
     ops = {row["op"] for row in results.rows}
     return Span(
         steps=len({row["step"] for row in results.rows}),

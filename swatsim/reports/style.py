@@ -108,7 +108,7 @@ def finish(
 
 
 def plain_numbers(axis: Axis, minor: bool = False) -> None:
-    """Write an axis' numbers as they are: matplotlib's own would write formulas on a logarithm."""
+    """Format an axis' numbers as they are: matplotlib's own would be formulas on a logarithm."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if minor:
         axis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -68,7 +68,7 @@ def _sensitivity(
     parameters: Sequence[str],
     styles: Mapping[str, tuple[str, str]],
 ) -> set[str]:
-    """Draw one panel; tell which presets are in it."""
+    """Draw one panel, and return which presets are in it."""
     others = [other for other in ("preset", *parameters) if other != name]
     families: dict[tuple[Any, ...], list[Row]] = {}
     for row in points:
@@ -92,7 +92,7 @@ def _sensitivity(
 
 
 def _ordered(values: set[Any]) -> list[Any]:
-    """Sort numbers by size, words by letters."""
+    """Return values in order: numbers by size, words by letters."""
     return sorted(
         values,
         key=lambda value: (isinstance(value, str), str(value) if isinstance(value, str) else value),

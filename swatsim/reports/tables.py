@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from swatsim.columns import COLUMNS, Role, label
-from swatsim.counters import BUCKETS
+from swatsim.counters import BUCKETS, DRAM_BYTES
 from swatsim.errors import ResultsError
 from swatsim.reports.span import span_of
 from swatsim.results import Results
@@ -22,9 +22,6 @@ from swatsim.workload.flops import FLOPS_PER_MAC
 from swatsim.workload.layer import OPS
 
 Row = dict[str, Any]
-
-#: Columns that add up to the bytes that DRAM carried.
-DRAM_BYTES = tuple(column.name for column in COLUMNS if column.name.startswith("dram_bytes_"))
 
 #: The row of a table that sums up all ops.
 STEP = "step"
@@ -71,19 +68,19 @@ class Summary(Results):
 
     @cached_property
     def layers(self) -> tuple[Row, ...]:
-        """What `per_layer` gives."""
+        """What `per_layer` returns."""
         return tuple(_compare(self, ("layer", "op")))
 
     @cached_property
     def ops(self) -> tuple[Row, ...]:
-        """What `per_op` gives."""
+        """What `per_op` returns."""
         found = _compare(self, ("op",), self.layers)
         ops = sorted(found, key=lambda row: OPS.index(row["op"]))
         return (*ops, *({**row, "op": STEP} for row in _compare(self, (), ops)))
 
     @cached_property
     def steps(self) -> tuple[Row, ...]:
-        """What `by_step` gives."""
+        """What `by_step` returns."""
         return tuple(_by_step(self))
 
     @cached_property
@@ -94,12 +91,12 @@ class Summary(Results):
 
 
 def summarise(results: Results) -> Summary:
-    """Prepare the totals of results, for whoever asks for several tables or plots of them."""
+    """Return the totals of results, for whoever asks for several tables or plots of them."""
     return results if isinstance(results, Summary) else Summary(results)
 
 
 def per_layer(results: Results) -> list[Row]:
-    """Put the recorded steps together: one row for each layer and op, in the network's order.
+    """Return the recorded steps together: one row a layer and op, in the network's order.
 
     Counts are summed over the steps, densities averaged. Beside the columns of the results:
 
@@ -127,7 +124,7 @@ def per_layer(results: Results) -> list[Row]:
 
 
 def per_op(results: Results) -> list[Row]:
-    """Sum up each op over all layers and recorded steps; the last row, "step", has all ops.
+    """Return each op's totals over all layers and recorded steps; the last, "step", has all ops.
 
     What *one* step takes, `per_step` has.
     """
@@ -135,7 +132,7 @@ def per_op(results: Results) -> list[Row]:
 
 
 def by_step(results: Results) -> list[Row]:
-    """Sum up the layers of each recorded step and op: a row each, steps ascending.
+    """Return the totals over layers of each recorded step and op: a row each, steps ascending.
 
     Its columns are `step`, `op`, and the speed-ups that `per_layer` has.
     """
@@ -143,7 +140,7 @@ def by_step(results: Results) -> list[Row]:
 
 
 def per_step(row: Row, steps: int) -> Row:
-    """Give what one step takes: the mean of so many that a row sums up.
+    """Return what one step takes: the mean of so many that a row sums up.
 
     Returns
     -------
@@ -157,7 +154,7 @@ def per_step(row: Row, steps: int) -> Row:
 
 
 def lost_most_to(row: Row) -> str:
-    """Name the bucket that took most of the lane-cycles without effectual work."""
+    """Return the bucket that took most of the lane-cycles without effectual work."""
     lost = [name for name in BUCKETS if name != "lane_cycles_effectual"]
     name = max(lost, key=lambda bucket: row[bucket])
     return name.removeprefix("lane_cycles_") if row[name] else ""
@@ -174,12 +171,12 @@ def label_of(row: Mapping[str, Any]) -> str:
 
 
 def baseline_of(results: Results) -> str:
-    """Name the machine that the speed-ups are over."""
+    """Return the machine that the speed-ups are over."""
     return label_of(first_of(results, Role.BASELINE))
 
 
 def sizes_of(results: Results) -> list[str]:
-    """Word the machine's size, type, clock and DRAM, and the baseline's if they differ."""
+    """Return in words the machine's size, type, clock and DRAM, and other ones of the baseline."""
     firsts = (first_of(results, role) for role in (Role.MACHINE, Role.BASELINE))
     words = (f"{row['pes']} PEs of {row['lanes']} multipliers" + _clock(row) for row in firsts)
     return list(dict.fromkeys(words))
@@ -191,24 +188,24 @@ def _clock(row: Mapping[str, Any]) -> str:
 
 
 def alternatives_of(results: Results) -> list[str]:
-    """Name the other dense baselines in the results."""
+    """Return the other dense baselines in the results."""
     rows = (row for row in results.rows if row["role"] == Role.ALTERNATIVE)
     return list(dict.fromkeys(map(label_of, rows)))
 
 
 def about(results: Results) -> list[str]:
-    """Word what every plot of results is of: machine and baseline, and the trace."""
+    """Return in words what every plot of results is of: machine and baseline, and the trace."""
     machine, baseline = results.rows[0]["machine"], baseline_of(results)
     return [f"{machine}, baseline {baseline}", source_of(results)]
 
 
 def energy_table_of(results: Results) -> str:
-    """Name the table of energies; empty if the results don't say."""
+    """Return the table of energies; empty if the results don't say."""
     return str(results.provenance.get("parameters", {}).get("energy", {}).get("name", ""))
 
 
 def source_of(results: Results) -> str:
-    """Name the trace, and how much of it the results hold."""
+    """Return the trace, and how much of it the results hold."""
     return f"{results.rows[0]['trace']}, {span_of(results)}"
 
 
@@ -252,7 +249,7 @@ def _check_ops(results: Results) -> None:
 
 
 def _compare(results: Summary, by: Sequence[str], parts: Sequence[Row] = ()) -> Iterable[Row]:
-    """Total the rows by some columns; `parts` are totals by more of them, where there are any."""
+    """Yield the rows' totals by some columns; `parts` are totals by more of them, if any."""
     finer = _grouped(parts, by)
     ours = _grouped(results.of_role(Role.MACHINE), by)
     theirs = _grouped(results.of_role(Role.BASELINE), by)
@@ -279,7 +276,7 @@ def _by_step(results: Summary) -> Iterable[Row]:
 
 
 def _clocked(rows: Sequence[Mapping[str, Any]]) -> Row:
-    """Add up what speed-ups need."""
+    """Return the sums that speed-ups need."""
     added = {name: _added([row[name] for row in rows]) for name in _CYCLES}
     return {**added, "clock_mhz": rows[0]["clock_mhz"]}
 
@@ -294,7 +291,7 @@ def _grouped(
 
 
 def _add_up(rows: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]] = ()) -> Row:
-    """Sum, average or keep each column, as the schema says that it adds up.
+    """Return each column summed, averaged or kept, as the schema says that it adds up.
 
     Sums are of `parts`, which are totals of the same rows, if there are any.
     """
@@ -308,7 +305,7 @@ def _add_up(rows: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]
 
 
 def _added(values: list[Any]) -> Any:
-    """Add up; unknown if one of them is."""
+    """Return a sum; unknown if a summand is."""
     return None if None in values else sum(values)
 
 
@@ -321,12 +318,12 @@ _HOW: Mapping[str, Callable[[list[Any]], Any]] = {"sum": _added, "mean": _averag
 
 
 def quotient(baseline: float, ours: float) -> float:
-    """Divide; infinite where only ours is nothing, not a number where both are."""
+    """Return a quotient; infinite where only ours is nothing, not a number where both are."""
     return baseline / ours if ours else inf if baseline else nan
 
 
 def speed_ups(ours: Row, theirs: Row) -> Row:
-    """Compare a machine's totals with its baseline's."""
+    """Return a machine's speed-ups over its baseline."""
     # what counts is time; without a clock, cycles
     clocks = ours["clock_mhz"], theirs["clock_mhz"]
     faster = clocks[0] / clocks[1] if all(clocks) else 1

@@ -76,7 +76,7 @@ def _page(folder: Path) -> Page:
 
 
 def _index(path: Path) -> dict[str, Any]:
-    """Read what a sweep wrote of its points, as it was written."""
+    """Return what a sweep wrote of its points, as it was written."""
     try:
         index: dict[str, Any] = unseal(read_bounded(path, MAX_BYTES))
     except (OSError, ResultsError) as error:

@@ -58,19 +58,21 @@ class Line:
 
 
 def lines(speed_ups: Sequence[SpeedUp]) -> list[Line]:
-    """Make the table from simulated speed-ups; the rest is computed from layer tables."""
+    """Return the table's lines, from simulated speed-ups and from layer tables."""
     return [*_forward(speed_ups), *_backward(speed_ups), *_flops(), *_memory()]
 
 
-def verdict(found: Sequence[SpeedUp]) -> str:
-    """Say which machine the published speed-ups belong to, and how sure that is."""
-    one_sided = max(one.speed_up for one in found if one.machine in ("tensordash", "bit-tactical"))
+def verdict(measured: Sequence[SpeedUp]) -> str:
+    """Return in words which machine the published speed-ups belong to, and how sure that is."""
+    one_sided = max(
+        one.speed_up for one in measured if one.machine in ("tensordash", "bit-tactical")
+    )
     ranges = []
     for direction, op in (("forward", "fprop"), ("backward", "dgrad")):
         for sparsity in (80, 90):
             mine = [
                 one.speed_up
-                for one in found
+                for one in measured
                 if (one.machine, one.op, one.sparsity) == ("swat", op, sparsity)
             ]
             published = swat_speed.PUBLISHED[direction][sparsity]
@@ -91,53 +93,53 @@ def verdict(found: Sequence[SpeedUp]) -> str:
 # ---- speed-ups -----------------------------------------------------------------------------------
 
 
-def _forward(found: Sequence[SpeedUp]) -> Iterator[Line]:
+def _forward(measured: Sequence[SpeedUp]) -> Iterator[Line]:
     for sparsity, published in swat_speed.PUBLISHED["forward"].items():
-        even = pick(found, "swat", "fprop", sparsity)
+        even = pick(measured, "swat", "fprop", sparsity)
         yield Line(
             section="speed-up",
             what=f"forward, {sparsity} %",
             published=published,
-            ours=pick(found, "swat", "fprop", 0, act_density=1.0) if sparsity == 0 else even,
+            ours=pick(measured, "swat", "fprop", 0, act_density=1.0) if sparsity == 0 else even,
             unit="x",
-            cause=_forward_cause(found, sparsity),
+            cause=_forward_cause(measured, sparsity),
             source=swat_speed.SOURCE,
         )
 
 
-def _forward_cause(found: Sequence[SpeedUp], sparsity: int) -> str:
-    ours = {d: pick(found, "swat", "fprop", sparsity, act_density=d) for d in ACT_DENSITIES}
+def _forward_cause(measured: Sequence[SpeedUp], sparsity: int) -> str:
+    ours = {d: pick(measured, "swat", "fprop", sparsity, act_density=d) for d in ACT_DENSITIES}
     spread = ", ".join(f"{density:.0%} {ours[density]:.2f}x" for density in ACT_DENSITIES)
     if sparsity == 0:
         return (
             "1x by definition of their baseline; ours is dense operands with bank conflicts over "
             f"none. Skipping the ReLU's zeros alone, by share of non-zero activations: {spread}"
         )
-    uneven = pick(found, "swat", "fprop", sparsity, uneven=True)
+    uneven = pick(measured, "swat", "fprop", sparsity, uneven=True)
     return (
         f"geometry and activation density not stated; ours by share of non-zero activations: "
         f"{spread}; with channels as uneven as trained ones {uneven:.2f}x"
     )
 
 
-def _backward(found: Sequence[SpeedUp]) -> Iterator[Line]:
+def _backward(measured: Sequence[SpeedUp]) -> Iterator[Line]:
     for sparsity, published in swat_speed.PUBLISHED["backward"].items():
         yield Line(
             section="speed-up",
             what=f"backward (dgrad, dilated), {sparsity} %",
             published=published,
-            ours=pick(found, "swat", "dgrad", sparsity),
+            ours=pick(measured, "swat", "dgrad", sparsity),
             unit="x",
-            cause=_backward_cause(found, sparsity),
+            cause=_backward_cause(measured, sparsity),
             source=swat_speed.SOURCE,
         )
 
 
-def _backward_cause(found: Sequence[SpeedUp], sparsity: int) -> str:
-    split = pick(found, "scnn", "dgrad", sparsity)
-    wgrad = pick(found, "swat", "wgrad", sparsity)
-    both = together(found, "swat", ("dgrad", "wgrad"), sparsity)
-    uneven = pick(found, "swat", "dgrad", sparsity, uneven=True)
+def _backward_cause(measured: Sequence[SpeedUp], sparsity: int) -> str:
+    split = pick(measured, "scnn", "dgrad", sparsity)
+    wgrad = pick(measured, "swat", "wgrad", sparsity)
+    both = together(measured, "swat", ("dgrad", "wgrad"), sparsity)
+    uneven = pick(measured, "swat", "dgrad", sparsity, uneven=True)
     words = (
         f"without inserted zeros (split) {split:.2f}x; wgrad {wgrad:.2f}x on a mapping of ours "
         f"(SCNN has none), both together {both:.2f}x"
@@ -157,30 +159,30 @@ def _backward_cause(found: Sequence[SpeedUp], sparsity: int) -> str:
 
 
 def _flops() -> Iterator[Line]:
-    for found in swat_flops.compare():
+    for comparison in swat_flops.compare():
         yield Line(
             section="FLOPs",
-            what=_what(found),
-            published=found.published,
-            ours=found.swat,
+            what=_what(comparison),
+            published=comparison.published,
+            ours=comparison.swat,
             unit="%",
-            cause=_flops_cause(found),
-            source=found.row.source,
+            cause=_flops_cause(comparison),
+            source=comparison.row.source,
         )
-    for found in swat_flops.leads():
+    for comparison in swat_flops.leads():
         yield Line(
             section="FLOPs",
-            what=f"{_what(found)}, were it Erdos-Renyi",
-            published=found.published,
-            ours=found.swat,
+            what=f"{_what(comparison)}, were it Erdos-Renyi",
+            published=comparison.published,
+            ours=comparison.swat,
             unit="%",
-            cause=_flops_cause(found),
-            source=found.row.source,
+            cause=_flops_cause(comparison),
+            source=comparison.row.source,
         )
 
 
-def _what(found: Comparison) -> str:
-    row = found.row
+def _what(comparison: Comparison) -> str:
+    row = comparison.row
     structured = ", structured" if row.granularity == "structured" else ""
     words = {
         "training": "training FLOP reduction",
@@ -188,21 +190,25 @@ def _what(found: Comparison) -> str:
         "activation": "activation sparsity",
     }
     where = f"{row.network}, {row.method}{structured}, {row.weight_sparsity:g} %"
-    return f"{where}: {words[found.quantity]}"
+    return f"{where}: {words[comparison.quantity]}"
 
 
-def _flops_cause(found: Comparison) -> str:
-    """Say what the exact convention gives, where it is another figure, and why ours differs."""
-    parts = [found.cause]
-    if found.exact is not None and found.swat is not None and found.quantity == "training":
-        parts.append(f"counted exactly {found.exact:.1f} %")
+def _flops_cause(comparison: Comparison) -> str:
+    """Return what the exact convention gives, where it is another figure, and why ours differs."""
+    parts = [comparison.cause]
+    if (
+        comparison.exact is not None
+        and comparison.swat is not None
+        and comparison.quantity == "training"
+    ):
+        parts.append(f"counted exactly {comparison.exact:.1f} %")
     return "; ".join(part for part in parts if part)
 
 
 def macs_per_layer(sparsity: int) -> dict[str, dict[str, float]]:
-    """Give each layer's training MACs of one image, dense and sparse, under both conventions."""
+    """Return each layer's training MACs of one image, dense and sparse, under both conventions."""
     layers = network(swat_speed.NETWORK).layers
-    found = site_densities(SwatU(sparsity / 100), layers)
+    densities = site_densities(SwatU(sparsity / 100), layers)
     series: dict[str, dict[str, float]] = {}
     for convention in ("swat", "exact"):
         dense = series.setdefault(f"dense, counted as {convention}", {})
@@ -210,7 +216,9 @@ def macs_per_layer(sparsity: int) -> dict[str, dict[str, float]]:
         for index, layer in enumerate(layers):
             ops = [op for op in OPS if (index, op, convention) != (0, "dgrad", "exact")]
             dense[layer.name] = sum(macs_dense(layer, 1, op, convention) for op in ops)
-            sparse[layer.name] = sum(macs_expected(layer, 1, op, found, convention) for op in ops)
+            sparse[layer.name] = sum(
+                macs_expected(layer, 1, op, densities, convention) for op in ops
+            )
     return series
 
 
@@ -243,7 +251,7 @@ class Memory:
 
 
 def memory(batch: int = 32) -> list[Memory]:
-    """Compute ResNet-50's footprint in each format and type; 2:4 is a pattern of half density."""
+    """Return ResNet-50's footprint in each format and type; 2:4 is a pattern of half density."""
     table = network(swat_speed.NETWORK)
     return [
         _memory_row(table, sparsity, format, dtype, batch)
@@ -315,7 +323,7 @@ def _memory_cause(rows: Sequence[Memory], kind: str, sparsity: int) -> str:
 
 
 def bytes_per_layer(sparsity: int, batch: int) -> dict[str, dict[str, float]]:
-    """Give the bytes of each layer's input and weights, dense and in three formats, fp32."""
+    """Return the bytes of each layer's input and weights, dense and in three formats, fp32."""
     table = network(swat_speed.NETWORK)
     density = _density(table, sparsity)
     return {
@@ -329,9 +337,9 @@ def bytes_per_layer(sparsity: int, batch: int) -> dict[str, dict[str, float]]:
     }
 
 
-def _sum_per_layer(found: footprint.Footprint) -> dict[str, float]:
+def _sum_per_layer(counted: footprint.Footprint) -> dict[str, float]:
     total: dict[str, float] = {}
-    for row in found.rows:
+    for row in counted.rows:
         if row.kind in ("act", "weight"):
             total[row.layer] = total.get(row.layer, 0) + row.bytes
     return total

@@ -66,12 +66,12 @@ class Comparison:
 
 
 def compare() -> list[Comparison]:
-    """Set every published figure beside ours, in the order of the tables."""
+    """Return every published figure beside ours, in the order of the tables."""
     return [comparison for row in PUBLISHED for comparison in _compare_row(row)]
 
 
 def policy_for(row: Published, layers: tuple[Layer, ...]) -> Policy | None:
-    """Make the policy of a row, None for SWAT-M.
+    """Return the policy of a row, None for SWAT-M.
 
     SWAT's structured variant drops whole R x S kernels of a filter by their L1 norm, not single
     weights: as many weights are kept, so that FLOPs are those of SWAT-U.
@@ -83,16 +83,17 @@ def policy_for(row: Published, layers: tuple[Layer, ...]) -> Policy | None:
 
 
 def erdos_renyi(layers: Sequence[Layer], density: Fraction) -> DensityTable:
-    """Allocate by Erdos-Renyi, in which a kernel's size has no part (Mocanu et al., SET).
+    """Return densities by Erdos-Renyi, in which a kernel's size has no part (Mocanu et al., SET).
 
     The first layer and the last are outside of it, and get the density itself: `LEAD`.
     """
     first, *inner, last = layers
-    shares = erdos_renyi_kernel(
-        inner,
-        density,
-        share=lambda it: Fraction(it.K + it.C // it.groups, it.K * it.C // it.groups),
-    )
+
+    def by_matrix(layer: Layer) -> Fraction:
+        channels = layer.C // layer.groups
+        return Fraction(layer.K + channels, layer.K * channels)
+
+    shares = erdos_renyi_kernel(inner, density, share=by_matrix)
     shares |= {first.name: density, last.name: density}
     return {
         (layer.name, op, operand): shares[layer.name]
@@ -104,25 +105,25 @@ def erdos_renyi(layers: Sequence[Layer], density: Fraction) -> DensityTable:
 
 
 def leads() -> Iterator[Comparison]:
-    """Set the figures of SWAT-ERK on ImageNet beside what the lead gives."""
+    """Yield the figures of SWAT-ERK on ImageNet beside what the lead gives."""
     for row in PUBLISHED:
         if row.method == "SWAT-ERK" and "inference" in row.figures:
             layers = network(row.network).layers
-            found = erdos_renyi(layers, 1 - Fraction(str(row.weight_sparsity)) / 100)
+            densities = erdos_renyi(layers, 1 - Fraction(str(row.weight_sparsity)) / 100)
             for quantity in ("inference", "training"):
-                swat, exact = (_ours(quantity, layers, found, it) for it in CONVENTIONS)
+                swat, exact = (_ours(quantity, layers, densities, each) for each in CONVENTIONS)
                 yield Comparison(row, quantity, row.figures[quantity], swat, exact, LEAD)
 
 
 def activation_sparsity(
-    layers: tuple[Layer, ...], found: DensityTable, natural: float = 1.0
+    layers: tuple[Layer, ...], densities: DensityTable, natural: float = 1.0
 ) -> float:
-    """Tell the share of all layers' inputs that is zero in wgrad, in percent.
+    """Return the share of all layers' inputs that is zero in wgrad, in percent.
 
     Parameters
     ----------
     layers : tuple of Layer
-    found : mapping
+    densities : mapping
         A policy's densities.
     natural : float
         Density of the inputs before Top-K, but for the first layer's, which is dense: behind a
@@ -131,7 +132,7 @@ def activation_sparsity(
     nonzeros = elements = 0.0
     for index, layer in enumerate(layers):
         size = layer.C * layer.H * layer.W
-        top_k = found.get((layer.name, "wgrad", "act"))
+        top_k = densities.get((layer.name, "wgrad", "act"))
         most = natural if index else 1.0
         nonzeros += size * (most if top_k is None else min(float(top_k), most))
         elements += size
@@ -146,17 +147,17 @@ def _compare_row(row: Published) -> Iterator[Comparison]:
         if policy is None:
             yield Comparison(row, quantity, published, None, None, cause)
             continue
-        found = site_densities(policy, layers)
-        swat = _ours(quantity, layers, found, "swat")
-        exact = _ours(quantity, layers, found, "exact")
+        densities = site_densities(policy, layers)
+        swat = _ours(quantity, layers, densities, "swat")
+        exact = _ours(quantity, layers, densities, "exact")
         yield Comparison(row, quantity, published, swat, exact, cause)
 
 
 def _ours(
-    quantity: Quantity, layers: tuple[Layer, ...], found: DensityTable, convention: Convention
+    quantity: Quantity, layers: tuple[Layer, ...], densities: DensityTable, convention: Convention
 ) -> float:
     if quantity == "training":
-        return training_reduction(layers, found, convention)
+        return training_reduction(layers, densities, convention)
     if quantity == "inference":
-        return inference_reduction(layers, found)
-    return activation_sparsity(layers, found)
+        return inference_reduction(layers, densities)
+    return activation_sparsity(layers, densities)

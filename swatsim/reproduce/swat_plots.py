@@ -15,16 +15,16 @@ DIRECTIONS: dict[str, OpName] = {"forward": "fprop", "backward": "dgrad"}
 NAMES = {"swat": "swat (dgrad dilated)", "scnn": "scnn (dgrad split)"}
 
 
-def speed_ups(found: Sequence[SpeedUp], direction: str) -> Figure:
-    """Draw the speed-up of one direction against sparsity, on all machines, with the published."""
+def speed_ups(measured: Sequence[SpeedUp], direction: str) -> Figure:
+    """Return a plot of one direction's speed-up against sparsity, on all machines and published."""
     op = DIRECTIONS[direction]
     machines = [name for name in MACHINES if not (op == "fprop" and name == "scnn")]
     curves = {}
     for name in machines:
         label = NAMES.get(name, name) if op == "dgrad" else name
-        curves[label] = [(s, pick(found, name, op, s)) for s in SPARSITIES]
+        curves[label] = [(s, pick(measured, name, op, s)) for s in SPARSITIES]
     curves["swat, channels as uneven as trained ones"] = [
-        (s, pick(found, "swat", op, s, uneven=True)) for s in SPARSITIES
+        (s, pick(measured, "swat", op, s, uneven=True)) for s in SPARSITIES
     ]
     published = [(float(s), speed_up) for s, speed_up in PUBLISHED[direction].items()]
     return speed_up_curves(
@@ -38,7 +38,7 @@ def speed_ups(found: Sequence[SpeedUp], direction: str) -> Figure:
 
 
 def flops_per_layer(sparsity: int = 80) -> Figure:
-    """Draw each layer's training MACs, dense and sparse, under both conventions."""
+    """Return a plot of each layer's training MACs, dense and sparse, under both conventions."""
     series = swat.macs_per_layer(sparsity)
     return bars(
         {name: {k: v / 1e9 for k, v in values.items()} for name, values in series.items()},
@@ -50,7 +50,7 @@ def flops_per_layer(sparsity: int = 80) -> Figure:
 
 
 def memory_per_layer(sparsity: int = 80, batch: int = 32) -> Figure:
-    """Draw the bytes that each layer's input and weights take until the backward pass."""
+    """Return a plot of the bytes of each layer's input and weights until the backward pass."""
     series = swat.bytes_per_layer(sparsity, batch)
     dense = sum(series["dense"].values())
     shares = ", ".join(
@@ -69,7 +69,7 @@ def memory_per_layer(sparsity: int = 80, batch: int = 32) -> Figure:
 
 
 def _saved(series: Mapping[str, Mapping[str, float]], names: Sequence[str], prefix: str) -> str:
-    """Word how much less the sparse series of a name adds up to than the dense one."""
+    """Return in words how much less the sparse series of a name adds up to than the dense one."""
     words = []
     for name in names:
         dense, sparse = (

@@ -59,13 +59,13 @@ def _rows(
     granularity: Granularity,
     *figures: tuple[float, float, float | None],
 ) -> list[Published]:
-    """Make rows of SWAT-U: sparsity, training, inference."""
+    """Return rows of SWAT-U, of (sparsity, training, inference)."""
     rows = []
     for sparsity, training, inference in figures:
-        found: dict[Quantity, float] = {"training": training}
+        reductions: dict[Quantity, float] = {"training": training}
         if inference is not None:
-            found["inference"] = inference
-        rows.append(Published(network, dataset, "SWAT-U", granularity, sparsity, found))
+            reductions["inference"] = inference
+        rows.append(Published(network, dataset, "SWAT-U", granularity, sparsity, reductions))
     return rows
 
 

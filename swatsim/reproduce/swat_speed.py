@@ -82,7 +82,7 @@ class Setting:
 
     @property
     def runs(self) -> Iterator[tuple[str, Sequence[OpName]]]:
-        """Tell which machines run which ops of it: only fprop depends on the density."""
+        """Yield which machines run which of its ops: only fprop depends on the density."""
         if self.act_density == USUAL:
             yield from ((name, OPS) for name in MACHINES)
         else:
@@ -90,7 +90,7 @@ class Setting:
 
 
 def settings(sparsities: Sequence[int] = SPARSITIES) -> list[Setting]:
-    """List the traces: all densities where there is a published figure, the usual one elsewhere.
+    """Return the traces: all densities where there is a published figure, else the usual one.
 
     Without Top-K, evenness makes no difference to the weights.
     """
@@ -105,7 +105,7 @@ def settings(sparsities: Sequence[int] = SPARSITIES) -> list[Setting]:
 def measure(
     chosen: Sequence[Setting] | None = None, *, batch: int = 1, progress: Progress | None = None
 ) -> list[SpeedUp]:
-    """Synthesize and simulate; two traces at a time.
+    """Return the speed-ups of synthetic traces, simulated two at a time.
 
     Parameters
     ----------
@@ -117,14 +117,14 @@ def measure(
         Told how many of how many traces are done.
     """
     wanted = settings() if chosen is None else chosen
-    found: list[SpeedUp] = []
+    speed_ups: list[SpeedUp] = []
     with ThreadPoolExecutor(max_workers=2) as pool:
         measured = pool.map(lambda setting: _measure(setting, batch), wanted)
         for done, some in enumerate(measured, start=1):
-            found += some
+            speed_ups += some
             if progress:
                 progress(done, len(wanted))
-    return found
+    return speed_ups
 
 
 def _measure(setting: Setting, batch: int) -> list[SpeedUp]:
@@ -164,7 +164,7 @@ def _speed_up(name: str, row: tables.Row, setting: Setting) -> SpeedUp:
 
 
 def pick(
-    found: Sequence[SpeedUp],
+    measured: Sequence[SpeedUp],
     machine: str,
     op: OpName,
     sparsity: int,
@@ -172,18 +172,20 @@ def pick(
     act_density: float = USUAL,
     uneven: bool = False,
 ) -> float:
-    """Find one speed-up."""
-    return _find(found, machine, op, sparsity, act_density, uneven).speed_up
+    """Return one speed-up."""
+    return _find(measured, machine, op, sparsity, act_density, uneven).speed_up
 
 
-def together(found: Sequence[SpeedUp], machine: str, ops: Sequence[OpName], sparsity: int) -> float:
-    """Find the speed-up of several ops one after another."""
-    each = [_find(found, machine, op, sparsity, USUAL, uneven=False) for op in ops]
+def together(
+    measured: Sequence[SpeedUp], machine: str, ops: Sequence[OpName], sparsity: int
+) -> float:
+    """Return the speed-up of several ops one after another."""
+    each = [_find(measured, machine, op, sparsity, USUAL, uneven=False) for op in ops]
     return sum(one.speed_up * one.cycles for one in each) / sum(one.cycles for one in each)
 
 
 def _find(
-    found: Sequence[SpeedUp],
+    measured: Sequence[SpeedUp],
     machine: str,
     op: OpName,
     sparsity: int,
@@ -193,6 +195,6 @@ def _find(
     wanted = (machine, op, sparsity, act_density, uneven and sparsity > 0)
     return next(
         one
-        for one in found
+        for one in measured
         if (one.machine, one.op, one.sparsity, one.act_density, one.uneven) == wanted
     )

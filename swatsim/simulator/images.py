@@ -172,17 +172,17 @@ def estimate_images(
         If the machine is unknown, or an object of your own.
     """
     source = trace if isinstance(trace, Trace) else open_trace(trace)
-    found = as_machine(machine)
+    chosen = as_machine(machine)
     opened = [source.step(n) for n in choice("steps", source.steps if steps is None else steps)]
     jobs = [(step, layer, name) for step in opened for layer, name in step.ops()]
     if not jobs:
         raise TraceError(f"{source.path}: no op has the masks of both operands: record again")
-    count = partial(_count_op, found)
+    count = partial(_count_op, chosen)
     counted = list(in_order(count, jobs, threads_of(workers), progress))
     return ImagesEstimate(
         trace=source.name,
-        machine=found.name,
-        baseline=label(found.name, DENSE),
+        machine=chosen.name,
+        baseline=label(chosen.name, DENSE),
         images=len(source.manifest.samples),
         batches={step.number: step.batch_size for step in opened},
         ops=tuple(_by_layer(counted)),
@@ -294,32 +294,32 @@ def _estimate(layer: str | None, op: str, counted: Sequence[_Counted]) -> OpEsti
         ]
         for part in ("ours", "dense")
     )
-    found, baseline, quotient = total(ours), _exact(total(dense)), ratio(dense, ours)
+    estimate, baseline, quotient = total(ours), _exact(total(dense)), ratio(dense, ours)
     varying = [c for c in counted if c.varies]
     if not varying:
-        found, quotient = _exact(found), _exact(quotient)
+        estimate, quotient = _exact(estimate), _exact(quotient)
     elif all(not c.by_image and c.batch > len(c.ours) for c in varying):
-        found, quotient = _unknown(found), _unknown(quotient)
+        estimate, quotient = _unknown(estimate), _unknown(quotient)
     return OpEstimate(
         layer=layer,
         op=op,
         by_image=all(c.by_image for c in counted),
         agreed=all(c.agreed for c in counted),
         apart=fsum(c.batch * c.ours[0] for c in counted if not c.by_image),
-        cycles_compute=found,
+        cycles_compute=estimate,
         cycles_compute_baseline=baseline,
         speed_up_compute=quotient,
     )
 
 
-def _unknown(found: Estimate) -> Estimate:
+def _unknown(estimate: Estimate) -> Estimate:
     """Return an estimate of ops of which images share the machine: what differs can't be seen."""
-    return Estimate(found.value, nan, nan)
+    return Estimate(estimate.value, nan, nan)
 
 
-def _exact(found: Estimate) -> Estimate:
+def _exact(estimate: Estimate) -> Estimate:
     """Return an estimate of what does not depend on the images; dense operands never do."""
-    return Estimate(found.value, 0.0, inf)
+    return Estimate(estimate.value, 0.0, inf)
 
 
 def _added(parts: Sequence[tuple[float, ...]]) -> tuple[float, ...]:

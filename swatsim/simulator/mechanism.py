@@ -135,6 +135,8 @@ class Mechanism:
         masks are run, and choices are theirs.
     timeline : callable of (LoweredOp, config, int) to Timeline, optional
         What one tile does, cycle by cycle; tiles are numbered from 0.
+    tile : str
+        Of a machine with a timeline, what it shows one of, for people: "a PE".
     by_image : callable of (LoweredOp, config) to config or None
         With which configuration the op's images, run one by one, give together exactly the op's
         counters, each of them: what is chosen by a look at the whole op must be chosen in it. None
@@ -162,6 +164,7 @@ class Mechanism:
     alternatives: Mapping[str, Callable[[LoweredOp, Any], Counters]] = field(default_factory=dict)
     simulate_dense_operands: Callable[[LoweredOp, Any], Counters] | None = None
     timeline: Callable[[LoweredOp, Any, int], Timeline] | None = None
+    tile: str = ""
     by_image: Callable[[LoweredOp, Any], MachineConfig | None] = lambda op, config: None
     reads_images: Callable[[LoweredOp, Any], bool] = lambda op, config: True
     in_rounds: Callable[[LoweredOp, Any], tuple[MachineConfig, int] | None] = lambda op, config: (
@@ -220,8 +223,8 @@ class ConfiguredMachine:
 
     def simulate_alternatives(self, op: LoweredOp) -> dict[str, Counters]:
         """Return the counters of the op's other dense baselines, by their names."""
-        found = self.mechanism.alternatives.items()
-        return {name: simulate(op, self.config) for name, simulate in found}
+        alternatives = self.mechanism.alternatives.items()
+        return {name: simulate(op, self.config) for name, simulate in alternatives}
 
     def by_image(self, op: LoweredOp) -> ConfiguredMachine | None:
         """Return the machine on which the op's images can run one by one; None: there is none."""
@@ -230,8 +233,8 @@ class ConfiguredMachine:
 
     def in_rounds(self, op: LoweredOp) -> tuple[ConfiguredMachine, int] | None:
         """Return the machine that so many of the op's images share at a time; None: all do."""
-        found = self.mechanism.in_rounds(op, self.config)
-        return None if found is None else (replace(self, config=found[0]), found[1])
+        round_ = self.mechanism.in_rounds(op, self.config)
+        return None if round_ is None else (replace(self, config=round_[0]), round_[1])
 
     def reads_images(self, op: LoweredOp) -> bool:
         """Whether the op's compute cycles depend on its images."""

@@ -95,7 +95,10 @@ def cost(
 
 def _as_recorded(op: LoweredOp, memory: MemoryCounters) -> MemoryCounters:
     """Return the counters with operands named as the recorded layer names them."""
-    loaded = {f"dram_bytes_{op.called(it)}": getattr(memory, f"dram_bytes_{it}") for it in OPERANDS}
+    loaded = {
+        f"dram_bytes_{op.called(operand)}": getattr(memory, f"dram_bytes_{operand}")
+        for operand in OPERANDS
+    }
     return memory._replace(**loaded)
 
 
@@ -113,6 +116,8 @@ def _checked(counters: Counters) -> Counters:
         )
     if not all(isinstance(value, int | np.integer) for value in counters):
         raise ConfigError(f"the machine gave {counters}: counters are whole numbers")
+    if min(counters) < 0:
+        raise ConfigError(f"the machine gave {counters}: counters are at least 0")
     if sum(counters.buckets.values()) != counters.lane_cycles:
         raise ConfigError(
             f"the machine gave {counters}: its lane_cycles_* add up to "

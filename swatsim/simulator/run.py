@@ -103,7 +103,7 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     trace=either(path_like, instance_of(Trace)),
     energy=either(path_like, instance_of(EnergyTable)),
     steps=maybe(several(whole_number, "whole numbers, of recorded steps")),
-    ops=several(string, "fprop, dgrad, wgrad"),
+    ops=several(string, ", ".join(OPS)),
     workers=maybe(whole_number),
     progress=maybe(function),
 )
@@ -168,11 +168,11 @@ def simulate(
     return Results(rows, provenance.collect(resolved))
 
 
-def _added(found: Iterable[list[list[Row]]]) -> list[Row]:
+def _added(results: Iterable[list[list[Row]]]) -> list[Row]:
     """Return the rows of one machine; stop where their sums pass what can be written."""
     rows: list[Row] = []
     sums = Sums()
-    for (of_machine,) in found:
+    for (of_machine,) in results:
         sums.add(of_machine)
         rows += of_machine
     return rows
@@ -187,9 +187,9 @@ def in_order(
     """
     pool = ThreadPoolExecutor(max_workers=threads)
     try:
-        found = pool.map(lambda job: function(*job), jobs)
-        for done, one in enumerate(found, start=1):
-            yield one
+        results = pool.map(lambda job: function(*job), jobs)
+        for done, result in enumerate(results, start=1):
+            yield result
             if progress:
                 progress(done, len(jobs))
     finally:

@@ -16,8 +16,12 @@ from swatsim.workload.layer import Layer, OpName
 #: The largest number of a column of results, and of the sum of one.
 LARGEST = 2**63 - 1
 
-_SUMMED = tuple(it.name for it in COLUMNS if it.dtype == "int64" and it.adds == "sum")
-_WHOLE = tuple(it.name for it in COLUMNS if it.dtype == "int64" and it.adds != "sum")
+_SUMMED = tuple(
+    column.name for column in COLUMNS if column.dtype == "int64" and column.adds == "sum"
+)
+_WHOLE = tuple(
+    column.name for column in COLUMNS if column.dtype == "int64" and column.adds != "sum"
+)
 _ADVICE = "make the machine smaller, its clock slower, its DRAM faster, or simulate fewer steps"
 
 

@@ -150,10 +150,17 @@ class Modelled:
         Raises
         ------
         ConfigError
-            If a buffer is too small, or the table lacks an event.
+            If the counters are of another geometry than the configuration, a buffer is too
+            small, or the table lacks an event.
         WorkloadError
             If a mask does not obey the N:M that it is to be stored in.
         """
+        if (counters.pes, counters.lanes) != (self._config.pes, self._config.lanes):
+            raise ConfigError(
+                f"{self._name} counted on {counters.pes} PEs of {counters.lanes} lanes, and its "
+                f"configuration has {self._config.pes} of {self._config.lanes}: give the counters "
+                "the configuration's"
+            )
         try:
             return simulate_memory(
                 op, _demand(counters), self._config, dense=dense, **on_chip._asdict()
@@ -189,16 +196,16 @@ class Modelled:
             return False
         if op.of_transposed and not config.buffers_alike:
             return False  # dgrad has it in buffer b, wgrad wants it in a
-        if not all(can_pin(it, config, shared, dense=dense) for it in pair):
+        if not all(can_pin(one, config, shared, dense=dense) for one in pair):
             return False
-        free = sum(simulate_memory(it, NO_DEMAND, config, dense=dense).dram_bytes for it in pair)
+        free = sum(simulate_memory(one, NO_DEMAND, config, dense=dense).dram_bytes for one in pair)
         pinned = (
             simulate_memory(
-                it, NO_DEMAND, config, dense=dense, pinned=shared, resident=it.name == "wgrad"
+                one, NO_DEMAND, config, dense=dense, pinned=shared, resident=one.name == "wgrad"
             )
-            for it in pair
+            for one in pair
         )
-        return sum(found.dram_bytes for found in pinned) < free
+        return sum(counters.dram_bytes for counters in pinned) < free
 
     def least_lane_cycles(self, elements: int) -> int:
         """Return the lane-cycles in which the first word and the result are on their way."""

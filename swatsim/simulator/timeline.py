@@ -65,7 +65,7 @@ def timeline(
     step : int, optional
         The first recorded one by default.
     tile : int
-        Of `lane_array`, a row set of the op, in the order in which they run; of `cartesian`, a PE.
+        Which one, from 0: what a machine's tiles are, its mechanism's `tile` says.
     start, cycles : int
         The window that is written.
 
@@ -86,20 +86,20 @@ def timeline(
     window = _window(start, cycles)
     source = trace if isinstance(trace, Trace) else open_trace(trace)
     opened = source.step(source.steps[0] if step is None else step)
-    found = chosen.timeline(lower(_op(opened, source, layer, op)), tile)
-    _check_start(window, found)
+    drawn = chosen.timeline(lower(_op(opened, source, layer, op)), tile)
+    _check_start(window, drawn)
     what = {"machine": chosen.name, "layer": layer, "op": op, "step": opened.number, "tile": tile}
     about = {
         "unit": "1 us is 1 cycle",
         **what,
         "trace": source.name,
         "trace_id": source.id,
-        "cycles": found.cycles,
-        "window": [window.start, min(window.stop, found.cycles)],
-        **found.about,
+        "cycles": drawn.cycles,
+        "window": [window.start, min(window.stop, drawn.cycles)],
+        **drawn.about,
         "provenance": provenance.collect({"machine": chosen.describe()}),
     }
-    events = [*_metadata(found, what), *_events(found, window)]
+    events = [*_metadata(drawn, what), *_events(drawn, window)]
     return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": about}
 
 
@@ -114,8 +114,8 @@ def _window(start: int, cycles: int) -> range:
     return range(start, start + cycles)
 
 
-def _check_start(window: range, found: Timeline) -> None:
-    last = max(0, found.cycles - 1)
+def _check_start(window: range, drawn: Timeline) -> None:
+    last = max(0, drawn.cycles - 1)
     if window.start > last:
         raise ConfigError(
             f"from={window.start} is past the end: the last cycle of this tile is {last}; begin "
@@ -125,12 +125,12 @@ def _check_start(window: range, found: Timeline) -> None:
 
 def _op(step: Step, trace: Trace, layer: str, name: OpName) -> Op:
     """Return the op, its masks read."""
-    layers = {it.name: it for it in trace.layers}
+    layers = {one.name: one for one in trace.layers}
     if layer not in layers:
         raise TraceError(f"{trace.path}: {unknown('layer', str(layer), layers)}")
     if name not in OPS:
         raise ConfigError(unknown("op", str(name), OPS))
-    recorded = [op for it, op in step.ops() if it.name == layer]
+    recorded = [op for recorded_layer, op in step.ops() if recorded_layer.name == layer]
     if name not in recorded:
         shown = ", ".join(recorded) or "none"
         raise TraceError(
@@ -143,9 +143,9 @@ def _op(step: Step, trace: Trace, layer: str, name: OpName) -> Op:
 # ---- events ----------------------------------------------------------------------------------
 
 
-def _events(found: Timeline, window: range) -> Iterator[dict[str, Any]]:
+def _events(drawn: Timeline, window: range) -> Iterator[dict[str, Any]]:
     """Yield the events of a window, ready for JSON."""
-    events = _within(_joined(found.events(window)), window, found)
+    events = _within(_joined(drawn.events(window)), window, drawn)
     log.info("%d events in cycles %d to %d", len(events), window.start, window.stop)
     return map(_as_json, events)
 
@@ -168,18 +168,18 @@ def _joined(events: Iterable[Event]) -> Iterator[Event]:
     yield from last.values()
 
 
-def _within(events: Iterable[Event], window: range, found: Timeline) -> list[Event]:
+def _within(events: Iterable[Event], window: range, drawn: Timeline) -> list[Event]:
     """Return the events cut to the window, in the order of their begin."""
-    kept: list[Event] = []
+    shown: list[Event] = []
     for event in events:
-        if (cut := _cut(event, window, found.cycles)) is not None:
-            kept.append(cut)
-        if len(kept) + 2 * len(found.threads) >= MAX_EVENTS:
+        if (cut := _cut(event, window, drawn.cycles)) is not None:
+            shown.append(cut)
+        if len(shown) + 2 * len(drawn.threads) >= MAX_EVENTS:
             raise ConfigError(
-                f"{len(window)} cycles of {len(found.threads)} threads are more than {MAX_EVENTS} "
+                f"{len(window)} cycles of {len(drawn.threads)} threads are more than {MAX_EVENTS} "
                 "events, the most that is written: choose fewer cycles (--cycles), or fewer lanes"
             )
-    return sorted(kept, key=attrgetter("begin", "thread"))
+    return sorted(shown, key=attrgetter("begin", "thread"))
 
 
 def _cut(event: Event, window: range, cycles: int) -> Event | None:
@@ -210,11 +210,11 @@ def _as_json(event: Event) -> dict[str, Any]:
     }
 
 
-def _metadata(found: Timeline, what: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _metadata(drawn: Timeline, what: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the names of the process and its threads."""
     title = "{machine}: {layer} {op}, step {step}, tile {tile}".format(**what)
     yield _about(0, "process_name", {"name": title})
-    for thread, name in enumerate(found.threads):
+    for thread, name in enumerate(drawn.threads):
         yield _about(thread, "thread_name", {"name": name})
         yield _about(thread, "thread_sort_index", {"sort_index": thread})
 

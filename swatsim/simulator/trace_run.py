@@ -107,14 +107,16 @@ class Run:
     def _counted(self, op: LoweredOp) -> list[tuple[str, Role, Counted]]:
         """Return what does not depend on the memory system: (variant, role, counts)."""
         first, theirs = self.machines[0], self.baseline
-        found = [("", Role.MACHINE, self._skipping(op, first))]
+        counted = [("", Role.MACHINE, self._skipping(op, first))]
         if theirs is not None:
-            return [*found, ("", Role.BASELINE, self._skipping(op, theirs))]
+            return [*counted, ("", Role.BASELINE, self._skipping(op, theirs))]
         dense = {DENSE: (Role.BASELINE, first.simulate_dense(op))}
         others = first.simulate_alternatives(op).items()
         dense |= {name: (Role.ALTERNATIVE, counters) for name, counters in others}
-        found += [(name, role, Counted(it, it)) for name, (role, it) in dense.items()]
-        return found
+        counted += [
+            (name, role, Counted(counters, counters)) for name, (role, counters) in dense.items()
+        ]
+        return counted
 
     def _skipping(self, op: LoweredOp, machine: Runnable) -> Counted:
         """Return the counts of the op as it is, and were no value of its operands zero."""
@@ -189,7 +191,7 @@ def _check_alike(machine: Runnable, baseline: Runnable | None) -> None:
 
 def _systems(machines: Sequence[Runnable], energy: EnergyTable) -> dict[int, System]:
     """Return the memory systems by the machines' identities; where one has none, none has."""
-    found = {id(one): system_of(one, energy) for one in machines}
-    if any(system.memory is None for system in found.values()):
-        return dict.fromkeys(found, NO_MEMORY)
-    return found
+    systems = {id(machine): system_of(machine, energy) for machine in machines}
+    if any(system.memory is None for system in systems.values()):
+        return dict.fromkeys(systems, NO_MEMORY)
+    return systems

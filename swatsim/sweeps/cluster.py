@@ -47,11 +47,11 @@ class Cluster(Executor):
         self._address = address
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Submit a job."""
+        """Return the future of a job, submitted."""
         return self._executor.submit(fn, *args, **kwargs)
 
     def check(self) -> None:
-        """Ask the scheduler whether it is there.
+        """Ask the scheduler for an answer.
 
         Raises
         ------

@@ -45,7 +45,7 @@ _COMPARISONS: Mapping[type[ast.AST], Callable[[Any, Any], bool]] = {
 
 
 def holds(constraint: str, values: Mapping[str, Value]) -> bool:
-    """Tell whether a constraint holds of parameters, for example ``tiles * rows <= 64``.
+    """Whether a constraint holds of parameters, for example ``tiles * rows <= 64``.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def holds(constraint: str, values: Mapping[str, Value]) -> bool:
     if len(constraint) > LONGEST:
         raise ConfigError(f"constraint {_short(constraint)} is longer than {LONGEST} characters")
     try:
-        found = _value(_parsed(constraint.strip()), values)
+        value = _value(_parsed(constraint.strip()), values)
     except ConfigError as error:
         raise ConfigError(f"constraint {constraint!r}: {error}") from None
     except _NONE as error:
@@ -69,17 +69,17 @@ def holds(constraint: str, values: Mapping[str, Value]) -> bool:
             f"constraint {constraint!r} can't be worked out ({error}): write a comparison of "
             'parameters, such as "tiles * rows * columns * lanes == 4096"'
         ) from None
-    if not isinstance(found, bool):
+    if not isinstance(value, bool):
         raise ConfigError(
-            f"constraint {constraint!r} gives {found!r}, must give true or false: compare it with "
+            f"constraint {constraint!r} gives {value!r}, must give true or false: compare it with "
             "something, as in == 4096"
         )
-    return found
+    return value
 
 
 @lru_cache(1000)
 def _parsed(constraint: str) -> ast.expr:
-    """Parse it; what Python would only warn of is a mistake here."""
+    """Return a constraint's syntax tree; what Python would only warn of is a mistake here."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return ast.parse(constraint, mode="eval").body
@@ -107,8 +107,8 @@ def _value(node: ast.AST, values: Mapping[str, Value]) -> Any:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         return not _value(node.operand, values)
     if isinstance(node, ast.BoolOp):
-        found = [_value(part, values) for part in node.values]
-        return all(found) if isinstance(node.op, ast.And) else any(found)
+        parts = [_value(part, values) for part in node.values]
+        return all(parts) if isinstance(node.op, ast.And) else any(parts)
     if isinstance(node, ast.Compare):
         return _compare(node, values)
     raise ConfigError(

@@ -25,7 +25,7 @@ class _Spawn(SpawnContext):
         self.started: list[SpawnProcess] = []
 
     def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]
-        """Make a process, as a pool asks for it."""
+        """Return a new process, as a pool asks for it."""
         self.started.append(SpawnProcess(*args, **kwargs))
         return self.started[-1]
 
@@ -46,7 +46,7 @@ class Pool(ProcessPoolExecutor):
         super().__init__(workers, self._context, initializer=leave_with_parent)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Submit a job; a process may be started for it."""
+        """Return the future of a job, submitted; a process may be started for it."""
         with undisturbed():
             return super().submit(fn, *args, **kwargs)
 

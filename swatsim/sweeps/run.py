@@ -65,7 +65,7 @@ QUIET_SECONDS = 10
 class Group:
     """Points that differ in nothing but memory: what they share is computed once.
 
-    `found` has, for each job that is done, its rows for each point.
+    `done` has, for each job that is done, its rows for each point.
     """
 
     points: list[tuple[str, Point]]
@@ -73,7 +73,7 @@ class Group:
     resolved: list[dict[str, Any]]
     layers: list[str]
     drams: list[Dram]
-    found: dict[int, Done] = field(default_factory=dict)
+    done: dict[int, Done] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Plan:
     impossible: list[tuple[str, Point, str]]
 
     def words(self) -> str:
-        """Count it, in words."""
+        """Return the plan's counts, in words."""
         to_do = sum(len(group.points) for group in self.groups)
         done = len(self.points) - to_do - len(self.impossible)
         parts = [f"{len(self.points)} points", f"{done} finished before", f"{to_do} to do"]
@@ -175,7 +175,7 @@ def _files(spec: Spec, summary: Summary) -> dict[str, bytes]:
 def look(
     spec: str | os.PathLike[str] | Mapping[str, Any] | Spec, output: str | os.PathLike[str]
 ) -> Plan:
-    """Find out what a sweep would do, without doing it; it raises what `sweep` does."""
+    """Return what a sweep would do, without doing it; raises what `sweep` does."""
     return make_plan(_spec(spec), Store(Path(output)))
 
 
@@ -189,7 +189,7 @@ def _spec(spec: str | os.PathLike[str] | Mapping[str, Any] | Spec) -> Spec:
 
 
 def make_plan(spec: Spec, store: Store) -> Plan:
-    """Sort the points: finished, impossible, and the rest by what they share."""
+    """Return the points sorted: finished, impossible, and the rest by what they share."""
     table = energy_table(spec.energy)
     traces = {path: _opened(path, spec) for path in spec.traces}
     if not any(isinstance(trace, Trace) for trace in traces.values()):
@@ -228,7 +228,7 @@ def make_plan(spec: Spec, store: Store) -> Plan:
 
 
 def _opened(path: str, spec: Spec) -> Trace | SwatsimError:
-    """Open a trace and the steps that are to run; a damaged one does not stop the others."""
+    """Return a trace and the steps to run, opened; a damaged one does not stop the others."""
     try:
         trace = open_trace(path)
         steps = trace.steps if spec.steps is None else spec.steps
@@ -275,12 +275,12 @@ def _run(
         return
     # closed whatever happens: a pool that is left alone leaves its workers behind
     with closing(_completed(pending, executor, workers)) as outcomes:
-        for done, ((group, i), found) in enumerate(outcomes, start=1):
-            group.found[i] = found
-            if len(group.found) == len(group.jobs):
+        for count, ((group, i), outcome) in enumerate(outcomes, start=1):
+            group.done[i] = outcome
+            if len(group.done) == len(group.jobs):
                 _finish(group, store)
             if progress:
-                progress(done, total)
+                progress(count, total)
     gc.collect()  # the pool's semaphores, which the command line would not wait for
 
 
@@ -290,7 +290,7 @@ Task = tuple[Group, int]
 def _completed(
     pending: list[Task], executor: Executor | None, workers: int
 ) -> Generator[tuple[Task, Done], None, None]:
-    """Give each job's outcome as it comes; a pool of our own is started anew if a worker dies."""
+    """Yield each job's outcome as it comes; a pool of our own is started anew if a worker dies."""
     if executor is not None:
         try:
             yield from _through(executor, pending, 64)
@@ -313,7 +313,7 @@ def _completed(
 
 
 def _through(executor: Executor, pending: list[Task], waiting: int) -> Iterator[tuple[Task, Done]]:
-    """Keep an executor busy; what has come back is taken off `pending`."""
+    """Yield outcomes from an executor that is kept busy; finished tasks leave `pending`."""
     queue = iter(list(pending))
     running: dict[Future[Done], Task] = {}
     while True:
@@ -325,7 +325,7 @@ def _through(executor: Executor, pending: list[Task], waiting: int) -> Iterator[
             return
         for future in _finished(executor, running):
             try:
-                found = _outcome(future, running[future])
+                outcome = _outcome(future, running[future])
             except BrokenExecutor:
                 # one of these took its worker down: the others come first, next time
                 for task in running.values():
@@ -334,11 +334,11 @@ def _through(executor: Executor, pending: list[Task], waiting: int) -> Iterator[
                 raise
             task = running.pop(future)
             pending.remove(task)
-            yield task, found
+            yield task, outcome
 
 
 def _finished(executor: Executor, running: Mapping[Future[Done], Task]) -> set[Future[Done]]:
-    """Wait for jobs, as long as there is somebody to do them."""
+    """Return the jobs that finish next; waits as long as there is somebody to do them."""
     while True:
         finished, _ = wait(running, timeout=QUIET_SECONDS, return_when=FIRST_COMPLETED)
         if finished:
@@ -369,11 +369,11 @@ def _finish(group: Group, store: Store) -> None:
     """Write the points of a group whose jobs are all done."""
     place = {name: i for i, name in enumerate(group.layers)}
     for i, (key, point) in enumerate(group.points):
-        errors = [found.errors[i] for found in group.found.values() if found.errors[i]]
+        errors = [done.errors[i] for done in group.done.values() if done.errors[i]]
         if errors:
             store.fail(key, _about(point, errors[0]))
             continue
-        rows: list[Row] = [row for found in group.found.values() for row in found.rows[i]]
+        rows: list[Row] = [row for done in group.done.values() for row in done.rows[i]]
         mine = {row["machine"] for row in rows if row["role"] == Role.MACHINE}
         assert mine == {point.label}, f"{mine} were simulated for {point.label}"
         rows.sort(key=lambda row: (row["step"], place[row["layer"]], OPS.index(row["op"])))
@@ -384,7 +384,7 @@ def _finish(group: Group, store: Store) -> None:
             store.fail(key, _about(point, str(error)))
             continue
         store.save(key, results, numbers(results))
-    group.found.clear()
+    group.done.clear()
 
 
 def _about(point: Point, error: str | None) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class _Part(FrozenRecord):
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
-        """Say that it is about the specification."""
+        """Return what refusals are about: the specification."""
         return "sweep specification"
 
 
@@ -70,13 +70,13 @@ class Range(_Part):
 
     @property
     def size(self) -> int:
-        """Count the numbers, without listing them."""
+        """How many numbers there are, without listing them."""
         if self.step:
             return (self.last - self.first) // self.step + 1
         return sum(1 for _ in self.numbers())  # it grows by factors: there are few
 
     def numbers(self) -> Iterator[int]:
-        """List the numbers."""
+        """Yield the numbers, ascending."""
         number = self.first
         while number <= self.last:
             yield number
@@ -166,7 +166,7 @@ class Spec(_Part):
         return self
 
     def points(self) -> list[Point]:
-        """List all points, each once.
+        """Return all points, each once.
 
         Raises
         ------
@@ -174,17 +174,17 @@ class Spec(_Part):
             If there are none, too many, or a constraint can't be worked out.
         """
         self._count()
-        found: dict[tuple[str, str], Point] = {}
+        points: dict[tuple[str, str], Point] = {}
         for parameters, preset in self._machines():
             first = Point(self.traces[0], preset, parameters)
             if self._allows(first):
                 for trace in self.traces:
                     point = Point(trace, preset, parameters)
-                    found.setdefault((trace, first.label), point)
-            _check_number(len(found))
-        if not found:
+                    points.setdefault((trace, first.label), point)
+            _check_number(len(points))
+        if not points:
             raise ConfigError("the sweep has no point: the constraints allow none of the grid's")
-        return list(found.values())
+        return list(points.values())
 
     def _count(self) -> None:
         """Refuse what has too many points before a machine is built: that takes minutes then."""
@@ -205,7 +205,7 @@ class Spec(_Part):
                 yield parameters, one.preset
 
     def _allows(self, point: Point) -> bool:
-        """Tell whether the constraints hold; of a machine that can't be, none is asked."""
+        """Whether the constraints hold; for a machine that can't be built, none is asked."""
         values = point.values
         return values is None or all(holds(one, values) for one in self.constraints)
 
@@ -228,7 +228,7 @@ class Point:
     parameters: Mapping[str, Value]
 
     def machine(self) -> ConfiguredMachine:
-        """Build the machine.
+        """Return the machine, built.
 
         Raises
         ------
@@ -239,7 +239,7 @@ class Point:
 
     @cached_property
     def label(self) -> str:
-        """Name the machine: as results do, or by its parameters if it can't be."""
+        """The machine's name: as in results, or by its parameters if it can't be built."""
         try:
             return self.machine().name
         except ConfigError:
@@ -248,7 +248,7 @@ class Point:
 
     @cached_property
     def values(self) -> dict[str, Value] | None:
-        """Give what constraints may name; None of a machine that can't be."""
+        """What constraints may name; None for a machine that can't be built."""
         try:
             config: Any = self.machine().config
         except ConfigError:
@@ -258,10 +258,10 @@ class Point:
         return {**config.model_dump(), **dict(zip(DERIVED, derived, strict=True))}
 
     def computation(self) -> str:
-        """Say what the machine counts by, without its memory system: equal ones count alike."""
-        found = self.machine()
-        own = found.config.model_dump(mode="json", exclude=set(MemoryConfig.model_fields))
-        return f"{self.trace} {found.mechanism.name} {sorted(own.items())}"
+        """Return what the machine's own counts depend on, without its memory system."""
+        machine = self.machine()
+        own = machine.config.model_dump(mode="json", exclude=set(MemoryConfig.model_fields))
+        return f"{self.trace} {machine.mechanism.name} {sorted(own.items())}"
 
 
 def _check_number(points: int) -> None:
@@ -274,7 +274,7 @@ def _check_number(points: int) -> None:
 def _product(
     fixed: Mapping[str, Value], grid: Grid, when: Sequence[Conditional]
 ) -> Iterator[dict[str, Value]]:
-    """Take every combination of a grid, and where a condition holds, of its grid too."""
+    """Yield every combination of a grid, and where a condition holds, of its grid too."""
     begun = [(_combined(fixed, grid), when)]  # a list, not calls of calls: they may be many
     while begun:
         combined, conditions = begun[-1]
@@ -309,7 +309,7 @@ def _listed(values: Values) -> list[Value]:
 
 
 def read_spec(path: str | os.PathLike[str], modules: Collection[str] = ()) -> Spec:
-    """Read a specification; paths of traces, tables and DRAMs in it are relative to its folder.
+    """Return the specification in a file; paths in it are relative to the file's folder.
 
     Parameters
     ----------
@@ -345,7 +345,7 @@ def _check_modules(
 
 
 def _placed(spec: Spec, folder: Path) -> Spec:
-    """Make the paths of a specification relative to where it is read, not to where it lies."""
+    """Return a specification with its paths relative to where it is read, not to where it lies."""
     machines = [
         one.model_copy(
             update={
@@ -368,13 +368,13 @@ def _placed(spec: Spec, folder: Path) -> Spec:
 
 
 def _near(value: Any, folder: Path) -> Any:
-    """Place what is a path of a table or a DRAM; no other word ends so."""
+    """Return a path of a table or a DRAM relative to a folder; other words as they are."""
     is_path = isinstance(value, str) and value.strip().endswith(".toml")
     return str(folder / value.strip()) if is_path else value
 
 
 def _words(pattern: str, text: str, folder: Path) -> str:
-    return re.sub(pattern, lambda found: str(_near(found[0], folder)), text)
+    return re.sub(pattern, lambda match: str(_near(match[0], folder)), text)
 
 
 def _drams(of: Mapping[str, Any], folder: Path) -> dict[str, Any]:

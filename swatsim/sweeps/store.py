@@ -33,8 +33,8 @@ Numbers = dict[str, Any]
 class Store:
     """The folder of a sweep.
 
-    A point's file is used when its digest is one that was noted when the file was written, or read
-    and found right; what was noted is not read in the file again. The notes are a cache: what is
+    A point's file is used when its digest is in a note, made when the file was written, or read
+    and found right; what a note says is not read in the file again. The notes are a cache: what is
     missing or damaged in them is read again from the points.
 
     Parameters
@@ -55,12 +55,12 @@ class Store:
 
     @staticmethod
     def key(resolved: Mapping[str, Any]) -> str:
-        """Name a point by all that its numbers depend on (16 hex digits)."""
+        """Return a point's key, of all that its numbers depend on (16 hex digits)."""
         return fingerprint(resolved)
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Be at work on it, and remove what a killed sweep left, if no other is at work on it."""
+        """Lock the store for a sweep; remove what a killed one left if no other is at work."""
         points = self.folder / POINTS
         with ExitStack() as stack:
             try:
@@ -74,21 +74,21 @@ class Store:
             yield
 
     def is_done(self, key: str) -> bool:
-        """Tell whether a point is finished: its file is there, and is what was written."""
+        """Whether a point is finished: its file is there, and is what was written."""
         if key in self._right:
             return True
         try:
             content = read_bounded(self._path(key), MAX_BYTES)
-            found = hashlib.blake2b(content, digest_size=16).hexdigest()
-            if found != self._noted.get(key, {}).get("file"):
+            digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+            if digest != self._notes.get(key, {}).get("file"):
                 self._parsed(key, content)
         except (OSError, ResultsError):
             return False
-        self._right[key] = found
+        self._right[key] = digest
         return True
 
     def save(self, key: str, results: Results, numbers: Numbers) -> None:
-        """Keep a finished point, and what a summary says of it.
+        """Write a finished point, and a note of what a summary says of it.
 
         Raises
         ------
@@ -102,11 +102,11 @@ class Store:
         self._note(key, numbers)
 
     def fail(self, key: str, about: Mapping[str, Any]) -> None:
-        """Keep why a point could not be simulated."""
+        """Write why a point could not be simulated."""
         self._publish(self._failure(key), seal(about, indent=1))
 
     def failure(self, key: str) -> str | None:
-        """Read why a point could not be simulated; None if it could."""
+        """Return why a point could not be simulated; None if it could."""
         path = self._failure(key)
         if not path.is_file() or self.is_done(key):
             return None
@@ -116,7 +116,7 @@ class Store:
             return f"{path} is damaged: run the sweep again"
 
     def load(self, key: str) -> Results:
-        """Read a finished point.
+        """Return the results of a finished point.
 
         Raises
         ------
@@ -130,19 +130,19 @@ class Store:
         write_files(self.folder, contents, page_of(self.folder) if stale else ())
 
     def numbers(self, key: str, count: Callable[[Results], Numbers]) -> Numbers:
-        """Give what a summary says of a finished point: as noted, or else counted from its file.
+        """Return what a summary says of a finished point: from a note, or counted from its file.
 
         Raises
         ------
         ResultsError
             If it is not there, or not what was written.
         """
-        if not self.is_done(key) or self._noted.get(key, {}).get("file") != self._right[key]:
+        if not self.is_done(key) or self._notes.get(key, {}).get("file") != self._right[key]:
             self._note(key, count(self.load(key)))
-        return dict(self._noted[key]["numbers"])
+        return dict(self._notes[key]["numbers"])
 
     def discard(self, key: str) -> None:
-        """Take away a point that can't be read: the next run does it again."""
+        """Remove a point that can't be read: the next run does it again."""
         self._right.pop(key, None)
         self._path(key).unlink(missing_ok=True)
 
@@ -150,29 +150,29 @@ class Store:
         return self._own(key, parse(content, self._path(key)))
 
     def _own(self, key: str, results: Results) -> Results:
-        """Refuse a file that lies under another point's name."""
+        """Return results that are this point's; a file under another point's name is refused."""
         if self.key(results.provenance.get("parameters", {})) != key:
             raise ResultsError(f"{self._path(key)} holds another point: run the sweep again")
         return results
 
     @cached_property
-    def _noted(self) -> dict[str, Numbers]:
-        """Read what was noted of each point; of several notes of a point the last counts."""
-        found: dict[str, Numbers] = {}
+    def _notes(self) -> dict[str, Numbers]:
+        """Each point's note; of several the last counts."""
+        notes: dict[str, Numbers] = {}
         try:
             lines = read_bounded(self.folder / NUMBERS, MAX_BYTES).splitlines()
-        except OSError:  # what is not noted is counted again
-            return found
+        except OSError:  # what has no note is counted again
+            return notes
         for line in lines:
             with suppress(ResultsError, KeyError):
                 note = unseal(line)
-                found[note["point"]] = {"file": note["file"], "numbers": note["numbers"]}
-        return found
+                notes[note["point"]] = {"file": note["file"], "numbers": note["numbers"]}
+        return notes
 
     def _note(self, key: str, numbers: Numbers) -> None:
         """Append a note; one that a kill cut short spoils no other, and is made again."""
         note = {"file": self._right[key], "numbers": json.loads(json.dumps(numbers))}
-        self._noted[key] = note
+        self._notes[key] = note
         line = b"\n" + seal({"point": key, **note})
         with suppress(OSError):  # it can be counted again
             how = os.O_WRONLY | os.O_APPEND | os.O_CREAT

@@ -47,7 +47,7 @@ class Summary:
     warnings: list[str] = field(default_factory=list)
 
     def results(self, point: str) -> Results:
-        """Read the results of one point, by its name in the column `point`.
+        """Return the results of one point, by its name in the column `point`.
 
         Raises
         ------
@@ -76,7 +76,7 @@ class Summary:
 
 
 def summarise(store: Store, points: Sequence[tuple[str, Point]]) -> Summary:
-    """Read every point, and sum up its training step."""
+    """Return a summary of all points, with the totals of a training step of each."""
     varied = _varied([point for _, point in points])
     rows = [_row(store, key, point, varied) for key, point in points]
     ranked = [
@@ -99,7 +99,7 @@ def _remedy(settings: Mapping[str, Any]) -> str:
 
 
 def _varied(points: Sequence[Point]) -> list[str]:
-    """Name the parameters that any point sets."""
+    """Return the parameters that any point sets."""
     return list(dict.fromkeys(name for point in points for name in point.parameters))
 
 
@@ -128,7 +128,7 @@ def _row(store: Store, key: str, point: Point, varied: Sequence[str]) -> Row:
 
 
 def numbers(results: Results) -> Row:
-    """Give what is shown of a finished point: of one step, and the speed-up of each op."""
+    """Return what is shown of a finished point: of one step, and the speed-up of each op."""
     ops, span = tables.per_op(results), span_of(results)
     step = ops[-1]
     return {

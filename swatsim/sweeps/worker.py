@@ -74,7 +74,7 @@ class Done:
 
 
 def work(job: Job) -> Done:
-    """Simulate a job; a machine that can't run is no reason for the others not to."""
+    """Return a job's rows and errors; a machine that can't run does not stop the others."""
     if job.sources != SOURCES:
         raise SwatsimError(
             f"the worker runs other code than the sweep (swatsim {__version__} here): "
@@ -100,7 +100,7 @@ def work(job: Job) -> Done:
 
 def drams_of(machines: Iterable[Runnable | None]) -> tuple[Dram, ...]:
     """Return the DRAM of each machine that has a memory system."""
-    return tuple(it.config.dram for it in machines if isinstance(it, ConfiguredMachine))
+    return tuple(each.config.dram for each in machines if isinstance(each, ConfiguredMachine))
 
 
 def _alone(

@@ -49,10 +49,10 @@ def unpack(frame: Bytes, record: MaskRecord) -> Mask:
     """
     size = (record.elements + 7) // 8
     packed = _decompress(frame, size)
-    if (found := popcount(packed)) != record.ones:
-        raise TraceError(f"it holds {found} ones, its header says {record.ones}")
-    if (found_digest := digest(packed)) != record.digest:
-        raise TraceError(f"its digest is {found_digest}, its header says {record.digest}")
+    if (ones := popcount(packed)) != record.ones:
+        raise TraceError(f"it holds {ones} ones, its header says {record.ones}")
+    if (own_digest := digest(packed)) != record.digest:
+        raise TraceError(f"its digest is {own_digest}, its header says {record.digest}")
     bits = np.unpackbits(packed, count=record.elements, bitorder="little")
     mask = bits.view(np.bool_).reshape(record.shape)
     mask.flags.writeable = False

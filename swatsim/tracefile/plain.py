@@ -44,13 +44,13 @@ def plain(value: Any, left: int = MAX_STATED_DEPTH) -> Any:
 
 
 def _plain_object(value: Mapping[Any, Any], left: int) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+    copied: dict[str, Any] = {}
     for key, item in value.items():
         name = key if isinstance(key, str) else json.dumps(_plain_scalar(key))
-        if name in made:
+        if name in copied:
             raise ValueError(f"it has two keys {name!r}")
-        made[str.__str__(name)] = plain(item, left - 1)
-    return made
+        copied[str.__str__(name)] = plain(item, left - 1)
+    return copied
 
 
 def _plain_scalar(value: Any) -> Any:
@@ -77,18 +77,18 @@ def parse(text: str | bytes) -> Any:
     RecursionError
         If it is nested deeper than can be read at all.
     """
-    found = json.loads(text, object_pairs_hook=_each_once)
-    _check_depth(found, MAX_DEPTH)
-    return found
+    value = json.loads(text, object_pairs_hook=_each_once)
+    _check_depth(value, MAX_DEPTH)
+    return value
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"it says {twice!r} twice")
-    return made
+    return entries
 
 
 def _check_depth(value: Any, left: int) -> None:

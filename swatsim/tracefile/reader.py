@@ -253,8 +253,8 @@ class Trace:
 
     def _same(self, number: int, header: str) -> None:
         """Refuse a step that is not what it was when it was first opened."""
-        found = hashlib.blake2b(header.encode(), digest_size=16).digest()
-        if self._seen.setdefault(number, found) != found:
+        digest = hashlib.blake2b(header.encode(), digest_size=16).digest()
+        if self._seen.setdefault(number, digest) != digest:
             raise TraceError(
                 f"step {number} of {self.path} was replaced since the trace was opened: open the "
                 "trace again"
@@ -268,15 +268,15 @@ class Trace:
         what = self.manifest.model_dump_json(include={"layers", "batch_size", "samples"})
         seen = hashlib.blake2b(what.encode(), digest_size=8)
         for number in self.steps:
-            found: Step | TraceError
+            step: Step | TraceError
             try:
-                found = self.step(number)
-                header = found.header
+                step = self.step(number)
+                header = step.header
             except TraceError as error:
-                found, header = error, "unreadable"
+                step, header = error, "unreadable"
                 self._same(number, header)
             seen.update(f"{number}:{header}".encode())
-            yield found
+            yield step
         self._id = seen.hexdigest()
 
     @property

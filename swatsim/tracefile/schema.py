@@ -181,9 +181,9 @@ class MaskRecord(FrozenRecord):
 
 def dump_manifest(manifest: Manifest) -> bytes:
     """Return a manifest as JSON, with its digest; a lone surrogate becomes JSON's escape."""
-    found = json.loads(json.dumps(manifest.model_dump(exclude={"digest"})))
-    found["digest"] = digest(canonical(found))
-    return json.dumps(found, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    entries = json.loads(json.dumps(manifest.model_dump(exclude={"digest"})))
+    entries["digest"] = digest(canonical(entries))
+    return json.dumps(entries, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def load_manifest(content: bytes) -> Manifest:
@@ -194,13 +194,13 @@ def load_manifest(content: bytes) -> Manifest:
     TraceError, WorkloadError, ValueError, RecursionError
         If it is none, of another version, or does not match its digest.
     """
-    found: Any = parse(content.decode("utf-8"))
-    if not isinstance(found, dict):
-        raise TraceError(f"{MANIFEST} holds a {type(found).__name__}, expected an object")
-    check_format(found, SCHEMA_VERSION)
-    manifest = Manifest(**found)
-    stated = found.pop("digest", None)
-    if stated is not None and stated != digest(canonical(found)):
+    entries: Any = parse(content.decode("utf-8"))
+    if not isinstance(entries, dict):
+        raise TraceError(f"{MANIFEST} holds a {type(entries).__name__}, expected an object")
+    check_format(entries, SCHEMA_VERSION)
+    manifest = Manifest(**entries)
+    stated = entries.pop("digest", None)
+    if stated is not None and stated != digest(canonical(entries)):
         raise TraceError(
             f"{MANIFEST} does not match its digest: it was changed or damaged after it was "
             "written; take it from a copy, or record the run again"
@@ -319,13 +319,13 @@ def load_notes(metadata: Mapping[str, str]) -> dict[str, Any]:
     return notes
 
 
-def check_format(found: Mapping[str, Any], version: Any) -> None:
+def check_format(entries: Mapping[str, Any], version: Any) -> None:
     """Refuse what is not a trace, or a trace of another schema version."""
-    if found.get("format") != FORMAT:
+    if entries.get("format") != FORMAT:
         raise TraceError(
-            f"its format is {found.get('format')!r}, expected {FORMAT!r}: this is not of a trace"
+            f"its format is {entries.get('format')!r}, expected {FORMAT!r}: this is not of a trace"
         )
-    got = found.get("schema_version")
+    got = entries.get("schema_version")
     if got != version or type(got) is not type(version):
         raise TraceError(
             f"its schema version is {got!r}, this swatsim reads "

@@ -164,7 +164,7 @@ class _Drawing:
         return operand == "act" and layer.name == self.layers[0].name
 
     def _scales(self, layer: Layer, operand: Operand) -> Iterator[tuple[int, Values]]:
-        """Return the scales of filters and input channels: the same ones in every step."""
+        """Yield the scales of filters and input channels: the same ones in every step."""
         axes = {"weight": (0, 1), "act": (1,), "grad_out": ()}[operand]
         if not self.uneven or self._is_input(layer, operand):
             return

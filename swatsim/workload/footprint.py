@@ -274,7 +274,7 @@ def _expected(
     wanted, wished = (1, "dense") if density is None else (density, format)
     with _naming(layer, operand):
         used, size = storage.expected(shape, wanted, wished, dtype, layer.channels_of(operand))
-        ones = storage.kept(prod(shape), wanted)
+        ones = storage.retained(prod(shape), wanted)
     row = _row(layer, operand, prod(shape), ones, (used, dtype, size))
     return _as_it_is(row) if ones == row.elements else row
 
@@ -319,7 +319,7 @@ def _footprint(
     inputs = network.inputs if network else {}
     named = [replace(row, source=inputs.get(row.source, "")) for row in rows]
     saved = network.saved if network else ()
-    held = {row.source for row in named} | {it.tensor for it in saved if it.kind != "relu"}
+    held = {row.source for row in named} | {one.tensor for one in saved if one.kind != "relu"}
     for item in saved:
         bits = relu_bits and item.kind == "relu" and item.tensor not in held
         named += _saved(item, batch, "bit" if bits else dtype)

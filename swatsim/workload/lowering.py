@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, assert_never
 
 from swatsim.errors import WorkloadError
 from swatsim.workload import effectual
@@ -68,7 +68,7 @@ class LoweredOp(MaskedOp):
     @cached_property
     def macs_effectual(self) -> int:
         """Multiply-accumulates whose two factors are both non-zero."""
-        if all(self.counts[it] == mask.size for it, mask in self.operands.items()):
+        if all(self.counts[operand] == mask.size for operand, mask in self.operands.items()):
             return effectual.inside(self.layer, self.samples)
         return effectual.effectual(self.layer, self.name, self.operands)
 
@@ -117,9 +117,19 @@ def lower(op: Op | LoweredOp) -> LoweredOp:
         return op
     if not isinstance(op, Op):
         raise WorkloadError(f"{type(op).__name__} is no op: make one with swatsim.Op(layer, ..)")
-    if not op.layer.transposed:
-        return LoweredOp(op.layer, op.name, op.weight, op.act, op.grad_out, known=op.known)
-    masks: dict[str, Any] = {ADJOINT_OPERAND[it]: mask for it, mask in op.operands.items()}
-    known = {ADJOINT_OPERAND[it]: count for it, count in op.known.items()}
+    match op.layer.kind:
+        case "conv" | "linear":
+            return LoweredOp(op.layer, op.name, op.weight, op.act, op.grad_out, known=op.known)
+        case "conv_transpose":
+            return _of_adjoint(op)
+        case _:
+            assert_never(op.layer.kind)
+
+
+def _of_adjoint(op: Op) -> LoweredOp:
+    masks: dict[str, Any] = {
+        ADJOINT_OPERAND[operand]: mask for operand, mask in op.operands.items()
+    }
+    known = {ADJOINT_OPERAND[operand]: count for operand, count in op.known.items()}
     name = ADJOINT_OP[op.name]
     return LoweredOp(op.layer.adjoint, name, **masks, known=known, of_transposed=True)

@@ -354,8 +354,8 @@ class Blueprint:
 
 #: Name -> what builds the network: the one list.
 NETWORKS: Mapping[str, Blueprint] = {
-    it.name: it
-    for it in (
+    entry.name: entry
+    for entry in (
         Blueprint("resnet18", _resnet18, f"{_RESNET}, as torchvision's, 224x224"),
         Blueprint(
             "resnet50", _resnet50, f"{_RESNET}, as torchvision's (stride on the 3x3), 224x224"

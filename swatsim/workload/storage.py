@@ -114,8 +114,8 @@ class Format:
 
 
 FORMATS: Mapping[str, Format] = {
-    it.name: it
-    for it in (
+    entry.name: entry
+    for entry in (
         Format("dense", "E values", entries="elements"),
         Format(
             "values",
@@ -152,7 +152,7 @@ FORMATS: Mapping[str, Format] = {
 
 def words(placed: bool = False) -> str:
     """Return the formats for people; `placed`: only those that say where their values are."""
-    names = [name for name, it in FORMATS.items() if it.placed or not placed]
+    names = [name for name, format in FORMATS.items() if format.placed or not placed]
     return f"{', '.join(names)}, or N:M with 1 <= N <= M, such as 2:4"
 
 
@@ -170,8 +170,8 @@ def named(format: str) -> Format:
     """
     if format in FORMATS:
         return FORMATS[format]
-    found = re.fullmatch(r"(\d{1,4}):(\d{1,4})", format)
-    n, m = map(int, found.groups()) if found else (0, 0)
+    pattern = re.fullmatch(r"(\d{1,4}):(\d{1,4})", format)
+    n, m = map(int, pattern.groups()) if pattern else (0, 0)
     if not 1 <= n <= m:
         raise WorkloadError(
             f"{unknown('format', format, FORMATS)}, or N:M with 1 <= N <= M, such as 2:4"
@@ -219,9 +219,9 @@ def stored(
     """
     check(format, dtype)
     ones = int(np.count_nonzero(mask))
-    found = FORMATS["dense"] if ones == mask.size else named(format)
-    return found.name, _bytes(
-        found, mask.shape, _entries_of(found, mask, ones, channels), DTYPES[dtype]
+    used = FORMATS["dense"] if ones == mask.size else named(format)
+    return used.name, _bytes(
+        used, mask.shape, _entries_of(used, mask, ones, channels), DTYPES[dtype]
     )
 
 
@@ -279,10 +279,10 @@ def expected(
     """
     check(format, dtype)
     elements = prod(shape)
-    ones = kept(elements, density)
-    found = FORMATS["dense"] if ones == elements else named(format)
-    entries = _entries_expected(found, shape, ones, density, channels)
-    return found.name, _bytes(found, shape, entries, DTYPES[dtype])
+    ones = retained(elements, density)
+    used = FORMATS["dense"] if ones == elements else named(format)
+    entries = _entries_expected(used, shape, ones, density, channels)
+    return used.name, _bytes(used, shape, entries, DTYPES[dtype])
 
 
 def _entries_expected(
@@ -315,7 +315,7 @@ def _slots(format: Format, shape: Shape, channels: Channels) -> int:
     return (format.n * whole + min(format.n, rest)) * (prod(shape) // size)
 
 
-def kept(elements: int, density: Density) -> int:
+def retained(elements: int, density: Density) -> int:
     """Return how many values a density leaves: ceil(density * elements), computed exactly.
 
     Raises
@@ -323,7 +323,7 @@ def kept(elements: int, density: Density) -> int:
     WorkloadError
         If the density is not in [0, 1].
     """
-    share = accepted(WorkloadError, "kept", "density", density, density_or_none)
+    share = accepted(WorkloadError, "retained", "density", density, density_or_none)
     left: int = ceil(share * elements)
     return left
 
@@ -331,8 +331,8 @@ def kept(elements: int, density: Density) -> int:
 def _bytes(format: Format, shape: Shape, entries: int, bits: int) -> int:
     """Return values and metadata together, in whole bytes."""
     pointers = _lines(format.lines, shape) + 1
-    found: int = format.terms(shape, bits).bits(entries, prod(shape), pointers)
-    return (found + 7) // 8
+    total: int = format.terms(shape, bits).bits(entries, prod(shape), pointers)
+    return (total + 7) // 8
 
 
 def _lines(lines: Lines, shape: Shape) -> int:

@@ -21,7 +21,7 @@ from swatsim.cli import lazy
 from swatsim.cli.drawing import CHOICES
 from swatsim.cli.main import VERBS, cli
 from swatsim.columns import COLUMNS
-from swatsim.results import PLOTS
+from swatsim.outputs import PLOT_FILES, PLOTS
 from swatsim.simulator.energy.table import shipped as tables
 from swatsim.simulator.machines import MACHINES, presets
 from swatsim.tracefile import Trace
@@ -70,7 +70,7 @@ def test_a_verbs_help_begins_with_what_the_list_says(verb: str) -> None:
 PRESETS = [name for name, _, _ in presets()]
 #: What a verb's help has to list.
 MENTIONED = {
-    "simulate": [*PRESETS, *tables(), *OPS, *CHOICES],
+    "simulate": [*PRESETS, *tables(), *OPS, *CHOICES, *(plot.shows for plot in PLOTS.values())],
     "estimate": PRESETS,
     "timeline": [*PRESETS, *OPS],
     "footprint": [*DTYPES, *FORMATS],
@@ -280,7 +280,7 @@ def test_all_plots_and_another_energy_table(trace: Path, tmp_path: Path) -> None
     chosen = ("-m", "swat", "--plots", "all", "--energy", "7nm", "-o", tmp_path / "out")
     code, out, errors = swatsim("simulate", trace, *chosen)
     assert code == 0, errors
-    assert {path.name for path in (tmp_path / "out").glob("*.png")} == PLOTS
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == set(PLOT_FILES)
     for title in ("Where the PE-cycles went", "DRAM traffic", "Energy in all"):
         assert title in out
     made = json.loads((tmp_path / "out" / "provenance.json").read_text())
@@ -324,7 +324,7 @@ def test_a_plotting_process_that_dies_loses_nothing(
         plots._process.kill()
         plots._process.join()
         plots.start(simulate(trace, "dadiannao"))
-        assert set(plots.finish()) == PLOTS
+        assert set(plots.finish()) == set(PLOT_FILES)
 
 
 def test_a_plotting_backend_that_does_not_exist_is_no_matter(trace: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import swatsim
 from swatsim.errors import ResultsError
+from swatsim.outputs import PLOT_FILES
 from swatsim.reports import page_tables, tables
 from swatsim.results import Results
 from swatsim.sealed import seal
@@ -103,6 +104,11 @@ def test_the_headline_is_what_the_tables_say(written: Path, results: Results) ->
     for value in (step["speed_up"], step["speed_up_compute"], step["energy_efficiency"]):
         assert f"{value:.2f}x" in words
     assert f"{100 * (1 - step['macs_effectual'] / step['macs_unpadded']):.0f} %" in words
+
+
+def test_every_plot_of_results_is_on_their_page(written: Path) -> None:
+    text = (written / "report.html").read_text()
+    assert [name for name in PLOT_FILES if f"<code>{name}</code>" not in text] == []
 
 
 def test_tables_of_a_page_add_up_to_the_results(written: Path, results: Results) -> None:

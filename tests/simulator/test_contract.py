@@ -214,6 +214,19 @@ def test_the_least_machine_is_whole_but_for_its_timeline(
         swatsim.timeline(trace, f"{__name__}:bare", layer="fc", op="fprop")
 
 
+def other(op: LoweredOp, config: Bare) -> Counters:
+    return bare(op, config.model_copy(update={"pes": 1}))
+
+
+def test_counters_of_another_geometry_are_refused(
+    trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = (swatsim.Mechanism("bare", "one PE, it says", Bare, other, other),)
+    monkeypatch.setattr(outside, "machines_of", lambda module: wrong)
+    with pytest.raises(ConfigError, match="counted on 1 PEs of 2 lanes, and its configuration has"):
+        swatsim.simulate(trace, f"{__name__}:bare", workers=1)
+
+
 class Object:
     """The other way: an object that counts cycles, without a configuration."""
 

@@ -52,8 +52,10 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_dram_that_ships_has_an_energy_at_every_node_of_a_table(name: str) -> None:
     for table in tables():
         node = energy_table(table).node
-        assert node == table
-        assert (dram(name).pj_of_bit(node) == 0) == dram(name).ideal
+        assert energy_table(table).name == node == table
+        of_bit = dram(name).pj_of_bit(node)
+        assert of_bit is not None, f"drams/{name}.toml has no [energy.{node}]"
+        assert (of_bit == 0) == dram(name).ideal
 
 
 def test_a_dram_is_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from swatsim.reports import tables
 from swatsim.simulator.energy.energy import energies
 from swatsim.simulator.energy.table import EnergyTable, Size, Sram, energy_table, shipped
 from swatsim.simulator.memory import dram as drams
+from swatsim.simulator.memory.config import BUFFERS
 from swatsim.workload.layer import OPERANDS_OF, Layer
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.storage import DTYPES
@@ -64,7 +65,7 @@ def test_events_times_energies_by_hand(mine: Path) -> None:
         dtype="fp32",
         dram="lpddr4-3200",
         accumulator=2**20,  # banks of 128 KiB: 32 times 4 KiB
-        **{f"buffer_{name}_banks": 1 for name in ("a", "b", "out")},
+        **{f"buffer_{name}_banks": 1 for name in BUFFERS},
         buffer_a_kib=2,  # between 1 and 4 KiB: 2 pJ for 8 bits
         buffer_b_kib=1,
         buffer_out_kib=16,  # four times 4 KiB: four times its energy
@@ -103,7 +104,7 @@ def test_reads_and_writes_of_the_output_by_hand(
     reads = {key: np.ones(masks[key], np.bool_) for key in OPERANDS_OF[name]}
     found = LoweredOp(Layer(name="fc", kind="linear", C=4, K=6), name, **reads)
     memory = MemoryCounters(9, dram_bytes_result=48, dram_bytes_partial=partial)
-    small = {f"buffer_{it}_{what}": 1 for it in ("a", "b", "out") for what in ("kib", "banks")}
+    small = {f"buffer_{it}_{what}": 1 for it in BUFFERS for what in ("kib", "banks")}
     config = swatsim.machine("swat", dtype="fp32", **small).config
     counters = Counters(9, 1, 1, accumulations=10)
     parts = energies(found, counters, memory, config, energy_table(mine))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -12,14 +13,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swatsim.counters import Counters
+from swatsim.counters import MACHINE_BUCKETS, SUMMED, Counters
 from swatsim.simulator.interface import Machine
 from swatsim.simulator.machines import MACHINES, machine, presets
+from swatsim.simulator.machines.lane_array import LANE_ARRAY
+from swatsim.simulator.machines.lane_array.config import Scheduled
 from swatsim.simulator.mechanism import ConfiguredMachine, Mechanism
 from swatsim.workload import flops
 from tests.strategies import CONFIGS, ops
 
 EACH_MECHANISM = pytest.mark.parametrize("mechanism", MACHINES, ids=lambda m: m.name)
+#: What a machine counts beside cycles and buckets: its twin counts all of it.
+EVENTS = set(SUMMED) - {"cycles_compute", *MACHINE_BUCKETS}
 EACH_PRESET = pytest.mark.parametrize("preset", [name for name, _, _ in presets()])
 QUICK = settings(
     max_examples=150,
@@ -41,7 +46,25 @@ def variants(mechanism: Mechanism) -> list[tuple[Callable[..., Counters], dict[s
         (with_conflicts,) = mechanism.alternatives.values()
         pairs[1] = (mechanism.simulate_dense, {"skipping": False, "conflicts": False})
         pairs.append((with_conflicts, {"skipping": False, "conflicts": True}))
+    assert not mechanism.alternatives or mechanism.name in TWICE_DENSE, "ask the twin for them"
     return pairs
+
+
+#: Machines of more than one dense baseline; that of `lane_array` has a test of its own.
+TWICE_DENSE = {"cartesian", "lane_array"}
+
+
+@settings(QUICK, max_examples=30)
+@given(data=st.data())
+def test_weights_on_rows_are_the_twins_where_nothing_is_chosen(data: st.DataObject) -> None:
+    op, values = data.draw(ops())
+    config = data.draw(CONFIGS["lane_array"]())
+    (plain,) = LANE_ARRAY.alternatives.values()
+    nothing = config.model_copy(update={"scheduled": Scheduled.NONE})
+    ours = plain(op, config)
+    theirs = twin(LANE_ARRAY).simulate(op.name, op.layer, nothing, **values, skipping=False)
+    assert ours.cycles_compute == theirs.cycles
+    assert {name: getattr(ours, name) for name in EVENTS} == theirs.events
 
 
 def buckets(counters: Counters) -> dict[str, int]:
@@ -65,7 +88,7 @@ def test_equals_its_twin(mechanism: Mechanism, data: st.DataObject) -> None:
             for name, n in theirs.lane_cycles.items()
             if n
         }
-        assert {name: getattr(ours, name) for name in theirs.events} == theirs.events
+        assert {name: getattr(ours, name) for name in EVENTS} == theirs.events
         np.testing.assert_array_equal(theirs.output, right)
 
 
@@ -88,6 +111,8 @@ def test_is_complete(mechanism: Mechanism) -> None:
     for field in mechanism.config_type.model_fields.values():
         assert field.description
     assert callable(twin(mechanism).simulate)
+    assert (Path(inspect.getfile(mechanism.config_type)).parent / "README.md").is_file()
+    assert bool(mechanism.tile) == bool(mechanism.timeline), "say what a timeline shows one of"
     for function in (mechanism.simulate_op, mechanism.simulate_dense):
         assert len(inspect.signature(function).parameters) == 2
 
@@ -113,7 +138,7 @@ def test_dense_operands_are_those_of_the_op_mapped_as_it_is(
     if getattr(config, "scheduled", "") == "sparser":  # of all-ones masks it is another, or a tie
         ones = {operand: op.counts[operand] / mask.size for operand, mask in op.operands.items()}
         sparser = min(ones, key=lambda operand: ones[operand])
-        config = config.model_copy(update={"scheduled": sparser})
+        config = config.model_copy(update={"scheduled": Scheduled(sparser)})
     masks = {operand: np.ones(mask.shape, bool) for operand, mask in op.operands.items()}
     expected = mechanism.simulate_op(op.with_masks(masks), config)
     # who chooses weights in advance has no scheduler

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import swatsim
 from swatsim.counters import MemoryCounters
 from swatsim.errors import ConfigError, WorkloadError
-from swatsim.simulator.memory.config import ORDERS, MemoryConfig
+from swatsim.simulator.memory.config import BUFFERS, ORDERS, MemoryConfig
 from swatsim.simulator.memory.simulate import NO_DEMAND, Demand, can_pin, simulate_memory
 from swatsim.simulator.memory.tensors import output_words
 from swatsim.workload import storage
@@ -172,7 +172,7 @@ def naive_fits(op: LoweredOp, config: MemoryConfig) -> bool:
 @given(data=st.data())
 def test_endless_bandwidth_gives_the_compute_cycles(data: st.DataObject) -> None:
     op, config = drawn(data, dram="ideal", dram_mb_per_s="auto", dram_latency_ns="auto")
-    wide = {f"buffer_{name}_words": 2**24 for name in ("a", "b", "out")}
+    wide = {f"buffer_{name}_words": 2**24 for name in BUFFERS}
     demand = data.draw(demands())
     counters = simulate_memory(op, demand, config.model_copy(update=wide))
     assert counters.cycles == max(demand.cycles, 1)  # one, for the words of the output
@@ -185,7 +185,7 @@ def test_endless_bandwidth_gives_the_compute_cycles(data: st.DataObject) -> None
 @given(data=st.data())
 def test_compute_of_zero_gives_latency_and_bytes_by_bandwidth(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(["ddr4-3200", "hbm2"]))
-    wide = {f"buffer_{name}_words": 2**24 for name in ("a", "b", "out")}
+    wide = {f"buffer_{name}_words": 2**24 for name in BUFFERS}
     op, config = drawn(data, dram=kind, **wide)
     counters = simulate_memory(op, Demand(0, 1, 0, 0), config)
     carried = -(-bytes_of(counters) * config.clock_mhz // config.bandwidth_mb_per_s)
@@ -199,7 +199,7 @@ def test_an_op_that_fits_moves_its_operands_once(data: st.DataObject) -> None:
     formats = st.sampled_from(("dense", "bitmask", "run-length", "csr", "csc"))
     stored = {f"format_{name}": data.draw(formats) for name in OPERANDS}
     op, _ = data.draw(ops())
-    big = {f"buffer_{name}_kib": 2**20 for name in ("a", "b", "out")}
+    big = {f"buffer_{name}_kib": 2**20 for name in BUFFERS}
     whole = {"block_filters": 2**20, "block_channels": 2**20, "block_rows": 2**20}
     cut = whole if op.layer.groups == 1 and data.draw(st.booleans()) else {}
     config = MemoryConfig(**stored, **big, **cut)
@@ -248,7 +248,7 @@ def test_more_bandwidth_is_never_slower_and_larger_buffers_never_move_more(
     counters = simulate_memory(op, demand, config)
     faster = config.model_copy(update={"dram_mb_per_s": 2 * config.bandwidth_mb_per_s})
     assert simulate_memory(op, demand, faster).cycles <= counters.cycles
-    larger = {f"buffer_{n}_kib": 8 * getattr(config, f"buffer_{n}_kib") for n in ("a", "b", "out")}
+    larger = {f"buffer_{n}_kib": 8 * getattr(config, f"buffer_{n}_kib") for n in BUFFERS}
     more = simulate_memory(op, demand, config.model_copy(update=larger))
     assert bytes_of(more) <= bytes_of(counters) * 65 / 64 + counters.blocks + more.blocks * 2
 

@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import swatsim
+from swatsim.counters import BUCKETS
 from swatsim.errors import ConfigError, SwatsimError, TraceError
 from swatsim.simulator import timeline as module
 from swatsim.simulator.elements import AXES, assemble, element, numbered
 from swatsim.simulator.interface import Event, Timeline
-from swatsim.simulator.machines import MACHINES
+from swatsim.simulator.machines import MACHINES, presets
 from swatsim.simulator.machines.cartesian import CARTESIAN
 from swatsim.simulator.machines.cartesian import timeline as cartesian
 from swatsim.simulator.machines.lane_array import LANE_ARRAY
@@ -27,7 +28,7 @@ from swatsim.simulator.machines.lane_array.mapping import scheduled_operand
 from swatsim.tracefile import Trace
 from swatsim.workload.layer import OPERANDS_OF, Layer
 from swatsim.workload.lowering import LoweredOp
-from tests.strategies import cartesian_configs, lane_array_configs, layers, ops
+from tests.strategies import CONFIGS, cartesian_configs, lane_array_configs, layers, ops
 from tests.traces import make_trace
 
 THOROUGH = settings(
@@ -302,18 +303,22 @@ def test_banks_are_those_of_the_outputs(
 # ---- documents -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mechanism", MACHINES, ids=lambda it: it.name)
+DRAWN = [it for it in MACHINES if it.timeline]
+CATEGORIES = {it.removeprefix("lane_cycles_") for it in BUCKETS} | {"product", "step", "dropped"}
+
+
+@pytest.mark.parametrize("mechanism", DRAWN, ids=lambda it: it.name)
 @THOROUGH
 @given(data=st.data())
 def test_every_window_is_a_valid_part_of_the_whole(mechanism: Any, data: st.DataObject) -> None:
     op, _ = data.draw(ops())
-    strategy = {"lane_array": lane_array_configs, "cartesian": cartesian_configs}[mechanism.name]
     try:
-        found = mechanism.timeline(op, data.draw(strategy()), 0)
+        found = mechanism.timeline(op, data.draw(CONFIGS[mechanism.name]()), 0)
     except ConfigError:
         return
     everything = document(whole(found), found, range(found.cycles + 1))
     validate(everything)
+    assert {it["cat"] for it in everything if it["ph"] != "M"} <= CATEGORIES
     assert spent_json(everything) == spent(whole(found))
     middle = data.draw(st.integers(0, found.cycles))
     parts: Counter[str] = Counter()
@@ -338,7 +343,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
     return make_trace(tmp_path_factory.mktemp("timeline") / "t")
 
 
-@pytest.mark.parametrize("machine", ["tensordash", "bit-tactical", "dadiannao", "scnn", "swat"])
+@pytest.mark.parametrize("machine", [name for name, _, _ in presets(DRAWN)])
 @pytest.mark.parametrize("op", ["fprop", "dgrad", "wgrad"])
 @pytest.mark.parametrize("layer", ["block.conv", "depthwise", "fc"])
 def test_a_document_says_what_it_shows(trace: Trace, machine: str, layer: str, op: Any) -> None:

@@ -22,17 +22,22 @@ def mask_of(bits: str, rows: int = 1) -> np.ndarray:
 SMALL = mask_of("1000000000" + "0100000001", rows=2)
 
 
-@pytest.mark.parametrize(
-    ("format", "fp32", "bf16"),
-    [
-        ("dense", 20 * 4, 20 * 2),
-        ("values", 3 * 4, 3 * 2),
-        ("bitmask", 3 * 4 + 3, 3 * 2 + 3),  # 20 bits are 3 bytes
-        ("csr", 3 * 4 + 3 * 1 + 3 * 1, 3 * 2 + 3 * 1 + 3 * 1),  # columns below 256, 20 as well
-        ("run-length", (3 * 36 + 7) // 8, (3 * 20 + 7) // 8),  # gaps 0, 10, 7: no padding
-        ("1:4", (6 * 34 + 7) // 8, (6 * 18 + 7) // 8),  # rows of 4, 4 and 2 channels: 6 slots
-    ],
-)
+BY_HAND = [
+    ("dense", 20 * 4, 20 * 2),
+    ("values", 3 * 4, 3 * 2),
+    ("bitmask", 3 * 4 + 3, 3 * 2 + 3),  # 20 bits are 3 bytes
+    ("csr", 3 * 4 + 3 * 1 + 3 * 1, 3 * 2 + 3 * 1 + 3 * 1),  # columns below 256, 20 as well
+    ("csc", 3 * 4 + 3 * 1 + 11 * 1, 3 * 2 + 3 * 1 + 11 * 1),  # ten columns
+    ("run-length", (3 * 36 + 7) // 8, (3 * 20 + 7) // 8),  # gaps 0, 10, 7: no padding
+    ("1:4", (6 * 34 + 7) // 8, (6 * 18 + 7) // 8),  # rows of 4, 4 and 2 channels: 6 slots
+]
+
+
+def test_every_format_is_counted_by_hand() -> None:
+    assert [name for name, _, _ in BY_HAND] == [*storage.FORMATS, "1:4"]
+
+
+@pytest.mark.parametrize(("format", "fp32", "bf16"), BY_HAND)
 def test_formats_by_hand(format: str, fp32: int, bf16: int) -> None:
     assert storage.stored(SMALL, format, "fp32") == (format, fp32)
     assert storage.stored(SMALL, format, "bf16") == (format, bf16)
@@ -68,8 +73,8 @@ def test_run_length_is_one_run_in_memory_order() -> None:
 def decoded(mask: np.ndarray) -> int:
     """Count run-length's entries one element at a time."""
     entries = zeros = pending = 0
-    for kept in mask.flat:
-        if kept:
+    for retained in mask.flat:
+        if retained:
             entries, zeros, pending = entries + pending + 1, 0, 0
         elif zeros == 15:
             zeros, pending = 0, pending + 1
@@ -128,7 +133,7 @@ def test_expected_is_exact_where_only_the_count_matters(seed: int, format: str) 
 
 def test_kept_counts_as_top_k_does() -> None:
     for percent in range(1, 101):
-        assert storage.kept(10, percent / 100) == keep_count(10, 1 - Fraction(percent, 100))
+        assert storage.retained(10, percent / 100) == keep_count(10, 1 - Fraction(percent, 100))
 
 
 def test_what_does_not_exist_is_refused() -> None:

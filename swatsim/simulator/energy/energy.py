@@ -7,6 +7,7 @@ from typing import NamedTuple
 from swatsim.counters import Counters, Energies, MemoryCounters
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import MachineConfig
+from swatsim.simulator.memory.config import BUFFERS
 from swatsim.simulator.memory.pipeline import SUM_BYTES
 from swatsim.simulator.memory.tensors import output_reads, output_writes
 from swatsim.workload.layer import OPERANDS_OF
@@ -25,7 +26,7 @@ class Traffic(NamedTuple):
 
 NONE = Traffic(0, 0)
 #: Of buffers that are not modelled.
-NOTHING = dict.fromkeys(("a", "b", "out"), NONE)
+NOTHING = dict.fromkeys(BUFFERS, NONE)
 
 
 def energies(

@@ -176,9 +176,9 @@ class EnergyTable(Entry):
         if own := self.dram.get(dram.name):
             return float(own.pj) / int(own.bits)
         # an ideal one takes none, whatever the node
-        found = dram.pj_of_bit(self.node or "")
-        if found is not None:
-            return found
+        pj = dram.pj_of_bit(self.node or "")
+        if pj is not None:
+            return pj
         entry = f'[dram."{dram.name}"]' if "." in dram.name else f"[dram.{dram.name}]"
         if self.node is None:
             raise ConfigError(
@@ -191,13 +191,13 @@ class EnergyTable(Entry):
             "to the table"
         )
 
-    def _entry(self, found: Any, entry: str, why: str) -> Any:
-        if found is None:
+    def _entry(self, value: Any, entry: str, why: str) -> Any:
+        if value is None:
             raise ConfigError(
                 f"energy table {self.name!r} has no entry [{entry}], and the machine has {why}: "
                 "add it to the table, or take another table"
             )
-        return found
+        return value
 
 
 def shipped() -> list[str]:

@@ -68,9 +68,9 @@ def machine(preset: str, /, **parameters: Any) -> ConfiguredMachine:
     if twice := sorted(own.keys() & parameters.keys()):
         raise ConfigError(f"{twice[0]} is given twice, in {preset!r} and beside it: give it once")
     chosen = {**own, **parameters}
-    found, mechanism = find_preset(name)
-    published = mechanism.config_type(**found.parameters)
-    config = mechanism.config_type(**{**_inherited(found, chosen), **chosen})
+    published_preset, mechanism = find_preset(name)
+    published = mechanism.config_type(**published_preset.parameters)
+    config = mechanism.config_type(**{**_inherited(published_preset, chosen), **chosen})
     sources = outside.sources_of(name.partition(":")[0]) if ":" in name else ""
     return ConfiguredMachine(_label(name, config, published), mechanism, config, sources)
 

@@ -28,13 +28,15 @@ def machines_of(module: str) -> tuple[Mechanism, ...]:
     ConfigError
         If it can't be imported, or has no MACHINES.
     """
-    found = getattr(_imported(module), "MACHINES", None)
-    if not isinstance(found, tuple) or not all(isinstance(it, Mechanism) for it in found):
+    machines = getattr(_imported(module), "MACHINES", None)
+    if not isinstance(machines, tuple) or not all(
+        isinstance(machine, Mechanism) for machine in machines
+    ):
         raise ConfigError(
             f"module {module!r} has no MACHINES: it must be a tuple of swatsim.Mechanism, as in "
             "examples/own_machine.py"
         )
-    return found
+    return machines
 
 
 @lru_cache

@@ -113,10 +113,12 @@ def cut_axes(
 
     `filters` and `channels` are those over groups, `across` the channels of a group.
     """
-    by_filters = Cuts([cut_channels(ends(it, shape.K, shape.groups)) for it in filters])
-    by_channels = Cuts([cut_channels(ends(it, shape.C, shape.groups)) for it in channels])
-    of_weight = Cuts([cut_channels(ends(it, shape.C)) for it in across])
-    of_act, of_grad = (Cuts([cut_rows(shape, t, it) for it in rows]) for t in (ACT, GRAD_OUT))
+    by_filters = Cuts([cut_channels(ends(extent, shape.K, shape.groups)) for extent in filters])
+    by_channels = Cuts([cut_channels(ends(extent, shape.C, shape.groups)) for extent in channels])
+    of_weight = Cuts([cut_channels(ends(extent, shape.C)) for extent in across])
+    of_act, of_grad = (
+        Cuts([cut_rows(shape, t, extent) for extent in rows]) for t in (ACT, GRAD_OUT)
+    )
     return (by_filters, by_channels, by_filters), (of_weight, of_act, of_grad)
 
 

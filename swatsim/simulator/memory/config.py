@@ -27,6 +27,10 @@ WORD_BYTES = 4
 #: Largest buffer.
 MAX_KIB = 2**20
 
+#: Of the op's first operand, of its second, of its output.
+Buffer = Literal["a", "b", "out"]
+BUFFERS: tuple[Buffer, ...] = get_args(Buffer)
+
 #: Loop orders, outermost first.
 Order = Literal["KCN", "KNC", "CKN", "CNK", "NKC", "NCK"]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -183,7 +187,7 @@ class MemoryConfig(FrozenRecord):
                 f"dram_channels={self.dram_channels} of {self.dram} give {self.bandwidth_mb_per_s} "
                 f"MB/s, must be at most {MAX_MB_PER_S}: take fewer channels"
             )
-        for buffer in ("a", "b", "out"):
+        for buffer in BUFFERS:
             most = getattr(self, f"buffer_{buffer}_kib") * 1024 // WORD_BYTES
             if (banks := getattr(self, f"buffer_{buffer}_banks")) > most:
                 raise ValueError(

@@ -212,7 +212,7 @@ class Fine:
             self.cells = self._cells()
 
     def _verify(self, at: int) -> bool:
-        c, n = (int(it) for it in np.unravel_index(at, self.cells.filters.shape))
+        c, n = (int(index) for index in np.unravel_index(at, self.cells.filters.shape))
         k = int(self.cells.filters[c, n])
         places = {WEIGHT: (k, c), ACT: (c, n), GRAD_OUT: (k, n)}
         right = [self.tables[tensor].verify(*place) for tensor, place in places.items()]
@@ -225,21 +225,21 @@ class Fine:
         k = cells.filters[c, n]
         first = np.maximum(self._unoverlapped(k, c, n), least // self.constraints.grain)
         order = np.lexsort((n, c, k, cells.blocks[c, n], first))
-        found: Counts = np.ravel_multi_index((c[order], n[order]), cells.filters.shape)
-        return found
+        ranked: Counts = np.ravel_multi_index((c[order], n[order]), cells.filters.shape)
+        return ranked
 
     def _unoverlapped(self, k: Counts, c: Counts, n: Counts) -> Counts:
         """Return the bytes of the first block's operands and of a result."""
         places = ((k, c), (c, n), (k, n))
-        found = 0 * k
+        first = 0 * k
         for table, (i, j) in zip(self.tables, places, strict=True):
             tensor = table.store.tensor
             if tensor == self.constraints.shape.output:
-                found = found + table.largest[i, j] * self.constraints.value_bytes
+                first = first + table.largest[i, j] * self.constraints.value_bytes
             elif tensor in self.constraints.loaded:
                 leading = table.store.bytes(table.rows.leading, table.columns.leading)
-                found = found + leading[i, j]
-        return found
+                first = first + leading[i, j]
+        return first
 
     def _cells(self) -> _Cells:
         weight, act, grad_out = self.tables

@@ -51,11 +51,11 @@ def runs_in(mask: Cells) -> Counts:
     for n in range(samples):
         for row in range(rows):
             for column in range(columns):
-                found = 0
+                inside = 0
                 for i in range(width):
                     zeros += 1
                     if mask[n, row, column, i]:
-                        found += 1 + ((zeros - 1) >> 4)
+                        inside += 1 + ((zeros - 1) >> 4)
                         zeros = 0
-                entries[row + 1, n * columns + column + 1] = found
+                entries[row + 1, n * columns + column + 1] = inside
     return entries

@@ -94,15 +94,15 @@ def plan(
     ConfigError
         If a buffer is too small: it names the buffer, and what would do.
     """
-    found = find(shape, stores, config, pinned, resident)
-    if found is None:
+    chosen = find(shape, stores, config, pinned, resident)
+    if chosen is None:
         raise _too_small(shape, stores, config, where)
-    if found.blocks > MAX_BLOCKS:
+    if chosen.blocks > MAX_BLOCKS:
         raise ConfigError(
-            f"{where}: {found.blocks} blocks are too many: at most {MAX_BLOCKS} are simulated; "
+            f"{where}: {chosen.blocks} blocks are too many: at most {MAX_BLOCKS} are simulated; "
             "raise block_filters, block_channels or block_rows, or leave them auto"
         )
-    return found
+    return chosen
 
 
 def find(
@@ -144,15 +144,18 @@ def _dense(problem: Problem) -> Plan | None:
 
 def _chosen(problem: Problem, stores: Stores) -> Plan | None:
     """Return the best of powers of two, unless others move fewer bytes by more than the grain."""
-    found = _of_powers(problem, stores)
-    if found is None or "auto" not in (problem.filters, problem.channels, problem.rows):
-        return None if found is None else found[0]
+    best = _of_powers(problem, stores)
+    if best is None:
+        return None
+    of_powers, moved = best
+    if "auto" not in (problem.filters, problem.channels, problem.rows):
+        return of_powers
     fine = Fine(stores, _constraints(problem))
-    if found[1] <= fine.bound + fine.bound // GRAIN:
-        return found[0]
+    if moved <= fine.bound + fine.bound // GRAIN:
+        return of_powers
     other, least = fine.best()
-    if found[1] <= least + least // GRAIN:
-        return found[0]
+    if moved <= least + least // GRAIN:
+        return of_powers
     return Plan(other.order, 1, other.filters, other.channels, other.rows, other.blocks)
 
 
@@ -213,7 +216,7 @@ def _widest(store: Store, rows: Cuts, columns: Cuts, limit: int) -> Counts:
     Blocks of powers of two lie in one another, so of a block that fits smaller ones do: the
     smallest rows take the widest columns.
     """
-    found, j = np.zeros(len(rows.cuts), np.int64), 0
+    widest, j = np.zeros(len(rows.cuts), np.int64), 0
     mean = store.bits_in_all(rows, columns) / (rows.blocks[:, None] * columns.blocks)
 
     def fits(i: int, j: int) -> bool:
@@ -223,12 +226,12 @@ def _widest(store: Store, rows: Cuts, columns: Cuts, limit: int) -> Counts:
         )
 
     if fits(0, 0):
-        return found
+        return widest
     for i in reversed(range(len(rows.cuts))):
         while j < len(columns.cuts) and not fits(i, j):
             j += 1
-        found[i] = j
-    return found
+        widest[i] = j
+    return widest
 
 
 def _near(
@@ -244,7 +247,7 @@ def _near(
         least = int(moved.min())
         near: npt.NDArray[np.bool_] = moved <= least + least // GRAIN
         some: npt.NDArray[np.bool_] = np.logical_or.reduce(near, axis=2)
-        if not sum(it.count(some) for it in block_bytes.values()):
+        if not sum(counted.count(some) for counted in block_bytes.values()):
             return near, moved
 
 
@@ -262,13 +265,13 @@ class _BlockBytes:
     @property
     def of_candidates(self) -> Counts:
         """Bytes of each candidate (m, n)."""
-        found: Counts = self._bytes[self.at]
-        return found
+        bytes_: Counts = self._bytes[self.at]
+        return bytes_
 
     def count(self, near: npt.NDArray[np.bool_]) -> int:
         """Count the bytes of candidates (m, n); return how many of them were not known."""
         m, n = np.nonzero(near & ~self._known[self.at])
-        rows, columns = (np.broadcast_to(it, near.shape)[m, n] for it in self.at)
+        rows, columns = (np.broadcast_to(index, near.shape)[m, n] for index in self.at)
         for i, j in set(zip(rows.tolist(), columns.tolist(), strict=True)):
             self._bytes[i, j] = self.store.bytes(self.rows.cuts[i], self.columns.cuts[j]).sum()
             self._known[i, j] = True
@@ -293,12 +296,12 @@ def _moved(problem: Problem, tried: Candidates, block_bytes: dict[int, _BlockByt
 
 def _unoverlapped(problem: Problem, stores: Stores, tried: Candidates) -> Counts:
     """Return the bytes, of each (m, n), of the first block's operands and of a result."""
-    found = tried.output_elements * (problem.value_bits // 8)
+    total = tried.output_elements * (problem.value_bits // 8)
     for tensor in _loaded(problem):
         leading = tried.rows[tensor].leading, tried.columns[tensor].leading
         first = stores[tensor].bytes(*leading)
-        found = found + first[tried.row[tensor], tried.column[tensor]]
-    return found
+        total = total + first[tried.row[tensor], tried.column[tensor]]
+    return total
 
 
 # ---- refusals ----------------------------------------------------------------------------------
@@ -318,7 +321,7 @@ def _too_small(
 ) -> BufferTooSmallError:
     """Return the refusal: which buffer is too small, and the smallest capacity that would do."""
     loops = ("block_filters", "block_channels", "block_rows")
-    given = [f"{loop}={found}" for loop in loops if (found := getattr(config, loop)) != "auto"]
+    given = [f"{loop}={extent}" for loop in loops if (extent := getattr(config, loop)) != "auto"]
     name, needed = next(
         (name, kib)
         for name, kib in smallest_capacities(shape, stores, config).items()

@@ -80,27 +80,27 @@ def simulate_memory(
     on_chip_cycles = _on_chip_cycles(demand, config, words_out)
     where = op.title
     if dense and pinned is None:
-        chosen, found = _dense(shape, config, where, on_chip_cycles)
+        chosen, run = _dense(shape, config, where, on_chip_cycles)
     else:
         stores = stores_of(op, shape, config, dense)
         chosen = plan(shape, stores, config, where, pinned, resident)
         tensor = OPERANDS.index(pinned) if resident and pinned else -1
-        found = _run_pipeline(shape, stores, config, chosen, on_chip_cycles, tensor)
-    return _summed(demand, on_chip_cycles, words_out, chosen, found)
+        run = _run_pipeline(shape, stores, config, chosen, on_chip_cycles, tensor)
+    return _summed(demand, on_chip_cycles, words_out, chosen, run)
 
 
 def _summed(
-    demand: Demand, on_chip_cycles: int, words_out: int, chosen: Plan, found: PipelineRun
+    demand: Demand, on_chip_cycles: int, words_out: int, chosen: Plan, run: PipelineRun
 ) -> MemoryCounters:
     """Return the counters: waiting sorted into buckets, bytes by operand."""
     waits = (
         on_chip_cycles - demand.cycles,
-        found.end - found.start - on_chip_cycles,
-        found.start + found.total - found.end,
+        run.end - run.start - on_chip_cycles,
+        run.start + run.total - run.end,
     )
     buffer, dram, fill_drain = (demand.lanes * wait for wait in waits)
     return MemoryCounters(
-        cycles=found.total,
+        cycles=run.total,
         lane_cycles_buffer=buffer,
         lane_cycles_dram=dram,
         lane_cycles_fill_drain=fill_drain,
@@ -110,11 +110,11 @@ def _summed(
         block_channels=chosen.channels,
         block_rows=chosen.rows,
         blocks=chosen.blocks,
-        dram_bytes_weight=found.weight,
-        dram_bytes_act=found.act,
-        dram_bytes_grad_out=found.grad_out,
-        dram_bytes_result=found.result,
-        dram_bytes_partial=found.partial,
+        dram_bytes_weight=run.weight,
+        dram_bytes_act=run.act,
+        dram_bytes_grad_out=run.grad_out,
+        dram_bytes_result=run.result,
+        dram_bytes_partial=run.partial,
         words_out=words_out,
     )
 
@@ -150,10 +150,10 @@ def _run_pipeline(
         ),
     )
     per_cycle = _per_cycle(config)
-    found = run_pipeline(blocks, on_chip_cycles, per_cycle, DTYPES[config.dtype] // 8)
-    times = (found.start, found.end, found.total)
+    run = run_pipeline(blocks, on_chip_cycles, per_cycle, DTYPES[config.dtype] // 8)
+    times = (run.start, run.end, run.total)
     start, end, total = (-(-time // per_cycle[0]) for time in times)
-    return found._replace(start=start, end=end, total=total)
+    return run._replace(start=start, end=end, total=total)
 
 
 def _tables(shape: Shape, stores: Stores, chosen: Plan, resident: int) -> list[Counts]:

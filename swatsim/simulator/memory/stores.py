@@ -28,8 +28,8 @@ def bytes_of_products(
     """
     high, times_high = rows.tally(of_rows)
     wide, times_wide = columns.tally(of_columns)
-    found: Counts = times_high @ ((high[:, None] * wide * bits + 7) // 8) @ times_wide.T
-    return found
+    total: Counts = times_high @ ((high[:, None] * wide * bits + 7) // 8) @ times_wide.T
+    return total
 
 
 @lru_cache(maxsize=4096)
@@ -229,7 +229,9 @@ def stores_of(op: LoweredOp, shape: Shape, config: MemoryConfig, dense: bool) ->
 def dense_stores(shape: Shape, bits: int) -> Stores:
     """Return how the tensors are stored dense, with values of so many bits."""
     dense, terms = storage.FORMATS["dense"], storage.Terms(bits)
-    weight, act, grad_out = (Store(it, shape.cells[it], dense, terms) for it in range(3))
+    weight, act, grad_out = (
+        Store(tensor, shape.cells[tensor], dense, terms) for tensor in range(3)
+    )
     return weight, act, grad_out
 
 

@@ -181,8 +181,8 @@ class Cuts:
         values : numpy.ndarray of int64, shape (distinct,)
         times : numpy.ndarray of int64, shape (cuts, distinct)
         """
-        found, at = np.unique(values, return_inverse=True)
+        distinct, at = np.unique(values, return_inverse=True)
         cut = np.repeat(np.arange(len(self.cuts)), self.blocks)
-        size = len(self.cuts) * len(found)
-        times = np.bincount(cut * len(found) + at.reshape(-1), minlength=size)
-        return found, times.reshape(len(self.cuts), len(found))
+        size = len(self.cuts) * len(distinct)
+        times = np.bincount(cut * len(distinct) + at.reshape(-1), minlength=size)
+        return distinct, times.reshape(len(self.cuts), len(distinct))

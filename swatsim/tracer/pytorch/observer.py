@@ -277,7 +277,7 @@ class _Observed:
     """In place of a policy: it is not known what made the zeros."""
 
     def density(self, site: object) -> None:
-        """Return None: every operand is left as it is."""
+        """Leave every operand as it is: no share is chosen."""
 
     def describe(self) -> dict[str, Any]:
         """Return the name under which a trace has such a run."""

@@ -130,7 +130,7 @@ def _checked_axis(batch_axis: int) -> int:
 
 
 def _force_eager() -> bool:
-    """Let compiled functions run as they were written; return False if there are none."""
+    """Run compiled functions as they were written from now on; return False if there are none."""
     global _eager, _stance
     if "torch._dynamo" not in sys.modules:
         return False
@@ -141,7 +141,7 @@ def _force_eager() -> bool:
 
 
 def _compile_again() -> None:
-    """Give the compiler the stance back that it had, once the last run is done with its step."""
+    """Restore the compiler's stance, once the last run is done with its step."""
     global _eager
     _eager -= 1
     if not _eager:

@@ -182,7 +182,7 @@ class Tracer(Run):
             self._begin()
 
     def close(self) -> None:
-        """Give the model its own forward back; a step that was not ended is not recorded."""
+        """Restore the model's own forward; a step that was not ended is not recorded."""
         if self._open:
             for patch in reversed(self._patches):
                 patch.detach()

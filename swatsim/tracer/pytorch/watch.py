@@ -158,7 +158,7 @@ class Stack:
 
 
 class Watch:
-    """Gives chosen functions that a model's modules call to handlers, while it is open.
+    """Hands chosen functions that a model's modules call to handlers, while it is open.
 
     Parameters
     ----------

@@ -25,4 +25,5 @@ CARTESIAN = Mechanism(
     simulate_dense_operands=simulate_dense_operands,
     by_image=lambda op, config: config,  # samples follow one another in every op
     timeline=timeline,
+    tile="a PE",
 )

@@ -160,28 +160,28 @@ def pe_of(log: Log, array: Array) -> int:
 @jit
 def note_pairs(
     given: PixelLog,
-    of_step: tuple[int, Counts],
-    queues: tuple[tuple[Counts, Counts], tuple[Counts, Counts, Counts], Counts],
-    first_k: int,
-    rows: Axis,
-    columns: Axis,
-    array: Array,
+    at_step: tuple[int, Counts],
+    queued: tuple[Counts, Counts],
+    blocks: tuple[Counts, Counts, Counts],
+    filters: tuple[Counts, int],
+    plane: tuple[Axis, Axis, Array],
     counters: Words,
 ) -> None:
     """Write down how the logged PE's blocks of pixels meet the blocks of a queue of weights.
 
-    Block after block of pixels, each against all of the weights. `of_step` are its number and the
-    cycles of it that each PE has spent before; `queues` what `queue_pixels`, `find_patterns` and
-    `queue_weights` return.
+    Block after block of pixels, each against all of the weights. `at_step` is the step, and the
+    cycles of it that each PE has spent before; `filters` are the weights, and the index of the
+    first filter in the layer.
     """
-    (classes, starts), (found, begins, patterns), weights = queues
-    (step, costs), log, pe = of_step, given.log, pe_of(given.log, array)
+    (step, costs), (weights, first_k), (rows, columns, array) = at_step, filters, plane
+    (classes, starts), (pattern_of, begins, patterns), log = queued, blocks, given.log
+    pe = pe_of(log, array)
     if pe < 0:
         return
     own = np.empty((begins[pe + 1] - begins[pe], patterns.shape[1]), np.int64)
     for i in range(own.shape[0]):
         for p in range(own.shape[1]):
-            own[i, p] = patterns[found[begins[pe] + i], p]
+            own[i, p] = patterns[pattern_of[begins[pe] + i], p]
     each = np.empty((own.shape[0], -(-weights.shape[0] // array.weight_vector)), np.uint8)
     cost_patterns(counters, own, weights, first_k, rows, columns, array, each)
     begin = costs[pe]
@@ -229,21 +229,11 @@ def note_products(
 
 
 @jit
-def wait_for_slowest(costs: Counts, array: Array, log: PixelLog | None):  # type: ignore[no-untyped-def]
-    """Add up a channel's steps, ``costs[chunk, PE]`` of all samples: cycles, and PEs' costs."""
-    pes = array.pe_h * array.pe_w
-    cycles = cost = 0
-    for chunk in range(costs.shape[0]):
-        for first in range(0, costs.shape[1], pes):
-            slowest = 0
-            for pe in range(first, first + pes):
-                slowest = max(slowest, costs[chunk, pe])
-                cost += costs[chunk, pe]
-            cycles += slowest
-            if log is not None:
-                own = pe_of(log.log, array)
-                note_step(log.log, slowest, costs[chunk, own] if own >= 0 else -1)
-    return cycles, cost
+def add_costs(costs: Counts, of: Counts, pattern_of: Counts, begins: Counts) -> None:
+    """Add to each PE's cycles those of its blocks, by their patterns."""
+    for part in range(costs.size):
+        for i in range(begins[part], begins[part + 1]):
+            costs[part] += of[pattern_of[i]]
 
 
 @jit
@@ -267,7 +257,7 @@ def convolve(
     classes = rows.output_bits.shape[0] * columns.output_bits.shape[0]
     costs = np.empty((chunks, samples * pes), np.int64)
     counters = np.empty(classes * BANKS * MAX_WORDS, np.uint64)
-    nowhere = np.empty((0, 0), np.uint8)
+    none, plane = np.empty((0, 0), np.uint8), (rows, columns, array)
     cycles = cost = pairs = products = words_a = words_b = 0
     for c in range(data.shape[0]):
         costs.fill(0)
@@ -277,7 +267,7 @@ def convolve(
                     continue  # by no tap: a 1 x 1 kernel of stride 2 meets a quarter of the pixels
                 queued = pixels, starts = queue_pixels(data[c], a, b, rows, columns, array, log)
                 blocks = find_patterns(pixels, starts, classes, array.act_vector)
-                found, begins, patterns = blocks
+                pattern_of, begins, patterns = blocks
                 for chunk in range(chunks):
                     first = chunk * array.chunk
                     kernel = weight[c, first : first + array.chunk]
@@ -285,20 +275,25 @@ def convolve(
                     if weights.shape[0]:
                         k = first_k + first
                         of = cost_patterns(
-                            counters, patterns, weights, k, rows, columns, array, nowhere
+                            counters, patterns, weights, k, rows, columns, array, none
                         )
                         if log is not None:
-                            step = c * chunks + chunk, costs[chunk]
-                            queues = queued, blocks, weights
-                            note_pairs(log, step, queues, k, rows, columns, array, counters)
-                        for part in range(samples * pes):
-                            for i in range(begins[part], begins[part + 1]):
-                                costs[chunk, part] += of[found[i]]
+                            at_step = c * chunks + chunk, costs[chunk]
+                            note_pairs(log, at_step, queued, blocks, (weights, k), plane, counters)
+                        add_costs(costs[chunk], of, pattern_of, begins)
                         products += pixels.size * weights.shape[0]
-                        words_a += found.size * weights.shape[0]
+                        words_a += pattern_of.size * weights.shape[0]
                         words_b += pixels.size
-                        pairs += found.size * -(-weights.shape[0] // array.weight_vector)
-        taken = wait_for_slowest(costs, array, log)
-        cycles, cost = cycles + taken[0], cost + taken[1]
+                        pairs += pattern_of.size * -(-weights.shape[0] // array.weight_vector)
+        for chunk in range(chunks):
+            for n in range(samples):
+                slowest = 0
+                for e in range(n * pes, (n + 1) * pes):
+                    slowest = max(slowest, costs[chunk, e])
+                    cost += costs[chunk, e]
+                cycles += slowest
+                if log is not None:
+                    own = pe_of(log.log, array)
+                    note_step(log.log, slowest, costs[chunk, own] if own >= 0 else -1)
     used = -(-data.shape[2] // rows.tile) * -(-data.shape[3] // columns.tile)
     return Work(cycles, cost, pairs, products, cycles * used, words_a, words_b)

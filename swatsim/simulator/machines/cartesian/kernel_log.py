@@ -110,10 +110,10 @@ def fullest_bank(banks: Places) -> int:
         for j in range(banks.shape[1]):
             if banks[i, j] >= 0:
                 hits[banks[i, j]] += 1
-    found, most = -1, 0
+    fullest, most = -1, 0
     for i in range(banks.shape[0]):
         for j in range(banks.shape[1]):
             bank = int(banks[i, j])
             if bank >= 0 and hits[bank] > most:
-                found, most = bank, hits[bank]
-    return found
+                fullest, most = bank, hits[bank]
+    return fullest

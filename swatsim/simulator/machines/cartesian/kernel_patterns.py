@@ -32,7 +32,7 @@ def find_patterns(queue: Counts, starts: Counts, classes: int, vector: int):  # 
     blocks = 0
     for part in range(starts.size - 1):
         blocks += -((starts[part] - starts[part + 1]) // vector)
-    found = np.empty(blocks, np.int64)
+    pattern_of = np.empty(blocks, np.int64)
     begins = np.zeros(starts.size, np.int64)
     patterns = np.empty((blocks, vector), np.int64)
     patterns.fill(-1)
@@ -63,10 +63,10 @@ def find_patterns(queue: Counts, starts: Counts, classes: int, vector: int):  # 
                 for i in range(length):
                     patterns[known, i] = queue[first + i]
                 known += 1
-            found[block] = slots[slot]
+            pattern_of[block] = slots[slot]
             block += 1
         begins[part + 1] = block
-    return found, begins, patterns[:known]
+    return pattern_of, begins, patterns[:known]
 
 
 @jit

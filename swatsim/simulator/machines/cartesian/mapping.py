@@ -260,15 +260,15 @@ def patterns(vector: int, modulus: int) -> tuple[Counts, Counts]:
     grown : numpy.ndarray of int64, shape (patterns, modulus)
         The pattern with one index more; -1 for a full block.
     """
-    found = [
+    all_counts = [
         tuple(np.bincount(chosen, minlength=modulus).tolist()) if chosen else (0,) * modulus
         for size in range(vector + 1)
         for chosen in combinations_with_replacement(range(modulus), size)
     ]
-    index = {counts: i for i, counts in enumerate(found)}
-    grown = np.full((len(found), modulus), -1, np.int64)
+    index = {counts: i for i, counts in enumerate(all_counts)}
+    grown = np.full((len(all_counts), modulus), -1, np.int64)
     for counts, i in index.items():
         for m in range(modulus):
             more = (*counts[:m], counts[m] + 1, *counts[m + 1 :])
             grown[i, m] = index.get(more, -1)
-    return np.array(found, np.int64), grown
+    return np.array(all_counts, np.int64), grown

@@ -250,10 +250,12 @@ def _product(op: LoweredOp, step: Step, log: Log, pair: int, begin: int, lanes: 
     across, along = (first, second) if op.name == "wgrad" else (second, first)
     details: dict[str, Any] = {}
     for operand, numbers in ((across, pixels), (along, weights)):
-        found = [element(op, operand, number) or {} for number in numbers]
+        elements = [element(op, operand, number) or {} for number in numbers]
         # numbered within one sample, so that it seems to be the first
         sample = step.where["sample"]
-        details[op.called(operand)] = [{**it, "n": sample} if "n" in it else it for it in found]
+        details[op.called(operand)] = [
+            {**element_, "n": sample} if "n" in element_ else element_ for element_ in elements
+        ]
     banks = log.banks[pair, : len(pixels), : len(weights)].tolist()
     products = len(pixels) * len(weights)
     details["banks"] = [[None if bank < 0 else bank for bank in row] for row in banks]

@@ -30,4 +30,5 @@ LANE_ARRAY = Mechanism(
     in_rounds=in_rounds,
     reads_images=reads_images,
     timeline=timeline,
+    tile="a row set of the op, in the order in which they run",
 )

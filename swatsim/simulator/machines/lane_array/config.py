@@ -169,7 +169,13 @@ class LaneArrayConfig(MachineConfig):
     @property
     def scheduled_before(self) -> bool:
         """Whether software schedules before the run: weights, and no operand that the run makes."""
-        return self.scheduled is Scheduled.WEIGHT and self.scheduling is Scheduling.STATIC
+        match self.scheduling:
+            case Scheduling.STATIC:
+                return self.scheduled is Scheduled.WEIGHT
+            case Scheduling.DYNAMIC:
+                return False
+            case _:
+                assert_never(self.scheduling)
 
     @property
     def moves(self) -> tuple[Move, ...]:

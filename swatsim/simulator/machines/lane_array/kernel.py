@@ -113,10 +113,10 @@ def rotate_down(word: np.uint64, by: int, lanes: int) -> np.uint64:
 @jit
 def is_empty(window: Words, mapped: int, t: int) -> bool:
     """Whether no row has a value in line t."""
-    found = np.uint64(0)
+    values = np.uint64(0)
     for r in range(mapped):
-        found |= window[r, t]
-    return bool(found == 0)
+        values |= window[r, t]
+    return bool(values == 0)
 
 
 @jit

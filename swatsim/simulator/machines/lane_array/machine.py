@@ -43,8 +43,8 @@ def simulate_dense_operands(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     anonymous = op.layer.model_copy(update={"name": "dense"})
     # one image runs for all, where they follow one another
     together = op.samples if _shares_windows(op) else 1
-    found = _without_zeros(anonymous, op.name, together, config, scheduled)
-    return found.times(op.samples // together)
+    counters = _without_zeros(anonymous, op.name, together, config, scheduled)
+    return counters.times(op.samples // together)
 
 
 @lru_cache(maxsize=10_000)
@@ -78,8 +78,8 @@ def _schedule_once(lines: kernel.Words, mapped: kernel.Counts, scheduler: Schedu
     sets = zip(lines, mapped.tolist(), strict=True)
     which = [kinds.setdefault((rows.tobytes(), used), len(kinds)) for rows, used in sets]
     _, first = np.unique(which, return_index=True)
-    found = kernel.schedule(lines[first], mapped[first], scheduler)
-    return Schedule(found.lines[which], found.waits[which])
+    once = kernel.schedule(lines[first], mapped[first], scheduler)
+    return Schedule(once.lines[which], once.waits[which])
 
 
 def simulate_dense(op: LoweredOp, config: LaneArrayConfig) -> Counters:

@@ -75,7 +75,9 @@ def scheduled_operand(op: LoweredOp, config: LaneArrayConfig) -> Operand | None:
             ones_a, ones_b = op.counts[first], op.counts[second]
             return second if ones_b * a.size < ones_a * b.size else first
         case Scheduled.WEIGHT | Scheduled.ACT | Scheduled.GRAD_OUT:
-            return next((it for it in op.operands if op.called(it) == config.scheduled.value), None)
+            return next(
+                (name for name in op.operands if op.called(name) == config.scheduled.value), None
+            )
         case _:
             assert_never(config.scheduled)
 

@@ -189,12 +189,12 @@ class _Tile:
 
     def _numbers(self) -> Numbers:
         """Return the number of the element in each slot: the same cut, bit by bit."""
-        found = np.zeros((self.mapped, self.part.length, self.config.lanes), np.int64)
+        numbers = np.zeros((self.mapped, self.part.length, self.config.lanes), np.int64)
         for bit, plane in enumerate(numbered(self.op)):
             parts = passes(plane, self.config, self.rows_hold)
             lines = next(islice(parts, self.place, None)).lines()
-            found |= self._bits(lines[self.index][: self.mapped]).astype(np.int64) << bit
-        return found
+            numbers |= self._bits(lines[self.index][: self.mapped]).astype(np.int64) << bit
+        return numbers
 
     def _bits(self, words: Words) -> kernel.Bits:
         lanes = np.arange(self.config.lanes, dtype=np.uint64)
