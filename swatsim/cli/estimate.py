@@ -10,10 +10,11 @@ import click
 from swatsim.cli.options import PRESETS, SETTINGS, parse
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, table, times
+from swatsim.columns import Role
 from swatsim.errors import ConfigError
 from swatsim.reports.estimate import ASSUMPTION, RunEstimate
 from swatsim.reports.estimate import estimate as of_run
-from swatsim.reports.tables import baseline_of, source_of
+from swatsim.reports.tables import baseline_of, first_of, label_of, source_of
 from swatsim.results import Results, load
 from swatsim.sampling import Estimate
 
@@ -109,9 +110,6 @@ def _images_of(results: Results) -> str:
 
 
 def _machine_of(results: Results) -> str:
-    from swatsim.columns import Role
-    from swatsim.reports.tables import first_of, label_of
-
     return label_of(first_of(results, Role.MACHINE))
 
 

@@ -35,7 +35,7 @@ PER_STEP = (
 _CYCLES = ("cycles", "cycles_compute", "cycles_dense_operands", "cycles_compute_dense_operands")
 
 Key = tuple[Any, ...]
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class Summary(Results):
@@ -47,19 +47,19 @@ class Summary(Results):
 
     def __init__(self, results: Results) -> None:
         # its rows were looked at when the results were made
-        own = {"rows": list(results.rows), "provenance": results.provenance, "_made": {}}
+        own = {"rows": list(results.rows), "provenance": results.provenance, "_computed": {}}
         self.__dict__.update(own)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name} can't be set: a summary is frozen; summarise other results")
 
-    def once(self, make: Callable[[Summary], Found]) -> Found:
-        """Return what a function makes of the totals, made when it is first asked for."""
-        made: dict[Any, Any] = self.__dict__["_made"]
-        if make not in made:
-            made[make] = make(self)
-        found: Found = made[make]
-        return found
+    def once(self, compute: Callable[[Summary], Result]) -> Result:
+        """Return what a function makes of the totals, computed when it is first asked for."""
+        computed: dict[Any, Any] = self.__dict__["_computed"]
+        if compute not in computed:
+            computed[compute] = compute(self)
+        result: Result = computed[compute]
+        return result
 
     def of_role(self, role: Role) -> Sequence[Mapping[str, Any]]:
         """Return the rows of a role, in their order; an alternative's are of several variants."""

@@ -222,13 +222,13 @@ def batch_cycles(
 
     Parameters
     ----------
-    op : Op
+    op : LoweredOp
     batch : int
         Images; nothing is made in proportion to it.
     at_once : int
         Images of a round: rounds follow one another, and recur after as many as the op has samples
         at most.
-    simulate : callable of Op to Counters
+    simulate : callable of LoweredOp to Counters
 
     Raises
     ------

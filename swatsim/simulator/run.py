@@ -38,7 +38,7 @@ from swatsim.workload.lowering import lower
 from swatsim.workload.training_ops import Op
 
 Progress = Callable[[int, int], None]
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 def as_machine(machine: str | Machine, name: str = "machine") -> Runnable:
@@ -179,8 +179,8 @@ def _added(results: Iterable[list[list[Row]]]) -> list[Row]:
 
 
 def in_order(
-    function: Callable[..., Found], jobs: Sequence[Job], threads: int, progress: Progress | None
-) -> Iterator[Found]:
+    function: Callable[..., Result], jobs: Sequence[Job], threads: int, progress: Progress | None
+) -> Iterator[Result]:
     """Yield what a function returns for all jobs, run on some threads, in the order of the jobs.
 
     After an error or Ctrl-C nothing is waited for: what a thread is at, it ends alone.

@@ -29,7 +29,7 @@ class OnChip(NamedTuple):
     Parameters
     ----------
     pinned : {"weight", "act", "grad_out"} or None
-        As in `swatsim.simulator.memory.simulate_memory.simulate_memory`; also its names.
+        As in `swatsim.simulator.memory.simulate.simulate_memory`; also its names.
     resident : bool
     """
 

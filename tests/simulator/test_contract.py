@@ -129,7 +129,8 @@ def test_the_machine_from_outside_runs_from_the_command_line(
         ("no.such:x", "can't import machines from module 'no.such': ModuleNotFoundError"),
         ("json:x", "module 'json' has no MACHINES: it must be a tuple of swatsim.Mechanism"),
         (f"{OUTSIDE}:vector9", "unknown machine 'vector9': did you mean 'vector8'"),
-        (":x", "can't import machines from module ''"),
+        (":x", "'' is no module's name: expected MODULE:PRESET"),
+        ("a b:x", "'a b' is no module's name"),
     ],
 )
 def test_a_machine_that_is_not_outside_is_refused(name: str, message: str) -> None:
@@ -156,6 +157,18 @@ def test_a_specification_from_a_file_imports_no_module_by_itself(
     assert cli(["sweep", str(path), "-o", out, "--dry-run", "--module", OUTSIDE]) == 0
     assert cli(["sweep", str(path), "-o", out, "--dry-run", "--module", "other"]) == 2
     assert "allow it with --module" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["lies_beside.[:x", "lies_beside[:x", ".lies_beside.[a:x]"])
+def test_a_bracket_before_the_colon_imports_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lies_beside.py").write_text("raise SystemExit('it was run')\n")
+    path = tmp_path / "sweep.toml"
+    path.write_text(f'traces = ["x"]\n[[machines]]\npreset = "{name}"\n')
+    with pytest.raises(ConfigError, match="is no module's name"):
+        swatsim.sweep(path, tmp_path / "out")
 
 
 def test_results_of_a_machine_from_outside_name_its_code(

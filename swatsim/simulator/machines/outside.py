@@ -26,8 +26,13 @@ def machines_of(module: str) -> tuple[Mechanism, ...]:
     Raises
     ------
     ConfigError
-        If it can't be imported, or has no MACHINES.
+        If it is no module's name, can't be imported, or has no MACHINES.
     """
+    # of "NAME.[" Python would import NAME before it finds that the rest is no module
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise ConfigError(
+            f"{module!r} is no module's name: expected MODULE:PRESET, MODULE as in an import"
+        )
     machines = getattr(_imported(module), "MACHINES", None)
     if not isinstance(machines, tuple) or not all(
         isinstance(machine, Mechanism) for machine in machines

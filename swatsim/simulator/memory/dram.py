@@ -131,11 +131,11 @@ def _shipped(name: str) -> Dram:
 
 
 def _read(path: Path, name: str) -> Dram:
-    return _made(content_of(path, "DRAM"), name)
+    return _parsed(content_of(path, "DRAM"), name)
 
 
 @lru_cache(maxsize=64)
-def _made(content: bytes, name: str) -> Dram:
+def _parsed(content: bytes, name: str) -> Dram:
     """Return a device of its file's content; a sweep asks for the same one over and over."""
     entries = entries_of(content, name)
     if "name" in entries:

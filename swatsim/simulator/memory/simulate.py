@@ -54,8 +54,8 @@ def simulate_memory(
 
     Parameters
     ----------
-    op : Op
-        Not of a transposed convolution: of its adjoint, which names operands.
+    op : LoweredOp
+        Of a transposed convolution its adjoint's, which names operands.
     demand : Demand
         Compute cycles, and the words that PEs take from the operands' buffers.
     config : MemoryConfig
