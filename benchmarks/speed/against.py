@@ -1,8 +1,9 @@
 """Kernels of this checkout beside those of another: python benchmarks/speed/against.py OTHER.
 
 Both are loaded into one process and run in turns, so that whatever else the computer does meets
-both. The one that is loaded first is up to a fifth slower, were it the same, for its arrays lie
-elsewhere: so each is first once. Printed are geometric means of both fastest runs, and their ratio.
+both. Where a copy's arrays happen to lie can make it twice as slow, and the first one loaded a
+fifth, were they the same: so both are loaded several times, in either order. Printed are the
+fastest runs, and their ratio.
 """
 
 from __future__ import annotations
@@ -89,20 +90,15 @@ def timed(run: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
-def fastest(checkouts: tuple[Path, Path], runs: int) -> dict[str, list[float]]:
-    """Time both in turns, loaded in the order given; neither reads what the other has compiled."""
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ["SWATSIM_CACHE_DIR"] = cache
-        return in_turns(checkouts, runs)
-
-
-def in_turns(checkouts: tuple[Path, Path], runs: int) -> dict[str, list[float]]:
+def fastest(checkouts: tuple[Path, Path], runs: int) -> dict[tuple[str, Path], float]:
+    """Time both in turns, loaded in the order given."""
     first, second = map(load, checkouts)
     found = {}
     for name in first:
         np.testing.assert_array_equal(first[name](), second[name]())
         times = [(timed(first[name]), timed(second[name])) for _ in range(runs)]
-        found[name] = [min(of) for of in zip(*times, strict=True)]
+        for checkout, of in zip(checkouts, zip(*times, strict=True), strict=True):
+            found[name, checkout] = min(of)
     return found
 
 
@@ -110,19 +106,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("other", type=Path, help="root of another checkout")
     parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--loads", type=int, default=4, help="of each order")
     given = parser.parse_args()
     pair = given.other.resolve(), HERE
+    orders = [pair, pair[::-1]] * given.loads
     fresh = multiprocessing.get_context("spawn")
-    with fresh.Pool(1, maxtasksperchild=1) as pool:
-        forth, back = pool.starmap(
-            fastest, [(pair, given.runs), (pair[::-1], given.runs)], chunksize=1
-        )
-    for name, (other, this) in forth.items():
-        reverse, again = back[name]
-        ratio = (this / other * reverse / again) ** 0.5
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["SWATSIM_CACHE_DIR"] = cache  # of this script: pickles name modules
+        with fresh.Pool(1, maxtasksperchild=1) as pool:
+            found = pool.starmap(fastest, [(order, given.runs) for order in orders], chunksize=1)
+    for name in dict.fromkeys(name for name, _ in found[0]):
+        other, this = (min(times[name, checkout] for times in found) for checkout in pair)
         print(
-            f"{name:28} other {1e3 * (other * again) ** 0.5:7.2f} ms, "
-            f"this {1e3 * (this * reverse) ** 0.5:7.2f} ms, ratio {ratio:.3f}"
+            f"{name:28} other {1e3 * other:7.2f} ms, this {1e3 * this:7.2f} ms, "
+            f"ratio {this / other:.3f}"
         )
 
 

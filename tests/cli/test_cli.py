@@ -292,7 +292,7 @@ def test_all_plots_and_another_energy_table(trace: Path, tmp_path: Path) -> None
     [
         (["--set", "buffer_a_kib=0"], "buffer_a_kib='0' is not allowed"),
         (["--set", "dram_mb_per_s=0"], "must be 'auto', or greater than or equal to 1"),
-        (["--energy", "14nm"], "unknown energy table '14nm'"),
+        (["--energy", "0nm"], "unknown energy table '0nm'"),
         (["--energy", "none.toml"], "can't read the energy table none.toml"),
         (["--set", "format_weight=1:4"], "does not obey 1:4"),
         (["--set", "buffer_b_kib=1", "--set", "block_rows=12"], "set buffer_b_kib to at least "),

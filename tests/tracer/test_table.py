@@ -16,7 +16,7 @@ from swatsim.errors import RecordingError  # noqa: E402
 from swatsim.policies import SwatU  # noqa: E402
 from swatsim.tracer.pytorch import Tracer, layer_table  # noqa: E402
 from swatsim.workload import footprint  # noqa: E402
-from swatsim.workload.networks import Network, network  # noqa: E402
+from swatsim.workload.networks import NETWORKS, Network, network  # noqa: E402
 from tests.tracer.models import MODELS, recorded_resnet8  # noqa: E402
 
 
@@ -33,6 +33,10 @@ def described(found: Network) -> dict[str, object]:
         "saved": sorted((it.name, it.kind, it.C, it.H, it.W) for it in found.saved),
         "tensors": sorted(sorted(names) for names in keepers.values()),
     }
+
+
+def test_every_network_has_its_module() -> None:
+    assert {*MODELS} == {*NETWORKS}
 
 
 @pytest.mark.parametrize("name", MODELS)
