@@ -104,7 +104,7 @@ def thinned(mask: np.ndarray, n: int, m: int, axis: int = 1, groups: int = 1) ->
     return np.moveaxis(kept, 0, axis)
 
 
-@QUICK
+@settings(QUICK, max_examples=40)
 @given(data=st.data())
 def test_n_of_m_equals_its_twin_and_holds_every_value(data: st.DataObject) -> None:
     op, _ = data.draw(ops())

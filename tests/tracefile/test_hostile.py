@@ -89,7 +89,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trace, bytes]:
     return trace, (trace.path / "manifest.json").read_bytes()
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(place=st.floats(0, 1, exclude_max=True))
 def test_every_flipped_bit_of_a_manifest_is_noticed(
     whole: tuple[Trace, bytes], place: float

@@ -195,7 +195,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trace, bytes, list[
     return trace, step_file(trace.path).read_bytes(), masks
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=250, deadline=None, derandomize=True)
 @given(place=st.floats(0, 1, exclude_max=True))
 def test_every_flipped_bit_of_a_step_is_noticed(
     whole: tuple[Trace, bytes, list[np.ndarray]], place: float

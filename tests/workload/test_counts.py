@@ -15,7 +15,7 @@ from swatsim.workload.training_ops import Op
 from swatsim.workload.windows import windows
 from tests.strategies import ops, transposed_layers
 
-SLOWLY = settings(max_examples=150, deadline=None, derandomize=True)
+SLOWLY = settings(max_examples=80, deadline=None, derandomize=True)
 
 
 def brute_force(op: LoweredOp) -> int:
