@@ -168,6 +168,10 @@ FORM = Form(
     COLUMNS,
     sums={LANE_CYCLES: tuple(BUCKETS), ENERGY: tuple(ENERGY_PARTS)},
     products={LANE_CYCLES: ("cycles", "pes", "lanes")},
-    at_most={"macs_effectual": "macs_dense", "cycles_compute": "cycles"},
+    at_most={
+        "macs_effectual": "macs_unpadded",
+        "macs_unpadded": "macs_dense",
+        "cycles_compute": "cycles",
+    },
     upgrades=UPGRADES,
 )

@@ -201,21 +201,23 @@ def _upgraded(table: pa.Table, version: int, form: Form) -> pa.Table:
     return table
 
 
-def check_provenance(provenance: Any) -> None:
-    """Refuse a provenance whose parts are not what readers take them for.
+#: What readers take parts of a provenance for, where they are there.
+PARTS: Mapping[str, type] = {
+    **dict.fromkeys(("", ".parameters", ".parameters.trace", ".parameters.energy"), dict),
+    **dict.fromkeys((".parameters.machine", ".parameters.machine.parameters"), dict),
+    ".parameters.batch_size": int,
+}
 
-    Raises
-    ------
-    ResultsError
-        If it, its `parameters` or their `machine` are there and no objects.
-    """
-    where, part = "provenance", provenance
-    for name in ("parameters", "machine", ""):
-        if not isinstance(part, dict):
-            raise ResultsError(f"its {where} is {type(part).__name__}, must be an object")
-        if name not in part:
-            return
-        where, part = f"{where}.{name}", part[name]
+
+def check_provenance(provenance: Any) -> None:
+    """Refuse a provenance with a part that is there and not what `PARTS` says."""
+    for path, kind in PARTS.items():
+        part = provenance
+        for name in path.split(".")[1:]:
+            part = part.get(name, kind()) if isinstance(part, dict) else kind()
+        if not isinstance(part, kind):
+            wanted = "an object" if kind is dict else "a whole number"
+            raise ResultsError(f"its provenance{path} is {type(part).__name__}, must be {wanted}")
 
 
 def check(table: pa.Table, form: Form) -> None:

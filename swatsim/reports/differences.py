@@ -6,6 +6,7 @@ unasked, makes a comparison of machines one of types and clocks too.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -155,6 +156,6 @@ def against_baseline(results: Results) -> list[str]:
     def remedy(settings: Mapping[str, Any]) -> str:
         pairs = {**theirs.chosen, **settings}.items()
         inside = ",".join(f"{name}={value}" for name, value in pairs)
-        return f"choose --baseline '{theirs.preset}[{inside}]'"
+        return f"choose --baseline {shlex.quote(f'{theirs.preset}[{inside}]')}"
 
     return warning([ours, theirs], remedy)

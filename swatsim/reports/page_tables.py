@@ -47,7 +47,7 @@ def headline(results: Results) -> Row:
         "baseline": tables.baseline_of(results),
         **tables.per_step(step, step["steps"]),
         **{name: step[name] for name in RATIOS},
-        "zero_share": 1 - step["macs_effectual"] / step["macs_unpadded"],
+        "zero_share": 1 - tables.quotient(step["macs_effectual"], step["macs_unpadded"]),
         "lost_most_to": tables.lost_most_to(step),
     }
 
