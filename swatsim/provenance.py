@@ -51,9 +51,16 @@ def sources() -> str:
 
     Empty where the package has no sources, in a zip file for example: then it can't be told.
     """
+    return fingerprint(Path(__file__).parent)
+
+
+def fingerprint(code: Path) -> str:
+    """Return a fingerprint (16 hex digits) of a source file, or of all in a folder.
+
+    Empty where there are none.
+    """
+    folder, paths = (code.parent, [code]) if code.is_file() else (code, sorted(code.rglob("*.py")))
     seen = hashlib.blake2b(digest_size=8)
-    folder = Path(__file__).parent
-    paths = sorted(folder.rglob("*.py"))
     for path in paths:
         content = path.read_bytes()
         seen.update(f"{path.relative_to(folder).as_posix()} {len(content)} ".encode() + content)

@@ -100,7 +100,7 @@ def work(job: Job) -> Done:
 
 def drams_of(machines: Iterable[Runnable | None]) -> tuple[Dram, ...]:
     """Return the DRAM of each machine that has a memory system."""
-    return tuple(each.config.dram for each in machines if isinstance(each, ConfiguredMachine))
+    return tuple(each.config.dram for each in machines if each is not None and each.config)
 
 
 def _alone(

@@ -6,7 +6,6 @@ sweep's specification or a call, never from a trace or from results.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from swatsim.errors import ConfigError
+from swatsim.provenance import fingerprint
 from swatsim.simulator.mechanism import Mechanism
 
 
@@ -54,12 +54,7 @@ def sources_of(module: str) -> str:
     if path is None:
         return ""
     file = Path(path)
-    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
-    seen = hashlib.blake2b(digest_size=8)
-    for one in files:
-        content = one.read_bytes()
-        seen.update(f"{one.name} {len(content)} ".encode() + content)
-    return seen.hexdigest()
+    return fingerprint(file.parent if file.name == "__init__.py" else file)
 
 
 def _imported(module: str) -> ModuleType:
