@@ -6,12 +6,15 @@ not yet: the youngest is of 2.8), nothing is recorded, for it would change the r
 
 from __future__ import annotations
 
+import sys
 from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import Function
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from swatsim.errors import RecordingError
 
@@ -24,7 +27,12 @@ _NEEDED = (
     "_push_on_torch_function_stack",
     "_autograd._top_saved_tensors_default_hooks",
     "_current_graph_task_id",
+    "_current_autograd_node",
+    "_len_torch_dispatch_stack",
+    "_pop_torch_dispatch_stack",
+    "_push_on_torch_dispatch_stack",
 )
+_APPLY: Any = Function.apply.__func__.__code__  # type: ignore[attr-defined]
 
 
 def check_torch() -> None:
@@ -68,6 +76,51 @@ def leave(mode: TorchFunctionMode) -> None:
         above.append(top)
     for other in reversed(above):
         own._push_on_torch_function_stack(other)
+
+
+def enter_dispatch(mode: TorchDispatchMode) -> None:
+    """Show a mode the operations of this thread, and of the backward passes that begin in it."""
+    _functions()._push_on_torch_dispatch_stack(mode)
+
+
+def leave_dispatch(mode: TorchDispatchMode) -> None:
+    """Remove a mode from this thread's stack, if it is there, also from below others."""
+    own = _functions()
+    above: list[Any] = []
+    while own._len_torch_dispatch_stack() and (top := own._pop_torch_dispatch_stack(None)) is not mode:
+        above.append(top)
+    for other in reversed(above):
+        own._push_on_torch_dispatch_stack(other)
+
+
+def current_node() -> Any:
+    """Return the node of the graph that the backward pass of this thread is at; None outside."""
+    return _functions()._current_autograd_node()
+
+
+def graph_task() -> int:
+    """Return the number of the backward pass that runs in this thread; -1 outside of any."""
+    return int(_functions()._current_graph_task_id())
+
+
+def in_function() -> bool:
+    """Whether an autograd.Function's forward runs: torch turns gradients off in it."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code is not _APPLY:
+        frame = frame.f_back  # type: ignore[assignment]
+    return frame is not None
+
+
+def named_arguments(depth: int) -> dict[str, Any]:
+    """Return the named arguments of the module that calls a global hook, which gets only the rest.
+
+    Parameters
+    ----------
+    depth : int
+        How many calls above this one torch called the hook.
+    """
+    found = sys._getframe(depth).f_locals.get("kwargs")
+    return found if isinstance(found, dict) else {}
 
 
 def _functions() -> Any:
