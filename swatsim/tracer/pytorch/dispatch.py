@@ -63,21 +63,9 @@ class _Operations(TorchDispatchMode):
             return func(*args, **named)
         if any(kind not in _PLAIN and _is_composed(kind) for kind in types):
             return NotImplemented  # its own dispatch comes first: what that runs is seen
-        if _decomposes(func):
-            with self:
-                out = func.decompose(*args, **named)
-            if out is not NotImplemented:
-                return out
         out = func(*args, **named)
         self.see(func, args, named, out)
         return out
-
-
-@cache
-def _decomposes(func: Any) -> bool:
-    """Whether an operation is made of others, which are to be seen in its place."""
-    key = torch._C.DispatchKey.CompositeImplicitAutograd
-    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key))
 
 
 @cache

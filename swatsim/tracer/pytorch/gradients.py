@@ -33,6 +33,8 @@ class Product:
         self.module, self.what = module, what
         self.held = self.packs = self.learnt = False
         self.weight_is_right = True
+        #: Names of the parameters that either factor is computed from.
+        self.others: list[str] = []
         self.parts: list[tuple[Part, Recording]] = []
         #: Which of the node's inputs the two factors are.
         self.at = (0, 1)

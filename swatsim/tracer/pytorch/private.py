@@ -7,7 +7,8 @@ not yet: the youngest is of 2.8), nothing is recorded, for it would change the r
 from __future__ import annotations
 
 import sys
-from functools import reduce
+from functools import cache, reduce
+from types import CodeType
 from typing import Any
 
 import torch
@@ -32,7 +33,6 @@ _NEEDED = (
     "_pop_torch_dispatch_stack",
     "_push_on_torch_dispatch_stack",
 )
-_APPLY: Any = Function.apply.__func__.__code__  # type: ignore[attr-defined]
 
 
 def check_torch() -> None:
@@ -66,6 +66,12 @@ def has_saved_tensor_hooks() -> bool:
     own = _functions()
     is_backward = own._current_graph_task_id() != -1
     return is_backward or own._autograd._top_saved_tensors_default_hooks(False) is not None
+
+
+def others_pack() -> bool:
+    """Whether somebody else's saved-tensor hooks may change what the backward pass reads."""
+    top = _functions()._autograd._top_saved_tensors_default_hooks(False)
+    return top is not None and not (getattr(top[0], "__module__", "") or "").startswith("swatsim.")
 
 
 def leave(mode: TorchFunctionMode) -> None:
@@ -105,10 +111,21 @@ def graph_task() -> int:
 
 def in_function() -> bool:
     """Whether an autograd.Function's forward runs: torch turns gradients off in it."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code is not _APPLY:
-        frame = frame.f_back  # type: ignore[assignment]
-    return frame is not None
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "forward" and _is_functions(frame.f_code):
+            return True
+        frame = frame.f_back
+    return False
+
+
+@cache
+def _is_functions(code: CodeType) -> bool:
+    """Whether a code is the forward of a class of autograd.Function."""
+    classes = [Function]
+    for each in classes:
+        classes += each.__subclasses__()
+    return any(getattr(each.forward, "__code__", None) is code for each in classes)
 
 
 def named_arguments(depth: int) -> dict[str, Any]:

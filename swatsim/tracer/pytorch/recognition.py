@@ -26,8 +26,8 @@ from swatsim.tracer.pytorch.origins import CONSTANT, Origin, Origins, tensors
 from swatsim.tracer.pytorch.private import (
     current_node,
     graph_task,
-    has_saved_tensor_hooks,
     in_function,
+    others_pack,
 )
 from swatsim.tracer.pytorch.products import macs
 from swatsim.tracer.pytorch.recording import Recording
@@ -208,6 +208,7 @@ class Recognition:
             return
         product.at, product.learnt = found.at, True
         product.weight_is_right = is_right
+        product.others = [each.name for each in (left, right) if each is not None and each.learnt]
         fallback = f"{product.module}.{func._overloadpacket.__name__}"
         if weight is not None and self._is_left_alone(found.right if is_right else found.left):
             product.what = SKIPPED
@@ -228,8 +229,9 @@ class Recognition:
                 return
             product.parts.append((part, recording))
             self.recorded.add(part.layer.name)
+        self.recorded.update(product.others)
         product.held = True
-        product.packs = has_saved_tensor_hooks()
+        product.packs = others_pack()
         product.operands(found, linked=torch.is_grad_enabled())
         if not torch.is_grad_enabled():
             self._unlinked.add(product, found)
