@@ -12,7 +12,7 @@ from typing import Any
 from weakref import ref
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 
 from swatsim.tracer.pytorch.places.call import Call
 from swatsim.tracer.pytorch.places.place import (
@@ -56,7 +56,7 @@ class Samples:
     def __init__(self, batch: int) -> None:
         self._batch = batch
         # by id; the reference shows whether the id is still that tensor's. No entry keeps one alive
-        self._states: dict[int, tuple[ref[Tensor], Known]] = {}
+        self._states: dict[int, tuple[ref[Tensor], Known, Size]] = {}
 
     def seed(self, tensor: Tensor, axis: int = 0) -> None:
         """Say where the samples of an input are; without effect on one that has no N of them.
@@ -103,7 +103,7 @@ class Samples:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         out: Any,
-        known: list[tuple[Tensor, Known]],
+        known: list[tuple[Tensor, Known, Size]],
     ) -> None:
         called = operation(func)
         if called.overwritten:
@@ -149,19 +149,19 @@ class Samples:
             return
         if isinstance(known, Place | Routed):
             known = fitted(known, tensor.shape, self._batch)
-        self._states[id(tensor)] = (ref(tensor), known)
+        self._states[id(tensor)] = (ref(tensor), known, tensor.shape)
 
     def _look(self, tensor: Tensor) -> Known:
         entry = self._states.get(id(tensor))
         return None if entry is None or entry[0]() is not tensor else entry[1]
 
-    def _known(self, args: Any, kwargs: Any) -> list[tuple[Tensor, Known]]:
+    def _known(self, args: Any, kwargs: Any) -> list[tuple[Tensor, Known, Size]]:
         """Return the arguments, those in lists too, of which something is known."""
         states, found = self._states, []
         for value in _tensors(args) if not kwargs else _tensors((*args, *kwargs.values())):
             entry = states.get(id(value))
             if entry is not None and entry[0]() is value:
-                found.append((value, entry[1]))
+                found.append((value, entry[1], entry[2]))
         return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from torch import Tensor
+from torch import Size, Tensor
 
 from swatsim.tracer.pytorch.places.place import Count, Index, Known, State
 
@@ -24,7 +24,8 @@ class Call:
     notes : list
         What a rule found out about an argument.
     known : list
-        Pairs of a tensor among the arguments and what is known of it; others hold no samples.
+        A tensor among the arguments, what is known of it and the shape that it had, each; others
+        hold no samples.
     """
 
     __slots__ = ("_args", "_kwargs", "_named", "batch", "known", "notes", "out")
@@ -35,7 +36,7 @@ class Call:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         out: Any,
-        known: list[tuple[Tensor, Known]],
+        known: list[tuple[Tensor, Known, Size]],
         batch: int,
     ) -> None:
         self._named, self._args, self._kwargs = named, args, kwargs
@@ -51,7 +52,7 @@ class Call:
 
     def raw(self, tensor: Any) -> Known:
         """Return all that is known of an argument."""
-        for one, known in self.known:
+        for one, known, _ in self.known:
             if one is tensor:
                 return known
         return None
@@ -60,9 +61,13 @@ class Call:
         """Return the samples of an argument."""
         return _state(self.raw(tensor))
 
+    def shape(self, tensor: Tensor) -> Size:
+        """Return the shape that an argument had before, one that is changed in place too."""
+        return next((shape for one, _, shape in self.known if one is tensor), tensor.shape)
+
     def states(self) -> Iterator[tuple[Tensor, State]]:
         """Yield the arguments that something is known of, with their samples."""
-        for tensor, known in self.known:
+        for tensor, known, _ in self.known:
             yield tensor, _state(known)
 
     def only(self, *tensors: Any) -> bool:

@@ -25,7 +25,7 @@ from swatsim.tracer.pytorch.places.place import (
 
 def _view(call: Call) -> State:
     x = call.arg("self")
-    return viewed(call.at(x), x.shape, call.first.shape)
+    return viewed(call.at(x), call.shape(x), call.first.shape)
 
 
 def _bits(call: Call) -> State:
@@ -214,19 +214,35 @@ def spans(tensor: Tensor, state: State, dims: int) -> bool:
     return axis is None or (own >= 0 and tensor.shape[own] != 1)
 
 
+def _restrided(call: Call) -> State:
+    """Of strides changed in place, such as those of axes of one entry."""
+    x = call.arg("self")
+    same = x.shape == call.shape(x) and x.is_contiguous()
+    return call.at(x) if same else MIXED
+
+
 def _lost(call: Call) -> State:
-    """Of axes changed in place: it is not known any more what they were."""
+    """Of a tensor that gets another's memory, or more of it."""
     return MIXED
+
+
+def _new(call: Call) -> State:
+    """Of a tensor that only takes another's type."""
+    return None
 
 
 _VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze", "flatten")
 _SAME = ("clone", "detach", "detach_", "alias", "_to_copy", "lift_fresh", "contiguous")
 
+_NEW = ("new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided")
+
 MOVES: dict[str, Rule] = {
     **dict.fromkeys(_VIEWS, _view),
     **dict.fromkeys(_SAME, _same),
     **dict.fromkeys(("view_as_real", "view_as_complex"), _kept),
-    **dict.fromkeys(("unsqueeze_", "squeeze_", "as_strided_", "resize_", "set_"), _lost),
+    **dict.fromkeys(("resize_", "set_"), _lost),
+    **dict.fromkeys(_NEW, _new),
+    "as_strided_": _restrided,
     **dict.fromkeys(("transpose", "transpose_", "swapaxes"), _transpose),
     **dict.fromkeys(("t", "t_"), _t),
     **dict.fromkeys(

@@ -122,16 +122,23 @@ def _attention(call: Call) -> State:
     return state if along(state) in (0, 1, None) else MIXED
 
 
-def _recurrence(call: Call) -> list[Known]:
-    """Of the layers of an LSTM, GRU or RNN on (T, N, C) or (N, T, C), states (layers, N, C)."""
-    x, lengths = call.arg("input"), call.arg("batch_sizes")
-    state, names = call.at(x), ("hx", "cx", "hx_", "cx_")
-    starts = [call.at(call.arg(name)) for name in names]
-    axis = 0 if call.arg("batch_first") else 1
-    if lengths or along(state) != axis or not call.only(x, *map(call.arg, names)):
-        return [MIXED]
-    hidden = join((moved(state, 1), *starts))
-    return [moved(hidden, axis), hidden, hidden]
+def _recurrence(axis: int | None) -> Rule:
+    """Return a rule for layers of an LSTM, GRU or RNN with the samples on an axis of the input.
+
+    None for the first, if the layers are said to have the batch first, else the second. Their
+    states are (layers, N, C), or (N, C) of one layer.
+    """
+
+    def rule(call: Call) -> list[Known]:
+        x, names = call.arg("input"), ("hx", "cx", "hx_", "cx_")
+        own = (0 if call.arg("batch_first") else 1) if axis is None else axis
+        starts = [one for one in map(call.arg, names) if one is not None]
+        if call.arg("batch_sizes") or along(call.at(x)) != own or not call.only(x, *starts):
+            return [MIXED]
+        hidden = join((moved(call.at(x), starts[0].dim() - 2), *map(call.at, starts)))
+        return [moved(hidden, own), hidden, hidden]
+
+    return rule
 
 
 def _deformable(call: Call) -> State:
@@ -162,6 +169,7 @@ PRODUCTS: dict[str, Rule] = {
     "convolution": _convolution,
     "_convolution": _convolution,
     **dict.fromkeys(_FUSED, alike(_attention)),
-    **dict.fromkeys(("_cudnn_rnn", "mkldnn_rnn_layer"), _recurrence),
+    "_cudnn_rnn": _recurrence(None),
+    "mkldnn_rnn_layer": _recurrence(1),
     "torchvision::deform_conv2d": _deformable,
 }
