@@ -34,7 +34,7 @@ class Product:
         self.held = self.packs = self.learnt = False
         self.weight_is_right = True
         #: Names of the parameters that either factor is computed from.
-        self.others: list[str] = []
+        self.sources: set[str] = set()
         self.parts: list[tuple[Part, Recording]] = []
         #: Which of the node's inputs the two factors are.
         self.at = (0, 1)

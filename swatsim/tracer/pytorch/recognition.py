@@ -208,7 +208,7 @@ class Recognition:
             return
         product.at, product.learnt = found.at, True
         product.weight_is_right = is_right
-        product.others = [each.name for each in (left, right) if each is not None and each.learnt]
+        product.sources = {name for each in (left, right) if each for name in each.sources}
         fallback = f"{product.module}.{func._overloadpacket.__name__}"
         if weight is not None and self._is_left_alone(found.right if is_right else found.left):
             product.what = SKIPPED
@@ -229,7 +229,7 @@ class Recognition:
                 return
             product.parts.append((part, recording))
             self.recorded.add(part.layer.name)
-        self.recorded.update(product.others)
+        self.recorded.update(product.sources)
         product.held = True
         product.packs = others_pack()
         product.operands(found, linked=torch.is_grad_enabled())
