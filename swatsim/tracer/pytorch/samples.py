@@ -26,6 +26,7 @@ from swatsim.tracer.pytorch.places.place import (
     State,
     fitted,
     join,
+    own_samples,
     viewed,
 )
 from swatsim.tracer.pytorch.places.table import Operation, operation
@@ -74,10 +75,8 @@ class Samples:
 
     def of(self, tensor: Tensor) -> Place | Mixed | None:
         """Return where a tensor's samples are, MIXED, or None for one that has been in no op."""
-        known = self._look(tensor)
-        if isinstance(known, Index | Count):
-            known = known.state
-        return MIXED if isinstance(known, Routed) else known
+        state = own_samples(self._look(tensor))
+        return MIXED if isinstance(state, Routed) else state
 
     def follow(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Follow the samples through one operation that has run; never raises.

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from torch import Size, Tensor
 
-from swatsim.tracer.pytorch.places.place import Count, Index, Known, State
+from swatsim.tracer.pytorch.places.place import Known, State, own_samples
 
 #: Where an operation's arguments are found: position and default by name.
 Arguments: TypeAlias = Mapping[str, tuple[int, Any]]
@@ -59,7 +59,7 @@ class Call:
 
     def at(self, tensor: Any) -> State:
         """Return the samples of an argument."""
-        return _state(self.raw(tensor))
+        return own_samples(self.raw(tensor))
 
     def shape(self, tensor: Tensor) -> Size:
         """Return the shape that an argument had before, one that is changed in place too."""
@@ -68,7 +68,7 @@ class Call:
     def states(self) -> Iterator[tuple[Tensor, State]]:
         """Yield the arguments that something is known of, with their samples."""
         for tensor, known, _ in self.known:
-            yield tensor, _state(known)
+            yield tensor, own_samples(known)
 
     def only(self, *tensors: Any) -> bool:
         """Whether no other argument holds samples."""
@@ -86,10 +86,6 @@ class Call:
 
 #: What is known of the first tensor returned, or of each; others are MIXED.
 Rule: TypeAlias = Callable[[Call], Known | list[Known]]
-
-
-def _state(known: Known) -> State:
-    return known.state if isinstance(known, Index | Count) else known
 
 
 def alike(rule: Callable[[Call], State]) -> Rule:

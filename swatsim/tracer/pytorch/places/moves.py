@@ -10,6 +10,7 @@ from torch import Tensor
 from swatsim.tracer.pytorch.places.call import Call, Rule
 from swatsim.tracer.pytorch.places.place import (
     MIXED,
+    Count,
     Known,
     Place,
     State,
@@ -23,9 +24,19 @@ from swatsim.tracer.pytorch.places.place import (
 )
 
 
-def _view(call: Call) -> State:
+def _view(call: Call) -> Known:
     x = call.arg("self")
-    return viewed(call.at(x), call.shape(x), call.first.shape)
+    known, shape, to = call.raw(x), call.shape(x), call.first.shape
+    if isinstance(known, Count):
+        return _counting(viewed(Place(known.axis), shape, to))
+    return viewed(call.at(x), shape, to)
+
+
+def _counting(state: State) -> Known:
+    """Return what is known of a view of numbers that count along an axis."""
+    return (
+        Count(state.axis) if isinstance(state, Place) and state.outer == state.inner == 1 else None
+    )
 
 
 def _bits(call: Call) -> State:
@@ -35,15 +46,24 @@ def _bits(call: Call) -> State:
     return state if along(state) != last or x.shape == call.first.shape else MIXED
 
 
-def _expand(call: Call) -> State:
+def _expand(call: Call) -> Known:
     x = call.arg("self")
-    state = call.at(x)
+    known, more = call.raw(x), call.first.dim() - x.dim()
+    if isinstance(known, Count):
+        kept = x.shape[known.axis] == call.first.shape[known.axis + more]
+        return Count(known.axis + more) if kept else None
+    return _led(call, more)
+
+
+def _led(call: Call, more: int) -> State:
+    """Return the samples once so many axes come before."""
+    state = call.at(call.arg("self"))
     axis = along(state)
-    return state if axis is None else moved(state, axis + call.first.dim() - x.dim())
+    return state if axis is None else moved(state, axis + more)
 
 
 def _repeat(call: Call) -> State:
-    state = _expand(call)
+    state = _led(call, call.first.dim() - call.arg("self").dim())
     axis = along(state)
     times = 1 if axis is None else call.arg("repeats")[axis]
     if times == 1 or state is None:
@@ -73,13 +93,14 @@ def _swapped(state: State, one: int, other: int) -> State:
     return moved(state, {one: other, other: one}.get(axis, axis)) if axis is not None else state
 
 
-def _slice(call: Call) -> State:
+def _slice(call: Call) -> Known:
     x, dim, step = call.arg("self"), call.arg("dim"), call.arg("step")
     state, size = call.at(x), x.shape[dim]
+    if x.shape == call.first.shape and step == 1:
+        return call.raw(x)
     if along(state) != dim % x.dim():
         return state
-    start, stop = call.arg("start"), call.arg("end")
-    start, stop, step = slice(start, stop, step).indices(size)
+    start, stop, _ = slice(call.arg("start"), call.arg("end")).indices(size)
     return sliced(state, size, start, stop, step, call.batch)
 
 
@@ -145,9 +166,13 @@ def _as_strided(call: Call) -> State:
     offset = 0 if offset is None else offset - x.storage_offset()
     if not offset and tuple(to) == x.shape and tuple(strides) == x.stride():
         return state
-    if not x.is_contiguous() or offset < 0:
-        return MIXED
-    return strided(state, x.shape, to, strides, offset, call.batch)
+    order = sorted(range(x.dim()), key=x.stride, reverse=True)  # the axes as memory has them
+    inside = x.permute(order)
+    axis = along(state)
+    if axis is None or offset < 0 or not inside.is_contiguous():
+        return state if axis is None else MIXED
+    state = moved(state, order.index(axis))
+    return strided(state, inside.shape, to, strides, offset, call.batch)
 
 
 def _pad(call: Call) -> State:

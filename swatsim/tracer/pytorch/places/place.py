@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import pairwise
 from math import prod
@@ -108,19 +108,25 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The numbers from 0 in order, in a tensor of one axis.
+    """The numbers from 0 in order along one axis, the same along all others.
 
     Attributes
     ----------
-    state : None
-        They are of no sample.
+    axis : int
     """
 
-    state: None = field(default=None, init=False)
+    axis: int = 0
 
 
 #: What is kept of a tensor.
 Known: TypeAlias = State | Index | Count
+
+
+def own_samples(known: Known) -> State:
+    """Return the samples of a tensor's own values; numbers that count have none."""
+    if isinstance(known, Index):
+        return known.state
+    return None if isinstance(known, Count) else known
 
 
 def join(states: Iterable[State]) -> State:
@@ -194,7 +200,6 @@ def sliced(state: State, size: int, start: int, stop: int, step: int, batch: int
     """Return the samples of a part of their own axis, of `size` entries before."""
     if state is None or state is MIXED or (start == 0 and stop >= size and step == 1):
         return state
-    start, stop, _ = slice(start, stop).indices(size)
     length = max(0, -((start - stop) // step))
     if isinstance(state, Routed):
         part = replace(state, rows=length, first=state.first + start)

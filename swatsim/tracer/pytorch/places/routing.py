@@ -94,19 +94,26 @@ def _index(call: Call) -> Known:
         # an index that is mixed is the same for all samples
         own = [one for one in _from_indices(call, picked) if one is not MIXED]
         return join((moved(state, picked.moves[axis]), *own))
+    counted = _counted(call, picked, axis)
+    if counted is not None:  # entry n for index n, whatever the others read of it
+        own = [one for one in _from_indices(call, picked) if one is not MIXED]
+        return join((moved(state, counted), *own))
     return _rows(call, state, axis, picked) if picked.dims == 1 else MIXED
+
+
+def _counted(call: Call, picked: _Picked, axis: int) -> int | None:
+    """Return the result's axis of an axis that is read from its first entry to its last."""
+    index, _ = picked.read[axis]
+    known = call.raw(index)
+    if not isinstance(known, Count) or index.shape[known.axis] != call.arg("self").shape[axis]:
+        return None
+    return picked.start + picked.dims - index.dim() + known.axis
 
 
 def _rows(call: Call, state: State, axis: int, picked: _Picked) -> State:
     """Return the samples of rows that an index picks from their axis."""
     index, part = picked.read[axis]
     known, size = call.raw(index), call.first.shape[picked.start]
-    if isinstance(known, Count):
-        others = [call.at(one) for one, _ in picked.read.values() if one is not index]
-        whole = index.shape[0] == call.arg("self").shape[axis]
-        return (
-            join((moved(state, picked.start), *map(_on(picked.start), others))) if whole else MIXED
-        )
     if isinstance(known, Index) and known.inverse:
         return _restored(state, known, picked.start)
     if not isinstance(state, Place):
@@ -162,9 +169,10 @@ def _put(call: Call, picked: _Picked, values: Any, adds: bool) -> Known:
     source = _on((along(source) or 0) + shift)(source)
     if isinstance(source, Routed):
         return _put_back(call, picked, source, adds)
-    axis = next((a for a, to in picked.moves.items() if to == along(source)), None)
-    own = [one for one in _from_indices(call, picked) if one is not MIXED]
-    return MIXED if axis is None or own else join((state, moved(source, axis)))
+    counted = {axis: _counted(call, picked, axis) for axis in picked.read}
+    axis = next((a for a, to in (picked.moves | counted).items() if to == along(source)), None)
+    own = join([source, *(one for one in _from_indices(call, picked) if one is not MIXED)])
+    return MIXED if axis is None or own is MIXED else join((state, moved(source, axis)))
 
 
 def _marked(state: State) -> State:
