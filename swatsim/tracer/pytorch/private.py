@@ -19,11 +19,14 @@ from swatsim.errors import RecordingError
 _NEEDED = (
     "_functorch.is_functorch_wrapped_tensor",
     "_functorch.is_legacy_batchedtensor",
+    "_get_function_stack_at",
+    "_is_fwd_grad_enabled",
     "_len_torch_function_stack",
     "_pop_torch_function_stack",
     "_push_on_torch_function_stack",
     "_autograd._top_saved_tensors_default_hooks",
     "_current_graph_task_id",
+    "_will_engine_execute_node",
 )
 
 
@@ -68,6 +71,34 @@ def leave(mode: TorchFunctionMode) -> None:
         above.append(top)
     for other in reversed(above):
         own._push_on_torch_function_stack(other)
+
+
+def is_on(mode: TorchFunctionMode) -> bool:
+    """Whether a mode is on torch's stack, in this thread."""
+    own = _functions()
+    return any(
+        own._get_function_stack_at(depth) is mode
+        for depth in range(own._len_torch_function_stack())
+    )
+
+
+def is_forward_grad_on() -> bool:
+    """Whether forward-mode gradients are on: not in a custom function, nor in inference mode."""
+    return bool(_functions()._is_fwd_grad_enabled())
+
+
+def is_asked_for(node: Any, place: int) -> bool:
+    """Whether the backward pass that runs needs a node's gradient of one of its inputs.
+
+    ``autograd.grad(loss, x)`` asks for no weight's.
+    """
+    target = node.next_functions[place][0]
+    if target is None:
+        return False
+    try:
+        return bool(_functions()._will_engine_execute_node(target))
+    except RuntimeError:  # a leaf that autograd.grad was asked for
+        return True
 
 
 def _functions() -> Any:
