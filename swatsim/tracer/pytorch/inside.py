@@ -154,6 +154,11 @@ class Inside:
             leave(self.mode)
 
 
+def traced(module: nn.Module) -> bool:
+    """Whether a module is one of a model that an open tracer runs."""
+    return any(inside.knows(module) for inside in _open)
+
+
 def in_checkpoint(*, forward: bool = False) -> bool:
     """Whether this runs inside a checkpoint of torch's.
 

@@ -17,15 +17,16 @@ from swatsim.errors import RecordingError, SwatsimError
 from swatsim.tracer.arguments import Steps
 from swatsim.tracer.pytorch.arithmetic import autocast
 from swatsim.tracer.pytorch.forward_patch import (
-    ForwardPatch,
     Projection,
     Projections,
     redirected_linear,
 )
+from swatsim.tracer.pytorch.inside import traced
 from swatsim.tracer.pytorch.modules import Geometry, linear, size_of
 from swatsim.tracer.pytorch.private import in_transform
 from swatsim.tracer.pytorch.run import Run
-from swatsim.tracer.pytorch.watch import Handler, checked_names, checked_skip
+from swatsim.tracer.pytorch.skipping import checked_skip
+from swatsim.tracer.pytorch.watch import Handler, checked_names
 from swatsim.workload.layer import Layer, OpName
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class Observer(Run):
     ) -> None:
         modules = checked_names(model)
         for name, module in modules.items():
-            if isinstance(vars(module).get("forward"), ForwardPatch):
+            if traced(module):
                 raise RecordingError(
                     f"layer {name!r} is run by a Tracer, which records it: close that first, or "
                     "observe another model"

@@ -19,6 +19,7 @@ from swatsim.errors import RecordingError
 _NEEDED = (
     "_functorch.is_functorch_wrapped_tensor",
     "_functorch.is_legacy_batchedtensor",
+    "DisableTorchFunction",
     "_get_function_stack_at",
     "_is_fwd_grad_enabled",
     "_len_torch_function_stack",
@@ -80,6 +81,20 @@ def is_on(mode: TorchFunctionMode) -> bool:
         own._get_function_stack_at(depth) is mode
         for depth in range(own._len_torch_function_stack())
     )
+
+
+def without_overrides() -> Any:
+    """Return a context in which functions go past all modes and subclasses."""
+    return _functions().DisableTorchFunction()
+
+
+def apart(tensor: Tensor) -> Tensor:
+    """Return a tensor that shares its values, and not its storage.
+
+    A NumPy view of it forbids torch to resize a storage for good, as sharded training does.
+    """
+    plain = tensor.device.type == "cpu" and tensor.layout == torch.strided
+    return torch.from_dlpack(tensor) if plain and tensor.numel() else tensor
 
 
 def is_forward_grad_on() -> bool:

@@ -94,7 +94,7 @@ class Run:
         if self._session.wanted:
             self._watch = Watch(self._model, self._handlers())
             self._saved_tensors = Kept(self._model) if self._measures else None
-            self._is_eager = _force_eager()
+            self._is_eager = force_eager()
 
     def _end(self) -> dict[str, Any]:
         """Stop watching, and return the notes that are stored with the masks."""
@@ -102,7 +102,7 @@ class Run:
             return {}
         watch, self._watch = self._watch, None
         if self._is_eager:
-            _compile_again()
+            compile_again()
         watch.close()
         notes = {"not_modelled": watch.not_modelled, **self._notes()}
         if self._saved_tensors is not None:
@@ -129,7 +129,7 @@ def _checked_axis(batch_axis: int) -> int:
     raise RecordingError(f"batch_axis={batch_axis!r} is not allowed: must be 0 or 1")
 
 
-def _force_eager() -> bool:
+def force_eager() -> bool:
     """Run compiled functions as they were written from now on; return False if there are none."""
     global _eager, _stance
     if "torch._dynamo" not in sys.modules:
@@ -140,7 +140,7 @@ def _force_eager() -> bool:
     return True
 
 
-def _compile_again() -> None:
+def compile_again() -> None:
     """Restore the compiler's stance, once the last run is done with its step."""
     global _eager
     _eager -= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import get_ident
@@ -19,7 +19,7 @@ from torch.nn.modules.module import (
 )
 from torch.overrides import TorchFunctionMode
 
-from swatsim.errors import RecordingError, unknown
+from swatsim.errors import RecordingError
 from swatsim.tracer.pytorch.private import check_torch, leave
 
 log = logging.getLogger(__name__)
@@ -64,25 +64,6 @@ def checked_names(model: Any) -> dict[str, nn.Module]:
         raise RecordingError(f"model is a {type(model).__name__}, must be a torch.nn.Module")
     check_torch()
     return names(model)
-
-
-def checked_skip(skip: Collection[str], named: Mapping[str, nn.Module]) -> frozenset[str]:
-    """Return the names of modules to leave alone, each once.
-
-    Raises
-    ------
-    RecordingError
-        If they are no collection of names, or none of `named`.
-    """
-    if isinstance(skip, str) or not isinstance(skip, Iterable):
-        raise RecordingError(
-            f"skip={skip!r} is not allowed: must be a collection of module names, such as ('fc',)"
-        )
-    chosen = frozenset(skip)
-    for name in chosen:
-        if name not in named:
-            raise RecordingError(unknown("module to skip", str(name), named))
-    return chosen
 
 
 @dataclass
