@@ -203,6 +203,34 @@ class Depth:
         return rows.movedim(2, 1).flatten(2, 3)
 
 
+def policy_layer(name: str, geometry: Geometry, size: tuple[int, ...]) -> tuple[Layer, str | None]:
+    """Return a convolution's layer as a policy knows it, and why a trace can't hold it, if so.
+
+    Of three axes of space the first two are as one: single weights, kernels, filters and channels
+    are what they were.
+    """
+    if len(geometry.kernel) == 3:
+        kernel = (geometry.kernel[0] * geometry.kernel[1], geometry.kernel[2])
+        wide = (max(size[0] * size[1], kernel[0]), max(size[2], kernel[1]))
+        return _unpadded(name, geometry, kernel, wide), None
+    try:
+        return geometry.layer(name, size), None
+    except RecordingError as error:
+        return _unpadded(name, geometry, geometry.kernel, geometry.kernel), str(error)
+
+
+def _unpadded(
+    name: str, geometry: Geometry, kernel: tuple[int, ...], size: tuple[int, ...]
+) -> Layer:
+    none = ((0, 0),) * len(kernel)
+    ones = (1,) * len(kernel)
+    extra = None if geometry.output_padding is None else (0,) * len(kernel)
+    plain = replace(
+        geometry, kernel=kernel, stride=ones, padding=none, dilation=ones, output_padding=extra
+    )
+    return plain.layer(name, size)
+
+
 def describe(
     name: str, module: Plain, x: Tensor, output_padding: tuple[int, ...] | None = None
 ) -> Layer:

@@ -8,10 +8,13 @@ from typing import Any
 
 from torch import nn
 
+from swatsim.errors import RecordingError
 from swatsim.tracer.arguments import Steps
+from swatsim.tracer.pytorch.inside import traced
 from swatsim.tracer.pytorch.ranks import refuse_sharded
 from swatsim.tracer.pytorch.run import Run
-from swatsim.tracer.pytorch.watch import checked_names, checked_skip
+from swatsim.tracer.pytorch.skipping import checked_skip
+from swatsim.tracer.pytorch.watch import checked_names
 
 
 class Observer(Run):
@@ -72,7 +75,14 @@ class Observer(Run):
         append: bool = False,
         start: int = 0,
     ) -> None:
-        skipped = checked_skip(skip, checked_names(model))
+        modules = checked_names(model)
+        skipped = checked_skip(skip, modules)
+        for name, module in modules.items():
+            if traced(module):
+                raise RecordingError(
+                    f"layer {name!r} is run by a Tracer, which records it: close that first, or "
+                    "observe another model"
+                )
         refuse_sharded(model)
         super().__init__(
             model,

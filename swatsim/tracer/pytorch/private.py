@@ -23,6 +23,9 @@ from swatsim.errors import RecordingError
 _NEEDED = (
     "_functorch.is_functorch_wrapped_tensor",
     "_functorch.is_legacy_batchedtensor",
+    "DisableTorchFunction",
+    "_get_function_stack_at",
+    "_is_fwd_grad_enabled",
     "_len_torch_function_stack",
     "_pop_torch_function_stack",
     "_push_on_torch_function_stack",
@@ -32,6 +35,7 @@ _NEEDED = (
     "_len_torch_dispatch_stack",
     "_pop_torch_dispatch_stack",
     "_push_on_torch_dispatch_stack",
+    "_will_engine_execute_node",
 )
 
 
@@ -138,6 +142,46 @@ def named_arguments(depth: int) -> dict[str, Any]:
     """
     found = sys._getframe(depth).f_locals.get("kwargs")
     return found if isinstance(found, dict) else {}
+def is_on(mode: TorchFunctionMode) -> bool:
+    """Whether a mode is on torch's stack, in this thread."""
+    own = _functions()
+    return any(
+        own._get_function_stack_at(depth) is mode
+        for depth in range(own._len_torch_function_stack())
+    )
+
+
+def without_overrides() -> Any:
+    """Return a context in which functions go past all modes and subclasses."""
+    return _functions().DisableTorchFunction()
+
+
+def apart(tensor: Tensor) -> Tensor:
+    """Return a tensor that shares its values, and not its storage.
+
+    A NumPy view of it forbids torch to resize a storage for good, as sharded training does.
+    """
+    plain = tensor.device.type == "cpu" and tensor.layout == torch.strided
+    return torch.from_dlpack(tensor) if plain and tensor.numel() else tensor
+
+
+def is_forward_grad_on() -> bool:
+    """Whether forward-mode gradients are on: not in a custom function, nor in inference mode."""
+    return bool(_functions()._is_fwd_grad_enabled())
+
+
+def is_asked_for(node: Any, place: int) -> bool:
+    """Whether the backward pass that runs needs a node's gradient of one of its inputs.
+
+    ``autograd.grad(loss, x)`` asks for no weight's.
+    """
+    target = node.next_functions[place][0]
+    if target is None:
+        return False
+    try:
+        return bool(_functions()._will_engine_execute_node(target))
+    except RuntimeError:  # a leaf that autograd.grad was asked for
+        return True
 
 
 def _functions() -> Any:

@@ -109,14 +109,14 @@ class Run:
                 self._watch = Watch(
                     self._model, self._session, self._skip, self._recording, self._axis, self._batch
                 )
-                self._is_eager = _force_eager()
+                self._is_eager = force_eager()
 
     def _end(self) -> tuple[dict[str, Any], Coverage | None]:
         """Stop watching, and return the notes and the coverage that are stored with the masks."""
         watch, self._watch = self._watch, None
         if self._is_eager:
             self._is_eager = False
-            _compile_again()
+            compile_again()
         if watch is None:
             return {}, None
         watch.close()
@@ -176,7 +176,7 @@ def _checked_rows(rows: str) -> str:
     raise RecordingError(f"rows={rows!r} is not allowed: must be 'samples' or 'tokens'")
 
 
-def _force_eager() -> bool:
+def force_eager() -> bool:
     """Run compiled functions as they were written from now on; return False if there are none."""
     global _eager, _stance
     if "torch._dynamo" not in sys.modules:
@@ -187,7 +187,7 @@ def _force_eager() -> bool:
     return True
 
 
-def _compile_again() -> None:
+def compile_again() -> None:
     """Restore the compiler's stance, once the last run is done with its step."""
     global _eager
     _eager -= 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import local
@@ -41,26 +41,7 @@ def checked_names(model: Any) -> dict[str, nn.Module]:
     return names(model)
 
 
-def checked_skip(skip: Collection[str], named: Mapping[str, nn.Module]) -> frozenset[str]:
-    """Return the names of modules to leave alone, each once.
-
-    Raises
-    ------
-    RecordingError
-        If they are no collection of names, or none of `named`.
-    """
-    if isinstance(skip, str) or not isinstance(skip, Iterable):
-        raise RecordingError(
-            f"skip={skip!r} is not allowed: must be a collection of module names, such as ('fc',)"
-        )
-    chosen = frozenset(skip)
-    for name in chosen:
-        if name not in named:
-            raise RecordingError(unknown("module to skip", str(name), named))
-    return chosen
-
-
-@dataclass(frozen=True)
+@dataclass
 class Frame:
     """A module that runs.
 
