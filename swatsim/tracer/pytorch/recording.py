@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from swatsim.tracer.pytorch.layout import Layout
-from swatsim.tracer.recorder import StepRecord
+from swatsim.tracer.step_record import StepRecord
 from swatsim.workload.layer import Operand, OpName
 
 log = logging.getLogger(__name__)

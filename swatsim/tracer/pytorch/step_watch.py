@@ -76,15 +76,16 @@ class Watch:
             self._guest.here = False
             self._dispatch.leave()
 
-    def _entered(self, given: Any) -> None:
+    def _entered(self, module: nn.Module, given: Any) -> None:
         """Note a forward pass of the model, in a thread that may be another than the step's."""
         self._guest.here = self._dispatch.enter() or getattr(self._guest, "here", False)
         with self._session.guarded():
             inputs = list(_tensors(given))
-            batch = self._batch or _batch_of(given, inputs, self._axis)
+            axis = 1 if _is_sequence_first(module) else self._axis
+            batch = self._batch or _batch_of(given, inputs, axis)
             if batch:
                 self._session.see_batch(batch)
-                axes = [(each, _axis_of(each, self._axis)) for each in inputs]
+                axes = [(each, _axis_of(each, axis)) for each in inputs]
                 self.recognition.enters(batch, axes)
 
 
@@ -97,6 +98,16 @@ def _tensors(given: Any) -> Iterator[Tensor]:
     elif isinstance(given, list | tuple):
         for each in given:
             yield from _tensors(each)
+
+
+def _is_sequence_first(module: nn.Module) -> bool:
+    """Whether a module of torch's, alone, takes (T, N, C): attention and recurrences do."""
+    kinds = (nn.MultiheadAttention, nn.RNNBase)
+    if not type(module).__module__.startswith("torch.nn."):
+        return False
+    inner = next((each for each in module.modules() if isinstance(each, kinds)), None)
+    own = isinstance(module, kinds) or "Transformer" in type(module).__name__
+    return own and inner is not None and not inner.batch_first
 
 
 def _axis_of(tensor: Tensor, axis: int) -> int:

@@ -67,14 +67,14 @@ class Stack:
     moved : callable
         Called when another module is the innermost, and when none is any more.
     entered : callable, optional
-        Called with the arguments of a module that runs in none other.
+        Called with a module that runs in none other, and its arguments.
     """
 
     def __init__(
         self,
         model: nn.Module,
         moved: Callable[[], Any],
-        entered: Callable[[Any], Any] | None = None,
+        entered: Callable[[nn.Module, Any], Any] | None = None,
     ) -> None:
         self._running = local()
         self._moved, self._entered = moved, entered
@@ -107,7 +107,7 @@ class Stack:
             return
         frames = self.frames
         if not frames and self._entered is not None:
-            self._entered((arguments, named_arguments(2)))
+            self._entered(module, (arguments, named_arguments(2)))
         frames.append(Frame(*self._named[id(module)]))
         self._moved()
 
