@@ -71,4 +71,6 @@ class _Operations(TorchDispatchMode):
 @cache
 def _is_composed(kind: type) -> bool:
     own = kind.__torch_dispatch__
-    return own is not Tensor.__torch_dispatch__ and own is not torch._C._disabled_torch_dispatch_impl
+    return (
+        own is not Tensor.__torch_dispatch__ and own is not torch._C._disabled_torch_dispatch_impl
+    )

@@ -206,7 +206,15 @@ def _shared(
 
     own = one(weight)
     rows = turn(act).shape[1]
-    return Part(linear(name, *own.shape), flat(act), own, _flat(place, len(act), rows, right), flat, flat, one)
+    return Part(
+        linear(name, *own.shape),
+        flat(act),
+        own,
+        _flat(place, len(act), rows, right),
+        flat,
+        flat,
+        one,
+    )
 
 
 def _flat(place: Any, batches: int, rows: int, right: bool) -> Any:

@@ -51,15 +51,21 @@ class Product:
 
     def operands(self, found: Factors, linked: bool) -> None:
         """Record what fprop reads, and dgrad and wgrad, if those are sure to read the same."""
-        act, weight = (found.left, found.right) if self.weight_is_right else (found.right, found.left)
+        act, weight = (
+            (found.left, found.right) if self.weight_is_right else (found.right, found.left)
+        )
         sure = linked and not self.packs
         for part, recording in self.parts:
             reads = part.weights(weight)
             ops: dict[OpName, Tensor] = {"fprop": reads}
-            recording.record("weight", ops | ({"dgrad": reads} if sure and act.requires_grad else {}))
+            recording.record(
+                "weight", ops | ({"dgrad": reads} if sure and act.requires_grad else {})
+            )
             reads = part.acts(act)
             ops = {"fprop": reads}
-            recording.record("act", ops | ({"wgrad": reads} if sure and weight.requires_grad else {}))
+            recording.record(
+                "act", ops | ({"wgrad": reads} if sure and weight.requires_grad else {})
+            )
 
     def attach(self, node: Any, passes: Any) -> None:
         """Hook the node that computes the product's gradients."""

@@ -17,12 +17,7 @@ from swatsim.errors import RecordingError
 from swatsim.workload.layer import Layer, Operand
 
 Convolutional: TypeAlias = (
-    nn.Conv1d
-    | nn.Conv2d
-    | nn.Conv3d
-    | nn.ConvTranspose1d
-    | nn.ConvTranspose2d
-    | nn.ConvTranspose3d
+    nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 )
 Plain: TypeAlias = Convolutional | nn.Linear
 

@@ -106,7 +106,10 @@ def split_projections(name: str, rows: int) -> list[tuple[str, slice]]:
         return [(name, slice(None))]
     letters = "qkv"[first // one : last // one]
     cut = [slice(i * one, (i + 1) * one) for i in range(len(letters))]
-    return [(f"{stem}.in_proj_{letter}".lstrip("."), rows) for letter, rows in zip(letters, cut, strict=True)]
+    return [
+        (f"{stem}.in_proj_{letter}".lstrip("."), rows)
+        for letter, rows in zip(letters, cut, strict=True)
+    ]
 
 
 def parts(tensor: Tensor) -> list[Tensor]:

@@ -97,7 +97,9 @@ def leave_dispatch(mode: TorchDispatchMode) -> None:
     """Remove a mode from this thread's stack, if it is there, also from below others."""
     own = _functions()
     above: list[Any] = []
-    while own._len_torch_dispatch_stack() and (top := own._pop_torch_dispatch_stack(None)) is not mode:
+    while (
+        own._len_torch_dispatch_stack() and (top := own._pop_torch_dispatch_stack(None)) is not mode
+    ):
         above.append(top)
     for other in reversed(above):
         own._push_on_torch_dispatch_stack(other)
@@ -142,6 +144,8 @@ def named_arguments(depth: int) -> dict[str, Any]:
     """
     found = sys._getframe(depth).f_locals.get("kwargs")
     return found if isinstance(found, dict) else {}
+
+
 def is_on(mode: TorchFunctionMode) -> bool:
     """Whether a mode is on torch's stack, in this thread."""
     own = _functions()

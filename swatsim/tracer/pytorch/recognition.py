@@ -189,9 +189,7 @@ class Recognition:
             self._training(product, func, arguments, named, size)
             self._wait(product, result)
 
-    def _training(
-        self, product: Product, func: Any, arguments: Any, named: Any, size: int
-    ) -> None:
+    def _training(self, product: Product, func: Any, arguments: Any, named: Any, size: int) -> None:
         """Record a product of training, if it is a layer, and count it."""
         if any(frame.name in self._skip for frame in self._frames()):
             product.what = SKIPPED
@@ -292,4 +290,3 @@ def _is_weight(one: Origin | None, other: Origin | None) -> bool:
     if one is None or not one.name:
         return False
     return one.learnt or other is None or not other.learnt
-

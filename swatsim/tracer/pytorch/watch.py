@@ -18,6 +18,7 @@ from torch.nn.modules.module import (
 from swatsim.errors import RecordingError, unknown
 from swatsim.tracer.pytorch.private import check_torch, named_arguments
 
+
 def names(model: nn.Module) -> dict[str, nn.Module]:
     """Return a model's modules by name; a compiled one by its own, not by that of its wrapper."""
     named = {}
