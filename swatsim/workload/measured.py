@@ -8,9 +8,6 @@ from dataclasses import dataclass, replace
 
 from swatsim.workload.footprint import PARAMETER, Footprint, Row
 
-#: Kinds of rows whose size does not grow with the batch.
-_OF_NO_SAMPLE = ("weight", "statistics")
-
 
 @dataclass(frozen=True)
 class Beside:
@@ -48,7 +45,7 @@ def compare(measured: Mapping[str, int], footprint: Footprint) -> list[Beside]:
     """
     rows: dict[str, list[Row]] = {}
     for row in footprint.rows:
-        rows.setdefault(_module(row.layer, measured), []).append(row)
+        rows.setdefault(_module(row, measured), []).append(row)
     return [
         _beside(name, measured.get(name, 0), rows.get(name, []))
         for name in dict.fromkeys([*rows, *measured])
@@ -63,16 +60,16 @@ def of_batch(footprint: Footprint, samples: int, batch: int) -> Footprint:
 
 def _scaled(rows: Iterable[Row], samples: int, batch: int) -> Iterator[Row]:
     for row in rows:
-        if row.kind in _OF_NO_SAMPLE:
-            yield row
-        else:
-            elements, size = row.elements * batch // samples, row.bytes * batch // samples
-            yield replace(row, elements=elements, bytes=size)
+        elements = (row.elements - row.fixed) * batch // samples + row.fixed
+        size = row.bytes * elements // row.elements if row.elements else 0
+        yield replace(row, elements=elements, bytes=size)
 
 
-def _module(layer: str, measured: Mapping[str, int]) -> str:
+def _module(row: Row, measured: Mapping[str, int]) -> str:
     """Return the module of a row: of a second run, of a later call, and of a function's caller."""
-    name = layer.partition("@")[0]
+    if row.module is not None:
+        return row.module
+    name = row.layer.partition("@")[0]
     called_again, caller = re.sub(r"_\d+$", "", name), name.rpartition(".")[0]
     return next((it for it in (name, called_again, caller) if it in measured), name)
 

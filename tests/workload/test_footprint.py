@@ -31,6 +31,7 @@ TINY = Network(
     ),
     (
         Saved("bn", "batch_norm", 5, 4, 4, "conv"),
+        Saved("bn", "statistics", 0, 1, 1, "bn.statistics", fixed=10),
         Saved("relu", "relu", 5, 4, 4, "relu"),
         Saved("pool", "max_pool", 5, 4, 4, "relu"),
         Saved("pool", "max_pool_indices", 5, 2, 2, "pool.indices"),
@@ -100,7 +101,7 @@ def test_top_k_makes_copies_so_that_a_relu_keeps_its_own() -> None:
 def test_bits_do_for_a_relu_whose_output_nothing_else_keeps() -> None:
     dense = footprint.of_network(TINY, relu_bits=True)
     assert shares(dense)["relu output"] == "side act"
-    without = Network("", "", TINY.layers, TINY.saved[:2], inputs=TINY.inputs)
+    without = Network("", "", TINY.layers, TINY.saved[:3], inputs=TINY.inputs)
     found = footprint.of_network(without, swat_u(TINY, 0.5), relu_bits=True)
     (relu,) = (row for row in found.rows if row.kind == "relu")
     assert (relu.dtype, relu.bytes, relu.shares) == ("bit", 10, "")

@@ -142,7 +142,7 @@ class Kept:
         try:
             with torch._C.DisableTorchFunction():
                 return storages(tensor)
-        except Exception as error:  # noqa: BLE001: a training never ends for what is measured of it
+        except Exception as error:  # noqa: BLE001  (no training ends for it)
             if not self._failed:
                 message = "what autograd keeps is not measured: a %s does not say: %s"
                 log.warning(message, type(tensor).__name__, error)
@@ -210,7 +210,7 @@ def _alias(tensor: Tensor) -> Tensor:
     with torch._C.DisableTorchFunction():
         try:
             return tensor.detach()
-        except Exception:  # noqa: BLE001: a subclass that can't; no training ends for it
+        except Exception:  # noqa: BLE001  (of a subclass; no training ends for it)
             return tensor
 
 
