@@ -315,6 +315,7 @@ def _footprint(
     rows: Iterable[Row], batch: int, dtype: str, network: Network | None, relu_bits: bool
 ) -> Footprint:
     """Return the tensors that layers save, named, with what the other modules save."""
+    network = network.alone if network and network.alone and batch == 1 else network
     if network is None:
         return Footprint(tuple(replace(row, source="") for row in rows))
     named = [known for row in rows for known in _known(row, batch, network)]
@@ -346,8 +347,8 @@ def _saved(saved: Saved, batch: int, dtype: str, bits: bool) -> Row:
     elements = batch * saved.elements + saved.fixed
     stored = ("dense", used, _bytes(elements, used))
     source, tensor = "" if bits else saved.tensor, saved.part or part
-    where = (source, "", saved.module, saved.fixed)
-    return Row(saved.name, tensor, saved.kind, elements, 1.0, *stored, *where)
+    row = Row(saved.name, tensor, saved.kind, elements, 1.0, *stored, source)
+    return replace(row, module=saved.module, fixed=saved.fixed)
 
 
 def _bytes(elements: int, dtype: str) -> int:

@@ -123,6 +123,9 @@ class Network:
         Layer -> which module runs it, where that is known; "" is the model.
     trained : int, optional
         Trained values, where it is known; by default those of layers and batch norms.
+    alone : Network, optional
+        What a batch of one sample keeps, where that is not what another one does: torch may have
+        views there in place of copies.
     """
 
     name: str
@@ -134,6 +137,7 @@ class Network:
     extents: Mapping[str, Extent] = field(default_factory=dict, hash=False)
     modules: Mapping[str, str] = field(default_factory=dict, hash=False)
     trained: int | None = None
+    alone: Network | None = None
 
     @property
     def parameters(self) -> int:

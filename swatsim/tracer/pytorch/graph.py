@@ -1,8 +1,8 @@
-"""What one forward pass saves for its backward pass: which node of autograd's graph, in which module.
+"""What a forward pass saves for its backward pass: by which node of the graph, in which module.
 
-A tensor is seen twice: when autograd saves it, which tells the module that runs and in what order, and
-when the node of the finished graph is asked for it, which tells the operation and the tensor's part
-in it. So nothing here lists torch's functions.
+A tensor is seen twice: when autograd saves it, which tells the module that runs, and the order; and
+when a node of the finished graph is asked for it, which tells the operation and the tensor's part
+in it. So nothing here lists what saves something.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 from weakref import ReferenceType, ref
 
@@ -20,7 +19,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from swatsim.tracer.pytorch.saved_tensors import storages
-from swatsim.tracer.pytorch.watch import Frame, Stack
+from swatsim.tracer.pytorch.watch import Frame, Stack, names
 
 #: Nodes that multiply matrices: what they call their input, and their weight.
 PRODUCTS = {
@@ -104,7 +103,7 @@ class ForwardPass:
     Parameters
     ----------
     model : torch.nn.Module
-    before : callable of (Frame, module, arguments, named arguments)
+    before : callable of (time, Frame, module, arguments, named arguments)
         Called when a module begins to run.
 
     Attributes
@@ -118,10 +117,11 @@ class ForwardPass:
     def __init__(self, model: nn.Module, before: Callable[..., None]) -> None:
         self.saved: list[Saved] = []
         self.names: dict[int, str] = {}
-        self.time = 0
+        self._time = 0
         self._model, self._before = model, before
         named = [*model.named_parameters(), *model.named_buffers()]
         self._own = {place: name for name, it in named for place, _ in storages(it)}
+        self._called = {id(module): name for name, module in names(model).items()}
         self._tokens: list[ReferenceType[_Token]] = []
         self._asked: list[Saved] = []
         self._dropout = _Dropouts()
@@ -145,10 +145,9 @@ class ForwardPass:
         self.saved = [saved for token in tokens for saved in token.saved]
         return output
 
-    def tick(self) -> int:
-        """Return the time, which goes on."""
-        self.time += 1
-        return self.time
+    def _tick(self) -> int:
+        self._time += 1
+        return self._time
 
     def _hooks(self, module: nn.Module) -> list[Any]:
         return [
@@ -157,11 +156,11 @@ class ForwardPass:
         ]
 
     def _enter(self, module: nn.Module, arguments: Any, named: dict[str, Any]) -> None:
-        self._before(self._stack.frames[-1], module, arguments, named)
+        self._before(self._tick(), self._stack.frames[-1], module, arguments, named)
 
     def _leave(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        name = self._called.get(id(module), "")
         if isinstance(output, Tensor) and not list(module.children()):
-            name = self._stack.frames[-1].name
             self.names.update({place: name for place, _ in storages(output)})
 
     def _pack(self, tensor: Tensor) -> _Token:
@@ -170,7 +169,7 @@ class ForwardPass:
             frame = self._stack.frames[-1]
             module = "" if frame.module is self._model else frame.name
             own, dropout = self._own.get(place), self._dropout.depth > 0
-            where = (module, frame, own, self.tick(), place, size)
+            where = (module, frame, own, self._tick(), place, size)
             found.append(Saved(*where, tuple(tensor.shape), tensor.dtype, dropout))
         token = _Token(tensor.detach(), found)
         self._tokens.append(ref(token))
@@ -254,8 +253,3 @@ def weight_of(node: Any) -> Tensor | None:
     while node is not None and _SAME.fullmatch(type(node).__name__):
         node = node.next_functions[0][0]
     return getattr(node, "variable", None)
-
-
-def rows_and_columns(saved: Saved) -> tuple[int, int]:
-    """Return how many rows a matrix has, all but the last axis, and how many columns."""
-    return prod(saved.shape[:-1]), saved.shape[-1]

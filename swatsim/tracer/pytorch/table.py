@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import prod
 from typing import Any
 
@@ -19,27 +17,21 @@ from swatsim.tracer.pytorch.graph import PRODUCTS, ForwardPass, Saved, weight_of
 from swatsim.tracer.pytorch.modules import Geometry, Layout, describe, is_plain, linear
 from swatsim.tracer.pytorch.saved_tensors import storages
 from swatsim.tracer.pytorch.watch import Frame
-from swatsim.workload import networks
+from swatsim.tracer.pytorch.words import (
+    TYPES,
+    dtype_of,
+    is_one_of_torchs,
+    kind_of,
+    operation_of,
+    part_of,
+    size_of,
+    values_of,
+)
+from swatsim.workload import footprint, networks
 from swatsim.workload.layer import Layer
 from swatsim.workload.networks import SAVED_KINDS, VALUES, Extent, Network
 
 log = logging.getLogger(__name__)
-
-#: What an operation is called in a table, where not in torch's words; and its parts.
-_KINDS = {"native_dropout": "dropout", "safe_softmax": "softmax"}
-_PARTS = {"self": "input", "result": "output", "result1": "indices"}
-_FACTORS = {"self": "factor", "other": "other factor"}
-
-#: Value types as a footprint has them.
-_TYPES = {
-    torch.float32: "fp32",
-    torch.float64: "fp64",
-    torch.float16: "fp16",
-    torch.bfloat16: "bf16",
-    torch.int64: "int64",
-    torch.int32: "int32",
-    torch.bool: "bool",
-}
 
 
 def layer_table(model: nn.Module, example_input: Tensor, name: str = "") -> Network:
@@ -80,24 +72,21 @@ def layer_table(model: nn.Module, example_input: Tensor, name: str = "") -> Netw
         If an argument is no module or tensor, an input has no batch, or there is no layer.
     """
     _check(model, example_input)
-    samples = max(len(example_input), 2)
+    kind, samples = type(model).__name__, max(len(example_input), 2)
+    shape = (len(example_input), *example_input.shape[1:])
+    described = (name or kind, f"{kind}, as it ran on an input of {shape}")
     table, larger = _table(model, example_input, samples), _table(model, example_input, samples + 1)
-    kind = type(model).__name__
     if not table.layers:
         raise RecordingError(f"{kind} runs no layer, nothing that multiplies by a parameter")
     _compare(table, larger, kind)
-    shape = (len(example_input), *example_input.shape[1:])
-    return Network(
-        name or kind,
-        f"{kind}, as it ran on an input of {shape}",
-        tuple(layer for _, layer in sorted(table.layers, key=lambda pair: pair[0])),
-        tuple(table.saved()),
-        frozenset(table.biased),
-        table.inputs,
-        table.extents(),
-        table.modules,
-        sum(parameter.numel() for parameter in model.parameters()),
-    )
+    found = table.network(*described)
+    try:
+        one = _table(model, example_input, 1)
+    except ValueError:  # a batch norm that has one value a channel
+        return found
+    _compare(one, one, kind)
+    alone = one.network(*described)
+    return found if _same(alone, found) else replace(found, alone=alone)
 
 
 def _check(model: Any, example_input: Any) -> None:
@@ -114,8 +103,8 @@ def _check(model: Any, example_input: Any) -> None:
 def _table(model: nn.Module, example: Tensor, samples: int) -> _Table:
     """Return what the model runs and keeps on a number of samples."""
     with _as_it_trains(model, example):
-        table = _Table(samples)
-        forward = ForwardPass(model, partial(table.before, lambda: forward.tick()))
+        table = _Table(samples, sum(it.numel() for it in model.parameters()))
+        forward = ForwardPass(model, table.before)
         x = example[torch.arange(samples, device=example.device) % len(example)]
         output = forward.run(x)
         inputs = {place: "input" for place, _ in storages(x)}
@@ -164,6 +153,7 @@ class _Table:
     """What one forward pass runs and keeps."""
 
     samples: int
+    trained: int
     layers: list[tuple[int, Layer]] = field(default_factory=list)  # when each ran
     biased: set[str] = field(default_factory=set)
     inputs: dict[str, str] = field(default_factory=dict)
@@ -176,24 +166,24 @@ class _Table:
     _calls: dict[str, int] = field(default_factory=dict)
     _rows: dict[int, str] = field(default_factory=dict)
     _letters: dict[int, str] = field(default_factory=dict)
+    _products: dict[int, list[str]] = field(default_factory=dict)
 
-    def before(self, tick: Any, frame: Frame, module: Any, given: Any, named: Any) -> None:
+    def before(self, time: int, frame: Frame, module: Any, given: Any, named: Any) -> None:
         """Add a module that is a layer when it begins to run."""
         values = (*given, *named.values())
         x = next((value for value in values if isinstance(value, Tensor)), None)
         if x is not None and is_plain(module):
             layer = Layout.of(describe(frame.name, module, x), x, self.samples, 0).layer
-            self._of_frame[id(frame)] = self._add(layer, tick(), frame.name)
+            self._of_frame[id(frame)] = self._add(layer, time, frame.name)
             self._frames.append(frame)
             if module.bias is not None:
                 self.biased.add(frame.name)
 
     def read(self, saved: list[Saved], names: Mapping[int, str], model: nn.Module) -> None:
         """Add what was saved; `names` has what gave a storage, by its place."""
-        self.values = _values(saved, model)
-        owned = {name: it for name, it in model.named_parameters()}
+        self.values = values_of(saved, model)
         self._name_root(model)
-        parameters = {id(it): name for name, it in owned.items()}
+        parameters = {id(it): name for name, it in model.named_parameters()}
         labels = _Labels(names)
         for found in saved:
             layer = self._layer(found, parameters)
@@ -203,7 +193,7 @@ class _Table:
             if layer and found.part == input:
                 self._keep_input(layer, found, labels.of(found, layer[0]))
             else:
-                kind = "weight" if layer else _kind(found)
+                kind = "weight" if layer else kind_of(found)
                 name = layer[0] if layer else self._row(found)
                 self.entries.append(_Entry(found, name, kind, labels.of(found, name)))
 
@@ -240,8 +230,6 @@ class _Table:
             self._products[key] = self._by_parameter(found, parameters)
         return self._products[key]
 
-    _products: dict[int, list[str]] = field(default_factory=dict)
-
     def _by_parameter(self, found: Saved, parameters: Mapping[int, str]) -> list[str]:
         weight = weight_of(found.node)
         name = parameters.get(id(weight)) if weight is not None else None
@@ -275,11 +263,17 @@ class _Table:
         """Return the name of a row: one for all that an operation saves."""
         key = id(found.node) if found.node is not None else id(found)
         if key not in self._rows:
-            name = found.module if _is_one_of_torchs(found.frame.module) else ""
-            name = name or f"{found.module}.{_operation(found)}".lstrip(".")
+            name = found.module if is_one_of_torchs(found.frame.module) else ""
+            name = name or f"{found.module}.{operation_of(found)}".lstrip(".")
             count = self._calls[name] = self._calls.get(name, -1) + 1
             self._rows[key] = f"{name}_{count}" if count else name
         return self._rows[key]
+
+    def network(self, name: str, citation: str) -> Network:
+        """Return all of it."""
+        layers = tuple(layer for _, layer in sorted(self.layers, key=lambda pair: pair[0]))
+        what = (layers, tuple(self.saved()), frozenset(self.biased), self.inputs)
+        return Network(name, citation, *what, self.extents(), self.modules, self.trained)
 
     def saved(self) -> list[networks.Saved]:
         """Return what all but the layers saves; an operation's statistics as one."""
@@ -297,16 +291,22 @@ class _Table:
     def _saved(self, entry: _Entry) -> networks.Saved:
         """Return a row of the table, with what grows with the batch apart."""
         extent, found = self._extent(entry), entry.found
-        shape = found.shape[1:]
-        sizes = (*shape[:2], prod(shape[2:])) if len(shape) > 2 else (*shape, 1, 1)[:2] + (1,)
+        C, H, *rest = (*found.shape[1:], 1, 1)
+        sizes = (C, H, prod(rest))
         if prod(sizes) != extent.sample or entry.kind == "statistics":
             sizes = (extent.sample, 1, 1)
-        part, dtype = _part(found, entry.kind), _dtype(found, self.values)
-        usual = SAVED_KINDS.get(entry.kind, ("input", VALUES))
-        part = "" if part == usual[0] else part
-        own = None if dtype == (usual[1] or VALUES) else dtype
-        what = (entry.tensor, part, own, extent.fixed, found.module)
-        return networks.Saved(entry.name, entry.kind, *sizes, *what)
+        part, dtype = part_of(found, entry.kind), dtype_of(found, self.values)
+        usual, own = SAVED_KINDS.get(entry.kind, ("input", None))
+        return networks.Saved(
+            entry.name,
+            entry.kind,
+            *sizes,
+            entry.tensor,
+            part="" if part == usual else part,
+            dtype=None if (own or VALUES) in (dtype, TYPES.get(found.dtype)) else dtype,
+            fixed=extent.fixed,
+            module=found.module,
+        )
 
     def extents(self) -> dict[str, Extent]:
         """Return the elements of inputs that are a part of what is kept."""
@@ -319,7 +319,7 @@ class _Table:
         return found
 
     def _extent(self, entry: _Entry) -> Extent:
-        elements = _size(entry.found)
+        elements = size_of(entry.found)
         return Extent(entry.larger, elements - self.samples * entry.larger)
 
 
@@ -344,70 +344,26 @@ def _compare(table: _Table, larger: _Table, kind: str) -> None:
     pairs = [*zip(_entries(table), _entries(larger), strict=False)]
     same = len(_entries(table)) == len(_entries(larger))
     if not same or any(one.found.what != other.found.what for one, other in pairs):
-        message = "%s does not do the same on %d samples as on %d: what it keeps is shared out evenly"
+        message = (
+            "%s does not do the same on %d samples as on %d: what it keeps is shared out evenly"
+        )
         log.warning(message, kind, larger.samples, table.samples)
         pairs = [(entry, entry) for entry in _entries(table)]
     for one, other in pairs:
-        more = _size(other.found) - _size(one.found)
-        even = one is other or more < 0 or more * table.samples > _size(one.found)
-        one.larger = _size(one.found) // table.samples if even else more
+        more = size_of(other.found) - size_of(one.found)
+        even = one is other or more < 0 or more * table.samples > size_of(one.found)
+        one.larger = size_of(one.found) // table.samples if even else more
+
+
+def _same(alone: Network, found: Network) -> bool:
+    """Whether a table says of one sample what was found for it alone."""
+    counted = (footprint.of_network(table).rows for table in (alone, found))
+    one, other = ([(row.module, row.source, row.bytes) for row in rows] for rows in counted)
+    return one == other
 
 
 def _entries(table: _Table) -> list[_Entry]:
     return [*table.entries, *table.acts.values()]
-
-
-def _size(found: Saved) -> int:
-    """Return the elements of a storage; the bytes of one whose type a footprint has no name for."""
-    return found.elements if found.dtype in _TYPES else found.size
-
-
-def _values(saved: list[Saved], model: nn.Module) -> torch.dtype:
-    """Return the type of the values: that of the layers' inputs, else of the parameters."""
-    inputs = [it for it in saved if it.operation in PRODUCTS and it.dtype.is_floating_point]
-    types = [it.dtype for it in inputs] or [it.dtype for it in model.parameters()]
-    return max(set(types), key=types.count) if types else torch.float32
-
-
-def _dtype(found: Saved, values: torch.dtype) -> str:
-    return VALUES if found.dtype == values else _TYPES.get(found.dtype, "byte")
-
-
-def _is_one_of_torchs(module: nn.Module) -> bool:
-    """Whether a module is a single operation of torch's, such as nn.ReLU."""
-    is_torchs = type(module).__module__.startswith("torch.nn.modules.")
-    return is_torchs and not list(module.children())
-
-
-def _operation(found: Saved) -> str:
-    """Return what a row of a function is called after."""
-    if found.is_dropout:
-        return "dropout"
-    name = found.operation.removeprefix("native_").removesuffix("_with_indices")
-    return _KINDS.get(found.operation, name)
-
-
-def _kind(found: Saved) -> str:
-    """Return the kind of what is saved."""
-    name = _operation(found)
-    if found.part == "other" and isinstance(found.frame.module, nn.modules.dropout._DropoutNd):
-        return "dropout"
-    name = re.sub(r"^(adaptive_)?(max|avg)_pool.*", r"\2_pool", name)
-    if "batch_norm" in name:
-        name = "batch_norm"
-    if name in ("batch_norm", "layer_norm", "group_norm") and found.part.startswith("result"):
-        return "statistics"
-    return "max_pool_indices" if (name, found.part) == ("max_pool", "result1") else name
-
-
-def _part(found: Saved, kind: str) -> str:
-    """Return which tensor of its operation it is."""
-    if kind == "statistics":
-        return "statistics"
-    if kind == "dropout":
-        return "mask"
-    parts = _FACTORS if kind == "mul" else _PARTS
-    return parts.get(found.part, found.part)
 
 
 def _sizes(found: Saved) -> tuple[int, int, int] | None:
