@@ -283,7 +283,7 @@ PARTS = {
         sequence,
     ),
     "frozen": (nn.Sequential(nn.Linear(8, 8).requires_grad_(False), nn.Linear(8, 2)), sequence),
-    "lstm": (nn.Sequential(nn.Linear(8, 8), nn.LSTM(8, 4, batch_first=True)), sequence),
+    "recurrence": (nn.Sequential(nn.Linear(8, 8), nn.GRU(8, 4, batch_first=True)), sequence),
 }
 
 

@@ -1,7 +1,7 @@
 """Today's networks in plain torch, as published but small: what their modules keep is tested.
 
-Written for the tests after timm's vit_base_patch16, transformers' BertModel and GPT2LMHeadModel (their
-eager and their fused attention) and torchvision's mobilenet_v2.
+Written for the tests after timm's vit_base_patch16, transformers' BertModel and GPT2LMHeadModel
+(attention written out and fused) and torchvision's mobilenet_v2.
 """
 
 from __future__ import annotations
