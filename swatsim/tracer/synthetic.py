@@ -65,7 +65,7 @@ from swatsim.tracefile.reader import Trace, open_trace
 from swatsim.tracer.arguments import describe_policy
 from swatsim.tracer.recorder import Recorder, StepRecord
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, Operand
-from swatsim.workload.networks import Network
+from swatsim.workload.tables import Network
 from swatsim.workload.windows import Mask
 
 Values = npt.NDArray[np.float32]

@@ -41,8 +41,8 @@ from swatsim.arguments import (
 from swatsim.errors import WorkloadError
 from swatsim.workload import storage
 from swatsim.workload.layer import Layer, Operand
-from swatsim.workload.networks import SAVED_KINDS, VALUES, Network, Saved
 from swatsim.workload.storage import Density
+from swatsim.workload.tables import SAVED_KINDS, VALUES, Network, Saved
 from swatsim.workload.windows import Mask
 
 #: Kinds of rows that SWAT counts as activations: inputs of layers, and of batch norms.
@@ -71,9 +71,9 @@ class Row:
     layer : str
         The module that keeps it.
     tensor : str
-        Which of its tensors: act, weight; input, output, mask, ..: `networks.Saved.part`.
+        Which of its tensors: act, weight; input, output, mask, ..: `tables.Saved.part`.
     kind : str
-        act, weight, or what it is in `networks.Saved.kind`.
+        act, weight, or what it is in `tables.Saved.kind`.
     elements : int
         Of all samples.
     density : float

@@ -13,10 +13,12 @@ from torch.nn import functional  # noqa: E402
 
 from swatsim.errors import RecordingError  # noqa: E402
 from swatsim.policies import SwatU  # noqa: E402
+from swatsim.tracefile import open_trace  # noqa: E402
 from swatsim.tracer.pytorch import Kept, Tracer, layer_table  # noqa: E402
 from swatsim.workload import footprint  # noqa: E402
 from swatsim.workload.measured import compare  # noqa: E402
-from swatsim.workload.networks import NETWORKS, Network, network  # noqa: E402
+from swatsim.workload.networks import NETWORKS, network  # noqa: E402
+from swatsim.workload.tables import Network  # noqa: E402
 from tests.tracer.models import MODELS, recorded_resnet8  # noqa: E402
 from tests.tracer.today import TODAY, Gpt2, Vit, images  # noqa: E402
 
@@ -78,6 +80,21 @@ def test_a_concatenation_and_pooling_are_as_autograd_has_them() -> None:
     build, shape = MODELS["densenet121-cifar"]
     found = footprint.of_network(network("densenet121-cifar"), batch=2)
     assert found.everything == kept_bytes(build().train(), torch.rand(2, *shape))
+
+
+def test_todays_network_under_a_policy_keeps_what_table_and_masks_say(tmp_path) -> None:
+    torch.manual_seed(4)
+    model, x = Vit(), images(3)
+    table = layer_table(model, x)
+    options = {"steps": (0,), "measure_memory": True}
+    with Tracer(model, SwatU(0.8), tmp_path / "t", **options) as tracer:
+        model(x).sum().backward()
+        tracer.step()
+    step = open_trace(tmp_path / "t").step(0)
+    found = footprint.of_masks(step.kept(), network=table, format="dense")
+    measured = step.notes["kept"]
+    assert [it for it in compare(measured["modules"], found) if it.measured != it.modelled] == []
+    assert found.everything == measured["total"]
 
 
 def test_swat_keeps_a_copy_beside_the_relus_output(tmp_path) -> None:

@@ -27,9 +27,9 @@ from swatsim.tracer.pytorch.words import (
     size_of,
     values_of,
 )
-from swatsim.workload import footprint, networks
+from swatsim.workload import footprint, tables
 from swatsim.workload.layer import Layer
-from swatsim.workload.networks import SAVED_KINDS, VALUES, Extent, Network
+from swatsim.workload.tables import SAVED_KINDS, VALUES, Extent, Network
 
 log = logging.getLogger(__name__)
 
@@ -275,9 +275,9 @@ class _Table:
         what = (layers, tuple(self.saved()), frozenset(self.biased), self.inputs)
         return Network(name, citation, *what, self.extents(), self.modules, self.trained)
 
-    def saved(self) -> list[networks.Saved]:
+    def saved(self) -> list[tables.Saved]:
         """Return what all but the layers saves; an operation's statistics as one."""
-        rows: dict[Any, networks.Saved] = {}
+        rows: dict[Any, tables.Saved] = {}
         for entry in self.entries:
             row = self._saved(entry)
             key = (row.name, row.kind) if row.kind == "statistics" else id(entry)
@@ -288,7 +288,7 @@ class _Table:
             rows[key] = row
         return [*rows.values()]
 
-    def _saved(self, entry: _Entry) -> networks.Saved:
+    def _saved(self, entry: _Entry) -> tables.Saved:
         """Return a row of the table, with what grows with the batch apart."""
         extent, found = self._extent(entry), entry.found
         C, H, *rest = (*found.shape[1:], 1, 1)
@@ -297,7 +297,7 @@ class _Table:
             sizes = (extent.sample, 1, 1)
         part, dtype = part_of(found, entry.kind), dtype_of(found, self.values)
         usual, own = SAVED_KINDS.get(entry.kind, ("input", None))
-        return networks.Saved(
+        return tables.Saved(
             entry.name,
             entry.kind,
             *sizes,

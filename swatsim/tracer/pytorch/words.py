@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from swatsim.tracer.pytorch.graph import PRODUCTS, Saved
-from swatsim.workload.networks import VALUES
+from swatsim.workload.tables import VALUES
 
 #: What an operation is called in a table, where not in torch's words; and its parts.
 _KINDS = {"native_dropout": "dropout", "safe_softmax": "softmax"}
