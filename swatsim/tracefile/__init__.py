@@ -8,8 +8,19 @@
 `schema` says what is in them, `codec` how a mask becomes bytes, `writer` and `reader` do the rest.
 """
 
+from swatsim.tracefile.coverage import Coverage, Macs, Unheld
 from swatsim.tracefile.reader import Step, Trace, open_trace
 from swatsim.tracefile.schema import Manifest, MaskRecord
 from swatsim.tracefile.writer import TraceWriter
 
-__all__ = ["Manifest", "MaskRecord", "Step", "Trace", "TraceWriter", "open_trace"]
+__all__ = [
+    "Coverage",
+    "Macs",
+    "Manifest",
+    "MaskRecord",
+    "Step",
+    "Trace",
+    "TraceWriter",
+    "Unheld",
+    "open_trace",
+]

@@ -16,6 +16,7 @@ from swatsim.errors import SwatsimError, TraceError, WorkloadError, listed, show
 from swatsim.files import read_bounded
 from swatsim.printable import printable
 from swatsim.tracefile import codec
+from swatsim.tracefile.coverage import Coverage
 from swatsim.tracefile.passes import alive
 from swatsim.tracefile.schema import (
     MANIFEST,
@@ -112,6 +113,36 @@ class Step:
         else:
             advice = "remove this file to use the other steps, or record the run again"
         return TraceError(f"step {self.number} ({self.path}): {error}; {advice}")
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that ran in it, in the order in which they did, in this step's shapes."""
+        return self.manifest.layers
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """How much of its multiplications it holds; None if nobody counted."""
+        return None
+
+    def batch_of(self, layer: str) -> int:
+        """Return how many samples a layer's whole batch has; 1 if its rows are of one sample.
+
+        Raises
+        ------
+        TraceError
+            If the step has no such layer.
+        """
+        return self.batch_size
+
+    def samples_of(self, layer: str) -> int:
+        """Return how many samples of a layer's batch, the first ones, its masks hold.
+
+        Raises
+        ------
+        TraceError
+            If the step has no such layer.
+        """
+        return len(self.manifest.samples)
 
     @property
     def records(self) -> list[MaskRecord]:

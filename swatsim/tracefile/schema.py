@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from swatsim.arguments import is_whole
 from swatsim.errors import SwatsimError, TraceError, WorkloadError, shown, unknown
@@ -33,6 +33,25 @@ MAX_SAMPLES = 2**22
 MAX_BATCH = 2**31
 #: A step's number is below it: results hold 64 bits.
 MAX_STEP = 2**63
+
+#: What a value may be stored as, in torch's names. Of quantized values the type of the stored one.
+VALUE_TYPES = frozenset(
+    [
+        *("float64", "float32", "bfloat16", "float16"),
+        *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
+        *("float4_e2m1fn_x2", "bool", "complex128", "complex64", "complex32", "bcomplex32"),
+        *(f"{sign}int{bits}" for sign in ("", "u") for bits in (*range(1, 9), 16, 32, 64)),
+        *("qint32", "qint8", "quint8", "quint4x2", "quint2x4"),
+        *("bits16", "bits8", "bits4x2", "bits2x4", "bits1x8"),
+    ]
+)
+
+
+def _value_type(name: str) -> str:
+    if name not in VALUE_TYPES:
+        raise ValueError("must be the name of a value type in torch, such as float32 or bfloat16")
+    return name
+
 
 Index = Annotated[Whole, Field(ge=0, lt=2**63)]
 Stated = Annotated[dict[str, Any], BeforeValidator(partial(plain, left=MAX_DEPTH - 1))]
@@ -131,6 +150,9 @@ class MaskRecord(FrozenRecord):
         The tensor of zstd bytes; equal masks name the same one. None for codec "ones".
     digest : str or None
         BLAKE2b of the packed bits, 8 bytes as hex; None for codec "ones".
+    dtype : str or None
+        What the operand's values are stored as, in torch's names ("bfloat16"); None where that is
+        unknown, as in a trace of format 1.
     """
 
     error_type: ClassVar[type[SwatsimError]] = TraceError
@@ -144,6 +166,7 @@ class MaskRecord(FrozenRecord):
     ones: Annotated[Whole, Field(ge=0)]
     tensor: str | None = None
     digest: str | None = None
+    dtype: Annotated[str, Field(strict=True), AfterValidator(_value_type)] | None = None
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
@@ -253,7 +276,9 @@ def dump_records(
     Notes have a checksum of their own: what reads none of them reads the rest as ever. Of the
     manifest it holds a digest: what it says of these masks' layers.
     """
-    text = json.dumps([record.model_dump(mode="json") for record in records], sort_keys=True)
+    unset = {"dtype"} if all(record.dtype is None for record in records) else None
+    dumped = [record.model_dump(mode="json", exclude=unset) for record in records]
+    text = json.dumps(dumped, sort_keys=True)
     metadata = {
         "format": FORMAT,
         "schema_version": str(SCHEMA_VERSION),
