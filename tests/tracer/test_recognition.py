@@ -395,9 +395,7 @@ def test_a_convolution_of_three_dimensions_multiplies_as_its_planes_do(tmp_path:
         layer.dilation,
         layer.groups,
     )
-    whole = functional.conv3d(
-        (x != 0).float(), (model.weight != 0).float(), None, 2, 1, (2, 1, 1)
-    )
+    whole = functional.conv3d((x != 0).float(), (model.weight != 0).float(), None, 2, 1, (2, 1, 1))
     torch.testing.assert_close(flat.reshape(2, -1, *flat.shape[1:]).movedim(1, 2), whole)
 
 

@@ -7,9 +7,10 @@ not yet: the youngest is of 2.8), nothing is recorded, for it would change the r
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cache, reduce
 from types import CodeType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from swatsim.errors import RecordingError
+
+#: What packs a tensor that autograd saves, and what unpacks it.
+Hooks: TypeAlias = tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
 
 #: All below `torch._C`.
 _NEEDED = (
@@ -37,6 +41,9 @@ _NEEDED = (
     "_push_on_torch_dispatch_stack",
     "_will_engine_execute_node",
 )
+
+#: Whose saved-tensor hooks hold what a checkpoint recomputes, until the backward pass has read it.
+_RECOMPUTATION = ("torch.utils.checkpoint", "_recomputation_hook.")
 
 
 def check_torch() -> None:
@@ -62,20 +69,29 @@ def in_transform(*tensors: Tensor) -> bool:
     return any(ask(tensor) for ask in asks for tensor in tensors)
 
 
-def has_saved_tensor_hooks() -> bool:
-    """Whether somebody's saved-tensor hooks would be hidden by more.
+def saved_tensor_hooks() -> Hooks | None:
+    """Return the saved-tensor hooks that are in effect, which more would hide; None if none are."""
+    hooks: Hooks | None = _functions()._autograd._top_saved_tensors_default_hooks(False)
+    return hooks
 
-    A checkpoint recomputes in the backward pass, with hooks of its own.
+
+def is_recomputation(hooks: Hooks) -> bool:
+    """Whether saved-tensor hooks are those under which a checkpoint recomputes its region.
+
+    Only of the kind that is not reentrant: the other one recomputes without hooks.
     """
-    own = _functions()
-    is_backward = own._current_graph_task_id() != -1
-    return is_backward or own._autograd._top_saved_tensors_default_hooks(False) is not None
+    module, name = _RECOMPUTATION
+    pack: Any = hooks[0]
+    whose = (getattr(pack, "__module__", ""), getattr(pack, "__qualname__", ""))
+    is_backward = _functions()._current_graph_task_id() != -1
+    return is_backward and whose[0] == module and whose[1].startswith(name)
 
 
 def others_pack() -> bool:
     """Whether somebody else's saved-tensor hooks may change what the backward pass reads."""
-    top = _functions()._autograd._top_saved_tensors_default_hooks(False)
-    return top is not None and not (getattr(top[0], "__module__", "") or "").startswith("swatsim.")
+    hooks = saved_tensor_hooks()
+    whose = "" if hooks is None else getattr(hooks[0], "__module__", "") or ""
+    return hooks is not None and not whose.startswith("swatsim.")
 
 
 def leave(mode: TorchFunctionMode) -> None:

@@ -20,7 +20,6 @@ from swatsim.errors import SwatsimError
 from swatsim.tracefile.coverage import Coverage
 from swatsim.tracer.pytorch.factors import Factors, Part, factors, parts
 from swatsim.tracer.pytorch.gradients import Product
-from swatsim.tracer.pytorch.layout import Layout
 from swatsim.tracer.pytorch.naming import Names
 from swatsim.tracer.pytorch.origins import CONSTANT, Origin, Origins, tensors
 from swatsim.tracer.pytorch.private import (
