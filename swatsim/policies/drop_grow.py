@@ -24,7 +24,7 @@ from swatsim.policies.allocation import (
     named_allocation,
     share_at,
 )
-from swatsim.policies.arrays import Array, like, namespace
+from swatsim.policies.arrays import Array, like, namespace, only
 from swatsim.policies.draw import generator
 from swatsim.policies.interface import Site
 from swatsim.policies.method import Method, Period, Sparsity, as_float
@@ -116,7 +116,7 @@ class PersistentMaskRun(Sparsifier):
     def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
         """Return the weights with zeros outside the masks."""
         masks = self.layer_masks
-        return {name: _only(w, masks[name]) for name, w in weights.items() if name in masks}
+        return {name: only(w, masks[name]) for name, w in weights.items() if name in masks}
 
     def _mask_of(self, site: Site, values: Array) -> Array | None:
         share, name = self.density(site), site.layer.name
@@ -175,7 +175,7 @@ class DropGrowRun(PersistentMaskRun):
         fresh = {name: mask & ~self.layer_masks[name] for name, mask in changed.items()}
         self.layer_masks.update(changed)
         projected = super().end_step(step, weights)
-        return projected | {name: _only(projected[name], ~new) for name, new in fresh.items()}
+        return projected | {name: only(projected[name], ~new) for name, new in fresh.items()}
 
     def _changed(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
         fraction = self.policy.fraction_at(step)
@@ -201,11 +201,6 @@ def drop(mask: Array, weight: Array, count: int) -> Array:
 def grow(mask: Array, scores: Array, count: int) -> Array:
     """Return a mask and the `count` places of largest score outside it; of equal ones the first."""
     return mask | largest(scores, min(count, _count(~mask)), ~mask)
-
-
-def _only(weight: Array, mask: Array) -> Array:
-    xp = namespace(weight)
-    return xp.where(mask, weight, xp.zeros_like(weight))
 
 
 def _count(mask: Array) -> int:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swatsim.policies.allocation import share_out
-from swatsim.policies.arrays import fold, mean_magnitude
+from swatsim.policies.arrays import fold, mean_magnitude, only
 from swatsim.policies.granularity import GRANULARITIES, granularity, n_of_m, transposable
 from swatsim.policies.topk import _mark_elsewhere, largest, topk_mask
 from swatsim.workload.layer import Layer
@@ -391,3 +391,33 @@ def test_shares_by_hand() -> None:
     assert share_out(99, [1.0, 2.0], [3, 4]) == [3, 4]
     assert share_out(0, [1.0], [3]) == [0]
     assert share_out(5, [], []) == []
+
+
+# ---- values under a mask -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_only_has_the_bits_of_where(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(4)
+    wild = rng.choice([0.0, -0.0, math.inf, math.nan, -1.5, 2.0], (3, 5, 4, 2))
+    values = torch.from_numpy(wild).to(getattr(torch, dtype))
+    mask = torch.from_numpy(rng.random(wild.shape) < 0.5)
+    last = torch.channels_last
+    for mine in (values, values.to(memory_format=last), values[:, ::2], values.transpose(1, 3)):
+        for its in (mask, mask.to(memory_format=last)):
+            fits = its[: mine.shape[0], : mine.shape[1], : mine.shape[2], : mine.shape[3]]
+            fits = fits if fits.shape == mine.shape else its.transpose(1, 3)
+            found, expected = only(mine, fits), torch.where(fits, mine, 0)
+            assert found.double().numpy().tobytes() == expected.double().numpy().tobytes()
+    assert only(values[:0], mask[:0]).shape == (0, 5, 4, 2)
+    if dtype != "bfloat16":
+        found = only(values.numpy(), mask.numpy())
+        assert found.tobytes() == torch.where(mask, values, 0).numpy().tobytes()
+
+
+def test_only_leaves_autograd_to_where() -> None:
+    torch = pytest.importorskip("torch")
+    values = torch.ones(3, requires_grad=True)
+    only(values, torch.tensor([True, False, True])).sum().backward()
+    assert values.grad.tolist() == [1, 0, 1]
