@@ -91,7 +91,8 @@ class ByScore(PolicyValue):
     granularity : str
         element, filter, channel, kernel, sample, position, or N:M such as "2:4": N of each M
         channels, of a weight along the input channels of a group. Filters and kernels are those of
-        weights.
+        weights; of a weight, a sample is a filter and a position a tap of a channel. All are the
+        layer's own: an index inside a group is none.
     allocation : {"uniform", "erk"}
     first_conv_dense : bool
         Leave the network's first convolution as it is.

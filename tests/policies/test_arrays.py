@@ -106,7 +106,10 @@ BLOCKS: dict[str, Callable[[Index], Any]] = {
 
 
 def key_of(name: str, layer: Layer) -> Callable[[Index], Any]:
-    """What a weight's value is a part of: filters and channels are those of the whole layer."""
+    """What a weight's value is a part of: filters and channels are those of the whole layer.
+
+    A sample is a filter; a position is a tap of a channel, in all filters that read it.
+    """
     first, second = layer.shape_of("weight", 1)[:2]
     transposed = layer.kind == "conv_transpose"
 
@@ -115,8 +118,23 @@ def key_of(name: str, layer: Layer) -> Callable[[Index], Any]:
         return at[0], group * second + at[1]
 
     channel, filter = (0, 1) if transposed else (1, 0)
-    axes = {"filter": filter, "channel": channel}
+    if name == "position":
+        return lambda at: (numbered(at)[channel], at[2:])
+    axes = {"filter": filter, "channel": channel, "sample": filter}
     return (lambda at: numbered(at)[axes[name]]) if name in axes else BLOCKS[name]
+
+
+def by_samples(scores: np.ndarray, density: Fraction, key: Callable[[Index], Any]) -> np.ndarray:
+    """Keep the largest of each sample, equally many."""
+    places: dict[Any, list[Index]] = {}
+    for at in np.ndindex(scores.shape):
+        places.setdefault(key(at), []).append(at)
+    mask = np.zeros(scores.shape, bool)
+    for each in places.values():
+        marks = top([float(scores[at]) for at in each], count_of(density, len(each)))
+        for at, kept in zip(each, marks, strict=True):
+            mask[at] = kept
+    return mask
 
 
 def by_blocks(scores: np.ndarray, density: Fraction, key: Callable[[Index], Any]) -> np.ndarray:
@@ -176,6 +194,19 @@ def test_granularities_by_name() -> None:
     ):
         with pytest.raises(ValueError, match="unknown granularity|N:M|must"):
             granularity(wrong)
+
+
+@pytest.mark.parametrize("name", [*GRANULARITIES, "2:4"])
+@pytest.mark.parametrize("shape", [(0, 3), (0, 3, 2, 2), (1, 1), (1, 1, 1, 1), (2, 3, 0, 4)])
+def test_a_batch_of_no_sample_or_one(name: str, shape: tuple[int, ...]) -> None:
+    """An expert may get no token in a step."""
+    torch = pytest.importorskip("torch")
+    mask = granularity(name)(np.ones(shape, np.float32), Fraction(1, 2), "conv")
+    assert mask.shape == shape
+    assert mask.sum() == math.prod(shape)
+    found = granularity(name)(torch.ones(shape), Fraction(1, 2), "conv")
+    assert np.array_equal(found.numpy(), mask)
+    assert transposable(2, 4)(np.ones(shape, np.float32), Fraction(1, 2), "conv").shape == shape
 
 
 # ---- N:M ---------------------------------------------------------------------------------------
@@ -281,12 +312,13 @@ SPLIT = (
 
 
 @pytest.mark.parametrize("layer", SPLIT, ids=lambda layer: layer.name)
-@pytest.mark.parametrize("name", ["filter", "channel", "kernel", "element"])
+@pytest.mark.parametrize("name", GRANULARITIES)
 def test_an_index_inside_a_group_is_no_channel(name: str, layer: Layer) -> None:
     torch = pytest.importorskip("torch")
     for seed, density in enumerate(DENSITIES):
         scores = scores_of(seed, layer.shape_of("weight", 1))
-        expected = by_blocks(scores, density, key_of(name, layer))
+        twin = by_samples if name == "sample" else by_blocks
+        expected = twin(scores, density, key_of(name, layer))
         lies = density, layer.kind, layer.groups
         assert np.array_equal(GRANULARITIES[name](scores, *lies), expected)
         found = GRANULARITIES[name](torch.from_numpy(scores), *lies)

@@ -14,7 +14,7 @@ from swatsim.policies import ByScore, Rule, Site, Sparsifier, SwatU, View
 from swatsim.policies.allocation import erdos_renyi_kernel
 from swatsim.workload.layer import OPERANDS_OF
 from tests.policies.driver import LAYERS, Array, Run, same, top_of
-from tests.policies.test_arrays import BLOCKS, by_blocks, by_groups, key_of
+from tests.policies.test_arrays import BLOCKS, by_blocks, by_groups, by_samples, key_of
 
 TENTHS = Fraction(3, 10)
 PAIRS = {(op, operand) for op, operands in OPERANDS_OF.items() for operand in operands}
@@ -46,8 +46,7 @@ def test_all_granularities(granularity: str, score: Any) -> None:
                     continue
                 expected = by_groups(values, n, m)
             elif granularity == "sample":
-                each = [by_blocks(row[None], TENTHS, BLOCKS["element"])[0] for row in values]
-                expected = np.array(each)
+                expected = by_samples(values, TENTHS, key_of(granularity, layer))
             elif granularity == "kernel" and layer.kind == "linear":
                 expected = by_blocks(values, TENTHS, BLOCKS["element"])
             else:
