@@ -96,6 +96,23 @@ def fold(values: Array, axis: int = -1) -> Array:
     return rest[0]
 
 
+def fits(known: Array | None, values: Array) -> bool:
+    """Whether there is an array from before, of the shape that values have now.
+
+    A layer's weight may be pruned in mid-training, a batch have another size.
+    """
+    return known is not None and tuple(known.shape) == tuple(values.shape)
+
+
+def widened(values: Array) -> Array:
+    """Return floats of less than 32 bits as float32, which is exact, and others as they are.
+
+    Products and sums of them overflow early: the largest float16 is 65504.
+    """
+    narrow = values.dtype.itemsize < 4
+    return namespace(values).astype(values, namespace(values).float32) if narrow else values
+
+
 def is_finite(values: Array) -> bool:
     """Whether there is neither a NaN nor an infinity."""
     xp = namespace(values)

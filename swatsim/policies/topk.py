@@ -11,7 +11,7 @@ from array_api_compat import is_torch_array
 
 from swatsim.arguments import arguments, count_of, sparsity, whole_number
 from swatsim.errors import PolicyError, shown
-from swatsim.policies.arrays import Array, as_numpy, like, namespace, on_host
+from swatsim.policies.arrays import Array, as_numpy, like, namespace, on_host, widened
 
 
 @arguments(PolicyError, numel=whole_number, sparsity=sparsity)
@@ -65,7 +65,8 @@ def topk_mask(values: npt.ArrayLike | Array, k: int) -> Any:
         _check_real(values.is_complex(), values.dtype)
         if not on_host(values):
             return _mark_elsewhere(values, k)
-        return like(_mark(_floats(as_numpy(_widened(values))), k), values)
+        known = widened(values) if values.dtype.is_floating_point else values
+        return like(_mark(_floats(as_numpy(known)), k), values)
     return _mark(_floats(values), k)
 
 
@@ -166,12 +167,6 @@ def _whole(k: Any) -> int:
     if (count := count_of(k)) < 0:
         raise PolicyError(f"k={shown(k)} is not allowed: must be a whole number of at least 0")
     return count
-
-
-def _widened(values: Array) -> Array:
-    """Return torch's floats of less than 32 bits as float32, which is exact, others as they are."""
-    narrow = values.dtype.is_floating_point and values.dtype.itemsize < 4
-    return values.float() if narrow else values
 
 
 def _floats(values: npt.ArrayLike) -> npt.NDArray[Any]:

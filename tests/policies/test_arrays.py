@@ -255,8 +255,11 @@ def patterns(n: int, m: int) -> Iterable[tuple[tuple[int, ...], ...]]:
             yield pattern
 
 
-def by_patterns(scores: np.ndarray, n: int, m: int) -> np.ndarray:
-    """Try all patterns on each block, the edges filled up with zeros."""
+def by_patterns(scores: np.ndarray, n: int, m: int, zeros: bool = False) -> np.ndarray:
+    """Try all patterns on each block, the edges filled up with zeros.
+
+    With `zeros` they hold places too: of a block of nothing else, as many as it has room for.
+    """
     K, C = scores.shape[:2]
     taps = scores.reshape(K, C, -1)
     mask = np.zeros(taps.shape, bool)
@@ -266,17 +269,19 @@ def by_patterns(scores: np.ndarray, n: int, m: int) -> np.ndarray:
             [float(taps[k + i, c + j, tap]) if k + i < K and c + j < C else 0.0 for j in range(m)]
             for i in range(m)
         ]
-        best, most = known[0], -1.0
+        inside = [[k + i < K and c + j < C for j in range(m)] for i in range(m)]
+        best, most = known[0], (-1.0, 0)
         for pattern in known:
             total = 0.0
             for i, row in enumerate(pattern):
                 for j in row:
                     total += block[i][j]
-            if total > most:
-                best, most = pattern, total
+            room = sum(inside[i][j] for i, row in enumerate(pattern) for j in row)
+            if (total, 0 if total or not zeros else room) > most:
+                best, most = pattern, (total, 0 if total or not zeros else room)
         for i, row in enumerate(best):
             for j in row:
-                if block[i][j] > 0:
+                if block[i][j] > 0 or (zeros and inside[i][j]):
                     mask[k + i, c + j, tap] = True
     return mask.reshape(scores.shape)
 
