@@ -93,7 +93,8 @@ class Tracer(Run):
         If an argument is not allowed, or a layer can't be run sparsely. In the first step, unless
         `steps` is empty: if its input can't be recorded.
     PolicyError
-        If the policy can't be allocated to the model's layers.
+        If the policy can't be allocated to the model's layers, or sets weights to zero and there is
+        one that is computed anew in each step.
     TraceError
         If something is at `path` already that is not continued, or can't be, or another run is
         writing it.
@@ -120,6 +121,7 @@ class Tracer(Run):
         self._policy, self._sparsifier = chosen, begin_run(chosen)
         self._first_convolution = _foreign_stem(model, modules, skipped)
         self._patches = [_patch(self._call, name, module) for name, module in modules.items()]
+        self._sparsifier.refuse_computed([n for n, it in modules.items() if _is_computed(it)])
         if self._sparsifier.keeps_masks:
             _check_own_weights(self._patches, type(policy).__name__)
             _say_shared(model, self._patches)
@@ -278,6 +280,14 @@ def _checked_module(name: str, module: Any) -> Any:
             f"leave it alone with skip=({name!r},)"
         )
     return module
+
+
+def _is_computed(module: Any) -> bool:
+    """Whether a module's weight is computed from other parameters: asked without computing it."""
+    if not _is_attention(module):
+        return "weight" not in module._parameters
+    own = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+    return any(name not in module._parameters for name in own) or _is_computed(module.out_proj)
 
 
 def _check_own_weights(patches: list[ForwardPatch], policy: str) -> None:
