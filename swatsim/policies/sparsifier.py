@@ -260,9 +260,7 @@ class Sparsifier:
     def _say(self, step: int) -> None:
         """Log what of a step is not as the user asked for: each layer once, all in a line."""
         if self._late:
-            message = (
-                "step %d: %s shared out its sparsity without %s: each gets its shape's share"
-            )
+            message = "step %d: %s shared out its sparsity without %s: each gets its shape's share"
             log.warning(message, step, type(self.policy).__name__, ", ".join(self._late))
         if self._new_strays:
             message = "step %d: densities by thresholds of an earlier step: %s; report() has all"
