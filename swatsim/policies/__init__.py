@@ -74,9 +74,18 @@ def allocate_once(policy: Policy, layers: Sequence[Layer]) -> Policy:
     policy : Policy
     layers : sequence of Layer
         In the order in which they run.
+
+    Raises
+    ------
+    PolicyError
+        If it can't be, or was allocated to other layers than these.
     """
     allocate = getattr(policy, "allocate", None)
-    if allocate is None or getattr(policy, "is_allocated", False):
+    if allocate is None:
+        return policy
+    if getattr(policy, "is_allocated", False):
+        for layer in layers:
+            policy.density(Site(layer, "fprop", "weight"))  # refuses one of another network
         return policy
     allocated: Policy = allocate(layers)
     return allocated

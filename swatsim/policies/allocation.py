@@ -54,7 +54,8 @@ class ErdosRenyiKernel:
     """Layers get theirs by their shapes: see `erdos_renyi_kernel`.
 
     `over` has to be called with all layers (the tracer and `swatsim synth` do so by themselves). A
-    first convolution that is left as it is counts towards the overall sparsity all the same.
+    first convolution that is left as it is counts towards the overall sparsity all the same. A
+    layer that a run meets later gets what another of its shape has, and the log says so.
 
     Parameters
     ----------
@@ -62,11 +63,15 @@ class ErdosRenyiKernel:
         Layer -> the share of its weights that survives. None as long as nothing is shared out.
     shapes : mapping of str to tuple of int
         Layer -> the shape of its weights.
+    factor : Fraction, optional
+        What a layer's density is of its ``(K + C + R + S) / (K*C*R*S)``. None where nothing is
+        shared out, or each layer has all its weights.
     """
 
     word: ClassVar[str] = "erk"
     by_layer: Mapping[str, Fraction] | None = field(default=None, hash=False)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False, repr=False)
+    factor: Fraction | None = field(default=None, repr=False)
 
     @property
     def is_allocated(self) -> bool:
@@ -91,9 +96,31 @@ class ErdosRenyiKernel:
         dense = {first} if policy.first_conv_dense else set()
         who = type(policy).__name__
         shares = erdos_renyi_kernel(layers, 1 - sparsity(policy.sparsity), dense, who)
-        return ErdosRenyiKernel(
-            shares, {layer.name: layer.shape_of("weight", 1) for layer in layers}
-        )
+        shapes = {layer.name: layer.shape_of("weight", 1) for layer in layers}
+        factors = (shares[it.name] / _by_kernel(it) for it in layers if shares[it.name] < 1)
+        return ErdosRenyiKernel(shares, shapes, next(factors, None))
+
+    def knows(self, layer: Layer) -> bool:
+        """Whether nothing is shared out yet, or the layer, with weights of this shape, has a share.
+
+        Parameters
+        ----------
+        layer : Layer
+        """
+        shape = self.shapes.get(layer.name)
+        return self.by_layer is None or shape == layer.shape_of("weight", 1)
+
+    def joined_by(self, layer: Layer) -> ErdosRenyiKernel:
+        """Return the allocation with a layer more, which gets what another of its shape would.
+
+        The others' shares stay: so the overall sparsity is no longer the one that was asked for.
+        """
+        share = Fraction(1)
+        if self.factor is not None:
+            share = min(share, self.factor * _by_kernel(layer))
+        shapes = {**self.shapes, layer.name: layer.shape_of("weight", 1)}
+        by_layer = {**(self.by_layer or {}), layer.name: share}
+        return ErdosRenyiKernel(by_layer, shapes, self.factor)
 
     def density(self, site: Site, policy: Sparse) -> Fraction:
         """Return the share of a layer's weights that survives; 1 for all of them.

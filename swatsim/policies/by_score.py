@@ -84,6 +84,7 @@ class ByScore(PolicyValue):
     score : callable of View to array
         The larger, the sooner a value survives; below 0 counts as 0, and 0 never survives. Of equal
         scores what comes first. With ``abs``, products and the like it works for NumPy and torch.
+        What it looks at is float32 at least: products of float16 overflow.
     sparsity : float
         Share that is dropped, in [0, 1). Of N:M it is the pattern that says how much is.
     of : word, or collection of words and (op, operand) pairs
@@ -91,18 +92,21 @@ class ByScore(PolicyValue):
     granularity : str
         element, filter, channel, kernel, sample, position, or N:M such as "2:4": N of each M
         channels, of a weight along the input channels of a group. Filters and kernels are those of
-        weights.
+        weights; of a weight, a sample is a filter and a position a tap of a channel. All are the
+        layer's own: an index inside a group is none.
     allocation : {"uniform", "erk"}
     first_conv_dense : bool
         Leave the network's first convolution as it is.
     every : int
         Period after which the choice is made anew.
     holds : {"mask", "threshold"}
-        What is reused in between; activations and gradients can hold thresholds only.
+        What is reused in between; activations and gradients can hold thresholds only. In a mask
+        that is held, weights of zero hold the places that others leave.
     trains : {"all", "kept"}
-        Which weights get a gradient.
+        Which weights get a gradient; those of zero that hold a place are kept ones.
     uses_gradient : bool
-        Whether the score looks at ``it.gradient``, a weight's dense gradient in the step before.
+        Whether the score looks at ``it.gradient``, a weight's dense gradient in the step before,
+        or before a step that overflowed.
     name : str, optional
         In the trace; the function's by default. A restarted run must have the same.
 

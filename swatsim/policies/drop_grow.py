@@ -3,7 +3,7 @@
 A weight outside the mask is zero, and stays so: the optimizer gets no gradient for it, and after
 each step it is set to zero again, whatever weight decay or momentum made of it. A weight that is
 grown starts at zero: in the step after a change a layer reads fewer non-zeros than it keeps places,
-and a trace holds what is read.
+and a trace holds what is read. A weight that is computed anew in each step can't be set to zero.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from swatsim.arguments import exact, share
+from swatsim.errors import PolicyError
 from swatsim.policies.allocation import (
     WEIGHTS,
     AllocationField,
@@ -24,7 +25,7 @@ from swatsim.policies.allocation import (
     named_allocation,
     share_at,
 )
-from swatsim.policies.arrays import Array, like, namespace
+from swatsim.policies.arrays import Array, fits, like, namespace, only
 from swatsim.policies.draw import generator
 from swatsim.policies.interface import Site
 from swatsim.policies.method import Method, Period, Sparsity, as_float
@@ -110,13 +111,34 @@ class PersistentMaskRun(Sparsifier):
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
         """Return the gradient with zeros outside the mask."""
         mask = self.layer_masks.get(layer.name)
-        xp = namespace(gradient)
-        return gradient if mask is None else xp.where(mask, gradient, xp.zeros_like(gradient))
+        return only(gradient, mask) if fits(mask, gradient) else gradient
 
     def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
         """Return the weights with zeros outside the masks."""
+        super().end_step(step, weights)
         masks = self.layer_masks
-        return {name: _only(w, masks[name]) for name, w in weights.items() if name in masks}
+        return {name: only(w, masks[name]) for name, w in weights.items() if self._fits(name, w)}
+
+    def refuse_computed(self, modules: Sequence[str]) -> None:
+        """Refuse modules whose weights are computed anew in each step: none can be set to zero.
+
+        Raises
+        ------
+        PolicyError
+            If there is one.
+        """
+        if modules:
+            many = len(modules) > 1
+            raise PolicyError(
+                f"layer{'s' * many} {', '.join(map(repr, modules))}: the weight is computed anew "
+                "in each step (weight_norm, spectral_norm, another parametrization), and "
+                f"{type(self.policy).__name__} has to set weights to zero: leave "
+                f"{'them' if many else 'it'} alone with skip={tuple(modules)!r}, remove the "
+                "parametrization, or take a policy that only masks what is read, such as TopKast"
+            )
+
+    def _fits(self, layer: str, array: Array) -> bool:
+        return fits(self.layer_masks.get(layer), array)
 
     def forget(self, layer: str) -> None:
         """Forget a layer's mask: another is drawn, for a weight of another shape."""
@@ -127,7 +149,7 @@ class PersistentMaskRun(Sparsifier):
         share, name = self.density(site), site.layer.name
         if share is None:
             return None
-        if name not in self.layer_masks:
+        if not self._fits(name, values):
             scores = generator(self.seed, name).random(math.prod(values.shape))
             order = np.argsort(-scores, kind="stable")[: keep_count(scores.size, 1 - share)]
             mask = np.zeros(scores.size, np.bool_)
@@ -180,14 +202,15 @@ class DropGrowRun(PersistentMaskRun):
         fresh = {name: mask & ~self.layer_masks[name] for name, mask in changed.items()}
         self.layer_masks.update(changed)
         projected = super().end_step(step, weights)
-        return projected | {name: _only(projected[name], ~new) for name, new in fresh.items()}
+        return projected | {name: only(projected[name], ~new) for name, new in fresh.items()}
 
     def _changed(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
         fraction = self.policy.fraction_at(step)
         changed = {}
         for name in self.layer_masks:
-            scores = self.grow_scores(name, step) if name in weights else None
-            if scores is not None:
+            known = name in weights and self._fits(name, weights[name])
+            scores = self.grow_scores(name, step) if known else None
+            if scores is not None and self._fits(name, scores):
                 count = int(exact(fraction) * _count(self.layer_masks[name]))
                 left = drop(self.layer_masks[name], weights[name], count)
                 changed[name] = grow(left, scores, count)
@@ -206,11 +229,6 @@ def drop(mask: Array, weight: Array, count: int) -> Array:
 def grow(mask: Array, scores: Array, count: int) -> Array:
     """Return a mask and the `count` places of largest score outside it; of equal ones the first."""
     return mask | largest(scores, min(count, _count(~mask)), ~mask)
-
-
-def _only(weight: Array, mask: Array) -> Array:
-    xp = namespace(weight)
-    return xp.where(mask, weight, xp.zeros_like(weight))
 
 
 def _count(mask: Array) -> int:

@@ -34,15 +34,29 @@ def element(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Ar
 
 
 def sample(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
-    """Return a mask of single values, equally many in each sample (row of a linear layer)."""
+    """Return a mask of single values, equally many in each sample (row of a linear layer).
+
+    Of a weight in each filter: what makes one output channel.
+    """
     xp = namespace(scores)
-    k = math.ceil(density * math.prod(scores.shape[1:]))
-    return xp.stack([topk_mask(scores[n], k) for n in range(scores.shape[0])])
+    split, axis = _by_group(scores, groups), 2 - CHANNEL_AXIS[kind]
+    each = xp.moveaxis(split, axis, 1)  # group, filter, ..
+    marks = xp.zeros_like(each, dtype=xp.bool)
+    k = math.ceil(density * math.prod(each.shape[2:]))
+    for at in product(*map(range, each.shape[:2])):
+        marks[at] = topk_mask(each[at], k)
+    return xp.reshape(xp.moveaxis(marks, 1, axis), scores.shape)
 
 
 def position(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
-    """Return a mask that is the same for all samples: the largest sums over the batch."""
-    return _blocks(scores, density, tuple(range(1, scores.ndim)))
+    """Return a mask that is the same for all samples: the largest sums over the batch.
+
+    Of a weight the same in all filters of a group: a tap of a channel, of which a grouped layer has
+    as many as its groups together.
+    """
+    split, filters = _by_group(scores, groups), 2 - CHANNEL_AXIS[kind]
+    axes = tuple(axis for axis in range(split.ndim) if axis != filters)
+    return namespace(scores).reshape(_blocks(split, density, axes), scores.shape)
 
 
 def filter(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
@@ -105,7 +119,8 @@ def n_of_m(n: int, m: int) -> Granularity:
         grouped = _grouped(xp.moveaxis(split, axis, -1), min(m, channels))
         order = xp.argsort(grouped, axis=-1, descending=True, stable=True)  # a NaN comes first
         survivors = (xp.argsort(order, axis=-1) < n) & (grouped != 0)
-        marks = xp.reshape(survivors, (*grouped.shape[:-2], -1))[..., :channels]
+        marks = xp.reshape(survivors, (*grouped.shape[:-2], math.prod(grouped.shape[-2:])))
+        marks = marks[..., :channels]
         return xp.reshape(xp.moveaxis(marks, -1, axis), scores.shape)
 
     return mark
@@ -135,7 +150,7 @@ def transposable(n: int, m: int) -> Granularity:
         xp = namespace(scores)
         ranked = xp.where(xp.isnan(scores), xp.full_like(scores, math.inf), scores)
         moved = xp.moveaxis(_by_group(ranked, groups), (1, 2), (-2, -1))
-        planes = xp.reshape(moved, (-1, *moved.shape[-2:]))
+        planes = xp.reshape(moved, (math.prod(moved.shape[:-2]), *moved.shape[-2:]))
         blocks = _blocked(xp.astype(planes, xp.float64), m)
         survivors = _best(blocks, patterns, m) & (blocks != 0)
         back = xp.reshape(_unblocked(survivors, planes.shape, m), moved.shape)
@@ -167,7 +182,8 @@ def _blocked(planes: Array, m: int) -> Array:
     xp = namespace(planes)
     rows = _grouped(planes, m)  # T, K, C/m, m
     both = _grouped(xp.moveaxis(rows, 1, -1), m)  # T, C/m, m, K/m, m
-    return xp.reshape(xp.permute_dims(both, (0, 3, 1, 4, 2)), (-1, m * m))
+    tiled = xp.permute_dims(both, (0, 3, 1, 4, 2))
+    return xp.reshape(tiled, (math.prod(tiled.shape[:3]), m * m))
 
 
 def _unblocked(blocks: Array, shape: tuple[int, ...], m: int) -> Array:
@@ -186,12 +202,13 @@ def _grouped(values: Array, m: int) -> Array:
         shape = (*values.shape[:-1], missing)
         zeros = xp.zeros(shape, dtype=values.dtype, device=values.device)
         values = xp.concat([values, zeros], axis=-1)
-    return xp.reshape(values, (*values.shape[:-1], -1, m))
+    return xp.reshape(values, (*values.shape[:-1], values.shape[-1] // m, m))
 
 
 def _by_group(weights: Array, groups: int) -> Array:
     """Return a view of weights as (groups, ..): the first axis has one group after another."""
-    return namespace(weights).reshape(weights, (groups, -1, *weights.shape[1:]))
+    first, *rest = weights.shape
+    return namespace(weights).reshape(weights, (groups, first // groups, *rest))
 
 
 def _slices(scores: Array, density: Fraction, axis: int, groups: int) -> Array:
@@ -207,7 +224,8 @@ def _blocks(scores: Array, density: Fraction, axes: tuple[int, ...]) -> Array:
     if not others:
         return element(scores, density, "conv")
     block_counts = [scores.shape[axis] for axis in axes]
-    flat = xp.reshape(xp.permute_dims(scores, (*axes, *others)), (*block_counts, -1))
+    size = math.prod(scores.shape[axis] for axis in others)
+    flat = xp.reshape(xp.permute_dims(scores, (*axes, *others)), (*block_counts, size))
     norms = fold(flat)
     marks = topk_mask(norms, math.ceil(density * math.prod(block_counts)))
     shape = [scores.shape[axis] if axis in axes else 1 for axis in range(scores.ndim)]

@@ -49,7 +49,9 @@ class Policy(Protocol):
 
     - ``rule(site) -> Rule``: another score, granularity or schedule;
     - ``weight_gradient(mask, weight, gradient)``: what the optimizer gets in place of the gradient
-      of a weight, of which `mask` (array of bool) marks what fprop read;
+      of a weight, of which `mask` (array of bool) marks what fprop read. Where fewer than asked for
+      are not zero, zeros are marked as well, so that a layer which starts at zero is trained: not
+      with a ``trains`` of "all", which says that what is marked gets no more than what is not;
     - ``allocate(layers) -> policy``: called once with all layers of the network before the run,
       unless it has a true ``is_allocated``;
     - ``sparsifier() -> Sparsifier``: a run's state, where masks depend on masks before.

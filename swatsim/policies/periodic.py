@@ -23,8 +23,11 @@ class Periodic(PolicyValue):
 
     In between the threshold of the last exact one is reused, for each operand of each layer: what
     reaches it survives. So the density drifts; how far is in the trace (`swatsim info` shows it),
-    and in the tracer's report. Where whole blocks survive, as in `SwatStructured`, the choice
-    stays exact in every step.
+    and in the tracer's report, and when it is first more than twice or less than half of what was
+    asked for, in the log. Where whole blocks survive, as in `SwatStructured`, the choice stays
+    exact in every step; so it does up to the next exact one where a threshold tells nothing: where
+    it would leave nothing out (a layer that starts at zero), and where a tenth more values reach it
+    than were chosen (values of a few levels).
 
     Md Aamir Raihan and Tor M. Aamodt, "Sparse Weight Activation Training", NeurIPS 2020,
     arXiv:2001.01969, as its code has it (github.com/AamirRaihan/SWAT: PERIOD and WARMUP).

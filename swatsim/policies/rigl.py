@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
-from swatsim.policies.arrays import Array, is_finite, namespace
+from swatsim.policies.arrays import Array, fits, is_finite, namespace, widened
 from swatsim.policies.drop_grow import DropGrow, DropGrowRun
 from swatsim.workload.layer import Layer
 
@@ -68,8 +68,8 @@ class GrowsByGradient(DropGrowRun):
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
         """Return the masked gradient; the dense one is stored if masks change after this step."""
         if self.policy.due(self.step):
-            known = self._dense.get(layer.name)
-            self._dense[layer.name] = gradient if known is None else known + gradient
+            known, exact = self._dense.get(layer.name), widened(gradient)
+            self._dense[layer.name] = known + exact if fits(known, exact) else exact
         return super().weight_gradient(layer, weight, gradient)
 
     def grow_scores(self, layer: str, step: int) -> Array | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from swatsim.arguments import exact, share
 from swatsim.policies.allocation import share_out
-from swatsim.policies.arrays import Array, mean_magnitude, namespace
+from swatsim.policies.arrays import Array, fits, mean_magnitude, namespace
 from swatsim.policies.drop_grow import DropGrow, DropGrowRun, Fractional, drop, grow
 from swatsim.policies.method import as_float
 from swatsim.workload.layer import Layer
@@ -77,14 +77,15 @@ class Momentum:
         """Add what one run of a layer contributes to the gradient of this step."""
         xp = namespace(gradient)
         exact = xp.astype(gradient, xp.float32)
-        self._sums[layer] = self._sums[layer] + exact if layer in self._sums else exact
+        known = self._sums.get(layer)
+        self._sums[layer] = known + exact if fits(known, exact) else exact
 
     def end_step(self) -> None:
         """Add this step's gradients to the smoothed ones."""
         old, new = self._smoothing, 1 - self._smoothing
         for layer, gradient in self._sums.items():
             xp = namespace(gradient)
-            known = self.of.get(layer)
+            known = self.of.get(layer) if fits(self.of.get(layer), gradient) else None
             before = xp.zeros_like(gradient) if known is None else known
             smoothed = gradient * new if known is None else before * old + gradient * new
             # loss scaling makes them now and then; not asked for, so that no device is waited for
@@ -123,7 +124,9 @@ class GrowsByMomentum(DropGrowRun):
 
     def _changed(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
         momentum = self.momentum.of
-        names = [name for name in self.layer_masks if name in weights and name in momentum]
+        masks = self.layer_masks
+        names = [name for name in masks if name in weights and fits(weights[name], masks[name])]
+        names = [name for name in names if fits(momentum.get(name), masks[name])]
         fraction, left, dropped = self.policy.fraction_at(step), {}, 0
         for name in names:
             mask = self.layer_masks[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,10 +12,16 @@ from typing import Any, ClassVar, TypeAlias
 from swatsim.arguments import arguments
 from swatsim.arguments import density as checked_density
 from swatsim.errors import PolicyError
-from swatsim.policies.arrays import Array, namespace
+from swatsim.policies.allocation import ErdosRenyiKernel
+from swatsim.policies.arrays import Array, fits, namespace, widened
 from swatsim.policies.interface import POLICY, Policy, Site
 from swatsim.policies.rules import TOP_K, Rule, View
 from swatsim.workload.layer import Layer
+
+log = logging.getLogger(__name__)
+
+#: How many times what was asked for, or one of so many parts, a density has strayed to.
+STRAYS = 2
 
 #: Layer, run, operand, and which of the sites that read it.
 _Key: TypeAlias = tuple[str, int, str, int]
@@ -69,6 +76,11 @@ class Sparsifier:
         self._forward_masks: dict[str, Array] = {}
         self._gradients: dict[str, Array] = {}
         self._new_gradients: dict[str, Array | None] = {}
+        trains = getattr(policy, "trains", "kept")
+        self._trains_kept = trains == "kept" and hasattr(policy, "weight_gradient")
+        self._late: list[str] = []
+        self._strayed: set[tuple[str, int, str]] = set()
+        self._new_strays: list[str] = []
 
     def state(self) -> dict[str, Any]:
         """Return what a later run needs to go on from here: dicts, numbers, words and arrays."""
@@ -87,11 +99,14 @@ class Sparsifier:
     def density(self, site: Site) -> Fraction | None:
         """Return the share of an operand's values that survives; None for all of them.
 
+        A layer that was not there when the policy was allocated gets its share here.
+
         Raises
         ------
         PolicyError
             If the policy's answer is no share.
         """
+        self._meet(site.layer)
         wanted = self.policy.density(site)
         if wanted is None:
             return None
@@ -102,6 +117,27 @@ class Sparsifier:
                 f"layer {site.layer.name!r}: density {wanted!r} of {site.op} {site.operand} is not "
                 f"allowed: {refusal}, or None to leave the operand as it is"
             ) from None
+
+    def _meet(self, layer: Layer) -> None:
+        """Share out to a layer that is seen late, or has other weights by now."""
+        allocation: Any = getattr(self.policy, "allocation", None)
+        if not isinstance(allocation, ErdosRenyiKernel) or allocation.knows(layer):
+            return
+        changed = {"allocation": allocation.joined_by(layer)}
+        self.policy = self.policy.model_copy(update=changed)  # type: ignore[attr-defined]
+        self._late.append(layer.name)
+
+    def refuse_computed(self, modules: Sequence[str]) -> None:
+        """Refuse modules whose weights are computed anew in each step, if that is no use.
+
+        Masks are chosen of the weights that a layer reads, however they came about, and most
+        policies need no more.
+
+        Raises
+        ------
+        PolicyError
+            If the policy sets weights to zero, which then can't be done.
+        """
 
     def masks(
         self, sites: Sequence[Site], values: Array, *, training: bool = True
@@ -143,13 +179,13 @@ class Sparsifier:
         """Return what the optimizer gets in place of a weight's dense gradient of one run."""
         if layer.name in self._new_gradients:
             known = self._new_gradients[layer.name]
-            xp = namespace(gradient)  # copied: an optimizer may clip its gradient in place
-            self._new_gradients[layer.name] = (
-                xp.astype(gradient, gradient.dtype) if known is None else known + gradient
-            )
+            xp, exact = namespace(gradient), widened(gradient)
+            # copied: an optimizer may clip its gradient in place
+            new = known + exact if fits(known, exact) else xp.astype(exact, exact.dtype)
+            self._new_gradients[layer.name] = new
         change = getattr(self.policy, "weight_gradient", None)
         mask = self._forward_masks.get(layer.name)
-        return gradient if change is None or mask is None else change(mask, weight, gradient)
+        return change(mask, weight, gradient) if change and fits(mask, gradient) else gradient
 
     def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
         """End a step, after the optimizer's, and return the weights to be replaced.
@@ -166,8 +202,14 @@ class Sparsifier:
         dict of str to array
             Weights that are to be replaced.
         """
-        self._gradients.update({k: v for k, v in self._new_gradients.items() if v is not None})
+        for name, new in self._new_gradients.items():
+            if new is not None:
+                xp, known = namespace(new), self._gradients.get(name)
+                before = known if fits(known, new) else xp.ones_like(new)
+                # loss scaling overflows now and then; not asked for: no device is waited for
+                self._gradients[name] = xp.where(xp.all(xp.isfinite(new)), new, before)
         self._new_gradients.clear()
+        self._say(step)
         return {}
 
     def forget(self, layer: str) -> None:
@@ -187,19 +229,24 @@ class Sparsifier:
     ) -> Array:
         last = self._gradient(site, values, training) if rule.uses_gradient else None
         view = View(values, site, last)
-        if rule.every == 1:
-            return rule.choose(view, share)[0]
         of_weight, since = site.operand == "weight", rule.since(site.step)
+        holds_mask = rule.every > 1 and rule.holds == "mask"
+        zeros = of_weight and (holds_mask or self._trains_kept)
+        if rule.every == 1:
+            return rule.choose(view, share, zeros=zeros)
         held = self._held.get(key) if training or of_weight else None
         if held is None or held.since != since:
-            mask, threshold = rule.choose(view, share)
+            mask = rule.choose(view, share, zeros=zeros)
             if training:  # the mask of an activation fits no other step
-                fits = of_weight or rule.holds == "mask"
-                self._held[key] = _Held(since, mask if fits else None, threshold)
+                threshold = None if holds_mask else rule.threshold(view, mask)
+                held_mask = mask if of_weight or holds_mask else None
+                self._held[key] = _Held(since, held_mask, threshold)
             return mask
         fresh = training and since == site.step
-        if held.mask is not None and (fresh or rule.holds == "mask"):
+        if (fresh or holds_mask) and fits(held.mask, values):
             return held.mask
+        if held.threshold is None:
+            return rule.choose(view, share, zeros=zeros)
         mask = rule.reaches(view, held.threshold)
         if training:
             self._note(site, share, mask)
@@ -207,9 +254,24 @@ class Sparsifier:
 
     def _note(self, site: Site, share: Fraction, mask: Array) -> None:
         """Add a stale mask's density to its drift."""
+        if not math.prod(mask.shape):
+            return
         realised = int(namespace(mask).count_nonzero(mask)) / math.prod(mask.shape)
-        key = (site.layer.name, site.run, site.operand)
-        self.drifts.setdefault(key, Drift(float(share), realised)).note(float(share), realised)
+        key, asked = (site.layer.name, site.run, site.operand), float(share)
+        self.drifts.setdefault(key, Drift(asked, realised)).note(asked, realised)
+        if not asked / STRAYS <= realised <= asked * STRAYS and key not in self._strayed:
+            self._strayed.add(key)
+            self._new_strays.append(f"{_path(key)} {realised:.2g} (asked: {asked:.2g})")
+
+    def _say(self, step: int) -> None:
+        """Log what of a step is not as the user asked for: each layer once, all in a line."""
+        if self._late:
+            message = "step %d: %s shared out its sparsity without %s: each gets its shape's share"
+            log.warning(message, step, type(self.policy).__name__, ", ".join(self._late))
+        if self._new_strays:
+            message = "step %d: densities by thresholds of an earlier step: %s; report() has all"
+            log.warning(message, step, ", ".join(self._new_strays))
+        self._late, self._new_strays = [], []
 
     def _gradient(self, site: Site, values: Array, training: bool) -> Array:
         """Return the last gradient of a weight, and ask for the next one."""
@@ -218,7 +280,7 @@ class Sparsifier:
             if training:
                 self._new_gradients.setdefault(site.layer.name, None)
             known = self._gradients.get(site.layer.name)
-        return namespace(values).ones_like(values) if known is None else known
+        return known if fits(known, values) else namespace(values).ones_like(values)
 
     def _remember(self, site: Site, mask: Array | None) -> None:
         if mask is not None and hasattr(self.policy, "weight_gradient"):

@@ -54,6 +54,7 @@ class SrSte(Method):
     """
 
     method: ClassVar[str] = "sr-ste"
+    trains: ClassVar[str] = "all"
 
     n: Count = Field(default=2, kw_only=False)
     m: Count = Field(default=4, kw_only=False)

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, InstanceOf
+from pydantic import Field, PlainValidator
 
-from swatsim.policies.allocation import ErdosRenyiKernel, share_at
+from swatsim.policies.allocation import ErdosRenyiKernel, named_allocation, share_at
 from swatsim.policies.interface import Site
 from swatsim.policies.method import Method, Sparsity
 from swatsim.policies.swat_u import SPARSE
 from swatsim.workload.layer import Layer
+
+
+def _erk(named: Any) -> ErdosRenyiKernel:
+    """Return the allocation, or that of its word."""
+    if isinstance(named, ErdosRenyiKernel):
+        return named
+    if named != ErdosRenyiKernel.word:
+        raise ValueError(
+            f"must be {ErdosRenyiKernel.word!r}, which is what SWAT-ERK is; SwatU is uniform"
+        )
+    return ErdosRenyiKernel()
 
 
 class SwatErk(Method):
@@ -38,8 +49,9 @@ class SwatErk(Method):
         sparsity. Off by default, unlike in SWAT-U: the authors' run configurations of SWAT-ERK
         have ``sparsify_first_layer: True``, and RigL allocates over all layers. In VGG-16 and
         WRN-16-8 the allocation leaves that layer dense by itself.
-    allocation : ErdosRenyiKernel
-        What `allocate` has made of it; in no trace, for it follows from the layers.
+    allocation : {"erk"}
+        There is no other. `allocate` makes the layers' densities of it, which are in no trace, for
+        they follow from the layers.
 
     Raises
     ------
@@ -51,16 +63,19 @@ class SwatErk(Method):
 
     sparsity: Sparsity = Field(kw_only=False)
     first_conv_dense: bool = False
-    allocation: InstanceOf[ErdosRenyiKernel] = Field(default=ErdosRenyiKernel(), exclude=True)
+    allocation: Annotated[ErdosRenyiKernel | Literal["erk"], PlainValidator(_erk)] = Field(
+        default=ErdosRenyiKernel(), exclude=True
+    )
 
     @property
     def is_allocated(self) -> bool:
         """Whether every layer has its density already."""
-        return self.allocation.is_allocated
+        return named_allocation(self.allocation).is_allocated
 
     def allocate(self, layers: Sequence[Layer]) -> Self:
         """Return the policy with a density for each layer: see `ErdosRenyiKernel.over`."""
-        return self.model_copy(update={"allocation": self.allocation.over(layers, self)})
+        shared_out = named_allocation(self.allocation).over(layers, self)
+        return self.model_copy(update={"allocation": shared_out})
 
     def density(self, site: Site) -> Fraction | None:
         """Return the share of an operand's values that survives; None where it is left as it is.

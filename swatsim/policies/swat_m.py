@@ -11,7 +11,7 @@ from pydantic import Field
 
 from swatsim.arguments import sparsity
 from swatsim.policies.allocation import Uniform, share_at, share_out
-from swatsim.policies.arrays import Array, mean_magnitude
+from swatsim.policies.arrays import Array, fits, mean_magnitude
 from swatsim.policies.interface import Site
 from swatsim.policies.method import Method, Period, Sparsity
 from swatsim.policies.snfs import Momentum, Smoothing
@@ -124,7 +124,8 @@ class ByMomentum(Sparsifier):
         return {**super().report(), **({"densities": shares} if shares else {})}
 
     def _allocate(self) -> None:
-        names = [name for name in self._masks if name in self.momentum.of]
+        known = self.momentum.of
+        names = [name for name, mask in self._masks.items() if fits(known.get(name), mask)]
         sizes = [prod(self._masks[name].shape) for name in names]
         shares = [mean_magnitude(self.momentum.of[name], self._masks[name]) for name in names]
         budget = int((1 - sparsity(self.policy.sparsity)) * sum(sizes))

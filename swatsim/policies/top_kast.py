@@ -18,7 +18,7 @@ from swatsim.policies.allocation import (
     named_allocation,
     share_at,
 )
-from swatsim.policies.arrays import Array, namespace
+from swatsim.policies.arrays import Array, fits, namespace
 from swatsim.policies.interface import Site
 from swatsim.policies.method import Factor, Method, Period, Sparsity
 from swatsim.policies.rules import Rule
@@ -33,7 +33,8 @@ class TopKast(Method):
     fprop and dgrad read the Top-K weights (set A); the gradient of the weights is that of a larger
     Top-K (set B), and 0 elsewhere. wgrad itself reads dense operands: what is sparse is its
     output. Weights in neither set get no gradient, and stay as they are under an optimizer without
-    momentum and weight decay. Both sets are chosen anew after `every` steps.
+    momentum and weight decay. Both sets are chosen anew after `every` steps; in sets that are held
+    weights of zero hold places.
 
     Siddhant Jayakumar, Razvan Pascanu, Jack Rae, Simon Osindero and Erich Elsen, "Top-KAST: Top-K
     Always Sparse Training", NeurIPS 2020, arXiv:2106.03517, sections 2.1 to 2.3; the penalty is
@@ -143,7 +144,8 @@ class TrainsMore(Sparsifier):
         read, name = masks[0], site.layer.name
         if training and site.operand == "weight" and read is not None:
             since = self.rule(site).since(site.step)
-            if name not in self._trained or self._trained[name]["since"] != since:
+            known = self._trained.get(name, {"since": None, "mask": None})
+            if known["since"] != since or not fits(known["mask"], values):
                 self._trained[name] = {"since": since, **self._choose(site, values)}
             self._read[name] = read
         return masks

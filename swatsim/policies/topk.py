@@ -11,7 +11,7 @@ from array_api_compat import is_torch_array
 
 from swatsim.arguments import arguments, count_of, sparsity, whole_number
 from swatsim.errors import PolicyError, shown
-from swatsim.policies.arrays import Array, as_numpy, like, namespace, on_host
+from swatsim.policies.arrays import Array, as_numpy, like, namespace, on_host, widened
 
 
 @arguments(PolicyError, numel=whole_number, sparsity=sparsity)
@@ -65,7 +65,8 @@ def topk_mask(values: npt.ArrayLike | Array, k: int) -> Any:
         _check_real(values.is_complex(), values.dtype)
         if not on_host(values):
             return _mark_elsewhere(values, k)
-        return like(_mark(_floats(as_numpy(values)), k), values)
+        known = widened(values) if values.dtype.is_floating_point else values
+        return like(_mark(_floats(as_numpy(known)), k), values)
     return _mark(_floats(values), k)
 
 
@@ -84,24 +85,47 @@ def largest(scores: Array, k: int, among: Array) -> Array:
         The places to choose from, in the shape of `scores`.
     """
     xp = namespace(scores)
-    eligible = xp.where(among, scores, xp.full_like(scores, -1))
-    order = xp.argsort(xp.reshape(eligible, (-1,)), descending=True, stable=True)
-    mask = xp.zeros_like(xp.reshape(among, (-1,)))
-    mask[order[:k]] = True
-    return xp.reshape(mask, scores.shape)
+    mask = topk_mask(xp.where(among, scores, xp.zeros_like(scores)), k)
+    left = k - int(xp.count_nonzero(mask))
+    if left <= 0:
+        return mask
+    rest = xp.reshape(among & ~mask, (-1,))  # zeros, for of all others there were fewer than k
+    filled = rest & (xp.cumulative_sum(xp.astype(rest, xp.int64)) <= left)
+    return mask | xp.reshape(filled, scores.shape)
 
 
 def _mark(array: npt.NDArray[Any], k: int) -> npt.NDArray[np.bool_]:
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)  # exact, and far faster
     if array.dtype == np.float32 and 0 < k < array.size:
-        from swatsim.policies.kernel import mark_largest  # numba: not for those who only count
-
-        bits = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
-        return mark_largest(bits, k).reshape(array.shape)
+        return _mark_bits(array, k)
     magnitudes = np.abs(array).reshape(-1)
     mask = magnitudes != 0
     if k < np.count_nonzero(mask):
         mask = _by_threshold(magnitudes, magnitudes[mask], k)
     return np.reshape(mask, array.shape)
+
+
+def _mark_bits(array: npt.NDArray[Any], k: int) -> npt.NDArray[np.bool_]:
+    """Return the mask of float32 values, which lies in memory as they do if that is without gaps.
+
+    torch has images channels last: putting them in their logical order takes longer than Top-K.
+    """
+    from swatsim.policies.kernel import mark_largest  # numba: not for those who only count
+
+    axes = tuple(sorted(range(array.ndim), key=lambda axis: -array.strides[axis]))
+    lying = array.transpose(axes)
+    if array.flags.c_contiguous or not lying.flags.c_contiguous:
+        bits = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
+        return mark_largest(bits, k).reshape(array.shape)
+
+    def order(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        index = np.unravel_index(places, lying.shape)
+        logical = [index[axes.index(axis)] for axis in range(array.ndim)]
+        return np.ravel_multi_index(logical, array.shape)
+
+    marks = mark_largest(lying.reshape(-1).view(np.uint32), k, order)
+    return marks.reshape(lying.shape).transpose(np.argsort(axes))
 
 
 def _mark_elsewhere(values: Array, k: int) -> Array:

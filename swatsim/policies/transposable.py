@@ -21,8 +21,8 @@ class Transposable(SrSte):
     Of each m x m block of weights (m filters by m channels, for each tap) each row and each column
     keeps n, such that the sum of their magnitudes is the largest; no block lies across two groups
     of a layer, and where a group has no more than n of either the layer stays dense. Found by
-    trying all patterns: of 2:4 there are 90. The mask is chosen anew after each `every` steps; all
-    weights are trained, the gradient passed straight through.
+    trying all patterns: of 2:4 there are 90. The mask is chosen anew after each `every` steps, and
+    zeros hold places in it; all weights are trained, the gradient passed straight through.
 
     Itay Hubara et al., "Accelerated Sparse Neural Training: A Provable and Efficient Method to Find
     N:M Transposable Masks", NeurIPS 2021, arXiv:2102.08124, sections 3 and 4. There the best

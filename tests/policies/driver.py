@@ -69,8 +69,17 @@ def always(layer: str, step: int) -> int:
     return 1
 
 
+def whole_batch(layer: str, step: int) -> int:
+    """Give each layer the same samples in each step."""
+    return BATCH
+
+
 class Run:
-    """A run of a policy; `draw` makes values, `runs` tells how often a layer runs in a step."""
+    """A run of a policy; `draw` makes values, `runs` tells how often a layer runs in a step.
+
+    `batch` tells of how many samples, and the policy is allocated to the layers without the `late`
+    ones.
+    """
 
     def __init__(
         self,
@@ -81,10 +90,14 @@ class Run:
         torch: Any = None,
         draw: Callable[..., np.ndarray] = levels,
         runs: Callable[[str, int], int] = always,
+        batch: Callable[[str, int], int] = whole_batch,
         frozen: Sequence[str] = (),
+        late: Sequence[str] = (),
         weights: dict[str, np.ndarray] | None = None,
     ) -> None:
-        self.policy, self.layers, self.seed = allocate_once(policy, layers), layers, seed
+        known = [layer for layer in layers if layer.name not in late]
+        self.policy, self.layers, self.seed = allocate_once(policy, known), layers, seed
+        self.batch = batch
         self.draw, self.runs, self.frozen, self.torch = draw, runs, frozen, torch
         self.first = next((layer.name for layer in layers if layer.kind == "conv"), None)
         self.sparsifier: Sparsifier = begin_run(self.policy)
@@ -133,7 +146,7 @@ class Run:
     def _run(self, seen: Seen, layer: Layer, run: int, rng: Any, gradients: dict[str, Any]) -> None:
         for operand in ("weight", "act", "grad_out"):
             ops = [op for op, operands in OPERANDS_OF.items() if operand in operands]
-            shape = layer.shape_of(operand, BATCH)
+            shape = layer.shape_of(operand, self.batch(layer.name, self.step))
             drawn = self.draw(rng, shape)
             values = self.weights[layer.name] if operand == "weight" else self.given(drawn)
             sites = [

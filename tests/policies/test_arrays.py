@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swatsim.policies.allocation import share_out
-from swatsim.policies.arrays import fold, mean_magnitude
+from swatsim.policies.arrays import fold, mean_magnitude, only
 from swatsim.policies.granularity import GRANULARITIES, granularity, n_of_m, transposable
 from swatsim.policies.topk import _mark_elsewhere, largest, topk_mask
 from swatsim.workload.layer import Layer
@@ -106,7 +106,10 @@ BLOCKS: dict[str, Callable[[Index], Any]] = {
 
 
 def key_of(name: str, layer: Layer) -> Callable[[Index], Any]:
-    """What a weight's value is a part of: filters and channels are those of the whole layer."""
+    """What a weight's value is a part of: filters and channels are those of the whole layer.
+
+    A sample is a filter; a position is a tap of a channel, in all filters that read it.
+    """
     first, second = layer.shape_of("weight", 1)[:2]
     transposed = layer.kind == "conv_transpose"
 
@@ -115,8 +118,23 @@ def key_of(name: str, layer: Layer) -> Callable[[Index], Any]:
         return at[0], group * second + at[1]
 
     channel, filter = (0, 1) if transposed else (1, 0)
-    axes = {"filter": filter, "channel": channel}
+    if name == "position":
+        return lambda at: (numbered(at)[channel], at[2:])
+    axes = {"filter": filter, "channel": channel, "sample": filter}
     return (lambda at: numbered(at)[axes[name]]) if name in axes else BLOCKS[name]
+
+
+def by_samples(scores: np.ndarray, density: Fraction, key: Callable[[Index], Any]) -> np.ndarray:
+    """Keep the largest of each sample, equally many."""
+    places: dict[Any, list[Index]] = {}
+    for at in np.ndindex(scores.shape):
+        places.setdefault(key(at), []).append(at)
+    mask = np.zeros(scores.shape, bool)
+    for each in places.values():
+        marks = top([float(scores[at]) for at in each], count_of(density, len(each)))
+        for at, kept in zip(each, marks, strict=True):
+            mask[at] = kept
+    return mask
 
 
 def by_blocks(scores: np.ndarray, density: Fraction, key: Callable[[Index], Any]) -> np.ndarray:
@@ -178,6 +196,19 @@ def test_granularities_by_name() -> None:
             granularity(wrong)
 
 
+@pytest.mark.parametrize("name", [*GRANULARITIES, "2:4"])
+@pytest.mark.parametrize("shape", [(0, 3), (0, 3, 2, 2), (1, 1), (1, 1, 1, 1), (2, 3, 0, 4)])
+def test_a_batch_of_no_sample_or_one(name: str, shape: tuple[int, ...]) -> None:
+    """An expert may get no token in a step."""
+    torch = pytest.importorskip("torch")
+    mask = granularity(name)(np.ones(shape, np.float32), Fraction(1, 2), "conv")
+    assert mask.shape == shape
+    assert mask.sum() == math.prod(shape)
+    found = granularity(name)(torch.ones(shape), Fraction(1, 2), "conv")
+    assert np.array_equal(found.numpy(), mask)
+    assert transposable(2, 4)(np.ones(shape, np.float32), Fraction(1, 2), "conv").shape == shape
+
+
 # ---- N:M ---------------------------------------------------------------------------------------
 
 
@@ -224,8 +255,11 @@ def patterns(n: int, m: int) -> Iterable[tuple[tuple[int, ...], ...]]:
             yield pattern
 
 
-def by_patterns(scores: np.ndarray, n: int, m: int) -> np.ndarray:
-    """Try all patterns on each block, the edges filled up with zeros."""
+def by_patterns(scores: np.ndarray, n: int, m: int, zeros: bool = False) -> np.ndarray:
+    """Try all patterns on each block, the edges filled up with zeros.
+
+    With `zeros` they hold places too: of a block of nothing else, as many as it has room for.
+    """
     K, C = scores.shape[:2]
     taps = scores.reshape(K, C, -1)
     mask = np.zeros(taps.shape, bool)
@@ -235,17 +269,19 @@ def by_patterns(scores: np.ndarray, n: int, m: int) -> np.ndarray:
             [float(taps[k + i, c + j, tap]) if k + i < K and c + j < C else 0.0 for j in range(m)]
             for i in range(m)
         ]
-        best, most = known[0], -1.0
+        inside = [[k + i < K and c + j < C for j in range(m)] for i in range(m)]
+        best, most = known[0], (-1.0, 0)
         for pattern in known:
             total = 0.0
             for i, row in enumerate(pattern):
                 for j in row:
                     total += block[i][j]
-            if total > most:
-                best, most = pattern, total
+            room = sum(inside[i][j] for i, row in enumerate(pattern) for j in row)
+            if (total, 0 if total or not zeros else room) > most:
+                best, most = pattern, (total, 0 if total or not zeros else room)
         for i, row in enumerate(best):
             for j in row:
-                if block[i][j] > 0:
+                if block[i][j] > 0 or (zeros and inside[i][j]):
                     mask[k + i, c + j, tap] = True
     return mask.reshape(scores.shape)
 
@@ -281,12 +317,13 @@ SPLIT = (
 
 
 @pytest.mark.parametrize("layer", SPLIT, ids=lambda layer: layer.name)
-@pytest.mark.parametrize("name", ["filter", "channel", "kernel", "element"])
+@pytest.mark.parametrize("name", GRANULARITIES)
 def test_an_index_inside_a_group_is_no_channel(name: str, layer: Layer) -> None:
     torch = pytest.importorskip("torch")
     for seed, density in enumerate(DENSITIES):
         scores = scores_of(seed, layer.shape_of("weight", 1))
-        expected = by_blocks(scores, density, key_of(name, layer))
+        twin = by_samples if name == "sample" else by_blocks
+        expected = twin(scores, density, key_of(name, layer))
         lies = density, layer.kind, layer.groups
         assert np.array_equal(GRANULARITIES[name](scores, *lies), expected)
         found = GRANULARITIES[name](torch.from_numpy(scores), *lies)
@@ -391,3 +428,33 @@ def test_shares_by_hand() -> None:
     assert share_out(99, [1.0, 2.0], [3, 4]) == [3, 4]
     assert share_out(0, [1.0], [3]) == [0]
     assert share_out(5, [], []) == []
+
+
+# ---- values under a mask -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_only_has_the_bits_of_where(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(4)
+    wild = rng.choice([0.0, -0.0, math.inf, math.nan, -1.5, 2.0], (3, 5, 4, 2))
+    values = torch.from_numpy(wild).to(getattr(torch, dtype))
+    mask = torch.from_numpy(rng.random(wild.shape) < 0.5)
+    last = torch.channels_last
+    for mine in (values, values.to(memory_format=last), values[:, ::2], values.transpose(1, 3)):
+        for its in (mask, mask.to(memory_format=last)):
+            fits = its[: mine.shape[0], : mine.shape[1], : mine.shape[2], : mine.shape[3]]
+            fits = fits if fits.shape == mine.shape else its.transpose(1, 3)
+            found, expected = only(mine, fits), torch.where(fits, mine, 0)
+            assert found.double().numpy().tobytes() == expected.double().numpy().tobytes()
+    assert only(values[:0], mask[:0]).shape == (0, 5, 4, 2)
+    if dtype != "bfloat16":
+        found = only(values.numpy(), mask.numpy())
+        assert found.tobytes() == torch.where(mask, values, 0).numpy().tobytes()
+
+
+def test_only_leaves_autograd_to_where() -> None:
+    torch = pytest.importorskip("torch")
+    values = torch.ones(3, requires_grad=True)
+    only(values, torch.tensor([True, False, True])).sum().backward()
+    assert values.grad.tolist() == [1, 0, 1]

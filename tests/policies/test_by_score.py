@@ -14,7 +14,8 @@ from swatsim.policies import ByScore, Rule, Site, Sparsifier, SwatU, View
 from swatsim.policies.allocation import erdos_renyi_kernel
 from swatsim.workload.layer import OPERANDS_OF
 from tests.policies.driver import LAYERS, Array, Run, same, top_of
-from tests.policies.test_arrays import BLOCKS, by_blocks, by_groups, key_of
+from tests.policies.test_arrays import BLOCKS, by_blocks, by_groups, by_samples, key_of
+from tests.policies.test_periodic import threshold
 
 TENTHS = Fraction(3, 10)
 PAIRS = {(op, operand) for op, operands in OPERANDS_OF.items() for operand in operands}
@@ -46,8 +47,7 @@ def test_all_granularities(granularity: str, score: Any) -> None:
                     continue
                 expected = by_groups(values, n, m)
             elif granularity == "sample":
-                each = [by_blocks(row[None], TENTHS, BLOCKS["element"])[0] for row in values]
-                expected = np.array(each)
+                expected = by_samples(values, TENTHS, key_of(granularity, layer))
             elif granularity == "kernel" and layer.kind == "linear":
                 expected = by_blocks(values, TENTHS, BLOCKS["element"])
             else:
@@ -134,7 +134,8 @@ def test_a_gradient_that_is_clipped_in_place_is_not_remembered() -> None:
 def test_thresholds_of_a_score() -> None:
     policy = ByScore(ups, 0.7, every=3, holds="threshold", of=("weight", "act"))
     run = Run(policy)
-    held: dict[Any, float] = {}
+    held: dict[Any, float | None] = {}
+    stale: set[str] = set()
     for seen in run.go(7):
         for layer in LAYERS:
             for op, operand in (("fprop", "weight"), ("wgrad", "act")):
@@ -142,15 +143,14 @@ def test_thresholds_of_a_score() -> None:
                 key = layer.name, operand
                 if seen.step % 3 == 0:
                     expected = top_of(scores, TENTHS)
-                    some = expected.sum() < np.count_nonzero(scores)
-                    held[key] = scores[expected].min() if some else 0
+                    held[key] = threshold(scores, expected)
+                elif held[key] is None:
+                    expected = top_of(scores, TENTHS)
                 else:
                     expected = (scores >= held[key]) & (scores > 0)
+                    stale.add("/".join(key))
                 assert np.array_equal(seen.masks[layer.name, 1, op, operand], expected)
-    drift = run.sparsifier.report()["drift"]
-    assert set(drift) == {
-        f"{layer.name}/{operand}" for layer in LAYERS for operand in ("weight", "act")
-    }
+    assert set(run.sparsifier.report()["drift"]) == stale
 
 
 def test_describe_is_json() -> None:

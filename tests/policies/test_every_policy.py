@@ -231,6 +231,51 @@ def test_evaluations_change_nothing(name: str) -> None:
     assert plain.sparsifier.report() == disturbed.sparsifier.report()
 
 
+def of_any_size(layer: str, step: int) -> int:
+    """An expert's tokens differ from step to step, and may be none."""
+    return {"fc": (0, 5, 1, 0, 2), "wide": (3, 1, 7, 2, 0), "one": (1, 0, 1, 1, 0)}.get(
+        layer, (3,) * 5
+    )[step % 5]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_layers_seen_late_run_now_and_then_on_batches_of_any_size(name: str) -> None:
+    """Nothing is raised, and a layer's state is its own: alone it goes the same way."""
+    torch = pytest.importorskip("torch")
+    options = {"runs": now_and_then, "batch": of_any_size, "late": ("grouped", "fc"), "seed": 8}
+    mine = Run(ALL[name], draw=normal, **options)
+    start = {layer: weight.copy() for layer, weight in mine.weights.items()}
+    seen = mine.go(11)
+    same(seen, Run(ALL[name], draw=normal, torch=torch, **options).go(11))
+    for it in seen:
+        for key, mask in it.masks.items():
+            assert mask is None or mask.shape == it.read[key[0], key[1], key[3]].shape
+    if isinstance(ALL[name], SNFS | SwatM) or "SwatM" in str(ALL[name]):
+        return  # they share out among layers
+    for layer in ("fc", "deep"):
+        only = [each for each in LAYERS if each.name == layer]
+        own = Run(mine.policy, only, draw=normal, weights={layer: start[layer]}, **options)
+        own.first = "first"
+        for whole, alone in zip(seen, own.go(11), strict=True):
+            for key, mask in alone.masks.items():
+                assert (mask is None) == (whole.masks[key] is None)
+                assert mask is None or np.array_equal(mask, whole.masks[key])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_layer_that_is_pruned_in_mid_training(name: str) -> None:
+    """Channels are taken out of it, between two steps: it goes on as a layer of its new shape."""
+    before = Layer(name="a", C=8, K=8, R=3, S=3, H=4, W=4)
+    after = Layer(name="a", C=6, K=4, R=3, S=3, H=4, W=4)
+    run = Run(ALL[name], (Layer(name="first", C=3, K=4), before), draw=normal)
+    run.go(4)
+    run.layers = (run.layers[0], after)
+    run.weights["a"] = run.weights["a"][:4, :6].copy()
+    for seen in run.go(5):
+        mask = seen.masks["a", 1, "fprop", "weight"]
+        assert mask is None or mask.shape == (4, 6, 3, 3)
+
+
 # ---- refusals ----------------------------------------------------------------------------------
 
 KINDS = [kind for kind in POLICIES.values() if "sparsity" in kind.model_fields]

@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swatsim.errors import PolicyError, WorkloadError
-from swatsim.policies import POLICIES, Policy, Site, SwatErk, SwatU, make_policy, site_densities
+from swatsim.policies import (
+    POLICIES,
+    Policy,
+    Site,
+    SwatErk,
+    SwatU,
+    allocate_once,
+    begin_run,
+    make_policy,
+    site_densities,
+)
 from swatsim.policies.allocation import erdos_renyi_kernel
 from swatsim.workload.layer import OPERANDS_OF, Layer
 from swatsim.workload.networks import network
@@ -147,6 +157,53 @@ def test_a_layer_of_another_network_is_refused() -> None:
         allocated.density(Site(Layer(name="conv", C=1, K=1), "fprop", "weight"))
     with pytest.raises(PolicyError, match=r"has weights \(4, 4, 1, 1\).*allocate over the layers"):
         allocated.density(Site(Layer(name="conv1", C=4, K=4), "fprop", "weight"))
+
+
+def test_its_word_is_taken_and_no_other() -> None:
+    layers = network("resnet8").layers
+    named = SwatErk(0.8, allocation="erk")
+    assert named == SwatErk(0.8)
+    assert named.allocate(layers).density(Site(layers[1], "fprop", "weight")) == SwatErk(
+        0.8
+    ).allocate(layers).density(Site(layers[1], "fprop", "weight"))
+    with pytest.raises(PolicyError, match="SwatErk: allocation='uniform' is not allowed: must be "):
+        SwatErk(0.8, allocation="uniform")
+
+
+def test_a_layer_that_is_met_later_gets_what_its_shape_gets(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    layers = network("resnet8").layers
+    known = SwatErk(0.8).allocate(layers)
+    twin = layers[4].model_copy(update={"name": "experts.w[3]"})
+    small = Layer(name="small", kind="linear", C=2, K=2)
+    run = begin_run(known)
+    share = known.allocation.by_layer
+    found = [run.density(Site(layer, "fprop", "weight")) for layer in (twin, small, layers[4])]
+    assert found == [share[layers[4].name], None, share[layers[4].name]]
+    pruned = layers[4].model_copy(update={"K": layers[4].K // 2})  # in mid-training
+    assert run.density(Site(pruned, "fprop", "weight")) > share[layers[4].name]
+    run.end_step(3, {})
+    run.end_step(4, {})
+    assert [record.getMessage() for record in caplog.records] == [
+        "step 3: SwatErk shared out its sparsity without experts.w[3], small, "
+        f"{pruned.name}: each gets its shape's share"
+    ]
+    with pytest.raises(PolicyError, match="unknown layer"):  # the policy itself stays as it is
+        known.density(Site(twin, "fprop", "weight"))
+
+
+def test_where_every_layer_is_whole_one_more_is_too() -> None:
+    layers = network("resnet8").layers
+    run = begin_run(SwatErk(0).allocate(layers))
+    assert run.density(Site(Layer(name="late", C=9, K=9), "fprop", "weight")) is None
+
+
+def test_another_networks_allocation_is_refused_before_a_run() -> None:
+    allocated = SwatErk(0.8).allocate(network("resnet8").layers)
+    assert allocate_once(allocated, network("resnet8").layers) is allocated
+    with pytest.raises(PolicyError, match=r"SwatErk: unknown layer|has weights"):
+        allocate_once(allocated, network("resnet50").layers)
 
 
 # ---- by name -----------------------------------------------------------------------------------

@@ -116,3 +116,93 @@ def test_counts_that_are_refused(k: Any) -> None:
 def test_values_that_are_refused(values: Any) -> None:
     with pytest.raises(PolicyError, match="pass real numbers"):
         topk_mask(values, 1)
+
+
+# ---- large tensors, of which a sample is drawn ---------------------------------------------------
+
+LARGE = 2**18 + 5
+RNG = np.random.default_rng(7)
+NORMAL = RNG.standard_normal(LARGE).astype(np.float32)
+OUTLIERS = np.full(LARGE, 0.5, np.float32)
+OUTLIERS[::999] = RNG.standard_normal(len(OUTLIERS[::999])) * 1e9
+LARGE_VALUES = {
+    "normal": NORMAL,
+    "relu": np.maximum(NORMAL, 0),
+    "few levels": np.round(NORMAL * 2),
+    "constant": np.full(LARGE, -0.25, np.float32),
+    "zeros": np.zeros(LARGE, np.float32),
+    "outliers": OUTLIERS,
+    "in order": np.arange(LARGE, dtype=np.float32),
+    "wild": np.where(NORMAL > 2, np.float32(math.nan), np.where(NORMAL > 1, math.inf, NORMAL)),
+    "tiny": NORMAL * np.float32(1e-44),
+}
+
+
+def order_of(values: np.ndarray) -> np.ndarray:
+    """NaN first, then by magnitude, then by index; zeros are none."""
+    flat = np.abs(values.astype(np.float64)).reshape(-1)
+    order = np.argsort(-np.where(np.isnan(flat), math.inf, flat), kind="stable")
+    order = order[np.argsort(~np.isnan(flat[order]), kind="stable")]
+    return order[flat[order] != 0]
+
+
+def by_argsort(values: np.ndarray, k: int, order: np.ndarray | None = None) -> np.ndarray:
+    mask = np.zeros(values.size, bool)
+    mask[(order_of(values) if order is None else order)[:k]] = True
+    return mask.reshape(values.shape)
+
+
+@pytest.mark.parametrize("name", LARGE_VALUES)
+def test_a_sample_changes_no_bit(name: str) -> None:
+    values = LARGE_VALUES[name].astype(np.float32)
+    order = order_of(values)
+    for k in (1, 37, LARGE // 5, LARGE // 2 + 1, LARGE - 3, LARGE):
+        assert np.array_equal(topk_mask(values, k), by_argsort(values, k, order)), k
+
+
+def test_a_sample_that_is_wrong_costs_time_and_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from swatsim.policies import kernel
+
+    for low, high in ((1, 1), (0x7F800001, 0x7F800001), (0x3F800000, 0x3F800001), (1, 0x7F800001)):
+        bounds = np.uint32(low), np.uint32(high)
+        monkeypatch.setattr(kernel, "_bounds", lambda *_, it=bounds: it)
+        for name in ("normal", "relu", "zeros"):
+            expected = by_argsort(LARGE_VALUES[name], LARGE // 5)
+            assert np.array_equal(topk_mask(LARGE_VALUES[name], LARGE // 5), expected)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4, 2), (8, 64, 24, 24), (2, 3, 4, 5, 6), (7, 9)])
+@pytest.mark.parametrize("levels", [2, 1000])
+def test_ties_go_by_logical_order_in_any_memory(shape: tuple[int, ...], levels: int) -> None:
+    """Channels last, transposed, and with gaps."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(len(shape))
+    values = np.round(rng.standard_normal(shape) * levels).astype(np.float32)
+    for k in (values.size // 5, values.size // 2):
+        expected = by_argsort(values, k)
+        for axes in ((*range(2, len(shape)), 1, 0), (0, *range(2, len(shape)), 1)):
+            back = np.argsort(axes)
+            lying = np.ascontiguousarray(values.transpose(axes)).transpose(back)
+            assert np.array_equal(topk_mask(lying, k), expected)
+            assert np.array_equal(topk_mask(torch.from_numpy(lying), k).numpy(), expected)
+        apart = np.repeat(values, 2, axis=1)[:, ::2]
+        assert np.array_equal(topk_mask(apart, k), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_every_float_of_torch(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    values = torch.from_numpy(NORMAL).to(getattr(torch, dtype))
+    found = topk_mask(values, LARGE // 5)
+    assert found.dtype == torch.bool
+    assert np.array_equal(found.numpy(), by_argsort(values.double().numpy(), LARGE // 5))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (4, 0), (0, 3, 2), (1,)])
+def test_no_value_or_one(shape: tuple[int, ...]) -> None:
+    torch = pytest.importorskip("torch")
+    for k in (0, 1, 2):
+        mask = topk_mask(np.ones(shape, np.float32), k)
+        assert mask.shape == shape
+        assert mask.sum() == min(k, math.prod(shape))
+        assert np.array_equal(topk_mask(torch.ones(shape), k).numpy(), mask)

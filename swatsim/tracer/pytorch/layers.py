@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from swatsim.policies.arrays import only
 from swatsim.policies.interface import Site
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.tracer.pytorch.arithmetic import Arithmetic, Gradients, Needed, autocast
@@ -140,7 +141,7 @@ class Call:
 
 
 def _only(values: Tensor, mask: Tensor | None) -> Tensor:
-    return values if mask is None else torch.where(mask.reshape(values.shape), values, 0)
+    return values if mask is None else only(values.detach(), mask.reshape(values.shape))
 
 
 class _Sparse(torch.autograd.Function):
