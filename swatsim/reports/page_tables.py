@@ -15,7 +15,7 @@ from swatsim.reports.tables import Row, Summary
 from swatsim.results import Results
 from swatsim.workload.flops import FLOPS_PER_MAC
 from swatsim.workload.layer import OPERANDS_OF, OPS, Operand
-from swatsim.workload.storage import DTYPES
+from swatsim.workload.value_types import DTYPES
 
 #: Of a layer and op: over the baseline, and what of it is due to zeros.
 SPEED_UPS = (
@@ -164,7 +164,6 @@ def operand_bytes(results: Results) -> list[Row]:
 
 def _operand_bytes(results: Summary) -> list[Row]:
     found = []
-    bits = _bits_of(results.rows[0]["dtype"])
     for layer, rows in _by_layer(results).items():
         for operand, order in (("act", ("wgrad", "fprop")), ("weight", ("dgrad", "fprop"))):
             op = next((name for name in order if name in rows), None)
@@ -172,6 +171,7 @@ def _operand_bytes(results: Summary) -> list[Row]:
                 continue
             first = rows[op][0]
             size = _elements(first, operand)  # type: ignore[arg-type]
+            bits = _bits_of(first["dtype"])
             density = sum(row[f"density_{operand}"] for row in rows[op]) / len(rows[op])
             values = density * size * bits / 8
             sizes = {
