@@ -138,15 +138,18 @@ def sparsity(results: Results) -> list[Row]:
     return found
 
 
-def due_to_zeros(total: Row) -> str:
-    """Return in words what of a speed-up zeros make, and what operands without a zero have."""
+def due_to_zeros(total: Row, of_what: str = "") -> str:
+    """Return in words what of a speed-up zeros make, and what operands without a zero have.
+
+    `of_what` says what of a step the total is, if it is but a part.
+    """
     names = ("speed_up", "speed_up_dense_operands", "speed_up_zeros")
     if not all(isfinite(total[name]) for name in names):
         return ""
     whole, dense, zeros = (f"{total[name]:.2f}x" for name in names)
     return (
-        f"Of the {whole} of all ops, {dense} would be there with no zero in the operands "
-        "(padding and free lanes are skipped too, bank conflicts are waited for); zeros add "
+        f"Of the {whole} of all ops{of_what and f' ({of_what})'}, {dense} would be there with no "
+        "zero in the operands (padding and free lanes are skipped too, bank conflicts are waited for); zeros add "
         f"{zeros}: the product."
     )
 

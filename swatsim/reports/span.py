@@ -83,7 +83,7 @@ class Span:
     def from_row(cls, row: Mapping[str, Any]) -> Span:
         """Return the span in a table's columns."""
         images = row["images"], row["batch_size"]
-        return cls(row["steps"], *images, tuple(row["ops"].split()), row["share"])
+        return cls(row["steps"], *images, tuple(row["ops"].split()), row.get("share"))
 
 
 def percent(share: float | None) -> str:

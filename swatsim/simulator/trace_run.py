@@ -203,8 +203,8 @@ class Run:
         same = same and type_of(step, layer, name) == type_of(step, layer, other)
         return lower(self.read(step, layer, other)) if same else None
 
-    def describe(self, machine: Runnable) -> dict[str, Any]:
-        """Return what was run, resolved."""
+    def describe(self, machine: Runnable, coverage: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what was run, resolved; `coverage` is what `covered.describe` returns."""
         dense = "the same machine with nothing skipped"
         return {
             "trace": {"name": self.trace.name, "id": self.trace.id},
@@ -214,6 +214,7 @@ class Run:
             "machine": machine.describe(),
             "baseline": self.baseline.describe() if self.baseline else dense,
             "energy": self.energy.model_dump(mode="json"),
+            "coverage": dict(coverage),
         }
 
 

@@ -96,10 +96,8 @@ class Covered:
             modules.setdefault(what, []).append(module)
             sums.setdefault(what, Passes()).add(passes.forward, passes.backward)
         rest = Passes(
-            *(
-                getattr(self.seen, it) - getattr(self.held, it) - sum(getattr(one, it) for one in sums.values())
-                for it in ("forward", "backward")
-            )
+            self.seen.forward - self.held.forward - sum(one.forward for one in sums.values()),
+            self.seen.backward - self.held.backward - sum(one.backward for one in sums.values()),
         )
         if rest.total:
             modules[ELSEWHERE], sums[ELSEWHERE] = [""], rest
@@ -141,9 +139,9 @@ def covered(steps: Iterable[Step]) -> Covered:
     return found
 
 
-def describe(trace: Trace, steps: Iterable[Step]) -> dict[str, Any]:
-    """Return what some steps of a trace hold, as JSON, or why that is not known."""
-    found = covered(steps)
+def describe(trace: Trace, steps: Iterable[int]) -> dict[str, Any]:
+    """Return what steps of a trace hold, by their numbers, as JSON, or why that is not known."""
+    found = covered(map(trace.step, steps))
     return found.as_json() if found.known else {"unknown": why_unknown(trace)}
 
 
