@@ -149,8 +149,8 @@ def due_to_zeros(total: Row, of_what: str = "") -> str:
     whole, dense, zeros = (f"{total[name]:.2f}x" for name in names)
     return (
         f"Of the {whole} of all ops{of_what and f' ({of_what})'}, {dense} would be there with no "
-        "zero in the operands (padding and free lanes are skipped too, bank conflicts are waited for); zeros add "
-        f"{zeros}: the product."
+        "zero in the operands (padding and free lanes are skipped too, bank conflicts are waited "
+        f"for); zeros add {zeros}: the product."
     )
 
 
