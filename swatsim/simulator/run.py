@@ -159,7 +159,7 @@ def simulate(
     run = Run(source, [as_machine(machine)], other, energy_table(energy), run_ops)
     chosen = choice("steps", source.steps if steps is None else steps)
     coverage = covered.describe(source, chosen)
-    resolved = checked(run.describe(run.machines[0], coverage))
+    resolved = checked(run.describe(run.machines[0], coverage, chosen))
     jobs = run.jobs(chosen, run_ops)
     run.check_before(jobs)
     try:

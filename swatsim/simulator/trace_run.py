@@ -73,20 +73,21 @@ class Run:
 
     def check_before(self, jobs: Sequence[Job]) -> None:
         """Refuse, before anything is simulated, what is sure to pass 63 bits."""
-        ops = [(layer, name) for _, layer, name in jobs]
+        ops = [(layer, name, step.samples_of(layer.name)) for step, layer, name in jobs]
         systems = [
             (one.name, self._systems[id(one)].of_values(self._extreme(one, jobs, narrowest)))
             for one in self._all_machines
         ]
-        check_before(ops, len(self.trace.manifest.samples), systems)
+        check_before(ops, systems)
 
     def _extreme(
         self, machine: Runnable, jobs: Sequence[Job], which: Callable[[Iterable[str]], str | None]
     ) -> str | None:
         """Return the narrowest or the widest type of value that a machine meets in some ops."""
-        first = self.machines[0]
-        types = {self._dtype(type_of(*job), machine, first) for job in jobs}
-        return which(known) if (known := [one for one in types if one is not None]) else None
+        if machine.config is None:
+            return None
+        first, own = self.machines[0], machine.config.dtype
+        return which({self._dtype(type_of(*job), machine, first) or own for job in jobs})
 
     def _dtype(self, recorded: str | None, machine: Runnable, compared: Runnable) -> str | None:
         """Return the type of a machine's values; None: its own.
@@ -203,14 +204,20 @@ class Run:
         same = same and type_of(step, layer, name) == type_of(step, layer, other)
         return lower(self.read(step, layer, other)) if same else None
 
-    def describe(self, machine: Runnable, coverage: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what was run, resolved; `coverage` is what `covered.describe` returns."""
+    def describe(
+        self, machine: Runnable, coverage: Mapping[str, Any], steps: Sequence[int] | None = None
+    ) -> dict[str, Any]:
+        """Return what was run, resolved; of which steps, all by default.
+
+        `coverage` is what `covered.describe` says of them.
+        """
+        samples = self.trace.manifest.samples
         dense = "the same machine with nothing skipped"
         return {
             "trace": {"name": self.trace.name, "id": self.trace.id},
             "policy": self.trace.manifest.policy,
-            "samples": list(self.trace.manifest.samples),
-            "batch_size": self.trace.manifest.batch_size,
+            "samples": None if samples is None else list(samples),
+            "batch_size": self.trace.largest_batch(steps),
             "machine": machine.describe(),
             "baseline": self.baseline.describe() if self.baseline else dense,
             "energy": self.energy.model_dump(mode="json"),

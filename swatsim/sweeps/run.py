@@ -210,7 +210,8 @@ def make_plan(spec: Spec, store: Store) -> Plan:
             plan.points.append((key, point))
             plan.impossible.append((key, point, str(error)))
             continue
-        resolved = checked(run.describe(run.machines[0], shares[point.trace]))
+        share = shares[point.trace]
+        resolved = checked(run.describe(run.machines[0], share, spec.steps))
         resolved |= {"steps": spec.steps, "ops": spec.ops, "sources": SOURCES}
         key = Store.key(resolved)
         plan.points.append((key, point))

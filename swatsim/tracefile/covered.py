@@ -8,7 +8,8 @@ from typing import Any
 
 from swatsim.errors import listed
 from swatsim.tracefile.coverage import Coverage
-from swatsim.tracefile.reader import Step, Trace
+from swatsim.tracefile.reader import Trace
+from swatsim.tracefile.recorded import Step
 from swatsim.workload.flops import macs_dense
 from swatsim.workload.layer import OpName
 

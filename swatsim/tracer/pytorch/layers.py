@@ -16,7 +16,7 @@ from swatsim.policies.sparsifier import Sparsifier
 from swatsim.tracer.pytorch.arithmetic import Arithmetic, Linear, autocast, rows
 from swatsim.tracer.pytorch.modules import Layout
 from swatsim.tracer.pytorch.private import in_transform
-from swatsim.tracer.recorder import StepRecord
+from swatsim.tracer.step_record import StepRecord
 from swatsim.workload.layer import Layer, Operand, OpName
 
 log = logging.getLogger(__name__)

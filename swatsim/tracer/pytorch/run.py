@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from swatsim.errors import RecordingError, TraceError
+from swatsim.errors import RecordingError, SwatsimError
 from swatsim.policies.interface import Policy
 from swatsim.tracer.pytorch.layers import Recording
 from swatsim.tracer.pytorch.modules import Layout
@@ -58,7 +58,7 @@ class Run:
         return self._session.number
 
     @property
-    def error(self) -> TraceError | None:
+    def error(self) -> SwatsimError | None:
         """What stopped the recording, if anything did."""
         return self._session.error
 
@@ -116,10 +116,13 @@ class Run:
             return None  # torch is about to refuse it, and says so best
         axis = self._axis if axis is None else axis
         layout = Layout.of(layer, x, self._session.batch, axis)
-        named, step = self._session.record(layout.layer, layout.samples)
+        if self._session.batch is None:
+            self._session.see_batch(layout.samples)
+        kept = min(self._session.samples, layout.samples)
+        named, step = self._session.record(layout.layer, layout.samples, kept)
         if step is None:
             return None
-        return Recording(step, layout.called(named), self._session.samples)
+        return Recording(step, layout.called(named), kept)
 
 
 def _checked_axis(batch_axis: int) -> int:
