@@ -31,9 +31,13 @@ def run(
     choice: Mapping[str, Any],
 ) -> list[Any]:
     """Simulate, write what is to be written, and return what is to be printed."""
-    chosen = machine(name, **parse(settings))
+    options = dict(choice)
+    dtype = options.pop("dtype")
+    chosen = machine(name, **parse((*settings, f"dtype={dtype}") if dtype else settings))
+    if dtype and options["baseline"]:
+        options["baseline"] = machine(options["baseline"], dtype=dtype)
     with progress("simulating", "ops") as show:
-        results = simulate(trace, chosen, progress=show, **choice)
+        results = simulate(trace, chosen, progress=show, **options)
     drawing.start(results)
     # saved before anything is drawn or printed: no fault of a plot, and no reader of the
     # output that goes away, costs a number

@@ -129,7 +129,9 @@ def why_unknown(trace: Trace) -> str:
     parameters = trace.manifest.provenance.get("parameters")
     if isinstance(parameters, Mapping) and parameters.get("synthetic") is True:
         return "the trace is of a layer table"
-    return "it was not counted in the run, or an earlier version recorded it"
+    if trace.manifest.schema_version == 1:
+        return "an earlier version recorded the trace"
+    return "nobody counted them in the run"
 
 
 def covered(steps: Iterable[Step]) -> Covered:
