@@ -71,7 +71,7 @@ def machine(preset: str, /, **parameters: Any) -> ConfiguredMachine:
         raise ConfigError(f"{twice[0]} is given twice, in {preset!r} and beside it: give it once")
     chosen = {**own, **parameters}
     is_set = "dtype" in chosen
-    if chosen.get("dtype") == PRESET:
+    if isinstance(chosen.get("dtype"), str) and chosen["dtype"] == PRESET:
         del chosen["dtype"]
     published_preset, mechanism = find_preset(name)
     published = mechanism.config_type(**published_preset.parameters)
