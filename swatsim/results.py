@@ -71,8 +71,9 @@ class Results:
         Of the whole batch, forward and backward, as they were counted in the run; None: not known.
         """
         rows = [row for row in self.rows if row["role"] == Role.MACHINE]
-        of_step = {row["step"]: row["macs_seen"] for row in rows}
-        held, seen = [row["macs_held"] for row in rows], list(of_step.values())
+        of_step = {row["step"]: row.get("macs_seen") for row in rows}
+        held: list[Any] = [row.get("macs_held") for row in rows]
+        seen: list[Any] = list(of_step.values())
         if not rows or None in held or None in seen:
             return None
         return min(1.0, sum(held) / sum(seen)) if sum(seen) else 1.0
