@@ -57,7 +57,7 @@ def of_results(results: Results) -> Page:
     )
     found = [f"{remark}." for remark in remarks(results)]
     warnings = _warnings(differences.against_baseline(results))
-    summary = [*warnings, *_summary(head, step, span_of(results)), *found]
+    summary = [*warnings, *found, *_summary(head, step, span_of(results))]
     return Page(title, about, _tiles(head, results), summary, list(_sections(results)))
 
 
