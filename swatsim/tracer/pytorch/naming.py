@@ -1,0 +1,179 @@
+"""Names of layers: those of the parameters that they multiply by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A parameter or buffer of a model, and whose it is.
+
+    Parameters
+    ----------
+    name : str
+        The layer's: the module's path, and the parameter's name unless that is ``weight``.
+    module : str
+        The path of the module that has it.
+    tensor : torch.Tensor
+    kind : {"parameter", "buffer"}
+    rows : int
+        Rows of each projection, where torch has several in one parameter; else 0.
+    """
+
+    name: str
+    module: str
+    tensor: Tensor
+    kind: str
+    rows: int = 0
+
+
+class Names:
+    """Which parameter or buffer of a model a tensor is, or is a part of.
+
+    Parameters
+    ----------
+    modules : mapping of str to torch.nn.Module
+        As `watch.names` gives them.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self._owned: dict[int, list[Owned]] = {}
+        self._of: dict[int, Owned] = {}
+        for path, module in modules.items():
+            for owned in _tensors_of(path, module):
+                self._of.setdefault(id(owned.tensor), owned)
+                for part in parts(owned.tensor):
+                    self._owned.setdefault(_place(part), []).append(owned)
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        """Yield each parameter and buffer once."""
+        yield from self._of.values()
+
+    def owner(self, tensor: Tensor, frame: str = "") -> Owned | None:
+        """Return whose storage a tensor has: the running module's own first; None for nobody's."""
+        places = (_place(part) for part in parts(tensor))
+        owners = next((own for place in places if (own := self._owned.get(place))), [])
+        return next((own for own in owners if own.module == frame), owners[0] if owners else None)
+
+    def of(self, tensor: Tensor, frame: str = "") -> str | None:
+        """Return the name of the parameter or buffer that a tensor is, or is a part of.
+
+        Parameters
+        ----------
+        tensor : torch.Tensor
+        frame : str
+            Path of the module that runs: of a weight that is shared, its own name is taken.
+
+        Returns
+        -------
+        str or None
+            ``experts.w[3]`` for one slice along the first axis, ``experts.w[2:4]`` for two;
+            ``attn.in_proj_q`` for a projection of torch's attention.
+        """
+        owned = self.owner(tensor, frame)
+        return owned and f"{owned.name}{_part(owned, tensor)}"
+
+    def derived(self, tensors: Collection[Tensor], frame: str = "") -> str | None:
+        """Return the name of a weight that is computed from parameters: the largest one's."""
+        named = [(each.numel(), name) for each in tensors if (name := self.of(each, frame))]
+        return max(named, default=(0, None), key=lambda pair: pair[0])[1]
+
+    def projections(self, tensor: Tensor, frame: str = "") -> list[tuple[str, slice]]:
+        """Return the projections of torch's attention that a weight's rows are; empty for others.
+
+        Returns
+        -------
+        list of (name, slice of rows)
+        """
+        owned = self.owner(tensor, frame)
+        if owned is None or not owned.rows or tensor.dim() != 2:
+            return []
+        return attention_rows(owned.name, owned.rows, tensor, owned.tensor)
+
+
+def attention_rows(
+    name: str, rows: int, weight: Tensor, whole: Tensor
+) -> list[tuple[str, slice]]:
+    """Return the projections that a part of an attention module's packed weight holds."""
+    columns = whole.shape[1]
+    sides = sorted(weight.shape)
+    first, apart = divmod(weight.storage_offset() - whole.storage_offset(), rows * columns)
+    count, rest = divmod(weight.numel(), rows * columns)
+    if apart or rest or columns not in sides or first + count > 3:
+        return []
+    stem = name.removesuffix("_weight")
+    letters = "qkv"[first : first + count]
+    return [(f"{stem}_{letter}", slice(i * rows, (i + 1) * rows)) for i, letter in enumerate(letters)]
+
+
+def parts(tensor: Tensor) -> list[Tensor]:
+    """Return the tensors with storages that a tensor is made of: itself, unless it is composed."""
+    if isinstance(tensor, UninitializedTensorMixin):
+        return []
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is not None:
+        return [part for name in flatten()[0] for part in parts(getattr(tensor, name))]
+    return _stored(tensor)
+
+
+def _stored(tensor: Tensor) -> list[Tensor]:
+    layout = str(tensor.layout)
+    if layout == "torch.strided":
+        return [tensor]
+    if layout == "torch.sparse_coo":
+        return [tensor._values()]
+    return [tensor.values()] if layout.startswith("torch.sparse") else []
+
+
+def _place(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _tensors_of(path: str, module: nn.Module) -> list[Owned]:
+    """Return a module's own parameters, buffers, and tensors that are plain attributes of it."""
+    found = []
+    named = [("parameter", module._parameters), ("buffer", module._buffers)]
+    plain = {key: value for key, value in vars(module).items() if isinstance(value, Tensor)}
+    for kind, tensors in (*named, ("buffer", plain)):
+        for name, tensor in tensors.items():
+            if isinstance(tensor, Tensor) and not isinstance(tensor, UninitializedTensorMixin):
+                called = layer_name(path, name)
+                rows = _projection_rows(module, name)
+                found.append(Owned(called, path, tensor, kind, rows))
+    return found
+
+
+def layer_name(path: str, name: str) -> str:
+    """Return a layer's name from its module's path and its parameter's name.
+
+    A parametrization's own parameters bear the name of what they are computed into.
+    """
+    head, sign, computed = path.rpartition(".parametrizations.")
+    if not sign and path.startswith("parametrizations."):
+        head, sign, computed = "", ".", path.removeprefix("parametrizations.")
+    if sign:
+        path, name = head, computed.partition(".")[0]
+    return path if name == "weight" and path else f"{path}.{name}".lstrip(".")
+
+
+def _projection_rows(module: nn.Module, name: str) -> int:
+    own = isinstance(module, nn.MultiheadAttention) and name == "in_proj_weight"
+    return int(module.embed_dim) if own else 0
+
+
+def _part(owned: Owned, tensor: Tensor) -> str:
+    """Return which part of its owner a tensor is, as an index; nothing for all of it."""
+    whole = owned.tensor
+    if tensor.numel() >= whole.numel() or whole.dim() < 2 or not whole.is_contiguous():
+        return ""
+    first, apart = divmod(tensor.storage_offset() - whole.storage_offset(), whole.stride(0))
+    count, rest = divmod(tensor.numel(), prod(whole.shape[1:]))
+    if apart or rest:
+        return f"[{tensor.storage_offset() - whole.storage_offset()}+{tensor.numel()}]"
+    return f"[{first}]" if count == 1 else f"[{first}:{first + count}]"

@@ -1,0 +1,126 @@
+"""Which tensors of a step are parameters, or are computed from parameters alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from weakref import ref
+
+from torch import Tensor
+
+from swatsim.tracer.pytorch.naming import Names
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a tensor is computed from, and nothing else.
+
+    Parameters
+    ----------
+    name : str
+        Of the parameter or buffer, or part of one, with the most elements among those; "" for
+        constants.
+    size : int
+        Its elements.
+    learnt : bool
+        Whether a parameter is among them, not only buffers and constants.
+    """
+
+    name: str = ""
+    size: int = 0
+    learnt: bool = False
+
+
+CONSTANT = Origin()
+
+#: What makes values of nothing that are data all the same: noise, and memory to be filled.
+_FRESH = ("rand", "normal", "empty", "bernoulli", "multinomial", "uniform", "dropout")
+
+
+class Origins:
+    """Follows parameters through the operations of a step; what it does not know is data.
+
+    Tensors are known by identity, and weakly: none is kept alive, and one that takes the place of
+    another inherits nothing.
+
+    Parameters
+    ----------
+    names : Names
+    """
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._known: dict[int, tuple[ref[Tensor], Origin]] = {}
+        #: Parameters that functions of others than torch read: (name of the parameter, function).
+        self.foreign: dict[str, str] = {}
+        for owned in names:
+            self._set(owned.tensor, _of(owned.name, owned.tensor, owned.kind == "parameter"))
+
+    def of(self, tensor: Tensor) -> Origin | None:
+        """Return what a tensor is computed from; None for data."""
+        entry = self._known.get(id(tensor))
+        return entry[1] if entry is not None and entry[0]() is tensor else None
+
+    def weight(self, tensor: Tensor, frame: str) -> Origin | None:
+        """Return the origin of what may be a weight, looking at its storage, too."""
+        origin = self.of(tensor)
+        name = self._names.of(tensor, frame)
+        if name is None or (origin is not None and not origin.name):
+            return origin
+        if origin is not None and origin.learnt and not _is_part_of(name, origin.name):
+            return Origin(name, origin.size, True)
+        owned = self._names.owner(tensor, frame)
+        learnt = origin.learnt if origin is not None else owned is not None and _learns(owned)
+        return Origin(name, tensor.numel(), learnt)
+
+    def follow(self, func: Any, arguments: Any, named: Any, out: Any) -> None:
+        """Work out what the outputs of an operation are computed from."""
+        read = [self.of(each) for each in tensors(arguments)]
+        read += [self.of(each) for each in tensors(named.values())] if named else []
+        if not read:
+            if not any(word in func._schema.name for word in _FRESH):
+                self._mark(out, CONSTANT)
+            return
+        known = [origin for origin in read if origin is not None]
+        if known and func.namespace not in ("aten", "prim", "prims"):
+            self._note(func, known)
+        if len(known) == len(read):
+            largest = max(known, key=lambda origin: (origin.learnt, origin.size))
+            self._mark(out, largest)
+        else:
+            self._mark(out, None)
+
+    def _note(self, func: Any, known: Iterable[Origin]) -> None:
+        self.foreign |= {origin.name: func._schema.name for origin in known if origin.learnt}
+
+    def _mark(self, out: Any, origin: Origin | None) -> None:
+        for each in tensors((out,)):
+            if origin is not None:
+                self._set(each, origin)
+            elif self._known:
+                self._known.pop(id(each), None)
+
+    def _set(self, tensor: Tensor, origin: Origin) -> None:
+        self._known[id(tensor)] = ref(tensor), origin
+
+
+def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Yield the tensors among values, those in lists and tuples too."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from tensors(value)
+
+
+def _of(name: str, tensor: Tensor, learnt: bool) -> Origin:
+    return Origin(name, tensor.numel(), learnt)
+
+
+def _learns(owned: Any) -> bool:
+    return bool(owned.kind == "parameter")
+
+
+def _is_part_of(name: str, whole: str) -> bool:
+    return name.partition("[")[0] == whole.partition("[")[0]
