@@ -56,3 +56,9 @@ def test_every_difference_has_a_reason() -> None:
 def test_a_batch_from_some_samples() -> None:
     whole = of_batch(Footprint((row("a", "act", 8), row("a", "weight", 8))), samples=2, batch=6)
     assert [(it.bytes, it.elements) for it in whole.rows] == [(24, 6), (8, 2)]
+
+
+def test_a_layer_s_own_batch_from_some_of_its_samples() -> None:
+    rows = (row("a", "act", 8), row("b", "act", 8))
+    whole = of_batch(Footprint(rows), samples=2, batch=6, own={"b": (1, 1)})
+    assert [it.bytes for it in whole.rows] == [24, 8]

@@ -97,9 +97,7 @@ class Names:
         return attention_rows(owned.name, owned.rows, tensor, owned.tensor)
 
 
-def attention_rows(
-    name: str, rows: int, weight: Tensor, whole: Tensor
-) -> list[tuple[str, slice]]:
+def attention_rows(name: str, rows: int, weight: Tensor, whole: Tensor) -> list[tuple[str, slice]]:
     """Return the projections that a part of an attention module's packed weight holds."""
     columns = whole.shape[1]
     sides = sorted(weight.shape)
@@ -109,7 +107,9 @@ def attention_rows(
         return []
     stem = name.removesuffix("_weight")
     letters = "qkv"[first : first + count]
-    return [(f"{stem}_{letter}", slice(i * rows, (i + 1) * rows)) for i, letter in enumerate(letters)]
+    return [
+        (f"{stem}_{letter}", slice(i * rows, (i + 1) * rows)) for i, letter in enumerate(letters)
+    ]
 
 
 def parts(tensor: Tensor) -> list[Tensor]:

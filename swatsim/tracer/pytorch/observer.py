@@ -80,7 +80,7 @@ class Observer(Run):
     ------
     RecordingError
         If an argument is not allowed. A layer that a trace can't hold is left out of it, with a
-        warning; so is a step whose inputs have other shapes than those before.
+        warning.
     TraceError
         If something is at `path` already.
     """
