@@ -19,9 +19,10 @@ from swatsim.workload import storage
 from swatsim.workload.footprint import DensityOf, Footprint, reduction
 from swatsim.workload.layer import Layer, Operand, OpName
 from swatsim.workload.measured import compare, of_batch
-from swatsim.workload.networks import NETWORKS, Network
+from swatsim.workload.networks import NETWORKS
 from swatsim.workload.networks import network as build
 from swatsim.workload.storage import Density
+from swatsim.workload.tables import Network
 
 
 class _Footprint(click.Command):

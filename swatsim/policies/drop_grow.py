@@ -118,6 +118,11 @@ class PersistentMaskRun(Sparsifier):
         masks = self.layer_masks
         return {name: _only(w, masks[name]) for name, w in weights.items() if name in masks}
 
+    def forget(self, layer: str) -> None:
+        """Forget a layer's mask: another is drawn, for a weight of another shape."""
+        super().forget(layer)
+        self.layer_masks.pop(layer, None)
+
     def _mask_of(self, site: Site, values: Array) -> Array | None:
         share, name = self.density(site), site.layer.name
         if share is None:

@@ -170,6 +170,12 @@ class Sparsifier:
         self._new_gradients.clear()
         return {}
 
+    def forget(self, layer: str) -> None:
+        """Forget what is kept of a layer, whose weight has another shape from now on."""
+        self._held = {key: held for key, held in self._held.items() if key[0] != layer}
+        for kept in (self._gradients, self._new_gradients, self._forward_masks):
+            kept.pop(layer, None)
+
     def report(self) -> dict[str, Any]:
         """Return, as JSON, what of the run so far is not in the masks."""
         if not self.drifts:

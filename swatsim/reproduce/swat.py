@@ -12,8 +12,9 @@ from swatsim.reproduce.swat_speed import ACT_DENSITIES, SpeedUp, pick, together
 from swatsim.workload import footprint
 from swatsim.workload.flops import macs_dense, macs_expected
 from swatsim.workload.layer import OPS, Layer, Operand
-from swatsim.workload.networks import Network, network
+from swatsim.workload.networks import network
 from swatsim.workload.storage import Density
+from swatsim.workload.tables import Network
 
 #: Of activations and of weights, in percent, from 50 to 90 % sparsity (abstract of the paper).
 MEMORY = {"activations": (-23.0, -50.0), "weights": (-50.0, -90.0)}

@@ -26,14 +26,14 @@ class Drift:
 
 @dataclass(frozen=True)
 class SavedTensors:
-    """Bytes of the tensors that autograd saved: see `swatsim.tracer.pytorch.Kept`.
+    """Bytes of what autograd held of saved tensors, at most: see `swatsim.tracer.pytorch.Kept`.
 
     Parameters
     ----------
     modules : dict of str to int
-        Bytes.
+        Module -> bytes, each module's own most; "" is the model.
     total : int
-        Bytes.
+        Bytes, the most at once.
     """
 
     modules: dict[str, int]

@@ -12,6 +12,7 @@ from swatsim.errors import SwatsimError, TraceError, WorkloadError, unknown
 from swatsim.tracefile import codec
 from swatsim.tracefile.format_1 import load_step
 from swatsim.tracefile.header import StepHeader, load_header, text_of
+from swatsim.tracefile.passes import alive
 from swatsim.tracefile.schema import Manifest, MaskRecord, StepLayer
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, Operand, OpName
 from swatsim.workload.training_ops import Op
@@ -194,10 +195,12 @@ class Step:
 
         That is the act that wgrad reads and the weight that dgrad reads (fprop's, where the layer
         has no dgrad). The last value says whether the mask is a policy's: an act that is not what
-        fprop reads, a weight with zeros, unless training was dense.
+        fprop reads, a weight with zeros, unless training was dense. Of several runs of a layer
+        those are there that keep something at once: of gradient accumulation, one.
         """
         dense = self.manifest.policy.get("name") == "dense"
-        for layer in self.layers:
+        held = alive(self.records)
+        for layer in (it for it in self.layers if it.name in held):
             ahead = self._records.get((layer.name, "fprop", "act"))
             act = self._records.get((layer.name, "wgrad", "act"))
             if act is not None:

@@ -66,7 +66,7 @@ from swatsim.tracer.arguments import describe_policy
 from swatsim.tracer.recorder import Recorder
 from swatsim.tracer.step_record import StepRecord
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, Operand
-from swatsim.workload.networks import Network
+from swatsim.workload.tables import Network
 from swatsim.workload.windows import Mask
 
 Values = npt.NDArray[np.float32]

@@ -41,24 +41,16 @@ from swatsim.arguments import (
 from swatsim.errors import WorkloadError
 from swatsim.workload import storage
 from swatsim.workload.layer import Layer, Operand
-from swatsim.workload.networks import Network, Saved
 from swatsim.workload.storage import Density
+from swatsim.workload.tables import SAVED_KINDS, VALUES, Network, Saved
 from swatsim.workload.windows import Mask
 
 #: Kinds of rows that SWAT counts as activations: inputs of layers, and of batch norms.
 ACTIVATIONS = ("act", "batch_norm")
 WEIGHTS = ("weight",)
 
-#: Of each kind of `Saved`: which tensor of the module it is, and its type (None: the values').
-_TENSORS: dict[str, tuple[str, str | None]] = {
-    "batch_norm": ("input", None),
-    "relu": ("output", None),
-    "max_pool": ("input", None),
-    "max_pool_indices": ("indices", "int64"),
-    "avg_pool": ("input", None),
-    "dropout": ("mask", "bool"),
-}
-_BITS = {"int64": 64, "bool": 8, "bit": 1, **storage.DTYPES}
+#: Types of what is kept beside values; "byte" is of any other type, byte by byte.
+_BITS = {"int64": 64, "int32": 32, "fp64": 64, "bool": 8, "byte": 8, "bit": 1, **storage.DTYPES}
 
 #: In `Row.shares`: a weight that no policy made a copy of.
 PARAMETER = "parameter"
@@ -79,9 +71,9 @@ class Row:
     layer : str
         The module that keeps it.
     tensor : str
-        Which of its tensors: act, weight; input, statistics; output; indices; mask.
+        Which of its tensors: act, weight; input, output, mask, ..: `tables.Saved.part`.
     kind : str
-        act, weight, statistics, or one of `networks.SavedKind`.
+        act, weight, or what it is in `tables.Saved.kind`.
     elements : int
         Of all samples.
     density : float
@@ -94,6 +86,10 @@ class Row:
     shares : str
         What holds the same tensor already: a row (layer and tensor), or ``parameter``; empty if
         nothing does.
+    module : str, optional
+        Which module keeps it, where that is known; "" is the model.
+    fixed : int
+        Elements that do not grow with the batch.
     """
 
     layer: str
@@ -106,6 +102,8 @@ class Row:
     bytes: int
     source: str = ""
     shares: str = ""
+    module: str | None = None
+    fixed: int = 0
 
 
 @dataclass(frozen=True)
@@ -290,7 +288,8 @@ def _exact(layer: Layer, operand: Operand, mask: Mask, own: bool, format: str, d
 def _row(
     layer: Layer, operand: Operand, elements: int, ones: int, stored: tuple[str, str, int]
 ) -> Row:
-    return Row(layer.name, operand, operand, elements, ones / elements, *stored)
+    fixed = elements if operand == "weight" else 0
+    return Row(layer.name, operand, operand, elements, ones / elements, *stored, fixed=fixed)
 
 
 def _as_it_is(row: Row) -> Row:
@@ -316,25 +315,44 @@ def _footprint(
     rows: Iterable[Row], batch: int, dtype: str, network: Network | None, relu_bits: bool
 ) -> Footprint:
     """Return the tensors that layers save, named, with what the other modules save."""
-    inputs = network.inputs if network else {}
-    named = [replace(row, source=inputs.get(row.source, "")) for row in rows]
-    saved = network.saved if network else ()
-    held = {row.source for row in named} | {one.tensor for one in saved if one.kind != "relu"}
-    for item in saved:
+    network = network.alone if network and network.alone and batch == 1 else network
+    if network is None:
+        return Footprint(tuple(replace(row, source="") for row in rows))
+    named = [known for row in rows for known in _known(row, batch, network)]
+    held = {row.source for row in named} | {it.tensor for it in network.saved if it.kind != "relu"}
+    for item in network.saved:
         bits = relu_bits and item.kind == "relu" and item.tensor not in held
-        named += _saved(item, batch, "bit" if bits else dtype)
+        named.append(_saved(item, batch, dtype, bits))
     return Footprint(tuple(_shared(named)))
 
 
-def _saved(saved: Saved, batch: int, dtype: str) -> Iterator[Row]:
-    tensor, own_type = _TENSORS[saved.kind]
-    used, elements = own_type or dtype, batch * saved.elements
-    size = (elements * _BITS[used] + 7) // 8
-    source = "" if used == "bit" else saved.tensor
-    yield Row(saved.name, tensor, saved.kind, elements, 1.0, "dense", used, size, source)
-    if saved.kind == "batch_norm":
-        count = 2 * saved.C  # mean and deviation of each channel, over the batch
-        yield Row(saved.name, "statistics", "statistics", count, 1.0, "dense", "fp32", 4 * count)
+def _known(row: Row, batch: int, network: Network) -> Iterator[Row]:
+    """Yield what a layer keeps, as its network has it: nothing for an input that is not kept."""
+    row = replace(row, module=network.modules.get(row.layer))
+    tensor = network.inputs.get(row.layer, "")
+    extent = network.extents.get(tensor)
+    if row.kind == "act" and row.module is not None and not tensor:
+        return
+    if row.source and extent is not None:
+        elements = extent.of(batch)
+        size = _bytes(elements, row.dtype)
+        row = replace(row, elements=elements, bytes=size, fixed=extent.fixed)
+    yield replace(row, source=tensor if row.source else "")
+
+
+def _saved(saved: Saved, batch: int, dtype: str, bits: bool) -> Row:
+    part, own = SAVED_KINDS.get(saved.kind, ("input", VALUES))
+    used = saved.dtype or own or VALUES
+    used = "bit" if bits else dtype if used == VALUES else used
+    elements = batch * saved.elements + saved.fixed
+    stored = ("dense", used, _bytes(elements, used))
+    source, tensor = "" if bits else saved.tensor, saved.part or part
+    row = Row(saved.name, tensor, saved.kind, elements, 1.0, *stored, source)
+    return replace(row, module=saved.module, fixed=saved.fixed)
+
+
+def _bytes(elements: int, dtype: str) -> int:
+    return (elements * _BITS[dtype] + 7) // 8
 
 
 def _shared(rows: Iterable[Row]) -> Iterator[Row]:

@@ -9,9 +9,6 @@ from types import MappingProxyType
 
 from swatsim.workload.footprint import PARAMETER, Footprint, Row
 
-#: Kinds of rows whose size does not grow with the batch.
-_OF_NO_SAMPLE = ("weight", "statistics")
-
 
 @dataclass(frozen=True)
 class Beside:
@@ -49,7 +46,7 @@ def compare(measured: Mapping[str, int], footprint: Footprint) -> list[Beside]:
     """
     rows: dict[str, list[Row]] = {}
     for row in footprint.rows:
-        rows.setdefault(_module(row.layer, measured), []).append(row)
+        rows.setdefault(_module(row, measured), []).append(row)
     return [
         _beside(name, measured.get(name, 0), rows.get(name, []))
         for name in dict.fromkeys([*rows, *measured])
@@ -81,16 +78,16 @@ def _scaled(
 ) -> Iterator[Row]:
     for row in rows:
         samples, batch = own.get(row.layer, all_others)
-        if row.kind in _OF_NO_SAMPLE:
-            yield row
-        else:
-            elements, size = row.elements * batch // samples, row.bytes * batch // samples
-            yield replace(row, elements=elements, bytes=size)
+        elements = (row.elements - row.fixed) * batch // samples + row.fixed
+        size = row.bytes * elements // row.elements if row.elements else 0
+        yield replace(row, elements=elements, bytes=size)
 
 
-def _module(layer: str, measured: Mapping[str, int]) -> str:
+def _module(row: Row, measured: Mapping[str, int]) -> str:
     """Return the module of a row: of a second run, of a later call, and of a function's caller."""
-    name = layer.partition("@")[0]
+    if row.module is not None:
+        return row.module
+    name = row.layer.partition("@")[0]
     called_again, caller = re.sub(r"_\d+$", "", name), name.rpartition(".")[0]
     return next((it for it in (name, called_again, caller) if it in measured), name)
 

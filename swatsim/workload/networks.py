@@ -8,90 +8,14 @@ of one sample.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from swatsim.arguments import arguments, string
 from swatsim.errors import WorkloadError, unknown
 from swatsim.workload.layer import Layer
-
-#: What a module other than a convolution or a linear layer keeps for its backward pass, as
-#: PyTorch's autograd has it (tools/autograd/derivatives.yaml):
-#: batch_norm its input (and mean and deviation of each channel); relu its output; max_pool its
-#: input; max_pool_indices where in it the largest were; avg_pool its input; dropout which
-#: elements stayed (a byte each, as on a GPU; on a CPU PyTorch keeps a value each). An addition, a
-#: concatenation and a mean over all of H and W keep nothing.
-SavedKind = Literal["batch_norm", "relu", "max_pool", "max_pool_indices", "avg_pool", "dropout"]
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A tensor that a module other than a convolution or a linear layer saves.
-
-    Parameters
-    ----------
-    name : str
-        The module's; a module that runs a second time gets ``_1`` appended, and so on.
-    kind : str
-        One of `SavedKind`.
-    C, H, W : int
-        The tensor's sizes for one sample.
-    tensor : str
-        Which tensor: the name of what made it. Those of the same name are one tensor, which
-        lies in memory once. A ReLU in place makes a tensor of its own, for nothing keeps what it
-        overwrites.
-    """
-
-    name: str
-    kind: SavedKind
-    C: int
-    H: int
-    W: int
-    tensor: str = ""
-
-    @property
-    def elements(self) -> int:
-        """Elements of the tensor for one sample."""
-        return self.C * self.H * self.W
-
-
-@dataclass(frozen=True)
-class Network:
-    """The layers of a network, in the order in which they run, and what the rest keeps.
-
-    Parameters
-    ----------
-    name, citation : str
-    layers : tuple of Layer
-        Convolutions and linear layers; names as in the torch module where there is one.
-    saved : tuple of Saved
-        What the other modules keep for the backward pass.
-    biased : frozenset of str
-        The layers that have a bias.
-    inputs : mapping of str to str
-        Layer -> which tensor it reads, named as in `Saved.tensor`; ``input`` is the image.
-    """
-
-    name: str
-    citation: str
-    layers: tuple[Layer, ...]
-    saved: tuple[Saved, ...]
-    biased: frozenset[str] = frozenset()
-    inputs: Mapping[str, str] = field(default_factory=dict, hash=False)
-
-    @property
-    def parameters(self) -> int:
-        """Trained values: weights, biases, and two for each channel of a batch norm."""
-        weights = sum(layer.weights for layer in self.layers)
-        biases = sum(layer.K for layer in self.layers if layer.name in self.biased)
-        norms = sum(2 * saved.C for saved in self.saved if saved.kind == "batch_norm")
-        return weights + biases + norms
-
-    @property
-    def macs(self) -> int:
-        """Dense MACs of the forward pass of one sample, convolutions and linear layers."""
-        return sum(layer.weights * layer.positions for layer in self.layers)
+from swatsim.workload.tables import Network, Saved
 
 
 @dataclass(frozen=True)
@@ -139,6 +63,8 @@ class _Builder:
 
     def batch_norm(self, name: str, x: _Tensor) -> _Tensor:
         self._keep("batch_norm", name, x)
+        statistics = {"tensor": f"{name}.statistics", "fixed": 2 * x.C}
+        self.saved.append(Saved(name, "statistics", 0, 1, 1, **statistics))  # type: ignore[arg-type]
         return replace(x, name=name)
 
     def relu(self, name: str, x: _Tensor) -> _Tensor:
@@ -169,7 +95,7 @@ class _Builder:
         """Return tensors with their channels concatenated: nothing is saved."""
         return replace(tensors[0], name=name, C=sum(x.C for x in tensors))
 
-    def _keep(self, kind: SavedKind, name: str, x: _Tensor) -> None:
+    def _keep(self, kind: str, name: str, x: _Tensor) -> None:
         self.saved.append(Saved(name, kind, x.C, x.H, x.W, x.name))
 
     def normed(

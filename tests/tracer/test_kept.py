@@ -53,15 +53,98 @@ def test_the_total_is_what_is_saved(make: Callable[[], nn.Module]) -> None:
     before, expected = state_of(model), saved(model, x)
     torch.manual_seed(20)
     with Kept(model) as kept:
-        model(x).sum().backward()
-        assert kept.total == expected
-        model(x).sum().backward()
-    assert kept.total == 2 * expected
+        for _ in range(2):
+            model(x).sum().backward()
+            assert kept.total == expected
     assert sum(kept.modules.values()) >= kept.total
     assert kept.describe() == {"modules": kept.modules, "total": kept.total}
     assert state_of(model) == before
     model(x)
-    assert kept.total == 2 * expected
+    assert kept.total == expected
+
+
+# ---- the most that is alive at once ------------------------------------------------------------
+
+
+def lenet() -> nn.Sequential:
+    convs = (nn.Conv2d(1, 8, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 5), nn.ReLU())
+    return nn.Sequential(*convs, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(256, 10))
+
+
+class Token:
+    """What autograd holds in a tensor's place, until it lets go."""
+
+    def __init__(self, held: dict[int, Tensor], tensor: Tensor) -> None:
+        self.held, self.tensor = held, tensor.detach()
+        held[id(self)] = self.tensor
+
+    def __del__(self) -> None:
+        del self.held[id(self)]
+
+
+def most_alive(model: nn.Module, *batches: Tensor) -> int:
+    """Train on batches, one after another; return the most bytes that are held at once."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in model.parameters()}
+    held: dict[int, Tensor] = {}
+    sums = []
+
+    def pack(tensor: Tensor) -> Token:
+        token = Token(held, tensor)
+        storages = [it.untyped_storage() for it in held.values()]
+        sizes = {it.data_ptr(): it.nbytes() for it in storages if it.data_ptr() not in own}
+        sums.append(sum(sizes.values()))
+        return token
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda token: token.tensor):
+        for x in batches:
+            model(x).sum().backward()
+    return max(sums)
+
+
+def test_accumulation_keeps_what_one_of_its_passes_keeps() -> None:
+    model = lenet()
+    parts = [part.clone() for part in inputs(8, 1, 28, 28).split(2)]
+    with Kept(model) as kept:
+        for part in parts:
+            model(part).sum().backward()
+    assert kept.total == most_alive(model, *parts) == most_alive(model, parts[0])
+
+
+def test_passes_before_one_backward_add_up() -> None:
+    model, x = lenet(), inputs(2, 1, 28, 28)
+    with Kept(model) as kept:
+        model(x).sum().backward()
+        one, modules = kept.total, kept.modules
+        (model(x).sum() + model(x.clone()).sum()).backward()
+        assert kept.total == 2 * one
+        assert kept.modules == {name: 2 * size for name, size in modules.items()}
+        model(x).sum() + model(x).sum()  # the images are there once
+        assert kept.total == 2 * one
+
+
+def test_what_is_retained_stays_and_what_is_dropped_goes() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh())
+    one = 5 * 4 * 4 + 5 * 3 * 4
+    with Kept(model) as kept:
+        for _ in range(3):
+            model(inputs(5, 4))
+        assert kept.total == one
+        loss = model(inputs(5, 4)).sum()
+        loss.backward(retain_graph=True)
+        model(inputs(5, 4).clone())
+        assert kept.total == 2 * one
+        loss.backward()
+        model(inputs(5, 4).clone())
+        assert kept.total == 2 * one
+
+
+def test_an_error_of_the_users_stays_one() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Sigmoid())
+    with Kept(model):
+        y = model(inputs(5, 4))
+        y.add_(1)
+        with pytest.raises(RuntimeError, match="has been modified by an inplace operation"):
+            y.sum().backward()
 
 
 def test_by_module() -> None:
@@ -78,7 +161,8 @@ def test_a_view_counts_as_what_it_is_a_view_of() -> None:
         model(inputs(10, 8)[::2, :4])
         assert kept.total == 10 * 8 * 4
         model(inputs(1, 4).expand(1000, 4))
-    assert kept.total == 10 * 8 * 4 + 4 * 4
+        assert kept.total == 10 * 8 * 4  # the other one is gone
+    assert kept.modules == {"": 10 * 8 * 4}
 
 
 def test_nothing_is_held_after_the_forward_pass() -> None:
@@ -108,8 +192,9 @@ def test_checkpoints_work_as_ever(reentrant: bool, where: str) -> None:
     expected = gradients()
     with Kept(model) as kept:
         assert all(map(torch.equal, gradients(), expected))
-    first, output = 4 * 3 * 36 * 4, 4 * 4 * 16 * 4
-    assert kept.modules == ({"first": first, "": output} if where == "inside" else {})
+    first, inner, mask = 4 * 3 * 36 * 4, 4 * 4 * 16 * 4, 4 * 4 * 4 * 4
+    assert kept.modules == {"first": first, "": inner, "second.0": inner, "second.1": mask}
+    assert kept.total == first + inner + mask
 
 
 def test_other_hooks_stay_in_effect() -> None:

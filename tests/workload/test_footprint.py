@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from swatsim.tracefile import open_trace
 from swatsim.workload import footprint
 from swatsim.workload.footprint import Footprint, Row, reduction
 from swatsim.workload.layer import Layer, Operand
-from swatsim.workload.networks import Network, Saved, network
+from swatsim.workload.networks import network
+from swatsim.workload.tables import VALUES, Extent, Network, Saved
 from tests.traces import LAYERS, make_trace
 
 TRACE = Path(__file__).parents[2] / "traces" / "resnet8-fashion-mnist-swat-u-80"
@@ -31,6 +33,7 @@ TINY = Network(
     ),
     (
         Saved("bn", "batch_norm", 5, 4, 4, "conv"),
+        Saved("bn", "statistics", 0, 1, 1, "bn.statistics", fixed=10),
         Saved("relu", "relu", 5, 4, 4, "relu"),
         Saved("pool", "max_pool", 5, 4, 4, "relu"),
         Saved("pool", "max_pool_indices", 5, 2, 2, "pool.indices"),
@@ -100,10 +103,51 @@ def test_top_k_makes_copies_so_that_a_relu_keeps_its_own() -> None:
 def test_bits_do_for_a_relu_whose_output_nothing_else_keeps() -> None:
     dense = footprint.of_network(TINY, relu_bits=True)
     assert shares(dense)["relu output"] == "side act"
-    without = Network("", "", TINY.layers, TINY.saved[:2], inputs=TINY.inputs)
+    without = Network("", "", TINY.layers, TINY.saved[:3], inputs=TINY.inputs)
     found = footprint.of_network(without, swat_u(TINY, 0.5), relu_bits=True)
     (relu,) = (row for row in found.rows if row.kind == "relu")
     assert (relu.dtype, relu.bytes, relu.shares) == ("bit", 10, "")
+
+
+def test_what_a_network_says_of_its_tensors() -> None:
+    """Parts of tensors, types, what does not grow with the batch, inputs that are not kept."""
+    fc, frozen = Layer(name="fc", kind="linear", C=4, K=2), Layer(name="f", kind="linear", C=4, K=4)
+    saved = (
+        Saved("norm", "layer_norm", 3, 4, 1, "tokens", module="norm"),
+        Saved("norm", "statistics", 6, 1, 1, "norm.statistics", module="norm"),
+        Saved("wpe", "embedding", 0, 1, 1, "positions", "indices", "int64", 3, "wpe"),
+        Saved("drop", "dropout", 3, 4, 1, "mask", dtype=VALUES, module="drop"),
+    )
+    table = Network(
+        "parts",
+        "made up",
+        (frozen, fc),
+        saved,
+        inputs={"fc": "tokens"},
+        extents={"tokens": Extent(12)},
+        modules={"fc": "head", "f": "f"},
+    )
+    found = footprint.of_network(table, batch=2, dtype="bf16")
+    assert sizes(found) == {
+        "f weight": 4 * 4 * 2,
+        "fc act": 2 * 12 * 2,
+        "fc weight": 2 * 4 * 2,
+        "norm input": 2 * 12 * 2,
+        "norm statistics": 2 * 6 * 4,
+        "wpe indices": 3 * 8,
+        "drop mask": 2 * 12 * 2,
+    }
+    assert found.everything == 48 + 48 + 24 + 48
+    assert [row.module for row in found.rows] == ["f", "head", "head", *["norm"] * 2, "wpe", "drop"]
+    copied = footprint.of_network(table, lambda *_: 0.5, batch=2)
+    assert sizes(copied)["fc act"] == 2 * 2 * 4
+
+
+def test_one_sample_may_be_kept_otherwise() -> None:
+    alone = replace(TINY, saved=TINY.saved[:1])
+    table = replace(TINY, alone=alone)
+    assert footprint.of_network(table) == footprint.of_network(alone)
+    assert footprint.of_network(table, batch=2) == footprint.of_network(TINY, batch=2)
 
 
 # ---- SWAT's published reductions ---------------------------------------------------------------

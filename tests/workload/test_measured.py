@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from swatsim.workload.footprint import PARAMETER, Footprint, Row
 from swatsim.workload.measured import Beside, compare, of_batch
 
@@ -54,8 +56,10 @@ def test_every_difference_has_a_reason() -> None:
 
 
 def test_a_batch_from_some_samples() -> None:
-    whole = of_batch(Footprint((row("a", "act", 8), row("a", "weight", 8))), samples=2, batch=6)
-    assert [(it.bytes, it.elements) for it in whole.rows] == [(24, 6), (8, 2)]
+    act, weight = row("a", "act", 8), replace(row("a", "weight", 8), fixed=2)
+    table = replace(row("a", "table", 20), fixed=3)
+    whole = of_batch(Footprint((act, weight, table)), samples=2, batch=6)
+    assert [(it.bytes, it.elements) for it in whole.rows] == [(24, 6), (8, 2), (36, 9)]
 
 
 def test_a_layer_s_own_batch_from_some_of_its_samples() -> None:

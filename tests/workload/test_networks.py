@@ -8,7 +8,8 @@ import pytest
 
 from swatsim.errors import WorkloadError
 from swatsim.workload import flops
-from swatsim.workload.networks import NETWORKS, Network, network
+from swatsim.workload.networks import NETWORKS, network
+from swatsim.workload.tables import Network
 
 #: Network -> parameters. The ImageNet ones: torchvision's documentation (num_params). ResNet-18 for
 #: CIFAR: 11,173,962 (torchsummary of github.com/kuangliu/pytorch-cifar's), and in SWAT's code a

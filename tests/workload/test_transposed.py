@@ -13,7 +13,7 @@ from swatsim.errors import WorkloadError
 from swatsim.workload import flops
 from swatsim.workload.layer import MAX_DIMENSION, OPERANDS, OPERANDS_OF, OPS, Layer
 from swatsim.workload.lowering import LoweredOp, lower
-from swatsim.workload.networks import Network
+from swatsim.workload.tables import Network
 from swatsim.workload.training_ops import Op
 from tests.naive import common
 from tests.strategies import transposed_layers

@@ -5,19 +5,26 @@ Speaks convolution letters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from math import prod
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from swatsim.tracer.pytorch.modules import Geometry, Plain
+from swatsim.tracer.pytorch.modules import Geometry
+
+#: Of input, weight and bias: which gradients are computed, and what they are.
+Needed: TypeAlias = tuple[bool, bool, bool]
+Gradients: TypeAlias = list[Tensor | None]
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """The three ops of a convolution of one or two dimensions, transposed or not.
+    """The three ops of a convolution of one to three dimensions, transposed or not.
 
     A padding that differs between the two ends is split: `extra`, in the order of
     `functional.pad`, is added to the input, and `padding` is the rest, the same at both ends.
@@ -32,9 +39,8 @@ class Convolution:
     groups: int
 
     @classmethod
-    def of(cls, module: Any, output_padding: tuple[int, ...] | None) -> Convolution:
-        """Return a module's convolution, its padding split into both ends."""
-        geometry = Geometry.of(module, output_padding)
+    def of(cls, geometry: Geometry) -> Convolution:
+        """Return a geometry's convolution, its padding split into both ends."""
         sides = geometry.padding
         both = tuple(min(side) for side in sides)
         extra = [
@@ -49,21 +55,34 @@ class Convolution:
         """Return the output."""
         return torch.convolution(self._pad(x), weight, bias, *self._geometry)
 
-    def dgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Return the input gradient; of x only the shape is read."""
-        dx = self._backward(dy, x, weight, (True, False, False))[0]
-        return functional.pad(dx, [-side for side in self.extra]) if any(self.extra) else dx
+    def gradients(
+        self, dys: Sequence[Tensor], dy: Tensor, x: Tensor, weight: Tensor, needs: Needed
+    ) -> Gradients:
+        """Return the gradients of input, weight and bias.
 
-    def wgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Return the weight gradient; of the weight only the shape is read."""
-        dw: Tensor = self._backward(dy, x, weight, (False, True, False))[1]
-        return dw
+        Parameters
+        ----------
+        dys : two of torch.Tensor
+            What dgrad and wgrad read of the output's gradient; the same object if it is the same.
+        dy : torch.Tensor
+            The output's gradient.
+        x, weight : torch.Tensor
+            What wgrad reads of the input, and dgrad of the weight; else only shapes are read.
+        needs : tuple of bool
+        """
+        dx, dw, db = needs
+        if dys[0] is dys[1] or not (dx and dw):
+            read = dys[0] if dx else dys[1]
+            found = self._backward(read, x, weight, (dx, dw, db and read is dy))
+        else:
+            first = self._backward(dys[0], x, weight, (True, False, False))
+            found = [first[0], *self._backward(dys[1], x, weight, (False, True, db))[1:]]
+            found[2] = None
+        if db and found[2] is None:
+            found[2] = dy.sum([axis for axis in range(dy.dim()) if axis != 1])
+        return found
 
-    def bias_gradient(self, dy: Tensor) -> Tensor:
-        """Return the gradient of the bias."""
-        return dy.sum([axis for axis in range(dy.dim()) if axis != 1])
-
-    @property
+    @cached_property
     def _geometry(self) -> tuple[Any, ...]:
         same = (self.stride, self.padding, self.dilation)
         return (*same, self.transposed, self.output_padding, self.groups)
@@ -71,53 +90,52 @@ class Convolution:
     def _pad(self, x: Tensor) -> Tensor:
         return functional.pad(x, self.extra) if any(self.extra) else x
 
-    def _backward(self, dy: Tensor, x: Tensor, w: Tensor, which: tuple[bool, bool, bool]) -> Any:
-        return torch.ops.aten.convolution_backward(
-            dy, self._pad(x), w, None, *self._geometry, which
+    def _backward(self, dy: Tensor, x: Tensor, w: Tensor, which: Needed) -> Gradients:
+        if not any(which):
+            return [None, None, None]
+        sizes = [dy.shape[1]] if which[2] else None
+        found: Gradients = list(
+            torch.ops.aten.convolution_backward(dy, self._pad(x), w, sizes, *self._geometry, which)
         )
+        if found[0] is not None and any(self.extra):
+            found[0] = functional.pad(found[0], [-side for side in self.extra])
+        return found
+
+    def planes(self, values: Tensor) -> Tensor:
+        """Return values as a policy is shown them: of three axes of space the first two as one."""
+        return values.flatten(2, 3) if values.dim() == 5 else values
 
 
 class Linear:
     """The three ops of a linear layer, applied to rows: all axes but the last."""
 
     def fprop(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the output."""
+        """Return the output, which is no view: whoever gets it may change it in place."""
         y: Tensor = torch.ops.aten.linear(x, weight, bias)
-        return y
+        return torch.ops.aten._unsafe_view(y, y.shape) if y._is_view() else y
 
-    def dgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Return the gradient of the input."""
-        return dy @ weight
+    def gradients(
+        self, dys: Sequence[Tensor], dy: Tensor, x: Tensor, weight: Tensor, needs: Needed
+    ) -> Gradients:
+        """Return the gradients of input, weight and bias; parameters as of `Convolution`."""
+        dx = dys[0] @ weight if needs[0] else None
+        dw = rows(dys[1]).T @ rows(x) if needs[1] else None
+        return [dx, dw, rows(dy).sum(0) if needs[2] else None]
 
-    def wgrad(self, dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Return the gradient of the weight."""
-        return rows(dy).T @ rows(x)
-
-    def bias_gradient(self, dy: Tensor) -> Tensor:
-        """Return the gradient of the bias."""
-        return rows(dy).sum(0)
+    def planes(self, values: Tensor) -> Tensor:
+        """Return values as a policy is shown them: rows."""
+        return rows(values)
 
 
 Arithmetic: TypeAlias = Convolution | Linear
-
-
-def arithmetic_of(module: Plain, output_padding: tuple[int, ...] | None = None) -> Arithmetic:
-    """Return a module's arithmetic.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    output_padding : tuple of int, optional
-        Of a transposed convolution that is told its output's size.
-    """
-    if isinstance(module, nn.Linear):
-        return Linear()
-    return Convolution.of(module, output_padding)
+LINEAR = Linear()
 
 
 def rows(values: Tensor) -> Tensor:
     """Return a view as a matrix, all axes but the last in one."""
-    return values.reshape(-1, values.shape[-1])
+    if values.dim() == 2:
+        return values
+    return values.reshape(prod(values.shape[:-1]), values.shape[-1])
 
 
 def autocast(*tensors: Tensor | None) -> list[Any]:

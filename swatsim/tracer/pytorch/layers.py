@@ -3,59 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from swatsim.errors import RecordingError
 from swatsim.policies.interface import Site
 from swatsim.policies.sparsifier import Sparsifier
-from swatsim.tracer.pytorch.arithmetic import Arithmetic, Linear, autocast, rows
-from swatsim.tracer.pytorch.modules import Layout
-from swatsim.tracer.pytorch.private import in_transform
-from swatsim.tracer.step_record import StepRecord
+from swatsim.tracer.pytorch.arithmetic import Arithmetic, Gradients, Needed, autocast
+from swatsim.tracer.pytorch.private import apart, in_transform, is_asked_for, without_overrides
+from swatsim.tracer.pytorch.recording import Recording
 from swatsim.workload.layer import Layer, Operand, OpName
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Recording:
-    """Where one run of a layer is recorded.
+class PolicyFailedError(Exception):
+    """What a policy raised: the user's to see, whatever else is kept from stopping a training."""
 
-    Parameters
-    ----------
-    step : StepRecord
-    layout : Layout
-    samples : int
-        How many are recorded, the first ones.
-    """
-
-    step: StepRecord
-    layout: Layout
-    samples: int
-
-    def record(self, operand: Operand, reads: Mapping[OpName, Tensor]) -> None:
-        """Record the non-zeros of an operand as ops read it; warn of a second backward pass.
-
-        Parameters
-        ----------
-        operand : str
-        reads : mapping of op to torch.Tensor
-            The same object for ops that read it alike.
-        """
-        name = self.layout.layer.name
-        if any((name, op, operand) in self.step.masks for op in reads):
-            message = "step %d: %s of %s comes again, by another backward pass: not recorded"
-            log.warning(message, self.step.number, operand, name)
-        elif not self.step.is_over:
-            for values in {id(values): values for values in reads.values()}.values():
-                ops = [op for op, read in reads.items() if read is values]
-                mask = self.layout.nonzero(operand, values.detach(), self.samples)
-                self.step.operand(name, ops, operand, mask.contiguous().numpy(force=True))
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass(frozen=True)
@@ -75,6 +46,10 @@ class Call:
         Which run of the layer in this step, counted from 1.
     training : bool
     recording : Recording or None
+    failed : callable
+        Called with what went wrong in recording.
+    keeps_graph : bool
+        Whether gradients of gradients are to be expected: input and weight are kept for them.
     """
 
     layer: Layer
@@ -85,42 +60,53 @@ class Call:
     run: int
     training: bool
     recording: Recording | None
+    failed: Callable[[Exception], None]
+    keeps_graph: bool = False
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the layer's output.
-
-        Raises
-        ------
-        RecordingError
-            If it is asked for in a transform of torch.func.
-        """
-        self.check(x, weight)
+        """Return the layer's output."""
         dense = weight
         x, weight, bias = autocast(x, weight, bias)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and not self.leaves_all:
             y: Tensor = _Sparse.apply(x, weight, bias, dense.detach(), self)  # type: ignore[no-untyped-call]
             return y
         sparse_x = self.reads(x, "act", "fprop")[0]
         sparse_weight = self.reads(weight, "weight", "fprop")[0]
-        return self.arithmetic.fprop(sparse_x, sparse_weight, bias)
+        with self.computing():
+            return self.arithmetic.fprop(sparse_x, sparse_weight, bias)
 
-    def check(self, *tensors: Tensor) -> None:
-        """Refuse tensors that hold no values to choose from."""
-        if in_transform(*tensors):
-            raise RecordingError(
-                f"layer {self.layer.name!r} runs in a transform of torch.func (grad, vmap, ..), or "
-                "with is_grads_batched, which a sparse layer has no rules for: use "
-                f"loss.backward(), or leave it alone with skip=({self.layer.name!r},)"
+    @property
+    def leaves_all(self) -> bool:
+        """Whether nothing is recorded, and the policy leaves every operand as it is."""
+        own = type(self.sparsifier)
+        if self.recording is not None or own.masks is not Sparsifier.masks:
+            return False
+        if hasattr(self.sparsifier.policy, "weight_gradient"):
+            return False
+        return all(
+            self.leaves(operand, *ops)
+            for operand, ops in (
+                ("weight", ("fprop", "dgrad")),
+                ("act", ("fprop", "wgrad")),
+                ("grad_out", ("dgrad", "wgrad")),
             )
+        )
+
+    def leaves(self, operand: Operand, *ops: OpName) -> bool:
+        """Whether the policy leaves an operand as it is, in all of some ops."""
+        try:
+            return all(self.sparsifier.density(self._site(op, operand)) is None for op in ops)
+        except Exception as error:
+            raise PolicyFailedError(error) from error
 
     def reads(self, values: Tensor, operand: Operand, *ops: OpName) -> list[Tensor]:
         """Return what each of the ops that read an operand reads of it."""
-        sites = [
-            Site(self.layer, op, operand, self.first_convolution, self.step, self.run) for op in ops
-        ]
-        flat = isinstance(self.arithmetic, Linear)
-        viewed = rows(values) if flat else values
-        masks = self.sparsifier.masks(sites, viewed.detach(), training=self.training)
+        sites = [self._site(op, operand) for op in ops]
+        shown = apart(self.arithmetic.planes(values.detach()))
+        try:
+            masks = self.sparsifier.masks(sites, shown, training=self.training)
+        except Exception as error:
+            raise PolicyFailedError(error) from error
         masked: dict[int, Tensor] = {}
         for mask in masks:
             if id(mask) not in masked:
@@ -129,14 +115,28 @@ class Call:
 
     def record(self, operand: Operand, reads: Sequence[Tensor], ops: Mapping[OpName, bool]) -> None:
         """Record what the ops that run read of an operand, if this run is recorded."""
-        if self.recording is not None:
-            pairs = zip(ops.items(), reads, strict=True)
+        if self.recording is None:
+            return
+        pairs = zip(ops.items(), reads, strict=True)
+        try:
             self.recording.record(operand, {op: read for (op, runs), read in pairs if runs})
+        except Exception as error:  # noqa: BLE001  (no fault of recording ends a training)
+            self.failed(error)
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """Return a context in which what is multiplied is in the trace, if it is recorded."""
+        return nullcontext() if self.recording is None else self.recording.computing()
 
     def weight_gradient(self, dense: Tensor, dw: Tensor) -> Tensor:
         """Return the weight gradient that the optimizer gets."""
-        changed: Tensor = self.sparsifier.weight_gradient(self.layer, dense.to(dw.dtype), dw)
+        try:
+            changed: Tensor = self.sparsifier.weight_gradient(self.layer, dense.to(dw.dtype), dw)
+        except Exception as error:
+            raise PolicyFailedError(error) from error
         return changed
+
+    def _site(self, op: OpName, operand: Operand) -> Site:
+        return Site(self.layer, op, operand, self.first_convolution, self.step, self.run)
 
 
 def _only(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -151,44 +151,64 @@ class _Sparse(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dense: Tensor, call: Call
     ) -> Tensor:
         """Return the output of fprop."""
-        weights = call.reads(weight, "weight", "fprop", "dgrad")
-        acts = call.reads(x, "act", "fprop", "wgrad")
-        needs = ctx.needs_input_grad
-        call.record("weight", weights, {"fprop": True, "dgrad": needs[0]})
-        call.record("act", acts, {"fprop": True, "wgrad": needs[1]})
-        ctx.call, ctx.dense = call, dense  # the parameter itself, which stays in memory anyway
-        ctx.shape = x.shape
-        ctx.save_for_backward(weights[1] if needs[0] else None, acts[1] if needs[1] else None)
-        return call.arithmetic.fprop(acts[0], weights[0], bias)
+        with without_overrides():
+            weights = call.reads(weight, "weight", "fprop", "dgrad")
+            acts = call.reads(x, "act", "fprop", "wgrad")
+            needs = ctx.needs_input_grad
+            call.record("weight", weights, {"fprop": True, "dgrad": needs[0]})
+            call.record("act", acts, {"fprop": True, "wgrad": needs[1]})
+            ctx.call, ctx.dense = call, dense  # the parameter itself, which stays in memory anyway
+            ctx.shape = x.shape
+            # of a parameter the graph is known at no cost, and of what is not masked
+            is_parameter = weight.is_leaf or weight._is_view()
+            ctx.weight = weight if call.keeps_graph or is_parameter else None
+            handle = [x] if call.keeps_graph and acts[1] is not x else []
+            reads = (weights[1] if needs[0] else None, acts[1] if needs[1] else None)
+            ctx.save_for_backward(*reads, *handle)
+            with call.computing():
+                return call.arithmetic.fprop(acts[0], weights[0], bias)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of input (if it needs one), weight and bias."""
-        ctx.call.check(dy)
-        with torch.no_grad():
-            gradients = _Sparse._gradients(ctx, dy)
-        if torch.is_grad_enabled():  # create_graph=True
-            name = ctx.call.layer.name
-            gradients = [None if each is None else _once(each, name) for each in gradients]
-        return (*gradients, None, None)
+        weight, act, *handle = ctx.saved_tensors  # outside: a checkpoint may run all of it again
+        with without_overrides():
+            keeps_graph = torch.is_grad_enabled()  # create_graph=True
+            if keeps_graph:
+                weight = _joined(ctx.weight, weight)
+                act = _joined(handle[0] if handle else None, act)
+            weight = _shaped(dy, ctx.dense.shape) if weight is None else weight
+            act = _shaped(dy, ctx.shape) if act is None else act
+            try:
+                return (*_gradients(ctx, dy, act, weight, keeps_graph), None, None)
+            except PolicyFailedError as fault:
+                raise fault.error from None
 
-    @staticmethod
-    def _gradients(ctx: Any, dy: Tensor) -> list[Tensor | None]:
-        call: Call = ctx.call
-        weight, act = ctx.saved_tensors
-        weight = _shaped(dy, ctx.dense.shape) if weight is None else weight
-        act = _shaped(dy, ctx.shape) if act is None else act
+
+def _gradients(ctx: Any, dy: Tensor, act: Tensor, weight: Tensor, keeps_graph: bool) -> Gradients:
+    """Return the gradients of input, weight and bias, those that this backward pass asks for."""
+    call: Call = ctx.call
+    has_values = not in_transform(dy)  # a batch of gradients has none to choose from
+    needs = _needed(ctx) if has_values else ctx.needs_input_grad[:3]
+    grads = [dy, dy]
+    if has_values and any(needs[:2]):
         grads = call.reads(dy, "grad_out", "dgrad", "wgrad")
-        dx = dw = db = None
-        needs = ctx.needs_input_grad
         call.record("grad_out", grads, {"dgrad": needs[0], "wgrad": needs[1]})
-        if needs[0]:
-            dx = call.arithmetic.dgrad(grads[0], act, weight)
-        if needs[1]:
-            dw = call.weight_gradient(ctx.dense, call.arithmetic.wgrad(grads[1], act, weight))
-        if needs[2]:
-            db = call.arithmetic.bias_gradient(dy)
-        return [dx, dw, db]
+    with call.computing():
+        found = call.arithmetic.gradients(grads, dy, act, weight, needs)
+    if found[1] is not None and has_values:
+        changed = call.weight_gradient(ctx.dense, found[1].detach())
+        found[1] = _joined(found[1], changed) if keeps_graph else changed
+    return found
+
+
+def _needed(ctx: Any) -> Needed:
+    """Return which gradients this backward pass asks for: autograd.grad may want the input's only.
+
+    The bias is no tensor if there is none, and then none of the node's inputs.
+    """
+    dx, dw, db = ctx.needs_input_grad[:3]
+    return (dx and is_asked_for(ctx, 0), dw and is_asked_for(ctx, 1), db and is_asked_for(ctx, 2))
 
 
 def _shaped(like: Tensor, shape: torch.Size) -> Tensor:
@@ -196,25 +216,23 @@ def _shaped(like: Tensor, shape: torch.Size) -> Tensor:
     return like.new_zeros(()).expand(shape)
 
 
-def _once(gradient: Tensor, name: str) -> Tensor:
-    once: Tensor = _Once.apply(gradient.detach().requires_grad_(), name)  # type: ignore[no-untyped-call]
-    return once
+def _joined(source: Tensor | None, values: Tensor | None) -> Tensor | None:
+    """Return values whose gradient is that of another tensor, from which they were chosen."""
+    if source is None or values is None or source is values or values.requires_grad:
+        return values
+    joined: Tensor = _Joined.apply(source, values)  # type: ignore[no-untyped-call]
+    return joined
 
 
-class _Once(torch.autograd.Function):
-    """A gradient that can't be differentiated again: trying it is an error that says so."""
+class _Joined(torch.autograd.Function):
+    """Values in place of those that they were chosen from: the gradient passes as it is."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, name: str) -> Tensor:
-        """Return the gradient as it is."""
-        ctx.name = name
-        return gradient.view_as(gradient)
+    def forward(ctx: Any, source: Tensor, values: Tensor) -> Tensor:
+        """Return the values."""
+        return values.view_as(values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        """Refuse the gradient of a gradient."""
-        raise RecordingError(
-            f"layer {ctx.name!r}: a gradient of a gradient (a gradient penalty, say) is asked for, "
-            "and only dense layers have one: leave it alone with "
-            f"skip=({ctx.name.partition('@')[0]!r},), or record a run as it is with Observer"
-        )
+        """Return the gradient, as the source's."""
+        return (*gradients, None)

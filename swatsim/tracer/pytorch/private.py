@@ -6,25 +6,44 @@ not yet: the youngest is of 2.8), nothing is recorded, for it would change the r
 
 from __future__ import annotations
 
-from functools import reduce
-from typing import Any
+import sys
+from collections.abc import Callable
+from functools import cache, reduce
+from types import CodeType
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.autograd.function import Function
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from swatsim.errors import RecordingError
+
+#: What packs a tensor that autograd saves, and what unpacks it.
+Hooks: TypeAlias = tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
 
 #: All below `torch._C`.
 _NEEDED = (
     "_functorch.is_functorch_wrapped_tensor",
     "_functorch.is_legacy_batchedtensor",
+    "DisableTorchFunction",
+    "_get_function_stack_at",
+    "_is_fwd_grad_enabled",
     "_len_torch_function_stack",
     "_pop_torch_function_stack",
     "_push_on_torch_function_stack",
     "_autograd._top_saved_tensors_default_hooks",
     "_current_graph_task_id",
+    "_current_autograd_node",
+    "_len_torch_dispatch_stack",
+    "_pop_torch_dispatch_stack",
+    "_push_on_torch_dispatch_stack",
+    "_will_engine_execute_node",
 )
+
+#: Whose saved-tensor hooks hold what a checkpoint recomputes, until the backward pass has read it.
+_RECOMPUTATION = ("torch.utils.checkpoint", "_recomputation_hook.")
 
 
 def check_torch() -> None:
@@ -50,14 +69,29 @@ def in_transform(*tensors: Tensor) -> bool:
     return any(ask(tensor) for ask in asks for tensor in tensors)
 
 
-def has_saved_tensor_hooks() -> bool:
-    """Whether somebody's saved-tensor hooks would be hidden by more.
+def saved_tensor_hooks() -> Hooks | None:
+    """Return the saved-tensor hooks that are in effect, which more would hide; None if none are."""
+    hooks: Hooks | None = _functions()._autograd._top_saved_tensors_default_hooks(False)
+    return hooks
 
-    A checkpoint recomputes in the backward pass, with hooks of its own.
+
+def is_recomputation(hooks: Hooks) -> bool:
+    """Whether saved-tensor hooks are those under which a checkpoint recomputes its region.
+
+    Only of the kind that is not reentrant: the other one recomputes without hooks.
     """
-    own = _functions()
-    is_backward = own._current_graph_task_id() != -1
-    return is_backward or own._autograd._top_saved_tensors_default_hooks(False) is not None
+    module, name = _RECOMPUTATION
+    pack: Any = hooks[0]
+    whose = (getattr(pack, "__module__", ""), getattr(pack, "__qualname__", ""))
+    is_backward = _functions()._current_graph_task_id() != -1
+    return is_backward and whose[0] == module and whose[1].startswith(name)
+
+
+def others_pack() -> bool:
+    """Whether somebody else's saved-tensor hooks may change what the backward pass reads."""
+    hooks = saved_tensor_hooks()
+    whose = "" if hooks is None else getattr(hooks[0], "__module__", "") or ""
+    return hooks is not None and not whose.startswith("swatsim.")
 
 
 def leave(mode: TorchFunctionMode) -> None:
@@ -68,6 +102,106 @@ def leave(mode: TorchFunctionMode) -> None:
         above.append(top)
     for other in reversed(above):
         own._push_on_torch_function_stack(other)
+
+
+def enter_dispatch(mode: TorchDispatchMode) -> None:
+    """Show a mode the operations of this thread, and of the backward passes that begin in it."""
+    _functions()._push_on_torch_dispatch_stack(mode)
+
+
+def leave_dispatch(mode: TorchDispatchMode) -> None:
+    """Remove a mode from this thread's stack, if it is there, also from below others."""
+    own = _functions()
+    above: list[Any] = []
+    while (
+        own._len_torch_dispatch_stack() and (top := own._pop_torch_dispatch_stack(None)) is not mode
+    ):
+        above.append(top)
+    for other in reversed(above):
+        own._push_on_torch_dispatch_stack(other)
+
+
+def current_node() -> Any:
+    """Return the node of the graph that the backward pass of this thread is at; None outside."""
+    return _functions()._current_autograd_node()
+
+
+def graph_task() -> int:
+    """Return the number of the backward pass that runs in this thread; -1 outside of any."""
+    return int(_functions()._current_graph_task_id())
+
+
+def in_function() -> bool:
+    """Whether an autograd.Function's forward runs: torch turns gradients off in it."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "forward" and _is_functions(frame.f_code):
+            return True
+        frame = frame.f_back
+    return False
+
+
+@cache
+def _is_functions(code: CodeType) -> bool:
+    """Whether a code is the forward of a class of autograd.Function."""
+    classes = [Function]
+    for each in classes:
+        classes += each.__subclasses__()
+    return any(getattr(each.forward, "__code__", None) is code for each in classes)
+
+
+def named_arguments(depth: int) -> dict[str, Any]:
+    """Return the named arguments of the module that calls a global hook, which gets only the rest.
+
+    Parameters
+    ----------
+    depth : int
+        How many calls above this one torch called the hook.
+    """
+    found = sys._getframe(depth).f_locals.get("kwargs")
+    return found if isinstance(found, dict) else {}
+
+
+def is_on(mode: TorchFunctionMode) -> bool:
+    """Whether a mode is on torch's stack, in this thread."""
+    own = _functions()
+    return any(
+        own._get_function_stack_at(depth) is mode
+        for depth in range(own._len_torch_function_stack())
+    )
+
+
+def without_overrides() -> Any:
+    """Return a context in which functions go past all modes and subclasses."""
+    return _functions().DisableTorchFunction()
+
+
+def apart(tensor: Tensor) -> Tensor:
+    """Return a tensor that shares its values, and not its storage.
+
+    A NumPy view of it forbids torch to resize a storage for good, as sharded training does.
+    """
+    plain = tensor.device.type == "cpu" and tensor.layout == torch.strided
+    return torch.from_dlpack(tensor) if plain and tensor.numel() else tensor
+
+
+def is_forward_grad_on() -> bool:
+    """Whether forward-mode gradients are on: not in a custom function, nor in inference mode."""
+    return bool(_functions()._is_fwd_grad_enabled())
+
+
+def is_asked_for(node: Any, place: int) -> bool:
+    """Whether the backward pass that runs needs a node's gradient of one of its inputs.
+
+    ``autograd.grad(loss, x)`` asks for no weight's.
+    """
+    target = node.next_functions[place][0]
+    if target is None:
+        return False
+    try:
+        return bool(_functions()._will_engine_execute_node(target))
+    except RuntimeError:  # a leaf that autograd.grad was asked for
+        return True
 
 
 def _functions() -> Any:

@@ -17,17 +17,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
 
-from swatsim.errors import RecordingError
+from swatsim.errors import RecordingError, listed
 from swatsim.policies import allocate_once, begin_run
-from swatsim.policies.interface import Policy, first_convolution
+from swatsim.policies.interface import Policy
 from swatsim.tracer.arguments import Steps, describe_policy
-from swatsim.tracer.pytorch.forward_patch import AttentionPatch, ForwardPatch
-from swatsim.tracer.pytorch.layers import Call
-from swatsim.tracer.pytorch.modules import Plain, is_convolution, is_plain, linear, weight_layer
-from swatsim.tracer.pytorch.run import Run
-from swatsim.tracer.pytorch.watch import checked_names, checked_skip, names
+from swatsim.tracer.pytorch.known_layers import check_kept, known_layers
+from swatsim.tracer.pytorch.modules import Depth
+from swatsim.tracer.pytorch.private import apart
+from swatsim.tracer.pytorch.ranks import refuse_sharded
+from swatsim.tracer.pytorch.recording import Recording
+from swatsim.tracer.pytorch.run import Run, compile_again, force_eager
+from swatsim.tracer.pytorch.skipping import checked_skip
+from swatsim.tracer.pytorch.sparse_model import SparseModel
+from swatsim.tracer.pytorch.watch import checked_names
 from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
@@ -108,24 +111,42 @@ class Tracer(Run):
         images: int | None = None,
         skip: Collection[str] = (),
         batch_axis: int = 0,
+        batch: int | None = None,
+        rows: str = "samples",
+        rank: int | None = None,
         measure_memory: bool = False,
         append: bool = False,
         start: int = 0,
     ) -> None:
-        skipped = checked_skip(skip, checked_names(model))
-        modules = sparse_modules(model, skipped)
-        layers = [layer for pair in modules.items() for layer in _layers(*pair)]
-        chosen = allocate_once(policy, layers)
+        modules = checked_names(model)
+        skipped = checked_skip(skip, modules)
+        self._known = known_layers(modules, skipped)
+        chosen = allocate_once(policy, [each.layer for each in self._known])
         self._policy, self._sparsifier = chosen, begin_run(chosen)
-        self._first_convolution = _foreign_stem(model, modules, skipped)
-        self._patches = [_patch(self._call, name, module) for name, module in modules.items()]
         if self._sparsifier.keeps_masks:
-            _check_own_weights(self._patches, type(policy).__name__)
-            _say_shared(model, self._patches)
-        recording = {"steps": steps, "images": images, "append": append, "start": start}
-        super().__init__(model, chosen, path, skipped, batch_axis, measure_memory, **recording)
-        for patch in self._patches:
-            patch.attach()
+            check_kept(modules, skipped, self._known, type(policy).__name__)
+        self._said: set[str] = set()
+        self._eager = False
+        refuse_sharded(model)
+        super().__init__(
+            model,
+            chosen,
+            path,
+            skip=skipped,
+            batch_axis=batch_axis,
+            batch=batch,
+            rows=rows,
+            rank=rank,
+            measure_memory=measure_memory,
+            steps=steps,
+            images=images,
+            append=append,
+            start=start,
+        )
+        hands = (self._record_layer, self._stop_recording, self._enter_model)
+        self._sparse = SparseModel(model, self._sparsifier, skipped, *hands)
+        self._sparse.end_step(self.number)
+        self._enter_model()
 
     def report(self) -> dict[str, Any]:
         """Return, as JSON, what the policy did and no mask shows: the drift of densities, say."""
@@ -140,10 +161,13 @@ class Tracer(Run):
         if not self._open:
             return
         number = self.number
+        self._say_alone()
         super().step()
-        weights = {name: w.detach() for patch in self._patches for name, w in patch.weights.items()}
-        for name, new in self._sparsifier.end_step(number, weights).items():
+        weights = self._sparse.weights
+        shown = {name: apart(weight) for name, weight in weights.items()}
+        for name, new in self._sparsifier.end_step(number, shown).items():
             weights[name].copy_(new)
+        self._sparse.end_step(self.number)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a restarted run needs beside the model's and the optimizer's states.
@@ -181,33 +205,50 @@ class Tracer(Run):
             self._begin()
 
     def close(self) -> None:
-        """Restore the model's own forward; a step that was not ended is not recorded."""
+        """Leave the model dense again; a step that was not ended is not recorded."""
         if self._open:
-            for patch in reversed(self._patches):
-                patch.detach()
+            self._say_alone()
+            self._sparse.close()
+            if self._eager:
+                compile_again()
         super().close()
 
+    def _left_alone(self) -> dict[str, str]:
+        return self._sparse.alone
+
     def _layers(self) -> list[str]:
-        return [name for patch in self._patches for name in patch.names]
+        # an expert may have had no token
+        return [each.layer.name for each in self._known if each.is_module]
 
     def _notes(self) -> dict[str, Any]:
         return {"policy": self._sparsifier.report()}
 
-    def _call(
-        self, layer: Layer, x: Tensor, arithmetic: Any, training: bool, axis: int | None
-    ) -> Call:
-        """Return how a layer runs on an input, and begin to record that."""
-        if x.is_nested:
-            raise RecordingError(
-                f"layer {layer.name!r}: its input is a nested tensor, which no mask of one shape "
-                f"fits: pad it, or leave it alone with skip=({layer.name!r},)"
-            )
-        self._first_convolution = self._first_convolution or first_convolution([layer])
-        first = layer.name == self._first_convolution
-        training = training and torch.is_grad_enabled()
-        recording = self._recording(layer, x, axis) if training else None
-        where = (first, self.number, self._session.run(layer.name), training, recording)
-        return Call(layer, arithmetic, self._sparsifier, *where)
+    def _record_layer(
+        self, layer: Layer, x: Tensor, axis: int | None, depth: Depth | None
+    ) -> tuple[Recording | None, int]:
+        """Begin to record a layer's run; return which run of the step it is, too."""
+        recording = self._recording(layer, x, axis, depth=depth)
+        return recording, self._session.run(layer.name)
+
+    def _stop_recording(self, error: Exception) -> None:
+        """Record no more, for something went wrong in recording, and go on training."""
+        with self._session.guarded():
+            raise error
+
+    def _enter_model(self) -> None:
+        """Run compiled functions as they were written from now on, if there may be any."""
+        if not self._eager:
+            self._eager = force_eager()
+
+    def _say_alone(self) -> None:
+        """Warn in one line of what was found to be left dense, or out of the trace, since."""
+        what = {"dense": self._sparse.alone, "out of the trace": self._sparse.unrecorded}
+        found = {(how, name): why for how, each in what.items() for name, why in each.items()}
+        new = {key: why for key, why in found.items() if key[1] not in self._said}
+        self._said |= {name for _, name in new}
+        words = [f"{name!r} {how} ({why})" for (how, name), why in new.items()]
+        if words:
+            log.warning("left: %s", listed(words))
 
 
 def _moved(state: Any, device: torch.device) -> Any:
@@ -215,105 +256,3 @@ def _moved(state: Any, device: torch.device) -> Any:
     if isinstance(state, dict):
         return {key: _moved(value, device) for key, value in state.items()}
     return state.to(device) if isinstance(state, Tensor) else state
-
-
-def sparse_modules(model: nn.Module, skip: Collection[str] = ()) -> dict[str, Any]:
-    """Return the modules to run sparsely; log which others have weights."""
-    named = names(model)
-    inner = {id(module.out_proj) for module in named.values() if _is_attention(module)}
-    sparse = {}
-    for name, module in named.items():
-        if name in skip or id(module) in inner:
-            continue
-        if is_plain(module) or _is_attention(module):
-            sparse[name] = _checked_module(name, module)
-        elif weights := _own_weights(module):
-            message = "module %r (%s): %s left alone, dense and unrecorded"
-            log.warning(message, name, type(module).__name__, ", ".join(weights))
-    if not sparse:
-        raise RecordingError(
-            f"{type(model).__name__} has no Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, "
-            "Linear or MultiheadAttention module to run sparsely"
-        )
-    return sparse
-
-
-def _foreign_stem(model: nn.Module, modules: Collection[str], skip: Collection[str]) -> str | None:
-    """Return a model's first convolution if it is left alone, having its own forward, else None."""
-    convolutions = (name for name, module in names(model).items() if is_convolution(module))
-    first = next((name for name in convolutions if name not in skip), None)
-    return None if first in modules else first
-
-
-def _is_attention(module: nn.Module) -> bool:
-    own = nn.MultiheadAttention
-    return isinstance(module, own) and type(module).forward is own.forward
-
-
-def _own_weights(module: nn.Module) -> list[str]:
-    """Return the parameters that a module may multiply by; norms and embeddings do not."""
-    quiet = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
-    if isinstance(module, quiet):
-        return []
-    own = module.named_parameters(recurse=False)
-    return [name for name, parameter in own if parameter.dim() > 1]
-
-
-def _checked_module(name: str, module: Any) -> Any:
-    own = vars(module).get("forward")
-    if own is not None and getattr(own, "__func__", None) is not type(module).forward:
-        raise RecordingError(
-            f"layer {name!r} has a forward of its own already: close the other Tracer first"
-        )
-    if any(isinstance(weight, UninitializedParameter) for weight in module.parameters()):
-        raise RecordingError(
-            f"layer {name!r} has no shape yet: run the model once before, or leave it alone with "
-            f"skip=({name!r},)"
-        )
-    mode = getattr(module, "padding_mode", "zeros")
-    if mode != "zeros":
-        raise RecordingError(
-            f"layer {name!r} has padding_mode={mode!r}: only 'zeros' can be recorded; "
-            f"leave it alone with skip=({name!r},)"
-        )
-    return module
-
-
-def _check_own_weights(patches: list[ForwardPatch], policy: str) -> None:
-    """Refuse layers that share a weight, which would have several masks."""
-    owners: dict[int, str] = {}
-    for name, weight in (pair for patch in patches for pair in patch.weights.items()):
-        owner = owners.setdefault(weight.data_ptr(), name)
-        if owner != name and weight.data_ptr():
-            raise RecordingError(
-                f"layers {owner!r} and {name!r} share a weight, and {policy} keeps a mask for each "
-                f"layer: leave one of them alone with skip=({name!r},)"
-            )
-
-
-def _say_shared(model: nn.Module, patches: list[ForwardPatch]) -> None:
-    """Warn of weights that are set to zero outside a mask, and that other modules share."""
-    ours = {id(weight): name for patch in patches for name, weight in patch.weights.items()}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        layer = ours.get(id(parameter))
-        if layer is not None and name != f"{layer}.weight":
-            message = "layer %r shares its weight with %s, which becomes sparse with it: skip=(%r,)"
-            log.warning(message + " leaves it dense", layer, name, layer)
-
-
-def _patch(call: Any, name: str, module: Any) -> ForwardPatch:
-    kind = AttentionPatch if isinstance(module, nn.MultiheadAttention) else ForwardPatch
-    return kind(call, name, module)
-
-
-def _layers(name: str, module: Any) -> list[Layer]:
-    """Return the layers of a module, for the smallest inputs that its weights allow."""
-    if not isinstance(module, nn.MultiheadAttention):
-        plain: Plain = module
-        return [weight_layer(name, plain)]
-    patch = AttentionPatch(_no_call, name, module)
-    return [linear(each, *weight.shape) for each, weight in patch.weights.items()]
-
-
-def _no_call(*arguments: Any) -> Any:
-    raise AssertionError("only asked for its weights")
