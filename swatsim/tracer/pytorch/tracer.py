@@ -72,9 +72,8 @@ class Tracer(Run):
     steps : collection of int, range, or callable of int to bool
         Which training steps are recorded, counted from 0.
     images : int, optional
-        How many samples of the batch are recorded, the first ones; by default as many as the first
-        recorded batch has. Top-K is over the whole batch all the same. A step with a smaller batch
-        is not recorded.
+        How many samples of a batch are recorded, the first ones, or all of a smaller batch; all by
+        default. Top-K is over the whole batch all the same.
     skip : collection of str
         Names, as in ``model.named_modules()``, of modules to leave alone. None of them counts as
         the network's first convolution.
@@ -84,7 +83,7 @@ class Tracer(Run):
     measure_memory : bool
         Store in a recorded step what autograd saves for its backward pass, as `Kept` measures it.
     append : bool
-        Go on with the trace at `path`, if there is one of the same policy, batch size and images.
+        Go on with the trace at `path`, if there is one of the same policy and images.
         Its steps are not recorded again.
     start : int
         The first step's number: a run that goes on from a checkpoint after 5000 steps says 5000,
