@@ -62,8 +62,8 @@ def known_layers(modules: Mapping[str, nn.Module], skip: Collection[str]) -> lis
             known += [each for each in _of(path, module) if not is_skipped(each.layer.name, skip)]
     if not known:
         raise RecordingError(
-            f"{next(iter(modules), 'the model')} has no Conv1d, Conv2d, Linear or other module to run "
-            "sparsely, nor a parameter of two axes or more"
+            f"{next(iter(modules), 'the model')} has no Conv1d, Conv2d, Linear or other module to "
+            "run sparsely, nor a parameter of two axes or more"
         )
     return known
 

@@ -82,6 +82,7 @@ class SparseModel:
         self.unrecorded: dict[str, str] = {}
         self.weights: dict[str, Tensor] = {}
         self.step = 0
+        self._runs: dict[str, int] = {}
         self._model, self._sparsifier, self._skip = model, sparsifier, skip
         self._recorder, self._failed = recorder, failed
         self._first_convolution: str | None = None
@@ -100,6 +101,7 @@ class SparseModel:
     def end_step(self, number: int) -> None:
         """Forget what an interrupted forward pass left, and take the next step's number."""
         self._inside.reset()
+        self._runs.clear()
         self.step = number
 
     # ---- what runs ------------------------------------------------------------------------------
@@ -121,8 +123,9 @@ class SparseModel:
     ) -> Any:
         """Return a handler's result; torch's own if there is no weight, or we failed."""
         wrong: Exception | None = None
+        chosen = {key: value for key, value in named.items() if key != "out" or value is not None}
         try:
-            y = handler(self, *arguments, **named)
+            y = handler(self, *arguments, **chosen)
             if y is not NotImplemented:
                 return y
         except LeftAloneError as left:
@@ -140,7 +143,7 @@ class SparseModel:
         """Return what torch's attention gives, its projections run as layers."""
         if not self._is_here():
             return function(*arguments, **named)
-        module = getattr(self._inside.frame, "module", None)
+        module: Any = getattr(self._inside.frame, "module", None)
         if not isinstance(module, nn.MultiheadAttention):
             size = named.get("embed_dim_to_check", arguments[3] if len(arguments) > 3 else 0)
             module = SimpleNamespace(embed_dim=size)
@@ -157,7 +160,8 @@ class SparseModel:
                 return NotImplemented
             return torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
 
-        return self._tried(layers, run, (), {})
+        y: Tensor = self._tried(layers, run, (), {})
+        return y
 
     def _projection(self, tokens: Tensor, part: Projection) -> Any:
         found = self.argument(part.weight)
@@ -241,21 +245,23 @@ class SparseModel:
         if found.is_stored:
             self.weights[layer.name] = weight.detach()
         training = self._is_training and torch.is_grad_enabled()
-        recording, run = self._recording(layer, x, axis) if training else (None, 1)
-        where = (first, self.step, run, training, recording)
+        run = self._runs.get(layer.name, 0) + training
+        self._runs[layer.name] = run
+        recording = self._recording(layer, x, axis) if training else None
+        where = (first, self.step, max(run, 1), training, recording)
         graph = self._keeps_graph
         return Call(layer, arithmetic, self._sparsifier, *where, self._failed, graph)
 
-    def _recording(self, layer: Layer, x: Tensor, axis: int | None) -> tuple[Recording | None, int]:
+    def _recording(self, layer: Layer, x: Tensor, axis: int | None) -> Recording | None:
         if layer.name in self.unrecorded:
-            return None, 1
+            return None
         try:
             return self._recorder(layer, x, axis)
         except SwatsimError as error:
             self.unrecorded[layer.name] = str(error)
         except Exception as error:  # noqa: BLE001  (no fault of recording ends a training)
             self._failed(error)
-        return None, 1
+        return None
 
     # ---- what is left alone ---------------------------------------------------------------------
 
