@@ -40,6 +40,19 @@ class ResultsError(SwatsimError):
     """Results that are missing, foreign, don't belong together, or can't be written."""
 
 
+def as_own(error: BaseException, advice: str) -> SwatsimError:
+    """Return what went wrong as an error of swatsim's; its frames go, for they may hold tensors."""
+    if not isinstance(error, SwatsimError):
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        file = frame.tb_frame.f_code.co_filename.rpartition("/")[2] if frame else "?"
+        line = frame.tb_lineno if frame else 0
+        error = RecordingError(f"{type(error).__name__}: {error} ({file}, line {line}): {advice}")
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
+
+
 def unknown(what: str, got: str, known: Iterable[str]) -> str:
     """Return the refusal of a name in words: the nearest known one first, then all of them."""
     names = sorted(known)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from swatsim.tracefile import Trace, open_trace
+from swatsim.tracefile.format_1 import layers_digest
+from swatsim.tracefile.header import crc
+from swatsim.tracefile.schema import FORMAT, MANIFEST, Manifest, dump_manifest
 from swatsim.tracer.recorder import Recorder
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer
 
@@ -27,6 +33,27 @@ def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end, "it never came"
         time.sleep(0.002)
+
+
+def as_format_1(path: Path) -> Trace:
+    """Make of a trace, whose steps all have the manifest's shapes, what swatsim 0.1 wrote."""
+    trace, found = open_trace(path), open_trace(path).manifest
+    samples = found.samples or range(found.batch_size)
+    fields = {"layers": found.layers, "policy": found.policy, "provenance": found.provenance}
+    old = Manifest(schema_version=1, batch_size=found.batch_size, samples=samples, **fields)
+    (path / MANIFEST).write_bytes(dump_manifest(old))
+    for step in map(trace.step, trace.steps):
+        with safe_open(step.path, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata()
+        dumped = [record.model_dump(mode="json", exclude={"dtype"}) for record in step.records]
+        masks = json.dumps(dumped, sort_keys=True)
+        own = {"format": FORMAT, "schema_version": "1", "batch_size": str(step.batch_size)}
+        own |= {"masks": masks, "crc32": crc(f"{step.batch_size} {masks}")}
+        own |= {key: text for key, text in metadata.items() if key.startswith("notes")}
+        own["layers_digest"] = layers_digest({record.layer for record in step.records}, old)
+        step.path.write_bytes(save(tensors, metadata=own))
+    return open_trace(path)
 
 
 def make_trace(

@@ -1,4 +1,4 @@
-"""Give a trace of an earlier swatsim its digests: what it says from then on is what it says now.
+"""Give a trace of format 1 its digests: what it says from then on is what it says now.
 
     python traces/add_digests.py TRACE
 
@@ -19,7 +19,8 @@ from safetensors.numpy import save
 import swatsim
 from swatsim.files import publish_all
 from swatsim.tracefile import Manifest, Step, Trace, open_trace
-from swatsim.tracefile.schema import MANIFEST, dump_manifest, dump_records
+from swatsim.tracefile.format_1 import layers_digest
+from swatsim.tracefile.schema import MANIFEST, dump_manifest
 
 
 def main() -> None:
@@ -34,7 +35,8 @@ def add_digests(trace: Trace) -> None:
     steps = [trace.step(number) for number in trace.steps]
     for step in steps:
         list(step.check())
-    bare = [step for step in steps if step.layers_digest is None]
+    is_old = trace.manifest.schema_version == 1
+    bare = [step for step in steps if is_old and step.layers_digest is None]
     if trace.manifest.digest and not bare:
         print(f"{trace.path} has its digests already")
         return
@@ -53,7 +55,8 @@ def dated(manifest: Manifest) -> Manifest:
     fields = {
         name: getattr(manifest, name) for name in ("layers", "policy", "batch_size", "samples")
     }
-    return Manifest(**fields, provenance={**manifest.provenance, "digests_added": added})
+    provenance = {**manifest.provenance, "digests_added": added}
+    return Manifest(schema_version=1, **fields, provenance=provenance)
 
 
 def with_digest(step: Step) -> bytes:
@@ -61,8 +64,8 @@ def with_digest(step: Step) -> bytes:
     with safe_open(step.path, framework="numpy") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
-    found = dump_records(step.records, step.batch_size, step.notes, step.manifest)
-    return save(tensors, metadata={**metadata, "layers_digest": found["layers_digest"]})
+    found = layers_digest({record.layer for record in step.records}, step.manifest)
+    return save(tensors, metadata={**metadata, "layers_digest": found})
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from swatsim.tracefile import Trace, open_trace
 def check(trace: str) -> None:
     """Verify every mask of a trace.
 
-    Its bytes, its shape, its count of ones and its digest, and that the layers are those that it
-    was recorded under.
+    Its bytes, its shape, its count of ones and its digest, and that its layers and how much of the
+    step it is are what was recorded.
 
     Every damaged step is named; the exit code is 2 if there is one.
     """
@@ -25,7 +25,7 @@ def check(trace: str) -> None:
     for number in source.steps:
         try:
             step = source.step(number)
-            bare += step.layers_digest is None
+            bare += source.manifest.schema_version == 1 and step.layers_digest is None
             for record in step.check():
                 masks += 1
                 elements += record.elements
@@ -33,8 +33,8 @@ def check(trace: str) -> None:
             damaged[number] = str(error)
     _refuse_if(damaged, source)
     console().print(
-        f"{source.path}: {len(source.steps)} steps, {masks} masks of {count(elements)} elements "
-        "are whole"
+        f"{source.path}: format {source.manifest.schema_version}, {len(source.steps)} steps, "
+        f"{masks} masks of {count(elements)} elements are whole"
     )
     if bare or source.manifest.digest is None:
         without = [f"{bare} of {len(source.steps)} steps"] if bare else []

@@ -105,7 +105,7 @@ def _run_parts(results: Results, run: RunEstimate) -> Iterator[Any]:
 
 
 def _images_of(results: Results) -> str:
-    images = results.rows[0]["samples"]
+    images = max(row["samples"] for row in results.rows)
     return "1 image" if images == 1 else f"{images} images"
 
 

@@ -119,8 +119,12 @@ def _of_step(
     """Return a step's footprint, its layers as a network, its samples and a title."""
     counted = counting.of_masks(chosen.kept(), network=network, **options)
     folder = chosen.path.parents[1]
-    table = network or Network(folder.name, "", chosen.manifest.layers, ())
-    return counted, table, len(chosen.manifest.samples), f"{folder}: step {chosen.number}"
+    table = network or Network(folder.name, "", chosen.layers, ())
+    return counted, table, max(_samples(chosen)), f"{folder}: step {chosen.number}"
+
+
+def _samples(chosen: Step) -> list[int]:
+    return [chosen.samples_of(layer.name) for layer in chosen.layers]
 
 
 def _print_measured(
@@ -128,7 +132,11 @@ def _print_measured(
 ) -> None:
     """Set what autograd saved of the whole batch beside the model, zeros stored as they were."""
     counted = counting.of_masks(chosen.kept(), network=network, format="dense", dtype=dtype)
-    whole = of_batch(counted, len(chosen.manifest.samples), chosen.batch_size)
+    own = {
+        layer.name: (chosen.samples_of(layer.name), chosen.batch_of(layer.name))
+        for layer in chosen.layers
+    }
+    whole = of_batch(counted, max(_samples(chosen)), chosen.batch_size, own)
     rows = [
         [row.module or "(the model)", size(row.measured), size(row.modelled), row.why]
         for row in compare(measured.modules, whole)

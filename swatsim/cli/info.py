@@ -9,7 +9,7 @@ from rich.console import Console
 
 from swatsim.cli.show import console, count, share, size, table
 from swatsim.errors import TraceError, listed
-from swatsim.tracefile import Step, Trace, open_trace
+from swatsim.tracefile import Manifest, Step, Trace, open_trace
 from swatsim.tracefile.notes import drifts, not_modelled
 from swatsim.workload.layer import OPERANDS_OF, Layer
 
@@ -121,12 +121,16 @@ def _summary(source: Trace, contents: _Contents) -> list[str]:
     return [
         f"trace    {source.path} (id {source.id})",
         f"policy   {policy}",
-        f"samples  {len(manifest.samples)} of a batch of {manifest.batch_size}",
+        f"samples  {_samples(manifest)} of a batch of {manifest.batch_size}",
         f"made     {provenance.get('time', '?')} by swatsim {provenance.get('swatsim', '?')}",
         f"steps    {len(source.steps)}, from {source.steps[0]} to {source.steps[-1]}",
         f"layers   {len(source.layers)}",
         f"masks    {contents.masks} of {count(elements)} elements in {size(contents.bytes)}",
     ]
+
+
+def _samples(manifest: Manifest) -> str:
+    return "all" if manifest.samples is None else str(len(manifest.samples))
 
 
 def _add(totals: Totals, step: Step) -> None:

@@ -162,7 +162,8 @@ def _parameters(results: Results) -> Mapping[str, Any]:
 
 def _partial_batch(results: Results) -> Iterator[str]:
     """Yield the caveat of batches of more images than the results hold."""
-    batch, images = _parameters(results).get("batch_size", 0), results.rows[0]["samples"]
+    images = max(row["samples"] for row in results.rows)
+    batch = _parameters(results).get("batch_size", 0)
     if batch > images:
         yield (
             f"of the batch of {batch} the results hold {images}, and the totals are of these only: "

@@ -60,7 +60,7 @@ def span_of(results: Results) -> Span:
     ops = {row["op"] for row in results.rows}
     return Span(
         steps=len({row["step"] for row in results.rows}),
-        images=results.rows[0]["samples"],
+        images=max(row["samples"] for row in results.rows),
         batch_size=results.provenance.get("parameters", {}).get("batch_size") or 0,
         ops=tuple(op for op in OPS if op in ops),
     )

@@ -92,7 +92,7 @@ class ImagesEstimate:
     trace, machine, baseline : str
         Names.
     images : int
-        Recorded of each batch.
+        Recorded of each batch, at most: of a smaller one, all.
     batches : dict of int to int
         The batch's images, by step.
     ops : tuple of OpEstimate
@@ -183,7 +183,7 @@ def estimate_images(
         trace=source.name,
         machine=chosen.name,
         baseline=label(chosen.name, DENSE),
-        images=len(source.manifest.samples),
+        images=max(step.samples_of(layer.name) for step, layer, _ in jobs),
         batches={step.number: step.batch_size for step in opened},
         ops=tuple(_by_layer(counted)),
         totals=tuple(_totals(counted)),
@@ -192,7 +192,8 @@ def estimate_images(
 
 def _count_op(machine: Runnable, step: Step, layer: Layer, name: OpName) -> _Counted:
     op = lower(step.op(layer, name))
-    where = step.number, layer.name, name, step.batch_size
+    batch = step.batch_of(layer.name)
+    where = step.number, layer.name, name, batch
     if alone := machine.by_image(op):
         parts = split(op)
         ours, dense = (
@@ -201,10 +202,10 @@ def _count_op(machine: Runnable, step: Step, layer: Layer, name: OpName) -> _Cou
         )
         agreed = all(machine.by_image(part) == alone for part in parts)
         return _Counted(*where, True, agreed, alone.reads_images(op), ours, dense)
-    used, at_once = machine.in_rounds(op) or (machine, step.batch_size)
+    used, at_once = machine.in_rounds(op) or (machine, batch)
     # the batch's, shared out: its images then add up to it, and don't differ
     ours, dense = (
-        (batch_cycles(op, step.batch_size, at_once, simulate) / step.batch_size,) * op.samples
+        (batch_cycles(op, batch, at_once, simulate) / batch,) * op.samples
         for simulate in (used.simulate_op, used.simulate_dense)
     )
     return _Counted(*where, False, True, used.reads_images(op), ours, dense)
@@ -285,12 +286,17 @@ def _totals(counted: Sequence[_Counted]) -> Iterator[OpEstimate]:
 
 
 def _estimate(layer: str | None, op: str, counted: Sequence[_Counted]) -> OpEstimate:
-    """Return an estimate, the ops of an image added up first: they are dense or sparse together."""
-    steps = dict.fromkeys((c.step, c.batch) for c in counted)
+    """Return an estimate, the ops of an image added up first: they are dense or sparse together.
+
+    So are those of one step whose layers have the same batch, of which as much is recorded.
+    """
+    groups: dict[tuple[int, int, int], list[_Counted]] = {}
+    for c in counted:
+        groups.setdefault((c.step, c.batch, len(c.ours)), []).append(c)
     ours, dense = (
         [
-            Stratum(batch, _added([getattr(c, part) for c in counted if c.step == n]))
-            for n, batch in steps
+            Stratum(batch, _added([getattr(c, part) for c in group]))
+            for (_, batch, _), group in groups.items()
         ]
         for part in ("ours", "dense")
     )

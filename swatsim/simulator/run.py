@@ -157,8 +157,8 @@ def simulate(
     other = None if baseline is None else as_machine(baseline, "baseline")
     run_ops = choice("ops", ops, OPS)
     run = Run(source, [as_machine(machine)], other, energy_table(energy), run_ops)
-    resolved = checked(run.describe(run.machines[0]))
     chosen = choice("steps", source.steps if steps is None else steps)
+    resolved = checked(run.describe(run.machines[0], chosen))
     jobs = run.jobs(chosen, run_ops)
     run.check_before(jobs)
     try:

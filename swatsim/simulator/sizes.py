@@ -56,7 +56,7 @@ class Sums:
 
 
 def check_before(
-    jobs: Iterable[tuple[Layer, OpName]], samples: int, systems: Iterable[tuple[str, System]]
+    jobs: Iterable[tuple[Layer, OpName, int]], systems: Iterable[tuple[str, System]]
 ) -> None:
     """Refuse, before anything is simulated, what is sure to pass 63 bits.
 
@@ -65,8 +65,8 @@ def check_before(
 
     Parameters
     ----------
-    jobs : iterable of (Layer, op)
-    samples : int
+    jobs : iterable of (Layer, op, int)
+        The last are the samples of the op's masks.
     systems : iterable of (str, System)
         Each with its machine's name.
 
@@ -75,7 +75,7 @@ def check_before(
     ConfigError
         Naming the machine.
     """
-    outputs = [prod(layer.shape_of(OUTPUT_OF[name], samples)) for layer, name in jobs]
+    outputs = [prod(layer.shape_of(OUTPUT_OF[name], samples)) for layer, name, samples in jobs]
     for name, system in systems:
         least = sum(system.least_lane_cycles(elements) for elements in outputs)
         if least > LARGEST:

@@ -125,9 +125,9 @@ def _check_start(window: range, drawn: Timeline) -> None:
 
 def _op(step: Step, trace: Trace, layer: str, name: OpName) -> Op:
     """Return the op, its masks read."""
-    layers = {one.name: one for one in trace.layers}
-    if layer not in layers:
-        raise TraceError(f"{trace.path}: {unknown('layer', str(layer), layers)}")
+    known, layers = trace.manifest.by_name, {one.name: one for one in step.layers}
+    if layer not in known:
+        raise TraceError(f"{trace.path}: {unknown('layer', str(layer), known)}")
     if name not in OPS:
         raise ConfigError(unknown("op", str(name), OPS))
     recorded = [op for recorded_layer, op in step.ops() if recorded_layer.name == layer]

@@ -65,9 +65,9 @@ class Run:
 
     def check_before(self, jobs: Sequence[Job]) -> None:
         """Refuse, before anything is simulated, what is sure to pass 63 bits."""
-        ops = [(layer, name) for _, layer, name in jobs]
+        ops = [(layer, name, step.samples_of(layer.name)) for step, layer, name in jobs]
         systems = [(one.name, self._systems[id(one)]) for one in self._all_machines]
-        check_before(ops, len(self.trace.manifest.samples), systems)
+        check_before(ops, systems)
 
     def rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
         """Return the rows of one op: of each machine, and of its baselines."""
@@ -167,14 +167,15 @@ class Run:
         same = len({record.digest for record in records}) == 1
         return lower(self.read(step, layer, other)) if same else None
 
-    def describe(self, machine: Runnable) -> dict[str, Any]:
-        """Return what was run, resolved."""
+    def describe(self, machine: Runnable, steps: Sequence[int] | None = None) -> dict[str, Any]:
+        """Return what was run, resolved; of which steps, all by default."""
+        samples = self.trace.manifest.samples
         dense = "the same machine with nothing skipped"
         return {
             "trace": {"name": self.trace.name, "id": self.trace.id},
             "policy": self.trace.manifest.policy,
-            "samples": list(self.trace.manifest.samples),
-            "batch_size": self.trace.manifest.batch_size,
+            "samples": None if samples is None else list(samples),
+            "batch_size": self.trace.largest_batch(steps),
             "machine": machine.describe(),
             "baseline": self.baseline.describe() if self.baseline else dense,
             "energy": self.energy.model_dump(mode="json"),

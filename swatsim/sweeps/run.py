@@ -208,7 +208,7 @@ def make_plan(spec: Spec, store: Store) -> Plan:
             plan.points.append((key, point))
             plan.impossible.append((key, point, str(error)))
             continue
-        resolved = checked(run.describe(run.machines[0]))
+        resolved = checked(run.describe(run.machines[0], spec.steps))
         resolved |= {"steps": spec.steps, "ops": spec.ops, "sources": SOURCES}
         key = Store.key(resolved)
         plan.points.append((key, point))

@@ -2,14 +2,16 @@
 
 ::
 
-    TRACE/manifest.json            layers, policy, batch size, recorded samples, provenance
-    TRACE/steps/<number>.safetensors   one training step: a mask a tensor
+    TRACE/manifest.json            layers, policy, recorded samples, provenance
+    TRACE/steps/<number>.safetensors   one training step: its layers, a mask a tensor
 
-`schema` says what is in them, `codec` how a mask becomes bytes, `writer` and `reader` do the rest.
+`schema` and `header` say what is in them, `codec` how a mask becomes bytes, `writer` and `reader`
+do the rest.
 """
 
 from swatsim.tracefile.coverage import Coverage, Macs, Unheld
-from swatsim.tracefile.reader import Step, Trace, open_trace
+from swatsim.tracefile.reader import Trace, open_trace
+from swatsim.tracefile.recorded import Step
 from swatsim.tracefile.schema import Manifest, MaskRecord
 from swatsim.tracefile.writer import TraceWriter
 

@@ -44,6 +44,7 @@ _Form = TypeVar("_Form")
 
 _DRIFTS, _SAVED_TENSORS = TypeAdapter(dict[str, Drift]), TypeAdapter(SavedTensors)
 _NOT_MODELLED = TypeAdapter(dict[str, list[str]])
+_NOT_RECORDED = TypeAdapter(dict[str, str])
 
 
 def drifts(notes: Mapping[str, Any]) -> dict[str, Drift]:
@@ -56,6 +57,11 @@ def drifts(notes: Mapping[str, Any]) -> dict[str, Drift]:
 def not_modelled(notes: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return by module what multiplied in it and is in no mask; empty without a note of it."""
     return _read(_NOT_MODELLED, notes.get("not_modelled")) or {}
+
+
+def not_recorded(notes: Mapping[str, Any]) -> dict[str, str]:
+    """Return by layer why a trace can't hold it; empty without a note of it."""
+    return _read(_NOT_RECORDED, notes.get("not_recorded")) or {}
 
 
 def saved_tensors(notes: Mapping[str, Any]) -> SavedTensors | None:

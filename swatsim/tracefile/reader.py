@@ -4,231 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-
 from swatsim.arguments import is_whole, whole
-from swatsim.errors import SwatsimError, TraceError, WorkloadError, listed, shown, unknown
+from swatsim.errors import SwatsimError, TraceError, listed, shown
 from swatsim.files import read_bounded
 from swatsim.printable import printable
-from swatsim.tracefile import codec
-from swatsim.tracefile.coverage import Coverage
+from swatsim.tracefile.plain import canonical
+from swatsim.tracefile.recorded import MALFORMED, Step
 from swatsim.tracefile.schema import (
     MANIFEST,
     STEPS,
     SUFFIX,
     Manifest,
-    MaskRecord,
-    check_layers,
     check_number,
-    check_step,
     load_manifest,
-    load_notes,
-    load_records,
 )
-from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, Operand, OpName
-from swatsim.workload.training_ops import Op
-from swatsim.workload.windows import Mask
-
-#: What reading malformed JSON, headers and tensors raises.
-_MALFORMED = (ValueError, TypeError, RecursionError)
+from swatsim.workload.layer import Layer
 
 #: A manifest larger than this is refused; 100,000 layers take a tenth of it.
 MAX_MANIFEST_BYTES = 256 * 2**20
-
-
-class Step:
-    """One recorded training step. Reading a mask touches that mask's bytes only.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Its file.
-    number : int
-        The training step's, counted from 0.
-    manifest : Manifest
-        The trace's.
-
-    Attributes
-    ----------
-    batch_size : int
-        Of this step.
-    notes : dict
-        The run's notes of this step, as JSON; empty if there are none.
-    layers_digest : str or None
-        Of the layers, batch size and samples that it was recorded under; None in a step of a
-        swatsim that wrote none.
-
-    Raises
-    ------
-    TraceError
-        If the file is missing, damaged, or does not fit the manifest.
-    """
-
-    def __init__(self, path: Path, number: int, manifest: Manifest) -> None:
-        self.path = path
-        self.number = number
-        self.manifest = manifest
-        try:
-            _check_file(path)
-            self._file = safe_open(path, framework="numpy")
-            metadata = self._file.metadata() or {}
-            self._tensors = frozenset(self._file.keys())
-            records, self.batch_size = load_records(metadata)
-            self._records = {record.key: record for record in records}
-            self.header = metadata["masks"]
-            self.notes = load_notes(metadata)
-            self.layers_digest = metadata.get("layers_digest")
-            self._check(records)
-        except (OSError, SwatsimError, SafetensorError, *_MALFORMED) as error:
-            raise self._refuse(error) from None
-
-    def _check(self, records: list[MaskRecord]) -> None:
-        check_step(records, self.batch_size, self.manifest)
-        check_layers(records, self.layers_digest, self.manifest)
-        for record in records:
-            if record.tensor is not None and record.tensor not in self._tensors:
-                raise TraceError(f"tensor {record.tensor!r} is missing")
-            if record.tensor is not None:
-                self._check_bytes(record.tensor)
-
-    def _check_bytes(self, tensor: str) -> None:
-        stored = self._file.get_slice(tensor)
-        if stored.get_dtype() != "U8" or len(stored.get_shape()) != 1:
-            got = f"{stored.get_dtype()} {stored.get_shape()}"
-            raise TraceError(f"tensor {tensor!r} is {got}, expected bytes (U8, one axis)")
-
-    def _refuse(self, error: Exception) -> TraceError:
-        if isinstance(error, OSError):
-            return TraceError(f"step {self.number}: can't read {self.path}: {error.strerror}")
-        if isinstance(error, WorkloadError):
-            advice = (
-                "it does not fit manifest.json: one of them is of another trace, or was changed"
-            )
-        else:
-            advice = "remove this file to use the other steps, or record the run again"
-        return TraceError(f"step {self.number} ({self.path}): {error}; {advice}")
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers that ran in it, in the order in which they did, in this step's shapes."""
-        return self.manifest.layers
-
-    @property
-    def coverage(self) -> Coverage | None:
-        """How much of its multiplications it holds; None if nobody counted."""
-        return None
-
-    def batch_of(self, layer: str) -> int:
-        """Return how many samples a layer's whole batch has; 1 if its rows are of one sample.
-
-        Raises
-        ------
-        TraceError
-            If the step has no such layer.
-        """
-        return self.batch_size
-
-    def samples_of(self, layer: str) -> int:
-        """Return how many samples of a layer's batch, the first ones, its masks hold.
-
-        Raises
-        ------
-        TraceError
-            If the step has no such layer.
-        """
-        return len(self.manifest.samples)
-
-    @property
-    def records(self) -> list[MaskRecord]:
-        """What is recorded of each mask, without reading any."""
-        return list(self._records.values())
-
-    def record(self, layer: str, op: OpName, operand: Operand) -> MaskRecord:
-        """Return one mask's record.
-
-        Raises
-        ------
-        TraceError
-            If the step holds no such mask.
-        """
-        try:
-            return self._records[layer, op, operand]
-        except KeyError:
-            wanted = f"{layer}/{op}/{operand}"
-            known = ("/".join(key) for key in self._records)
-            message = f"step {self.number} ({self.path}): {unknown('mask', wanted, known)}"
-            raise TraceError(message) from None
-
-    def mask(self, layer: str, op: OpName, operand: Operand) -> Mask:
-        """Return one mask, read-only, in the shape of `Layer.shape_of`.
-
-        Raises
-        ------
-        TraceError
-            If its bytes are damaged.
-        """
-        record = self.record(layer, op, operand)
-        if record.tensor is None:
-            return codec.all_ones(record.shape)
-        try:
-            frame = self._file.get_tensor(record.tensor)
-            return codec.unpack(np.ascontiguousarray(frame), record)
-        except (SwatsimError, OSError, SafetensorError, ValueError) as error:
-            what = TraceError(f"mask {'/'.join(record.key)}: {error}")
-            raise self._refuse(what) from None
-
-    def ops(self) -> list[tuple[Layer, OpName]]:
-        """Return the ops whose two masks are recorded, in the order of the layers."""
-        return [
-            (layer, op)
-            for layer in self.manifest.layers
-            for op in OPS
-            if all((layer.name, op, operand) in self._records for operand in OPERANDS_OF[op])
-        ]
-
-    def op(self, layer: Layer, name: OpName) -> Op:
-        """Return one op, with its two masks."""
-        reads = OPERANDS_OF[name]
-        masks = {operand: self.mask(layer.name, name, operand) for operand in reads}
-        ones = {operand: self.record(layer.name, name, operand).ones for operand in reads}
-        return Op(layer, name, **masks, known=ones)
-
-    def kept(self) -> Iterator[tuple[Layer, Operand, Mask, bool]]:
-        """Yield what each layer saves for its backward pass, for `footprint.of_masks`.
-
-        That is the act that wgrad reads and the weight that dgrad reads (fprop's, where the layer
-        has no dgrad). The last value says whether the mask is a policy's: an act that is not what
-        fprop reads, a weight with zeros, unless training was dense.
-        """
-        dense = self.manifest.policy.get("name") == "dense"
-        for layer in self.manifest.layers:
-            ahead = self._records.get((layer.name, "fprop", "act"))
-            act = self._records.get((layer.name, "wgrad", "act"))
-            if act is not None:
-                own = ahead is None or act.digest != ahead.digest
-                yield layer, "act", self.mask(*act.key), own
-            weight = self._records.get((layer.name, "dgrad", "weight"))
-            weight = weight or self._records.get((layer.name, "fprop", "weight"))
-            if weight is not None:
-                own = weight.digest is not None and not dense
-                yield layer, "weight", self.mask(*weight.key), own
-
-    def check(self) -> Iterator[MaskRecord]:
-        """Yield each mask's record, after reading and checking the mask.
-
-        Raises
-        ------
-        TraceError
-            At the first one that is damaged.
-        """
-        for record in self.records:
-            self.mask(*record.key)
-            yield record
 
 
 class Trace:
@@ -245,6 +42,7 @@ class Trace:
         self.manifest = manifest
         self._id: str | None = None
         self._seen: dict[int, bytes] = {}
+        self._batches: dict[int, int] = {}
 
     @property
     def name(self) -> str:
@@ -253,7 +51,7 @@ class Trace:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """In the order in which the network runs them."""
+        """In the order in which the network runs them, each as it was first seen."""
         return self.manifest.layers
 
     @cached_property
@@ -296,13 +94,13 @@ class Trace:
 
         At the end the trace's id is known: who needs both reads each step once.
         """
-        what = self.manifest.model_dump_json(include={"layers", "batch_size", "samples"})
-        seen = hashlib.blake2b(what.encode(), digest_size=8)
+        seen = hashlib.blake2b(_shared(self.manifest).encode(), digest_size=8)
         for number in self.steps:
             step: Step | TraceError
             try:
                 step = self.step(number)
                 header = step.header
+                self._batches[number] = max(step.batch_of(layer.name) for layer in step.layers)
             except TraceError as error:
                 step, header = error, "unreadable"
                 self._same(number, header)
@@ -312,7 +110,7 @@ class Trace:
 
     @property
     def id(self) -> str:
-        """Digest of the layers, the samples and the digests of all masks (16 hex digits).
+        """Digest of samples, layers, coverage and digests of all masks (16 hex digits).
 
         Where and when a run was recorded does not count: equal recordings have equal ids. A step
         that can't be read counts by its number only: the others can still be used.
@@ -322,6 +120,17 @@ class Trace:
                 pass
         assert self._id is not None, "all steps were opened"
         return self._id
+
+    def largest_batch(self, steps: Collection[int] | None = None) -> int:
+        """Return how many samples the largest batch of a layer has, in some steps or in all.
+
+        In format 1 the manifest says it.
+        """
+        if self.manifest.schema_version > 1 and self.id:  # all steps were opened for it
+            batches = self._batches.items()
+            chosen = [batch for number, batch in batches if steps is None or number in steps]
+            return max(chosen, default=self.manifest.batch_size)
+        return self.manifest.batch_size
 
 
 def open_trace(path: str | os.PathLike[str]) -> Trace:
@@ -342,6 +151,13 @@ def open_trace(path: str | os.PathLike[str]) -> Trace:
             "step was whole; record again, with `steps` that the run reaches"
         )
     return trace
+
+
+def _shared(manifest: Manifest) -> str:
+    """Return what a trace's id depends on beside its steps."""
+    if manifest.schema_version == 1:
+        return manifest.model_dump_json(include={"layers", "batch_size", "samples"})
+    return canonical(manifest.samples)
 
 
 def step_numbers(path: Path) -> tuple[int, ...]:
@@ -385,7 +201,7 @@ def read_manifest(folder: Path) -> Manifest:
         return load_manifest(read_bounded(path, MAX_MANIFEST_BYTES))
     except OSError as error:
         raise TraceError(f"can't read {error.filename or path}: {error.strerror}") from None
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise TraceError(f"{path} is not JSON of a manifest: {error}") from None
     except SwatsimError as error:
         where = "" if str(folder) in str(error) else f"{folder}: "
@@ -398,10 +214,3 @@ def _missing(folder: Path) -> str:
             f"{folder} is a file: a trace is a directory; name the directory that holds {MANIFEST}"
         )
     return f"{folder} does not exist: name the directory of a recorded trace"
-
-
-def _check_file(path: Path) -> None:
-    """Refuse what is not a file that can be read; a pipe would block for ever."""
-    if not path.is_file():
-        raise TraceError("it is not a file")
-    path.open("rb").close()

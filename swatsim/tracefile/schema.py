@@ -1,10 +1,9 @@
-"""What a trace holds, and what is refused."""
+"""What a trace's manifest and its records hold, and what is refused."""
 
 from __future__ import annotations
 
 import json
-import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,13 +11,15 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from swatsim.arguments import is_whole
-from swatsim.errors import SwatsimError, TraceError, WorkloadError, shown, unknown
+from swatsim.errors import SwatsimError, TraceError, shown
 from swatsim.tracefile.plain import MAX_DEPTH, canonical, digest, parse, plain
 from swatsim.validation import FrozenRecord, Whole
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 
 FORMAT = "swatsim-trace"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+#: The one before is read, and not written any more: see `format_1`.
+VERSIONS = (1, SCHEMA_VERSION)
 MANIFEST = "manifest.json"
 STEPS = "steps"
 SUFFIX = ".safetensors"
@@ -27,7 +28,7 @@ SUFFIX = ".safetensors"
 #: unpacked).
 MAX_ELEMENTS = 2**30
 
-#: More layers, or recorded samples, are refused: a manifest is read as a whole.
+#: More layers, or listed samples, are refused: a manifest is read as a whole.
 MAX_LAYERS = 100_000
 MAX_SAMPLES = 2**22
 MAX_BATCH = 2**31
@@ -54,6 +55,7 @@ def _value_type(name: str) -> str:
 
 
 Index = Annotated[Whole, Field(ge=0, lt=2**63)]
+Batch = Annotated[Whole, Field(ge=1, le=MAX_BATCH)]
 Stated = Annotated[dict[str, Any], BeforeValidator(partial(plain, left=MAX_DEPTH - 1))]
 
 
@@ -62,28 +64,32 @@ class Manifest(FrozenRecord):
 
     Parameters
     ----------
+    schema_version : int
+        2; 1 in a trace of swatsim 0.1, whose layers are those of all steps.
     layers : list of Layer
-        In the order in which the network runs them.
+        In the order in which the network runs them, each as it was first seen: a step has its own.
     policy : dict
         The policy's name and parameters, for people; nothing is computed from it.
     batch_size : int
-        Samples of a training batch, of which some are recorded.
-    samples : list of int
-        Which samples of the batch the masks of act and grad_out hold.
+        Samples of the first recorded batch; a step has its own.
+    samples : list of int, or None
+        Which samples of a batch the masks of act and grad_out hold, as far as they are in it; None:
+        all.
     provenance : dict
         Where the trace comes from: versions, command line, time.
     digest : str or None
-        Of all the rest, as it was written; None in a trace of a swatsim that wrote none.
+        Of all the rest, as it was written; None in a trace of format 1 of a swatsim that wrote
+        none.
     """
 
     error_type: ClassVar[type[SwatsimError]] = TraceError
 
     format: Literal["swatsim-trace"] = "swatsim-trace"
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     layers: Annotated[tuple[Layer, ...], Field(max_length=MAX_LAYERS)]
     policy: Stated = Field(default_factory=dict)
-    batch_size: Annotated[Whole, Field(ge=1, le=MAX_BATCH)]
-    samples: Annotated[tuple[Index, ...], Field(min_length=1, max_length=MAX_SAMPLES)]
+    batch_size: Batch
+    samples: Annotated[tuple[Index, ...], Field(min_length=1, max_length=MAX_SAMPLES)] | None
     provenance: Stated = Field(default_factory=dict)
     digest: str | None = None
 
@@ -99,36 +105,74 @@ class Manifest(FrozenRecord):
             if layer.name in seen:
                 raise ValueError(f"two layers are called {layer.name!r}: names must be unique")
             seen.add(layer.name)
-        if len(set(self.samples)) != len(self.samples) or max(self.samples) >= self.batch_size:
-            raise ValueError(
-                f"samples must be different and below batch_size={self.batch_size}, "
-                f"got {list(self.samples)[:20]}"
-            )
+        if self.samples is not None and len(set(self.samples)) != len(self.samples):
+            raise ValueError(f"samples must be different, got {list(self.samples)[:20]}")
+        if self.schema_version == 1:
+            self._check_version_1()
         return self
+
+    def _check_version_1(self) -> None:
+        if self.samples is None or max(self.samples) >= self.batch_size:
+            raise ValueError(
+                f"samples must be below batch_size={self.batch_size}, "
+                f"got {list(self.samples or ())[:20]}"
+            )
 
     @cached_property
     def by_name(self) -> dict[str, Layer]:
         """The layers by their names."""
         return {layer.name: layer for layer in self.layers}
 
-    def digest_of(self, layers: Collection[str]) -> str:
-        """Return the digest of what some layers' masks mean: batch size, samples, those layers.
-
-        Layers that a later run adds don't change it, nor do parameters that a later version knows
-        and that have their default.
-        """
-        chosen = (text for name, text in self._texts.items() if name in layers)
-        return digest(f"{self._batch_text[:-1]},[{','.join(chosen)}]]")
-
     @cached_property
-    def _batch_text(self) -> str:
-        return canonical([self.batch_size, self.samples])
-
-    @cached_property
-    def _texts(self) -> dict[str, str]:
+    def texts(self) -> dict[str, str]:
+        """The layers by their names as digests are of them: without what has its default."""
         return {
             layer.name: canonical(layer.model_dump(exclude_defaults=True)) for layer in self.layers
         }
+
+    def kept(self, batch: int) -> int:
+        """Return how many samples of such a batch are kept."""
+        return kept(self.samples, batch)
+
+
+def kept(samples: Sequence[int] | None, batch: int) -> int:
+    """Return how many of some samples are in a batch; None: all of it are kept."""
+    if samples is None:
+        return batch
+    return sum(sample < batch for sample in samples)
+
+
+class StepLayer(FrozenRecord):
+    """A layer as it ran in one step.
+
+    Parameters
+    ----------
+    layer : Layer
+        In that step's shape.
+    batch : int
+        N of its whole batch; 1 if its rows are positions of one sample.
+    samples : int
+        How many of these its masks hold, the first ones.
+    """
+
+    error_type: ClassVar[type[SwatsimError]] = TraceError
+
+    layer: Layer
+    batch: Batch
+    samples: Batch
+
+    @classmethod
+    def subject(cls, data: Mapping[str, Any]) -> str:
+        """Return the layer's name, for refusals."""
+        layer = data.get("layer")
+        name = layer.get("name") if isinstance(layer, Mapping) else getattr(layer, "name", "?")
+        return f"layer {name!r}"
+
+    @model_validator(mode="after")
+    def _relations(self) -> StepLayer:
+        if self.samples > self.batch:
+            raise ValueError(f"samples={self.samples} can't be in a batch of {self.batch}")
+        return self
 
 
 class MaskRecord(FrozenRecord):
@@ -220,10 +264,11 @@ def load_manifest(content: bytes) -> Manifest:
     entries: Any = parse(content.decode("utf-8"))
     if not isinstance(entries, dict):
         raise TraceError(f"{MANIFEST} holds a {type(entries).__name__}, expected an object")
-    check_format(entries, SCHEMA_VERSION)
+    check_format(entries, VERSIONS)
     manifest = Manifest(**entries)
     stated = entries.pop("digest", None)
-    if stated is not None and stated != digest(canonical(entries)):
+    bare = stated is None and manifest.schema_version == 1
+    if not bare and stated != digest(canonical(entries)):
         raise TraceError(
             f"{MANIFEST} does not match its digest: it was changed or damaged after it was "
             "written; take it from a copy, or record the run again"
@@ -244,119 +289,15 @@ def check_number(number: Any) -> None:
         )
 
 
-def check_step(records: Sequence[MaskRecord], batch_size: int, manifest: Manifest) -> None:
-    """Refuse a step that does not fit its manifest, when it is written and when it is read.
-
-    Raises
-    ------
-    TraceError, WorkloadError
-    """
-    samples = len(manifest.samples)
-    if not records or len({record.key for record in records}) != len(records):
-        raise TraceError("it holds no masks, or one of them twice")
-    if not is_whole(batch_size) or not samples <= batch_size <= MAX_BATCH:
-        raise TraceError(
-            f"its batch of {batch_size} has less than the {samples} samples that are kept, or more "
-            f"than {MAX_BATCH}"
-        )
-    for record in records:
-        if record.layer not in manifest.by_name:
-            raise TraceError(unknown("layer", record.layer, manifest.by_name))
-        manifest.by_name[record.layer].check_shape(record.operand, record.shape, samples)
-
-
-def dump_records(
-    records: list[MaskRecord],
-    batch_size: int,
-    notes: Mapping[str, Any] | None = None,
-    manifest: Manifest | None = None,
-) -> dict[str, str]:
-    """Return the metadata of a step's safetensors header, with checksums of itself.
-
-    Notes have a checksum of their own: what reads none of them reads the rest as ever. Of the
-    manifest it holds a digest: what it says of these masks' layers.
-    """
-    unset = {"dtype"} if all(record.dtype is None for record in records) else None
-    dumped = [record.model_dump(mode="json", exclude=unset) for record in records]
-    text = json.dumps(dumped, sort_keys=True)
-    metadata = {
-        "format": FORMAT,
-        "schema_version": str(SCHEMA_VERSION),
-        "batch_size": str(batch_size),
-        "masks": text,
-        "crc32": _crc(f"{batch_size} {text}"),
-    }
-    if notes:
-        metadata["notes"] = json.dumps(dict(notes), sort_keys=True)
-        metadata["notes_crc32"] = _crc(metadata["notes"])
-    if manifest is not None:
-        metadata["layers_digest"] = manifest.digest_of({record.layer for record in records})
-    return metadata
-
-
-def load_records(metadata: Mapping[str, str]) -> tuple[list[MaskRecord], int]:
-    """Return the records and the batch size in a step's header.
-
-    Raises
-    ------
-    TraceError
-        If it is not a step's, is of another version, or does not match its checksum.
-    """
-    check_format(metadata, str(SCHEMA_VERSION))
-    text, batch_size = metadata.get("masks", ""), metadata.get("batch_size", "")
-    if metadata.get("crc32") != _crc(f"{batch_size} {text}"):
-        raise TraceError("its header does not match its checksum: the file is damaged")
-    if str(number := int(batch_size)) != batch_size:
-        raise TraceError(f"its batch size is {batch_size!r}, expected a whole number")
-    return [MaskRecord(**item) for item in parse(text)], number
-
-
-def check_layers(records: list[MaskRecord], stated: str | None, manifest: Manifest) -> None:
-    """Refuse a step that was recorded under another manifest; one without a digest says nothing.
-
-    Raises
-    ------
-    WorkloadError
-    """
-    if stated not in (None, manifest.digest_of({record.layer for record in records})):
-        raise WorkloadError(
-            "it was recorded with other layers, another batch size or other samples "
-            "(its layers_digest differs)"
-        )
-
-
-def load_notes(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return the notes in a step's header; most steps have none.
-
-    Raises
-    ------
-    TraceError
-        If they do not match their checksum, or are no object.
-    """
-    text, checksum = metadata.get("notes"), metadata.get("notes_crc32")
-    if text is None and checksum is None:
-        return {}
-    if text is None or checksum != _crc(text):
-        raise TraceError("its notes do not match their checksum: the file is damaged")
-    notes = parse(text)
-    if not isinstance(notes, dict):
-        raise TraceError(f"its notes are a {type(notes).__name__}, expected an object")
-    return notes
-
-
-def check_format(entries: Mapping[str, Any], version: Any) -> None:
+def check_format(entries: Mapping[str, Any], versions: Sequence[Any]) -> None:
     """Refuse what is not a trace, or a trace of another schema version."""
     if entries.get("format") != FORMAT:
         raise TraceError(
             f"its format is {entries.get('format')!r}, expected {FORMAT!r}: this is not of a trace"
         )
     got = entries.get("schema_version")
-    if got != version or type(got) is not type(version):
+    if not any(got == version and type(got) is type(version) for version in versions):
         raise TraceError(
-            f"its schema version is {got!r}, this swatsim reads "
-            f"{version!r}: use the swatsim that wrote it, or record the run again"
+            f"its schema version is {shown(got)}, expected {' or '.join(map(repr, versions))}: use "
+            "the swatsim that wrote it, or record the run again"
         )
-
-
-def _crc(text: str) -> str:
-    return f"{zlib.crc32(text.encode()):08x}"

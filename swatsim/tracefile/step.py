@@ -14,15 +14,10 @@ from typing import Any
 from swatsim.errors import TraceError, WorkloadError
 from swatsim.files import publish_chunks, temporary, write_all
 from swatsim.tracefile import codec
+from swatsim.tracefile.coverage import Coverage
+from swatsim.tracefile.header import StepHeader, dump_header
 from swatsim.tracefile.plain import plain
-from swatsim.tracefile.schema import (
-    SUFFIX,
-    Manifest,
-    MaskRecord,
-    check_number,
-    check_step,
-    dump_records,
-)
+from swatsim.tracefile.schema import SUFFIX, Manifest, MaskRecord, StepLayer, check_number
 from swatsim.workload.layer import Operand, OpName
 
 log = logging.getLogger(__name__)
@@ -67,7 +62,13 @@ class StepWriter:
         self._places: dict[str, tuple[int, int]] = {}
         self._stored: dict[str, str] = {}
 
-    def add(self, keys: Sequence[Key], shape: tuple[int, ...], packed: codec.Bytes) -> None:
+    def add(
+        self,
+        keys: Sequence[Key],
+        shape: tuple[int, ...],
+        packed: codec.Bytes,
+        dtype: str | None = None,
+    ) -> None:
         """Write one mask; of equal masks only the first is stored, masks of ones not at all.
 
         Parameters
@@ -78,32 +79,44 @@ class StepWriter:
             The mask's; `Recorder` has checked it.
         packed : numpy.ndarray of uint8
             Its bits, as `codec.pack` makes them.
+        dtype : str, optional
+            What the operand's values are stored as, one of `schema.VALUE_TYPES`.
 
         Raises
         ------
         TraceError
             If it can't be written.
         """
-        first = self._record(keys[0], shape, packed)
+        first = self._record(keys[0], shape, packed, dtype)
         others = ({"layer": layer, "op": op, "operand": operand} for layer, op, operand in keys[1:])
         self._records += [first, *(first.model_copy(update=key) for key in others)]
 
-    def publish(self, batch_size: int, notes: Mapping[str, Any] | None = None) -> Path:
+    def publish(
+        self,
+        batch_size: int,
+        layers: Sequence[StepLayer],
+        notes: Mapping[str, Any] | None = None,
+        coverage: Coverage | None = None,
+    ) -> Path:
         """Write the step's file of all masks so far; it is whole, or absent.
 
         Parameters
         ----------
         batch_size : int
             Of this step; the last one of an epoch may be smaller.
+        layers : sequence of StepLayer
+            Those of the masks, in the order in which they ran.
         notes : mapping, optional
             What else is known of the step, as JSON.
+        coverage : Coverage, optional
+            How much of the step's multiplications the masks are of.
 
         Raises
         ------
         TraceError
             If it can't be written, or could not be read again.
         """
-        header = self._header(self._metadata(batch_size, notes or {}))
+        header = self._header(self._metadata(batch_size, layers, notes or {}, coverage))
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             publish_chunks(self.path, self._content(header))
@@ -123,9 +136,12 @@ class StepWriter:
             with suppress(OSError):
                 self._spool.close()
 
-    def _record(self, key: Key, shape: tuple[int, ...], packed: codec.Bytes) -> MaskRecord:
+    def _record(
+        self, key: Key, shape: tuple[int, ...], packed: codec.Bytes, dtype: str | None
+    ) -> MaskRecord:
         layer, op, operand = key
         what: dict[str, Any] = {"layer": layer, "op": op, "operand": operand, "shape": shape}
+        what["dtype"] = dtype
         if (ones := codec.popcount(packed)) == prod(shape):
             return MaskRecord(**what, ones=ones, codec="ones")
         digest = codec.digest(packed)
@@ -143,14 +159,21 @@ class StepWriter:
         self._places[tensor] = self._size, self._size + frame.size
         self._size += frame.size
 
-    def _metadata(self, batch_size: int, notes: Mapping[str, Any]) -> dict[str, str]:
+    def _metadata(
+        self,
+        batch_size: int,
+        layers: Sequence[StepLayer],
+        notes: Mapping[str, Any],
+        coverage: Coverage | None,
+    ) -> dict[str, str]:
         """Return the header's metadata, once the step is what a reader accepts."""
         manifest = self._manifest()
         try:
             if manifest is None:
                 raise TraceError("its trace has no manifest yet: write that first")
-            check_step(self._records, batch_size, manifest)
-            return dump_records(self._records, batch_size, plain(notes), manifest)
+            header = StepHeader(batch_size, layers, self._records, coverage, plain(notes))
+            header.check(manifest)
+            return dump_header(header)
         except (TraceError, WorkloadError, ValueError) as error:
             raise TraceError(f"can't write {self.path}: {error}") from None
 

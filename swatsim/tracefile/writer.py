@@ -13,7 +13,14 @@ from swatsim.errors import TraceError
 from swatsim.files import leftovers, publish
 from swatsim.tracefile.lock import LOCK, TraceLock
 from swatsim.tracefile.reader import MAX_MANIFEST_BYTES, read_manifest, step_numbers
-from swatsim.tracefile.schema import MANIFEST, STEPS, SUFFIX, Manifest, dump_manifest
+from swatsim.tracefile.schema import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    STEPS,
+    SUFFIX,
+    Manifest,
+    dump_manifest,
+)
 from swatsim.tracefile.step import StepWriter, writing
 
 
@@ -157,7 +164,14 @@ class TraceWriter:
         if not append or not (self.path / MANIFEST).is_file():
             return None
         manifest = read_manifest(self.path)
-        return manifest if _has_steps(self.path) else None
+        if not _has_steps(self.path):
+            return None
+        if manifest.schema_version != SCHEMA_VERSION:
+            raise TraceError(
+                f"{self.path} can't be continued: it is of format {manifest.schema_version}, which "
+                f"is read, and what is recorded now of format {SCHEMA_VERSION}: choose another path"
+            )
+        return manifest
 
     def _clean(self) -> None:
         """Remove what was half written when a run was killed: nobody else can be writing."""

@@ -11,10 +11,18 @@ from typing import Any, TypeAlias, get_args
 import numpy as np
 
 from swatsim.arguments import is_whole, whole
-from swatsim.errors import RecordingError, SwatsimError, shown
+from swatsim.errors import RecordingError, shown
 from swatsim.policies.interface import Policy
+from swatsim.tracefile.coverage import Coverage
 from swatsim.tracefile.plain import plain
-from swatsim.tracefile.schema import MAX_BATCH, MAX_ELEMENTS, MAX_SAMPLES, MAX_STEP
+from swatsim.tracefile.schema import (
+    MAX_BATCH,
+    MAX_ELEMENTS,
+    MAX_SAMPLES,
+    MAX_STEP,
+    VALUE_TYPES,
+    StepLayer,
+)
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer, Operand, OpName
 from swatsim.workload.windows import Mask
 
@@ -52,29 +60,56 @@ def checked_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]
 
 
 def checked_batch(batch_size: int, at_least: int = 1) -> int:
-    """Return the size of a batch; at least `at_least`, for the recorded samples are in it."""
+    """Return the size of a batch; at least `at_least`, for a recorded sample is in it."""
     size = whole(batch_size)
     if is_whole(size) and at_least <= size <= MAX_BATCH:
         return int(size)
     raise RecordingError(
         f"batch_size={shown(batch_size)} is not allowed: must be a whole number of samples, from "
-        f"{at_least} (all that are kept are in it) to {MAX_BATCH}"
+        f"{at_least} (a sample that is kept is in it) to {MAX_BATCH}"
     )
 
 
-def checked_samples(samples: Iterable[int] | None, batch_size: int) -> tuple[int, ...]:
-    """Return the samples that are recorded; the manifest checks which they are."""
+def checked_samples(samples: Iterable[int] | None, batch_size: int) -> tuple[int, ...] | None:
+    """Return the samples that are recorded, None for all; the first few may be all of a batch."""
+    if samples is None:
+        return None
     try:
-        given = range(batch_size) if samples is None else samples
-        most = 0 if isinstance(given, Sized) and len(given) > MAX_SAMPLES else MAX_SAMPLES + 1
-        numbers = tuple(whole(sample) for sample in islice(given, most))
+        most = 0 if isinstance(samples, Sized) and len(samples) > MAX_SAMPLES else MAX_SAMPLES + 1
+        numbers = tuple(whole(sample) for sample in islice(samples, most))
     except TypeError:
         numbers = ()
-    if 0 < len(numbers) <= MAX_SAMPLES:
-        return numbers
+    if not 0 < len(numbers) <= MAX_SAMPLES or not all(map(_is_count, numbers)):
+        raise RecordingError(
+            f"samples={shown(samples)} of a batch of {batch_size} is not allowed: must be the "
+            f"numbers of the samples that are kept, such as range(8), from 1 to {MAX_SAMPLES} of "
+            "them"
+        )
+    first_ones = isinstance(samples, range) and samples.start == 0
+    if len(set(numbers)) < len(numbers) or (not first_ones and max(numbers) >= batch_size):
+        raise RecordingError(
+            f"samples={shown(samples)} is not allowed: must be different and below "
+            f"batch_size={batch_size}"
+        )
+    return numbers
+
+
+def checked_dtype(layer: str, operand: Operand, dtype: str | None) -> str | None:
+    """Return the name of a value type, or None where it is unknown."""
+    if dtype is None or (isinstance(dtype, str) and dtype in VALUE_TYPES):
+        return dtype
     raise RecordingError(
-        f"samples={shown(samples)} of a batch of {batch_size} is not allowed: must be the numbers "
-        f"of the samples that are kept, such as range(8), from 1 to {MAX_SAMPLES} of them"
+        f"layer {layer!r}: {operand} of dtype={shown(dtype)} is not allowed: must be the name of a "
+        "value type in torch, such as 'float32' or 'bfloat16', or None where it is unknown"
+    )
+
+
+def checked_coverage(coverage: Coverage | None) -> Coverage | None:
+    """Return how much of a step is held, or None where nobody counted."""
+    if coverage is None or isinstance(coverage, Coverage):
+        return coverage
+    raise RecordingError(
+        f"coverage={shown(coverage)} is not allowed: must be a swatsim.tracefile.Coverage, or None"
     )
 
 
@@ -94,16 +129,17 @@ def checked_layer(layer: Layer) -> Layer:
     return Layer(**layer.model_dump())
 
 
-def unrecordable(layer: Layer, batch: int, samples: int) -> str | None:
-    """Return why a trace can't hold a layer, with these samples of such a batch; None if it can."""
-    try:
-        checked_layer(layer)
-        checked_batch(batch)
-    except SwatsimError as error:
-        return str(error)
-    if samples > MAX_SAMPLES:
-        return f"{samples} samples of a batch are too many for a trace: keep at most {MAX_SAMPLES}"
-    return too_large(layer, samples)
+def checked_step_layer(layer: Layer, batch: int, samples: int) -> StepLayer:
+    """Return a layer as it runs in a step, built again; what a trace can't hold is refused.
+
+    Raises
+    ------
+    RecordingError, TraceError, WorkloadError
+    """
+    own = StepLayer(layer=checked_layer(layer), batch=batch, samples=samples)
+    if wrong := too_large(own.layer, own.samples):
+        raise RecordingError(wrong)
+    return own
 
 
 def too_large(layer: Layer, samples: int) -> str | None:

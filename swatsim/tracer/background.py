@@ -17,6 +17,8 @@ from weakref import WeakSet
 
 from swatsim.errors import TraceError
 from swatsim.tracefile.codec import Bytes
+from swatsim.tracefile.coverage import Coverage
+from swatsim.tracefile.schema import StepLayer
 from swatsim.tracefile.step import Key, StepWriter
 
 Task: TypeAlias = Callable[[], object]
@@ -65,14 +67,27 @@ class BackgroundStep:
         self._thread: threading.Thread | None = None
         _STEPS.add(self)
 
-    def add(self, keys: Sequence[Key], shape: tuple[int, ...], packed: Bytes) -> None:
+    def add(
+        self,
+        keys: Sequence[Key],
+        shape: tuple[int, ...],
+        packed: Bytes,
+        dtype: str | None = None,
+    ) -> None:
         """Queue one mask to be written; waits while too many bytes are on their way.
 
         One that comes when the step is to be published, or is over, is dropped.
         """
-        self._put(partial(self._step.add, keys, shape, packed), packed.nbytes)
+        self._put(partial(self._step.add, keys, shape, packed, dtype), packed.nbytes)
 
-    def publish(self, before: Task, batch_size: int, notes: Mapping[str, Any]) -> None:
+    def publish(
+        self,
+        before: Task,
+        batch_size: int,
+        layers: Sequence[StepLayer],
+        notes: Mapping[str, Any],
+        coverage: Coverage | None,
+    ) -> None:
         """Queue the making of the step's file, and return at once.
 
         Parameters
@@ -80,11 +95,13 @@ class BackgroundStep:
         before : callable
             Called in the thread before the file is made.
         batch_size : int
+        layers : sequence of StepLayer
         notes : mapping
+        coverage : Coverage or None
         """
         with self._changed:
             self._put(before, 0)
-            self._put(partial(self._step.publish, batch_size, notes), 0)
+            self._put(partial(self._step.publish, batch_size, layers, notes, coverage), 0)
             self._seal()
 
     def abandon(self) -> None:

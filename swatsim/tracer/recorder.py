@@ -11,100 +11,21 @@ from typing import Any
 
 from swatsim import provenance
 from swatsim.errors import RecordingError, SwatsimError, TraceError, shown
-from swatsim.tracefile import codec
-from swatsim.tracefile.schema import MAX_LAYERS, Manifest
-from swatsim.tracefile.step import Key
+from swatsim.tracefile.schema import MAX_LAYERS, Manifest, kept
 from swatsim.tracefile.writer import TraceWriter
 from swatsim.tracer.arguments import (
     checked_batch,
+    checked_coverage,
     checked_layer,
-    checked_mask,
     checked_number,
     checked_object,
-    checked_ops,
     checked_samples,
-    too_large,
 )
 from swatsim.tracer.background import BackgroundStep
-from swatsim.workload.layer import Layer, Operand, OpName
-from swatsim.workload.windows import Mask
+from swatsim.tracer.step_record import StepRecord
+from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
-
-
-class StepRecord:
-    """One step while it is recorded: its masks are written as they come. A `Recorder` makes one.
-
-    Attributes
-    ----------
-    number : int
-        The step's.
-    masks : dict of (layer, op, operand) to None
-        Which masks came, in order; the masks themselves are not stored here.
-    notes : dict
-        What else is known of the step, as JSON: written with it.
-    """
-
-    def __init__(self, recorder: Recorder, number: int, background: BackgroundStep | None) -> None:
-        self.number = number
-        self.masks: dict[Key, None] = {}
-        self.notes: dict[str, Any] = {}
-        self.background = background
-        self._recorder = recorder
-
-    def operand(
-        self, layer: str, op: OpName | Sequence[OpName], operand: Operand, mask: Mask
-    ) -> None:
-        """Record which elements of an operand an op reads as non-zero.
-
-        Waits while more masks are on their way to disk than may be. A step that can't be written,
-        or is in the trace already, takes none.
-
-        Parameters
-        ----------
-        layer : str
-            A declared layer's name.
-        op, operand : str
-            fprop reads weight and act, dgrad weight and grad_out, wgrad act and grad_out. Of ops
-            that read an operand alike a sequence, such as ("fprop", "dgrad"): it is packed once.
-        mask : numpy.ndarray of bool
-            In the shape of `Layer.shape_of`, of the recorded samples. It may change afterwards.
-
-        Raises
-        ------
-        RecordingError
-            If the layer is not declared, the operand is recorded twice in one step or not read by
-            such an op, or the mask is none or too large.
-        WorkloadError
-            If the mask has not its layer's shape.
-        """
-        known = self._recorder.layer(layer)
-        ops = checked_ops(layer, op, operand)
-        keys: list[Key] = [(layer, each, operand) for each in ops]
-        bits = checked_mask(layer, operand, mask)
-        self._check(known, keys, operand, bits.shape)
-        if self.background is not None and not self.background.over:
-            self.background.add(keys, bits.shape, codec.pack(bits))
-        self.masks.update(dict.fromkeys(keys))
-
-    @property
-    def is_over(self) -> bool:
-        """Whether masks that come are not recorded any more."""
-        return self.background is None or self.background.over
-
-    def _check(
-        self, layer: Layer, keys: Sequence[Key], operand: Operand, shape: tuple[int, ...]
-    ) -> None:
-        samples = len(self._recorder.samples)
-        for key in keys:
-            if key in self.masks:
-                raise RecordingError(
-                    f"layer {layer.name!r}: {operand} of {key[1]} comes twice in step "
-                    f"{self.number}: a layer that runs twice in a step can't be recorded"
-                )
-        layer.check_shape(operand, shape, samples)
-        if wrong := too_large(layer, samples):
-            raise RecordingError(wrong)
 
 
 class Recorder:
@@ -117,16 +38,17 @@ class Recorder:
     path : path, or TraceWriter
         Where the trace goes: a directory that is empty or does not exist.
     batch_size : int
-        Samples of a training batch.
+        Samples of a training batch; a step may have a batch of its own.
     samples : sequence of int, optional
-        Which of them are recorded; all by default.
+        Which of them are recorded, as far as a step has them; all by default.
     policy : mapping, optional
         The policy's name and parameters, for the manifest.
     parameters : mapping, optional
         What else the run was made with, for the provenance.
     append : bool
-        Go on with the trace at `path`, if there is one: its policy, batch size and samples must be
-        these; its layers are known already; its steps stay, and are not recorded again.
+        Go on with the trace at `path`, if there is one: its policy and samples must be these, its
+        format the one that is written now; its layers are known already; its steps stay, and are
+        not recorded again.
 
     Attributes
     ----------
@@ -152,12 +74,13 @@ class Recorder:
         parameters: Mapping[str, Any] | None = None,
         append: bool = False,
     ) -> None:
-        self.batch_size = checked_batch(batch_size)
+        self.batch_size = self._first_batch = checked_batch(batch_size)
         self.samples = checked_samples(samples, self.batch_size)
         self.on_failure: Callable[[int, TraceError], None] | None = None
         self._policy = checked_object("policy", policy)
         self._provenance = provenance.collect(checked_object("parameters", parameters))
-        self._layers: dict[str, Layer] = {}
+        self._layers: dict[str, Layer] = {}  # as they were first seen
+        self._latest: dict[str, Layer] = {}
         self._open: StepRecord | None = None
         self._ended: BackgroundStep | None = None
         self._manifest: Manifest | None = None
@@ -194,32 +117,44 @@ class Recorder:
             self._writer.close()
 
     def declare(self, layer: Layer) -> None:
-        """Add a layer; declaring the same one again changes nothing.
+        """Add a layer; in another shape it has that one from the next step on.
 
         Raises
         ------
         RecordingError
-            If the name is another layer's, or there are too many.
+            If there are too many, or it has masks of another shape in a step that has not ended.
         WorkloadError
             If such a layer can't exist.
         """
         layer = checked_layer(layer)
-        if layer.name not in self._layers:
-            if len(self._layers) == MAX_LAYERS:
-                raise RecordingError(
-                    f"layer {layer.name!r} is one too many: a trace holds at most {MAX_LAYERS}"
-                )
-            self._layers[layer.name] = layer
-            self._manifest = None
-        known = self._layers[layer.name]
-        if known != layer:
+        ran = [own.layer for own in self._open.layers] if self._open else []
+        if any(own.name == layer.name and own != layer for own in ran):
             raise RecordingError(
-                f"layer {layer.name!r} was {known} and is now {layer}: a trace holds one shape a "
-                "layer; record runs of different input sizes separately"
+                f"layer {layer.name!r} has masks of another shape in a step that has not ended: "
+                f"declare it before the step, or call its second run '{layer.name}@2'"
             )
+        self.know(layer)
+        self._latest[layer.name] = layer
+
+    def know(self, layer: Layer) -> None:
+        """Add a layer to the manifest, in the shape in which it is first seen.
+
+        Raises
+        ------
+        RecordingError
+            If there are too many.
+        """
+        if layer.name in self._layers:
+            return
+        if len(self._layers) >= MAX_LAYERS:
+            raise RecordingError(
+                f"layer {layer.name!r} is one too many: a trace holds at most {MAX_LAYERS}"
+            )
+        self._layers[layer.name] = layer
+        self._manifest = None
 
     def layer(self, name: str) -> Layer:
-        """Return a declared layer.
+        """Return a declared layer, as it was declared last.
 
         Raises
         ------
@@ -228,7 +163,16 @@ class Recorder:
         """
         if not isinstance(name, str) or name not in self._layers:
             raise RecordingError(f"layer {shown(name)} is not declared: call `declare` first")
-        return self._layers[name]
+        return self._latest.get(name, self._layers[name])
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of all layers, in the order in which they were declared or first ran."""
+        return tuple(self._layers)
+
+    def kept(self, batch: int) -> int:
+        """Return how many samples of such a batch are recorded."""
+        return kept(self.samples, batch)
 
     @contextmanager
     def step(self, number: int, batch_size: int | None = None) -> Iterator[StepRecord]:
@@ -244,17 +188,16 @@ class Recorder:
         RecordingError
             If it holds no masks, its number or its batch size is none, or its notes are not JSON.
         """
-        self._batch(batch_size)  # before anything of it is on disk
-        record = self.begin(number)
+        record = self.begin(number, batch_size)
         try:
             yield record
         except BaseException:
             self.abandon(record)
             raise
-        self.end(record, batch_size)
+        self.end(record)
         self.wait()
 
-    def begin(self, number: int) -> StepRecord:
+    def begin(self, number: int, batch_size: int | None = None) -> StepRecord:
         """Return the record of a new step, which `end` or `abandon` ends; waits for the one before.
 
         So a process that is killed loses one step at most.
@@ -264,9 +207,9 @@ class Recorder:
         TraceError
             If the step before could not be written, or this one is in the trace already.
         RecordingError
-            If the step before was not ended, or the number is none.
+            If the step before was not ended, or the number or the batch size is none.
         """
-        number = checked_number(number)
+        number, size = checked_number(number), self._batch(batch_size)
         if self._open is not None:
             raise RecordingError(
                 f"step {number} can't begin: step {self._open.number} has not ended; end it first"
@@ -274,9 +217,9 @@ class Recorder:
         self.wait()
         if number in self._writer.recorded:
             log.info("step %d is in the trace already: it is not recorded again", number)
-            return StepRecord(self, number, None)
+            return StepRecord(self, number, size, None)
         background = BackgroundStep(self._writer.step(number), partial(self._failed, number))
-        self._open = StepRecord(self, number, background)
+        self._open = StepRecord(self, number, size, background)
         return self._open
 
     def end(self, record: StepRecord, batch_size: int | None = None) -> None:
@@ -287,20 +230,26 @@ class Recorder:
         Raises
         ------
         RecordingError
-            If it holds no masks, its batch size is none, or its notes are not JSON: then it is
-            given up.
+            If it holds no masks, its batch size is none, its notes are not JSON, or its coverage is
+            none: then it is given up.
         """
         if record is not self._open or record.background is None:
             return
         try:
-            size, notes = self._batch(batch_size), checked_object("notes", record.notes)
+            if batch_size is not None:
+                record.resize(self._batch(batch_size))
+            notes, coverage = (
+                checked_object("notes", record.notes),
+                checked_coverage(record.coverage),
+            )
             if not record.masks:
                 raise RecordingError(f"step {record.number} holds no masks: no layer ran in it")
             before = partial(self._write_manifest, self._whole_manifest())
         except SwatsimError:
             self.abandon(record)
             raise
-        record.background.publish(before, size, notes)
+        layers = record.layers
+        record.background.publish(before, record.batch_size, layers, notes, coverage)
         self._open, self._ended = None, record.background
 
     def abandon(self, record: StepRecord) -> None:
@@ -324,10 +273,10 @@ class Recorder:
                 raise ended.error
 
     def _batch(self, batch_size: int | None) -> int:
-        """Return the size of a step's batch; all recorded samples are in it."""
+        """Return the size of a step's batch; one of the recorded samples at least is in it."""
         if batch_size is None:
             return self.batch_size
-        return checked_batch(batch_size, max(self.samples) + 1)
+        return checked_batch(batch_size, min(self.samples or (0,)) + 1)
 
     def _failed(self, number: int, error: TraceError) -> None:
         if self.on_failure is not None:
@@ -343,7 +292,7 @@ class Recorder:
             self._manifest = Manifest(
                 layers=tuple(self._layers.values()),
                 policy=self._policy,
-                batch_size=self.batch_size,
+                batch_size=self._first_batch,
                 samples=self.samples,
                 provenance=self._provenance,
             )
@@ -352,10 +301,9 @@ class Recorder:
     def _continue(self, manifest: Manifest) -> None:
         """Go on with a trace: its layers first, and where it comes from."""
         own = self._whole_manifest()
-        self._writer.check_continued(
-            policy=own.policy, batch_size=own.batch_size, samples=own.samples
-        )
-        self._layers = {layer.name: layer for layer in manifest.layers}
+        self._writer.check_continued(policy=own.policy, samples=own.samples)
+        self._layers = dict(manifest.by_name)
+        self._first_batch = manifest.batch_size
         before = manifest.provenance.get("appended")
         runs = [*(before if isinstance(before, list) else []), self._provenance]
         self._provenance = {**manifest.provenance, "appended": runs}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from swatsim.errors import RecordingError, TraceError
+from swatsim.errors import RecordingError, SwatsimError, TraceError, as_own, listed
 from swatsim.policies.interface import Policy
-from swatsim.tracefile.schema import MAX_LAYERS
+from swatsim.tracefile.coverage import Coverage
+from swatsim.tracefile.schema import MAX_SAMPLES
 from swatsim.tracefile.writer import TraceWriter
 from swatsim.tracer.arguments import (
     Steps,
@@ -18,15 +21,16 @@ from swatsim.tracer.arguments import (
     checked_start,
     checked_steps,
     describe_policy,
-    unrecordable,
 )
-from swatsim.tracer.recorder import Recorder, StepRecord
+from swatsim.tracer.recorder import Recorder
+from swatsim.tracer.runs import Runs
+from swatsim.tracer.step_record import StepRecord
 from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
 
-#: Of a layer in one step. More, and the end of the step was forgotten, or it is too large a step.
-MAX_RUNS = 256
+#: Of the model, in one recorded step. More, and the end of the step was forgotten.
+MAX_PASSES = 256
 NOTHING_RAN = "no layer ran forward in training (is the model in eval mode, step() called twice?)"
 
 
@@ -35,8 +39,8 @@ class Session:
 
     The trace begins with the first step that is recorded. A step is written in the background:
     the run waits only where the next recorded step begins before that is done, or masks come
-    faster than they can be written. What goes wrong on disk is logged and ends the recording,
-    never the run. In a forked child nothing is recorded.
+    faster than they can be written. Whatever goes wrong, on disk or here, is logged and ends the
+    recording, never the run. In a forked child nothing is recorded. Any thread may use it.
 
     Parameters
     ----------
@@ -46,12 +50,13 @@ class Session:
     steps : collection of int, range, or callable of int to bool
         Which steps are recorded, counted from 0.
     images : int, optional
-        How many samples of the batch, the first ones, are recorded; all by default.
+        How many samples of a batch, the first ones, are recorded, or all of a smaller one; all by
+        default.
     parameters : mapping, optional
         What else the run was made with, as JSON, for the provenance.
     append : bool
-        Go on with the trace at `path`, if there is one: its policy, batch size and samples must be
-        this run's. Its steps are not recorded again.
+        Go on with the trace at `path`, if there is one: its policy and samples must be this run's.
+        Its steps are not recorded again.
     start : int
         The first step's number: a run that goes on from a checkpoint after 5000 steps says 5000.
     sees_all : bool
@@ -61,8 +66,8 @@ class Session:
     ----------
     number : int
         The current step's.
-    error : TraceError or None
-        What stopped the recording, if anything did.
+    error : SwatsimError or None
+        What ended the recording, if anything did.
 
     Raises
     ------
@@ -86,19 +91,24 @@ class Session:
         sees_all: bool = True,
     ) -> None:
         self.number = self._start = checked_start(start)
-        self.error: TraceError | None = None
+        self.error: SwatsimError | None = None
         self._description = describe_policy(policy)
         self._images = checked_images(images)
         self._wanted, self._steps = checked_steps(steps)
+        listed = self._images is not None and self._images <= MAX_SAMPLES
+        self._samples = range(self._images or 0) if listed else None
         stated = {"steps": self._steps, "images": self._images}
         self._parameters = {**checked_object("parameters", parameters), **stated}
+        self._lock = threading.RLock()
         self._recorder: Recorder | None = None
         self._step: StepRecord | None = None
         self._batch: int | None = None
-        self._first: int | None = None
         self._begun = False
-        self._runs: dict[str, int] = {}
-        self._shapes: dict[str, Layer] = {}
+        self._passes = 0
+        self._runs = Runs()
+        self._left_out: dict[str, str] = {}
+        self._said: set[tuple[str, str]] = set()
+        self._ever: set[str] = set()
         self._ended: set[int] = set()
         self._known = 0
         self._idle = not sees_all
@@ -113,33 +123,54 @@ class Session:
 
     @property
     def samples(self) -> int:
-        """How many samples of a batch are recorded; 0 until that is known."""
-        return len(self._recorder.samples) if self._recorder else 0
+        """How many samples of the current step's batch are recorded; 0 until that is known."""
+        if self._batch is None:
+            return 0
+        return self._batch if self._images is None else min(self._images, self._batch)
 
     @property
     def wanted(self) -> bool:
         """Whether the current step is to be recorded."""
-        return self._recording and self.error is None
+        return self._recording and self._is_on
 
     @property
     def batch(self) -> int | None:
         """How many samples the current step's batch has; None until a layer ran."""
         return self._batch
 
-    def record(self, layer: Layer, samples: int) -> tuple[Layer, StepRecord | None]:
+    def see_batch(self, samples: int) -> None:
+        """Note that the model runs forward on a batch, of which its layers' runs are a part.
+
+        Parameters
+        ----------
+        samples : int
+            In the batch. The first one of a step counts: further ones are accumulation.
+        """
+        if not self._is_on:
+            return
+        with self._lock, self.guarded():
+            self._passes += 1
+            if self._batch is None and samples > 0:
+                self._batch = int(samples)
+            if self._passes > MAX_PASSES and self._step is not None:
+                message = "step %d is not recorded: its model ran %d times; is step() missing?"
+                log.warning(message, self.number, self._passes)
+                self._give_up()
+
+    def record(self, layer: Layer, batch: int, kept: int) -> tuple[Layer, StepRecord | None]:
         """Return the current step's record, for a layer that runs forward in training.
 
         A layer that runs a second time in a step is one more layer, ``name@2``, and so on: its ops
-        are computed again. The first step in which a layer runs is checked, recorded or not, unless
-        none is wanted: what can't be recorded is refused there, not when the first recorded one
-        comes. Later a training is not ended for it: the step is left out, with a warning.
+        are computed again. What a trace can't hold is left out, and named when the step ends.
 
         Parameters
         ----------
         layer : Layer
-            Declared here, in the order of the calls.
-        samples : int
-            In its input.
+            In this run's shape.
+        batch : int
+            N of its whole batch; 1 if its rows are positions of one sample, 0 if there is nothing.
+        kept : int
+            How many of these are recorded, the first ones.
 
         Returns
         -------
@@ -147,68 +178,53 @@ class Session:
             As it is called in the trace.
         StepRecord or None
             None if this step, or this run of the layer, is not recorded.
-
-        Raises
-        ------
-        RecordingError
-            In the first step, if such an input can't be recorded.
-        TraceError
-            In the first step, if its batch is larger than that of the trace that is continued.
         """
-        if self.error is not None or self._steps == [] or not self._writer.is_open:
-            return layer, None
-        layer = self._named(layer)
-        if self._runs[layer.name.partition("@")[0]] >= MAX_RUNS:
-            self._ask_for_step(layer)
-            return layer, None
-        if self._first is None:
-            self._first = self.number
-        if self._batch is None:
-            self._check_trace(samples)
-            self._batch = samples
-        if wrong := self._wrong(layer, samples):
-            self._refuse(wrong)
-            return layer, None
-        if not self._recording:
-            return layer, None
-        if self._step is None and not self._begun:
-            self._step = self._begin(samples)
-            self._begun = True
-        if self._step is None or self._recorder is None or samples < self.samples:
-            return layer, None
-        self._recorder.declare(layer)
-        self._shapes[layer.name] = layer
-        return layer, self._step
+        if self._is_on:
+            with self._lock, self.guarded():
+                return self._record(layer, batch, kept)
+        return layer, None
 
-    def step(self, notes: Mapping[str, Any] | None = None) -> None:
+    def step(
+        self, notes: Mapping[str, Any] | None = None, coverage: Coverage | None = None
+    ) -> None:
         """End a step: queue it to be written if it is wanted, and return at once.
 
         Parameters
         ----------
         notes : mapping, optional
-            What else is known of the step, as JSON: stored with it, if it is recorded.
-
-        Raises
-        ------
-        RecordingError
-            If the notes are not JSON; then the step has not ended.
+            What else is known of the step, as JSON: stored with it, if it is recorded. Others are
+            left out, with a warning.
+        coverage : Coverage, optional
+            How much of the step's multiplications are of recorded layers.
         """
-        checked = checked_object("notes", notes)
-        if self._step is not None:
-            self._end(self._step, checked)
-        elif self._recording and not self._runs and self.error is None:
-            log.warning("step %d is not recorded: %s", self.number, NOTHING_RAN)
-        elif not self._runs and not self._idle and self.error is None and self._steps != []:
-            self._idle = True
-            log.warning("step %d: %s; said once", self.number, NOTHING_RAN)
-        self._turn_to(self.number + 1)
+        if not self._is_on:
+            self.number += 1
+            return
+        with self._lock:
+            with self.guarded():
+                self._finish(notes, coverage)
+            self._turn_to(self.number + 1)
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """End the recording, never the training, for an exception in the block: it goes no further.
+
+        Whoever records, in a hook say, does it in such a block.
+        """
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  (whatever it is, a training is not ended for it)
+            with self._lock:
+                self._give_up()
+                self._stop(self.number, error)
 
     def go_on(self, number: int) -> None:
         """Set the current step's number, as `start` does; what was recorded of it is dropped."""
         self._give_up()
         self._known = 0
         self._start = checked_start(number)
-        self._turn_to(self._start)
+        with self._lock:
+            self._turn_to(self._start)
 
     def close(self, layers: Sequence[str]) -> None:
         """Wait for what is being written, and log what is not recorded.
@@ -229,27 +245,60 @@ class Session:
             self._stop(self.number, error)
         if self.error is not None or self._steps == []:
             return
+        known = self._ever | {name for kind, name in self._said if kind == "left out"}
         if not self._ended and not self._known:
             message = "nothing is recorded: steps=%s, and the run had %d steps, counted from %d"
             log.warning(message, self._steps, self.number - self._start, self._start)
-        elif missing := [name for name in layers if name not in self._shapes]:
+        elif missing := [name for name in layers if name not in known]:
             log.warning("not in the trace, for they never ran: %s", ", ".join(missing))
-
-    def _turn_to(self, number: int) -> None:
-        self._step = self._batch = None
-        self._begun = False
-        self._runs.clear()
-        self.number = number
-        self._recording = self._wants(number)
 
     def run(self, layer: str) -> int:
         """Return the number of a layer's last run in this step, counted from 1."""
-        return self._runs.get(layer, 1)
+        return self._runs.number(layer)
 
-    def _named(self, layer: Layer) -> Layer:
-        """Return the layer of a new run, named after the run's number."""
-        run = self._runs[layer.name] = self._runs.get(layer.name, 0) + 1
-        return layer if run == 1 else layer.model_copy(update={"name": f"{layer.name}@{run}"})
+    @property
+    def _is_on(self) -> bool:
+        """Whether anything is to be recorded, by this process."""
+        return self.error is None and self._steps != [] and self._writer.is_open
+
+    def _turn_to(self, number: int) -> None:
+        self._step = self._batch = None
+        self._begun, self._passes = False, 0
+        self._runs.clear()
+        self._left_out.clear()
+        self.number = number
+        self._recording = False
+        with self.guarded():  # it may be a function of the user's
+            self._recording = self._wants(number)
+
+    def _record(self, layer: Layer, batch: int, kept: int) -> tuple[Layer, StepRecord | None]:
+        name = self._runs.begin(layer.name)
+        if not self._recording or not batch:
+            return layer, None
+        self._batch = batch if self._batch is None else self._batch
+        if self._step is None and not self._begun:
+            self._begun = True
+            self._step = self._begin(self._batch)
+        named = layer if name == layer.name else layer.model_copy(update={"name": name})
+        if self._step is None:
+            return named, None
+        try:
+            self._step.declare(named, batch, kept)
+        except SwatsimError as error:
+            self._left_out.setdefault(layer.name, str(error))
+            return named, None
+        self._ever.add(layer.name)
+        return named, self._step
+
+    def _finish(self, notes: Mapping[str, Any] | None, coverage: Coverage | None) -> None:
+        """End the current step, or say why there is none."""
+        if self._step is not None:
+            self._end(self._step, notes, coverage)
+        elif self._recording and not self._runs:
+            log.warning("step %d is not recorded: %s", self.number, NOTHING_RAN)
+        elif not self._runs and not self._idle:
+            self._idle = True
+            log.warning("step %d: %s; said once", self.number, NOTHING_RAN)
 
     def _wants(self, number: int) -> bool:
         """Whether a step is recorded: it is wanted, and not in the trace already."""
@@ -266,127 +315,74 @@ class Session:
         manifest = self._writer.manifest
         if manifest is None:
             return
-        samples = tuple(range(self._images or manifest.batch_size))
+        samples = None if self._samples is None else tuple(self._samples)
         self._writer.check_continued(policy=self._description, samples=samples)
-        self._shapes = {layer.name: layer for layer in manifest.layers}
-
-    def _wrong(self, layer: Layer, samples: int) -> str | None:
-        """Return what of a layer's run a trace can't hold; None if it can hold all."""
-        if layer.name not in self._shapes and (wrong := self._unknown(layer, samples)):
-            return wrong
-        alone = f"leave it alone with skip=({layer.name.partition('@')[0]!r},)"
-        if samples != self._batch and layer.name in self._runs:
-            return (
-                f"layer {layer.name!r} ran on {samples} samples in a step whose batch is "
-                f"{self._batch}: its samples are not the batch's; if they are in another axis of "
-                f"its input, name that one (batch_axis=0 or 1), or {alone}"
-            )
-        if self._shapes.get(layer.name, layer) != layer:
-            return (
-                f"layer {layer.name!r} had {_changes(self._shapes[layer.name], layer)}: a trace "
-                "holds one shape a layer; record runs of different input sizes separately, or "
-                f"{alone}"
-            )
-        return None
-
-    def _unknown(self, layer: Layer, samples: int) -> str | None:
-        """Return why a layer can't be in the trace that is not there yet; None if it can."""
-        if len(self._shapes) >= MAX_LAYERS:
-            return f"layer {layer.name!r} is one too many: a trace holds at most {MAX_LAYERS}"
-        recorded = self.samples or self._images
-        if samples < (recorded or 1):
-            return None  # an empty batch, say: `_begin` leaves its step out
-        return unrecordable(layer, samples, recorded or samples)
-
-    def _refuse(self, wrong: str) -> None:
-        """Refuse a run in the first step; later leave the step out, if it is to be recorded."""
-        if self.number == self._first:
-            raise RecordingError(wrong)
-        if self._recording and (self._step is not None or not self._begun):
-            log.warning("step %d is not recorded: %s", self.number, wrong)
-            self._give_up()
-            self._begun = True
-
-    def _ask_for_step(self, layer: Layer) -> None:
-        """Leave a step out that ought to have ended, with a warning."""
-        if self._step is not None:
-            message = "step %d is not recorded: layer %r ran %d times in it; is step() missing?"
-            log.warning(message, self.number, layer.name.partition("@")[0], MAX_RUNS)
-            self._give_up()
+        self._ever.update(manifest.by_name)
 
     def _give_up(self) -> None:
         """Drop what was recorded of the current step."""
-        if self._step is not None and self._recorder is not None:
-            self._recorder.abandon(self._step)
-        self._step = None
+        step, self._step = self._step, None
+        if step is not None and self._recorder is not None:
+            self._recorder.abandon(step)
 
-    def _check_trace(self, batch: int) -> None:
-        """Refuse, in the first step, a batch that a trace can't be continued with.
+    def _begin(self, batch: int) -> StepRecord:
+        """Begin to record a step."""
+        if self._recorder is None:
+            self._recorder = Recorder(
+                self._writer,
+                batch_size=batch,
+                samples=self._samples,
+                policy=self._description,
+                parameters=self._parameters,
+            )
+            self._recorder.on_failure = self._stop
+        return self._recorder.begin(self.number, batch)
 
-        A smaller one may be the last of an epoch: of those no step is recorded until one fits.
-        """
-        manifest = self._writer.manifest
-        if self.number == self._start and manifest and batch > manifest.batch_size:
-            self._writer.check_continued(batch_size=batch)
-
-    def _begin(self, batch: int) -> StepRecord | None:
-        """Begin to record a step, or log why not."""
-        manifest = self._writer.manifest
-        if self._recorder is None and manifest is not None and batch != manifest.batch_size:
-            message = "step %d is not recorded: its batch of %d is not the trace's of %d"
-            log.warning(message, self.number, batch, manifest.batch_size)
-            return None
-        needed = self.samples or self._images or 1
-        if batch < needed:
-            message = "step %d is not recorded: its batch of %d has less than %d samples"
-            log.warning(message, self.number, batch, needed)
-            return None
-        try:
-            self._recorder = self._recorder or self._new_recorder(batch)
-            return self._recorder.begin(self.number)
-        except TraceError as error:
-            self._stop(self.number, error)
-            return None
-
-    def _new_recorder(self, batch: int) -> Recorder:
-        recorder = Recorder(
-            self._writer,
-            batch_size=batch,
-            samples=range(self._images or batch),
-            policy=self._description,
-            parameters=self._parameters,
-        )
-        recorder.on_failure = self._stop
-        return recorder
-
-    def _end(self, step: StepRecord, notes: Mapping[str, Any]) -> None:
+    def _end(
+        self, step: StepRecord, notes: Mapping[str, Any] | None, coverage: Coverage | None
+    ) -> None:
         assert self._recorder is not None, "a step is of a recorder"
+        self._name_left_out(step)
         if not step.masks:
+            log.warning("step %d is not recorded: it has no masks", step.number)
             self._recorder.abandon(step)
             return
-        layers = dict.fromkeys(layer for layer, _, _ in step.masks)
-        # a run again without a gradient is a checkpoint's recomputation
-        firsts = [name for name in layers if "@" not in name]
-        unlearnt = [name for name in firsts if (name, "wgrad", "grad_out") not in step.masks]
+        self._name_unlearnt(step)
+        try:
+            step.notes.update(checked_object("notes", notes))
+        except RecordingError as error:
+            log.warning("step %d is recorded without its notes: %s", step.number, error)
+        if self._left_out:
+            step.notes["not_recorded"] = dict(self._left_out)
+        step.coverage = coverage
+        self._recorder.end(step)
+        self._ended.add(step.number)
+
+    def _name_left_out(self, step: StepRecord) -> None:
+        """Warn of the layers that a trace can't hold, each once in a run."""
+        new = [name for name in self._left_out if ("left out", name) not in self._said]
+        if new:
+            self._said.update(("left out", name) for name in new)
+            each = listed((f"{name!r} ({self._left_out[name]})" for name in new), 20)
+            log.warning("step %d is recorded without %s", step.number, each)
+
+    def _name_unlearnt(self, step: StepRecord) -> None:
+        """Warn of the layers whose weights get no gradient, each once in a run."""
+        layers = dict.fromkeys(layer for layer, _, _ in step.masks if self._runs.is_first(layer))
+        unlearnt = [
+            name
+            for name in layers  # a run again without a gradient is a checkpoint's recomputation
+            if (name, "wgrad", "grad_out") not in step.masks
+            and ("unlearnt", name) not in self._said
+        ]
         if unlearnt:
+            self._said.update(("unlearnt", name) for name in unlearnt)
             message = "step %d has no weight gradient of %s: it is recorded without"
             log.warning(message, step.number, ", ".join(unlearnt))
-        step.notes.update(notes)
-        try:
-            self._recorder.end(step, self._batch)
-            self._ended.add(step.number)
-        except TraceError as error:
-            self._stop(step.number, error)
 
-    def _stop(self, number: int, error: TraceError) -> None:
+    def _stop(self, number: int, error: Exception) -> None:
         """Record no more; also called from the thread that writes, as soon as it fails."""
         if self.error is None:
-            self.error = error
-            log.error("step %d is not recorded, nor is any later one: %s", number, error)
-
-
-def _changes(old: Layer, new: Layer) -> str:
-    """Return what differs between two layers, in words."""
-    before, after = old.model_dump(), new.model_dump()
-    changed = [key for key in before if before[key] != after[key]]
-    return " and ".join(f"{key}={before[key]}, now {after[key]}" for key in changed)
+            self.error = as_own(error, "record without this step or layer, or report it")
+            message = "step %d is not recorded, nor is any later one: %s"
+            log.error(message, number, self.error)

@@ -63,7 +63,8 @@ from swatsim.policies.draw import generator
 from swatsim.policies.interface import Policy, Site, first_convolution
 from swatsim.tracefile.reader import Trace, open_trace
 from swatsim.tracer.arguments import describe_policy
-from swatsim.tracer.recorder import Recorder, StepRecord
+from swatsim.tracer.recorder import Recorder
+from swatsim.tracer.step_record import StepRecord
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, Operand
 from swatsim.workload.networks import Network
 from swatsim.workload.windows import Mask

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from swatsim.workload.footprint import PARAMETER, Footprint, Row
 
@@ -56,13 +57,30 @@ def compare(measured: Mapping[str, int], footprint: Footprint) -> list[Beside]:
     ]
 
 
-def of_batch(footprint: Footprint, samples: int, batch: int) -> Footprint:
-    """Return for a whole batch what was counted for some of its samples; of dense rows, exactly."""
-    return Footprint(tuple(_scaled(footprint.rows, samples, batch)))
+def of_batch(
+    footprint: Footprint,
+    samples: int,
+    batch: int,
+    own: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+) -> Footprint:
+    """Return for a whole batch what was counted for some of its samples; of dense rows, exactly.
+
+    Parameters
+    ----------
+    footprint : Footprint
+    samples, batch : int
+        So many samples were counted, of so many.
+    own : mapping of str to (int, int), optional
+        The same of layers that have a batch of their own, by name.
+    """
+    return Footprint(tuple(_scaled(footprint.rows, (samples, batch), own)))
 
 
-def _scaled(rows: Iterable[Row], samples: int, batch: int) -> Iterator[Row]:
+def _scaled(
+    rows: Iterable[Row], all_others: tuple[int, int], own: Mapping[str, tuple[int, int]]
+) -> Iterator[Row]:
     for row in rows:
+        samples, batch = own.get(row.layer, all_others)
         if row.kind in _OF_NO_SAMPLE:
             yield row
         else:

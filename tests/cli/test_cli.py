@@ -31,7 +31,7 @@ from swatsim.workload.networks import NETWORKS
 from swatsim.workload.storage import DTYPES, FORMATS
 from tests.command import process, refusal, refused, swatsim
 from tests.tracefile.test_hostile import without_digests
-from tests.traces import LAYERS, make_trace
+from tests.traces import LAYERS, as_format_1, make_trace
 
 
 @pytest.fixture(scope="module")
@@ -427,8 +427,12 @@ def test_check_says_which_steps_have_no_digest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trace = make_trace(tmp_path / "t", steps=(0, 7)).path
-    cli(["check", str(trace)], standalone_mode=False)
-    assert "without a digest" not in capsys.readouterr().out
+    for version in (2, 1):
+        cli(["check", str(trace)], standalone_mode=False)
+        said = capsys.readouterr().out
+        assert f"{trace}: format {version}, 2 steps" in said
+        assert "without a digest" not in said
+        as_format_1(trace)
     without_digests(trace)
     cli(["check", str(trace)], standalone_mode=False)
     said = capsys.readouterr().out

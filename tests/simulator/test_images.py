@@ -6,6 +6,7 @@ import json
 import math
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from swatsim.simulator.images import OpEstimate, batch_cycles, split
 from swatsim.simulator.machines import MACHINES
 from swatsim.simulator.mechanism import ConfiguredMachine, Mechanism
 from swatsim.tracefile import Trace
-from swatsim.tracefile.schema import dump_records, load_records
+from swatsim.tracefile.header import dump_header, load_header
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.layer import OPERANDS_OF, Layer
 from tests.strategies import CONFIGS, ops
@@ -372,8 +373,9 @@ def linear_trace(path: Path, batch: int) -> Path:
     raw = file.read_bytes()
     size = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + size])
-    records, _ = load_records(header["__metadata__"])
-    header["__metadata__"] |= dump_records(records, batch)
+    found = load_header(header["__metadata__"])
+    layers = [own.model_copy(update={"batch": batch}) for own in found.layers]
+    header["__metadata__"] = dump_header(replace(found, batch_size=batch, layers=layers))
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     file.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + size :])
@@ -395,7 +397,10 @@ def test_a_batch_size_is_not_believed(tmp_path: Path, preset: str, batch: int) -
 
 
 def test_a_batch_that_can_not_be_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match="or more than 2147483648"):
+    with pytest.raises(
+        TraceError,
+        match="batch=2147483649 is not allowed: must be less than or equal to 2147483648",
+    ):
         swatsim.estimate_images(linear_trace(tmp_path / "t", 2**31 + 1), "scnn")
     huge = swatsim.machine("tensordash", tiles=2**16, rows=2**10)
     with pytest.raises(TraceError, match="their 640000000 values are too many to lay out"):

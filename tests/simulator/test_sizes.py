@@ -78,13 +78,13 @@ def test_a_latency_that_passes_is_refused_before_anything_is_simulated(tmp_path:
     trace = make_trace(tmp_path / "trace")
     found = swatsim.machine("dadiannao", **ENDS[2][1], **SLOW)
     step = trace.step(trace.steps[0])
-    jobs = [(layer, name) for layer, name in step.ops()]
+    jobs = [(layer, name, 2) for layer, name in step.ops()]
     least = MAX_MULTIPLIERS * 10**7 * len(jobs)
-    check_before(jobs, 2, [(found.name, system_of(found, energy_table("45nm")))])
+    check_before(jobs, [(found.name, system_of(found, energy_table("45nm")))])
     assert least < LARGEST
     many = jobs * (LARGEST // least + 1)
     with pytest.raises(ConfigError, match=r"its lane-cycles would add up to \d+ or more"):
-        check_before(many, 2, [(found.name, system_of(found, energy_table("45nm")))])
+        check_before(many, [(found.name, system_of(found, energy_table("45nm")))])
 
 
 def test_the_slowest_memory_before_the_largest_machine_is_exact(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ READS = (("fprop", "weight"), ("fprop", "act"), ("wgrad", "act"), ("wgrad", "gra
 def run(session):
     rng = np.random.default_rng(session.number)
     for layer in LAYERS:
-        _, step = session.record(layer, 64)
+        _, step = session.record(layer, 64, 64)
         if step is not None:
             for op, operand in READS:
                 shape = layer.shape_of(operand, session.samples)
@@ -183,7 +183,7 @@ def test_the_second_of_two_runs_is_refused_and_a_kill_lets_the_next_one_in(tmp_p
 FULL_DISK = """
 recording = session()
 run(recording)
-recording.record(LAYERS[0], 64)  # begun when step 0 is whole
+recording.record(LAYERS[0], 64, 64)  # begun when step 0 is whole
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # of any file; Python ignores SIGXFSZ
 recording.step()
 for _ in range(5):
@@ -205,7 +205,7 @@ UNCLOSED = """
 recording = session()
 run(recording)
 run(recording)
-recording.record(LAYERS[0], 64)[1].operand("fc0", "fprop", "weight", np.eye(256) > 0)
+recording.record(LAYERS[0], 64, 64)[1].operand("fc0", "fprop", "weight", np.eye(256) > 0)
 """
 
 
@@ -224,7 +224,7 @@ FORKED = """
 import gc
 recording = session()
 run(recording)
-_, step = recording.record(LAYERS[0], 64)
+_, step = recording.record(LAYERS[0], 64, 64)
 if sys.argv[2] == "begun":
     step.operand("fc0", "fprop", "weight", np.eye(256) > 0)
 elif sys.argv[2] == "ended":
@@ -352,7 +352,7 @@ def test_a_recorder_goes_on_with_a_trace(tmp_path: Path) -> None:
     assert trace.steps == (0, 1)
     first = trace.step(0).mask("fc", "fprop", "weight")
     np.testing.assert_array_equal(first, np.random.default_rng(0).random((64, 64)) < 0.5)
-    with pytest.raises(TraceError, match="its batch_size is 1, this run's is 2"):
+    with pytest.raises(TraceError, match=r"its samples is null, this run's is \[0\]"):
         Recorder(tmp_path, batch_size=2, samples=[0], append=True)
 
 

@@ -16,12 +16,14 @@ from safetensors.numpy import save
 
 from swatsim.errors import RecordingError, TraceError, WorkloadError
 from swatsim.tracefile import Step, Trace, TraceWriter, open_trace
-from swatsim.tracefile.schema import Manifest, MaskRecord, dump_records
+from swatsim.tracefile.header import StepHeader, dump_header
+from swatsim.tracefile.schema import Manifest, MaskRecord, StepLayer
 from swatsim.tracer.recorder import Recorder
 from swatsim.workload.layer import Layer
-from tests.traces import LAYERS, make_trace
+from tests.traces import LAYERS, as_format_1, make_trace
 
 FC = Layer(name="fc", kind="linear", C=5, K=3)
+OWN = StepLayer(layer=FC, batch=2, samples=1)
 
 
 def step_file(trace: Path, number: int = 0) -> Path:
@@ -120,8 +122,9 @@ def test_the_id_tells_traces_apart_by_their_masks(tmp_path: Path) -> None:
     assert open_trace(tmp_path / "a").id != first.id
 
 
-def test_the_id_of_a_recording_is_what_it_was_before_steps_were_streamed(tmp_path: Path) -> None:
-    assert make_trace(tmp_path / "t").id == "8ea3847dcea67756"
+def test_the_id_of_a_recording_of_format_1_is_what_it_was(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "t")
+    assert as_format_1(trace.path).id == "8ea3847dcea67756" != trace.id
 
 
 def test_steps_are_sorted_as_numbers_and_leftovers_are_not_steps(tmp_path: Path) -> None:
@@ -142,7 +145,7 @@ def test_a_trace_is_never_written_over(tmp_path: Path) -> None:
         writer.write_manifest(Manifest(layers=(FC,), batch_size=2, samples=(0,)))
         step = writer.step(0)
         step.add([("fc", "fprop", "act")], (1, 5), np.array([0b1_1111], np.uint8))
-        assert step.publish(2) == step_file(tmp_path / "new")
+        assert step.publish(2, [OWN]) == step_file(tmp_path / "new")
         with pytest.raises(TraceError, match="a step is never written over"):
             writer.step(0)
     assert list(open_trace(tmp_path / "new").step(0).check())
@@ -153,8 +156,10 @@ def test_the_recorder_refuses_what_does_not_fit(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "t", batch_size=4, samples=[0, 2])
     recorder.declare(FC)
     recorder.declare(FC)
-    with pytest.raises(RecordingError, match="a trace holds one shape a layer"):
-        recorder.declare(FC.model_copy(update={"C": 6}))
+    with pytest.raises(RecordingError, match="masks of another shape in a step that has not end"):
+        with recorder.step(0) as step:
+            step.operand("fc", "fprop", "act", np.ones((2, 5), bool))
+            recorder.declare(FC.model_copy(update={"C": 6}))
     with pytest.raises(RecordingError, match="holds no masks"), recorder.step(0):
         pass
     with pytest.raises(RecordingError, match="'fx' is not declared"), recorder.step(0) as step:
@@ -230,8 +235,13 @@ def write_step(path: Path, record: MaskRecord, tensors: dict[str, np.ndarray]) -
     """Write a step by hand, as a broken or hostile writer would."""
     with TraceWriter(path) as target:
         target.write_manifest(Manifest(layers=(FC,), batch_size=2, samples=(0, 1)))
-    step_file(path).write_bytes(save(tensors, metadata=dump_records([record], 2)))
+    step_file(path).write_bytes(save(tensors, metadata=header_of([record])))
     return path
+
+
+def header_of(records: list[MaskRecord]) -> dict[str, str]:
+    own = StepLayer(layer=FC, batch=2, samples=2)
+    return dump_header(StepHeader(2, [own], records))
 
 
 def frame(content: bytes, **options: bool) -> np.ndarray:
@@ -283,7 +293,7 @@ def test_notes_that_are_none_are_refused(
 ) -> None:
     record = MaskRecord(**{**ACT, "codec": "ones", "tensor": None}, ones=10)
     path = write_step(tmp_path / "t", record, {})
-    step_file(path).write_bytes(save({}, metadata=dump_records([record], 2) | changes))
+    step_file(path).write_bytes(save({}, metadata=header_of([record]) | changes))
     with pytest.raises(TraceError, match=complaint):
         open_trace(path).step(0)
 
@@ -316,13 +326,13 @@ def edit(manifest: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"schema_version": 2}, "schema version is 2, this swatsim reads 1"),
+        ({"schema_version": 3}, "schema version is 3, expected 1 or 2"),
+        ({"schema_version": 1}, "does not match its digest"),
         ({"format": "zip"}, "format is 'zip', expected 'swatsim-trace'"),
-        ({"layers": [], "digest": None}, "unknown layer"),
+        ({"digest": None}, "does not match its digest"),
         ({"layers": [{"name": "x", "C": -1, "K": 1}]}, "layer 'x': C=-1 is not allowed"),
         ({"samples": [0, 0]}, "samples must be different"),
-        ({"samples": [9]}, "below batch_size=8"),
-        ({"samples": [0], "digest": None}, r"expected \(1,"),
+        ({"samples": [-9]}, "samples.0=-9 is not allowed"),
         ({"policy": {"name": "rand0m"}}, "does not match its digest: it was changed or damaged"),
         ({"samples": [0, 2]}, "does not match its digest"),
         ({"digest": "00" * 8}, "does not match its digest"),
@@ -334,6 +344,24 @@ def test_a_wrong_manifest_is_refused(
 ) -> None:
     trace = make_trace(tmp_path / "t")
     edit(trace.path / "manifest.json", **changes)
+    with pytest.raises((TraceError, WorkloadError), match=complaint):
+        read_all(trace.path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"layers": []}, "unknown layer"),
+        ({"samples": [9]}, "below batch_size=8"),
+        ({"samples": None}, "below batch_size=8"),
+        ({"samples": [0]}, r"expected \(1,"),
+    ],
+)
+def test_a_wrong_manifest_of_format_1_is_refused(
+    tmp_path: Path, changes: dict[str, object], complaint: str
+) -> None:
+    trace = as_format_1(make_trace(tmp_path / "t").path)
+    edit(trace.path / "manifest.json", **changes, digest=None)
     with pytest.raises((TraceError, WorkloadError), match=complaint):
         read_all(trace.path)
 
@@ -410,7 +438,7 @@ def test_a_mask_that_comes_twice_and_a_step_without_masks_are_refused(tmp_path: 
     record = MaskRecord(**{**ACT, "codec": "ones", "tensor": None}, ones=10)
     for records in ([], [record, record]):
         path = write_step(tmp_path / "t", record, {})
-        content = save({}, metadata=dump_records(records, 2))
+        content = save({}, metadata=header_of(records))
         step_file(path).write_bytes(content)
         with pytest.raises(TraceError, match="holds no masks, or one of them twice"):
             open_trace(path).step(0)

@@ -193,7 +193,9 @@ def test_small_and_empty_batches_are_trained_on(kind: str, tmp_path: Path) -> No
             model(inputs(batch, 3, 6, 6)).sum().backward()
             it.step()
     trace = open_trace(tmp_path)
-    assert [(number, trace.step(number).batch_size) for number in trace.steps] == [(1, 4), (3, 3)]
+    steps = [trace.step(number) for number in trace.steps]
+    assert [(step.number, step.batch_size) for step in steps] == [(1, 4), (2, 1), (3, 3)]
+    assert [step.samples_of(step.layers[0].name) for step in steps] == [2, 1, 2]
 
 
 def test_two_models_that_play_against_each_other(tmp_path: Path) -> None:

@@ -506,12 +506,13 @@ def test_a_full_disk_does_not_stop_the_training(
     assert len(list(trace.step(0).check())) == 16
 
 
-def test_a_smaller_batch_is_trained_on_and_not_recorded(tmp_path: Path) -> None:
+def test_a_smaller_batch_is_recorded_whole(tmp_path: Path) -> None:
     model = net()
     with Tracer(model, ALL, tmp_path, steps=(0, 1), images=4) as tracer:
         train(model, 1, tracer, batch=3)
         train(model, 1, tracer, batch=4)
-    assert open_trace(tmp_path).steps == (1,)
+    trace = open_trace(tmp_path)
+    assert [trace.step(number).samples_of("fc") for number in trace.steps] == [3, 4]
     assert not torch.equal(model.fc.weight, net().fc.weight)
 
 

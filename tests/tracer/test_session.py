@@ -17,7 +17,8 @@ import pytest
 
 from swatsim.errors import RecordingError, TraceError
 from swatsim.policies import SwatU
-from swatsim.tracefile import codec, open_trace
+from swatsim.tracefile import Coverage, Macs, Unheld, codec, open_trace
+from swatsim.tracefile.notes import not_recorded
 from swatsim.tracer.session import Session
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer
 from tests.traces import wait_until
@@ -33,14 +34,23 @@ def run(
     notes: dict[str, Any] | None = None,
 ) -> None:
     """One training step of one layer."""
-    rng = np.random.default_rng(session.number)
-    layer, step = session.record(layer, batch)
-    if step is not None:
-        for op in OPS:
-            for operand in OPERANDS_OF[op]:
-                shape = layer.shape_of(operand, session.samples)
-                step.operand(layer.name, op, operand, rng.random(shape) < density)
+    session.see_batch(batch)
+    ran(session, layer, batch, density)
     session.step(notes)
+
+
+def ran(session: Session, layer: Layer = FC, batch: int = 5, density: float = 1.0) -> Layer | None:
+    """One run of a layer, recorded if it is to be: return it as it is called then."""
+    rng = np.random.default_rng(session.number)
+    kept = min(session.samples, batch) or batch
+    layer, step = session.record(layer, batch, kept)
+    if step is None:
+        return None
+    for op in OPS:
+        for operand in OPERANDS_OF[op]:
+            shape = layer.shape_of(operand, kept)
+            step.operand(layer.name, op, operand, rng.random(shape) < density, "float32")
+    return layer
 
 
 def test_only_the_wanted_steps_are_recorded(tmp_path: Path) -> None:
@@ -52,8 +62,8 @@ def test_only_the_wanted_steps_are_recorded(tmp_path: Path) -> None:
         assert open_trace(tmp_path / name).steps == (1, 3)
 
 
-@pytest.mark.parametrize(("images", "samples"), [(2, (0, 1)), (None, (0, 1, 2, 3, 4))])
-def test_the_manifest(tmp_path: Path, images: int | None, samples: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("images", "samples"), [(2, (0, 1)), (None, None), (9, tuple(range(9)))])
+def test_the_manifest(tmp_path: Path, images: int | None, samples: tuple[int, ...] | None) -> None:
     parameters = {"model": "M"}
     session = Session(SwatU(0.8), tmp_path, steps=(0,), images=images, parameters=parameters)
     run(session)
@@ -111,26 +121,74 @@ def test_a_path_that_another_run_writes_is_refused_at_once(tmp_path: Path) -> No
     assert {path.name for path in tmp_path.iterdir()} == {"manifest.json", "steps"}
 
 
-def test_a_smaller_batch_is_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    session = Session(SwatU(0.8), tmp_path, steps=range(4), images=4)
-    for batch in (3, 4, 2, 9):
-        run(session, batch)
+def test_steps_of_any_batch_and_shape_are_recorded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = Session(SwatU(0.8), tmp_path, steps=range(8), images=4)
+    lengths, batches = (7, 9, 7, 1, 12, 9, 3, 7), (6, 6, 4, 9, 2, 6, 6, 1)
+    shapes = [FC if n == 1 else Layer(name="fc", C=4, K=3, H=n) for n in lengths]
+    for layer, batch in zip(shapes, batches, strict=True):
+        run(session, batch, layer)
     session.close(["fc"])
     trace = open_trace(tmp_path)
-    assert trace.steps == (1, 3)
-    assert trace.step(3).batch_size == 9
-    assert [record.getMessage() for record in caplog.records] == [
-        "step 0 is not recorded: its batch of 3 has less than 4 samples",
-        "step 2 is not recorded: its batch of 2 has less than 4 samples",
-    ]
+    steps = [trace.step(number) for number in trace.steps]
+    assert [step.layers for step in steps] == [(layer,) for layer in shapes]
+    assert [step.batch_size for step in steps] == list(batches)
+    assert [step.batch_of("fc") for step in steps] == list(batches)
+    assert [step.samples_of("fc") for step in steps] == [4, 4, 4, 4, 2, 4, 4, 1]
+    assert trace.layers == (shapes[0],)
+    assert all(len(list(step.check())) == 6 for step in steps)
+    assert {record.dtype for step in steps for record in step.records} == {"float32"}
+    assert not caplog.records
 
 
-def test_the_first_batch_decides_how_many_all_are(tmp_path: Path) -> None:
+def test_without_images_each_batch_is_whole(tmp_path: Path) -> None:
     session = Session(SwatU(0.8), tmp_path, steps=range(3))
     for batch in (4, 3, 6):
         run(session, batch)
     session.close(["fc"])
-    assert open_trace(tmp_path).steps == (0, 2)
+    trace = open_trace(tmp_path)
+    assert [trace.step(number).samples_of("fc") for number in trace.steps] == [4, 3, 6]
+
+
+def test_a_layer_has_a_batch_of_its_own_and_the_first_forward_pass_gives_the_step_s(
+    tmp_path: Path,
+) -> None:
+    session = Session(SwatU(0.8), tmp_path, steps=(0,), images=2)
+    assert (session.samples, session.batch) == (0, None)
+    session.see_batch(8)
+    session.see_batch(3)  # accumulation
+    assert (session.samples, session.batch) == (2, 8)
+    rows = Layer(name="expert", C=4, K=3, H=11)
+    for layer, batch in ((rows, 1), (FC, 8), (FC, 3), (FC, 0)):
+        ran(session, layer, batch)
+    session.step()
+    session.close([])
+    step = open_trace(tmp_path).step(0)
+    assert step.batch_size == 8
+    there = {
+        layer.name: (step.batch_of(layer.name), step.samples_of(layer.name))
+        for layer in step.layers
+    }
+    assert there == {"expert": (1, 1), "fc": (8, 2), "fc@2": (3, 2)}
+
+
+COVERAGE = Coverage(
+    seen=Macs(forward=9, backward=18),
+    held=Macs(forward=6, backward=12),
+    not_held=(Unheld(module="attn", what="bmm", forward=3, backward=6),),
+    left_alone=("head",),
+)
+
+
+def test_a_step_has_its_coverage(tmp_path: Path) -> None:
+    session = Session(SwatU(0.8), tmp_path, steps=(0, 1))
+    for coverage in (COVERAGE, None):
+        ran(session)
+        session.step({}, coverage)
+    session.close(["fc"])
+    trace = open_trace(tmp_path)
+    assert [trace.step(number).coverage for number in trace.steps] == [COVERAGE, None]
 
 
 def full(*_: object, **__: object) -> None:
@@ -141,7 +199,7 @@ def broken(*_: object, **__: object) -> None:
     raise ZeroDivisionError("a bug")
 
 
-@pytest.mark.parametrize("place", ["publish_chunks", "write_all", "dump_records", "MaskRecord"])
+@pytest.mark.parametrize("place", ["publish_chunks", "write_all", "dump_header", "MaskRecord"])
 @pytest.mark.parametrize(("fail", "said"), [(full, "No space left"), (broken, "a bug")])
 def test_what_fails_in_the_background_ends_the_recording_only(
     tmp_path: Path,
@@ -207,7 +265,7 @@ def test_a_mask_that_comes_when_its_step_has_ended_is_dropped(
 
     monkeypatch.setattr(codec, "compress", slow)
     session = Session(SwatU(0.8), tmp_path, steps=(0, 1))
-    _, record = session.record(FC, 5)
+    _, record = session.record(FC, 5, 5)
     assert record is not None
     record.operand("fc", "wgrad", "act", np.eye(5, 4, dtype=bool))
     session.step()
@@ -260,27 +318,27 @@ def test_ending_a_step_waits_for_no_disk_and_beginning_one_waits_for_the_step_be
     monkeypatch.setattr(codec, "compress", slow)
     monkeypatch.setattr("swatsim.tracer.background.QUEUE_BYTES", 1)
     session = Session(SwatU(0.8), tmp_path, steps=(0, 2))
-    _, record = session.record(FC, 5)
+    _, record = session.record(FC, 5, 5)
     assert record is not None
     record.operand("fc", "wgrad", "act", np.eye(5, 4, dtype=bool))
     session.step()  # though nothing can be written
     run(session)  # is not recorded: nothing to wait for
     assert not (tmp_path / "steps" / "0.safetensors").exists()
     threading.Timer(0.1, goes_on.set).start()
-    assert session.record(FC, 5)[1] is not None
+    assert session.record(FC, 5, 5)[1] is not None
     assert open_trace(tmp_path).steps == (0,)
     session.close(["fc"])
 
 
-def test_notes_of_a_step(tmp_path: Path) -> None:
-    session = Session(SwatU(0.8), tmp_path, steps=(0, 1))
-    with pytest.raises(RecordingError, match="notes=.* must be a dict of JSON"):
-        session.step({"loss": object()})
+def test_notes_of_a_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    session = Session(SwatU(0.8), tmp_path, steps=(0, 1, 2))
     run(session, notes={"loss": 0.25})
     run(session)
+    run(session, notes={"loss": object()})
     session.close(["fc"])
     trace = open_trace(tmp_path)
-    assert [trace.step(number).notes for number in trace.steps] == [{"loss": 0.25}, {}]
+    assert [trace.step(number).notes for number in trace.steps] == [{"loss": 0.25}, {}, {}]
+    assert "step 2 is recorded without its notes: notes=" in caplog.text
 
 
 # ---- going on with a trace ----------------------------------------------------------------------
@@ -335,8 +393,7 @@ def test_a_run_that_records_nothing_new_changes_nothing(
     ("options", "complaint"),
     [
         ({"policy": SwatU(0.9)}, "its policy is .*0.8.*, this run's is .*0.9.*: record as"),
-        ({"images": 2}, r"its samples is \[0, 1, 2, 3, 4\], this run's is \[0, 1\]"),
-        ({"batch": 6}, "its batch_size is 5, this run's is 6"),
+        ({"images": 2}, r"its samples is null, this run's is \[0, 1\]"),
     ],
 )
 def test_a_trace_of_another_run_is_not_continued(
@@ -349,22 +406,13 @@ def test_a_trace_of_another_run_is_not_continued(
     assert trained(tmp_path, 1, start=2).error is None
 
 
-def test_the_last_batch_of_an_epoch_may_be_the_first_of_a_run(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_run_of_another_batch_and_other_shapes_goes_on(tmp_path: Path) -> None:
     trained(tmp_path, 1)
-    session = Session(SwatU(0.8), tmp_path, steps=range(9), append=True, start=1)
-    for batch in (3, 6, 5, 6):
-        run(session, batch)
-    session.close(["fc"])
-    assert "step 1 is not recorded: its batch of 3 is not the trace's of 5" in caplog.text
-    assert open_trace(tmp_path).steps == (0, 3, 4)
-
-
-def test_a_layer_of_another_shape_is_not_continued(tmp_path: Path) -> None:
-    trained(tmp_path, 1)
-    with pytest.raises(RecordingError, match="one shape a layer"):
-        trained(tmp_path, 1, start=1, layer=FC.model_copy(update={"K": 9}))
+    trained(tmp_path, 2, start=1, batch=7, layer=FC.model_copy(update={"K": 9}))
+    trace = open_trace(tmp_path)
+    assert [trace.step(number).batch_size for number in trace.steps] == [5, 7, 7]
+    assert [trace.step(number).layers[0].K for number in trace.steps] == [3, 9, 9]
+    assert (trace.layers, trace.manifest.batch_size) == ((FC,), 5)
 
 
 def test_a_damaged_manifest_is_not_continued_and_not_written_over(tmp_path: Path) -> None:
@@ -412,7 +460,7 @@ def test_what_close_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
 
     session = Session(SwatU(0.8), tmp_path / "b", steps=(0, 1))
     run(session)
-    assert session.record(FC, 5)[1] is not None
+    assert session.record(FC, 5, 5)[1] is not None
     session.close(["fc", "head"])
     assert "step 1 is not recorded: step() did not end it" in caplog.text
     assert "never ran: head" in caplog.text
@@ -424,59 +472,41 @@ def test_a_step_without_layers_is_said(tmp_path: Path, caplog: pytest.LogCapture
     assert "step 0 is not recorded: no layer ran" in caplog.text
 
 
-def test_inputs_that_are_refused(tmp_path: Path) -> None:
-    session = Session(SwatU(0.8), tmp_path, steps=(0,))
-    session.record(FC, 5)
-    other = FC.model_copy(update={"name": "rows"})
-    with pytest.raises(RecordingError, match="'rows' ran on 35 samples in a step whose batch is 5"):
-        session.record(other, 35)
-
-
-def test_a_step_that_a_trace_can_not_hold_is_left_out_and_ends_no_training(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    longer = FC.model_copy(update={"C": 8})
-    other = FC.model_copy(update={"name": "other"})
-    session = Session(SwatU(0.8), tmp_path, steps=(1, 2, 3, 5))
-    run(session, layer=longer)  # not recorded: 1 decides
-    run(session)
-    _, record = session.record(other, 5)
-    assert record is not None
-    record.operand("other", "wgrad", "act", np.eye(5, 4, dtype=bool))
-    assert session.record(longer, 5)[1] is None  # after what was recorded already
-    assert session.record(other, 5)[1] is None
-    session.step()
-    assert session.record(FC, 5)[1] is not None
-    assert session.record(other, 35)[1] is None
-    session.step()
-    run(session, layer=longer)
-    run(session)
-    session.close(["fc"])
-    trace = open_trace(tmp_path)
-    assert trace.steps == (1, 5)
-    assert all(len(list(trace.step(number).check())) == 6 for number in trace.steps)
-    said = [record.message.partition(":")[0] for record in caplog.records]
-    assert said == ["step 2 is not recorded", "step 3 is not recorded"]
-    assert "'fc' had C=4, now 8" in caplog.text
-    assert "'other' ran on 35 samples in a step whose batch is 5" in caplog.text
-
-
 def test_a_layer_that_runs_again_is_one_more_layer(tmp_path: Path) -> None:
     session = Session(SwatU(0.8), tmp_path, steps=(0, 1), images=3)
     for runs in ((5, 5, 4, 2), (5,)):
         for batch in runs:
-            layer, step = session.record(FC, batch)
-            if step is not None:
-                for op in OPS:
-                    for operand in OPERANDS_OF[op]:
-                        step.operand(
-                            layer.name, op, operand, np.ones(layer.shape_of(operand, 3), bool)
-                        )
+            ran(session, batch=batch)
         session.step()
     session.close(["fc"])
     trace = open_trace(tmp_path)
-    assert [layer.name for layer in trace.layers] == ["fc", "fc@2", "fc@3"]  # the last has 2 images
-    assert [len(trace.step(number).ops()) for number in trace.steps] == [9, 3]
+    assert [layer.name for layer in trace.layers] == ["fc", "fc@2", "fc@3", "fc@4"]
+    assert [len(trace.step(number).ops()) for number in trace.steps] == [12, 3]
+    assert trace.step(0).samples_of("fc@4") == 2
+
+
+def test_a_module_s_name_may_be_that_of_a_second_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = Session(SwatU(0.8), tmp_path, steps=(0,))
+    other = FC.model_copy(update={"name": "fc@2"})
+    names = [ran(session, layer) for layer in (FC, FC, other, FC, other)]
+    session.step()
+    session.close(["fc", "fc@2"])
+    called = ["fc", "fc@2", "fc@2@2", "fc@3", "fc@2@3"]
+    assert [layer and layer.name for layer in names] == called
+    assert len(open_trace(tmp_path).step(0).ops()) == 15
+    assert not caplog.records
+
+
+def test_a_recurrence_is_recorded_whole(tmp_path: Path) -> None:
+    session = Session(SwatU(0.8), tmp_path, steps=(0,))
+    session.see_batch(2)
+    for _ in range(300):
+        ran(session, batch=2)
+    session.step()
+    session.close(["fc"])
+    assert len(open_trace(tmp_path).step(0).ops()) == 900
 
 
 def test_without_torch_the_way_out_is_named() -> None:
@@ -488,20 +518,25 @@ def test_without_torch_the_way_out_is_named() -> None:
 
 
 def test_a_step_that_never_ends_is_left_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("swatsim.tracer.session.MAX_RUNS", 3)
-    session = Session(SwatU(0.8), tmp_path, steps=(0, 1))
-    for _ in range(9):
-        layer, step = session.record(FC, 5)
+    session = Session(SwatU(0.8), tmp_path, steps=(0, 2))
+    for _ in range(300):
+        session.see_batch(5)
+        layer, step = session.record(FC, 5, 5)
         if step is not None:
             step.operand(layer.name, "fprop", "weight", np.eye(3, 4, dtype=bool))
-    assert caplog.text.count("is step() missing?") == 1
+    assert caplog.text.count("its model ran 257 times; is step() missing?") == 1
     assert not list((tmp_path / "steps").glob(".*"))
+    session.step()
+    for _ in range(300):  # a step that is not recorded may be as long as it likes
+        session.see_batch(5)
+        session.record(FC, 5, 5)
     session.step()
     run(session)
     session.close(["fc"])
-    assert open_trace(tmp_path).steps == (1,)
+    assert open_trace(tmp_path).steps == (2,)
+    assert len(caplog.records) == 1
 
 
 def test_a_step_without_a_forward_is_said_once(
@@ -528,28 +563,98 @@ def test_a_class_is_no_policy(tmp_path: Path) -> None:
         Session(SwatU, tmp_path, steps=(0,))  # type: ignore[arg-type]
 
 
-def test_a_layer_that_a_trace_can_not_hold_is_refused_at_once_and_later_left_out(
+def test_layers_that_a_trace_can_not_hold_are_left_out_and_named_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     large = Layer(name="large", kind="linear", C=2**20, K=1)
     long = Layer(name="x" * 1000, kind="linear", C=4, K=3)
-    session = Session(SwatU(0.8), tmp_path / "a", steps=range(3))
-    with pytest.raises(RecordingError, match="keep fewer samples"):
-        session.record(large, 2**11)
-    session.close([])
-    session = Session(SwatU(0.8), tmp_path / "b", steps=range(3))
-    run(session, 2**11)
-    assert session.record(large, 2**11) == (large, None)
-    session.step()
-    assert session.record(long, 2**11)[1] is not None
-    assert session.record(long, 2**11)[1] is None  # its second run has a name that is too long
-    session.step()
-    session.close([])
-    assert open_trace(tmp_path / "b").steps == (0,)
+    session = Session(SwatU(0.8), tmp_path, steps=range(3))
+    for _ in range(3):
+        ran(session, long)
+        assert session.record(large, 2**11, 2**11) == (large, None)
+        assert session.record(FC, 5, 6)[1] is None
+        ran(session, long)  # its second run has a name that is too long
+        session.step()
+    session.close(["large", "fc", long.name])
+    trace = open_trace(tmp_path)
     assert session.error is None
-    said = [record.getMessage() for record in caplog.records]
-    assert any("step 1 is not recorded: layer 'large': its act mask" in line for line in said)
-    assert any("at most 1000 characters" in line for line in said)
+    assert [trace.step(number).layers for number in trace.steps] == [(long,)] * 3
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith(
+        "step 0 is recorded without 'large' (layer 'large': its act mask of 2048"
+    )
+    assert "'fc' (layer 'fc': samples=6 can't be in a batch of 5), 'xx" in line
+    assert "at most 1000 characters" in line
+    for number in trace.steps:
+        assert set(not_recorded(trace.step(number).notes)) == {"large", "fc", long.name}
+
+
+def test_a_step_of_which_nothing_can_be_held_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = Session(SwatU(0.8), tmp_path, steps=(0, 1))
+    session.see_batch(5)
+    session.record(FC, 2**40, 2)
+    session.step()
+    run(session)
+    session.close(["fc"])
+    assert open_trace(tmp_path).steps == (1,)
+    assert "step 0 is not recorded: it has no masks" in caplog.text
+    assert "batch=1099511627776 is not allowed" in caplog.text
+
+
+def wrong(*_: object, **__: object) -> bool:
+    raise ZeroDivisionError("a bug")
+
+
+@pytest.mark.parametrize("place", ["declare", "begin", "end", "steps", "hook"])
+def test_whatever_goes_wrong_ends_the_recording_only(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    place: str,
+) -> None:
+    def steps(number: int) -> bool:
+        return wrong() if place == "steps" and number == 1 else True
+
+    session = Session(SwatU(0.8), tmp_path, steps=steps)
+    run(session)
+    if place == "declare":
+        monkeypatch.setattr("swatsim.tracer.step_record.StepRecord.declare", wrong)
+    if place in ("begin", "end"):
+        monkeypatch.setattr(f"swatsim.tracer.recorder.Recorder.{place}", wrong)
+    if place == "hook":
+        ran(session)
+        with session.guarded():
+            wrong()
+    run(session)
+    run(session)
+    session.close(["fc"])
+    assert session.number == 3
+    assert not session.wanted
+    assert isinstance(session.error, RecordingError)
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith("step 1 is not recorded, nor is any later one: ZeroDivisionError: a bug")
+    assert "(test_session.py, line" in line
+    assert open_trace(tmp_path).steps == (0,)
+    assert not list((tmp_path / "steps").glob(".*"))
+
+
+def test_threads_record_one_step_together(tmp_path: Path) -> None:
+    session = Session(SwatU(0.8), tmp_path, steps=(0,))
+
+    def train() -> None:
+        for _ in range(20):
+            ran(session)
+
+    threads = [threading.Thread(target=train) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    session.step()
+    session.close(["fc"])
+    assert len(open_trace(tmp_path).step(0).ops()) == 240
 
 
 def test_what_a_run_states_of_itself_is_checked_when_it_is_stated(tmp_path: Path) -> None:

@@ -14,48 +14,11 @@ from torch import Tensor
 from swatsim.policies.interface import Site
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.tracer.pytorch.arithmetic import Arithmetic, Gradients, Needed, autocast
-from swatsim.tracer.pytorch.modules import Layout
 from swatsim.tracer.pytorch.private import apart, in_transform, is_asked_for, without_overrides
-from swatsim.tracer.recorder import StepRecord
+from swatsim.tracer.pytorch.recording import Recording
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Where one run of a layer is recorded.
-
-    Parameters
-    ----------
-    step : StepRecord
-    layout : Layout
-    samples : int
-        How many are recorded, the first ones.
-    """
-
-    step: StepRecord
-    layout: Layout
-    samples: int
-
-    def record(self, operand: Operand, reads: Mapping[OpName, Tensor]) -> None:
-        """Record the non-zeros of an operand as ops read it; warn of a second backward pass.
-
-        Parameters
-        ----------
-        operand : str
-        reads : mapping of op to torch.Tensor
-            The same object for ops that read it alike.
-        """
-        name = self.layout.layer.name
-        if any((name, op, operand) in self.step.masks for op in reads):
-            message = "step %d: %s of %s comes again, by another backward pass: not recorded"
-            log.warning(message, self.step.number, operand, name)
-        elif not self.step.is_over:
-            for values in {id(values): values for values in reads.values()}.values():
-                ops = [op for op, read in reads.items() if read is values]
-                mask = self.layout.nonzero(operand, values.detach(), self.samples)
-                self.step.operand(name, ops, operand, mask.contiguous().numpy(force=True))
 
 
 class PolicyFailedError(Exception):
@@ -152,8 +115,7 @@ class Call:
 
     def computing(self) -> AbstractContextManager[Any]:
         """Return a context in which what is multiplied is in the trace, if it is recorded."""
-        held = getattr(self.recording, "computing", nullcontext)
-        return held()
+        return nullcontext() if self.recording is None else self.recording.computing()
 
     def weight_gradient(self, dense: Tensor, dw: Tensor) -> Tensor:
         """Return the weight gradient that the optimizer gets."""

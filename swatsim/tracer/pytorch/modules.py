@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import prod
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from swatsim.errors import RecordingError
 from swatsim.workload.layer import Layer, Operand
 
-Convolutional: TypeAlias = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d
+Convolutional: TypeAlias = (
+    nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+)
 Plain: TypeAlias = Convolutional | nn.Linear
 
-_FORWARD = (nn.Conv1d, nn.Conv2d)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)
+_FORWARD = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def is_plain(module: nn.Module) -> bool:
@@ -39,7 +42,7 @@ def is_convolution(module: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class Geometry:
-    """A convolution of one or two dimensions, as torch's modules and functions have it.
+    """A convolution of one to three dimensions, as torch's modules and functions have it.
 
     Parameters
     ----------
@@ -95,13 +98,16 @@ class Geometry:
     def layer(self, name: str, size: tuple[int, ...] | None = None) -> Layer:
         """Return the layer for an input of a size; by default the smallest one.
 
-        One of one dimension has H = R = 1. Output padding is taken off the padding at the end.
+        One of one dimension has H = R = 1; one of three is `Depth`'s of two. Output padding is
+        taken off the padding at the end.
 
         Raises
         ------
         RecordingError
             If there is less padding than that.
         """
+        if len(self.kernel) == 3:
+            return Depth.of(self).flat(self).layer(name, size and size[1:])
         span = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
         (R, S), (H, W) = _pair(self.kernel, 1), _pair(size or tuple(span), 1)
         sizes = {"C": self.C, "K": self.K, "H": H, "W": W, "R": R, "S": S}
@@ -127,6 +133,71 @@ class Geometry:
         return less
 
 
+@dataclass(frozen=True)
+class Depth:
+    """The first axis of a convolution of three dimensions, unrolled into one of two.
+
+    The same products: each of the D' output planes (input planes, if transposed) is a sample of
+    its own, and the kernel's T planes are channels of the side that it slides over.
+
+    Parameters
+    ----------
+    kernel, stride, dilation : int
+    padding : (int, int)
+        Planes of zeros before and after.
+    transposed : bool
+    """
+
+    kernel: int
+    stride: int
+    dilation: int
+    padding: tuple[int, int]
+    transposed: bool
+
+    @classmethod
+    def of(cls, geometry: Geometry) -> Depth:
+        """Return the depth of a convolution of three dimensions."""
+        first, last = geometry.padding[0]
+        extra = geometry.output_padding
+        sides = (first, last - (extra[0] if extra else 0))
+        steps = geometry.kernel[0], geometry.stride[0], geometry.dilation[0]
+        return cls(*steps, sides, extra is not None)
+
+    def flat(self, geometry: Geometry) -> Geometry:
+        """Return the convolution of two dimensions."""
+        extra = geometry.output_padding
+        wide = {"K" if self.transposed else "C": self.kernel}
+        return replace(
+            geometry,
+            C=geometry.C * wide.get("C", 1),
+            K=geometry.K * wide.get("K", 1),
+            kernel=geometry.kernel[1:],
+            stride=geometry.stride[1:],
+            padding=geometry.padding[1:],
+            dilation=geometry.dilation[1:],
+            output_padding=extra[1:] if extra else None,
+        )
+
+    def planes(self, size: int) -> int:
+        """Return D' for an input of a depth."""
+        if self.transposed:
+            return size
+        return (size + sum(self.padding) - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
+
+    def unroll(self, operand: Operand, mask: Tensor, planes: int) -> Tensor:
+        """Return a mask (N, C, D, H, W) as (N, D', C', H, W); a weight as (K, C', R, S)."""
+        if operand == "weight":
+            return mask.flatten(1, 2)
+        if (operand == "act") == self.transposed:
+            return mask.movedim(2, 1)
+        first, last = self.padding
+        padded = functional.pad(mask, (0, 0, 0, 0, max(first, 0), max(last, 0)))
+        starts = torch.arange(planes, device=mask.device) * self.stride
+        taps = torch.arange(self.kernel, device=mask.device) * self.dilation
+        rows = padded[:, :, starts[:, None] + taps]
+        return rows.movedim(2, 1).flatten(2, 3)
+
+
 def policy_layer(name: str, geometry: Geometry, size: tuple[int, ...]) -> tuple[Layer, str | None]:
     """Return a convolution's layer as a policy knows it, and why a trace can't hold it, if so.
 
@@ -136,7 +207,7 @@ def policy_layer(name: str, geometry: Geometry, size: tuple[int, ...]) -> tuple[
     if len(geometry.kernel) == 3:
         kernel = (geometry.kernel[0] * geometry.kernel[1], geometry.kernel[2])
         wide = (max(size[0] * size[1], kernel[0]), max(size[2], kernel[1]))
-        return _unpadded(name, geometry, kernel, wide), "it has three axes of space"
+        return _unpadded(name, geometry, kernel, wide), None
     try:
         return geometry.layer(name, size), None
     except RecordingError as error:
@@ -182,7 +253,7 @@ def size_of(name: str, x: Tensor, axes: int) -> tuple[int, ...]:
         If it has no batch.
     """
     if x.dim() != axes + 2:
-        letters = "(N, C, H, W)" if axes == 2 else "(N, C, L)"
+        letters = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}[axes]
         raise RecordingError(
             f"layer {name!r}: its input is {tuple(x.shape)}, only {letters} can be run sparsely;"
             " give it a batch"
@@ -231,81 +302,3 @@ def _both_ends(
     if isinstance(padding, str):
         return ((0, 0),) * len(kernel)
     return tuple((side, side) for side in padding)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the tensors of one run of a layer lie in a trace.
-
-    A linear layer that is applied to T positions of each sample is recorded as a convolution with
-    a kernel of 1 x 1 and an input of T x 1: the same products, and the samples stay apart.
-
-    Parameters
-    ----------
-    layer : Layer
-        As recorded.
-    samples : int
-        N, in the input.
-    rows : bool
-        Whether tensors are a linear layer's, with C or K last.
-    axis : int
-        The axis of N among those before C.
-    """
-
-    layer: Layer
-    samples: int
-    rows: bool = False
-    axis: int = 0
-
-    @classmethod
-    def of(cls, layer: Layer, x: Tensor, batch: int | None, batch_axis: int) -> Layout:
-        """Return the layout for an input.
-
-        Parameters
-        ----------
-        layer : Layer
-            As `describe` returns it.
-        x : torch.Tensor
-            Its input.
-        batch : int, optional
-            Samples of the batch, if known. An input of a multiple of that many rows holds so many
-            positions of each sample, one sample after the other.
-        batch_axis : int
-            Where N is in a linear layer's input of three axes or more.
-        """
-        if layer.kind != "linear":
-            return cls(layer, len(x))
-        lead = x.shape[:-1]
-        axis = batch_axis if len(lead) > 1 else 0
-        samples = lead[axis] if lead else 1
-        if batch and samples != batch and samples % batch == 0:
-            samples, axis = batch, 0
-        positions = prod(lead) // samples if samples else 0
-        if positions > 1:
-            layer = linear(layer.name, layer.K, layer.C, positions)
-        return cls(layer, samples, True, axis)
-
-    def called(self, layer: Layer) -> Layout:
-        """Return the layout of the same layer by another name."""
-        return replace(self, layer=layer)
-
-    def nonzero(self, operand: Operand, values: Tensor, samples: int) -> Tensor:
-        """Return a mask of the non-zeros of an operand, of the first `samples` samples.
-
-        Returns
-        -------
-        torch.Tensor of bool
-            In the shape of `Layer.shape_of`.
-        """
-        # `bool` takes a tenth of the time of `!= 0`, and is the same, NaN included; it comes before
-        # anything that copies, for a bool is a quarter of a value
-        if operand == "weight":
-            return values.bool().reshape(self.layer.shape_of("weight", 1))
-        if not self.rows:
-            mask = values[:samples].bool()
-            return mask if mask.dim() == 4 else mask.unsqueeze(2)
-        rows = values.movedim(self.axis, 0)
-        if len(rows) != self.samples:  # positions of each sample, one sample after the other
-            rows = rows.reshape(self.samples, -1, rows.shape[-1])
-        mask = rows[:samples].bool().reshape(samples, -1, rows.shape[-1])
-        return mask[:, 0] if self.layer.kind == "linear" else mask.mT.unsqueeze(-1)

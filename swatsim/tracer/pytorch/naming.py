@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin
@@ -22,15 +22,12 @@ class Owned:
         The path of the module that has it.
     tensor : torch.Tensor
     kind : {"parameter", "buffer"}
-    rows : int
-        Rows of each projection, where torch has several in one parameter; else 0.
     """
 
     name: str
     module: str
     tensor: Tensor
     kind: str
-    rows: int = 0
 
 
 class Names:
@@ -73,8 +70,7 @@ class Names:
         Returns
         -------
         str or None
-            ``experts.w[3]`` for one slice along the first axis, ``experts.w[2:4]`` for two;
-            ``attn.in_proj_q`` for a projection of torch's attention.
+            ``experts.w[3]`` for one slice along the first axis, ``experts.w[2:4]`` for two.
         """
         owned = self.owner(tensor, frame)
         return owned and f"{owned.name}{_part(owned, tensor)}"
@@ -84,31 +80,35 @@ class Names:
         named = [(each.numel(), name) for each in tensors if (name := self.of(each, frame))]
         return max(named, default=(0, None), key=lambda pair: pair[0])[1]
 
-    def projections(self, tensor: Tensor, frame: str = "") -> list[tuple[str, slice]]:
-        """Return the projections of torch's attention that a weight's rows are; empty for others.
 
-        Returns
-        -------
-        list of (name, slice of rows)
-        """
-        owned = self.owner(tensor, frame)
-        if owned is None or not owned.rows or tensor.dim() != 2:
-            return []
-        return attention_rows(owned.name, owned.rows, tensor, owned.tensor)
+def split_projections(name: str, rows: int) -> list[tuple[str, slice]]:
+    """Return the layers that a weight's rows are: torch's attention has q, k and v in one.
 
+    Parameters
+    ----------
+    name : str
+        As `Names.of` gives it.
+    rows : int
+        Of the weight.
 
-def attention_rows(name: str, rows: int, weight: Tensor, whole: Tensor) -> list[tuple[str, slice]]:
-    """Return the projections that a part of an attention module's packed weight holds."""
-    columns = whole.shape[1]
-    sides = sorted(weight.shape)
-    first, apart = divmod(weight.storage_offset() - whole.storage_offset(), rows * columns)
-    count, rest = divmod(weight.numel(), rows * columns)
-    if apart or rest or columns not in sides or first + count > 3:
-        return []
-    stem = name.removesuffix("_weight")
-    letters = "qkv"[first : first + count]
+    Returns
+    -------
+    list of (name, slice of rows)
+        One with all rows, unless the name is of an attention module's packed weight.
+    """
+    stem, sign, part = name.partition(".in_proj_weight")
+    if not sign and name != "in_proj_weight":
+        return [(name, slice(None))]
+    bounds = part.strip("[]").partition(":")
+    first, last = (int(bounds[0]), int(bounds[2])) if bounds[1] else (0, rows)
+    one = rows // 3 if not bounds[1] else gcd(first, last)
+    if not one or (last - first) != rows or rows % one or last > 3 * one:
+        return [(name, slice(None))]
+    letters = "qkv"[first // one : last // one]
+    cut = [slice(i * one, (i + 1) * one) for i in range(len(letters))]
     return [
-        (f"{stem}_{letter}", slice(i * rows, (i + 1) * rows)) for i, letter in enumerate(letters)
+        (f"{stem}.in_proj_{letter}".lstrip("."), rows)
+        for letter, rows in zip(letters, cut, strict=True)
     ]
 
 
@@ -144,8 +144,7 @@ def _tensors_of(path: str, module: nn.Module) -> list[Owned]:
         for name, tensor in tensors.items():
             if isinstance(tensor, Tensor) and not isinstance(tensor, UninitializedTensorMixin):
                 called = layer_name(path, name)
-                rows = _projection_rows(module, name)
-                found.append(Owned(called, path, tensor, kind, rows))
+                found.append(Owned(called, path, tensor, kind))
     return found
 
 
@@ -160,11 +159,6 @@ def layer_name(path: str, name: str) -> str:
     if sign:
         path, name = head, computed.partition(".")[0]
     return path if name == "weight" and path else f"{path}.{name}".lstrip(".")
-
-
-def _projection_rows(module: nn.Module, name: str) -> int:
-    own = isinstance(module, nn.MultiheadAttention) and name == "in_proj_weight"
-    return int(module.embed_dim) if own else 0
 
 
 def _part(owned: Owned, tensor: Tensor) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import ref
 
@@ -25,11 +25,14 @@ class Origin:
         Its elements.
     learnt : bool
         Whether a parameter is among them, not only buffers and constants.
+    sources : frozenset of str
+        The names of all of them.
     """
 
     name: str = ""
     size: int = 0
     learnt: bool = False
+    sources: frozenset[str] = frozenset()
 
 
 CONSTANT = Origin()
@@ -69,10 +72,11 @@ class Origins:
         if name is None or (origin is not None and not origin.name):
             return origin
         if origin is not None and origin.learnt and not _is_part_of(name, origin.name):
-            return Origin(name, origin.size, True)
+            return replace(origin, name=name)
         owned = self._names.owner(tensor, frame)
         learnt = origin.learnt if origin is not None else owned is not None and _learns(owned)
-        return Origin(name, tensor.numel(), learnt)
+        sources = frozenset({owned.name}) if owned is not None else frozenset()
+        return Origin(name, tensor.numel(), learnt, sources)
 
     def follow(self, func: Any, arguments: Any, named: Any, out: Any) -> None:
         """Work out what the outputs of an operation are computed from."""
@@ -86,10 +90,18 @@ class Origins:
         if known and func.namespace not in ("aten", "prim", "prims"):
             self._note(func, known)
         if len(known) == len(read):
-            largest = max(known, key=lambda origin: (origin.learnt, origin.size))
-            self._mark(out, largest)
+            self._mark(out, self._joined(func, known, out))
         else:
             self._mark(out, None)
+
+    def _joined(self, func: Any, known: list[Origin], out: Any) -> Origin:
+        largest = max(known, key=lambda origin: (origin.learnt, origin.size))
+        if len(known) > 1:
+            sources = frozenset().union(*(origin.sources for origin in known))
+            return replace(largest, sources=sources) if sources != largest.sources else largest
+        if largest.learnt and func.is_view and isinstance(out, Tensor):  # maybe a part of it
+            return replace(largest, name=self._names.of(out) or largest.name)
+        return largest
 
     def _note(self, func: Any, known: Iterable[Origin]) -> None:
         self.foreign |= {origin.name: func._schema.name for origin in known if origin.learnt}
@@ -115,7 +127,7 @@ def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def _of(name: str, tensor: Tensor, learnt: bool) -> Origin:
-    return Origin(name, tensor.numel(), learnt)
+    return Origin(name, tensor.numel(), learnt, frozenset({name}))
 
 
 def _learns(owned: Any) -> bool:

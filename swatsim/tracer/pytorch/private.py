@@ -6,12 +6,16 @@ not yet: the youngest is of 2.8), nothing is recorded, for it would change the r
 
 from __future__ import annotations
 
-from functools import reduce
+import sys
+from functools import cache, reduce
+from types import CodeType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import Function
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.dlpack import from_dlpack
 
 from swatsim.errors import RecordingError
@@ -28,6 +32,10 @@ _NEEDED = (
     "_push_on_torch_function_stack",
     "_autograd._top_saved_tensors_default_hooks",
     "_current_graph_task_id",
+    "_current_autograd_node",
+    "_len_torch_dispatch_stack",
+    "_pop_torch_dispatch_stack",
+    "_push_on_torch_dispatch_stack",
     "_will_engine_execute_node",
 )
 
@@ -65,6 +73,12 @@ def has_saved_tensor_hooks() -> bool:
     return is_backward or own._autograd._top_saved_tensors_default_hooks(False) is not None
 
 
+def others_pack() -> bool:
+    """Whether somebody else's saved-tensor hooks may change what the backward pass reads."""
+    top = _functions()._autograd._top_saved_tensors_default_hooks(False)
+    return top is not None and not (getattr(top[0], "__module__", "") or "").startswith("swatsim.")
+
+
 def leave(mode: TorchFunctionMode) -> None:
     """Remove a mode from torch's stack, also from below others, such as another observer's."""
     own = _functions()
@@ -73,6 +87,64 @@ def leave(mode: TorchFunctionMode) -> None:
         above.append(top)
     for other in reversed(above):
         own._push_on_torch_function_stack(other)
+
+
+def enter_dispatch(mode: TorchDispatchMode) -> None:
+    """Show a mode the operations of this thread, and of the backward passes that begin in it."""
+    _functions()._push_on_torch_dispatch_stack(mode)
+
+
+def leave_dispatch(mode: TorchDispatchMode) -> None:
+    """Remove a mode from this thread's stack, if it is there, also from below others."""
+    own = _functions()
+    above: list[Any] = []
+    while (
+        own._len_torch_dispatch_stack() and (top := own._pop_torch_dispatch_stack(None)) is not mode
+    ):
+        above.append(top)
+    for other in reversed(above):
+        own._push_on_torch_dispatch_stack(other)
+
+
+def current_node() -> Any:
+    """Return the node of the graph that the backward pass of this thread is at; None outside."""
+    return _functions()._current_autograd_node()
+
+
+def graph_task() -> int:
+    """Return the number of the backward pass that runs in this thread; -1 outside of any."""
+    return int(_functions()._current_graph_task_id())
+
+
+def in_function() -> bool:
+    """Whether an autograd.Function's forward runs: torch turns gradients off in it."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "forward" and _is_functions(frame.f_code):
+            return True
+        frame = frame.f_back
+    return False
+
+
+@cache
+def _is_functions(code: CodeType) -> bool:
+    """Whether a code is the forward of a class of autograd.Function."""
+    classes = [Function]
+    for each in classes:
+        classes += each.__subclasses__()
+    return any(getattr(each.forward, "__code__", None) is code for each in classes)
+
+
+def named_arguments(depth: int) -> dict[str, Any]:
+    """Return the named arguments of the module that calls a global hook, which gets only the rest.
+
+    Parameters
+    ----------
+    depth : int
+        How many calls above this one torch called the hook.
+    """
+    found = sys._getframe(depth).f_locals.get("kwargs")
+    return found if isinstance(found, dict) else {}
 
 
 def is_on(mode: TorchFunctionMode) -> bool:

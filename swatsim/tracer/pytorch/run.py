@@ -10,12 +10,16 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from swatsim.errors import RecordingError, TraceError
+from swatsim.errors import RecordingError, SwatsimError
 from swatsim.policies.interface import Policy
-from swatsim.tracer.pytorch.layers import Recording
-from swatsim.tracer.pytorch.modules import Layout
+from swatsim.tracefile.coverage import Coverage
+from swatsim.tracer.arguments import checked_batch
+from swatsim.tracer.pytorch.layout import Layout
+from swatsim.tracer.pytorch.ranks import ranked
+from swatsim.tracer.pytorch.recording import Recording
+from swatsim.tracer.pytorch.samples import MIXED
 from swatsim.tracer.pytorch.saved_tensors import Kept
-from swatsim.tracer.pytorch.watch import Handler, Watch
+from swatsim.tracer.pytorch.step_watch import Watch
 from swatsim.tracer.session import Session
 from swatsim.workload.layer import Layer
 
@@ -32,13 +36,21 @@ class Run:
         model: nn.Module,
         policy: Policy,
         path: str | os.PathLike[str],
+        *,
         skip: Collection[str],
         batch_axis: int,
+        batch: int | None,
+        rows: str,
+        rank: int | None,
         measure_memory: bool,
         **recording: Any,
     ) -> None:
-        self._model, self._axis = model, _checked_axis(batch_axis)
-        parameters = {"model": type(model).__name__, "skip": sorted(skip)}
+        self._model, self._skip = model, skip
+        self._axis = _checked_axis(batch_axis)
+        self._batch = None if batch is None else checked_batch(batch)
+        self._tokens = _checked_rows(rows) == "tokens"
+        path, recording["steps"], where = ranked(path, recording["steps"], rank)
+        parameters = {"model": type(model).__name__, "skip": sorted(skip), **where}
         self._session = Session(policy, path, parameters=parameters, **recording)
         self._measures = bool(measure_memory)
         self._watch: Watch | None = None
@@ -58,7 +70,7 @@ class Run:
         return self._session.number
 
     @property
-    def error(self) -> TraceError | None:
+    def error(self) -> SwatsimError | None:
         """What stopped the recording, if anything did."""
         return self._session.error
 
@@ -68,7 +80,7 @@ class Run:
         After `close` it does nothing.
         """
         if self._open:
-            self._session.step(self._end())
+            self._session.step(*self._end())
             self._begin()
 
     def close(self) -> None:
@@ -82,8 +94,8 @@ class Run:
         """Return the layers that ought to have run."""
         return []
 
-    def _handlers(self) -> dict[Any, Handler]:
-        """Return the functions that are watched in a recorded step, each with its handler."""
+    def _left_alone(self) -> dict[str, str]:
+        """Return the modules and layers that are left alone, and why."""
         return {}
 
     def _notes(self) -> dict[str, Any]:
@@ -92,34 +104,63 @@ class Run:
 
     def _begin(self) -> None:
         if self._session.wanted:
-            self._watch = Watch(self._model, self._handlers())
-            self._saved_tensors = Kept(self._model) if self._measures else None
-            self._is_eager = force_eager()
+            with self._session.guarded():
+                self._saved_tensors = Kept(self._model) if self._measures else None
+                self._watch = Watch(
+                    self._model, self._session, self._skip, self._recording, self._axis, self._batch
+                )
+                self._is_eager = force_eager()
 
-    def _end(self) -> dict[str, Any]:
-        """Stop watching, and return the notes that are stored with the masks."""
-        if self._watch is None:
-            return {}
+    def _end(self) -> tuple[dict[str, Any], Coverage | None]:
+        """Stop watching, and return the notes and the coverage that are stored with the masks."""
         watch, self._watch = self._watch, None
         if self._is_eager:
+            self._is_eager = False
             compile_again()
+        if watch is None:
+            return {}, None
         watch.close()
-        notes = {"not_modelled": watch.not_modelled, **self._notes()}
+        notes = self._notes()
         if self._saved_tensors is not None:
             self._saved_tensors.close()
             notes["kept"] = self._saved_tensors.describe()
-        return {key: value for key, value in notes.items() if value}
+        coverage = watch.coverage(self._left_alone())
+        return {key: value for key, value in notes.items() if value}, coverage
 
-    def _recording(self, layer: Layer, x: Tensor, axis: int | None = None) -> Recording | None:
-        """Return the recording of a layer's run, None for no recording; every step is checked."""
-        if x.shape[-1 if layer.kind == "linear" else 1] != layer.C:
-            return None  # torch is about to refuse it, and says so best
-        axis = self._axis if axis is None else axis
-        layout = Layout.of(layer, x, self._session.batch, axis)
-        named, step = self._session.record(layout.layer, layout.samples)
-        if step is None:
+    def _recording(
+        self, layer: Layer, x: Tensor, axis: int | None = None, place: Any = None, depth: Any = None
+    ) -> Recording | None:
+        """Return the recording of a layer's run, None for no recording.
+
+        Parameters
+        ----------
+        layer : Layer
+            Without the positions that a linear layer is applied to.
+        x : torch.Tensor
+            Its input.
+        axis : int, optional
+            Where its samples are in an input of three axes, if it is known; else as the user says.
+        place : Place or MIXED, optional
+            Where they are, if somebody followed them.
+        depth : Depth, optional
+            Of a convolution of three dimensions.
+        """
+        watch = self._watch
+        if watch is None or not self._session.wanted:
             return None
-        return Recording(step, layout.called(named), self._session.samples)
+        with self._session.guarded():
+            place = watch.recognition.place(x) if place is None else place
+            place = MIXED if self._tokens and layer.kind == "linear" else place
+            axis = self._axis if axis is None else axis
+            layout = Layout.of(layer, x, place, watch.recognition.batch, axis, depth)
+            if not layout.batch:
+                return None
+            kept = layout.kept(self._session.samples or layout.batch)
+            named, step = self._session.record(layout.layer, layout.batch, kept)
+            if step is not None:
+                computing = watch.recognition.computing
+                return Recording(step, layout.called(named), kept, computing)
+        return None
 
 
 def _checked_axis(batch_axis: int) -> int:
@@ -127,6 +168,12 @@ def _checked_axis(batch_axis: int) -> int:
     if batch_axis in (0, 1) and not isinstance(batch_axis, bool):
         return int(batch_axis)
     raise RecordingError(f"batch_axis={batch_axis!r} is not allowed: must be 0 or 1")
+
+
+def _checked_rows(rows: str) -> str:
+    if rows in ("samples", "tokens"):
+        return rows
+    raise RecordingError(f"rows={rows!r} is not allowed: must be 'samples' or 'tokens'")
 
 
 def force_eager() -> bool:

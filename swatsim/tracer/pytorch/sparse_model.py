@@ -19,10 +19,11 @@ from swatsim.policies.sparsifier import Sparsifier
 from swatsim.tracer.pytorch.arithmetic import LINEAR, Arithmetic, Convolution
 from swatsim.tracer.pytorch.forward_patch import Projection, Projections, redirected_linear
 from swatsim.tracer.pytorch.inside import Inside, in_checkpoint
-from swatsim.tracer.pytorch.layers import Call, PolicyFailedError, Recording
-from swatsim.tracer.pytorch.modules import Geometry, linear, policy_layer
+from swatsim.tracer.pytorch.layers import Call, PolicyFailedError
+from swatsim.tracer.pytorch.modules import Depth, Geometry, linear, policy_layer
 from swatsim.tracer.pytorch.multiplying import HANDLERS, Handler, LeftAloneError
 from swatsim.tracer.pytorch.private import in_transform
+from swatsim.tracer.pytorch.recording import Recording
 from swatsim.tracer.pytorch.skipping import is_skipped
 from swatsim.tracer.pytorch.watch import names
 from swatsim.tracer.pytorch.weights import Weight, Weights
@@ -30,8 +31,14 @@ from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
 
-#: Begins to record a layer's run: (layer, input, axis of the samples, or None for the usual one).
-Recorder: TypeAlias = Callable[[Layer, Tensor, int | None], Recording | None]
+#: What a trace has of a layer's run: shape, axis of the samples if known, depth of a convolution.
+Asked: TypeAlias = tuple[Layer, int | None, Depth | None]
+
+#: Begins to record a layer's run: (layer, input, axis of its samples, depth), None where it is not
+#: recorded, and which run of the step it is.
+Recorder: TypeAlias = Callable[
+    [Layer, Tensor, int | None, Depth | None], tuple[Recording | None, int]
+]
 
 #: Functions whose products can't be told apart from outside.
 _FUSED = {
@@ -195,7 +202,7 @@ class SparseModel:
         if x.shape[-1] != weight.shape[1]:
             raise LeftAloneError("", "torch refuses it, and says so best")
         layer = linear(found.name, *weight.shape)
-        return self._run(layer, LINEAR, x, weight, bias, found, axis)
+        return self._run(layer, LINEAR, x, weight, bias, found, (layer, axis, None))
 
     def convolution(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, found: Weight, geometry: Geometry
@@ -206,7 +213,10 @@ class SparseModel:
         layer, wrong = policy_layer(found.name, geometry, tuple(x.shape[2:]))
         if wrong:
             self.unrecorded.setdefault(found.name, wrong)
-        return self._run(layer, Convolution.of(geometry), x, weight, bias, found)
+        depth = Depth.of(geometry) if len(geometry.kernel) == 3 else None
+        shape = layer if depth is None else geometry.layer(found.name, tuple(x.shape[2:]))
+        asked = (shape, None, depth)
+        return self._run(layer, Convolution.of(geometry), x, weight, bias, found, asked)
 
     def _run(
         self,
@@ -216,12 +226,12 @@ class SparseModel:
         weight: Tensor,
         bias: Tensor | None,
         found: Weight,
-        axis: int | None = None,
+        asked: Asked,
     ) -> Tensor:
         kind, x = type(x), _plain(x)
         self._check(found, x, weight)
         with self._lock:
-            call = self._call(layer, arithmetic, x, weight, found, axis)
+            call = self._call(layer, arithmetic, x, weight, found, asked)
         y = call(x, weight, bias)
         return y if kind in (Tensor, nn.Parameter) else y.as_subclass(kind)
 
@@ -232,7 +242,7 @@ class SparseModel:
         x: Tensor,
         weight: Tensor,
         found: Weight,
-        axis: int | None,
+        asked: Asked,
     ) -> Call:
         """Return how a layer runs on an input, and begin to record that."""
         self._first_convolution = self._first_convolution or first_convolution([layer])
@@ -247,16 +257,17 @@ class SparseModel:
         training = self._is_training and torch.is_grad_enabled()
         run = self._runs.get(layer.name, 0) + training
         self._runs[layer.name] = run
-        recording = self._recording(layer, x, axis) if training else None
+        recording = self._recording(x, asked) if training else None
         where = (first, self.step, max(run, 1), training, recording)
         graph = self._keeps_graph
         return Call(layer, arithmetic, self._sparsifier, *where, self._failed, graph)
 
-    def _recording(self, layer: Layer, x: Tensor, axis: int | None) -> Recording | None:
+    def _recording(self, x: Tensor, asked: Asked) -> Recording | None:
+        layer, axis, depth = asked
         if layer.name in self.unrecorded:
             return None
         try:
-            return self._recorder(layer, x, axis)
+            return self._recorder(layer, x, axis, depth)
         except SwatsimError as error:
             self.unrecorded[layer.name] = str(error)
         except Exception as error:  # noqa: BLE001  (no fault of recording ends a training)

@@ -13,7 +13,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from swatsim.errors import RecordingError
-from swatsim.tracer.pytorch.modules import Layout, describe, is_plain
+from swatsim.tracer.pytorch.layout import Layout
+from swatsim.tracer.pytorch.modules import describe, is_plain
 from swatsim.workload.layer import Layer
 from swatsim.workload.networks import Network, Saved, SavedKind
 
@@ -139,7 +140,7 @@ class _ForwardPass:
                 f"layer {name!r} runs twice: a layer table holds each layer once; give each run a "
                 "module of its own"
             )
-        self.layers.append(Layout.of(describe(name, module, x), x, self.batch, 0).layer)
+        self.layers.append(Layout.of(describe(name, module, x), x, None, self.batch).layer)
         self.inputs[name] = self.name_of(x)
         if module.bias is not None:
             self.biased.add(name)

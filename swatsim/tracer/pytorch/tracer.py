@@ -18,13 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from swatsim.errors import RecordingError, TraceError, listed
+from swatsim.errors import RecordingError, listed
 from swatsim.policies import allocate_once, begin_run
 from swatsim.policies.interface import Policy
 from swatsim.tracer.arguments import Steps, describe_policy
 from swatsim.tracer.pytorch.known_layers import check_kept, known_layers
-from swatsim.tracer.pytorch.layers import Recording
+from swatsim.tracer.pytorch.modules import Depth
 from swatsim.tracer.pytorch.private import apart
+from swatsim.tracer.pytorch.ranks import refuse_sharded
+from swatsim.tracer.pytorch.recording import Recording
 from swatsim.tracer.pytorch.run import Run, compile_again, force_eager
 from swatsim.tracer.pytorch.skipping import checked_skip
 from swatsim.tracer.pytorch.sparse_model import SparseModel
@@ -110,6 +112,9 @@ class Tracer(Run):
         images: int | None = None,
         skip: Collection[str] = (),
         batch_axis: int = 0,
+        batch: int | None = None,
+        rows: str = "samples",
+        rank: int | None = None,
         measure_memory: bool = False,
         append: bool = False,
         start: int = 0,
@@ -123,9 +128,23 @@ class Tracer(Run):
             check_kept(modules, skipped, self._known, type(policy).__name__)
         self._said: set[str] = set()
         self._eager = False
-        recording: dict[str, Any] = {"steps": steps, "images": images, "sees_all": False}
-        recording |= {"append": append, "start": start}
-        super().__init__(model, chosen, path, skip, batch_axis, measure_memory, **recording)
+        refuse_sharded(model)
+        super().__init__(
+            model,
+            chosen,
+            path,
+            skip=skipped,
+            batch_axis=batch_axis,
+            batch=batch,
+            rows=rows,
+            rank=rank,
+            measure_memory=measure_memory,
+            steps=steps,
+            images=images,
+            append=append,
+            start=start,
+            sees_all=False,
+        )
         hands = (self._record_layer, self._stop_recording, self._enter_model)
         self._sparse = SparseModel(model, self._sparsifier, skipped, *hands)
         self._sparse.end_step(self.number)
@@ -196,9 +215,7 @@ class Tracer(Run):
                 compile_again()
         super().close()
 
-    @property
-    def _alone(self) -> dict[str, str]:
-        """What multiplies and is left dense, by layer or module, and why."""
+    def _left_alone(self) -> dict[str, str]:
         return self._sparse.alone
 
     def _layers(self) -> list[str]:
@@ -210,13 +227,16 @@ class Tracer(Run):
     def _notes(self) -> dict[str, Any]:
         return {"policy": self._sparsifier.report()}
 
-    def _record_layer(self, layer: Layer, x: Tensor, axis: int | None) -> Recording | None:
+    def _record_layer(
+        self, layer: Layer, x: Tensor, axis: int | None, depth: Depth | None
+    ) -> Recording | None:
         """Begin to record a layer's run, if this step is recorded."""
-        return self._recording(layer, x, axis) if self._session.wanted else None
+        return self._recording(layer, x, axis, depth=depth)
 
     def _stop_recording(self, error: Exception) -> None:
         """Record no more, for something went wrong in recording, and go on training."""
-        self._session._stop(self.number, TraceError(f"{type(error).__name__}: {error}"))
+        with self._session.guarded():
+            raise error
 
     def _enter_model(self) -> None:
         """Run compiled functions as they were written from now on, if there may be any."""

@@ -1,0 +1,292 @@
+"""What multiplies in a step: which of it is a layer, recorded as it is computed; and what is not.
+
+A layer is whatever multiplies by a parameter, or by what is computed from parameters alone, in
+whichever way it is written: operations are seen as torch dispatches them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from threading import local
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from swatsim.errors import SwatsimError
+from swatsim.tracefile.coverage import Coverage
+from swatsim.tracer.pytorch.factors import Factors, Part, factors, parts
+from swatsim.tracer.pytorch.gradients import Product
+from swatsim.tracer.pytorch.layout import Layout
+from swatsim.tracer.pytorch.naming import Names
+from swatsim.tracer.pytorch.origins import CONSTANT, Origin, Origins, tensors
+from swatsim.tracer.pytorch.private import (
+    current_node,
+    graph_task,
+    in_function,
+    others_pack,
+)
+from swatsim.tracer.pytorch.products import macs
+from swatsim.tracer.pytorch.recording import Recording
+from swatsim.tracer.pytorch.samples import Samples
+from swatsim.tracer.pytorch.shares import Shares
+from swatsim.tracer.pytorch.unlinked import Unlinked
+from swatsim.tracer.pytorch.watch import Frame
+from swatsim.workload.layer import Layer
+
+log = logging.getLogger(__name__)
+
+#: Gives the recording of a run of a layer, None for none: (layer, act, axis of its samples,
+#: where they are, depth of a convolution of three dimensions).
+Record = Callable[[Layer, Tensor, int | None, Any, Any], Recording | None]
+
+NO_GRADIENTS = "runs without gradients"
+EVALUATION = "runs in eval mode"
+SKIPPED = "left alone by skip="
+NO_LAYER = "a layer that can't be recorded"
+
+
+class Recognition:
+    """Sees the operations of one step.
+
+    Parameters
+    ----------
+    modules : mapping of str to torch.nn.Module
+        The model's.
+    skip : collection of str
+        Names of modules that are left alone.
+    frames : callable
+        Gives the modules that run in this thread, the innermost last.
+    record : callable
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        skip: Collection[str],
+        frames: Callable[[], list[Frame]],
+        record: Record,
+    ) -> None:
+        self.names = Names(modules)
+        self.origins = Origins(self.names)
+        self._batch: int | None = None
+        self._samples = Samples(0)
+        self.shares = Shares()
+        #: Parameters that got a gradient.
+        self.learnt: set[int] = set()
+        #: Names of layers that are in the step.
+        self.recorded: set[str] = set()
+        self._skip, self._frames, self._record = frozenset(skip), frames, record
+        self._unlinked = Unlinked()
+        #: What multiplies by a parameter, and is in no layer: name -> what it is.
+        self._missed: dict[str, str] = {}
+        self._here = local()
+        self._graphs: dict[int, bool] = {}
+
+    def see(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
+        """Recognise and record an operation that was done."""
+        self.settle()
+        node = current_node()
+        backward = node is not None and self._is_backward(node)
+        size = macs(func, arguments, named, out)
+        if backward:
+            self._backward(func, arguments, named, out, size, node)
+        elif size:
+            self._forward(func, arguments, named, out, size)
+        if not (backward and self._product):
+            self.origins.follow(func, arguments, named, out)
+            self._samples.follow(func, arguments, named, out)
+
+    def settle(self) -> None:
+        """Attach products to the graph, once torch has made their nodes."""
+        waiting: list[tuple[Product, Tensor]] = getattr(self._here, "waiting", [])
+        while waiting:
+            product, out = waiting.pop()
+            if out.grad_fn is not None:
+                product.attach(out.grad_fn, self)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """What is multiplied meanwhile, in this thread, is in the trace already."""
+        before = getattr(self._here, "computing", False)
+        self._here.computing = True
+        try:
+            yield
+        finally:
+            self._here.computing = before
+
+    @property
+    def batch(self) -> int | None:
+        """Samples of the batch that the model runs on; None if nothing shows it."""
+        return self._batch
+
+    def enters(self, batch: int, inputs: Collection[tuple[Tensor, int]]) -> None:
+        """Note where the samples are in the model's inputs, as far as nobody knows it yet.
+
+        Parameters
+        ----------
+        batch : int
+        inputs : collection of (tensor, axis)
+        """
+        if all(self.place(x) is not None for x, _ in inputs) and inputs:
+            return  # a part of the model, or a checkpoint, that goes on with what another gave
+        if batch != self._batch:
+            self._batch, self._samples = batch, Samples(batch)
+        for x, axis in inputs:
+            if self.place(x) is None:
+                self._samples.seed(x, axis)
+
+    def place(self, tensor: Tensor) -> Any:
+        """Return where the samples are in a tensor: a Place, MIXED, or None if nobody knows."""
+        return self._samples.of(tensor)
+
+    def begins(self, product: Product) -> None:
+        """Note that a product's node runs in a backward pass."""
+        self._graphs[graph_task()] = torch.is_grad_enabled()
+        self._products.append(product)
+
+    def ends(self, product: Product) -> None:
+        """Note that a product's node is done."""
+        if product in self._products:
+            del self._products[self._products.index(product) :]
+
+    @property
+    def _products(self) -> list[Product]:
+        products: list[Product] | None = getattr(self._here, "products", None)
+        if products is None:
+            products = self._here.products = []
+        return products
+
+    @property
+    def _product(self) -> Product | None:
+        """The product whose gradients this thread computes."""
+        return self._products[-1] if self._products else None
+
+    def _is_backward(self, node: Any) -> bool:
+        """Whether gradients are computed, and not a checkpoint's forward once more."""
+        if not torch.is_grad_enabled():
+            return True
+        return not self._frames() and self._graphs.get(graph_task(), False)
+
+    def _forward(
+        self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any, size: int
+    ) -> None:
+        frame = self._frames()[-1] if self._frames() else None
+        module = frame.name if frame is not None else ""
+        product = Product(self.shares, module, func._overloadpacket.__name__)
+        result = next(tensors((out,)), None)
+        if getattr(self._here, "computing", False):
+            self.shares.add("forward", size)
+        elif frame is not None and not frame.module.training:
+            product.what, product.late = EVALUATION, size
+            self._wait(product, result)
+        elif not (torch.is_grad_enabled() or in_function()):
+            self.shares.add("forward", size, (module, NO_GRADIENTS))
+        else:
+            self._training(product, func, arguments, named, size)
+            self._wait(product, result)
+
+    def _training(self, product: Product, func: Any, arguments: Any, named: Any, size: int) -> None:
+        """Record a product of training, if it is a layer, and count it."""
+        if any(frame.name in self._skip for frame in self._frames()):
+            product.what = SKIPPED
+        elif (found := factors(func, arguments, named)) is not None:
+            self._recognise(product, found, func)
+        self.shares.add("forward", size, product.where)
+
+    def _recognise(self, product: Product, found: Factors, func: Any) -> None:
+        left = self.origins.weight(found.left, product.module)
+        right = self.origins.weight(found.right, product.module)
+        is_right = found.convolution or _is_weight(right, left)
+        weight = right if is_right else left
+        if not found.convolution and not (weight and weight.name):
+            return
+        product.at, product.learnt = found.at, True
+        product.weight_is_right = is_right
+        product.sources = {name for each in (left, right) if each for name in each.sources}
+        fallback = f"{product.module}.{func._overloadpacket.__name__}"
+        if weight is not None and self._is_left_alone(found.right if is_right else found.left):
+            product.what = SKIPPED
+            return
+        try:
+            made = parts(found, is_right, weight or CONSTANT, self.place, fallback)
+        except SwatsimError as error:
+            product.what = self._missed[weight.name if weight else fallback] = NO_LAYER
+            log.info("%s: %s", fallback, error)
+            return
+        self._record_parts(product, found, made)
+
+    def _record_parts(self, product: Product, found: Factors, made: list[Part]) -> None:
+        for part in made:
+            recording = self._record(part.layer, part.act, 0, part.place, part.depth)
+            if recording is None:
+                product.what = self._missed[part.layer.name] = NO_LAYER
+                return
+            product.parts.append((part, recording))
+            self.recorded.add(part.layer.name)
+        self.recorded.update(product.sources)
+        product.held = True
+        product.packs = others_pack()
+        product.operands(found, linked=torch.is_grad_enabled())
+        if not torch.is_grad_enabled():
+            self._unlinked.add(product, found)
+
+    def _is_left_alone(self, weight: Tensor) -> bool:
+        owned = self.names.owner(weight)
+        return owned is not None and owned.module in self._skip
+
+    def _wait(self, product: Product, out: Tensor | None) -> None:
+        if out is not None and torch.is_grad_enabled():
+            waiting = getattr(self._here, "waiting", None)
+            if waiting is None:
+                waiting = self._here.waiting = []
+            waiting.append((product, out))
+
+    def _backward(
+        self, func: Any, arguments: Any, named: Any, out: Any, size: int, node: Any
+    ) -> None:
+        product = self._product
+        if type(node).__name__ == "AccumulateGrad":
+            self.learnt.add(id(node.variable))
+        if product is not None:
+            product.sees(func, arguments, named, out)
+        if not size:
+            return
+        if product is None and not getattr(self._here, "computing", False):
+            product = self._unlinked.match(func, arguments, named, self.origins)
+            where = product.where if product is not None else ("", _named(node))
+        else:
+            where = product.where if product is not None else None
+        self.shares.add("backward", size, where)
+
+    def coverage(self, left_alone: Mapping[str, str]) -> Coverage:
+        """Return how much is in the trace; log once what multiplies by a parameter and is not."""
+        unseen = sorted(set(self._unseen()))
+        shares = self.shares.coverage({*left_alone, *self._skip}, unseen)
+        if self._missed:
+            listed = ", ".join(f"{name} ({what})" for name, what in sorted(self._missed.items()))
+            log.warning("multiplied by parameters and not in the trace: %s", listed)
+        return shares
+
+    def _unseen(self) -> Iterator[str]:
+        """Yield the parameters of two axes or more that got a gradient and are in no layer."""
+        stems = {re.sub(r"(@\d+|\[.*\]|_[qkv])$", "", name) for name in self.recorded}
+        for owned in self.names:
+            stem = owned.name.removesuffix("_weight")
+            known = owned.name in stems or stem in stems
+            if owned.tensor.dim() > 1 and id(owned.tensor) in self.learnt and not known:
+                yield owned.name
+
+
+def _named(node: Any) -> str:
+    return f"gradient in {type(node).__name__}"
+
+
+def _is_weight(one: Origin | None, other: Origin | None) -> bool:
+    """Whether the first of two factors is the weight; if both may be, it is."""
+    if one is None or not one.name:
+        return False
+    return one.learnt or other is None or not other.learnt

@@ -1,0 +1,70 @@
+"""Where one run of a layer is recorded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swatsim.tracer.pytorch.layout import Layout
+from swatsim.tracer.step_record import StepRecord
+from swatsim.workload.layer import Operand, OpName
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Where one run of a layer is recorded.
+
+    Parameters
+    ----------
+    step : StepRecord
+    layout : Layout
+    kept : int
+        How many of its N are recorded, the first ones.
+    computing : callable
+        Gives a context in which what is multiplied is this layer's, and so in the trace.
+    """
+
+    step: StepRecord
+    layout: Layout
+    kept: int
+    computing: Callable[[], AbstractContextManager[None]]
+
+    def record(self, operand: Operand, reads: Mapping[OpName, Tensor]) -> None:
+        """Record the non-zeros of an operand as ops read it; warn of a second backward pass.
+
+        Parameters
+        ----------
+        operand : str
+        reads : mapping of op to torch.Tensor
+            The same object for ops that read it alike.
+        """
+        name = self.layout.layer.name
+        if any((name, op, operand) in self.step.masks for op in reads):
+            message = "step %d: %s of %s comes again, by another backward pass: not recorded"
+            log.warning(message, self.step.number, operand, name)
+        elif not self.step.is_over:
+            for values in {id(values): values for values in reads.values()}.values():
+                ops = [op for op, read in reads.items() if read is values]
+                self._operand(operand, ops, with_zeros(values.detach()))
+
+    def _operand(self, operand: Operand, ops: list[OpName], values: Tensor) -> None:
+        mask = self.layout.nonzero(operand, values, self.kept)
+        dtype = str(values.dtype).removeprefix("torch.")
+        name = self.layout.layer.name
+        self.step.operand(name, ops, operand, mask.contiguous().numpy(force=True), dtype)
+
+
+def with_zeros(values: Tensor) -> Tensor:
+    """Return values with their zeros: of sparse layouts and structured 2:4 dense copies."""
+    stored = torch.sparse.SparseSemiStructuredTensor
+    if values.layout == torch.strided and not isinstance(values, stored):
+        return values
+    with torch.no_grad():
+        return values.to_dense()

@@ -1,0 +1,37 @@
+"""What the runs of layers in one step are called: a layer that runs again is one more layer."""
+
+from __future__ import annotations
+
+
+class Runs:
+    """Counts runs, and names them: ``fc``, ``fc@2``, .. A name that is another's is passed over."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._layers: dict[str, str] = {}
+
+    def __bool__(self) -> bool:
+        """Whether any layer ran."""
+        return bool(self._numbers)
+
+    def begin(self, layer: str) -> str:
+        """Return the name of a new run of a layer."""
+        number = self._numbers.get(layer, 0) + 1
+        while (name := layer if number == 1 else f"{layer}@{number}") in self._layers:
+            number += 1
+        self._numbers[layer] = number
+        self._layers[name] = layer
+        return name
+
+    def number(self, layer: str) -> int:
+        """Return the number of a layer's last run, counted from 1."""
+        return self._numbers.get(layer, 1)
+
+    def is_first(self, name: str) -> bool:
+        """Whether a name is that of a layer's first run."""
+        return self._layers.get(name) == name
+
+    def clear(self) -> None:
+        """Begin anew: with the next step."""
+        self._numbers.clear()
+        self._layers.clear()
