@@ -77,7 +77,7 @@ def test_weights_that_are_replaced_by_smaller_ones(policy: Any, tmp_path: Path) 
             assert isinstance(policy, RigL) or not torch.equal(y, dense)
             y.sum().backward()
             tracer.step()
-        assert not tracer._alone
+        assert not tracer._left_alone()
         if isinstance(policy, RigL):
             assert 0 < int(model[2].weight.count_nonzero()) < 12
 
@@ -155,7 +155,7 @@ def test_an_error_in_recording_ends_the_recording(
         raise ZeroDivisionError("in the middle")
 
     model = nn.Linear(8, 4)
-    monkeypatch.setattr("swatsim.tracer.pytorch.modules.Layout.nonzero", fails)
+    monkeypatch.setattr("swatsim.tracer.pytorch.layout.Layout.nonzero", fails)
     with Tracer(model, ALL, tmp_path, steps=range(3)) as tracer:
         for _ in range(3):
             model(torch.randn(2, 8)).sum().backward()
@@ -196,7 +196,7 @@ def test_a_mask_that_is_kept_needs_a_weight_that_is(kind: str, tmp_path: Path) -
     with Tracer(model, SwatU(0.5), tmp_path, steps=(0,)) as tracer:
         model(torch.randn(2, 8)).sum().backward()
         tracer.step()
-        assert not tracer._alone
+        assert not tracer._left_alone()
     assert layers(tmp_path) == ["0.weight_orig" if kind == "prune" else "0", "1"]
 
 

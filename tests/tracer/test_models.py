@@ -176,7 +176,7 @@ def test_what_has_no_layers_in_it_is_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Tracer(Recurrent(), SwatU(0.5), tmp_path, steps=()) as tracer:
-        tracer._model(inputs(2, 3, 3, 3))
+        tracer._model(inputs(2, 3, 6, 6))
     assert "left: 'rnn' dense (its kernel multiplies all at once)" in caplog.messages
 
 

@@ -34,11 +34,9 @@ log = logging.getLogger(__name__)
 #: What a trace has of a layer's run: shape, axis of the samples if known, depth of a convolution.
 Asked: TypeAlias = tuple[Layer, int | None, Depth | None]
 
-#: Begins to record a layer's run: (layer, input, axis of its samples, depth), None where it is not
-#: recorded, and which run of the step it is.
-Recorder: TypeAlias = Callable[
-    [Layer, Tensor, int | None, Depth | None], tuple[Recording | None, int]
-]
+#: Begins to record a layer's run: (layer, input, axis of its samples, depth); None where it is not
+#: recorded.
+Recorder: TypeAlias = Callable[[Layer, Tensor, int | None, Depth | None], Recording | None]
 
 #: Functions whose products can't be told apart from outside.
 _FUSED = {

@@ -15,7 +15,7 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
-from swatsim.errors import RecordingError, unknown
+from swatsim.errors import RecordingError
 from swatsim.tracer.pytorch.private import check_torch, named_arguments
 
 
