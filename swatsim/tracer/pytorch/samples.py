@@ -60,13 +60,13 @@ class Samples:
         self._states: dict[int, tuple[ref[Tensor], Known, Size]] = {}
 
     def seed(self, tensor: Tensor, axis: int = 0) -> None:
-        """Say where the samples of an input are; without effect on one that has no N of them.
+        """Take an axis of an input for that of its samples, if it has N entries.
 
         Parameters
         ----------
         tensor : Tensor
         axis : int
-            Its axis of N entries.
+            Nothing is done if it is no axis of N entries.
         """
         if self._batch > 0 and -tensor.dim() <= axis < tensor.dim():
             axis %= tensor.dim()

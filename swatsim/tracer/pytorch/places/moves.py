@@ -28,15 +28,14 @@ def _view(call: Call) -> Known:
     x = call.arg("self")
     known, shape, to = call.raw(x), call.shape(x), call.first.shape
     if isinstance(known, Count):
-        return _counting(viewed(Place(known.axis), shape, to))
+        return _counting(known, viewed(Place(known.axis), shape, to))
     return viewed(call.at(x), shape, to)
 
 
-def _counting(state: State) -> Known:
+def _counting(count: Count, view: State) -> Known:
     """Return what is known of a view of numbers that count along an axis."""
-    return (
-        Count(state.axis) if isinstance(state, Place) and state.outer == state.inner == 1 else None
-    )
+    whole = isinstance(view, Place) and view.outer == view.inner == 1
+    return Count(view.axis, count.step) if isinstance(view, Place) and whole else None
 
 
 def _bits(call: Call) -> State:
@@ -51,7 +50,7 @@ def _expand(call: Call) -> Known:
     known, more = call.raw(x), call.first.dim() - x.dim()
     if isinstance(known, Count):
         kept = x.shape[known.axis] == call.first.shape[known.axis + more]
-        return Count(known.axis + more) if kept else None
+        return Count(known.axis + more, known.step) if kept else None
     return _led(call, more)
 
 

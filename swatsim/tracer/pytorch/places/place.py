@@ -108,14 +108,15 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The numbers from 0 in order along one axis, the same along all others.
+    """The numbers 0, step, 2 step, .. along one axis, the same along all others.
 
     Attributes
     ----------
-    axis : int
+    axis, step : int
     """
 
     axis: int = 0
+    step: int = 1
 
 
 #: What is kept of a tensor.
