@@ -363,6 +363,10 @@ def test_what_is_the_same_for_all_samples_moves_none() -> None:
     assert place_of(lambda x: x * (x > x.flatten().kthvalue(9)[0]), x) == Place(0)
     assert place_of(lambda x: (x - x.mean(0)) / x.std((0, 1)), x) == Place(0)
     assert place_of(nn.BatchNorm1d(5), x) == Place(0)
+    legit = torch.ops.aten._native_batch_norm_legit.default
+    mean, var = torch.zeros(5), torch.ones(5)
+    found = place_of(lambda x: legit(x, None, None, mean, var, True, 0.1, 1e-5)[0], x)
+    assert found == Place(0)
     assert place_of(lambda x: x[:, x.mean((0, 2)).topk(2)[1]], x) == Place(0)
 
     def largest(x: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class Samples:
                 self._keep(tensor, Place(axis))
 
     def of(self, tensor: Tensor) -> Place | Mixed | None:
-        """Return where a tensor's samples are, MIXED, or None for one that has been in no op."""
+        """Return where a tensor has samples, MIXED, or None for one that no sample has reached."""
         state = own_samples(self._look(tensor))
         return MIXED if isinstance(state, Routed) else state
 
@@ -106,8 +106,8 @@ class Samples:
     ) -> None:
         called = operation(func)
         if called.overwritten:
-            over = [kwargs.get(name) for name in called.overwritten]
-            known = [pair for pair in known if not any(pair[0] is tensor for tensor in over)]
+            over = _tensors(kwargs.get(name) for name in called.overwritten)
+            known = [one for one in known if not _is_in(one[0], over)]
         if not known and not called.starts:
             return
         call = Call(called.named, args, kwargs, out, known, self._batch)
@@ -122,13 +122,15 @@ class Samples:
             self._assign(_tensors((out,)), found, called.rule is None)
 
     def _write(self, called: Operation, call: Call, found: Known | list[Known]) -> None:
-        """Keep what is written in place, and what it is a view of."""
-        written = _tensors((*map(call.arg, called.writes), *_tensors((call.out,))))
-        written = list({id(tensor): tensor for tensor in written}.values())
-        for tensor in written:
+        """Keep what is returned and what is written in place, and what that is a view of."""
+        out = _tensors((call.out,))
+        more = [one for one in _tensors(map(call.arg, called.writes)) if not _is_in(one, out)]
+        for tensor in (*out, *more):
             if isinstance(self._look(tensor), Index | Count):
                 del self._states[id(tensor)]  # other numbers than it was known to hold
-        self._assign(written, found, called.rule is None)
+        self._assign(out, found, called.rule is None)
+        self._assign(more, [] if out else found, True)
+        written = (*out, *more)
         for tensor in written:
             if tensor._base is not None and self._look(tensor) != call.raw(tensor):
                 self._write_base(tensor, tensor._base)
@@ -173,6 +175,10 @@ def _tensors(values: Iterable[Any]) -> list[Tensor]:
         elif isinstance(value, list | tuple):
             found += [one for one in value if isinstance(one, Tensor)]
     return found
+
+
+def _is_in(tensor: Tensor, others: Iterable[Tensor]) -> bool:
+    return any(tensor is other for other in others)
 
 
 def _in_base(known: Known, view: Tensor, base: Tensor) -> State:
