@@ -454,6 +454,55 @@ def test_writing_in_place() -> None:
     assert place_of(reordered, x) is MIXED
 
 
+def test_one_sample_at_a_time() -> None:
+    def loop(x: Tensor) -> Tensor:
+        return torch.stack([functional.linear(one, weights(2, 4)).sort(0)[0] for one in x], 1)
+
+    def slices(x: Tensor) -> Tensor:
+        parts = [x[n : n + 1].flatten(0, 1) for n in range(len(x))]
+        return torch.cat([part.cumsum(0) * 2 for part in parts])
+
+    def batched(x: Tensor) -> Tensor:
+        """Detectors put images of their own sizes into a batch."""
+        out = torch.zeros(len(x), 6, 6)
+        for row, image in zip(out, x.unbind(), strict=True):
+            row[: image.shape[0], : image.shape[1]].copy_(image)
+        return functional.linear(out, weights(2, 6))
+
+    x = torch.randn(N, 5, 4)
+    assert check(loop, x) == Place(1)
+    assert check(slices, x) == Place(0, 1, 5)
+    assert check(batched, x) == Place(0)
+    assert check(lambda x: torch.cat(x.split(1)) + 1, x) == Place(0)
+    for mixed in (
+        lambda x: torch.stack(x.unbind()[::-1]),
+        lambda x: torch.stack((x[0], x[1])),
+        lambda x: x[0] + x[1],
+        lambda x: batched(x.flip(0)),
+        lambda x: torch.stack([x[0], x[1], x[0] + x[2]]),
+        lambda x: torch.cat([one[: n + 1] for n, one in enumerate(x)]),
+        lambda x: (x * 1).index_put_((torch.tensor(0),), x[1]),
+    ):
+        assert place_of(mixed, x) is MIXED
+
+    def wrong_row(x: Tensor) -> Tensor:
+        out = torch.zeros(N, 5, 4)
+        out[0], out[1] = x[0], x[2]
+        return out * 1
+
+    assert place_of(wrong_row, x) is MIXED
+
+
+def test_images_of_a_list() -> None:
+    samples, images = Samples(2), [torch.randn(3, 4, 4), torch.randn(3, 4, 4)]
+    for n, image in enumerate(images):
+        samples.seed_sample(image, n)
+    with Following(samples):
+        batch = torch.stack([(image - 0.5) / 2 for image in images])
+    assert samples.of(batch) == Place(0)
+    assert samples.of(images[0]) is MIXED
+
+
 def test_strides_of_any_kind() -> None:
     x = torch.randn(N, 8, 4)
     chunks = (N, 3, 4, 4), (32, 8, 4, 1)  # Longformer's, that overlap
@@ -607,6 +656,7 @@ _KINDS: dict[str, Callable[[Tensor, int, int, int], Tensor]] = {
     "constants": lambda x, axis, a, b: torch.cat((x, x.new_full(x.shape, _PAD)), axis),
     "split": lambda x, axis, a, b: x.split(max(1, a), axis)[-1],
     "chunk": lambda x, axis, a, b: x.chunk(2, axis)[0],
+    "again": lambda x, axis, a, b: torch.stack(x.unbind(axis)[:: 1 if a % 2 else -1], axis),
     "unsqueeze": lambda x, axis, a, b: x.unsqueeze(axis),
     "squeeze": lambda x, axis, a, b: x.squeeze(axis),
     "unfold": lambda x, axis, a, b: x.unfold(axis, min(2, x.shape[axis]), 1),
