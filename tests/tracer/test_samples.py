@@ -464,7 +464,7 @@ def test_one_sample_at_a_time() -> None:
 
     def batched(x: Tensor) -> Tensor:
         """Detectors put images of their own sizes into a batch."""
-        out = torch.zeros(len(x), 6, 6)
+        out = x[0].new_zeros(len(x), 6, 6)
         for row, image in zip(out, x.unbind(), strict=True):
             row[: image.shape[0], : image.shape[1]].copy_(image)
         return functional.linear(out, weights(2, 6))

@@ -124,7 +124,7 @@ class Samples:
         if not known and not called.starts:
             return
         call = Call(called.named, args, kwargs, out, known, self._batch)
-        found: Known | list[Known] = None if called.gathers else _sample(known)
+        found: Known | list[Known] = None if called.leaves else _sample(known)
         alike = called.rule is None or found is not None
         if found is None:
             found = MIXED if called.rule is None else called.rule(call)

@@ -291,8 +291,8 @@ def _new(call: Call) -> State:
     return None
 
 
-#: Rules that take what is of one sample each, and put it together.
-GATHERING = (_cat, _stack)
+#: Rules that what is of one sample doesn't stay of it by: put together with others, or new.
+LEAVING = (_cat, _stack, _new)
 
 _VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze", "flatten")
 _SAME = ("clone", "detach", "detach_", "alias", "_to_copy", "lift_fresh", "contiguous")
