@@ -31,7 +31,7 @@ from swatsim.tracefile import open_trace
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.networks import network
-from swatsim.workload.storage import DTYPES
+from swatsim.workload.value_types import DTYPES
 
 #: Of tables of weight (k, c), act (c, n), grad_out (k, n): the axes among (k, c, n).
 AXES = ((0, 1), (1, 2), (0, 2))

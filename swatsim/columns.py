@@ -25,7 +25,7 @@ from swatsim.upgrades import UPGRADES
 from swatsim.workload.layer import KINDS, OPERANDS, OPS
 
 #: It moves with any change of the columns but of a meaning's words: CONTRIBUTING.md has the rule.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 DTYPES = {int: "int64", float: "float64", str: "string"}
 
 
@@ -135,6 +135,23 @@ COLUMNS: tuple[Column, ...] = (
     _sum("macs_dense", "MACs", "multiply-accumulates with dense operands (convention: exact)"),
     _sum("macs_unpadded", "MACs", "of them those without a factor in padding"),
     _sum("macs_effectual", "MACs", "multiply-accumulates whose operands are both non-zero"),
+    Column(
+        "macs_held",
+        "float64",
+        "MACs",
+        "multiply-accumulates of the whole batch, as they were counted in the run, that are this "
+        "op's; empty: not known",
+        "sum",
+        optional=True,
+    ),
+    Column(
+        "macs_seen",
+        "float64",
+        "MACs",
+        "of the whole batch all that the step multiplied, in the trace or not; empty: not known",
+        "step",
+        optional=True,
+    ),
     _COUNTED["cycles"],
     _COUNTED["cycles_compute"],
     Column(
@@ -152,7 +169,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     _COUNTED["pes"],
     _COUNTED["lanes"],
-    Column("dtype", "string", "-", "type of a value; empty: the machine does not say", "same"),
+    Column("dtype", "string", "-", "type of a value; empty: the machine does not say", "listed"),
     Column("clock_mhz", "int64", "MHz", "clock; 0: the machine has none", "same"),
     Column("dram_mb_per_s", "int64", "MB/s", "bandwidth of the DRAM; 0: no end to it", "same"),
     _sum(LANE_CYCLES, "lane-cycles", "cycles x pes x lanes: the sum of the following"),
@@ -172,6 +189,7 @@ FORM = Form(
         "macs_effectual": "macs_unpadded",
         "macs_unpadded": "macs_dense",
         "cycles_compute": "cycles",
+        "macs_held": "macs_seen",
     },
     upgrades=UPGRADES,
 )

@@ -21,7 +21,7 @@ from swatsim.errors import ResultsError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Adds = Literal["key", "shape", "sum", "mean", "same", "cut"]
+Adds = Literal["key", "shape", "sum", "mean", "same", "listed", "step", "cut"]
 
 #: Parts of a sum of floats are added in another order than the sum was.
 TOLERANCE = 1e-9
@@ -37,10 +37,11 @@ class Column:
     dtype : {"string", "int64", "float64"}
     unit : str
     meaning : str
-    adds : {"key", "shape", "sum", "mean", "same", "cut"}
+    adds : {"key", "shape", "sum", "mean", "same", "listed", "step", "cut"}
         How it behaves when rows are put together: part of the row's name; of the layer's shape;
-        it sums; it is averaged; it is the same in all rows of a machine; it says how the op of
-        this row is cut into blocks.
+        it sums; it is averaged; it is the same in all rows of a machine; what there is is listed;
+        it is the same in all rows of a step, and sums over steps; it says how the op of this row is
+        cut into blocks.
     optional : bool
         Whether a cell may be empty.
     values : tuple of str
@@ -206,6 +207,8 @@ PARTS: Mapping[str, type] = {
     **dict.fromkeys(("", ".parameters", ".parameters.trace", ".parameters.energy"), dict),
     **dict.fromkeys((".parameters.machine", ".parameters.machine.parameters"), dict),
     ".parameters.batch_size": int,
+    **dict.fromkeys((".parameters.coverage", ".parameters.coverage.not_held"), dict),
+    **dict.fromkeys((".parameters.coverage.seen", ".parameters.coverage.held"), dict),
 }
 
 

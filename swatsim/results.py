@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swatsim.arguments import arguments, mapping, path_like, several
-from swatsim.columns import COLUMNS, FORM, SCHEMA_VERSION
+from swatsim.columns import COLUMNS, FORM, SCHEMA_VERSION, Role
 from swatsim.errors import ResultsError
 from swatsim.files import read_bounded
 from swatsim.outputs import PLOT_FILES, page_of, write_files
@@ -63,6 +63,20 @@ class Results:
 
         kinds = {column.name: column.dtype for column in COLUMNS}
         return pd.DataFrame(self.rows, columns=list(kinds)).astype(kinds)
+
+    @property
+    def share(self) -> float | None:
+        """Of all multiply-accumulates of the steps, those of the layers and ops in the rows.
+
+        Of the whole batch, forward and backward, as they were counted in the run; None: not known.
+        """
+        rows = [row for row in self.rows if row["role"] == Role.MACHINE]
+        of_step = {row["step"]: row.get("macs_seen") for row in rows}
+        held: list[Any] = [row.get("macs_held") for row in rows]
+        seen: list[Any] = list(of_step.values())
+        if not rows or None in held or None in seen:
+            return None
+        return min(1.0, sum(held) / sum(seen)) if sum(seen) else 1.0
 
     @arguments(ResultsError, folder=path_like)
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:

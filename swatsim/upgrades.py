@@ -40,5 +40,15 @@ def _split(label: str, names: Collection[str]) -> tuple[str, str]:
     return "", label
 
 
+def _without_shares(table: pa.Table) -> pa.Table:
+    """Return the table with two empty columns: version 4 did not say what a step multiplied."""
+    import pyarrow as pa
+
+    empty = pa.nulls(table.num_rows, pa.float64())
+    for name in ("macs_held", "macs_seen"):
+        table = table.append_column(pa.field(name, pa.float64()), empty)
+    return table
+
+
 #: Version -> what makes a table of it one of the next.
-UPGRADES: Mapping[int, Upgrade] = {3: _with_variants}
+UPGRADES: Mapping[int, Upgrade] = {3: _with_variants, 4: _without_shares}

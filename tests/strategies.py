@@ -24,7 +24,7 @@ from swatsim.workload import storage
 from swatsim.workload.convolutions import Lowering
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer
 from swatsim.workload.lowering import LoweredOp
-from swatsim.workload.storage import DTYPES
+from swatsim.workload.value_types import DTYPES
 
 #: Storage formats that every mask can have.
 FORMATS = tuple(name for name, format in storage.FORMATS.items() if format.placed)

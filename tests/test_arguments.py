@@ -152,9 +152,11 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
         "network": Call(network, {"name": "resnet8"}),
         "of_network": Call(
             footprint.of_network,
-            {"network": network("resnet8"), "density": None, "batch": 1, **stored},
+            {"network": network("resnet8"), "density": None, "batch": 1, "types": None, **stored},
         ),
-        "of_masks": Call(footprint.of_masks, {"masks": kept, "network": None, **stored}),
+        "of_masks": Call(
+            footprint.of_masks, {"masks": kept, "network": None, "types": None, **stored}
+        ),
         "stored": Call(storage.stored, {"mask": WEIGHT, **stored}),
         "expected": Call(storage.expected, {"shape": (3, 4), "density": 0.5, **stored}),
         **policy_calls(),

@@ -19,13 +19,14 @@ from swatsim.simulator.memory.config import BUFFERS, ORDERS
 from swatsim.simulator.memory.dram import shipped as drams
 from swatsim.workload.layer import KINDS, OPERANDS, OPS
 from swatsim.workload.networks import NETWORKS
-from swatsim.workload.storage import DTYPES, FORMATS
+from swatsim.workload.storage import FORMATS
+from swatsim.workload.value_types import DTYPES
 
 ROOT = Path(__file__).parents[1] / "swatsim"
 
 #: What it is, its members, and the file that declares it; of others a folder does.
 SETS = {
-    "value types": (list(DTYPES), "workload/storage.py"),
+    "value types": (list(DTYPES), "workload/value_types.py"),
     "storage formats": (list(FORMATS), "workload/storage.py"),
     "kinds of DRAM": (drams(), ""),
     "energy tables": (tables(), ""),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from swatsim.cli.show import console, count, joules, size, table, times
+from swatsim.columns import Role
 from swatsim.reports import differences
 from swatsim.reports.compare import compare as beside
 from swatsim.reports.compare import unlike
-from swatsim.reports.span import span_of
-from swatsim.reports.tables import Row
-from swatsim.results import load
+from swatsim.reports.span import percent, span_of
+from swatsim.reports.tables import Row, total_of
+from swatsim.results import Results, load
 
 
 @click.command()
@@ -26,17 +27,25 @@ def compare(a: str, b: str) -> None:
     rows = beside(*results)
     headings = ("layer", "op", "cycles A", "cycles B", "time A", "time B", "B faster than A")
     every = (*headings, "speed-up A", "speed-up B", "energy A", "energy B", "DRAM A", "DRAM B")
-    firsts = [one.rows[0] for one in results]
+    firsts = [total_of(one, Role.MACHINE) for one in results]
     properties = [differences.words(differences.values_of(row)) for row in firsts]
     names = [
-        f"{letter}: {row['machine']} ({words})"
-        for letter, row, words in zip("AB", firsts, properties, strict=True)
+        f"{letter}: {row['machine']} ({words}); {_of_share(one)}"
+        for letter, row, words, one in zip("AB", firsts, properties, results, strict=True)
     ]
     of_step = f"{results[0].rows[0]['trace']}, a step: {span_of(results[0]).mean}"
     out = console()
     out.print(table("\n".join([*names, of_step]), every, map(_words, rows), left=2))
     for warning in unlike(*results):
         out.print(f"warning: {warning}.")
+
+
+def _of_share(results: Results) -> str:
+    """Return what of a step results are of, in words."""
+    share = span_of(results).share
+    if share is None:
+        return "of its layers in the trace"
+    return f"of {percent(share)} of a step's multiplications"
 
 
 def _words(row: Row) -> list[str]:

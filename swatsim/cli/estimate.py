@@ -14,6 +14,8 @@ from swatsim.columns import Role
 from swatsim.errors import ConfigError
 from swatsim.reports.estimate import ASSUMPTION, RunEstimate
 from swatsim.reports.estimate import estimate as of_run
+from swatsim.reports.remarks import of_share
+from swatsim.reports.span import MOST, percent, span_of
 from swatsim.reports.tables import baseline_of, first_of, label_of, source_of
 from swatsim.results import Results, load
 from swatsim.sampling import Estimate
@@ -90,13 +92,15 @@ def _run(folder: str, run_steps: int | None, strata: int | None) -> list[Any]:
 
 
 def _run_parts(results: Results, run: RunEstimate) -> Iterator[Any]:
+    what = span_of(results).of_what
     title = (
         f"{_machine_of(results)} against {baseline_of(results)}: a run of {run.run_steps} steps, "
-        f"added up, of {_images_of(results)} each"
+        f"added up, of {_images_of(results)} each{what and f', {what}'}"
     )
     yield table(title, ("", "estimate", *INTERVAL, "more steps to halve it"), _rows(run), left=1)
     strata = ", ".join(f"{p.first}..{p.last} ({_some(p.steps)})" for p in run.strata)
     yield f"From {source_of(results)}."
+    yield from (f"{remark}." for remark in of_share(results))
     yield f"Strata, cut where the recorded level jumps, and the steps recorded in each: {strata}."
     yield f"{ASSUMPTION} Variances are those of successive differences; Student's t."
     if any(it.alike for part in (run.ours, run.baseline, run.ratios) for it in part.values()):
@@ -182,12 +186,23 @@ def _images_parts(estimate: ImagesEstimate) -> Iterator[Any]:
         f"{estimate.machine} against {estimate.baseline}: whole batches of {batches}, from "
         f"{estimate.images} images of each; {estimate.trace}, steps added up: {steps}"
     )
+    if estimate.share is not None and estimate.share < MOST:
+        title += (
+            f", of the {percent(estimate.share)} of a step's multiplications that the trace holds"
+        )
     yield table(title, ("layer", "op", "run", *heads), map(_op_row, estimate.ops), left=3)
     totals = (
         ["all ops" if row.op == "step" else row.op, *_op_row(row)[3:]] for row in estimate.totals
     )
     yield table("Totals over all layers and steps", ("op", *heads), totals, left=1)
+    yield _of_share(estimate.share)
     yield from _remarks(estimate, count(estimate.totals[-1].apart))
+
+
+def _of_share(share: float | None) -> str:
+    if share is None:
+        return "What share of a step's multiplications the trace holds is not known."
+    return f"The trace holds {percent(share)} of a step's multiplications."
 
 
 def _op_row(row: OpEstimate) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from swatsim.workload.networks import NETWORKS
 from swatsim.workload.networks import network as build
 from swatsim.workload.storage import Density
 from swatsim.workload.tables import Network
+from swatsim.workload.value_types import DTYPES, of_recorded
 
 
 class _Footprint(click.Command):
@@ -48,9 +50,8 @@ class _Footprint(click.Command):
 @click.option("--format", default="values", show_default=True, help="Of what has zeros: see below.")
 @click.option(
     "--dtype",
-    default="fp32",
-    show_default=True,
-    help=f"Type of the values: {listed(storage.DTYPES)}.",
+    help=f"Type of all values: {listed(DTYPES)}. By default as the run had them, each tensor's "
+    "own, where a trace says so; fp32 elsewhere.",
 )
 @click.option("--relu-bits", is_flag=True, help="Keep bits of a ReLU's output where that will do.")
 def footprint(
@@ -59,6 +60,7 @@ def footprint(
     batch: int | None,
     step: int | None,
     network: str | None,
+    dtype: str | None,
     **options: Any,
 ) -> None:
     """Show what the backward pass needs.
@@ -71,6 +73,7 @@ def footprint(
     Inputs and weights are SWAT's count, for which each layer has tensors of its own. Everything is
     PyTorch's: what all modules keep beside the parameters, a tensor that several keep once.
     """
+    options["dtype"] = dtype or "fp32"
     if source in NETWORKS:
         _refuse("a network", step=step, network=network)
         table, samples = build(source), 1 if batch is None else batch
@@ -82,12 +85,15 @@ def footprint(
         _refuse("a trace", sparsity=sparsity, batch=batch)
         named = build(network) if network else None
         chosen = _step_of(source, step)
+        if dtype is None:
+            options |= _recorded_types(chosen)
         counted, table, samples, title = _of_step(chosen, named, options)
         measured = saved_tensors(chosen.notes)
-    dense = counting.of_network(table, batch=samples, dtype=options["dtype"])
+    values: dict[str, Any] = {name: options[name] for name in ("dtype", "types") if name in options}
+    dense = counting.of_network(table, batch=samples, **values)
     _print(f"{title}; samples: {samples}", counted, dense)
     if measured is not None:
-        _print_measured(chosen, named, measured, options["dtype"])
+        _print_measured(chosen, named, measured, values)
 
 
 def _refuse(what: str, **options: Any) -> None:
@@ -114,6 +120,22 @@ def _step_of(path: str, step: int | None) -> Step:
     return trace.step(trace.steps[-1] if step is None else step)
 
 
+def _recorded_types(chosen: Step) -> dict[str, Any]:
+    """Return the types of what layers keep, and that of most of their inputs, for all the rest."""
+    found: dict[tuple[str, Operand], str] = {}
+    wanted: tuple[tuple[OpName, Operand], ...] = (
+        *(("wgrad", "act"), ("fprop", "weight"), ("dgrad", "weight")),
+    )
+    of_act: Counter[str] = Counter()
+    for op, operand in wanted:
+        for record in chosen.records:
+            if (record.op, record.operand) == (op, operand) and (kind := of_recorded(record.dtype)):
+                found[record.layer, operand] = kind
+                of_act[kind] += record.elements if operand == "act" else 0
+    rest = {"dtype": of_act.most_common(1)[0][0]} if of_act else {}
+    return {**rest, "types": lambda layer, operand: found.get((layer.name, operand))}
+
+
 def _of_step(
     chosen: Step, network: Network | None, options: dict[str, Any]
 ) -> tuple[Footprint, Network, int, str]:
@@ -129,10 +151,10 @@ def _samples(chosen: Step) -> list[int]:
 
 
 def _print_measured(
-    chosen: Step, network: Network | None, measured: SavedTensors, dtype: str
+    chosen: Step, network: Network | None, measured: SavedTensors, values: dict[str, Any]
 ) -> None:
     """Set what autograd saved of the whole batch beside the model, zeros stored as they were."""
-    counted = counting.of_masks(chosen.kept(), network=network, format="dense", dtype=dtype)
+    counted = counting.of_masks(chosen.kept(), network=network, format="dense", **values)
     own = {
         layer.name: (chosen.samples_of(layer.name), chosen.batch_of(layer.name))
         for layer in chosen.layers

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import click
 from rich.console import Console
 
 from swatsim.cli.show import console, count, share, size, table
 from swatsim.errors import TraceError, listed
+from swatsim.reports.span import percent
 from swatsim.tracefile import Manifest, Step, Trace, open_trace
+from swatsim.tracefile.covered import Covered, why_unknown
 from swatsim.tracefile.notes import drifts, not_modelled
-from swatsim.workload.layer import OPERANDS_OF, Layer
+from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer
+from swatsim.workload.value_types import of_recorded
 
 #: Layers, steps and notes that are shown; of more, how many there are.
 SHOWN = 20
+#: Of what is not in the trace, those that multiply most.
+LARGEST = 10
+NOT_KNOWN = "not known"
 
 Totals = dict[tuple[str, str, str], tuple[int, int]]
 
@@ -29,6 +36,9 @@ def info(trace: str, everything: bool) -> None:
 
     Densities are the non-zero share of each operand as the op reads it; in the table of layers
     they are averaged over all steps. No mask is read.
+
+    Of all that the steps multiplied, forward and backward: how much is in the trace, and what is
+    not.
     """
     source = open_trace(trace)
     contents = _Contents(None if everything else SHOWN)
@@ -54,6 +64,8 @@ class _Contents:
         self.drifts: list[list[str]] = []
         self.drifted = 0
         self.not_modelled: dict[str, set[str]] = {}
+        self.covered = Covered()
+        self.types: dict[str, Counter[str]] = {}
 
     def add(self, step: Step | TraceError) -> None:
         if isinstance(step, TraceError):
@@ -63,6 +75,10 @@ class _Contents:
         self.masks += len(step.records)
         self.bytes += step.path.stat().st_size
         _add(self.totals, step)
+        self.covered.add(step.coverage)
+        for record in step.records:
+            kind = of_recorded(record.dtype) or record.dtype or NOT_KNOWN
+            self.types.setdefault(record.operand, Counter())[kind] += 1
         if self.most is None or len(self.steps) < self.most:
             self.steps.append(_step_row(step))
         rows = _drift_rows(step)
@@ -77,6 +93,8 @@ def _show(source: Trace, contents: _Contents) -> None:
     out = console()
     for line in _summary(source, contents):
         out.print(line)
+    if contents.covered.known:
+        _show_covered(out, contents.covered, contents.most)
     keys = [f"{op} {operand}" for op, operand in _reads()]
     out.print(
         table("Density over all layers and steps", keys, [_densities(contents.totals)], left=0)
@@ -85,7 +103,8 @@ def _show(source: Trace, contents: _Contents) -> None:
     shown = source.layers[: contents.most]
     out.print(table("Layers", layers, _layer_rows(shown, contents.totals), left=2))
     _print_rest(out, len(source.layers) - len(shown), "layers")
-    out.print(table("Steps", ("step", "batch", "masks", "file", *keys), contents.steps, left=0))
+    of_step = ("step", "batch", "masks", "file", "held", *keys)
+    out.print(table("Steps", of_step, contents.steps, left=0))
     _print_rest(out, contents.whole - len(contents.steps), "steps")
     if contents.drifts:
         of_drift = ("step", "operand", "asked", "realised", "least so far", "most so far")
@@ -97,6 +116,51 @@ def _show(source: Trace, contents: _Contents) -> None:
     for line in lines[: contents.most]:
         out.print(line)
     _print_rest(out, len(lines) - len(lines[: contents.most]), "modules")
+
+
+def _show_covered(out: Console, covered: Covered, most: int | None) -> None:
+    """Show the multiply-accumulates, and what is in no layer of the trace."""
+    seen = covered.seen.total or 1
+    not_held = sorted(covered.not_held.items(), key=lambda part: -part[1].total)
+    shown = not_held if most is None else not_held[:LARGEST]
+    named = [(f"not: {what}", module or "-", passes) for (module, what), passes in shown]
+    every = [("all", "", covered.seen), ("in the trace", "", covered.held), *named]
+    rows = (
+        [what, module, count(it.forward), count(it.backward), percent(it.total / seen)]
+        for what, module, it in every
+    )
+    headings = ("multiply-accumulates", "module", "forward", "backward", "share")
+    out.print(table("What the steps multiplied, whole batches", headings, rows, left=2))
+    _print_rest(out, len(not_held) - len(shown), "parts that are not in the trace")
+    for what, names in (
+        ("left alone in the run", covered.left_alone),
+        ("parameters that got a gradient and are in no op", covered.unseen),
+    ):
+        if names:
+            out.print(f"{what}: {listed(list(names), most or len(names))}")
+
+
+def _covers(source: Trace, covered: Covered) -> str:
+    """Return in words which share of the multiplications is in the trace."""
+    if not covered.known:
+        return f"of the steps' multiplications: {NOT_KNOWN} ({why_unknown(source)})"
+    words = f"{percent(covered.share)} of the steps' multiplications are in the trace"
+    parts = covered.parts()
+    seen = covered.seen.total
+    named = [f"{name} {percent(passes.total / seen)}" for name, passes in parts]
+    return words + (f"; not: {listed(named, 3)}" if named else "")
+
+
+def _types(types: Mapping[str, Counter[str]]) -> str:
+    """Return in words which value types each operand has; of several, in how many masks."""
+    if set().union(*types.values()) == {NOT_KNOWN}:
+        return NOT_KNOWN
+    words = []
+    for operand in (name for name in OPERANDS if name in types):
+        found = types[operand]
+        kinds = (f"{kind} ({n} masks)" if len(found) > 1 else kind for kind, n in found.items())
+        words.append(f"{operand} {', '.join(kinds)}")
+    return "; ".join(words)
 
 
 def _print_rest(out: Console, number: int, what: str) -> None:
@@ -125,6 +189,8 @@ def _summary(source: Trace, contents: _Contents) -> list[str]:
         f"made     {provenance.get('time', '?')} by swatsim {provenance.get('swatsim', '?')}",
         f"steps    {len(source.steps)}, from {source.steps[0]} to {source.steps[-1]}",
         f"layers   {len(source.layers)}",
+        f"covers   {_covers(source, contents.covered)}",
+        f"values   {_types(contents.types)}",
         f"masks    {contents.masks} of {count(elements)} elements in {size(contents.bytes)}",
     ]
 
@@ -163,7 +229,8 @@ def _step_row(step: Step) -> list[str]:
     totals: Totals = {}
     _add(totals, step)
     file = size(step.path.stat().st_size)
-    row = [str(step.number), str(step.batch_size), str(len(step.records)), file]
+    held = "-" if step.coverage is None else percent(step.coverage.share)
+    row = [str(step.number), str(step.batch_size), str(len(step.records)), file, held]
     return [*row, *_densities(totals)]
 
 

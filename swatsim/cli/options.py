@@ -26,6 +26,13 @@ def _tables() -> Iterable[str]:
     return shipped()
 
 
+def _dtypes() -> Iterable[str]:
+    from swatsim.simulator.memory.config import PRESET
+    from swatsim.workload.value_types import DTYPES
+
+    return (*DTYPES, PRESET)
+
+
 def _ops() -> Iterable[str]:
     from swatsim.workload.layer import OPS
 
@@ -50,6 +57,13 @@ ENERGY = click.option(
     default="45nm",
     show_default=True,
     help="Energies of events: {known}, or a TOML file of your own.",
+)
+DTYPE = click.option(
+    "--dtype",
+    cls=Registered,
+    known=_dtypes,
+    help="Type of the values, of the machine and of its baseline: {known}, which is each machine's "
+    "own. By default as the run had them, where the trace says so.",
 )
 #: Of every verb that builds a machine; `parse` reads it.
 SETTINGS = click.option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swatsim.cli.drawing import CHOICES, Drawing
-from swatsim.cli.options import ENERGY, MACHINE, OP, PRESETS, SETTINGS
+from swatsim.cli.options import DTYPE, ENERGY, MACHINE, OP, PRESETS, SETTINGS
 from swatsim.outputs import PLOTS, check_folder
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def _shown(main: bool) -> str:
     help="Compare with this preset, not with the machine skipping nothing: {known}.",
     **PRESETS,
 )
+@DTYPE
 @ENERGY
 @click.option("--step", "steps", type=int, multiple=True, help="Only this step; may be repeated.")
 @click.option("--op", "ops", type=OP, multiple=True, help="Only this op; repeatable.")
@@ -43,6 +44,7 @@ def simulate(
     name: str,
     settings: tuple[str, ...],
     baseline: str | None,
+    dtype: str | None,
     energy: str,
     steps: tuple[int, ...],
     ops: tuple[OpName, ...],
@@ -67,6 +69,7 @@ def simulate(
 
         choice: dict[str, Any] = {
             "baseline": baseline,
+            "dtype": dtype,
             "energy": energy,
             "steps": list(steps) or None,
         }

@@ -13,6 +13,7 @@ from swatsim.cli.show import console, count, joules, share, size, table, times
 from swatsim.counters import BUCKETS, DRAM_BYTES, ENERGY_PARTS
 from swatsim.outputs import write_files
 from swatsim.reports import differences, page_tables, tables
+from swatsim.reports.remarks import remarks
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row, lost_most_to
 from swatsim.results import Results
@@ -30,9 +31,13 @@ def run(
     choice: Mapping[str, Any],
 ) -> list[Any]:
     """Simulate, write what is to be written, and return what is to be printed."""
-    chosen = machine(name, **parse(settings))
+    options = dict(choice)
+    dtype = options.pop("dtype")
+    chosen = machine(name, **parse((*settings, f"dtype={dtype}") if dtype else settings))
+    if dtype and options["baseline"]:
+        options["baseline"] = machine(options["baseline"], dtype=dtype)
     with progress("simulating", "ops") as show:
-        results = simulate(trace, chosen, progress=show, **choice)
+        results = simulate(trace, chosen, progress=show, **options)
     drawing.start(results)
     # saved before anything is drawn or printed: no fault of a plot, and no reader of the
     # output that goes away, costs a number
@@ -81,7 +86,7 @@ def _tables(results: Results) -> Iterator[Any]:
     totals = tables.per_op(results)
     over_all = ("op", "FLOPs", "effectual FLOPs", *_headings(SPEED_UPS), *over)
     yield table(f"Totals over all layers; {added}", over_all, _total_rows(totals), left=1)
-    if words := page_tables.due_to_zeros(totals[-1]):
+    if words := page_tables.due_to_zeros(totals[-1], span_of(results).of_what):
         yield f"{words}\n"
     yield _parts("Where the PE-cycles went, in % of all", totals, tuple(BUCKETS), "lane_cycles")
     if any(row["dram_bytes"] for row in totals):
@@ -92,12 +97,14 @@ def _tables(results: Results) -> Iterator[Any]:
         yield _parts("Energy, in % of all", totals, tuple(ENERGY_PARTS), "energy_pj")
         yield table(f"Energy in all; {added}", ("", *_columns(totals)), _joules(totals), left=1)
     yield _verdict(results, totals[-1])
+    for remark in remarks(results):
+        yield f"{remark}."
     for warning in differences.against_baseline(results):
         yield f"warning: {warning}."
 
 
 def _verdict(results: Results, total: Row) -> str:
-    """Return in words what one step takes, on the machine and on its baseline."""
+    """Return in words what one step takes, on the machine and on its baseline, and the ratio."""
     span = span_of(results)
     costs = []
     for row in (total, total["baseline"]):
@@ -107,7 +114,8 @@ def _verdict(results: Results, total: Row) -> str:
         )
         energy = "" if step["energy_pj"] is None else f" and {joules(step['energy_pj'])}"
         costs.append(time + energy)
-    return f"A step ({span.mean}) takes {costs[0]}; of the baseline {costs[1]}."
+    faster = times(total["speed_up"]) + (span.of_what and f" ({span.of_what})")
+    return f"A step ({span.mean}) takes {costs[0]}; of the baseline {costs[1]}: {faster}."
 
 
 def _layer_rows(rows: list[Row]) -> Iterator[list[str]]:

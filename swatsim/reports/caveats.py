@@ -8,6 +8,7 @@ from math import gcd
 from typing import Any
 
 from swatsim.course import Course
+from swatsim.reports.remarks import missing
 from swatsim.results import Results
 from swatsim.sampling import CONFIDENCE, Estimate
 
@@ -37,6 +38,7 @@ def caveats(results: Results, course: Course, totals: Mapping[str, Estimate]) ->
         *_clusters(course),
         *(line for every in periods(policy) for line in _aliases(course, every, policy)),
         *_partial_batch(results),
+        *missing(results),
     ]
 
 

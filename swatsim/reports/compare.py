@@ -9,6 +9,7 @@ from swatsim.arguments import arguments, instance_of
 from swatsim.columns import Role
 from swatsim.errors import ResultsError
 from swatsim.reports import differences, tables
+from swatsim.reports.remarks import apart
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row, Summary
 from swatsim.results import Results
@@ -48,7 +49,10 @@ def compare(a: Results, b: Results) -> list[Row]:
 
 
 def unlike(a: Results, b: Results) -> list[str]:
-    """Return warnings of types, clocks, bandwidths, sizes or energy tables that differ unasked."""
+    """Return warnings of what differs unasked.
+
+    Types, clocks, bandwidths, sizes; energy tables; the share of a step that figures are of.
+    """
 
     def remedy(settings: Mapping[str, Any]) -> str:
         words = " ".join(f"--set {name}={value}" for name, value in settings.items())
@@ -59,6 +63,8 @@ def unlike(a: Results, b: Results) -> list[str]:
     if energies[0] != energies[1]:
         words = " and ".join(energies)
         found.append(f"the energies are of different tables ({words}): simulate both with one")
+    if words := apart(span_of(a), span_of(b)):
+        found.append(words)
     return found
 
 

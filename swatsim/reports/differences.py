@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from swatsim.columns import Role
-from swatsim.reports.tables import first_of
+from swatsim.reports.tables import AND, total_of
 from swatsim.results import Results
 
 
@@ -132,17 +132,21 @@ def _values(machines: Sequence[Ranked], what: Property) -> str:
 
 
 def _settings(machines: Sequence[Ranked], found: Sequence[Property]) -> dict[str, Any]:
-    """Return the parameters that make others like the first; an endless DRAM has no bandwidth."""
+    """Return the parameters that make others like the first.
+
+    There is none for an endless DRAM, which has no bandwidth, nor for several types of values.
+    """
+    values = {what.column: machines[0].values[what.column] for what in found if what.parameters}
     return {
-        what.column: machines[0].values[what.column]
-        for what in found
-        if what.parameters and all(one.values[what.column] for one in machines)
+        column: value
+        for column, value in values.items()
+        if all(one.values[column] for one in machines) and AND not in str(value)
     }
 
 
 def of_results(results: Results, role: Role = Role.MACHINE) -> Ranked:
     """Return the machine of results, or what it is compared with, by its name and its rows."""
-    row = first_of(results, role)
+    row = total_of(results, role)
     # a name is what `swatsim.machine` takes; nothing else in results tells what a user set
     preset, _, rest = str(row["machine"]).partition("[")
     pairs = (pair.partition("=") for pair in rest.removesuffix("]").split(",") if "=" in pair)

@@ -68,6 +68,9 @@ class RunEstimate:
         energy is not known).
     ratios : dict of str to Estimate
         The baseline's by ours: `speed_up`, `speed_up_compute`, `energy_efficiency`.
+    share : float or None
+        Of all that the recorded steps multiplied, what the results, and so the totals, are of;
+        None: it is not known.
     warnings : tuple of str
         Why not to trust the intervals, and what is not in the totals.
     """
@@ -77,6 +80,7 @@ class RunEstimate:
     ours: dict[str, Estimate]
     baseline: dict[str, Estimate]
     ratios: dict[str, Estimate]
+    share: float | None
     warnings: tuple[str, ...]
 
     @property
@@ -145,6 +149,7 @@ def estimate(results: Results, run_steps: int, strata: int | None = None) -> Run
         ours=totals,
         baseline={name: course.total(values) for name, values in theirs.items()},
         ratios={name: course.ratio(theirs[c], ours[c]) for name, c in shared.items()},
+        share=results.share,
         warnings=tuple(caveats(results, course, totals)),
     )
 

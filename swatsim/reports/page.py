@@ -11,6 +11,7 @@ from swatsim.outputs import PLOTS
 from swatsim.reports import differences, layer_bars, page_tables, sweep_points, tables
 from swatsim.reports.html import Chart, Page, Section, Table
 from swatsim.reports.over_steps import over_steps
+from swatsim.reports.remarks import remarks
 from swatsim.reports.roofline import roofline
 from swatsim.reports.span import Span, span_of
 from swatsim.reports.style import Figure
@@ -54,7 +55,9 @@ def of_results(results: Results) -> Page:
         "and so are tables unless they say otherwise. Each number is in a CSV beside this page, "
         "which is made of results.parquet."
     )
-    summary = [*_warnings(differences.against_baseline(results)), *_summary(head, step)]
+    found = [f"{remark}." for remark in remarks(results)]
+    warnings = _warnings(differences.against_baseline(results))
+    summary = [*warnings, *found, *_summary(head, step, span_of(results))]
     return Page(title, about, _tiles(head, results), summary, list(_sections(results)))
 
 
@@ -63,10 +66,14 @@ def _tiles(head: Row, results: Results) -> list[tuple[str, str]]:
     energy = nan if head["energy_pj"] is None else head["energy_pj"] / 1e9
     time = f"{head['time_ms']:.3g} ms" if isfinite(head["time_ms"]) else f"{head['cycles']:,.0f}"
     of_step = "a step" if "ms" in time else "cycles a step"
+    of_what = span_of(results).of_what
     found = [
         (f"{of_step}: {span_of(results).mean}", time),
         (f"the same step's energy{table and f', {table}'}", f"{energy:.3g} mJ"),
-        (f"speed-up over {head['baseline']}", f"{head['speed_up']:.2f}x"),
+        (
+            f"speed-up over {head['baseline']}{of_what and f', {of_what}'}",
+            f"{head['speed_up']:.2f}x",
+        ),
         ("the same, of compute cycles only", f"{head['speed_up_compute']:.2f}x"),
         ("energy efficiency: the baseline's / this", f"{head['energy_efficiency']:.2f}x"),
         (
@@ -82,9 +89,9 @@ def _warnings(texts: Sequence[str]) -> list[str]:
     return [f"Warning: {text}." for text in texts]
 
 
-def _summary(head: Row, step: Row) -> list[str]:
+def _summary(head: Row, step: Row, span: Span) -> list[str]:
     lost = f"lane_cycles_{head['lost_most_to']}"
-    due = [words] if (words := page_tables.due_to_zeros(step)) else []
+    due = [words] if (words := page_tables.due_to_zeros(step, span.of_what)) else []
     if lost not in BUCKETS:
         return due
     share = 100 * step[lost] / step["lane_cycles"]
@@ -207,9 +214,10 @@ def of_sweep(rows: Sequence[Row], name: str, best: Results, warnings: Sequence[s
     page.sections.append(_all_points(done, failed))
     best = tables.summarise(best)
     head = page_tables.headline(best)
-    text = " ".join(_summary(head, tables.per_op(best)[-1]))
+    text = " ".join(_summary(head, tables.per_op(best)[-1], span_of(best)))
     on = f" on {best.rows[0]['trace']}" if len(traces) > 1 else ""
     text += f" Of the recorded layers, {span_of(best)}, added up unless a table says otherwise."
+    text += "".join(f" {remark}." for remark in remarks(best))
     page.sections.append(Section(f"The fastest{on}: {head['machine']}", text))
     page.sections.extend(_sections(best))
     return page

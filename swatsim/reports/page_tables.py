@@ -15,7 +15,7 @@ from swatsim.reports.tables import Row, Summary
 from swatsim.results import Results
 from swatsim.workload.flops import FLOPS_PER_MAC
 from swatsim.workload.layer import OPERANDS_OF, OPS, Operand
-from swatsim.workload.storage import DTYPES
+from swatsim.workload.value_types import DTYPES
 
 #: Of a layer and op: over the baseline, and what of it is due to zeros.
 SPEED_UPS = (
@@ -138,16 +138,19 @@ def sparsity(results: Results) -> list[Row]:
     return found
 
 
-def due_to_zeros(total: Row) -> str:
-    """Return in words what of a speed-up zeros make, and what operands without a zero have."""
+def due_to_zeros(total: Row, of_what: str = "") -> str:
+    """Return in words what of a speed-up zeros make, and what operands without a zero have.
+
+    `of_what` says what of a step the total is, if it is but a part.
+    """
     names = ("speed_up", "speed_up_dense_operands", "speed_up_zeros")
     if not all(isfinite(total[name]) for name in names):
         return ""
     whole, dense, zeros = (f"{total[name]:.2f}x" for name in names)
     return (
-        f"Of the {whole} of all ops, {dense} would be there with no zero in the operands "
-        "(padding and free lanes are skipped too, bank conflicts are waited for); zeros add "
-        f"{zeros}: the product."
+        f"Of the {whole} of all ops{of_what and f' ({of_what})'}, {dense} would be there with no "
+        "zero in the operands (padding and free lanes are skipped too, bank conflicts are waited "
+        f"for); zeros add {zeros}: the product."
     )
 
 
@@ -164,7 +167,6 @@ def operand_bytes(results: Results) -> list[Row]:
 
 def _operand_bytes(results: Summary) -> list[Row]:
     found = []
-    bits = _bits_of(results.rows[0]["dtype"])
     for layer, rows in _by_layer(results).items():
         for operand, order in (("act", ("wgrad", "fprop")), ("weight", ("dgrad", "fprop"))):
             op = next((name for name in order if name in rows), None)
@@ -172,6 +174,7 @@ def _operand_bytes(results: Summary) -> list[Row]:
                 continue
             first = rows[op][0]
             size = _elements(first, operand)  # type: ignore[arg-type]
+            bits = _bits_of(first["dtype"])
             density = sum(row[f"density_{operand}"] for row in rows[op]) / len(rows[op])
             values = density * size * bits / 8
             sizes = {

@@ -1,13 +1,20 @@
-"""What figures are of: so many recorded steps, so many images of each batch, which ops."""
+"""What figures are of: so many recorded steps, so many images of each batch, which ops.
+
+And of what share of all that a step multiplies: below `MOST` of it a figure says so itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import floor
 from typing import Any
 
 from swatsim.results import Results
 from swatsim.workload.layer import OPS
+
+#: From this share of a step's multiplications on, figures are called a step's.
+MOST = 0.95
 
 
 @dataclass(frozen=True)
@@ -23,12 +30,16 @@ class Span:
     batch_size : int
         0: the results don't say.
     ops : tuple of str
+    share : float or None
+        Of all multiply-accumulates of these steps, forward and backward, those of the layers and
+        ops here; None: it is not known.
     """
 
     steps: int
     images: int
     batch_size: int
     ops: tuple[str, ...]
+    share: float | None = None
 
     def __str__(self) -> str:
         """Return it in words: 6 steps of 8 of 128 images, and the ops if some are left out."""
@@ -36,7 +47,26 @@ class Span:
         if self.batch_size > self.images:
             images = f"{self.images} of {self.batch_size} images"
         words = f"{self.steps} step{'s' * (self.steps != 1)} of {images}"
-        return words if set(OPS) <= set(self.ops) else f"{words}, {' and '.join(self.ops)} only"
+        words += "" if self.whole else f", {' and '.join(self.ops)} only"
+        return f"{words}, {percent(self.share)} of their multiplications" if self.partial else words
+
+    @property
+    def whole(self) -> bool:
+        """Whether no op is left out."""
+        return set(OPS) <= set(self.ops)
+
+    @property
+    def partial(self) -> bool:
+        """Whether it is known that much of a step's multiplications is missing."""
+        return self.share is not None and self.share < MOST
+
+    @property
+    def of_what(self) -> str:
+        """What a figure is of, in words: "" where it is a step's, or that is not known."""
+        if not self.partial:
+            return ""
+        those = "the trace holds" if self.whole else "were simulated"
+        return f"of the {percent(self.share)} of a step's multiplications that {those}"
 
     @property
     def mean(self) -> str:
@@ -47,12 +77,23 @@ class Span:
     def columns(self) -> dict[str, Any]:
         """The same as columns of a table; `from_row` reads them."""
         own = {"steps": self.steps, "images": self.images, "batch_size": self.batch_size}
-        return {**own, "ops": " ".join(self.ops)}
+        return {**own, "ops": " ".join(self.ops), "share": self.share}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Span:
         """Return the span in a table's columns."""
-        return cls(row["steps"], row["images"], row["batch_size"], tuple(row["ops"].split()))
+        images = row["images"], row["batch_size"]
+        return cls(row["steps"], *images, tuple(row["ops"].split()), row.get("share"))
+
+
+def percent(share: float | None) -> str:
+    """Return a share in percent; one below `MOST`, or below all, is not rounded up to it."""
+    value = 100 * (share or 0.0)
+    if value < 10:
+        return f"{value:.2g} %" if value >= 0.1 or not value else "less than 0.1 %"
+    whole = f"{value:.0f}"
+    crosses = any(value < bound <= float(whole) for bound in (100 * MOST, 100))
+    return f"{floor(10 * value) / 10 if crosses else whole} %"
 
 
 def span_of(results: Results) -> Span:
@@ -63,4 +104,5 @@ def span_of(results: Results) -> Span:
         images=max(row["samples"] for row in results.rows),
         batch_size=results.provenance.get("parameters", {}).get("batch_size") or 0,
         ops=tuple(op for op in OPS if op in ops),
+        share=results.share,
     )

@@ -26,6 +26,9 @@ Row = dict[str, Any]
 #: The row of a table that sums up all ops.
 STEP = "step"
 
+#: Between values of a column of which several are listed.
+AND = " and "
+
 #: What of a table's sums is also shown of one step.
 PER_STEP = (
     *("cycles", "cycles_compute", "energy_pj", "dram_bytes"),
@@ -165,6 +168,12 @@ def first_of(results: Results, role: Role) -> Mapping[str, Any]:
     return next(row for row in results.rows if row["role"] == role)
 
 
+def total_of(results: Results, role: Role) -> Row:
+    """Return the first row of a role, with all types of values that its rows have."""
+    types = (row["dtype"] for row in results.rows if row["role"] == role)
+    return {**first_of(results, role), "dtype": AND.join(dict.fromkeys(types))}
+
+
 def label_of(row: Mapping[str, Any]) -> str:
     """Return what people call the machine of a row."""
     return label(row["machine"], row["variant"])
@@ -177,8 +186,8 @@ def baseline_of(results: Results) -> str:
 
 def sizes_of(results: Results) -> list[str]:
     """Return in words the machine's size, type, clock and DRAM, and other ones of the baseline."""
-    firsts = (first_of(results, role) for role in (Role.MACHINE, Role.BASELINE))
-    words = (f"{row['pes']} PEs of {row['lanes']} multipliers" + _clock(row) for row in firsts)
+    totals = (total_of(results, role) for role in (Role.MACHINE, Role.BASELINE))
+    words = (f"{row['pes']} PEs of {row['lanes']} multipliers" + _clock(row) for row in totals)
     return list(dict.fromkeys(words))
 
 
@@ -301,6 +310,9 @@ def _add_up(rows: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]
         if how is not None:
             values = parts if parts and column.adds == "sum" else rows
             total[column.name] = how(list(map(itemgetter(column.name), values)))
+        elif column.adds == "step":
+            of_each = {row["step"]: row[column.name] for row in rows}
+            total[column.name] = _added(list(of_each.values()))
     return total
 
 
@@ -314,7 +326,11 @@ def _averaged(values: list[Any]) -> float:
     return fmean(known) if known else nan
 
 
-_HOW: Mapping[str, Callable[[list[Any]], Any]] = {"sum": _added, "mean": _averaged}
+_HOW: Mapping[str, Callable[[list[Any]], Any]] = {
+    "sum": _added,
+    "mean": _averaged,
+    "listed": lambda values: AND.join(dict.fromkeys(values)),
+}
 
 
 def quotient(baseline: float, ours: float) -> float:

@@ -39,6 +39,7 @@ from swatsim.simulator.interface import Machine
 from swatsim.simulator.mechanism import Runnable
 from swatsim.simulator.run import Progress, as_machine, choice, in_order, threads_of
 from swatsim.tracefile import Step, Trace, open_trace
+from swatsim.tracefile.covered import covered
 from swatsim.workload.layer import OPS, Layer, OpName
 from swatsim.workload.lowering import LoweredOp, lower
 
@@ -99,6 +100,8 @@ class ImagesEstimate:
         By layer and op, in the network's order.
     totals : tuple of OpEstimate
         By op over all layers; the last is the training step.
+    share : float or None
+        Of all that the steps multiplied, what the trace, and so the totals, hold; None: not known.
     """
 
     trace: str
@@ -108,6 +111,7 @@ class ImagesEstimate:
     batches: dict[int, int]
     ops: tuple[OpEstimate, ...]
     totals: tuple[OpEstimate, ...]
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,7 @@ def estimate_images(
         batches={step.number: step.batch_size for step in opened},
         ops=tuple(_by_layer(counted)),
         totals=tuple(_totals(counted)),
+        share=held.share if (held := covered(opened)).known else None,
     )
 
 

@@ -199,12 +199,15 @@ class ConfiguredMachine:
     config : MachineConfig
     sources : str
         Fingerprint of its code, where that is not this package's.
+    dtype_is_set : bool
+        Whether the user chose the value type: a trace's own then doesn't count.
     """
 
     name: str
     mechanism: Mechanism
     config: MachineConfig
     sources: str = ""
+    dtype_is_set: bool = False
 
     def simulate_op(self, op: Op | LoweredOp) -> Counters:
         """Return the counters of one op."""
@@ -259,6 +262,7 @@ class ConfiguredMachine:
             "mechanism": self.mechanism.name,
             **({"sources": self.sources} if self.sources else {}),
             "parameters": self.config.model_dump(mode="json"),
+            "dtype_is_set": self.dtype_is_set,
             "dram": self.config.dram.model_dump(mode="json"),
         }
 

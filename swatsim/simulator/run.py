@@ -32,7 +32,7 @@ from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.sizes import Sums
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_run import Job, Run
-from swatsim.tracefile import Trace, open_trace
+from swatsim.tracefile import Trace, covered, open_trace
 from swatsim.workload.layer import OPS, OpName
 from swatsim.workload.lowering import lower
 from swatsim.workload.training_ops import Op
@@ -158,7 +158,8 @@ def simulate(
     run_ops = choice("ops", ops, OPS)
     run = Run(source, [as_machine(machine)], other, energy_table(energy), run_ops)
     chosen = choice("steps", source.steps if steps is None else steps)
-    resolved = checked(run.describe(run.machines[0], chosen))
+    coverage = covered.describe(source, chosen)
+    resolved = checked(run.describe(run.machines[0], coverage, chosen))
     jobs = run.jobs(chosen, run_ops)
     run.check_before(jobs)
     try:

@@ -18,7 +18,7 @@ from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.memory.simulate import NO_DEMAND, Demand, can_pin, simulate_memory
 from swatsim.workload.layer import Operand
 from swatsim.workload.lowering import LoweredOp
-from swatsim.workload.storage import DTYPES
+from swatsim.workload.value_types import DTYPES
 
 Row = dict[str, Any]
 
@@ -50,6 +50,9 @@ class System(Protocol):
     @property
     def parameters(self) -> Row:
         """Columns of what machines are told apart by."""
+
+    def of_values(self, dtype: str | None) -> System:
+        """Return the same system for values of a type; None: of the type that it has."""
 
     @property
     def keeps_on_chip(self) -> bool:
@@ -86,6 +89,10 @@ class NoMemory:
     memory = None
     keeps_on_chip = False
     parameters: Row = {"dtype": "", "clock_mhz": 0, "dram_mb_per_s": 0}  # noqa: RUF012  (read)
+
+    def of_values(self, dtype: str | None) -> NoMemory:
+        """Return itself: of what type values are makes no difference."""
+        return self
 
     def simulate_memory(
         self, op: LoweredOp, counters: Counters, dense: bool, on_chip: OnChip
@@ -141,6 +148,15 @@ class Modelled:
             "clock_mhz": config.clock_mhz,
             "dram_mb_per_s": config.finite_mb_per_s,
         }
+        self._of_values: dict[str, Modelled] = {config.dtype: self}
+
+    def of_values(self, dtype: str | None) -> Modelled:
+        """Return the same buffers, DRAM and energies for values of a type."""
+        wanted = self._config.dtype if dtype is None else dtype
+        if wanted not in self._of_values:
+            config = self._config.model_copy(update={"dtype": wanted})
+            self._of_values[wanted] = Modelled(self._name, config, self._table)
+        return self._of_values[wanted]
 
     def simulate_memory(
         self, op: LoweredOp, counters: Counters, dense: bool, on_chip: OnChip

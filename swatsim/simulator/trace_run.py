@@ -1,22 +1,29 @@
-"""One trace on machines that differ in nothing but memory system and value type."""
+"""One trace on machines that differ in nothing but memory system and value type.
+
+Values are of the type that they had in the run, the wider of an op's two operands; where the trace
+does not say, of the machine's. A type that the user set for the machine goes before both, and is
+the baseline's too, unless it has one set for itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from swatsim.columns import DENSE, Role
 from swatsim.errors import ConfigError, TraceError
 from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.mechanism import Runnable
+from swatsim.simulator.mechanism import ConfiguredMachine, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.rows import Counted, cost, describe_op
 from swatsim.simulator.sizes import check_before
 from swatsim.simulator.systems import NO_MEMORY, Row, System, system_of
 from swatsim.tracefile import Step, Trace
-from swatsim.workload.layer import OPERANDS, OPS, Layer, OpName
+from swatsim.tracefile.covered import held_by_op
+from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, OpName
 from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.training_ops import Op
+from swatsim.workload.value_types import narrowest, of_recorded, widest
 
 Job = tuple[Step, Layer, OpName]
 Read = Callable[[Step, Layer, OpName], Op]
@@ -49,6 +56,7 @@ class Run:
         self.read = read
         self._all_machines = [*machines, *([] if baseline is None else [baseline])]
         self._systems = _systems(self._all_machines, energy)
+        self._held_of: dict[int, Mapping[tuple[str, OpName], float]] = {}
         for machine in machines:
             _check_alike(machine, baseline)
 
@@ -66,8 +74,36 @@ class Run:
     def check_before(self, jobs: Sequence[Job]) -> None:
         """Refuse, before anything is simulated, what is sure to pass 63 bits."""
         ops = [(layer, name, step.samples_of(layer.name)) for step, layer, name in jobs]
-        systems = [(one.name, self._systems[id(one)]) for one in self._all_machines]
+        systems = [
+            (one.name, self._systems[id(one)].of_values(self._extreme(one, jobs, narrowest)))
+            for one in self._all_machines
+        ]
         check_before(ops, systems)
+
+    def _extreme(
+        self, machine: Runnable, jobs: Sequence[Job], which: Callable[[Iterable[str]], str | None]
+    ) -> str | None:
+        """Return the narrowest or the widest type of value that a machine meets in some ops."""
+        if machine.config is None:
+            return None
+        first, own = self.machines[0], machine.config.dtype
+        return which({self._dtype(type_of(*job), machine, first) or own for job in jobs})
+
+    def _dtype(self, recorded: str | None, machine: Runnable, compared: Runnable) -> str | None:
+        """Return the type of a machine's values; None: its own.
+
+        Parameters
+        ----------
+        recorded : str or None
+            The trace's.
+        machine : ConfiguredMachine or OwnMachine
+        compared : ConfiguredMachine or OwnMachine
+            The one that it is the baseline of, or itself.
+        """
+        for one in (machine, compared):
+            if isinstance(one, ConfiguredMachine) and one.dtype_is_set:
+                return one.config.dtype
+        return recorded
 
     def rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
         """Return the rows of one op: of each machine, and of its baselines."""
@@ -86,8 +122,9 @@ class Run:
         common = {**self._common(step, op), **describe_op(op, run)}
         counted = self._counted(run)
         partner = self._partner(step, layer, name)
+        dtype = type_of(step, layer, name)
         return [
-            [{**common, **row} for row in self._of_machine(run, machine, counted, partner)]
+            [{**common, **row} for row in self._of_machine(run, machine, counted, partner, dtype)]
             for machine in self.machines
         ]
 
@@ -100,9 +137,17 @@ class Run:
             "trace": self.trace.name,
             "trace_id": self.trace.id,
             "step": step.number,
+            "macs_held": self._held(step).get((op.layer.name, op.name)),
+            "macs_seen": None if step.coverage is None else float(step.coverage.seen.total),
             **dict.fromkeys((f"density_{operand}" for operand in OPERANDS), None),
             **densities,
         }
+
+    def _held(self, step: Step) -> Mapping[tuple[str, OpName], float]:
+        """Return what `covered.held_by_op` does, computed once a step."""
+        if step.number not in self._held_of:
+            self._held_of[step.number] = held_by_op(step)
+        return self._held_of[step.number]
 
     def _counted(self, op: LoweredOp) -> list[tuple[str, Role, Counted]]:
         """Return what does not depend on the memory system: (variant, role, counts)."""
@@ -128,30 +173,20 @@ class Run:
         machine: Runnable,
         counted: list[tuple[str, Role, Counted]],
         partner: LoweredOp | None,
+        dtype: str | None,
     ) -> Iterator[Row]:
         """Yield the rows of the machine, and of what it is compared with."""
         for variant, role, counts in counted:
             another = None if role is Role.MACHINE else self.baseline
-            yield self._row(op, another or machine, variant, role, counts, partner)
-
-    def _row(
-        self,
-        op: LoweredOp,
-        machine: Runnable,
-        variant: str,
-        role: Role,
-        counted: Counted,
-        partner: LoweredOp | None,
-    ) -> Row:
-        system, dense = self._systems[id(machine)], bool(variant)
-        on_chip = system.on_chip(op, partner, dense)
-        on_chip_dense = system.on_chip(op, partner, True)
-        row = cost(op, counted, system, dense=dense, on_chip=on_chip, on_chip_dense=on_chip_dense)
-        return {"machine": machine.name, "variant": variant, "role": role.value, **row}
+            runs = another or machine
+            system = self._systems[id(runs)].of_values(self._dtype(dtype, runs, machine))
+            names = {"machine": runs.name, "variant": variant, "role": role.value}
+            yield {**names, **_costs(op, system, bool(variant), counts, partner)}
 
     def refusal(self, error: BufferTooSmallError, jobs: Sequence[Job]) -> BufferTooSmallError:
         """Return a refusal that says which capacity would do for all jobs."""
-        for system in self._systems.values():
+        for machine in self._all_machines:
+            system = self._systems[id(machine)].of_values(self._extreme(machine, jobs, widest))
             ops = (lower(self.read(step, layer, name)) for step, layer, name in jobs)
             error = system.refusal(error, self.baseline is None, ops)
         return error
@@ -165,10 +200,17 @@ class Run:
             return None
         records = (step.record(layer.name, op, "grad_out") for op in (name, other))
         same = len({record.digest for record in records}) == 1
+        # of another type it would be another tensor
+        same = same and type_of(step, layer, name) == type_of(step, layer, other)
         return lower(self.read(step, layer, other)) if same else None
 
-    def describe(self, machine: Runnable, steps: Sequence[int] | None = None) -> dict[str, Any]:
-        """Return what was run, resolved; of which steps, all by default."""
+    def describe(
+        self, machine: Runnable, coverage: Mapping[str, Any], steps: Sequence[int] | None = None
+    ) -> dict[str, Any]:
+        """Return what was run, resolved; of which steps, all by default.
+
+        `coverage` is what `covered.describe` says of them.
+        """
         samples = self.trace.manifest.samples
         dense = "the same machine with nothing skipped"
         return {
@@ -179,7 +221,26 @@ class Run:
             "machine": machine.describe(),
             "baseline": self.baseline.describe() if self.baseline else dense,
             "energy": self.energy.model_dump(mode="json"),
+            "coverage": dict(coverage),
         }
+
+
+def type_of(step: Step, layer: Layer, name: OpName) -> str | None:
+    """Return the value type of an op's operands in the run, the wider one; None: it is not known.
+
+    Where one is not known, or none that there is here, it is the other's.
+    """
+    records = (step.record(layer.name, name, operand) for operand in OPERANDS_OF[name])
+    return widest(of_recorded(record.dtype) for record in records)
+
+
+def _costs(
+    op: LoweredOp, system: System, dense: bool, counted: Counted, partner: LoweredOp | None
+) -> Row:
+    """Return the columns of a machine's counts, with what stays on chip between two ops."""
+    on_chip = system.on_chip(op, partner, dense)
+    on_chip_dense = system.on_chip(op, partner, True)
+    return cost(op, counted, system, dense=dense, on_chip=on_chip, on_chip_dense=on_chip_dense)
 
 
 def _check_alike(machine: Runnable, baseline: Runnable | None) -> None:

@@ -46,7 +46,7 @@ from swatsim.sweeps.spec import Point, Spec, read_spec
 from swatsim.sweeps.store import INDEX, Store
 from swatsim.sweeps.summary import Summary, numbers, summarise
 from swatsim.sweeps.worker import SOURCES, Done, Job, drams_of, work
-from swatsim.tracefile import Trace, open_trace
+from swatsim.tracefile import Trace, covered, open_trace
 from swatsim.workload.layer import OPS
 
 log = logging.getLogger(__name__)
@@ -192,8 +192,10 @@ def make_plan(spec: Spec, store: Store) -> Plan:
     """Return the points sorted: finished, impossible, and the rest by what they share."""
     table = energy_table(spec.energy)
     traces = {path: _opened(path, spec) for path in spec.traces}
-    if not any(isinstance(trace, Trace) for trace in traces.values()):
+    opened = {path: trace for path, trace in traces.items() if isinstance(trace, Trace)}
+    if not opened:
         raise next(error for error in traces.values() if isinstance(error, SwatsimError))
+    shares = {path: covered.describe(it, spec.steps or it.steps) for path, it in opened.items()}
     baseline = None if spec.baseline is None else as_machine(spec.baseline)
     plan = Plan([], [], [])
     groups: dict[str, Group] = {}
@@ -208,7 +210,8 @@ def make_plan(spec: Spec, store: Store) -> Plan:
             plan.points.append((key, point))
             plan.impossible.append((key, point, str(error)))
             continue
-        resolved = checked(run.describe(run.machines[0], spec.steps))
+        share = shares[point.trace]
+        resolved = checked(run.describe(run.machines[0], share, spec.steps))
         resolved |= {"steps": spec.steps, "ops": spec.ops, "sources": SOURCES}
         key = Store.key(resolved)
         plan.points.append((key, point))
@@ -219,10 +222,8 @@ def make_plan(spec: Spec, store: Store) -> Plan:
         group.resolved.append(resolved)
         group.drams.extend(drams_of(run.machines))
     for group in groups.values():
-        trace = traces[group.points[0][1].trace]
-        assert isinstance(trace, Trace), "points of others are impossible"
         group.drams.extend(drams_of([baseline]))
-        _add_jobs(group, spec, table, trace)
+        _add_jobs(group, spec, table, opened[group.points[0][1].trace])
     plan.groups.extend(groups.values())
     return plan
 

@@ -60,6 +60,8 @@ _KEPT: tuple[Operand, ...] = ("act", "weight")
 
 #: Answers how dense the kept operand (weight or act) of a layer is; None: as it is, dense.
 DensityOf = Callable[[Layer, Operand], Density | None]
+#: Answers of which type the values of a layer's kept operand are; None: of the one that all have.
+TypeOf = Callable[[Layer, Operand], str | None]
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def reduction(stored: int, dense: int) -> float:
     batch=whole_number,
     format=string,
     dtype=string,
+    types=maybe(function),
     relu_bits=flag,
 )
 def of_network(
@@ -153,6 +156,7 @@ def of_network(
     batch: int = 1,
     format: str = "values",
     dtype: str = "fp32",
+    types: TypeOf | None = None,
     relu_bits: bool = False,
 ) -> Footprint:
     """Return what a network saves for its backward pass, from its layer table.
@@ -168,8 +172,10 @@ def of_network(
     format : str
         Of the tensors that have a density: see `storage`. The others are stored dense.
     dtype : str
-        One of `storage.DTYPES`, of weights and activations. Statistics of batch norms are fp32 in
-        any case.
+        One of `value_types.DTYPES`, of weights and activations. Statistics of batch norms are fp32
+        in any case.
+    types : callable of (Layer, operand), optional
+        Types of what layers keep, where they are others.
     relu_bits : bool
         Keep one bit an element of a ReLU's output where nothing else keeps that output: all that
         its gradient needs. PyTorch keeps the output.
@@ -185,7 +191,8 @@ def of_network(
     for layer in network.layers:
         for operand in _KEPT:
             wanted = density(layer, operand) if density else None
-            rows.append(_expected(layer, operand, wanted, batch, format, dtype))
+            own = _type_of(types, layer, operand, dtype)
+            rows.append(_expected(layer, operand, wanted, batch, format, own))
     return _footprint(rows, batch, dtype, network, relu_bits)
 
 
@@ -195,6 +202,7 @@ def of_network(
     network=maybe(instance_of(Network)),
     format=string,
     dtype=string,
+    types=maybe(function),
     relu_bits=flag,
 )
 def of_masks(
@@ -203,6 +211,7 @@ def of_masks(
     network: Network | None = None,
     format: str = "values",
     dtype: str = "fp32",
+    types: TypeOf | None = None,
     relu_bits: bool = False,
 ) -> Footprint:
     """Return what a training step saves for its backward pass, exactly, from its masks.
@@ -216,7 +225,7 @@ def of_masks(
     network : Network, optional
         Adds what modules other than convolutions and linear layers keep. Its layers must be those
         of the masks.
-    format, dtype, relu_bits
+    format, dtype, types, relu_bits
         As in `of_network`; here also natural zeros are not stored.
 
     Raises
@@ -232,10 +241,16 @@ def of_masks(
         layer, operand, mask, own = accepted(WorkloadError, "of_masks", "masks", item, _as_kept)
         batch = len(mask) if operand == "act" else batch
         layers[layer.name] = layer
-        rows.append(_exact(layer, operand, mask, own, format, dtype))
+        kind = _type_of(types, layer, operand, dtype)
+        rows.append(_exact(layer, operand, mask, own, format, kind))
     if network is not None:
         _check_same(network, layers)
     return _footprint(rows, batch, dtype, network, relu_bits)
+
+
+def _type_of(types: TypeOf | None, layer: Layer, operand: Operand, dtype: str) -> str:
+    """Return of which type the values of a layer's operand are; that of all, if nothing is said."""
+    return (types and types(layer, operand)) or dtype
 
 
 def _as_kept(item: Any) -> tuple[Layer, Operand, Mask, bool]:

@@ -30,10 +30,8 @@ from swatsim.arguments import (
 )
 from swatsim.errors import WorkloadError, unknown
 from swatsim.workload.layer import SECOND_AXIS, Channels
+from swatsim.workload.value_types import DTYPES as DTYPES
 from swatsim.workload.windows import Mask
-
-#: Value type -> bits. Energy tables have an entry [mac.TYPE] for each.
-DTYPES: Mapping[str, int] = {"fp32": 32, "fp16": 16, "bf16": 16}
 
 #: Bits of run-length's counter of zeros, in EIE and SCNN.
 COUNTER_BITS = 4

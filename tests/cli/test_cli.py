@@ -28,7 +28,8 @@ from swatsim.tracefile import Trace
 from swatsim.tracer.recorder import Recorder
 from swatsim.workload.layer import OPS, Layer
 from swatsim.workload.networks import NETWORKS
-from swatsim.workload.storage import DTYPES, FORMATS
+from swatsim.workload.storage import FORMATS
+from swatsim.workload.value_types import DTYPES
 from tests.command import process, refusal, refused, swatsim
 from tests.tracefile.test_hostile import without_digests
 from tests.traces import LAYERS, as_format_1, make_trace

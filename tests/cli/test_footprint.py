@@ -106,3 +106,17 @@ def test_what_autograd_kept_is_shown_beside_the_model(tmp_path: Path) -> None:
     assert found["fc"][:2] == ["96 B", "96 B"]
     assert found["head"][:2] == ["5 B", "0 B"]
     assert found["all, each tensor once"] == ["101 B", "96 B"]
+
+
+def test_each_tensor_has_the_type_that_the_run_had(tmp_path: Path) -> None:
+    types = {"weight": "int8", "act": "bfloat16", "grad_out": "float32"}
+    amp = make_trace(tmp_path / "amp", dtypes=types).path
+    own, forced = ([*swatsim("footprint", amp, *it)] for it in ((), ("--dtype", "fp64")))
+    of_tensors = [line.split() for line in own[1].splitlines() if " values " in line]
+    assert {(row[1], row[-3] if row[-1] == "B" else row[-2]) for row in of_tensors} == {
+        ("act", "bf16"),
+        ("weight", "int8"),
+    }
+    dense = {name: cells(out)["weights"][0] for name, (_, out, _) in (("own", own), ("64", forced))}
+    assert dense == {"own": "1.6 KiB", "64": "13.1 KiB"}
+    assert "fp16" in swatsim("footprint", "--help")[1]

@@ -40,7 +40,8 @@ OUTPUT = {"fprop": "grad_out", "dgrad": "act", "wgrad": "weight"}
 
 REDUCTION = {"fprop": "C", "dgrad": "K", "wgrad": "N"}
 
-VALUE_BITS = {"fp32": 32, "fp16": 16, "bf16": 16}
+VALUE_BITS = {"fp32": 32, "fp16": 16, "bf16": 16, "tf32": 32, "fp64": 64, "int8": 8}
+VALUE_BITS |= {"fp8_e4m3": 8, "fp8_e5m2": 8}
 
 
 @dataclass(frozen=True)

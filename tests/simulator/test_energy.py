@@ -22,7 +22,7 @@ from swatsim.simulator.memory import dram as drams
 from swatsim.simulator.memory.config import BUFFERS
 from swatsim.workload.layer import OPERANDS_OF, Layer
 from swatsim.workload.lowering import LoweredOp
-from swatsim.workload.storage import DTYPES
+from swatsim.workload.value_types import DTYPES
 from tests.traces import make_trace
 
 MINE = """
@@ -251,11 +251,22 @@ def test_a_table_without_an_event_that_the_machine_has_is_refused(
     trace = make_trace(tmp_path / "small")
     with pytest.raises(ConfigError, match=r"'mine' has no entry \[multiplexer\].*add it"):
         swatsim.simulate(trace, "tensordash", energy=mine)
+    none = tmp_path / "none.toml"
+    none.write_text("name = 'none'")
     with pytest.raises(ConfigError, match=r"no entry \[mac\.fp16\]"):
-        swatsim.simulate(trace, "scnn", energy=mine)
+        swatsim.simulate(trace, "scnn", energy=none)
     results = swatsim.simulate(trace, "swat", energy=mine)
     assert results.provenance["parameters"]["energy"]["name"] == "mine"
     assert results.frame.energy_pj.min() > 0
+
+
+def test_a_type_without_an_energy_takes_the_next_wider_ones(mine: Path) -> None:
+    table = energy_table("45nm")
+    pairs = {"fp8_e4m3": "bf16", "fp8_e5m2": "bf16", "tf32": "fp32", "fp64": "fp32"}
+    for dtype, other in pairs.items():
+        assert table.pj_of_product(dtype) == table.pj_of_product(other)
+    assert table.pj_of_product("int8") == pytest.approx(0.2 + 0.9)
+    assert {energy_table(mine).pj_of_product(dtype) for dtype in DTYPES} == {3}
 
 
 def test_without_memory_only_the_pes_take_energy(tmp_path: Path) -> None:

@@ -360,6 +360,24 @@ def test_each_step_has_its_own_batch_size(tmp_path: Path) -> None:
     assert found.totals[-1].cycles_compute.value == pytest.approx(11 * one)
 
 
+def test_a_layer_s_own_batch_scales_it(tmp_path: Path) -> None:
+    """Rows of one sample are all there: their layer is not scaled by the step's batch."""
+    layers = [Layer(name=name, C=2, K=2, H=4, W=4) for name in ("images", "rows", "boxes")]
+    with swatsim.Recorder(tmp_path / "t", batch_size=8, samples=(0, 1)) as recorder:
+        with recorder.step(0) as step:
+            for layer, batch, kept in zip(layers, (8, 1, 12), (2, 1, 2), strict=True):
+                step.declare(layer, batch, kept)
+                for operand in ("weight", "act"):
+                    full = np.ones(layer.shape_of(operand, kept), np.bool_)
+                    step.operand(layer.name, "fprop", operand, full)
+    found = swatsim.estimate_images(tmp_path / "t", "scnn", workers=1)
+    values = {row.layer: row.cycles_compute.value for row in found.ops}
+    assert values["images"] == 8 * values["rows"]
+    assert values["boxes"] == 12 * values["rows"]
+    assert found.totals[-1].cycles_compute.value == 21 * values["rows"]
+    assert (found.images, found.batches) == (2, {0: 8})
+
+
 def linear_trace(path: Path, batch: int) -> Path:
     """Record two images of a linear layer, and write another batch size into the step's header."""
     layer = Layer(name="fc", kind="linear", C=64, K=8)

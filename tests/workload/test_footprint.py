@@ -244,7 +244,7 @@ def test_what_is_not_allowed_is_refused() -> None:
     with pytest.raises(WorkloadError, match="unknown format 'cs'"):
         footprint.of_network(TINY, format="cs")
     with pytest.raises(WorkloadError, match="unknown value type"):
-        footprint.of_masks([], dtype="fp64")
+        footprint.of_masks([], dtype="fp48")
     with pytest.raises(WorkloadError, match=r"layer 'conv', act: .*density=1.5"):
         footprint.of_network(TINY, lambda *_: 1.5)
     with pytest.raises(WorkloadError, match=r"layer 'conv', act: a density of 0.75 can't obey 2:4"):

@@ -60,3 +60,9 @@ def test_a_batch_from_some_samples() -> None:
     table = replace(row("a", "table", 20), fixed=3)
     whole = of_batch(Footprint((act, weight, table)), samples=2, batch=6)
     assert [(it.bytes, it.elements) for it in whole.rows] == [(24, 6), (8, 2), (36, 9)]
+
+
+def test_a_layer_s_own_batch_from_some_of_its_samples() -> None:
+    rows = (row("a", "act", 8), row("b", "act", 8))
+    whole = of_batch(Footprint(rows), samples=2, batch=6, own={"b": (1, 1)})
+    assert [it.bytes for it in whole.rows] == [24, 8]

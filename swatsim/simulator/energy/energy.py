@@ -12,7 +12,7 @@ from swatsim.simulator.memory.pipeline import SUM_BYTES
 from swatsim.simulator.memory.tensors import output_reads, output_writes
 from swatsim.workload.layer import OPERANDS_OF
 from swatsim.workload.lowering import LoweredOp
-from swatsim.workload.storage import DTYPES
+from swatsim.workload.value_types import DTYPES
 
 SUM_BITS = 8 * SUM_BYTES
 

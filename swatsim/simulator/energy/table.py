@@ -27,6 +27,7 @@ from swatsim.simulator.sourced import (
     content_of,
     entries_of,
 )
+from swatsim.workload import value_types
 
 log = logging.getLogger(__name__)
 
@@ -149,8 +150,12 @@ class EnergyTable(Entry):
         return f"energy table {data.get('name', '?')!r}"
 
     def pj_of_product(self, dtype: str) -> float:
-        """Return the energy of a product of two values of a type."""
-        entry = self._entry(self.mac.get(dtype), f"mac.{dtype}", "products of that type")
+        """Return the energy of a product of two values of a type, or of the next wider type.
+
+        Where the table has none that is wider, of the widest that it has: too little then.
+        """
+        other = value_types.stand_in(dtype, self.mac)
+        entry = self._entry(self.mac.get(other or ""), f"mac.{dtype}", "products of that type")
         return float(entry.multiply + entry.add)
 
     def pj_of(self, event: str) -> float:

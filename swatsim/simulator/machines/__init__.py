@@ -10,6 +10,7 @@ from swatsim.simulator.machines import outside
 from swatsim.simulator.machines.cartesian import CARTESIAN
 from swatsim.simulator.machines.lane_array import LANE_ARRAY
 from swatsim.simulator.mechanism import ConfiguredMachine, MachineConfig, Mechanism, Preset
+from swatsim.simulator.memory.config import PRESET
 
 #: The one list. The command line, the tests and the documentation iterate over it.
 MACHINES: tuple[Mechanism, ...] = (LANE_ARRAY, CARTESIAN)
@@ -57,7 +58,8 @@ def machine(preset: str, /, **parameters: Any) -> ConfiguredMachine:
         outside: see `examples/own_machine.py`. Parameters may follow in brackets, as in the names
         of results: "dadiannao[rows=4,columns=4]".
     **parameters
-        Replace the preset's; strings are converted, as they come from a command line.
+        Replace the preset's; strings are converted, as they come from a command line. `dtype` goes
+        before the types that a trace has recorded; "preset" is the preset's own.
 
     Raises
     ------
@@ -68,11 +70,15 @@ def machine(preset: str, /, **parameters: Any) -> ConfiguredMachine:
     if twice := sorted(own.keys() & parameters.keys()):
         raise ConfigError(f"{twice[0]} is given twice, in {preset!r} and beside it: give it once")
     chosen = {**own, **parameters}
+    is_set = "dtype" in chosen
+    if isinstance(chosen.get("dtype"), str) and chosen["dtype"] == PRESET:
+        del chosen["dtype"]
     published_preset, mechanism = find_preset(name)
     published = mechanism.config_type(**published_preset.parameters)
     config = mechanism.config_type(**{**_inherited(published_preset, chosen), **chosen})
     sources = outside.sources_of(name.partition(":")[0]) if ":" in name else ""
-    return ConfiguredMachine(_label(name, config, published), mechanism, config, sources)
+    label = _label(name, config, published, is_set)
+    return ConfiguredMachine(label, mechanism, config, sources, is_set)
 
 
 def _inherited(preset: Preset, chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,8 +99,9 @@ def _split(preset: str) -> tuple[str, dict[str, str]]:
     return name, own
 
 
-def _label(preset: str, config: MachineConfig, published: MachineConfig) -> str:
-    """Return a preset's name, with what was changed in it."""
+def _label(preset: str, config: MachineConfig, published: MachineConfig, dtype: bool) -> str:
+    """Return a preset's name, with what was changed in it, and the value type if that was set."""
     values, known = config.model_dump(), published.model_dump()
-    changed = [f"{key}={value}" for key, value in values.items() if value != known[key]]
+    named = {key for key in values if values[key] != known[key] or (dtype and key == "dtype")}
+    changed = [f"{key}={value}" for key, value in values.items() if key in named]
     return f"{preset}[{','.join(changed)}]" if changed else preset

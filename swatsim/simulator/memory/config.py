@@ -21,8 +21,11 @@ from swatsim.simulator.memory.dram import words as drams
 from swatsim.validation import FrozenRecord, count, one_of
 from swatsim.workload import storage
 from swatsim.workload.layer import Operand
+from swatsim.workload.value_types import DTYPES
 
-#: A sum: the largest word that a bank holds.
+#: Instead of a value type: the preset's own, whatever a trace says.
+PRESET = "preset"
+#: A sum: the largest word that a bank holds, but for values of fp64, which take two.
 WORD_BYTES = 4
 #: Largest buffer.
 MAX_KIB = 2**20
@@ -119,10 +122,11 @@ class MemoryConfig(FrozenRecord):
     clock_mhz: Annotated[int, count("clock of PEs and buffers", "MHz", 1, 10_000)] = 1000
     dtype: Annotated[
         str,
-        one_of(storage.DTYPES),
+        one_of(DTYPES),
         Field(
-            description="type of a value; sums are fp32",
-            json_schema_extra={"enum": list(storage.DTYPES)},
+            description="type of a value: set, of every trace; as it stands, of one that does not "
+            "say what type its values had; preset: set to the preset's own. Sums are fp32",
+            json_schema_extra={"enum": [*DTYPES, PRESET]},
         ),
     ] = "fp32"
     buffer_a_kib: Annotated[int, _capacity(A)] = 1024

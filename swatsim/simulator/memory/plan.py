@@ -21,7 +21,7 @@ from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.memory.stores import Store, Stores, dense_stores
 from swatsim.simulator.memory.tensors import Cuts, Shape
 from swatsim.workload.layer import OPERANDS, Operand
-from swatsim.workload.storage import DTYPES
+from swatsim.workload.value_types import DTYPES
 
 #: More blocks than these take more memory than they tell.
 MAX_BLOCKS = 2**21

@@ -25,7 +25,7 @@ from swatsim.simulator.memory.tensors import (
 )
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.lowering import LoweredOp
-from swatsim.workload.storage import DTYPES
+from swatsim.workload.value_types import DTYPES
 
 
 class Demand(NamedTuple):

@@ -16,6 +16,7 @@ from swatsim.simulator.memory.tensors import WEIGHT, Cut, Cuts, Shape
 from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.value_types import DTYPES
 from swatsim.workload.windows import Mask, as_4d
 
 
@@ -236,7 +237,7 @@ def dense_stores(shape: Shape, bits: int) -> Stores:
 
 
 def _stores(op: LoweredOp, shape: Shape, config: MemoryConfig, dense: bool) -> Iterator[Store]:
-    plain = dense_stores(shape, storage.DTYPES[config.dtype])
+    plain = dense_stores(shape, DTYPES[config.dtype])
     for operand, store in zip(OPERANDS, plain, strict=True):
         mask = op.operands.get(operand)
         full = mask is None or dense or op.counts[operand] == mask.size

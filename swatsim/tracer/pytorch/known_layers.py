@@ -62,23 +62,26 @@ def known_layers(modules: Mapping[str, nn.Module], skip: Collection[str]) -> lis
             known += [each for each in _of(path, module) if not is_skipped(each.layer.name, skip)]
     if not known:
         raise RecordingError(
-            f"{next(iter(modules), 'the model')} has no Conv1d, Conv2d, Linear or other module to run "
-            "sparsely, nor a parameter of two axes or more"
+            f"{next(iter(modules), 'the model')} has no Conv1d, Conv2d, Linear or other module to "
+            "run sparsely, nor a parameter of two axes or more"
         )
     return known
 
 
-def check_kept(
-    modules: Mapping[str, nn.Module], skip: Collection[str], known: Sequence[Known], policy: str
-) -> None:
-    """Refuse weights that can't have a mask that is kept: shared ones, and ones computed anew."""
-    for path, module in modules.items():
-        is_layer = isinstance(module, (*_CONVOLUTIONS, nn.Linear)) and path not in skip
-        if is_layer and not isinstance(module._parameters.get("weight"), nn.Parameter):
-            raise RecordingError(
-                f"layer {path!r}: its weight is computed anew in each step, and {policy} sets "
-                f"weights outside a mask to zero: leave it alone with skip=({path!r},)"
-            )
+def computed(modules: Mapping[str, nn.Module], skip: Collection[str]) -> list[str]:
+    """Return the layers whose weights are computed anew in each step, by a parametrization."""
+    return [path for path, module in modules.items() if path not in skip and _is_computed(module)]
+
+
+def _is_computed(module: nn.Module) -> bool:
+    if isinstance(module, nn.MultiheadAttention):
+        own = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+        return any(name not in module._parameters for name in own)
+    return isinstance(module, (*_CONVOLUTIONS, nn.Linear)) and "weight" not in module._parameters
+
+
+def check_kept(modules: Mapping[str, nn.Module], known: Sequence[Known], policy: str) -> None:
+    """Refuse layers that share a weight, which would have several masks."""
     owners: dict[int, str] = {}
     for each in known:
         name, place = each.layer.name, each.weight.data_ptr()

@@ -141,7 +141,11 @@ class Call:
 
 
 def _only(values: Tensor, mask: Tensor | None) -> Tensor:
-    return values if mask is None else only(values.detach(), mask.reshape(values.shape))
+    if mask is None:
+        return values
+    if torch.is_grad_enabled():  # create_graph=True
+        return torch.where(mask.reshape(values.shape), values, 0)
+    return only(values.detach(), mask.reshape(values.shape))
 
 
 class _Sparse(torch.autograd.Function):

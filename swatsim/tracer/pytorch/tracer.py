@@ -22,7 +22,7 @@ from swatsim.errors import RecordingError, listed
 from swatsim.policies import allocate_once, begin_run
 from swatsim.policies.interface import Policy
 from swatsim.tracer.arguments import Steps, describe_policy
-from swatsim.tracer.pytorch.known_layers import check_kept, known_layers
+from swatsim.tracer.pytorch.known_layers import check_kept, computed, known_layers
 from swatsim.tracer.pytorch.modules import Depth
 from swatsim.tracer.pytorch.private import apart
 from swatsim.tracer.pytorch.ranks import refuse_sharded
@@ -72,9 +72,8 @@ class Tracer(Run):
     steps : collection of int, range, or callable of int to bool
         Which training steps are recorded, counted from 0.
     images : int, optional
-        How many samples of the batch are recorded, the first ones; by default as many as the first
-        recorded batch has. Top-K is over the whole batch all the same. A step with a smaller batch
-        is not recorded.
+        How many samples of a batch are recorded, the first ones, or all of a smaller batch; all by
+        default. Top-K is over the whole batch all the same.
     skip : collection of str
         Names, as in ``model.named_modules()``, of modules to leave alone. None of them counts as
         the network's first convolution.
@@ -84,7 +83,7 @@ class Tracer(Run):
     measure_memory : bool
         Store in a recorded step what autograd saves for its backward pass, as `Kept` measures it.
     append : bool
-        Go on with the trace at `path`, if there is one of the same policy, batch size and images.
+        Go on with the trace at `path`, if there is one of the same policy and images.
         Its steps are not recorded again.
     start : int
         The first step's number: a run that goes on from a checkpoint after 5000 steps says 5000,
@@ -125,14 +124,9 @@ class Tracer(Run):
         self._known = known_layers(modules, skipped)
         chosen = allocate_once(policy, [each.layer for each in self._known])
         self._policy, self._sparsifier = chosen, begin_run(chosen)
-<<<<<<< HEAD
-=======
-        self._first_convolution = _foreign_stem(model, modules, skipped)
-        self._patches = [_patch(self._call, name, module) for name, module in modules.items()]
-        self._sparsifier.refuse_computed([n for n, it in modules.items() if _is_computed(it)])
->>>>>>> w-policies
+        self._sparsifier.refuse_computed(computed(modules, skipped))
         if self._sparsifier.keeps_masks:
-            check_kept(modules, skipped, self._known, type(policy).__name__)
+            check_kept(modules, self._known, type(policy).__name__)
         self._said: set[str] = set()
         self._eager = False
         refuse_sharded(model)
@@ -264,116 +258,3 @@ def _moved(state: Any, device: torch.device) -> Any:
     if isinstance(state, dict):
         return {key: _moved(value, device) for key, value in state.items()}
     return state.to(device) if isinstance(state, Tensor) else state
-<<<<<<< HEAD
-=======
-
-
-def sparse_modules(model: nn.Module, skip: Collection[str] = ()) -> dict[str, Any]:
-    """Return the modules to run sparsely; log which others have weights."""
-    named = names(model)
-    inner = {id(module.out_proj) for module in named.values() if _is_attention(module)}
-    sparse = {}
-    for name, module in named.items():
-        if name in skip or id(module) in inner:
-            continue
-        if is_plain(module) or _is_attention(module):
-            sparse[name] = _checked_module(name, module)
-        elif weights := _own_weights(module):
-            message = "module %r (%s): %s left alone, dense and unrecorded"
-            log.warning(message, name, type(module).__name__, ", ".join(weights))
-    if not sparse:
-        raise RecordingError(
-            f"{type(model).__name__} has no Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, "
-            "Linear or MultiheadAttention module to run sparsely"
-        )
-    return sparse
-
-
-def _foreign_stem(model: nn.Module, modules: Collection[str], skip: Collection[str]) -> str | None:
-    """Return a model's first convolution if it is left alone, having its own forward, else None."""
-    convolutions = (name for name, module in names(model).items() if is_convolution(module))
-    first = next((name for name in convolutions if name not in skip), None)
-    return None if first in modules else first
-
-
-def _is_attention(module: nn.Module) -> bool:
-    own = nn.MultiheadAttention
-    return isinstance(module, own) and type(module).forward is own.forward
-
-
-def _own_weights(module: nn.Module) -> list[str]:
-    """Return the parameters that a module may multiply by; norms and embeddings do not."""
-    quiet = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
-    if isinstance(module, quiet):
-        return []
-    own = module.named_parameters(recurse=False)
-    return [name for name, parameter in own if parameter.dim() > 1]
-
-
-def _checked_module(name: str, module: Any) -> Any:
-    own = vars(module).get("forward")
-    if own is not None and getattr(own, "__func__", None) is not type(module).forward:
-        raise RecordingError(
-            f"layer {name!r} has a forward of its own already: close the other Tracer first"
-        )
-    if any(isinstance(weight, UninitializedParameter) for weight in module.parameters()):
-        raise RecordingError(
-            f"layer {name!r} has no shape yet: run the model once before, or leave it alone with "
-            f"skip=({name!r},)"
-        )
-    mode = getattr(module, "padding_mode", "zeros")
-    if mode != "zeros":
-        raise RecordingError(
-            f"layer {name!r} has padding_mode={mode!r}: only 'zeros' can be recorded; "
-            f"leave it alone with skip=({name!r},)"
-        )
-    return module
-
-
-def _is_computed(module: Any) -> bool:
-    """Whether a module's weight is computed from other parameters: asked without computing it."""
-    if not _is_attention(module):
-        return "weight" not in module._parameters
-    own = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-    return any(name not in module._parameters for name in own) or _is_computed(module.out_proj)
-
-
-def _check_own_weights(patches: list[ForwardPatch], policy: str) -> None:
-    """Refuse layers that share a weight, which would have several masks."""
-    owners: dict[int, str] = {}
-    for name, weight in (pair for patch in patches for pair in patch.weights.items()):
-        owner = owners.setdefault(weight.data_ptr(), name)
-        if owner != name and weight.data_ptr():
-            raise RecordingError(
-                f"layers {owner!r} and {name!r} share a weight, and {policy} keeps a mask for each "
-                f"layer: leave one of them alone with skip=({name!r},)"
-            )
-
-
-def _say_shared(model: nn.Module, patches: list[ForwardPatch]) -> None:
-    """Warn of weights that are set to zero outside a mask, and that other modules share."""
-    ours = {id(weight): name for patch in patches for name, weight in patch.weights.items()}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        layer = ours.get(id(parameter))
-        if layer is not None and name != f"{layer}.weight":
-            message = "layer %r shares its weight with %s, which becomes sparse with it: skip=(%r,)"
-            log.warning(message + " leaves it dense", layer, name, layer)
-
-
-def _patch(call: Any, name: str, module: Any) -> ForwardPatch:
-    kind = AttentionPatch if isinstance(module, nn.MultiheadAttention) else ForwardPatch
-    return kind(call, name, module)
-
-
-def _layers(name: str, module: Any) -> list[Layer]:
-    """Return the layers of a module, for the smallest inputs that its weights allow."""
-    if not isinstance(module, nn.MultiheadAttention):
-        plain: Plain = module
-        return [weight_layer(name, plain)]
-    patch = AttentionPatch(_no_call, name, module)
-    return [linear(each, *weight.shape) for each, weight in patch.weights.items()]
-
-
-def _no_call(*arguments: Any) -> Any:
-    raise AssertionError("only asked for its weights")
->>>>>>> w-policies

@@ -1,0 +1,129 @@
+"""What figures should be read with: the share of a step that they are of, and their value types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from swatsim.columns import Role
+from swatsim.reports.span import MOST, Span, percent, span_of
+from swatsim.reports.tables import AND, energy_table_of
+from swatsim.results import Results
+from swatsim.workload.value_types import stand_in, widest
+
+#: Parts that are not held, in one sentence.
+PARTS = 5
+
+
+def remarks(results: Results) -> list[str]:
+    """Return sentences, without their full stops."""
+    return [*of_share(results), *_of_types(results)]
+
+
+def of_share(results: Results) -> Iterator[str]:
+    """Yield which share of a step's multiplications the figures are of, and what is not in them."""
+    span, known = span_of(results), _coverage(results)
+    if span.share is None:
+        why = known.get("unknown", "an earlier version simulated it")
+        yield f"What share of a step's multiplications the trace holds is not known: {why}"
+        return
+    if span.partial:
+        yield f"Figures are {span.of_what}: a whole step's are others"
+    held = _held(known)
+    if not span.whole and held is not None:
+        yield (
+            f"Simulated were {' and '.join(span.ops)} only, {percent(span.share)} of a step's "
+            f"multiplications; the trace holds {percent(held)}{_not_held(known)}"
+        )
+    else:
+        yield f"The trace holds {percent(span.share)} of a step's multiplications{_not_held(known)}"
+    if names := known.get("left_alone"):
+        yield f"Left alone in the run: {names}"
+    if names := known.get("unseen"):
+        yield f"Parameters that got a gradient and are in no op: {names}"
+
+
+def missing(results: Results) -> Iterator[str]:
+    """Yield a warning of what the totals leave out, if that is much."""
+    span = span_of(results)
+    if span.partial:
+        yield (
+            f"the totals are {span.of_what}: they are no step's, and no run's"
+            f"{_not_held(_coverage(results))}"
+        )
+
+
+def apart(a: Span, b: Span) -> str:
+    """Return a warning that two figures are of shares that differ much; "" if they do not."""
+    shares = [one.share for one in (a, b)]
+    if None in shares and shares[0] is not shares[1]:
+        return "of one side it is not known what share of a step's multiplications it is of"
+    if None in shares or abs((a.share or 0) - (b.share or 0)) <= 1 - MOST:
+        return ""
+    return (
+        f"A is of {percent(a.share)} of a step's multiplications, B of {percent(b.share)}: their "
+        "times and energies compare that too"
+    )
+
+
+def _coverage(results: Results) -> Mapping[str, Any]:
+    found = results.provenance.get("parameters", {}).get("coverage", {})
+    return found if isinstance(found, Mapping) else {}
+
+
+def _held(known: Mapping[str, Any]) -> float | None:
+    """Return the share that the trace holds, of all steps that were simulated."""
+    sums = [sum(_numbers(known.get(name, {})).values()) for name in ("held", "seen")]
+    return min(1.0, sums[0] / sums[1]) if sums[1] else None
+
+
+def _not_held(known: Mapping[str, Any]) -> str:
+    """Return in words what is not held, with its share of all: "; not: .."."""
+    seen = sum(_numbers(known.get("seen", {})).values())
+    not_held = _numbers(known.get("not_held", {})) if seen else {}
+    parts = [f"{name} {percent(macs / seen)}" for name, macs in not_held.items()]
+    if not parts:
+        return ""
+    more = len(parts[PARTS:]) + _numbers(known).get("more", 0)
+    return f"; not: {', '.join(parts[:PARTS])}" + (f" and {more} more" if more else "")
+
+
+def _numbers(part: Any) -> dict[str, int]:
+    pairs = part.items() if isinstance(part, Mapping) else ()
+    return {str(name): number for name, number in pairs if isinstance(number, int)}
+
+
+def _of_types(results: Results) -> Iterator[str]:
+    """Yield which types values have, whence, and which energies stand in for others."""
+    types = {
+        role: list(dict.fromkeys(row["dtype"] for row in results.rows if row["role"] == role))
+        for role in (Role.MACHINE, Role.BASELINE)
+    }
+    own = _parameter(results, "parameters").get("dtype", "")
+    if _parameter(results).get("dtype_is_set") is False and own and types[Role.MACHINE] != [own]:
+        yield (
+            f"Values are {AND.join(types[Role.MACHINE])}, as in the run; the machine's own type is "
+            f"{own} (--set dtype=preset)"
+        )
+    used = dict.fromkeys(name for of_role in types.values() for name in of_role if name)
+    yield from _stand_ins(results, list(used))
+
+
+def _stand_ins(results: Results, types: list[str]) -> Iterator[str]:
+    table = results.provenance.get("parameters", {}).get("energy", {}).get("mac", {})
+    for dtype in types:
+        other = stand_in(dtype, table) if isinstance(table, Mapping) else None
+        if other in (None, dtype) or any(row["energy_pj"] is None for row in results.rows):
+            continue
+        yield (
+            f"Energy table {energy_table_of(results)!r} has no products of {dtype}: those of "
+            f"{other} stand in{', which is too little' * (widest((dtype, other)) == dtype)}"
+        )
+
+
+def _parameter(results: Results, *names: str) -> Mapping[str, Any]:
+    """Return what the provenance says of the machine."""
+    found: Any = results.provenance.get("parameters", {}).get("machine", {})
+    for name in names:
+        found = found.get(name, {}) if isinstance(found, Mapping) else {}
+    return found if isinstance(found, Mapping) else {}
