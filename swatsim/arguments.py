@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
-from functools import wraps
+from functools import lru_cache, wraps
 from inspect import signature
 from typing import Any, ParamSpec, TypeAlias, TypeGuard, TypeVar
 
@@ -97,10 +97,18 @@ def exact(value: Any) -> Fraction:
     ValueError
         If it is not a finite real number.
     """
+    if isinstance(value, Fraction):
+        return Fraction(value)
     if not isinstance(value, bool) and isinstance(value, numbers.Real | Decimal):
         with suppress(ValueError):  # of what is not finite, and of thousands of digits
-            return Fraction(str(value))
+            return _written(value) if isinstance(value, float) else Fraction(str(value))
     raise ValueError("must be a finite number, such as 0.8")
+
+
+@lru_cache(maxsize=10_000)
+def _written(value: float) -> Fraction:
+    """Return the fraction that a number's decimal writes; a policy is asked in every step."""
+    return Fraction(str(value))
 
 
 def share(interval: str, meaning: str = "") -> Callable[[Any], Fraction]:

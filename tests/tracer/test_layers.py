@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from swatsim.errors import RecordingError  # noqa: E402
-from swatsim.policies import RigL, SwatU  # noqa: E402
+from swatsim.policies import Dense, RigL, SwatU  # noqa: E402
 from swatsim.tracefile import open_trace  # noqa: E402
 from swatsim.tracer.pytorch import Observer, Tracer  # noqa: E402
 from tests.tracer.test_pytorch import ALL, keep, loops, numpy  # noqa: E402
@@ -235,14 +235,23 @@ def test_rows_of_all_samples_are_parted_by_the_batch(tmp_path: Path) -> None:
     np.testing.assert_array_equal(trace.step(0).mask("second", "fprop", "act"), expected)
 
 
-def test_more_output_padding_than_padding_is_refused(tmp_path: Path) -> None:
-    conv = nn.ConvTranspose2d(2, 2, 3, stride=2)
+def test_more_output_padding_than_padding_is_sparse_and_not_recorded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = nn.Sequential(
+        nn.ConvTranspose2d(2, 2, 3, stride=2, output_padding=1), nn.Conv2d(2, 2, 1)
+    )
     x = torch.randn(2, 2, 4, 4)
-    with Tracer(conv, ALL, tmp_path, steps=()):
-        with pytest.raises(RecordingError, match=r"'ConvTranspose2d'.*output_padding.*skip"):
-            conv(x, output_size=(10, 10))
+    dense = model[0](x)
+    with Tracer(model, ALL, tmp_path, steps=(0,)) as tracer:
+        assert not torch.equal(model[0](x), dense)
         with pytest.raises(ValueError, match="requested an output size"):
-            conv(x, output_size=(99, 99))
+            model[0](x, output_size=(99, 99))
+        model(x).sum().backward()
+        tracer.step()
+    assert [layer.name for layer in open_trace(tmp_path).layers] == ["1"]
+    (line,) = (each for each in caplog.messages if each.startswith("left: "))
+    assert line.startswith("left: '0' out of the trace (layer '0': its output_padding (1, 1)")
 
 
 def critic() -> nn.Module:
@@ -250,15 +259,35 @@ def critic() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
 
 
-@pytest.mark.parametrize("skip", [(), ("0",)])
-def test_a_gradient_penalty_is_refused_and_not_forgotten(
-    skip: tuple[str, ...], tmp_path: Path
+@pytest.mark.parametrize("kind", ["input", "weights"])
+def test_gradients_of_gradients(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model, x = critic(), torch.ones(3, 4, requires_grad=True)
-    with Tracer(model, ALL, tmp_path, steps=(), skip=skip):
-        (dx,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
-        with pytest.raises(RecordingError, match=r"layer '.'.*penalty.*skip="):
-            dx.square().sum().backward()
+    """Of a gradient penalty, and of a step that is differentiated, as in meta-learning."""
+
+    def trained(model: nn.Module) -> list[Tensor]:
+        x = torch.linspace(-1, 1, 12).reshape(3, 4).requires_grad_()
+        wanted = [x] if kind == "input" else list(model.parameters())
+        found = torch.autograd.grad(model(x).square().sum(), wanted, create_graph=True)
+        sum(each.square().sum() for each in found).backward()
+        return [x.grad, *(parameter.grad for parameter in model.parameters())]
+
+    expected = trained(critic())
+    with Tracer(critic(), Dense(), tmp_path / "a", steps=(0,)) as tracer:
+        for got, right in zip(trained(tracer._model), expected, strict=True):
+            torch.testing.assert_close(got, right)
+        tracer.step()
+    assert "gradients of gradients take the masks as they are" in caplog.text
+    with Tracer(critic(), ALL, tmp_path / "b", steps=()) as tracer:
+        first, again = trained(tracer._model), []
+        for parameter in tracer._model.parameters():
+            parameter.grad = None
+        again = trained(tracer._model)
+    for got, other, right in zip(first, again, expected, strict=True):
+        assert got.shape == right.shape
+        assert torch.isfinite(got).all()
+        if kind == "input":  # of which nothing has to be kept
+            torch.testing.assert_close(got, other)
 
 
 @pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True")
@@ -272,26 +301,30 @@ def test_a_graph_of_gradients_that_nobody_uses(tmp_path: Path) -> None:
     model.zero_grad(set_to_none=True)
 
 
-def test_torch_func_is_refused(tmp_path: Path) -> None:
-    model = nn.Linear(4, 1)
+def test_what_has_no_values_to_choose_from_is_left_dense(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Transforms of torch.func, nested tensors, complex numbers; batches of gradients."""
+    model, turned = nn.Linear(4, 3), nn.Linear(4, 3, dtype=torch.cfloat)
+    nested = torch.nested.nested_tensor([torch.ones(2, 4)], layout=torch.jagged)
 
     def loss(parameters: Any) -> Tensor:
         return torch.func.functional_call(model, parameters, (torch.ones(3, 4),)).sum()
 
-    with Tracer(model, ALL, tmp_path, steps=()):
-        with pytest.raises(RecordingError, match=r"torch.func.*skip=\('Linear',\)"):
-            torch.func.grad(loss)(dict(model.named_parameters()))
-
-
-def test_batches_of_gradients_and_nested_tensors_are_refused(tmp_path: Path) -> None:
-    model = nn.Linear(4, 3)
-    nested = torch.nested.nested_tensor([torch.ones(2, 4)], layout=torch.jagged)
-    with Tracer(model, ALL, tmp_path, steps=()):
+    weights = dict(model.named_parameters())
+    expected = (torch.func.grad(loss)(weights), model(nested).values())
+    both = nn.ModuleDict({"real": model, "complex": turned})
+    with Tracer(both, ALL, tmp_path, steps=()):
+        found = torch.func.grad(loss)(weights)
+        torch.testing.assert_close(found, expected[0])
+        torch.testing.assert_close(model(nested).values(), expected[1])
+        y = turned(torch.ones(2, 4, dtype=torch.cfloat))
         y, basis = model(torch.ones(2, 4)), torch.eye(6).reshape(6, 2, 3)
-        with pytest.raises(RecordingError, match=r"is_grads_batched.*skip=\('Linear',\)"):
-            torch.autograd.grad(y, [model.weight], basis, is_grads_batched=True)
-        with pytest.raises(RecordingError, match=r"nested tensor.*pad it.*skip=\('Linear',\)"):
-            model(nested)
+        (rows,) = torch.autograd.grad(y, [model.weight], basis, is_grads_batched=True)
+    assert rows.shape == (6, 3, 4)
+    (line,) = (each for each in caplog.messages if each.startswith("left: "))
+    assert "'complex' dense (its numbers are complex)" in line
+    assert "'real' dense (" in line
 
 
 def test_a_shared_weight_has_one_mask_or_none(tmp_path: Path) -> None:
@@ -354,7 +387,7 @@ class Standardised(nn.Conv2d):
     [
         (nn.Conv2d, (), "0"),
         (Own, (), "0"),
-        (Standardised, (), None),  # it is the first, and left alone
+        (Standardised, (), "0"),
         (Standardised, ("0",), "1"),  # what is skipped does not count
     ],
 )
@@ -367,6 +400,6 @@ def test_a_subclass_of_a_convolution_may_be_the_first(
         tracer.step()
     step = open_trace(tmp_path).step(0)
     layers = {record.layer for record in step.records}
-    assert layers == ({"1", "2"} if stem is Standardised else {"0", "1", "2"})
+    assert layers == {"0", "1", "2"} - set(skip)
     whole = {name for name in layers if step.mask(name, "fprop", "weight").all()}
-    assert whole == {dense} - {None}
+    assert whole == {dense}

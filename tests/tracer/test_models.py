@@ -175,8 +175,9 @@ def test_observed_and_traced_alike(make: Any, form: str, tmp_path: Path) -> None
 def test_what_has_no_layers_in_it_is_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Tracer(Recurrent(), SwatU(0.5), tmp_path, steps=()).close()
-    assert "module 'rnn' (LSTM): weight_ih_l0, weight_hh_l0 left alone" in caplog.text
+    with Tracer(Recurrent(), SwatU(0.5), tmp_path, steps=()) as tracer:
+        tracer._model(inputs(2, 3, 6, 6))
+    assert "left: 'rnn' dense (its kernel multiplies all at once)" in caplog.messages
 
 
 @pytest.mark.parametrize("kind", ["tracer", "observer"])

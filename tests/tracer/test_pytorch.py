@@ -369,21 +369,22 @@ def test_a_backward_after_the_step_is_not_of_the_next(tmp_path: Path) -> None:
     assert [op for _, op in open_trace(tmp_path).step(1).ops()] == ["fprop", "wgrad"]
 
 
-def test_an_unbatched_convolution_is_refused(tmp_path: Path) -> None:
-    conv = nn.Conv2d(2, 4, 3)
-    with Tracer(conv, ALL, tmp_path, steps=()), pytest.raises(RecordingError, match="a batch"):
-        conv(torch.ones(2, 6, 6))
+def test_a_convolution_without_a_batch_is_one_of_one(tmp_path: Path) -> None:
+    conv, x = nn.Conv2d(2, 4, 3), images(1)
+    with Tracer(conv, ALL, tmp_path, steps=()):
+        assert torch.equal(conv(x[0]), conv(x)[0])
 
 
-def test_padding_modes_that_are_refused(tmp_path: Path) -> None:
+def test_padding_by_reflection_is_of_the_input(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"), nn.Conv2d(4, 2, 3))
-    with pytest.raises(RecordingError, match=r"layer '0' has padding_mode='reflect'.*skip"):
-        Tracer(model, ALL, tmp_path, steps=())
-    assert not any("forward" in vars(module) for module in model.modules())
-    with Tracer(model, ALL, tmp_path, steps=(0,), skip=("0",)) as tracer:
+    with Tracer(model, ALL, tmp_path, steps=(0,)) as tracer:
         model(images()).sum().backward()
         tracer.step()
-    assert [layer.name for layer in open_trace(tmp_path).layers] == ["1"]
+    layers = open_trace(tmp_path).layers
+    assert [(layer.name, layer.H, layer.padding) for layer in layers] == [
+        ("0", 8, ((0, 0), (0, 0))),
+        ("1", 6, ((0, 0), (0, 0))),
+    ]
 
 
 class Standardised(nn.Conv2d):
@@ -416,12 +417,8 @@ def test_subclasses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Tracer(model, ALL, tmp_path, steps=(0,)) as tracer:
         model(images()).sum().backward()
         tracer.step()
-    assert [layer.name for layer in open_trace(tmp_path).layers] == ["6"]
-    assert [record.getMessage() for record in caplog.records] == [
-        "module '0' (Standardised): weight left alone, dense and unrecorded",
-        "module '2' (Conv3d): weight left alone, dense and unrecorded",
-        "module '4' (Scaled): weight left alone, dense and unrecorded",
-    ]
+    assert [layer.name for layer in open_trace(tmp_path).layers] == ["0", "2", "4", "6"]
+    assert not caplog.messages
 
 
 def test_what_is_refused_when_it_is_opened(tmp_path: Path) -> None:

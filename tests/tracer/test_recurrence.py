@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,13 @@ class Unrolled:
     def _layer(self, which: str, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
         w_ih, w_hh = (getattr(self.lstm, f"weight_{each}_{which}") for each in ("ih", "hh"))
         b_ih, b_hh = (getattr(self.lstm, f"bias_{each}_{which}", None) for each in ("ih", "hh"))
-        outputs, befores, grads = [h] * len(x), [h] * len(x), torch.zeros(*x.shape[:2], len(w_ih))
+        outputs, befores = [h] * len(x), [h] * len(x)
+        grads = [torch.zeros(len(h), len(w_ih))] * len(x)
         order = range(len(x))
         for t in order[::-1] if "reverse" in which else order:
             befores[t] = h
             gates = functional.linear(x[t], w_ih, b_ih) + functional.linear(h, w_hh, b_hh)
-            gates.register_hook(lambda d, t=t: grads[t].copy_(d) and None)
+            gates.register_hook(partial(grads.__setitem__, t))
             i, f, g, o = gates.chunk(4, 1)
             c = f.sigmoid() * c + i.sigmoid() * g.tanh()
             h = outputs[t] = o.sigmoid() * c.tanh()
@@ -113,7 +115,7 @@ def check(step: Step, unrolled: Unrolled, samples: int = N) -> None:
             seen = step.mask(name, op, "weight").reshape(weight.shape)
             np.testing.assert_array_equal(seen, weight)
         if op != "fprop":
-            grads = unrolled.grads[name][:, :samples].numpy() != 0
+            grads = torch.stack(unrolled.grads[name])[:, :samples].numpy() != 0
             np.testing.assert_array_equal(steps_of(step.mask(name, op, "grad_out")), grads, name)
 
 
@@ -181,7 +183,7 @@ def test_states_that_are_given_and_those_that_are_returned(tmp_path: Path, last:
     step = observed(model, tmp_path, run)
     assert whole(step)
     gates = steps_of(step.mask("LSTM.weight_hh_l0", "dgrad", "grad_out"))
-    expected = unrolled.grads["LSTM.weight_hh_l0"].numpy() != 0
+    expected = torch.stack(unrolled.grads["LSTM.weight_hh_l0"]).numpy() != 0
     expected[-1, :, 3 * H :] &= last == 0  # c of the last step has passed no output gate
     np.testing.assert_array_equal(gates, expected)
 

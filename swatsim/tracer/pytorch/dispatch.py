@@ -52,7 +52,7 @@ class Dispatch:
 
 class _Operations(TorchDispatchMode):
     def __init__(self, see: See) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.see: See | None = see
 
     def __torch_dispatch__(
@@ -70,7 +70,7 @@ class _Operations(TorchDispatchMode):
 
 @cache
 def _is_composed(kind: type) -> bool:
-    own = kind.__torch_dispatch__
+    own = getattr(kind, "__torch_dispatch__", None)
     return (
         own is not Tensor.__torch_dispatch__ and own is not torch._C._disabled_torch_dispatch_impl
     )

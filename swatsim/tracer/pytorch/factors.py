@@ -152,21 +152,22 @@ def _matrix(found: Factors, weight_is_right: bool, name: str, place_of: Place_of
         place = Place(1 - place.axis, place.outer, place.inner) if place.axis < 2 else MIXED
     columns = split_projections(name, weight.shape[1] if weight_is_right else weight.shape[0])
     to_weight = _turned if weight_is_right else _same
-    made = []
-    for each, rows in columns:
-        own = to_weight(weight)[rows]
-        made.append(
-            Part(
-                linear(each, *own.shape),
-                turn(act),
-                own,
-                place,
-                lambda dy, rows=rows: turn(dy)[:, rows],
-                turn,
-                lambda w, rows=rows: to_weight(w)[rows],
-            )
-        )
-    return made
+    return [_rows_of(rows, each, act, weight, place, turn, to_weight) for each, rows in columns]
+
+
+def _rows_of(
+    rows: slice, name: str, act: Tensor, weight: Tensor, place: Any, turn: View, to_weight: View
+) -> Part:
+    """Return the layer of some rows of a weight (K, C)."""
+
+    def gradient(dy: Tensor) -> Tensor:
+        return turn(dy)[:, rows]
+
+    def own_rows(values: Tensor) -> Tensor:
+        return to_weight(values)[rows]
+
+    own = own_rows(weight)
+    return Part(linear(name, *own.shape), turn(act), own, place, gradient, turn, own_rows)
 
 
 def _turned(tensor: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class Product:
         #: Names of the parameters that either factor is computed from.
         self.sources: set[str] = set()
         self.parts: list[tuple[Part, Recording]] = []
+        #: Of the left and the right factor.
+        self.shapes: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
         #: Which of the node's inputs the two factors are.
         self.at = (0, 1)
         #: Multiplications of the forward pass that count only if a backward pass follows.
@@ -68,7 +70,7 @@ class Product:
             )
 
     def attach(self, node: Any, passes: Any) -> None:
-        """Hook the node that computes the product's gradients."""
+        """Add hooks to the node that computes the product's gradients."""
 
         def before(gradients: tuple[Tensor | None, ...]) -> None:
             self._begin(gradients, passes)
@@ -131,7 +133,7 @@ class Product:
         self.gradient(outputs[0], {"dgrad": act, "wgrad": weight})
 
     def _factor(self, found: Factors) -> None:
-        """Tell which factor a product with the gradient reads: dL = dy R', dR = L' dy."""
+        """Note which factor a product with the gradient reads: dL = dy R', dR = L' dy."""
         pairs = ((found.left, found.right, True), (found.right, found.left, False))
         for gradient, other, is_left in pairs:
             if (known := self._turned.get(id(gradient))) is not None:

@@ -23,7 +23,7 @@ from torch.nn.modules.module import (
 from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 
-from swatsim.tracer.pytorch.private import is_forward_grad_on, is_on, leave
+from swatsim.tracer.pytorch.private import engine, is_forward_grad_on, is_on, leave
 from swatsim.tracer.pytorch.watch import Frame, names
 
 #: All that are open; what they put in the place of torch's function that runs a backward pass, and
@@ -139,7 +139,7 @@ class Inside:
         if not frames:
             self._entered()
             if not is_on(self.mode):
-                self.mode.__enter__()  # type: ignore[no-untyped-call]
+                self.mode.__enter__()
                 self._local.pushed = True
         frames.append(Entered(*known, in_function=not is_forward_grad_on()))
 
@@ -182,9 +182,9 @@ def _stand_in(inside: Inside) -> None:
     global _ours, _theirs
     with _lock:
         if not _open:
-            _theirs = torch.autograd._engine_run_backward
+            _theirs = engine()._engine_run_backward
             _ours = partial(_run_backward, _theirs)
-            torch.autograd._engine_run_backward = _ours
+            engine()._engine_run_backward = _ours
         _open.append(inside)
 
 
@@ -192,18 +192,18 @@ def _stand_down(inside: Inside) -> None:
     with _lock, suppress(ValueError):
         _open.remove(inside)
         # whoever stood in for ours meanwhile calls it, and it does nothing any more
-        if not _open and torch.autograd._engine_run_backward is _ours:
-            torch.autograd._engine_run_backward = cast(Any, _theirs)
+        if not _open and engine()._engine_run_backward is _ours:
+            engine()._engine_run_backward = _theirs
 
 
-def _run_backward(engine: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+def _run_backward(own: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """Run a backward pass with the modes on: torch hands them on to the threads of its engine."""
     keeps_graph = named.get("create_graph", arguments[3] if len(arguments) > 3 else False)
     with ExitStack() as stack:
         for inside in tuple(_open):
             inside.started(bool(keeps_graph))
             stack.enter_context(_turned_on(inside.mode))
-        return engine(*arguments, **named)
+        return own(*arguments, **named)
 
 
 @contextmanager
@@ -211,7 +211,7 @@ def _turned_on(mode: TorchFunctionMode) -> Iterator[None]:
     if is_on(mode):
         yield
         return
-    mode.__enter__()  # type: ignore[no-untyped-call]
+    mode.__enter__()
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from swatsim.policies.sparsifier import Sparsifier
 from swatsim.tracer.pytorch.arithmetic import Arithmetic, Gradients, Needed, autocast
 from swatsim.tracer.pytorch.private import apart, in_transform, is_asked_for, without_overrides
 from swatsim.tracer.pytorch.recording import Recording
-from swatsim.workload.layer import Layer, Operand, OpName
+from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 
 log = logging.getLogger(__name__)
 
@@ -84,19 +84,9 @@ class Call:
             return False
         if hasattr(self.sparsifier.policy, "weight_gradient"):
             return False
-        return all(
-            self.leaves(operand, *ops)
-            for operand, ops in (
-                ("weight", ("fprop", "dgrad")),
-                ("act", ("fprop", "wgrad")),
-                ("grad_out", ("dgrad", "wgrad")),
-            )
-        )
-
-    def leaves(self, operand: Operand, *ops: OpName) -> bool:
-        """Whether the policy leaves an operand as it is, in all of some ops."""
+        sites = (self._site(op, operand) for op, read in OPERANDS_OF.items() for operand in read)
         try:
-            return all(self.sparsifier.density(self._site(op, operand)) is None for op in ops)
+            return all(self.sparsifier.density(site) is None for site in sites)
         except Exception as error:
             raise PolicyFailedError(error) from error
 

@@ -5,7 +5,7 @@ Speaks convolution letters; T is a number of positions (tokens) that a linear la
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -45,7 +45,7 @@ class Layout:
     batch: int
     each: int = 0
     rows: bool = False
-    place: Place = Place(0)
+    place: Place = field(default_factory=lambda: Place(0))
     depth: Depth | None = None
 
     @classmethod
@@ -119,7 +119,8 @@ class Layout:
     def _rows(self, values: Tensor, kept: int) -> Tensor:
         apart = self._apart(values.reshape(-1, values.shape[-1]))
         mask = apart[:kept].bool().reshape(kept, -1, values.shape[-1])
-        return mask[:, 0] if self.layer.kind == "linear" else mask.mT.unsqueeze(-1)
+        laid: Tensor = mask[:, 0] if self.layer.kind == "linear" else mask.mT.unsqueeze(-1)
+        return laid
 
     def _images(self, operand: Operand, values: Tensor, kept: int) -> Tensor:
         planes = 1 if self.depth is None else self.batch // len(values)
@@ -136,7 +137,8 @@ class Layout:
         outer, inner = self.place.outer, self.place.inner
         if outer * inner == 1:
             return values
-        return values.unflatten(0, (outer, -1, inner)).movedim(1, 0).flatten(1, 2)
+        apart: Tensor = values.unflatten(0, (outer, -1, inner)).movedim(1, 0).flatten(1, 2)
+        return apart
 
 
 def _among_rows(place: Any, lead: tuple[int, ...]) -> Place | None:

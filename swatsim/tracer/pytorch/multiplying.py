@@ -178,9 +178,10 @@ def _grouped_mm(
     outputs = [
         run.linear(part, each.mT, None, _part(found, str(i)))
         for i, (part, each) in enumerate(zip(parts, mat_b.unbind(), strict=True))
+        if len(part)  # nothing came to this expert
     ]
     rest = mat_a.new_zeros(len(mat_a) - ends[-1], mat_b.shape[-1])
-    return torch.cat([*outputs, rest.to(outputs[0].dtype)])
+    return torch.cat([*outputs, rest])
 
 
 def _einsum(run: Runner, equation: Any, *operands: Any) -> Any:

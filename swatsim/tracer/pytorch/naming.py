@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import gcd, prod
 
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Names:
                 for part in parts(owned.tensor):
                     self._owned.setdefault(_place(part), []).append(owned)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Owned]:
         """Yield each parameter and buffer once."""
         yield from self._of.values()
 
@@ -73,7 +73,7 @@ class Names:
             ``experts.w[3]`` for one slice along the first axis, ``experts.w[2:4]`` for two.
         """
         owned = self.owner(tensor, frame)
-        return owned and f"{owned.name}{_part(owned, tensor)}"
+        return None if owned is None else f"{owned.name}{_part(owned, tensor)}"
 
     def derived(self, tensors: Collection[Tensor], frame: str = "") -> str | None:
         """Return the name of a weight that is computed from parameters: the largest one's."""
@@ -114,7 +114,7 @@ def split_projections(name: str, rows: int) -> list[tuple[str, slice]]:
 
 def parts(tensor: Tensor) -> list[Tensor]:
     """Return the tensors with storages that a tensor is made of: itself, unless it is composed."""
-    if isinstance(tensor, UninitializedTensorMixin):
+    if is_lazy(tensor):
         return []
     flatten = getattr(tensor, "__tensor_flatten__", None)
     if flatten is not None:
@@ -138,11 +138,14 @@ def _place(tensor: Tensor) -> int:
 def _tensors_of(path: str, module: nn.Module) -> list[Owned]:
     """Return a module's own parameters, buffers, and tensors that are plain attributes of it."""
     found = []
-    named = [("parameter", module._parameters), ("buffer", module._buffers)]
     plain = {key: value for key, value in vars(module).items() if isinstance(value, Tensor)}
-    for kind, tensors in (*named, ("buffer", plain)):
+    own: list[tuple[str, Mapping[str, Tensor | None]]] = [
+        ("parameter", module._parameters),
+        ("buffer", {**module._buffers, **plain}),
+    ]
+    for kind, tensors in own:
         for name, tensor in tensors.items():
-            if isinstance(tensor, Tensor) and not isinstance(tensor, UninitializedTensorMixin):
+            if isinstance(tensor, Tensor) and not is_lazy(tensor):
                 called = layer_name(path, name)
                 found.append(Owned(called, path, tensor, kind))
     return found
@@ -166,8 +169,9 @@ def _part(owned: Owned, tensor: Tensor) -> str:
     whole = owned.tensor
     if tensor.numel() >= whole.numel() or whole.dim() < 2 or not whole.is_contiguous():
         return ""
-    first, apart = divmod(tensor.storage_offset() - whole.storage_offset(), whole.stride(0))
+    start = int(tensor.storage_offset()) - int(whole.storage_offset())
+    first, apart = divmod(start, whole.stride(0))
     count, rest = divmod(tensor.numel(), prod(whole.shape[1:]))
     if apart or rest:
-        return f"[{tensor.storage_offset() - whole.storage_offset()}+{tensor.numel()}]"
+        return f"[{start}+{tensor.numel()}]"
     return f"[{first}]" if count == 1 else f"[{first}:{first + count}]"

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.dlpack import from_dlpack
 
 from swatsim.errors import RecordingError
 
@@ -184,7 +185,10 @@ def apart(tensor: Tensor) -> Tensor:
     A NumPy view of it forbids torch to resize a storage for good, as sharded training does.
     """
     plain = tensor.device.type == "cpu" and tensor.layout == torch.strided
-    return torch.from_dlpack(tensor) if plain and tensor.numel() else tensor
+    if not plain or not tensor.numel() or tensor.is_neg():
+        return tensor
+    shared: Tensor = from_dlpack(tensor)
+    return shared
 
 
 def is_forward_grad_on() -> bool:
@@ -217,6 +221,11 @@ def out_of_sight() -> Iterator[None]:
         own._DisableTorchDispatch(),
     ):
         yield
+
+
+def engine() -> Any:
+    """Return the module whose ``_engine_run_backward`` runs every backward pass."""
+    return torch.autograd
 
 
 def _functions() -> Any:

@@ -91,7 +91,7 @@ def _sums_of(argument: str) -> _Formula:
 
 
 def _sums_down(argument: str) -> _Formula:
-    """The same of its first axis: what stands on the left is packed."""
+    """Count down this argument's first axis: what stands on the left is packed."""
     return lambda given, out: int(_first(out).numel() * given[argument].shape[0])
 
 

@@ -65,7 +65,7 @@ def refuse_sharded(model: torch.nn.Module) -> None:
         data = type(getattr(parameter, "data", None)).__name__
         if "DTensor" in (kind, data) or kind == "FlatParameter":
             raise RecordingError(
-                f"parameter {name!r} is a {kind}, spread over processes (FSDP, tensor parallelism): "
-                "a layer's weight is nowhere whole, and can't be recorded; record an unsharded run "
-                "of the model, such as one process's with DistributedDataParallel"
+                f"parameter {name!r} is a {kind}, spread over processes (FSDP, tensor "
+                "parallelism): a layer's weight is nowhere whole, and can't be recorded; "
+                "record an unsharded run of the model, such as one process's with DistributedDataParallel"
             )

@@ -107,10 +107,12 @@ class Recognition:
             product, out = waiting.pop()
             if out.grad_fn is not None:
                 product.attach(out.grad_fn, self)
+            elif product.held:  # in a transform of torch.func, perhaps
+                self._unlinked.add(product)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """What is multiplied meanwhile, in this thread, is in the trace already."""
+        """Take what is multiplied meanwhile, in this thread, to be in the trace already."""
         before = getattr(self._here, "computing", False)
         self._here.computing = True
         try:
@@ -224,8 +226,9 @@ class Recognition:
             return
         if self._record_parts(product, made):
             product.operands(found, linked=torch.is_grad_enabled())
+            product.shapes = tuple(found.left.shape), tuple(found.right.shape)
             if not torch.is_grad_enabled():
-                self._unlinked.add(product, found)
+                self._unlinked.add(product)
 
     def _recur(self, product: Recurrent, call: Recurrence | None) -> None:
         """Record a recurrent layer that runs as one kernel."""

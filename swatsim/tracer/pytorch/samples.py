@@ -60,7 +60,7 @@ class Samples:
         self._states: dict[int, tuple[ref[Tensor], Known, Size]] = {}
 
     def seed(self, tensor: Tensor, axis: int = 0) -> None:
-        """Say where the samples of an input are; without effect on one that has no N of them.
+        """Note where the samples of an input are; without effect on one that has no N of them.
 
         Parameters
         ----------

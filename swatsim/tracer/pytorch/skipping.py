@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from swatsim.errors import RecordingError, unknown
+from swatsim.tracer.pytorch.naming import layer_name
 
 
 def checked_skip(skip: Collection[str], named: Mapping[str, nn.Module]) -> frozenset[str]:
@@ -30,7 +31,8 @@ def checked_skip(skip: Collection[str], named: Mapping[str, nn.Module]) -> froze
         raise RecordingError(
             f"skip={skip!r} is not allowed: must be a collection of module names, such as ('fc',)"
         )
-    known = dict.fromkeys([*named, *_parameters(named)])
+    parameters = _parameters(named)
+    known = dict.fromkeys([*named, *parameters])
     chosen: set[str] = set()
     for name in skip:
         found = _matching(str(name), known)
@@ -38,7 +40,8 @@ def checked_skip(skip: Collection[str], named: Mapping[str, nn.Module]) -> froze
             raise RecordingError(unknown("module to skip", str(name), named))
         chosen |= found
     root = next(iter(named), None)
-    return frozenset(known if root in chosen else _below(chosen, known))
+    left = set(known) if root in chosen else _below(chosen, known)
+    return frozenset(left | {parameters[name] for name in left & parameters.keys()})
 
 
 def is_skipped(name: str, skip: Collection[str]) -> bool:
@@ -57,9 +60,10 @@ def _below(chosen: Collection[str], known: Iterable[str]) -> set[str]:
     return {name for name in known if name in chosen or name.startswith(tops)}
 
 
-def _parameters(named: Mapping[str, nn.Module]) -> list[str]:
-    return [
-        f"{path}.{name}"
+def _parameters(named: Mapping[str, nn.Module]) -> dict[str, str]:
+    """Return the layer of each parameter."""
+    return {
+        f"{path}.{name}": layer_name(path, name)
         for path, module in named.items()
         for name, _ in module.named_parameters(recurse=False)
-    ]
+    }

@@ -34,11 +34,9 @@ log = logging.getLogger(__name__)
 #: What a trace has of a layer's run: shape, axis of the samples if known, depth of a convolution.
 Asked: TypeAlias = tuple[Layer, int | None, Depth | None]
 
-#: Begins to record a layer's run: (layer, input, axis of its samples, depth), None where it is not
-#: recorded, and which run of the step it is.
-Recorder: TypeAlias = Callable[
-    [Layer, Tensor, int | None, Depth | None], tuple[Recording | None, int]
-]
+#: Begins to record a layer's run: (layer, input, axis of its samples, depth); None where it is not
+#: recorded.
+Recorder: TypeAlias = Callable[[Layer, Tensor, int | None, Depth | None], Recording | None]
 
 #: Functions whose products can't be told apart from outside.
 _FUSED = {
@@ -89,6 +87,7 @@ class SparseModel:
         self.unrecorded: dict[str, str] = {}
         self.weights: dict[str, Tensor] = {}
         self.step = 0
+        self._runs: dict[str, int] = {}
         self._model, self._sparsifier, self._skip = model, sparsifier, skip
         self._recorder, self._failed = recorder, failed
         self._first_convolution: str | None = None
@@ -107,6 +106,7 @@ class SparseModel:
     def end_step(self, number: int) -> None:
         """Forget what an interrupted forward pass left, and take the next step's number."""
         self._inside.reset()
+        self._runs.clear()
         self.step = number
 
     # ---- what runs ------------------------------------------------------------------------------
@@ -128,8 +128,9 @@ class SparseModel:
     ) -> Any:
         """Return a handler's result; torch's own if there is no weight, or we failed."""
         wrong: Exception | None = None
+        chosen = {key: value for key, value in named.items() if key != "out" or value is not None}
         try:
-            y = handler(self, *arguments, **named)
+            y = handler(self, *arguments, **chosen)
             if y is not NotImplemented:
                 return y
         except LeftAloneError as left:
@@ -147,7 +148,7 @@ class SparseModel:
         """Return what torch's attention gives, its projections run as layers."""
         if not self._is_here():
             return function(*arguments, **named)
-        module = getattr(self._inside.frame, "module", None)
+        module: Any = getattr(self._inside.frame, "module", None)
         if not isinstance(module, nn.MultiheadAttention):
             size = named.get("embed_dim_to_check", arguments[3] if len(arguments) > 3 else 0)
             module = SimpleNamespace(embed_dim=size)
@@ -164,7 +165,8 @@ class SparseModel:
                 return NotImplemented
             return torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
 
-        return self._tried(layers, run, (), {})
+        y: Tensor = self._tried(layers, run, (), {})
+        return y
 
     def _projection(self, tokens: Tensor, part: Projection) -> Any:
         found = self.argument(part.weight)
@@ -251,22 +253,24 @@ class SparseModel:
         if found.is_stored:
             self.weights[layer.name] = weight.detach()
         training = self._is_training and torch.is_grad_enabled()
-        recording, run = self._recording(x, asked) if training else (None, 1)
-        where = (first, self.step, run, training, recording)
+        run = self._runs.get(layer.name, 0) + training
+        self._runs[layer.name] = run
+        recording = self._recording(x, asked) if training else None
+        where = (first, self.step, max(run, 1), training, recording)
         graph = self._keeps_graph
         return Call(layer, arithmetic, self._sparsifier, *where, self._failed, graph)
 
-    def _recording(self, x: Tensor, asked: Asked) -> tuple[Recording | None, int]:
+    def _recording(self, x: Tensor, asked: Asked) -> Recording | None:
         layer, axis, depth = asked
         if layer.name in self.unrecorded:
-            return None, 1
+            return None
         try:
             return self._recorder(layer, x, axis, depth)
         except SwatsimError as error:
             self.unrecorded[layer.name] = str(error)
         except Exception as error:  # noqa: BLE001  (no fault of recording ends a training)
             self._failed(error)
-        return None, 1
+        return None
 
     # ---- what is left alone ---------------------------------------------------------------------
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from threading import local
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from swatsim.tracefile.coverage import Coverage
 from swatsim.tracer.pytorch.dispatch import Dispatch
+from swatsim.tracer.pytorch.inputs import samples_of
 from swatsim.tracer.pytorch.recognition import Recognition, Record
 from swatsim.tracer.pytorch.watch import Stack, names
 from swatsim.tracer.session import Session
-
-log = logging.getLogger(__name__)
 
 
 class Watch:
@@ -60,9 +58,10 @@ class Watch:
 
     def coverage(self, left_alone: Mapping[str, str]) -> Coverage | None:
         """Return how much of what the step multiplied is in the trace; None if that went wrong."""
+        found = None
         with self._session.guarded():
-            return self.recognition.coverage(left_alone)
-        return None
+            found = self.recognition.coverage(left_alone)
+        return found
 
     def _see(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
         if self._session.wanted:
@@ -80,46 +79,17 @@ class Watch:
         """Note a forward pass of the model, in a thread that may be another than the step's."""
         self._guest.here = self._dispatch.enter() or getattr(self._guest, "here", False)
         with self._session.guarded():
-            inputs = list(_tensors(given))
-            axis = 1 if _is_sequence_first(module) else self._axis
-            batch = self._batch or _batch_of(given, inputs, axis)
+            found, axes = samples_of(module, given, self._axis)
+            batch = self._batch or found
             if batch:
-                self._session.see_batch(batch)
-                axes = [(each, _axis_of(each, axis)) for each in inputs]
+                if self._session.batch is None or not _goes_on(each for each, _ in axes):
+                    self._session.see_batch(batch)
                 self.recognition.enters(batch, axes)
 
 
-def _tensors(given: Any) -> Iterator[Tensor]:
-    """Yield the tensors in a module's arguments, wherever they are."""
-    if isinstance(given, Tensor):
-        yield given
-    elif isinstance(given, Mapping):
-        yield from _tensors(list(given.values()))
-    elif isinstance(given, list | tuple):
-        for each in given:
-            yield from _tensors(each)
+def _goes_on(inputs: Iterable[Tensor]) -> bool:
+    """Whether a forward pass of a part of the model is one step of a recurrence, or the like.
 
-
-def _is_sequence_first(module: nn.Module) -> bool:
-    """Whether a module of torch's, alone, takes (T, N, C): attention and recurrences do."""
-    kinds = (nn.MultiheadAttention, nn.RNNBase)
-    if not type(module).__module__.startswith("torch.nn."):
-        return False
-    inner = next((each for each in module.modules() if isinstance(each, kinds)), None)
-    own = isinstance(module, kinds) or "Transformer" in type(module).__name__
-    return own and inner is not None and not inner.batch_first
-
-
-def _axis_of(tensor: Tensor, axis: int) -> int:
-    """Return the axis of samples: the one that the user named is of (T, N, C), or of ids (T, N)."""
-    tokens = tensor.dim() == 3 or (tensor.dim() == 2 and not tensor.is_floating_point())
-    return axis if tokens else 0
-
-
-def _batch_of(given: Any, inputs: list[Tensor], axis: int) -> int | None:
-    """Return how many samples a forward pass is on: its first input's, or those in a list."""
-    first = next(iter(given[0]), None) if given[0] else None
-    if isinstance(first, list | tuple) and all(isinstance(each, Tensor) for each in first):
-        return len(first)
-    shaped = [each for each in inputs if each.dim()]
-    return int(shaped[0].shape[_axis_of(shaped[0], axis)]) if shaped else None
+    It takes what another one gave: a run that forgets to end its steps begins with data.
+    """
+    return any(each.grad_fn is not None for each in inputs)

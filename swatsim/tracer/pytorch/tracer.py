@@ -144,6 +144,7 @@ class Tracer(Run):
             images=images,
             append=append,
             start=start,
+            sees_all=False,
         )
         hands = (self._record_layer, self._stop_recording, self._enter_model)
         self._sparse = SparseModel(model, self._sparsifier, skipped, *hands)
@@ -220,17 +221,18 @@ class Tracer(Run):
 
     def _layers(self) -> list[str]:
         # an expert may have had no token
-        return [each.layer.name for each in self._known if each.is_module]
+        named = [each.layer.name for each in self._known if each.is_module]
+        out = self._sparse.alone.keys() | self._sparse.unrecorded.keys()
+        return [name for name in named if name not in out]
 
     def _notes(self) -> dict[str, Any]:
         return {"policy": self._sparsifier.report()}
 
     def _record_layer(
         self, layer: Layer, x: Tensor, axis: int | None, depth: Depth | None
-    ) -> tuple[Recording | None, int]:
-        """Begin to record a layer's run; return which run of the step it is, too."""
-        recording = self._recording(layer, x, axis, depth=depth)
-        return recording, self._session.run(layer.name)
+    ) -> Recording | None:
+        """Begin to record a layer's run, if this step is recorded."""
+        return self._recording(layer, x, axis, depth=depth)
 
     def _stop_recording(self, error: Exception) -> None:
         """Record no more, for something went wrong in recording, and go on training."""

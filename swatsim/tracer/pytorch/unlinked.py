@@ -56,9 +56,9 @@ class Unlinked:
     def __init__(self) -> None:
         self._open: list[_Open] = []
 
-    def add(self, product: Product, found: Factors) -> None:
+    def add(self, product: Product) -> None:
         """Add one of a forward pass."""
-        self._open.append(_Open(product, tuple(found.left.shape), tuple(found.right.shape)))
+        self._open.append(_Open(product, *product.shapes))
 
     def match(self, func: Any, arguments: Any, named: Any, origins: Origins) -> Product | None:
         """Record a product of a backward pass as the gradient that it is; None if that is unknown.
