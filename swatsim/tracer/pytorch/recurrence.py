@@ -64,7 +64,9 @@ class Recurrence:
             return None
         biases = tuple(arguments[3:5]) if arguments[has_biases] else ()
         h = arguments[7] if backward else out[0]
-        return cls(*arguments[:3], biases, *arguments[5:7], h, arguments[reverse])
+        x, w_ih, w_hh = arguments[:3]
+        h0, c0 = arguments[5:7]
+        return cls(x, w_ih, w_hh, biases, h0, c0, h, arguments[reverse])
 
     @property
     def h_before(self) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from threading import local
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from swatsim.tracefile.coverage import Coverage
 from swatsim.tracer.pytorch.dispatch import Dispatch
