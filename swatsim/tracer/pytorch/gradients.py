@@ -94,6 +94,10 @@ class Product:
         elif isinstance(out, Tensor):
             self._follow(func, arguments, out)
 
+    def counted(self, size: int) -> int:
+        """Return how much of what its node's operation multiplies was asked for: all of it."""
+        return size
+
     def gradient(self, dy: Tensor, ops: Mapping[OpName, bool]) -> None:
         """Record the gradient of the output for the ops that ran, and what else they read."""
         ran = [op for op, runs in ops.items() if runs]

@@ -7,7 +7,8 @@ not yet: the youngest is of 2.8), nothing is recorded, for it would change the r
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, reduce
 from types import CodeType
 from typing import Any, TypeAlias
@@ -29,6 +30,7 @@ _NEEDED = (
     "_functorch.is_functorch_wrapped_tensor",
     "_functorch.is_legacy_batchedtensor",
     "DisableTorchFunction",
+    "_DisableTorchDispatch",
     "_get_function_stack_at",
     "_is_fwd_grad_enabled",
     "_len_torch_function_stack",
@@ -206,6 +208,19 @@ def is_asked_for(node: Any, place: int) -> bool:
         return bool(_functions()._will_engine_execute_node(target))
     except RuntimeError:  # a leaf that autograd.grad was asked for
         return True
+
+
+@contextmanager
+def out_of_sight() -> Iterator[None]:
+    """Compute on plain tensors so that no mode, hook or graph, nor autocast, has a part in it."""
+    own = _functions()
+    with (
+        torch.no_grad(),
+        torch.autocast("cpu", enabled=False),
+        own.DisableTorchFunction(),
+        own._DisableTorchDispatch(),
+    ):
+        yield
 
 
 def engine() -> Any:

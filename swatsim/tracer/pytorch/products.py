@@ -126,8 +126,9 @@ def _grouped_mm(given: _Given, out: Any) -> int:
     if left.dim() == right.dim() == 3:
         return int(left.shape[0] * M * K * N)
     cut, rest = (M, K * N) if right.dim() == 3 else (N, M * K) if left.dim() == 3 else (K, M * N)
-    has_ends = ends is not None and not ends.is_meta and ends.numel()
-    return int(rest * (min(cut, int(ends[-1])) if has_ends else cut))
+    if ends is not None and not ends.is_meta and ends.numel():
+        cut = min(cut, int(ends[-1]))
+    return int(rest * cut)
 
 
 def _linear_backward(given: _Given, out: Any) -> int:
@@ -283,7 +284,7 @@ def _recurrent_backward(*weights: str) -> _Formula:
     forward = _recurrent(*weights)
 
     def count(given: _Given, out: Any) -> int:
-        return forward(given, out) * (1 + given.get("output_mask", (True,))[-1])
+        return forward(given, out) * (1 + bool(given.get("output_mask", (True,))[-1]))
 
     return count
 

@@ -30,7 +30,8 @@ from swatsim.tracer.pytorch.private import (
 )
 from swatsim.tracer.pytorch.products import macs
 from swatsim.tracer.pytorch.recording import Recording
-from swatsim.tracer.pytorch.samples import Samples
+from swatsim.tracer.pytorch.recurrence import FUSED, Recurrence, Recurrent
+from swatsim.tracer.pytorch.samples import MIXED, Place, Samples
 from swatsim.tracer.pytorch.shares import Shares
 from swatsim.tracer.pytorch.skipping import is_skipped
 from swatsim.tracer.pytorch.unlinked import Unlinked
@@ -182,7 +183,8 @@ class Recognition:
     ) -> None:
         frame = self._frames()[-1] if self._frames() else None
         module = frame.name if frame is not None else ""
-        product = Product(self.shares, module, func._overloadpacket.__name__)
+        kind = Recurrent if func._overloadpacket in FUSED else Product
+        product = kind(self.shares, module, func._overloadpacket.__name__)
         result = next(tensors((out,)), None)
         if getattr(self._here, "computing", False):
             self.shares.add("forward", size)
@@ -192,15 +194,19 @@ class Recognition:
         elif not (torch.is_grad_enabled() or in_function()):
             self.shares.add("forward", size, (module, NO_GRADIENTS))
         else:
-            self._training(product, func, arguments, named, size)
+            self._training(product, func, arguments, named, out, size)
             self._wait(product, result)
 
-    def _training(self, product: Product, func: Any, arguments: Any, named: Any, size: int) -> None:
+    def _training(
+        self, product: Product, func: Any, arguments: Any, named: Any, out: Any, size: int
+    ) -> None:
         """Record a product of training, if it is a layer, and count it."""
         if any(frame.name in self._skip for frame in self._frames()):
             product.what = SKIPPED
         elif (found := factors(func, arguments, named)) is not None:
             self._recognise(product, found, func)
+        elif isinstance(product, Recurrent):
+            self._recur(product, Recurrence.of(func, arguments, out))
         self.shares.add("forward", size, product.where)
 
     def _recognise(self, product: Product, found: Factors, func: Any) -> None:
@@ -225,23 +231,41 @@ class Recognition:
             product.what = self._missed[name] = NO_LAYER
             log.info("%s: %s", name, error)
             return
-        self._record_parts(product, found, made)
+        if self._record_parts(product, made):
+            product.operands(found, linked=torch.is_grad_enabled())
+            product.shapes = tuple(found.left.shape), tuple(found.right.shape)
+            if not torch.is_grad_enabled():
+                self._unlinked.add(product)
 
-    def _record_parts(self, product: Product, found: Factors, made: list[Part]) -> None:
+    def _recur(self, product: Recurrent, call: Recurrence | None) -> None:
+        """Record a recurrent layer that runs as one kernel."""
+        weights = () if call is None else (call.w_ih, call.w_hh)
+        origins = [self.origins.weight(each, product.module) for each in weights]
+        named = [origin for origin in origins if origin is not None and origin.name]
+        if call is None or len(named) < len(weights):
+            return
+        product.sources = {name for origin in named for name in origin.sources}
+        if any(map(self._is_left_alone, weights)):
+            product.what = SKIPPED
+            return
+        place = self.place(call.x)
+        if place is None:
+            place = Place(1) if call.x.shape[1] == self.batch else MIXED
+        if self._record_parts(product, call.parts([each.name for each in named], place)):
+            product.recur(call, linked=torch.is_grad_enabled())
+
+    def _record_parts(self, product: Product, made: list[Part]) -> bool:
         for part in made:
             recording = self._record(part.layer, part.act, 0, part.place, part.depth)
             if recording is None:
                 product.what = self._missed[part.layer.name] = NO_LAYER
-                return
+                return False
             product.parts.append((part, recording))
             self.recorded.add(part.layer.name)
         self.recorded.update(product.sources)
         product.held = True
         product.packs = others_pack()
-        product.operands(found, linked=torch.is_grad_enabled())
-        product.shapes = tuple(found.left.shape), tuple(found.right.shape)
-        if not torch.is_grad_enabled():
-            self._unlinked.add(product)
+        return True
 
     def _is_left_alone(self, weight: Tensor, name: str) -> bool:
         owned = self.names.owner(weight)
@@ -264,6 +288,8 @@ class Recognition:
             product.sees(func, arguments, named, out)
         if not size:
             return
+        if product is not None:
+            size = product.counted(size)
         if product is None and not getattr(self._here, "computing", False):
             product = self._unlinked.match(func, arguments, named, self.origins)
             where = product.where if product is not None else ("", _named(node))

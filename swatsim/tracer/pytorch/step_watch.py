@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from threading import local
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from swatsim.tracefile.coverage import Coverage
 from swatsim.tracer.pytorch.dispatch import Dispatch
@@ -83,5 +83,14 @@ class Watch:
             found, axes = samples_of(module, given, self._axis)
             batch = self._batch or found
             if batch:
-                self._session.see_batch(batch)
+                if self._session.batch is None or not _goes_on(each for each, _ in axes):
+                    self._session.see_batch(batch)
                 self.recognition.enters(batch, axes)
+
+
+def _goes_on(inputs: Iterable[Tensor]) -> bool:
+    """Whether a forward pass of a part of the model is one step of a recurrence, or the like.
+
+    It takes what another one gave: a run that forgets to end its steps begins with data.
+    """
+    return any(each.grad_fn is not None for each in inputs)
