@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from swatsim.tracer.pytorch.factors import Factors, Part, factors
-from swatsim.tracer.pytorch.private import in_transform
+from swatsim.tracer.pytorch.private import in_transform, unseen
 from swatsim.tracer.pytorch.recording import Recording
 from swatsim.tracer.pytorch.shares import Shares
 from swatsim.workload.layer import OpName
@@ -73,11 +73,11 @@ class Product:
         """Add hooks to the node that computes the product's gradients."""
 
         def before(gradients: tuple[Tensor | None, ...]) -> None:
-            with passes.guarded():
+            with passes.guarded(), unseen():
                 self._begin(gradients, passes)
 
         def after(inputs: tuple[Tensor | None, ...], outputs: tuple[Tensor | None, ...]) -> None:
-            with passes.guarded():
+            with passes.guarded(), unseen():
                 self._end(inputs, outputs, passes)
 
         node.register_prehook(before)
