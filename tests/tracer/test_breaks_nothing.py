@@ -195,7 +195,7 @@ def test_a_mask_that_is_kept_needs_a_weight_that_is(kind: str, tmp_path: Path) -
         model(torch.randn(2, 8)).sum().backward()
         tracer.step()
         assert not tracer._left_alone()
-    assert layers(tmp_path) == ["0", "1"]
+    assert [name for name in layers(tmp_path) if " x " not in name] == ["0", "1"]
 
 
 def test_only_the_gradients_that_are_asked_for(tmp_path: Path) -> None:

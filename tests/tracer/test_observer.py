@@ -456,9 +456,7 @@ def test_a_frozen_layer_on_the_input_is_seen(tmp_path: Path) -> None:
     assert ops == [("0", "fprop"), ("1", "fprop"), ("1", "wgrad")]
 
 
-def test_transforms_of_torch_func_run_unseen(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_transforms_of_torch_func_run_as_ever_and_their_gradients_are_named(tmp_path: Path) -> None:
     model, x = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1)), inputs(3, 4)
 
     def loss(parameters: Any) -> Tensor:
@@ -470,7 +468,11 @@ def test_transforms_of_torch_func_run_unseen(
         got = torch.func.grad(loss)(parameters)
         observer.step()
     assert all(torch.equal(got[name], expected[name]) for name in expected)
-    assert "no layer ran forward" in caplog.text or not list(tmp_path.iterdir())
+    step = open_trace(tmp_path).step(0)
+    assert {(layer.name, op) for layer, op in step.ops()} == {("0", "fprop"), ("2", "fprop")}
+    assert step.coverage is not None
+    assert step.coverage.held.forward == step.coverage.seen.forward == 60
+    assert sum(each.backward for each in step.coverage.not_held) == step.coverage.seen.backward
 
 
 @pytest.mark.parametrize("kind", ["in_proj_weight", "out_proj"])
@@ -541,7 +543,7 @@ def test_a_rollback_records_no_step_twice(tmp_path: Path) -> None:
     assert open_trace(tmp_path).steps == (0, 1, 2)
 
 
-def test_another_thread_meanwhile_is_not_watched(tmp_path: Path) -> None:
+def test_another_thread_meanwhile_is_seen_apart(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
     inside, done = threading.Event(), threading.Event()
 
@@ -562,5 +564,9 @@ def test_another_thread_meanwhile_is_not_watched(tmp_path: Path) -> None:
         model(inputs(4, 6)).sum().backward()
         thread.join()
         observer.step()
-    assert [layer.name for layer in open_trace(tmp_path).layers] == ["0", "2"]
+    step = open_trace(tmp_path).step(0)
+    assert {layer.name for layer in step.layers} == {"0", "0@2", "2", "2@2"}
+    assert sorted(step.batch_of(name) for name in ("0", "0@2")) == [4, 9]
+    assert [op for _, op in step.ops()].count("wgrad") == 2
     assert torch._C._len_torch_function_stack() == 0
+    assert torch._C._len_torch_dispatch_stack() == 0

@@ -59,15 +59,19 @@ def test_a_sparse_input_is_seen_with_its_zeros(layout: Any, tmp_path: Path) -> N
     np.testing.assert_array_equal(mask, numpy(x) != 0)
 
 
-def test_nested_tensors_run_unseen_and_are_named(tmp_path: Path) -> None:
+def test_nested_tensors_are_seen_and_the_rest_is_named(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
     x = torch.nested.nested_tensor([inputs(2, 4), inputs(3, 4)], layout=torch.jagged)
     with Observer(model, tmp_path, steps=(0,), measure_memory=True) as observer:
         model[0](model(x).values() @ torch.ones(3, 4)).sum().backward()
         observer.step()
     step = open_trace(tmp_path).step(0)
-    assert step.notes["not_modelled"] == {"0": ["nested tensors"], "1": ["nested tensors"]}
-    assert {layer.name for layer, _ in step.ops()} == {"0"}
+    assert step.mask("0", "fprop", "act").shape == (1, 4, 5, 1)
+    assert {op for layer, op in step.ops() if layer.name == "0@2"} == {"fprop", "dgrad", "wgrad"}
+    coverage = step.coverage
+    assert coverage is not None
+    named = sum(each.forward + each.backward for each in coverage.not_held)
+    assert coverage.seen.total == coverage.held.total + named
 
 
 def test_a_batch_of_gradients_comes_as_ever(tmp_path: Path) -> None:

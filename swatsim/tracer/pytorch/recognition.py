@@ -15,16 +15,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 
 from swatsim.errors import SwatsimError
 from swatsim.tracefile.coverage import Coverage
 from swatsim.tracer.pytorch.factors import Factors, Part, factors, parts
 from swatsim.tracer.pytorch.gradients import Product
+from swatsim.tracer.pytorch.inside import in_checkpoint
 from swatsim.tracer.pytorch.naming import Names
 from swatsim.tracer.pytorch.origins import Origin, Origins, tensors
 from swatsim.tracer.pytorch.private import (
     current_node,
-    graph_task,
     in_function,
     others_pack,
 )
@@ -89,7 +90,6 @@ class Recognition:
         #: What multiplies by a parameter, and is in no layer: name -> what it is.
         self._missed: dict[str, str] = {}
         self._here = local()
-        self._graphs: dict[int, bool] = {}
 
     def see(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
         """Recognise and record an operation that was done."""
@@ -152,7 +152,6 @@ class Recognition:
 
     def begins(self, product: Product) -> None:
         """Note that a product's node runs in a backward pass."""
-        self._graphs[graph_task()] = torch.is_grad_enabled()
         self._products.append(product)
 
     def ends(self, product: Product) -> None:
@@ -176,7 +175,9 @@ class Recognition:
         """Whether gradients are computed, and not a checkpoint's forward once more."""
         if not torch.is_grad_enabled():
             return True
-        return not self._frames() and self._graphs.get(graph_task(), False)
+        if isinstance(node, BackwardCFunction) and self._frames():
+            return False  # a checkpoint of somebody's own, which runs modules
+        return not in_checkpoint()
 
     def _forward(
         self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any, size: int
@@ -245,7 +246,9 @@ class Recognition:
         if call is None or len(named) < len(weights):
             return
         product.sources = {name for origin in named for name in origin.sources}
-        if any(map(self._is_left_alone, weights)):
+        if any(
+            self._is_left_alone(each, own.name) for each, own in zip(weights, named, strict=True)
+        ):
             product.what = SKIPPED
             return
         place = self.place(call.x)
