@@ -17,7 +17,7 @@ from swatsim.errors import PolicyError, SwatsimError
 from swatsim.policies.interface import Site, first_convolution
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.tracer.pytorch.arithmetic import LINEAR, Arithmetic, Convolution
-from swatsim.tracer.pytorch.forward_patch import Projection, Projections, redirected_linear
+from swatsim.tracer.pytorch.projections import Projection, Projections, redirected_linear
 from swatsim.tracer.pytorch.inside import Inside, in_checkpoint
 from swatsim.tracer.pytorch.layers import Call, PolicyFailedError
 from swatsim.tracer.pytorch.modules import Depth, Geometry, linear, policy_layer
