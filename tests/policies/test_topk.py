@@ -116,3 +116,27 @@ def test_counts_that_are_refused(k: Any) -> None:
 def test_values_that_are_refused(values: Any) -> None:
     with pytest.raises(PolicyError, match="pass real numbers"):
         topk_mask(values, 1)
+
+
+@pytest.mark.parametrize(
+    "kind", ["normal", "half zero", "ties", "nan", "sorted", "periodic", "zero"]
+)
+def test_many_values_are_marked_as_by_a_sort(kind: str) -> None:
+    """From some size on a sample says where to look; one that is not fair must not matter."""
+    rng = np.random.default_rng(7)
+    values = rng.standard_normal(40_000).astype(np.float32)
+    values = {
+        "normal": values,
+        "half zero": np.maximum(values, 0),
+        "ties": np.round(values * 4) / 4,
+        "nan": np.where(np.arange(values.size) % 7, values, np.float32("nan")),
+        "sorted": np.sort(values),
+        "periodic": np.where(np.arange(values.size) % 32, values, 100 * values),
+        "zero": np.zeros_like(values),
+    }[kind]
+    ranked = np.where(np.isnan(values), np.inf, np.abs(values))
+    order = np.argsort(-ranked, kind="stable")
+    for k in (1, 77, 8_000, 20_000, 39_999):
+        expected = np.zeros(values.size, np.bool_)
+        expected[order[:k]] = True
+        np.testing.assert_array_equal(topk_mask(values, k), expected & (values != 0))

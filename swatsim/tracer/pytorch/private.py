@@ -25,6 +25,7 @@ _NEEDED = (
     "_functorch.is_functorch_wrapped_tensor",
     "_functorch.is_legacy_batchedtensor",
     "DisableTorchFunction",
+    "_DisableTorchDispatch",
     "_get_function_stack_at",
     "_is_fwd_grad_enabled",
     "_len_torch_function_stack",
@@ -159,6 +160,11 @@ def is_on(mode: TorchFunctionMode) -> bool:
 def without_overrides() -> Any:
     """Return a context in which functions go past all modes and subclasses."""
     return _functions().DisableTorchFunction()
+
+
+def unseen() -> Any:
+    """Return a context whose operations go past all that watches dispatch, a recording too."""
+    return _functions()._DisableTorchDispatch()
 
 
 def apart(tensor: Tensor) -> Tensor:
