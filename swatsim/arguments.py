@@ -101,14 +101,14 @@ def exact(value: Any) -> Fraction:
         return Fraction(value)
     if not isinstance(value, bool) and isinstance(value, numbers.Real | Decimal):
         with suppress(ValueError):  # of what is not finite, and of thousands of digits
-            return _written(value) if isinstance(value, float) else Fraction(str(value))
+            return _written(str(value))
     raise ValueError("must be a finite number, such as 0.8")
 
 
 @lru_cache(maxsize=10_000)
-def _written(value: float) -> Fraction:
-    """Return the fraction that a number's decimal writes; a policy is asked in every step."""
-    return Fraction(str(value))
+def _written(number: str) -> Fraction:
+    """Return the fraction that a decimal writes; a policy is asked for its own in every step."""
+    return Fraction(number)
 
 
 def share(interval: str, meaning: str = "") -> Callable[[Any], Fraction]:

@@ -1,17 +1,19 @@
-"""What recording costs a training run: a recorded step against the same step unrecorded.
+"""What a tracer costs a training run, recorded or not, beside training without one.
 
     python benchmarks/speed/recording.py
 
-ResNet-8 of traces/record_resnet8.py on made images, batch 128, and a small transformer, of which
-each step is short; two threads. One line a way of recording, also into the README: the median of
-the recorded steps over that of the steps well behind them, in one process, and what one recorded
-step in a hundred adds to the training, the writing in the background included.
+ResNet-18 and a small vision transformer on made images, each step short. All ways of training a
+model take turns in one process, some steps each, so that a busy machine slows all of them down; a
+way's time is its shortest step's. "By hand" is SWAT as one would write it: an autograd function for
+each kind of layer, thresholds by `kthvalue`, nothing else. One line a model, also into the README.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import copy
+import logging
+import math
 import sys
 import tempfile
 import time
@@ -20,111 +22,209 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "traces"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from readme import ROOT, machine, replace
-from record_resnet8 import BATCH, new_model
 
 from swatsim.policies import SwatU
 from swatsim.tracer.pytorch import Observer, Tracer
+from tests.tracer.models import ResNet
 
-#: One step of so many is recorded.
-EVERY = 6
-
-
-def images() -> tuple[torch.nn.Module, Callable[[], torch.Tensor]]:
-    """ResNet-8 on a made batch, and its loss."""
-    model, generator = new_model(0), torch.Generator().manual_seed(0)
-    batch = torch.randn(BATCH, 1, 28, 28, generator=generator)
-    labels = torch.randint(0, 10, (BATCH,), generator=generator)
-    return model, lambda: functional.cross_entropy(model(batch), labels)
+SPARSITY = 0.8
 
 
-def tokens() -> tuple[torch.nn.Module, Callable[[], torch.Tensor]]:
-    """Two encoder layers of width 128 on 16 made sequences of 32 tokens, and a loss."""
-    torch.manual_seed(0)
-    layer = torch.nn.TransformerEncoderLayer(128, 4, 256, batch_first=True)
-    model = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    batch = torch.randn(16, 32, 128)
-    return model, lambda: model(batch).square().mean()
+def kept(values: Tensor) -> Tensor:
+    """Keep the values of largest magnitude, those at the threshold too."""
+    magnitudes = values.abs()
+    count = values.numel() - int((1 - SPARSITY) * values.numel()) + 1
+    threshold = magnitudes.flatten().kthvalue(count).values
+    return torch.where(magnitudes >= threshold, values, 0)
 
 
-def steps(tracer: Any, model: torch.nn.Module, loss: Callable[[], Any], count: int) -> list[float]:
-    """Train for some steps; the seconds of each, the tracer's own included."""
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
-    taken = []
-    for _ in range(count):
+class Swat(torch.autograd.Function):
+    """SWAT's three ops of a linear layer, or of a convolution if it is told how to stride."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: Any) -> Tensor:
+        sparse = kept(weight)
+        ctx.save_for_backward(kept(x), sparse)
+        ctx.how = how
+        if how is None:
+            return functional.linear(x, sparse, bias).clone()
+        return torch.convolution(x, sparse, bias, *how)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        dx, _, db = ctx.needs_input_grad[:3]
+        if ctx.how is None:
+            rows = dy.flatten(0, -2)
+            dw = rows.T @ x.flatten(0, -2)
+            return dy @ weight if dx else None, dw, rows.sum(0) if db else None, None
+        sizes, which = [dy.shape[1]] if db else None, (dx, True, db)
+        grads = torch.ops.aten.convolution_backward(dy, x, weight, sizes, *ctx.how, which)
+        return (*grads, None)
+
+
+class HandLinear(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return Swat.apply(x, self.weight, self.bias, None)
+
+
+class HandConv2d(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        how = (self.stride, self.padding, self.dilation, False, (0, 0), self.groups)
+        return Swat.apply(x, self.weight, self.bias, how)
+
+
+def by_hand(model: nn.Module) -> nn.Module:
+    """Make all layers but the first convolution SWAT's."""
+    convolutions = [module for module in model.modules() if type(module) is nn.Conv2d]
+    for module in [*convolutions[1:], *model.modules()]:
+        if type(module) is nn.Conv2d and module is not convolutions[0]:
+            module.__class__ = HandConv2d
+        elif type(module) is nn.Linear:
+            module.__class__ = HandLinear
+    return model
+
+
+class Block(nn.Module):
+    """A pre-norm block of a vision transformer."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.heads = heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        seen = functional.scaled_dot_product_attention(q, k, v)
+        x = x + self.out(seen.transpose(1, 2).flatten(2))
+        return x + self.down(functional.gelu(self.up(self.norm2(x))))
+
+
+class ViT(nn.Module):
+    """Six blocks of width 192 on 8 x 8 patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.position = nn.Conv2d(3, 192, 8, 8), nn.Parameter(torch.zeros(1, 64, 192))
+        self.blocks = nn.Sequential(*[Block(192, 3) for _ in range(6)])
+        self.norm, self.head = nn.LayerNorm(192), nn.Linear(192, 100)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.stem(x).flatten(2).mT + self.position
+        return self.head(self.norm(self.blocks(tokens)).mean(1))
+
+
+#: Name -> builder, and an input's shape.
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "ResNet-18, 8 x 3 x 64 x 64": (lambda: ResNet((2, 2, 2, 2)), (8, 3, 64, 64)),
+    "ResNet-18, 8 x 3 x 32 x 32": (lambda: ResNet((2, 2, 2, 2)), (8, 3, 32, 32)),
+    "a small ViT, 8 x 3 x 64 x 64": (ViT, (8, 3, 64, 64)),
+}
+
+
+def never(number: int) -> bool:
+    return False
+
+
+def every_other(number: int) -> bool:
+    return number % 2 == 0
+
+
+#: Ways of training, each with what opens it; a recorded one has unrecorded steps in between.
+TRACERS: dict[str, Callable[[nn.Module, str], Any]] = {
+    "Tracer": lambda m, p: Tracer(m, SwatU(SPARSITY), p, steps=never),
+    "Tracer, all images": lambda m, p: Tracer(m, SwatU(SPARSITY), p, steps=every_other),
+    "Tracer, 2 images": lambda m, p: Tracer(m, SwatU(SPARSITY), p, steps=every_other, images=2),
+    "Observer": lambda m, p: Observer(m, p, steps=never),
+    "Observer, all images": lambda m, p: Observer(m, p, steps=every_other),
+    "Observer, 2 images": lambda m, p: Observer(m, p, steps=every_other, images=2),
+}
+
+
+#: Steps of a turn. The first two warm up: memory, and what a recorded step is compared with.
+TURN = 5
+
+
+def train(model: nn.Module, x: Tensor, after: Callable[[], Any]) -> list[float]:
+    """Return the seconds of some steps, the tracer's own included."""
+    optimizer = torch.optim.SGD(model.parameters(), 0.001)
+    labels, taken = torch.arange(len(x)), []
+    for _ in range(TURN):
         start = time.perf_counter()
         optimizer.zero_grad()
-        loss().backward()
+        functional.cross_entropy(model(x), labels).backward()
         optimizer.step()
-        tracer.step()
+        after()
         taken.append(time.perf_counter() - start)
     return taken
 
 
-def measure(
-    make: Callable[[], Any], open_tracer: Callable[[torch.nn.Module, str], Any], count: int
-) -> tuple[float, float, float]:
-    """Seconds of a recorded step, of one well behind it, and what a recorded one adds in all.
-
-    Medians, the first round of steps left out; what is added counts the steps behind too, in which
-    the masks are still being compressed and written.
-    """
-    model, loss = make()
+def turn(model: nn.Module, x: Tensor, open_tracer: Callable[[nn.Module, str], Any] | None) -> float:
+    """Return the shortest step of a turn; of the recorded ones, if there are some."""
+    if open_tracer is None:
+        return min(train(model, x, lambda: None)[2::2])
     with tempfile.TemporaryDirectory() as folder, open_tracer(model, f"{folder}/t") as tracer:
-        taken = steps(tracer, model, loss, count)
-    rounds = [taken[i : i + EVERY] for i in range(EVERY, count - EVERY + 1, EVERY)]
-    recorded = statistics.median(each[0] for each in rounds)
-    quiet = statistics.median(t for each in rounds for t in each[EVERY // 2 :])
-    return recorded, quiet, statistics.median(sum(each) - EVERY * quiet for each in rounds)
+        return min(train(model, x, tracer.step)[2::2])
 
 
-WAYS: dict[str, tuple[Callable[[], Any], Callable[[torch.nn.Module, str], Any]]] = {
-    "SWAT-U, 8 images": (images, lambda m, p: Tracer(m, SwatU(0.8), p, steps=wanted, images=8)),
-    "SWAT-U, all 128 images": (images, lambda m, p: Tracer(m, SwatU(0.8), p, steps=wanted)),
-    "SWAT-U, 8 images, memory": (
-        images,
-        lambda m, p: Tracer(m, SwatU(0.8), p, steps=wanted, images=8, measure_memory=True),
-    ),
-    "observed dense, 8 images": (images, lambda m, p: Observer(m, p, steps=wanted, images=8)),
-    "observed dense, all 128 images": (images, lambda m, p: Observer(m, p, steps=wanted)),
-    "a small transformer, SWAT-U, all": (
-        tokens,
-        lambda m, p: Tracer(m, SwatU(0.8), p, steps=wanted),
-    ),
-    "a small transformer, observed, all": (tokens, lambda m, p: Observer(m, p, steps=wanted)),
-}
+def measure(make: Callable[[], nn.Module], shape: tuple[int, ...], turns: int) -> dict[str, float]:
+    """Return the shortest step of each way in seconds."""
+    torch.manual_seed(0)
+    model, x = make(), torch.randn(shape)
+    ways: dict[str, tuple[nn.Module, Any]] = {
+        "dense": (model, None),
+        "by hand": (by_hand(copy.deepcopy(model)), None),
+        **{name: (model, open_tracer) for name, open_tracer in TRACERS.items()},
+    }
+    taken: dict[str, float] = {}
+    for _ in range(turns):
+        for name, way in ways.items():
+            taken[name] = min(turn(way[0], x, way[1]), taken.get(name, math.inf))
+    return taken
 
 
-def wanted(number: int) -> bool:
-    """Record one step of each round."""
-    return number % EVERY == 0
+#: What is compared with what.
+RATIOS = (
+    ("Tracer", "by hand"),
+    ("Tracer", "dense"),
+    ("by hand", "dense"),
+    ("Tracer, all images", "Tracer"),
+    ("Tracer, 2 images", "Tracer"),
+    ("Observer", "dense"),
+    ("Observer, all images", "dense"),
+    ("Observer, 2 images", "dense"),
+)
 
 
 def lines(count: int) -> Iterator[str]:
-    yield f"On {machine()}, torch {torch.__version__}:\n"
-    for name, (make, way) in WAYS.items():
-        recorded, others, added = measure(make, way, count)
-        share = added / (100 * others)
-        yield (
-            f"- {name}: a recorded step takes {recorded / others:.2f}x an unrecorded one "
-            f"({1000 * recorded:.0f} ms, {1000 * others:.0f} ms); one in a hundred adds "
-            f"{100 * share:.2f} % to the training"
-        )
+    where = f"{machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+    yield f"On {where}, {SPARSITY:.0%} sparse:\n"
+    for name, (make, shape) in MODELS.items():
+        taken = measure(make, shape, count)
+        ratios = [f"{a} / {b} {taken[a] / taken[b]:.2f}x" for a, b in RATIOS]
+        yield f"- {name} ({1000 * taken['dense']:.0f} ms dense): {'; '.join(ratios)}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=90)
+    parser.add_argument("--turns", type=int, default=6, help="of each way")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--print-only", action="store_true", help="leave the README as it is")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    found = list(lines(arguments.steps))
-    path = ROOT / "README.md"
-    path.write_text(replace(path.read_text(), "recording", iter(found)))
+    logging.getLogger("swatsim").setLevel(logging.ERROR)  # a turn without a recorded step says so
+    found = list(lines(arguments.turns))
+    if not arguments.print_only:
+        path = ROOT / "README.md"
+        path.write_text(replace(path.read_text(), "recording", iter(found)))
     print("\n".join(found))
 
 

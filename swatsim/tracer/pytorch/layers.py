@@ -15,7 +15,13 @@ from swatsim.policies.arrays import only
 from swatsim.policies.interface import Site
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.tracer.pytorch.arithmetic import Arithmetic, Gradients, Needed, autocast
-from swatsim.tracer.pytorch.private import apart, in_transform, is_asked_for, without_overrides
+from swatsim.tracer.pytorch.private import (
+    apart,
+    in_transform,
+    is_asked_for,
+    unseen,
+    without_overrides,
+)
 from swatsim.tracer.pytorch.recording import Recording
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 
@@ -93,9 +99,10 @@ class Call:
     def reads(self, values: Tensor, operand: Operand, *ops: OpName) -> list[Tensor]:
         """Return what each of the ops that read an operand reads of it."""
         sites = [self._site(op, operand) for op in ops]
-        shown = apart(self.arithmetic.planes(values.detach()))
         try:
-            masks = self.sparsifier.masks(sites, shown, training=self.training)
+            with unseen():
+                shown = apart(self.arithmetic.planes(values.detach()))
+                masks = self.sparsifier.masks(sites, shown, training=self.training)
         except Exception as error:
             raise PolicyFailedError(error) from error
         masked: dict[int, Tensor] = {}
@@ -110,7 +117,8 @@ class Call:
             return
         pairs = zip(ops.items(), reads, strict=True)
         try:
-            self.recording.record(operand, {op: read for (op, runs), read in pairs if runs})
+            with unseen():
+                self.recording.record(operand, {op: read for (op, runs), read in pairs if runs})
         except Exception as error:  # noqa: BLE001  (no fault of recording ends a training)
             self.failed(error)
 

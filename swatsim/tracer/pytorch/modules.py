@@ -35,11 +35,6 @@ def is_plain(module: nn.Module) -> bool:
     return False
 
 
-def is_convolution(module: nn.Module) -> bool:
-    """Whether a module is a convolution, whatever its forward does; a transposed one is none."""
-    return isinstance(module, _FORWARD)
-
-
 @dataclass(frozen=True)
 class Geometry:
     """A convolution of one to three dimensions, as torch's modules and functions have it.
@@ -259,13 +254,6 @@ def size_of(name: str, x: Tensor, axes: int) -> tuple[int, ...]:
             " give it a batch"
         )
     return tuple(x.shape[2:])
-
-
-def weight_layer(name: str, module: Plain) -> Layer:
-    """Return a module's layer for the smallest input that its weight allows."""
-    if isinstance(module, nn.Linear):
-        return linear(name, *module.weight.shape)
-    return Geometry.of(module).layer(name)
 
 
 def linear(name: str, K: int, C: int, positions: int = 1) -> Layer:

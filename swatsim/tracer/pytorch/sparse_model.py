@@ -17,12 +17,12 @@ from swatsim.errors import PolicyError, SwatsimError
 from swatsim.policies.interface import Site, first_convolution
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.tracer.pytorch.arithmetic import LINEAR, Arithmetic, Convolution
-from swatsim.tracer.pytorch.forward_patch import Projection, Projections, redirected_linear
 from swatsim.tracer.pytorch.inside import Inside, in_checkpoint
 from swatsim.tracer.pytorch.layers import Call, PolicyFailedError
 from swatsim.tracer.pytorch.modules import Depth, Geometry, linear, policy_layer
 from swatsim.tracer.pytorch.multiplying import HANDLERS, Handler, LeftAloneError
 from swatsim.tracer.pytorch.private import in_transform
+from swatsim.tracer.pytorch.projections import Projection, Projections, redirected_linear
 from swatsim.tracer.pytorch.recording import Recording
 from swatsim.tracer.pytorch.skipping import is_skipped
 from swatsim.tracer.pytorch.watch import names

@@ -39,19 +39,27 @@ log = logging.getLogger(__name__)
 class Tracer(Run):
     """Trains a model's layers sparsely, and records some of the steps.
 
-    Layers are its modules Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d and Linear, and the
-    projections of MultiheadAttention. While the tracer is open, each reads what the policy leaves
-    of its operands. With `SwatU`: Top-K weights forward and for the input gradient, Top-K
-    activations for the weight gradient, gradients and bias dense; the weights themselves stay
-    dense and all of them are trained. In eval mode and under ``no_grad`` the layers are as sparse,
-    and nothing is recorded. The model's parameters, state and optimizer are not touched, unless
-    the policy keeps masks (`RigL`, ..): then weights outside them are set to zero by `step`. A
-    deepcopy or pickle made meanwhile is an ordinary dense model; so is the model after `close`.
+    Whatever multiplies by a parameter of the model, by a part of one, or by what is computed from
+    parameters alone is a layer: modules, whatever their forward does, functions (``F.linear``,
+    ``F.conv2d``, ``@``, ``addmm``, ``bmm``, ``einsum``, ..), the projections of torch's attention,
+    each expert of several. It is called after the parameter. While the tracer is open, each reads
+    what the policy leaves of its operands. With `SwatU`: Top-K weights forward and for the input
+    gradient, Top-K activations for the weight gradient, gradients and bias dense; the weights
+    themselves stay dense and all of them are trained. In eval mode and under ``no_grad`` the layers
+    are as sparse, and nothing is recorded. Gradients of gradients, as in a gradient penalty, take
+    the masks as they are.
 
-    Modules whose class overrides ``forward`` are left alone, dense and unrecorded, as are other
-    modules with weights; a warning names them. So are modules in `skip`. A convolution among them
-    that comes first in the model, such as a stem whose weights are standardised, is the network's
-    first convolution all the same.
+    Nothing of the model is touched: it is seen by torch's global hooks, in every thread. A policy
+    that keeps masks (`RigL`, ..) alone sets weights outside them to zero, in `step`. A deepcopy or
+    pickle made meanwhile is an ordinary dense model; so is the model after `close`. Compiled
+    functions run as they were written while the tracer is open (``force_eager``).
+
+    What multiplies in a kernel of its own stays dense, and one warning names it: recurrent modules,
+    scripted ones, functions with a backward of their own, complex numbers, tensor subclasses,
+    transforms of torch.func; with a policy that keeps masks also weights that are computed anew in
+    each step, and with one that shares densities out what it was not told of. It is told of torch's
+    own kinds of modules, and of other parameters that look like matrices. Methods of the model's
+    that are called outside of its forward are seen as far as they call its modules.
 
     A recorded step holds, for each layer, the non-zeros of what fprop, dgrad and wgrad read, in
     the shapes of `Layer.shape_of`; dgrad only where the layer's input needs a gradient. A linear
@@ -75,7 +83,8 @@ class Tracer(Run):
         How many samples of a batch are recorded, the first ones, or all of a smaller batch; all by
         default. Top-K is over the whole batch all the same.
     skip : collection of str
-        Names, as in ``model.named_modules()``, of modules to leave alone. None of them counts as
+        Names, as in ``model.named_modules()``, of modules to leave alone with all that is in them,
+        or shell patterns such as ``"blocks.*.attn"``; of parameters, too. None of them counts as
         the network's first convolution.
     batch_axis : {0, 1}
         Where the samples are in a linear layer's input of three axes or more: 1 for a transformer
