@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from swatsim.tracer.pytorch.private import enter_dispatch, leave_dispatch
+from swatsim.tracer.pytorch.private import enter_dispatch, leave_dispatch, unseen
 
 #: Sees an operation that was done: (operation, arguments, named arguments, output).
 See = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
@@ -64,7 +64,8 @@ class _Operations(TorchDispatchMode):
         if any(kind not in _PLAIN and _is_composed(kind) for kind in types):
             return NotImplemented  # its own dispatch comes first: what that runs is seen
         out = func(*args, **named)
-        self.see(func, args, named, out)
+        with unseen():
+            self.see(func, args, named, out)
         return out
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from swatsim.tracer.pytorch.modules import Depth, Geometry, linear, size_of
 from swatsim.tracer.pytorch.naming import split_projections
-from swatsim.tracer.pytorch.origins import Origin
 from swatsim.tracer.pytorch.samples import MIXED, Place
 from swatsim.workload.layer import Layer
 
@@ -69,12 +68,19 @@ class Factors:
     Parameters
     ----------
     left, right : torch.Tensor
-    act, weight : int
-        Which argument each is; gradients come in that order.
+        Matrices: a vector has one column.
+    given : two of torch.Tensor
+        What the operation was given of them.
+    at : two of int
+        Which arguments they are; gradients come in that order.
+    convolution : bool
+    rest : tuple
+        What else decides: of a convolution its geometry, of experts where their rows end.
     """
 
     left: Tensor
     right: Tensor
+    given: tuple[Tensor, Tensor]
     at: tuple[int, int]
     convolution: bool = False
     rest: tuple[Any, ...] = field(default=(), repr=False)
@@ -84,40 +90,36 @@ def factors(func: Any, arguments: Any, named: Any) -> Factors | None:
     """Return the factors of an operation; None of one that is no product of two tensors."""
     packet = func._overloadpacket
     if packet in _CONVOLUTIONS:
-        return Factors(arguments[0], arguments[1], (0, 1), True, tuple(arguments[2:9]))
+        x, weight = arguments[:2]
+        return Factors(x, weight, (x, weight), (0, 1), True, tuple(arguments[2:9]))
     at = _MATRICES.get(packet)
     if at is None:
         return None
-    left, right = (arguments[i] for i in at)
+    left, right = given = arguments[at[0]], arguments[at[1]]
     if packet is aten.linear:
         right = right.mT
     if right.dim() == 1:
         right = right[:, None]
     ragged = packet in _RAGGED and left.dim() != right.dim()
     offs = named.get("offs", arguments[2] if len(arguments) > 2 else None) if ragged else None
-    return Factors(left, right, at, False, () if offs is None else (offs,))
+    return Factors(left, right, given, at, False, () if offs is None else (offs,))
 
 
 Place_of = Callable[[Tensor], Any]
 
 
-def parts(
-    found: Factors, weight_is_right: bool, origin: Origin, place_of: Place_of, fallback: str
-) -> list[Part]:
+def parts(found: Factors, weight_is_right: bool, name: str, place_of: Place_of) -> list[Part]:
     """Return the layers of a product that has a weight.
 
     Parameters
     ----------
     found : Factors
     weight_is_right : bool
-    origin : Origin
-        Of the weight.
+    name : str
+        The weight's.
     place_of : callable
         Where the samples are in a tensor.
-    fallback : str
-        The layer's name, if its weight has none.
     """
-    name = origin.name or fallback
     if found.convolution:
         return [_convolution(found, name, place_of)]
     if found.rest:

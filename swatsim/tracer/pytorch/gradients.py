@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from swatsim.tracer.pytorch.factors import Factors, Part, factors
-from swatsim.tracer.pytorch.private import in_transform
+from swatsim.tracer.pytorch.private import in_transform, unseen
 from swatsim.tracer.pytorch.recording import Recording
 from swatsim.tracer.pytorch.shares import Shares
 from swatsim.workload.layer import OpName
@@ -31,7 +31,7 @@ class Product:
 
     def __init__(self, shares: Shares, module: str, what: str) -> None:
         self.module, self.what = module, what
-        self.held = self.packs = self.learnt = False
+        self.held = self.packs = False
         self.weight_is_right = True
         #: Names of the parameters that either factor is computed from.
         self.sources: set[str] = set()
@@ -73,10 +73,12 @@ class Product:
         """Add hooks to the node that computes the product's gradients."""
 
         def before(gradients: tuple[Tensor | None, ...]) -> None:
-            self._begin(gradients, passes)
+            with passes.guarded(), unseen():
+                self._begin(gradients, passes)
 
         def after(inputs: tuple[Tensor | None, ...], outputs: tuple[Tensor | None, ...]) -> None:
-            self._end(inputs, outputs, passes)
+            with passes.guarded(), unseen():
+                self._end(inputs, outputs, passes)
 
         node.register_prehook(before)
         node.register_hook(after)
@@ -101,13 +103,14 @@ class Product:
         ran = [op for op, runs in ops.items() if runs]
         if not self.held or not ran or in_transform(dy):
             return
+        dy = dy[:, None] if dy.dim() == 1 else dy  # of a vector
         sides = ("right", "left") if self.weight_is_right else ("left", "right")
         weight, act = (self._read.get(side) for side in sides)
         for part, recording in self.parts:
             if "dgrad" in ran and weight is not None:
-                recording.record("weight", {"dgrad": part.weights(weight)})
+                recording.complete("weight", "dgrad", part.weights(weight))
             if "wgrad" in ran and act is not None:
-                recording.record("act", {"wgrad": part.acts(act)})
+                recording.complete("act", "wgrad", part.acts(act))
             recording.record("grad_out", dict.fromkeys(ran, part.grads(dy)))
         self._read = {}
 

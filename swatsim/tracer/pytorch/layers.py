@@ -135,7 +135,7 @@ def _only(values: Tensor, mask: Tensor | None) -> Tensor:
         return values
     if torch.is_grad_enabled():  # create_graph=True
         return torch.where(mask.reshape(values.shape), values, 0)
-    return only(values.detach(), mask.reshape(values.shape))
+    return only(apart(values.detach()), mask.reshape(values.shape))
 
 
 class _Sparse(torch.autograd.Function):

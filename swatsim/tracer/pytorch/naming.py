@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import gcd, prod
@@ -154,12 +155,14 @@ def _tensors_of(path: str, module: nn.Module) -> list[Owned]:
 def layer_name(path: str, name: str) -> str:
     """Return a layer's name from its module's path and its parameter's name.
 
-    A parametrization's own parameters bear the name of what they are computed into.
+    A parametrization's own parameters bear the name of what they are computed into, as those that
+    `torch.nn.utils.prune` and the like put in a weight's place do.
     """
+    name = re.sub("^(.*weight)_(orig|v|g)$", r"\1", name)
     head, sign, computed = path.rpartition(".parametrizations.")
     if not sign and path.startswith("parametrizations."):
         head, sign, computed = "", ".", path.removeprefix("parametrizations.")
-    if sign:
+    if sign and name.startswith("original"):
         path, name = head, computed.partition(".")[0]
     return path if name == "weight" and path else f"{path}.{name}".lstrip(".")
 

@@ -211,6 +211,19 @@ def is_asked_for(node: Any, place: int) -> bool:
 
 
 @contextmanager
+def unseen() -> Iterator[None]:
+    """Hide what is computed meanwhile from modes that see operations, our own and others'."""
+    own, modes = _functions(), []
+    while own._len_torch_dispatch_stack():
+        modes.append(own._pop_torch_dispatch_stack(None))
+    try:
+        yield
+    finally:
+        for mode in reversed(modes):
+            own._push_on_torch_dispatch_stack(mode)
+
+
+@contextmanager
 def out_of_sight() -> Iterator[None]:
     """Compute on plain tensors so that no mode, hook or graph, nor autocast, has a part in it."""
     own = _functions()

@@ -137,7 +137,7 @@ def _linear_backward(given: _Given, out: Any) -> int:
 
 
 def _matmul_backward(given: _Given, out: Any) -> int:
-    grad, mask = (given[a if a in given else b] for a, b in (("grad", "grad_out"), _MASKS))
+    grad, mask = (given[a] if a in given else given[b] for a, b in (("grad", "grad_out"), _MASKS))
     return int(grad.numel() * given["self"].shape[-1] * _wanted(mask))
 
 

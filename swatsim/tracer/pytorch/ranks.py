@@ -67,5 +67,5 @@ def refuse_sharded(model: torch.nn.Module) -> None:
             raise RecordingError(
                 f"parameter {name!r} is a {kind}, spread over processes (FSDP, tensor "
                 "parallelism): a layer's weight is nowhere whole, and can't be recorded; "
-                "record an unsharded run of the model, such as one process's with DistributedDataParallel"
+                "record an unsharded run of the model, such as one with DistributedDataParallel"
             )

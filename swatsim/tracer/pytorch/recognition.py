@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import local
 from typing import Any
 
@@ -21,7 +21,7 @@ from swatsim.tracefile.coverage import Coverage
 from swatsim.tracer.pytorch.factors import Factors, Part, factors, parts
 from swatsim.tracer.pytorch.gradients import Product
 from swatsim.tracer.pytorch.naming import Names
-from swatsim.tracer.pytorch.origins import CONSTANT, Origin, Origins, tensors
+from swatsim.tracer.pytorch.origins import Origin, Origins, tensors
 from swatsim.tracer.pytorch.private import (
     current_node,
     graph_task,
@@ -33,6 +33,7 @@ from swatsim.tracer.pytorch.recording import Recording
 from swatsim.tracer.pytorch.recurrence import FUSED, Recurrence, Recurrent
 from swatsim.tracer.pytorch.samples import MIXED, Place, Samples
 from swatsim.tracer.pytorch.shares import Shares
+from swatsim.tracer.pytorch.skipping import is_skipped
 from swatsim.tracer.pytorch.unlinked import Unlinked
 from swatsim.tracer.pytorch.watch import Frame
 from swatsim.workload.layer import Layer
@@ -61,6 +62,8 @@ class Recognition:
     frames : callable
         Gives the modules that run in this thread, the innermost last.
     record : callable
+    guarded : callable
+        Gives a context from which nothing is raised: who trains is never stopped.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Recognition:
         skip: Collection[str],
         frames: Callable[[], list[Frame]],
         record: Record,
+        guarded: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.names = Names(modules)
         self.origins = Origins(self.names)
@@ -80,6 +84,7 @@ class Recognition:
         #: Names of layers that are in the step.
         self.recorded: set[str] = set()
         self._skip, self._frames, self._record = frozenset(skip), frames, record
+        self.guarded = guarded
         self._unlinked = Unlinked()
         #: What multiplies by a parameter, and is in no layer: name -> what it is.
         self._missed: dict[str, str] = {}
@@ -205,24 +210,26 @@ class Recognition:
         self.shares.add("forward", size, product.where)
 
     def _recognise(self, product: Product, found: Factors, func: Any) -> None:
-        left = self.origins.weight(found.left, product.module)
-        right = self.origins.weight(found.right, product.module)
+        left, right = (self.origins.weight(each, product.module) for each in found.given)
         is_right = found.convolution or _is_weight(right, left)
         weight = right if is_right else left
         if not found.convolution and not (weight and weight.name):
             return
-        product.at, product.learnt = found.at, True
-        product.weight_is_right = is_right
+        product.at, product.weight_is_right = found.at, is_right
         product.sources = {name for each in (left, right) if each for name in each.sources}
-        fallback = f"{product.module}.{func._overloadpacket.__name__}"
-        if weight is not None and self._is_left_alone(found.right if is_right else found.left):
+        name = f"{product.module}.{func._overloadpacket.__name__}"
+        if left and right and left.name and right.name:  # a weight is computed of two others
+            name = f"{left.name} x {right.name}"
+        elif weight is not None and weight.name:
+            name = weight.name
+        if self._is_left_alone(found.right if is_right else found.left, name):
             product.what = SKIPPED
             return
         try:
-            made = parts(found, is_right, weight or CONSTANT, self.place, fallback)
+            made = parts(found, is_right, name, self.place)
         except SwatsimError as error:
-            product.what = self._missed[weight.name if weight else fallback] = NO_LAYER
-            log.info("%s: %s", fallback, error)
+            product.what = self._missed[name] = NO_LAYER
+            log.info("%s: %s", name, error)
             return
         if self._record_parts(product, made):
             product.operands(found, linked=torch.is_grad_enabled())
@@ -260,9 +267,9 @@ class Recognition:
         product.packs = others_pack()
         return True
 
-    def _is_left_alone(self, weight: Tensor) -> bool:
+    def _is_left_alone(self, weight: Tensor, name: str) -> bool:
         owned = self.names.owner(weight)
-        return owned is not None and owned.module in self._skip
+        return is_skipped(name, self._skip) or (owned is not None and owned.module in self._skip)
 
     def _wait(self, product: Product, out: Tensor | None) -> None:
         if out is not None and torch.is_grad_enabled():

@@ -54,6 +54,11 @@ class Recording:
                 ops = [op for op, read in reads.items() if read is values]
                 self._operand(operand, ops, with_zeros(values.detach()))
 
+    def complete(self, operand: Operand, op: OpName, values: Tensor) -> None:
+        """Record what an op reads of an operand, unless that is known already."""
+        if (self.layout.layer.name, op, operand) not in self.step.masks:
+            self.record(operand, {op: values})
+
     def _operand(self, operand: Operand, ops: list[OpName], values: Tensor) -> None:
         mask = self.layout.nonzero(operand, values, self.kept)
         dtype = str(values.dtype).removeprefix("torch.")

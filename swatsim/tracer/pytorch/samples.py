@@ -23,6 +23,7 @@ from swatsim.tracer.pytorch.places.place import (
     Mixed,
     Place,
     Routed,
+    Single,
     State,
     fitted,
     join,
@@ -60,21 +61,33 @@ class Samples:
         self._states: dict[int, tuple[ref[Tensor], Known, Size]] = {}
 
     def seed(self, tensor: Tensor, axis: int = 0) -> None:
-        """Note where the samples of an input are; without effect on one that has no N of them.
+        """Take an axis of an input for that of its samples, if it has N entries.
 
         Parameters
         ----------
         tensor : Tensor
         axis : int
-            Its axis of N entries.
+            Nothing is done if it is no axis of N entries.
         """
         if self._batch > 0 and -tensor.dim() <= axis < tensor.dim():
             axis %= tensor.dim()
             if tensor.shape[axis] == self._batch:
                 self._keep(tensor, Place(axis))
 
+    def seed_sample(self, tensor: Tensor, sample: int) -> None:
+        """Take all of a tensor for that of one sample, such as one image of a list.
+
+        Parameters
+        ----------
+        tensor : Tensor
+        sample : int
+            From 0 to N - 1.
+        """
+        if 0 <= sample < self._batch:
+            self._keep(tensor, Single(sample))
+
     def of(self, tensor: Tensor) -> Place | Mixed | None:
-        """Return where a tensor's samples are, MIXED, or None for one that has been in no op."""
+        """Return where a tensor has samples, MIXED, or None for one that no sample has reached."""
         state = own_samples(self._look(tensor))
         return MIXED if isinstance(state, Routed) else state
 
@@ -106,36 +119,45 @@ class Samples:
     ) -> None:
         called = operation(func)
         if called.overwritten:
-            over = [kwargs.get(name) for name in called.overwritten]
-            known = [pair for pair in known if not any(pair[0] is tensor for tensor in over)]
+            over = _tensors(kwargs.get(name) for name in called.overwritten)
+            known = [one for one in known if not _is_in(one[0], over)]
         if not known and not called.starts:
             return
         call = Call(called.named, args, kwargs, out, known, self._batch)
-        found = MIXED if called.rule is None else called.rule(call)
+        found: Known | list[Known] = None if called.leaves else _sample(known)
+        alike = called.rule is None or found is not None
+        if found is None:
+            found = MIXED if called.rule is None else called.rule(call)
         for tensor, note in call.notes:
             self._keep(tensor, note)
         if called.writes:
-            self._write(called, call, found)
-        elif isinstance(out, Tensor):
-            self._keep(out, found[0] if isinstance(found, list) else found)
+            self._write(called, call, found, alike)
         else:
-            self._assign(_tensors((out,)), found, called.rule is None)
+            self._assign(_tensors((out,)), found, alike)
 
-    def _write(self, called: Operation, call: Call, found: Known | list[Known]) -> None:
-        """Keep what is written in place, and what it is a view of."""
-        written = _tensors((*map(call.arg, called.writes), *_tensors((call.out,))))
-        written = list({id(tensor): tensor for tensor in written}.values())
-        for tensor in written:
+    def _write(
+        self, called: Operation, call: Call, found: Known | list[Known], alike: bool
+    ) -> None:
+        """Keep what is returned and what is written in place, and what that is a view of."""
+        out = _tensors((call.out,))
+        more = [one for one in _tensors(map(call.arg, called.writes)) if not _is_in(one, out)]
+        for tensor in (*out, *more):
             if isinstance(self._look(tensor), Index | Count):
                 del self._states[id(tensor)]  # other numbers than it was known to hold
-        self._assign(written, found, called.rule is None)
-        for tensor in written:
+        self._assign(out, found, alike)
+        self._assign(more, [] if out and not alike else found, True)
+        for tensor in (*out, *more):
             if tensor._base is not None and self._look(tensor) != call.raw(tensor):
                 self._write_base(tensor, tensor._base)
 
     def _write_base(self, view: Tensor, base: Tensor) -> None:
-        before, state = self._look(base), _in_base(self._look(view), view, base)
-        self._keep(base, join((MIXED if isinstance(before, Index | Count) else before, state)))
+        before, known = self._look(base), self._look(view)
+        if isinstance(before, Index | Count | Single):
+            self._keep(base, before if before == known else MIXED)
+        elif isinstance(known, Single):
+            self._keep(base, join((before, _row_of(known.sample, view, base, self._batch))))
+        else:
+            self._keep(base, join((before, _in_base(known, view, base))))
 
     def _assign(self, tensors: list[Tensor], found: Known | list[Known], all_alike: bool) -> None:
         """Keep what was found of several tensors: of each, or of the first of them."""
@@ -175,6 +197,10 @@ def _tensors(values: Iterable[Any]) -> list[Tensor]:
     return found
 
 
+def _is_in(tensor: Tensor, others: Iterable[Tensor]) -> bool:
+    return any(tensor is other for other in others)
+
+
 def _in_base(known: Known, view: Tensor, base: Tensor) -> State:
     """Return where the samples of a view are in the tensor that it is a view of."""
     if known is None or not isinstance(known, Place) or base.layout != torch.strided:
@@ -186,6 +212,29 @@ def _in_base(known: Known, view: Tensor, base: Tensor) -> State:
         if base.shape[axis] == size and base.stride(axis) == stride:
             return Place(axis, known.outer, known.inner)
     return MIXED
+
+
+def _row_of(sample: int, view: Tensor, base: Tensor, batch: int) -> State:
+    """Return the samples of a tensor that has this one in the row of its number."""
+    if base.dim() == 0 or base.shape[0] != batch or not base.is_contiguous():
+        return MIXED
+    first = view.storage_offset() - base.storage_offset()
+    reach = sum((size - 1) * by for size, by in zip(view.shape, view.stride(), strict=True))
+    row = base.numel() // batch
+    return Place(0) if first // row == sample == (first + reach) // row else MIXED
+
+
+def _sample(known: list[tuple[Tensor, Known, Size]]) -> Single | None:
+    """Return the one sample that all arguments with samples are of, whatever is done with them."""
+    found = None
+    for _, one, _ in known:
+        if isinstance(one, Single):
+            if found is not None and found != one:
+                return None
+            found = one
+        elif not isinstance(one, Count):
+            return None
+    return found
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[Any]:

@@ -46,7 +46,8 @@ class Watch:
         self._guest = local()
         self._dispatch = Dispatch(self._see)
         self._stack = Stack(model, self._moved, self._entered)
-        self.recognition = Recognition(names(model), skip, lambda: self._stack.frames, record)
+        hands = (lambda: self._stack.frames, record, session.guarded)
+        self.recognition = Recognition(names(model), skip, *hands)
         self._dispatch.enter()
 
     def close(self) -> None:
@@ -58,10 +59,10 @@ class Watch:
 
     def coverage(self, left_alone: Mapping[str, str]) -> Coverage | None:
         """Return how much of what the step multiplied is in the trace; None if that went wrong."""
-        found = None
+        found: list[Coverage] = []
         with self._session.guarded():
-            found = self.recognition.coverage(left_alone)
-        return found
+            found.append(self.recognition.coverage(left_alone))
+        return found[0] if found else None
 
     def _see(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
         if self._session.wanted:

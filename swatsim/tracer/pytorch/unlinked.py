@@ -70,7 +70,7 @@ class Unlinked:
         found = factors(func, arguments, named)
         if found is None or found.convolution:
             return None
-        reads = [origins.weight(each, "") for each in (found.left, found.right)]
+        reads = [origins.weight(each, "") for each in found.given]
         with_weight = any(origin is not None and origin.learnt for origin in reads)
         for each in reversed(self._open):
             for reading in _readings(each, found):

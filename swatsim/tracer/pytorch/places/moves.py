@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -13,11 +14,13 @@ from swatsim.tracer.pytorch.places.place import (
     Count,
     Known,
     Place,
+    Single,
     State,
     along,
     concatenated,
     join,
     moved,
+    single,
     sliced,
     strided,
     viewed,
@@ -28,15 +31,14 @@ def _view(call: Call) -> Known:
     x = call.arg("self")
     known, shape, to = call.raw(x), call.shape(x), call.first.shape
     if isinstance(known, Count):
-        return _counting(viewed(Place(known.axis), shape, to))
+        return _counting(known, viewed(Place(known.axis), shape, to))
     return viewed(call.at(x), shape, to)
 
 
-def _counting(state: State) -> Known:
+def _counting(count: Count, view: State) -> Known:
     """Return what is known of a view of numbers that count along an axis."""
-    return (
-        Count(state.axis) if isinstance(state, Place) and state.outer == state.inner == 1 else None
-    )
+    whole = isinstance(view, Place) and view.outer == view.inner == 1
+    return Count(view.axis, count.step) if isinstance(view, Place) and whole else None
 
 
 def _bits(call: Call) -> State:
@@ -51,7 +53,7 @@ def _expand(call: Call) -> Known:
     known, more = call.raw(x), call.first.dim() - x.dim()
     if isinstance(known, Count):
         kept = x.shape[known.axis] == call.first.shape[known.axis + more]
-        return Count(known.axis + more) if kept else None
+        return Count(known.axis + more, known.step) if kept else None
     return _led(call, more)
 
 
@@ -101,12 +103,17 @@ def _slice(call: Call) -> Known:
     if along(state) != dim % x.dim():
         return state
     start, stop, _ = slice(call.arg("start"), call.arg("end")).indices(size)
-    return sliced(state, size, start, stop, step, call.batch)
+    part = sliced(state, size, start, stop, step, call.batch)
+    return single(state, start, stop, call.batch) if part is MIXED and step == 1 else part
 
 
-def _select(call: Call) -> State:
+def _select(call: Call) -> Known:
     x = call.arg("self")
-    return without(call.at(x), call.arg("dim") % x.dim())
+    state, dim = call.at(x), call.arg("dim") % x.dim()
+    if along(state) != dim:
+        return without(state, dim)
+    index = call.arg("index") % x.shape[dim]
+    return single(state, index, index + 1, call.batch)
 
 
 def without(state: State, dim: int) -> State:
@@ -118,7 +125,11 @@ def without(state: State, dim: int) -> State:
 
 
 def _unbind(call: Call) -> list[Known]:
-    return [_select(call)] * len(call.out)
+    x, many = call.arg("self"), len(call.out)
+    state, dim = call.at(x), call.arg("dim") % x.dim()
+    if along(state) != dim:
+        return [without(state, dim)] * many
+    return [single(state, i, i + 1, call.batch) for i in range(many)]
 
 
 def _split(call: Call) -> list[Known]:
@@ -129,21 +140,45 @@ def _split(call: Call) -> list[Known]:
     ends = list(accumulate(part.shape[dim] for part in call.out))
     starts = [0, *ends[:-1]]
     size, N = x.shape[dim], call.batch
-    return [sliced(state, size, start, end, 1, N) for start, end in zip(starts, ends, strict=True)]
+    parts = [(sliced(state, size, a, b, 1, N), a, b) for a, b in zip(starts, ends, strict=True)]
+    return [single(state, a, b, N) if part is MIXED else part for part, a, b in parts]
 
 
-def _cat(call: Call) -> State:
+def _cat(call: Call) -> Known:
     # empty tensors of one axis are allowed, whatever the others have
     tensors = [one for one in call.arg("tensors") if one.dim() > 1 or one.numel()]
     dim = call.arg("dim") % call.first.dim()
+    gathered = _gathered(call, tensors)
+    if gathered is not None:
+        sizes = {one.shape[dim] for one in tensors}
+        whole = isinstance(gathered, Place) and len(sizes) == 1
+        return Place(dim, 1, sizes.pop()) if whole else own_single(gathered)
     states = [call.at(one) for one in tensors]
     if all(along(state) != dim for state in states):
         return join(states)
     return concatenated(states)
 
 
-def _stack(call: Call) -> State:
-    dim, state = call.arg("dim") % call.first.dim(), join(map(call.at, call.arg("tensors")))
+def _gathered(call: Call, tensors: Sequence[Tensor]) -> Known:
+    """Return what tensors of one sample each are together: all samples in order, or the same."""
+    known = [call.raw(one) for one in tensors]
+    if known == [Single(n) for n in range(call.batch)]:
+        return Place(0)
+    own = [one for one in known if one is not None]
+    return own[0] if own and isinstance(own[0], Single) and own.count(own[0]) == len(own) else None
+
+
+def own_single(known: Known) -> Known:
+    """Return a sample if it is one, else MIXED."""
+    return known if isinstance(known, Single) else MIXED
+
+
+def _stack(call: Call) -> Known:
+    dim, tensors = call.arg("dim") % call.first.dim(), call.arg("tensors")
+    gathered = _gathered(call, tensors)
+    if gathered is not None:
+        return Place(dim) if isinstance(gathered, Place) else gathered
+    state = join(map(call.at, tensors))
     axis = along(state)
     return state if axis is None else moved(state, axis + (axis >= dim))
 
@@ -255,6 +290,9 @@ def _new(call: Call) -> State:
     """Of a tensor that only takes another's type."""
     return None
 
+
+#: Rules that what is of one sample doesn't stay of it by: put together with others, or new.
+LEAVING = (_cat, _stack, _new)
 
 _VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze", "flatten")
 _SAME = ("clone", "detach", "detach_", "alias", "_to_copy", "lift_fresh", "contiguous")

@@ -108,22 +108,38 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The numbers from 0 in order along one axis, the same along all others.
+    """The numbers 0, step, 2 step, .. along one axis, the same along all others.
 
     Attributes
     ----------
-    axis : int
+    axis, step : int
     """
 
     axis: int = 0
+    step: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """All of a tensor is of one sample.
+
+    Attributes
+    ----------
+    sample : int
+        From 0.
+    """
+
+    sample: int
 
 
 #: What is kept of a tensor.
-Known: TypeAlias = State | Index | Count
+Known: TypeAlias = State | Index | Count | Single
 
 
 def own_samples(known: Known) -> State:
     """Return the samples of a tensor's own values; numbers that count have none."""
+    if isinstance(known, Single):
+        return MIXED
     if isinstance(known, Index):
         return known.state
     return None if isinstance(known, Count) else known
@@ -210,6 +226,13 @@ def sliced(state: State, size: int, start: int, stop: int, step: int, batch: int
         return Place(state.axis, length // period, state.inner) if whole else MIXED
     each = state.inner % step == 0 and start < step and length == size // step
     return Place(state.axis, state.outer, state.inner // step) if each else MIXED
+
+
+def single(state: State, start: int, stop: int, batch: int) -> Known:
+    """Return the sample of a part of their own axis, if it is a part of one."""
+    if not isinstance(state, Place) or start // state.inner != (stop - 1) // state.inner:
+        return MIXED
+    return Single(start // state.inner % batch)
 
 
 def strided(

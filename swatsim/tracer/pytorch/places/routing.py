@@ -105,7 +105,9 @@ def _counted(call: Call, picked: _Picked, axis: int) -> int | None:
     """Return the result's axis of an axis that is read from its first entry to its last."""
     index, _ = picked.read[axis]
     known = call.raw(index)
-    if not isinstance(known, Count) or index.shape[known.axis] != call.arg("self").shape[axis]:
+    if not isinstance(known, Count) or known.step != 1:
+        return None
+    if index.shape[known.axis] != call.arg("self").shape[axis]:
         return None
     return picked.start + picked.dims - index.dim() + known.axis
 
@@ -200,7 +202,7 @@ def _put_back(call: Call, picked: _Picked, rows: Routed, adds: bool) -> State:
 def _inverse(call: Call, index: Tensor, values: Any) -> Index | None:
     """Return the inverse of an order, written as inverse[order] = 0, 1, 2, ..."""
     known, x = call.raw(index), call.arg("self")
-    if not isinstance(known, Index) or not isinstance(call.raw(values), Count):
+    if not isinstance(known, Index) or call.raw(values) != Count():
         return None
     sizes = {*x.shape, *index.shape, *values.shape}
     whole = x.dim() == 1 and known.order.size is not None and sizes == {known.order.size}
@@ -264,9 +266,21 @@ def _embedding(call: Call) -> State:
     return moved(weight, call.first.dim() - 1) if ids is None else MIXED
 
 
+def _embedding_bag(call: Call) -> list[Known]:
+    """Of the sums of an embedding over bags, one after another: all as long, or each a sample's."""
+    ids, bags = call.at(call.arg("indices")), call.raw(call.arg("offsets"))
+    if call.only(call.arg("indices"), call.arg("offsets")):
+        if isinstance(bags, Count) and isinstance(ids, Place) and ids.inner % bags.step == 0:
+            return [Place(0, ids.outer, ids.inner // bags.step)]
+        if isinstance(bags, Place):
+            return [bags]
+    return [MIXED]
+
+
 def _arange(call: Call) -> Known:
-    plain = call.arg("start") in (None, 0) and call.arg("step") in (None, 1)
-    return Count() if plain and not call.first.is_floating_point() else None
+    start, step, whole = call.arg("start"), call.arg("step"), not call.first.is_floating_point()
+    plain = start in (None, 0) and (step is None or step > 0) and whole
+    return Count(0, 1 if step is None else int(step)) if plain else None
 
 
 _SCATTER = ("scatter", "scatter_add", "scatter_reduce")
@@ -283,4 +297,6 @@ ROUTING: dict[str, Rule] = {
     "sort": _sort,
     "gather": _gather,
     "embedding": _embedding,
+    "_embedding_bag": _embedding_bag,
+    "_embedding_bag_forward_only": _embedding_bag,
 }

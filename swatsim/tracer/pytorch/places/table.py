@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from swatsim.tracer.pytorch.places.call import Arguments, Rule
-from swatsim.tracer.pytorch.places.moves import MOVES
+from swatsim.tracer.pytorch.places.moves import LEAVING, MOVES
 from swatsim.tracer.pytorch.places.pointwise import POINTWISE, pointwise
 from swatsim.tracer.pytorch.places.products import PRODUCTS
 from swatsim.tracer.pytorch.places.routing import ROUTING, STARTS
@@ -28,8 +28,8 @@ class Operation:
         Position and default of each argument.
     writes, overwritten : tuple of str
         The arguments that it writes to, and those of them that it doesn't read.
-    starts : bool
-        Whether it has a rule for arguments that nothing is known of.
+    starts, leaves : bool
+        Whether it has a rule for arguments that nothing is known of, or that are of one sample.
     """
 
     rule: Rule | None
@@ -37,6 +37,7 @@ class Operation:
     writes: tuple[str, ...]
     overwritten: tuple[str, ...]
     starts: bool
+    leaves: bool = False
 
 
 _OPERATIONS: dict[Any, Operation] = {}
@@ -62,7 +63,8 @@ def _operation(func: Any) -> Operation:
     over = tuple(one.name for one in writes if one.is_out)
     name = schema.name.removeprefix("aten::")
     written = tuple(one.name for one in writes)
-    return Operation(_rule(name, func), named, written, over, name in STARTS)
+    rule = _rule(name, func)
+    return Operation(rule, named, written, over, name in STARTS, rule in LEAVING)
 
 
 def _rule(name: str, func: Any) -> Rule | None:
