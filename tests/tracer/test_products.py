@@ -308,7 +308,7 @@ def test_it_is_half_of_what_torch_counts(kind: type[nn.Module], shape: tuple[int
 
 
 def torchs(op: Any, *arguments: Any, out: Any = None) -> int:
-    """Half of what torch's counter says."""
+    """Half of what torch's counter says: an error, or the right figure once it is corrected."""
     return int(flop_registry[op](*arguments, out_val=out)) // FLOPS_PER_MAC
 
 
@@ -318,14 +318,15 @@ def test_torch_counts_a_grouped_convolutions_weight_gradient_for_each_group() ->
         functional.conv2d(x, w, groups=3).sum().backward()
     one = 2 * 9 * 3 * 3 * 2 * 3 * 3
     assert counted(lambda w: functional.conv2d(x, w, groups=3), w) == (one, one)
-    assert flops.get_total_flops() // FLOPS_PER_MAC == one + 3 * one
+    assert flops.get_total_flops() // FLOPS_PER_MAC in (one + 3 * one, one + one)
 
 
 def test_torch_counts_scores_twice_in_attentions_backward_pass() -> None:
     q, k = torch.empty(N, HEADS, T, E, device="meta"), torch.empty(N, HEADS, S, E, device="meta")
     op = aten._scaled_dot_product_efficient_attention_backward
     assert macs(op.default, (q, q, k, k), {}, ()) == 2 * ATTENTION
-    assert torchs(op, q, q, k, k, out=(q, k, k)) == 2 * ATTENTION + ATTENTION // 2
+    wrong = 2 * ATTENTION + ATTENTION // 2
+    assert torchs(op, q, q, k, k, out=(q, k, k)) in (wrong, 2 * ATTENTION)
 
 
 def test_torch_takes_tokens_for_heads() -> None:
@@ -336,8 +337,10 @@ def test_torch_takes_tokens_for_heads() -> None:
         assert macs(op.default, given, {}, q) == ATTENTION
     q = k = torch.empty(N, T, HEADS, E, device="meta")
     given = (q, k, k, None, None, T, T)
-    assert macs(aten._flash_attention_forward.default, given, {}, q) == 2 * N * HEADS * T * T * E
-    assert torchs(aten._flash_attention_forward, *given, out=q) == 2 * N * T * HEADS * HEADS * E
+    right = macs(aten._flash_attention_forward.default, given, {}, q)
+    assert right == 2 * N * HEADS * T * T * E
+    wrong = 2 * N * T * HEADS * HEADS * E
+    assert torchs(aten._flash_attention_forward, *given, out=q) in (wrong, right)
 
 
 @pytest.mark.parametrize("name", ["_flash_attention_forward", "_efficient_attention_forward"])
@@ -354,8 +357,9 @@ def test_torch_takes_benchmark_for_transposed() -> None:
     x, w = torch.empty(2, 4, 8, 8, device="meta"), torch.empty(6, 4, 3, 3, device="meta")
     y, op = torch.empty(2, 6, 3, 3, device="meta"), aten.cudnn_convolution
     given = (x, w, [0, 0], [2, 2], [1, 1], 1, True, False, False)
-    assert macs(op.default, given, {}, y) == y.numel() * prod(w.shape[1:])
-    assert torchs(op, *given, out=y) == x[:, 0].numel() * w.numel()
+    right = macs(op.default, given, {}, y)
+    assert right == y.numel() * prod(w.shape[1:])
+    assert torchs(op, *given, out=y) in (x[:, 0].numel() * w.numel(), right)
 
 
 NOT_IN_TORCHS = (
