@@ -398,10 +398,3 @@ def test_every_operation_that_multiplies_is_counted() -> None:
         if re.search(_WORDS, name) and not re.search(_OTHERS, name)
     }
     assert multiply - set(_DECOMPOSES.split()) == set()
-
-
-def test_what_is_made_of_others_is_counted_once() -> None:
-    given = [ones(2, 3), ones(3, 4), ones(4, 5)]
-    forward, backward = counted(lambda *m: torch.linalg.multi_dot(m), *given)
-    assert (forward, backward) == (24 + 40, 2 * (24 + 40))
-    assert counted(torch.linalg.vecdot, ones(2, 3), ones(2, 3)) == (0, 0)
