@@ -30,7 +30,6 @@ _NEEDED = (
     "_functorch.is_functorch_wrapped_tensor",
     "_functorch.is_legacy_batchedtensor",
     "DisableTorchFunction",
-    "_DisableTorchDispatch",
     "_get_function_stack_at",
     "_is_fwd_grad_enabled",
     "_len_torch_function_stack",
@@ -229,14 +228,13 @@ def unseen() -> Iterator[None]:
 
 
 @contextmanager
-def out_of_sight() -> Iterator[None]:
-    """Compute on plain tensors so that no mode, hook or graph, nor autocast, has a part in it."""
-    own = _functions()
+def aside() -> Iterator[None]:
+    """Compute on plain tensors: without a graph, autocast, or functions of others."""
     with (
+        unseen(),
         torch.no_grad(),
         torch.autocast("cpu", enabled=False),
-        own.DisableTorchFunction(),
-        own._DisableTorchDispatch(),
+        without_overrides(),
     ):
         yield
 

@@ -13,7 +13,7 @@ It is half of what `torch.utils.flop_counter.FlopCounterMode` counts, which
 - counts the scores twice in attention's backward pass, where fused kernels compute them anew:
   here it is four products, that the gradients of query, key and value are made of;
 - takes tokens for heads in `_flash_attention_forward` and `_efficient_attention_forward` and their
-  backward passes where the sequences are of one length;
+  backward passes where the sequences are of one length (before torch 2.14);
 - takes `benchmark` of `cudnn_convolution` for `transposed`;
 - has neither attention on CPUs, nor fused recurrent layers, `mv`, `dot`, `addbmm`, `_int_mm`,
   `_grouped_mm`, `_trilinear` (nn.Bilinear), `_euclidean_dist` (torch.cdist), weights of 4 and 8

@@ -246,15 +246,14 @@ class Recognition:
         if call is None or len(named) < len(weights):
             return
         product.sources = {name for origin in named for name in origin.sources}
-        if any(
-            self._is_left_alone(each, own.name) for each, own in zip(weights, named, strict=True)
-        ):
+        names = [origin.name for origin in named]
+        if any(map(self._is_left_alone, weights, names)):
             product.what = SKIPPED
             return
         place = self.place(call.x)
         if place is None:
             place = Place(1) if call.x.shape[1] == self.batch else MIXED
-        if self._record_parts(product, call.parts([each.name for each in named], place)):
+        if self._record_parts(product, call.parts(names, place)):
             product.recur(call, linked=torch.is_grad_enabled())
 
     def _record_parts(self, product: Product, made: list[Part]) -> bool:

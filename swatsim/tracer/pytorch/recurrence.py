@@ -17,7 +17,7 @@ from torch import Tensor
 from swatsim.tracer.pytorch.factors import Part
 from swatsim.tracer.pytorch.gradients import Product
 from swatsim.tracer.pytorch.modules import linear
-from swatsim.tracer.pytorch.private import current_node, is_asked_for, out_of_sight
+from swatsim.tracer.pytorch.private import aside, current_node, is_asked_for
 from swatsim.tracer.pytorch.recording import Recording
 from swatsim.tracer.pytorch.samples import Place
 from swatsim.workload.layer import OpName
@@ -85,7 +85,7 @@ class Recurrence:
         place : Place, MIXED or None
             Where the samples are in x, and in h.
         """
-        with out_of_sight():
+        with aside():
             pairs = ((self.x, self.w_ih), (self.h_before, self.w_hh))
         return [
             Part(linear(name, *weight.shape), act, weight, place, _same, _same, _same)
@@ -195,7 +195,7 @@ class Recurrent(Product):
         macs = (rows * weight.numel() for weight in (call.w_ih, call.w_hh))
         self._needed = sum(each * len(ops) for each, ops in zip(macs, ran, strict=True))
         if self.held:
-            with out_of_sight():
+            with aside():
                 self._gradients(call, arguments[10:13], ran)
 
     def _gradients(
