@@ -51,6 +51,14 @@ class Dispatch:
 
 
 class _Operations(TorchDispatchMode):
+    #: Whole functions are operations too, such as torch's flexible attention.
+    supports_higher_order_operators = True
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Whether torch.compile may go on with the mode on."""
+        return True
+
     def __init__(self, see: See) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.see: See | None = see

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 _SEQUENTIAL = (nn.MultiheadAttention, nn.RNNBase)
 
 
-def samples_of(
-    module: nn.Module, given: Any, axis: int
-) -> tuple[int | None, list[tuple[Tensor, int]]]:
+class Given(NamedTuple):
+    """An input of a model.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+    axis : int or None
+        Of its samples; None of one that is a single sample's.
+    sample : int
+        That sample's number.
+    """
+
+    tensor: Tensor
+    axis: int | None
+    sample: int = 0
+
+
+def samples_of(module: nn.Module, given: Any, axis: int) -> tuple[int | None, list[Given]]:
     """Return how many samples a forward pass is on, and on which axis of each input they are.
 
     The first input's samples count, or the tensors of a list.
@@ -29,20 +44,21 @@ def samples_of(
     -------
     int or None
         None if no input has any axis.
-    list of (torch.Tensor, int)
+    list of Given
     """
     inputs = [each for each in _tensors(given) if each.dim()]
+    listed = next(iter(given[0]), None) if given[0] else None
+    if isinstance(listed, list | tuple) and all(isinstance(each, Tensor) for each in listed):
+        return len(listed), [Given(each, None, n) for n, each in enumerate(listed)]
     inner = next((each for each in module.modules() if isinstance(each, _SEQUENTIAL)), None)
     if inner is not None and _is_torchs(module):
         if inputs and inputs[0].dim() == 2:  # (T, C), without a batch
             return 1, []
         axis = axis if inner.batch_first else 1
     images = any(isinstance(each, nn.modules.conv._ConvNd) for each in module.modules())
-    axes = [(each, _axis_of(each, axis, images)) for each in inputs]
-    listed = next(iter(given[0]), None) if given[0] else None
-    if isinstance(listed, list | tuple) and all(isinstance(each, Tensor) for each in listed):
-        return len(listed), axes
-    return (int(axes[0][0].shape[axes[0][1]]) if axes else None), axes
+    found = [Given(each, _axis_of(each, axis, images)) for each in inputs]
+    first = inputs[0].shape[_axis_of(inputs[0], axis, images)] if inputs else None
+    return first if first is None else int(first), found
 
 
 def _tensors(given: Any) -> Iterator[Tensor]:

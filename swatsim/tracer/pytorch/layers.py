@@ -108,8 +108,14 @@ class Call:
         masked: dict[int, Tensor] = {}
         for mask in masks:
             if id(mask) not in masked:
-                masked[id(mask)] = _only(values, mask)
+                masked[id(mask)] = self._masked(values, mask)
         return [masked[id(mask)] for mask in masks]
+
+    def _masked(self, values: Tensor, mask: Tensor | None) -> Tensor:
+        masked = _only(values, mask)
+        if self.recording is not None and masked is not values:
+            self.recording.computed(values, masked)
+        return masked
 
     def record(self, operand: Operand, reads: Sequence[Tensor], ops: Mapping[OpName, bool]) -> None:
         """Record what the ops that run read of an operand, if this run is recorded."""
@@ -143,7 +149,8 @@ def _only(values: Tensor, mask: Tensor | None) -> Tensor:
         return values
     if torch.is_grad_enabled():  # create_graph=True
         return torch.where(mask.reshape(values.shape), values, 0)
-    return only(apart(values.detach()), mask.reshape(values.shape))
+    masked: Tensor = only(apart(values.detach()), mask.reshape(values.shape))
+    return masked
 
 
 class _Sparse(torch.autograd.Function):

@@ -178,11 +178,6 @@ def without_overrides() -> Any:
     return _functions().DisableTorchFunction()
 
 
-def unseen() -> Any:
-    """Return a context whose operations go past all that watches dispatch, a recording too."""
-    return _functions()._DisableTorchDispatch()
-
-
 def apart(tensor: Tensor) -> Tensor:
     """Return a tensor that shares its values, and not its storage.
 

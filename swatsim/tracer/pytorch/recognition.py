@@ -21,6 +21,7 @@ from swatsim.errors import SwatsimError
 from swatsim.tracefile.coverage import Coverage
 from swatsim.tracer.pytorch.factors import Factors, Part, factors, parts
 from swatsim.tracer.pytorch.gradients import Product
+from swatsim.tracer.pytorch.inputs import Given
 from swatsim.tracer.pytorch.inside import in_checkpoint
 from swatsim.tracer.pytorch.naming import Names
 from swatsim.tracer.pytorch.origins import Origin, Origins, tensors
@@ -130,21 +131,21 @@ class Recognition:
         """Samples of the batch that the model runs on; None if nothing shows it."""
         return self._batch
 
-    def enters(self, batch: int, inputs: Collection[tuple[Tensor, int]]) -> None:
-        """Note where the samples are in the model's inputs, as far as nobody knows it yet.
-
-        Parameters
-        ----------
-        batch : int
-        inputs : collection of (tensor, axis)
-        """
-        if all(self.place(x) is not None for x, _ in inputs) and inputs:
+    def enters(self, batch: int, inputs: Collection[Given]) -> None:
+        """Note where the samples are in the model's inputs, as far as nobody knows it yet."""
+        if inputs and all(self.place(each.tensor) is not None for each in inputs):
             return  # a part of the model, or a checkpoint, that goes on with what another gave
         if batch != self._batch:
             self._batch, self._samples = batch, Samples(batch)
-        for x, axis in inputs:
-            if self.place(x) is None:
-                self._samples.seed(x, axis)
+        for tensor, axis, sample in inputs:
+            if axis is None:
+                self._samples.seed_sample(tensor, sample)
+            elif self.place(tensor) is None:
+                self._samples.seed(tensor, axis)
+
+    def computed(self, source: Tensor, target: Tensor) -> None:
+        """Note that a tensor was computed out of sight, value by value, from another."""
+        self._samples.copy(source, target)
 
     def place(self, tensor: Tensor) -> Any:
         """Return where the samples are in a tensor: a Place, MIXED, or None if nobody knows."""

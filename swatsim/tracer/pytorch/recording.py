@@ -29,12 +29,15 @@ class Recording:
         How many of its N are recorded, the first ones.
     computing : callable
         Gives a context in which what is multiplied is this layer's, and so in the trace.
+    computed : callable
+        Told of a tensor and what was computed from it, value by value, out of sight.
     """
 
     step: StepRecord
     layout: Layout
     kept: int
     computing: Callable[[], AbstractContextManager[None]]
+    computed: Callable[[Tensor, Tensor], None]
 
     def record(self, operand: Operand, reads: Mapping[OpName, Tensor]) -> None:
         """Record the non-zeros of an operand as ops read it; warn of a second backward pass.

@@ -158,8 +158,10 @@ class Run:
             kept = layout.kept(self._session.samples or layout.batch)
             named, step = self._session.record(layout.layer, layout.batch, kept)
             if step is not None:
-                computing = watch.recognition.computing
-                return Recording(step, layout.called(named), kept, computing)
+                seen = watch.recognition
+                seen.recorded.add(layer.name)
+                hands = (seen.computing, seen.computed)
+                return Recording(step, layout.called(named), kept, *hands)
         return None
 
 

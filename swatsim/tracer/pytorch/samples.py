@@ -86,6 +86,11 @@ class Samples:
         if 0 <= sample < self._batch:
             self._keep(tensor, Single(sample))
 
+    def copy(self, source: Tensor, target: Tensor) -> None:
+        """Take a tensor that was computed out of sight, value by value, to have its source's."""
+        if source.shape == target.shape and (known := self._look(source)) is not None:
+            self._keep(target, known)
+
     def of(self, tensor: Tensor) -> Place | Mixed | None:
         """Return where a tensor has samples, MIXED, or None for one that no sample has reached."""
         state = own_samples(self._look(tensor))

@@ -83,7 +83,7 @@ class Watch:
             found, axes = samples_of(module, given, self._axis)
             batch = self._batch or found
             if batch:
-                if self._session.batch is None or not _goes_on(each for each, _ in axes):
+                if self._session.batch is None or not _goes_on(each.tensor for each in axes):
                     self._session.see_batch(batch)
                 self.recognition.enters(batch, axes)
 

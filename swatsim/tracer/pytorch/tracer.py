@@ -213,6 +213,7 @@ class Tracer(Run):
         self._session.go_on(state["step"])
         device = next(self._model.parameters()).device
         self._sparsifier.load(_moved(state["kept"], device))
+        self._sparse.end_step(self.number)
         if self._open:
             self._begin()
 
