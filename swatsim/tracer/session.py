@@ -368,12 +368,14 @@ class Session:
 
     def _name_unlearnt(self, step: StepRecord) -> None:
         """Warn of the layers whose weights get no gradient, each once in a run."""
-        layers = dict.fromkeys(layer for layer, _, _ in step.masks if self._runs.is_first(layer))
+        ran = {self._runs.layer(layer): None for layer, _, _ in step.masks}
+        learnt = {
+            self._runs.layer(layer)  # in one of its runs: a checkpoint has others
+            for layer, op, operand in step.masks
+            if (op, operand) == ("wgrad", "grad_out")
+        }
         unlearnt = [
-            name
-            for name in layers  # a run again without a gradient is a checkpoint's recomputation
-            if (name, "wgrad", "grad_out") not in step.masks
-            and ("unlearnt", name) not in self._said
+            name for name in ran if name not in learnt and ("unlearnt", name) not in self._said
         ]
         if unlearnt:
             self._said.update(("unlearnt", name) for name in unlearnt)
