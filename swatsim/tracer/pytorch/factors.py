@@ -28,7 +28,7 @@ _MATRICES: dict[Any, tuple[int, int]] = {
 _CONVOLUTIONS = (aten.convolution, aten._convolution)
 _RAGGED = (aten._grouped_mm, aten._scaled_grouped_mm)
 
-#: Where a tensor's gradient is among what an operation's node gives: its differentiable inputs.
+#: Gives a factor, or its gradient, in another shape.
 View = Callable[[Tensor], Tensor]
 
 

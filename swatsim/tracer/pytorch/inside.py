@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-import torch
 from torch import nn
 from torch.nn.modules.module import (
     register_module_forward_hook,
@@ -23,7 +22,7 @@ from torch.nn.modules.module import (
 from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 
-from swatsim.tracer.pytorch.private import engine, is_forward_grad_on, is_on, leave
+from swatsim.tracer.pytorch.private import engine, in_function, is_on, leave
 from swatsim.tracer.pytorch.watch import Frame, names
 
 #: All that are open; what they put in the place of torch's function that runs a backward pass, and
@@ -96,7 +95,7 @@ class Inside:
         There gradients are off in both modes. A checkpoint is one too, but runs all of it again;
         so do others that run modules.
         """
-        if is_forward_grad_on() or torch.is_inference_mode_enabled():
+        if not in_function():
             return False
         frame = self.frame
         return not (frame is not None and frame.in_function) and not in_checkpoint(forward=True)
@@ -141,7 +140,7 @@ class Inside:
             if not is_on(self.mode):
                 self.mode.__enter__()
                 self._local.pushed = True
-        frames.append(Entered(*known, in_function=not is_forward_grad_on()))
+        frames.append(Entered(*known, in_function=in_function()))
 
     def _after(self, module: nn.Module, arguments: Any, output: Any) -> None:
         frames = self._frames

@@ -98,7 +98,6 @@ class Observer(Run):
             images=images,
             append=append,
             start=start,
-            sees_all=False,
         )
 
 

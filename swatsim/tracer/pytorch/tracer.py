@@ -153,7 +153,6 @@ class Tracer(Run):
             images=images,
             append=append,
             start=start,
-            sees_all=False,
         )
         hands = (self._record_layer, self._stop_recording, self._enter_model)
         self._sparse = SparseModel(model, self._sparsifier, skipped, *hands)
