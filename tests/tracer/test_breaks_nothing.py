@@ -110,6 +110,7 @@ def test_two_threads(tmp_path: Path) -> None:
         for tracer in tracers:
             tracer.close()
         found += [parameter.grad for twin in twins for parameter in twin.parameters()]
+    assert torch._C._len_torch_dispatch_stack() == 0  # steps begin in one thread, end in another
     assert all(map(torch.equal, alone, together))
     first, second = (open_trace(tmp_path / f"{name}0") for name in (False, True))
     assert first.id == second.id

@@ -56,6 +56,11 @@ class Frame:
     module: nn.Module
 
 
+class _Thread(local):
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+
+
 class Stack:
     """The modules of a model that are running, the innermost last; each thread has its own.
 
@@ -77,7 +82,7 @@ class Stack:
         moved: Callable[[], Any],
         entered: Callable[[nn.Module, Any], Any] | None = None,
     ) -> None:
-        self._running = local()
+        self._running = _Thread()
         self._moved, self._entered = moved, entered
         self._named = {id(module): (name, module) for name, module in names(model).items()}
         # torch.compile warns that its wrapper calls them too, which is no module of `named`
@@ -90,10 +95,7 @@ class Stack:
     @property
     def frames(self) -> list[Frame]:
         """The modules that run in this thread."""
-        frames: list[Frame] | None = getattr(self._running, "frames", None)
-        if frames is None:
-            frames = self._running.frames = []
-        return frames
+        return self._running.frames
 
     def remove(self) -> None:
         """Remove the hooks, also while the model runs, or was interrupted."""
