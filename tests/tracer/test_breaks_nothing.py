@@ -139,12 +139,16 @@ def test_what_skip_takes(tmp_path: Path) -> None:
         for kind in (Tracer, Observer):
             path = tmp_path / f"{kind.__name__}{i}"
             given: Any = (model, ALL, path) if kind is Tracer else (model, path)
-            if kind is Observer and "fc.weight" in skip:
-                continue
             with kind(*given, steps=(0,), skip=skip) as it:
                 model(torch.randn(3, 4)).sum().backward()
                 it.step()
             assert layers(path) == left
+    own = nn.Linear(4, 2)  # named as in named_parameters(), or as in a trace
+    for name in ("weight", "Linear.weight"):
+        with Observer(own, tmp_path / name, steps=(0,), skip=(name,)) as it:
+            own(torch.randn(3, 4)).sum().backward()
+            it.step()
+        assert not list((tmp_path / name).glob("steps/*"))
     with pytest.raises(RecordingError, match=r"unknown module to skip 'blocks.\*.atn'"):
         Tracer(model, ALL, tmp_path, steps=(), skip=("blocks.*.atn",))
 

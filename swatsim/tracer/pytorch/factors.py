@@ -45,9 +45,9 @@ class Part:
         As `Layer.shape_of` has it.
     place : Place, MIXED or None
         Where the samples are in act.
-    acts, weights, grads : callable
-        Give act, weight and grad_out of this part for the product's left and right factors, and
-        for the gradient of its output.
+    grads, acts, weights : callable
+        Give grad_out, act and weight of this part, of the gradient of the product's output, and of
+        its two factors.
     depth : Depth, optional
     """
 
