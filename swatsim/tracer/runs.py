@@ -23,10 +23,6 @@ class Runs:
         self._layers[name] = layer
         return name
 
-    def number(self, layer: str) -> int:
-        """Return the number of a layer's last run, counted from 1."""
-        return self._numbers.get(layer, 1)
-
     def layer(self, name: str) -> str:
         """Return the layer whose run has a name."""
         return self._layers.get(name, name)

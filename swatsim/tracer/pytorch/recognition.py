@@ -53,6 +53,25 @@ SKIPPED = "left alone by skip="
 NO_LAYER = "a layer that can't be recorded"
 
 
+class _Thread(local):
+    """What a thread is at.
+
+    Attributes
+    ----------
+    computing : bool
+        Whether what is multiplied is in the trace already.
+    waiting : list of (Product, torch.Tensor)
+        Products, with their outputs, whose nodes torch has not made yet.
+    products : list of Product
+        Those whose gradients are computed, the innermost last.
+    """
+
+    def __init__(self) -> None:
+        self.computing = False
+        self.waiting: list[tuple[Product, Tensor]] = []
+        self.products: list[Product] = []
+
+
 class Recognition:
     """Sees the operations of one step.
 
@@ -91,7 +110,7 @@ class Recognition:
         self._unlinked = Unlinked()
         #: What multiplies by a parameter, and is in no layer: name -> what it is.
         self._missed: dict[str, str] = {}
-        self._here = local()
+        self._here = _Thread()
 
     def see(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
         """Recognise and record an operation that was done."""
@@ -119,7 +138,7 @@ class Recognition:
 
     def settle(self) -> None:
         """Attach products to the graph, once torch has made their nodes."""
-        waiting: list[tuple[Product, Tensor]] = getattr(self._here, "waiting", [])
+        waiting = self._here.waiting
         while waiting:
             product, out = waiting.pop()
             if out.grad_fn is not None:
@@ -130,7 +149,7 @@ class Recognition:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Take what is multiplied meanwhile, in this thread, to be in the trace already."""
-        before = getattr(self._here, "computing", False)
+        before = self._here.computing
         self._here.computing = True
         try:
             yield
@@ -164,24 +183,18 @@ class Recognition:
 
     def begins(self, product: Product) -> None:
         """Note that a product's node runs in a backward pass."""
-        self._products.append(product)
+        self._here.products.append(product)
 
     def ends(self, product: Product) -> None:
         """Note that a product's node is done."""
-        if product in self._products:
-            del self._products[self._products.index(product) :]
-
-    @property
-    def _products(self) -> list[Product]:
-        products: list[Product] | None = getattr(self._here, "products", None)
-        if products is None:
-            products = self._here.products = []
-        return products
+        products = self._here.products
+        if product in products:
+            del products[products.index(product) :]
 
     @property
     def _product(self) -> Product | None:
         """The product whose gradients this thread computes."""
-        return self._products[-1] if self._products else None
+        return self._here.products[-1] if self._here.products else None
 
     def _is_backward(self, node: Any) -> bool:
         """Whether gradients are computed, and not a checkpoint's forward once more."""
@@ -199,7 +212,7 @@ class Recognition:
         kind = Recurrent if func._overloadpacket in FUSED else Product
         product = kind(self.shares, module, _called(func))
         result = next(tensors((out,)), None)
-        if getattr(self._here, "computing", False):
+        if self._here.computing:
             self.shares.add("forward", size)
         elif frame is not None and not frame.module.training:
             product.what, product.late = EVALUATION, size
@@ -287,10 +300,7 @@ class Recognition:
 
     def _wait(self, product: Product, out: Tensor | None) -> None:
         if out is not None and torch.is_grad_enabled():
-            waiting = getattr(self._here, "waiting", None)
-            if waiting is None:
-                waiting = self._here.waiting = []
-            waiting.append((product, out))
+            self._here.waiting.append((product, out))
 
     def _backward(
         self, func: Any, arguments: Any, named: Any, out: Any, size: int, node: Any
@@ -304,7 +314,7 @@ class Recognition:
             return
         if product is not None:
             size = product.counted(size)
-        if product is None and not getattr(self._here, "computing", False):
+        if product is None and not self._here.computing:
             product = self._unlinked.match(func, arguments, named, self.origins)
             where = product.where if product is not None else ("", _named(node))
         else:
