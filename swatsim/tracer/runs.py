@@ -27,9 +27,9 @@ class Runs:
         """Return the number of a layer's last run, counted from 1."""
         return self._numbers.get(layer, 1)
 
-    def is_first(self, name: str) -> bool:
-        """Whether a name is that of a layer's first run."""
-        return self._layers.get(name) == name
+    def layer(self, name: str) -> str:
+        """Return the layer of a run."""
+        return self._layers.get(name, name)
 
     def clear(self) -> None:
         """Begin anew: with the next step."""

@@ -368,17 +368,18 @@ class Session:
 
     def _name_unlearnt(self, step: StepRecord) -> None:
         """Warn of the layers whose weights get no gradient, each once in a run."""
-        layers = dict.fromkeys(layer for layer, _, _ in step.masks if self._runs.is_first(layer))
-        unlearnt = [
-            name
-            for name in layers  # a run again without a gradient is a checkpoint's recomputation
-            if (name, "wgrad", "grad_out") not in step.masks
-            and ("unlearnt", name) not in self._said
-        ]
+        layers = dict.fromkeys(self._runs.layer(name) for name, _, _ in step.masks)
+        # one run of several is enough: a checkpoint's other has no gradient
+        learnt = {self._runs.layer(name) for name, op, _ in step.masks if op == "wgrad"}
+        unlearnt = [name for name in layers if name not in learnt | self._named("unlearnt")]
         if unlearnt:
             self._said.update(("unlearnt", name) for name in unlearnt)
             message = "step %d has no weight gradient of %s: it is recorded without"
             log.warning(message, step.number, ", ".join(unlearnt))
+
+    def _named(self, kind: str) -> set[str]:
+        """Return the layers of which something was said."""
+        return {name for said, name in self._said if said == kind}
 
     def _stop(self, number: int, error: Exception) -> None:
         """Record no more; also called from the thread that writes, as soon as it fails."""

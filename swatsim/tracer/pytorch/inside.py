@@ -96,10 +96,15 @@ class Inside:
         There gradients are off in both modes. A checkpoint is one too, but runs all of it again;
         so do others that run modules.
         """
-        if is_forward_grad_on() or torch.is_inference_mode_enabled():
+        if not self.is_in_function:
             return False
         frame = self.frame
         return not (frame is not None and frame.in_function) and not in_checkpoint(forward=True)
+
+    @property
+    def is_in_function(self) -> bool:
+        """Whether the forward of a custom autograd function runs, a checkpoint's among them."""
+        return not (is_forward_grad_on() or torch.is_inference_mode_enabled())
 
     def knows(self, module: nn.Module) -> bool:
         """Whether a module is one of the model's."""

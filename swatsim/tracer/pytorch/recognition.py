@@ -57,8 +57,8 @@ class Recognition:
 
     Parameters
     ----------
-    modules : mapping of str to torch.nn.Module
-        The model's.
+    modules : callable
+        Gives the model's modules by name.
     skip : collection of str
         Names of modules that are left alone.
     frames : callable
@@ -70,14 +70,14 @@ class Recognition:
 
     def __init__(
         self,
-        modules: Mapping[str, nn.Module],
+        modules: Callable[[], Mapping[str, nn.Module]],
         skip: Collection[str],
         frames: Callable[[], list[Frame]],
         record: Record,
         guarded: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self.names = Names(modules)
-        self.origins = Origins(self.names)
+        self.names = Names(modules())
+        self.origins = Origins(self.names, modules, frames)
         self._batch: int | None = None
         self._samples = Samples(0)
         self.shares = Shares()

@@ -79,7 +79,8 @@ class Stack:
     ) -> None:
         self._running = local()
         self._moved, self._entered = moved, entered
-        self._named = {id(module): (name, module) for name, module in names(model).items()}
+        self._model, self._named = model, _by_id(model)
+        self._strangers: set[int] = set()
         # torch.compile warns that its wrapper calls them too, which is no module of `named`
         warnings.filterwarnings("ignore", ".*when there are global hooks on modules")
         self._filter = warnings.filters[0]
@@ -104,13 +105,20 @@ class Stack:
         self._drop(0)
 
     def _before(self, module: nn.Module, arguments: Any) -> None:
-        if id(module) not in self._named:
-            return
         frames = self.frames
+        if id(module) not in self._named and not (frames and self._finds(module)):
+            return
         if not frames and self._entered is not None:
             self._entered(module, (arguments, named_arguments(2)))
         frames.append(Frame(*self._named[id(module)]))
         self._moved()
+
+    def _finds(self, module: nn.Module) -> bool:
+        """Whether a module that runs in the model has been put into it meanwhile."""
+        if id(module) not in self._strangers:
+            self._named = _by_id(self._model)
+            self._strangers.add(id(module))
+        return id(module) in self._named
 
     def _after(self, module: nn.Module, arguments: Any, output: Any) -> None:
         # more than one if a module inside was interrupted
@@ -123,3 +131,7 @@ class Stack:
         if len(self.frames) > depth:
             del self.frames[depth:]
             self._moved()
+
+
+def _by_id(model: nn.Module) -> dict[int, tuple[str, nn.Module]]:
+    return {id(module): (name, module) for name, module in names(model).items()}
