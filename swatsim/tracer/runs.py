@@ -28,7 +28,7 @@ class Runs:
         return self._numbers.get(layer, 1)
 
     def layer(self, name: str) -> str:
-        """Return the layer of a run."""
+        """Return the layer whose run has a name."""
         return self._layers.get(name, name)
 
     def clear(self) -> None:

@@ -368,18 +368,19 @@ class Session:
 
     def _name_unlearnt(self, step: StepRecord) -> None:
         """Warn of the layers whose weights get no gradient, each once in a run."""
-        layers = dict.fromkeys(self._runs.layer(name) for name, _, _ in step.masks)
-        # one run of several is enough: a checkpoint's other has no gradient
-        learnt = {self._runs.layer(name) for name, op, _ in step.masks if op == "wgrad"}
-        unlearnt = [name for name in layers if name not in learnt | self._named("unlearnt")]
+        ran = {self._runs.layer(layer): None for layer, _, _ in step.masks}
+        learnt = {
+            self._runs.layer(layer)  # in one of its runs: a checkpoint has others
+            for layer, op, operand in step.masks
+            if (op, operand) == ("wgrad", "grad_out")
+        }
+        unlearnt = [
+            name for name in ran if name not in learnt and ("unlearnt", name) not in self._said
+        ]
         if unlearnt:
             self._said.update(("unlearnt", name) for name in unlearnt)
             message = "step %d has no weight gradient of %s: it is recorded without"
             log.warning(message, step.number, ", ".join(unlearnt))
-
-    def _named(self, kind: str) -> set[str]:
-        """Return the layers of which something was said."""
-        return {name for said, name in self._said if said == kind}
 
     def _stop(self, number: int, error: Exception) -> None:
         """Record no more; also called from the thread that writes, as soon as it fails."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.autograd.function import BackwardCFunction
 
 from swatsim.errors import SwatsimError
@@ -34,7 +35,7 @@ from swatsim.tracer.pytorch.products import macs
 from swatsim.tracer.pytorch.recording import Recording
 from swatsim.tracer.pytorch.recurrence import FUSED, Recurrence, Recurrent
 from swatsim.tracer.pytorch.samples import MIXED, Place, Samples
-from swatsim.tracer.pytorch.shares import Shares
+from swatsim.tracer.pytorch.shares import Phase, Shares
 from swatsim.tracer.pytorch.skipping import is_skipped
 from swatsim.tracer.pytorch.unlinked import Unlinked
 from swatsim.tracer.pytorch.watch import Frame
@@ -95,6 +96,9 @@ class Recognition:
     def see(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
         """Recognise and record an operation that was done."""
         self.settle()
+        if not isinstance(func, OpOverload):
+            self._whole(func, arguments, named, out)
+            return
         node = current_node()
         backward = node is not None and self._is_backward(node)
         size = macs(func, arguments, named, out)
@@ -105,6 +109,13 @@ class Recognition:
         if not (backward and self._product):
             self.origins.follow(func, arguments, named, out)
             self._samples.follow(func, arguments, named, out)
+
+    def _whole(self, func: Any, arguments: Any, named: dict[str, Any], out: Any) -> None:
+        """Count a whole function that torch takes for one operation, by what it is called."""
+        module = self._frames()[-1].name if self._frames() else ""
+        phase: Phase = "forward" if current_node() is None else "backward"
+        if size := macs(func, arguments, named, out):
+            self.shares.add(phase, size, (module, func.name()))
 
     def settle(self) -> None:
         """Attach products to the graph, once torch has made their nodes."""
@@ -186,7 +197,7 @@ class Recognition:
         frame = self._frames()[-1] if self._frames() else None
         module = frame.name if frame is not None else ""
         kind = Recurrent if func._overloadpacket in FUSED else Product
-        product = kind(self.shares, module, func._overloadpacket.__name__)
+        product = kind(self.shares, module, _called(func))
         result = next(tensors((out,)), None)
         if getattr(self._here, "computing", False):
             self.shares.add("forward", size)
@@ -317,6 +328,17 @@ class Recognition:
             known = owned.name in stems or stem in stems
             if owned.tensor.dim() > 1 and id(owned.tensor) in self.learnt and not known:
                 yield owned.name
+
+
+def _called(func: Any) -> str:
+    """Return what a product is called that has no weight: generic, for equal ones are added up."""
+    name = str(func._overloadpacket.__name__)
+    if "attention" in name:
+        return "attention's products"
+    if "rnn" in name or "lstm" in name:
+        return "a recurrence in one kernel"
+    plain = name in ("mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot")
+    return "products of activations" if plain else name
 
 
 def _named(node: Any) -> str:
