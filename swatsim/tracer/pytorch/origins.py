@@ -9,7 +9,7 @@ from weakref import ref
 
 from torch import Tensor, nn
 
-from swatsim.tracer.pytorch.naming import Names
+from swatsim.tracer.pytorch.naming import Names, parts
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,10 @@ class Origins:
         else:
             self._mark(out, None)
 
+    def copy(self, source: Tensor, target: Tensor) -> None:
+        """Note that a tensor was computed out of sight from another alone."""
+        self._mark(target, self.of(source))
+
     def _read(self, tensor: Tensor) -> Origin | None:
         """Return what a tensor is computed from, if it is a parameter that is new, too."""
         origin = self.of(tensor)
@@ -118,8 +122,9 @@ class Origins:
 
     def _set_own(self) -> None:
         for owned in self._names:
-            if self.of(owned.tensor) is None:
-                self._set(owned.tensor, _of(owned.name, owned.tensor, owned.kind == "parameter"))
+            for tensor in (owned.tensor, *parts(owned.tensor)):  # of a composed one each part
+                if self.of(tensor) is None:
+                    self._set(tensor, _of(owned.name, owned.tensor, owned.kind == "parameter"))
 
     def _joined(self, func: Any, known: list[Origin], out: Any) -> Origin:
         largest = max(known, key=lambda origin: (origin.learnt, origin.size))

@@ -157,6 +157,7 @@ class Recognition:
     def computed(self, source: Tensor, target: Tensor) -> None:
         """Note that a tensor was computed out of sight, value by value, from another."""
         self._samples.copy(source, target)
+        self.origins.copy(source, target)
 
     def place(self, tensor: Tensor) -> Any:
         """Return where the samples are in a tensor: a Place, MIXED, or None if nobody knows."""
@@ -325,7 +326,7 @@ class Recognition:
         stems = {re.sub(r"(@\d+|\[.*\]|_[qkv])$", "", name) for name in self.recorded}
         for owned in self.names:
             stem = owned.name.removesuffix("_weight")
-            known = owned.name in stems or stem in stems
+            known = bool({owned.name, stem} & (self.recorded | stems))
             if owned.tensor.dim() > 1 and id(owned.tensor) in self.learnt and not known:
                 yield owned.name
 
