@@ -7,8 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils.parametrize import is_parametrized
 
 from swatsim.errors import RecordingError
 from swatsim.tracer.pytorch.inside import traced
@@ -125,11 +127,12 @@ def _of(path: str, module: Any) -> Iterator[Known]:
         for letter, weight in zip("qkv", _projections(module), strict=True):
             yield Known(linear(f"{path}.in_proj_{letter}", *weight.shape), weight)
     elif isinstance(module, nn.Linear):
-        yield Known(linear(path, *module.weight.shape), module.weight)
+        weight = _weight(module, "weight", module.out_features, module.in_features)
+        yield Known(linear(path, *weight.shape), weight)
     elif isinstance(module, _CONVOLUTIONS):
         geometry = Geometry.of(module)
         span = (d * (k - 1) + 1 for d, k in zip(geometry.dilation, geometry.kernel, strict=True))
-        yield Known(policy_layer(path, geometry, tuple(span))[0], module.weight)
+        yield Known(policy_layer(path, geometry, tuple(span))[0], _weight(module, "weight"))
     elif not isinstance(module, _NO_LAYERS):
         for key, parameter in module.named_parameters(recurse=False):
             yield from _matrices(layer_name(path, key), key, parameter)
@@ -147,7 +150,17 @@ def _matrices(name: str, key: str, parameter: Tensor) -> Iterator[Known]:
             yield Known(linear(f"{name}[{i}]", *matrix.shape), matrix, False)
 
 
-def _projections(module: Any) -> list[Tensor]:
-    if module.in_proj_weight is not None:
-        return list(module.in_proj_weight.detach().chunk(3))
-    return [module.q_proj_weight, module.k_proj_weight, module.v_proj_weight]
+def _projections(module: nn.MultiheadAttention) -> list[Tensor]:
+    E = module.embed_dim
+    if is_parametrized(module, "in_proj_weight") or module.in_proj_weight is not None:
+        return list(_weight(module, "in_proj_weight", 3 * E, E).detach().chunk(3))
+    sides = (("q", E), ("k", module.kdim), ("v", module.vdim))
+    return [_weight(module, f"{letter}_proj_weight", E, C) for letter, C in sides]
+
+
+def _weight(module: nn.Module, name: str, *shape: int) -> Tensor:
+    """Return a module's weight; of a computed one no values, for computing may change a state."""
+    if is_parametrized(module, name):
+        return torch.empty(shape, device="meta")
+    weight: Tensor = getattr(module, name)
+    return weight

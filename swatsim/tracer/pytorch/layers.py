@@ -79,6 +79,8 @@ class Call:
             return y
         sparse_x = self.reads(x, "act", "fprop")[0]
         sparse_weight = self.reads(weight, "weight", "fprop")[0]
+        self.record("weight", [sparse_weight], {"fprop": True})
+        self.record("act", [sparse_x], {"fprop": True})
         with self.computing():
             return self.arithmetic.fprop(sparse_x, sparse_weight, bias)
 

@@ -44,6 +44,12 @@ class Names:
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self._owned: dict[int, list[Owned]] = {}
         self._of: dict[int, Owned] = {}
+        self.take(modules)
+
+    def take(self, modules: Mapping[str, nn.Module]) -> None:
+        """Take the modules that the model has now."""
+        self._owned.clear()
+        self._of.clear()
         for path, module in modules.items():
             for owned in _tensors_of(path, module):
                 self._of.setdefault(id(owned.tensor), owned)

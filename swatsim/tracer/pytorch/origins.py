@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import ref
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from swatsim.tracer.pytorch.naming import Names
+from swatsim.tracer.pytorch.naming import Names, parts
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,23 @@ class Origins:
     Parameters
     ----------
     names : Names
+    modules : callable
+        Gives the model's modules anew: parameters may be put in, or get their shapes, in a step.
+    running : callable
+        Whether the model runs: only then a parameter that is new is looked for.
     """
 
-    def __init__(self, names: Names) -> None:
-        self._names = names
+    def __init__(
+        self,
+        names: Names,
+        modules: Callable[[], Mapping[str, nn.Module]],
+        running: Callable[[], object],
+    ) -> None:
+        self._names, self._modules, self._running = names, modules, running
+        #: Parameters of others.
+        self._strangers: set[int] = set()
         self._known: dict[int, tuple[ref[Tensor], Origin]] = {}
-        for owned in names:
-            self._set(owned.tensor, _of(owned.name, owned.tensor, owned.kind == "parameter"))
+        self._set_own()
 
     def of(self, tensor: Tensor) -> Origin | None:
         """Return what a tensor is computed from; None for data."""
@@ -78,8 +88,8 @@ class Origins:
 
     def follow(self, func: Any, arguments: Any, named: Any, out: Any) -> None:
         """Work out what the outputs of an operation are computed from."""
-        read = [self.of(each) for each in tensors(arguments)]
-        read += [self.of(each) for each in tensors(named.values())] if named else []
+        read = [self._read(each) for each in tensors(arguments)]
+        read += [self._read(each) for each in tensors(named.values())] if named else []
         if not read:
             if not any(word in func._schema.name for word in _FRESH):
                 self._mark(out, CONSTANT)
@@ -89,6 +99,28 @@ class Origins:
             self._mark(out, self._joined(func, known, out))
         else:
             self._mark(out, None)
+
+    def copy(self, source: Tensor, target: Tensor) -> None:
+        """Note that a tensor was computed out of sight from another alone."""
+        self._mark(target, self.of(source))
+
+    def _read(self, tensor: Tensor) -> Origin | None:
+        """Return what a tensor is computed from, if it is a parameter that is new, too."""
+        origin = self.of(tensor)
+        is_new = origin is None and isinstance(tensor, nn.Parameter)
+        if not is_new or id(tensor) in self._strangers or not self._running():
+            return origin
+        self._names.take(self._modules())
+        self._set_own()
+        if (origin := self.of(tensor)) is None:
+            self._strangers.add(id(tensor))
+        return origin
+
+    def _set_own(self) -> None:
+        for owned in self._names:
+            for tensor in (owned.tensor, *parts(owned.tensor)):  # of a composed one each part
+                if self.of(tensor) is None:
+                    self._set(tensor, _of(owned.name, owned.tensor, owned.kind == "parameter"))
 
     def _joined(self, func: Any, known: list[Origin], out: Any) -> Origin:
         largest = max(known, key=lambda origin: (origin.learnt, origin.size))

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils import checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.dlpack import from_dlpack
 
@@ -85,6 +86,11 @@ def is_recomputation(hooks: Hooks) -> bool:
     whose = (getattr(pack, "__module__", ""), getattr(pack, "__qualname__", ""))
     is_backward = _functions()._current_graph_task_id() != -1
     return is_backward and whose[0] == module and whose[1].startswith(name)
+
+
+def ends_recomputation(error: Exception) -> bool:
+    """Whether an exception is a checkpoint's, which has recomputed all that it needs."""
+    return isinstance(error, getattr(checkpoint, "_StopRecomputationError", ()))
 
 
 def others_pack() -> bool:

@@ -77,8 +77,8 @@ class Recognition:
 
     Parameters
     ----------
-    modules : mapping of str to torch.nn.Module
-        The model's.
+    modules : callable
+        Gives the model's modules by name.
     skip : collection of str
         Names of modules that are left alone.
     frames : callable
@@ -90,14 +90,14 @@ class Recognition:
 
     def __init__(
         self,
-        modules: Mapping[str, nn.Module],
+        modules: Callable[[], Mapping[str, nn.Module]],
         skip: Collection[str],
         frames: Callable[[], list[Frame]],
         record: Record,
         guarded: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self.names = Names(modules)
-        self.origins = Origins(self.names)
+        self.names = Names(modules())
+        self.origins = Origins(self.names, modules, frames)
         self._batch: int | None = None
         self._samples = Samples(0)
         self.shares = Shares()
@@ -176,6 +176,7 @@ class Recognition:
     def computed(self, source: Tensor, target: Tensor) -> None:
         """Note that a tensor was computed out of sight, value by value, from another."""
         self._samples.copy(source, target)
+        self.origins.copy(source, target)
 
     def place(self, tensor: Tensor) -> Any:
         """Return where the samples are in a tensor: a Place, MIXED, or None if nobody knows."""
@@ -335,7 +336,7 @@ class Recognition:
         stems = {re.sub(r"(@\d+|\[.*\]|_[qkv])$", "", name) for name in self.recorded}
         for owned in self.names:
             stem = owned.name.removesuffix("_weight")
-            known = owned.name in stems or stem in stems
+            known = bool({owned.name, stem} & (self.recorded | stems))
             if owned.tensor.dim() > 1 and id(owned.tensor) in self.learnt and not known:
                 yield owned.name
 

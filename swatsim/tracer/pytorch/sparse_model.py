@@ -21,7 +21,7 @@ from swatsim.tracer.pytorch.inside import Inside, in_checkpoint
 from swatsim.tracer.pytorch.layers import Call, PolicyFailedError
 from swatsim.tracer.pytorch.modules import Depth, Geometry, linear, policy_layer
 from swatsim.tracer.pytorch.multiplying import HANDLERS, Handler, LeftAloneError
-from swatsim.tracer.pytorch.private import in_transform
+from swatsim.tracer.pytorch.private import ends_recomputation, in_function, in_transform
 from swatsim.tracer.pytorch.projections import Projection, Projections, redirected_linear
 from swatsim.tracer.pytorch.recording import Recording
 from swatsim.tracer.pytorch.skipping import is_skipped
@@ -134,7 +134,9 @@ class SparseModel:
             self._leave(*left.args)
         except PolicyFailedError as fault:
             raise fault.error from None
-        except Exception as error:  # noqa: BLE001  (no fault of ours ends a training)
+        except Exception as error:
+            if ends_recomputation(error):
+                raise
             wrong = error
         y = function(*arguments, **named)  # if torch refuses it too, it says so best
         if wrong is not None:
@@ -250,9 +252,11 @@ class SparseModel:
         if found.is_stored:
             self.weights[layer.name] = weight.detach()
         training = self._is_training and torch.is_grad_enabled()
+        # a checkpoint that is a function runs its region without gradients, and then once more
+        runs = training or (self._is_training and in_function())
         run = self._runs.get(layer.name, 0) + training
         self._runs[layer.name] = run
-        recording = self._recording(x, asked) if training else None
+        recording = self._recording(x, asked) if runs else None
         where = (first, self.step, max(run, 1), training, recording)
         graph = self._keeps_graph
         return Call(layer, arithmetic, self._sparsifier, *where, self._failed, graph)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from threading import local
 from typing import Any
 
@@ -53,7 +54,7 @@ class Watch:
         self._dispatch = Dispatch(self._see)
         self._stack = Stack(model, self._moved, self._entered)
         hands = (lambda: self._stack.frames, record, session.guarded)
-        self.recognition = Recognition(names(model), skip, *hands)
+        self.recognition = Recognition(partial(names, model), skip, *hands)
         self._dispatch.enter()
 
     def close(self) -> None:

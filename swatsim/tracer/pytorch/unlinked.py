@@ -71,7 +71,7 @@ class Unlinked:
         if found is None or found.convolution:
             return None
         reads = [origins.weight(each, "") for each in found.given]
-        with_weight = any(origin is not None and origin.learnt for origin in reads)
+        with_weight = any(origin is not None and origin.name for origin in reads)
         for each in reversed(self._open):
             for reading in _readings(each, found):
                 weight_side = "right" if each.product.weight_is_right else "left"

@@ -88,6 +88,7 @@ class Stack:
         self._running = _Thread()
         self._moved, self._entered = moved, entered
         self._model = model
+        self._strangers: set[int] = set()
         self.refresh()
         # torch.compile warns that its wrapper calls them too, which is no module of `named`
         warnings.filterwarnings("ignore", ".*when there are global hooks on modules")
@@ -122,15 +123,26 @@ class Stack:
         self._drop(0)
 
     def _before(self, module: nn.Module, arguments: Any) -> None:
-        known = self._named.get(id(module))
-        if known is None or known[1] is not module:
-            return
         frames = self.frames
+        known = self._known(module, bool(frames))
+        if known is None:
+            return
         if not frames and self._entered is not None:
             self._entered(module, (arguments, named_arguments(2)))
         frames.append(Frame(*known, in_function()))
         if self._moved is not None:
             self._moved()
+
+    def _known(self, module: nn.Module, inside: bool) -> tuple[str, nn.Module] | None:
+        """Return a module's name, and itself; None for one that is not the model's.
+
+        One that runs inside may have been put in meanwhile.
+        """
+        if inside and id(module) not in self._named and id(module) not in self._strangers:
+            self.refresh()
+            self._strangers.add(id(module))
+        known = self._named.get(id(module))
+        return known if known is not None and known[1] is module else None
 
     def _after(self, module: nn.Module, arguments: Any, output: Any) -> None:
         frames = self.frames
