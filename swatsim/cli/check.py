@@ -14,8 +14,8 @@ from swatsim.tracefile import Trace, open_trace
 def check(trace: str) -> None:
     """Verify every mask of a trace.
 
-    Its bytes, its shape, its count of ones and its digest, and that its layers and how much of the
-    step it is are what was recorded.
+    Its bytes, its shape, its count of ones and its digest; of each step that its layers, and the
+    share of the step that they are, are what was recorded.
 
     Every damaged step is named; the exit code is 2 if there is one.
     """
