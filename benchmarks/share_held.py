@@ -17,6 +17,7 @@ import importlib
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -32,13 +33,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from families import models
-from families.model import BATCH, Draw, Model
-from families.products import by_weights
+from families.model import BATCH, Model
+from families.products import by_weights, content
 from readme import ROOT, machine
 
 from swatsim.policies import SwatU
 from swatsim.tracefile import Step, open_trace
-from swatsim.tracefile.covered import covered
 from swatsim.tracer.pytorch import Observer, Tracer
 
 SPARSITY = 0.8
@@ -114,33 +114,31 @@ class Row:
 # ---- a step --------------------------------------------------------------------------------------
 
 
-def forward(model: nn.Module, draw: Draw, seed: int = 0) -> Tensor:
+def forward(model: nn.Module, batch: dict[str, Any]) -> Tensor:
     """Return a loss of all that a model gives for a batch."""
-    torch.manual_seed(seed)
-    batch = draw()
-    torch.manual_seed(0)  # the same dropout, whatever the batch
+    torch.manual_seed(0)
     given = pytree.tree_leaves(model(**batch))
     learnt = [it for it in given if isinstance(it, Tensor) and it.requires_grad]
     return torch.stack([values.square().mean() for values in learnt]).sum()
 
 
-def train(model: nn.Module, draw: Draw, after: Callable[[], Any]) -> list[bytes]:
+def train(model: nn.Module, batch: dict[str, Any], after: Callable[[], Any]) -> list[bytes]:
     """Train a step, and return the bytes of the loss, of gradients, parameters and buffers."""
     optimizer = torch.optim.SGD(model.parameters(), 0.001)
-    loss = forward(model, draw)
+    loss = forward(model, batch)
     loss.backward()
     optimizer.step()
     after()
     gradients = [it.grad for it in model.parameters() if it.grad is not None]
     state = [loss, *gradients, *model.parameters(), *model.buffers()]
-    return [each.detach().numpy().tobytes() for each in state]
+    return [content(each) for each in state]
 
 
-def recorded(model: nn.Module, draw: Draw, opens: Open) -> tuple[list[bytes], Step]:
+def recorded(model: nn.Module, batch: dict[str, Any], opens: Open) -> tuple[list[bytes], Step]:
     """Train a step that is recorded; return what comes out of it, and the step."""
     with tempfile.TemporaryDirectory() as folder:
         with opens(model, f"{folder}/t") as tracer:
-            after = train(model, draw, tracer.step)
+            after = train(model, batch, tracer.step)
         if tracer.error is not None:
             raise tracer.error
         return after, open_trace(f"{folder}/t").step(0)
@@ -169,16 +167,16 @@ def measure(model: Model) -> Row:
     built, draw = model.build()
     differing(built.train())
 
-    def run(seed: int, listed: AbstractContextManager[Any]) -> None:
+    def run(given: dict[str, Any], listed: AbstractContextManager[Any]) -> None:
         with listed:
-            forward(read, draw, seed)
+            forward(read, given)
 
-    read = copy.deepcopy(built)
-    weights = by_weights(run, read)
-    plain = train(copy.deepcopy(built), draw, lambda: None)
-    after, step = recorded(copy.deepcopy(built), draw, lambda m, p: Observer(m, p, steps=(0,)))
-    sparse = SwatU(SPARSITY)
-    _, traced = recorded(built, draw, lambda m, p: Tracer(m, sparse, p, steps=(0,)))
+    batch, read = draw(), copy.deepcopy(built)
+    weights = by_weights(run, read, (batch, draw()))
+    plain = train(copy.deepcopy(built), batch, lambda: None)
+    after, step = recorded(copy.deepcopy(built), batch, lambda m, p: Observer(m, p, steps=(0,)))
+    policy = SwatU(SPARSITY)
+    _, traced = recorded(built, batch, lambda m, p: Tracer(m, policy, p, steps=(0,)))
     shares = held(step, weights), held(traced, weights)
     return Row(model.family, model.name, *shares, is_equal=plain == after)
 
@@ -195,14 +193,17 @@ def held(step: Step, weights: tuple[int, int]) -> Held:
     parts = coverage.not_held
     of_weights = [it.backward for it in parts if missed > 0 or not it.forward]
     total = has.total + missed + (sum(of_weights) if missed >= 0 else 0)
-    others = {words: each.total / seen.total for words, each in covered([step]).parts()}
+    others: Counter[str] = Counter()
+    for part in parts:
+        kind = "attention in one kernel" if "attention" in part.what else f"`{part.what}`"
+        others[kind] += part.forward + part.backward
     names = {layer.name.partition("@")[0] for layer in step.layers}
     return Held(
         layers=len(names),
         macs=seen.total,
         share=coverage.share,
         of_weights=has.total / total if total else 1.0,
-        others=others,
+        others={kind: size / seen.total for kind, size in others.most_common()},
         left_alone=coverage.left_alone,
     )
 
@@ -210,11 +211,14 @@ def held(step: Step, weights: tuple[int, int]) -> Held:
 # ---- the table -----------------------------------------------------------------------------------
 
 ABOUT = f"""\
-Small models with random weights train a step on {BATCH} samples each. Of all that the step multiplies,
-forward and backward, the trace holds a share: 100 % of what multiplies by a weight, if all is as it
-should be, and none of what multiplies two activations, attention's products above all, which the
-trace names. `Tracer` is with `SwatU({SPARSITY})`. Equal to the bit is a step under `Observer` to one
-without, in its loss, gradients, parameters and buffers."""
+Small models with random weights train a step on {BATCH} samples each, and the trace holds a share of
+all that the step multiplies, forward and backward: if all is as it should be, 100 % of what
+multiplies by a weight, which is a parameter or computed from parameters alone. Not held are products
+of two activations, attention's above all; the trace names them. What a layer makes of parameters
+alone, such as the query of a class token, `Observer` takes for a weight and `Tracer`, with
+`SwatU({SPARSITY})`, for an activation. Recurrent layers that run in one kernel are in its trace, dense and
+named. Equal to the bit is a step under `Observer` to one without: its loss, gradients, parameters
+and buffers."""
 
 COLUMNS = (
     *("family", "model", "layers", "MACs of the step", "held by `Observer`", "held by `Tracer`"),
@@ -224,9 +228,10 @@ COLUMNS = (
 
 
 def percent(share: float) -> str:
-    """Return a share in words; 100 % only if it is all."""
-    words = f"{100 * share:.1f}"
-    return f"{'> 99.9' if words == '100.0' and share < 1 else words.removesuffix('.0')} %"
+    """Return a share in words; 0 % and 100 % only of nothing and all."""
+    words = f"{100 * share:.1f}".removesuffix(".0")
+    near = {"0": "< 0.1", "100": "> 99.9" if share < 1 else "> 100"}
+    return f"{near.get(words, words) if share not in (0, 1) else words} %"
 
 
 def some(names: Sequence[str]) -> str:

@@ -69,7 +69,7 @@ TIMM: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
         "maxvit_pico_rw_256": _sized(64),
         "mobilevit_xxs": _at(64),
         "mobilevitv2_050": _at(64),
-        "levit_128s": _sized(64),
+        "levit_128s": _sized(128),
         "edgenext_xx_small": _at(64),
         "efficientformer_l1": _at(224),
         "efficientvit_b0": _at(64),
