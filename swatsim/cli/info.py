@@ -13,7 +13,7 @@ from swatsim.errors import TraceError, listed
 from swatsim.reports.span import percent
 from swatsim.tracefile import Manifest, Step, Trace, open_trace
 from swatsim.tracefile.covered import Covered, why_unknown
-from swatsim.tracefile.notes import drifts, not_modelled
+from swatsim.tracefile.notes import drifts, not_modelled, not_recorded
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer
 from swatsim.workload.value_types import of_recorded
 
@@ -64,6 +64,7 @@ class _Contents:
         self.drifts: list[list[str]] = []
         self.drifted = 0
         self.not_modelled: dict[str, set[str]] = {}
+        self.not_recorded: dict[str, str] = {}
         self.covered = Covered()
         self.types: dict[str, Counter[str]] = {}
 
@@ -87,6 +88,7 @@ class _Contents:
         self.drifts += rows[:room]
         for module, kinds in not_modelled(step.notes).items():
             self.not_modelled.setdefault(module, set()).update(kinds)
+        self.not_recorded |= not_recorded(step.notes)
 
 
 def _show(source: Trace, contents: _Contents) -> None:
@@ -110,12 +112,11 @@ def _show(source: Trace, contents: _Contents) -> None:
         of_drift = ("step", "operand", "asked", "realised", "least so far", "most so far")
         out.print(table("Drift of reused thresholds", of_drift, contents.drifts, left=2))
         _print_rest(out, contents.drifted - len(contents.drifts), "drifts")
-    lines = [
-        f"not modelled: {_kinds(kinds)} in {name}" for name, kinds in contents.not_modelled.items()
-    ]
-    for line in lines[: contents.most]:
-        out.print(line)
-    _print_rest(out, len(lines) - len(lines[: contents.most]), "modules")
+    not_modelled, not_recorded = contents.not_modelled.items(), contents.not_recorded.items()
+    lines = [f"not modelled: {', '.join(sorted(kinds))} in {name}" for name, kinds in not_modelled]
+    _print_first(out, lines, contents.most, "modules")
+    lines = [f"left out of the trace: {name} ({why})" for name, why in not_recorded]
+    _print_first(out, lines, contents.most, "layers left out")
 
 
 def _show_covered(out: Console, covered: Covered, most: int | None) -> None:
@@ -168,8 +169,10 @@ def _print_rest(out: Console, number: int, what: str) -> None:
         out.print(f".. and {number} more {what} (--all shows them)")
 
 
-def _kinds(kinds: set[str]) -> str:
-    return ", ".join(sorted(kinds))
+def _print_first(out: Console, lines: Sequence[str], most: int | None, what: str) -> None:
+    for line in lines[:most]:
+        out.print(line)
+    _print_rest(out, len(lines) - len(lines[:most]), what)
 
 
 def _reads() -> list[tuple[str, str]]:

@@ -27,8 +27,6 @@ def of_share(results: Results) -> Iterator[str]:
         why = known.get("unknown", "an earlier version simulated it")
         yield f"What share of a step's multiplications the trace holds is not known: {why}"
         return
-    if span.partial:
-        yield f"Figures are {span.of_what}: a whole step's are others"
     held = _held(known)
     if not span.whole and held is not None:
         yield (
@@ -37,6 +35,8 @@ def of_share(results: Results) -> Iterator[str]:
         )
     else:
         yield f"The trace holds {percent(span.share)} of a step's multiplications{_not_held(known)}"
+    if span.partial:
+        yield "A whole step's figures are others"
     if names := known.get("left_alone"):
         yield f"Left alone in the run: {names}"
     if names := known.get("unseen"):
@@ -103,7 +103,7 @@ def _of_types(results: Results) -> Iterator[str]:
     if _parameter(results).get("dtype_is_set") is False and own and types[Role.MACHINE] != [own]:
         yield (
             f"Values are {AND.join(types[Role.MACHINE])}, as in the run; the machine's own type is "
-            f"{own} (--set dtype=preset)"
+            f"{own} (--dtype preset)"
         )
     used = dict.fromkeys(name for of_role in types.values() for name in of_role if name)
     yield from _stand_ins(results, list(used))

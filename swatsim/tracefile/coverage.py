@@ -79,7 +79,7 @@ class Coverage(FrozenRecord):
     not_held : tuple of Unheld
         The others, by module.
     left_alone : tuple of str
-        Modules that are recorded as nothing but themselves: named by ``skip=``, or not made sparse.
+        Modules and layers that were left alone: by the user's ``skip=``, or dense under a tracer.
     unseen : tuple of str
         Parameters of two axes or more that got a gradient and are in no op.
     """

@@ -31,6 +31,7 @@ class TraceLock:
         from filelock import FileLock, Timeout  # who only reads does not wait for it
 
         self._path = folder / LOCK
+        self._is_ours = not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # any thread may release it; a soft lock would outlive a process that is killed
@@ -50,7 +51,10 @@ class TraceLock:
         return self._lock.is_locked
 
     def release(self) -> None:
-        """Release the lock, and leave no file behind; a second time does nothing."""
+        """Release the lock, and leave nothing behind; a second time does nothing.
+
+        A directory that was made for it, and is empty, goes too.
+        """
         if not self.held:
             return
         # While it is held, and last of all: whoever opened the file before gets a lock on a file
@@ -59,3 +63,6 @@ class TraceLock:
             self._path.unlink()
         with suppress(OSError):  # then it goes with the process
             self._lock.release()
+        if self._is_ours:
+            with suppress(OSError):  # it holds a trace
+                self._path.parent.rmdir()

@@ -55,7 +55,7 @@ def drifts(notes: Mapping[str, Any]) -> dict[str, Drift]:
 
 
 def not_modelled(notes: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return by module what multiplied in it and is in no mask; empty without a note of it."""
+    """Return by module what multiplied in it and is in no mask, as swatsim 0.1 noted it."""
     return _read(_NOT_MODELLED, notes.get("not_modelled")) or {}
 
 

@@ -23,13 +23,9 @@ class Runs:
         self._layers[name] = layer
         return name
 
-    def number(self, layer: str) -> int:
-        """Return the number of a layer's last run, counted from 1."""
-        return self._numbers.get(layer, 1)
-
-    def is_first(self, name: str) -> bool:
-        """Whether a name is that of a layer's first run."""
-        return self._layers.get(name) == name
+    def layer(self, name: str) -> str:
+        """Return the layer whose run has a name."""
+        return self._layers.get(name, name)
 
     def clear(self) -> None:
         """Begin anew: with the next step."""

@@ -59,8 +59,6 @@ class Session:
         Its steps are not recorded again.
     start : int
         The first step's number: a run that goes on from a checkpoint after 5000 steps says 5000.
-    sees_all : bool
-        Whether `record` is called in every step, or only in those that are wanted.
 
     Attributes
     ----------
@@ -88,15 +86,14 @@ class Session:
         parameters: Mapping[str, Any] | None = None,
         append: bool = False,
         start: int = 0,
-        sees_all: bool = True,
     ) -> None:
         self.number = self._start = checked_start(start)
         self.error: SwatsimError | None = None
         self._description = describe_policy(policy)
         self._images = checked_images(images)
         self._wanted, self._steps = checked_steps(steps)
-        listed = self._images is not None and self._images <= MAX_SAMPLES
-        self._samples = range(self._images or 0) if listed else None
+        counted = self._images is not None and self._images <= MAX_SAMPLES
+        self._samples = range(self._images or 0) if counted else None
         stated = {"steps": self._steps, "images": self._images}
         self._parameters = {**checked_object("parameters", parameters), **stated}
         self._lock = threading.RLock()
@@ -111,7 +108,6 @@ class Session:
         self._ever: set[str] = set()
         self._ended: set[int] = set()
         self._known = 0
-        self._idle = not sees_all
         # last of all: from here on the directory is locked
         self._writer = TraceWriter(path, append=append)
         try:
@@ -252,10 +248,6 @@ class Session:
         elif missing := [name for name in layers if name not in known]:
             log.warning("not in the trace, for they never ran: %s", ", ".join(missing))
 
-    def run(self, layer: str) -> int:
-        """Return the number of a layer's last run in this step, counted from 1."""
-        return self._runs.number(layer)
-
     @property
     def _is_on(self) -> bool:
         """Whether anything is to be recorded, by this process."""
@@ -296,9 +288,6 @@ class Session:
             self._end(self._step, notes, coverage)
         elif self._recording and not self._runs:
             log.warning("step %d is not recorded: %s", self.number, NOTHING_RAN)
-        elif not self._runs and not self._idle:
-            self._idle = True
-            log.warning("step %d: %s; said once", self.number, NOTHING_RAN)
 
     def _wants(self, number: int) -> bool:
         """Whether a step is recorded: it is wanted, and not in the trace already."""
@@ -368,12 +357,14 @@ class Session:
 
     def _name_unlearnt(self, step: StepRecord) -> None:
         """Warn of the layers whose weights get no gradient, each once in a run."""
-        layers = dict.fromkeys(layer for layer, _, _ in step.masks if self._runs.is_first(layer))
+        ran = {self._runs.layer(layer): None for layer, _, _ in step.masks}
+        learnt = {
+            self._runs.layer(layer)  # in one of its runs: a checkpoint has others
+            for layer, op, operand in step.masks
+            if (op, operand) == ("wgrad", "grad_out")
+        }
         unlearnt = [
-            name
-            for name in layers  # a run again without a gradient is a checkpoint's recomputation
-            if (name, "wgrad", "grad_out") not in step.masks
-            and ("unlearnt", name) not in self._said
+            name for name in ran if name not in learnt and ("unlearnt", name) not in self._said
         ]
         if unlearnt:
             self._said.update(("unlearnt", name) for name in unlearnt)

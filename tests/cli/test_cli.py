@@ -368,12 +368,14 @@ def test_info_shows_what_a_run_noted(tmp_path: Path) -> None:
                     "block.attn": ["attention products"],
                     "gru": ["recurrence"],
                 }
+                step.notes["not_recorded"] = {"head": "too large"}
     code, out, _ = swatsim("info", tmp_path / "t")
     assert code == 0
     line = next(line for line in out.splitlines() if "fc/weight" in line)
     assert line.split() == ["4", "fc/weight", "0.200", "0.250", "0.190", "0.310"]
     assert "not modelled: attention products in block.attn" in out
     assert out.count("not modelled") == 2
+    assert out.count("left out of the trace: head (too large)") == 1
 
 
 def test_a_closed_standard_output_loses_nothing(trace: Path, tmp_path: Path) -> None:

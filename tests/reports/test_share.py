@@ -175,7 +175,7 @@ def test_simulate_says_it_in_the_headline(traces: dict[str, Path]) -> None:
 def test_simulate_says_a_large_share_in_a_line(traces: dict[str, Path]) -> None:
     out = said("simulate", traces["most"], "-m", "tensordash")
     assert re.search(r"of the baseline [^()]*: \d\.\d\dx\. The trace holds 97 % of a step's", out)
-    assert "Figures are" not in out
+    assert "A whole step's figures are others" not in out
     out = said("simulate", traces["most"], "-m", "tensordash", "--op", "wgrad")
     assert "x (of the 33 % of a step's multiplications that were simulated)." not in out
     assert "x (of the 32 % of a step's multiplications that were simulated)." in out
@@ -200,7 +200,7 @@ def test_a_page_and_its_plots_say_it(saved: dict[str, Path], results: dict[str, 
     assert f"speed-up over tensordash dense, {OF_7}" in tiles
     assert any("7 % of their multiplications" in label for label in tiles)
     words = " ".join(page.summary)
-    assert f"Figures are {OF_7}: a whole step's are others." in words
+    assert "A whole step's figures are others." in words
     assert "not: attention in 3 modules 70 %" in words
     with unpainted():
         path, *_ = swatsim.report(saved["little"])

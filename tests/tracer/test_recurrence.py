@@ -303,7 +303,7 @@ def test_gradients_that_are_differentiated_again_are_named(tmp_path: Path) -> No
     step = observed(model, tmp_path, run)
     assert step.coverage is not None
     named = {each.what: each.backward for each in step.coverage.not_held}
-    assert named["mkldnn_rnn_layer"] > 0
+    assert named["a recurrence in one kernel"] > 0
     assert ops_of(step)["ih_l0"] >= {"fprop"}
 
 

@@ -539,25 +539,6 @@ def test_a_step_that_never_ends_is_left_out(
     assert len(caplog.records) == 1
 
 
-def test_a_step_without_a_forward_is_said_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    session = Session(SwatU(0.8), tmp_path, steps=(0,))
-    run(session)
-    for _ in range(3):
-        session.step()
-        run(session)
-    assert caplog.text.count("step() called twice?") == 1
-    session.close(["fc"])
-    caplog.clear()
-    session = Session(SwatU(0.8), tmp_path / "b", steps=(1,), sees_all=False)
-    session.step()
-    run(session)
-    session.step()
-    session.close(["fc"])
-    assert not caplog.records
-
-
 def test_a_class_is_no_policy(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"policy=SwatU is a class.*such as SwatU\(0.8\)"):
         Session(SwatU, tmp_path, steps=(0,))  # type: ignore[arg-type]

@@ -20,6 +20,16 @@ See = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
 _PLAIN = (Tensor, Parameter, torch.nn.Buffer)
 
 
+class _Thread(local):
+    """What a thread has entered and not left."""
+
+    def __init__(self) -> None:
+        self.modes: list[_Operations] = []
+
+
+_thread = _Thread()
+
+
 class Dispatch:
     """Shows operations to `see`, in the threads that entered it, until it is closed.
 
@@ -28,26 +38,31 @@ class Dispatch:
 
     def __init__(self, see: See) -> None:
         self._mode = _Operations(see)
-        self._here = local()
 
     def enter(self) -> bool:
         """Show this thread's operations; return whether that is new."""
-        if getattr(self._here, "entered", False):
+        if self._mode in _thread.modes:
             return False
-        self._here.entered = True
+        _thread.modes.append(self._mode)
         enter_dispatch(self._mode)
         return True
 
     def leave(self) -> None:
         """Show this thread's operations no more."""
-        self._here.entered = False
+        _thread.modes.remove(self._mode)
         leave_dispatch(self._mode)
 
     def close(self) -> None:
         """Show none any more, in whichever thread."""
         self._mode.see = None
-        if getattr(self._here, "entered", False):
-            self.leave()
+        leave_closed()
+
+
+def leave_closed() -> None:
+    """Leave in this thread what it entered and another one closed: only a thread itself can."""
+    for mode in [mode for mode in _thread.modes if mode.see is None]:
+        _thread.modes.remove(mode)
+        leave_dispatch(mode)
 
 
 class _Operations(TorchDispatchMode):

@@ -28,7 +28,7 @@ _MATRICES: dict[Any, tuple[int, int]] = {
 _CONVOLUTIONS = (aten.convolution, aten._convolution)
 _RAGGED = (aten._grouped_mm, aten._scaled_grouped_mm)
 
-#: Where a tensor's gradient is among what an operation's node gives: its differentiable inputs.
+#: Gives a factor, or its gradient, in another shape.
 View = Callable[[Tensor], Tensor]
 
 
@@ -45,9 +45,9 @@ class Part:
         As `Layer.shape_of` has it.
     place : Place, MIXED or None
         Where the samples are in act.
-    acts, weights, grads : callable
-        Give act, weight and grad_out of this part for the product's left and right factors, and
-        for the gradient of its output.
+    grads, acts, weights : callable
+        Give grad_out, act and weight of this part, of the gradient of the product's output, and of
+        its two factors.
     depth : Depth, optional
     """
 

@@ -129,7 +129,7 @@ class ForwardPass:
 
     def run(self, *arguments: Any) -> Any:
         """Return the model's output, which keeps the graph; `saved` is known afterwards."""
-        self._stack = Stack(self._model, lambda: None)
+        self._stack = Stack(self._model)
         hooks = [hook for module in self._model.modules() for hook in self._hooks(module)]
         saving = torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack)
         try:

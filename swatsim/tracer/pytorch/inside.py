@@ -1,30 +1,21 @@
-"""Where a model runs: which of its modules, in each thread, with a mode of torch's functions on.
-
-Hooks are torch's global ones: a copy of the model has none, and nothing of the model's is touched.
-"""
+"""A mode of torch's functions, on wherever a model runs: in each thread, and in backward passes."""
 
 from __future__ import annotations
 
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from threading import local
+from typing import Any
 
-import torch
 from torch import nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 
-from swatsim.tracer.pytorch.private import engine, is_forward_grad_on, is_on, leave
-from swatsim.tracer.pytorch.watch import Frame, names
+from swatsim.tracer.pytorch.private import engine, in_function, is_on, leave
+from swatsim.tracer.pytorch.watch import Frame, Stack
 
 #: All that are open; what they put in the place of torch's function that runs a backward pass, and
 #: what was there before.
@@ -34,17 +25,10 @@ _theirs: Callable[..., Any] | None = None
 _lock = threading.Lock()
 
 
-@dataclass
-class Entered(Frame):
-    """A module that runs.
+class _Thread(local):
+    """Whether the mode is on in this thread because it runs the model."""
 
-    Parameters
-    ----------
-    in_function : bool
-        Whether a custom autograd function called it, such as a checkpoint.
-    """
-
-    in_function: bool = False
+    pushed = False
 
 
 class Inside:
@@ -72,21 +56,15 @@ class Inside:
     ) -> None:
         self.mode, self.started = mode, started
         self._entered = entered
-        self._local = threading.local()
-        self._named = {id(module): (name, module) for name, module in names(model).items()}
-        self._model = model
-        # torch.compile warns that its wrapper calls them too
-        warnings.filterwarnings("ignore", ".*when there are global hooks on modules")
-        self._filter = warnings.filters[0]
-        # also after an exception: a checkpoint ends its recomputation with one
-        ended = register_module_forward_hook(self._after, always_call=True)
-        self._handles = [register_module_forward_pre_hook(self._before), ended]
+        self._thread = _Thread()
+        self._stack = Stack(model, self._moved, self._enters)
+        self.knows, self.refresh = self._stack.knows, self._stack.refresh
         _stand_in(self)
 
     @property
-    def frame(self) -> Entered | None:
+    def frame(self) -> Frame | None:
         """The innermost module that runs in this thread."""
-        frames = self._frames
+        frames = self._stack.frames
         return frames[-1] if frames else None
 
     @property
@@ -96,61 +74,31 @@ class Inside:
         There gradients are off in both modes. A checkpoint is one too, but runs all of it again;
         so do others that run modules.
         """
-        if is_forward_grad_on() or torch.is_inference_mode_enabled():
+        if not in_function():
             return False
         frame = self.frame
         return not (frame is not None and frame.in_function) and not in_checkpoint(forward=True)
 
-    def knows(self, module: nn.Module) -> bool:
-        """Whether a module is one of the model's."""
-        return id(module) in self._named
-
-    def refresh(self) -> None:
-        """Look for modules that were put into the model meanwhile."""
-        self._named = {id(module): (name, module) for name, module in names(self._model).items()}
-
     def reset(self) -> None:
         """Forget what runs in this thread: an interrupt leaves modules without a word."""
-        self._frames.clear()
+        self._stack.clear()
         leave(self.mode)
 
     def close(self) -> None:
         """Remove the hooks, and the mode from this thread; in others it ends with the module."""
-        for handle in self._handles:
-            handle.remove()
-        with suppress(ValueError):  # already gone with a block of catch_warnings
-            cast(list[Any], warnings.filters).remove(self._filter)
-        self.reset()
+        self._stack.remove()
+        leave(self.mode)
         _stand_down(self)
 
-    @property
-    def _frames(self) -> list[Entered]:
-        local = self._local
-        if not hasattr(local, "frames"):
-            local.frames = []
-        frames: list[Entered] = local.frames
-        return frames
+    def _enters(self, module: nn.Module, given: Any) -> None:
+        self._entered()
+        if not is_on(self.mode):
+            self.mode.__enter__()
+            self._thread.pushed = True
 
-    def _before(self, module: nn.Module, arguments: Any) -> None:
-        known = self._named.get(id(module))
-        if known is None or known[1] is not module:
-            return
-        frames = self._frames
-        if not frames:
-            self._entered()
-            if not is_on(self.mode):
-                self.mode.__enter__()
-                self._local.pushed = True
-        frames.append(Entered(*known, in_function=not is_forward_grad_on()))
-
-    def _after(self, module: nn.Module, arguments: Any, output: Any) -> None:
-        frames = self._frames
-        if not any(frame.module is module for frame in frames):
-            return
-        while frames.pop().module is not module:
-            pass  # one inside was interrupted
-        if not frames and getattr(self._local, "pushed", False):
-            self._local.pushed = False
+    def _moved(self) -> None:
+        if self._thread.pushed and not self._stack.frames:
+            self._thread.pushed = False
             leave(self.mode)
 
 

@@ -60,11 +60,9 @@ class Geometry:
     output_padding: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, module: Any, output_padding: tuple[int, ...] | None = None) -> Geometry:
-        """Return a module's geometry; for an output of a given size with another output padding."""
-        extra = None
-        if isinstance(module, _TRANSPOSED):
-            extra = tuple(module.output_padding) if output_padding is None else output_padding
+    def of(cls, module: Any) -> Geometry:
+        """Return a module's geometry."""
+        extra = tuple(module.output_padding) if isinstance(module, _TRANSPOSED) else None
         kernel, dilation = tuple(module.kernel_size), tuple(module.dilation)
         padding = _both_ends(module.padding, kernel, dilation)
         C, K = module.in_channels, module.out_channels
@@ -221,9 +219,7 @@ def _unpadded(
     return plain.layer(name, size)
 
 
-def describe(
-    name: str, module: Plain, x: Tensor, output_padding: tuple[int, ...] | None = None
-) -> Layer:
+def describe(name: str, module: Plain, x: Tensor) -> Layer:
     """Return a module's layer for an input.
 
     A linear layer's is without the positions that it is applied to: see `Layout`.
@@ -236,7 +232,7 @@ def describe(
     if isinstance(module, nn.Linear):
         return linear(name, *module.weight.shape)
     size = size_of(name, x, len(module.kernel_size))
-    return Geometry.of(module, output_padding).layer(name, size)
+    return Geometry.of(module).layer(name, size)
 
 
 def size_of(name: str, x: Tensor, axes: int) -> tuple[int, ...]:
@@ -250,8 +246,8 @@ def size_of(name: str, x: Tensor, axes: int) -> tuple[int, ...]:
     if x.dim() != axes + 2:
         letters = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}[axes]
         raise RecordingError(
-            f"layer {name!r}: its input is {tuple(x.shape)}, only {letters} can be run sparsely;"
-            " give it a batch"
+            f"layer {name!r}: its input is {tuple(x.shape)}, only {letters} is a layer's: "
+            "give it a batch"
         )
     return tuple(x.shape[2:])
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import gcd, prod
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -114,22 +115,21 @@ def split_projections(name: str, rows: int) -> list[tuple[str, slice]]:
 
 
 def parts(tensor: Tensor) -> list[Tensor]:
-    """Return the tensors with storages that a tensor is made of: itself, unless it is composed."""
+    """Return the tensors that have the storages of one: itself, unless it is sparse or composed."""
     if is_lazy(tensor):
         return []
-    flatten = getattr(tensor, "__tensor_flatten__", None)
+    flatten = getattr(tensor, "__tensor_flatten__", None)  # of a tensor that is made of others
     if flatten is not None:
         return [part for name in flatten()[0] for part in parts(getattr(tensor, name))]
-    return _stored(tensor)
-
-
-def _stored(tensor: Tensor) -> list[Tensor]:
-    layout = str(tensor.layout)
-    if layout == "torch.strided":
+    if tensor.layout == torch.strided:
         return [tensor]
-    if layout == "torch.sparse_coo":
-        return [tensor._values()]
-    return [tensor.values()] if layout.startswith("torch.sparse") else []
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []  # a layout that shows no storage
 
 
 def _place(tensor: Tensor) -> int:

@@ -33,7 +33,8 @@ class Observer(Run):
     Modules in eval mode are taken for evaluation; so are those that run without gradients, unless
     that is in the forward pass of a `torch.autograd.Function`, as in a checkpoint.
 
-    Under `torch.compile` a recorded step runs uncompiled.
+    Under `torch.compile` a recorded step runs uncompiled. What a recorded step costs is in the
+    README, measured.
 
     ::
 
@@ -48,15 +49,16 @@ class Observer(Run):
     path, steps, images, batch_axis, batch, rows, rank, measure_memory, append, start
         As in `Tracer`.
     skip : collection of str
-        Modules whose calls are not recorded, as in `Tracer`.
+        Modules and parameters that are not recorded, as in `Tracer`.
 
     Raises
     ------
     RecordingError
-        If an argument is not allowed, or the model's parameters are spread over processes. A layer
-        that a trace can't hold is left out of it, with a warning.
+        If an argument is not allowed, a `Tracer` runs the model, or its parameters are spread over
+        processes.
     TraceError
-        If something is at `path` already.
+        If something is at `path` already that is not continued, or can't be, or another run is
+        writing it.
     """
 
     def __init__(
@@ -98,7 +100,6 @@ class Observer(Run):
             images=images,
             append=append,
             start=start,
-            sees_all=False,
         )
 
 

@@ -55,8 +55,6 @@ class Origins:
     def __init__(self, names: Names) -> None:
         self._names = names
         self._known: dict[int, tuple[ref[Tensor], Origin]] = {}
-        #: Parameters that functions of others than torch read: (name of the parameter, function).
-        self.foreign: dict[str, str] = {}
         for owned in names:
             self._set(owned.tensor, _of(owned.name, owned.tensor, owned.kind == "parameter"))
 
@@ -87,8 +85,6 @@ class Origins:
                 self._mark(out, CONSTANT)
             return
         known = [origin for origin in read if origin is not None]
-        if known and func.namespace not in ("aten", "prim", "prims"):
-            self._note(func, known)
         if len(known) == len(read):
             self._mark(out, self._joined(func, known, out))
         else:
@@ -102,9 +98,6 @@ class Origins:
         if largest.learnt and func.is_view and isinstance(out, Tensor):  # maybe a part of it
             return replace(largest, name=self._names.of(out) or largest.name)
         return largest
-
-    def _note(self, func: Any, known: Iterable[Origin]) -> None:
-        self.foreign |= {origin.name: func._schema.name for origin in known if origin.learnt}
 
     def _mark(self, out: Any, origin: Origin | None) -> None:
         for each in tensors((out,)):

@@ -9,13 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, reduce
-from types import CodeType
+from functools import reduce
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.dlpack import from_dlpack
@@ -128,28 +126,12 @@ def current_node() -> Any:
     return _functions()._current_autograd_node()
 
 
-def graph_task() -> int:
-    """Return the number of the backward pass that runs in this thread; -1 outside of any."""
-    return int(_functions()._current_graph_task_id())
-
-
 def in_function() -> bool:
-    """Whether an autograd.Function's forward runs: torch turns gradients off in it."""
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == "forward" and _is_functions(frame.f_code):
-            return True
-        frame = frame.f_back
-    return False
+    """Whether an autograd.Function's forward runs: torch turns all gradients off in it.
 
-
-@cache
-def _is_functions(code: CodeType) -> bool:
-    """Whether a code is the forward of a class of autograd.Function."""
-    classes = [Function]
-    for each in classes:
-        classes += each.__subclasses__()
-    return any(getattr(each.forward, "__code__", None) is code for each in classes)
+    Those of forward mode are off nowhere else but in inference mode.
+    """
+    return not (_functions()._is_fwd_grad_enabled() or torch.is_inference_mode_enabled())
 
 
 def named_arguments(depth: int) -> dict[str, Any]:
@@ -188,11 +170,6 @@ def apart(tensor: Tensor) -> Tensor:
         return tensor
     shared: Tensor = from_dlpack(tensor)
     return shared
-
-
-def is_forward_grad_on() -> bool:
-    """Whether forward-mode gradients are on: not in a custom function, nor in inference mode."""
-    return bool(_functions()._is_fwd_grad_enabled())
 
 
 def is_asked_for(node: Any, place: int) -> bool:

@@ -6,28 +6,17 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-from swatsim.tracer.pytorch.layers import Call
-from swatsim.workload.layer import Layer
-
-#: Makes the `Call` of a layer that runs on an input: (layer, input, arithmetic, training, and the
-#: axis of the samples in an input of three axes, None for the one that the user named).
-Caller: TypeAlias = Callable[[Layer, Tensor, Any, bool, int | None], Call]
 
 #: torch's own, and what stands in for it in a thread that runs an attention module.
 _linear = functional.linear
 _redirected: ContextVar[Callable[..., Tensor] | None] = ContextVar("redirected", default=None)
 _lock = threading.Lock()
 _redirections = 0
-
-#: How many attention modules are patched, and whether torch had its fast paths on before the first.
-_patched = 0
-_fastpath = True
 
 
 class Projection(NamedTuple):
@@ -38,14 +27,11 @@ class Projection(NamedTuple):
     name : str
     weight : torch.Tensor, shape (K, C)
     bias : torch.Tensor or None, shape (K,)
-    first : int
-        Its first column in the output.
     """
 
     name: str
     weight: Tensor
     bias: Tensor | None
-    first: int
 
 
 class Projections:
@@ -88,17 +74,15 @@ class Projections:
         size = self._module.embed_dim
         if x.dim() == 2:
             last = not self._letters and weight.shape == (size, size)
-            return [Projection("out_proj", weight, bias, 0)] if last else []
+            return [Projection("out_proj", weight, bias)] if last else []
         count, rest = divmod(len(weight), size)
         if x.dim() != 3 or rest or not 1 <= count <= len(self._letters):
             return []
         letters, self._letters = self._letters[:count], self._letters[count:]
         biases = (None,) * count if bias is None else bias.split(size)
         return [
-            Projection(f"in_proj_{letter}", part, own, i * size)
-            for i, (letter, part, own) in enumerate(
-                zip(letters, weight.split(size), biases, strict=True)
-            )
+            Projection(f"in_proj_{letter}", part, own)
+            for letter, part, own in zip(letters, weight.split(size), biases, strict=True)
         ]
 
 

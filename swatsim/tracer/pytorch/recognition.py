@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.autograd.function import BackwardCFunction
 
 from swatsim.errors import SwatsimError
@@ -34,7 +35,7 @@ from swatsim.tracer.pytorch.products import macs
 from swatsim.tracer.pytorch.recording import Recording
 from swatsim.tracer.pytorch.recurrence import FUSED, Recurrence, Recurrent
 from swatsim.tracer.pytorch.samples import MIXED, Place, Samples
-from swatsim.tracer.pytorch.shares import Shares
+from swatsim.tracer.pytorch.shares import Phase, Shares
 from swatsim.tracer.pytorch.skipping import is_skipped
 from swatsim.tracer.pytorch.unlinked import Unlinked
 from swatsim.tracer.pytorch.watch import Frame
@@ -50,6 +51,25 @@ NO_GRADIENTS = "runs without gradients"
 EVALUATION = "runs in eval mode"
 SKIPPED = "left alone by skip="
 NO_LAYER = "a layer that can't be recorded"
+
+
+class _Thread(local):
+    """What a thread is at.
+
+    Attributes
+    ----------
+    computing : bool
+        Whether what is multiplied is in the trace already.
+    waiting : list of (Product, torch.Tensor)
+        Products, with their outputs, whose nodes torch has not made yet.
+    products : list of Product
+        Those whose gradients are computed, the innermost last.
+    """
+
+    def __init__(self) -> None:
+        self.computing = False
+        self.waiting: list[tuple[Product, Tensor]] = []
+        self.products: list[Product] = []
 
 
 class Recognition:
@@ -90,11 +110,14 @@ class Recognition:
         self._unlinked = Unlinked()
         #: What multiplies by a parameter, and is in no layer: name -> what it is.
         self._missed: dict[str, str] = {}
-        self._here = local()
+        self._here = _Thread()
 
     def see(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
         """Recognise and record an operation that was done."""
         self.settle()
+        if not isinstance(func, OpOverload):
+            self._whole(func, arguments, named, out)
+            return
         node = current_node()
         backward = node is not None and self._is_backward(node)
         size = macs(func, arguments, named, out)
@@ -106,9 +129,16 @@ class Recognition:
             self.origins.follow(func, arguments, named, out)
             self._samples.follow(func, arguments, named, out)
 
+    def _whole(self, func: Any, arguments: Any, named: dict[str, Any], out: Any) -> None:
+        """Count a whole function that torch takes for one operation, by what it is called."""
+        module = self._frames()[-1].name if self._frames() else ""
+        phase: Phase = "forward" if current_node() is None else "backward"
+        if size := macs(func, arguments, named, out):
+            self.shares.add(phase, size, (module, func.name()))
+
     def settle(self) -> None:
         """Attach products to the graph, once torch has made their nodes."""
-        waiting: list[tuple[Product, Tensor]] = getattr(self._here, "waiting", [])
+        waiting = self._here.waiting
         while waiting:
             product, out = waiting.pop()
             if out.grad_fn is not None:
@@ -119,7 +149,7 @@ class Recognition:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Take what is multiplied meanwhile, in this thread, to be in the trace already."""
-        before = getattr(self._here, "computing", False)
+        before = self._here.computing
         self._here.computing = True
         try:
             yield
@@ -153,24 +183,18 @@ class Recognition:
 
     def begins(self, product: Product) -> None:
         """Note that a product's node runs in a backward pass."""
-        self._products.append(product)
+        self._here.products.append(product)
 
     def ends(self, product: Product) -> None:
         """Note that a product's node is done."""
-        if product in self._products:
-            del self._products[self._products.index(product) :]
-
-    @property
-    def _products(self) -> list[Product]:
-        products: list[Product] | None = getattr(self._here, "products", None)
-        if products is None:
-            products = self._here.products = []
-        return products
+        products = self._here.products
+        if product in products:
+            del products[products.index(product) :]
 
     @property
     def _product(self) -> Product | None:
         """The product whose gradients this thread computes."""
-        return self._products[-1] if self._products else None
+        return self._here.products[-1] if self._here.products else None
 
     def _is_backward(self, node: Any) -> bool:
         """Whether gradients are computed, and not a checkpoint's forward once more."""
@@ -186,9 +210,9 @@ class Recognition:
         frame = self._frames()[-1] if self._frames() else None
         module = frame.name if frame is not None else ""
         kind = Recurrent if func._overloadpacket in FUSED else Product
-        product = kind(self.shares, module, func._overloadpacket.__name__)
+        product = kind(self.shares, module, _called(func))
         result = next(tensors((out,)), None)
-        if getattr(self._here, "computing", False):
+        if self._here.computing:
             self.shares.add("forward", size)
         elif frame is not None and not frame.module.training:
             product.what, product.late = EVALUATION, size
@@ -276,10 +300,7 @@ class Recognition:
 
     def _wait(self, product: Product, out: Tensor | None) -> None:
         if out is not None and torch.is_grad_enabled():
-            waiting = getattr(self._here, "waiting", None)
-            if waiting is None:
-                waiting = self._here.waiting = []
-            waiting.append((product, out))
+            self._here.waiting.append((product, out))
 
     def _backward(
         self, func: Any, arguments: Any, named: Any, out: Any, size: int, node: Any
@@ -293,7 +314,7 @@ class Recognition:
             return
         if product is not None:
             size = product.counted(size)
-        if product is None and not getattr(self._here, "computing", False):
+        if product is None and not self._here.computing:
             product = self._unlinked.match(func, arguments, named, self.origins)
             where = product.where if product is not None else ("", _named(node))
         else:
@@ -317,6 +338,17 @@ class Recognition:
             known = owned.name in stems or stem in stems
             if owned.tensor.dim() > 1 and id(owned.tensor) in self.learnt and not known:
                 yield owned.name
+
+
+def _called(func: Any) -> str:
+    """Return what a product is called that has no weight: generic, for equal ones are added up."""
+    name = str(func._overloadpacket.__name__)
+    if "attention" in name:
+        return "attention's products"
+    if "rnn" in name or "lstm" in name:
+        return "a recurrence in one kernel"
+    plain = name in ("mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot")
+    return "products of activations" if plain else name
 
 
 def _named(node: Any) -> str:

@@ -14,6 +14,7 @@ from swatsim.errors import RecordingError, SwatsimError
 from swatsim.policies.interface import Policy
 from swatsim.tracefile.coverage import Coverage
 from swatsim.tracer.arguments import checked_batch
+from swatsim.tracer.pytorch.dispatch import leave_closed
 from swatsim.tracer.pytorch.layout import Layout
 from swatsim.tracer.pytorch.ranks import ranked
 from swatsim.tracer.pytorch.recording import Recording
@@ -88,6 +89,7 @@ class Run:
         if self._open:
             self._open = False
             self._end()
+            leave_closed()
             self._session.close(self._layers())
 
     def _layers(self) -> list[str]:

@@ -13,6 +13,7 @@ from weakref import finalize
 import torch
 from torch import Tensor, nn
 
+from swatsim.tracer.pytorch.naming import parts
 from swatsim.tracer.pytorch.private import Hooks, is_recomputation, saved_tensor_hooks
 from swatsim.tracer.pytorch.watch import Stack, checked_names
 
@@ -241,22 +242,6 @@ def _version(tensor: Tensor) -> int:
 
 def storages(tensor: Tensor) -> list[tuple[int, int]]:
     """Return where the storages of a tensor are, and the bytes of each; empty ones are left out."""
-    found = (part.untyped_storage() for part in _parts(tensor))
+    found = (part.untyped_storage() for part in parts(tensor))
     # one without data, as on the meta device, is known by itself
     return [(it.data_ptr() or it._cdata, it.nbytes()) for it in found if it.nbytes()]
-
-
-def _parts(tensor: Tensor) -> list[Tensor]:
-    """Return the tensors that have the storages of one that is sparse, or made of others."""
-    flatten = getattr(tensor, "__tensor_flatten__", None)  # of a tensor that is made of others
-    if flatten is not None:
-        return [part for name in flatten()[0] for part in _parts(getattr(tensor, name))]
-    if tensor.layout == torch.strided:
-        return [tensor]
-    if tensor.layout == torch.sparse_coo:
-        return [tensor._indices(), tensor._values()]
-    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
-    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
-        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
-    return []  # a layout that shows no storage

@@ -61,9 +61,11 @@ def _below(chosen: Collection[str], known: Iterable[str]) -> set[str]:
 
 
 def _parameters(named: Mapping[str, nn.Module]) -> dict[str, str]:
-    """Return the layer of each parameter."""
+    """Return the layer of each parameter; of the model's own by both names that they have."""
+    root = next(iter(named), None)
     return {
-        f"{path}.{name}": layer_name(path, name)
+        called: layer_name(path, name)
         for path, module in named.items()
         for name, _ in module.named_parameters(recurse=False)
+        for called in (f"{path}.{name}", *([name] if path == root else []))
     }

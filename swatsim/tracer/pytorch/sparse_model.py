@@ -40,11 +40,8 @@ Recorder: TypeAlias = Callable[[Layer, Tensor, int | None, Depth | None], Record
 
 #: Functions whose products can't be told apart from outside.
 _FUSED = {
-    getattr(torch, name)
-    for name in (
-        *("lstm", "gru", "rnn_tanh", "rnn_relu"),
-        *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
-    )
+    *(torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu),
+    *(torch.lstm_cell, torch.gru_cell, torch.rnn_tanh_cell, torch.rnn_relu_cell),
 }
 
 

@@ -16,6 +16,12 @@ from swatsim.tracer.pytorch.watch import Stack, names
 from swatsim.tracer.session import Session
 
 
+class _Thread(local):
+    """Whether this thread shows its operations while it runs the model, and no longer."""
+
+    is_guest = False
+
+
 class Watch:
     """Sees what a step computes, in each thread that runs the model, until it is closed.
 
@@ -43,7 +49,7 @@ class Watch:
         batch: int | None,
     ) -> None:
         self._session, self._axis, self._batch = session, axis, batch
-        self._guest = local()
+        self._thread = _Thread()
         self._dispatch = Dispatch(self._see)
         self._stack = Stack(model, self._moved, self._entered)
         hands = (lambda: self._stack.frames, record, session.guarded)
@@ -72,13 +78,13 @@ class Watch:
     def _moved(self) -> None:
         with self._session.guarded():
             self.recognition.settle()
-        if getattr(self._guest, "here", False) and not self._stack.frames:
-            self._guest.here = False
+        if self._thread.is_guest and not self._stack.frames:
+            self._thread.is_guest = False
             self._dispatch.leave()
 
     def _entered(self, module: nn.Module, given: Any) -> None:
         """Note a forward pass of the model, in a thread that may be another than the step's."""
-        self._guest.here = self._dispatch.enter() or getattr(self._guest, "here", False)
+        self._thread.is_guest |= self._dispatch.enter()
         with self._session.guarded():
             found, axes = samples_of(module, given, self._axis)
             batch = self._batch or found

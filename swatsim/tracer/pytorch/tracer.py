@@ -63,12 +63,14 @@ class Tracer(Run):
 
     A recorded step holds, for each layer, the non-zeros of what fprop, dgrad and wgrad read, in
     the shapes of `Layer.shape_of`; dgrad only where the layer's input needs a gradient. A linear
-    layer that is applied to T positions of each sample is a convolution of T x 1. A layer that
-    runs again in the same step (shared weights, gradient accumulation, recomputation in a
-    checkpoint) is recorded again, as ``NAME@2``; a step with more than 256 runs of one is left out,
-    for its end seems forgotten. A step after the first whose layers have inputs of
-    other sizes than those recorded before, which a trace can't hold, is left out with a warning. A
-    disk that fails stops the recording, never the training: see `error`.
+    layer that is applied to T positions of each sample is a convolution of T x 1; rows that can't
+    be told apart by samples (an expert's tokens, boxes) are positions of one sample, and recorded
+    whole. A layer that runs again in the same step (shared weights, gradient accumulation,
+    recomputation in a checkpoint) is recorded again, as ``NAME@2``. Steps may differ in batch,
+    lengths and image sizes. A layer that a trace can't hold is left out, and named in a warning; so
+    is a step in which the model runs more than 256 times, for its end seems forgotten. What goes
+    wrong in recording ends the recording, never the training: see `error`. What a recorded step
+    costs is in the README, measured.
 
     Parameters
     ----------
@@ -84,13 +86,23 @@ class Tracer(Run):
         default. Top-K is over the whole batch all the same.
     skip : collection of str
         Names, as in ``model.named_modules()``, of modules to leave alone with all that is in them,
-        or shell patterns such as ``"blocks.*.attn"``; of parameters, too. None of them counts as
-        the network's first convolution.
+        or shell patterns such as ``"blocks.*.attn"``; of parameters, too. One that matches nothing
+        is refused. None of them counts as the network's first convolution.
     batch_axis : {0, 1}
-        Where the samples are in a linear layer's input of three axes or more: 1 for a transformer
-        with ``batch_first=False``.
+        Where the samples are in a model's input of three axes or more that is no image, and in ids
+        of two: 1 for a transformer with ``batch_first=False``.
+    batch : int, optional
+        Samples of a batch, where the model's first input does not show it, as where its tokens or
+        nodes are in one axis: by default that axis's length, or that of a list of tensors.
+    rows : {"samples", "tokens"}
+        What the rows of a linear layer without further axes are: samples where they can be followed
+        from the model's inputs, or always positions of one sample, which are recorded whole.
+    rank : int, optional
+        The process that records, of several (DistributedDataParallel); by default each does, its
+        part of the batch and its gradients before they are averaged, into ``PATH-rank0`` and so on.
     measure_memory : bool
-        Store in a recorded step what autograd saves for its backward pass, as `Kept` measures it.
+        Store in a recorded step the most that autograd holds at once of what it saves for the
+        backward pass, as `Kept` measures it.
     append : bool
         Go on with the trace at `path`, if there is one of the same policy and images.
         Its steps are not recorded again.
@@ -101,8 +113,8 @@ class Tracer(Run):
     Raises
     ------
     RecordingError
-        If an argument is not allowed, or a layer can't be run sparsely. In the first step, unless
-        `steps` is empty: if its input can't be recorded.
+        If an argument is not allowed, the model has nothing to run sparsely, another tracer runs it
+        already, or its parameters are spread over processes.
     PolicyError
         If the policy can't be allocated to the model's layers, or sets weights to zero and there is
         one that is computed anew in each step.
@@ -153,7 +165,6 @@ class Tracer(Run):
             images=images,
             append=append,
             start=start,
-            sees_all=False,
         )
         hands = (self._record_layer, self._stop_recording, self._enter_model)
         self._sparse = SparseModel(model, self._sparsifier, skipped, *hands)

@@ -16,7 +16,7 @@ from torch.nn.modules.module import (
 )
 
 from swatsim.errors import RecordingError
-from swatsim.tracer.pytorch.private import check_torch, named_arguments
+from swatsim.tracer.pytorch.private import check_torch, in_function, named_arguments
 
 
 def names(model: nn.Module) -> dict[str, nn.Module]:
@@ -50,10 +50,18 @@ class Frame:
     ----------
     name : str
     module : torch.nn.Module
+    in_function : bool
+        Whether a custom autograd function called it, such as a checkpoint.
     """
 
     name: str
     module: nn.Module
+    in_function: bool
+
+
+class _Thread(local):
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
 
 
 class Stack:
@@ -65,7 +73,7 @@ class Stack:
     Parameters
     ----------
     model : torch.nn.Module
-    moved : callable
+    moved : callable, optional
         Called when another module is the innermost, and when none is any more.
     entered : callable, optional
         Called with a module that runs in none other, and its arguments.
@@ -74,12 +82,13 @@ class Stack:
     def __init__(
         self,
         model: nn.Module,
-        moved: Callable[[], Any],
+        moved: Callable[[], Any] | None = None,
         entered: Callable[[nn.Module, Any], Any] | None = None,
     ) -> None:
-        self._running = local()
+        self._running = _Thread()
         self._moved, self._entered = moved, entered
-        self._named = {id(module): (name, module) for name, module in names(model).items()}
+        self._model = model
+        self.refresh()
         # torch.compile warns that its wrapper calls them too, which is no module of `named`
         warnings.filterwarnings("ignore", ".*when there are global hooks on modules")
         self._filter = warnings.filters[0]
@@ -90,10 +99,19 @@ class Stack:
     @property
     def frames(self) -> list[Frame]:
         """The modules that run in this thread."""
-        frames: list[Frame] | None = getattr(self._running, "frames", None)
-        if frames is None:
-            frames = self._running.frames = []
-        return frames
+        return self._running.frames
+
+    def knows(self, module: nn.Module) -> bool:
+        """Whether a module is one of the model's."""
+        return id(module) in self._named
+
+    def refresh(self) -> None:
+        """Look for modules that were put into the model meanwhile."""
+        self._named = {id(module): (name, module) for name, module in names(self._model).items()}
+
+    def clear(self) -> None:
+        """Forget what runs in this thread: an interrupt leaves modules without a word."""
+        self._drop(0)
 
     def remove(self) -> None:
         """Remove the hooks, also while the model runs, or was interrupted."""
@@ -104,22 +122,26 @@ class Stack:
         self._drop(0)
 
     def _before(self, module: nn.Module, arguments: Any) -> None:
-        if id(module) not in self._named:
+        known = self._named.get(id(module))
+        if known is None or known[1] is not module:
             return
         frames = self.frames
         if not frames and self._entered is not None:
             self._entered(module, (arguments, named_arguments(2)))
-        frames.append(Frame(*self._named[id(module)]))
-        self._moved()
+        frames.append(Frame(*known, in_function()))
+        if self._moved is not None:
+            self._moved()
 
     def _after(self, module: nn.Module, arguments: Any, output: Any) -> None:
-        # more than one if a module inside was interrupted
-        own = [depth for depth, frame in enumerate(self.frames) if frame.module is module]
-        if own:
-            self._drop(own[-1])
+        frames = self.frames
+        for depth in reversed(range(len(frames))):  # not the last if one inside was interrupted
+            if frames[depth].module is module:
+                self._drop(depth)
+                return
 
     def _drop(self, depth: int) -> None:
         """Drop the modules above a depth from the stack."""
         if len(self.frames) > depth:
             del self.frames[depth:]
-            self._moved()
+            if self._moved is not None:
+                self._moved()
