@@ -32,8 +32,8 @@ NAN = np.uint32(0x7F800001)
 
 #: Sizes of tensors of which a sample is drawn, one value of so many, and not more than that: of
 #: smaller ones it saves nothing, and places in larger ones don't fit into 32 bits.
-SAMPLED = range(1 << 18, 1 << 32)
-ONE_OF, SAMPLE = 64, 1 << 15
+SAMPLED = range(1 << 14, 1 << 32)
+ONE_OF, SAMPLE = 16, 1 << 15
 #: How far around the k-th of the sample the k-th of all is looked for, in standard deviations.
 SPREAD = 3.0
 #: Eight values of `classify` in one word, each one that is between.
@@ -93,11 +93,12 @@ def _by_sample(bits: Bits, k: int) -> tuple[Marks, Places, int] | None:
 def _bounds(bits: Bits, k: int) -> tuple[np.uint32, np.uint32]:
     """Return two magnitudes between which, both included, the k-th largest is likely to lie."""
     count, share = min(bits.size // ONE_OF, SAMPLE), k / bits.size
-    drawn = np.sort(draw(bits, count))
     spread = SPREAD * (count * share * (1 - share)) ** 0.5 + SPREAD
     low, high = int(count * (1 - share) - spread), int(count * (1 - share) + spread) + 1
-    least = drawn[low] if low >= 0 else np.uint32(0)
-    return max(least, np.uint32(1)), drawn[high] if high < count else NAN
+    inside = [place for place in (low, high) if 0 <= place < count]
+    drawn = np.partition(draw(bits, count), inside) if inside else np.empty(0, np.uint32)
+    least = drawn[low] if low in inside else np.uint32(0)
+    return max(least, np.uint32(1)), drawn[high] if high in inside else NAN
 
 
 @jit
@@ -171,11 +172,18 @@ def kth_largest(bits: Bits, k: int) -> tuple[np.uint32, int]:
 def mark(bits: Bits, threshold: np.uint32, left: int) -> Marks:
     """Return a mask of what is above a magnitude, and of the first `left` of its equals."""
     marks = np.empty(bits.size, np.bool_)
-    for i in range(bits.size):
+    least = max(threshold, np.uint32(1))  # a zero is never marked
+    ties = np.int64(0)
+    for i in range(bits.size):  # without a branch, so that it is compiled to vector instructions
         magnitude = min(bits[i] & MAGNITUDE, NAN)
-        tie = magnitude == threshold
-        marks[i] = (magnitude != 0) & ((magnitude > threshold) | (tie & (left > 0)))
-        left -= tie
+        marks[i] = magnitude >= least
+        ties += np.int64(magnitude == least)
+    last = bits.size
+    while threshold and ties > left:
+        last -= 1
+        if min(bits[last] & MAGNITUDE, NAN) == threshold:
+            marks[last] = False
+            ties -= 1
     return marks
 
 

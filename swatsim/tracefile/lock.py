@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class TraceLock:
             # any thread may release it; a soft lock would outlive a process that is killed
             self._lock = FileLock(self._path, thread_local=False, fallback_to_soft=False)
             self._lock.acquire(blocking=False)
+            self._holder: int | None = os.getpid()
         except Timeout:
             raise TraceError(
                 f"another run is writing {folder}: choose another path, or wait until it ends"
@@ -48,7 +50,7 @@ class TraceLock:
     @property
     def held(self) -> bool:
         """Whether this process holds the lock."""
-        return self._lock.is_locked
+        return self._holder == os.getpid()
 
     def release(self) -> None:
         """Release the lock, and leave nothing behind; a second time does nothing.
@@ -59,6 +61,7 @@ class TraceLock:
             return
         # While it is held, and last of all: whoever opened the file before gets a lock on a file
         # without a name, which filelock notices. A platform that keeps open files keeps this one.
+        self._holder = None
         with suppress(OSError):
             self._path.unlink()
         with suppress(OSError):  # then it goes with the process

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sized
+from functools import lru_cache
 from itertools import islice
 from math import prod
 from typing import Any, TypeAlias, get_args
@@ -126,7 +127,17 @@ def checked_layer(layer: Layer) -> Layer:
     """Return the layer built again: one that was changed by copying it was never checked."""
     if not isinstance(layer, Layer):
         raise RecordingError(f"layer={shown(layer)} is not allowed: must be a swatsim.Layer")
-    return Layer(**layer.model_dump())
+    fields = layer.model_dump()
+    try:
+        return _built(**fields)
+    except TypeError:  # a field that can't be hashed is none of a layer's, which says so
+        return _built.__wrapped__(**fields)
+
+
+@lru_cache(maxsize=10_000, typed=True)
+def _built(**fields: Any) -> Layer:
+    """Return a layer, made once: it is asked for in every step, and takes a while to check."""
+    return Layer(**fields)
 
 
 def checked_step_layer(layer: Layer, batch: int, samples: int) -> StepLayer:
@@ -136,7 +147,16 @@ def checked_step_layer(layer: Layer, batch: int, samples: int) -> StepLayer:
     ------
     RecordingError, TraceError, WorkloadError
     """
-    own = StepLayer(layer=checked_layer(layer), batch=batch, samples=samples)
+    built = checked_layer(layer)
+    try:
+        return _of_step(built, batch, samples)
+    except TypeError:
+        return _of_step.__wrapped__(built, batch, samples)
+
+
+@lru_cache(maxsize=10_000, typed=True)
+def _of_step(layer: Layer, batch: int, samples: int) -> StepLayer:
+    own = StepLayer(layer=layer, batch=batch, samples=samples)
     if wrong := too_large(own.layer, own.samples):
         raise RecordingError(wrong)
     return own

@@ -210,9 +210,13 @@ class Session:
         try:
             yield
         except Exception as error:  # noqa: BLE001  (whatever it is, a training is not ended for it)
-            with self._lock:
-                self._give_up()
-                self._stop(self.number, error)
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """End the recording for an exception."""
+        with self._lock:
+            self._give_up()
+            self._stop(self.number, error)
 
     def go_on(self, number: int) -> None:
         """Set the current step's number, as `start` does; what was recorded of it is dropped."""

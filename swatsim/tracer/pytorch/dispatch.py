@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from swatsim.tracer.pytorch.private import enter_dispatch, leave_dispatch, unseen
+from swatsim.tracer.pytorch.private import are_seen, enter_dispatch, leave_dispatch, unseen
 
 #: Sees an operation that was done: (operation, arguments, named arguments, output).
 See = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
@@ -87,7 +87,10 @@ class _Operations(TorchDispatchMode):
         if any(kind not in _PLAIN and _is_composed(kind) for kind in types):
             return NotImplemented  # its own dispatch comes first: what that runs is seen
         out = func(*args, **named)
-        with unseen():
+        if are_seen():
+            with unseen():
+                self.see(func, args, named, out)
+        else:
             self.see(func, args, named, out)
         return out
 

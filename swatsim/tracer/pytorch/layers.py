@@ -101,17 +101,17 @@ class Call:
     def reads(self, values: Tensor, operand: Operand, *ops: OpName) -> list[Tensor]:
         """Return what each of the ops that read an operand reads of it."""
         sites = [self._site(op, operand) for op in ops]
-        try:
-            with unseen():
+        with unseen():
+            try:
                 shown = apart(self.arithmetic.planes(values.detach()))
                 masks = self.sparsifier.masks(sites, shown, training=self.training)
-        except Exception as error:
-            raise PolicyFailedError(error) from error
-        masked: dict[int, Tensor] = {}
-        for mask in masks:
-            if id(mask) not in masked:
-                masked[id(mask)] = self._masked(values, mask)
-        return [masked[id(mask)] for mask in masks]
+            except Exception as error:
+                raise PolicyFailedError(error) from error
+            masked: dict[int, Tensor] = {}
+            for mask in masks:
+                if id(mask) not in masked:
+                    masked[id(mask)] = self._masked(values, mask)
+            return [masked[id(mask)] for mask in masks]
 
     def _masked(self, values: Tensor, mask: Tensor | None) -> Tensor:
         masked = _only(values, mask)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 from weakref import ref
 
@@ -88,8 +89,12 @@ class Origins:
 
     def follow(self, func: Any, arguments: Any, named: Any, out: Any) -> None:
         """Work out what the outputs of an operation are computed from."""
-        read = [self._read(each) for each in tensors(arguments)]
-        read += [self._read(each) for each in tensors(named.values())] if named else []
+        of = self._read
+        read = [of(each) for each in tensors(arguments)]
+        if named:
+            read += [of(each) for each in tensors(named.values())]
+        if None in read and _makes_new(func):  # of which nothing is known, as of all data
+            return
         if not read:
             if not any(word in func._schema.name for word in _FRESH):
                 self._mark(out, CONSTANT)
@@ -149,6 +154,13 @@ def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, list | tuple):
             yield from tensors(value)
+
+
+@cache
+def _makes_new(func: Any) -> bool:
+    """Whether an operation is one of torch's whose outputs are none of its arguments."""
+    schema = getattr(func, "_schema", None)
+    return schema is not None and schema.name.startswith("aten::") and not schema.is_mutable
 
 
 def _of(name: str, tensor: Tensor, learnt: bool) -> Origin:

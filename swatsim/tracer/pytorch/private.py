@@ -192,6 +192,11 @@ def is_asked_for(node: Any, place: int) -> bool:
         return True
 
 
+def are_seen() -> bool:
+    """Whether modes see the operations of this thread; one that is shown an operation is off."""
+    return bool(_functions()._len_torch_dispatch_stack())
+
+
 @contextmanager
 def unseen() -> Iterator[None]:
     """Hide what is computed meanwhile from modes that see operations, our own and others'."""

@@ -41,6 +41,8 @@ from swatsim.tracer.pytorch.unlinked import Unlinked
 from swatsim.tracer.pytorch.watch import Frame
 from swatsim.workload.layer import Layer
 
+#: Of a thread in which no product waits for its node.
+
 log = logging.getLogger(__name__)
 
 #: Gives the recording of a run of a layer, None for none: (layer, act, axis of its samples,
@@ -125,7 +127,7 @@ class Recognition:
             self._backward(func, arguments, named, out, size, node)
         elif size:
             self._forward(func, arguments, named, out, size)
-        if not (backward and self._product):
+        if not backward or self._is_followed(node):
             self.origins.follow(func, arguments, named, out)
             self._samples.follow(func, arguments, named, out)
 
@@ -204,6 +206,15 @@ class Recognition:
         if isinstance(node, BackwardCFunction) and self._frames():
             return False  # a checkpoint of somebody's own, which runs modules
         return not in_checkpoint()
+
+    def _is_followed(self, node: Any) -> bool:
+        """Whether what a backward pass computes may become a factor: in a function of a user's.
+
+        What torch's own nodes compute only becomes one where its graph is kept.
+        """
+        if self._product is not None:
+            return False
+        return isinstance(node, BackwardCFunction) or torch.is_grad_enabled()
 
     def _forward(
         self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any, size: int

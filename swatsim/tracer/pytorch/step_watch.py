@@ -73,12 +73,16 @@ class Watch:
 
     def _see(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
         if self._session.wanted:
-            with self._session.guarded():
+            try:  # not `guarded`, which takes longer than all else of most operations
                 self.recognition.see(func, arguments, named, out)
+            except Exception as error:  # noqa: BLE001  (no fault of ours ends a training)
+                self._session.fail(error)
 
     def _moved(self) -> None:
-        with self._session.guarded():
+        try:
             self.recognition.settle()
+        except Exception as error:  # noqa: BLE001  (as above)
+            self._session.fail(error)
         if self._thread.is_guest and not self._stack.frames:
             self._thread.is_guest = False
             self._dispatch.leave()
