@@ -57,9 +57,9 @@ def simulate(
 
     Prints a table per layer and op, summed over the recorded steps and images, totals, where
     PE-cycles, DRAM traffic and energy went, what one step takes, and how much of all that a step
-    multiplies that is of; with -o also writes results.parquet and results.csv (schema.json says what each column means) and plots. Cycles
-    include buffers and DRAM; "compute only" leaves them out, and --set memory=none does without
-    them.
+    multiplies that is of; with -o also writes results.parquet and results.csv (schema.json says
+    what each column means) and plots. Cycles include buffers and DRAM; "compute only" leaves them
+    out, and --set memory=none does without them.
     """
     if output is not None:
         check_folder(output)
