@@ -150,7 +150,7 @@ def _matrices(name: str, key: str, parameter: Tensor) -> Iterator[Known]:
             yield Known(linear(f"{name}[{i}]", *matrix.shape), matrix, False)
 
 
-def _projections(module: nn.MultiheadAttention) -> list[Tensor]:
+def _projections(module: Any) -> list[Tensor]:
     E = module.embed_dim
     if is_parametrized(module, "in_proj_weight") or module.in_proj_weight is not None:
         return list(_weight(module, "in_proj_weight", 3 * E, E).detach().chunk(3))

@@ -217,12 +217,13 @@ def is_asked_for(node: Any, place: int) -> bool:
 
 @contextmanager
 def unseen() -> Iterator[None]:
-    """Hide what is computed meanwhile from modes that see operations, our own and others'."""
+    """Hide what is computed meanwhile from modes that see operations or functions, all of them."""
     own, modes = _functions(), []
     while own._len_torch_dispatch_stack():
         modes.append(own._pop_torch_dispatch_stack(None))
     try:
-        yield
+        with without_overrides():
+            yield
     finally:
         for mode in reversed(modes):
             own._push_on_torch_dispatch_stack(mode)
@@ -235,7 +236,6 @@ def aside() -> Iterator[None]:
         unseen(),
         torch.no_grad(),
         torch.autocast("cpu", enabled=False),
-        without_overrides(),
     ):
         yield
 

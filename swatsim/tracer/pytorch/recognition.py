@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from threading import local
 from typing import Any
 
@@ -38,7 +39,7 @@ from swatsim.tracer.pytorch.samples import MIXED, Place, Samples
 from swatsim.tracer.pytorch.shares import Phase, Shares
 from swatsim.tracer.pytorch.skipping import is_skipped
 from swatsim.tracer.pytorch.unlinked import Unlinked
-from swatsim.tracer.pytorch.watch import Frame
+from swatsim.tracer.pytorch.watch import Frame, names, trains
 from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
@@ -58,8 +59,7 @@ class Recognition:
 
     Parameters
     ----------
-    modules : callable
-        Gives the model's modules by name.
+    model : torch.nn.Module
     skip : collection of str
         Names of modules that are left alone.
     frames : callable
@@ -71,14 +71,15 @@ class Recognition:
 
     def __init__(
         self,
-        modules: Callable[[], Mapping[str, nn.Module]],
+        model: nn.Module,
         skip: Collection[str],
         frames: Callable[[], list[Frame]],
         record: Record,
         guarded: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self.names = Names(modules())
-        self.origins = Origins(self.names, modules, frames)
+        self._model = model
+        self.names = Names(names(model))
+        self.origins = Origins(self.names, partial(names, model), frames)
         self._batch: int | None = None
         self._samples = Samples(0)
         self.shares = Shares()
@@ -202,7 +203,7 @@ class Recognition:
         result = next(tensors((out,)), None)
         if getattr(self._here, "computing", False):
             self.shares.add("forward", size)
-        elif frame is not None and not frame.module.training:
+        elif frame is not None and not trains(self._model, frame.module):
             product.what, product.late = EVALUATION, size
             self._wait(product, result)
         elif not (torch.is_grad_enabled() or in_function()):
