@@ -215,3 +215,25 @@ def test_a_weight_that_is_composed_of_others(kind: str, tmp_path: Path) -> None:
     layers_of_one_step(kind, model, tmp_path / "run")
     record = open_trace(tmp_path / "run").step(0).record("0", "fprop", "weight")
     assert record.ones == int(values.count_nonzero())
+
+
+@torch.library.custom_op("swatsim_tests::product", mutates_args=())  # type: ignore[untyped-decorator]
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """Multiply where no dispatch can be seen."""
+    return x @ weight.t()
+
+
+def test_a_weight_in_an_operation_of_the_users_own_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.first(x) + product(x, self.last.weight.repeat(2, 1)).detach()
+            return y
+
+    layers_of_one_step("observer", Model(), tmp_path / "run")
+    assert "last (in swatsim_tests::product, which can't be seen into)" in caplog.text

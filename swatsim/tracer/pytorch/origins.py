@@ -27,15 +27,21 @@ class Origin:
         Whether a parameter is among them, not only buffers and constants.
     sources : frozenset of str
         The names of all of them.
+    is_matrix : bool
+        Whether the largest has two axes or more.
     """
 
     name: str = ""
     size: int = 0
     learnt: bool = False
     sources: frozenset[str] = frozenset()
+    is_matrix: bool = False
 
 
 CONSTANT = Origin()
+
+#: Namespaces of functions whose products are seen, or that multiply nothing.
+_SEEN = ("aten", "prim", "prims", "c10d", "_c10d_functional")
 
 #: What makes values of nothing that are data all the same: noise, and memory to be filled.
 _FRESH = ("rand", "normal", "empty", "bernoulli", "multinomial", "uniform", "dropout")
@@ -97,8 +103,8 @@ class Origins:
                 self._mark(out, CONSTANT)
             return
         known = [origin for origin in read if origin is not None]
-        if known and func.namespace not in ("aten", "prim", "prims"):
-            self._note(func, known)
+        if 0 < len(known) < len(read) and func.namespace not in _SEEN:
+            self._note(func, [origin for origin in known if origin.is_matrix])
         if len(known) == len(read):
             self._mark(out, self._joined(func, known, out))
         else:
@@ -159,7 +165,7 @@ def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def _of(name: str, tensor: Tensor, learnt: bool) -> Origin:
-    return Origin(name, tensor.numel(), learnt, frozenset({name}))
+    return Origin(name, tensor.numel(), learnt, frozenset({name}), tensor.dim() > 1)
 
 
 def _learns(owned: Any) -> bool:

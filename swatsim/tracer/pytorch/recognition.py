@@ -50,6 +50,7 @@ Record = Callable[[Layer, Tensor, int | None, Any, Any], Recording | None]
 
 NO_GRADIENTS = "runs without gradients"
 EVALUATION = "runs in eval mode"
+OUTSIDE = "outside of the model"
 SKIPPED = "left alone by skip="
 NO_LAYER = "a layer that can't be recorded"
 
@@ -199,7 +200,7 @@ class Recognition:
         frame = self._frames()[-1] if self._frames() else None
         module = frame.name if frame is not None else ""
         kind = Recurrent if func._overloadpacket in FUSED else Product
-        product = kind(self.shares, module, _called(func))
+        product = kind(self.shares, module, _called(func) if frame else OUTSIDE)
         result = next(tensors((out,)), None)
         if getattr(self._here, "computing", False):
             self.shares.add("forward", size)
@@ -317,6 +318,9 @@ class Recognition:
         """Return how much is in the trace; log once what multiplies by a parameter and is not."""
         unseen = sorted(set(self._unseen()))
         shares = self.shares.coverage({*left_alone, *self._skip}, unseen)
+        for name, function in self.origins.foreign.items():
+            if name not in self.recorded:
+                self._missed.setdefault(name, f"in {function}, which can't be seen into")
         if self._missed:
             listed = ", ".join(f"{name} ({what})" for name, what in sorted(self._missed.items()))
             log.warning("multiplied by parameters and not in the trace: %s", listed)
