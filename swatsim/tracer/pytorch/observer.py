@@ -30,8 +30,9 @@ class Observer(Run):
     backward pass does not compute is not recorded. Steps that are not recorded run without any
     hook.
 
-    Modules in eval mode are taken for evaluation; so are those that run without gradients, unless
-    that is in the forward pass of a `torch.autograd.Function`, as in a checkpoint.
+    A model in eval mode is taken for evaluation, not a part of one that trains; so is what runs
+    without gradients, unless that is in the forward pass of a `torch.autograd.Function`, as in a
+    checkpoint.
 
     Under `torch.compile` a recorded step runs uncompiled. What a recorded step costs is in the
     README, measured.

@@ -28,15 +28,21 @@ class Origin:
         Whether a parameter is among them, not only buffers and constants.
     sources : frozenset of str
         The names of all of them.
+    is_matrix : bool
+        Whether the largest has two axes or more.
     """
 
     name: str = ""
     size: int = 0
     learnt: bool = False
     sources: frozenset[str] = frozenset()
+    is_matrix: bool = False
 
 
 CONSTANT = Origin()
+
+#: Namespaces of functions whose products are seen, or that multiply nothing.
+_SEEN = ("aten", "prim", "prims", "c10d", "_c10d_functional")
 
 #: What makes values of nothing that are data all the same: noise, and memory to be filled.
 _FRESH = ("rand", "normal", "empty", "bernoulli", "multinomial", "uniform", "dropout")
@@ -67,6 +73,8 @@ class Origins:
         #: Parameters of others.
         self._strangers: set[int] = set()
         self._known: dict[int, tuple[ref[Tensor], Origin]] = {}
+        #: Parameters that functions of others than torch read: name -> function.
+        self.foreign: dict[str, str] = {}
         self._set_own()
 
     def of(self, tensor: Tensor) -> Origin | None:
@@ -100,6 +108,8 @@ class Origins:
                 self._mark(out, CONSTANT)
             return
         known = [origin for origin in read if origin is not None]
+        if 0 < len(known) < len(read) and func.namespace not in _SEEN:
+            self._note(func, [origin for origin in known if origin.is_matrix])
         if len(known) == len(read):
             self._mark(out, self._joined(func, known, out))
         else:
@@ -126,6 +136,9 @@ class Origins:
             for tensor in (owned.tensor, *parts(owned.tensor)):  # of a composed one each part
                 if self.of(tensor) is None:
                     self._set(tensor, _of(owned.name, owned.tensor, owned.kind == "parameter"))
+
+    def _note(self, func: Any, known: Iterable[Origin]) -> None:
+        self.foreign |= {origin.name: func._schema.name for origin in known if origin.learnt}
 
     def _joined(self, func: Any, known: list[Origin], out: Any) -> Origin:
         largest = max(known, key=lambda origin: (origin.learnt, origin.size))
@@ -164,7 +177,7 @@ def _makes_new(func: Any) -> bool:
 
 
 def _of(name: str, tensor: Tensor, learnt: bool) -> Origin:
-    return Origin(name, tensor.numel(), learnt, frozenset({name}))
+    return Origin(name, tensor.numel(), learnt, frozenset({name}), tensor.dim() > 1)
 
 
 def _learns(owned: Any) -> bool:

@@ -199,12 +199,13 @@ def are_seen() -> bool:
 
 @contextmanager
 def unseen() -> Iterator[None]:
-    """Hide what is computed meanwhile from modes that see operations, our own and others'."""
+    """Hide what is computed meanwhile from modes that see operations or functions, all of them."""
     own, modes = _functions(), []
     while own._len_torch_dispatch_stack():
         modes.append(own._pop_torch_dispatch_stack(None))
     try:
-        yield
+        with without_overrides():
+            yield
     finally:
         for mode in reversed(modes):
             own._push_on_torch_dispatch_stack(mode)
@@ -217,7 +218,6 @@ def aside() -> Iterator[None]:
         unseen(),
         torch.no_grad(),
         torch.autocast("cpu", enabled=False),
-        without_overrides(),
     ):
         yield
 

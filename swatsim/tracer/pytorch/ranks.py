@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -58,14 +60,26 @@ def refuse_sharded(model: torch.nn.Module) -> None:
     Raises
     ------
     RecordingError
-        If one is a DTensor, or FSDP's flat one.
+        If one is a DTensor, or one of FSDP's first kind, which puts several into one.
     """
+    found = next(chain(_flattened(model), _spread(model)), None)
+    if found is not None:
+        raise RecordingError(
+            f"{found}, spread over processes (FSDP, tensor parallelism): a layer's weight is "
+            "nowhere whole, and can't be recorded; record an unsharded run of the model, such as "
+            "one with DistributedDataParallel"
+        )
+
+
+def _flattened(model: torch.nn.Module) -> Iterator[str]:
+    for name, module in model.named_modules():
+        if any(kind.__name__ == "FullyShardedDataParallel" for kind in type(module).__mro__):
+            yield f"{f'module {name!r}' if name else 'the model'} is a FullyShardedDataParallel"
+
+
+def _spread(model: torch.nn.Module) -> Iterator[str]:
     for name, parameter in model.named_parameters():
         kind = type(parameter).__name__
         data = type(getattr(parameter, "data", None)).__name__
-        if "DTensor" in (kind, data) or kind == "FlatParameter":
-            raise RecordingError(
-                f"parameter {name!r} is a {kind}, spread over processes (FSDP, tensor "
-                "parallelism): a layer's weight is nowhere whole, and can't be recorded; "
-                "record an unsharded run of the model, such as one with DistributedDataParallel"
-            )
+        if "DTensor" in (kind, data) or getattr(parameter, "_is_flat_param", False):
+            yield f"parameter {name!r} is a {kind}"

@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from threading import local
 from typing import Any
 
@@ -38,7 +39,7 @@ from swatsim.tracer.pytorch.samples import MIXED, Place, Samples
 from swatsim.tracer.pytorch.shares import Phase, Shares
 from swatsim.tracer.pytorch.skipping import is_skipped
 from swatsim.tracer.pytorch.unlinked import Unlinked
-from swatsim.tracer.pytorch.watch import Frame
+from swatsim.tracer.pytorch.watch import Frame, names, trains
 from swatsim.workload.layer import Layer
 
 #: Of a thread in which no product waits for its node.
@@ -51,6 +52,7 @@ Record = Callable[[Layer, Tensor, int | None, Any, Any], Recording | None]
 
 NO_GRADIENTS = "runs without gradients"
 EVALUATION = "runs in eval mode"
+OUTSIDE = "outside of the model"
 SKIPPED = "left alone by skip="
 NO_LAYER = "a layer that can't be recorded"
 
@@ -79,8 +81,7 @@ class Recognition:
 
     Parameters
     ----------
-    modules : callable
-        Gives the model's modules by name.
+    model : torch.nn.Module
     skip : collection of str
         Names of modules that are left alone.
     frames : callable
@@ -92,14 +93,15 @@ class Recognition:
 
     def __init__(
         self,
-        modules: Callable[[], Mapping[str, nn.Module]],
+        model: nn.Module,
         skip: Collection[str],
         frames: Callable[[], list[Frame]],
         record: Record,
         guarded: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self.names = Names(modules())
-        self.origins = Origins(self.names, modules, frames)
+        self._model = model
+        self.names = Names(names(model))
+        self.origins = Origins(self.names, partial(names, model), frames)
         self._batch: int | None = None
         self._samples = Samples(0)
         self.shares = Shares()
@@ -137,6 +139,11 @@ class Recognition:
         phase: Phase = "forward" if current_node() is None else "backward"
         if size := macs(func, arguments, named, out):
             self.shares.add(phase, size, (module, func.name()))
+
+    @property
+    def waits(self) -> bool:
+        """Whether a product of this thread is to be attached to the graph."""
+        return bool(self._here.waiting)
 
     def settle(self) -> None:
         """Attach products to the graph, once torch has made their nodes."""
@@ -222,11 +229,11 @@ class Recognition:
         frame = self._frames()[-1] if self._frames() else None
         module = frame.name if frame is not None else ""
         kind = Recurrent if func._overloadpacket in FUSED else Product
-        product = kind(self.shares, module, _called(func))
+        product = kind(self.shares, module, _called(func) if frame else OUTSIDE)
         result = next(tensors((out,)), None)
         if self._here.computing:
             self.shares.add("forward", size)
-        elif frame is not None and not frame.module.training:
+        elif frame is not None and not trains(self._model, frame.module):
             product.what, product.late = EVALUATION, size
             self._wait(product, result)
         elif not (torch.is_grad_enabled() or in_function()):
@@ -337,6 +344,9 @@ class Recognition:
         """Return how much is in the trace; log once what multiplies by a parameter and is not."""
         unseen = sorted(set(self._unseen()))
         shares = self.shares.coverage({*left_alone, *self._skip}, unseen)
+        for name, function in self.origins.foreign.items():
+            if name not in self.recorded:
+                self._missed.setdefault(name, f"in {function}, which can't be seen into")
         if self._missed:
             listed = ", ".join(f"{name} ({what})" for name, what in sorted(self._missed.items()))
             log.warning("multiplied by parameters and not in the trace: %s", listed)

@@ -25,7 +25,7 @@ from swatsim.tracer.pytorch.private import ends_recomputation, in_function, in_t
 from swatsim.tracer.pytorch.projections import Projection, Projections, redirected_linear
 from swatsim.tracer.pytorch.recording import Recording
 from swatsim.tracer.pytorch.skipping import is_skipped
-from swatsim.tracer.pytorch.watch import names
+from swatsim.tracer.pytorch.watch import names, trains
 from swatsim.tracer.pytorch.weights import Weight, Weights
 from swatsim.workload.layer import Layer
 
@@ -134,7 +134,7 @@ class SparseModel:
             self._leave(*left.args)
         except PolicyFailedError as fault:
             raise fault.error from None
-        except Exception as error:
+        except Exception as error:  # no fault of ours ends a training
             if ends_recomputation(error):
                 raise
             wrong = error
@@ -252,14 +252,13 @@ class SparseModel:
         if found.is_stored:
             self.weights[layer.name] = weight.detach()
         training = self._is_training and torch.is_grad_enabled()
-        # a checkpoint that is a function runs its region without gradients, and then once more
-        runs = training or (self._is_training and in_function())
         run = self._runs.get(layer.name, 0) + training
         self._runs[layer.name] = run
-        recording = self._recording(x, asked) if runs else None
-        where = (first, self.step, max(run, 1), training, recording)
-        graph = self._keeps_graph
-        return Call(layer, arithmetic, self._sparsifier, *where, self._failed, graph)
+        # a checkpoint may run its region without gradients first
+        again = self._is_training and in_function()
+        recording = self._recording(x, asked) if training or again else None
+        where = (first, self.step, max(run, 1), training, recording, self._failed)
+        return Call(layer, arithmetic, self._sparsifier, *where, self._keeps_graph)
 
     def _recording(self, x: Tensor, asked: Asked) -> Recording | None:
         layer, axis, depth = asked
@@ -316,7 +315,7 @@ class SparseModel:
     @property
     def _is_training(self) -> bool:
         frame = self._inside.frame
-        return bool((frame.module if frame is not None else self._model).training)
+        return trains(self._model, self._model if frame is None else frame.module)
 
     def _is_here(self) -> bool:
         """Whether a function runs in the model, in a module that is not left alone.

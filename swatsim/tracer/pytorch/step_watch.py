@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from functools import partial
 from threading import local
 from typing import Any
 
@@ -12,8 +11,9 @@ from torch import Tensor, nn
 from swatsim.tracefile.coverage import Coverage
 from swatsim.tracer.pytorch.dispatch import Dispatch
 from swatsim.tracer.pytorch.inputs import samples_of
+from swatsim.tracer.pytorch.private import unseen
 from swatsim.tracer.pytorch.recognition import Recognition, Record
-from swatsim.tracer.pytorch.watch import Stack, names
+from swatsim.tracer.pytorch.watch import Stack
 from swatsim.tracer.session import Session
 
 
@@ -54,7 +54,7 @@ class Watch:
         self._dispatch = Dispatch(self._see)
         self._stack = Stack(model, self._moved, self._entered)
         hands = (lambda: self._stack.frames, record, session.guarded)
-        self.recognition = Recognition(partial(names, model), skip, *hands)
+        self.recognition = Recognition(model, skip, *hands)
         self._dispatch.enter()
 
     def close(self) -> None:
@@ -79,10 +79,9 @@ class Watch:
                 self._session.fail(error)
 
     def _moved(self) -> None:
-        try:
-            self.recognition.settle()
-        except Exception as error:  # noqa: BLE001  (as above)
-            self._session.fail(error)
+        if self.recognition.waits:
+            with self._session.guarded(), unseen():
+                self.recognition.settle()
         if self._thread.is_guest and not self._stack.frames:
             self._thread.is_guest = False
             self._dispatch.leave()
@@ -90,7 +89,7 @@ class Watch:
     def _entered(self, module: nn.Module, given: Any) -> None:
         """Note a forward pass of the model, in a thread that may be another than the step's."""
         self._thread.is_guest |= self._dispatch.enter()
-        with self._session.guarded():
+        with self._session.guarded(), unseen():
             found, axes = samples_of(module, given, self._axis)
             batch = self._batch or found
             if batch:

@@ -142,6 +142,7 @@ class Tracer(Run):
     ) -> None:
         modules = checked_names(model)
         skipped = checked_skip(skip, modules)
+        refuse_sharded(model)
         self._known = known_layers(modules, skipped)
         chosen = allocate_once(policy, [each.layer for each in self._known])
         self._policy, self._sparsifier = chosen, begin_run(chosen)
@@ -150,7 +151,6 @@ class Tracer(Run):
             check_kept(modules, self._known, type(policy).__name__)
         self._said: set[str] = set()
         self._eager = False
-        refuse_sharded(model)
         super().__init__(
             model,
             chosen,

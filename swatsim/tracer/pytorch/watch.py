@@ -28,6 +28,16 @@ def names(model: nn.Module) -> dict[str, nn.Module]:
     return named
 
 
+def trains(model: nn.Module, module: nn.Module) -> bool:
+    """Whether a module runs in training, as a part in eval mode of a model that trains does.
+
+    A backbone whose statistics are frozen is such a part.
+    """
+    while list(model._modules) in (["_orig_mod"], ["module"]):  # wrappers have modes of their own
+        (model,) = model.children()
+    return module.training or model.training
+
+
 def checked_names(model: Any) -> dict[str, nn.Module]:
     """Return a model's modules by name, if it is one that can be watched.
 
