@@ -76,8 +76,11 @@ class Sparsifier:
         self._forward_masks: dict[str, Array] = {}
         self._gradients: dict[str, Array] = {}
         self._new_gradients: dict[str, Array | None] = {}
+        # asked once: a pydantic record takes long to say that it has no such attribute
+        self.changes_gradients = callable(getattr(policy, "weight_gradient", None))
+        self._meets = isinstance(getattr(policy, "allocation", None), ErdosRenyiKernel)
         trains = getattr(policy, "trains", "kept")
-        self._trains_kept = trains == "kept" and hasattr(policy, "weight_gradient")
+        self._trains_kept = trains == "kept" and self.changes_gradients
         self._late: list[str] = []
         self._strayed: set[tuple[str, int, str]] = set()
         self._new_strays: list[str] = []
@@ -120,8 +123,10 @@ class Sparsifier:
 
     def _meet(self, layer: Layer) -> None:
         """Share out to a layer that is seen late, or has other weights by now."""
-        allocation: Any = getattr(self.policy, "allocation", None)
-        if not isinstance(allocation, ErdosRenyiKernel) or allocation.knows(layer):
+        if not self._meets:
+            return
+        allocation: ErdosRenyiKernel = self.policy.allocation  # type: ignore[attr-defined]
+        if allocation.knows(layer):
             return
         changed = {"allocation": allocation.joined_by(layer)}
         self.policy = self.policy.model_copy(update=changed)  # type: ignore[attr-defined]
@@ -183,9 +188,10 @@ class Sparsifier:
             # copied: an optimizer may clip its gradient in place
             new = known + exact if fits(known, exact) else xp.astype(exact, exact.dtype)
             self._new_gradients[layer.name] = new
-        change = getattr(self.policy, "weight_gradient", None)
         mask = self._forward_masks.get(layer.name)
-        return change(mask, weight, gradient) if change and fits(mask, gradient) else gradient
+        if not self.changes_gradients or not fits(mask, gradient):
+            return gradient
+        return self.policy.weight_gradient(mask, weight, gradient)  # type: ignore[attr-defined]
 
     def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
         """End a step, after the optimizer's, and return the weights to be replaced.
@@ -283,7 +289,7 @@ class Sparsifier:
         return known if fits(known, values) else namespace(values).ones_like(values)
 
     def _remember(self, site: Site, mask: Array | None) -> None:
-        if mask is not None and hasattr(self.policy, "weight_gradient"):
+        if mask is not None and self.changes_gradients:
             self._forward_masks[site.layer.name] = mask
 
 

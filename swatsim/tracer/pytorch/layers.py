@@ -90,7 +90,7 @@ class Call:
         own = type(self.sparsifier)
         if self.recording is not None or own.masks is not Sparsifier.masks:
             return False
-        if hasattr(self.sparsifier.policy, "weight_gradient"):
+        if self.sparsifier.changes_gradients:
             return False
         sites = (self._site(op, operand) for op, read in OPERANDS_OF.items() for operand in read)
         try:
