@@ -195,15 +195,14 @@ def held(step: Step, weights: tuple[int, int]) -> Held:
     total = has.total + missed + (sum(of_weights) if missed >= 0 else 0)
     others: Counter[str] = Counter()
     for part in parts:
-        kind = "attention in one kernel" if "attention" in part.what else f"`{part.what}`"
-        others[kind] += part.forward + part.backward
+        others[part.what] += part.forward + part.backward
     names = {layer.name.partition("@")[0] for layer in step.layers}
     return Held(
         layers=len(names),
         macs=seen.total,
         share=coverage.share,
         of_weights=has.total / total if total else 1.0,
-        others={kind: size / seen.total for kind, size in others.most_common()},
+        others={what: size / seen.total for what, size in others.most_common()},
         left_alone=coverage.left_alone,
     )
 
@@ -211,19 +210,19 @@ def held(step: Step, weights: tuple[int, int]) -> Held:
 # ---- the table -----------------------------------------------------------------------------------
 
 ABOUT = f"""\
-Small models with random weights train a step on {BATCH} samples each, and the trace holds a share of
-all that the step multiplies, forward and backward: if all is as it should be, 100 % of what
-multiplies by a weight, which is a parameter or computed from parameters alone. Not held are products
-of two activations, attention's above all; the trace names them. What a layer makes of parameters
-alone, such as the query of a class token, `Observer` takes for a weight and `Tracer`, with
-`SwatU({SPARSITY})`, for an activation. Recurrent layers that run in one kernel are in its trace, dense and
-named. Equal to the bit is a step under `Observer` to one without: its loss, gradients, parameters
-and buffers."""
+Small models with random weights train a step on {BATCH} samples each, and the trace holds a share
+of all that the step multiplies, forward and backward: if all is as it should be, 100 % of what
+multiplies by a weight, which is a parameter or computed from parameters alone. Not held are
+products of two activations, attention's above all; the trace names them, and they are more in a
+model of real size and long inputs. What a layer makes of parameters alone, such as the query of a
+class token, `Observer` takes for a weight and `Tracer`, here with `SwatU({SPARSITY})`, for an
+activation. Recurrent layers that run in one kernel are in its trace, dense and named. Equal to the
+bit is a step under `Observer` to one without: loss, gradients, parameters and buffers."""
 
 COLUMNS = (
     *("family", "model", "layers", "MACs of the step", "held by `Observer`", "held by `Tracer`"),
-    *("of products with weights: `Observer`", "`Tracer`", "not held", "equal to the bit"),
-    "left dense by `Tracer`",
+    *("by weights: `Observer`", "by weights: `Tracer`", "not held", "equal to the bit"),
+    "dense under `Tracer`",
 )
 
 
