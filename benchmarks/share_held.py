@@ -195,15 +195,14 @@ def held(step: Step, weights: tuple[int, int]) -> Held:
     total = has.total + missed + (sum(of_weights) if missed >= 0 else 0)
     others: Counter[str] = Counter()
     for part in parts:
-        kind = "attention in one kernel" if "attention" in part.what else f"`{part.what}`"
-        others[kind] += part.forward + part.backward
+        others[part.what] += part.forward + part.backward
     names = {layer.name.partition("@")[0] for layer in step.layers}
     return Held(
         layers=len(names),
         macs=seen.total,
         share=coverage.share,
         of_weights=has.total / total if total else 1.0,
-        others={kind: size / seen.total for kind, size in others.most_common()},
+        others={what: size / seen.total for what, size in others.most_common()},
         left_alone=coverage.left_alone,
     )
 
@@ -211,108 +210,19 @@ def held(step: Step, weights: tuple[int, int]) -> Held:
 # ---- the table -----------------------------------------------------------------------------------
 
 ABOUT = f"""\
-
-and buffers."""
-    optimizer = torch.optim.SGD(model.parameters(), 0.001)
-    loss = forward(model, batch)
-    loss.backward()
-    optimizer.step()
-    after()
-    gradients = [it.grad for it in model.parameters() if it.grad is not None]
-    state = [loss, *gradients, *model.parameters(), *model.buffers()]
-    return [content(each) for each in state]
-
-
-def recorded(model: nn.Module, batch: dict[str, Any], opens: Open) -> tuple[list[bytes], Step]:
-    """Train a step that is recorded; return what comes out of it, and the step."""
-    with tempfile.TemporaryDirectory() as folder:
-        with opens(model, f"{folder}/t") as tracer:
-            after = train(model, batch, tracer.step)
-        if tracer.error is not None:
-            raise tracer.error
-        return after, open_trace(f"{folder}/t").step(0)
-
-
-def differing(model: nn.Module) -> None:
-    """Make parameters differ that are all alike, such as scales that begin with zero."""
-    with torch.no_grad():
-        for each in model.parameters():
-            if each.numel() > 1 and bool(each.min() == each.max()):
-                each.add_(torch.randn_like(each), alpha=0.05)
-
-
-def measured(model: Model) -> Row:
-    """Return the row of a model, whatever happens."""
-    try:
-        return measure(model)
-    except Exception as error:  # noqa: BLE001  (a row that says so)
-        words = " ".join(f"{type(error).__name__}: {error}".split())
-        return Row(model.family, model.name, failure=words[:120])
-
-
-def measure(model: Model) -> Row:
-    """Return the row of a model that can be built and trained."""
-    torch.manual_seed(0)
-    built, draw = model.build()
-    differing(built.train())
-
-    def run(given: dict[str, Any], listed: AbstractContextManager[Any]) -> None:
-        with listed:
-            forward(read, given)
-
-    batch, read = draw(), copy.deepcopy(built)
-    weights = by_weights(run, read, (batch, draw()))
-    plain = train(copy.deepcopy(built), batch, lambda: None)
-    after, step = recorded(copy.deepcopy(built), batch, lambda m, p: Observer(m, p, steps=(0,)))
-    policy = SwatU(SPARSITY)
-    _, traced = recorded(built, batch, lambda m, p: Tracer(m, policy, p, steps=(0,)))
-    shares = held(step, weights), held(traced, weights)
-    return Row(model.family, model.name, *shares, is_equal=plain == after)
-
-
-def held(step: Step, weights: tuple[int, int]) -> Held:
-    """Return what a step holds, beside what a forward pass multiplies by weights.
-
-    If that is all held, so is what gradients are made of, but for those that are named alone.
-    """
-    coverage, (least, most) = step.coverage, weights
-    assert coverage is not None
-    seen, has = coverage.seen, coverage.held
-    missed = max(0, least - has.forward) - max(0, has.forward - most)
-    parts = coverage.not_held
-    of_weights = [it.backward for it in parts if missed > 0 or not it.forward]
-    total = has.total + missed + (sum(of_weights) if missed >= 0 else 0)
-    others: Counter[str] = Counter()
-    for part in parts:
-        kind = "attention in one kernel" if "attention" in part.what else f"`{part.what}`"
-        others[kind] += part.forward + part.backward
-    names = {layer.name.partition("@")[0] for layer in step.layers}
-    return Held(
-        layers=len(names),
-        macs=seen.total,
-        share=coverage.share,
-        of_weights=has.total / total if total else 1.0,
-        others={kind: size / seen.total for kind, size in others.most_common()},
-        left_alone=coverage.left_alone,
-    )
-
-
-# ---- the table -----------------------------------------------------------------------------------
-
-ABOUT = f"""\
-Small models with random weights train a step on {BATCH} samples each, and the trace holds a share of
-all that the step multiplies, forward and backward: if all is as it should be, 100 % of what
-multiplies by a weight, which is a parameter or computed from parameters alone. Not held are products
-of two activations, attention's above all; the trace names them. What a layer makes of parameters
-alone, such as the query of a class token, `Observer` takes for a weight and `Tracer`, with
-`SwatU({SPARSITY})`, for an activation. Recurrent layers that run in one kernel are in its trace, dense and
-named. Equal to the bit is a step under `Observer` to one without: its loss, gradients, parameters
-and buffers."""
+Small models with random weights train a step on {BATCH} samples each, and the trace holds a share
+of all that the step multiplies, forward and backward: if all is as it should be, 100 % of what
+multiplies by a weight, which is a parameter or computed from parameters alone. Not held are
+products of two activations, attention's above all; the trace names them, and they are more in a
+model of real size and long inputs. What a layer makes of parameters alone, such as the query of a
+class token, `Observer` takes for a weight and `Tracer`, here with `SwatU({SPARSITY})`, for an
+activation. Recurrent layers that run in one kernel are in its trace, dense and named. Equal to the
+bit is a step under `Observer` to one without: loss, gradients, parameters and buffers."""
 
 COLUMNS = (
     *("family", "model", "layers", "MACs of the step", "held by `Observer`", "held by `Tracer`"),
-    *("of products with weights: `Observer`", "`Tracer`", "not held", "equal to the bit"),
-    "left dense by `Tracer`",
+    *("by weights: `Observer`", "by weights: `Tracer`", "not held", "equal to the bit"),
+    "dense under `Tracer`",
 )
 
 

@@ -135,7 +135,7 @@ def test_every_dependency_has_its_reason() -> None:
 
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    extras = [setup["options.extras_require"][name] for name in ("torch", "test", "dev")]
+    extras = [setup["options.extras_require"][name] for name in ("torch", "models", "test", "dev")]
     for line in "\n".join([setup["options"]["install_requires"], *extras]).split():
         package = re.split(r"[><=\[]", line)[0]
         assert package == "swatsim" or re.search(rf"^\| .*{package}", CONTRIBUTING, flags=re.M)
