@@ -212,12 +212,12 @@ def held(step: Step, weights: tuple[int, int]) -> Held:
 ABOUT = f"""\
 Small models with random weights train a step on {BATCH} samples each, and the trace holds a share
 of all that the step multiplies, forward and backward: if all is as it should be, 100 % of what
-multiplies by a weight, which is a parameter or computed from parameters alone. Not held are
-products of two activations, attention's above all; the trace names them, and they are more in a
-model of real size and long inputs. What a layer makes of parameters alone, such as the query of a
-class token, `Observer` takes for a weight and `Tracer`, here with `SwatU({SPARSITY})`, for an
-activation. Recurrent layers that run in one kernel are in its trace, dense and named. Equal to the
-bit is a step under `Observer` to one without: loss, gradients, parameters and buffers."""
+multiplies by a weight, which is a parameter or computed from parameters alone, as DeBERTa's
+positions and a class token's query are. Not held are products of two activations, attention's
+above all; the trace names them, and they are more in a model of real size and long inputs.
+`Tracer` is with `SwatU({SPARSITY})`; recurrent layers that run in one kernel are in its trace,
+dense and named. Equal to the bit is a step under `Observer` to one without: loss, gradients,
+parameters and buffers."""
 
 COLUMNS = (
     *("family", "model", "layers", "MACs of the step", "held by `Observer`", "held by `Tracer`"),

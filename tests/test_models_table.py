@@ -109,7 +109,8 @@ def test_what_multiplies_by_a_weight_is_found(script: ModuleType) -> None:
             y = x @ self.weight[0]  # 2 x 4 x 4
             y = y @ (2 * self.weight[1]).mT  # 2 x 4 x 4
             query = self.token[None] @ self.weight[2]  # 4 x 4
-            return (y @ query.mT).sum() + (y @ y.mT).sum()  # 2 x 4, which may be one, and 2 x 2 x 4
+            fixed = torch.arange(4.0)[:, None]
+            return (y @ query.mT).sum() + (y @ fixed).sum() + (y @ y.mT).sum()  # 8, 8, 2 x 2 x 4
 
     torch.manual_seed(0)
     model, batches = Mixed(), [{"x": torch.randn(2, 4)} for _ in range(2)]
@@ -118,4 +119,4 @@ def test_what_multiplies_by_a_weight_is_found(script: ModuleType) -> None:
         with listed:
             model(**batch)
 
-    assert script.by_weights(run, model, batches) == (32 + 32 + 16, 32 + 32 + 16 + 8)
+    assert script.by_weights(run, model, batches) == (32 + 32 + 16 + 8, 32 + 32 + 16 + 8 + 8)

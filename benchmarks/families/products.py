@@ -25,9 +25,7 @@ class Source(IntEnum):
 
     CONSTANTS = 0
     PARAMETERS = 1
-    #: From parameters alone, by a product: positions that a linear layer projects.
-    A_PRODUCT = 2
-    THE_BATCH = 3
+    THE_BATCH = 2
 
 
 @dataclass(frozen=True)
@@ -86,8 +84,7 @@ class Products(TorchDispatchMode):
             factors = tuple(map(self._factor, _factors(func, args)))
             self.found.append(Product(size, factors))
         read = [self._source(each) for each in _tensors((args, kwargs))]
-        source = max(read, default=Source.CONSTANTS)
-        self._note(out, max(source, Source.A_PRODUCT) if size else source)
+        self._note(out, max(read, default=Source.CONSTANTS))
         return out
 
     def _note(self, values: Any, source: Source) -> None:
@@ -140,8 +137,8 @@ def by_weights(run: Run, model: nn.Module, batches: Sequence[dict[str, Any]]) ->
     Returns
     -------
     least, most : int
-        Multiply-accumulates. The second also has those by what a product gives from parameters
-        alone, and by constants, which may be taken for weights or not.
+        Multiply-accumulates. The second also has those by constants, which may be taken for
+        weights or not.
     """
     first, second = (Products(model, batch) for batch in batches)
     for batch, listed in zip(batches, (first, second), strict=True):
