@@ -23,7 +23,7 @@ DTYPES = ("float32", "bfloat16", "float8_e4m3fn", None)
 def some_layer(rng: np.random.Generator, name: str) -> Layer:
     """One of any kind, in a shape of its own."""
     draw: Any = lambda low, high: int(rng.integers(low, high))  # noqa: E731
-    kind = rng.choice(["linear", "conv", "conv_transpose"])
+    kind: Any = str(rng.choice(["linear", "conv", "conv_transpose"]))
     if kind == "linear":
         return Layer(name=name, kind=kind, C=draw(1, 9), K=draw(1, 9))
     groups, sizes = draw(1, 3), {letter: draw(1, 4) for letter in "RS"}
