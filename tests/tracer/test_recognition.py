@@ -498,3 +498,20 @@ def test_weights_of_parametrizations_have_the_layers_name(tmp_path: Path) -> Non
     model = nn.Sequential(parametrizations.weight_norm(nn.Linear(6, 6)), nn.Linear(6, 5))
     step = observed(model, tmp_path, lambda: train(model, torch.randn(4, 6)))
     assert [layer.name for layer in step.layers] == ["0", "1"]
+
+
+def test_a_second_backward_pass_is_named_and_not_held(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 5)), torch.randn(4, 6)
+
+    def run() -> None:
+        loss = model(x).square().sum()
+        loss.backward(retain_graph=True)
+        loss.backward()
+
+    step = observed(model, tmp_path, run)
+    coverage = step.coverage
+    assert coverage is not None
+    assert coverage.held.total == sum(macs_dense(it, 4, op) for it, op in step.ops())
+    assert {each.what for each in coverage.not_held} == {"another backward pass"}
+    assert coverage.seen.backward == 2 * coverage.held.backward

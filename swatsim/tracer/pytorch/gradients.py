@@ -45,11 +45,16 @@ class Product:
         self._shares = shares
         self._turned: dict[int, tuple[Tensor, bool]] = {}
         self._read: dict[str, Tensor] = {}
+        self._ended = False
+        #: Why the gradients that are computed now are in no layer.
+        self._missed = ""
 
     @property
     def where(self) -> tuple[str, str] | None:
-        """Module and what, of a product that is in no layer."""
-        return None if self.held else (self.module, self.what)
+        """Module and what, of a product that is in no layer, or of gradients that are in none."""
+        if self.held:
+            return (self.module, self._missed) if self._missed else None
+        return self.module, self.what
 
     def operands(self, found: Factors, linked: bool) -> None:
         """Record what fprop reads, and dgrad and wgrad, if those are sure to read the same."""
@@ -125,10 +130,14 @@ class Product:
             self.late = 0
         dy = gradients[0] if gradients else None
         self._turned = {} if dy is None else {id(dy): (dy, False)}
+        if dy is not None and in_transform(dy):
+            self._missed = "a batch of gradients"
+        elif self._ended:
+            self._missed = "another backward pass"
 
     def _end(self, inputs: Any, outputs: Any, passes: Any) -> None:
         passes.ends(self)
-        self._turned = {}
+        self._turned, self._ended = {}, True
         if not outputs or outputs[0] is None:
             return
         left, right = (at < len(inputs) and inputs[at] is not None for at in self.at)

@@ -27,11 +27,7 @@ from swatsim.tracer.pytorch.inputs import Given
 from swatsim.tracer.pytorch.inside import in_checkpoint
 from swatsim.tracer.pytorch.naming import Names
 from swatsim.tracer.pytorch.origins import Origin, Origins, tensors
-from swatsim.tracer.pytorch.private import (
-    current_node,
-    in_function,
-    others_pack,
-)
+from swatsim.tracer.pytorch.private import current_node, in_function, others_pack
 from swatsim.tracer.pytorch.products import macs
 from swatsim.tracer.pytorch.recording import Recording
 from swatsim.tracer.pytorch.recurrence import FUSED, Recurrence, Recurrent
@@ -41,8 +37,6 @@ from swatsim.tracer.pytorch.skipping import is_skipped
 from swatsim.tracer.pytorch.unlinked import Unlinked
 from swatsim.tracer.pytorch.watch import Frame, names, trains
 from swatsim.workload.layer import Layer
-
-#: Of a thread in which no product waits for its node.
 
 log = logging.getLogger(__name__)
 
