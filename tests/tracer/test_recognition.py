@@ -20,9 +20,10 @@ from torch.nn import functional  # noqa: E402
 from torch.nn.utils import parametrizations  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
+from swatsim.policies import SwatU  # noqa: E402
 from swatsim.tracefile import open_trace  # noqa: E402
 from swatsim.tracefile.reader import Step  # noqa: E402
-from swatsim.tracer.pytorch import Observer  # noqa: E402
+from swatsim.tracer.pytorch import Observer, Tracer  # noqa: E402
 from swatsim.workload.flops import macs_dense  # noqa: E402
 
 
@@ -500,7 +501,8 @@ def test_weights_of_parametrizations_have_the_layers_name(tmp_path: Path) -> Non
     assert [layer.name for layer in step.layers] == ["0", "1"]
 
 
-def test_a_second_backward_pass_is_named_and_not_held(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["observer", "tracer"])
+def test_a_second_backward_pass_is_named_and_not_held(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 5)), torch.randn(4, 6)
 
@@ -509,9 +511,16 @@ def test_a_second_backward_pass_is_named_and_not_held(tmp_path: Path) -> None:
         loss.backward(retain_graph=True)
         loss.backward()
 
-    step = observed(model, tmp_path, run)
+    if kind == "observer":
+        step = observed(model, tmp_path, run)
+    else:
+        with Tracer(model, SwatU(0.5), tmp_path, steps=(0,)) as tracer:
+            run()
+            tracer.step()
+        step = open_trace(tmp_path).step(0)
     coverage = step.coverage
     assert coverage is not None
     assert coverage.held.total == sum(macs_dense(it, 4, op) for it, op in step.ops())
-    assert {each.what for each in coverage.not_held} == {"another backward pass"}
+    named = {"observer": "another backward pass", "tracer": "gradient in _SparseBackward"}
+    assert {each.what for each in coverage.not_held} == {named[kind]}
     assert coverage.seen.backward == 2 * coverage.held.backward

@@ -119,16 +119,19 @@ class Call:
             self.recording.computed(values, masked)
         return masked
 
-    def record(self, operand: Operand, reads: Sequence[Tensor], ops: Mapping[OpName, bool]) -> None:
-        """Record what the ops that run read of an operand, if this run is recorded."""
+    def record(self, operand: Operand, reads: Sequence[Tensor], ops: Mapping[OpName, bool]) -> bool:
+        """Record what the ops that run read of an operand; return whether that is in the trace."""
         if self.recording is None:
-            return
+            return False
         pairs = zip(ops.items(), reads, strict=True)
         try:
             with unseen():
-                self.recording.record(operand, {op: read for (op, runs), read in pairs if runs})
+                return self.recording.record(
+                    operand, {op: read for (op, runs), read in pairs if runs}
+                )
         except Exception as error:  # noqa: BLE001  (no fault of recording ends a training)
             self.failed(error)
+        return False
 
     def computing(self) -> AbstractContextManager[Any]:
         """Return a context in which what is multiplied is in the trace, if it is recorded."""
@@ -202,11 +205,11 @@ def _gradients(ctx: Any, dy: Tensor, act: Tensor, weight: Tensor, keeps_graph: b
     call: Call = ctx.call
     has_values = not in_transform(dy)  # a batch of gradients has none to choose from
     needs = _needed(ctx) if has_values else ctx.needs_input_grad[:3]
-    grads = [dy, dy]
+    grads, is_held = [dy, dy], False
     if has_values and any(needs[:2]):
         grads = call.reads(dy, "grad_out", "dgrad", "wgrad")
-        call.record("grad_out", grads, {"dgrad": needs[0], "wgrad": needs[1]})
-    with call.computing():
+        is_held = call.record("grad_out", grads, {"dgrad": needs[0], "wgrad": needs[1]})
+    with call.computing() if is_held else nullcontext():
         found = call.arithmetic.gradients(grads, dy, act, weight, needs)
     if found[1] is not None and has_values:
         changed = call.weight_gradient(ctx.dense, found[1].detach())

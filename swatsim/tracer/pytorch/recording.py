@@ -39,7 +39,7 @@ class Recording:
     computing: Callable[[], AbstractContextManager[None]]
     computed: Callable[[Tensor, Tensor], None]
 
-    def record(self, operand: Operand, reads: Mapping[OpName, Tensor]) -> None:
+    def record(self, operand: Operand, reads: Mapping[OpName, Tensor]) -> bool:
         """Record the non-zeros of an operand as ops read it; warn of a second backward pass.
 
         Parameters
@@ -47,15 +47,23 @@ class Recording:
         operand : str
         reads : mapping of op to torch.Tensor
             The same object for ops that read it alike.
+
+        Returns
+        -------
+        bool
+            Whether they are in the trace.
         """
         name = self.layout.layer.name
         if any((name, op, operand) in self.step.masks for op in reads):
             message = "step %d: %s of %s comes again, by another backward pass: not recorded"
             log.warning(message, self.step.number, operand, name)
-        elif not self.step.is_over:
-            for values in {id(values): values for values in reads.values()}.values():
-                ops = [op for op, read in reads.items() if read is values]
-                self._operand(operand, ops, with_zeros(values.detach()))
+            return False
+        if self.step.is_over:
+            return False
+        for values in {id(values): values for values in reads.values()}.values():
+            ops = [op for op, read in reads.items() if read is values]
+            self._operand(operand, ops, with_zeros(values.detach()))
+        return True
 
     def complete(self, operand: Operand, op: OpName, values: Tensor) -> None:
         """Record what an op reads of an operand, unless that is known already."""
