@@ -51,7 +51,8 @@ class MachineConfig(MemoryConfig):
     """Base of the configurations of machines: frozen, its fields and their relations checked.
 
     Memory system and energy are the same for all; a mechanism adds its geometry. A subclass has
-    `pes` and `lanes`, as fields or as properties; one that lacks them can't be defined.
+    `pes` and `lanes`, as fields or as properties; one that lacks them can't be defined. It may have
+    `multipliers` as a field, and the two follow from that.
 
     Raises
     ------
@@ -83,9 +84,16 @@ class MachineConfig(MemoryConfig):
         def lanes(self) -> int:
             """Multipliers of a PE."""
 
+        @property
+        def multipliers(self) -> int:
+            """Multipliers of all PEs."""
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
+        # not in this class: a field of that name would shadow it, and pydantic warns of that
+        if "multipliers" not in cls.model_fields and not hasattr(cls, "multipliers"):
+            cls.multipliers = property(_multipliers)  # type: ignore[assignment, method-assign]
         for name in ("pes", "lanes"):
             if name not in cls.model_fields and not hasattr(cls, name):
                 raise TypeError(
@@ -103,14 +111,13 @@ class MachineConfig(MemoryConfig):
         return self
 
     @property
-    def multipliers(self) -> int:
-        """Multipliers of all PEs."""
-        return self.pes * self.lanes
-
-    @property
     def accumulator_bank_kib(self) -> float:
         """Size of a bank of accumulators in a PE; 0: sums stay in registers."""
         return 0.0
+
+
+def _multipliers(config: MachineConfig) -> int:
+    return config.pes * config.lanes
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ other; the type checker refuses an `Op` behind it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, assert_never
@@ -71,6 +71,15 @@ class LoweredOp(MaskedOp):
         """Return the same op of other masks."""
         named: dict[str, Any] = {str(operand): mask for operand, mask in masks.items()}
         return replace(self, **named, known={})
+
+    def with_zeros_of(self, operands: Collection[Operand]) -> LoweredOp:
+        """Return the same op, no value of any other operand zero."""
+        if all(operand in operands for operand in self.operands):
+            return self
+        dense = self.without_zeros()
+        kept: dict[str, Any] = {name: getattr(self, name) for name in operands}
+        known = {it: (self if it in operands else dense).counts[it] for it in self.operands}
+        return replace(dense, **kept, known=known)
 
     def without_zeros(self) -> LoweredOp:
         """Return the same op of operands none of whose values is zero."""
