@@ -151,8 +151,10 @@ class Mechanism:
         does not say.
     in_rounds : callable of (LoweredOp, config) to (config, int) or None
         Of an op whose images share the machine: with which configuration, and how many at a time.
-        Cut into so many, in order, they take together exactly the op's compute cycles. None: all of
-        them at once; so of a machine that does not say.
+        Cut into so many, in order, they take together exactly the op's compute cycles; or so nearly
+        as rounds that the machine does not have can end (a line that is not filled, a cycle that is
+        rounded up), where all images are one round, and there would be too many values to lay out.
+        None: all of them at once; so of a machine that does not say.
     reads_images : callable of (LoweredOp, config) to bool
         Whether compute cycles depend on the masks of act and grad_out; if not they are the same for
         all images. True of a machine that does not say.

@@ -63,8 +63,12 @@ class LoweredOp(MaskedOp):
     @cached_property
     def macs_effectual(self) -> int:
         """Multiply-accumulates whose two factors are both non-zero."""
-        if all(self.counts[operand] == mask.size for operand, mask in self.operands.items()):
+        full = {it for it, mask in self.operands.items() if self.counts[it] == mask.size}
+        if len(full) == len(self.operands):
             return effectual.inside(self.layer, self.samples)
+        if self.weight is not None and full - {"weight"}:  # images are alike
+            alike = {it: mask if it == "weight" else mask[:1] for it, mask in self.operands.items()}
+            return self.samples * effectual.effectual(self.layer, self.name, alike)
         return effectual.effectual(self.layer, self.name, self.operands)
 
     def with_masks(self, masks: Mapping[Operand, Mask]) -> LoweredOp:

@@ -10,7 +10,7 @@ from swatsim.workload.lowering import LoweredOp
 
 #: Images of a batch are laid out so many values at a time: what is rounded up once a round is then
 #: nothing beside the round.
-ROUND_VALUES = 2**24
+ROUND_VALUES = 2**22
 
 
 def simulate_op(op: LoweredOp, config: IdealConfig) -> Counters:
