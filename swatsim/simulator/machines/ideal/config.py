@@ -30,9 +30,21 @@ _LARGEST = {
 }
 
 
-def _preset(whose: str, skips: Skips) -> Preset:
+_WHOSE = {
+    Skips.BOTH: "both operands",
+    Skips.WEIGHT: "weights",
+    Skips.ACT: "activations",
+    Skips.GRAD_OUT: "gradients of outputs",
+}
+
+
+def _name(skips: Skips) -> str:
+    return "ideal" if skips is Skips.BOTH else f"ideal-{skips.value.replace('_', '-')}"
+
+
+def _preset(skips: Skips) -> Preset:
     return Preset(
-        f"no design: the bound of all that skip zeros of {whose}",
+        f"no design: the bound of all that skip zeros of {_WHOSE[skips]}",
         {"multipliers": 4096, "skips": skips.value, "dram": "ideal", **_LARGEST},
         "ours: a DRAM that takes no time, buffers as large and as fast as any may be",
     )
@@ -63,9 +75,4 @@ class IdealConfig(MachineConfig):
         """All multipliers."""
         return self.multipliers
 
-    presets: ClassVar[Mapping[str, Preset]] = {
-        "ideal": _preset("both operands", Skips.BOTH),
-        "ideal-weight": _preset("weights", Skips.WEIGHT),
-        "ideal-act": _preset("activations", Skips.ACT),
-        "ideal-grad-out": _preset("gradients of outputs", Skips.GRAD_OUT),
-    }
+    presets: ClassVar[Mapping[str, Preset]] = {_name(skips): _preset(skips) for skips in Skips}
