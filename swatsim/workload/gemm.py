@@ -1,7 +1,7 @@
 """An op as products of matrices, for machines that know nothing else: rows, columns and depth.
 
-A group of a layer, and a phase of a split dgrad, is a product of its own. Samples are rows (of wgrad:
-depth): a batch is one product, and its images do not follow one another.
+A group of a layer, and a phase of a split dgrad, is a product of its own. Samples are rows (of
+wgrad: depth): a batch is one product, and its images do not follow one another.
 """
 
 from __future__ import annotations
