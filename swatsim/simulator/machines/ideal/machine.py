@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from swatsim.counters import Counters
 from swatsim.simulator.machines.ideal.config import IdealConfig, Skips
 from swatsim.workload import flops
-from swatsim.workload.layer import Operand
+from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.lowering import LoweredOp
 
 #: Images of a batch are laid out so many values at a time: what is rounded up once a round is then
@@ -52,6 +54,7 @@ def _skipped(op: LoweredOp, config: IdealConfig) -> list[Operand]:
 def _counters(
     op: LoweredOp, config: IdealConfig, products: int, words: dict[Operand, int]
 ) -> Counters:
+    result = next(operand for operand in OPERANDS if operand not in op.operands)
     cycles = -(-products // config.multipliers)
     first, second = words.values()
     return Counters(
@@ -63,4 +66,5 @@ def _counters(
         lane_cycles_idle=cycles * config.multipliers - products,
         words_a=first,
         words_b=second,
+        sums_written=prod(op.layer.shape_of(result, op.samples)),
     )

@@ -216,6 +216,7 @@ class _Tally:
     def counters(self) -> Counters:
         """Return the counters: lane-cycles sorted into their buckets."""
         effectual = self.op.macs_effectual
+        once = self.op.name == "wgrad" and sums_batch(self.config)
         total = self.cycles * self.config.pes * self.config.lanes
         words = self.row_words, self.column_words
         if self.rows_hold != OPERANDS_OF[self.op.name][0]:
@@ -232,6 +233,7 @@ class _Tally:
             lane_cycles_unmapped=total - self.running - self.tile_sync,
             words_a=words[0],
             words_b=words[1],
+            sums_written=self.op.layer.weights if once else 0,
         )
 
 
