@@ -281,12 +281,11 @@ def run_with_values_held(
 
 def leaving(wave: np.ndarray, sums: np.ndarray, folds: list[Fold], meter: Meter) -> Iterator:
     """The sums that leave at the bottom in a cycle; those of later folds along K meet others."""
-    for at, fold in enumerate(folds):
-        for j, column in enumerate(fold.columns):
-            if wave[j, at]["wave"]:
-                meter.count("sums_written", 1)
-                meter.count("sums_read", fold.rows[0] > 0)
-                yield column, int(wave[j, at]["turn"]), sums[j, at]
+    for j, at in np.argwhere(wave["wave"]).tolist():
+        if j < len(folds[at].columns):
+            meter.count("sums_written", 1)
+            meter.count("sums_read", folds[at].rows[0] > 0)
+            yield folds[at].columns[j], int(wave["turn"][j, at]), int(sums[j, at])
 
 
 # ---------------------------------------------------------------------------------------------
@@ -321,7 +320,7 @@ def gains(product: Product, config) -> bool:
 def weights_are_packed(op: str, products: list[Product], meter: Meter) -> bool:
     """Whether all groups of the weights obey, and that saves something; counts them.
 
-    Only those of fprop and dgrad are looked at, and only where they are not what streams.
+    Only those of fprop and dgrad are looked at, and never under `is`.
     """
     config = meter.config
     pattern = pattern_of(config.pattern)
