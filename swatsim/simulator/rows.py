@@ -132,5 +132,5 @@ def _checked(counters: Counters) -> Counters:
             f"{counters.lane_cycles}: put what is not accounted for into lane_cycles_idle"
         )
     # numpy's integers would overflow in sums
-    whole = {name: int(value) for name, value in zip(_NUMBERS, numbers, strict=True)}
+    whole: dict[str, Any] = dict(zip(_NUMBERS, map(int, numbers), strict=True))
     return counters._replace(**whole)
