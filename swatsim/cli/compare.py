@@ -38,7 +38,7 @@ def compare(a: str, b: str) -> None:
     of_step = f"{results[0].rows[0]['trace']}, a step: {span_of(results[0]).mean}"
     out = console()
     out.print(table("\n".join([*names, of_step]), every, map(_words, rows), left=2))
-    out.print(f"{OF_IDEAL}.")
+    out.print(f"Of the ideal: {OF_IDEAL}.")
     for warning in unlike(*results):
         out.print(f"warning: {warning}.")
 

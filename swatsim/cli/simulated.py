@@ -97,7 +97,7 @@ def _tables(results: Results) -> Iterator[Any]:
         yield _parts("Energy, in % of all", totals, tuple(ENERGY_PARTS), "energy_pj")
         yield table(f"Energy in all; {added}", ("", *_columns(totals)), _joules(totals), left=1)
     yield _verdict(results, totals[-1])
-    yield f"{tables.OF_IDEAL}."
+    yield f"Of the ideal: {tables.OF_IDEAL}."
     for remark in remarks(results):
         yield f"{remark}."
     for warning in differences.against_baseline(results):

@@ -62,7 +62,7 @@ def sweep(
             announce=lambda plan: click.echo(plan.words(), err=True),
         )
     out.print(_table(summary))
-    out.print(f"{OF_IDEAL}.")
+    out.print(f"Of the ideal: {OF_IDEAL}.")
     for warning in summary.warnings:
         out.print(f"warning: {warning}.")
     for row in summary.failed[:SHOWN]:

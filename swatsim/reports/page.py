@@ -80,7 +80,7 @@ def _tiles(head: Row, results: Results) -> list[tuple[str, str]]:
             "of the MACs have a zero factor (ReLU's zeros too, no padding)",
             f"{100 * head['zero_share']:.0f} %",
         ),
-        (tables.OF_IDEAL, f"{100 * head['of_ideal']:.1f} %"),
+        (f"of the ideal: {tables.OF_IDEAL}", f"{100 * head['of_ideal']:.1f} %"),
         ("of the ideal, compute cycles only", f"{100 * head['of_ideal_compute']:.1f} %"),
     ]
     return [(label, value) for label, value in found if "nan" not in value]
@@ -238,7 +238,7 @@ def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterat
     """Draw the points of one trace."""
     on = f", {Path(done[0]['trace']).name}" if suffix else ""
     text = "No other point is at most as slow, as hungry and as large, and better in one of these."
-    text += f" {tables.OF_IDEAL.capitalize()}."
+    text += f" Of the ideal: {tables.OF_IDEAL}."
     numbered = [{"number": i, **row} for i, row in enumerate(front, 1)]
     every = f"points{suffix}.csv"
     of_step = f"a step's: {Span.from_row(done[0]).mean}"

@@ -36,7 +36,7 @@ PER_STEP = (
 )
 #: What it is, wherever it is headlined.
 OF_IDEAL = (
-    "of the ideal: the time that as many multipliers would take at this clock for the MACs whose "
+    "the time that as many multipliers would take at this clock for the MACs whose "
     "factors are both non-zero, over the time taken"
 )
 #: Columns that speed-ups are computed from, beside the clock.
