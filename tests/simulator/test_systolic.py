@@ -19,6 +19,7 @@ from swatsim.simulator.interface import Event
 from swatsim.simulator.machines.systolic import SYSTOLIC, SystolicConfig
 from swatsim.workload.layer import OPERANDS_OF, Layer, OpName
 from swatsim.workload.lowering import LoweredOp
+from tests.naive import systolic as naive
 from tests.strategies import ops, systolic_configs
 
 FOLDER = Path(__file__).parents[1] / "data" / "peer_systolic"
@@ -199,6 +200,51 @@ def test_too_few_to_pack_run_dense() -> None:
     found = run(an_op(layer, "fprop"), "ws", "2:4")
     assert found.pattern_obeying_a == found.pattern_groups_a == 4
     assert (found.compressed, found.multiplexed) == ("", 0)
+
+
+def pruned(op: LoweredOp, weight: np.ndarray, slots: int, of: int) -> np.ndarray:
+    """Keep the first values of each group along what the op sums, where one product sums it all."""
+    groups = op.layer.groups
+    k, c, r, s = (*weight.shape, 1, 1)[:4]
+    by_group = weight.reshape(groups, k // groups, c, r, s)
+    order = (0, 1, 3, 4, 2) if op.name == "fprop" else (0, 2, 3, 4, 1)
+    columns = by_group[:, :, :, ::-1, ::-1] if op.name == "dgrad" else by_group
+    columns = columns.transpose(order)
+    flat = columns.reshape(groups * columns.shape[1], -1).copy()
+    for first in range(0, flat.shape[1], of):
+        some = flat[:, first : first + of]
+        some[np.cumsum(some != 0, axis=1) > slots] = 0
+    columns = flat.reshape(columns.shape).transpose(np.argsort(order))
+    columns = columns[:, :, :, ::-1, ::-1] if op.name == "dgrad" else columns
+    return columns.reshape(weight.shape)
+
+
+def test_packed_weights_give_the_twins_counters() -> None:
+    """Weights that are pruned for it run packed; the twin carries their values."""
+    packed: list[str] = []
+
+    @settings(
+        max_examples=60, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck]
+    )
+    @given(data=st.data())
+    def check(data: st.DataObject) -> None:
+        op, values = data.draw(ops().filter(lambda drawn: drawn[0].name != "wgrad"))
+        config = data.draw(systolic_configs().filter(lambda drawn: drawn.packing is not None))
+        values["weight"] = pruned(op, values["weight"], *config.packing)
+        op = op.with_masks({name: array != 0 for name, array in values.items()})
+        ours = SYSTOLIC.simulate_op(op, config)
+        theirs = naive.simulate(op.name, op.layer, config, **values)
+        packed.append(ours.compressed)
+        assert ours.compressed == theirs.compressed
+        assert ours.cycles_compute == theirs.cycles
+        lane_cycles = {name: n for name, n in theirs.lane_cycles.items() if n}
+        assert {name: n for name, n in _buckets(ours).items() if n} == lane_cycles
+        assert {name: getattr(ours, name) for name in theirs.events} == theirs.events
+        right = naive.reference(op.name, op.layer, **values)
+        np.testing.assert_array_equal(theirs.output, right)
+
+    check()
+    assert packed.count("weight") > len(packed) / 3
 
 
 @pytest.mark.parametrize(
