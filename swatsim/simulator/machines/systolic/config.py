@@ -10,8 +10,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from swatsim.errors import WorkloadError
 from swatsim.simulator.mechanism import MachineConfig, Preset
+from swatsim.simulator.memory.config import BUFFERS
 from swatsim.validation import count
 from swatsim.workload import storage
+from swatsim.workload.layer import OPERANDS
 
 #: Of `pattern`: weights are not looked at.
 NONE = "none"
@@ -98,7 +100,7 @@ class SystolicConfig(MachineConfig):
     presets: ClassVar[Mapping[str, Preset]] = {}
 
 
-_DENSE = {f"format_{operand}": "dense" for operand in ("weight", "act", "grad_out")}
+_DENSE = {f"format_{operand}": "dense" for operand in OPERANDS}
 
 
 def _scale_sim(dataflow: Dataflow) -> Preset:
@@ -107,7 +109,7 @@ def _scale_sim(dataflow: Dataflow) -> Preset:
         "rows": 32,
         "columns": 32,
         "dataflow": dataflow,
-        **{f"buffer_{name}_kib": 64 for name in ("a", "b", "out")},
+        **{f"buffer_{name}_kib": 64 for name in BUFFERS},
         "dtype": "bf16",
         **_DENSE,
     }

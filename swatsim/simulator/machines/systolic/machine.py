@@ -8,8 +8,8 @@ from __future__ import annotations
 from swatsim.counters import Counters
 from swatsim.simulator.machines.systolic.config import SystolicConfig
 from swatsim.simulator.machines.systolic.mapping import Product, layout, products, words
-from swatsim.workload.gemm import Pattern, patterns
 from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.patterns import Pattern, patterns
 
 
 def simulate_op(op: LoweredOp, config: SystolicConfig) -> Counters:
@@ -38,11 +38,12 @@ def _pattern(op: LoweredOp, config: SystolicConfig) -> Pattern:
     """Return what is seen of the weights; no groups: they are not looked at."""
     if config.packing is None or op.name == "wgrad":
         return Pattern(0, 0)
-    return patterns(op, config.dgrad_lowering, *config.packing)["weight"]
+    n, m = config.packing
+    return patterns(op, config.dgrad_lowering, n, m, operands=("weight",))["weight"]
 
 
 def _compresses(op: LoweredOp, config: SystolicConfig, found: Pattern) -> bool:
-    if not found.groups or found.obeying < found.groups:
+    if not found.groups or not found.obeys:
         return False
     return any(one.kept < one.K for one in products(op, config, compressed=True))
 
