@@ -8,8 +8,12 @@ from __future__ import annotations
 from swatsim.counters import Counters
 from swatsim.simulator.machines.systolic.config import SystolicConfig
 from swatsim.simulator.machines.systolic.mapping import Product, layout, products, words
+from swatsim.workload.layer import Operand
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.patterns import Pattern, patterns
+
+#: Operands that may run n:m.
+LOOKED_AT: tuple[Operand, ...] = ("weight",)
 
 
 def simulate_op(op: LoweredOp, config: SystolicConfig) -> Counters:
@@ -39,7 +43,7 @@ def _pattern(op: LoweredOp, config: SystolicConfig) -> Pattern:
     if config.packing is None or op.name == "wgrad":
         return Pattern(0, 0)
     n, m = config.packing
-    return patterns(op, config.dgrad_lowering, n, m, operands=("weight",))["weight"]
+    return patterns(op, config.dgrad_lowering, n, m, operands=LOOKED_AT)["weight"]
 
 
 def _compresses(op: LoweredOp, config: SystolicConfig, found: Pattern) -> bool:
