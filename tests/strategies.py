@@ -18,6 +18,7 @@ from swatsim.simulator.machines.lane_array.config import (
     Scheduler,
     Scheduling,
 )
+from swatsim.simulator.machines.systolic.config import Dataflow, SystolicConfig
 from swatsim.simulator.memory.config import BUFFERS, ORDERS
 from swatsim.simulator.memory.dram import shipped as drams
 from swatsim.workload import storage
@@ -145,10 +146,26 @@ def cartesian_configs(draw: st.DrawFn) -> CartesianConfig:
     )
 
 
+@st.composite
+def systolic_configs(draw: st.DrawFn) -> SystolicConfig:
+    dataflow = draw(st.sampled_from([*Dataflow]))
+    patterns = ["none", "1:2", "2:4", "1:3", "3:5", "2:2"]
+    pattern = "none" if dataflow == "is" else draw(st.sampled_from(patterns))
+    slots = 1 if pattern == "none" else int(pattern[0])
+    return SystolicConfig(
+        rows=draw(st.integers(1, 4)) * (slots if dataflow == "ws" else 1),
+        columns=draw(st.integers(1, 6)),
+        dataflow=dataflow,
+        pattern=pattern,
+        dgrad_lowering=draw(st.sampled_from(get_args(Lowering))),
+    )
+
+
 #: A strategy for each mechanism's configurations: a new machine adds its own here.
 CONFIGS: dict[str, Callable[[], st.SearchStrategy]] = {
     "lane_array": lane_array_configs,
     "cartesian": cartesian_configs,
+    "systolic": systolic_configs,
 }
 
 
