@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
 from swatsim.workload.gemm import Gemm, gemms
-from swatsim.workload.layer import Operand
 from swatsim.workload.lowering import LoweredOp
 
 
@@ -50,6 +49,14 @@ class Part:
     def macs_computed(self) -> int:
         """Products that are computed, whatever their factors are."""
         return self.gemm.rows * self.gemm.columns * self.kept
+
+    def words(self, side: int, packed: bool) -> int:
+        """Return the values that cores take of an operand, 0 the left and 1 the right.
+
+        The left one is taken anew for each column of blocks, the right one for each row.
+        """
+        lines = (self.gemm.rows, self.gemm.columns)[side]
+        return self.blocks[1 - side] * lines * (self.kept if packed else self.gemm.depth)
 
 
 def parts(op: LoweredOp, config: TensorCoreConfig, compressed: bool) -> list[Part]:
