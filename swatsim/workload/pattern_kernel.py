@@ -46,13 +46,13 @@ def crowded(line: Words, n: int, m: int) -> int:
     words, found = m // line.itemsize, 0
     if words == 1:
         for word in line:
-            found += (((word * ones) >> shift) & np.uint64(255)) > np.uint64(n)
+            found += int((((word * ones) >> shift) & np.uint64(255)) > np.uint64(n))
         return found
     for first in range(0, line.size, words):
         held = np.uint64(0)
         for i in range(first, first + words):
             held += ((line[i] * ones) >> shift) & np.uint64(255)
-        found += held > np.uint64(n)
+        found += int(held > np.uint64(n))
     return found
 
 
@@ -140,8 +140,9 @@ def crowded_positions(
     size, found = output[0] * output[1], 0
     for r, s in np.ndindex((len(rows), len(columns))):
         line[:] = 0
-        first_p, end_p = max(0, -rows[r]), min(output[0], height - rows[r])
-        first_q, end_q = max(0, -columns[s]), min(output[1], width - columns[s])
+        down, right = int(rows[r]), int(columns[s])
+        first_p, end_p = max(0, -down), min(output[0], height - down)
+        first_q, end_q = max(0, -right), min(output[1], width - right)
         if first_p >= end_p or first_q >= end_q:
             continue
         inside = np.zeros(size, np.uint8)
@@ -152,11 +153,11 @@ def crowded_positions(
                 at, plane = room[sample * size : (sample + 1) * size], planes[sample, channel]
                 if width == output[1]:
                     first, end = first_p * width + first_q, (end_p - 1) * width + end_q
-                    _copy_run(plane, rows[r] * width + columns[s], at, first, end, inside)
+                    _copy_run(plane, down * width + right, at, first, end, inside)
                     continue
                 for p in range(first_p, end_p):
                     first, end = p * output[1] + first_q, p * output[1] + end_q
-                    shift = (p + rows[r]) * width + columns[s] - p * output[1]
+                    shift = (p + down) * width + right - p * output[1]
                     _copy_run(plane, shift, at, first, end, inside)
             found += crowded(line, n, m)
     return found

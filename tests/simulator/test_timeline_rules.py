@@ -36,6 +36,7 @@ RULES = {
         *("dataflow", "Dataflow", "pattern", "packing", "layout", "before", "kept", "slot"),
         *("windows", "convolutions", "stride", "dilation", "origin"),
     },
+    "tensor_core": {"tile_m", "tile_n", "k_step", "macs", "pattern", "packing", "allowed"},
 }
 
 
@@ -76,6 +77,7 @@ CYCLES = {
     "lane_array": cycles_of_row_sets,
     "cartesian": cycles_of_steps,
     "systolic": cycles_of_folds,
+    "tensor_core": cycles_of_steps,
 }
 DRAWN = [it for it in MACHINES if it.timeline]
 
