@@ -173,9 +173,9 @@ def _queued(measured: Sequence[SpeedUp]) -> Iterator[Line]:
                 published=published,
                 ours=pick(measured, swat_speed.QUEUED, op, sparsity),
                 unit="x",
-                cause=f"the same machine, geometry and masks, where a bank holds {swat_speed.QUEUE} "
-                f"products back instead of stopping the multipliers: {without:.2f}x without; with "
-                f"channels as uneven as trained ones {uneven:.2f}x",
+                cause=f"the same machine and masks, where a bank holds {swat_speed.QUEUE} products "
+                f"back instead of stopping the multipliers: {without:.2f}x without; with channels "
+                f"as uneven as trained ones {uneven:.2f}x",
                 source=swat_speed.SOURCE,
             )
 
@@ -193,8 +193,8 @@ def with_queues(measured: Sequence[SpeedUp]) -> str:
         "With queues: the machine that fits has none, and a pair of blocks holds the multipliers "
         f"until its fullest bank is done. With a queue of {swat_speed.QUEUE} products before each "
         f"bank the same masks give more: {'; '.join(pairs)}. So the published figures owe a good "
-        "part to bank conflicts that a queue removes, over a dense baseline that has none in either "
-        "case. How deep a queue the authors simulated is not known; the machine that fits says none"
+        "part to bank conflicts that a queue removes, over a dense baseline that has none in "
+        "either case. How deep a queue the authors simulated is not known: the fit says none"
     )
 
 
