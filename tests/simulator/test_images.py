@@ -28,6 +28,7 @@ from swatsim.tracefile import Trace
 from swatsim.tracefile.header import dump_header, load_header
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.layer import OPERANDS_OF, Layer
+from swatsim.workload.lowering import LoweredOp
 from tests.strategies import CONFIGS, ops
 from tests.test_results import Ideal
 from tests.traces import LAYERS, make_trace
@@ -487,6 +488,27 @@ def test_a_batch_size_is_not_believed(tmp_path: Path, preset: str, batch: int) -
     few = swatsim.estimate_images(linear_trace(tmp_path / "few", 2**10), preset, workers=1)
     per_image = few.totals[-1].cycles_compute.value / 2**10
     assert found.cycles_compute.value == pytest.approx(batch * per_image, rel=1e-3)
+
+
+@pytest.mark.parametrize("preset", ["tpu-v1", "ideal-weight"])
+def test_machines_that_take_a_batch_at_once_lay_none_out(tmp_path: Path, preset: str) -> None:
+    trace = linear_trace(tmp_path / "t", 2**31)
+    tracemalloc.start()
+    rows = swatsim.estimate_images(trace, preset, workers=1).ops
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 * 2**20
+    for row in rows:
+        assert row.cycles_compute.value > 2**20
+        assert row.cycles_compute.half_width == 0
+
+
+def test_a_pattern_that_recorded_images_break_no_batch_of_theirs_has() -> None:
+    layer, weight = Layer(name="fc", kind="linear", C=8, K=8), np.ones((8, 8), bool)
+    machine = swatsim.machine("stc")
+    for act, reads in (([1, 1, 1, 0] * 2, False), ([1, 0, 1, 0] * 2, True)):
+        images = np.array([act, [0] * 8], bool)
+        assert machine.reads_images(LoweredOp(layer, "fprop", weight, images)) == reads
 
 
 def test_a_batch_that_can_not_be_is_refused_in_one_line(tmp_path: Path) -> None:
