@@ -492,6 +492,7 @@ def test_a_batch_size_is_not_believed(tmp_path: Path, preset: str, batch: int) -
 
 @pytest.mark.parametrize("preset", ["tpu-v1", "ideal-weight"])
 def test_machines_that_take_a_batch_at_once_lay_none_out(tmp_path: Path, preset: str) -> None:
+    swatsim.estimate_images(linear_trace(tmp_path / "few", 8), preset, workers=1)  # imports
     trace = linear_trace(tmp_path / "t", 2**31)
     tracemalloc.start()
     rows = swatsim.estimate_images(trace, preset, workers=1).ops
