@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -132,5 +132,5 @@ def _checked(counters: Counters) -> Counters:
             f"{counters.lane_cycles}: put what is not accounted for into lane_cycles_idle"
         )
     # numpy's integers would overflow in sums
-    whole = {name: int(value) for name, value in zip(_NUMBERS, numbers, strict=True)}
+    whole: dict[str, Any] = dict(zip(_NUMBERS, map(int, numbers), strict=True))
     return counters._replace(**whole)

@@ -250,7 +250,7 @@ def _entries_of(format: Format, mask: Mask, ones: int, channels: Channels) -> in
             check_pattern(mask, format.n, format.m, channels)
             return _slots(format, mask.shape, channels)
         case "packed":
-            return format.packed(mask.size)
+            return int(format.packed(mask.size))
         case _:
             assert_never(format.entries)
 
@@ -319,7 +319,7 @@ def _entries_expected(
                 )
             return slots
         case "packed":
-            return format.packed(prod(shape))
+            return int(format.packed(prod(shape)))
         case _:
             assert_never(format.entries)
 
