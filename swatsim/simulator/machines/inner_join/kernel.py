@@ -105,40 +105,82 @@ def gather(
 
 
 @jit
-def add_costs(sums: Words, window: Words, filters: Words) -> None:
-    """Add to each slot what its pair of chunks costs: the products, at least a cycle.
+def pack_rows(
+    sample: Bits, taps: int, stride: int, dilation: int, origin: int, output: int
+) -> Words:
+    """Return (C, H, W) as what each tap of a row meets, packed: (taps, C, H, words)."""
+    channels, height, width = sample.shape
+    packed = np.zeros((taps, channels, height, (output + 63) // 64), np.uint64)
+    for s in range(taps):
+        for c in range(channels):
+            for h in range(height):
+                for q in range(output):
+                    v = q * stride + s * dilation + origin
+                    if 0 <= v < width:
+                        bit = np.uint64(sample[c, h, v]) << np.uint64(q % 64)
+                        packed[s, c, h, q // 64] |= bit
+    return packed
 
-    ``window`` is (words,), ``filters`` (words, slots).
+
+@jit
+def gather_rows(
+    packed: Words, output: tuple[int, int], stride: int, dilation: int, origin: int, streams: Words
+) -> None:
+    """Fill the streams that one sample's taps meet: p, then q; zeros outside.
+
+    ``packed`` is of `pack_rows`, ``streams`` (groups, R, S, channels of a group, words), all 0
+    before; the last three integers are of the axis of R.
+    """
+    groups, taps, _, channels, _ = streams.shape
+    _, _, height, blocks = packed.shape
+    for g in range(groups):
+        for r in range(taps):
+            for s in range(packed.shape[0]):
+                for c in range(channels):
+                    for p in range(output[0]):
+                        h = p * stride + r * dilation + origin
+                        if h < 0 or h >= height:
+                            continue
+                        for block in range(blocks):
+                            word = packed[s, g * channels + c, h, block]
+                            append(streams[g, r, s, c], p * output[1] + 64 * block, word)
+
+
+@jit
+def add_costs(sums: Counts, window: Words, filters: Words, slots: int) -> None:
+    """Add to the first slots what their pairs of chunks cost: the products, at least a cycle.
+
+    ``window`` is (words,), ``filters`` (words, slots): whole arrays, for a cut row is no vector.
     """
     if window.size == 1:
         a, first = window[0], filters[0]
-        for slot in range(sums.size):
+        for slot in range(slots):
             joined = popcount(a & first[slot])
-            sums[slot] += joined + np.uint64(joined == 0)
+            sums[slot] += max(np.int64(joined), 1)
     elif window.size == 2:
         a, b, first, second = window[0], window[1], filters[0], filters[1]
-        for slot in range(sums.size):
+        for slot in range(slots):
             joined = popcount(a & first[slot]) + popcount(b & second[slot])
-            sums[slot] += joined + np.uint64(joined == 0)
+            sums[slot] += max(np.int64(joined), 1)
     else:
-        for slot in range(sums.size):
+        for slot in range(slots):
             joined = np.uint64(0)
             for word in range(window.size):
                 joined += popcount(window[word] & filters[word, slot])
-            sums[slot] += joined + np.uint64(joined == 0)
+            sums[slot] += max(np.int64(joined), 1)
 
 
 @jit
 def note_chunk(log: Log, at: tuple[int, int, int], window: Words, filters: Words) -> None:
     """Write down what the pairs of one chunk join and cost."""
-    for slot in range(filters.shape[1]):
-        one = np.zeros(1, np.uint64)
-        add_costs(one, window, filters[:, slot : slot + 1])
+    costs = np.zeros(filters.shape[1], np.int64)
+    add_costs(costs, window, filters, costs.size)
+    for slot in range(costs.size):
         joined = np.uint64(0)
         for word in range(window.size):
             joined += popcount(window[word] & filters[word, slot])
         log.joined[at[0], at[1], at[2], slot] = np.int64(joined)
-        log.costs[at[0], at[1], at[2], slot] = np.int64(one[0])
+        log.costs[at[0], at[1], at[2], slot] = costs[slot]
 
 
 @jit
@@ -160,8 +202,8 @@ def join(
     log : Log, optional
     """
     size, total = held.shape[2], windows.shape[1]
-    sums = np.empty(held.shape[3], np.uint64)
-    working = np.uint64(0)
+    sums = np.empty(held.shape[3], np.int64)
+    working = 0
     for r in range(held.shape[0]):
         filters, used = rounds.filters[r], rounds.used[r]
         for i in range(windows.shape[0]):
@@ -169,18 +211,17 @@ def join(
             for chunk in range(held.shape[1]):
                 begin = chunk * size
                 own = windows[i, begin : min(begin + size, total)]
-                add_costs(sums[:filters], own, held[r, chunk, :, :filters])
+                add_costs(sums, own, held[r, chunk], filters)
                 if log is not None:
-                    note_chunk(log, (r, i, chunk), own, held[r, chunk, :, :filters])
-            slowest = np.uint64(0)
+                    note_chunk(log, (r, i, chunk), own, held[r, chunk])
+            for pe in range(filters - used):
+                sums[pe] += sums[used + pe]
+            slowest = 0
             for pe in range(used):
-                spent = sums[pe]
-                if used + pe < filters:
-                    spent += sums[used + pe]
-                slowest = max(slowest, spent)
-                working += spent
-            cycles[(first + i) % cycles.shape[0], r] += np.int64(slowest)
-    return int(working)
+                slowest = max(slowest, sums[pe])
+                working += sums[pe]
+            cycles[(first + i) % cycles.shape[0], r] += slowest
+    return working
 
 
 @jit

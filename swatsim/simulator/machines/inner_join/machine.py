@@ -23,7 +23,7 @@ def simulate_op(op: LoweredOp, config: InnerJoinConfig) -> Counters:
     for part in passes(op, config):
         joined = run(part, config)
         tally.add(part, joined.cycles, joined.working)
-        tally.take(part, joined.window_words, ones(part.filter_streams()))
+        tally.take(part, joined.window_words, joined.filter_words)
     return tally.counters(op.name, op.macs_effectual)
 
 
@@ -59,26 +59,28 @@ class Joined(NamedTuple):
     cycles : numpy.ndarray of int64, shape (parts, clusters, rounds)
     working : int
         Cycles that PEs join, added up.
-    window_words : int
-        Values of the windows that are not zero.
+    window_words, filter_words : int
+        Values of the windows, and of the filters, that are not zero.
     """
 
     cycles: Counts
     working: int
     window_words: int
+    filter_words: int
 
 
 def run(part: Pass, config: InnerJoinConfig) -> Joined:
     """Run all windows of a pass through its rounds."""
     rounds = rounds_of(part.filters, config)
-    held = hold(part, rounds, config).words
+    streams = part.filter_streams()
+    held = hold(streams, rounds, config).words
     cycles = np.zeros((part.parts, config.clusters, len(rounds.used)), np.int64)
     first = working = words = 0
     for windows in part.window_streams():
         working += kernel.join_parts(windows, held, rounds, first, cycles)
         words += ones(windows)
         first += windows.shape[1]
-    return Joined(cycles, working, words)
+    return Joined(cycles, working, words, ones(streams))
 
 
 def ones(streams: Words) -> int:

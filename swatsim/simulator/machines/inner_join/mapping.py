@@ -17,11 +17,14 @@ from swatsim.simulator.machines.inner_join.kernel import (
     Rounds,
     Words,
     gather,
+    gather_rows,
     pack_channels,
+    pack_rows,
 )
 from swatsim.workload.convolutions import Convolution, convolutions
+from swatsim.workload.layer import Layer
 from swatsim.workload.lowering import LoweredOp
-from swatsim.workload.windows import Mask, as_4d, windows
+from swatsim.workload.windows import Mask, as_4d
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Pass:
     Parameters
     ----------
     parts : int
-        Groups of the layer, each with windows and filters of its own.
+        Groups of the layer, in wgrad of each sample: with windows and filters of their own.
     windows, filters : int
         Of a part.
     length : int
@@ -66,8 +69,7 @@ class Held(NamedTuple):
 def passes(op: LoweredOp, config: InnerJoinConfig) -> Iterator[Pass]:
     """Yield the passes of an op, which follow one another."""
     if op.name == "wgrad":
-        for sample in range(op.samples):
-            yield _wgrad(op, as_4d(op.act)[sample], as_4d(op.grad_out)[sample])
+        yield _wgrad(op)
         return
     for conv in convolutions(op, config.dgrad_lowering):
         yield _convolution(_as_one_image(conv) if op.is_matrix_product else conv)
@@ -81,16 +83,15 @@ def rounds_of(filters: int, config: InnerJoinConfig) -> Rounds:
     return Rounds(counts, np.where(counts > pes, -(-counts // 2), counts))
 
 
-def hold(part: Pass, rounds: Rounds, config: InnerJoinConfig) -> Held:
-    """Lay the filters of a pass into slots, round by round."""
-    streams = part.filter_streams()
+def hold(streams: Words, rounds: Rounds, config: InnerJoinConfig) -> Held:
+    """Lay filters (parts, filters, words) into slots, round by round."""
     words = config.chunk // WORD
-    chunks = -(-part.length // config.chunk)
+    chunks = -(-streams.shape[2] // words)
     filled = np.zeros((*streams.shape[:2], chunks * words), np.uint64)
     filled[..., : streams.shape[2]] = streams
     cut = filled.reshape(*streams.shape[:2], chunks, words)
     filters = _slots(cut, rounds, config.balancing)
-    group = np.arange(part.parts)[:, None, None, None]
+    group = np.arange(len(streams))[:, None, None, None]
     chunk = np.arange(chunks)[:, None]
     laid = cut[group, filters, chunk]  # (parts, rounds, chunks, slots, words)
     return Held(np.ascontiguousarray(laid.swapaxes(3, 4)), filters)
@@ -181,26 +182,32 @@ def _windows(conv: Convolution, sample: Mask) -> Words:
     return streams.reshape(conv.groups, -1, words)
 
 
-def _wgrad(op: LoweredOp, act: Mask, grad: Mask) -> Pass:
-    layer = op.layer
-    channels, filters = layer.C // layer.groups, layer.K // layer.groups
-    taps, positions = layer.R * layer.S, layer.P * layer.Q
-
-    def window_streams() -> Iterator[Words]:
-        origin = (-layer.padding[0][0], -layer.padding[1][0])
-        output, kernel = (layer.P, layer.Q), (layer.R, layer.S)
-        view = windows(act[None], kernel, layer.stride, layer.dilation, origin, output)[0]
-        grouped = view.reshape(layer.groups, channels, taps, positions)
-        yield pack(grouped.swapaxes(1, 2).reshape(layer.groups, taps * channels, positions))
-
+def _wgrad(op: LoweredOp) -> Pass:
+    layer, act, grad_out = op.layer, as_4d(op.act), as_4d(op.grad_out)
+    parts, filters = op.samples * layer.groups, layer.K // layer.groups
+    positions = layer.P * layer.Q
     return Pass(
-        parts=layer.groups,
-        windows=taps * channels,
+        parts=parts,
+        windows=layer.R * layer.S * (layer.C // layer.groups),
         filters=filters,
         length=positions,
-        window_streams=window_streams,
-        filter_streams=lambda: pack(grad.reshape(layer.groups, filters, positions)),
+        window_streams=lambda: iter([_taps(layer, act)]),
+        filter_streams=lambda: pack(grad_out.reshape(parts, filters, positions)),
     )
+
+
+def _taps(layer: Layer, act: Mask) -> Words:
+    """Return what each tap of each channel meets: rows are packed first, then put together."""
+    channels, words = layer.C // layer.groups, -(-layer.P * layer.Q // WORD)
+    shape = (len(act), layer.groups, layer.R, layer.S, channels, words)
+    streams = np.zeros(shape, np.uint64)
+    (stride_h, stride_w), (dilation_h, dilation_w) = layer.stride, layer.dilation
+    (before_h, _), (before_w, _) = layer.padding
+    for sample, own in zip(act, streams, strict=True):
+        row = (layer.S, stride_w, dilation_w, -before_w, layer.Q)
+        packed = pack_rows(np.ascontiguousarray(sample), *row)
+        gather_rows(packed, (layer.P, layer.Q), stride_h, dilation_h, -before_h, own)
+    return streams.reshape(len(act) * layer.groups, -1, words)
 
 
 def _as_one_image(conv: Convolution) -> Convolution:
