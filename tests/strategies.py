@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from swatsim.errors import SwatsimError
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
+from swatsim.simulator.machines.inner_join.config import Balancing, InnerJoinConfig
 from swatsim.simulator.machines.lane_array.config import (
     LaneArrayConfig,
     MapOrder,
@@ -145,10 +146,22 @@ def cartesian_configs(draw: st.DrawFn) -> CartesianConfig:
     )
 
 
+@st.composite
+def inner_join_configs(draw: st.DrawFn) -> InnerJoinConfig:
+    return InnerJoinConfig(
+        clusters=draw(st.integers(1, 4)),
+        pes_per_cluster=draw(st.integers(1, 4)),
+        chunk=draw(st.sampled_from([64, 64, 128, 192])),
+        balancing=draw(st.sampled_from([*Balancing])),
+        dgrad_lowering=draw(st.sampled_from(get_args(Lowering))),
+    )
+
+
 #: A strategy for each mechanism's configurations: a new machine adds its own here.
 CONFIGS: dict[str, Callable[[], st.SearchStrategy]] = {
     "lane_array": lane_array_configs,
     "cartesian": cartesian_configs,
+    "inner_join": inner_join_configs,
 }
 
 

@@ -32,6 +32,10 @@ RULES = {
         *("act_vector", "weight_vector", "accumulator", "bank", "bank_table", "queue", "convolve"),
         *("pixel_class", "output_bits", "tap_phase", "stride", "outer_product", "block_c"),
     },
+    "inner_join": {
+        *("chunk", "balancing", "Balancing", "filters_per_round", "WORD", "popcount"),
+        *("add_costs", "bitwise_count", "argsort"),
+    },
 }
 
 
@@ -62,8 +66,26 @@ def cycles_of_steps(op: LoweredOp, machine: ConfiguredMachine) -> int:
     return sum(event.cycles for event in events if event.category == "step")
 
 
+def cycles_of_clusters(op: LoweredOp, machine: ConfiguredMachine) -> int:
+    """All PEs of all clusters together do what the buckets say."""
+    spent: Counter[str] = Counter()
+    for tile in range(machine.config.clusters):
+        found, events = drawn(machine.mechanism, op, machine.config, tile)
+        assert sum(event.cycles for event in events if not event.thread) == found.cycles
+        for event in filter(lambda it: it.thread, events):
+            spent[event.category] += event.cycles
+    spent["effectual"] = spent.pop("product")
+    counted = machine.simulate_op(op).buckets.items()
+    assert spent == {name.removeprefix("lane_cycles_"): n for name, n in counted if n}
+    return found.cycles
+
+
 #: How the op's compute cycles follow from a machine's timelines: a new one says how its do.
-CYCLES = {"lane_array": cycles_of_row_sets, "cartesian": cycles_of_steps}
+CYCLES = {
+    "lane_array": cycles_of_row_sets,
+    "cartesian": cycles_of_steps,
+    "inner_join": cycles_of_clusters,
+}
 DRAWN = [it for it in MACHINES if it.timeline]
 
 
