@@ -89,7 +89,9 @@ def test_images_take_together_what_the_op_takes(mechanism: Mechanism, data: st.D
     whole = ConfiguredMachine("x", mechanism, data.draw(CONFIGS[mechanism.name]()))
     alone = whole.by_image(op)
     if alone is None:
-        assert (mechanism.name, op.layer.kind) == ("lane_array", "linear")
+        assert (mechanism.name, op.layer.kind) == ("lane_array", "linear") or (
+            mechanism.name == "inner_join"  # clusters go on to the next image one by one
+        )
         assert op.name != "wgrad"
         return
     for name in ("simulate_op", "simulate_dense"):
