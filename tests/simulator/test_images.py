@@ -99,6 +99,7 @@ def test_images_take_together_what_the_op_takes(mechanism: Mechanism, data: st.D
         assert not isinstance(config, LaneArrayConfig) or (
             config.wgrad_reduces == "batch" if op.name == "wgrad" else op.layer.kind == "linear"
         )
+        assert mechanism.name != "inner_join" or op.name != "wgrad"
         return
     for name in ("simulate_op", "simulate_dense"):
         parts = [getattr(alone, name)(part)._asdict() for part in split(op)]
