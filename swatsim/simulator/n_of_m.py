@@ -21,6 +21,14 @@ def packing_of(pattern: str) -> tuple[int, int] | None:
     return format.n, format.m
 
 
+def kept_of(depth: int, packing: tuple[int, int] | None) -> int:
+    """Return how many of so many summed values an operand that obeys n:m keeps; None: all."""
+    if packing is None:
+        return depth
+    n, m = packing
+    return min(depth, n * -(-depth // m))
+
+
 def _pattern(value: str) -> str:
     try:
         sparse = value == NONE or storage.named(value).entries == "slots"
