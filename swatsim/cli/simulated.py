@@ -12,7 +12,7 @@ from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, share, size, table, times
 from swatsim.counters import BUCKETS, DRAM_BYTES, ENERGY_PARTS
 from swatsim.outputs import write_files
-from swatsim.reports import differences, page_tables, tables
+from swatsim.reports import differences, gpu_time, page_tables, tables
 from swatsim.reports.remarks import remarks
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row, lost_most_to
@@ -97,8 +97,8 @@ def _tables(results: Results) -> Iterator[Any]:
         yield _parts("Energy, in % of all", totals, tuple(ENERGY_PARTS), "energy_pj")
         yield table(f"Energy in all; {added}", ("", *_columns(totals)), _joules(totals), left=1)
     yield _verdict(results, totals[-1])
-    for remark in remarks(results):
-        yield f"{remark}."
+    for sentence in (*gpu_time.sentences(results), *remarks(results)):
+        yield f"{sentence}."
     for warning in differences.against_baseline(results):
         yield f"warning: {warning}."
 

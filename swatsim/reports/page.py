@@ -8,7 +8,7 @@ from pathlib import Path
 
 from swatsim.counters import BUCKETS
 from swatsim.outputs import PLOTS
-from swatsim.reports import differences, layer_bars, page_tables, sweep_points, tables
+from swatsim.reports import differences, gpu_time, layer_bars, page_tables, sweep_points, tables
 from swatsim.reports.html import Chart, Page, Section, Table
 from swatsim.reports.over_steps import over_steps
 from swatsim.reports.remarks import remarks
@@ -55,7 +55,7 @@ def of_results(results: Results) -> Page:
         "and so are tables unless they say otherwise. Each number is in a CSV beside this page, "
         "which is made of results.parquet."
     )
-    found = [f"{remark}." for remark in remarks(results)]
+    found = [f"{words}." for words in (*gpu_time.sentences(results), *remarks(results))]
     warnings = _warnings(differences.against_baseline(results))
     summary = [*warnings, *found, *_summary(head, step, span_of(results))]
     return Page(title, about, _tiles(head, results), summary, list(_sections(results)))
@@ -217,7 +217,7 @@ def of_sweep(rows: Sequence[Row], name: str, best: Results, warnings: Sequence[s
     text = " ".join(_summary(head, tables.per_op(best)[-1], span_of(best)))
     on = f" on {best.rows[0]['trace']}" if len(traces) > 1 else ""
     text += f" Of the recorded layers, {span_of(best)}, added up unless a table says otherwise."
-    text += "".join(f" {remark}." for remark in remarks(best))
+    text += "".join(f" {words}." for words in (*gpu_time.sentences(best), *remarks(best)))
     page.sections.append(Section(f"The fastest{on}: {head['machine']}", text))
     page.sections.extend(_sections(best))
     return page

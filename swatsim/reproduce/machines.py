@@ -1,0 +1,299 @@
+"""One network under one method after another, on every machine, all of them made alike.
+
+All have as many multipliers, the same clock, value type, buffers and DRAM, so that times compare
+what machines skip and how well their arrays are filled. Masks are synthetic: nothing is trained.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swatsim.columns import Role
+from swatsim.policies import Dense, RigL, SrSte, SwatU
+from swatsim.policies.interface import Policy
+from swatsim.reports import tables
+from swatsim.results import Results
+from swatsim.simulator.machines import machine
+from swatsim.simulator.mechanism import ConfiguredMachine
+from swatsim.simulator.run import simulate
+from swatsim.tracefile import Trace
+from swatsim.tracer.synthetic import synthesize
+from swatsim.workload.layer import OPS, OpName
+from swatsim.workload.networks import network
+
+NETWORK = "resnet50"
+SEED = 1
+#: Images of a step, unless told: more take minutes, fewer leave arrays emptier than training does.
+BATCH = 4
+MULTIPLIERS = 4096
+
+#: What all have: two bytes a value, 4 TMAC/s, 256 GB/s, and buffers that keep up with the PEs.
+COMMON: Mapping[str, Any] = {
+    "dtype": "bf16",
+    "clock_mhz": 1000,
+    "dram": "hbm2",
+    "dram_channels": 8,
+    "dram_mb_per_s": "auto",
+    "dram_latency_ns": "auto",
+    **{f"buffer_{name}_kib": 4096 for name in ("a", "b", "out")},
+    **{f"buffer_{name}_banks": 64 for name in ("a", "b", "out")},
+    **{f"buffer_{name}_words": 16384 for name in ("a", "b", "out")},
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A machine of the comparison.
+
+    Parameters
+    ----------
+    preset : str
+    equal : mapping of str to int
+        What gives it `MULTIPLIERS`, beside `COMMON`.
+    """
+
+    preset: str
+    equal: Mapping[str, int]
+
+    @property
+    def machine(self) -> ConfiguredMachine:
+        """The machine, made like the others."""
+        return machine(self.preset, **self.equal, **COMMON)
+
+
+#: What is said of a machine that only says what others can't pass.
+BOUND = "what none can pass"
+
+#: By what they skip: the list that tables and pictures follow.
+MACHINES: Mapping[str, Sequence[Entry]] = {
+    "skips nothing": (Entry("dadiannao", {"tiles": 1}),),
+    "zeros of one operand": (
+        Entry("bit-tactical", {"tiles": 1}),
+        Entry("tensordash", {"tiles": 16}),
+    ),
+    "zeros of both operands": (
+        Entry("scnn", {"pe_h": 16, "pe_w": 16}),
+        Entry("swat", {"pe_h": 16, "pe_w": 16}),
+    ),
+}
+
+#: Name to what makes the masks.
+METHODS: Mapping[str, Policy] = {
+    "dense": Dense(),
+    "SWAT-U 80 %": SwatU(0.8),
+    "SWAT-U 90 %": SwatU(0.9),
+    "2:4": SrSte(2, 4),
+    "RigL 90 %": RigL(0.9),
+}
+
+Progress = Callable[[int, int], None]
+
+
+def entries() -> Iterator[tuple[str, Entry]]:
+    """Yield each machine with what it skips."""
+    yield from ((skips, entry) for skips, some in MACHINES.items() for entry in some)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a training step of one method takes on one machine.
+
+    Parameters
+    ----------
+    skips, machine, method : str
+    images : int
+    uneven : bool
+        Whether channels are as uneven as trained ones.
+    time_ms, fprop_ms, dgrad_ms, wgrad_ms : float
+        Memory included.
+    energy_mj : float
+    ideal_ms : float
+        Of as many multipliers that do nothing but effectual multiply-accumulates, each op's in
+        whole cycles, memory left out.
+    speed_up : float
+        Over the same machine with nothing skipped and everything moved dense.
+    dram : float
+        Share of the time in which PEs waited for DRAM.
+    lost_most_to : str
+        The bucket that took most of the lane-cycles without effectual work.
+    compressed_fprop, compressed_dgrad, compressed_wgrad : float
+        Share of the op's multiply-accumulates, over the layers, of which an operand ran compressed
+        n:m.
+    obeying_fprop, obeying_dgrad, obeying_wgrad : float
+        Share of the groups of m values along the sums, of the op's first operand (weights, in wgrad
+        activations), that are n:m; 0 of a machine without a pattern.
+    """
+
+    skips: str
+    machine: str
+    method: str
+    images: int
+    uneven: bool
+    time_ms: float
+    fprop_ms: float
+    dgrad_ms: float
+    wgrad_ms: float
+    energy_mj: float
+    ideal_ms: float
+    speed_up: float
+    dram: float
+    lost_most_to: str
+    compressed_fprop: float
+    compressed_dgrad: float
+    compressed_wgrad: float
+    obeying_fprop: float
+    obeying_dgrad: float
+    obeying_wgrad: float
+
+    @property
+    def bound(self) -> bool:
+        """Whether the machine is none that one could build."""
+        return self.skips == BOUND
+
+    @property
+    def of_ideal(self) -> float:
+        """Share of what the ideal would do in the same time."""
+        return self.ideal_ms / self.time_ms
+
+
+def measure(
+    methods: Sequence[str] = tuple(METHODS),
+    *,
+    batch: int = BATCH,
+    uneven: bool = True,
+    progress: Progress | None = None,
+) -> list[Step]:
+    """Return what a step of each method takes on each machine, methods outermost.
+
+    Parameters
+    ----------
+    methods : sequence of str
+        Keys of `METHODS`.
+    batch : int
+        Images.
+    uneven : bool
+        Whether channels are as uneven as trained ones.
+    progress : callable of (int, int), optional
+        Told how many of how many simulations are done.
+    """
+    steps: list[Step] = []
+    total = len(methods) * len(list(entries()))
+    for method in methods:
+        with tempfile.TemporaryDirectory(prefix="swatsim-") as folder:
+            trace = masks(METHODS[method], Path(folder) / "trace", batch, uneven)
+            for found in on_all(trace):
+                steps.append(_step(*found, method, batch, uneven))
+                if progress:
+                    progress(len(steps), total)
+    return steps
+
+
+def masks(policy: Policy, path: Path, batch: int, uneven: bool) -> Trace:
+    """Write the network's masks under a policy, one step of them."""
+    layers = network(NETWORK)
+    return synthesize(layers, path, policy=policy, batch=batch, seed=SEED, uneven=uneven)
+
+
+def on_all(trace: Trace) -> Iterator[tuple[str, Entry, Results]]:
+    """Yield the results of each machine, two simulated at a time."""
+    every = list(entries())
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        found = pool.map(lambda it: simulate(trace, it[1].machine, workers=1), every)
+        for (skips, entry), results in zip(every, found, strict=True):
+            yield skips, entry, results
+
+
+def _step(
+    skips: str, entry: Entry, results: Results, method: str, batch: int, uneven: bool
+) -> Step:
+    *ops, step = tables.per_op(tables.summarise(results))
+    times = {f"{row['op']}_ms": _ms(row["cycles"], step) for row in ops}
+    waited = step["lane_cycles_dram"] + step["lane_cycles_fill_drain"]
+    rows = [row for row in results.rows if row["role"] == Role.MACHINE]
+    return Step(
+        skips,
+        entry.preset,
+        method,
+        batch,
+        uneven,
+        time_ms=_ms(step["cycles"], step),
+        **times,
+        energy_mj=step["energy_pj"] / 1e9,
+        ideal_ms=_ms(sum(-(-row["macs_effectual"] // MULTIPLIERS) for row in rows), step),
+        speed_up=step["speed_up"],
+        dram=waited / step["lane_cycles"],
+        lost_most_to=tables.lost_most_to(step),
+        **{f"compressed_{op}": _compressed(rows, op) for op in OPS},
+        **{f"obeying_{op}": _obeying(rows, op) for op in OPS},
+    )
+
+
+def _ms(cycles: int, row: tables.Row) -> float:
+    return cycles / (1000 * row["clock_mhz"])
+
+
+def _compressed(rows: Sequence[Mapping[str, Any]], op: OpName) -> float:
+    """Return of which share of an op's multiply-accumulates an operand ran compressed."""
+    own = [row for row in rows if row["op"] == op]
+    compressed = sum(row["macs_dense"] for row in own if row["compressed"])
+    return compressed / sum(row["macs_dense"] for row in own)
+
+
+def _obeying(rows: Sequence[Mapping[str, Any]], op: OpName) -> float:
+    own = [row for row in rows if row["op"] == op]
+    groups = sum(row["pattern_groups_a"] for row in own)
+    return sum(row["pattern_obeying_a"] for row in own) / groups if groups else 0.0
+
+
+def by_machine(steps: Sequence[Step]) -> dict[str, list[Step]]:
+    """Return the steps of each machine, in the order of the methods."""
+    found: dict[str, list[Step]] = {}
+    for step in steps:
+        found.setdefault(step.machine, []).append(step)
+    return found
+
+
+def about(steps: Sequence[Step]) -> list[str]:
+    """Return in words what the figures are of."""
+    first = steps[0]
+    images = f"{first.images} image{'s' * (first.images != 1)}"
+    channels = "as uneven as trained ones" if first.uneven else "all alike"
+    config = next(entries())[1].machine.config
+    return [
+        f"{NETWORK}: a training step of {images}, all layers, in ms",
+        f"each machine with {MULTIPLIERS} multipliers, {config.clock_mhz} MHz, "
+        f"{config.dtype}, {config.bandwidth_mb_per_s // 1000} GB/s",
+        f"synthetic masks of random weights, channels {channels}",
+    ]
+
+
+def causes(steps: Sequence[Step]) -> list[str]:
+    """Return in words why figures are as they are."""
+    found = [
+        "Dense training has zeros too: half of the activations, behind a ReLU. Machines that skip "
+        "zeros skip those.",
+        "SWAT-U drops weights forward and for the input gradient, activations for the weight "
+        "gradient; 2:4 and RigL weights alone, so that their weight gradients have a ReLU's zeros "
+        "and no others.",
+    ]
+    return [*found, *(_of_pattern(step) for step in steps if _has_pattern(step))]
+
+
+def _has_pattern(step: Step) -> bool:
+    return any((step.obeying_fprop, step.obeying_dgrad, step.obeying_wgrad))
+
+
+def _of_pattern(step: Step) -> str:
+    """Return how much of a step ran compressed, and how nearly the rest would."""
+    parts = [
+        f"{op} {getattr(step, f'compressed_{op}'):.0%} compressed "
+        f"({getattr(step, f'obeying_{op}'):.0%} of the groups of "
+        f"{'activations' if op == 'wgrad' else 'weights'} obey)"
+        for op in OPS
+    ]
+    return f"{step.method} on {step.machine}: {', '.join(parts)}."
