@@ -329,7 +329,7 @@ def _averaged(values: list[Any]) -> float:
 _HOW: Mapping[str, Callable[[list[Any]], Any]] = {
     "sum": _added,
     "mean": _averaged,
-    "listed": lambda values: AND.join(dict.fromkeys(values)),
+    "listed": lambda values: AND.join(dict.fromkeys(value for value in values if value)),
 }
 
 

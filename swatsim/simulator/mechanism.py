@@ -107,6 +107,25 @@ class MachineConfig(MemoryConfig):
         """Multipliers of all PEs."""
         return self.pes * self.lanes
 
+    @model_validator(mode="after")
+    def _can_be_kept(self) -> MachineConfig:
+        if self.packing and self.keep_on_chip:
+            raise ValueError(
+                "keep_on_chip=True is at odds with an operand that runs n:m: dgrad and wgrad would "
+                "pack it along different axes; set keep_on_chip=false, or no pattern"
+            )
+        return self
+
+    @property
+    def packing(self) -> tuple[int, int] | None:
+        """The n and m of an operand that runs n:m; None: the machine has none such."""
+        return None
+
+    @property
+    def prunes_each_step(self) -> bool:
+        """Whether that operand is packed anew before each op: read dense, written packed."""
+        return False
+
     @property
     def accumulator_bank_kib(self) -> float:
         """Size of a bank of accumulators in a PE; 0: sums stay in registers."""
