@@ -166,8 +166,8 @@ def load() -> Counted:
     found: Counted = {one: [] for one in by_name.values()}
     with COUNTED.open(newline="") as file:
         for row in csv.DictReader(file):
-            columns = {n: int(v) if v.isdigit() else v for n, v in row.items()}
-            found[by_name[row["gpu"], row["what"]]].append(columns)
+            one = by_name[row.pop("gpu"), row.pop("what")]
+            found[one].append({n: int(v) if v.isdigit() else v for n, v in row.items()})
     return found
 
 
@@ -193,11 +193,11 @@ def fitted(gpu: str, everything: Counted) -> Model:
         reach = reach * SHRINK
     model = with_parameters(model, [round(float(it), DIGITS) for it in parameters])
     errors = {
-        use: [
+        use: tuple(
             Compared(one.what, one.us, round(time_us(model, products), 1))
             for one, products in own.items()
             if one.use == use
-        ]
+        )
         for use in ("fit", "test")
     }
     return replace(model, **errors)
@@ -273,6 +273,8 @@ def report(models: dict[str, Model]) -> Iterator[str]:
     yield "[gpu_time.py](../../swatsim/reports/gpu_time.py), the times in"
     yield "[tests/data/gpu_2to4](../../tests/data/gpu_2to4/README.md).\n"
     yield from parameters(models)
+    yield "\nA launch of 0 us is the end of what is allowed: none of the times that it was fitted to is"
+    yield "short enough to show one. No measured product is a convolution's."
     yield "\n| | time | source | measured | estimated | estimated by measured |"
     yield "|---|---|---|---:|---:|---:|"
     for one, found in beside(models):

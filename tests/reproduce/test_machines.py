@@ -90,9 +90,7 @@ def test_the_picture_says_what_it_is_of(steps: list[Step]) -> None:
     assert len(fast) >= len(METHODS)
 
 
-def test_the_command_prints_and_writes_all(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_command_prints_and_writes_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(machines, "NETWORK", "resnet8")
     code, out, errors = command(
         "reproduce", "machines", "--batch", 1, "--even", "-o", tmp_path / "out"
