@@ -76,7 +76,8 @@ def readme() -> Iterator[str]:
 def report() -> Iterator[str]:
     steps = load()
     yield "# Machines beside each other, all made alike\n"
-    yield "Made by `python benchmarks/paper/machines.py`; `swatsim reproduce machines` prints it too.\n"
+    yield "Made by `python benchmarks/paper/machines.py`, of what"
+    yield "`swatsim reproduce machines` prints.\n"
     yield f"{'; '.join(machines.about(steps))}. Of all machines: {common()}."
     for figure in FIGURES:
         yield f"\n## {figure.capitalize()}\n"

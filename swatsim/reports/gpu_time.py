@@ -225,4 +225,5 @@ def _model_of(results: Results, role: Role, rows: Sequence[Row]) -> Model | None
 
 
 def _mostly_idle(row: Row) -> bool:
-    return 2 * row["lane_cycles_unmapped"] > row["cycles_compute"] * row["pes"] * row["lanes"]
+    compute: int = row["cycles_compute"] * row["pes"] * row["lanes"]
+    return 2 * int(row["lane_cycles_unmapped"]) > compute

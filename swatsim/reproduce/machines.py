@@ -234,20 +234,20 @@ def _step(
 
 
 def _ms(cycles: int, row: tables.Row) -> float:
-    return cycles / (1000 * row["clock_mhz"])
+    return cycles / (1000 * int(row["clock_mhz"]))
 
 
 def _compressed(rows: Sequence[Mapping[str, Any]], op: OpName) -> float:
     """Return of which share of an op's multiply-accumulates an operand ran compressed."""
     own = [row for row in rows if row["op"] == op]
     compressed = sum(row["macs_dense"] for row in own if row["compressed"])
-    return compressed / sum(row["macs_dense"] for row in own)
+    return float(compressed / sum(row["macs_dense"] for row in own))
 
 
 def _obeying(rows: Sequence[Mapping[str, Any]], op: OpName) -> float:
     own = [row for row in rows if row["op"] == op]
     groups = sum(row["pattern_groups_a"] for row in own)
-    return sum(row["pattern_obeying_a"] for row in own) / groups if groups else 0.0
+    return float(sum(row["pattern_obeying_a"] for row in own) / groups) if groups else 0.0
 
 
 def by_machine(steps: Sequence[Step]) -> dict[str, list[Step]]:

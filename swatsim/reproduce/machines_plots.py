@@ -83,4 +83,4 @@ def _panel(
 def _name_lines(axes: Axes, lines: Sequence[tuple[str, bool]]) -> None:
     axes.set_yticks(range(len(lines)), [name for name, _ in lines], fontsize=LEGEND)
     for label, (_, heading) in zip(axes.get_yticklabels(), lines, strict=True):
-        label.set_style("italic" if heading else "normal")
+        label.set_fontstyle("italic" if heading else "normal")
