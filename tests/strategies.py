@@ -18,6 +18,7 @@ from swatsim.simulator.machines.lane_array.config import (
     Scheduler,
     Scheduling,
 )
+from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
 from swatsim.simulator.memory.config import BUFFERS, ORDERS
 from swatsim.simulator.memory.dram import shipped as drams
 from swatsim.workload import storage
@@ -145,10 +146,28 @@ def cartesian_configs(draw: st.DrawFn) -> CartesianConfig:
     )
 
 
+@st.composite
+def tensor_core_configs(draw: st.DrawFn) -> TensorCoreConfig:
+    """Patterns that sparse masks obey by chance among them."""
+    some = ["any", "any", "weight", "act", "grad_out", "weight+act", "act+grad_out"]
+    return TensorCoreConfig(
+        cores=draw(st.integers(1, 5)),
+        macs=draw(st.sampled_from([1, 3, 8, 64])),
+        tile_m=draw(st.sampled_from([1, 2, 5, 16])),
+        tile_n=draw(st.sampled_from([1, 2, 3, 8])),
+        k_step=draw(st.sampled_from([1, 2, 4, 7])),
+        pattern=draw(st.sampled_from(["none", "1:1", "1:2", "2:4", "3:4", "3:5", "6:8", "8:16"])),
+        sparse_operands=draw(st.sampled_from(some)),
+        prune_each_step=draw(st.booleans()),
+        dgrad_lowering=draw(st.sampled_from(get_args(Lowering))),
+    )
+
+
 #: A strategy for each mechanism's configurations: a new machine adds its own here.
 CONFIGS: dict[str, Callable[[], st.SearchStrategy]] = {
     "lane_array": lane_array_configs,
     "cartesian": cartesian_configs,
+    "tensor_core": tensor_core_configs,
 }
 
 

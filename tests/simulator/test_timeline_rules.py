@@ -32,6 +32,7 @@ RULES = {
         *("act_vector", "weight_vector", "accumulator", "bank", "bank_table", "queue", "convolve"),
         *("pixel_class", "output_bits", "tap_phase", "stride", "outer_product", "block_c"),
     },
+    "tensor_core": {"tile_m", "tile_n", "k_step", "macs", "pattern", "packing", "allowed"},
 }
 
 
@@ -63,7 +64,11 @@ def cycles_of_steps(op: LoweredOp, machine: ConfiguredMachine) -> int:
 
 
 #: How the op's compute cycles follow from a machine's timelines: a new one says how its do.
-CYCLES = {"lane_array": cycles_of_row_sets, "cartesian": cycles_of_steps}
+CYCLES = {
+    "lane_array": cycles_of_row_sets,
+    "cartesian": cycles_of_steps,
+    "tensor_core": cycles_of_steps,
+}
 DRAWN = [it for it in MACHINES if it.timeline]
 
 
