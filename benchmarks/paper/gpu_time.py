@@ -273,7 +273,7 @@ def report(models: dict[str, Model]) -> Iterator[str]:
     yield "[gpu_time.py](../../swatsim/reports/gpu_time.py), the times in"
     yield "[tests/data/gpu_2to4](../../tests/data/gpu_2to4/README.md).\n"
     yield from parameters(models)
-    yield "\nA launch of 0 us is the end of what is allowed: none of the times that it was fitted to"
+    yield "\nA launch of 0 us is the end of what is allowed: none of the times that it is fitted to"
     yield "is short enough to show one. No measured product is a convolution's."
     yield "\n| | time | source | measured | estimated | estimated by measured |"
     yield "|---|---|---|---:|---:|---:|"

@@ -93,7 +93,8 @@ class Model:
         compute = row["cycles_compute"] / self.clock_mhz / efficiency
         pruned = row["dram_bytes_prune"]
         moved = sum(row[name] for name in DRAM_BYTES) - pruned
-        return max(compute, self._carried(moved)) + self._carried(pruned) + self.launch_us
+        carried = max(compute, self._carried(moved)) + self._carried(pruned)
+        return float(carried + self.launch_us)
 
     def _carried(self, size: int) -> float:
         return size / self.dram_mb_per_s  # MB/s are bytes a microsecond
