@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
 from swatsim.reports.style import BACKGROUND, EDGE, LEGEND, SERIES, TITLE, Figure
@@ -13,13 +14,15 @@ if TYPE_CHECKING:
 
 #: Inches: of the whole picture, of a line, and of what stands above and below all lines.
 WIDTH, LINE, FRAME = 6.2, 0.24, 1.15
-#: Of bars, of the shortest bar of a method, and of what no machine can pass.
-BAR, SHORTEST, IDEAL = "#9CC3DE", SERIES[0][0], "black"
+#: Thickness of bars; colours of bars, of a method's shortest, and of what no machine can pass.
+THICK, BAR, SHORTEST, IDEAL = 0.78, "#9CC3DE", SERIES[0][0], "black"
 #: Share of a panel behind the longest bar, for its number.
-ROOM = 0.55
+ROOM = 0.6
+#: Bars are cut at so many times the median, for one machine may take many times what others do.
+LONGEST = 2
 KEY = (
     "dotted: as many multipliers that do effectual multiply-accumulates alone (both factors\n"
-    "non-zero), memory left out; dark: the shortest step under a method"
+    "non-zero), memory left out. dark: the shortest step under a method"
 )
 
 
@@ -33,15 +36,23 @@ def times(steps: Sequence[Step]) -> Figure:
     methods = list(dict.fromkeys(step.method for step in steps))
     figure = Figure(WIDTH, FRAME + LINE * len(lines), layout="constrained")
     all_axes = figure.subplots(1, len(methods), sharey=True)
-    longest = max(step.time_ms for step in steps)
+    longest = _longest(steps)
     for axes, method in zip(all_axes, methods, strict=True):
         own = {step.machine: step for step in steps if step.method == method}
         _panel(axes, lines, own, longest)
         axes.set_title(method.replace("-U ", "-U\n").replace("RigL ", "RigL\n"), fontsize=LEGEND)
     _name_lines(all_axes[0], lines)
-    figure.supxlabel(KEY, x=0.01, ha="left", fontsize=LEGEND)
+    cut = any(step.time_ms > longest for step in steps)
+    key = KEY + cut * f". cut: bars of more than {longest:.1f} ms"
+    figure.supxlabel(key, x=0.01, ha="left", fontsize=LEGEND)
     figure.suptitle("\n".join(about(steps)), x=0.01, ha="left", fontsize=TITLE)
     return figure
+
+
+def _longest(steps: Sequence[Step]) -> float:
+    """Return where the longest bar ends, in ms."""
+    times = [step.time_ms for step in steps]
+    return min(max(times), LONGEST * median(times))
 
 
 def _lines(steps: Sequence[Step]) -> Iterator[tuple[str, bool]]:
@@ -59,25 +70,31 @@ def _panel(
     for i, (name, heading) in enumerate(lines):
         if heading:
             axes.axhspan(i - 0.5, i + 0.5, color=BACKGROUND, linewidth=0)
-            continue
-        time = own[name].time_ms
-        first = time == best
-        axes.barh(i, time, 0.78, color=SHORTEST if first else BAR)
-        weight = "bold" if first else "normal"
-        axes.annotate(
-            f"{time:.1f}",
-            (time, i),
-            (2, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=LEGEND,
-            weight=weight,
-        )
+        else:
+            time = own[name].time_ms
+            _bar(axes, i, time, longest, first=time == best)
     axes.axvline(next(iter(own.values())).ideal_ms, color=IDEAL, linestyle=":", linewidth=1.2)
     axes.set(xlim=(0, longest * (1 + ROOM)), ylim=(len(lines) - 0.5, -0.5), xticks=[])
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.spines["left"].set_color(EDGE)
     axes.tick_params(axis="y", length=0)
+
+
+def _bar(axes: Axes, line: int, time: float, longest: float, first: bool) -> None:
+    """Draw a bar and its number; one that is cut has a gap before its end."""
+    end = min(time, longest)
+    axes.barh(line, end, THICK, color=SHORTEST if first else BAR)
+    if time > longest:
+        axes.barh(line, 0.06 * longest, THICK, left=0.88 * longest, color="white")
+    axes.annotate(
+        f"{time:.1f}",
+        (end, line),
+        (2, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=LEGEND,
+        weight="bold" if first else "normal",
+    )
 
 
 def _name_lines(axes: Axes, lines: Sequence[tuple[str, bool]]) -> None:
