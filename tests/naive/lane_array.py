@@ -15,6 +15,7 @@ The file reads from top to bottom: which operand lies on the rows; the operands,
 window scheduler; the run of the tiles, with its accounting; `simulate`.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -113,7 +114,8 @@ class Stream:
 class Pass:
     """Streams that are all multiplied with each other: one sample, one group, one dgrad phase.
 
-    Sets are made of streams of one pass only, and so are groups of tiles.
+    In a wgrad that reduces over the batch a pass has all samples. Sets are made of streams of one
+    pass only, and so are groups of tiles.
     """
 
     row_sets: list[list[Stream]]
@@ -314,48 +316,62 @@ def diagonal_stream(conv: Convolution, lane: int, f: int, channel: int, config) 
     return Stream({conv.filter_letter: f}, lines, "words_a")
 
 
-def position_lines(shape: Shape, lanes: int, value: Callable) -> list[list[int | None]]:
-    """Lines of wgrad: a sample's output positions, p outer, q inner, `lanes` of them a line."""
-    positions = [(p, q) for p in range(shape.P) for q in range(shape.Q)]
+def position_lines(positions: list[tuple], lanes: int, value: Callable) -> list[list[int | None]]:
+    """Lines of wgrad: the positions (n, p, q) that it reduces over, `lanes` of them a line."""
     return [
-        [value(p, q) for p, q in line] + [None] * (lanes - len(line))
+        [value(*position) for position in line] + [None] * (lanes - len(line))
         for line in chunks(positions, lanes)
     ]
 
 
-def act_stream(shape: Shape, act: np.ndarray, n: int, index: tuple, lanes: int) -> Stream:
+def act_stream(shape: Shape, act: np.ndarray, positions, index: tuple, lanes: int) -> Stream:
     """wgrad's stream of one (r,s,c): what tap (r,s) of channel c meets at each position."""
     r, s, c = index
 
-    def value(p, q):
+    def value(n, p, q):
         return value_inside(act, n, c, shape.input_row(p, r), shape.input_column(q, s))
 
     in_group = c % (shape.C // shape.groups)
-    lines = position_lines(shape, lanes, value)
+    lines = position_lines(positions, lanes, value)
     return Stream({"r": r, "s": s, "c": in_group}, lines, "words_a")
 
 
-def grad_stream(shape: Shape, grad_out: np.ndarray, n: int, k: int, lanes: int) -> Stream:
+def grad_stream(grad_out: np.ndarray, positions, k: int, lanes: int) -> Stream:
     """wgrad's stream of one out-channel."""
-    lines = position_lines(shape, lanes, lambda p, q: int(grad_out[n, k, p, q]))
+    lines = position_lines(positions, lanes, lambda n, p, q: int(grad_out[n, k, p, q]))
     return Stream({"k": k}, lines, "words_b")
 
 
+def reductions(shape: Shape, samples: int, wgrad_reduces: str) -> list[list[tuple]]:
+    """The positions (n, p, q) of each reduction of a wgrad: one a sample, or one of the batch.
+
+    n is outermost, q innermost; where the batch is one reduction, a line may hold positions of two
+    samples or more.
+    """
+    by_sample = [[(n, *at) for at in np.ndindex(shape.P, shape.Q)] for n in range(samples)]
+    if wgrad_reduces == "batch":
+        return [[position for positions in by_sample for position in positions]]
+    if wgrad_reduces == "positions":
+        return by_sample
+    raise ValueError(f"wgrad_reduces={wgrad_reduces!r} is neither 'positions' nor 'batch'")
+
+
 def wgrad_passes(shape: Shape, act, grad_out, act_on_rows: bool, config) -> Iterator[Pass]:
-    """Sample by sample, group by group. A set of act streams holds channels of one (r,s) only."""
+    """Reduction by reduction, group by group; a set of act streams has channels of one (r,s)."""
     acts_a_set, grads_a_set = config.columns, config.rows
     if act_on_rows:
         acts_a_set, grads_a_set = config.rows, config.columns
     C_group, K_group = shape.C // shape.groups, shape.K // shape.groups
-    for n, group in np.ndindex(act.shape[0], shape.groups):
+    all_positions = reductions(shape, act.shape[0], config.wgrad_reduces)
+    for positions, group in itertools.product(all_positions, range(shape.groups)):
         channels = range(group * C_group, (group + 1) * C_group)
         act_sets = [
-            [act_stream(shape, act, n, (r, s, c), config.lanes) for c in block]
+            [act_stream(shape, act, positions, (r, s, c), config.lanes) for c in block]
             for r, s in np.ndindex(shape.R, shape.S)
             for block in chunks(channels, acts_a_set)
         ]
         out_channels = range(group * K_group, (group + 1) * K_group)
-        grads = [grad_stream(shape, grad_out, n, k, config.lanes) for k in out_channels]
+        grads = [grad_stream(grad_out, positions, k, config.lanes) for k in out_channels]
         grad_sets = chunks(grads, grads_a_set)
         yield Pass(act_sets, grad_sets) if act_on_rows else Pass(grad_sets, act_sets)
 
@@ -509,10 +525,15 @@ def occupied_slots(stream: Stream) -> list[list[Source | None]]:
 
 @dataclass
 class Meter:
-    """The output and the counters, as the run goes on."""
+    """The output and the counters, as the run goes on.
+
+    `tells_sums`: whether the machine tells how many sums its PEs write; where it does not, the
+    memory system has a rule of its own, and the event stays 0.
+    """
 
     axes: str
     output: np.ndarray
+    tells_sums: bool
     cycles: int = 0
     lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
     events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENTS, 0))
@@ -534,6 +555,7 @@ class Meter:
         """Add what a PE reduced to the output value that its two streams make."""
         where = {**row.where, **column.where}
         self.output[tuple(where[letter] for letter in self.axes)] += value
+        self.count("sums_written", int(self.tells_sums))
 
 
 @dataclass(frozen=True)
@@ -683,7 +705,8 @@ def simulate(
     operands = operands_of(op, {"weight": weight, "act": act, "grad_out": grad_out})
     on_rows, scheduled = row_operand(op, config, operands)
     shape, images = as_images(layer, op, operands)
-    meter = Meter(OUTPUT_AXES[op], empty_output(op, shape, samples_in(images)))
+    of_batch = op == "wgrad" and config.wgrad_reduces == "batch"
+    meter = Meter(OUTPUT_AXES[op], empty_output(op, shape, samples_in(images)), of_batch)
     for work in passes_of(op, shape, images, on_rows, config):
         run_pass(work, skipping and scheduled, config, meter)
     machine_lanes = config.tiles * config.rows * config.columns * config.lanes
