@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from swatsim.errors import SwatsimError
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.ideal.config import IdealConfig, Skips
+from swatsim.simulator.machines.inner_join.config import Balancing, InnerJoinConfig
 from swatsim.simulator.machines.lane_array.config import (
     LaneArrayConfig,
     MapOrder,
@@ -183,6 +184,17 @@ def tensor_core_configs(draw: st.DrawFn) -> TensorCoreConfig:
 
 
 @st.composite
+def inner_join_configs(draw: st.DrawFn) -> InnerJoinConfig:
+    return InnerJoinConfig(
+        clusters=draw(st.integers(1, 4)),
+        pes_per_cluster=draw(st.integers(1, 4)),
+        chunk=draw(st.sampled_from([64, 64, 128, 192])),
+        balancing=draw(st.sampled_from([*Balancing])),
+        dgrad_lowering=draw(st.sampled_from(get_args(Lowering))),
+    )
+
+
+@st.composite
 def ideal_configs(draw: st.DrawFn) -> IdealConfig:
     return IdealConfig(
         multipliers=draw(st.sampled_from([1, 2, 7, 64, 4096])),
@@ -196,6 +208,7 @@ CONFIGS: dict[str, Callable[[], st.SearchStrategy]] = {
     "cartesian": cartesian_configs,
     "systolic": systolic_configs,
     "tensor_core": tensor_core_configs,
+    "inner_join": inner_join_configs,
     "ideal": ideal_configs,
 }
 

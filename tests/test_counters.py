@@ -109,6 +109,7 @@ TIGHT = {"loop_order": "CKN", "block_channels": 2, "block_filters": 1, "buffer_a
 def test_nothing_that_is_declared_stays_zero(tmp_path: Path) -> None:
     trace = make_trace(tmp_path / "trace", steps=(0,))
     machines = [*(name for name, _, _ in presets()), machine("tensordash", **TIGHT)]
+    machines.append(machine("a100", prune_each_step=True))
     rows = [row for it in machines for row in simulate(trace, it, workers=1).rows]
     declares = [one.column for counted in COUNTED for one in declared(counted)]
     assert [name for name in declares if not any(row[name] for row in rows)] == [], "who counts it?"

@@ -33,7 +33,7 @@ ARROWS = {
     "provenance": {"_version", "printable"},
     "sampling": set(),
     "course": {"sampling"},
-    "workload": {"arguments", "errors", "validation"},
+    "workload": {"arguments", "errors", "jit", "validation"},
     "policies": {"arguments", "errors", "jit", "validation", "workload"},
     "tracefile": {"arguments", "errors", "files", "printable", "validation", "workload"},
     "tracer": {

@@ -70,7 +70,7 @@ def readme() -> Iterator[str]:
         yield ""
         yield from table(steps, figure)
     yield ""
-    yield " ".join(machines.causes(steps))
+    yield "; ".join(machines.causes(steps)) + "."
 
 
 def report() -> Iterator[str]:
@@ -83,7 +83,7 @@ def report() -> Iterator[str]:
         yield f"\n## {figure.capitalize()}\n"
         yield from table(steps, figure)
     yield "\n## Why\n"
-    yield from (f"- {cause}" for cause in machines.causes(steps))
+    yield from (f"- {cause}." for cause in machines.causes(steps))
 
 
 def common() -> str:

@@ -20,6 +20,8 @@ FIGURES: Mapping[str, Callable[[Step], str]] = {
     "energy of a step": lambda step: f"{step.energy_mj:.1f} mJ",
     "of the ideal": lambda step: f"{step.of_ideal:.1%}",
     "over itself, nothing skipped": lambda step: times(step.speed_up),
+    "waiting for DRAM": lambda step: f"{step.dram:.0%}",
+    "lost most to": lambda step: step.lost_most_to.replace("_", " "),
 }
 
 
@@ -28,7 +30,7 @@ def run(batch: int, uneven: bool, output: str | None) -> list[Any]:
     with progress("simulating (machines)", "machines") as show:
         steps = machines.measure(batch=batch, uneven=uneven, progress=show)
     written = [] if output is None else _write(output, steps)
-    words = (f"{line}\n" for line in machines.causes(steps))
+    words = (f"{line[0].upper()}{line[1:]}." for line in machines.causes(steps))
     return [_table(steps), *words, *(f"wrote {path}" for path in written)]
 
 

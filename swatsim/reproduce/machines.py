@@ -13,15 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from swatsim.columns import Role
 from swatsim.policies import Dense, RigL, SrSte, SwatU
 from swatsim.policies.interface import Policy
 from swatsim.reports import tables
-from swatsim.results import Results
 from swatsim.simulator.machines import machine
 from swatsim.simulator.mechanism import ConfiguredMachine
 from swatsim.simulator.run import simulate
-from swatsim.tracefile import Trace
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.layer import OPS, OpName
 from swatsim.workload.networks import network
@@ -204,36 +201,41 @@ def measure(
     total = len(methods) * len(list(entries()))
     for method in methods:
         with tempfile.TemporaryDirectory(prefix="swatsim-") as folder:
-            trace = masks(METHODS[method], Path(folder) / "trace", batch, uneven)
-            for found in on_all(trace):
+            path = Path(folder) / "trace"
+            write_masks(METHODS[method], path, batch, uneven)
+            for found in on_all(path):
                 steps.append(_step(*found, method, batch, uneven))
                 if progress:
                     progress(len(steps), total)
     return steps
 
 
-def masks(policy: Policy, path: Path, batch: int, uneven: bool) -> Trace:
+def write_masks(policy: Policy, path: Path, batch: int, uneven: bool) -> None:
     """Write the network's masks under a policy, one step of them."""
     layers = network(NETWORK)
-    return synthesize(layers, path, policy=policy, batch=batch, seed=SEED, uneven=uneven)
+    synthesize(layers, path, policy=policy, batch=batch, seed=SEED, uneven=uneven)
 
 
-def on_all(trace: Trace) -> Iterator[tuple[str, Entry, Results]]:
+def on_all(trace: Path) -> Iterator[tuple[str, Entry, tables.Summary]]:
     """Yield the results of each machine, two simulated at a time."""
     every = list(entries())
     with ThreadPoolExecutor(max_workers=2) as pool:
-        found = pool.map(lambda it: simulate(trace, it[1].quick, workers=1), every)
+        found = pool.map(lambda it: _run(trace, it[1]), every)
         for (skips, entry), results in zip(every, found, strict=True):
             yield skips, entry, results
 
 
+def _run(trace: Path, entry: Entry) -> tables.Summary:
+    return tables.summarise(simulate(trace, entry.quick, workers=1))
+
+
 def _step(
-    skips: str, entry: Entry, results: Results, method: str, batch: int, uneven: bool
+    skips: str, entry: Entry, results: tables.Summary, method: str, batch: int, uneven: bool
 ) -> Step:
-    *ops, step = tables.per_op(tables.summarise(results))
+    *ops, step = tables.per_op(results)
     times = {f"{row['op']}_ms": _ms(row["cycles"], step) for row in ops}
     waited = step["lane_cycles_dram"] + step["lane_cycles_fill_drain"]
-    rows = [row for row in results.rows if row["role"] == Role.MACHINE]
+    rows = tables.per_layer(results)
     return Step(
         skips,
         entry.preset,
@@ -243,7 +245,7 @@ def _step(
         time_ms=_ms(step["cycles"], step),
         **times,
         energy_mj=step["energy_pj"] / 1e9,
-        ideal_ms=_ms(sum(-(-row["macs_effectual"] // MULTIPLIERS) for row in rows), step),
+        ideal_ms=_ms(step["cycles_ideal"], step),
         speed_up=step["speed_up"],
         dram=waited / step["lane_cycles"],
         lost_most_to=tables.lost_most_to(step),
@@ -294,25 +296,36 @@ def about(steps: Sequence[Step]) -> list[str]:
 def causes(steps: Sequence[Step]) -> list[str]:
     """Return in words why figures are as they are."""
     found = [
-        "Dense training has zeros too: half of the activations, behind a ReLU. Machines that skip "
-        "zeros skip those.",
+        "Dense training has zeros too: half of the activations, behind a ReLU, and machines that "
+        "skip zeros skip those",
         "SWAT-U drops weights forward and for the input gradient, activations for the weight "
-        "gradient; 2:4 and RigL weights alone, so that their weight gradients have a ReLU's zeros "
-        "and no others.",
+        "gradient; 2:4 and RigL drop weights alone, so that a weight gradient has a ReLU's zeros "
+        "and no others; bit-tactical schedules weights, and its weight gradient is dense",
+        "PEs of scnn, scnn-queued and swat lie on the image's plane, 16 x 16 of them: the network's "
+        "small planes leave most of them without a position",
     ]
-    return [*found, *(_of_pattern(step) for step in steps if _has_pattern(step))]
+    packed = [step for step in steps if _share_compressed(step)]
+    found += [_of_pattern(step) for step in packed]
+    looked = [step for step in steps if step not in packed and step.obeying_wgrad]
+    if looked:
+        groups = ", ".join(f"{step.method} {step.obeying_fprop:.1%}" for step in looked)
+        found.append(
+            "an operand is compressed if each of its groups obeys. Under the other methods none "
+            f"is, for they choose weights without regard to groups: of those forward {groups} obey"
+        )
+    return found
 
 
-def _has_pattern(step: Step) -> bool:
-    return any((step.obeying_fprop, step.obeying_dgrad, step.obeying_wgrad))
+def _share_compressed(step: Step) -> float:
+    return sum(getattr(step, f"compressed_{op}") for op in OPS)
 
 
 def _of_pattern(step: Step) -> str:
     """Return how much of a step ran compressed, and how nearly the rest would."""
-    parts = [
-        f"{op} {getattr(step, f'compressed_{op}'):.0%} compressed "
-        f"({getattr(step, f'obeying_{op}'):.0%} of the groups of "
-        f"{'activations' if op == 'wgrad' else 'weights'} obey)"
-        for op in OPS
-    ]
-    return f"{step.method} on {step.machine}: {', '.join(parts)}."
+    shares = ", ".join(f"{op} {getattr(step, f'compressed_{op}'):.0%}" for op in OPS)
+    return (
+        f"{step.method} on {step.machine}: compressed are, of each op's multiply-accumulates, "
+        f"{shares}. The mask has its pattern along the channels, which fprop adds up; dgrad adds "
+        f"up along the filters, where {step.obeying_dgrad:.0%} of the groups obey (a transposable "
+        "mask has both), and wgrad reads no weights"
+    )

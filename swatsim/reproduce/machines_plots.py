@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from swatsim.reports.style import BACKGROUND, EDGE, LEGEND, SERIES, TITLE, Figure
+from swatsim.reports.style import BACKGROUND, LEGEND, LOUD, QUIET, TITLE, Figure, bare
 from swatsim.reproduce.machines import Step, about
 
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 #: Inches: of the whole picture, of a line, and of what stands above and below all lines.
 WIDTH, LINE, FRAME = 6.2, 0.24, 1.15
-#: Thickness of bars; colours of bars, of a method's shortest, and of what no machine can pass.
-THICK, BAR, SHORTEST, IDEAL = 0.78, "#9CC3DE", SERIES[0][0], "black"
+#: Thickness of bars.
+THICK = 0.78
 #: Share of a panel behind the longest bar, for its number.
 ROOM = 0.6
 #: Bars are cut at so many times the median, for one machine may take many times what others do.
@@ -73,17 +73,15 @@ def _panel(
         else:
             time = own[name].time_ms
             _bar(axes, i, time, longest, first=time == best)
-    axes.axvline(next(iter(own.values())).ideal_ms, color=IDEAL, linestyle=":", linewidth=1.2)
+    axes.axvline(next(iter(own.values())).ideal_ms, color="black", linestyle=":", linewidth=1.2)
     axes.set(xlim=(0, longest * (1 + ROOM)), ylim=(len(lines) - 0.5, -0.5), xticks=[])
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
-    axes.spines["left"].set_color(EDGE)
-    axes.tick_params(axis="y", length=0)
+    bare(axes)
 
 
 def _bar(axes: Axes, line: int, time: float, longest: float, first: bool) -> None:
     """Draw a bar and its number; one that is cut has a gap before its end."""
     end = min(time, longest)
-    axes.barh(line, end, THICK, color=SHORTEST if first else BAR)
+    axes.barh(line, end, THICK, color=LOUD if first else QUIET)
     if time > longest:
         axes.barh(line, 0.06 * longest, THICK, left=0.88 * longest, color="white")
     axes.annotate(

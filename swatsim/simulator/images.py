@@ -2,14 +2,15 @@
 
 Where a machine's images follow one another (see `Mechanism.by_image`), a batch takes exactly the
 sum of what its images take, and the recorded ones are a sample of it. That is so of every op of a
-`cartesian`, and of every op of a `lane_array` but fprop and dgrad of linear layers, where images
-are the windows of one and share sets of streams, and wgrad that reduces over the batch, where they
-share the streams themselves. These ops run as a batch of the right size, made
-of the recorded images over and over: exact where cycles don't depend on the images (weights
-scheduled, or nothing), otherwise near, and never with an interval. Such a batch is never laid out:
-it is rounds of images that share the machine at a time (`Mechanism.in_rounds`), and these recur. Of
-a machine without rounds all images share it, as they do a dense one's: where its cycles don't
-depend on them, any will do, and the masks of such take no memory.
+`cartesian`, of wgrad on an `inner_join`, whose clusters elsewhere begin the next image one by one,
+and of every op of a `lane_array` but fprop and dgrad of linear layers, where images are the windows
+of one and share sets of streams, and wgrad that reduces over the batch, where they share the
+streams themselves. These other ops run as a batch of the right size, made of the recorded images
+over and over: exact where cycles don't depend on the images (weights scheduled, or nothing),
+otherwise near, and never with an interval. Such a batch is never laid out: it is rounds of images
+that share the machine at a time (`Mechanism.in_rounds`), and these recur. Of a machine without
+rounds all images share it, as they do a dense one's: where its cycles don't depend on them, any
+will do, and the masks of such take no memory.
 
 Compute cycles only: what the memory system adds depends on how a batch is cut into blocks.
 """

@@ -56,6 +56,7 @@ class NaiveMemory:
     loaded_bytes: dict[str, int] = field(default_factory=dict)
     result_bytes: int = 0
     partial_bytes: int = 0
+    prune_bytes: int = 0
     refused: str | None = None
 
 
@@ -69,6 +70,7 @@ class Tensor:
     """A whole tensor as it is stored: its non-zeros and its run-length padding, on 4 axes.
 
     `channels` is the axis of the channels of N:M, `layer_groups` the groups that follow on it.
+    `packed` are the n and m of an operand that the machine runs n:m.
     """
 
     mask: np.ndarray
@@ -76,6 +78,17 @@ class Tensor:
     format: str
     channels: int = 1
     layer_groups: int = 1
+    packed: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Packing:
+    """The operand that the machine runs n of each m, and whether it is packed before the op."""
+
+    operand: str
+    n: int
+    m: int
+    each_step: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +118,13 @@ def make_tensor(mask: np.ndarray, form: str) -> Tensor:
 
 
 def make_problem(
-    op: str, layer, config, dense: bool, masks: dict, transposed: bool = False
+    op: str,
+    layer,
+    config,
+    dense: bool,
+    masks: dict,
+    transposed: bool = False,
+    packing: Packing | None = None,
 ) -> Problem:
     """The op with its tensors on 4 axes, a linear layer as a convolution of one pixel.
 
@@ -121,6 +140,8 @@ def make_problem(
         tensor = make_tensor(mask, "dense" if dense else getattr(config, f"format_{name}"))
         if transposed and name == "weight":
             tensor = replace(tensor, channels=0, layer_groups=layer.groups)
+        if packing and packing.operand == name and not mask.all():
+            tensor = replace(tensor, packed=(packing.n, packing.m))
         tensors[name] = tensor
     samples = samples_in({name: tensor.mask for name, tensor in tensors.items()})
     whole_output = np.ones_like(empty_output(op, shape, samples), dtype=bool)
@@ -207,12 +228,19 @@ def width(largest: int) -> int:
     return next(bits for bits in (8, 16, 32, 64) if largest < 2**bits)
 
 
+def packed_bits(elements: int, n: int, m: int, b: int) -> int:
+    """The bits of so many elements, packed: in each slot a value and its place among m."""
+    return ceil_div(elements * n, m) * (b + (m - 1).bit_length())
+
+
 def bits_of(tensor: Tensor, where: tuple[slice, ...], b: int) -> int:
     """The bits of the block at `where`, with b bits a value, as the tensor's format says."""
     mask, padding = tensor.mask[where], tensor.padding[where]
     elements, values = mask.size, int(np.count_nonzero(mask))
     whole, leading = tensor.mask.size, tensor.mask.shape[0]
     lines = mask.shape[0]
+    if tensor.packed:
+        return packed_bits(elements, *tensor.packed, b)
     if tensor.format == "dense":
         return elements * b
     if tensor.format == "bitmask":
@@ -473,6 +501,27 @@ def pipeline(config, steps: list[Step], busy: list[int]) -> tuple[Fraction, Frac
     return start, end, ceil(end + drained[-1] / rate)
 
 
+def pruning(problem: Problem, config, packing: Packing | None) -> tuple[int, int]:
+    """The bytes and the cycles of packing an operand before the op."""
+    if packing is None or not packing.each_step:
+        return 0, 0
+    elements, b = problem.tensors[packing.operand].mask.size, problem.value_bits
+    read = ceil_div(elements * b, 8)
+    written = ceil_div(packed_bits(elements, packing.n, packing.m, b), 8)
+    if config.dram_ideal:
+        return read + written, 0
+    carried = ceil_div((read + written) * config.clock_mhz, config.dram_mb_per_s)
+    return read + written, ceil_div(config.dram_latency_ns * config.clock_mhz, 1000) + carried
+
+
+def output_words(problem: Problem) -> int:
+    """Accesses of the output's buffer where the machine does not say them: written and read."""
+    elements = problem.tensors[OUTPUT[problem.op]].mask.size
+    if problem.op != "wgrad":
+        return elements
+    return elements * problem.samples + elements * (problem.samples - 1)
+
+
 def simulate(
     op: str,
     layer,
@@ -481,7 +530,9 @@ def simulate(
     cycles_compute: int,
     pes: int,
     lanes: int,
-    words: tuple[int, int, int],
+    words: tuple[int, int],
+    sums: int = 0,
+    packing: Packing | None = None,
     dense: bool = False,
     kept: frozenset[str] = frozenset(),
     held: frozenset[str] = frozenset(),
@@ -492,27 +543,31 @@ def simulate(
 
     `kept` lie on chip from the op before, `held` are loaded and stay for the op after: of either
     only candidates with a single block count, if one fits; else they are as any other operand.
+    `sums` are written into the output's buffer and read back; 0: the machine does not say.
     """
-    problem = make_problem(op, layer, config, dense, masks, transposed)
+    problem = make_problem(op, layer, config, dense, masks, transposed, packing)
     fitting, refused = candidates(problem, config, kept)
     if refused:
         return NaiveMemory(refused=refused)
     chosen = choose(problem, config, fitting, kept, kept | held)
     rates = (config.buffer_a_words, config.buffer_b_words, config.buffer_out_words)
-    serving = (ceil_div(count, rate) for count, rate in zip(words, rates, strict=True))
+    taken = (*words, sums or output_words(problem))
+    serving = (ceil_div(count, rate) for count, rate in zip(taken, rates, strict=True))
     computing = max(cycles_compute, *serving)
     busy = spread(cut(problem, chosen.block), "G" + chosen.order, computing)
     start, end, total = pipeline(config, chosen.steps, busy)
     waited = ceil(start) + total - ceil(end)
+    prune_bytes, prune_cycles = pruning(problem, config, packing)
     cycles = {
         "buffer": computing - cycles_compute,
+        "prune": prune_cycles,
         "fill_drain": waited,
         "dram": total - computing - waited,
     }
     loads = [move for step in chosen.steps for move in step.loads]
     drains = [move for step in chosen.steps for move in step.drains]
     return NaiveMemory(
-        cycles=total,
+        cycles=prune_cycles + total,
         lane_cycles={bucket: count * pes * lanes for bucket, count in cycles.items()},
         order=chosen.order,
         block=chosen.block,
@@ -520,4 +575,5 @@ def simulate(
         loaded_bytes={name: bytes_of(loads, name) for name in OPERANDS[op]},
         result_bytes=bytes_of(drains, "result"),
         partial_bytes=bytes_of(loads + drains, "partial"),
+        prune_bytes=prune_bytes,
     )

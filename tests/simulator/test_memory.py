@@ -17,7 +17,7 @@ from swatsim.counters import MemoryCounters
 from swatsim.errors import ConfigError, WorkloadError
 from swatsim.simulator.memory.config import BUFFERS, ORDERS, MemoryConfig
 from swatsim.simulator.memory.simulate import NO_DEMAND, Demand, can_pin, simulate_memory
-from swatsim.simulator.memory.tensors import output_words
+from swatsim.simulator.memory.stores import Packed
 from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer
 from swatsim.workload.lowering import LoweredOp
@@ -35,6 +35,7 @@ QUICK = settings(
     ],
 )
 N_OF_M = ("2:2", "3:3", "4:4")  # what every mask obeys
+flags = st.booleans()
 STRUCTURED = ("1:2", "2:4", "1:3", "2:3")
 
 
@@ -54,7 +55,9 @@ def naive(op: LoweredOp, config: MemoryConfig, demand: Demand, **options: Any) -
         cycles_compute=demand.cycles,
         pes=1,
         lanes=demand.lanes,
-        words=(demand.words_a, demand.words_b, output_words(op)),
+        words=(demand.words_a, demand.words_b),
+        sums=demand.words_out,
+        packing=demand.packed and twin.Packing(*demand.packed, each_step=demand.prunes),
         **options,
         **op.operands,
     )
@@ -62,7 +65,8 @@ def naive(op: LoweredOp, config: MemoryConfig, demand: Demand, **options: Any) -
 
 def demands() -> st.SearchStrategy[Demand]:
     size = st.one_of(st.integers(0, 50), st.integers(0, 100_000))
-    return st.builds(Demand, size, st.sampled_from([1, 48]), size, size)
+    wanted = st.tuples(size, st.sampled_from([1, 48]), size, size)
+    return wanted.map(lambda some: Demand(*some))  # builds would draw what is packed too
 
 
 def compare(ours: MemoryCounters, theirs: twin.NaiveMemory) -> None:
@@ -75,6 +79,7 @@ def compare(ours: MemoryCounters, theirs: twin.NaiveMemory) -> None:
         assert getattr(ours, f"dram_bytes_{operand}") == size
     assert ours.dram_bytes_result == theirs.result_bytes
     assert ours.dram_bytes_partial == theirs.partial_bytes
+    assert ours.dram_bytes_prune == theirs.prune_bytes
     assert ours.cycles == theirs.cycles
     for name, lane_cycles in theirs.lane_cycles.items():
         assert getattr(ours, f"lane_cycles_{name}") == lane_cycles
@@ -126,6 +131,27 @@ def test_n_of_m_equals_its_twin_and_holds_every_value(data: st.DataObject) -> No
         for name, mask in masks.items():
             values = np.count_nonzero(mask) * storage.DTYPES[config.dtype] // 8
             assert getattr(counters, f"dram_bytes_{name}") >= values
+
+
+@settings(QUICK, max_examples=40)
+@given(data=st.data())
+def test_a_packed_operand_and_sums_equal_the_twin(data: st.DataObject) -> None:
+    op, _ = data.draw(ops())
+    operand = data.draw(st.sampled_from([*op.operands]))
+    assume(not op.operands[operand].all())  # it has no zero to leave out: no machine packs it
+    m = data.draw(st.integers(1, 17))
+    packed = Packed(operand, data.draw(st.integers(1, m)), m)
+    sums = data.draw(st.sampled_from([0, 1, 1000, 10**6]))
+    wanted = data.draw(demands())._replace(words_out=sums, packed=packed, prunes=data.draw(flags))
+    config = MemoryConfig(**data.draw(memories()))
+    theirs = naive(op, config, wanted)
+    assume(theirs.refused is None)
+    ours = simulate_memory(op, wanted, config)
+    compare(ours, theirs)
+    waits = ("buffer", "prune", "dram", "fill_drain")
+    busy = wanted.cycles * wanted.lanes + sum(getattr(ours, f"lane_cycles_{it}") for it in waits)
+    assert busy == ours.cycles * wanted.lanes
+    assert bool(ours.dram_bytes_prune) == wanted.prunes
 
 
 @settings(QUICK, max_examples=30)

@@ -37,6 +37,10 @@ RULES = {
         *("windows", "convolutions", "stride", "dilation", "origin"),
     },
     "tensor_core": {"tile_m", "tile_n", "k_step", "macs", "pattern", "packing", "allowed"},
+    "inner_join": {
+        *("chunk", "balancing", "Balancing", "filters_per_round", "WORD", "popcount"),
+        *("add_costs", "bitwise_count", "argsort"),
+    },
 }
 
 
@@ -72,12 +76,27 @@ def cycles_of_folds(op: LoweredOp, machine: ConfiguredMachine) -> int:
     return sum(machine.timeline(op, tile).cycles for tile in range(first.about["tiles"]))
 
 
+def cycles_of_clusters(op: LoweredOp, machine: ConfiguredMachine) -> int:
+    """All PEs of all clusters together do what the buckets say."""
+    spent: Counter[str] = Counter()
+    for tile in range(machine.config.clusters):
+        found, events = drawn(machine.mechanism, op, machine.config, tile)
+        assert sum(event.cycles for event in events if not event.thread) == found.cycles
+        for event in filter(lambda it: it.thread, events):
+            spent[event.category] += event.cycles
+    spent["effectual"] = spent.pop("product")
+    counted = machine.simulate_op(op).buckets.items()
+    assert spent == {name.removeprefix("lane_cycles_"): n for name, n in counted if n}
+    return found.cycles
+
+
 #: How the op's compute cycles follow from a machine's timelines: a new one says how its do.
 CYCLES = {
     "lane_array": cycles_of_row_sets,
     "cartesian": cycles_of_steps,
     "systolic": cycles_of_folds,
     "tensor_core": cycles_of_steps,
+    "inner_join": cycles_of_clusters,
 }
 DRAWN = [it for it in MACHINES if it.timeline]
 

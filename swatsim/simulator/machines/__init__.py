@@ -9,6 +9,7 @@ from swatsim.errors import ConfigError, unknown
 from swatsim.simulator.machines import outside
 from swatsim.simulator.machines.cartesian import CARTESIAN
 from swatsim.simulator.machines.ideal import IDEAL
+from swatsim.simulator.machines.inner_join import INNER_JOIN
 from swatsim.simulator.machines.lane_array import LANE_ARRAY
 from swatsim.simulator.machines.systolic import SYSTOLIC
 from swatsim.simulator.machines.tensor_core import TENSOR_CORE
@@ -16,7 +17,7 @@ from swatsim.simulator.mechanism import ConfiguredMachine, MachineConfig, Mechan
 from swatsim.simulator.memory.config import PRESET
 
 #: The one list. The command line, the tests and the documentation iterate over it.
-MACHINES: tuple[Mechanism, ...] = (LANE_ARRAY, CARTESIAN, SYSTOLIC, TENSOR_CORE, IDEAL)
+MACHINES: tuple[Mechanism, ...] = (LANE_ARRAY, CARTESIAN, SYSTOLIC, TENSOR_CORE, INNER_JOIN, IDEAL)
 
 
 def presets(

@@ -33,8 +33,8 @@ def simulate_dense(op: LoweredOp, config: TensorCoreConfig) -> Counters:
 
 
 def reads_images(op: LoweredOp, config: TensorCoreConfig) -> bool:
-    """Whether an operand of images may be compressed."""
-    return bool(_allowed(op, config) - {"weight"})
+    """Whether an operand of images obeys: where some images do not, no batch that has them does."""
+    return any(found.obeys for operand, found in obeying(op, config).items() if operand != "weight")
 
 
 def _allowed(op: LoweredOp, config: TensorCoreConfig) -> set[Operand]:

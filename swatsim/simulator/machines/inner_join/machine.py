@@ -1,0 +1,168 @@
+"""Run an op: join its streams, add up cycles and lane-cycles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from swatsim.counters import Counters
+from swatsim.simulator.machines.inner_join import kernel
+from swatsim.simulator.machines.inner_join.config import WORD, InnerJoinConfig
+from swatsim.simulator.machines.inner_join.kernel import Counts, Words
+from swatsim.simulator.machines.inner_join.mapping import Pass, hold, passes, rounds_of
+from swatsim.workload.layer import Layer, OpName
+from swatsim.workload.lowering import LoweredOp
+
+
+def simulate_op(op: LoweredOp, config: InnerJoinConfig) -> Counters:
+    """Return an op's counters on an `inner_join`: only values that meet are multiplied."""
+    tally = _Tally(config)
+    for part in passes(op, config):
+        joined = run(part, config)
+        tally.add(part, joined.cycles, joined.working)
+        tally.take(part, joined.window_words, joined.filter_words)
+    return tally.counters(op.name, op.macs_effectual)
+
+
+def simulate_dense(op: LoweredOp, config: InnerJoinConfig) -> Counters:
+    """Return the counters with every pair of chunks costing its length."""
+    tally = _Tally(config)
+    for part in passes(op, config):
+        tally.add_alike(part, np.broadcast_to(part.length, (part.parts, part.windows)))
+        values = part.parts * part.length
+        tally.take(part, values * part.windows, values * part.filters)
+    return tally.counters(op.name, op.macs_effectual, tally.working - op.macs_effectual)
+
+
+def simulate_dense_operands(op: LoweredOp, config: InnerJoinConfig) -> Counters:
+    """Return the counters were no value zero; padding and inserted zeros are skipped as ever."""
+    anonymous = op.layer.model_copy(update={"name": "dense"})
+    return _without_zeros(anonymous, op.name, op.samples, config)
+
+
+def by_image(op: LoweredOp, config: InnerJoinConfig) -> InnerJoinConfig | None:
+    """Return the config if the op's images follow one another: in wgrad they do.
+
+    In fprop and dgrad clusters take windows of the next image before others end the last one.
+    """
+    return config if op.name == "wgrad" else None
+
+
+class Joined(NamedTuple):
+    """What a pass takes.
+
+    Parameters
+    ----------
+    cycles : numpy.ndarray of int64, shape (parts, clusters, rounds)
+    working : int
+        Cycles that PEs join, added up.
+    window_words, filter_words : int
+        Values of the windows, and of the filters, that are not zero.
+    """
+
+    cycles: Counts
+    working: int
+    window_words: int
+    filter_words: int
+
+
+def run(part: Pass, config: InnerJoinConfig) -> Joined:
+    """Run all windows of a pass through its rounds."""
+    rounds = rounds_of(part.filters, config)
+    streams = part.filter_streams()
+    held = hold(streams, rounds, config).words
+    cycles = np.zeros((part.parts, config.clusters, len(rounds.used)), np.int64)
+    first = working = words = 0
+    for windows in part.window_streams():
+        working += kernel.join_parts(windows, held, rounds, first, cycles)
+        words += ones(windows)
+        first += windows.shape[1]
+    return Joined(cycles, working, words, ones(streams))
+
+
+def ones(streams: Words) -> int:
+    """Return how many values of streams are not zero."""
+    return int(np.bitwise_count(streams).sum(dtype=np.int64))
+
+
+@lru_cache(maxsize=10_000)
+def _without_zeros(layer: Layer, name: OpName, samples: int, config: InnerJoinConfig) -> Counters:
+    """Return the counters from one sample's windows: all filters are alike, and all samples."""
+    one, tally = LoweredOp.dense(layer, name, 1), _Tally(config)
+    in_a_row = 1 if name == "wgrad" else samples  # else the samples follow one another
+    for part in passes(one, config):
+        (windows,) = part.window_streams()
+        whole = replace(part, windows=part.windows * in_a_row)
+        tally.add_alike(whole, np.tile(_costs_of_ones(windows, config.chunk), in_a_row))
+        values = part.parts * part.length * part.filters
+        tally.take(whole, in_a_row * ones(windows), values)
+    return tally.counters(name, in_a_row * one.macs_effectual).times(samples // in_a_row)
+
+
+def _costs_of_ones(windows: Words, chunk: int) -> Counts:
+    """Return what one filter without a zero takes for each window: (parts, windows)."""
+    chunks = np.arange(0, windows.shape[-1], chunk // WORD)
+    counts = np.add.reduceat(np.bitwise_count(windows), chunks, axis=-1, dtype=np.int64)
+    return np.asarray(np.maximum(counts, 1).sum(axis=-1))
+
+
+class _Tally:
+    """Adds up the passes of an op.
+
+    A PE in use is working, or waits for others of its cluster, or for other clusters.
+    """
+
+    def __init__(self, config: InnerJoinConfig) -> None:
+        self.config = config
+        self.cycles = self.working = self.pe_sync = self.tile_sync = 0
+        self.window_words = self.filter_words = 0
+
+    def add(self, part: Pass, cycles: Counts, working: int) -> None:
+        """Add a pass of which each cluster takes some cycles in each round."""
+        used = rounds_of(part.filters, self.config).used
+        taken = cycles.sum(axis=2)
+        slowest = taken.max(axis=1, keepdims=True)
+        self.cycles += int(slowest.sum())
+        self.working += working
+        self.pe_sync += int((cycles * used).sum()) - working
+        self.tile_sync += int(used[0] * (slowest - taken[:, : self._clusters(part)]).sum())
+
+    def add_alike(self, part: Pass, costs: Counts) -> None:
+        """Add a pass of which each window takes the same of all filters: (parts, windows)."""
+        clusters, rounds = self.config.clusters, rounds_of(part.filters, self.config)
+        turns = -(-part.windows // clusters)
+        filled = np.zeros((part.parts, turns * clusters), np.int64)
+        filled[:, : part.windows] = costs
+        own = filled.reshape(part.parts, turns, clusters).sum(axis=1)
+        filters_a_pe = -(-rounds.filters // rounds.used)
+        self.add(part, own[..., None] * filters_a_pe, int(costs.sum()) * part.filters)
+
+    def take(self, part: Pass, window_words: int, filter_words: int) -> None:
+        """Count the words of a pass's streams: windows in each round, filters in each cluster."""
+        self.window_words += len(rounds_of(part.filters, self.config).used) * window_words
+        self.filter_words += self._clusters(part) * filter_words
+
+    def _clusters(self, part: Pass) -> int:
+        """Return how many clusters have a window: the first ones."""
+        return min(self.config.clusters, part.windows)
+
+    def counters(self, name: OpName, effectual: int, ineffectual: int = 0) -> Counters:
+        """Return the counters: lane-cycles sorted into their buckets."""
+        total = self.cycles * self.config.pes
+        words = self.filter_words, self.window_words
+        return Counters(
+            cycles_compute=self.cycles,
+            pes=self.config.pes,
+            lanes=self.config.lanes,
+            lane_cycles_effectual=effectual,
+            lane_cycles_ineffectual=ineffectual,
+            lane_cycles_idle=self.working - effectual - ineffectual,
+            lane_cycles_pe_sync=self.pe_sync,
+            lane_cycles_tile_sync=self.tile_sync,
+            lane_cycles_unmapped=total - self.working - self.pe_sync - self.tile_sync,
+            words_a=words[1] if name == "wgrad" else words[0],
+            words_b=words[0] if name == "wgrad" else words[1],
+        )
