@@ -301,8 +301,8 @@ def causes(steps: Sequence[Step]) -> list[str]:
         "SWAT-U drops weights forward and for the input gradient, activations for the weight "
         "gradient; 2:4 and RigL drop weights alone, so that a weight gradient has a ReLU's zeros "
         "and no others; bit-tactical schedules weights, and its weight gradient is dense",
-        "PEs of scnn, scnn-queued and swat lie on the image's plane, 16 x 16 of them: the network's "
-        "small planes leave most of them without a position",
+        "PEs of scnn, scnn-queued and swat lie on the image's plane, 16 x 16 of them: small planes "
+        "leave most of them without a position",
     ]
     packed = [step for step in steps if _share_compressed(step)]
     found += [_of_pattern(step) for step in packed]
@@ -317,7 +317,7 @@ def causes(steps: Sequence[Step]) -> list[str]:
 
 
 def _share_compressed(step: Step) -> float:
-    return sum(getattr(step, f"compressed_{op}") for op in OPS)
+    return float(sum(getattr(step, f"compressed_{op}") for op in OPS))
 
 
 def _of_pattern(step: Step) -> str:
