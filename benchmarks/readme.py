@@ -41,7 +41,7 @@ def machines() -> Iterator[str]:
     """Write one row a machine, of equal type, clock and bandwidth: a step, and speed-ups."""
     yield (
         "| machine | multipliers | type, clock, DRAM | time of a step | fprop | dgrad | wgrad "
-        "| all ops | compute cycles only | energy of a step | efficiency | utilisation |"
+        "| all ops | compute cycles only | energy of a step | efficiency | of the ideal |"
     )
     yield "|---|---:|---|" + "---:|" * 9
     spec = read_spec(MACHINES)
@@ -54,7 +54,7 @@ def machines() -> Iterator[str]:
         cells = [f"`{point.preset}`, {', '.join(changed)}", size, ", ".join(shared)]
         cells += [f"{head['time_ms']:.3f} ms", *(f"{row['speed_up']:.2f}x" for row in rows)]
         cells += [f"{head['speed_up_compute']:.2f}x", f"{head['energy_pj'] / 1e9:.2f} mJ"]
-        cells += [f"{head['energy_efficiency']:.2f}x", f"{head['utilisation']:.3f}"]
+        cells += [f"{head['energy_efficiency']:.2f}x", f"{100 * head['of_ideal']:.1f} %"]
         yield f"| {' | '.join(cells)} |"
 
 

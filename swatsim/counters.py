@@ -39,16 +39,16 @@ class Count:
     ----------
     unit, meaning : str
         As the schema of the results has them.
-    adds : {"sum", "same", "cut"}
-        Over the rows of a machine it sums, is the same in all, or says how the op of a row is cut
-        into blocks.
+    adds : {"sum", "same", "cut", "listed"}
+        Over the rows of a machine it sums, is the same in all, says how the op of a row is cut
+        into blocks, or what there is is listed.
     look : Look, optional
         Of a bucket, or of a part of the energy.
     """
 
     unit: str
     meaning: str
-    adds: Literal["sum", "same", "cut"] = "sum"
+    adds: Literal["sum", "same", "cut", "listed"] = "sum"
     look: Look | None = None
 
 
@@ -86,6 +86,17 @@ class Counters(NamedTuple):
         Lines that a hardware scheduler looked at, of one row.
     accumulations : int
         Accesses of accumulator banks.
+    sums_written, sums_read : int
+        Sums that PEs write into the output's buffer, and that they read back to add to them. Both
+        0: the machine does not say, and each element of the output is written once, in wgrad once
+        a sample.
+    pattern_groups_a, pattern_groups_b : int
+        Of an operand that a machine may run n:m, the groups of m values along the reduction; 0 of
+        others. a and b as of words.
+    pattern_obeying_a, pattern_obeying_b : int
+        Of them those with at most n values that are not zero.
+    compressed : str
+        The operand that ran n:m, as the op names it; empty: none.
     """
 
     cycles_compute: Annotated[int, Count("cycles", "cycles without the memory system")]
@@ -142,6 +153,15 @@ class Counters(NamedTuple):
             "#BBBBBB",
         ),
     ] = 0
+    lane_cycles_skew: Annotated[
+        int,
+        bucket(
+            "the wave front of a systolic array was on its way to the PE, or had left it",
+            "wave front fills and drains",
+            "#E69F00",
+            "...",
+        ),
+    ] = 0
     words_a: Annotated[int, Count("words", "values that PEs took of the op's first operand")] = 0
     words_b: Annotated[int, Count("words", "values that PEs took of the op's second operand")] = 0
     multiplexed: Annotated[
@@ -151,6 +171,24 @@ class Counters(NamedTuple):
         int, Count("lines", "lines, of a row, that a hardware scheduler looked at")
     ] = 0
     accumulations: Annotated[int, Count("accesses", "accesses of accumulator banks in the PEs")] = 0
+    sums_written: Annotated[
+        int,
+        Count("words", "sums that PEs wrote into the output's buffer; 0: the machine does not say"),
+    ] = 0
+    sums_read: Annotated[int, Count("words", "sums that PEs read back, to add to them")] = 0
+    pattern_groups_a: Annotated[
+        int, Count("groups", "groups of m values of the first operand that could run n:m")
+    ] = 0
+    pattern_groups_b: Annotated[
+        int, Count("groups", "groups of m values of the second operand that could run n:m")
+    ] = 0
+    pattern_obeying_a: Annotated[
+        int, Count("groups", "of the first operand's groups those that obey n:m")
+    ] = 0
+    pattern_obeying_b: Annotated[
+        int, Count("groups", "of the second operand's groups those that obey n:m")
+    ] = 0
+    compressed: Annotated[str, Count("-", "operand that ran n:m; empty: none", "listed")] = ""
 
     @property
     def lane_cycles(self) -> int:
@@ -201,6 +239,8 @@ class MemoryCounters(NamedTuple):
         Of the output, written.
     dram_bytes_partial : int
         Of partial sums, written and loaded again.
+    dram_bytes_prune : int
+        Of an operand that is pruned in each step.
     words_out : int
         Accesses of the output's buffer by the PEs.
     """
@@ -215,6 +255,15 @@ class MemoryCounters(NamedTuple):
             "waiting for a buffer",
             "#882255",
             "---",
+        ),
+    ] = 0
+    lane_cycles_prune: Annotated[
+        int,
+        bucket(
+            "an operand was read dense and written packed, before the op",
+            "pruning in each step",
+            "#0072B2",
+            "xxx",
         ),
     ] = 0
     lane_cycles_dram: Annotated[
@@ -250,6 +299,9 @@ class MemoryCounters(NamedTuple):
     dram_bytes_result: Annotated[int, Count("bytes", "of the op's output, written")] = 0
     dram_bytes_partial: Annotated[
         int, Count("bytes", "of partial sums, written and loaded again")
+    ] = 0
+    dram_bytes_prune: Annotated[
+        int, Count("bytes", "of an operand that is pruned in each step: read dense, written packed")
     ] = 0
     words_out: Annotated[int, Count("words", "accesses of the output's buffer by PEs")] = 0
 

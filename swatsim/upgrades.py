@@ -50,5 +50,23 @@ def _without_shares(table: pa.Table) -> pa.Table:
     return table
 
 
+#: What version 6 counts that no machine of version 5 had.
+_NEW_IN_6 = (
+    *("lane_cycles_skew", "lane_cycles_prune", "dram_bytes_prune", "sums_written", "sums_read"),
+    *("pattern_groups_a", "pattern_groups_b", "pattern_obeying_a", "pattern_obeying_b"),
+)
+
+
+def _without_patterns(table: pa.Table) -> pa.Table:
+    """Return the table with columns of zeros: version 5 had no systolic arrays and no n:m."""
+    import pyarrow as pa
+
+    none = pa.array([0] * table.num_rows, pa.int64())
+    for name in _NEW_IN_6:
+        table = table.append_column(pa.field(name, pa.int64(), nullable=False), none)
+    empty = pa.array([""] * table.num_rows, pa.string())
+    return table.append_column(pa.field("compressed", pa.string(), nullable=False), empty)
+
+
 #: Version -> what makes a table of it one of the next.
-UPGRADES: Mapping[int, Upgrade] = {3: _with_variants, 4: _without_shares}
+UPGRADES: Mapping[int, Upgrade] = {3: _with_variants, 4: _without_shares, 5: _without_patterns}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from swatsim.errors import SwatsimError
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
+from swatsim.simulator.machines.ideal.config import IdealConfig, Skips
 from swatsim.simulator.machines.lane_array.config import (
     LaneArrayConfig,
     MapOrder,
@@ -17,7 +18,10 @@ from swatsim.simulator.machines.lane_array.config import (
     Scheduled,
     Scheduler,
     Scheduling,
+    WgradReduces,
 )
+from swatsim.simulator.machines.systolic.config import Dataflow, SystolicConfig
+from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
 from swatsim.simulator.memory.config import BUFFERS, ORDERS
 from swatsim.simulator.memory.dram import shipped as drams
 from swatsim.workload import storage
@@ -110,6 +114,7 @@ def lane_array_configs(draw: st.DrawFn) -> LaneArrayConfig:
         scheduled=draw(st.sampled_from([*Scheduled])),
         scheduling=draw(st.sampled_from([*Scheduling])),
         fold_stem=draw(st.booleans()),
+        wgrad_reduces=draw(st.sampled_from([*WgradReduces])),
         dgrad_lowering=draw(st.sampled_from(get_args(Lowering))),
     )
     if fields["scheduled"] == "none":
@@ -145,10 +150,53 @@ def cartesian_configs(draw: st.DrawFn) -> CartesianConfig:
     )
 
 
+@st.composite
+def systolic_configs(draw: st.DrawFn) -> SystolicConfig:
+    dataflow = draw(st.sampled_from([*Dataflow]))
+    patterns = ["none", "1:2", "2:4", "1:3", "3:5", "2:2"]
+    pattern = "none" if dataflow == "is" else draw(st.sampled_from(patterns))
+    slots = 1 if pattern == "none" else int(pattern[0])
+    return SystolicConfig(
+        rows=draw(st.integers(1, 4)) * (slots if dataflow == "ws" else 1),
+        columns=draw(st.integers(1, 6)),
+        dataflow=dataflow,
+        pattern=pattern,
+        dgrad_lowering=draw(st.sampled_from(get_args(Lowering))),
+    )
+
+
+@st.composite
+def tensor_core_configs(draw: st.DrawFn) -> TensorCoreConfig:
+    """Patterns that sparse masks obey by chance among them."""
+    some = ["any", "any", "weight", "act", "grad_out", "weight+act", "act+grad_out"]
+    return TensorCoreConfig(
+        cores=draw(st.integers(1, 5)),
+        macs=draw(st.sampled_from([1, 3, 8, 64])),
+        tile_m=draw(st.sampled_from([1, 2, 5, 16])),
+        tile_n=draw(st.sampled_from([1, 2, 3, 8])),
+        k_step=draw(st.sampled_from([1, 2, 4, 7])),
+        pattern=draw(st.sampled_from(["none", "1:1", "1:2", "2:4", "3:4", "3:5", "6:8", "8:16"])),
+        sparse_operands=draw(st.sampled_from(some)),
+        prune_each_step=draw(st.booleans()),
+        dgrad_lowering=draw(st.sampled_from(get_args(Lowering))),
+    )
+
+
+@st.composite
+def ideal_configs(draw: st.DrawFn) -> IdealConfig:
+    return IdealConfig(
+        multipliers=draw(st.sampled_from([1, 2, 7, 64, 4096])),
+        skips=draw(st.sampled_from([*Skips])),
+    )
+
+
 #: A strategy for each mechanism's configurations: a new machine adds its own here.
 CONFIGS: dict[str, Callable[[], st.SearchStrategy]] = {
     "lane_array": lane_array_configs,
     "cartesian": cartesian_configs,
+    "systolic": systolic_configs,
+    "tensor_core": tensor_core_configs,
+    "ideal": ideal_configs,
 }
 
 

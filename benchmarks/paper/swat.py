@@ -67,6 +67,8 @@ def readme() -> Iterator[str]:
     yield from table(lines)
     yield ""
     yield swat.verdict(found) + "."
+    yield ""
+    yield swat.with_queues(found) + "."
 
 
 def report() -> Iterator[str]:
@@ -78,6 +80,7 @@ def report() -> Iterator[str]:
     yield from table(lines)
     yield "\nSources: " + "; ".join(dict.fromkeys(line.source for line in lines)) + ".\n"
     yield swat.verdict(found) + ".\n"
+    yield swat.with_queues(found) + ".\n"
     yield "## Every speed-up\n"
     yield "ResNet-50's 53 convolutions, batch 1, over the machine's dense baseline, and over the"
     yield "other one (cartesian: with bank conflicts; lane_array: weights on the rows).\n"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from swatsim.cli.show import console, count, joules, size, table, times
+from swatsim.cli.show import console, count, joules, percent, size, table, times
 from swatsim.columns import Role
 from swatsim.reports import differences
 from swatsim.reports.compare import compare as beside
 from swatsim.reports.compare import unlike
-from swatsim.reports.span import percent, span_of
-from swatsim.reports.tables import Row, total_of
+from swatsim.reports.span import percent as of_share
+from swatsim.reports.span import span_of
+from swatsim.reports.tables import OF_IDEAL, Row, total_of
 from swatsim.results import Results, load
 
 
@@ -26,7 +27,8 @@ def compare(a: str, b: str) -> None:
     results = [load(folder) for folder in (a, b)]
     rows = beside(*results)
     headings = ("layer", "op", "cycles A", "cycles B", "time A", "time B", "B faster than A")
-    every = (*headings, "speed-up A", "speed-up B", "energy A", "energy B", "DRAM A", "DRAM B")
+    own = ("speed-up A", "speed-up B", "of the ideal A", "of the ideal B")
+    every = (*headings, *own, "energy A", "energy B", "DRAM A", "DRAM B")
     firsts = [total_of(one, Role.MACHINE) for one in results]
     properties = [differences.words(differences.values_of(row)) for row in firsts]
     names = [
@@ -36,6 +38,7 @@ def compare(a: str, b: str) -> None:
     of_step = f"{results[0].rows[0]['trace']}, a step: {span_of(results[0]).mean}"
     out = console()
     out.print(table("\n".join([*names, of_step]), every, map(_words, rows), left=2))
+    out.print(f"Of the ideal: {OF_IDEAL}.")
     for warning in unlike(*results):
         out.print(f"warning: {warning}.")
 
@@ -45,13 +48,14 @@ def _of_share(results: Results) -> str:
     share = span_of(results).share
     if share is None:
         return "of its layers in the trace"
-    return f"of {percent(share)} of a step's multiplications"
+    return f"of {of_share(share)} of a step's multiplications"
 
 
 def _words(row: Row) -> list[str]:
     cells = [row["layer"], row["op"], count(row["cycles_a"]), count(row["cycles_b"])]
     cells += [_ms(row["time_ms_a"]), _ms(row["time_ms_b"]), times(row["faster"])]
     cells += [times(row["speed_up_a"]), times(row["speed_up_b"])]
+    cells += [percent(row["of_ideal_a"]), percent(row["of_ideal_b"])]
     energies = (row["energy_pj_a"], row["energy_pj_b"])
     cells += ["-" if energy is None else joules(energy) for energy in energies]
     return [*cells, size(row["dram_bytes_a"]), size(row["dram_bytes_b"])]

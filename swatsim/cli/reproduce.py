@@ -47,6 +47,7 @@ def _tables(lines: Sequence[Line], speed_ups: Sequence[SpeedUp]) -> Iterator[Any
     headings = ("", "what", "published", "ours", "difference", "cause of a difference, and context")
     yield table(title, headings, (row_of(line) for line in lines), left=2, text_last=True)
     yield f"{swat.verdict(speed_ups)}\n"
+    yield f"{swat.with_queues(speed_ups)}\n"
     columns = ("machine", "op", "activations", "channels", *(f"{s} %" for s in _sparsities()))
     title = "Speed-ups of the 53 convolutions, each over its machine's dense baseline"
     yield table(title, columns, _speed_rows(speed_ups), left=4)

@@ -84,8 +84,13 @@ def joules(picojoules: float) -> str:
 
 
 def share(value: float) -> str:
-    """Return a share of one in percent; a dash where there is none."""
+    """Return a share of one; a dash where there is none."""
     return "-" if isnan(value) else f"{value:.3f}"
+
+
+def percent(value: float) -> str:
+    """Return a share of one in percent; a dash where there is none."""
+    return f"{100 * value:.1f} %" if isfinite(value) else "-"
 
 
 def times(value: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from swatsim.cli.drawing import Drawing
 from swatsim.cli.options import parse
 from swatsim.cli.progress import progress
-from swatsim.cli.show import console, count, joules, share, size, table, times
+from swatsim.cli.show import console, count, joules, percent, share, size, table, times
 from swatsim.counters import BUCKETS, DRAM_BYTES, ENERGY_PARTS
 from swatsim.outputs import write_files
 from swatsim.reports import differences, page_tables, tables
@@ -97,6 +97,7 @@ def _tables(results: Results) -> Iterator[Any]:
         yield _parts("Energy, in % of all", totals, tuple(ENERGY_PARTS), "energy_pj")
         yield table(f"Energy in all; {added}", ("", *_columns(totals)), _joules(totals), left=1)
     yield _verdict(results, totals[-1])
+    yield f"Of the ideal: {tables.OF_IDEAL}."
     for remark in remarks(results):
         yield f"{remark}."
     for warning in differences.against_baseline(results):
@@ -115,7 +116,11 @@ def _verdict(results: Results, total: Row) -> str:
         energy = "" if step["energy_pj"] is None else f" and {joules(step['energy_pj'])}"
         costs.append(time + energy)
     faster = times(total["speed_up"]) + (span.of_what and f" ({span.of_what})")
-    return f"A step ({span.mean}) takes {costs[0]}; of the baseline {costs[1]}: {faster}."
+    whole, compute = percent(total["of_ideal"]), percent(total["of_ideal_compute"])
+    return (
+        f"A step ({span.mean}) takes {costs[0]}; of the baseline {costs[1]}: {faster}. That is "
+        f"{whole} of the ideal, and {compute} of compute cycles alone."
+    )
 
 
 def _layer_rows(rows: list[Row]) -> Iterator[list[str]]:
@@ -143,14 +148,14 @@ def _op(row: Row) -> str:
 
 
 def _headings(speed_ups: Mapping[str, str]) -> list[str]:
-    return [*COUNTS, *speed_ups, "utilisation"]
+    return [*COUNTS, *speed_ups, "of the ideal"]
 
 
 def _numbers(row: Row, speed_ups: Mapping[str, str]) -> list[str]:
     macs = [count(row["macs_dense"]), count(row["macs_effectual"])]
     cycles = [count(row["cycles"]), count(row["baseline"]["cycles"])]
     gains = [times(row[column]) for column in speed_ups.values()]
-    return [*macs, *cycles, *gains, share(row["utilisation"])]
+    return [*macs, *cycles, *gains, percent(row["of_ideal"])]
 
 
 def _lost(row: Row) -> str:

@@ -9,9 +9,10 @@ from pathlib import PurePath
 import click
 
 from swatsim.cli.progress import progress
-from swatsim.cli.show import console, count, joules, share, table, times
+from swatsim.cli.show import console, count, joules, percent, table, times
 from swatsim.reports import differences
 from swatsim.reports.span import Span
+from swatsim.reports.tables import OF_IDEAL
 from swatsim.sweeps import run
 from swatsim.sweeps.cluster import Cluster
 from swatsim.sweeps.spec import read_spec
@@ -61,6 +62,7 @@ def sweep(
             announce=lambda plan: click.echo(plan.words(), err=True),
         )
     out.print(_table(summary))
+    out.print(f"Of the ideal: {OF_IDEAL}.")
     for warning in summary.warnings:
         out.print(f"warning: {warning}.")
     for row in summary.failed[:SHOWN]:
@@ -88,11 +90,11 @@ def _table(summary: Summary) -> object:
         numbers = [what.word(row[what.column]) for what in differences.PROPERTIES]
         numbers += [count(row["cycles"]), f"{row['time_ms']:.3g} ms", joules(row["energy_pj"])]
         numbers += [times(row["speed_up"]), times(row["speed_up_compute"])]
-        numbers += [times(row["energy_efficiency"]), share(row["utilisation"])]
+        numbers += [times(row["energy_efficiency"]), percent(row["of_ideal"])]
         return [row["machine"], PurePath(row["trace"]).name, *numbers]
 
     title = f"{len(done)} points done, {len(summary.failed)} failed; the fastest"
     if spans := dict.fromkeys(Span.from_row(row).mean for row in fastest):
         title += f". Cycles, time, energy of a step: {'; '.join(spans)}"
-    every = (*headings, "energy", "speed-up", "compute only", "energy efficiency", "utilisation")
+    every = (*headings, "energy", "speed-up", "compute only", "energy efficiency", "of the ideal")
     return table(title, every, (words(row) for row in fastest), left=2)

@@ -32,7 +32,7 @@ def compare(a: Results, b: Results) -> list[Row]:
         `layer` ("all layers" in the last rows), `op`, and of each, with `_a` and `_b` behind: what
         one step takes, the mean of the recorded ones: cycles, time_ms (not a number where a clock
         is not known), energy_pj, dram_bytes; speed_up over its own baseline and its parts
-        speed_up_dense_operands and speed_up_zeros; energy_efficiency;
+        speed_up_dense_operands and speed_up_zeros; energy_efficiency; of_ideal, of_ideal_compute;
         `faster`: the time of a by that of b, or cycles where a clock is not known. `unlike` tells
         whether the machines differ in more than was asked for.
 
@@ -98,5 +98,5 @@ def _beside(a: Row, b: Row, steps: int) -> Row:
 def _of_step(row: Row, steps: int) -> Row:
     means = tables.per_step(row, steps)
     counted = ("cycles", "time_ms", "energy_pj", "dram_bytes")
-    ratios = (*SPEED_UPS, "energy_efficiency")
+    ratios = (*SPEED_UPS, "energy_efficiency", "of_ideal", "of_ideal_compute")
     return {**{name: means[name] for name in counted}, **{name: row[name] for name in ratios}}

@@ -22,14 +22,14 @@ from swatsim.results import Results
 #: Of a layer and op, what a page shows; the CSV has all.
 LAYER_COLUMNS = (
     *("layer", "op", "speed_up", "speed_up_dense_operands", "speed_up_zeros"),
-    *("speed_up_compute", "energy_efficiency", "utilisation"),
+    *("speed_up_compute", "energy_efficiency", "of_ideal"),
     *("cycles", "baseline_cycles", "dram_bytes", "lost_most_to"),
 )
 
 #: Of a point of a sweep.
 POINT_COLUMNS = (
     *("machine", "dtype", "clock_mhz", "dram_mb_per_s", "multipliers", "buffer_kib"),
-    *("time_ms", "energy_pj", "speed_up", "energy_efficiency", "utilisation"),
+    *("time_ms", "energy_pj", "speed_up", "energy_efficiency", "of_ideal"),
 )
 
 #: What bytes of operands are not.
@@ -80,7 +80,8 @@ def _tiles(head: Row, results: Results) -> list[tuple[str, str]]:
             "of the MACs have a zero factor (ReLU's zeros too, no padding)",
             f"{100 * head['zero_share']:.0f} %",
         ),
-        ("of the multipliers' cycles did effectual work", f"{100 * head['utilisation']:.1f} %"),
+        (f"of the ideal: {tables.OF_IDEAL}", f"{100 * head['of_ideal']:.1f} %"),
+        ("of the ideal, compute cycles only", f"{100 * head['of_ideal_compute']:.1f} %"),
     ]
     return [(label, value) for label, value in found if "nan" not in value]
 
@@ -237,6 +238,7 @@ def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterat
     """Draw the points of one trace."""
     on = f", {Path(done[0]['trace']).name}" if suffix else ""
     text = "No other point is at most as slow, as hungry and as large, and better in one of these."
+    text += f" Of the ideal: {tables.OF_IDEAL}."
     numbered = [{"number": i, **row} for i, row in enumerate(front, 1)]
     every = f"points{suffix}.csv"
     of_step = f"a step's: {Span.from_row(done[0]).mean}"

@@ -22,10 +22,10 @@ SPEED_UPS = (
     *("speed_up", "speed_up_dense_operands", "speed_up_zeros"),
     *("speed_up_compute", "speed_up_compute_dense_operands", "speed_up_compute_zeros"),
 )
-#: Of all recorded steps together, over the baseline; and the share of effectual lane-cycles.
+#: Of all recorded steps together: over the baseline; of the ideal; effectual lane-cycles of all.
 RATIOS = (
     *("speed_up", "speed_up_dense_operands", "speed_up_zeros", "speed_up_compute"),
-    *("energy_efficiency", "utilisation"),
+    *("energy_efficiency", "of_ideal", "of_ideal_compute", "utilisation"),
 )
 
 
@@ -65,7 +65,10 @@ def layers(results: Results) -> list[Row]:
     )
     found = []
     for row in tables.per_layer(results):
-        ratios = (*SPEED_UPS, "energy_efficiency", "utilisation")
+        ratios = (
+            *(*SPEED_UPS, "energy_efficiency"),
+            *("of_ideal", "of_ideal_compute", "utilisation"),
+        )
         found.append(
             {
                 **{name: row[name] for name in names},

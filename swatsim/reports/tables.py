@@ -34,6 +34,11 @@ PER_STEP = (
     *("cycles", "cycles_compute", "energy_pj", "dram_bytes"),
     *("macs_dense", "macs_effectual"),
 )
+#: What it is, wherever it is headlined.
+OF_IDEAL = (
+    "the time that as many multipliers would take at this clock for the MACs whose "
+    "factors are both non-zero, over the time taken"
+)
 #: Columns that speed-ups are computed from, beside the clock.
 _CYCLES = ("cycles", "cycles_compute", "cycles_dense_operands", "cycles_compute_dense_operands")
 
@@ -115,6 +120,9 @@ def per_layer(results: Results) -> list[Row]:
       `speed_up_compute_zeros`: the same of the compute cycles. Not a number where the buffers
       can't hold such operands;
     - `energy_efficiency`: the baseline's energy by ours; not a number where one is not known;
+    - `of_ideal`: `cycles_ideal`, what as many multipliers would take for the effectual MACs, a
+      whole number of cycles each op, by its cycles; `of_ideal_compute`: by its compute cycles.
+      That is its speed-up by the one that skipping the zeros of both operands could have at most;
     - `utilisation`: effectual share of the lane-cycles;
     - `flops_dense`, `flops_effectual`, and `dram_bytes`: bytes carried.
 
@@ -305,6 +313,8 @@ def _add_up(rows: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]
     Sums are of `parts`, which are totals of the same rows, if there are any.
     """
     total = {**rows[0], "steps": len({row["step"] for row in rows})}
+    ideal = (part["cycles_ideal"] for part in parts) if parts else map(_ideal, rows)
+    total["cycles_ideal"] = sum(ideal)
     for column in COLUMNS:
         how = _HOW.get(column.adds)
         if how is not None:
@@ -314,6 +324,12 @@ def _add_up(rows: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]
             of_each = {row["step"]: row[column.name] for row in rows}
             total[column.name] = _added(list(of_each.values()))
     return total
+
+
+def _ideal(row: Mapping[str, Any]) -> int:
+    """Return the cycles of an op on as many multipliers, none of which ever waits."""
+    multipliers: int = row["pes"] * row["lanes"]
+    return -(-int(row["macs_effectual"]) // multipliers)
 
 
 def _added(values: list[Any]) -> Any:
@@ -329,7 +345,7 @@ def _averaged(values: list[Any]) -> float:
 _HOW: Mapping[str, Callable[[list[Any]], Any]] = {
     "sum": _added,
     "mean": _averaged,
-    "listed": lambda values: AND.join(dict.fromkeys(values)),
+    "listed": lambda values: AND.join(dict.fromkeys(value for value in values if value)),
 }
 
 
@@ -365,6 +381,8 @@ def _beside(ours: Row, theirs: Row) -> Row:
         "baseline": _with_totals(theirs),
         **speed_ups(ours, theirs),
         "energy_efficiency": quotient(theirs["energy_pj"], ours["energy_pj"]) if known else nan,
+        "of_ideal": quotient(ours["cycles_ideal"], ours["cycles"]),
+        "of_ideal_compute": quotient(ours["cycles_ideal"], ours["cycles_compute"]),
         "utilisation": ours["lane_cycles_effectual"] / lane_cycles if lane_cycles else nan,
     }
 

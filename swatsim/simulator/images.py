@@ -2,11 +2,14 @@
 
 Where a machine's images follow one another (see `Mechanism.by_image`), a batch takes exactly the
 sum of what its images take, and the recorded ones are a sample of it. That is so of every op of a
-`cartesian`, and of every op of a `lane_array` but fprop and dgrad of linear layers: there images
-are the windows of one, and share sets of streams. These ops run as a batch of the right size, made
+`cartesian`, and of every op of a `lane_array` but fprop and dgrad of linear layers, where images
+are the windows of one and share sets of streams, and wgrad that reduces over the batch, where they
+share the streams themselves. These ops run as a batch of the right size, made
 of the recorded images over and over: exact where cycles don't depend on the images (weights
 scheduled, or nothing), otherwise near, and never with an interval. Such a batch is never laid out:
-it is rounds of images that share the machine at a time (`Mechanism.in_rounds`), and these recur.
+it is rounds of images that share the machine at a time (`Mechanism.in_rounds`), and these recur. Of
+a machine without rounds all images share it, as they do a dense one's: where its cycles don't
+depend on them, any will do, and the masks of such take no memory.
 
 Compute cycles only: what the memory system adds depends on how a batch is cut into blocks.
 """
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import fsum, gcd, inf, nan
 
@@ -207,13 +210,37 @@ def _count_op(machine: Runnable, step: Step, layer: Layer, name: OpName) -> _Cou
         )
         agreed = all(machine.by_image(part) == alone for part in parts)
         return _Counted(*where, True, agreed, alone.reads_images(op), ours, dense)
-    used, at_once = machine.in_rounds(op) or (machine, batch)
+    used, cycles_of = _batch_on(machine, op, batch)
     # the batch's, shared out: its images then add up to it, and don't differ
     ours, dense = (
-        (batch_cycles(op, batch, at_once, simulate) / batch,) * op.samples
+        (cycles_of(simulate) / batch,) * op.samples
         for simulate in (used.simulate_op, used.simulate_dense)
     )
     return _Counted(*where, False, True, used.reads_images(op), ours, dense)
+
+
+def _batch_on(
+    machine: Runnable, op: LoweredOp, batch: int
+) -> tuple[Runnable, Callable[[Callable[[LoweredOp], Counters]], int]]:
+    """Return the machine that takes a batch together, and how its compute cycles are found."""
+    if batch == op.samples:
+        return machine, lambda simulate: simulate(op).cycles_compute
+    if round_ := machine.in_rounds(op):
+        used, at_once = round_
+        return used, partial(batch_cycles, op, batch, at_once)
+    if machine.reads_images(op):
+        return machine, partial(batch_cycles, op, batch, batch)
+    alike = _of_any_images(op, batch)
+    return machine, lambda simulate: simulate(alike).cycles_compute
+
+
+def _of_any_images(op: LoweredOp, batch: int) -> LoweredOp:
+    """Return an op of a batch without a zero in its images; their masks take no memory."""
+    dense = replace(LoweredOp.dense(op.layer, op.name, batch), of_transposed=op.of_transposed)
+    if op.weight is None:
+        return dense
+    known = {**dense.counts, "weight": op.counts["weight"]}
+    return replace(dense, weight=op.weight, known=known)
 
 
 def split(op: LoweredOp) -> list[LoweredOp]:

@@ -51,7 +51,8 @@ class MachineConfig(MemoryConfig):
     """Base of the configurations of machines: frozen, its fields and their relations checked.
 
     Memory system and energy are the same for all; a mechanism adds its geometry. A subclass has
-    `pes` and `lanes`, as fields or as properties; one that lacks them can't be defined.
+    `pes` and `lanes`, as fields or as properties; one that lacks them can't be defined. It may have
+    `multipliers` as a field, and the two follow from that.
 
     Raises
     ------
@@ -83,9 +84,16 @@ class MachineConfig(MemoryConfig):
         def lanes(self) -> int:
             """Multipliers of a PE."""
 
+        @property
+        def multipliers(self) -> int:
+            """Multipliers of all PEs."""
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
+        # not in this class: a field of that name would shadow it, and pydantic warns of that
+        if "multipliers" not in cls.model_fields and not hasattr(cls, "multipliers"):
+            cls.multipliers = property(_multipliers)  # type: ignore[assignment, method-assign]
         for name in ("pes", "lanes"):
             if name not in cls.model_fields and not hasattr(cls, name):
                 raise TypeError(
@@ -102,15 +110,33 @@ class MachineConfig(MemoryConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _can_be_kept(self) -> MachineConfig:
+        if self.packing and self.keep_on_chip:
+            raise ValueError(
+                "keep_on_chip=True is at odds with an operand that runs n:m: dgrad and wgrad would "
+                "pack it along different axes; set keep_on_chip=false, or no pattern"
+            )
+        return self
+
     @property
-    def multipliers(self) -> int:
-        """Multipliers of all PEs."""
-        return self.pes * self.lanes
+    def packing(self) -> tuple[int, int] | None:
+        """The n and m of an operand that runs n:m; None: the machine has none such."""
+        return None
+
+    @property
+    def prunes_each_step(self) -> bool:
+        """Whether that operand is packed anew before each op: read dense, written packed."""
+        return False
 
     @property
     def accumulator_bank_kib(self) -> float:
         """Size of a bank of accumulators in a PE; 0: sums stay in registers."""
         return 0.0
+
+
+def _multipliers(config: MachineConfig) -> int:
+    return config.pes * config.lanes
 
 
 @dataclass(frozen=True)
@@ -144,8 +170,10 @@ class Mechanism:
         does not say.
     in_rounds : callable of (LoweredOp, config) to (config, int) or None
         Of an op whose images share the machine: with which configuration, and how many at a time.
-        Cut into so many, in order, they take together exactly the op's compute cycles. None: all of
-        them at once; so of a machine that does not say.
+        Cut into so many, in order, they take together exactly the op's compute cycles; or so nearly
+        as rounds that the machine does not have can end (a line that is not filled, a cycle that is
+        rounded up), where all images are one round, and there would be too many values to lay out.
+        None: all of them at once; so of a machine that does not say.
     reads_images : callable of (LoweredOp, config) to bool
         Whether compute cycles depend on the masks of act and grad_out; if not they are the same for
         all images. True of a machine that does not say.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from swatsim.counters import Counters, MemoryCounters
-from swatsim.errors import ConfigError
+from swatsim.counters import Counters, MemoryCounters, declared
+from swatsim.errors import ConfigError, unknown
 from swatsim.simulator.systems import NOTHING_ON_CHIP, OnChip, Row, System
 from swatsim.workload import flops
 from swatsim.workload.layer import OPERANDS
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.training_ops import Op
+
+_NUMBERS = tuple(one.column for one in declared(Counters) if one.kind is int)
 
 
 class Counted(NamedTuple):
@@ -83,7 +85,7 @@ def cost(
     counters, without_zeros = (_checked(of) for of in counted)
     memory = system.simulate_memory(op, counters, dense, on_chip)
     return {
-        **_counts(counters, _as_recorded(op, memory)),
+        **_counts(op, counters, memory),
         "cycles_compute_dense_operands": without_zeros.cycles_compute,
         "cycles_dense_operands": float(memory.cycles)
         if dense
@@ -102,9 +104,11 @@ def _as_recorded(op: LoweredOp, memory: MemoryCounters) -> MemoryCounters:
     return memory._replace(**loaded)
 
 
-def _counts(counters: Counters, memory: MemoryCounters) -> Row:
+def _counts(op: LoweredOp, counters: Counters, memory: MemoryCounters) -> Row:
     lane_cycles = memory.cycles * counters.pes * counters.lanes
-    return {**counters._asdict(), **memory._asdict(), "lane_cycles": lane_cycles}
+    compressed = next((op.called(it) for it in OPERANDS if it == counters.compressed), "")
+    own = {**counters._asdict(), "compressed": compressed}
+    return {**own, **_as_recorded(op, memory)._asdict(), "lane_cycles": lane_cycles}
 
 
 def _checked(counters: Counters) -> Counters:
@@ -114,9 +118,12 @@ def _checked(counters: Counters) -> Counters:
             f"the machine gave a {type(counters).__name__}: simulate_op and simulate_dense must "
             "give swatsim.Counters"
         )
-    if not all(isinstance(value, int | np.integer) for value in counters):
+    if counters.compressed not in ("", *OPERANDS):
+        raise ConfigError(unknown("compressed operand", str(counters.compressed), OPERANDS))
+    numbers = [getattr(counters, name) for name in _NUMBERS]
+    if not all(isinstance(value, int | np.integer) for value in numbers):
         raise ConfigError(f"the machine gave {counters}: counters are whole numbers")
-    if min(counters) < 0:
+    if min(numbers) < 0:
         raise ConfigError(f"the machine gave {counters}: counters are at least 0")
     if sum(counters.buckets.values()) != counters.lane_cycles:
         raise ConfigError(
@@ -124,4 +131,6 @@ def _checked(counters: Counters) -> Counters:
             f"{sum(counters.buckets.values())}, must be cycles_compute * pes * lanes = "
             f"{counters.lane_cycles}: put what is not accounted for into lane_cycles_idle"
         )
-    return Counters(*map(int, counters))  # numpy's integers would overflow in sums
+    # numpy's integers would overflow in sums
+    whole: dict[str, Any] = dict(zip(_NUMBERS, map(int, numbers), strict=True))
+    return counters._replace(**whole)

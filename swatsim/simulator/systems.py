@@ -16,7 +16,8 @@ from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import MachineConfig, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.memory.simulate import NO_DEMAND, Demand, can_pin, simulate_memory
-from swatsim.workload.layer import Operand
+from swatsim.simulator.memory.stores import Packed
+from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.value_types import DTYPES
 
@@ -179,7 +180,7 @@ class Modelled:
             )
         try:
             return simulate_memory(
-                op, _demand(counters), self._config, dense=dense, **on_chip._asdict()
+                op, _demand(counters, self._config), self._config, dense=dense, **on_chip._asdict()
             )
         except BufferTooSmallError as error:
             raise error.of(self._name) from None
@@ -240,9 +241,35 @@ class Modelled:
         return capacities.of_all_ops(error, self._config, dense, ops)
 
 
-def _demand(counters: Counters) -> Demand:
-    lanes = counters.pes * counters.lanes
-    return Demand(counters.cycles_compute, lanes, counters.words_a, counters.words_b)
+def _demand(counters: Counters, config: MachineConfig) -> Demand:
+    return Demand(
+        cycles=counters.cycles_compute,
+        lanes=counters.pes * counters.lanes,
+        words_a=counters.words_a,
+        words_b=counters.words_b,
+        words_out=counters.sums_written + counters.sums_read,
+        packed=_packed(counters, config),
+        prunes=config.prunes_each_step,
+    )
+
+
+def _packed(counters: Counters, config: MachineConfig) -> Packed | None:
+    """Return the operand that ran n:m, and n and m.
+
+    Raises
+    ------
+    ConfigError
+        If the machine says that one did, and its configuration not which n:m.
+    """
+    operand = next((it for it in OPERANDS if it == counters.compressed), None)
+    if operand is None:
+        return None
+    if config.packing is None:
+        raise ConfigError(
+            f"the machine ran {operand} compressed, and its configuration has packing=None: let "
+            "it return n and m"
+        )
+    return Packed(operand, *config.packing)
 
 
 def system_of(machine: Runnable, table: EnergyTable) -> System:

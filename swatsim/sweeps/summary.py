@@ -112,7 +112,8 @@ def _row(store: Store, key: str, point: Point, varied: Sequence[str]) -> Row:
         "trace": point.trace,
         "machine": point.label,
         "preset": point.preset,
-        **{name: values.get(name) for name in varied},
+        # a parameter of that name too stands where what follows from others does
+        **{name: values.get(name) for name in varied if name != "multipliers"},
         "multipliers": values.get("multipliers"),
         "buffer_kib": values.get("buffer_kib"),
     }

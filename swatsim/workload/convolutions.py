@@ -106,7 +106,7 @@ def _dgrad_split(op: LoweredOp) -> Iterator[Convolution]:
     for row in rows:
         for column in columns:
             yield Convolution(
-                weight=weight[:, :, row.taps][:, :, :, column.taps],
+                weight=weight[:, :, row.taps, column.taps],
                 data=as_4d(op.grad_out),
                 stride=(1, 1),
                 dilation=(row.dilation, column.dilation),
@@ -154,7 +154,7 @@ def _exchange_channels(weight: Mask, groups: int) -> Mask:
 class _Phase:
     """The outputs h = first, first + stride, .. of one axis, as a convolution of stride 1."""
 
-    taps: list[int]  # descending: the rotated kernel's order
+    taps: slice  # descending: the rotated kernel's order
     outputs: int
     dilation: int
     origin: int
@@ -169,5 +169,7 @@ def _phases(size: int, taps: int, stride: int, dilation: int, padding: int) -> l
             origin = (first + padding - met[0] * dilation) // stride
             outputs = (size - first - 1) // stride + 1
             # taps of one phase lie stride/gcd apart: dilation/gcd positions of dy
-            phases.append(_Phase(met, outputs, dilation // gcd(dilation, stride), origin))
+            common = gcd(dilation, stride)
+            every = slice(met[0], None, -(stride // common))  # what it takes of a kernel is a view
+            phases.append(_Phase(every, outputs, dilation // common, origin))
     return phases

@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from typing import assert_never
 
 import numpy as np
-import numpy.typing as npt
 
+from swatsim.workload.count_kernel import Counts, ones_along
 from swatsim.workload.layer import Layer, Operand, OpName
 from swatsim.workload.windows import Mask, as_4d, windows
-
-Counts = npt.NDArray[np.int64]
 
 
 def effectual(layer: Layer, op: OpName, masks: Mapping[Operand, Mask]) -> int:
@@ -56,20 +54,19 @@ def _met(layer: Layer, counts: Counts) -> Counts:
 def _per_group(mask: Mask, axis: int, groups: int) -> Counts:
     """Return an axis of channels summed group by group; the axis becomes one of `groups`."""
     shape = (*mask.shape[:axis], groups, -1, *mask.shape[axis + 1 :])
-    counts: Counts = np.count_nonzero(mask.reshape(shape), axis=axis + 1)
-    return counts
+    return ones_along(mask.reshape(shape), axis + 1)
 
 
 def _fprop(layer: Layer, weight: Mask, act: Mask) -> int:
     weights = _per_group(as_4d(weight), 0, layer.groups)  # (G, C/G, R, S)
-    acts = np.count_nonzero(as_4d(act), axis=0, keepdims=True)
-    met = _met(layer, acts).sum(axis=(0, 4, 5))  # (C, R, S)
+    acts = ones_along(as_4d(act), 0)
+    met = _met(layer, acts[None]).sum(axis=(0, 4, 5))  # (C, R, S)
     return int((weights.reshape(met.shape) * met).sum())
 
 
 def _dgrad(layer: Layer, weight: Mask, grad_out: Mask) -> int:
-    weights = np.count_nonzero(as_4d(weight), axis=1)  # (K, R, S)
-    grads = np.count_nonzero(as_4d(grad_out), axis=0)  # (K, P, Q)
+    weights = ones_along(as_4d(weight), 1)  # (K, R, S)
+    grads = ones_along(as_4d(grad_out), 0)  # (K, P, Q)
     within = _met(layer, np.ones((1, 1, layer.H, layer.W), np.int64))[0, 0]  # (R, S, P, Q)
     return int(np.einsum("krs,kpq,rspq->", weights, grads, within, optimize=True))
 

@@ -7,7 +7,7 @@ other; the type checker refuses an `Op` behind it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, assert_never
@@ -63,14 +63,27 @@ class LoweredOp(MaskedOp):
     @cached_property
     def macs_effectual(self) -> int:
         """Multiply-accumulates whose two factors are both non-zero."""
-        if all(self.counts[operand] == mask.size for operand, mask in self.operands.items()):
+        full = {it for it, mask in self.operands.items() if self.counts[it] == mask.size}
+        if len(full) == len(self.operands):
             return effectual.inside(self.layer, self.samples)
+        if self.weight is not None and full - {"weight"}:  # images are alike
+            alike = {it: mask if it == "weight" else mask[:1] for it, mask in self.operands.items()}
+            return self.samples * effectual.effectual(self.layer, self.name, alike)
         return effectual.effectual(self.layer, self.name, self.operands)
 
     def with_masks(self, masks: Mapping[Operand, Mask]) -> LoweredOp:
         """Return the same op of other masks."""
         named: dict[str, Any] = {str(operand): mask for operand, mask in masks.items()}
         return replace(self, **named, known={})
+
+    def with_zeros_of(self, operands: Collection[Operand]) -> LoweredOp:
+        """Return the same op, no value of any other operand zero."""
+        if all(operand in operands for operand in self.operands):
+            return self
+        dense = self.without_zeros()
+        kept: dict[str, Any] = {name: getattr(self, name) for name in operands}
+        known = {it: (self if it in operands else dense).counts[it] for it in self.operands}
+        return replace(dense, **kept, known=known)
 
     def without_zeros(self) -> LoweredOp:
         """Return the same op of operands none of whose values is zero."""

@@ -40,8 +40,8 @@ Shape = tuple[int, ...]
 Density = Fraction | float
 
 #: What an entry is stored for: each element; each value that is not zero; these and the padding of
-#: long runs of zeros; N of each M channels, used or not.
-Entries = Literal["elements", "values", "runs", "slots"]
+#: long runs of zeros; N of each M channels, used or not; N for each M elements, wherever they are.
+Entries = Literal["elements", "values", "runs", "slots", "packed"]
 #: What has a pointer, with one more at the end: nothing; each index of the leading dimension (K of
 #: weights, N of activations); each place within the others.
 Lines = Literal["none", "leading", "trailing"]
@@ -80,7 +80,7 @@ class Format:
     name : str
     stores : str
         What it stores, for people.
-    entries : {"elements", "values", "runs", "slots"}
+    entries : {"elements", "values", "runs", "slots", "packed"}
         What has an entry: a value, and what is stored beside it.
     beside : callable of shape to int
         Bits beside the value, of a tensor of that shape: an index, a counter.
@@ -92,7 +92,7 @@ class Format:
     placed : bool
         Whether it says where the values were: what can be read again.
     n, m : int
-        Of slots: N of each M channels.
+        Of slots: N of each M channels. Of what is packed: N for each M elements.
     """
 
     name: str
@@ -109,6 +109,10 @@ class Format:
         """Return the bits of its terms, for a tensor of a shape with values of so many bits."""
         pointer = 0 if self.lines == "none" else fewest_bits(prod(shape))
         return Terms(bits + self.beside(shape), self.element, pointer)
+
+    def packed(self, elements: Any) -> Any:
+        """Return N slots for each M elements, rounded up; of a number, or of an array."""
+        return -(-elements * self.n // self.m)
 
 
 FORMATS: Mapping[str, Format] = {
@@ -178,6 +182,16 @@ def named(format: str) -> Format:
     return Format(format, stores, "slots", lambda shape: (m - 1).bit_length(), n=n, m=m)
 
 
+def packed(n: int, m: int) -> Format:
+    """Return the format of an operand that a machine runs n:m along any axis of its own.
+
+    N values for each M elements, rounded up, each with its place in the group.
+    """
+    name = f"packed {n}:{m}"
+    stores = f"for each {m} elements {n} values, each with its place in the group"
+    return Format(name, stores, "packed", lambda shape: (m - 1).bit_length(), n=n, m=m)
+
+
 def check(format: str, dtype: str) -> None:
     """Refuse an unknown format or value type.
 
@@ -235,6 +249,8 @@ def _entries_of(format: Format, mask: Mask, ones: int, channels: Channels) -> in
         case "slots":
             check_pattern(mask, format.n, format.m, channels)
             return _slots(format, mask.shape, channels)
+        case "packed":
+            return int(format.packed(mask.size))
         case _:
             assert_never(format.entries)
 
@@ -302,6 +318,8 @@ def _entries_expected(
                     f"{slots / prod(shape):g}; choose another format"
                 )
             return slots
+        case "packed":
+            return int(format.packed(prod(shape)))
         case _:
             assert_never(format.entries)
 

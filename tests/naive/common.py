@@ -15,7 +15,19 @@ OPERANDS = {
 }
 """The two operands of each op."""
 
-EVENTS = ("words_a", "words_b", "multiplexed", "schedules", "accumulations")
+EVENTS = (
+    "words_a",
+    "words_b",
+    "multiplexed",
+    "schedules",
+    "accumulations",
+    "pattern_groups_a",
+    "pattern_groups_b",
+    "pattern_obeying_a",
+    "pattern_obeying_b",
+    "sums_written",
+    "sums_read",
+)
 """What is counted: words are values taken of an op's first operand (a) and of its second (b)."""
 
 
@@ -27,6 +39,8 @@ class NaiveResult:
     cycles: int
     lane_cycles: dict[str, int]
     events: dict[str, int]
+    compressed: str = ""
+    """The operand that ran packed, n of each m values; "" if none did."""
 
 
 def chunks(items, size: int) -> list[list]:

@@ -12,16 +12,22 @@ from swatsim.cli.drawing import draw
 from swatsim.columns import COLUMNS
 from swatsim.errors import ResultsError
 from swatsim.reports import layer_bars, page_tables, tables
+from swatsim.reports.compare import compare
 from swatsim.reports.over_steps import over_steps
 from swatsim.reports.page import of_results
 from swatsim.reports.roofline import roofline
 from swatsim.results import Results
+from swatsim.tracefile import Trace
 from tests.traces import LAYERS, make_trace
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    trace = make_trace(tmp_path_factory.mktemp("report") / "small")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    return make_trace(tmp_path_factory.mktemp("report") / "small")
+
+
+@pytest.fixture(scope="module")
+def results(trace: Trace) -> Results:
     return swatsim.simulate(trace, "tensordash")
 
 
@@ -43,6 +49,9 @@ def test_counts_are_summed_over_steps_and_densities_averaged(results: Results) -
     assert row["density_act"] == pytest.approx(ours.density_act.mean())
     assert math.isnan(row["density_weight"])
     assert row["utilisation"] == row["lane_cycles_effectual"] / row["lane_cycles"]
+    ideal = sum(-(-macs // 4096) for macs in ours.macs_effectual)
+    assert row["of_ideal"] == ideal / ours.cycles.sum()
+    assert row["of_ideal_compute"] == ideal / ours.cycles_compute.sum()
     assert row["flops_effectual"] == 2 * row["macs_effectual"]
 
 
@@ -53,6 +62,17 @@ def test_the_step_is_the_sum_of_its_ops(results: Results) -> None:
         if column == "macs_held":
             continue  # not known of this trace
         assert rows[-1][column] == pytest.approx(sum(row[column] for row in rows[:-1]))
+
+
+def test_of_the_ideal_is_its_time_by_ours(results: Results, trace: Trace) -> None:
+    ideal = tables.per_op(swatsim.simulate(trace, swatsim.machine("ideal", multipliers=4096)))
+    for row, bound in zip(tables.per_op(results), ideal, strict=True):
+        assert row["of_ideal"] == bound["cycles"] / row["cycles"] <= row["of_ideal_compute"] < 1
+        assert bound["of_ideal"] == bound["of_ideal_compute"] == 1
+    found = compare(results, results)
+    assert [row["of_ideal_b"] for row in found[-4:]] == [
+        row["of_ideal"] for row in tables.per_op(results)
+    ]
 
 
 def test_bytes_of_a_value_type_that_nobody_knows_are_refused(results: Results) -> None:

@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from swatsim.policies import SwatU
 from swatsim.sampling import Stratum, total
 from swatsim.simulator.images import OpEstimate, batch_cycles, split
 from swatsim.simulator.machines import MACHINES
+from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
 from swatsim.simulator.mechanism import ConfiguredMachine, Mechanism
 from swatsim.tracefile import Trace
 from swatsim.tracefile.header import dump_header, load_header
@@ -30,6 +32,8 @@ from tests.test_results import Ideal
 from tests.traces import LAYERS, make_trace
 
 SMALL = {"tiles": 1, "rows": 4, "columns": 4}
+#: Of it images follow one another in every op of a convolution.
+ALONE = {**SMALL, "wgrad_reduces": "positions"}
 
 
 def part_of(trace: Trace, path: Path, samples: Sequence[int]) -> Trace:
@@ -89,8 +93,10 @@ def test_images_take_together_what_the_op_takes(mechanism: Mechanism, data: st.D
     whole = ConfiguredMachine("x", mechanism, data.draw(CONFIGS[mechanism.name]()))
     alone = whole.by_image(op)
     if alone is None:
-        assert (mechanism.name, op.layer.kind) == ("lane_array", "linear")
-        assert op.name != "wgrad"
+        config = whole.config
+        assert not isinstance(config, LaneArrayConfig) or (
+            config.wgrad_reduces == "batch" if op.name == "wgrad" else op.layer.kind == "linear"
+        )
         return
     for name in ("simulate_op", "simulate_dense"):
         parts = [getattr(alone, name)(part)._asdict() for part in split(op)]
@@ -184,7 +190,7 @@ def test_the_operand_on_the_rows_is_the_one_of_the_whole_op() -> None:
 # ---- estimates -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", ["tensordash", "bit-tactical", "scnn"])
+@pytest.mark.parametrize("preset", ["tensordash", "bit-tactical", "scnn", "ideal"])
 def test_a_batch_recorded_in_full_is_exact(whole: Trace, preset: str) -> None:
     machine = swatsim.machine(preset)
     found = swatsim.estimate_images(whole, machine, workers=1)
@@ -201,7 +207,7 @@ def test_a_batch_recorded_in_full_is_exact(whole: Trace, preset: str) -> None:
 def test_a_batch_lies_in_the_intervals_of_its_thirds(
     whole: Trace, tmp_path: Path, preset: str
 ) -> None:
-    machine = swatsim.machine(preset, **(SMALL if preset == "tensordash" else {}))
+    machine = swatsim.machine(preset, **(ALONE if preset == "tensordash" else {}))
     truth = swatsim.estimate_images(whole, machine, workers=1)
     thirds = [
         swatsim.estimate_images(
@@ -226,7 +232,7 @@ def test_a_batch_lies_in_the_intervals_of_its_thirds(
 
 @pytest.mark.parametrize("preset", ["tensordash", "scnn"])
 def test_the_interval_covers_the_batch_as_often_as_it_says(whole: Trace, preset: str) -> None:
-    machine = swatsim.machine(preset, **(SMALL if preset == "tensordash" else {}))
+    machine = swatsim.machine(preset, **(ALONE if preset == "tensordash" else {}))
     taken = {number: np.zeros(12) for number in whole.steps}
     for number, cycles_of in taken.items():
         for layer, name in whole.step(number).ops():
@@ -307,8 +313,73 @@ def test_what_does_not_depend_on_images_is_exact(tmp_path: Path) -> None:
     assert any(row.cycles_compute.alike for row in rows if row.layer == "fc")
 
 
+@pytest.mark.parametrize("preset", ["tensordash", "ideal"])
+def test_images_that_are_one_reduction_are_near_and_have_no_interval(
+    whole: Trace, tmp_path: Path, preset: str
+) -> None:
+    machine = swatsim.machine(preset, **(SMALL if preset == "tensordash" else {"multipliers": 99}))
+    part = part_of(whole, tmp_path / "part", range(0, 12, 2))
+    found = swatsim.estimate_images(part, machine, workers=1).totals[-2]
+    twice, exact = np.arange(12) % 6, 0
+    for number in part.steps:
+        for layer, name in part.step(number).ops():
+            op = swatsim.lower(part.step(number).op(layer, name))
+            if name == "wgrad":
+                again = {operand: mask[twice] for operand, mask in op.operands.items()}
+                exact += machine.simulate_op(op.with_masks(again)).cycles_compute
+    assert (found.op, found.by_image, found.cycles_compute.known) == ("wgrad", False, False)
+    assert found.cycles_compute.value == pytest.approx(exact, rel=0.01)
+    assert found.apart == pytest.approx(found.cycles_compute.value)
+
+
+def test_rounds_of_one_reduction_lose_little() -> None:
+    layer = Layer(name="x", C=4, K=16, H=7, W=7, R=3, S=3, padding=1)
+    rng = np.random.default_rng(2)
+    masks = {name: rng.random(layer.shape_of(name, 3)) < 0.3 for name in OPERANDS_OF["wgrad"]}
+    op = swatsim.LoweredOp(layer, "wgrad", **masks)
+    machine = swatsim.machine("tensordash", **SMALL)
+    used, at_once = machine.in_rounds(op) or (machine, 0)
+    assert at_once * layer.positions % 16 == 0
+    many = np.arange(2 * at_once) % 3
+    together = op.with_masks({name: mask[many] for name, mask in masks.items()})
+    found = batch_cycles(op, 2 * at_once, at_once, used.simulate_op)
+    assert found == pytest.approx(machine.simulate_op(together).cycles_compute, rel=0.005)
+
+
+class Dense(swatsim.MachineConfig):
+    """A dense machine that takes a whole batch at once, and would tell if it looked at it."""
+
+    pes: ClassVar[int] = 4
+    lanes: ClassVar[int] = 4
+
+
+def dense(op: swatsim.LoweredOp, config: Dense) -> swatsim.Counters:
+    assert all(name == "weight" or not any(mask.strides) for name, mask in op.operands.items())
+    cycles = op.samples * op.layer.weights * op.layer.positions // 16 + 1
+    idle = 16 * cycles - op.macs_effectual
+    return swatsim.Counters(cycles, 4, 4, op.macs_effectual, lane_cycles_idle=idle)
+
+
+def test_a_batch_that_nobody_looks_at_is_not_laid_out(tmp_path: Path) -> None:
+    mechanism = swatsim.Mechanism(
+        "dense", "dense", Dense, dense, dense, reads_images=lambda op, config: False
+    )
+    machine = ConfiguredMachine("dense", mechanism, Dense())
+    trace = linear_trace(tmp_path / "t", 2**31)
+    tracemalloc.start()
+    found = swatsim.estimate_images(trace, machine, workers=1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * 2**20
+    few = swatsim.estimate_images(linear_trace(tmp_path / "few", 2**10), machine, workers=1)
+    for many, one in zip(found.ops, few.ops, strict=True):
+        assert many.cycles_compute.value == (one.cycles_compute.value - 1) * 2**21 + 1
+        assert many.cycles_compute.half_width == 0
+
+
 def test_totals_say_what_their_interval_leaves_out(tmp_path: Path) -> None:
-    found = swatsim.estimate_images(make_trace(tmp_path / "t"), "tensordash", workers=1)
+    machine = swatsim.machine("tensordash", wgrad_reduces="positions")
+    found = swatsim.estimate_images(make_trace(tmp_path / "t"), machine, workers=1)
     fprop, dgrad, wgrad, step = found.totals
     assert (wgrad.by_image, wgrad.apart) == (True, 0)
     assert (step.by_image, step.layer, step.op) == (False, None, "step")
@@ -400,7 +471,9 @@ def linear_trace(path: Path, batch: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("preset", ["tensordash", "bit-tactical", "dadiannao", "scnn"])
+@pytest.mark.parametrize(
+    "preset", ["tensordash", "bit-tactical", "dadiannao", "scnn", "ideal[multipliers=1]"]
+)
 @pytest.mark.parametrize("batch", [10**7, 2**31])
 def test_a_batch_size_is_not_believed(tmp_path: Path, preset: str, batch: int) -> None:
     trace = linear_trace(tmp_path / "t", batch)
@@ -428,7 +501,7 @@ def test_a_batch_that_can_not_be_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_a_synthetic_batch(tmp_path: Path) -> None:
     whole = synthesize(LAYERS, tmp_path / "whole", policy=SwatU(0.8), batch=9, seed=2)
     part = part_of(whole, tmp_path / "part", range(0, 9, 3))
-    machine = swatsim.machine("tensordash", **SMALL)
+    machine = swatsim.machine("tensordash", **ALONE)
     found = swatsim.estimate_images(part, machine, workers=1).totals[-1].cycles_compute
     assert found.low <= cycles(whole, machine) <= found.high
 

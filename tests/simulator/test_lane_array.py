@@ -7,6 +7,7 @@ import pytest
 
 import swatsim
 from swatsim.errors import ConfigError
+from swatsim.simulator.machines.lane_array import wgrad
 from swatsim.simulator.machines.lane_array.config import LEVELS, LaneArrayConfig
 from swatsim.simulator.machines.lane_array.mapping import scheduled_operand
 
@@ -256,3 +257,59 @@ def test_a_config_is_frozen() -> None:
     assert isinstance(config, LaneArrayConfig)
     with pytest.raises(ValueError, match="frozen"):
         config.rows = 3
+
+
+# ---- wgrad over the batch ------------------------------------------------------------------------
+
+
+def wgrad_op(layer: swatsim.Layer, samples: int, density: float) -> swatsim.LoweredOp:
+    rng = np.random.default_rng(0)
+    act = np.ones(layer.shape_of("act", samples), bool)
+    grad_out = rng.random(layer.shape_of("grad_out", samples)) < density
+    return swatsim.LoweredOp(layer, "wgrad", act=act, grad_out=grad_out)
+
+
+def test_samples_of_a_linear_layer_fill_the_lanes_of_its_wgrad() -> None:
+    """64 samples are four lines in all, or a line each with one value."""
+    op = wgrad_op(swatsim.Layer(name="fc", kind="linear", C=256, K=256), 64, 0.1)
+    alone = swatsim.machine("tensordash", wgrad_reduces="positions")
+    together = swatsim.machine("tensordash")
+    assert alone.simulate_dense(op).cycles_compute == 16_384
+    assert alone.simulate_op(op).cycles_compute == 16_384
+    assert together.simulate_dense(op).cycles_compute == 1024
+    assert together.simulate_op(op).cycles_compute == 512
+    assert together.simulate_dense_operands(op).cycles_compute == 1024
+
+
+def test_a_line_holds_positions_of_two_samples() -> None:
+    """Three positions a sample: six are two lines of four, and two lines each by themselves."""
+    op = wgrad_op(swatsim.Layer(name="x", C=1, K=1, H=1, W=3), 2, 1.0)
+    parameters = {"scheduled": "none", "lookahead": 0, "wgrad_reduces": "batch"}
+    assert small(**parameters).simulate_op(op).cycles_compute == 2
+    wide = small(**parameters, lanes=2).simulate_op(op)
+    assert wide.cycles_compute == 3
+    assert (wide.words_a, wide.words_b) == (6, 6)
+    assert (
+        small(**{**parameters, "wgrad_reduces": "positions"}, lanes=2)
+        .simulate_op(op)
+        .cycles_compute
+        == 4
+    )
+
+
+@pytest.mark.parametrize("operand", ["act", "grad_out"])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_how_many_row_sets_are_packed_at_once_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, operand: str, groups: int
+) -> None:
+    layer = swatsim.Layer(name="x", C=15, K=21, H=5, W=4, R=3, S=2, padding=1, groups=groups)
+    op = wgrad_op(layer, 3, 0.4)
+    for reduces in ("positions", "batch"):
+        machine = small(tiles=2, scheduled=operand, wgrad_reduces=reduces)
+        found = []
+        for most in (2**21, 300, 40, 1):
+            monkeypatch.setattr(wgrad, "MOST_WORDS", most)
+            drawn = [machine.timeline(op, tile) for tile in (0, 5)]
+            events = [sorted(map(str, one.events(range(one.cycles)))) for one in drawn]
+            found.append((machine.simulate_op(op), events))
+        assert found.count(found[0]) == len(found)

@@ -32,6 +32,11 @@ RULES = {
         *("act_vector", "weight_vector", "accumulator", "bank", "bank_table", "queue", "convolve"),
         *("pixel_class", "output_bits", "tap_phase", "stride", "outer_product", "block_c"),
     },
+    "systolic": {
+        *("dataflow", "Dataflow", "pattern", "packing", "layout", "before", "kept", "slot"),
+        *("windows", "convolutions", "stride", "dilation", "origin"),
+    },
+    "tensor_core": {"tile_m", "tile_n", "k_step", "macs", "pattern", "packing", "allowed"},
 }
 
 
@@ -62,8 +67,18 @@ def cycles_of_steps(op: LoweredOp, machine: ConfiguredMachine) -> int:
     return sum(event.cycles for event in events if event.category == "step")
 
 
+def cycles_of_folds(op: LoweredOp, machine: ConfiguredMachine) -> int:
+    first = machine.timeline(op, 0)
+    return sum(machine.timeline(op, tile).cycles for tile in range(first.about["tiles"]))
+
+
 #: How the op's compute cycles follow from a machine's timelines: a new one says how its do.
-CYCLES = {"lane_array": cycles_of_row_sets, "cartesian": cycles_of_steps}
+CYCLES = {
+    "lane_array": cycles_of_row_sets,
+    "cartesian": cycles_of_steps,
+    "systolic": cycles_of_folds,
+    "tensor_core": cycles_of_steps,
+}
 DRAWN = [it for it in MACHINES if it.timeline]
 
 

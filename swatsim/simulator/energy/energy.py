@@ -72,13 +72,16 @@ def _traffic(
     """
     first, second = OPERANDS_OF[op.name]
     loaded = {name: 8 * getattr(memory, f"dram_bytes_{name}") for name in (first, second)}
+    read, written = counters.sums_read, counters.sums_written
+    if not read and not written:
+        read, written = output_reads(op), output_writes(op)
     value, partial = DTYPES[config.dtype], 8 * memory.dram_bytes_partial // 2
     return {
         "a": Traffic(counters.words_a * value, loaded[first]),
         "b": Traffic(counters.words_b * value, loaded[second]),
         "out": Traffic(
-            output_reads(op) * SUM_BITS + 8 * memory.dram_bytes_result + partial,
-            output_writes(op) * SUM_BITS + partial,
+            read * SUM_BITS + 8 * memory.dram_bytes_result + partial,
+            written * SUM_BITS + partial,
         ),
     }
 

@@ -8,12 +8,15 @@ from typing import Any
 from swatsim.errors import ConfigError, unknown
 from swatsim.simulator.machines import outside
 from swatsim.simulator.machines.cartesian import CARTESIAN
+from swatsim.simulator.machines.ideal import IDEAL
 from swatsim.simulator.machines.lane_array import LANE_ARRAY
+from swatsim.simulator.machines.systolic import SYSTOLIC
+from swatsim.simulator.machines.tensor_core import TENSOR_CORE
 from swatsim.simulator.mechanism import ConfiguredMachine, MachineConfig, Mechanism, Preset
 from swatsim.simulator.memory.config import PRESET
 
 #: The one list. The command line, the tests and the documentation iterate over it.
-MACHINES: tuple[Mechanism, ...] = (LANE_ARRAY, CARTESIAN)
+MACHINES: tuple[Mechanism, ...] = (LANE_ARRAY, CARTESIAN, SYSTOLIC, TENSOR_CORE, IDEAL)
 
 
 def presets(

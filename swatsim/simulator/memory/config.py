@@ -27,8 +27,8 @@ from swatsim.workload.value_types import DTYPES
 PRESET = "preset"
 #: A sum: the largest word that a bank holds, but for values of fp64, which take two.
 WORD_BYTES = 4
-#: Largest buffer.
-MAX_KIB = 2**20
+#: Of the largest buffer.
+MAX_KIB, MAX_BANKS, MAX_WORDS = 2**20, 2**16, 2**24
 
 #: Of the op's first operand, of its second, of its output.
 Buffer = Literal["a", "b", "out"]
@@ -65,11 +65,11 @@ def _capacity(of: str) -> Any:
 
 
 def _banks() -> Any:
-    return count("its banks: an access costs the energy of one", "banks", 1, 2**16)
+    return count("its banks: an access costs the energy of one", "banks", 1, MAX_BANKS)
 
 
 def _words() -> Any:
-    return count("values a cycle that it gives, all banks together", "values", 1, 2**24)
+    return count("values a cycle that it gives, all banks together", "values", 1, MAX_WORDS)
 
 
 def _format_of(operand: str) -> Any:

@@ -11,7 +11,7 @@ from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.simulator.memory.kernel import Counts
 from swatsim.simulator.memory.pipeline import Blocks, PipelineRun, run_pipeline
 from swatsim.simulator.memory.plan import Plan, find, plan
-from swatsim.simulator.memory.stores import Store, Stores, dense_stores, stores_of
+from swatsim.simulator.memory.stores import Packed, Store, Stores, dense_stores, stores_of
 from swatsim.simulator.memory.tensors import (
     ACT,
     GRAD_OUT,
@@ -23,18 +23,36 @@ from swatsim.simulator.memory.tensors import (
     output_words,
     shape_of,
 )
+from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.value_types import DTYPES
 
 
 class Demand(NamedTuple):
-    """What a machine wants of the memory system: its own cycles, and words of each operand."""
+    """What a machine wants of the memory system.
+
+    Parameters
+    ----------
+    cycles, lanes : int
+        Its own cycles, and all its multipliers.
+    words_a, words_b : int
+        Of each operand.
+    words_out : int
+        Sums that it writes and reads back; 0: each once, in wgrad once a sample.
+    packed : Packed, optional
+        The operand that it runs n:m.
+    prunes : bool
+        Whether that operand is packed anew for this op.
+    """
 
     cycles: int
     lanes: int
     words_a: int
     words_b: int
+    words_out: int = 0
+    packed: Packed | None = None
+    prunes: bool = False
 
 
 #: Of a machine that only moves its operands.
@@ -76,17 +94,37 @@ def simulate_memory(
     if config.memory == "none":
         return MemoryCounters(demand.cycles)
     shape = shape_of(op)
-    words_out = output_words(op)
+    words_out = demand.words_out or output_words(op)
     on_chip_cycles = _on_chip_cycles(demand, config, words_out)
     where = op.title
     if dense and pinned is None:
         chosen, run = _dense(shape, config, where, on_chip_cycles)
     else:
-        stores = stores_of(op, shape, config, dense)
+        stores = stores_of(op, shape, config, dense, demand.packed)
         chosen = plan(shape, stores, config, where, pinned, resident)
         tensor = OPERANDS.index(pinned) if resident and pinned else -1
         run = _run_pipeline(shape, stores, config, chosen, on_chip_cycles, tensor)
-    return _summed(demand, on_chip_cycles, words_out, chosen, run)
+    counters = _summed(demand, on_chip_cycles, words_out, chosen, run)
+    return _after_pruning(op, demand, config, counters) if demand.prunes else counters
+
+
+def _after_pruning(
+    op: LoweredOp, demand: Demand, config: MemoryConfig, counters: MemoryCounters
+) -> MemoryCounters:
+    """Return the counters of an op before which its packed operand is read dense, and written."""
+    if demand.packed is None:
+        return counters
+    elements, bits = op.operands[demand.packed.operand].size, DTYPES[config.dtype]
+    packed = storage.packed(demand.packed.n, demand.packed.m)
+    slots = packed.packed(elements) * packed.terms((elements,), bits).entry
+    carried = -(-elements * bits // 8) + -(-slots // 8)
+    wide, clock, latency = _per_cycle(config)
+    cycles = latency + -(-carried * clock // wide)
+    return counters._replace(
+        cycles=counters.cycles + cycles,
+        lane_cycles_prune=cycles * demand.lanes,
+        dram_bytes_prune=carried,
+    )
 
 
 def _summed(

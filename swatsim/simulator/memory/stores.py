@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import numpy as np
 
@@ -104,6 +104,9 @@ class Store:
                 if self.along:
                     return self._slots(columns) * rows.size[:, None] * self.cell
                 return self._slots(rows)[:, None] * columns.size * self.cell
+            case "packed":
+                packed: Counts = self.format.packed(elements)
+                return packed
             case _:
                 assert_never(self.format.entries)
 
@@ -157,7 +160,7 @@ class Store:
         if self.format.entries == "slots" and not any(self.terms[1:]):
             return self._bytes_of_slots(rows, columns), True
         bits = self.bits_in_all(rows, columns)
-        if self.terms.entry % 8:
+        if self.terms.entry % 8 or self.format.entries == "packed":
             return (bits + 7) // 8, False
         if not self.terms.element % 8:
             return bits // 8, True
@@ -189,6 +192,10 @@ class Store:
                     return slots * rows.total[:, None] * self.cell
                 slots = rows.add_up(self._slots(rows.every))
                 return slots[:, None] * columns.total * self.cell
+            case "packed":
+                # each block is rounded up: a bound below
+                below: Counts = elements * self.format.n // self.format.m
+                return below
             case _:
                 assert_never(self.format.entries)
 
@@ -215,7 +222,17 @@ class Store:
 Stores = tuple[Store, Store, Store]
 
 
-def stores_of(op: LoweredOp, shape: Shape, config: MemoryConfig, dense: bool) -> Stores:
+class Packed(NamedTuple):
+    """An operand that a machine runs n:m, along whichever axis it reduces over."""
+
+    operand: Operand
+    n: int
+    m: int
+
+
+def stores_of(
+    op: LoweredOp, shape: Shape, config: MemoryConfig, dense: bool, packed: Packed | None = None
+) -> Stores:
     """Return how weight, act and grad_out are stored; the op's output dense.
 
     Raises
@@ -223,7 +240,7 @@ def stores_of(op: LoweredOp, shape: Shape, config: MemoryConfig, dense: bool) ->
     WorkloadError
         If a mask does not obey the N:M that it is to be stored in.
     """
-    weight, act, grad_out = _stores(op, shape, config, dense)
+    weight, act, grad_out = _stores(op, shape, config, dense, packed)
     return weight, act, grad_out
 
 
@@ -236,12 +253,16 @@ def dense_stores(shape: Shape, bits: int) -> Stores:
     return weight, act, grad_out
 
 
-def _stores(op: LoweredOp, shape: Shape, config: MemoryConfig, dense: bool) -> Iterator[Store]:
+def _stores(
+    op: LoweredOp, shape: Shape, config: MemoryConfig, dense: bool, packed: Packed | None
+) -> Iterator[Store]:
     plain = dense_stores(shape, DTYPES[config.dtype])
     for operand, store in zip(OPERANDS, plain, strict=True):
         mask = op.operands.get(operand)
         full = mask is None or dense or op.counts[operand] == mask.size
         format = storage.named(config.format_of(op.called(operand)))
+        if packed is not None and packed.operand == operand:
+            format = storage.packed(packed.n, packed.m)
         yield store if full else _stored(op, operand, store, format)
 
 
@@ -251,7 +272,7 @@ def _stored(op: LoweredOp, operand: Operand, plain: Store, format: storage.Forma
     terms = format.terms(mask.shape, plain.terms.entry)
     store = Store(plain.tensor, plain.cell, format, terms)
     match format.entries:
-        case "elements":
+        case "elements" | "packed":
             return store
         case "values":
             return replace(store, sums=_sums(_cells(operand, mask)))

@@ -67,6 +67,13 @@ class Scheduler(StrEnum):
     LEVELS = "levels"
 
 
+class WgradReduces(StrEnum):
+    """What a weight's gradient is summed over at once."""
+
+    POSITIONS = "positions"
+    BATCH = "batch"
+
+
 class LaneArrayConfig(MachineConfig):
     """Geometry and scheduler of a `lane_array`.
 
@@ -124,6 +131,13 @@ class LaneArrayConfig(MachineConfig):
             "by the stride"
         ),
     ]
+    wgrad_reduces: Annotated[
+        WgradReduces,
+        Field(
+            description="what wgrad sums at once: the positions of one sample, samples one after "
+            "another; or those of the whole batch"
+        ),
+    ] = WgradReduces.POSITIONS
 
     @model_validator(mode="after")
     def _relations(self) -> LaneArrayConfig:
@@ -295,6 +309,7 @@ class LaneArrayConfig(MachineConfig):
                 "map_order": "as_written",
                 "scheduler": "levels",
                 "fold_stem": False,
+                "wgrad_reduces": "batch",
                 "clock_mhz": 500,
                 "dtype": "fp32",
                 "buffer_a_kib": 16384,
@@ -312,7 +327,7 @@ class LaneArrayConfig(MachineConfig):
             "TensorDash, table of the configuration: 500 MHz, three memories of 4 banks of 256 "
             "KiB a tile, three lines a cycle from scratchpads, 4 channels of LPDDR4-3200 (of 16 "
             "bits, as JEDEC has them); its zero compression off chip as a bitmask; words of the "
-            "output ours",
+            "output ours, and that wgrad reduces over the batch",
             (
                 Published(
                     "speed-up of training, mean of its networks",

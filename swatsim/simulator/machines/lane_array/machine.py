@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from math import gcd
 
 import numpy as np
 
@@ -21,9 +22,14 @@ from swatsim.simulator.machines.lane_array.config import (
 )
 from swatsim.simulator.machines.lane_array.config import Scheduler as Choice
 from swatsim.simulator.machines.lane_array.kernel import Schedule, Scheduler
-from swatsim.simulator.machines.lane_array.mapping import Pass, passes, scheduled_operand
+from swatsim.simulator.machines.lane_array.mapping import passes, scheduled_operand
+from swatsim.simulator.machines.lane_array.streams import Pass
+from swatsim.simulator.machines.lane_array.wgrad import sums_batch
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 from swatsim.workload.lowering import LoweredOp
+
+#: Lines of a round of images that are one reduction: many beside any lookahead that is in use.
+ROUND_LINES = 256
 
 
 def simulate_op(op: LoweredOp, config: LaneArrayConfig) -> Counters:
@@ -42,7 +48,7 @@ def simulate_dense_operands(op: LoweredOp, config: LaneArrayConfig) -> Counters:
         return simulate_dense(op.without_zeros(), config)
     anonymous = op.layer.model_copy(update={"name": "dense"})
     # one image runs for all, where they follow one another
-    together = op.samples if _shares_windows(op) else 1
+    together = op.samples if _share(op, config) else 1
     counters = _without_zeros(anonymous, op.name, together, config, scheduled)
     return counters.times(op.samples // together)
 
@@ -99,15 +105,24 @@ def simulate_dense_plain(op: LoweredOp, config: LaneArrayConfig) -> Counters:
 def by_image(op: LoweredOp, config: LaneArrayConfig) -> LaneArrayConfig | None:
     """Return the config with a fixed operand on the rows, if an op's images follow one another.
 
-    The images of a linear layer are the windows of one, but in its wgrad.
+    The images of a linear layer are the windows of one, but in its wgrad; those of a wgrad may be
+    one reduction.
     """
-    return None if _shares_windows(op) else _fixed(op, config)
+    return None if _share(op, config) else _fixed(op, config)
 
 
 def in_rounds(op: LoweredOp, config: LaneArrayConfig) -> tuple[LaneArrayConfig, int]:
-    """Return the config with a fixed operand on the rows, and how many images share the array."""
-    if not _shares_windows(op):
+    """Return the config with a fixed operand on the rows, and how many images share the array.
+
+    Where they are one reduction, as many as fill whole lines, and enough of them: what is lost is
+    what would be taken from the lines of the next round.
+    """
+    if not _share(op, config):
         return _fixed(op, config), 1
+    if op.name == "wgrad":
+        whole = config.lanes // gcd(config.lanes, op.layer.positions)
+        lines = whole * op.layer.positions // config.lanes
+        return _fixed(op, config), whole * -(-ROUND_LINES // lines)
     on_rows = scheduled_operand(op, config) or OPERANDS_OF[op.name][0]
     images = config.columns if on_rows == "weight" else config.rows * config.tiles
     return _fixed(op, config), images
@@ -128,9 +143,9 @@ def _fixed(op: LoweredOp, config: LaneArrayConfig) -> LaneArrayConfig:
     return config.model_copy(update=fixed)
 
 
-def _shares_windows(op: LoweredOp) -> bool:
-    """Whether an op's images are the windows of one."""
-    return op.is_matrix_product and op.name != "wgrad"
+def _share(op: LoweredOp, config: LaneArrayConfig) -> bool:
+    """Whether an op's images share streams: as windows of one image, or as one reduction."""
+    return sums_batch(config) if op.name == "wgrad" else op.is_matrix_product
 
 
 def _dense(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand) -> Counters:
@@ -201,6 +216,7 @@ class _Tally:
     def counters(self) -> Counters:
         """Return the counters: lane-cycles sorted into their buckets."""
         effectual = self.op.macs_effectual
+        once = self.op.name == "wgrad" and sums_batch(self.config)
         total = self.cycles * self.config.pes * self.config.lanes
         words = self.row_words, self.column_words
         if self.rows_hold != OPERANDS_OF[self.op.name][0]:
@@ -217,6 +233,7 @@ class _Tally:
             lane_cycles_unmapped=total - self.running - self.tile_sync,
             words_a=words[0],
             words_b=words[1],
+            sums_written=self.op.layer.weights if once else 0,
         )
 
 

@@ -5,59 +5,28 @@ Speaks convolution letters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import assert_never
 
 import numpy as np
 
 from swatsim.simulator.machines.lane_array.config import LaneArrayConfig, Scheduled
-from swatsim.simulator.machines.lane_array.kernel import Counts, Words, pack_lines
+from swatsim.simulator.machines.lane_array.kernel import Words
+from swatsim.simulator.machines.lane_array.streams import (
+    Pass,
+    ceil_of,
+    lanes_of,
+    pack,
+    rows_in_use,
+    rows_of,
+    sets_of,
+)
+from swatsim.simulator.machines.lane_array.wgrad import wgrad_passes
 from swatsim.workload.convolutions import Convolution, convolutions
 from swatsim.workload.layer import Operand
 from swatsim.workload.lowering import LoweredOp
-from swatsim.workload.windows import Mask, as_4d, windows
-
-
-@dataclass(frozen=True)
-class Pass:
-    """Row streams and column streams: a part of an op, or several alike that follow one another.
-
-    Parameters
-    ----------
-    lines : callable returning numpy.ndarray of uint64, shape (groups * row sets, rows, T)
-        Packed when asked for; the dense baseline never asks.
-    lanes_in_use : callable returning numpy.ndarray of uint64, shape (1 or rows, T)
-        The lanes of each line that hold an element, zero or not: free lanes are none.
-    mapped : numpy.ndarray of int64, shape (row sets,)
-        Rows of each set of a group that hold a stream.
-    groups : int
-        Parts alike: groups of a layer, each with row streams of its own.
-    length : int
-        Lines of a stream, T.
-    elements : int
-        Elements of all row streams of all groups; the free lanes of partly filled lines are none.
-    column_sets, following : int
-        Sets of column streams, and the streams in them.
-    followed : int
-        Elements of one column stream, over all row sets of all groups.
-    repeats : int
-        Times that the same pass runs: samples, where the rows hold weights.
-    tiles : int
-        Tiles over which row sets are spread.
-    """
-
-    lines: Callable[[], Words]
-    lanes_in_use: Callable[[], Words]
-    mapped: Counts
-    groups: int
-    length: int
-    elements: int
-    column_sets: int
-    following: int
-    followed: int
-    repeats: int
-    tiles: int
+from swatsim.workload.windows import Mask, windows
 
 
 def scheduled_operand(op: LoweredOp, config: LaneArrayConfig) -> Operand | None:
@@ -85,7 +54,7 @@ def scheduled_operand(op: LoweredOp, config: LaneArrayConfig) -> Operand | None:
 def passes(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass]:
     """Yield the passes of an op, which follow one another."""
     if op.name == "wgrad":
-        yield from _wgrad(op, config, rows_hold)
+        yield from wgrad_passes(op, config, rows_hold)
         return
     for conv in convolutions(op, config.dgrad_lowering):
         conv = _as_one_image(conv) if op.is_matrix_product else conv
@@ -98,41 +67,6 @@ def passes(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand) -> Iterat
             yield _weights_on_rows(conv, config)
 
 
-def _ceil(a: int, b: int) -> int:
-    return -(-a // b)
-
-
-def pack(mask: Mask, lanes: int) -> Words:
-    """Return the last axis as lines: (.., n) as (.., ceil(n/lanes)) words, lane l in bit l."""
-    rows = np.array(mask, order="C").reshape(-1, mask.shape[-1])
-    return pack_lines(rows, lanes).reshape(*mask.shape[:-1], -1)
-
-
-def _lanes_in_use(values: int, times: int, lanes: int) -> Words:
-    """Return the lanes in use of a stream that takes `values` elements `times` times."""
-    return np.tile(pack(np.ones((1, values), np.bool_), lanes), times)
-
-
-def _sets(streams: Words, rows: int) -> Words:
-    """Cut streams (.., n, T) into sets of at most so many rows, the last one's missing ones empty.
-
-    Shape (.. * sets, rows, T).
-    """
-    *outer, n, length = streams.shape
-    rows = min(rows, n)  # a single set has no use for rows without a stream
-    sets = _ceil(n, rows)
-    cut = np.zeros((*outer, sets * rows, length), np.uint64)
-    cut[..., :n, :] = streams
-    return cut.reshape(-1, rows, length)
-
-
-def _mapped(streams: int, rows: int, times: int = 1) -> Counts:
-    """Return the rows in use in each set of `streams` streams, for `times` such groups of sets."""
-    counts = np.full(_ceil(streams, rows), rows, np.int64)
-    counts[-1] = streams - rows * (len(counts) - 1)
-    return np.tile(counts, times)
-
-
 def _weights_on_rows(conv: Convolution, config: LaneArrayConfig) -> Pass:
     k, c, r, s = conv.weight.shape
     filters = k // conv.groups
@@ -140,18 +74,18 @@ def _weights_on_rows(conv: Convolution, config: LaneArrayConfig) -> Pass:
 
     def lines() -> Words:
         streams = pack(conv.weight.transpose(0, 2, 3, 1), config.lanes)
-        return _sets(streams.reshape(conv.groups, filters, -1), config.rows)
+        return sets_of(streams.reshape(conv.groups, filters, -1), rows_of(filters, config.rows))
 
     return Pass(
         lines=lines,
-        lanes_in_use=lambda: _lanes_in_use(c, r * s, config.lanes),
-        mapped=_mapped(filters, config.rows),
+        lanes_in_use=lambda: lanes_of(c, r * s, config.lanes),
+        mapped=rows_in_use(filters, config.rows),
         groups=conv.groups,
-        length=r * s * _ceil(c, config.lanes),
+        length=r * s * ceil_of(c, config.lanes),
         elements=k * c * r * s,
-        column_sets=_ceil(positions, config.columns),
+        column_sets=ceil_of(positions, config.columns),
         following=positions,
-        followed=conv.groups * _ceil(filters, config.rows) * c * r * s,
+        followed=conv.groups * ceil_of(filters, config.rows) * c * r * s,
         repeats=len(conv.data),
         tiles=config.tiles,
     )
@@ -166,18 +100,18 @@ def _depthwise(conv: Convolution, config: LaneArrayConfig) -> Pass:
     def lines() -> Words:
         taps = conv.weight.reshape(k, r * s).astype(np.uint64)
         taps <<= (np.arange(k, dtype=np.uint64) % np.uint64(together))[:, None]
-        return _sets(taps, together)
+        return sets_of(taps, rows_of(k, together))
 
     return Pass(
         lines=lines,
         lanes_in_use=lambda: (
             np.tile(np.uint64(1) << np.arange(together, dtype=np.uint64), (r * s, 1)).T
         ),
-        mapped=_mapped(k, together),
+        mapped=rows_in_use(k, together),
         groups=1,
         length=r * s,
         elements=k * r * s,
-        column_sets=_ceil(positions, config.columns),
+        column_sets=ceil_of(positions, config.columns),
         following=positions,
         followed=k * r * s,
         repeats=len(conv.data),
@@ -192,14 +126,14 @@ def _windows_on_rows(conv: Convolution, config: LaneArrayConfig) -> Iterator[Pas
     for sample in conv.data:
         yield Pass(
             lines=lambda sample=sample: _window_lines(conv, sample, config),  # type: ignore[misc]
-            lanes_in_use=lambda: _lanes_in_use(channels, r * s, config.lanes),
-            mapped=_mapped(positions, config.rows),
+            lanes_in_use=lambda: lanes_of(channels, r * s, config.lanes),
+            mapped=rows_in_use(positions, config.rows),
             groups=conv.groups,
-            length=r * s * _ceil(channels, config.lanes),
+            length=r * s * ceil_of(channels, config.lanes),
             elements=conv.groups * positions * channels * r * s,
-            column_sets=_ceil(filters, config.columns),
+            column_sets=ceil_of(filters, config.columns),
             following=filters,
-            followed=conv.groups * _ceil(positions, config.rows) * channels * r * s,
+            followed=conv.groups * ceil_of(positions, config.rows) * channels * r * s,
             repeats=1,
             tiles=config.tiles,
         )
@@ -213,67 +147,7 @@ def _window_lines(conv: Convolution, sample: Mask, config: LaneArrayConfig) -> W
     view = windows(blocks, (r, s), conv.stride, conv.dilation, conv.origin, conv.output)
     streams = view.transpose(0, 4, 5, 2, 3, 1)  # (G, P, Q, R, S, blocks)
     positions = conv.output[0] * conv.output[1]
-    return _sets(streams.reshape(conv.groups, positions, -1), config.rows)
-
-
-def _wgrad(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand) -> Iterator[Pass]:
-    for sample in range(op.samples):
-        match rows_hold:
-            case "act":
-                yield _act_on_rows(op, as_4d(op.act)[sample], config)
-            case "grad_out":
-                yield _grad_on_rows(op, as_4d(op.grad_out)[sample], config)
-            case _:
-                raise ValueError(f"wgrad does not read {rows_hold}")
-
-
-def _act_on_rows(op: LoweredOp, act: Mask, config: LaneArrayConfig) -> Pass:
-    """Lay the (r, s, c) streams of one sample on rows: sets of channels of one (r, s)."""
-    layer = op.layer
-    channels, filters = layer.C // layer.groups, layer.K // layer.groups
-    taps, positions = layer.R * layer.S, layer.P * layer.Q
-
-    def lines() -> Words:
-        origin = (-layer.padding[0][0], -layer.padding[1][0])
-        output, kernel = (layer.P, layer.Q), (layer.R, layer.S)
-        view = windows(act[None], kernel, layer.stride, layer.dilation, origin, output)[0]
-        grouped = view.reshape(layer.groups, channels, taps, positions)
-        return _sets(pack(grouped.swapaxes(1, 2), config.lanes), config.rows)
-
-    return Pass(
-        lines=lines,
-        lanes_in_use=lambda: _lanes_in_use(positions, 1, config.lanes),
-        mapped=_mapped(channels, config.rows, times=taps),
-        groups=layer.groups,
-        length=_ceil(positions, config.lanes),
-        elements=layer.C * taps * positions,
-        column_sets=_ceil(filters, config.columns),
-        following=filters,
-        followed=layer.groups * taps * _ceil(channels, config.rows) * positions,
-        repeats=1,
-        tiles=config.tiles,
-    )
-
-
-def _grad_on_rows(op: LoweredOp, grad: Mask, config: LaneArrayConfig) -> Pass:
-    """Lay the out-channel streams of one sample on rows."""
-    layer = op.layer
-    channels, filters = layer.C // layer.groups, layer.K // layer.groups
-    taps, positions = layer.R * layer.S, layer.P * layer.Q
-    grouped = grad.reshape(layer.groups, filters, positions)
-    return Pass(
-        lines=lambda: _sets(pack(grouped, config.lanes), config.rows),
-        lanes_in_use=lambda: _lanes_in_use(positions, 1, config.lanes),
-        mapped=_mapped(filters, config.rows),
-        groups=layer.groups,
-        length=_ceil(positions, config.lanes),
-        elements=layer.K * positions,
-        column_sets=taps * _ceil(channels, config.columns),
-        following=taps * channels,
-        followed=layer.groups * _ceil(filters, config.rows) * positions,
-        repeats=1,
-        tiles=config.tiles,
-    )
+    return sets_of(streams.reshape(conv.groups, positions, -1), rows_of(positions, config.rows))
 
 
 def _as_one_image(conv: Convolution) -> Convolution:
@@ -307,7 +181,7 @@ def _fold(conv: Convolution) -> Convolution:
 
 def _space_to_depth(mask: Mask, stride: tuple[int, int]) -> Mask:
     n, c, h, w = mask.shape
-    (a, b), (rows, columns) = stride, (_ceil(h, stride[0]), _ceil(w, stride[1]))
+    (a, b), (rows, columns) = stride, (ceil_of(h, stride[0]), ceil_of(w, stride[1]))
     filled = np.pad(mask, [(0, 0), (0, 0), (0, rows * a - h), (0, columns * b - w)])
     split = filled.reshape(n, c, rows, a, columns, b)
     return split.transpose(0, 3, 5, 1, 2, 4).reshape(n, a * b * c, rows, columns)

@@ -21,7 +21,8 @@ from swatsim.simulator.machines.lane_array import kernel
 from swatsim.simulator.machines.lane_array.config import LaneArrayConfig, Move
 from swatsim.simulator.machines.lane_array.kernel import IDLE, OWN, Log, Words
 from swatsim.simulator.machines.lane_array.machine import scheduler_of, without_moves
-from swatsim.simulator.machines.lane_array.mapping import Pass, passes, scheduled_operand
+from swatsim.simulator.machines.lane_array.mapping import passes, scheduled_operand
+from swatsim.simulator.machines.lane_array.streams import Pass
 from swatsim.workload.layer import OPERANDS_OF, Operand
 from swatsim.workload.lowering import LoweredOp
 

@@ -1,0 +1,70 @@
+"""Count an op's products, and share them out among the multipliers."""
+
+from __future__ import annotations
+
+from math import prod
+
+from swatsim.counters import Counters
+from swatsim.simulator.machines.ideal.config import IdealConfig, Skips
+from swatsim.workload import flops
+from swatsim.workload.layer import OPERANDS, Operand
+from swatsim.workload.lowering import LoweredOp
+
+#: Images of a batch are laid out so many values at a time: what is rounded up once a round is then
+#: nothing beside the round.
+ROUND_VALUES = 2**22
+
+
+def simulate_op(op: LoweredOp, config: IdealConfig) -> Counters:
+    """Return the counters of the products that remain."""
+    skipped = _skipped(op, config)
+    words = {
+        name: op.counts[name] if name in skipped else mask.size
+        for name, mask in op.operands.items()
+    }
+    return _counters(op, config, op.with_zeros_of(skipped).macs_effectual, words)
+
+
+def simulate_dense(op: LoweredOp, config: IdealConfig) -> Counters:
+    """Return the counters of all products, those with padding too."""
+    words = {name: mask.size for name, mask in op.operands.items()}
+    return _counters(op, config, flops.macs_dense(op.layer, op.samples), words)
+
+
+def reads_images(op: LoweredOp, config: IdealConfig) -> bool:
+    """Whether zeros of images are skipped, and not those of weights alone, or none."""
+    return any(operand != "weight" for operand in _skipped(op, config))
+
+
+def in_rounds(op: LoweredOp, config: IdealConfig) -> tuple[IdealConfig, int] | None:
+    """Return how many images are a round; None: all, where they need not be laid out."""
+    if not reads_images(op, config):
+        return None
+    largest = max(mask.size for name, mask in op.operands.items() if name != "weight")
+    return config, max(1, ROUND_VALUES * op.samples // largest)
+
+
+def _skipped(op: LoweredOp, config: IdealConfig) -> list[Operand]:
+    """Return the operands whose zeros are skipped; a config names them as the layer does."""
+    if config.skips is Skips.BOTH:
+        return [*op.operands]
+    return [name for name in op.operands if op.called(name) == config.skips.value]
+
+
+def _counters(
+    op: LoweredOp, config: IdealConfig, products: int, words: dict[Operand, int]
+) -> Counters:
+    result = next(operand for operand in OPERANDS if operand not in op.operands)
+    cycles = -(-products // config.multipliers)
+    first, second = words.values()
+    return Counters(
+        cycles_compute=cycles,
+        pes=config.pes,
+        lanes=config.lanes,
+        lane_cycles_effectual=op.macs_effectual,
+        lane_cycles_ineffectual=products - op.macs_effectual,
+        lane_cycles_idle=cycles * config.multipliers - products,
+        words_a=first,
+        words_b=second,
+        sums_written=prod(op.layer.shape_of(result, op.samples)),
+    )

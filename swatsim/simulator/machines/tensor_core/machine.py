@@ -1,0 +1,90 @@
+"""What an op takes on a `tensor_core`: which operand is compressed, and all that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from swatsim.counters import Counters
+from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
+from swatsim.simulator.machines.tensor_core.mapping import Part, parts
+from swatsim.workload.gemm import SIDES
+from swatsim.workload.layer import OPERANDS_OF, Operand
+from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.patterns import Pattern, patterns
+
+
+def simulate_op(op: LoweredOp, config: TensorCoreConfig) -> Counters:
+    """Return the counters of one op."""
+    found = obeying(op, config)
+    chosen = compressed(op, config, found)
+    counters = _counters(op, config, parts(op, config, chosen is not None), chosen)
+    seen = {
+        f"pattern_{what}_{side}": getattr(found[operand], what)
+        for side, operand in zip("ab", OPERANDS_OF[op.name], strict=True)
+        for what in Pattern._fields
+        if operand in found
+    }
+    return counters._replace(**seen)
+
+
+def simulate_dense(op: LoweredOp, config: TensorCoreConfig) -> Counters:
+    """Return the counters of the op's dense baseline: nothing is compressed."""
+    return _counters(op, config, parts(op, config, False), None)
+
+
+def reads_images(op: LoweredOp, config: TensorCoreConfig) -> bool:
+    """Whether an operand of images may be compressed."""
+    return bool(_allowed(op, config) - {"weight"})
+
+
+def _allowed(op: LoweredOp, config: TensorCoreConfig) -> set[Operand]:
+    """Return the operands of an op that may be compressed."""
+    if config.packing is None:
+        return set()
+    return {operand for operand in op.operands if op.called(operand) in config.allowed}
+
+
+def obeying(op: LoweredOp, config: TensorCoreConfig) -> Mapping[Operand, Pattern]:
+    """Return what obeys the pattern, of each operand that may be compressed."""
+    if config.packing is None:
+        return {}
+    return patterns(op, config.dgrad_lowering, *config.packing, _allowed(op, config))
+
+
+def compressed(
+    op: LoweredOp, config: TensorCoreConfig, found: Mapping[Operand, Pattern]
+) -> Operand | None:
+    """Return the operand that is compressed: of those that obey the sparser."""
+    packed = parts(op, config, True)
+    if all(part.kept == part.gemm.depth for part in packed):
+        return None
+    able = [it for it in found if found[it].obeys and op.counts[it] < op.operands[it].size]
+    if len(able) == 2:
+        (a, b), size = able, {it: op.operands[it].size for it in able}
+        return b if op.counts[b] * size[a] < op.counts[a] * size[b] else a
+    return able[0] if able else None
+
+
+def _counters(
+    op: LoweredOp, config: TensorCoreConfig, run: list[Part], chosen: Operand | None
+) -> Counters:
+    cycles = sum(part.gemm.times * part.waves * part.cycles for part in run)
+    computed = sum(part.gemm.times * part.macs_computed for part in run)
+    words = {
+        operand: sum(part.gemm.times * part.words(side, operand == chosen) for part in run)
+        for side, operand in enumerate(SIDES[op.name])
+    }
+    first, second = OPERANDS_OF[op.name]
+    return Counters(
+        cycles_compute=cycles,
+        pes=config.pes,
+        lanes=config.lanes,
+        lane_cycles_effectual=op.macs_effectual,
+        lane_cycles_ineffectual=computed - op.macs_effectual,
+        lane_cycles_unmapped=cycles * config.multipliers - computed,
+        words_a=words[first],
+        words_b=words[second],
+        multiplexed=computed if chosen else 0,
+        sums_written=sum(part.gemm.times * part.gemm.rows * part.gemm.columns for part in run),
+        compressed=chosen or "",
+    )
