@@ -85,7 +85,7 @@ def _alike_channels(part: Planar) -> Work:
         for data, weight in zip(part.data, part.weight, strict=True)
     ]
     first = {kind: channels.index(kind) for kind in set(channels)}
-    ones = {
+    ones: dict[Hashable, Planar] = {
         kind: replace(part, data=part.data[at : at + 1], weight=part.weight[at : at + 1])
         for kind, at in first.items()
     }
@@ -228,10 +228,8 @@ def _outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Work:
     act, grad, table = queue(part, config, (None, None))
     pes = config.pe_h, config.pe_w
     if conflicts and config.bank_queue:
-        made = product_table(config)
-        return outer_product_queued(
-            act, grad, part.met, *part.blocks, made, config.bank_queue, *pes
-        )
+        made, depth = product_table(config), config.bank_queue
+        return outer_product_queued(act, grad, part.met, *part.blocks, made, depth, *pes)
     costs = table if conflicts else np.ones_like(table)
     constant = kernel_wgrad.is_constant(grad, part.blocks[1])
     run = kernel_wgrad.outer_product_constant if constant else kernel_wgrad.outer_product

@@ -127,7 +127,7 @@ def _groups(conv: Convolution, exists: Mask, config: CartesianConfig) -> Iterato
             columns=columns,
             array=array,
             halo=_halo(conv, (rows.tile, columns.tile), config),
-            outputs=conv.output[0] * conv.output[1] - np.count_nonzero(~exists),
+            outputs=conv.output[0] * conv.output[1] - int(np.count_nonzero(~exists)),
             exists=exists,
         )
 
