@@ -55,17 +55,16 @@ def full(queues: np.uint64, products: np.uint64, room: np.uint64) -> np.uint64:
 
 
 @jit
-def issue(products: Words, queues: Words, part: int, depth: int, each: Counts | None) -> int:
+def issue(products: Words, queues: Words, depth: int, each: Counts | None) -> int:
     """Issue pairs of blocks, WORDS words of products each, and return the cycles that they take.
 
-    Equivalent, cycle by cycle: each of ``queues[part]`` retires a product; the pair is issued if
-    none of its products has to wait. ``each[pair]`` is filled with a pair's cycles; None: nobody
-    asks.
+    Equivalent, cycle by cycle: each queue retires a product; the pair is issued if none of its
+    products has to wait. ``each[pair]`` is filled with a pair's cycles; None: nobody asks.
     """
     if depth > DEEPEST_BYTE:
-        return issue_deep(products, queues[part], depth, each)
+        return issue_deep(products, queues, depth, each)
     cycles = 0
-    q0, q1, q2, q3 = queues[part, 0], queues[part, 1], queues[part, 2], queues[part, 3]
+    q0, q1, q2, q3 = queues[0], queues[1], queues[2], queues[3]
     room = room_of(depth)
     for at in range(0, products.size, WORDS):
         p0, p1, p2, p3 = products[at], products[at + 1], products[at + 2], products[at + 3]
@@ -81,7 +80,7 @@ def issue(products: Words, queues: Words, part: int, depth: int, each: Counts | 
         q3 += p3
         if each is not None:
             each[at // WORDS] = cycles - begin
-    queues[part, 0], queues[part, 1], queues[part, 2], queues[part, 3] = q0, q1, q2, q3
+    queues[0], queues[1], queues[2], queues[3] = q0, q1, q2, q3
     return cycles
 
 

@@ -24,15 +24,19 @@ from swatsim.simulator.machines.cartesian.kernel import (
     queue_pixels,
     queue_weights,
 )
-from swatsim.simulator.machines.cartesian.kernel_banks import Array, Axis, bank_of
+from swatsim.simulator.machines.cartesian.kernel_banks import HIGH, Array, Axis, bank_of
 from swatsim.simulator.machines.cartesian.kernel_log import note_pair, note_step
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts, Words
 from swatsim.simulator.machines.cartesian.kernel_queue import (
+    DEEPEST_BYTE,
     TO_A_WORD,
     WORDS,
+    full,
     issue,
     longest,
     rest,
+    retire,
+    room_of,
 )
 
 #: Words that are laid out at most: more would not stay in the cache.
@@ -103,70 +107,100 @@ def add_products(
 
 
 @jit
-def sum_rows(pixels: Counts, begin: int, end: int, laid: Words, products: Words) -> None:
-    """Add up what pixels, by their classes, make with each block of weights."""
-    first = pixels[begin] * products.size
-    for word in range(products.size):
-        products[word] = laid[first + word]
-    for i in range(begin + 1, end):
-        first = pixels[i] * products.size
-        for word in range(products.size):
-            products[word] += laid[first + word]
+def issue_laid(
+    pixels: Counts,
+    starts: Counts,
+    array: Array,
+    laid: Words,
+    products: Words,
+    queues: Words,
+    costs: Counts,
+) -> None:
+    """Issue all parts' blocks of pixels, each against all of the weights, and add to their cycles.
+
+    Equivalent: `issue_parts` of weights that are laid out, without a log, and queues of bytes; but
+    that a PE's queues stay in registers.
+    """
+    vector, room, words = array.act_vector, room_of(array.queue), products.size
+    for part in range(costs.size):
+        q0, q1, q2, q3 = queues[part, 0], queues[part, 1], queues[part, 2], queues[part, 3]
+        cycles = 0
+        for begin in range(starts[part], starts[part + 1], vector):
+            first = pixels[begin] * words
+            for word in range(words):
+                products[word] = laid[first + word]
+            for i in range(begin + 1, min(begin + vector, starts[part + 1])):
+                first = pixels[i] * words
+                for word in range(words):
+                    products[word] += laid[first + word]
+            for at in range(0, words, WORDS):
+                p0, p1, p2, p3 = products[at], products[at + 1], products[at + 2], products[at + 3]
+                waits = HIGH
+                while waits:
+                    cycles += 1
+                    q0, q1, q2, q3 = retire(q0), retire(q1), retire(q2), retire(q3)
+                    one = full(q0, p0, room) | full(q1, p1, room)
+                    waits = (one | full(q2, p2, room) | full(q3, p3, room)) & HIGH
+                q0 += p0
+                q1 += p1
+                q2 += p2
+                q3 += p3
+        queues[part, 0], queues[part, 1], queues[part, 2], queues[part, 3] = q0, q1, q2, q3
+        costs[part] += cycles
 
 
 @jit
 def issue_parts(
+    pixels: Counts, starts: Counts, weights: Weights, plane: Plane, queues: Words, costs: Counts
+) -> None:
+    """Issue all parts' blocks of pixels, each against all of the weights, and add their cycles."""
+    products, array = weights.products, plane.array
+    if weights.laid.size and array.queue <= DEEPEST_BYTE:
+        issue_laid(pixels, starts, array, weights.laid, products, queues, costs)
+        return
+    for part in range(costs.size):
+        for begin in range(starts[part], starts[part + 1], array.act_vector):
+            block = pixels[begin : min(begin + array.act_vector, starts[part + 1])]
+            count_products(block, weights, plane)
+            costs[part] += issue(products, queues[part], array.queue, None)
+
+
+@jit
+def count_products(block: Counts, weights: Weights, plane: Plane) -> None:
+    """Count what a block of pixels, by their classes, makes with each block of weights."""
+    width = plane.columns.output_bits.shape[0]
+    weights.products.fill(0)
+    for pixel in block:
+        add_products(weights.products, 0, pixel // width, pixel % width, weights, plane)
+
+
+@jit
+def note_part(
+    given: PixelLog,
+    step: int,
     pixels: Counts,
     starts: Counts,
     weights: Weights,
     plane: Plane,
     queues: Words,
     costs: Counts,
-    step: int,
-    log: PixelLog | None,
 ) -> None:
-    """Issue all parts' blocks of pixels, each against all of the weights, and add to their cycles.
-
-    Little is handed on to what is called for each block: a tuple of arrays would cost more than the
-    block does.
-    """
-    vector, depth, width = plane.array.act_vector, plane.array.queue, plane.columns.output_bits
-    laid, products = weights.laid, weights.products
-    own = -1
-    if log is not None:
-        own = pe_of(log.log, plane.array)
-    for part in range(costs.size):
-        for begin in range(starts[part], starts[part + 1], vector):
-            end = min(begin + vector, starts[part + 1])
-            if laid.size:
-                sum_rows(pixels, begin, end, laid, products)
-            else:
-                products.fill(0)
-                for i in range(begin, end):
-                    x, y = divmod(pixels[i], width.shape[0])
-                    add_products(products, 0, x, y, weights, plane)
-            if log is not None:
-                taken = issue(products, queues, part, depth, weights.each)
-                if part == own:
-                    where = step, costs[part], begin
-                    note_block(log, where, pixels[begin:end], weights, plane)
-                costs[part] += taken
-            else:
-                costs[part] += issue(products, queues, part, depth, None)
-
-
-@jit
-def note_block(
-    given: PixelLog, at: tuple[int, int, int], block: Counts, weights: Weights, plane: Plane
-) -> None:
-    """Write down how a block of pixels of the logged PE met the weights."""
-    (rows, columns, array), (step, begin, place) = plane, at
-    for i in range(weights.each.size):
-        pair = note_pair(given.log, step, begin, weights.each[i])
-        begin += weights.each[i]
-        if pair >= 0:
-            some = weights.queue[i * array.weight_vector : (i + 1) * array.weight_vector]
-            note_products(given, pair, place, block, some, weights.first_k, rows, columns, array)
+    """Write down the pairs that `issue_parts` issues of the logged PE, from what it begins with."""
+    (rows, columns, array), first_k = plane, weights.first_k
+    own = pe_of(given.log, array)
+    if own < 0:
+        return
+    cycle, before = costs[own], queues[own].copy()
+    for begin in range(starts[own], starts[own + 1], array.act_vector):
+        block = pixels[begin : min(begin + array.act_vector, starts[own + 1])]
+        count_products(block, weights, plane)
+        issue(weights.products, before, array.queue, weights.each)
+        for i in range(weights.each.size):
+            pair = note_pair(given.log, step, cycle, weights.each[i])
+            cycle += weights.each[i]
+            if pair >= 0:
+                some = weights.queue[i * array.weight_vector : (i + 1) * array.weight_vector]
+                note_products(given, pair, begin, block, some, first_k, rows, columns, array)
 
 
 @jit
@@ -220,8 +254,10 @@ def convolve_queued(
                     if not (queue.shape[0] and pixels.size):
                         continue
                     weights = lay_out(queue, first_k + first, plane)
-                    step, of_chunk = c * chunks + chunk, (queues[chunk], costs[chunk])
-                    issue_parts(pixels, starts, weights, plane, *of_chunk, step, log)
+                    of_chunk = weights, plane, queues[chunk], costs[chunk]
+                    if log is not None:
+                        note_part(log, c * chunks + chunk, pixels, starts, *of_chunk)
+                    issue_parts(pixels, starts, *of_chunk)
                     products += pixels.size * queue.shape[0]
                     words_a += blocks * queue.shape[0]
                     words_b += pixels.size

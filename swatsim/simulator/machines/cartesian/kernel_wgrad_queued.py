@@ -90,26 +90,67 @@ def issue_places(
     table: Words,
     queues: Words,
     depth: int,
-):  # type: ignore[no-untyped-def]
-    """Issue what a PE has at some ``(position, pixel)``, one after another.
+) -> int:
+    """Issue what a PE has at some ``(position, pixel)``, one after another; return the cycles.
 
-    `at` are its block of input channels, how many there are, and the same of out-channels. Returns
-    cycles, pairs, products, and words of either operand.
+    `at` are its block of input channels, how many there are, and the same of out-channels.
+    Equivalent: `issue_row` for each block of activations, but that the queues stay in registers.
     """
     block_c, blocks_c, block_k, blocks_k = at
-    cycles = pairs = products = words_a = words_b = 0
+    acts, act_starts, grads, grad_starts = act.patterns, act.starts, grad.patterns, grad.starts
+    cycles, q0, q1, room = 0, queues[0], queues[1], room_of(depth)
     for i in range(places.shape[0]):
         a = places[i, 1] * blocks_c + block_c
         g = places[i, 0] * blocks_k + block_k
-        begin, end = grad.starts[g], grad.starts[g + 1]
-        blocks = act.starts[a + 1] - act.starts[a]
+        for m in range(act_starts[a], act_starts[a + 1]):
+            for n in range(grad_starts[g], grad_starts[g + 1]):
+                p0, p1 = table[acts[m], grads[n], 0], table[acts[m], grads[n], 1]
+                waits = HIGH
+                while waits:
+                    cycles += 1
+                    q0, q1 = retire(q0), retire(q1)
+                    waits = (full(q0, p0, room) | full(q1, p1, room)) & HIGH
+                q0 += p0
+                q1 += p1
+    queues[0], queues[1] = q0, q1
+    return cycles
+
+
+@jit
+def issue_places_deep(
+    places: Counts,
+    act: Outer,
+    grad: Outer,
+    at: tuple[int, int, int, int],
+    table: Words,
+    queues: Words,
+    depth: int,
+) -> int:
+    """Issue as `issue_places` does, into queues of a word each."""
+    cycles, (block_c, blocks_c, block_k, blocks_k) = 0, at
+    for i in range(places.shape[0]):
+        a = places[i, 1] * blocks_c + block_c
+        g = places[i, 0] * blocks_k + block_k
+        row = grad.starts[g], grad.starts[g + 1], queues, depth
         for m in range(act.starts[a], act.starts[a + 1]):
-            cycles += issue_row(table, act.patterns[m], grad.patterns, begin, end, queues, depth)
-        pairs += blocks * (end - begin)
+            cycles += issue_row(table, act.patterns[m], grad.patterns, *row)
+    return cycles
+
+
+@jit
+def count_places(places: Counts, act: Outer, grad: Outer, at: tuple[int, int, int, int]):  # type: ignore[no-untyped-def]
+    """Return how many pairs `issue_places` issues, of how many products, and words of operands."""
+    block_c, blocks_c, block_k, blocks_k = at
+    pairs = products = words_a = words_b = 0
+    for i in range(places.shape[0]):
+        a = places[i, 1] * blocks_c + block_c
+        g = places[i, 0] * blocks_k + block_k
+        blocks = act.starts[a + 1] - act.starts[a]
+        pairs += blocks * (grad.starts[g + 1] - grad.starts[g])
         products += act.nonzero[a] * grad.nonzero[g]
         words_a += act.nonzero[a] if grad.nonzero[g] else 0
         words_b += blocks * grad.nonzero[g]
-    return cycles, pairs, products, words_a, words_b
+    return pairs, products, words_a, words_b
 
 
 @jit
@@ -187,12 +228,15 @@ def outer_product_queued(
                             queues.fill(0)
                             note_places(log, (i, j), places, act, grad, at, table, queues, depth)
                         queues.fill(0)
-                        own = issue_places(places, act, grad, at, table, queues, depth)
-                        costs[i, j], left[i, j] = own[0], longest(queues, depth)
-                        pairs += own[1]
-                        products += own[2]
-                        words_a += own[3]
-                        words_b += own[4]
+                        run = places, act, grad, at, table, queues, depth
+                        deep = depth > DEEPEST_BYTE
+                        costs[i, j] = issue_places_deep(*run) if deep else issue_places(*run)
+                        left[i, j] = longest(queues, depth)
+                        counted = count_places(places, act, grad, at)
+                        pairs += counted[0]
+                        products += counted[1]
+                        words_a += counted[2]
+                        words_b += counted[3]
                 for taken in (costs, left):
                     slowest = taken[:rows, :columns].max()
                     cycles += slowest

@@ -12,7 +12,7 @@ import numpy as np
 from swatsim.counters import Counters
 from swatsim.simulator.machines.cartesian import kernel, kernel_wgrad, kernel_wgrad_queued, queued
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
-from swatsim.simulator.machines.cartesian.kernel import Work
+from swatsim.simulator.machines.cartesian.kernel import PixelLog, Work
 from swatsim.simulator.machines.cartesian.kernel_banks import BANKS
 from swatsim.simulator.machines.cartesian.kernel_log import Places
 from swatsim.simulator.machines.cartesian.kernel_patterns import Counts, Words
@@ -36,7 +36,7 @@ def simulate_op(op: LoweredOp, config: CartesianConfig) -> Counters:
     if op.name == "wgrad":
         return _counters(op, config, _wgrad(op, config, conflicts=True), 0, valid)
     parts = list(planar(op, config))
-    work = (_convolve(part) for part in parts)
+    work = (convolve(part) for part in parts)
     return _counters(op, config, work, sum(part.halo_cycles for part in parts), valid)
 
 
@@ -97,7 +97,7 @@ def _in_order(ones: Mapping[Hashable, Planar], order: Sequence[Hashable]) -> Wor
     if next(iter(ones.values())).array.queue:
         return queued.convolve_alike(ones, order)
     times = Counter(order)
-    return queued.added(_times(_convolve(one), times[kind]) for kind, one in ones.items())
+    return queued.added(_times(convolve(one), times[kind]) for kind, one in ones.items())
 
 
 def _kinds_of_chunks(part: Planar) -> Counter[tuple[int, int]]:
@@ -134,12 +134,13 @@ def _counters(
     )
 
 
-def _convolve(part: Planar) -> Work:
+def convolve(part: Planar, log: PixelLog | None = None) -> Work:
+    """Run one group's convolution, and write it down if there is a log."""
     if part.array.queue:
-        return queued.convolve(part)
-    work: Work = kernel.convolve(
-        part.data, part.weight, part.first_k, part.rows, part.columns, part.array
-    )
+        return queued.convolve(part, log)
+    logs = () if log is None else (log,)  # so that it is compiled without one
+    run = part.data, part.weight, part.first_k, part.rows, part.columns, part.array
+    work: Work = kernel.convolve(*run, *logs)
     return work
 
 
