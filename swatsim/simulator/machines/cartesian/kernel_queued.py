@@ -29,6 +29,7 @@ from swatsim.simulator.machines.cartesian.kernel_log import note_pair, note_step
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts, Words
 from swatsim.simulator.machines.cartesian.kernel_queue import (
     DEEPEST_BYTE,
+    NONE,
     TO_A_WORD,
     WORDS,
     full,
@@ -38,6 +39,8 @@ from swatsim.simulator.machines.cartesian.kernel_queue import (
     retire,
     room_of,
 )
+
+ONE, TWO, THREE = np.uint64(1), np.uint64(2), np.uint64(3)
 
 #: Words that are laid out at most: more would not stay in the cache.
 MAX_LAID = 2**17
@@ -119,22 +122,24 @@ def issue_laid(
     """Issue all parts' blocks of pixels, each against all of the weights, and add to their cycles.
 
     Equivalent: `issue_parts` of weights that are laid out, without a log, and queues of bytes; but
-    that a PE's queues stay in registers.
+    that a PE's queues stay in registers. Indices without a sign need no look at whether they count
+    from the end, without which the sums would be no vectors.
     """
-    vector, room, words = array.act_vector, room_of(array.queue), products.size
+    vector, room, words = array.act_vector, room_of(array.queue), np.uint64(products.size)
     for part in range(costs.size):
         q0, q1, q2, q3 = queues[part, 0], queues[part, 1], queues[part, 2], queues[part, 3]
         cycles = 0
         for begin in range(starts[part], starts[part + 1], vector):
-            first = pixels[begin] * words
+            first = np.uint64(pixels[begin]) * words
             for word in range(words):
                 products[word] = laid[first + word]
             for i in range(begin + 1, min(begin + vector, starts[part + 1])):
-                first = pixels[i] * words
+                first = np.uint64(pixels[i]) * words
                 for word in range(words):
                     products[word] += laid[first + word]
-            for at in range(0, words, WORDS):
-                p0, p1, p2, p3 = products[at], products[at + 1], products[at + 2], products[at + 3]
+            for at in range(NONE, words, np.uint64(WORDS)):
+                p0, p1 = products[at], products[at + ONE]
+                p2, p3 = products[at + TWO], products[at + THREE]
                 waits = HIGH
                 while waits:
                     cycles += 1

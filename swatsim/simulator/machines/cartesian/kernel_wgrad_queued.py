@@ -26,8 +26,11 @@ from swatsim.simulator.machines.cartesian.kernel_wgrad import (
     Outer,
     OuterLog,
     bank_of,
+    is_constant,
     note_products,
 )
+
+ONE = np.uint64(1)
 
 #: Banks that the products of (k, c, 0) fall into, at most.
 BANKS_USED = 16
@@ -100,11 +103,14 @@ def issue_places(
     acts, act_starts, grads, grad_starts = act.patterns, act.starts, grad.patterns, grad.starts
     cycles, q0, q1, room = 0, queues[0], queues[1], room_of(depth)
     for i in range(places.shape[0]):
-        a = places[i, 1] * blocks_c + block_c
-        g = places[i, 0] * blocks_k + block_k
-        for m in range(act_starts[a], act_starts[a + 1]):
-            for n in range(grad_starts[g], grad_starts[g + 1]):
-                p0, p1 = table[acts[m], grads[n], 0], table[acts[m], grads[n], 1]
+        a = np.uint64(places[i, 1] * blocks_c + block_c)
+        g = np.uint64(places[i, 0] * blocks_k + block_k)
+        begin, end = np.uint64(grad_starts[g]), np.uint64(grad_starts[g + ONE])
+        for m in range(np.uint64(act_starts[a]), np.uint64(act_starts[a + ONE])):
+            pattern = np.uint64(acts[m])
+            for n in range(begin, end):
+                at_n = np.uint64(grads[n])
+                p0, p1 = table[pattern, at_n, 0], table[pattern, at_n, 1]
                 waits = HIGH
                 while waits:
                     cycles += 1
@@ -181,16 +187,19 @@ def note_places(
 
 
 @jit
-def find_places(pixels: Counts, act: Outer, block: int, blocks: int, places: Counts) -> int:
+def find_places(
+    pixels: Counts, act: Outer, block: int, blocks: int, places: Counts, stays: bool
+) -> int:
     """Fill in where a tap meets non-zeros of a block of channels: ``(position, pixel)``.
 
-    Returns how many there are.
+    Where gradients stay the same at all positions, the first one stands for each: it is in the
+    cache. Returns how many there are.
     """
     length = 0
     for position in range(pixels.size):
         pixel = pixels[position]
         if pixel >= 0 and act.nonzero[pixel * blocks + block]:
-            places[length, 0], places[length, 1] = position, pixel
+            places[length, 0], places[length, 1] = 0 if stays else position, pixel
             length += 1
     return length
 
@@ -214,16 +223,17 @@ def outer_product_queued(
     """
     cycles = cost = pairs = products = mapped = words_a = words_b = 0
     costs, left = np.empty((pe_h, pe_w), np.int64), np.empty((pe_h, pe_w), np.int64)
-    room = np.empty((met.shape[1], 2), np.int64)
+    room, stays = np.empty((met.shape[1], 2), np.int64), log is None and is_constant(grad, blocks_k)
     queues = np.empty(BANKS_USED if depth > DEEPEST_BYTE else WORDS_USED, np.uint64)
     for tap in range(met.shape[0]):
         for first_c in range(0, blocks_c, pe_h):
             for first_k in range(0, blocks_k, pe_w):
                 rows, columns = min(pe_h, blocks_c - first_c), min(pe_w, blocks_k - first_k)
                 for i in range(rows):
-                    places = room[: find_places(met[tap], act, first_c + i, blocks_c, room)]
+                    c = first_c + i
+                    places = room[: find_places(met[tap], act, c, blocks_c, room, stays)]
                     for j in range(columns):
-                        at = first_c + i, blocks_c, first_k + j, blocks_k
+                        at = c, blocks_c, first_k + j, blocks_k
                         if log is not None:
                             queues.fill(0)
                             note_places(log, (i, j), places, act, grad, at, table, queues, depth)
