@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from swatsim.reports.style import BACKGROUND, LEGEND, LOUD, QUIET, TITLE, Figure, bare
+from swatsim.reports.style import BACKGROUND, LEGEND, LOUD, QUIET, TITLE, Figure, bare, wrapped
 from swatsim.reproduce.machines import Step, about
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ ROOM = 0.6
 #: Bars are cut at so many times the median, for one machine may take many times what others do.
 LONGEST = 2
 KEY = (
-    "dotted: as many multipliers that do effectual multiply-accumulates alone (both factors\n"
-    "non-zero), memory left out. dark: the shortest step under a method"
+    "dotted: as many multipliers that do effectual multiply-accumulates alone (both factors "
+    "non-zero), memory left out; dark: the shortest step under a method"
 )
 
 
@@ -43,8 +43,8 @@ def times(steps: Sequence[Step]) -> Figure:
         axes.set_title(method.replace("-U ", "-U\n").replace("RigL ", "RigL\n"), fontsize=LEGEND)
     _name_lines(all_axes[0], lines)
     cut = any(step.time_ms > longest for step in steps)
-    key = KEY + cut * f". cut: bars of more than {longest:.1f} ms"
-    figure.supxlabel(key, x=0.01, ha="left", fontsize=LEGEND)
+    key = KEY + cut * f"; with a gap: cut at {longest:.1f} ms"
+    figure.supxlabel("\n".join(wrapped([key], WIDTH)), x=0.01, ha="left", fontsize=LEGEND)
     figure.suptitle("\n".join(about(steps)), x=0.01, ha="left", fontsize=TITLE)
     return figure
 
