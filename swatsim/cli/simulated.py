@@ -12,7 +12,7 @@ from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, percent, share, size, table, times
 from swatsim.counters import BUCKETS, DRAM_BYTES, ENERGY_PARTS
 from swatsim.outputs import write_files
-from swatsim.reports import differences, gpu_time, page_tables, tables
+from swatsim.reports import differences, gpu_time, page_tables, patterns, span, tables
 from swatsim.reports.remarks import remarks
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row, lost_most_to
@@ -89,6 +89,10 @@ def _tables(results: Results) -> Iterator[Any]:
     if words := page_tables.due_to_zeros(totals[-1], span_of(results).of_what):
         yield f"{words}\n"
     yield _parts("Where the PE-cycles went, in % of all", totals, tuple(BUCKETS), "lane_cycles")
+    if found := patterns.patterns(results):
+        words = f"Groups of {patterns.pattern_of(results)} along what an op sums; {added}"
+        headings = ("op", "operand", "groups that obey", "compressed in", "of the op's MACs")
+        yield table(words, headings, _obeying(found), left=2)
     if any(row["dram_bytes"] for row in totals):
         yield table(
             f"DRAM traffic; {added}", ("bytes", *_columns(totals)), _traffic(totals), left=1
@@ -98,8 +102,8 @@ def _tables(results: Results) -> Iterator[Any]:
         yield table(f"Energy in all; {added}", ("", *_columns(totals)), _joules(totals), left=1)
     yield _verdict(results, totals[-1])
     yield f"Of the ideal: {tables.OF_IDEAL}."
-    for sentence in (*gpu_time.sentences(results), *remarks(results)):
-        yield f"{sentence}."
+    found = (*gpu_time.sentences(results), *remarks(results), patterns.in_words(results))
+    yield from (f"{sentence}." for sentence in found if sentence)
     for warning in differences.against_baseline(results):
         yield f"warning: {warning}."
 
@@ -192,6 +196,13 @@ def _parts(title: str, totals: list[Row], columns: tuple[str, ...], whole: str) 
 
 def _percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f}" if whole else "-"
+
+
+def _obeying(rows: list[Row]) -> Iterator[list[str]]:
+    for row in rows:
+        ran = f"{row['compressed']} of {row['ops']} ops"
+        shares = span.percent(row["obeying_share"]), ran, span.percent(row["macs_share"])
+        yield [row["op"], row["operand"], *shares]
 
 
 def _traffic(totals: list[Row]) -> Iterator[list[str]]:

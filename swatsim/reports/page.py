@@ -8,7 +8,15 @@ from pathlib import Path
 
 from swatsim.counters import BUCKETS
 from swatsim.outputs import PLOTS
-from swatsim.reports import differences, gpu_time, layer_bars, page_tables, sweep_points, tables
+from swatsim.reports import (
+    differences,
+    gpu_time,
+    layer_bars,
+    page_tables,
+    patterns,
+    sweep_points,
+    tables,
+)
 from swatsim.reports.html import Chart, Page, Section, Table
 from swatsim.reports.over_steps import over_steps
 from swatsim.reports.remarks import remarks
@@ -117,6 +125,10 @@ def _sections(results: Results) -> Iterator[Section]:
         "Where the time went",
         charts=[_chart("pe_cycles", lambda: layer_bars.pe_cycles(results), where)],
     )
+    if found := patterns.patterns(results):
+        text = f"{patterns.in_words(results)}."
+        table = Table("patterns", found, "Of each op and operand", patterns.COLUMNS)
+        yield Section(f"What obeys {patterns.pattern_of(results)}", text, tables=[table])
     if PLOTS["energy"].there(results.rows):
         words = "Energy by part, relative to the baseline's."
         yield Section(
