@@ -102,8 +102,8 @@ def _tables(results: Results) -> Iterator[Any]:
         yield table(f"Energy in all; {added}", ("", *_columns(totals)), _joules(totals), left=1)
     yield _verdict(results, totals[-1])
     yield f"Of the ideal: {tables.OF_IDEAL}."
-    found = (*gpu_time.sentences(results), *remarks(results), patterns.in_words(results))
-    yield from (f"{sentence}." for sentence in found if sentence)
+    said = (*gpu_time.sentences(results), *remarks(results), patterns.in_words(results))
+    yield from (f"{sentence}." for sentence in said if sentence)
     for warning in differences.against_baseline(results):
         yield f"warning: {warning}."
 
