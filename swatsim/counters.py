@@ -117,7 +117,9 @@ class Counters(NamedTuple):
     lane_cycles_idle: Annotated[
         int,
         bucket(
-            "the lane had no value, others of its PE had", "idle lane (no value to take)", "#F0E442"
+            "the lane had no value to multiply, though its PE was at work",
+            "idle lane (no value to take)",
+            "#F0E442",
         ),
     ] = 0
     lane_cycles_row_sync: Annotated[

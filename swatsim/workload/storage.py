@@ -30,11 +30,9 @@ from swatsim.arguments import (
 )
 from swatsim.errors import WorkloadError, unknown
 from swatsim.workload.layer import SECOND_AXIS, Channels
+from swatsim.workload.run_length import COUNTER_BITS, expected_padding, padding_of
 from swatsim.workload.value_types import DTYPES as DTYPES
 from swatsim.workload.windows import Mask
-
-#: Bits of run-length's counter of zeros, in EIE and SCNN.
-COUNTER_BITS = 4
 
 Shape = tuple[int, ...]
 Density = Fraction | float
@@ -366,28 +364,6 @@ def _lines(lines: Lines, shape: Shape) -> int:
 def fewest_bits(largest: int) -> int:
     """Return the width of an index or a pointer: the fewest of 8, 16, 32, 64 bits that hold it."""
     return next(bits for bits in (8, 16, 32, 64) if largest < 2**bits)
-
-
-def padding_of(mask: Mask) -> int:
-    """Return the padding entries that run-length needs: one for each 16 zeros before a value."""
-    places = np.flatnonzero(mask)
-    zeros = np.diff(places, prepend=-1) - 1
-    return int((zeros >> COUNTER_BITS).sum())
-
-
-def expected_padding(elements: int, ones: int) -> float:
-    """Return the expected padding entries of a mask whose elements are retained independently.
-
-    An element needs its j-th padding entry if it is kept, with probability d, and the 16 j
-    elements before it exist and are not: the sum over j of (elements - 16 j) d (1 - d)^(16 j).
-    """
-    if ones == 0:
-        return 0.0
-    density, run = ones / elements, 2**COUNTER_BITS
-    # what is left out is below exp(-40) of the sum
-    last = min((elements - 1) // run, int(40 / (run * density)) + 1)
-    lengths = run * np.arange(1, last + 1, dtype=np.float64)
-    return float(((elements - lengths) * density * (1 - density) ** lengths).sum())
 
 
 def check_pattern(mask: Mask, n: int, m: int, channels: Channels = SECOND_AXIS) -> None:

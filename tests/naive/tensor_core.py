@@ -180,6 +180,8 @@ def run_product(op: str, product: Product, packed: str, meter: Meter) -> None:
     if packed:
         terms = kept_terms(terms, *pattern_of(config.pattern))
     sides = sides_of(op, product, packed, config)
+    if terms < product.left.shape[1]:
+        meter.events["multiplexed"] += len(product.rows) * len(product.columns) * terms
     for wave in chunks(blocks_of(product, config), config.cores):
         room = max(run_block(product, sides, block, terms, meter) for block in wave)
         meter.cycles += ceil_div(room, config.macs)
@@ -207,7 +209,6 @@ def simulate(
         meter.events[f"pattern_groups_{which}"] = groups.groups
         meter.events[f"pattern_obeying_{which}"] = groups.obeying
     products_made = meter.lane_cycles["effectual"] + meter.lane_cycles["ineffectual"]
-    meter.events["multiplexed"] = products_made if packed else 0
     room = meter.cycles * config.cores * config.macs
     meter.lane_cycles["unmapped"] = room - products_made
     assert meter.lane_cycles["unmapped"] >= 0

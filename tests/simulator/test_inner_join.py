@@ -11,9 +11,10 @@ import swatsim
 from swatsim.counters import Counters
 from swatsim.errors import ConfigError
 from swatsim.jit import jit, popcount
-from swatsim.simulator.machines.inner_join import mapping
-from swatsim.workload.layer import Layer
+from swatsim.simulator.machines.inner_join import INNER_JOIN, mapping
+from swatsim.workload.layer import OPERANDS_OF, Layer, OpName
 from swatsim.workload.lowering import LoweredOp
+from tests.naive import inner_join as twin
 
 
 def linear(counts: list[list[int]], samples: int = 1, chunk: int = 64) -> LoweredOp:
@@ -54,10 +55,30 @@ def test_a_pair_that_joins_nothing_takes_a_cycle() -> None:
     assert (found.lane_cycles_idle, found.lane_cycles_pe_sync) == (2 + 3, 2)
 
 
-def test_what_fits_without_sharing_is_not_paired() -> None:
-    found = {it: run(linear([[9], [7], [5]]), it, pes=3) for it in ("none", "greedy-hardware")}
-    assert found["none"] == found["greedy-hardware"]
-    assert found["none"].cycles_compute == 9
+def test_what_fits_without_sharing_is_neither_paired_nor_moved() -> None:
+    some = linear([[9, 1], [7, 8], [5, 2]])
+    found = {it: run(some, it, pes=3) for it in ("none", "greedy-software", "greedy-hardware")}
+    assert len(set(found.values())) == 1
+    assert found["none"].cycles_compute == 7 + 8
+
+
+@pytest.mark.parametrize("balancing", ["none", "greedy-software", "greedy-hardware"])
+@pytest.mark.parametrize(("name", "chunk"), [("fprop", 64), ("dgrad", 128), ("wgrad", 64)])
+def test_streams_of_several_chunks_are_the_twins(name: OpName, chunk: int, balancing: str) -> None:
+    layer = Layer(name="x", C=45, K=13, H=9, W=9, R=2, S=3, stride=(1, 2), padding=1)
+    rng, values = np.random.default_rng(4), {}
+    for operand in OPERANDS_OF[name]:
+        shape = layer.shape_of(operand, 2)
+        values[operand] = rng.integers(1, 9, shape) * (rng.random(shape) < 0.2 * rng.random())
+    op = LoweredOp(layer, name, **{it: own != 0 for it, own in values.items()})
+    config = swatsim.machine(
+        "sparten", clusters=5, pes_per_cluster=3, chunk=chunk, balancing=balancing
+    ).config
+    theirs = twin.simulate(name, layer, config, **values)
+    ours = INNER_JOIN.simulate_op(op, config)
+    assert ours.cycles_compute == theirs.cycles
+    counted = {it.removeprefix("lane_cycles_"): n for it, n in ours.buckets.items() if n}
+    assert counted == {it: n for it, n in theirs.lane_cycles.items() if n}
 
 
 def test_the_middle_one_of_an_odd_round_is_alone() -> None:
@@ -97,7 +118,7 @@ def test_rows_are_cut_as_the_streams_are() -> None:
     filled = np.pad(act, [(0, 0), (0, 0), (1, 9), (0, 9)])
     for n, group, r, s, c in np.ndindex(2, 2, 3, 2, 2):
         taps = filled[n, 2 * group + c, r : r + 2 * layer.P : 2, 3 * s : 3 * s + layer.Q]
-        found = bits[2 * n + group, (r * 2 + s) * 2 + c]
+        found = bits[2 * n + group, (c * 3 + r) * 2 + s]
         np.testing.assert_array_equal(found[: part.length], taps.ravel())
         assert not found[part.length :].any()
 

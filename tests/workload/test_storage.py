@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from swatsim.errors import WorkloadError
 from swatsim.policies.topk import keep_count
-from swatsim.workload import storage
+from swatsim.workload import run_length, storage
 
 
 def mask_of(bits: str, rows: int = 1) -> np.ndarray:
@@ -67,7 +67,7 @@ def test_run_length_pads_long_runs(bits: str, entries: int) -> None:
 
 def test_run_length_is_one_run_in_memory_order() -> None:
     bits = "0" * 10 + "0" * 9 + "1"
-    assert storage.padding_of(mask_of(bits, rows=2)) == 1
+    assert run_length.padding_of(mask_of(bits, rows=2)) == 1
 
 
 def decoded(mask: np.ndarray) -> int:
@@ -86,14 +86,14 @@ def decoded(mask: np.ndarray) -> int:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.sampled_from((0.01, 0.05, 0.3, 0.9)))
 def test_run_length_by_brute_force(seed: int, size: int, density: float) -> None:
     mask = np.random.default_rng(seed).random((1, size)) < density
-    assert storage.padding_of(mask) + mask.sum() == decoded(mask)
+    assert run_length.padding_of(mask) + mask.sum() == decoded(mask)
 
 
 @pytest.mark.parametrize("density", [0.003, 0.02, 0.1, 0.5])
 def test_expected_padding_is_the_mean_over_random_masks(density: float) -> None:
     rng, size, times = np.random.default_rng(3), 3000, 2000
-    found = [storage.padding_of(rng.random((1, size)) < density) for _ in range(times)]
-    expected = storage.expected_padding(size, round(density * size))
+    found = [run_length.padding_of(rng.random((1, size)) < density) for _ in range(times)]
+    expected = run_length.expected_padding(size, round(density * size))
     assert abs(np.mean(found) - expected) < 4 * np.std(found) / times**0.5 + 1e-9
 
 

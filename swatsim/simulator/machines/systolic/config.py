@@ -6,17 +6,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from swatsim.errors import WorkloadError
 from swatsim.simulator.mechanism import MachineConfig, Preset
 from swatsim.simulator.memory.config import BUFFERS
+from swatsim.simulator.n_of_m import NONE, PatternName, packing_of
 from swatsim.validation import count
-from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS
-
-#: Of `pattern`: weights are not looked at.
-NONE = "none"
 
 
 class Dataflow(StrEnum):
@@ -25,16 +21,6 @@ class Dataflow(StrEnum):
     OUTPUT = "os"
     WEIGHT = "ws"
     INPUT = "is"
-
-
-def _pattern(value: str) -> str:
-    try:
-        sparse = value == NONE or storage.named(value).entries == "slots"
-    except WorkloadError:
-        sparse = False
-    if not sparse:
-        raise ValueError(f"must be {NONE}, or N:M with 1 <= N <= M, such as 2:4")
-    return value
 
 
 class SystolicConfig(MachineConfig):
@@ -57,8 +43,7 @@ class SystolicConfig(MachineConfig):
         ),
     ]
     pattern: Annotated[
-        str,
-        AfterValidator(_pattern),
+        PatternName,
         Field(
             description="N:M: fprop and dgrad take N slots for each M weights along what they sum, "
             "where no such M have more than N that are not zero; none: weights are not looked at"
@@ -92,10 +77,7 @@ class SystolicConfig(MachineConfig):
     @property
     def packing(self) -> tuple[int, int] | None:
         """The N and M of `pattern`; None: weights are not looked at."""
-        if self.pattern == NONE:
-            return None
-        kept, of = self.pattern.split(":")
-        return int(kept), int(of)
+        return packing_of(self.pattern)
 
     presets: ClassVar[Mapping[str, Preset]] = {}
 

@@ -7,24 +7,13 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from swatsim.errors import WorkloadError
 from swatsim.simulator.mechanism import MachineConfig, Preset, Published
+from swatsim.simulator.n_of_m import PatternName, packing_of
 from swatsim.validation import count
-from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, Operand
 
-#: Of `pattern`: no operand is compressed. Of `sparse_operands`: each of them may be.
-NONE, ANY = "none", "any"
-
-
-def _pattern(value: str) -> str:
-    try:
-        sparse = value == NONE or storage.named(value).entries == "slots"
-    except WorkloadError:
-        sparse = False
-    if not sparse:
-        raise ValueError(f"must be {NONE}, or N:M with 1 <= N <= M, such as 2:4")
-    return value
+#: Of `sparse_operands`: each of them may be compressed.
+ANY = "any"
 
 
 def _operands(value: str) -> str:
@@ -59,8 +48,7 @@ class TensorCoreConfig(MachineConfig):
         int, count("products of an output that a step adds up, kept ones", "products", 1, 2**16)
     ]
     pattern: Annotated[
-        str,
-        AfterValidator(_pattern),
+        PatternName,
         Field(
             description="N:M: of M values along what an op sums, at most N are not zero in the "
             "operand that is compressed; none: none is"
@@ -95,10 +83,7 @@ class TensorCoreConfig(MachineConfig):
     @property
     def packing(self) -> tuple[int, int] | None:
         """N and M of the pattern; None: nothing is compressed."""
-        if self.pattern == NONE:
-            return None
-        format = storage.named(self.pattern)
-        return format.n, format.m
+        return packing_of(self.pattern)
 
     @property
     def prunes_each_step(self) -> bool:

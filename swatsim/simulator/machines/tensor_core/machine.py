@@ -84,7 +84,9 @@ def _counters(
         lane_cycles_unmapped=cycles * config.multipliers - computed,
         words_a=words[first],
         words_b=words[second],
-        multiplexed=computed if chosen else 0,
+        multiplexed=sum(
+            part.gemm.times * part.macs_computed for part in run if part.kept < part.gemm.depth
+        ),
         sums_written=sum(part.gemm.times * part.gemm.rows * part.gemm.columns for part in run),
         compressed=chosen or "",
     )

@@ -1,0 +1,34 @@
+"""The n:m pattern of an operand, as machines have it among their parameters."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from swatsim.errors import WorkloadError
+from swatsim.workload import storage
+
+#: No operand is looked at.
+NONE = "none"
+
+
+def packing_of(pattern: str) -> tuple[int, int] | None:
+    """Return the n and m of a pattern; None: there is none."""
+    if pattern == NONE:
+        return None
+    format = storage.named(pattern)
+    return format.n, format.m
+
+
+def _pattern(value: str) -> str:
+    try:
+        sparse = value == NONE or storage.named(value).entries == "slots"
+    except WorkloadError:
+        sparse = False
+    if not sparse:
+        raise ValueError(f"must be {NONE}, or N:M with 1 <= N <= M, such as 2:4")
+    return value
+
+
+PatternName = Annotated[str, AfterValidator(_pattern)]
