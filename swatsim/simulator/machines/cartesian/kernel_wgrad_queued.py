@@ -247,15 +247,17 @@ def outer_product_queued(
                         products += counted[1]
                         words_a += counted[2]
                         words_b += counted[3]
-                for taken in (costs, left):
-                    slowest = taken[:rows, :columns].max()
-                    cycles += slowest
-                    cost += taken[:rows, :columns].sum()
-                    mapped += slowest * rows * columns
+                costs_here, left_here = costs[:rows, :columns], left[:rows, :columns]
+                # who waits for the slowest goes on retiring
+                left_here[:] = np.maximum(left_here - (costs_here.max() - costs_here), 0)
+                for taken in (costs_here, left_here):
+                    cycles += taken.max()
+                    cost += taken.sum()
+                    mapped += taken.max() * taken.size
                     if log is not None:
                         owns = log.log.row < rows and log.log.column < columns
                         share = taken[log.log.row, log.log.column] if owns else -1
-                        note_step(log.log, slowest, share)
+                        note_step(log.log, taken.max(), share)
     return Work(cycles, cost, pairs, products, mapped, words_a, words_b)
 
 

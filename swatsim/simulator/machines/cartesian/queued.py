@@ -7,7 +7,7 @@ queues. But what it takes, and how it leaves them, depends on no more than how i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -55,7 +55,7 @@ def convolve_alike(ones: Mapping[Hashable, Planar], order: Iterable[Hashable]) -
             seen[found] = kernel_queued.convolve_queued(*run), after
         times[found] += 1
         queues = seen[found][1]
-    works = [Work(*(times[found] * n for n in work)) for found, (work, _) in seen.items()]
+    works = [_times(work, times[found]) for found, (work, _) in seen.items()]
     return added([*works, kernel_queued.drain(queues, first.array)])
 
 
@@ -102,9 +102,11 @@ def outer_alike(alike: Alike, products: Words, config: CartesianConfig) -> Work:
     }
     works = []
     for positions, taps in alike.positions.items():
-        for kind in (0, 1):  # a step's pairs, and its drain
-            each = np.array([[seen[a, g][kind][positions] for g in grads] for a in acts])
-            works.append(Work(*(taps * n for n in _rounds(each, config.pe_h, config.pe_w))))
+        spent, left = (
+            np.array([[seen[a, g][kind][positions] for g in grads] for a in acts])
+            for kind in (0, 1)
+        )
+        works += [_times(work, taps) for work in _rounds(spent, left, config)]
     return added(works)
 
 
@@ -113,12 +115,17 @@ def _blocks(queued: Outer, blocks: int) -> list[tuple[int, ...]]:
     return [tuple(queued.patterns[a:b].tolist()) for a, b in pairwise(ends)]
 
 
-def _rounds(each: Counts, pe_h: int, pe_w: int) -> Work:
-    """Return what a step of each round takes, of what each pair of channel blocks does."""
-    cycles = mapped = 0
-    for i in range(0, each.shape[0], pe_h):
-        for j in range(0, each.shape[1], pe_w):
-            some = each[i : i + pe_h, j : j + pe_w]
-            cycles += int(some.max())
-            mapped += int(some.max()) * some.size
-    return Work(cycles, int(each.sum()), 0, 0, mapped, 0, 0)
+def _rounds(spent: Counts, left: Counts, config: CartesianConfig) -> Iterator[Work]:
+    """Yield the step and the drain of each round, of what each pair of channel blocks takes."""
+    for i in range(0, spent.shape[0], config.pe_h):
+        for j in range(0, spent.shape[1], config.pe_w):
+            here = slice(i, i + config.pe_h), slice(j, j + config.pe_w)
+            waits = spent[here].max() - spent[here]
+            # who waits for the slowest goes on retiring
+            for taken in (spent[here], np.maximum(left[here] - waits, 0)):
+                slowest = int(taken.max())
+                yield Work(slowest, int(taken.sum()), 0, 0, slowest * taken.size, 0, 0)
+
+
+def _times(work: Work, times: int) -> Work:
+    return Work(*(times * n for n in work))
