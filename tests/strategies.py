@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from swatsim.errors import SwatsimError
-from swatsim.simulator.machines.cartesian.config import CartesianConfig
+from swatsim.simulator.machines.cartesian.config import CartesianConfig, Halo, Positions
 from swatsim.simulator.machines.ideal.config import IdealConfig, Skips
 from swatsim.simulator.machines.inner_join.config import Balancing, InnerJoinConfig
 from swatsim.simulator.machines.lane_array.config import (
@@ -37,9 +37,14 @@ FORMATS = tuple(name for name, format in storage.FORMATS.items() if format.place
 
 @st.composite
 def layers(draw: st.DrawFn) -> Layer:
-    """Convolutions of every kind (unequal strides, asymmetric padding, groups), and linear."""
-    if draw(st.integers(0, 7)) == 0:
+    """Convolutions of every kind (unequal strides, asymmetric padding, groups), linear, tokens."""
+    kind = draw(st.integers(0, 7))
+    if kind == 0:
         return Layer(name="x", kind="linear", C=draw(st.integers(1, 40)), K=draw(st.integers(1, 9)))
+    if kind == 1:
+        tokens = draw(st.permutations([1, draw(st.integers(1, 30))]))
+        widths = {"C": draw(st.integers(1, 18)), "K": draw(st.integers(1, 9))}
+        return Layer(name="x", **widths, H=tokens[0], W=tokens[1])
     groups = draw(st.sampled_from([1, 1, 1, 2, 3, 6]))
     channels = draw(st.sampled_from([1, 1, 2, 3, 3, 5, 18]))
     pair = st.tuples(st.integers(0, 2), st.integers(0, 2))
@@ -148,6 +153,9 @@ def cartesian_configs(draw: st.DrawFn) -> CartesianConfig:
         accumulator=accumulator,
         banks=draw(st.sampled_from([n for n in (1, 2, 5, 16, 32, 40) if n <= accumulator])),
         dgrad_lowering=draw(st.sampled_from(get_args(Lowering))),
+        bank_queue=draw(st.sampled_from([0, 0, 1, 2, 5, 8, 30, 127, 128, 2**24])),
+        halo=draw(st.sampled_from(get_args(Halo))),
+        positions=draw(st.sampled_from(get_args(Positions))),
     )
 
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from readme import ROOT, replace
 
-from swatsim.cli.reproduce import row_of
+from swatsim.cli.reproduced_swat import row_of
 from swatsim.reports.style import as_png
 from swatsim.reproduce import swat, swat_plots, swat_speed
 from swatsim.reproduce.swat import Line

@@ -6,7 +6,7 @@ import click
 
 from swatsim.cli.show import console, count, joules, percent, size, table, times
 from swatsim.columns import Role
-from swatsim.reports import differences
+from swatsim.reports import differences, gpu_time
 from swatsim.reports.compare import compare as beside
 from swatsim.reports.compare import unlike
 from swatsim.reports.span import percent as of_share
@@ -39,6 +39,9 @@ def compare(a: str, b: str) -> None:
     out = console()
     out.print(table("\n".join([*names, of_step]), every, map(_words, rows), left=2))
     out.print(f"Of the ideal: {OF_IDEAL}.")
+    for letter, one in zip("AB", results, strict=True):
+        for sentence in gpu_time.sentences(one):
+            out.print(f"{letter}: {sentence}.")
     for warning in unlike(*results):
         out.print(f"warning: {warning}.")
 

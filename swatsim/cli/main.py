@@ -28,7 +28,7 @@ VERBS: Mapping[str, str] = {
     "machines": "List machines, presets, parameters.",
     "footprint": "Show what the backward pass needs.",
     "synth": "Make a trace of a known NETWORK, without training it.",
-    "reproduce": "Set a paper's figures beside ours.",
+    "reproduce": "Set a paper's figures beside ours, or machines beside each other.",
     "estimate": "Estimate a whole run, or whole batches.",
     "sweep": "Simulate many machines on many traces.",
 }

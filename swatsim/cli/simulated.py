@@ -12,7 +12,7 @@ from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, percent, share, size, table, times
 from swatsim.counters import BUCKETS, DRAM_BYTES, ENERGY_PARTS
 from swatsim.outputs import write_files
-from swatsim.reports import differences, page_tables, patterns, span, tables
+from swatsim.reports import differences, gpu_time, page_tables, patterns, span, tables
 from swatsim.reports.remarks import remarks
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row, lost_most_to
@@ -102,8 +102,8 @@ def _tables(results: Results) -> Iterator[Any]:
         yield table(f"Energy in all; {added}", ("", *_columns(totals)), _joules(totals), left=1)
     yield _verdict(results, totals[-1])
     yield f"Of the ideal: {tables.OF_IDEAL}."
-    for remark in (*remarks(results), *filter(None, [patterns.in_words(results)])):
-        yield f"{remark}."
+    said = (*gpu_time.sentences(results), *remarks(results), patterns.in_words(results))
+    yield from (f"{sentence}." for sentence in said if sentence)
     for warning in differences.against_baseline(results):
         yield f"warning: {warning}."
 

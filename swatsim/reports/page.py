@@ -10,6 +10,7 @@ from swatsim.counters import BUCKETS
 from swatsim.outputs import PLOTS
 from swatsim.reports import (
     differences,
+    gpu_time,
     layer_bars,
     page_tables,
     patterns,
@@ -62,7 +63,7 @@ def of_results(results: Results) -> Page:
         "and so are tables unless they say otherwise. Each number is in a CSV beside this page, "
         "which is made of results.parquet."
     )
-    found = [f"{remark}." for remark in remarks(results)]
+    found = [f"{words}." for words in (*gpu_time.sentences(results), *remarks(results))]
     warnings = _warnings(differences.against_baseline(results))
     summary = [*warnings, *found, *_summary(head, step, span_of(results))]
     return Page(title, about, _tiles(head, results), summary, list(_sections(results)))
@@ -229,7 +230,7 @@ def of_sweep(rows: Sequence[Row], name: str, best: Results, warnings: Sequence[s
     text = " ".join(_summary(head, tables.per_op(best)[-1], span_of(best)))
     on = f" on {best.rows[0]['trace']}" if len(traces) > 1 else ""
     text += f" Of the recorded layers, {span_of(best)}, added up unless a table says otherwise."
-    text += "".join(f" {remark}." for remark in remarks(best))
+    text += "".join(f" {words}." for words in (*gpu_time.sentences(best), *remarks(best)))
     page.sections.append(Section(f"The fastest{on}: {head['machine']}", text))
     page.sections.extend(_sections(best))
     return page

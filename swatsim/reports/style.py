@@ -37,6 +37,8 @@ OP_MARKERS = {"fprop": "o", "dgrad": "s", "wgrad": "^"}
 OPERAND_LINES = {"weight": "-", "act": "--", "grad_out": ":"}
 #: Of what a reader should look at twice.
 NOTICE = "#CC3311"
+#: Of bars among which one stands out, and of that one.
+QUIET, LOUD = "#9CC3DE", SERIES[0][0]
 #: Of what others are measured against.
 BACKGROUND, EDGE = "#EEEEEE", "#BBBBBB"
 
@@ -105,6 +107,13 @@ def finish(
     axes.grid(axis=grid, linewidth=0.4, alpha=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def bare(axes: Axes) -> None:
+    """Leave of the borders a faint left one, from which bars begin."""
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.spines["left"].set_color(EDGE)
+    axes.tick_params(axis="y", length=0)
 
 
 def plain_numbers(axis: Axis, minor: bool = False) -> None:

@@ -5,22 +5,26 @@ image. A PE fetches vectors of I non-zero pixels and F non-zero weights of one c
 each of the pixels with each of the weights, and scatters the I x F products over banks of
 accumulators, by the output element they belong to. Zeros of both operands are never fetched; what
 is lost is lost to products that belong nowhere, to partly filled vectors, to banks that are hit
-twice, and to PEs that wait for each other.
+twice, and to PEs that wait for each other. Queues before the banks, where there are any, take
+products until their bank has time for them.
 
 This file is the oracle of the fast kernel, so it is the slow and plain way to say the same: one PE
 at a time, Python integers, every value carried from its operand through the queues into its
-products. The output it returns is what the accumulators were given, so that an equal `reference`
-proves that skipping lost nothing. It imports nothing of the package on purpose.
+products, and through the queue of their bank. The output it returns is what the accumulators were
+given, so that an equal `reference` proves that skipping lost nothing and that all queues drained.
+It imports nothing of the package on purpose.
 
 The machine's letters: x, X, w, W go with the axis of r (of H and P in a layer), y, Y, h, H with
 the axis of s (of W and Q). Of a PE's coordinates (i, j), i goes with x and j with y.
 
-The file reads from top to bottom: the accounting; one PE, one step of all PEs; fprop, and dgrad as
-the convolution it is after lowering; wgrad; `simulate`.
+The file reads from top to bottom: the accounting; one PE, one step of all PEs; the same with queues
+before the banks, cycle by cycle; fprop, and dgrad as the convolution it is after lowering; wgrad;
+`simulate`.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import gcd, isqrt
 from typing import NamedTuple
@@ -89,6 +93,17 @@ class Meter:
         """Count an event."""
         self.events[event] += times
 
+    def issue(self, pair: "Pair") -> None:
+        """Count a pair's cycle in the multipliers."""
+        self.add("effectual", pair.effectual)
+        self.add("ineffectual", pair.products - pair.effectual)
+        self.add("idle", self.multipliers - pair.products)
+
+    def land(self, product: "Product") -> None:
+        """Let a bank add a product up: it reads a sum and writes it back."""
+        product.output[product.at] += product.value
+        self.count("accumulations", 2)
+
     def exchange_halos(self, cycles: int) -> None:
         """Let cycles pass in which PEs send each other partial sums and multiply nothing."""
         self.cycles += cycles
@@ -155,58 +170,80 @@ def bank_of(at: Address, banks: int) -> int:
     return (mixed + 8 * (at.w & 1) + 4 * (at.h & 1) + (at.k & 3)) % banks
 
 
-def run_pair(pixels, weights, step: Step, mode: Mode, meter: Meter) -> int:
-    """One vector of pixels by one of weights: add up its valid products; the cycles it costs.
+class Product(NamedTuple):
+    """A valid product on its way to its bank, which adds it to `output[at]`."""
 
-    All products are made in one cycle; then each bank takes one of its products a cycle. A product
-    without an address has used its multiplier and goes to no bank.
+    value: int
+    at: Address
+    output: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pair:
+    """All that one vector of pixels makes with one of weights, in one cycle.
+
+    `products` use a multiplier each; those that belong nowhere fall into no bank.
     """
-    effectual = 0
-    hits = Counter()
+
+    products: int
+    by_bank: dict[int, list[Product]]
+
+    @property
+    def effectual(self) -> int:
+        """The valid products of two values that are not zero."""
+        return sum(product.value != 0 for into in self.by_bank.values() for product in into)
+
+    @property
+    def fullest(self) -> int:
+        """The most products that fall into one bank."""
+        return max(map(len, self.by_bank.values()), default=0)
+
+
+def multiply(pixels, weights, step: Step, banks: int) -> Pair:
+    """Each of the pixels with each of the weights."""
+    by_bank = {}
     for pixel in pixels:
         for weight in weights:
-            product = pixel.value * weight.value
             at = step.address(pixel, weight)
-            if at is None:
-                continue
-            step.output[at] += product
-            meter.count("accumulations", 2)  # a read and a write
-            hits[bank_of(at, meter.config.banks)] += 1
-            effectual += product != 0
-    cost = max([1, *hits.values()]) if mode.conflicts else 1
-    products = len(pixels) * len(weights)
-    meter.add("effectual", effectual)
-    meter.add("ineffectual", products - effectual)
-    meter.add("idle", meter.multipliers - products)
-    meter.add("bank_conflict", (cost - 1) * meter.multipliers)
-    return cost
+            if at is not None:
+                product = Product(pixel.value * weight.value, at, step.output)
+                by_bank.setdefault(bank_of(at, banks), []).append(product)
+    return Pair(len(pixels) * len(weights), by_bank)
+
+
+def pairs_of(work: list[Queues], step: Step, meter: Meter) -> Iterator[Pair]:
+    """Yield what one PE makes in a step: every vector of pixels meets every vector of weights.
+
+    The last vector of a queue may be partial and costs a whole one; an empty queue has none. A
+    vector of pixels is taken once, by all queued weights; without any it is not taken.
+    """
+    for queues in work:
+        for pixels in chunks(queues.pixels, meter.config.act_vector) if queues.weights else []:
+            meter.count(step.pixel_words, len(pixels))
+            for weights in chunks(queues.weights, meter.config.weight_vector):
+                meter.count(step.weight_words, len(weights))
+                yield multiply(pixels, weights, step, meter.config.banks)
 
 
 def run_pe(work: list[Queues], step: Step, mode: Mode, meter: Meter) -> int:
-    """One PE: every vector of pixels meets every vector of weights; the cycles it is busy.
+    """One PE without queues before its banks: the cycles that its part of a step takes.
 
-    The last vector of a queue may be partial and costs a whole one; an empty queue has none.
+    All products of a pair are made in one cycle; then each bank takes one of its products a cycle,
+    and the multipliers wait for the fullest.
     """
-    return sum(
-        run_pixels(pixels, queues.weights, step, mode, meter)
-        for queues in work
-        for pixels in chunks(queues.pixels, meter.config.act_vector)
-    )
-
-
-def run_pixels(pixels, queue: list[Weight], step: Step, mode: Mode, meter: Meter) -> int:
-    """One vector of pixels, taken once, by all queued weights; without any it is not taken."""
-    if queue:
-        meter.count(step.pixel_words, len(pixels))
     cycles = 0
-    for weights in chunks(queue, meter.config.weight_vector):
-        meter.count(step.weight_words, len(weights))
-        cycles += run_pair(pixels, weights, step, mode, meter)
+    for pair in pairs_of(work, step, meter):
+        meter.issue(pair)
+        for product in itertools.chain(*pair.by_bank.values()):
+            meter.land(product)
+        cost = max(1, pair.fullest) if mode.conflicts else 1
+        meter.add("bank_conflict", (cost - 1) * meter.multipliers)
+        cycles += cost
     return cycles
 
 
 def run_step(step: Step, mode: Mode, meter: Meter) -> None:
-    """All PEs; they wait for the slowest."""
+    """All PEs, without queues before their banks; they wait for the slowest."""
     busy = {pe: run_pe(work, step, mode, meter) for pe, work in step.pes.items()}
     slowest = max(busy.values())
     meter.cycles += slowest
@@ -220,6 +257,92 @@ def run_step(step: Step, mode: Mode, meter: Meter) -> None:
 def queued(values: list, skipping: bool) -> list:
     """The values that enter a queue: the non-zero ones, or all in the dense baseline."""
     return [item for item in values if item.value or not skipping]
+
+
+# ---------------------------------------------------------------------------------------------
+# Queues before the banks: all PEs, cycle by cycle
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Banks:
+    """The queues before the banks of one PE, by bank; a queue that is empty is not in them."""
+
+    depth: int
+    waiting: dict[int, deque[Product]] = field(default_factory=dict)
+
+    def retire(self, meter: Meter) -> None:
+        """Let every bank that has something in its queue take one product out of it."""
+        for queue in self.waiting.values():
+            meter.land(queue.popleft())
+        self.waiting = {bank: queue for bank, queue in self.waiting.items() if queue}
+
+    def have_room(self, pair: Pair) -> bool:
+        """Whether every queue that a pair feeds is empty, or can hold what comes."""
+        return all(
+            bank not in self.waiting or len(self.waiting[bank]) + len(products) <= self.depth
+            for bank, products in pair.by_bank.items()
+        )
+
+    def take(self, pair: Pair) -> None:
+        """Queue all products of a pair; what was empty may so hold more than `depth`."""
+        for bank, products in pair.by_bank.items():
+            self.waiting.setdefault(bank, deque()).extend(products)
+
+
+def cycle_of_pe(banks: Banks, left: deque[Pair], meter: Meter) -> None:
+    """One cycle of one PE: banks first, then its next pair if there is one and room for it."""
+    banks.retire(meter)
+    if not left:
+        meter.add("pe_sync", meter.multipliers)
+    elif banks.have_room(left[0]):
+        meter.issue(left[0])
+        banks.take(left.popleft())
+    else:
+        meter.add("bank_conflict", meter.multipliers)
+
+
+def run_queued_step(step: Step, banks: dict[tuple, Banks], meter: Meter) -> None:
+    """All PEs until the last has issued its last pair; what is queued then stays queued."""
+    left = {pe: deque(pairs_of(work, step, meter)) for pe, work in step.pes.items()}
+    while any(left.values()):
+        meter.cycles += 1
+        for pe in np.ndindex(meter.config.pe_h, meter.config.pe_w):
+            if pe in left:
+                cycle_of_pe(banks[pe], left[pe], meter)
+            else:
+                meter.add("unmapped", meter.multipliers)
+
+
+def drain(banks: dict[tuple, Banks], meter: Meter) -> None:
+    """Let cycles pass until the queues of all PEs are empty; nothing is multiplied."""
+    while any(queues.waiting for queues in banks.values()):
+        meter.cycles += 1
+        for pe in np.ndindex(meter.config.pe_h, meter.config.pe_w):
+            if pe not in banks:
+                meter.add("unmapped", meter.multipliers)
+            elif banks[pe].waiting:
+                banks[pe].retire(meter)
+                meter.add("bank_conflict", meter.multipliers)
+            else:
+                meter.add("pe_sync", meter.multipliers)
+
+
+def run_steps(steps: Iterable[Step], mode: Mode, meter: Meter) -> None:
+    """Steps on the same accumulators: queues are empty before the first and after the last.
+
+    Where no product waits for its bank nothing is queued either.
+    """
+    depth = meter.config.bank_queue if mode.conflicts else 0
+    banks = {}
+    for step in steps:
+        if not depth:
+            run_step(step, mode, meter)
+            continue
+        banks = banks or {pe: Banks(depth) for pe in step.pes}
+        assert banks.keys() == step.pes.keys()  # what a PE owns is the same for each channel
+        run_queued_step(step, banks, meter)
+    drain(banks, meter)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -247,9 +370,23 @@ class Axis:
         """The zeros before the first element."""
         return max(0, -self.origin)
 
-    def halo(self, tile: int) -> tuple[int, int, int]:
-        """How far a tile's sums reach out of it: behind its start, along it, past its end."""
-        return (self.taps - 1) * self.dilation - self.before, tile, self.before
+    def reach(self, pes: int) -> tuple[int, int, int]:
+        """How far a kernel reaches out of a tile, in pixels: past its end, along it, before it."""
+        after = max(0, (self.taps - 1) * self.dilation - self.before)
+        return after, ceil_div(self.padded, pes), self.before
+
+    def sums(self, pes: int) -> tuple[int, int, int]:
+        """The same in sums: one for each stride, and no more than lie in the plane.
+
+        Outside a tile there are as many outputs as its own output tile leaves.
+        """
+        after, along, before = (ceil_div(pixels, self.stride) for pixels in self.reach(pes))
+        others = self.outputs - ceil_div(self.outputs, pes)
+        return min(after, others), min(along, self.outputs), min(before, others)
+
+    def halo(self, rule: str, pes: int) -> tuple[int, int, int]:
+        """The sides of what the PEs at an edge send to the next: past it, along it, before it."""
+        return {"reach": self.reach, "output": self.sums}[rule](pes)
 
     def output_of(self, pixel: int, tap: int) -> int | None:
         """The output that a tap makes of a pixel of its phase, None if there is no such output."""
@@ -288,6 +425,8 @@ class Convolution:
     """Sample, channel, then the two axes; without padding."""
     output: np.ndarray
     """Sample, filter, w, h: a view of the op's output, added to."""
+    missing: int = 0
+    """Pixels, the last of the last row, that do not exist."""
 
     def filters_of(self, group: int) -> range:
         """The filters of a group, numbered in the layer."""
@@ -298,6 +437,10 @@ class Convolution:
         """The channels that the filters of a group sum over, numbered in the layer."""
         size = self.planar.shape[1] // self.groups
         return range(group * size, (group + 1) * size)
+
+    def exists(self, x: int, y: int) -> bool:
+        """Whether there is such a pixel in the padded plane."""
+        return x * self.y.padded + y < self.x.padded * self.y.padded - self.missing
 
     def phases(self) -> Iterator[tuple[int, int]]:
         """The stride phases; a pixel and a weight of different ones never meet."""
@@ -324,19 +467,20 @@ def halo_of_filter(conv: Convolution, config) -> int:
     The sums that a tile holds for its eight neighbours are sent at the same time; the largest of
     the eight rectangles takes longest.
     """
-    along_x = conv.x.halo(ceil_div(conv.x.padded, config.pe_h))
-    along_y = conv.y.halo(ceil_div(conv.y.padded, config.pe_w))
+    along_x = conv.x.halo(config.halo, config.pe_h)
+    along_y = conv.y.halo(config.halo, config.pe_w)
     here = (1, 1)
     neighbours = [side for side in np.ndindex(3, 3) if side != here]
-    return max(max(0, along_x[a]) * max(0, along_y[b]) for a, b in neighbours)
+    return max(along_x[a] * along_y[b] for a, b in neighbours)
 
 
 def tile_pixels(conv: Convolution, n: int, channel: int, xs: range, ys: range) -> list[Pixel]:
-    """The pixels of a tile, zeros of the padding included: x outer, y inner."""
+    """The pixels of a tile that exist, zeros of the padding included: x outer, y inner."""
     return [
         Pixel(value_inside(conv.planar, n, channel, x + conv.x.origin, y + conv.y.origin), x, y)
         for x in xs
         for y in ys
+        if conv.exists(x, y)
     ]
 
 
@@ -375,20 +519,26 @@ def convolution_step(conv, n: int, channel: int, filters: list[int], mode: Mode,
     pes = {}
     for i, j in np.ndindex(config.pe_h, config.pe_w):
         xs, ys = conv.x.tile(i, config.pe_h), conv.y.tile(j, config.pe_w)
-        if xs and ys:
-            pixels = queued(tile_pixels(conv, n, channel, xs, ys), mode.skipping)
-            pes[i, j] = queues_by_phase(conv, pixels, weights)
+        owned = tile_pixels(conv, n, channel, xs, ys)
+        if owned:
+            pes[i, j] = queues_by_phase(conv, queued(owned, mode.skipping), weights)
     return Step(pes, conv.address, conv.output[n], pixel_words="words_b", weight_words="words_a")
 
 
 def run_convolution(conv: Convolution, mode: Mode, meter: Meter) -> None:
-    """Samples, groups and chunks of filters, one after another; a chunk ends with its halos."""
+    """Samples, groups and chunks of filters, one after another.
+
+    A chunk ends with what is still queued, and then with its halos.
+    """
     config = meter.config
     halo, chunk = halo_of_filter(conv, config), filters_a_chunk(conv, config)
     for n, group in np.ndindex(conv.planar.shape[0], conv.groups):
         for filters in chunks(conv.filters_of(group), chunk):
-            for channel in conv.channels_of(group):
-                run_step(convolution_step(conv, n, channel, filters, mode, config), mode, meter)
+            steps = (
+                convolution_step(conv, n, channel, filters, mode, config)
+                for channel in conv.channels_of(group)
+            )
+            run_steps(steps, mode, meter)
             meter.exchange_halos(halo * len(filters))
 
 
@@ -476,6 +626,51 @@ def linear_convolution(weight: np.ndarray, planar: np.ndarray, output) -> Convol
     return Convolution(axis, axis, 1, as_squares(weight), as_squares(planar), output)
 
 
+def lies_anyhow(layer) -> bool:
+    """Whether a layer's positions are tokens: in a row, and none the neighbour of another."""
+    if layer.kind == "linear":
+        return False
+    shape = convolution_shape(layer)
+    alone = (shape.R, shape.S) == (1, 1) == shape.stride and not np.any(shape.padding)
+    return bool(alone and 1 in (shape.H, shape.W))
+
+
+def square_sides(positions: int, config) -> tuple[int, int]:
+    """The plane, a x b, on which so many positions keep the PEs busiest.
+
+    Rows of b, the last of them perhaps not full: of all these the one with the fewest pixels of a
+    tile, then the most square, then the one of more rows.
+    """
+    planes = [(ceil_div(positions, b), b) for b in range(1, positions + 1)]
+
+    def preference(plane):
+        a, b = plane
+        return ceil_div(a, config.pe_h) * ceil_div(b, config.pe_w), abs(a - b), -a
+
+    return min(planes, key=preference)
+
+
+def on_plane(images: np.ndarray, a: int, b: int) -> np.ndarray:
+    """Images whose positions, row by row, fill a plane of rows of b; zeros where none is left."""
+    flat = images.reshape(*images.shape[:2], -1)
+    fill = a * b - flat.shape[2]
+    return np.pad(flat, ((0, 0), (0, 0), (0, fill))).reshape(*images.shape[:2], a, b)
+
+
+def run_square(op: str, layer, weight, planar, mode: Mode, meter: Meter) -> np.ndarray:
+    """fprop or dgrad of tokens on the plane that suits the PEs; the output as it was recorded."""
+    shape = convolution_shape(layer)
+    weight = weight if op == "fprop" else rotated(weight, shape.groups)
+    a, b = square_sides(shape.H * shape.W, meter.config)
+    x, y = (Axis(taps=1, stride=1, dilation=1, outputs=n, origin=0, padded=n) for n in (a, b))
+    output = np.zeros((len(planar), len(weight), a, b), dtype=np.int64)
+    missing = a * b - shape.H * shape.W
+    conv = Convolution(x, y, shape.groups, weight, on_plane(planar, a, b), output, missing)
+    run_convolution(conv, mode, meter)
+    there = output.reshape(len(planar), len(weight), -1)[:, :, : shape.H * shape.W]
+    return there.reshape(len(planar), len(weight), shape.H, shape.W)
+
+
 # ---------------------------------------------------------------------------------------------
 # wgrad
 # ---------------------------------------------------------------------------------------------
@@ -545,14 +740,17 @@ def outer_products(shape: Shape, act, grad_out, output) -> Iterator[OuterProduct
 
 
 def run_wgrad(work: OuterProduct, mode: Mode, meter: Meter) -> None:
-    """Taps, and rounds of blocks of channels, one after another."""
+    """Taps, and rounds of blocks of channels, one after another.
+
+    Each step has sums of its own in the accumulators, so each ends with what is still queued.
+    """
     config = meter.config
     c_rounds = rounds_of(work.act.shape[0], config.pe_h, config.accumulator)
     k_rounds = rounds_of(work.grad_out.shape[0], config.pe_w, config.accumulator)
     for tap in np.ndindex(work.shape.R, work.shape.S):
         for c_blocks in c_rounds:
             for k_blocks in k_rounds:
-                run_step(wgrad_step(work, tap, c_blocks, k_blocks, mode), mode, meter)
+                run_steps([wgrad_step(work, tap, c_blocks, k_blocks, mode)], mode, meter)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -574,6 +772,9 @@ def convolutions_of(op: str, layer, operands: dict, output: np.ndarray, config):
 
 def run(op: str, layer, operands: dict, output: np.ndarray, mode: Mode, meter: Meter) -> None:
     """Run the op, adding to `output`, which has four axes for a linear layer too."""
+    if op != "wgrad" and meter.config.positions == "square" and lies_anyhow(layer):
+        output += run_square(op, layer, *operands.values(), mode, meter)
+        return
     if op != "wgrad":
         for conv in convolutions_of(op, layer, operands, output, meter.config):
             run_convolution(conv, mode, meter)

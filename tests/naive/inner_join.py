@@ -149,17 +149,17 @@ def convolution_passes(conv: Convolution, cutter: Cutter) -> Iterator[Pass]:
 
 
 def wgrad_passes(shape: Shape, act, grad_out, cutter: Cutter) -> Iterator[Pass]:
-    """A pass a sample and group: act's streams of (r,s,c), c innermost, by grad_out's of k."""
+    """A pass a sample and group: act's streams of (c,r,s), c outermost, by grad_out's of k."""
     C_group, K_group = shape.C // shape.groups, shape.K // shape.groups
     positions = list(np.ndindex(shape.P, shape.Q))
 
-    def window(n, group, r, s, c):
+    def window(n, group, c, r, s):
         where = [(shape.input_row(p, r), shape.input_column(q, s)) for p, q in positions]
         values = (value_inside(act, n, group * C_group + c, h, v) for h, v in where)
         return cutter.stream({"r": r, "s": s, "c": c}, values)
 
     for n, group in np.ndindex(act.shape[0], shape.groups):
-        windows = [window(n, group, *index) for index in np.ndindex(shape.R, shape.S, C_group)]
+        windows = [window(n, group, *index) for index in np.ndindex(C_group, shape.R, shape.S)]
         filters = [
             cutter.stream({"k": k}, (int(grad_out[n, k, p, q]) for p, q in positions))
             for k in range(group * K_group, (group + 1) * K_group)

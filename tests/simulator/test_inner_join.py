@@ -118,7 +118,7 @@ def test_rows_are_cut_as_the_streams_are() -> None:
     filled = np.pad(act, [(0, 0), (0, 0), (1, 9), (0, 9)])
     for n, group, r, s, c in np.ndindex(2, 2, 3, 2, 2):
         taps = filled[n, 2 * group + c, r : r + 2 * layer.P : 2, 3 * s : 3 * s + layer.Q]
-        found = bits[2 * n + group, (r * 2 + s) * 2 + c]
+        found = bits[2 * n + group, (c * 3 + r) * 2 + s]
         np.testing.assert_array_equal(found[: part.length], taps.ravel())
         assert not found[part.length :].any()
 

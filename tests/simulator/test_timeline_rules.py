@@ -31,6 +31,7 @@ RULES = {
     "cartesian": {
         *("act_vector", "weight_vector", "accumulator", "bank", "bank_table", "queue", "convolve"),
         *("pixel_class", "output_bits", "tap_phase", "stride", "outer_product", "block_c"),
+        *("bank_queue", "convolve_queued", "outer_product_queued", "product_table", "issue"),
     },
     "systolic": {
         *("dataflow", "Dataflow", "pattern", "packing", "layout", "before", "kept", "slot"),

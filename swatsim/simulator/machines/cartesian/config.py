@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from swatsim.simulator.mechanism import MachineConfig, Preset, Published
 from swatsim.validation import count
@@ -13,6 +13,10 @@ from swatsim.validation import count
 #: wgrad looks its costs up in a table of all pairs of blocks; longer vectors make it huge.
 MAX_VECTOR = 8
 
+#: How the border is counted that PEs exchange.
+Halo = Literal["reach", "output"]
+#: As which plane the positions of a 1 x 1 layer lie.
+Positions = Literal["as_recorded", "square"]
 
 _SCNN: Mapping[str, Any] = {
     "pe_h": 8,
@@ -29,6 +33,38 @@ _SCNN: Mapping[str, Any] = {
     "format_act": "run-length",
     "format_grad_out": "run-length",
 }
+
+_SCNN_PRESET = Preset(
+    "Parashar et al., SCNN: An Accelerator for Compressed-sparse Convolutional Neural "
+    "Networks, ISCA 2017, as DNNsim models it; its wgrad is ours",
+    {
+        **_SCNN,
+        "dtype": "fp16",
+        "buffer_a_kib": 32,
+        "buffer_a_banks": 64,
+        "buffer_b_kib": 640,
+        "buffer_b_banks": 64,
+        "buffer_out_kib": 640,
+        "buffer_out_banks": 64,
+        "dram_mb_per_s": 50_000,
+    },
+    "SCNN: 64 PEs with 10 KB for input and 10 KB for output activations, and a weight "
+    "FIFO of 0.5 KB; 50 GB/s; run-length with 4 bits; its 16-bit fixed point as fp16; "
+    "clock ours. The FIFO's 32 KB also hold wgrad's activations, for which it was never "
+    "meant",
+    (
+        Published(
+            "performance over a dense machine, inference of its networks",
+            2.7,
+            "Parashar et al., ISCA 2017, abstract",
+        ),
+        Published(
+            "energy efficiency over a dense machine, inference of its networks",
+            2.3,
+            "the same abstract",
+        ),
+    ),
+)
 
 
 class CartesianConfig(MachineConfig):
@@ -50,6 +86,33 @@ class CartesianConfig(MachineConfig):
     banks: Annotated[
         int, count("banks of a PE's accumulators; the hash addresses 32", "banks", 1, 2**10)
     ]
+
+    bank_queue: Annotated[
+        int,
+        count(
+            "products that wait before each bank; 0: a pair of blocks holds the multipliers until "
+            "its fullest bank is done",
+            "products",
+            0,
+            2**24,
+        ),
+    ] = 0
+    halo: Annotated[
+        Halo,
+        Field(
+            description="border that PEs exchange after a chunk of filters: reach, all that a "
+            "kernel reaches over a tile's edge, as DNNsim counts; or output, sums that lie in the "
+            "output plane and outside the tile"
+        ),
+    ] = "reach"
+    positions: Annotated[
+        Positions,
+        Field(
+            description="plane of the positions of a 1 x 1 layer without padding and stride that "
+            "has a side of 1, as tokens have, in fprop and dgrad: as_recorded, or the most square "
+            "one of those that fill the PEs best"
+        ),
+    ] = "as_recorded"
 
     @model_validator(mode="after")
     def _relations(self) -> CartesianConfig:
@@ -76,44 +139,22 @@ class CartesianConfig(MachineConfig):
         return 4 * self.accumulator / self.banks / 1024
 
     presets: ClassVar[Mapping[str, Preset]] = {
-        "scnn": Preset(
-            "Parashar et al., SCNN: An Accelerator for Compressed-sparse Convolutional Neural "
-            "Networks, ISCA 2017, as DNNsim models it; its wgrad is ours",
-            {
-                **_SCNN,
-                "dtype": "fp16",
-                "buffer_a_kib": 32,
-                "buffer_a_banks": 64,
-                "buffer_b_kib": 640,
-                "buffer_b_banks": 64,
-                "buffer_out_kib": 640,
-                "buffer_out_banks": 64,
-                "dram_mb_per_s": 50_000,
-            },
-            "SCNN: 64 PEs with 10 KB for input and 10 KB for output activations, and a weight "
-            "FIFO of 0.5 KB; 50 GB/s; run-length with 4 bits; its 16-bit fixed point as fp16; "
-            "clock ours. The FIFO's 32 KB also hold wgrad's activations, for which it was never "
-            "meant",
-            (
-                Published(
-                    "performance over a dense machine, inference of its networks",
-                    2.7,
-                    "Parashar et al., ISCA 2017, abstract",
-                ),
-                Published(
-                    "energy efficiency over a dense machine, inference of its networks",
-                    2.3,
-                    "the same abstract",
-                ),
-            ),
+        "scnn": _SCNN_PRESET,
+        "scnn-queued": Preset(
+            "scnn with queues of 8 products before the banks, which the paper does not describe; "
+            "three open SCNN implementations queue 5, 8 and 32",
+            {**_SCNN_PRESET.parameters, "bank_queue": 8},
+            _SCNN_PRESET.memory,
         ),
         "swat": Preset(
             "the machine that fits the speed-ups of SWAT (Raihan and Aamodt, NeurIPS 2020, "
             "poster): SCNN's geometry, dgrad over dilated gradients; a fit, not a citation; its "
-            "wgrad is ours",
+            "wgrad, and where tokens lie, are ours",
             {
                 **_SCNN,
                 "dgrad_lowering": "dilated",
+                "halo": "output",
+                "positions": "square",
                 "buffer_a_banks": 64,
                 "buffer_b_banks": 64,
                 "buffer_out_banks": 64,

@@ -154,6 +154,7 @@ def queue_weights(kernel: Bits, a: int, b: int, rows: Axis, columns: Axis):  # t
 def pe_of(log: Log, array: Array) -> int:
     """Return the logged PE's number among those that own pixels; -1: it is none of them."""
     owns = log.row < array.pe_h and log.column < array.pe_w
+    owns = owns and array.owns[log.row, log.column]
     return log.row * array.pe_w + log.column if owns else -1
 
 
@@ -295,5 +296,4 @@ def convolve(
                 if log is not None:
                     own = pe_of(log.log, array)
                     note_step(log.log, slowest, costs[chunk, own] if own >= 0 else -1)
-    used = -(-data.shape[2] // rows.tile) * -(-data.shape[3] // columns.tile)
-    return Work(cycles, cost, pairs, products, cycles * used, words_a, words_b)
+    return Work(cycles, cost, pairs, products, cycles * array.owns.sum(), words_a, words_b)

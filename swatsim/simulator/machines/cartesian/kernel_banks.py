@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from swatsim.jit import jit
-from swatsim.simulator.machines.cartesian.kernel_patterns import Bytes, Counts, Words
+from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Bytes, Counts, Words
 
 #: The bank hash addresses no more.
 BANKS = 32
@@ -58,6 +58,10 @@ class Array(NamedTuple):
         Filters of a chunk.
     conflicts : bool
         Whether products wait for their bank.
+    queue : int
+        Products that wait before a bank; 0: there are no queues.
+    owns : numpy.ndarray of bool, shape (pe_h, pe_w)
+        Whether a PE owns a pixel.
     """
 
     pe_h: int
@@ -67,6 +71,8 @@ class Array(NamedTuple):
     bank: Counts
     chunk: int
     conflicts: bool
+    queue: int
+    owns: Bits
 
 
 @jit

@@ -33,7 +33,7 @@ class Log(NamedTuple):
     size : numpy.ndarray of int64, shape (2,)
         Steps and pairs written down so far.
     step, begin, cost : numpy.ndarray of int64, shape (pairs,)
-        Which step, its cycle in which the pair is issued, and how many it takes.
+        Which step, its cycle in which the pair's turn comes, and how many it takes.
     pixels, weights : numpy.ndarray of int32, shape (pairs, block, letters)
         Where a block's pixels and weights lie: (x, y) and (r, s, k); in `outer_product`
         activations (pixel, c) and gradients (position, k).
@@ -41,6 +41,8 @@ class Log(NamedTuple):
         Bank of each product, -1 outside the plane.
     fullest : numpy.ndarray of int64, shape (pairs,)
         The bank that most products fall into, of equals the first; -1: none does.
+    queued : bool
+        Whether a pair waits before it is issued, for queues; without them it waits after that.
     """
 
     row: int
@@ -57,10 +59,16 @@ class Log(NamedTuple):
     weights: Places
     banks: Places
     fullest: Counts
+    queued: bool
 
 
 def new_log(
-    pe: tuple[int, int], first: Counts, end: Counts, vectors: tuple[int, int], letters: int
+    pe: tuple[int, int],
+    first: Counts,
+    end: Counts,
+    vectors: tuple[int, int],
+    letters: int,
+    queued: bool = False,
 ) -> Log:
     """Return a log with room for as many steps as `first` has, and their pairs."""
     pairs, (across, along) = int((end - first).sum()), vectors
@@ -78,6 +86,7 @@ def new_log(
         weights=np.full((pairs, along, letters), -1, np.int32),
         banks=np.full((pairs, across, along), -1, np.int32),
         fullest=np.zeros(pairs, np.int64),
+        queued=queued,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from swatsim.simulator.machines.cartesian import kernel, kernel_wgrad
+from swatsim.simulator.machines.cartesian import kernel_wgrad
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.kernel import PixelLog
 from swatsim.simulator.machines.cartesian.kernel_log import Log, new_log
 from swatsim.simulator.machines.cartesian.kernel_patterns import Counts
 from swatsim.simulator.machines.cartesian.kernel_wgrad import OuterLog
-from swatsim.simulator.machines.cartesian.machine import queue
+from swatsim.simulator.machines.cartesian.kernel_wgrad_queued import outer_product_queued
+from swatsim.simulator.machines.cartesian.machine import convolve, product_table, queue
 from swatsim.simulator.machines.cartesian.mapping import Channels, Planar, bank_table
 
 
@@ -19,7 +20,8 @@ def log_steps(
 ) -> tuple[Counts, Counts]:
     """Return what each step of one sample's part takes, and what this PE's share of it takes.
 
-    In the kernel's order; a PE's share is -1 where it has none.
+    In the kernel's order: with queues fprop and dgrad have their drains at the end, one a chunk,
+    and wgrad one after each step. A PE's share is -1 where it has none.
     """
     nothing = np.zeros(_most_steps(part), np.int64)
     log = log_pairs(part, config, pe, nothing, nothing)
@@ -37,19 +39,11 @@ def log_pairs(
     """Return a log of a PE's pairs of blocks in the cycles `first` to `end` of each step."""
     vectors = config.act_vector, config.weight_vector
     if isinstance(part, Planar):
-        log = new_log(pe, first, end, vectors, letters=3)
+        log = new_log(pe, first, end, vectors, 3, config.bank_queue > 0)
         places = np.empty((part.data[0, 0].size + 1, 2), np.int64)
-        kernel.convolve(
-            part.data,
-            part.weight,
-            part.first_k,
-            part.rows,
-            part.columns,
-            part.array,
-            PixelLog(log, places),
-        )
+        convolve(part, PixelLog(log, places))
         return log
-    log = new_log(pe, first, end, vectors, letters=2)
+    log = new_log(pe, first, end, vectors, 2, config.bank_queue > 0)
     act, grad, table = queue(part, config, (None, None))
     acts, grads = (
         np.full((queued.patterns.size, vector), -1, np.int32)
@@ -57,17 +51,20 @@ def log_pairs(
     )
     queue(part, config, (acts, grads))
     given = OuterLog(log, acts, grads, bank_table(config.banks))
-    kernel_wgrad.outer_product(
-        act, grad, part.met, *part.blocks, table, config.pe_h, config.pe_w, given
-    )
+    pes = config.pe_h, config.pe_w
+    if config.bank_queue:
+        made, depth = product_table(config), config.bank_queue
+        outer_product_queued(act, grad, part.met, *part.blocks, made, depth, *pes, given)
+    else:
+        kernel_wgrad.outer_product(act, grad, part.met, *part.blocks, table, *pes, given)
     return log
 
 
 def _most_steps(part: Planar | Channels) -> int:
-    """Return a bound of the steps: the log has room for as many, and refuses more."""
+    """Return a bound of the steps, drains among them: the log has room for as many, and no more."""
     if isinstance(part, Planar):
         channels, filters = part.weight.shape[:2]
         chunks: int = -(-filters // part.array.chunk)
-        return int(channels * chunks)
+        return int((channels + 1) * chunks)
     rounds: int = part.blocks[0] * part.blocks[1]
-    return len(part.met) * rounds
+    return 2 * len(part.met) * rounds

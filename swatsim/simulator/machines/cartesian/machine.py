@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
 from swatsim.counters import Counters
-from swatsim.simulator.machines.cartesian import kernel, kernel_wgrad
+from swatsim.simulator.machines.cartesian import kernel, kernel_wgrad, kernel_wgrad_queued, queued
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
-from swatsim.simulator.machines.cartesian.kernel import Work
+from swatsim.simulator.machines.cartesian.kernel import PixelLog, Work
+from swatsim.simulator.machines.cartesian.kernel_banks import BANKS
 from swatsim.simulator.machines.cartesian.kernel_log import Places
-from swatsim.simulator.machines.cartesian.kernel_patterns import Counts
+from swatsim.simulator.machines.cartesian.kernel_patterns import Counts, Words
 from swatsim.simulator.machines.cartesian.kernel_wgrad import Outer
+from swatsim.simulator.machines.cartesian.kernel_wgrad_queued import outer_product_queued
 from swatsim.simulator.machines.cartesian.mapping import (
     Channels,
     Planar,
@@ -34,7 +36,7 @@ def simulate_op(op: LoweredOp, config: CartesianConfig) -> Counters:
     if op.name == "wgrad":
         return _counters(op, config, _wgrad(op, config, conflicts=True), 0, valid)
     parts = list(planar(op, config))
-    work = (_convolve(part) for part in parts)
+    work = (convolve(part) for part in parts)
     return _counters(op, config, work, sum(part.halo_cycles for part in parts), valid)
 
 
@@ -61,31 +63,41 @@ def _without_zeros(layer: Layer, name: OpName, config: CartesianConfig) -> Count
     valid = op.macs_effectual
     if name == "wgrad":
         part = next(outer_products(op, config))  # groups are alike
-        work = _times(_outer(part, config, conflicts=True), layer.groups)
+        met = np.count_nonzero(part.met >= 0, axis=1).tolist()
+        work = _times(_alike_positions(part, met, config, conflicts=True), layer.groups)
         return _counters(op, config, iter([work]), 0, valid)
     parts = list(planar(op, config))
-    every = (some for part in parts for some in _alike_channels(part))
+    every = (some for part in parts for some in _alike_chunks(part))
     return _counters(op, config, every, sum(part.halo_cycles for part in parts), valid)
-
-
-def _alike_channels(part: Planar) -> Iterator[Work]:
-    """Yield one of each kind of channel: all are alike, but the last of a linear layer's images."""
-    channels = [
-        (data.tobytes(), weight.tobytes())
-        for data, weight in zip(part.data, part.weight, strict=True)
-    ]
-    for kind, times in Counter(channels).items():
-        at = channels.index(kind)
-        one = replace(part, data=part.data[at : at + 1], weight=part.weight[at : at + 1])
-        for work in _alike_chunks(one):
-            yield _times(work, times)
 
 
 def _alike_chunks(part: Planar) -> Iterator[Work]:
     """Yield one of each kind of chunk of filters that are alike."""
     for (size, first_k), times in _kinds_of_chunks(part).items():
         one = replace(part, weight=np.array(part.weight[:, :size], order="C"), first_k=first_k)
-        yield _times(_convolve(one), times)
+        yield _times(_alike_channels(one), times)
+
+
+def _alike_channels(part: Planar) -> Work:
+    """Run one of each kind of channel: all are alike, but the last of a linear layer's images."""
+    channels = [
+        (data.tobytes(), weight.tobytes())
+        for data, weight in zip(part.data, part.weight, strict=True)
+    ]
+    first = {kind: channels.index(kind) for kind in set(channels)}
+    ones: dict[Hashable, Planar] = {
+        kind: replace(part, data=part.data[at : at + 1], weight=part.weight[at : at + 1])
+        for kind, at in first.items()
+    }
+    return _in_order(ones, channels)
+
+
+def _in_order(ones: Mapping[Hashable, Planar], order: Sequence[Hashable]) -> Work:
+    """Run channels, each like one of `ones`; where nothing is queued the order doesn't matter."""
+    if next(iter(ones.values())).array.queue:
+        return queued.convolve_alike(ones, order)
+    times = Counter(order)
+    return queued.added(_times(convolve(one), times[kind]) for kind, one in ones.items())
 
 
 def _kinds_of_chunks(part: Planar) -> Counter[tuple[int, int]]:
@@ -102,8 +114,7 @@ def _counters(
 
     `valid` are the products that reach an accumulator; None: all of them.
     """
-    nothing = Work(*(0 for _ in Work._fields))
-    work = Work(*(int(sum(column)) for column in zip(*parts, nothing, strict=True)))
+    work = queued.added(parts)
     lanes, pes = config.lanes, config.pes
     effectual = op.macs_effectual
     return Counters(
@@ -123,16 +134,19 @@ def _counters(
     )
 
 
-def _convolve(part: Planar) -> Work:
-    work: Work = kernel.convolve(
-        part.data, part.weight, part.first_k, part.rows, part.columns, part.array
-    )
+def convolve(part: Planar, log: PixelLog | None = None) -> Work:
+    """Run one group's convolution, and write it down if there is a log."""
+    if part.array.queue:
+        return queued.convolve(part, log)
+    logs = () if log is None else (log,)  # so that it is compiled without one
+    run = part.data, part.weight, part.first_k, part.rows, part.columns, part.array
+    work: Work = kernel.convolve(*run, *logs)
     return work
 
 
 def _dense(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Counters:
     if op.name == "wgrad":
-        return _counters(op, config, _wgrad_dense(op, config, conflicts), 0, None)
+        return _counters(op, config, iter([_wgrad_dense(op, config, conflicts)]), 0, None)
     parts = list(planar(op, config))
     work = (some for part in parts for some in _dense_chunks(part, conflicts))
     valid = sum(part.products_valid for part in parts)
@@ -140,21 +154,22 @@ def _dense(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Counters:
 
 
 def _dense_chunks(part: Planar, conflicts: bool) -> Iterator[Work]:
-    """Yield one channel of each kind of chunk: with every value there, all channels are alike.
+    """Yield each kind of chunk: with every value there, all channels and samples are alike.
 
     Chunks are alike if they have as many filters, and first ones of the same bank.
     """
-    channels, samples, height, width = part.data.shape
+    channels, samples = part.data.shape[:2]
     taps = part.weight.shape[2:]
+    array = part.array if conflicts else part.array._replace(conflicts=False, queue=0)
     for (size, first_k), times in _kinds_of_chunks(part).items():
         one = replace(
             part,
-            data=np.ones((1, 1, height, width), np.bool_),
+            data=np.array(part.exists[None, None]),
             weight=np.ones((1, size, *taps), np.bool_),
             first_k=first_k,
-            array=part.array._replace(conflicts=conflicts),
+            array=array,
         )
-        yield _times(_convolve(one), times * channels * samples)
+        yield _times(_in_order({0: one}, [0] * channels), times * samples)
 
 
 def _times(work: Work, times: int) -> Work:
@@ -165,19 +180,32 @@ def _wgrad(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Iterator[
     return (_outer(part, config, conflicts) for part in outer_products(op, config))
 
 
-def _wgrad_dense(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Iterator[Work]:
-    """Yield one position of one tap: with every value there, all of them are alike.
-
-    Every position of every tap is one, also where the tap falls into the padding.
-    """
+def _wgrad_dense(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Work:
+    """Run every position of every tap, also where the tap falls into the padding."""
     part = next(outer_products(op, config))
+    taps, positions = part.met.shape
+    work = _alike_positions(part, [positions] * taps, config, conflicts)
+    return _times(work, op.samples * op.layer.groups)
+
+
+def _alike_positions(
+    part: Channels, positions: Sequence[int], config: CartesianConfig, conflicts: bool
+) -> Work:
+    """Run wgrad with every value there, which makes all of each tap's `positions` alike."""
     one = replace(
         part,
         act=np.ones((1, part.act.shape[1]), np.bool_),
         grad=np.ones((1, part.grad.shape[1]), np.bool_),
         met=np.zeros((1, 1), np.int64),
     )
-    yield _times(_outer(one, config, conflicts), part.met.size * op.samples * op.layer.groups)
+    queues = conflicts and config.bank_queue > 0
+    work = _times(_outer(one, config, conflicts and not queues), sum(positions))
+    if not queues:
+        return work
+    act, grad, _ = queue(one, config, (None, None))
+    alike = queued.Alike(act, grad, part.blocks, Counter(positions))
+    waiting = queued.outer_alike(alike, product_table(config), config)
+    return work._replace(cycles=waiting.cycles, cost=waiting.cost, mapped=waiting.mapped)
 
 
 def queue(
@@ -199,10 +227,14 @@ def queue(
 
 def _outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Work:
     act, grad, table = queue(part, config, (None, None))
+    pes = config.pe_h, config.pe_w
+    if conflicts and config.bank_queue:
+        made, depth = product_table(config), config.bank_queue
+        return outer_product_queued(act, grad, part.met, *part.blocks, made, depth, *pes)
     costs = table if conflicts else np.ones_like(table)
     constant = kernel_wgrad.is_constant(grad, part.blocks[1])
     run = kernel_wgrad.outer_product_constant if constant else kernel_wgrad.outer_product
-    return run(act, grad, part.met, *part.blocks, costs, config.pe_h, config.pe_w)
+    return run(act, grad, part.met, *part.blocks, costs, *pes)
 
 
 @lru_cache(maxsize=32)
@@ -215,3 +247,16 @@ def _table(act_vector: int, weight_vector: int, banks: int) -> tuple[Counts, Cou
         act_grown,
         grad_grown,
     )
+
+
+def product_table(config: CartesianConfig) -> Words:
+    """Return what each pair of block patterns feeds into each bank that wgrad has in use."""
+    return _product_table(config.act_vector, config.weight_vector, config.banks)
+
+
+@lru_cache(maxsize=4)
+def _product_table(act_vector: int, weight_vector: int, banks: int) -> Words:
+    bank = bank_table(banks)
+    number = np.cumsum(np.bincount(bank[:, :, 0].reshape(-1), minlength=BANKS) > 0) - 1
+    counts = patterns(act_vector, 4)[0], patterns(weight_vector, 8)[0]
+    return kernel_wgrad_queued.product_table(*counts, bank, number)

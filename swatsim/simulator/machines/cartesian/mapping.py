@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations_with_replacement
 from math import isqrt
+from typing import assert_never
 
 import numpy as np
 
@@ -17,8 +18,9 @@ from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.kernel_banks import Array, Axis
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts
 from swatsim.workload.convolutions import Convolution, convolutions
+from swatsim.workload.layer import Layer
 from swatsim.workload.lowering import LoweredOp
-from swatsim.workload.windows import Mask, crop_or_pad
+from swatsim.workload.windows import Axes, Mask, crop_or_pad
 
 #: A linear layer's channels are seen as images of this side: one application of a kernel as large.
 LINEAR_SIDE = 16
@@ -40,6 +42,8 @@ class Planar:
         Cycles for each filter of a chunk, after it.
     outputs : int
         Elements of one filter's output plane.
+    exists : numpy.ndarray of bool, shape (X, Y)
+        Which pixels there are: all, but where positions fill no plane.
     """
 
     data: Mask
@@ -50,6 +54,7 @@ class Planar:
     array: Array
     halo: int
     outputs: int
+    exists: Mask
 
     @property
     def products_valid(self) -> int:
@@ -68,11 +73,15 @@ class Planar:
 def planar(op: LoweredOp, config: CartesianConfig) -> Iterator[Planar]:
     """Yield the convolutions of the phases and groups of fprop or dgrad."""
     for conv in convolutions(op, config.dgrad_lowering):
-        conv = _as_images(conv) if op.is_matrix_product else conv
-        # fprop pads the whole image; a lowered dgrad holds exactly what its outputs read
-        whole = op.name == "fprop" and not op.is_matrix_product
-        padded = op.layer.padded if whole else _read(conv)
-        yield from _groups(conv, padded, config)
+        if op.is_matrix_product:
+            conv = _as_images(conv)
+            yield from _groups(conv, np.ones(_read(conv), np.bool_), config)
+        elif config.positions == "square" and is_of_tokens(op.layer):
+            yield from _groups(*as_square(conv, config), config)
+        else:
+            # fprop pads the whole image; a lowered dgrad holds exactly what its outputs read
+            padded = op.layer.padded if op.name == "fprop" else _read(conv)
+            yield from _groups(conv, np.ones(padded, np.bool_), config)
 
 
 def _read(conv: Convolution) -> tuple[int, int]:
@@ -99,15 +108,14 @@ def _fold_channels(mask: Mask) -> Mask:
     return filled.reshape(n, blocks, LINEAR_SIDE, LINEAR_SIDE)
 
 
-def _groups(
-    conv: Convolution, padded: tuple[int, int], config: CartesianConfig
-) -> Iterator[Planar]:
+def _groups(conv: Convolution, exists: Mask, config: CartesianConfig) -> Iterator[Planar]:
+    padded = exists.shape
     data = crop_or_pad(conv.data, 2, conv.origin[0], padded[0])
     data = crop_or_pad(data, 3, conv.origin[1], padded[1]).transpose(1, 0, 2, 3)
     rows, columns = (_axis(conv, i, padded[i], pes) for i, pes in enumerate(_pes(config)))
     # PEs that own no pixel do nothing: the kernel need not know them
-    used = [-(-size // axis.tile) for size, axis in zip(padded, (rows, columns), strict=True)]
-    array = _array(conv, config)._replace(pe_h=used[0], pe_w=used[1])
+    array = _array(conv, config)._replace(owns=_owns(exists, (rows.tile, columns.tile)))
+    array = array._replace(pe_h=array.owns.shape[0], pe_w=array.owns.shape[1])
     channels, filters = len(data) // conv.groups, len(conv.weight) // conv.groups
     for group in range(conv.groups):
         weight = conv.weight[group * filters : (group + 1) * filters].transpose(1, 0, 2, 3)
@@ -118,9 +126,16 @@ def _groups(
             rows=rows,
             columns=columns,
             array=array,
-            halo=_halo(conv, (rows.tile, columns.tile)),
-            outputs=conv.output[0] * conv.output[1],
+            halo=_halo(conv, (rows.tile, columns.tile), config),
+            outputs=conv.output[0] * conv.output[1] - int(np.count_nonzero(~exists)),
+            exists=exists,
         )
+
+
+def _owns(exists: Mask, tile: Axes) -> Mask:
+    """Return which PEs, of those up to the last row and column of pixels, own one."""
+    rows = np.logical_or.reduceat(exists, range(0, exists.shape[0], tile[0]), axis=0)
+    return np.logical_or.reduceat(rows, range(0, exists.shape[1], tile[1]), axis=1)
 
 
 def _pes(config: CartesianConfig) -> tuple[int, int]:
@@ -129,10 +144,23 @@ def _pes(config: CartesianConfig) -> tuple[int, int]:
 
 def _array(conv: Convolution, config: CartesianConfig) -> Array:
     """Return the PEs; a chunk has as many filters as accumulators have room for output tiles."""
-    tile = [-(-size // pes) for size, pes in zip(conv.output, _pes(config), strict=True)]
-    chunk = max(1, config.accumulator // (tile[0] * tile[1]))
-    vectors = config.act_vector, config.weight_vector
-    return Array(config.pe_h, config.pe_w, *vectors, bank_table(config.banks), chunk, True)
+    height, width = _output_tile(conv, config)
+    return Array(
+        config.pe_h,
+        config.pe_w,
+        config.act_vector,
+        config.weight_vector,
+        bank=bank_table(config.banks),
+        chunk=max(1, config.accumulator // (height * width)),
+        conflicts=True,
+        queue=config.bank_queue,
+        owns=np.ones(_pes(config), np.bool_),
+    )
+
+
+def _output_tile(conv: Convolution, config: CartesianConfig) -> Axes:
+    height, width = (-(-size // n) for size, n in zip(conv.output, _pes(config), strict=True))
+    return height, width
 
 
 @lru_cache(maxsize=32)
@@ -167,19 +195,71 @@ def _axis(conv: Convolution, axis: int, size: int, pes: int) -> Axis:
     )
 
 
-def _halo(conv: Convolution, tile: tuple[int, int]) -> int:
+def _halo(conv: Convolution, tile: Axes, config: CartesianConfig) -> int:
     """Return the size of the largest border that a PE exchanges, for each filter.
 
     The largest a * b over the nine pairs of (what reaches over the far edge, the tile, the padding
     before) of the two axes, but the pair of the two tiles; negative counts as 0.
     """
-    sides = []
-    for axis in (0, 1):
-        before = max(0, -conv.origin[axis])
-        span = (conv.weight.shape[2 + axis] - 1) * conv.dilation[axis]
-        sides.append((max(0, span - before), tile[axis], before))
+    sides = [_reach(conv, axis, tile[axis]) for axis in (0, 1)]
+    match config.halo:
+        case "reach":
+            pass
+        case "output":
+            sides = [_within(conv, config, axis, side) for axis, side in enumerate(sides)]
+        case _:
+            assert_never(config.halo)
     pairs = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
     return max(sides[0][i] * sides[1][j] for i, j in pairs)
+
+
+def _reach(conv: Convolution, axis: int, tile: int) -> tuple[int, int, int]:
+    before = max(0, -conv.origin[axis])
+    span = (conv.weight.shape[2 + axis] - 1) * conv.dilation[axis]
+    return max(0, span - before), tile, before
+
+
+def _within(
+    conv: Convolution, config: CartesianConfig, axis: int, side: tuple[int, int, int]
+) -> tuple[int, int, int]:
+    """Return the sums of pixels on a side: in the output plane, borders outside the own tile."""
+    far, tile, near = (-(-pixels // conv.stride[axis]) for pixels in side)
+    size = conv.output[axis]
+    others = size - _output_tile(conv, config)[axis]
+    return min(far, others), min(tile, size), min(near, others)
+
+
+# ---- tokens --------------------------------------------------------------------------------------
+
+
+def is_of_tokens(layer: Layer) -> bool:
+    """Whether a layer's positions have no neighbours, and lie in a row: they may lie anyhow."""
+    alone = layer.R == layer.S == 1 and layer.stride == (1, 1)
+    return alone and layer.padded == (layer.H, layer.W) and 1 in (layer.H, layer.W)
+
+
+def as_square(conv: Convolution, config: CartesianConfig) -> tuple[Convolution, Mask]:
+    """Return a 1 x 1 convolution on the plane `square`, and which of its pixels there are."""
+    positions = conv.output[0] * conv.output[1]
+    plane = square(positions, config.pe_h, config.pe_w)
+    exists = (np.arange(plane[0] * plane[1]) < positions).reshape(plane)
+    data = np.zeros((*conv.data.shape[:2], plane[0] * plane[1]), np.bool_)
+    data[..., :positions] = conv.data.reshape(*conv.data.shape[:2], positions)
+    data = data.reshape(*conv.data.shape[:2], *plane)
+    return replace(conv, data=data, output=plane), exists
+
+
+@lru_cache(maxsize=1024)
+def square(positions: int, pe_h: int, pe_w: int) -> Axes:
+    """Return the plane a x b, of which only the last row may be short, for so many positions.
+
+    That whose tiles have the fewest pixels; then the one nearest to a square; then the larger a.
+    """
+    b = np.arange(1, positions + 1)
+    a = -(-positions // b)
+    tile = -(-a // pe_h) * -(-b // pe_w)
+    best = np.lexsort((-a, np.abs(a - b), tile))[0]
+    return int(a[best]), int(b[best])
 
 
 # ---- wgrad ---------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class Step(NamedTuple):
         Of this PE; -1: it has no part.
     piece : Piece
     number : int
-        Among the piece's steps, in the kernel's order; -1: a halo.
+        Among the piece's steps, drains included, in the kernel's order; -1: a halo.
     corner : tuple of int, or None
         Channel, and first filter of the chunk; in wgrad None.
     """
@@ -132,11 +132,11 @@ def _planar_steps(
     pe: tuple[int, int],
     where: dict[str, Any],
 ) -> Iterator[Step]:
-    """Yield the steps chunk by chunk of filters, channel by channel; after each chunk its halo."""
+    """Yield the steps chunk by chunk of filters, channel by channel; then its drain and halo."""
     channels, filters = part.weight.shape[:2]
-    cycles, own = (log.reshape(channels, -1) for log in log_steps(part, config, pe))
+    chunks = -(-filters // part.array.chunk)
+    cycles, own = (log.reshape(-1, chunks) for log in log_steps(part, config, pe))
     piece = Piece(partial(log_pairs, part, config, pe), numbers, cycles.size)
-    chunks = cycles.shape[1]
     for chunk in range(chunks):
         first = chunk * part.array.chunk
         filters_here = min(part.array.chunk, filters - first)
@@ -145,6 +145,9 @@ def _planar_steps(
             taken = int(cycles[c, chunk]), int(own[c, chunk])
             name, number = f"chunk {chunk}, channel {c}", c * chunks + chunk
             yield Step(name, {**at, "channel": c}, *taken, piece, number, (c, first))
+        for drain in range(channels, cycles.shape[0]):
+            taken = int(cycles[drain, chunk]), int(own[drain, chunk])
+            yield Step("drain", at, *taken, piece, drain * chunks + chunk)
         if part.halo:
             yield Step("halo", at, part.halo * filters_here, -1, piece, -1)
 
@@ -156,14 +159,15 @@ def _outer_steps(
     pe: tuple[int, int],
     where: dict[str, Any],
 ) -> Iterator[Step]:
-    """Yield the steps tap by tap, round by round."""
+    """Yield the steps tap by tap, round by round, each with its drain if there is one."""
     cycles, own = log_steps(part, config, pe)
+    rounds = -(-part.blocks[0] // config.pe_h) * -(-part.blocks[1] // config.pe_w)
     piece = Piece(partial(log_pairs, part, config, pe), numbers, cycles.size)
-    rounds = cycles.size // len(part.met)
+    each = cycles.size // (len(part.met) * rounds)
     for number, taken in enumerate(zip(cycles.tolist(), own.tolist(), strict=True)):
-        tap, round_ = divmod(number, rounds)
-        at = {**where, "tap": tap, "round": round_}
-        yield Step(f"tap {tap}, round {round_}", at, *taken, piece, number)
+        tap, round_ = divmod(number // each, rounds)
+        name = "drain" if number % each else f"tap {tap}, round {round_}"
+        yield Step(name, {**where, "tap": tap, "round": round_}, *taken, piece, number)
 
 
 def _one_sample(op: LoweredOp, sample: int) -> LoweredOp:
@@ -227,19 +231,36 @@ def _step_events(op: LoweredOp, step: Step, begin: int, log: Log, lanes: int) ->
             yield Event(WAITS, "owns nothing", "unmapped", begin, step.cycles, step.where)
     else:
         for pair in np.flatnonzero(log.step[: log.size[1]] == step.number).tolist():
-            at, cost = begin + int(log.begin[pair]), int(log.cost[pair])
-            yield _product(op, step, log, pair, at, lanes)
-            if cost > 1:
-                what = {"bank": int(log.fullest[pair]), "products": cost}
-                yield Event(CONFLICTS, "bank conflict", "bank_conflict", at + 1, cost - 1, what)
+            yield from _pair_events(op, step, log, pair, begin, lanes)
+        if step.name == "drain" and step.own:
+            yield Event(CONFLICTS, "drains", "bank_conflict", begin, step.own, step.where)
         if step.own < step.cycles:
             wait = begin + step.own, step.cycles - step.own
             of = {"step": step.name}
             yield Event(WAITS, "waits for the slowest PE", "pe_sync", *wait, of)
 
 
-def _product(op: LoweredOp, step: Step, log: Log, pair: int, begin: int, lanes: int) -> Event:
-    """Return the event of a pair of blocks."""
+def _pair_events(
+    op: LoweredOp, step: Step, log: Log, pair: int, begin: int, lanes: int
+) -> Iterator[Event]:
+    """Yield the events of a pair: issued, it waits for its fullest bank; or it waits to be."""
+    at, cost = begin + int(log.begin[pair]), int(log.cost[pair])
+    if log.queued:
+        yield _product(op, step, log, pair, (at + cost - 1, 1), lanes)
+        if cost > 1:
+            what = {"stalls": cost - 1}
+            yield Event(CONFLICTS, "waits for a queue", "bank_conflict", at, cost - 1, what)
+        return
+    yield _product(op, step, log, pair, (at, cost), lanes)
+    if cost > 1:
+        what = {"bank": int(log.fullest[pair]), "products": cost}
+        yield Event(CONFLICTS, "bank conflict", "bank_conflict", at + 1, cost - 1, what)
+
+
+def _product(
+    op: LoweredOp, step: Step, log: Log, pair: int, when: tuple[int, int], lanes: int
+) -> Event:
+    """Return the event of a pair of blocks, which begins and lasts as `when` says."""
     pixels, weights = _numbers_of(step, log, pair)
     first, second = OPERANDS_OF[op.name]
     across, along = (first, second) if op.name == "wgrad" else (second, first)
@@ -256,7 +277,7 @@ def _product(op: LoweredOp, step: Step, log: Log, pair: int, begin: int, lanes: 
     details["banks"] = [[None if bank < 0 else bank for bank in row] for row in banks]
     details |= {"products": products, "idle": lanes - products}
     name = f"{len(pixels)} x {len(weights)}"
-    return Event(PRODUCTS, name, "product", begin, int(log.cost[pair]), details)
+    return Event(PRODUCTS, name, "product", *when, details)
 
 
 def _numbers_of(step: Step, log: Log, pair: int) -> tuple[list[int], list[int]]:

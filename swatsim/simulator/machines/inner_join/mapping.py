@@ -199,12 +199,13 @@ def _wgrad(op: LoweredOp) -> Pass:
 def _taps(layer: Layer, act: Mask) -> Words:
     """Return what each tap of each channel meets: rows are packed first, then put together."""
     channels, words = layer.C // layer.groups, -(-layer.P * layer.Q // WORD)
-    shape = (len(act), layer.groups, layer.R, layer.S, channels, words)
+    shape = (len(act), layer.groups, channels, layer.R, layer.S, words)
     streams = np.zeros(shape, np.uint64)
     (stride_h, stride_w), (dilation_h, dilation_w) = layer.stride, layer.dilation
     (before_h, _), (before_w, _) = layer.padding
     for sample, own in zip(act, streams, strict=True):
         row = (layer.S, stride_w, dilation_w, -before_w, layer.Q)
         packed = pack_rows(np.ascontiguousarray(sample), *row)
-        gather_rows(packed, (layer.P, layer.Q), stride_h, dilation_h, -before_h, own)
+        by_tap = own.transpose(0, 2, 3, 1, 4)
+        gather_rows(packed, (layer.P, layer.Q), stride_h, dilation_h, -before_h, by_tap)
     return streams.reshape(len(act) * layer.groups, -1, words)

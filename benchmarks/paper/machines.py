@@ -1,0 +1,103 @@
+"""ResNet-50 under one method after another on every machine, all made alike: table and picture.
+
+    python benchmarks/paper/machines.py [--measure]
+
+Takes the steps from machine_steps.csv beside this script; --measure simulates them anew first (what
+``swatsim reproduce machines`` does, some minutes). Writes machines.md beside it, the README's
+tables and the picture at its top.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from readme import ROOT, replace
+
+from swatsim.cli.reproduced_machines import FIGURES
+from swatsim.reports.style import as_png
+from swatsim.reproduce import machines, machines_plots
+from swatsim.reproduce.machines import METHODS, Step
+
+HERE = Path(__file__).parent
+STEPS = HERE / "machine_steps.csv"
+REPORT = HERE / "machines.md"
+PICTURE = ROOT / "benchmarks" / "figures" / "machines.png"
+#: Of the figures, those that stand in the README; machines.md has all.
+IN_README = ("time of a step", "of the ideal")
+
+
+def measure() -> None:
+    found = machines.measure(progress=lambda done, total: print(f"{done}/{total} simulations"))
+    with STEPS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [it.name for it in fields(Step)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(step) for step in found)
+
+
+def load() -> list[Step]:
+    kinds = {"int": int, "float": float, "bool": lambda text: text == "True"}
+    with STEPS.open(newline="") as file:
+        return [
+            Step(**{it.name: kinds.get(str(it.type), str)(row[it.name]) for it in fields(Step)})
+            for row in csv.DictReader(file)
+        ]
+
+
+def table(steps: list[Step], figure: str) -> Iterator[str]:
+    yield f"| {figure} | skips | {' | '.join(METHODS)} |"
+    yield "|---|---|" + "---:|" * len(METHODS)
+    for name, own in machines.by_machine(steps).items():
+        cells = (FIGURES[figure](step) for step in own)
+        yield f"| `{name}`{changed(name)} | {own[0].skips} | {' | '.join(cells)} |"
+
+
+def changed(preset: str) -> str:
+    """Return what gives a preset as many multipliers as the others have."""
+    (entry,) = (entry for _, entry in machines.entries() if entry.preset == preset)
+    return "".join(f", `{name}={value}`" for name, value in entry.equal.items())
+
+
+def readme() -> Iterator[str]:
+    steps = load()
+    yield f"{'; '.join(machines.about(steps))}."
+    for figure in IN_README:
+        yield ""
+        yield from table(steps, figure)
+    yield ""
+    yield "; ".join(machines.causes(steps)) + "."
+
+
+def report() -> Iterator[str]:
+    steps = load()
+    yield "# Machines beside each other, all made alike\n"
+    yield "Made by `python benchmarks/paper/machines.py`, of what"
+    yield "`swatsim reproduce machines` prints.\n"
+    yield f"{'; '.join(machines.about(steps))}. Of all machines: {common()}."
+    for figure in FIGURES:
+        yield f"\n## {figure.capitalize()}\n"
+        yield from table(steps, figure)
+    yield "\n## Why\n"
+    yield from (f"- {cause}." for cause in machines.causes(steps))
+
+
+def common() -> str:
+    return ", ".join(f"`{name}={value}`" for name, value in machines.COMMON.items())
+
+
+def main() -> None:
+    if "--measure" in sys.argv[1:]:
+        measure()
+    REPORT.write_text("\n".join(report()) + "\n")
+    path = ROOT / "README.md"
+    path.write_text(replace(path.read_text(), "machines-alike", readme()))
+    PICTURE.write_bytes(as_png(machines_plots.times(load())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Parts of an op run with queues before the banks; and such whose channels or positions are alike.
+
+With queues a channel is not like the one before even if all their values are: it finds other
+queues. But what it takes, and how it leaves them, depends on no more than how it found them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from swatsim.simulator.machines.cartesian import kernel_queued, kernel_wgrad_queued
+from swatsim.simulator.machines.cartesian.config import CartesianConfig
+from swatsim.simulator.machines.cartesian.kernel import PixelLog, Work
+from swatsim.simulator.machines.cartesian.kernel_banks import BANKS
+from swatsim.simulator.machines.cartesian.kernel_patterns import Counts, Words
+from swatsim.simulator.machines.cartesian.kernel_queue import words_of_queues
+from swatsim.simulator.machines.cartesian.kernel_queued import Plane
+from swatsim.simulator.machines.cartesian.kernel_wgrad import Outer
+from swatsim.simulator.machines.cartesian.mapping import Planar
+
+
+def added(works: Iterable[Work]) -> Work:
+    """Return the sum of what several parts take."""
+    nothing = Work(*(0 for _ in Work._fields))
+    return Work(*(int(sum(column)) for column in zip(*works, nothing, strict=True)))
+
+
+def convolve(part: Planar, log: PixelLog | None = None) -> Work:
+    """Run one group's convolution, drains included; a log has them after all other steps."""
+    queues = _empty(part)
+    plane = Plane(part.rows, part.columns, part.array)
+    run = part.data, part.weight, part.first_k, plane, queues
+    logs = () if log is None else (log,)  # so that it is compiled without one
+    work = kernel_queued.convolve_queued(*run, *logs)
+    return added([work, kernel_queued.drain(queues, plane.array, *logs)])
+
+
+def convolve_alike(ones: Mapping[Hashable, Planar], order: Iterable[Hashable]) -> Work:
+    """Run the channels of one chunk of filters, in an order, each like one of `ones`."""
+    first = next(iter(ones.values()))
+    queues = _empty(first)
+    seen: dict[tuple[Hashable, bytes], tuple[Work, Words]] = {}
+    times: Counter[tuple[Hashable, bytes]] = Counter()
+    for kind in order:
+        found = kind, queues.tobytes()
+        if found not in seen:
+            part, after = ones[kind], queues.copy()
+            plane = Plane(part.rows, part.columns, part.array)
+            run = part.data, part.weight, part.first_k, plane, after
+            seen[found] = kernel_queued.convolve_queued(*run), after
+        times[found] += 1
+        queues = seen[found][1]
+    works = [_times(work, times[found]) for found, (work, _) in seen.items()]
+    return added([*works, kernel_queued.drain(queues, first.array)])
+
+
+def _empty(part: Planar) -> Words:
+    """Return the queues of all chunks and PEs of all samples, before anything is in them."""
+    array = part.array
+    chunks = -(-part.weight.shape[1] // array.chunk)
+    parts = part.data.shape[1] * array.pe_h * array.pe_w
+    return np.zeros((chunks, parts, words_of_queues(array.queue, BANKS)), np.uint64)
+
+
+class Alike(NamedTuple):
+    """A wgrad whose channels hold the same at every position that a tap meets.
+
+    Parameters
+    ----------
+    act, grad : Outer
+        Of one position.
+    blocks : pair of int
+        Blocks of input channels and of out-channels.
+    positions : Counter of int
+        How many taps meet so many positions.
+    """
+
+    act: Outer
+    grad: Outer
+    blocks: tuple[int, int]
+    positions: Counter[int]
+
+
+def outer_alike(alike: Alike, products: Words, config: CartesianConfig) -> Work:
+    """Return the cycles of a wgrad; how many pairs and words there are does not depend on queues.
+
+    ``products[act, grad, word]`` is what each pair of block patterns feeds into the banks.
+    """
+    depth, most = config.bank_queue, max(alike.positions)
+    acts, grads = (_blocks(it, n) for it, n in zip(alike[:2], alike.blocks, strict=True))
+    seen = {
+        (a, g): kernel_wgrad_queued.issue_alike(
+            np.array(a, np.int64), np.array(g, np.int64), products, depth, most
+        )
+        for a in set(acts)
+        for g in set(grads)
+    }
+    works = []
+    for positions, taps in alike.positions.items():
+        spent, left = (
+            np.array([[seen[a, g][kind][positions] for g in grads] for a in acts])
+            for kind in (0, 1)
+        )
+        works += [_times(work, taps) for work in _rounds(spent, left, config)]
+    return added(works)
+
+
+def _blocks(queued: Outer, blocks: int) -> list[tuple[int, ...]]:
+    ends = queued.starts[: blocks + 1].tolist()
+    return [tuple(queued.patterns[a:b].tolist()) for a, b in pairwise(ends)]
+
+
+def _rounds(spent: Counts, left: Counts, config: CartesianConfig) -> Iterator[Work]:
+    """Yield the step and the drain of each round, of what each pair of channel blocks takes."""
+    for i in range(0, spent.shape[0], config.pe_h):
+        for j in range(0, spent.shape[1], config.pe_w):
+            here = slice(i, i + config.pe_h), slice(j, j + config.pe_w)
+            waits = spent[here].max() - spent[here]
+            # who waits for the slowest goes on retiring
+            for taken in (spent[here], np.maximum(left[here] - waits, 0)):
+                slowest = int(taken.max())
+                yield Work(slowest, int(taken.sum()), 0, 0, slowest * taken.size, 0, 0)
+
+
+def _times(work: Work, times: int) -> Work:
+    return Work(*(times * n for n in work))

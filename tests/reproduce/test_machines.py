@@ -1,0 +1,123 @@
+"""Machines beside each other: all alike, and what is shown is what was measured."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from matplotlib.text import Text
+
+from swatsim.reproduce import machines, machines_plots
+from swatsim.reproduce.machines import METHODS, MULTIPLIERS, Entry, Step
+from swatsim.simulator.machines import presets
+from tests.command import swatsim as command
+
+ROOT = Path(__file__).parents[2]
+ENTRIES = list(machines.entries())
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    """Load benchmarks/paper/machines.py."""
+    path = ROOT / "benchmarks" / "paper" / "machines.py"
+    spec = importlib.util.spec_from_file_location("machines_script", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    kept = list(sys.path)
+    spec.loader.exec_module(module)
+    sys.path[:] = kept
+    return module
+
+
+@pytest.fixture(scope="module")
+def steps(script: ModuleType) -> list[Step]:
+    """Load what it measured."""
+    found: list[Step] = script.load()
+    return found
+
+
+def test_documents_show_what_was_measured(script: ModuleType) -> None:
+    assert "\n".join(script.readme()) in (ROOT / "README.md").read_text()
+    assert "\n".join(script.report()) + "\n" == script.REPORT.read_text()
+
+
+@pytest.mark.parametrize("entry", [entry for _, entry in ENTRIES], ids=lambda it: it.preset)
+def test_machines_are_alike(entry: Entry) -> None:
+    config = entry.machine.config
+    assert config.multipliers == MULTIPLIERS
+    first = ENTRIES[0][1].machine.config
+    for name in ("dtype", "clock_mhz", "bandwidth_mb_per_s", "latency_cycles", "memory"):
+        assert getattr(config, name) == getattr(first, name)
+    for name in machines.COMMON:
+        assert getattr(config, name) == getattr(first, name)
+    assert not set(entry.equal) & set(machines.COMMON)
+
+
+def test_every_mechanism_is_there() -> None:
+    known = {name: mechanism.name for name, _, mechanism in presets()}
+    assert {known[entry.preset] for _, entry in ENTRIES} == set(known.values())
+
+
+def test_every_step_is_measured(steps: list[Step]) -> None:
+    expected = [(method, entry.preset) for method in METHODS for _, entry in ENTRIES]
+    assert [(step.method, step.machine) for step in steps] == expected
+    assert {(step.images, step.uneven) for step in steps} == {(machines.BATCH, True)}
+
+
+def test_no_machine_passes_the_ideal(steps: list[Step]) -> None:
+    for step in steps:
+        assert 0 < step.of_ideal <= 1
+        assert step.fprop_ms + step.dgrad_ms + step.wgrad_ms == pytest.approx(step.time_ms)
+        bound = next(it for it in steps if it.bound and it.method == step.method)
+        assert step.ideal_ms == bound.ideal_ms <= bound.time_ms <= step.time_ms
+
+
+def test_a_measurement_comes_out_as_it_is_written_down(
+    steps: list[Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = next(name for name, some in machines.MACHINES.items() if len(some) == 1)
+    monkeypatch.setattr(machines, "MACHINES", {group: machines.MACHINES[group]})
+    for one in machines.measure(["2:4"]):
+        assert one in steps
+
+
+def test_why_is_said_with_what_was_counted(steps: list[Step]) -> None:
+    causes = machines.causes(steps)
+    (stc,) = (it for it in steps if (it.machine, it.method) == ("stc", "2:4"))
+    assert stc.obeying_fprop > 0.99 > stc.obeying_dgrad
+    assert stc.compressed_dgrad < 0.1 < stc.compressed_fprop
+    assert any(
+        f"fprop {stc.compressed_fprop:.0%}, dgrad 0%" in text
+        and f"{stc.obeying_dgrad:.0%} of" in text
+        for text in causes
+    )
+
+
+def test_the_picture_says_what_it_is_of(steps: list[Step]) -> None:
+    figure = machines_plots.times(steps)
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert "\n".join(machines.about(steps)) in texts
+    for step in steps:
+        assert f"{step.time_ms:.1f}" in texts
+    fast = [text for text in figure.findobj(Text) if text.get_weight() == "bold"]
+    assert len(fast) >= len(METHODS)
+
+
+def test_the_command_prints_and_writes_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machines, "NETWORK", "resnet8")
+    some = {name: of for name, of in machines.MACHINES.items() if len(of) == 1}
+    monkeypatch.setattr(machines, "MACHINES", some)
+    code, out, errors = command(
+        "reproduce", "machines", "--batch", 1, "--even", "-o", tmp_path / "out"
+    )
+    assert (code, errors) == (0, "")
+    assert "a training step of 1 image" in out
+    assert "channels all alike" in out
+    rows = list(csv.DictReader((tmp_path / "out" / "machines.csv").read_text().splitlines()))
+    assert len(rows) == len(METHODS) * len(some) > len(METHODS)
+    assert (tmp_path / "out" / "machines.png").stat().st_size
