@@ -1,4 +1,4 @@
-"""The n:m pattern of an operand, as machines have it among their parameters."""
+"""The n:m pattern of an operand: a parameter of machines, and what they keep of a sum by it."""
 
 from __future__ import annotations
 
