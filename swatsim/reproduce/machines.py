@@ -26,7 +26,7 @@ from swatsim.workload.networks import network
 NETWORK = "resnet50"
 SEED = 1
 #: Images of a step, unless told: each takes a minute or two.
-BATCH = 1
+BATCH = 4
 MULTIPLIERS = 4096
 
 #: What all have: two bytes a value, 4 TMAC/s, 256 GB/s, and buffers that keep up with the PEs.
