@@ -110,7 +110,10 @@ def share(value: float) -> str:
 
 def percent(value: float) -> str:
     """Return a share of one in percent; a dash where there is none."""
-    return f"{100 * value:.1f} %" if isfinite(value) else "-"
+    if not isfinite(value):
+        return "-"
+    tiny = 0 < value < 0.001  # of a tenth of a percent and less two digits, not 0.0
+    return f"{100 * value:.2g} %" if tiny else f"{100 * value:.1f} %"
 
 
 def times(value: float) -> str:

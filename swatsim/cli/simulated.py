@@ -123,7 +123,7 @@ def _verdict(results: Results, total: Row) -> str:
     whole, compute = percent(total["of_ideal"]), percent(total["of_ideal_compute"])
     return (
         f"A step ({span.mean}) takes {costs[0]}; of the baseline {costs[1]}: {faster}. That is "
-        f"{whole} of the ideal, and {compute} of compute cycles alone."
+        f"{whole} of the ideal; without the memory system it would be {compute}."
     )
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from swatsim.cli import lazy
+from swatsim.cli import lazy, show
 from swatsim.cli.drawing import CHOICES
 from swatsim.cli.main import VERBS, cli
 from swatsim.columns import COLUMNS
@@ -158,6 +158,14 @@ def test_machines_fit_a_terminal_of_80_columns(
 def test_machines_refuses_a_name_that_is_none() -> None:
     line = refused("machines", "tensor-core")
     assert "unknown machine or preset 'tensor-core': did you mean 'tensor_core'?" in line
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.2819, "28.2 %"), (0.00034, "0.034 %"), (0.0, "0.0 %"), (float("nan"), "-")],
+)
+def test_a_small_share_is_not_shown_as_none(value: float, words: str) -> None:
+    assert show.percent(value) == words
 
 
 def test_simulate_prints_a_row_for_each_layer_and_op(simulated: tuple[str, Path]) -> None:
