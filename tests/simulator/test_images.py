@@ -513,6 +513,20 @@ def test_a_pattern_that_recorded_images_break_no_batch_of_theirs_has() -> None:
         assert machine.reads_images(LoweredOp(layer, "fprop", weight, images)) == reads
 
 
+def test_which_images_share_a_group_of_a_wgrad_decides_what_obeys() -> None:
+    layer, machine = Layer(name="fc", kind="linear", C=4, K=4), swatsim.machine("stc[pattern=1:2]")
+    images = np.array([[1] * 4, [1] * 4, [0] * 4], bool)
+
+    def op(order: list[int]) -> LoweredOp:
+        return LoweredOp(layer, "wgrad", act=images[order], grad_out=np.eye(len(order), 4) < 1)
+
+    assert machine.simulate_op(op([0, 1])).compressed == ""
+    assert machine.simulate_op(op([0, 2, 1, 2])).compressed == "act"
+    assert machine.reads_images(op([0, 1]))
+    assert not swatsim.machine("stc[pattern=none]").reads_images(op([0, 1]))
+    assert not swatsim.machine("stc[sparse_operands=weight]").reads_images(op([0, 1]))
+
+
 def test_a_batch_that_can_not_be_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         TraceError,

@@ -33,7 +33,12 @@ def simulate_dense(op: LoweredOp, config: TensorCoreConfig) -> Counters:
 
 
 def reads_images(op: LoweredOp, config: TensorCoreConfig) -> bool:
-    """Whether an operand of images obeys: where some images do not, no batch that has them does."""
+    """Whether an operand of images obeys: where some images do not, no batch that has them does.
+
+    Or may obey: a group of a wgrad has values of two images where m does not divide an image's.
+    """
+    if config.packing and op.name == "wgrad" and op.layer.positions % config.packing[1]:
+        return bool(_allowed(op, config))
     return any(found.obeys for operand, found in obeying(op, config).items() if operand != "weight")
 
 
