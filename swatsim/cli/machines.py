@@ -45,6 +45,7 @@ def _of(name: str) -> Iterator[Words]:
     """Yield what there is to know of a machine with all its presets, or of one preset."""
     found, mechanism = _found(name)
     yield Words(f"{mechanism.name}: {mechanism.summary}")
+    yield Words(f"timeline: {mechanism.tile if mechanism.timeline else 'none'}", indent=2)
     configs = {it: mechanism.config_type(**preset.parameters) for it, preset in found.items()}
     for preset, config in configs.items():
         yield from _preset(preset, found[preset], config)

@@ -365,4 +365,7 @@ Runnable = ConfiguredMachine | OwnMachine
 
 
 def _no_timeline(machine: Runnable) -> ConfigError:
-    return ConfigError(f"{machine.name} has no timeline: choose one of `swatsim machines`")
+    return ConfigError(
+        f"{machine.name} has no timeline: choose a machine that has one, as `swatsim machines NAME` "
+        "says"
+    )

@@ -119,7 +119,9 @@ def test_machines_lists_machines_and_presets_a_line_each() -> None:
 def test_machines_of_a_machine_has_each_parameter_and_what_presets_make_of_it(name: str) -> None:
     code, out, _ = swatsim("machines", name)
     assert code == 0
-    config = next(it.config_type for it in MACHINES if it.name == name)
+    mechanism = next(it for it in MACHINES if it.name == name)
+    assert f"\n  timeline: {mechanism.tile or 'none'}\n" in out
+    config = mechanism.config_type
     for preset, published in config.presets.items():
         assert f"{preset}: {published.citation}" in out
         assert f"memory: {published.memory}" in out
