@@ -141,7 +141,12 @@ class Counters(NamedTuple):
         ),
     ] = 0
     lane_cycles_bank_conflict: Annotated[
-        int, bucket("products waited for a bank of accumulators", "bank conflict", "#CC79A7")
+        int,
+        bucket(
+            "products waited for a bank of accumulators, or for its queue",
+            "bank conflict",
+            "#CC79A7",
+        ),
     ] = 0
     lane_cycles_halo: Annotated[
         int,

@@ -2,51 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
-from swatsim.cli.show import console, table
-from swatsim.simulator.machines import MACHINES
-from swatsim.simulator.mechanism import MachineConfig, Mechanism
+from swatsim.cli.show import Words, console
+from swatsim.errors import ConfigError, unknown
+from swatsim.simulator.machines import MACHINES, find_preset, presets
+from swatsim.simulator.mechanism import MachineConfig, Mechanism, Preset
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.simulator.memory.dram import Dram, dram, shipped
 
 
 @click.command()
-def machines() -> None:
+@click.argument("name", required=False)
+def machines(name: str | None) -> None:
     """List machines, presets, parameters.
 
-    Presets come with their citations and what their papers published, each on its own workloads;
-    parameters with their units.
+    Machines with their presets, which are published designs, and kinds of DRAM. Of NAME, a machine
+    or a preset: each parameter with its value, unit, what is allowed and what it means, where the
+    values come from, and what papers published, each on its own workloads.
     """
     out = console()
+    for words in _of(name) if name else _every():
+        out.words(words)
+
+
+def _every() -> Iterator[Words]:
+    """Yield all machines and presets, a line each, and the kinds of DRAM."""
+    yield Words("Machines and, below each, its presets; all of one: swatsim machines NAME")
     for mechanism in MACHINES:
-        out.print(f"{mechanism.name}: {mechanism.summary}\n")
-        presets = mechanism.config_type.presets
-        for name, preset in presets.items():
-            out.print(f"  {name}: {preset.citation}")
-            out.print(f"    memory: {preset.memory}")
-            for figure in preset.published:
-                out.print(f"    published: {figure.value:g}x {figure.what} ({figure.source})")
-        headings = ("parameter", "unit", "allowed", "meaning", *presets)
-        title = "Parameters and presets; change one with --set parameter=value"
-        out.print()
-        out.print(table(title, headings, _parameters(mechanism), left=4))
+        yield Words(f"\n{mechanism.name}: {mechanism.summary}")
+        for name, preset in mechanism.config_type.presets.items():
+            yield Words(f"  {name}: {preset.citation}", cut=True)
+    yield Words("\nKinds of DRAM")
     for name in shipped():
-        out.print(_device(dram(name)))
+        yield Words(_device(dram(name)), indent=2)
 
 
-def _parameters(mechanism: Mechanism) -> Iterator[list[str]]:
-    presets = mechanism.config_type.presets.values()
-    schema = _schema(mechanism.config_type)
-    memory = [name for name in schema if name in MemoryConfig.model_fields]
-    for name in (*(name for name in schema if name not in memory), *memory):
-        field = schema[name]
-        values = [str(preset.parameters.get(name, field.get("default"))) for preset in presets]
-        unit = field.get("unit", "-")
-        yield [name, unit, _allowed(field), field["description"], *values]
+def _of(name: str) -> Iterator[Words]:
+    """Yield what there is to know of a machine with all its presets, or of one preset."""
+    found, mechanism = _found(name)
+    yield Words(f"{mechanism.name}: {mechanism.summary}")
+    configs = {it: mechanism.config_type(**preset.parameters) for it, preset in found.items()}
+    for preset, config in configs.items():
+        yield from _preset(preset, found[preset], config)
+    yield Words("\nParameters; change one with --set PARAMETER=VALUE")
+    for parameter, field in _own_first(_schema(mechanism.config_type)):
+        unit = field["unit"] + ", " if "unit" in field else ""
+        values = {it: _word(getattr(config, parameter)) for it, config in configs.items()}
+        yield Words(f"\n{parameter}: {_values(values)} ({unit}{_allowed(field)})", indent=2)
+        yield Words(field["description"], indent=6)
+
+
+def _found(name: str) -> tuple[Mapping[str, Preset], Mechanism]:
+    """Return a machine's presets, or the one of that name, and the machine.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such machine or preset.
+    """
+    for mechanism in MACHINES:
+        if mechanism.name == name:
+            return mechanism.config_type.presets, mechanism
+    if ":" not in name and name not in (known := [preset for preset, _, _ in presets()]):
+        every = [*(mechanism.name for mechanism in MACHINES), *known]
+        raise ConfigError(unknown("machine or preset", name, every))
+    preset, mechanism = find_preset(name)
+    return {name: preset}, mechanism
+
+
+def _preset(name: str, preset: Preset, config: MachineConfig) -> Iterator[Words]:
+    yield Words(f"\n{name}: {preset.citation}", indent=2)
+    yield Words(f"multipliers: {config.multipliers}", indent=6)
+    yield Words(f"memory: {preset.memory}", indent=6)
+    for figure in preset.published:
+        words = f"published: {figure.value:g}{figure.unit} {figure.what} ({figure.source})"
+        yield Words(words, indent=6)
+
+
+def _own_first(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield a machine's own parameters, and after them those that all machines have."""
+    yield from sorted(schema.items(), key=lambda item: item[0] in MemoryConfig.model_fields)
+
+
+def _word(value: object) -> str:
+    """Return a value as `--set` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _values(values: Mapping[str, str]) -> str:
+    """Return what presets have, by name where they differ."""
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    having = {
+        value: ", ".join(name for name in values if values[name] == value)
+        for value in values.values()
+    }
+    return "; ".join(f"{value} in {names}" for value, names in having.items())
 
 
 def _schema(config: type[MachineConfig]) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import isfinite, isnan
-from typing import Any
+from textwrap import indent
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 
 from swatsim.printable import printable
@@ -16,17 +18,35 @@ from swatsim.printable import printable
 PLAIN_WIDTH = 200
 
 
+class Words(NamedTuple):
+    """A text, each line of it indented by so many columns; cut: a terminal shows a line of it."""
+
+    text: str
+    indent: int = 0
+    cut: bool = False
+
+
 class _Console(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         """Print texts, made safe for terminals, and tables that `table` made."""
         shown = (printable(one, keep="\n") if isinstance(one, str) else one for one in objects)
         super().print(*shown, **options)
 
+    def words(self, words: Words) -> None:
+        """Print a text as wide as a terminal is; elsewhere its lines are as long as they are."""
+        text = printable(words.text, keep="\n")
+        if not self.is_terminal:
+            super().print(indent(text, " " * words.indent), soft_wrap=True)
+        elif words.cut:
+            super().print(text, no_wrap=True, overflow="ellipsis")
+        else:
+            super().print(Padding(text, (0, 0, 0, words.indent), expand=False))
+
     def on_broken_pipe(self) -> None:
         """Raise the error again: rich would end the command with exit code 1."""
 
 
-def console() -> Console:
+def console() -> _Console:
     """Return a console; a table is never cut off when the output is not a terminal."""
     # names of layers and machines hold brackets and colons, which rich would read as markup
     out = _Console(highlight=False, markup=False, emoji=False)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from swatsim.counters import Counters
+from swatsim.errors import ConfigError
 from swatsim.workload.lowering import LoweredOp
 
 
@@ -54,6 +55,24 @@ class Timeline(NamedTuple):
     cycles: int
     events: Callable[[range], Iterator[Event]]
     about: Mapping[str, Any]
+
+
+def check_tile(tile: object, tiles: int, op: LoweredOp, one: str) -> None:
+    """Refuse a tile that an op does not have: they are numbered from 0.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such tile; it says what `one` of the op's is.
+    """
+    of = f"{op.layer.name!r} {op.own_name}"
+    if not tiles:
+        raise ConfigError(f"{of} has no tiles: it has no products at all; choose another op")
+    if not isinstance(tile, int) or tile not in range(tiles):
+        raise ConfigError(
+            f"tile={tile!r} is not allowed: a tile of {of} on this machine is {one}; choose one of "
+            f"0 to {tiles - 1}"
+        )
 
 
 @runtime_checkable

@@ -25,14 +25,16 @@ MAX_MULTIPLIERS = 2**32
 
 
 class Published(NamedTuple):
-    """A factor that a paper gives for a design, on workloads of its own.
+    """A figure that a paper or a data sheet gives for a design, on workloads of its own.
 
-    No figure of ours stands beside it: a user's trace is not the paper's workload.
+    No figure of ours stands beside it: a user's trace is not the paper's workload. `unit` stands
+    behind the value; that of a factor is "x".
     """
 
     what: str
     value: float
     source: str
+    unit: str = "x"
 
 
 class Preset(NamedTuple):

@@ -1,4 +1,4 @@
-"""The n:m pattern of an operand, as machines have it among their parameters."""
+"""The n:m pattern of an operand: a parameter of machines, and what they keep of a sum by it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ def packing_of(pattern: str) -> tuple[int, int] | None:
         return None
     format = storage.named(pattern)
     return format.n, format.m
+
+
+def kept_of(depth: int, packing: tuple[int, int] | None) -> int:
+    """Return how many of so many summed values an operand that obeys n:m keeps; None: all."""
+    if packing is None:
+        return depth
+    n, m = packing
+    return min(depth, n * -(-depth // m))
 
 
 def _pattern(value: str) -> str:

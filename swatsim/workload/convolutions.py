@@ -7,7 +7,7 @@ and its two channel axes exchanged. A machine says how its dgrad is lowered.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 from typing import Literal, assert_never
 
@@ -53,6 +53,12 @@ class Convolution:
         return windows(
             self.data, self.weight.shape[2:4], self.stride, self.dilation, self.origin, self.output
         )
+
+    def as_one_image(self) -> Convolution:
+        """Return a linear layer's samples as the windows of one image."""
+        n, c, _, _ = self.data.shape
+        data = self.data.reshape(n, c).T.reshape(1, c, 1, n)
+        return replace(self, data=data, output=(1, n))
 
 
 def convolutions(op: LoweredOp, lowering: Lowering = "split") -> Iterator[Convolution]:

@@ -46,11 +46,6 @@ class Gemm(NamedTuple):
     depth: int
     times: int
 
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of all of them, with dense operands."""
-        return self.rows * self.columns * self.depth * self.times
-
 
 def gemms(op: LoweredOp, lowering: Lowering = "split") -> Iterator[Gemm]:
     """Yield the products of an op, which follow one another."""

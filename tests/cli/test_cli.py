@@ -23,7 +23,8 @@ from swatsim.cli.main import VERBS, cli
 from swatsim.columns import COLUMNS
 from swatsim.outputs import PLOT_FILES, PLOTS
 from swatsim.simulator.energy.table import shipped as tables
-from swatsim.simulator.machines import MACHINES, presets
+from swatsim.simulator.machines import MACHINES, find_preset, machine, presets
+from swatsim.simulator.memory.dram import shipped as drams
 from swatsim.tracefile import Trace
 from swatsim.tracer.recorder import Recorder
 from swatsim.workload.layer import OPS, Layer
@@ -102,17 +103,61 @@ def test_check_verifies_every_mask(trace: Path) -> None:
     assert "2 steps, 44 masks" in out
 
 
-def test_machines_lists_presets_parameters_units_and_citations() -> None:
+def test_machines_lists_machines_and_presets_a_line_each() -> None:
     code, out, _ = swatsim("machines")
     assert code == 0
-    for name, preset, _ in presets():
-        assert name in out
-        assert preset.citation.split(",")[0] in out
-        for figure in preset.published:  # on the paper's own workloads: ours is beside none
-            assert f"published: {figure.value:g}x {figure.what}" in out
+    lines = out.splitlines()
     for mechanism in MACHINES:
-        for parameter in mechanism.config_type.model_fields:
-            assert parameter in out
+        assert f"{mechanism.name}: {mechanism.summary}" in lines
+    for name, preset, _ in presets():  # whole: a pipe has no width
+        assert f"  {name}: {preset.citation}" in lines
+    for kind in drams():
+        assert f"dram={kind}: " in out
+
+
+@pytest.mark.parametrize("name", [mechanism.name for mechanism in MACHINES])
+def test_machines_of_a_machine_has_each_parameter_and_what_presets_make_of_it(name: str) -> None:
+    code, out, _ = swatsim("machines", name)
+    assert code == 0
+    config = next(it.config_type for it in MACHINES if it.name == name)
+    for preset, published in config.presets.items():
+        assert f"{preset}: {published.citation}" in out
+        assert f"memory: {published.memory}" in out
+        for figure in published.published:  # on the paper's own workloads: ours is beside none
+            assert f"published: {figure.value:g}{figure.unit} {figure.what}" in out
+    for parameter, field in config.model_fields.items():
+        assert re.search(rf"^  {parameter}: .+ \(.+\)$", out, flags=re.M)
+        assert f"      {field.description}" in out
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in presets()])
+def test_machines_of_a_preset_has_values_that_set_takes(name: str) -> None:
+    code, out, _ = swatsim("machines", name)
+    assert code == 0
+    preset, mechanism = find_preset(name)
+    if name != mechanism.name:
+        found = dict(re.findall(r"^  (\w+): (\S+) \(", out, flags=re.M))
+        assert found.keys() == mechanism.config_type.model_fields.keys()
+        assert machine(name, **found).config == machine(name, **preset.parameters).config
+
+
+@pytest.mark.parametrize("name", [[], ["systolic"], ["tpu-v1"]])
+def test_machines_fit_a_terminal_of_80_columns(
+    name: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in {"FORCE_COLOR": "1", "COLUMNS": "80", "LINES": "24"}.items():
+        monkeypatch.setenv(variable, value)
+    code, out, _ = swatsim("machines", *name)
+    assert code == 0
+    assert 70 < max(map(len, out.splitlines())) <= 80
+    presets_shown = [line for line in out.splitlines() if line.startswith("  tpu-v1: ")]
+    assert len(presets_shown) == 1
+    assert presets_shown[0].endswith("\N{HORIZONTAL ELLIPSIS}") == (not name)
+
+
+def test_machines_refuses_a_name_that_is_none() -> None:
+    line = refused("machines", "tensor-core")
+    assert "unknown machine or preset 'tensor-core': did you mean 'tensor_core'?" in line
 
 
 def test_simulate_prints_a_row_for_each_layer_and_op(simulated: tuple[str, Path]) -> None:

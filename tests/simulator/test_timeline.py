@@ -114,6 +114,14 @@ def row_sets(op: LoweredOp, config: LaneArrayConfig) -> list[Timeline]:
     return [first, *(lane_array(op, config, i) for i in range(1, first.about["tiles"]))]
 
 
+def test_a_depthwise_layer_of_fewer_filters_than_rows_is_drawn_dense() -> None:
+    layer = Layer(name="x", C=2, K=2, H=1, W=1, R=1, S=1, groups=2)
+    op = LoweredOp.dense(layer, "fprop", 1)
+    config = swatsim.machine("dadiannao", rows=4, columns=1, lanes=4, tiles=1).config
+    (found,) = row_sets(op, config)
+    assert spent(whole(found))["product"] == LANE_ARRAY.simulate_op(op, config).products == 2
+
+
 @THOROUGH
 @given(drawn=ops(), config=lane_array_configs())
 def test_row_sets_add_up_to_the_counters(

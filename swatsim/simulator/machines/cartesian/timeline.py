@@ -15,9 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from swatsim.errors import ConfigError
 from swatsim.simulator.elements import Numbers, assemble, element, numbered
-from swatsim.simulator.interface import Event, Timeline
+from swatsim.simulator.interface import Event, Timeline, check_tile
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.kernel_log import Log
 from swatsim.simulator.machines.cartesian.kernel_patterns import Counts
@@ -92,11 +91,7 @@ def timeline(op: LoweredOp, config: CartesianConfig, tile: int) -> Timeline:
     ConfigError
         If there is no such PE.
     """
-    if not isinstance(tile, int) or tile not in range(config.pes):
-        raise ConfigError(
-            f"tile={tile!r} is not allowed: a tile of this machine is one of its {config.pe_h} x "
-            f"{config.pe_w} PEs; choose one of 0 to {config.pes - 1}"
-        )
+    check_tile(tile, config.pes, op, f"one of the {config.pe_h} x {config.pe_w} PEs")
     pe = divmod(tile, config.pe_w)
     steps = list(_steps(op, config, pe))
 

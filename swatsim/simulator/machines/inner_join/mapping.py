@@ -6,7 +6,7 @@ Speaks convolution letters.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -72,7 +72,7 @@ def passes(op: LoweredOp, config: InnerJoinConfig) -> Iterator[Pass]:
         yield _wgrad(op)
         return
     for conv in convolutions(op, config.dgrad_lowering):
-        yield _convolution(_as_one_image(conv) if op.is_matrix_product else conv)
+        yield _convolution(conv.as_one_image() if op.is_matrix_product else conv)
 
 
 def rounds_of(filters: int, config: InnerJoinConfig) -> Rounds:
@@ -209,9 +209,3 @@ def _taps(layer: Layer, act: Mask) -> Words:
         by_tap = own.transpose(0, 2, 3, 1, 4)
         gather_rows(packed, (layer.P, layer.Q), stride_h, dilation_h, -before_h, by_tap)
     return streams.reshape(len(act) * layer.groups, -1, words)
-
-
-def _as_one_image(conv: Convolution) -> Convolution:
-    """Return a linear layer's samples as the windows of one image."""
-    n, c, _, _ = conv.data.shape
-    return replace(conv, data=conv.data.reshape(n, c).T.reshape(1, c, 1, n), output=(1, n))

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from swatsim.errors import ConfigError
-from swatsim.simulator.interface import Event, Timeline
+from swatsim.simulator.interface import Event, Timeline, check_tile
 from swatsim.simulator.machines.inner_join import kernel
 from swatsim.simulator.machines.inner_join.config import InnerJoinConfig
 from swatsim.simulator.machines.inner_join.kernel import Counts, Log, Rounds, Words
@@ -31,11 +30,7 @@ def timeline(op: LoweredOp, config: InnerJoinConfig, tile: int) -> Timeline:
     ConfigError
         If there is no such cluster.
     """
-    if not isinstance(tile, int) or tile not in range(config.clusters):
-        raise ConfigError(
-            f"tile={tile!r} is not allowed: a tile of this machine is one of its "
-            f"{config.clusters} clusters; choose one of 0 to {config.clusters - 1}"
-        )
+    check_tile(tile, config.clusters, op, "one of the clusters")
     stretches = list(_stretches(op, config, tile))
     begins = list(accumulate((one.cycles for one in stretches), initial=0))
 

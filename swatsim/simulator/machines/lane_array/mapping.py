@@ -57,7 +57,7 @@ def passes(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand) -> Iterat
         yield from wgrad_passes(op, config, rows_hold)
         return
     for conv in convolutions(op, config.dgrad_lowering):
-        conv = _as_one_image(conv) if op.is_matrix_product else conv
+        conv = conv.as_one_image() if op.is_matrix_product else conv
         conv = _fold(conv) if config.fold_stem and _folds(op) else conv
         if rows_hold != "weight":
             yield from _windows_on_rows(conv, config)
@@ -95,17 +95,18 @@ def _depthwise(conv: Convolution, config: LaneArrayConfig) -> Pass:
     """Lay min(lanes, rows) one-channel filters into a set: row i holds filter i in lane i."""
     k, _, r, s = conv.weight.shape
     together = min(config.lanes, config.rows)
+    rows = rows_of(k, together)
     positions = conv.output[0] * conv.output[1]
 
     def lines() -> Words:
         taps = conv.weight.reshape(k, r * s).astype(np.uint64)
         taps <<= (np.arange(k, dtype=np.uint64) % np.uint64(together))[:, None]
-        return sets_of(taps, rows_of(k, together))
+        return sets_of(taps, rows)
 
     return Pass(
         lines=lines,
         lanes_in_use=lambda: (
-            np.tile(np.uint64(1) << np.arange(together, dtype=np.uint64), (r * s, 1)).T
+            np.tile(np.uint64(1) << np.arange(rows, dtype=np.uint64), (r * s, 1)).T
         ),
         mapped=rows_in_use(k, together),
         groups=1,
@@ -148,12 +149,6 @@ def _window_lines(conv: Convolution, sample: Mask, config: LaneArrayConfig) -> W
     streams = view.transpose(0, 4, 5, 2, 3, 1)  # (G, P, Q, R, S, blocks)
     positions = conv.output[0] * conv.output[1]
     return sets_of(streams.reshape(conv.groups, positions, -1), rows_of(positions, config.rows))
-
-
-def _as_one_image(conv: Convolution) -> Convolution:
-    """Return a linear layer's samples as the windows of one image."""
-    n, c, _, _ = conv.data.shape
-    return replace(conv, data=conv.data.reshape(n, c).T.reshape(1, c, 1, n), output=(1, n))
 
 
 def _folds(op: LoweredOp) -> bool:

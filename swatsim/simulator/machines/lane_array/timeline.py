@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from swatsim.errors import ConfigError
 from swatsim.simulator.elements import Numbers, element, numbered
-from swatsim.simulator.interface import Event, Timeline
+from swatsim.simulator.interface import Event, Timeline, check_tile
 from swatsim.simulator.machines.lane_array import kernel
 from swatsim.simulator.machines.lane_array.config import LaneArrayConfig, Move
 from swatsim.simulator.machines.lane_array.kernel import IDLE, OWN, Log, Words
@@ -50,7 +49,7 @@ class _Tile:
         self.rows_hold: Operand = chosen or OPERANDS_OF[self.op.name][0]
         parts = list(passes(self.op, self.config, self.rows_hold))
         sets = [part.groups * part.mapped.size for part in parts]
-        _check(self.number, sum(sets), self.op)
+        check_tile(self.number, sum(sets), self.op, "one of the row sets that it is cut into")
         self.sets = sum(sets)
         self.place = 0
         self.index = self.number  # among the row sets of its pass
@@ -201,14 +200,3 @@ class _Tile:
         lanes = np.arange(self.config.lanes, dtype=np.uint64)
         bits: kernel.Bits = (words[..., None] >> lanes) & np.uint64(1) == 1
         return bits
-
-
-def _check(number: int, sets: int, op: LoweredOp) -> None:
-    what = f"{op.layer.name!r} {op.own_name}"
-    if not sets:
-        raise ConfigError(f"{what} has no tiles: it has no products at all; choose another op")
-    if not isinstance(number, int) or number not in range(sets):
-        raise ConfigError(
-            f"tile={number!r} is not allowed: a tile holds one of the row sets that {what} is cut "
-            f"into on this machine; choose one of 0 to {sets - 1}"
-        )

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple, assert_never
 
 from swatsim.simulator.machines.systolic.config import Dataflow, SystolicConfig
-from swatsim.workload.gemm import Gemm, gemms
+from swatsim.simulator.n_of_m import kept_of
+from swatsim.workload.gemm import gemms
 from swatsim.workload.lowering import LoweredOp
 
 
@@ -80,14 +81,8 @@ def products(op: LoweredOp, config: SystolicConfig, compressed: bool) -> Iterato
     """Yield the products that compute an op; compressed, with the weights that are kept."""
     packing = config.packing if compressed else None
     for gemm in gemms(op, config.dgrad_lowering):
-        yield Product(gemm.rows, gemm.columns, gemm.depth, _kept(gemm, packing), gemm.times)
-
-
-def _kept(gemm: Gemm, packing: tuple[int, int] | None) -> int:
-    if packing is None:
-        return gemm.depth
-    slots, of = packing
-    return min(gemm.depth, slots * ceil(gemm.depth, of))
+        kept = kept_of(gemm.depth, packing)
+        yield Product(gemm.rows, gemm.columns, gemm.depth, kept, gemm.times)
 
 
 def ceil(a: int, b: int) -> int:
@@ -96,7 +91,7 @@ def ceil(a: int, b: int) -> int:
 
 
 def layout(product: Product, config: SystolicConfig) -> Layout:
-    """Return how a product lies on the array (SCALE-Sim, arXiv:1811.02883, section III)."""
+    """Return how a product lies on the array, as the README has it of each dataflow."""
     on_rows, on_columns, streamed, before = _sides(product, config)
     return Layout(
         on_rows,

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from swatsim.errors import ConfigError
 from swatsim.simulator.elements import Numbers, assemble, element, numbered
-from swatsim.simulator.interface import Event, Timeline
+from swatsim.simulator.interface import Event, Timeline, check_tile
 from swatsim.simulator.machines.systolic.config import SystolicConfig
 from swatsim.simulator.machines.systolic.fold import Fold, Places, count, depths, folds, pairs
 from swatsim.simulator.machines.systolic.machine import runs_compressed
@@ -37,7 +36,7 @@ def timeline(op: LoweredOp, config: SystolicConfig, tile: int) -> Timeline:
     """
     compressed = runs_compressed(op, config)
     every = count(op, config, compressed)
-    _check(tile, every, op)
+    check_tile(tile, every, op, "one of its folds")
     fold = next(islice(folds(op, config, compressed), tile, None))
     return _Drawn(op, config, fold, every, compressed).timeline()
 
@@ -133,14 +132,3 @@ def _spread(size: int) -> list[int]:
     if size <= SHOWN:
         return list(range(size))
     return [at * (size - 1) // (SHOWN - 1) for at in range(SHOWN)]
-
-
-def _check(number: int, count: int, op: LoweredOp) -> None:
-    what = f"{op.layer.name!r} {op.own_name}"
-    if not count:
-        raise ConfigError(f"{what} has no tiles: it has no products at all; choose another op")
-    if not isinstance(number, int) or number not in range(count):
-        raise ConfigError(
-            f"tile={number!r} is not allowed: a tile is one of the folds that {what} is cut into "
-            f"on this machine; choose one of 0 to {count - 1}"
-        )

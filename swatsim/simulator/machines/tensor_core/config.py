@@ -29,6 +29,10 @@ def _operands(value: str) -> str:
     return "+".join(ordered) if len(ordered) < len(OPERANDS) else ANY
 
 
+def _peak(what: str, teraflops: float, source: str) -> Published:
+    return Published(f"in fp16, {what}, peak", teraflops, source, " TFLOP/s")
+
+
 class TensorCoreConfig(MachineConfig):
     """Geometry of a `tensor_core`, and what it may compress.
 
@@ -114,7 +118,7 @@ class TensorCoreConfig(MachineConfig):
                 "format_act": "dense",
                 "format_grad_out": "dense",
             },
-            "ours: 1 MiB a buffer, LPDDR4 of 51.2 GB/s, 1 GHz; values of 8 bits as in the artifact",
+            "ours: 1 MiB a buffer, LPDDR4 of 25.6 GB/s, 1 GHz; values of 8 bits as in the artifact",
         ),
         "a100": Preset(
             "NVIDIA A100 Tensor Core GPU Architecture, white paper, 2020: 108 SMs of 1024 fp16 "
@@ -147,12 +151,8 @@ class TensorCoreConfig(MachineConfig):
             "5120 bytes a cycle; data sheet of the 80 GB SXM module: HBM2e of 2039 GB/s, five "
             "stacks, with latency and energy of HBM2",
             (
-                Published(
-                    "TFLOP/s in fp16, dense, peak", 312.0, "NVIDIA A100 80GB, data sheet, 2021"
-                ),
-                Published(
-                    "TFLOP/s in fp16, 2:4, peak", 624.0, "NVIDIA A100 80GB, data sheet, 2021"
-                ),
+                _peak("dense", 312.0, "NVIDIA A100 80GB, data sheet, 2021"),
+                _peak("2:4", 624.0, "NVIDIA A100 80GB, data sheet, 2021"),
             ),
         ),
         "h100": Preset(
@@ -185,8 +185,8 @@ class TensorCoreConfig(MachineConfig):
             "wait: clusters of cores share what they load; data sheet: HBM3 of 3.35 TB/s, five "
             "stacks, with latency and energy of HBM2",
             (
-                Published("TFLOP/s in fp16, dense, peak", 989.4, "NVIDIA H100 SXM5, white paper"),
-                Published("TFLOP/s in fp16, 2:4, peak", 1978.9, "NVIDIA H100 SXM5, white paper"),
+                _peak("dense", 989.4, "NVIDIA H100 SXM5, white paper"),
+                _peak("2:4", 1978.9, "NVIDIA H100 SXM5, white paper"),
             ),
         ),
     }

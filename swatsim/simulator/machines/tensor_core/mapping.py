@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
+from swatsim.simulator.n_of_m import kept_of
 from swatsim.workload.gemm import Gemm, gemms
 from swatsim.workload.lowering import LoweredOp
 
@@ -65,10 +66,7 @@ def parts(op: LoweredOp, config: TensorCoreConfig, compressed: bool) -> list[Par
 
 
 def _part(gemm: Gemm, config: TensorCoreConfig, compressed: bool) -> Part:
-    kept = gemm.depth
-    if compressed and config.packing is not None:
-        n, m = config.packing
-        kept = min(kept, n * -(-kept // m))
+    kept = kept_of(gemm.depth, config.packing if compressed else None)
     blocks = -(-gemm.rows // config.tile_m), -(-gemm.columns // config.tile_n)
     return Part(
         gemm=gemm,

@@ -8,8 +8,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from swatsim.errors import ConfigError
-from swatsim.simulator.interface import Event, Timeline
+from swatsim.simulator.interface import Event, Timeline, check_tile
 from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
 from swatsim.simulator.machines.tensor_core.machine import compressed, obeying
 from swatsim.simulator.machines.tensor_core.mapping import Part, parts
@@ -51,7 +50,7 @@ class _Core:
         self.parts = parts(self.op, self.config, self.chosen is not None)
         most = max((part.blocks[0] * part.blocks[1] for part in self.parts), default=0)
         self.used = min(self.config.cores, most)
-        _check(self.number, self.used, self.op)
+        check_tile(self.number, self.used, self.op, "a core that has a block of it")
 
     def timeline(self) -> Timeline:
         """Return the timeline: its threads, how long it takes, its events when asked."""
@@ -102,14 +101,3 @@ class _Core:
             if wave.begin + end >= window.stop:
                 return
             begin = end
-
-
-def _check(number: int, used: int, op: LoweredOp) -> None:
-    what = f"{op.layer.name!r} {op.own_name}"
-    if not used:
-        raise ConfigError(f"{what} has no tiles: it has no products at all; choose another op")
-    if not isinstance(number, int) or number not in range(used):
-        raise ConfigError(
-            f"tile={number!r} is not allowed: a tile is a core that has a block of {what}; choose "
-            f"one of 0 to {used - 1}"
-        )
