@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from swatsim.printable import printable
+from swatsim.reports.span import tenths
 
 #: Wide enough for every table here; a pipe or a file has no width of its own.
 PLAIN_WIDTH = 200
@@ -110,7 +111,7 @@ def share(value: float) -> str:
 
 def percent(value: float) -> str:
     """Return a share of one in percent; a dash where there is none."""
-    return f"{100 * value:.1f} %" if isfinite(value) else "-"
+    return tenths(value) if isfinite(value) else "-"
 
 
 def times(value: float) -> str:
