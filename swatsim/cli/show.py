@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from swatsim.printable import printable
+from swatsim.reports.span import tenths
 
 #: Wide enough for every table here; a pipe or a file has no width of its own.
 PLAIN_WIDTH = 200
@@ -110,10 +111,7 @@ def share(value: float) -> str:
 
 def percent(value: float) -> str:
     """Return a share of one in percent; a dash where there is none."""
-    if not isfinite(value):
-        return "-"
-    tiny = 0 < value < 0.001  # of a tenth of a percent and less two digits, not 0.0
-    return f"{100 * value:.2g} %" if tiny else f"{100 * value:.1f} %"
+    return tenths(value) if isfinite(value) else "-"
 
 
 def times(value: float) -> str:

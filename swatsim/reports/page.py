@@ -21,7 +21,7 @@ from swatsim.reports.html import Chart, Page, Section, Table
 from swatsim.reports.over_steps import over_steps
 from swatsim.reports.remarks import remarks
 from swatsim.reports.roofline import roofline
-from swatsim.reports.span import Span, span_of
+from swatsim.reports.span import Span, span_of, tenths
 from swatsim.reports.style import Figure
 from swatsim.reports.tables import Row
 from swatsim.reports.zeros import reductions, sparsity
@@ -88,8 +88,8 @@ def _tiles(head: Row, results: Results) -> list[tuple[str, str]]:
             "of the MACs have a zero factor (ReLU's zeros too, no padding)",
             f"{100 * head['zero_share']:.0f} %",
         ),
-        (f"of the ideal: {tables.OF_IDEAL}", f"{100 * head['of_ideal']:.1f} %"),
-        ("of the ideal, compute cycles only", f"{100 * head['of_ideal_compute']:.1f} %"),
+        (f"of the ideal: {tables.OF_IDEAL}", tenths(head["of_ideal"])),
+        ("of the ideal, compute cycles only", tenths(head["of_ideal_compute"])),
     ]
     return [(label, value) for label, value in found if "nan" not in value]
 

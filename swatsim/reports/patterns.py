@@ -72,8 +72,8 @@ def in_words(results: Results) -> str:
     share = quotient(*(sum(row["macs_dense"] for row in of) for of in (ran, every)))
     return (
         f"{pattern_of(results)}: one operand is compressed in {len(ran)} of {len(every)} ops, with "
-        f"{percent(share)} of their MACs; an operand is, if all its groups along what the op sums "
-        "obey"
+        f"{percent(share)} of their MACs: one all of whose groups along what the op sums obey, in "
+        "an op that then has fewer products"
     )
 
 

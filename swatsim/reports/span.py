@@ -15,6 +15,8 @@ from swatsim.workload.layer import OPS
 
 #: From this share of a step's multiplications on, figures are called a step's.
 MOST = 0.95
+#: What is less has no tenth of a percent.
+LEAST = 0.0005
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,11 @@ def percent(share: float | None) -> str:
     whole = f"{value:.0f}"
     crosses = any(value < bound <= float(whole) for bound in (100 * MOST, 100))
     return f"{floor(10 * value) / 10 if crosses else whole} %"
+
+
+def tenths(share: float) -> str:
+    """Return a share in percent to a tenth; what is not zero does not look so."""
+    return "<0.1 %" if 0 < share < LEAST else f"{100 * share:.1f} %"
 
 
 def span_of(results: Results) -> Span:

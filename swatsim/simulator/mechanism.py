@@ -366,6 +366,5 @@ Runnable = ConfiguredMachine | OwnMachine
 
 def _no_timeline(machine: Runnable) -> ConfigError:
     return ConfigError(
-        f"{machine.name} has no timeline: choose a machine that has one, as `swatsim machines NAME` "
-        "says"
+        f"{machine.name} has no timeline: choose one of which `swatsim machines NAME` names it"
     )

@@ -35,7 +35,7 @@ def _pattern(value: str) -> str:
     except WorkloadError:
         sparse = False
     if not sparse:
-        raise ValueError(f"must be {NONE}, or N:M with 1 <= N <= M, such as 2:4")
+        raise ValueError(f"must be {NONE}, or {storage.N_OF_M}")
     return value
 
 

@@ -37,6 +37,9 @@ from swatsim.workload.windows import Mask
 Shape = tuple[int, ...]
 Density = Fraction | float
 
+#: What a name such as 2:4 may be, in words.
+N_OF_M = "N:M with 1 <= N <= M <= 9999, such as 2:4"
+
 #: What an entry is stored for: each element; each value that is not zero; these and the padding of
 #: long runs of zeros; N of each M channels, used or not; N for each M elements, wherever they are.
 Entries = Literal["elements", "values", "runs", "slots", "packed"]
@@ -153,7 +156,7 @@ FORMATS: Mapping[str, Format] = {
 def words(placed: bool = False) -> str:
     """Return the formats for people; `placed`: only those that say where their values are."""
     names = [name for name, format in FORMATS.items() if format.placed or not placed]
-    return f"{', '.join(names)}, or N:M with 1 <= N <= M, such as 2:4"
+    return f"{', '.join(names)}, or {N_OF_M}"
 
 
 def named(format: str) -> Format:
@@ -173,9 +176,7 @@ def named(format: str) -> Format:
     pattern = re.fullmatch(r"(\d{1,4}):(\d{1,4})", format)
     n, m = map(int, pattern.groups()) if pattern else (0, 0)
     if not 1 <= n <= m:
-        raise WorkloadError(
-            f"{unknown('format', format, FORMATS)}, or N:M with 1 <= N <= M, such as 2:4"
-        )
+        raise WorkloadError(f"{unknown('format', format, FORMATS)}, or {N_OF_M}")
     stores = f"of each {m} channels {n} values, each with its place in the group"
     return Format(format, stores, "slots", lambda shape: (m - 1).bit_length(), n=n, m=m)
 

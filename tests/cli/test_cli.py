@@ -164,7 +164,7 @@ def test_machines_refuses_a_name_that_is_none() -> None:
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(0.2819, "28.2 %"), (0.00034, "0.034 %"), (0.0, "0.0 %"), (float("nan"), "-")],
+    [(0.2819, "28.2 %"), (0.00034, "<0.1 %"), (0.0, "0.0 %"), (float("nan"), "-")],
 )
 def test_a_small_share_is_not_shown_as_none(value: float, words: str) -> None:
     assert show.percent(value) == words

@@ -64,6 +64,7 @@ def test_shares_are_of_all_groups_and_steps(trace: Trace) -> None:
     assert set(COLUMNS) <= set(weight)
     words = in_words(results)
     assert words.startswith("2:4: one operand is compressed in 2 of 18 ops, with ")
+    assert words.endswith("in an op that then has fewer products")
     few = swatsim.simulate(trace, swatsim.machine("a100", sparse_operands="act"))
     assert {row["operand"] for row in patterns(few)} == {"act"}
 

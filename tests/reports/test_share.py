@@ -14,7 +14,7 @@ from swatsim.errors import ResultsError
 from swatsim.reports import remarks, tables
 from swatsim.reports.compare import unlike
 from swatsim.reports.page import of_results, of_sweep
-from swatsim.reports.span import Span, percent, span_of
+from swatsim.reports.span import Span, percent, span_of, tenths
 from swatsim.results import Results, load, read_parquet
 from swatsim.simulator.images import estimate_images
 from swatsim.sweeps.store import Store
@@ -318,3 +318,8 @@ def test_a_share_is_never_rounded_up_to_a_bound(share: float, words: str) -> Non
     assert span.partial == (share < 0.95)
     assert bool(span.of_what) == span.partial
     assert Span.from_row(span.columns) == span
+
+
+def test_tenths_of_a_percent_never_make_something_nothing() -> None:
+    shown = [tenths(share) for share in (0.0, 0.0004, 0.0005, 0.381, 1.0)]
+    assert shown == ["0.0 %", "<0.1 %", "0.1 %", "38.1 %", "100.0 %"]

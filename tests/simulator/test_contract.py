@@ -140,6 +140,11 @@ def test_a_machine_that_is_not_outside_is_refused(name: str, message: str) -> No
         swatsim.sweep({"traces": ["x"], "machines": [{"preset": name}]}, "never")
 
 
+def test_a_kind_of_machine_is_no_preset() -> None:
+    with pytest.raises(ConfigError, match="is a kind of machine.*: choose one of stc, a100, h100"):
+        swatsim.machine("tensor_core")
+
+
 def test_a_specification_from_a_file_imports_no_module_by_itself(
     trace: Trace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -253,6 +253,7 @@ def test_packed_weights_give_the_twins_counters() -> None:
         ({"dataflow": "ms"}, "dataflow='ms' is not allowed"),
         ({"pattern": "4:2"}, "pattern='4:2' is not allowed: must be none, or N:M with 1 <= N"),
         ({"pattern": "dense"}, "pattern='dense' is not allowed"),
+        ({"pattern": "2:10000"}, "pattern='2:10000' is not allowed: .*1 <= N <= M <= 9999"),
         ({"pattern": "2:4", "dataflow": "is"}, "'2:4' is at odds with dataflow='is'.* choose"),
         ({"pattern": "3:4", "dataflow": "ws"}, "rows=8 is at odds with pattern='3:4'.* of 3$"),
         ({"rows": 0}, "rows=0 is not allowed"),

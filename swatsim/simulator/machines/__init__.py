@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from swatsim.errors import ConfigError, unknown
+from swatsim.errors import ConfigError, listed, unknown
 from swatsim.simulator.machines import outside
 from swatsim.simulator.machines.cartesian import CARTESIAN
 from swatsim.simulator.machines.ideal import IDEAL
@@ -48,8 +48,16 @@ def find_preset(name: str) -> tuple[Preset, Mechanism]:
     known = {named: (preset, mechanism) for named, preset, mechanism in presets(machines)}
     wanted = own if colon else name
     if wanted not in known:
-        raise ConfigError(unknown("machine", wanted, known))
+        raise ConfigError(_unknown(wanted, machines, known))
     return known[wanted]
+
+
+def _unknown(wanted: str, machines: Iterable[Mechanism], known: Iterable[str]) -> str:
+    for mechanism in machines:
+        if mechanism.name == wanted and mechanism.config_type.presets:
+            named = listed(mechanism.config_type.presets)
+            return f"{wanted!r} is a kind of machine, and no preset of one: choose one of {named}"
+    return unknown("machine", wanted, known)
 
 
 def machine(preset: str, /, **parameters: Any) -> ConfiguredMachine:
