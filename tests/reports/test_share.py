@@ -174,7 +174,8 @@ def test_simulate_says_it_in_the_headline(traces: dict[str, Path]) -> None:
 
 def test_simulate_says_a_large_share_in_a_line(traces: dict[str, Path]) -> None:
     out = said("simulate", traces["most"], "-m", "tensordash")
-    assert re.search(r"of the baseline [^()]*: \d\.\d\dx\. The trace holds 97 % of a step's", out)
+    assert re.search(r"of the baseline [^()]*: \d\.\d\dx\. That is", out)
+    assert "over the time taken. The trace holds 97 % of a step's" in out
     assert "A whole step's figures are others" not in out
     out = said("simulate", traces["most"], "-m", "tensordash", "--op", "wgrad")
     assert "x (of the 33 % of a step's multiplications that were simulated)." not in out
