@@ -196,7 +196,7 @@ def _images_parts(estimate: ImagesEstimate) -> Iterator[Any]:
     )
     yield table("Totals over all layers and steps", ("op", *heads), totals, left=1)
     yield _of_share(estimate.share)
-    yield from _remarks(estimate, count(estimate.totals[-1].apart))
+    yield from _remarks(estimate)
 
 
 def _of_share(share: float | None) -> str:
@@ -211,7 +211,7 @@ def _op_row(row: OpEstimate) -> list[str]:
     return [row.layer or "", row.op, how, *cycles, *_cells(row.speed_up_compute, times)]
 
 
-def _remarks(estimate: ImagesEstimate, apart: str) -> Iterator[str]:
+def _remarks(estimate: ImagesEstimate) -> Iterator[str]:
     from swatsim.simulator import images  # it is loaded by now
 
     step = estimate.totals[-1]
@@ -220,8 +220,8 @@ def _remarks(estimate: ImagesEstimate, apart: str) -> Iterator[str]:
     if not step.by_image:
         yield (
             "By image: a batch takes exactly the sum of what its images take. As a batch: images "
-            "share the array, so the op ran\nwith the recorded ones repeated to fill it; the "
-            f"intervals leave out how that varies: {apart} of {_count(step)} cycles in all."
+            "share the array, so the op ran\nwith the recorded ones repeated to fill it"
+            f"{_left_out(step)}."
         )
     if step.cycles_compute.more is not None:
         yield f"{step.cycles_compute.more} more images, over all steps, halve the total's interval."
@@ -236,6 +236,13 @@ def _remarks(estimate: ImagesEstimate, apart: str) -> Iterator[str]:
         yield ALIKE.format("images")
     if estimate.images == 1 and not step.cycles_compute.known:
         yield "warning: one image tells nothing of how much images differ: there is no interval."
+
+
+def _left_out(step: OpEstimate) -> str:
+    if not step.apart:
+        return ", and would take as long with any others"
+    of = f"{count(step.apart)} of {_count(step)} cycles in all"
+    return f"; the intervals leave out how that varies: {of}"
 
 
 def _count(row: OpEstimate) -> str:

@@ -70,8 +70,9 @@ class OpEstimate:
         Whether each recorded image by itself would have the same operand on the rows. If not, the
         others of the batch might turn the choice, and the interval does not know.
     apart : float
-        Of the compute cycles those of ops that ran as a batch made of the recorded images. The
-        interval of a total leaves out how these vary; of one such op it is unknown.
+        Of the compute cycles those of ops that ran as a batch made of the recorded images, if they
+        depend on the images. The interval of a total leaves out how these vary; of one such op it
+        is unknown.
     cycles_compute, cycles_compute_baseline : Estimate
         Compute cycles, without the memory system; the baseline's.
     speed_up_compute : Estimate
@@ -337,18 +338,23 @@ def _estimate(layer: str | None, op: str, counted: Sequence[_Counted]) -> OpEsti
     varying = [c for c in counted if c.varies]
     if not varying:
         estimate, quotient = _exact(estimate), _exact(quotient)
-    elif all(not c.by_image and c.batch > len(c.ours) for c in varying):
+    elif all(map(_made_up, varying)):
         estimate, quotient = _unknown(estimate), _unknown(quotient)
     return OpEstimate(
         layer=layer,
         op=op,
         by_image=all(c.by_image for c in counted),
         agreed=all(c.agreed for c in counted),
-        apart=fsum(c.batch * c.ours[0] for c in counted if not c.by_image),
+        apart=fsum(c.batch * c.ours[0] for c in varying if _made_up(c)),
         cycles_compute=estimate,
         cycles_compute_baseline=baseline,
         speed_up_compute=quotient,
     )
+
+
+def _made_up(counted: _Counted) -> bool:
+    """Whether images that share the machine stand for others of their batch."""
+    return not counted.by_image and counted.batch > len(counted.ours)
 
 
 def _unknown(estimate: Estimate) -> Estimate:

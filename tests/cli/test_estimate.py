@@ -64,6 +64,10 @@ def test_a_batch_is_estimated_from_a_trace(trace: Path) -> None:
     assert re.findall(r"^ (fprop|dgrad|wgrad|all ops) ", out, flags=re.M)[-1] == "all ops"
     assert "Assumed: the recorded images of each step behave as a random sample" in out
     assert "the intervals leave out how that varies" in out
+    code, out, _ = swatsim("estimate", trace, "--images", "-m", "scale-sim-os", "--step", 3)
+    assert code == 0
+    assert not re.search("unknown|leave out how that varies", out)
+    assert "to fill it, and would take as long with any others." in out
 
 
 def test_what_can_not_be_estimated_is_refused_in_one_line(
