@@ -84,15 +84,10 @@ def look_for_pattern(op: str, products: list[Product], config) -> dict[str, Grou
 def choose(products: list[Product], found: dict, operands: dict, config) -> str:
     """The operand that runs packed, "" if none: of those that obey the one of lower density.
 
-    One without a zero never does. `found` are in the op's order, and `min` takes the first of
-    equal ones.
+    `found` are in the op's order, and `min` takes the first of equal ones.
     """
     pattern = pattern_of(config.pattern)
-    obey = [
-        name
-        for name, groups in found.items()
-        if groups.obeying == groups.groups and not operands[name].all()
-    ]
+    obey = [name for name, groups in found.items() if groups.obeying == groups.groups]
     sizes = [product.left.shape[1] for product in products]
     if not obey or all(kept_terms(size, *pattern) == size for size in sizes):
         return ""

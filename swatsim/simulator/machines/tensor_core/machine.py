@@ -63,7 +63,7 @@ def compressed(
     packed = parts(op, config, True)
     if all(part.kept == part.gemm.depth for part in packed):
         return None
-    able = [it for it in found if found[it].obeys and op.counts[it] < op.operands[it].size]
+    able = [it for it in found if found[it].obeys]
     if len(able) == 2:
         (a, b), size = able, {it: op.operands[it].size for it in able}
         return b if op.counts[b] * size[a] < op.counts[a] * size[b] else a
