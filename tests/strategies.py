@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from swatsim.errors import SwatsimError
+from swatsim.simulator.machines import MACHINES
 from swatsim.simulator.machines.cartesian.config import CartesianConfig, Halo, Positions
 from swatsim.simulator.machines.ideal.config import IdealConfig, Skips
 from swatsim.simulator.machines.inner_join.config import Balancing, InnerJoinConfig
@@ -219,6 +220,12 @@ CONFIGS: dict[str, Callable[[], st.SearchStrategy]] = {
     "inner_join": inner_join_configs,
     "ideal": ideal_configs,
 }
+
+#: The first preset of each mechanism, and those that do otherwise than the first of theirs.
+SOME_PRESETS = (
+    *(next(iter(mechanism.config_type.presets)) for mechanism in MACHINES),
+    *("bit-tactical", "tensordash", "scnn-queued", "swat", "ideal-weight", "ideal-act"),
+)
 
 
 @st.composite

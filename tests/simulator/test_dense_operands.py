@@ -12,10 +12,10 @@ import swatsim
 from swatsim.reports import page_tables, tables
 from swatsim.reports.zeros import sparsity
 from swatsim.results import Results
-from swatsim.simulator.machines import presets
 from swatsim.tracefile import Trace
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer
 from tests.pictures import unpainted
+from tests.strategies import SOME_PRESETS
 from tests.sweeps.test_sweep import Here
 from tests.test_results import Ideal
 from tests.traces import make_trace
@@ -63,7 +63,7 @@ def every_row(results: Results) -> list[tables.Row]:
     return [*found.layers, *found.ops]
 
 
-@pytest.mark.parametrize("preset", [name for name, _, _ in presets()])
+@pytest.mark.parametrize("preset", SOME_PRESETS)
 def test_without_a_zero_zeros_add_nothing(dense: Trace, preset: str) -> None:
     keeps = swatsim.machine(preset).config.packing is None  # who packs can't keep
     results = swatsim.simulate(dense, swatsim.machine(preset, keep_on_chip=keeps))
@@ -196,7 +196,7 @@ def test_no_point_above_its_bound_goes_without_a_word(tmp_path: Path) -> None:
     assert len(rings.get_offsets()) == sum(above)
 
 
-@pytest.mark.parametrize("preset", [name for name, _, _ in presets()])
+@pytest.mark.parametrize("preset", SOME_PRESETS)
 def test_points_are_under_the_line_or_ringed(sparse: Trace, preset: str) -> None:
     results = swatsim.simulate(sparse, preset)
     rows = page_tables.sparsity(results)

@@ -29,7 +29,7 @@ EACH_MECHANISM = pytest.mark.parametrize("mechanism", MACHINES, ids=lambda m: m.
 EVENTS = set(SUMMED) - {"cycles_compute", *MACHINE_BUCKETS}
 EACH_PRESET = pytest.mark.parametrize("preset", [name for name, _, _ in presets()])
 QUICK = settings(
-    max_examples=150,
+    max_examples=80,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

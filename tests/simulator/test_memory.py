@@ -25,7 +25,7 @@ from tests.naive import memory as twin
 from tests.strategies import FORMATS, memories, ops
 
 QUICK = settings(
-    max_examples=100,
+    max_examples=70,
     deadline=None,
     derandomize=True,
     suppress_health_check=[
@@ -109,7 +109,7 @@ def thinned(mask: np.ndarray, n: int, m: int, axis: int = 1, groups: int = 1) ->
     return np.moveaxis(kept, 0, axis)
 
 
-@settings(QUICK, max_examples=40)
+@settings(QUICK, max_examples=25)
 @given(data=st.data())
 def test_n_of_m_equals_its_twin_and_holds_every_value(data: st.DataObject) -> None:
     op, _ = data.draw(ops())
@@ -133,7 +133,7 @@ def test_n_of_m_equals_its_twin_and_holds_every_value(data: st.DataObject) -> No
             assert getattr(counters, f"dram_bytes_{name}") >= values
 
 
-@settings(QUICK, max_examples=40)
+@settings(QUICK, max_examples=25)
 @given(data=st.data())
 def test_a_packed_operand_and_sums_equal_the_twin(data: st.DataObject) -> None:
     op, _ = data.draw(ops())

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 import swatsim
 from swatsim.errors import ConfigError, WorkloadError
 from swatsim.simulator.machines import machine as find_machine
-from swatsim.simulator.machines import presets
 from swatsim.tracefile import Trace, open_trace
 from swatsim.tracer.recorder import Recorder
 from swatsim.workload import flops
@@ -24,13 +23,10 @@ from swatsim.workload.lowering import ADJOINT_OP, ADJOINT_OPERAND, LoweredOp
 from swatsim.workload.training_ops import Op
 from tests.command import swatsim as command
 from tests.simulator.test_timeline import validate
-from tests.strategies import transposed_layers
+from tests.strategies import SOME_PRESETS, transposed_layers
 from tests.traces import make_trace
 
-#: The first of each mechanism, and those that differ in what they do with operands.
-PRESETS = {mechanism.name: name for name, _, mechanism in reversed(list(presets()))}
-MORE = ("bit-tactical", "tensordash", "scnn-queued", "swat", "ideal-weight", "ideal-act")
-EACH_PRESET = pytest.mark.parametrize("preset", [*PRESETS.values(), *MORE])
+EACH_PRESET = pytest.mark.parametrize("preset", SOME_PRESETS)
 #: What a machine is that names an operand of the layer, for the layer's adjoint.
 ADJOINT_PRESET = {"ideal-act": "ideal-grad-out"}
 EXAMPLES = settings(max_examples=25, deadline=None, derandomize=True)
