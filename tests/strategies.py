@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -30,6 +31,7 @@ from swatsim.workload import storage
 from swatsim.workload.convolutions import Lowering
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer
 from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.training_ops import Op
 from swatsim.workload.value_types import DTYPES
 
 #: Storage formats that every mask can have.
@@ -109,6 +111,36 @@ def ops(draw: st.DrawFn) -> tuple[LoweredOp, dict[str, np.ndarray]]:
         nonzero = rng.integers(1, 50, shape) * rng.choice([-1, 1], shape)
         values[operand] = nonzero * (rng.random(shape) < density)
     return LoweredOp(layer, name, **{key: value != 0 for key, value in values.items()}), values
+
+
+@st.composite
+def ops_of_some_outputs(draw: st.DrawFn) -> tuple[LoweredOp, dict[str, np.ndarray]]:
+    """An op some of whose outputs nobody wants, and values as `ops` gives them."""
+    op, values = draw(ops())
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    density = draw(st.sampled_from([0.0, 0.05, 0.3, 0.7, 0.95]))
+    wanted = rng.random(op.output_shape) < density
+    if draw(st.booleans()):  # whole filters, channels or positions
+        along = draw(st.integers(0, wanted.ndim - 1))
+        wanted &= rng.random([n if i == along else 1 for i, n in enumerate(wanted.shape)]) < 0.5
+    return replace(op, output=wanted), values
+
+
+@st.composite
+def matmuls(draw: st.DrawFn) -> tuple[Op, dict[str, np.ndarray]]:
+    """An op of a product of two activations, and values as `ops` gives them."""
+    heads, rows = draw(st.integers(1, 3)), draw(st.integers(1, 9))
+    widths = {"C": heads * draw(st.integers(1, 9)), "K": heads * draw(st.integers(1, 9))}
+    layer = Layer(name="qk", kind="matmul", H=rows, groups=heads, **widths)
+    name, samples = draw(st.sampled_from(OPS)), draw(st.integers(1, 3))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    density = draw(st.sampled_from([0.2, 0.6, 1.0]))
+    shapes = {it: layer.shape_of(it, samples) for it in OPERANDS_OF[name]}
+    values = {
+        it: rng.integers(1, 50, shape) * (rng.random(shape) < density)
+        for it, shape in shapes.items()
+    }
+    return Op(layer, name, **{key: value != 0 for key, value in values.items()}), values
 
 
 @st.composite

@@ -9,9 +9,8 @@ from typing import Any
 
 from swatsim.columns import COLUMNS
 from swatsim.errors import ConfigError
-from swatsim.simulator.memory.tensors import OUTPUT_OF
 from swatsim.simulator.systems import System
-from swatsim.workload.layer import Layer, OpName
+from swatsim.workload.layer import OUTPUT_OF, Layer, OpName
 
 #: The largest number of a column of results, and of the sum of one.
 LARGEST = 2**63 - 1

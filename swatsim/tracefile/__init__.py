@@ -10,6 +10,7 @@ do the rest.
 """
 
 from swatsim.tracefile.coverage import Coverage, Macs, Unheld
+from swatsim.tracefile.others import Operation, OtherWork
 from swatsim.tracefile.reader import Trace, open_trace
 from swatsim.tracefile.recorded import Step
 from swatsim.tracefile.schema import Manifest, MaskRecord
@@ -20,6 +21,8 @@ __all__ = [
     "Macs",
     "Manifest",
     "MaskRecord",
+    "Operation",
+    "OtherWork",
     "Step",
     "Trace",
     "TraceWriter",

@@ -12,6 +12,7 @@ from typing import Any
 from swatsim.arguments import is_whole
 from swatsim.errors import TraceError, unknown
 from swatsim.tracefile.coverage import Coverage
+from swatsim.tracefile.others import MAX_OTHERS, OtherWork
 from swatsim.tracefile.plain import digest, parse
 from swatsim.tracefile.schema import (
     FORMAT,
@@ -38,6 +39,8 @@ class StepHeader:
     masks : sequence of MaskRecord
     coverage : Coverage or None
         None: nobody counted.
+    others : tuple of OtherWork, or None
+        What else the step did. None: nobody noted it.
     notes : mapping
         What else is known of the step, as JSON.
     """
@@ -46,6 +49,7 @@ class StepHeader:
     layers: Sequence[StepLayer]
     masks: Sequence[MaskRecord]
     coverage: Coverage | None = None
+    others: tuple[OtherWork, ...] | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, manifest: Manifest) -> None:
@@ -68,6 +72,8 @@ class StepHeader:
                 raise TraceError(unknown("layer", record.layer, by_name))
             own = by_name[record.layer]
             own.layer.check_shape(record.operand, record.shape, own.samples)
+        if len(self.others or ()) > MAX_OTHERS:
+            raise TraceError(f"it notes more than {MAX_OTHERS} other works")
         if idle := by_name.keys() - {record.layer for record in self.masks}:
             raise TraceError(f"layer {min(idle)!r} has no masks")
 
@@ -116,6 +122,8 @@ def dump_header(header: StepHeader) -> dict[str, str]:
     }
     if header.coverage is not None:
         metadata["coverage"] = json.dumps(header.coverage.model_dump(mode="json"), sort_keys=True)
+    if header.others is not None:
+        metadata["others"] = json.dumps([_of_other(work) for work in header.others], sort_keys=True)
     metadata["digest"] = digest(text_of(metadata))
     if header.notes:
         metadata["notes"] = json.dumps(dict(header.notes), sort_keys=True)
@@ -128,6 +136,10 @@ def _plain(own: StepLayer) -> dict[str, Any]:
     return {"layer": layer, "batch": own.batch, "samples": own.samples}
 
 
+def _of_other(work: OtherWork) -> dict[str, Any]:
+    return work.model_dump(mode="json", exclude_defaults=True)
+
+
 def _of_mask(record: MaskRecord) -> dict[str, Any]:
     return record.model_dump(mode="json")
 
@@ -135,7 +147,10 @@ def _of_mask(record: MaskRecord) -> dict[str, Any]:
 def text_of(metadata: Mapping[str, str]) -> str:
     """Return what a step's digest is of, and a trace's id: all but the notes."""
     keys = ("batch_size", "layers", "masks", "coverage")
-    return "\n".join(metadata.get(key, "") for key in keys)
+    texts = [metadata.get(key, "") for key in keys]
+    if "others" in metadata:  # which earlier versions did not write
+        texts.append(metadata["others"])
+    return "\n".join(texts)
 
 
 def load_header(metadata: Mapping[str, str]) -> StepHeader:
@@ -149,12 +164,13 @@ def load_header(metadata: Mapping[str, str]) -> StepHeader:
     check_format(metadata, (str(SCHEMA_VERSION),))
     if metadata.get("digest") != digest(text_of(metadata)):
         raise TraceError("its header does not match its digest: the file is damaged")
-    coverage = metadata.get("coverage")
+    coverage, others = metadata.get("coverage"), metadata.get("others")
     return StepHeader(
         batch_size=whole_of(metadata.get("batch_size", "")),
         layers=[StepLayer(**item) for item in parse(metadata.get("layers", ""))],
         masks=[MaskRecord(**item) for item in parse(metadata.get("masks", ""))],
         coverage=None if coverage is None else Coverage(**parse(coverage)),
+        others=None if others is None else tuple(OtherWork(**item) for item in parse(others)),
         notes=load_notes(metadata),
     )
 

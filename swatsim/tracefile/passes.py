@@ -28,7 +28,7 @@ def alive(records: Iterable[MaskRecord]) -> frozenset[str]:
         Names of layers.
     """
     runs: dict[str, dict[str, _Run]] = {}
-    for time, record in enumerate(records):
+    for time, record in enumerate(record for record in records if not record.is_output):
         of_layer = runs.setdefault(record.layer.partition("@")[0], {})
         run = of_layer.setdefault(record.layer, _Run(time))
         if record.operand == "grad_out":

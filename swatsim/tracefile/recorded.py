@@ -14,7 +14,7 @@ from swatsim.tracefile.format_1 import load_step
 from swatsim.tracefile.header import StepHeader, load_header, text_of
 from swatsim.tracefile.passes import alive
 from swatsim.tracefile.schema import Manifest, MaskRecord, StepLayer
-from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, Operand, OpName
+from swatsim.workload.layer import OPERANDS_OF, OPS, OUTPUT_OF, Layer, Operand, OpName
 from swatsim.workload.training_ops import Op
 from swatsim.workload.windows import Mask
 
@@ -40,6 +40,8 @@ class Step:
         Of this step.
     coverage : Coverage or None
         How much of its multiplications it holds; None if nobody counted, as in format 1.
+    others : tuple of OtherWork, or None
+        What else the step did; None if nobody noted it.
     notes : dict
         The run's notes of this step, as JSON; empty if there are none.
     header : str
@@ -69,6 +71,7 @@ class Step:
         self._records = {record.key: record for record in header.masks}
         self._layers = header.by_name
         self.batch_size, self.coverage = header.batch_size, header.coverage
+        self.others = header.others
         self.notes = dict(header.notes)
         self.layers_digest = metadata.get("layers_digest")
 
@@ -184,11 +187,22 @@ class Step:
         ]
 
     def op(self, layer: Layer, name: OpName) -> Op:
-        """Return one op, with its two masks."""
+        """Return one op, with its two masks, and that of its output if there is one."""
         reads = OPERANDS_OF[name]
         masks = {operand: self.mask(layer.name, name, operand) for operand in reads}
         ones = {operand: self.record(layer.name, name, operand).ones for operand in reads}
-        return Op(layer, name, **masks, known=ones)
+        return Op(layer, name, **masks, output=self.output(layer.name, name), known=ones)
+
+    def output(self, layer: str, op: OpName) -> Mask | None:
+        """Return which elements of what an op makes are wanted, as `mask` does; None: all.
+
+        Raises
+        ------
+        TraceError
+            If its bytes are damaged.
+        """
+        key = (layer, op, OUTPUT_OF[op])
+        return self.mask(*key) if key in self._records else None
 
     def kept(self) -> Iterator[tuple[Layer, Operand, Mask, bool]]:
         """Yield what each layer saves for its backward pass, for `footprint.of_masks`.

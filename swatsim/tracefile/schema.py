@@ -14,7 +14,7 @@ from swatsim.arguments import is_whole
 from swatsim.errors import SwatsimError, TraceError, shown
 from swatsim.tracefile.plain import MAX_DEPTH, canonical, digest, parse, plain
 from swatsim.validation import FrozenRecord, Whole
-from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
+from swatsim.workload.layer import OUTPUT_OF, Layer, Operand, OpName
 
 FORMAT = "swatsim-trace"
 SCHEMA_VERSION = 2
@@ -54,6 +54,8 @@ def _value_type(name: str) -> str:
     return name
 
 
+#: By torch's name.
+ValueType = Annotated[str, Field(strict=True), AfterValidator(_value_type)]
 Index = Annotated[Whole, Field(ge=0, lt=2**63)]
 Batch = Annotated[Whole, Field(ge=1, le=MAX_BATCH)]
 Stated = Annotated[dict[str, Any], BeforeValidator(partial(plain, left=MAX_DEPTH - 1))]
@@ -181,7 +183,9 @@ class MaskRecord(FrozenRecord):
     Parameters
     ----------
     layer, op, operand : str
-        A mask belongs to all three: SWAT's fprop and wgrad read different act masks.
+        A mask belongs to all three: SWAT's fprop and wgrad read different act masks. Where the op
+        makes the operand, and reads it not, the mask is of its output: which elements of it
+        somebody wants. Without one all are wanted.
     shape : tuple of int
         As `Layer.shape_of` says, of the recorded samples.
     bitorder : "little"
@@ -210,7 +214,7 @@ class MaskRecord(FrozenRecord):
     ones: Annotated[Whole, Field(ge=0)]
     tensor: str | None = None
     digest: str | None = None
-    dtype: Annotated[str, Field(strict=True), AfterValidator(_value_type)] | None = None
+    dtype: ValueType | None = None
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
@@ -219,8 +223,6 @@ class MaskRecord(FrozenRecord):
 
     @model_validator(mode="after")
     def _relations(self) -> MaskRecord:
-        if self.operand not in OPERANDS_OF[self.op]:
-            raise ValueError(f"{self.op} does not read {self.operand}")
         if self.elements > MAX_ELEMENTS:
             raise ValueError(f"shape {self.shape} promises more than {MAX_ELEMENTS} elements")
         bare = self.codec == "ones"
@@ -239,6 +241,11 @@ class MaskRecord(FrozenRecord):
     def key(self) -> tuple[str, OpName, Operand]:
         """Layer, op, operand."""
         return self.layer, self.op, self.operand
+
+    @property
+    def is_output(self) -> bool:
+        """Whether it is of what the op makes."""
+        return self.operand == OUTPUT_OF[self.op]
 
     @property
     def density(self) -> float:

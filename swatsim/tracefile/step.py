@@ -16,6 +16,7 @@ from swatsim.files import publish_chunks, temporary, write_all
 from swatsim.tracefile import codec
 from swatsim.tracefile.coverage import Coverage
 from swatsim.tracefile.header import StepHeader, dump_header
+from swatsim.tracefile.others import OtherWork
 from swatsim.tracefile.plain import plain
 from swatsim.tracefile.schema import SUFFIX, Manifest, MaskRecord, StepLayer, check_number
 from swatsim.workload.layer import Operand, OpName
@@ -97,6 +98,7 @@ class StepWriter:
         layers: Sequence[StepLayer],
         notes: Mapping[str, Any] | None = None,
         coverage: Coverage | None = None,
+        others: tuple[OtherWork, ...] | None = None,
     ) -> Path:
         """Write the step's file of all masks so far; it is whole, or absent.
 
@@ -110,13 +112,15 @@ class StepWriter:
             What else is known of the step, as JSON.
         coverage : Coverage, optional
             How much of the step's multiplications the masks are of.
+        others : tuple of OtherWork, optional
+            What else the step did.
 
         Raises
         ------
         TraceError
             If it can't be written, or could not be read again.
         """
-        header = self._header(self._metadata(batch_size, layers, notes or {}, coverage))
+        header = self._header(self._metadata(batch_size, layers, notes or {}, coverage, others))
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             publish_chunks(self.path, self._content(header))
@@ -165,13 +169,14 @@ class StepWriter:
         layers: Sequence[StepLayer],
         notes: Mapping[str, Any],
         coverage: Coverage | None,
+        others: tuple[OtherWork, ...] | None,
     ) -> dict[str, str]:
         """Return the header's metadata, once the step is what a reader accepts."""
         manifest = self._manifest()
         try:
             if manifest is None:
                 raise TraceError("its trace has no manifest yet: write that first")
-            header = StepHeader(batch_size, layers, self._records, coverage, plain(notes))
+            header = StepHeader(batch_size, layers, self._records, coverage, others, plain(notes))
             header.check(manifest)
             return dump_header(header)
         except (TraceError, WorkloadError, ValueError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Iterable, Mapping, Sized
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from functools import lru_cache
 from itertools import islice
 from math import prod
@@ -15,6 +15,7 @@ from swatsim.arguments import is_whole, whole
 from swatsim.errors import RecordingError, shown
 from swatsim.policies.interface import Policy
 from swatsim.tracefile.coverage import Coverage
+from swatsim.tracefile.others import OtherWork
 from swatsim.tracefile.plain import plain
 from swatsim.tracefile.schema import (
     MAX_BATCH,
@@ -24,7 +25,7 @@ from swatsim.tracefile.schema import (
     VALUE_TYPES,
     StepLayer,
 )
-from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer, Operand, OpName
+from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OUTPUT_OF, Layer, Operand, OpName
 from swatsim.workload.windows import Mask
 
 Steps: TypeAlias = Collection[int] | Callable[[int], bool]
@@ -114,6 +115,17 @@ def checked_coverage(coverage: Coverage | None) -> Coverage | None:
     )
 
 
+def checked_others(others: Sequence[OtherWork] | None) -> tuple[OtherWork, ...] | None:
+    """Return what else a step did, or None where nobody noted it."""
+    known = others is None or isinstance(others, Sequence)
+    if known and all(isinstance(work, OtherWork) for work in others or ()):
+        return None if others is None else tuple(others)
+    raise RecordingError(
+        f"others={shown(others)} is not allowed: must be a sequence of "
+        "swatsim.tracefile.OtherWork, or None"
+    )
+
+
 def checked_number(number: int) -> int:
     """Return a step's number as Python's int; anything else is refused."""
     if _is_count(number):
@@ -193,6 +205,15 @@ def checked_ops(layer: str, op: OpName | Iterable[OpName], operand: Operand) -> 
             f"{', '.join(get_args(OpName))}, each once"
         )
     return ops
+
+
+def checked_output(layer: str, op: OpName) -> Operand:
+    """Return the operand that has the shape of what an op makes."""
+    if not isinstance(op, str) or op not in OUTPUT_OF:
+        raise RecordingError(
+            f"layer {layer!r}: op={shown(op)} is not allowed: must be one of {', '.join(OUTPUT_OF)}"
+        )
+    return OUTPUT_OF[op]
 
 
 def checked_mask(layer: str, operand: Operand, mask: Mask) -> Mask:

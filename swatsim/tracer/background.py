@@ -18,6 +18,7 @@ from weakref import WeakSet
 from swatsim.errors import TraceError
 from swatsim.tracefile.codec import Bytes
 from swatsim.tracefile.coverage import Coverage
+from swatsim.tracefile.others import OtherWork
 from swatsim.tracefile.schema import StepLayer
 from swatsim.tracefile.step import Key, StepWriter
 
@@ -87,6 +88,7 @@ class BackgroundStep:
         layers: Sequence[StepLayer],
         notes: Mapping[str, Any],
         coverage: Coverage | None,
+        others: tuple[OtherWork, ...] | None,
     ) -> None:
         """Queue the making of the step's file, and return at once.
 
@@ -98,10 +100,12 @@ class BackgroundStep:
         layers : sequence of StepLayer
         notes : mapping
         coverage : Coverage or None
+        others : tuple of OtherWork, or None
         """
         with self._changed:
             self._put(before, 0)
-            self._put(partial(self._step.publish, batch_size, layers, notes, coverage), 0)
+            told = (batch_size, layers, notes, coverage, others)
+            self._put(partial(self._step.publish, *told), 0)
             self._seal()
 
     def abandon(self) -> None:

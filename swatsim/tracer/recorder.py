@@ -19,6 +19,7 @@ from swatsim.tracer.arguments import (
     checked_layer,
     checked_number,
     checked_object,
+    checked_others,
     checked_samples,
 )
 from swatsim.tracer.background import BackgroundStep
@@ -242,6 +243,7 @@ class Recorder:
                 checked_object("notes", record.notes),
                 checked_coverage(record.coverage),
             )
+            others = checked_others(record.others)
             if not record.masks:
                 raise RecordingError(f"step {record.number} holds no masks: no layer ran in it")
             before = partial(self._write_manifest, self._whole_manifest())
@@ -249,7 +251,7 @@ class Recorder:
             self.abandon(record)
             raise
         layers = record.layers
-        record.background.publish(before, record.batch_size, layers, notes, coverage)
+        record.background.publish(before, record.batch_size, layers, notes, coverage, others)
         self._open, self._ended = None, record.background
 
     def abandon(self, record: StepRecord) -> None:

@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Any
 from swatsim.errors import RecordingError
 from swatsim.tracefile import codec
 from swatsim.tracefile.coverage import Coverage
+from swatsim.tracefile.others import OtherWork
 from swatsim.tracefile.schema import StepLayer
 from swatsim.tracefile.step import Key
-from swatsim.tracer.arguments import checked_dtype, checked_mask, checked_ops, checked_step_layer
+from swatsim.tracer.arguments import (
+    checked_dtype,
+    checked_mask,
+    checked_ops,
+    checked_output,
+    checked_step_layer,
+)
 from swatsim.tracer.background import BackgroundStep
 from swatsim.workload.layer import Layer, Operand, OpName
 from swatsim.workload.windows import Mask
@@ -34,6 +41,8 @@ class StepRecord:
         What else is known of the step, as JSON: written with it.
     coverage : Coverage or None
         How much of the step's multiplications its masks are of, if somebody counted.
+    others : sequence of OtherWork, or None
+        What else the step did, if somebody noted it: written with it.
     """
 
     def __init__(
@@ -44,6 +53,7 @@ class StepRecord:
         self.masks: dict[Key, None] = {}
         self.notes: dict[str, Any] = {}
         self.coverage: Coverage | None = None
+        self.others: Sequence[OtherWork] | None = None
         self.background = background
         self._recorder = recorder
         self._layers: dict[str, StepLayer] = {}
@@ -112,10 +122,38 @@ class StepRecord:
         WorkloadError
             If the mask has not its layer's shape.
         """
-        own = self._layer(layer)
-        ops = checked_ops(layer, op, operand)
-        keys: list[Key] = [(layer, each, operand) for each in ops]
-        bits, kind = checked_mask(layer, operand, mask), checked_dtype(layer, operand, dtype)
+        kind = checked_dtype(layer, operand, dtype)
+        keys: list[Key] = [(layer, each, operand) for each in checked_ops(layer, op, operand)]
+        self._add(keys, mask, kind)
+
+    def output(self, layer: str, op: OpName, mask: Mask) -> None:
+        """Record which elements of what an op makes somebody wants; without it all are.
+
+        So a weight gradient is wanted where the weight is kept, attention's scores where no causal
+        mask lies. Waits, and drops, as `operand` does.
+
+        Parameters
+        ----------
+        layer : str
+            A declared layer's name.
+        op : str
+            fprop makes what grad_out is the gradient of, dgrad that of act, wgrad that of weight:
+            the mask has that operand's shape.
+        mask : numpy.ndarray of bool
+
+        Raises
+        ------
+        RecordingError
+            If the layer is not declared, there is no such op, the mask comes twice in one step, or
+            is none.
+        WorkloadError
+            If it has not its layer's shape.
+        """
+        self._add([(layer, op, checked_output(layer, op))], mask, None)
+
+    def _add(self, keys: Sequence[Key], mask: Mask, kind: str | None) -> None:
+        (layer, _, operand), own = keys[0], self._layer(keys[0][0])
+        bits = checked_mask(layer, operand, mask)
         self._check_new(keys)
         own.layer.check_shape(operand, bits.shape, own.samples)
         if self.background is not None and not self.background.over:

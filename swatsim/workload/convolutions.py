@@ -38,6 +38,8 @@ class Convolution:
         phase of dgrad may begin inside the data, so it can be positive too.
     output : pair of int
         P and Q.
+    wanted : numpy.ndarray of bool, shape (N, K, P, Q), optional
+        Which outputs somebody wants; by default all.
     """
 
     weight: Mask
@@ -47,6 +49,7 @@ class Convolution:
     origin: Axes
     output: Axes
     groups: int
+    wanted: Mask | None = None
 
     def windows(self) -> Mask:
         """Return the data as windows: (N, C, R, S, P, Q), zero where a tap falls outside."""
@@ -58,7 +61,10 @@ class Convolution:
         """Return a linear layer's samples as the windows of one image."""
         n, c, _, _ = self.data.shape
         data = self.data.reshape(n, c).T.reshape(1, c, 1, n)
-        return replace(self, data=data, output=(1, n))
+        wanted = self.wanted
+        if wanted is not None:
+            wanted = wanted.reshape(n, -1).T.reshape(1, -1, 1, n)
+        return replace(self, data=data, output=(1, n), wanted=wanted)
 
 
 def convolutions(op: LoweredOp, lowering: Lowering = "split") -> Iterator[Convolution]:
@@ -101,12 +107,18 @@ def _fprop(op: LoweredOp) -> Convolution:
         origin=(-layer.padding[0][0], -layer.padding[1][0]),
         output=(layer.P, layer.Q),
         groups=layer.groups,
+        wanted=_wanted(op),
     )
+
+
+def _wanted(op: LoweredOp) -> Mask | None:
+    return None if op.output is None else as_4d(op.output)
 
 
 def _dgrad_split(op: LoweredOp) -> Iterator[Convolution]:
     layer = op.layer
     weight = _exchange_channels(as_4d(op.weight), layer.groups)
+    wanted = _wanted(op)
     rows = _phases(layer.H, layer.R, layer.stride[0], layer.dilation[0], layer.padding[0][0])
     columns = _phases(layer.W, layer.S, layer.stride[1], layer.dilation[1], layer.padding[1][0])
     for row in rows:
@@ -119,6 +131,7 @@ def _dgrad_split(op: LoweredOp) -> Iterator[Convolution]:
                 origin=(row.origin, column.origin),
                 output=(row.outputs, column.outputs),
                 groups=layer.groups,
+                wanted=None if wanted is None else wanted[:, :, row.places, column.places],
             )
 
 
@@ -136,6 +149,7 @@ def _dgrad_dilated(op: LoweredOp) -> Convolution:
         ),
         output=(layer.H, layer.W),
         groups=layer.groups,
+        wanted=_wanted(op),
     )
 
 
@@ -164,6 +178,7 @@ class _Phase:
     outputs: int
     dilation: int
     origin: int
+    places: slice  # of the outputs
 
 
 def _phases(size: int, taps: int, stride: int, dilation: int, padding: int) -> list[_Phase]:
@@ -177,5 +192,6 @@ def _phases(size: int, taps: int, stride: int, dilation: int, padding: int) -> l
             # taps of one phase lie stride/gcd apart: dilation/gcd positions of dy
             common = gcd(dilation, stride)
             every = slice(met[0], None, -(stride // common))  # what it takes of a kernel is a view
-            phases.append(_Phase(every, outputs, dilation // common, origin))
+            places = slice(first, None, stride)
+            phases.append(_Phase(every, outputs, dilation // common, origin, places))
     return phases

@@ -13,8 +13,9 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.workload.layer import Layer, Operand, OpName
-from swatsim.workload.windows import Mask, as_4d, windows
+from swatsim.workload.layer import OUTPUT_OF, Layer, Operand, OpName
+from swatsim.workload.wanted_kernel import Words, add_common
+from swatsim.workload.windows import Mask, Scalar, as_4d, windows
 
 Counts = npt.NDArray[np.int64]
 
@@ -35,6 +36,30 @@ def effectual(layer: Layer, op: OpName, masks: Mapping[Operand, Mask]) -> int:
             assert_never(op)
 
 
+def wanted(layer: Layer, op: OpName, masks: Mapping[Operand, Mask], output: Mask) -> int:
+    """Return the MACs with two non-zero factors that are summed to outputs somebody wants.
+
+    Each op sums the same products w[k,c,r,s] * x[n,c,h,v] * dy[n,k,p,q], and has a mask of each
+    factor: of two as operands, of the third as its output.
+    """
+    three = {**masks, OUTPUT_OF[op]: output}
+    weights = as_4d(three["weight"]).reshape(layer.groups, layer.K // layer.groups, -1)
+    rows, total = _words(weights), 0
+    for act, grad in zip(as_4d(three["act"]), as_4d(three["grad_out"]), strict=True):
+        positions = _met(layer, act[None])[0].reshape(layer.groups, -1, layer.P * layer.Q)
+        grads = grad.reshape(layer.groups, -1, layer.P * layer.Q)
+        total += add_common(_words(positions.swapaxes(1, 2)), rows, np.ascontiguousarray(grads))
+    return total
+
+
+def _words(bits: Mask) -> Words:
+    """Return the last axis as words of 64 bits, zeros behind it."""
+    packed = np.packbits(bits, axis=-1, bitorder="little")
+    spare = -packed.shape[-1] % 8
+    whole = np.pad(packed, [(0, 0)] * (packed.ndim - 1) + [(0, spare)])
+    return np.ascontiguousarray(whole).view(np.uint64)
+
+
 def inside(layer: Layer, samples: int) -> int:
     """Return the MACs of any op of the layer without a factor in padding: so many have no zero."""
     sizes = zip((layer.H, layer.W), (layer.R, layer.S), (layer.P, layer.Q), strict=True)
@@ -49,8 +74,8 @@ def _met_inside(layer: Layer, axis: int, size: int, taps: int, outputs: int) -> 
     return int(np.count_nonzero((place >= 0) & (place < size)))
 
 
-def _met(layer: Layer, counts: Counts) -> Counts:
-    """Return counts over (N, C, H, W) as the windows of the layer's fprop."""
+def _met(layer: Layer, counts: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+    """Return counts, or a mask, over (N, C, H, W) as the windows of the layer's fprop."""
     origin = (-layer.padding[0][0], -layer.padding[1][0])
     taps, output = (layer.R, layer.S), (layer.P, layer.Q)
     return windows(counts, taps, layer.stride, layer.dilation, origin, output)

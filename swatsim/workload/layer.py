@@ -15,7 +15,7 @@ from swatsim.arguments import whole
 from swatsim.errors import SwatsimError, WorkloadError
 from swatsim.validation import FrozenRecord, Whole
 
-Kind = Literal["conv", "conv_transpose", "linear"]
+Kind = Literal["conv", "conv_transpose", "linear", "matmul"]
 OpName = Literal["fprop", "dgrad", "wgrad"]
 Operand = Literal["weight", "act", "grad_out"]
 
@@ -30,9 +30,17 @@ OPERANDS_OF: Mapping[OpName, tuple[Operand, Operand]] = {
     "wgrad": ("act", "grad_out"),
 }
 
+#: The tensor that each op makes: it has that operand's shape.
+OUTPUT_OF: Mapping[OpName, Operand] = {"fprop": "grad_out", "dgrad": "act", "wgrad": "weight"}
+
 #: The axis of a weight that holds the input channels of a group, over which an output is summed;
 #: the other of the first two holds the filters. The first axis holds the groups one after another.
-CHANNEL_AXIS: Mapping[Kind, int] = {"conv": 1, "linear": 1, "conv_transpose": 0}
+CHANNEL_AXIS: Mapping[Kind, int] = {
+    "conv": 1,
+    "linear": 1,
+    "conv_transpose": 0,
+    "matmul": 2,
+}
 
 
 class Channels(NamedTuple):
@@ -94,17 +102,22 @@ Padding = Annotated[tuple[tuple[Gap, Gap], tuple[Gap, Gap]], BeforeValidator(_pa
 
 
 class Layer(FrozenRecord):
-    """A convolution, transposed convolution or linear layer, of which the batch is not a part.
+    """A convolution, linear layer, or product of two activations; the batch is not a part of it.
 
     The first number of each pair belongs to the axis of R, H and P, the second to that of S, W
     and Q. A linear layer is a convolution with H = W = R = S = 1. A transposed convolution (torch's
     ConvTranspose2d) computes what dgrad of another convolution does, its `adjoint`.
 
+    A product of two activations (matmul), out = left @ right for each sample and head, has one
+    group a head. `act` is left, its rows lying along H; `weight` is right, another one for each
+    sample: an activation all the same. So attention's scores have C = heads * depth of a head and
+    K = heads * keys, and H queries.
+
     Parameters
     ----------
     name : str
         Unique in its network, for example ``layer1.0.conv1``.
-    kind : {"conv", "conv_transpose", "linear"}
+    kind : {"conv", "conv_transpose", "linear", "matmul"}
     C, K : int
         Input and output channels (features), over all groups.
     H, W, R, S : int
@@ -114,7 +127,7 @@ class Layer(FrozenRecord):
         Zeros around the input. Of a transposed convolution, what is cut off its output: torch's
         output_padding makes the bottom and the right one smaller by so much.
     groups : int
-        Divides C and K.
+        Divides C and K. Of a product of activations the heads of a sample.
 
     Raises
     ------
@@ -155,6 +168,8 @@ class Layer(FrozenRecord):
             raise ValueError(f"its output would be {self.P} x {self.Q}: {self._no_output()}")
         if self.kind == "linear":
             self._check_linear()
+        if self.multiplies_activations:
+            self._check_matmul()
         self._check_sizes()
         return self
 
@@ -189,6 +204,17 @@ class Layer(FrozenRecord):
             raise ValueError("a linear layer has H = W = R = S = 1 and no padding")
         if (self.stride, self.dilation, self.groups) != ((1, 1), (1, 1), 1):
             raise ValueError("a linear layer has stride, dilation and groups of 1")
+
+    def _check_matmul(self) -> None:
+        if self.W * self.R * self.S != 1 or self.padding != ((0, 0), (0, 0)):
+            raise ValueError("a product of activations has W = R = S = 1 and no padding")
+        if (self.stride, self.dilation) != ((1, 1), (1, 1)):
+            raise ValueError("a product of activations has stride and dilation of 1")
+
+    @property
+    def multiplies_activations(self) -> bool:
+        """Whether both factors are activations: its `weight` is no parameter."""
+        return self.kind == "matmul"
 
     @property
     def transposed(self) -> bool:
@@ -251,17 +277,20 @@ class Layer(FrozenRecord):
 
     @property
     def weights(self) -> int:
-        """Elements of the weight tensor."""
+        """Elements of the weight tensor; of a product of activations, of one sample's."""
         return self.K * (self.C // self.groups) * self.R * self.S
 
     def shape_of(self, operand: Operand, samples: int) -> tuple[int, ...]:
         """Return the shape of an operand's tensor (and mask) for that many samples.
 
         weight (K, C/groups, R, S), act (N, C, H, W), grad_out (N, K, P, Q); for a linear layer
-        (K, C), (N, C), (N, K). The weight of a transposed convolution is (C, K/groups, R, S).
+        (K, C), (N, C), (N, K). The weight of a transposed convolution is (C, K/groups, R, S), that
+        of a product of activations (N, K, C/groups).
         """
         flat = self.kind == "linear"
         match operand:
+            case "weight" if self.multiplies_activations:
+                return samples, self.K, self.C // self.groups
             case "weight":
                 far, near = (self.C, self.K) if self.transposed else (self.K, self.C)
                 return (far, near) if flat else (far, near // self.groups, self.R, self.S)
@@ -294,6 +323,8 @@ class Layer(FrozenRecord):
     def _origin(self, operand: Operand) -> str:
         if self.kind == "linear":
             return f"C={self.C}, K={self.K}"
+        if self.multiplies_activations:
+            return f"C={self.C}, K={self.K}, H={self.H}, groups={self.groups}"
         if operand == "weight":
             channels = [f"K={self.K}", f"C={self.C}"]
             first, second = reversed(channels) if self.transposed else channels

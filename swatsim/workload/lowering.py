@@ -14,7 +14,15 @@ from typing import Any, assert_never
 
 from swatsim.errors import WorkloadError
 from swatsim.workload import effectual
-from swatsim.workload.layer import Channels, Operand, OpName, channels_of
+from swatsim.workload.layer import (
+    OPERANDS,
+    OUTPUT_OF,
+    Channels,
+    Layer,
+    Operand,
+    OpName,
+    channels_of,
+)
 from swatsim.workload.training_ops import MaskedOp, Op
 from swatsim.workload.windows import Mask
 
@@ -36,8 +44,13 @@ class LoweredOp(MaskedOp):
     layer, name, weight, act, grad_out, known
         As of `Op`, of a layer of kind conv or linear. Names and masks are those of what is run: of
         a transposed convolution its adjoint's.
+    output
+        As of `Op`.
     of_transposed : bool
         Whether the layer is the adjoint of the one that was recorded.
+    of_samples : int
+        Of a product of activations, whose samples and heads are the groups of one sample here: how
+        many samples there are. 0 of any other layer.
 
     Raises
     ------
@@ -46,10 +59,11 @@ class LoweredOp(MaskedOp):
     """
 
     of_transposed: bool = field(default=False, kw_only=True)
+    of_samples: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.layer.transposed:
+        if self.layer.transposed or self.layer.multiplies_activations:
             raise WorkloadError(
                 f"{self.title}: machines take no {self.layer.kind}: lower its op first, with "
                 "swatsim.lower(op)"
@@ -62,7 +76,9 @@ class LoweredOp(MaskedOp):
 
     @cached_property
     def macs_effectual(self) -> int:
-        """Multiply-accumulates whose two factors are both non-zero."""
+        """Multiply-accumulates whose two factors are both non-zero, for outputs that are wanted."""
+        if self.output is not None:
+            return effectual.wanted(self.layer, self.name, self.operands, self.output)
         full = {it for it, mask in self.operands.items() if self.counts[it] == mask.size}
         if len(full) == len(self.operands):
             return effectual.inside(self.layer, self.samples)
@@ -77,18 +93,18 @@ class LoweredOp(MaskedOp):
         return replace(self, **named, known={})
 
     def with_zeros_of(self, operands: Collection[Operand]) -> LoweredOp:
-        """Return the same op, no value of any other operand zero."""
+        """Return the same op, no value of any other operand zero; it makes what it makes."""
         if all(operand in operands for operand in self.operands):
             return self
         dense = self.without_zeros()
         kept: dict[str, Any] = {name: getattr(self, name) for name in operands}
         known = {it: (self if it in operands else dense).counts[it] for it in self.operands}
-        return replace(dense, **kept, known=known)
+        return replace(dense, **kept, known=known, output=self.output)
 
     def without_zeros(self) -> LoweredOp:
-        """Return the same op of operands none of whose values is zero."""
+        """Return the same op of operands without a zero, all of whose outputs are wanted."""
         dense = LoweredOp.dense(self.layer, self.name, self.samples)
-        return replace(dense, of_transposed=self.of_transposed)
+        return replace(dense, of_transposed=self.of_transposed, of_samples=self.of_samples)
 
     def called(self, operand: Operand) -> Operand:
         """Return an operand's name as the recorded layer has it; the same exchange leads back."""
@@ -114,7 +130,9 @@ def lower(op: Op | LoweredOp) -> LoweredOp:
     """Return an op as machines take it; what is lowered already stays.
 
     A transposed convolution computes what dgrad of its adjoint convolution does: its op is the
-    adjoint's, with the same masks under the adjoint's names.
+    adjoint's, with the same masks under the adjoint's names. A product of activations is a grouped
+    1 x 1 convolution of one sample, whose groups are its samples and heads, and whose positions
+    are the rows of its left factor.
 
     Raises
     ------
@@ -127,9 +145,12 @@ def lower(op: Op | LoweredOp) -> LoweredOp:
         raise WorkloadError(f"{type(op).__name__} is no op: make one with swatsim.Op(layer, ..)")
     match op.layer.kind:
         case "conv" | "linear":
-            return LoweredOp(op.layer, op.name, op.weight, op.act, op.grad_out, known=op.known)
+            masks = (op.weight, op.act, op.grad_out)
+            return LoweredOp(op.layer, op.name, *masks, output=op.output, known=op.known)
         case "conv_transpose":
             return _of_adjoint(op)
+        case "matmul":
+            return _of_groups(op)
         case _:
             assert_never(op.layer.kind)
 
@@ -140,4 +161,17 @@ def _of_adjoint(op: Op) -> LoweredOp:
     }
     known = {ADJOINT_OPERAND[operand]: count for operand, count in op.known.items()}
     name = ADJOINT_OP[op.name]
-    return LoweredOp(op.layer.adjoint, name, **masks, known=known, of_transposed=True)
+    own: dict[str, Any] = {"output": op.output, "known": known, "of_transposed": True}
+    return LoweredOp(op.layer.adjoint, name, **masks, **own)
+
+
+def _of_groups(op: Op) -> LoweredOp:
+    samples, layer = op.samples, op.layer
+    groups = {"C": samples * layer.C, "K": samples * layer.K, "groups": samples * layer.groups}
+    one = Layer(name=layer.name, H=layer.H, **groups)
+    shapes = {operand: one.shape_of(operand, 1) for operand in OPERANDS}
+    masks: dict[str, Any] = {
+        operand: mask.reshape(shapes[operand]) for operand, mask in op.operands.items()
+    }
+    output = None if op.output is None else op.output.reshape(shapes[OUTPUT_OF[op.name]])
+    return LoweredOp(one, op.name, **masks, output=output, known=op.known, of_samples=samples)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Self
+from math import prod
+from typing import Literal, Self
 
 import numpy as np
 
 from swatsim.errors import WorkloadError, unknown
-from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, Operand, OpName
+from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, OUTPUT_OF, Layer, Operand, OpName
 from swatsim.workload.windows import Mask
 
 
@@ -23,6 +24,8 @@ class MaskedOp:
     weight: Mask | None = None
     act: Mask | None = None
     grad_out: Mask | None = None
+    #: Which elements of what the op makes are wanted; None: all.
+    output: Mask | None = field(default=None, kw_only=True)
     #: Values that are not zero, of operands of which that is known: a trace has verified it.
     known: Mapping[Operand, int] = field(default_factory=dict, repr=False, kw_only=True)
 
@@ -39,6 +42,9 @@ class MaskedOp:
             self._check_type(operand)
         for operand in OPERANDS_OF[self.name]:
             object.__setattr__(self, operand, self._checked(operand))
+        if self.output is not None:
+            self._check_type("output")
+            object.__setattr__(self, "output", self._checked_output())
 
     def _check_presence(self, operand: Operand) -> None:
         reads = operand in OPERANDS_OF[self.name]
@@ -49,7 +55,7 @@ class MaskedOp:
                 f"{' and '.join(OPERANDS_OF[self.name])}"
             )
 
-    def _check_type(self, operand: Operand) -> None:
+    def _check_type(self, operand: Operand | Literal["output"]) -> None:
         mask = getattr(self, operand)
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             got = getattr(mask, "dtype", type(mask).__name__)
@@ -64,6 +70,26 @@ class MaskedOp:
         view = mask.view()
         view.flags.writeable = False
         return view
+
+    def _checked_output(self) -> Mask | None:
+        """Return the mask of what is wanted; None where that is all of it."""
+        assert self.output is not None
+        self.layer.check_shape(OUTPUT_OF[self.name], self.output.shape, self.samples)
+        if self.output.all():
+            return None
+        view = self.output.view()
+        view.flags.writeable = False
+        return view
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of what the op makes."""
+        return self.layer.shape_of(OUTPUT_OF[self.name], self.samples)
+
+    @cached_property
+    def outputs_wanted(self) -> int:
+        """Elements of what the op makes that are wanted."""
+        return prod(self.output_shape) if self.output is None else int(self.output.sum())
 
     @property
     def samples(self) -> int:
@@ -90,6 +116,10 @@ class MaskedOp:
             it: self.known[it] if it in self.known else int(np.count_nonzero(mask))
             for it, mask in self.operands.items()
         }
+
+    def of_all_outputs(self) -> Self:
+        """Return the same op where every element of what it makes is wanted."""
+        return self if self.output is None else replace(self, output=None)
 
     @property
     def title(self) -> str:
@@ -125,6 +155,12 @@ class Op(MaskedOp):
 
         where p = h*stride + r*dilation - padding, q = v*stride + s*dilation - padding
 
+    A product of activations has a weight for each sample n; with h the row and C and K of a head::
+
+        fprop  y[n,k,h]  = sum over c of w[n,k,c] * x[n,c,h]
+        dgrad  dx[n,c,h] = sum over k of w[n,k,c] * dy[n,k,h]
+        wgrad  dw[n,k,c] = sum over h of x[n,c,h] * dy[n,k,h]
+
     Parameters
     ----------
     layer : Layer
@@ -133,6 +169,9 @@ class Op(MaskedOp):
         True where the value is not zero. Exactly the two that the op reads are given (fprop:
         weight and act; dgrad: weight and grad_out; wgrad: act and grad_out), in the shapes of
         `Layer.shape_of`. They are kept as read-only views.
+    output : numpy.ndarray of bool, optional
+        Which elements of y, dx or dw somebody wants, in its shape: weight gradients of weights that
+        are kept, scores that a causal mask leaves. By default all.
     known : mapping of operand to int, optional
         How many values are not zero, where that need not be counted.
 

@@ -8,14 +8,11 @@ from typing import NamedTuple, assert_never
 import numpy as np
 
 from swatsim.simulator.memory.kernel import Counts
-from swatsim.workload.layer import OPERANDS, Operand, OpName
+from swatsim.workload.layer import OPERANDS, OUTPUT_OF
 from swatsim.workload.lowering import LoweredOp
 
 #: Tensors, by their tables: weight (k, c), act (c, n), grad_out (k, n).
 WEIGHT, ACT, GRAD_OUT = 0, 1, 2
-
-#: An op's output lies like this operand.
-OUTPUT_OF: dict[OpName, Operand] = {"fprop": "grad_out", "dgrad": "act", "wgrad": "weight"}
 
 
 class Shape(NamedTuple):
