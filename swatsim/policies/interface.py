@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from swatsim.arguments import arguments, having, instance_of, several, whole_number
 from swatsim.errors import PolicyError
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
+
+#: What a method does of its own with an operand in a step: choose among all its values, compare
+#: them with a threshold of an earlier step, apply a mask that it keeps, update a momentum.
+Work: TypeAlias = Literal["topk", "threshold", "mask", "momentum"]
+WORKS: tuple[Work, ...] = get_args(Work)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,20 @@ class Policy(Protocol):
 POLICY = having("density", "describe")
 
 
+def density_at(policy: Policy, site: Site) -> Fraction | float | None:
+    """Return a policy's density of an operand: None where it is left as it is.
+
+    That is so in every product of two activations: no policy is asked about it, for no published
+    method drops anything there.
+    """
+    return None if site.layer.multiplies_activations else policy.density(site)
+
+
+def with_weights(layers: Iterable[Layer]) -> list[Layer]:
+    """Return the layers that multiply by a parameter: those that a policy is asked about."""
+    return [layer for layer in layers if not layer.multiplies_activations]
+
+
 def first_convolution(layers: Iterable[Layer]) -> str | None:
     """Return the convolution that a network runs first: many methods leave it dense.
 
@@ -118,8 +137,8 @@ def site_densities(
     """
     first = first_convolution(layers)
     return {
-        (layer.name, op, operand): policy.density(
-            Site(layer, op, operand, layer.name == first, step)
+        (layer.name, op, operand): density_at(
+            policy, Site(layer, op, operand, layer.name == first, step)
         )
         for layer in layers
         for op, operands in OPERANDS_OF.items()

@@ -47,6 +47,9 @@ class SET(DropGrow):
 class GrowsAtRandom(DropGrowRun):
     """Grows in random places, drawn for each layer and change."""
 
+    #: Drawn are as few as are dropped.
+    changes_by = ("topk",)
+
     def grow_scores(self, layer: str, step: int) -> Array | None:
         """Return random scores."""
         mask = self.layer_masks[layer]

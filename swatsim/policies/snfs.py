@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from swatsim.arguments import exact, share
 from swatsim.policies.allocation import share_out
 from swatsim.policies.arrays import Array, fits, mean_magnitude, namespace
 from swatsim.policies.drop_grow import DropGrow, DropGrowRun, Fractional, drop, grow
+from swatsim.policies.interface import Site, Work
 from swatsim.policies.method import as_float
 from swatsim.workload.layer import Layer
 
@@ -110,6 +111,11 @@ class GrowsByMomentum(DropGrowRun):
         """Go on from what `state` returned."""
         super().load(state)
         self.momentum.of = dict(state["momentum"])
+
+    def work(self, sites: Sequence[Site]) -> tuple[Work, ...]:
+        """Return what is done with an operand in a step: of a weight its momentum, too."""
+        own = super().work(sites)
+        return (*own, "momentum") if own else own
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
         """Return the masked gradient; the dense one is added to the momentum."""

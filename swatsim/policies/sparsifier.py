@@ -14,7 +14,7 @@ from swatsim.arguments import density as checked_density
 from swatsim.errors import PolicyError
 from swatsim.policies.allocation import ErdosRenyiKernel
 from swatsim.policies.arrays import Array, fits, namespace, widened
-from swatsim.policies.interface import POLICY, Policy, Site
+from swatsim.policies.interface import POLICY, Policy, Site, Work, density_at
 from swatsim.policies.rules import TOP_K, Rule, View
 from swatsim.workload.layer import Layer
 
@@ -110,7 +110,7 @@ class Sparsifier:
             If the policy's answer is no share.
         """
         self._meet(site.layer)
-        wanted = self.policy.density(site)
+        wanted = density_at(self.policy, site)
         if wanted is None:
             return None
         try:
@@ -123,7 +123,7 @@ class Sparsifier:
 
     def _meet(self, layer: Layer) -> None:
         """Share out to a layer that is seen late, or has other weights by now."""
-        if not self._meets:
+        if not self._meets or layer.multiplies_activations:
             return
         allocation: ErdosRenyiKernel = self.policy.allocation  # type: ignore[attr-defined]
         if allocation.knows(layer):
@@ -179,6 +179,31 @@ class Sparsifier:
         if training and sites[0].op == "fprop" and sites[0].operand == "weight":
             self._remember(sites[0], masks[0])
         return masks
+
+    def work(self, sites: Sequence[Site]) -> tuple[Work, ...]:
+        """Return what the method does of its own with an operand in a step, at least.
+
+        A threshold that tells nothing, which is chosen anew, is taken for one that does.
+
+        Parameters
+        ----------
+        sites : sequence of Site
+            As in `masks`.
+
+        Returns
+        -------
+        tuple of {"topk", "threshold", "mask", "momentum"}
+            Empty where nothing is dropped, and of a weight in further runs of its layer in a step.
+        """
+        if sites[0].operand == "weight" and sites[0].run > 1:
+            return ()
+        asked = {}
+        for site in sites:
+            if (share := self.density(site)) is not None:
+                rule = self.rule(site)
+                fresh = rule.since(site.step) == site.step
+                asked[rule, share] = "topk" if fresh else rule.holds
+        return ("mask",) if asked and self.keeps_masks else tuple(asked.values())
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
         """Return what the optimizer gets in place of a weight's dense gradient of one run."""

@@ -19,7 +19,7 @@ from swatsim.policies.allocation import (
     share_at,
 )
 from swatsim.policies.arrays import Array, fits, namespace
-from swatsim.policies.interface import Site
+from swatsim.policies.interface import Site, Work
 from swatsim.policies.method import Factor, Method, Period, Sparsity
 from swatsim.policies.rules import Rule
 from swatsim.policies.sparsifier import Sparsifier
@@ -149,6 +149,10 @@ class TrainsMore(Sparsifier):
                 self._trained[name] = {"since": since, **self._choose(site, values)}
             self._read[name] = read
         return masks
+
+    def work(self, sites: Sequence[Site]) -> tuple[Work, ...]:
+        """Return what is done with an operand in a step: for each of the two sets."""
+        return super().work(sites) * 2
 
     def _choose(self, site: Site, values: Array) -> dict[str, Any]:
         """Return the trained set: exactly k of the largest, for a weight of zero may grow."""
