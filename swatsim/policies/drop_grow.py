@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Self
 
@@ -77,6 +78,10 @@ class PersistentMask(Method):
         """
         return share_at(site, WEIGHTS, self.allocation, self)
 
+    def wanted(self, site: Site) -> Fraction | None:
+        """Return the share of a layer's weight gradients that is wanted: those of kept weights."""
+        return self.density(replace(site, op="fprop"))
+
     def sparsifier(self) -> PersistentMaskRun:
         """Return the sparsifier of a new run."""
         return PersistentMaskRun(self)
@@ -139,6 +144,9 @@ class PersistentMaskRun(Sparsifier):
 
     def _fits(self, layer: str, array: Array) -> bool:
         return fits(self.layer_masks.get(layer), array)
+
+    def _wanted(self, layer: str) -> Array | None:
+        return self.layer_masks.get(layer)
 
     def forget(self, layer: str) -> None:
         """Forget a layer's mask: another is drawn, for a weight of another shape."""

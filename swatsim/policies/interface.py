@@ -26,7 +26,7 @@ class Site:
     layer : Layer
     op : {"fprop", "dgrad", "wgrad"}
     operand : {"weight", "act", "grad_out"}
-        One that the op reads.
+        One that the op reads; the one that it makes where it is asked what of it is wanted.
     first_convolution : bool
         Whether the layer is the first convolution that the network runs.
     step : int
@@ -53,6 +53,9 @@ class Policy(Protocol):
     A policy may also have
 
     - ``rule(site) -> Rule``: another score, granularity or schedule;
+    - ``wanted(site) -> share or None``: which weight gradients the method looks at; asked with
+      wgrad and "weight", which it makes. None: all. A share: those of weights that fprop reads, no
+      other one is looked at in this step. It is what a trace has as wgrad's output mask;
     - ``weight_gradient(mask, weight, gradient)``: what the optimizer gets in place of the gradient
       of a weight, of which `mask` (array of bool) marks what fprop read. Where fewer than asked for
       are not zero, zeros are marked as well, so that a layer which starts at zero is trained: not
@@ -88,6 +91,19 @@ def density_at(policy: Policy, site: Site) -> Fraction | float | None:
     method drops anything there.
     """
     return None if site.layer.multiplies_activations else policy.density(site)
+
+
+def wanted_at(policy: Policy, site: Site) -> Fraction | float | None:
+    """Return the share of the weight gradients that a policy wants; None for all of them.
+
+    Parameters
+    ----------
+    policy : Policy
+    site : Site
+        Of wgrad, and "weight", which it makes. Of a product of two activations all are wanted.
+    """
+    wanted = getattr(policy, "wanted", None)
+    return None if wanted is None or site.layer.multiplies_activations else wanted(site)
 
 
 def with_weights(layers: Iterable[Layer]) -> list[Layer]:
@@ -133,14 +149,18 @@ def site_densities(
     Returns
     -------
     dict of (layer name, op, operand) to Fraction, float or None
-        None for an operand that is left as it is.
+        None for an operand that is left as it is. (layer name, "wgrad", "weight"), which wgrad
+        makes, is there where the policy wants but a share of it.
     """
     first = first_convolution(layers)
-    return {
-        (layer.name, op, operand): density_at(
-            policy, Site(layer, op, operand, layer.name == first, step)
-        )
-        for layer in layers
-        for op, operands in OPERANDS_OF.items()
-        for operand in operands
-    }
+    found: dict[tuple[str, OpName, Operand], Fraction | float | None] = {}
+    for layer in layers:
+        is_first = layer.name == first
+        for op, operands in OPERANDS_OF.items():
+            for operand in operands:
+                site = Site(layer, op, operand, is_first, step)
+                found[layer.name, op, operand] = density_at(policy, site)
+        wanted = wanted_at(policy, Site(layer, "wgrad", "weight", is_first, step))
+        if wanted is not None:
+            found[layer.name, "wgrad", "weight"] = wanted
+    return found

@@ -21,7 +21,8 @@ class SNFS(DropGrow):
 
     After each `every` steps (the authors': an epoch) each layer drops the share `fraction` of its
     weights. What all layers dropped is shared out in proportion to the mean magnitude of the
-    momentum of a layer's weights, and grown where a layer's momentum is largest.
+    momentum of a layer's weights, and grown where a layer's momentum is largest. It is of all
+    weights, so all weight gradients are wanted, in every step.
 
     Tim Dettmers and Luke Zettlemoyer, "Sparse Networks from Scratch: Faster Training without
     Losing Performance", arXiv:1907.04840, section 3 and Algorithm 1. The momentum is a smoothed
@@ -55,6 +56,9 @@ class SNFS(DropGrow):
 
     fraction: Fractional = 0.2
     smoothing: Smoothing = 0.9
+
+    def wanted(self, site: Site) -> None:
+        """Want all weight gradients, for the momentum of all weights."""
 
     def sparsifier(self) -> GrowsByMomentum:
         """Return the sparsifier of a new run."""

@@ -14,7 +14,7 @@ from swatsim.arguments import density as checked_density
 from swatsim.errors import PolicyError
 from swatsim.policies.allocation import ErdosRenyiKernel
 from swatsim.policies.arrays import Array, fits, namespace, widened
-from swatsim.policies.interface import POLICY, Policy, Site, Work, density_at
+from swatsim.policies.interface import POLICY, Policy, Site, Work, density_at, wanted_at
 from swatsim.policies.rules import TOP_K, Rule, View
 from swatsim.workload.layer import Layer
 
@@ -78,6 +78,7 @@ class Sparsifier:
         self._new_gradients: dict[str, Array | None] = {}
         # asked once: a pydantic record takes long to say that it has no such attribute
         self.changes_gradients = callable(getattr(policy, "weight_gradient", None))
+        self._wants = callable(getattr(policy, "wanted", None))
         self._meets = isinstance(getattr(policy, "allocation", None), ErdosRenyiKernel)
         trains = getattr(policy, "trains", "kept")
         self._trains_kept = trains == "kept" and self.changes_gradients
@@ -179,6 +180,26 @@ class Sparsifier:
         if training and sites[0].op == "fprop" and sites[0].operand == "weight":
             self._remember(sites[0], masks[0])
         return masks
+
+    def output_mask(self, site: Site) -> Array | None:
+        """Return which weight gradients of a layer are wanted in a step; None for all of them.
+
+        Parameters
+        ----------
+        site : Site
+            Of wgrad, and "weight", which it makes. `masks` has given what the layer's ops read.
+
+        Returns
+        -------
+        array of bool, or None
+            In the shape of the weight.
+        """
+        wants = self._wants and wanted_at(self.policy, site) is not None
+        return self._wanted(site.layer.name) if wants else None
+
+    def _wanted(self, layer: str) -> Array | None:
+        """Return the mask of a layer's weight gradients that are wanted if not all are."""
+        return self._forward_masks.get(layer)
 
     def work(self, sites: Sequence[Site]) -> tuple[Work, ...]:
         """Return what the method does of its own with an operand in a step, at least.
@@ -314,7 +335,7 @@ class Sparsifier:
         return known if fits(known, values) else namespace(values).ones_like(values)
 
     def _remember(self, site: Site, mask: Array | None) -> None:
-        if mask is not None and self.changes_gradients:
+        if mask is not None and (self.changes_gradients or self._wants):
             self._forward_masks[site.layer.name] = mask
 
 
