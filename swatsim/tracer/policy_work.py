@@ -45,12 +45,13 @@ def policy_work(
         Of the phase "policy", one operation each, equal ones added up.
     """
     bits = DTYPES[of_recorded(dtype) or "fp32"]
-    found: dict[Operation, int] = {}
+    found: dict[tuple[Operation, bool], int] = {}
     for operand, works in operands.items():
         values = prod(layer.shape_of(operand, samples))
         for work in works:
-            operation = _operation(work, values, -(-values * bits // 8))
-            found[operation] = found.get(operation, 0) + 1
+            grows = operand != "weight"
+            key = _operation(work, values, -(-values * bits // 8)), grows
+            found[key] = found.get(key, 0) + 1
     return [
         OtherWork(
             module=layer.name,
@@ -60,8 +61,9 @@ def policy_work(
             written=operation.written,
             dtype=dtype,
             times=times,
+            per_sample=grows or None,
         )
-        for operation, times in found.items()
+        for (operation, grows), times in found.items()
     ]
 
 
