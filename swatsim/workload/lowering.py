@@ -17,6 +17,7 @@ from swatsim.workload import effectual
 from swatsim.workload.layer import (
     OPERANDS,
     OUTPUT_OF,
+    SECOND_AXIS,
     Channels,
     Layer,
     Operand,
@@ -112,8 +113,10 @@ class LoweredOp(MaskedOp):
 
     def channels_of(self, operand: Operand) -> Channels:
         """Return where an operand has its channels, of a weight its layer's input channels."""
+        if self.of_samples and operand == "weight":
+            return SECOND_AXIS
         kind = "conv_transpose" if self.of_transposed else self.layer.kind
-        return channels_of(kind, self.layer.groups, operand)
+        return channels_of("matmul" if self.of_samples else kind, self.layer.groups, operand)
 
     @property
     def own_name(self) -> OpName:
