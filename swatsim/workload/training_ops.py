@@ -100,7 +100,7 @@ class MaskedOp:
         return len(batched)
 
     def has_samples(self, operand: Operand) -> bool:
-        """Whether the first axis of a tensor is that of the samples; a layer's weights have none."""
+        """Whether a tensor's first axis is that of the samples; a layer's weights have none."""
         return operand != "weight" or self.layer.multiplies_activations
 
     @property
