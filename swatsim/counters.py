@@ -1,6 +1,6 @@
 """What is counted of an op: each counter, bucket and part of the energy is declared once, here.
 
-A field of one of the three tuples is a column of the results, with its unit and meaning; a bucket
+A field of one of the four tuples is a column of the results, with its unit and meaning; a bucket
 or a part of the energy is also drawn, with its label and colour. Nothing else lists them.
 """
 
@@ -315,7 +315,32 @@ class MemoryCounters(NamedTuple):
     @property
     def dram_bytes(self) -> int:
         """Bytes that DRAM carries."""
-        return sum(getattr(self, name) for name in DRAM_BYTES)
+        return sum(value for name, value in self._asdict().items() if name in DRAM_BYTES)
+
+
+class VectorCounters(NamedTuple):
+    """What operations take that multiply no matrices: the vector unit runs them, PEs wait.
+
+    Parameters
+    ----------
+    lane_cycles_vector : int
+        All lane-cycles of such a row.
+    vector_elements : int
+        Values that the operations work on.
+    dram_bytes_vector : int
+        Read and written by them.
+    """
+
+    lane_cycles_vector: Annotated[
+        int,
+        bucket(
+            "PEs waited while the vector unit did what multiplies no matrices",
+            "everything else (vector unit)",
+            "#882255",
+        ),
+    ] = 0
+    vector_elements: Annotated[int, Count("values", "values that the vector unit worked on")] = 0
+    dram_bytes_vector: Annotated[int, Count("bytes", "read and written by the vector unit")] = 0
 
 
 class Energies(NamedTuple):
@@ -339,6 +364,10 @@ class Energies(NamedTuple):
     ]
     buffer_out: Annotated[float, energy("the output's buffer", "output's buffer", "#BBBBBB")]
     dram: Annotated[float, energy("DRAM", "DRAM", "#0072B2")]
+    vector: Annotated[
+        float,
+        energy("the vector unit, each value as a product", "vector unit", "#882255"),
+    ]
 
 
 class Declared(NamedTuple):
@@ -388,9 +417,13 @@ def parts_of(*counted: type[NamedTuple]) -> dict[str, Look]:
 #: How each is drawn, by its column: a machine's buckets, all of them (the effectual ones first),
 #: and the parts of the energy.
 MACHINE_BUCKETS = parts_of(Counters)
-BUCKETS = MACHINE_BUCKETS | parts_of(MemoryCounters)
+BUCKETS = MACHINE_BUCKETS | parts_of(MemoryCounters, VectorCounters)
 ENERGY_PARTS = parts_of(Energies)
 
 #: A machine's counters that add up over ops, and what adds up to all bytes of DRAM.
 SUMMED = tuple(one.column for one in declared(Counters) if one.what.adds == "sum")
-DRAM_BYTES = tuple(name for name in MemoryCounters._fields if name.startswith("dram_bytes_"))
+DRAM_BYTES = tuple(
+    name
+    for name in (*MemoryCounters._fields, *VectorCounters._fields)
+    if name.startswith("dram_bytes_")
+)

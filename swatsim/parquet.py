@@ -46,6 +46,8 @@ class Column:
         Whether a cell may be empty.
     values : tuple of str
         All that a string may be; anything, if there are none.
+    least : int
+        The smallest number that is allowed.
     """
 
     name: str
@@ -55,11 +57,7 @@ class Column:
     adds: Adds
     optional: bool = False
     values: tuple[str, ...] = ()
-
-    @property
-    def least(self) -> int:
-        """The smallest number that is allowed: a size has at least one."""
-        return int(self.adds == "shape")
+    least: int = 0
 
     @property
     def most(self) -> float:
@@ -82,6 +80,9 @@ class Form:
         A column, and those whose product it is.
     at_most : mapping of str to str
         A column, and another that is nowhere below it.
+    without_sizes : tuple of (str, str), optional
+        A column, and its value in rows whose sizes, the numbers whose `adds` is "shape", are 0. In
+        others none is; one with a `least` of its own keeps to that.
     upgrades : mapping of int to callable of pyarrow.Table to pyarrow.Table
         An older version that is still read, and what makes a table of it one of the next.
     """
@@ -91,6 +92,7 @@ class Form:
     sums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     products: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     at_most: Mapping[str, str] = field(default_factory=dict)
+    without_sizes: tuple[str, str] | None = None
     upgrades: Mapping[int, Callable[[pa.Table], pa.Table]] = field(default_factory=dict)
 
 
@@ -381,6 +383,23 @@ def _check_relations(table: pa.Table, form: Form) -> None:
     for small, large in form.at_most.items():
         if pc.any(pc.greater(table[small], table[large])).as_py():
             raise ResultsError(f"column {small!r} has more than {large!r}")
+    if form.without_sizes is not None:
+        _check_sizes(table, form, *form.without_sizes)
+
+
+def _check_sizes(table: pa.Table, form: Form, name: str, value: str) -> None:
+    """Refuse rows of a value that have sizes, and others that lack one."""
+    import pyarrow.compute as pc
+
+    without = pc.equal(table[name], value)
+    for column in form.columns:
+        if column.adds != "shape" or column.dtype != "int64" or column.least:
+            continue
+        if pc.any(pc.not_equal(pc.equal(table[column.name], 0), without)).as_py():
+            raise ResultsError(
+                f"column {column.name!r} must be 0 where {name!r} is {value!r}, and at least 1 "
+                "elsewhere"
+            )
 
 
 def _check_equal(values: pa.ChunkedArray, others: pa.ChunkedArray, complaint: str) -> None:

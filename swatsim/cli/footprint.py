@@ -12,7 +12,7 @@ import click
 from swatsim.cli.show import console, count, share, size, table
 from swatsim.errors import WorkloadError, listed, unknown
 from swatsim.policies import Site, SwatU
-from swatsim.policies.interface import first_convolution
+from swatsim.policies.interface import density_at, first_convolution
 from swatsim.tracefile import Step, open_trace
 from swatsim.tracefile.notes import SavedTensors, saved_tensors
 from swatsim.workload import footprint as counting
@@ -110,7 +110,8 @@ def _swat_u(network: Network, sparsity: float | None) -> DensityOf | None:
 
     def density(layer: Layer, operand: Operand) -> Density | None:
         op: OpName = "wgrad" if operand == "act" else "dgrad"
-        return policy.density(Site(layer, op, operand, first_convolution=layer.name == first))
+        site = Site(layer, op, operand, first_convolution=layer.name == first)
+        return density_at(policy, site)
 
     return density
 

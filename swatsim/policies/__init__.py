@@ -7,7 +7,7 @@ from swatsim.errors import PolicyError, unknown
 from swatsim.policies.allocation import ErdosRenyiKernel, Uniform
 from swatsim.policies.by_score import ByScore
 from swatsim.policies.dense import Dense
-from swatsim.policies.interface import POLICY, Policy, Site, site_densities
+from swatsim.policies.interface import POLICY, Policy, Site, site_densities, with_weights
 from swatsim.policies.meprop import MeProp
 from swatsim.policies.method import Method
 from swatsim.policies.periodic import Periodic
@@ -73,7 +73,7 @@ def allocate_once(policy: Policy, layers: Sequence[Layer]) -> Policy:
     ----------
     policy : Policy
     layers : sequence of Layer
-        In the order in which they run.
+        In the order in which they run. Products of two activations among them have no share.
 
     Raises
     ------
@@ -84,10 +84,10 @@ def allocate_once(policy: Policy, layers: Sequence[Layer]) -> Policy:
     if allocate is None:
         return policy
     if getattr(policy, "is_allocated", False):
-        for layer in layers:
+        for layer in with_weights(layers):
             policy.density(Site(layer, "fprop", "weight"))  # refuses one of another network
         return policy
-    allocated: Policy = allocate(layers)
+    allocated: Policy = allocate(with_weights(layers))
     return allocated
 
 

@@ -11,7 +11,7 @@ from pydantic import PlainSerializer, PlainValidator
 
 from swatsim.arguments import sparsity
 from swatsim.errors import PolicyError, unknown
-from swatsim.policies.interface import Site, first_convolution
+from swatsim.policies.interface import Site, first_convolution, with_weights
 from swatsim.workload.layer import Layer
 
 #: Where a weight is read. What is dropped from it there is what "sparse weights" means.
@@ -84,7 +84,8 @@ class ErdosRenyiKernel:
         Parameters
         ----------
         layers : sequence of Layer
-            All that the policy will be asked about, in the order in which they run.
+            All of the network, in the order in which they run. Products of two activations have no
+            share.
         policy : Sparse
 
         Raises
@@ -92,6 +93,7 @@ class ErdosRenyiKernel:
         PolicyError
             If there are none, or those kept dense hold more weights than the sparsity leaves.
         """
+        layers = with_weights(layers)
         first = first_convolution(layers)
         dense = {first} if policy.first_conv_dense else set()
         who = type(policy).__name__

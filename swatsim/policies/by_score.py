@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -103,7 +104,8 @@ class ByScore(PolicyValue):
         What is reused in between; activations and gradients can hold thresholds only. In a mask
         that is held, weights of zero hold the places that others leave.
     trains : {"all", "kept"}
-        Which weights get a gradient; those of zero that hold a place are kept ones.
+        Which weights get a gradient; those of zero that hold a place are kept ones. No other weight
+        gradients are wanted then, unless the score looks at them.
     uses_gradient : bool
         Whether the score looks at ``it.gradient``, a weight's dense gradient in the step before,
         or before a step that overflowed.
@@ -170,6 +172,11 @@ class ByScore(PolicyValue):
         groups = layer.groups if site.operand == "weight" else 1
         share = share_of(*nm, channels // groups)
         return share if share < 1 else None
+
+    def wanted(self, site: Site) -> Fraction | None:
+        """Return the share of a layer's weight gradients that is wanted; None for all of them."""
+        kept = self.trains == "kept" and not self.uses_gradient
+        return self.density(replace(site, op="fprop")) if kept else None
 
     @cached_property
     def _pairs(self) -> tuple[tuple[str, str], ...]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
@@ -27,7 +28,7 @@ from swatsim.policies.allocation import (
 )
 from swatsim.policies.arrays import Array, fits, like, namespace, only
 from swatsim.policies.draw import generator
-from swatsim.policies.interface import Site
+from swatsim.policies.interface import Site, Work
 from swatsim.policies.method import Method, Period, Sparsity, as_float
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.policies.topk import keep_count, largest
@@ -76,6 +77,10 @@ class PersistentMask(Method):
             If nothing was allocated, the layer is none of those allocated to, or has other weights.
         """
         return share_at(site, WEIGHTS, self.allocation, self)
+
+    def wanted(self, site: Site) -> Fraction | None:
+        """Return the share of a layer's weight gradients that is wanted: those of kept weights."""
+        return self.density(replace(site, op="fprop"))
 
     def sparsifier(self) -> PersistentMaskRun:
         """Return the sparsifier of a new run."""
@@ -140,6 +145,9 @@ class PersistentMaskRun(Sparsifier):
     def _fits(self, layer: str, array: Array) -> bool:
         return fits(self.layer_masks.get(layer), array)
 
+    def _wanted(self, layer: str) -> Array | None:
+        return self.layer_masks.get(layer)
+
     def forget(self, layer: str) -> None:
         """Forget a layer's mask: another is drawn, for a weight of another shape."""
         super().forget(layer)
@@ -195,6 +203,13 @@ class DropGrowRun(PersistentMaskRun):
     """
 
     policy: DropGrow
+    #: How a mask is changed: among all weights those to drop, among all scores those to grow.
+    changes_by: ClassVar[tuple[Work, ...]] = ("topk", "topk")
+
+    def work(self, sites: Sequence[Site]) -> tuple[Work, ...]:
+        """Return what is done with an operand in a step: its mask applied, and changed if due."""
+        own = super().work(sites)
+        return (*own, *self.changes_by) if own and self.policy.due(sites[0].step) else own
 
     def end_step(self, step: int, weights: Mapping[str, Array]) -> dict[str, Array]:
         """Change the masks if it is time, and return the weights with zeros outside them."""

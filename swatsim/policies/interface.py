@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from swatsim.arguments import arguments, having, instance_of, several, whole_number
 from swatsim.errors import PolicyError
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
+
+#: What a method does of its own with an operand in a step: choose among all its values, compare
+#: them with a threshold of an earlier step, apply a mask that it keeps, update a momentum.
+Work: TypeAlias = Literal["topk", "threshold", "mask", "momentum"]
+WORKS: tuple[Work, ...] = get_args(Work)
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Site:
     layer : Layer
     op : {"fprop", "dgrad", "wgrad"}
     operand : {"weight", "act", "grad_out"}
-        One that the op reads.
+        One that the op reads; the one that it makes where it is asked what of it is wanted.
     first_convolution : bool
         Whether the layer is the first convolution that the network runs.
     step : int
@@ -48,6 +53,9 @@ class Policy(Protocol):
     A policy may also have
 
     - ``rule(site) -> Rule``: another score, granularity or schedule;
+    - ``wanted(site) -> share or None``: which weight gradients the method looks at; asked with
+      wgrad and "weight", which it makes. None: all. A share: those of weights that fprop reads, no
+      other one is looked at in this step. It is what a trace has as wgrad's output mask;
     - ``weight_gradient(mask, weight, gradient)``: what the optimizer gets in place of the gradient
       of a weight, of which `mask` (array of bool) marks what fprop read. Where fewer than asked for
       are not zero, zeros are marked as well, so that a layer which starts at zero is trained: not
@@ -74,6 +82,33 @@ class Policy(Protocol):
 
 #: An object with the two methods of a policy.
 POLICY = having("density", "describe")
+
+
+def density_at(policy: Policy, site: Site) -> Fraction | float | None:
+    """Return a policy's density of an operand: None where it is left as it is.
+
+    That is so in every product of two activations: no policy is asked about it, for no published
+    method drops anything there.
+    """
+    return None if site.layer.multiplies_activations else policy.density(site)
+
+
+def wanted_at(policy: Policy, site: Site) -> Fraction | float | None:
+    """Return the share of the weight gradients that a policy wants; None for all of them.
+
+    Parameters
+    ----------
+    policy : Policy
+    site : Site
+        Of wgrad, and "weight", which it makes. Of a product of two activations all are wanted.
+    """
+    wanted = getattr(policy, "wanted", None)
+    return None if wanted is None or site.layer.multiplies_activations else wanted(site)
+
+
+def with_weights(layers: Iterable[Layer]) -> list[Layer]:
+    """Return the layers that multiply by a parameter: those that a policy is asked about."""
+    return [layer for layer in layers if not layer.multiplies_activations]
 
 
 def first_convolution(layers: Iterable[Layer]) -> str | None:
@@ -114,14 +149,18 @@ def site_densities(
     Returns
     -------
     dict of (layer name, op, operand) to Fraction, float or None
-        None for an operand that is left as it is.
+        None for an operand that is left as it is. (layer name, "wgrad", "weight"), which wgrad
+        makes, is there where the policy wants but a share of it.
     """
     first = first_convolution(layers)
-    return {
-        (layer.name, op, operand): policy.density(
-            Site(layer, op, operand, layer.name == first, step)
-        )
-        for layer in layers
-        for op, operands in OPERANDS_OF.items()
-        for operand in operands
-    }
+    found: dict[tuple[str, OpName, Operand], Fraction | float | None] = {}
+    for layer in layers:
+        is_first = layer.name == first
+        for op, operands in OPERANDS_OF.items():
+            for operand in operands:
+                site = Site(layer, op, operand, is_first, step)
+                found[layer.name, op, operand] = density_at(policy, site)
+        wanted = wanted_at(policy, Site(layer, "wgrad", "weight", is_first, step))
+        if wanted is not None:
+            found[layer.name, "wgrad", "weight"] = wanted
+    return found

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, PlainValidator, model_validator
 
 from swatsim.policies.granularity import element
-from swatsim.policies.interface import POLICY, Policy, Site
+from swatsim.policies.interface import POLICY, Policy, Site, wanted_at
 from swatsim.policies.method import Period, PolicyValue
 from swatsim.policies.rules import TOP_K, Rule
 from swatsim.policies.sparsifier import Sparsifier, begin_run
@@ -73,6 +73,10 @@ class Periodic(PolicyValue):
     def density(self, site: Site) -> Fraction | float | None:
         """Return the share of an operand's values that survives an exact Top-K."""
         return self.policy.density(site)
+
+    def wanted(self, site: Site) -> Fraction | float | None:
+        """Return the share of a layer's weight gradients that the policy wants; None for all."""
+        return wanted_at(self.policy, site)
 
     def rule(self, site: Site) -> Rule:
         """Return the policy's own rule, with its threshold held if it is one for single values."""

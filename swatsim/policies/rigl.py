@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any, ClassVar
 
 from swatsim.policies.arrays import Array, fits, is_finite, namespace, widened
 from swatsim.policies.drop_grow import DropGrow, DropGrowRun
+from swatsim.policies.interface import Site
 from swatsim.workload.layer import Layer
 
 
@@ -19,6 +21,9 @@ class RigL(DropGrow):
 
     Utku Evci, Trevor Gale, Jacob Menick, Pablo Samuel Castro and Erich Elsen, "Rigging the Lottery:
     Making All Tickets Winners", ICML 2020, arXiv:1911.11134, section 3 and Algorithm 1.
+
+    In the steps after which masks change all weight gradients are wanted, in all others those of
+    the weights that are kept.
 
     In Algorithm 1 the masks change in place of an optimizer step, with that step's gradient. Here
     they change after it: the tracer is called when the optimizer has been. The optimizer's momentum
@@ -52,6 +57,10 @@ class RigL(DropGrow):
         if self.until is None:
             return self.fraction
         return self.fraction / 2 * (1 + math.cos(step * math.pi / self.until))
+
+    def wanted(self, site: Site) -> Fraction | None:
+        """Return the share of a layer's weight gradients that is wanted; all where masks change."""
+        return None if self.due(site.step) else super().wanted(site)
 
     def sparsifier(self) -> GrowsByGradient:
         """Return the sparsifier of a new run."""

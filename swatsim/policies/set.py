@@ -12,7 +12,8 @@ from swatsim.policies.drop_grow import DropGrow, DropGrowRun
 class SET(DropGrow):
     """Sparse evolutionary training ("SET"): drop by magnitude, grow at random.
 
-    After each `every` steps (the authors': an epoch) each layer drops the share `fraction` ("zeta")
+    Of weight gradients those of the weights that are kept are wanted, in every step. After each
+    `every` steps (the authors': an epoch) each layer drops the share `fraction` ("zeta")
     of its weights and grows as many in places drawn at random, those just dropped among them.
 
     Decebal Constantin Mocanu et al., "Scalable training of artificial neural networks with adaptive
@@ -46,6 +47,9 @@ class SET(DropGrow):
 
 class GrowsAtRandom(DropGrowRun):
     """Grows in random places, drawn for each layer and change."""
+
+    #: Drawn are as few as are dropped.
+    changes_by = ("topk",)
 
     def grow_scores(self, layer: str, step: int) -> Array | None:
         """Return random scores."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from swatsim.arguments import exact, share
 from swatsim.policies.allocation import share_out
 from swatsim.policies.arrays import Array, fits, mean_magnitude, namespace
 from swatsim.policies.drop_grow import DropGrow, DropGrowRun, Fractional, drop, grow
+from swatsim.policies.interface import Site, Work
 from swatsim.policies.method import as_float
 from swatsim.workload.layer import Layer
 
@@ -20,7 +21,8 @@ class SNFS(DropGrow):
 
     After each `every` steps (the authors': an epoch) each layer drops the share `fraction` of its
     weights. What all layers dropped is shared out in proportion to the mean magnitude of the
-    momentum of a layer's weights, and grown where a layer's momentum is largest.
+    momentum of a layer's weights, and grown where a layer's momentum is largest. It is of all
+    weights, so all weight gradients are wanted, in every step.
 
     Tim Dettmers and Luke Zettlemoyer, "Sparse Networks from Scratch: Faster Training without
     Losing Performance", arXiv:1907.04840, section 3 and Algorithm 1. The momentum is a smoothed
@@ -54,6 +56,9 @@ class SNFS(DropGrow):
 
     fraction: Fractional = 0.2
     smoothing: Smoothing = 0.9
+
+    def wanted(self, site: Site) -> None:
+        """Want all weight gradients, for the momentum of all weights."""
 
     def sparsifier(self) -> GrowsByMomentum:
         """Return the sparsifier of a new run."""
@@ -110,6 +115,11 @@ class GrowsByMomentum(DropGrowRun):
         """Go on from what `state` returned."""
         super().load(state)
         self.momentum.of = dict(state["momentum"])
+
+    def work(self, sites: Sequence[Site]) -> tuple[Work, ...]:
+        """Return what is done with an operand in a step: of a weight its momentum, too."""
+        own = super().work(sites)
+        return (*own, "momentum") if own else own
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
         """Return the masked gradient; the dense one is added to the momentum."""

@@ -14,7 +14,7 @@ from swatsim.arguments import density as checked_density
 from swatsim.errors import PolicyError
 from swatsim.policies.allocation import ErdosRenyiKernel
 from swatsim.policies.arrays import Array, fits, namespace, widened
-from swatsim.policies.interface import POLICY, Policy, Site
+from swatsim.policies.interface import POLICY, Policy, Site, Work, density_at, wanted_at
 from swatsim.policies.rules import TOP_K, Rule, View
 from swatsim.workload.layer import Layer
 
@@ -78,6 +78,7 @@ class Sparsifier:
         self._new_gradients: dict[str, Array | None] = {}
         # asked once: a pydantic record takes long to say that it has no such attribute
         self.changes_gradients = callable(getattr(policy, "weight_gradient", None))
+        self._wants = callable(getattr(policy, "wanted", None))
         self._meets = isinstance(getattr(policy, "allocation", None), ErdosRenyiKernel)
         trains = getattr(policy, "trains", "kept")
         self._trains_kept = trains == "kept" and self.changes_gradients
@@ -110,7 +111,7 @@ class Sparsifier:
             If the policy's answer is no share.
         """
         self._meet(site.layer)
-        wanted = self.policy.density(site)
+        wanted = density_at(self.policy, site)
         if wanted is None:
             return None
         try:
@@ -123,7 +124,7 @@ class Sparsifier:
 
     def _meet(self, layer: Layer) -> None:
         """Share out to a layer that is seen late, or has other weights by now."""
-        if not self._meets:
+        if not self._meets or layer.multiplies_activations:
             return
         allocation: ErdosRenyiKernel = self.policy.allocation  # type: ignore[attr-defined]
         if allocation.knows(layer):
@@ -179,6 +180,51 @@ class Sparsifier:
         if training and sites[0].op == "fprop" and sites[0].operand == "weight":
             self._remember(sites[0], masks[0])
         return masks
+
+    def output_mask(self, site: Site) -> Array | None:
+        """Return which weight gradients of a layer are wanted in a step; None for all of them.
+
+        Parameters
+        ----------
+        site : Site
+            Of wgrad, and "weight", which it makes. `masks` has given what the layer's ops read.
+
+        Returns
+        -------
+        array of bool, or None
+            In the shape of the weight.
+        """
+        wants = self._wants and wanted_at(self.policy, site) is not None
+        return self._wanted(site.layer.name) if wants else None
+
+    def _wanted(self, layer: str) -> Array | None:
+        """Return the mask of a layer's weight gradients that are wanted if not all are."""
+        return self._forward_masks.get(layer)
+
+    def work(self, sites: Sequence[Site]) -> tuple[Work, ...]:
+        """Return what the method does of its own with an operand in a step, at least.
+
+        A threshold that tells nothing, which is chosen anew, is taken for one that does.
+
+        Parameters
+        ----------
+        sites : sequence of Site
+            As in `masks`.
+
+        Returns
+        -------
+        tuple of {"topk", "threshold", "mask", "momentum"}
+            Empty where nothing is dropped, and of a weight in further runs of its layer in a step.
+        """
+        if sites[0].operand == "weight" and sites[0].run > 1:
+            return ()
+        asked = {}
+        for site in sites:
+            if (share := self.density(site)) is not None:
+                rule = self.rule(site)
+                fresh = rule.since(site.step) == site.step
+                asked[rule, share] = "topk" if fresh else rule.holds
+        return ("mask",) if asked and self.keeps_masks else tuple(asked.values())
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
         """Return what the optimizer gets in place of a weight's dense gradient of one run."""
@@ -289,7 +335,7 @@ class Sparsifier:
         return known if fits(known, values) else namespace(values).ones_like(values)
 
     def _remember(self, site: Site, mask: Array | None) -> None:
-        if mask is not None and self.changes_gradients:
+        if mask is not None and (self.changes_gradients or self._wants):
             self._forward_masks[site.layer.name] = mask
 
 

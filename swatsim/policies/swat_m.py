@@ -12,7 +12,7 @@ from pydantic import Field
 from swatsim.arguments import sparsity
 from swatsim.policies.allocation import Uniform, share_at, share_out
 from swatsim.policies.arrays import Array, fits, mean_magnitude
-from swatsim.policies.interface import Site
+from swatsim.policies.interface import Site, Work
 from swatsim.policies.method import Method, Period, Sparsity
 from swatsim.policies.snfs import Momentum, Smoothing
 from swatsim.policies.sparsifier import Sparsifier
@@ -93,7 +93,7 @@ class ByMomentum(Sparsifier):
 
     def density(self, site: Site) -> Fraction | None:
         """Return the share that survives by the last allocation."""
-        uniform = self.policy.density(site)
+        uniform = super().density(site)
         return uniform if uniform is None else self.by_layer.get(site.layer.name, uniform)
 
     def masks(
@@ -104,6 +104,11 @@ class ByMomentum(Sparsifier):
         if training and sites[0].operand == "weight" and masks[0] is not None:
             self._masks[sites[0].layer.name] = masks[0]
         return masks
+
+    def work(self, sites: Sequence[Site]) -> tuple[Work, ...]:
+        """Return what is done with an operand in a step: of a weight its momentum, too."""
+        own = super().work(sites)
+        return (*own, "momentum") if own and sites[0].operand == "weight" else own
 
     def weight_gradient(self, layer: Layer, weight: Array, gradient: Array) -> Array:
         """Return the gradient, which stays dense; it is added to the momentum."""

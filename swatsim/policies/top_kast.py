@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil, prod
 from typing import Any, ClassVar, Self
@@ -19,7 +20,7 @@ from swatsim.policies.allocation import (
     share_at,
 )
 from swatsim.policies.arrays import Array, fits, namespace
-from swatsim.policies.interface import Site
+from swatsim.policies.interface import Site, Work
 from swatsim.policies.method import Factor, Method, Period, Sparsity
 from swatsim.policies.rules import Rule
 from swatsim.policies.sparsifier import Sparsifier
@@ -109,6 +110,17 @@ class TopKast(Method):
         """
         return share_at(site, WEIGHTS, self.allocation, self)
 
+    def wanted(self, site: Site) -> Fraction | None:
+        """Return the share of a layer's weight gradients that is wanted: set B's; None for all."""
+        read = self.density(replace(site, op="fprop"))
+        share = None if read is None else self.trained_share(read)
+        return share if share is None or share < 1 else None
+
+    def trained_share(self, read: Fraction) -> Fraction:
+        """Return the share of a layer's weights in set B, of which so many are in A."""
+        more = (1 - sparsity(self.backward_sparsity)) / (1 - sparsity(self.sparsity))
+        return min(Fraction(1), read * more)
+
     def rule(self, site: Site) -> Rule:
         """Return the rule of Top-K by magnitude, chosen after each `every` steps."""
         return Rule(every=self.every)
@@ -150,13 +162,18 @@ class TrainsMore(Sparsifier):
             self._read[name] = read
         return masks
 
+    def work(self, sites: Sequence[Site]) -> tuple[Work, ...]:
+        """Return what is done with an operand in a step: for each of the two sets."""
+        return super().work(sites) * 2
+
+    def _wanted(self, layer: str) -> Array:
+        return self._trained[layer]["mask"] | self._read[layer]
+
     def _choose(self, site: Site, values: Array) -> dict[str, Any]:
         """Return the trained set: exactly k of the largest, for a weight of zero may grow."""
         xp = namespace(values)
         density = self.density(site) or Fraction(1)
-        read_share = 1 - sparsity(self.policy.sparsity)
-        more = (1 - sparsity(self.policy.backward_sparsity)) / read_share
-        k = ceil(min(Fraction(1), density * more) * prod(values.shape))
+        k = ceil(self.policy.trained_share(density) * prod(values.shape))
         mask = largest(xp.abs(values), k, xp.ones_like(values, dtype=xp.bool))
         return {"mask": mask, "density": float(density)}
 
@@ -166,6 +183,6 @@ class TrainsMore(Sparsifier):
             return gradient
         xp = namespace(gradient)
         read, density = self._read[layer.name], self._trained[layer.name]["density"]
-        trained, penalty = self._trained[layer.name]["mask"] | read, self.policy.penalty
+        trained, penalty = self._wanted(layer.name), self.policy.penalty
         pull = xp.where(read, weight * penalty, weight * (penalty / density))
         return xp.where(trained, gradient + pull, xp.zeros_like(gradient))

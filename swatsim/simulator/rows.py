@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from swatsim.counters import Counters, MemoryCounters, declared
+from swatsim.counters import Counters, MemoryCounters, VectorCounters, declared
 from swatsim.errors import ConfigError, unknown
 from swatsim.simulator.systems import NOTHING_ON_CHIP, OnChip, Row, System
 from swatsim.workload import flops
@@ -40,6 +40,9 @@ def describe_op(op: Op, lowered: LoweredOp) -> Row:
     return {
         "layer": layer.name,
         "op": op.name,
+        "function": "",
+        "phase": "",
+        "density_output": None if op.output is None else float(op.output.mean()),
         "kind": layer.kind,
         "samples": op.samples,
         **sizes,
@@ -108,7 +111,8 @@ def _counts(op: LoweredOp, counters: Counters, memory: MemoryCounters) -> Row:
     lane_cycles = memory.cycles * counters.pes * counters.lanes
     compressed = next((op.called(it) for it in OPERANDS if it == counters.compressed), "")
     own = {**counters._asdict(), "compressed": compressed}
-    return {**own, **_as_recorded(op, memory)._asdict(), "lane_cycles": lane_cycles}
+    rest = {**_as_recorded(op, memory)._asdict(), **VectorCounters()._asdict()}
+    return {**own, **rest, "lane_cycles": lane_cycles}
 
 
 def _checked(counters: Counters) -> Counters:

@@ -284,6 +284,9 @@ def _record_layer(
         masks = _masks(sites, drawing, sparsifier)
         for op, mask in zip(ops, masks, strict=True):
             record.operand(layer.name, op, operand, mask)
+    wanted = sparsifier.output_mask(Site(layer, "wgrad", "weight", first, record.number))
+    if wanted is not None:
+        record.output(layer.name, "wgrad", wanted)
 
 
 def _masks(sites: Sequence[Site], drawing: _Drawing, sparsifier: Sparsifier) -> list[Mask]:

@@ -5,9 +5,10 @@ count, as published layer tables count them, and Top-K itself is free.
 
 - `exact`: dgrad is counted over the gradients that exist, samples * K*C/groups*R*S * P*Q like the
   other ops, and the network's first layer has none.
+  Of a weight gradient of which a method wants a share, that share is counted.
 - `swat`: dgrad is counted as a convolution at input resolution over zero-stuffed gradients,
   samples * K*C/groups*R*S * H*W, that of the first layer included. It is what gives the FLOP
-  reductions that SWAT published (arXiv:2001.01969).
+  reductions that SWAT published (arXiv:2001.01969). Weight gradients are counted whole.
 
 A product of two activations counts alike under both conventions: for each sample and head, rows
 of left times columns of right times what is summed over.
@@ -27,7 +28,7 @@ from typing import Literal, get_args
 
 from swatsim.errors import WorkloadError, unknown
 from swatsim.workload import effectual
-from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, Operand, OpName
+from swatsim.workload.layer import OPERANDS_OF, OPS, OUTPUT_OF, Layer, Operand, OpName
 from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.tables import Network
 from swatsim.workload.training_ops import Op
@@ -38,8 +39,9 @@ FLOPS_PER_MAC = 2
 Convention = Literal["exact", "swat"]
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
-#: (layer name, op, operand) -> the share of the operand's values that survives, in (0, 1]. None
-#: and what is missing count as dense: natural zeros are nobody's merit.
+#: (layer name, op, operand) -> the share of the operand's values that survives, in (0, 1]; of what
+#: the op makes the share that is wanted. None and what is missing count as dense: natural zeros are
+#: nobody's merit.
 DensityTable = Mapping[tuple[str, OpName, Operand], Fraction | float | None]
 
 
@@ -81,9 +83,13 @@ def macs_expected(
     densities: DensityTable,
     convention: Convention = "exact",
 ) -> float:
-    """Return the MACs that operands of given densities leave of an op, their zeros independent."""
+    """Return the MACs that operands of given densities leave of an op, their zeros independent.
+
+    Under `exact` of what is wanted of its output, under `swat` of all of it.
+    """
     share = 1.0
-    for operand in OPERANDS_OF[op]:
+    made = (OUTPUT_OF[op],) if convention == "exact" else ()
+    for operand in (*OPERANDS_OF[op], *made):
         density = densities.get((layer.name, op, operand))
         share *= 1.0 if density is None else float(density)
     return macs_dense(layer, samples, op, convention) * share

@@ -59,6 +59,7 @@ def energies(
             for name, bits in traffic.items()
         },
         dram=carried and carried * table.pj_of_dram_bit(config.dram),
+        vector=0,
     )
 
 

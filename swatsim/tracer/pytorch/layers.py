@@ -133,6 +133,21 @@ class Call:
             self.failed(error)
         return False
 
+    def record_wanted(self, gradient: Tensor) -> None:
+        """Record which weight gradients the policy wants, if not all."""
+        if self.recording is None:
+            return
+        try:
+            mask = self.sparsifier.output_mask(self._site("wgrad", "weight"))
+        except Exception as error:
+            raise PolicyFailedError(error) from error
+        try:
+            if mask is not None and mask.numel() == gradient.numel():
+                with unseen():
+                    self.recording.output("wgrad", mask.reshape(gradient.shape))
+        except Exception as error:  # noqa: BLE001  (no fault of recording ends a training)
+            self.failed(error)
+
     def computing(self) -> AbstractContextManager[Any]:
         """Return a context in which what is multiplied is in the trace, if it is recorded."""
         return nullcontext() if self.recording is None else self.recording.computing()
@@ -212,6 +227,8 @@ def _gradients(ctx: Any, dy: Tensor, act: Tensor, weight: Tensor, keeps_graph: b
     with call.computing() if is_held else nullcontext():
         found = call.arithmetic.gradients(grads, dy, act, weight, needs)
     if found[1] is not None and has_values:
+        if is_held:
+            call.record_wanted(found[1])
         changed = call.weight_gradient(ctx.dense, found[1].detach())
         found[1] = _joined(found[1], changed) if keeps_graph else changed
     return found

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from swatsim.tracer.pytorch.layout import Layout
 from swatsim.tracer.step_record import StepRecord
-from swatsim.workload.layer import Operand, OpName
+from swatsim.workload.layer import OUTPUT_OF, Operand, OpName
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,11 @@ class Recording:
             ops = [op for op, read in reads.items() if read is values]
             self._operand(operand, ops, with_zeros(values.detach()))
         return True
+
+    def output(self, op: OpName, wanted: Tensor) -> None:
+        """Record which elements of what an op makes are wanted, in the shape that it makes."""
+        mask = self.layout.nonzero(OUTPUT_OF[op], wanted, self.kept)
+        self.step.output(self.layout.layer.name, op, mask.contiguous().numpy(force=True))
 
     def complete(self, operand: Operand, op: OpName, values: Tensor) -> None:
         """Record what an op reads of an operand, unless that is known already."""

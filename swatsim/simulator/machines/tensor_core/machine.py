@@ -28,8 +28,8 @@ def simulate_op(op: LoweredOp, config: TensorCoreConfig) -> Counters:
 
 
 def simulate_dense(op: LoweredOp, config: TensorCoreConfig) -> Counters:
-    """Return the counters of the op's dense baseline: nothing is compressed."""
-    return _counters(op, config, parts(op, config, False), None)
+    """Return the counters of the op's dense baseline: all blocks, and nothing is compressed."""
+    return _counters(op, config, parts(op.of_all_outputs(), config, False), None)
 
 
 def reads_images(op: LoweredOp, config: TensorCoreConfig) -> bool:
@@ -73,10 +73,10 @@ def compressed(
 def _counters(
     op: LoweredOp, config: TensorCoreConfig, run: list[Part], chosen: Operand | None
 ) -> Counters:
-    cycles = sum(part.gemm.times * part.waves * part.cycles for part in run)
-    computed = sum(part.gemm.times * part.macs_computed for part in run)
+    cycles = sum(part.waves * part.cycles for part in run)
+    computed = sum(part.macs_computed for part in run)
     words = {
-        operand: sum(part.gemm.times * part.words(side, operand == chosen) for part in run)
+        operand: sum(part.words(side, operand == chosen) for part in run)
         for side, operand in enumerate(SIDES[op.name])
     }
     first, second = OPERANDS_OF[op.name]
@@ -89,9 +89,7 @@ def _counters(
         lane_cycles_unmapped=cycles * config.multipliers - computed,
         words_a=words[first],
         words_b=words[second],
-        multiplexed=sum(
-            part.gemm.times * part.macs_computed for part in run if part.kept < part.gemm.depth
-        ),
-        sums_written=sum(part.gemm.times * part.gemm.rows * part.gemm.columns for part in run),
+        multiplexed=sum(part.macs_computed for part in run if part.kept < part.gemm.depth),
+        sums_written=sum(part.blocks.outputs for part in run),
         compressed=chosen or "",
     )
