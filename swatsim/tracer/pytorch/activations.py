@@ -92,8 +92,9 @@ class Activations:
             self._scores.begin(one, out)
             return True
         one.named(VALUES)
-        for op, path in read:
-            if path is not None and path.masked is not None:
+        for (op, path), factor in zip(read, found.given, strict=True):
+            computed = factor.requires_grad or not one.linked
+            if computed and path is not None and path.masked is not None:
                 one.output(op, ~path.masked)
         return True
 
