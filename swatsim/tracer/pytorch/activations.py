@@ -160,7 +160,7 @@ class Activations:
 
     def _hold(self, product: Product, found: Factors, one: Pair) -> None:
         product.held, product.packs, product.at = True, one.packs, found.at
-        product.multiplied = found.multiplied
+        product.vectors = found.vectors
         product.operands(found, one.linked)
         product.shapes = tuple(found.left.shape), tuple(found.right.shape)
         left, right = (StorageWeakRef(each.untyped_storage()) for each in found.given)
