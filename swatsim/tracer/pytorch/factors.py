@@ -22,6 +22,7 @@ aten = torch.ops.aten
 #: Where the two factors of a product of matrices are among an operation's arguments.
 _MATRICES: dict[Any, tuple[int, int]] = {
     **dict.fromkeys((aten.mm, aten.bmm, aten.mv, aten._int_mm, aten._scaled_mm), (0, 1)),
+    aten.matmul: (0, 1),  # of nested tensors alone: others come as products of matrices
     **dict.fromkeys((aten.dot, aten.vdot), (0, 1)),
     **dict.fromkeys((aten._grouped_mm, aten._scaled_grouped_mm, aten.linear), (0, 1)),
     **dict.fromkeys((aten.addmm, aten.baddbmm, aten.addmv, aten.addbmm), (1, 2)),
