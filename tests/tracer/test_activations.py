@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +14,8 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
-from torch.utils.checkpoint import checkpoint  # noqa: E402
 
-from swatsim.policies import SwatU  # noqa: E402
-from swatsim.tracefile import open_trace  # noqa: E402
 from swatsim.tracefile.reader import Step  # noqa: E402
-from swatsim.tracer.pytorch import Observer, Tracer, attention  # noqa: E402
 from swatsim.workload.flops import macs_dense  # noqa: E402
 from tests.tracer.test_recognition import observed  # noqa: E402
 
@@ -84,7 +78,9 @@ CASES = {
     "one mask for all": Case(mask=drawn(L, S)),
     "a mask for each sample": Case(mask=drawn(N, 1, 1, S)),
     "a mask for each head": Case(mask=drawn(N, H, L, S)),
-    "rows without a key": Case(mask=lambda: torch.ones(L, S).bool().index_fill(0, ONE, value=False)),
+    "rows without a key": Case(
+        mask=lambda: torch.ones(L, S).bool().index_fill(0, ONE, value=False)
+    ),
     "minus infinity is added": Case(mask=added(-math.inf, L, S)),
     "a large number is added": Case(mask=added(-1e9, N, 1, L, S)),
     "a position bias": Case(mask=lambda: torch.randn(1, H, L, S)),
