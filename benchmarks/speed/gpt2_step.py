@@ -48,7 +48,8 @@ def main() -> None:
     print(
         f"GPT-2 small, {what}, {chosen.machine}: CPU {found['cpu']:.1f} s, "
         f"wall {found['wall']:.1f} s, peak {found['peak']:.0f} MiB, "
-        f"{found['cycles']:,.0f} cycles, {found['macs'] / found['wall'] / 1e9:.0f} G simulated MAC/s"
+        f"{found['cycles']:,.0f} cycles, "
+        f"{found['macs'] / found['wall'] / 1e9:.0f} G simulated MAC/s"
     )
 
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from swatsim.workload.phases import Phase
 from swatsim.workload.tables import Saved
-from swatsim.workload.work import VALUE, Extent, Part, Phase, Work
+from swatsim.workload.work import VALUE, Extent, Part, Work
 
 
 @dataclass(frozen=True)

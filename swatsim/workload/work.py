@@ -8,10 +8,8 @@ are float32.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-Phase = Literal["forward", "backward", "optimizer"]
-PHASES: tuple[Phase, ...] = get_args(Phase)
+from swatsim.workload.phases import Phase
 
 #: Bytes of an element.
 VALUE, INDEX, FLAG = 4, 8, 1
