@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from swatsim.tracefile.coverage import Coverage
-from swatsim.tracer.pytorch.activations import Record
 from swatsim.tracefile.others import OtherWork
+from swatsim.tracer.pytorch.activations import Record
 from swatsim.tracer.pytorch.dispatch import Dispatch
 from swatsim.tracer.pytorch.inputs import samples_of
 from swatsim.tracer.pytorch.private import unseen
