@@ -241,10 +241,14 @@ def _joules(totals: list[Row]) -> Iterator[list[str]]:
 def _shape(row: Row) -> str:
     """Return a layer's shape in words: filters x channels x kernel / stride -> output.
 
-    A transposed convolution multiplies the size by its stride.
+    A transposed convolution multiplies the size by its stride; a product of two activations has
+    rows x depth x columns of each head.
     """
     if row["kind"] == "linear":
         return f"{row['K']}x{row['C']}"
+    if row["kind"] == "matmul":
+        heads = row["groups"]
+        return f"{row['H']}x{row['C'] // heads}x{row['K'] // heads}, {heads} heads"
     sign = "*" if row["kind"] == "conv_transpose" else "/"
     stride = "" if row["stride_h"] == row["stride_w"] == 1 else f"{sign}{row['stride_h']}"
     channels = row["C"] // row["groups"]
