@@ -14,7 +14,9 @@ from swatsim.reports.span import percent
 from swatsim.tracefile import Manifest, Step, Trace, open_trace
 from swatsim.tracefile.covered import Covered, why_unknown
 from swatsim.tracefile.notes import drifts, not_modelled, not_recorded
-from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer
+from swatsim.tracefile.others import OtherWork
+from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OUTPUT_OF, Layer
+from swatsim.workload.phases import PHASES, Phase
 from swatsim.workload.value_types import of_recorded
 
 #: Layers, steps and notes that are shown; of more, how many there are.
@@ -38,7 +40,7 @@ def info(trace: str, everything: bool) -> None:
     they are averaged over all steps. No mask is read.
 
     Of all that the steps multiplied, forward and backward: how much is in the trace, and what is
-    not.
+    not. Of all else that they did: operations, values and bytes by phase.
     """
     source = open_trace(trace)
     contents = _Contents(None if everything else SHOWN)
@@ -67,6 +69,8 @@ class _Contents:
         self.not_recorded: dict[str, str] = {}
         self.covered = Covered()
         self.types: dict[str, Counter[str]] = {}
+        self.others: dict[Phase, Counter[str]] = {}
+        self.noted = 0
 
     def add(self, step: Step | TraceError) -> None:
         if isinstance(step, TraceError):
@@ -77,7 +81,12 @@ class _Contents:
         self.bytes += step.path.stat().st_size
         _add(self.totals, step)
         self.covered.add(step.coverage)
+        self.noted += step.others is not None
+        for work in step.others or ():
+            _add_work(self.others.setdefault(work.phase, Counter()), work)
         for record in step.records:
+            if record.is_output:
+                continue
             kind = of_recorded(record.dtype) or record.dtype or NOT_KNOWN
             self.types.setdefault(record.operand, Counter())[kind] += 1
         if self.most is None or len(self.steps) < self.most:
@@ -164,6 +173,32 @@ def _types(types: Mapping[str, Counter[str]]) -> str:
     return "; ".join(words)
 
 
+def _add_work(known: Counter[str], work: OtherWork) -> None:
+    known["operations"] += work.times * len(work.operations)
+    known["elements"] += work.times * sum(each.elements for each in work.operations)
+    known["bytes"] += work.times * (work.read + work.written)
+
+
+def _others(contents: _Contents) -> str:
+    """Return in words what the steps did beside multiplying, by phase."""
+    if not contents.noted:
+        return NOT_KNOWN
+    known = ((phase, contents.others[phase]) for phase in PHASES if phase in contents.others)
+    words = (
+        f"{phase} {count(it['operations'])} operations of {count(it['elements'])} elements and "
+        f"{size(it['bytes'])}"
+        for phase, it in known
+    )
+    return f"in {contents.noted} of {contents.whole} steps: {'; '.join(words) or 'nothing'}"
+
+
+def _wanted(totals: Totals) -> list[str]:
+    """Return in words how much of what ops make is wanted, where it is not all."""
+    found = ((op, totals.get(("", op, operand))) for op, operand in OUTPUT_OF.items())
+    words = [f"{share(pair[0] / pair[1])} of what {op} makes" for op, pair in found if pair]
+    return [f"wanted   {', '.join(words)}, in layers where not all is"] if words else []
+
+
 def _print_rest(out: Console, number: int, what: str) -> None:
     if number:
         out.print(f".. and {number} more {what} (--all shows them)")
@@ -193,8 +228,10 @@ def _summary(source: Trace, contents: _Contents) -> list[str]:
         f"steps    {len(source.steps)}, from {source.steps[0]} to {source.steps[-1]}",
         f"layers   {len(source.layers)}",
         f"covers   {_covers(source, contents.covered)}",
+        f"others   {_others(contents)}",
         f"values   {_types(contents.types)}",
         f"masks    {contents.masks} of {count(elements)} elements in {size(contents.bytes)}",
+        *_wanted(contents.totals),
     ]
 
 

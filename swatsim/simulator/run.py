@@ -168,24 +168,22 @@ def simulate(
     scope = Scope(choice("ops", ops, OPS), layers_only, dense_outputs)
     run = Run(source, [as_machine(machine)], other, energy_table(energy), scope)
     chosen = choice("steps", source.steps if steps is None else steps)
-    coverage = covered.describe(source, chosen)
-    resolved = checked(run.describe(run.machines[0], coverage, chosen))
-    whole = () if resolved["others_left_out"] else chosen
-    rows = _rows(run, chosen, whole, threads_of(workers), progress)
+    resolved = checked(run.describe(run.machines[0], covered.describe(source, chosen), chosen))
+    rows = _rows(run, chosen, not resolved["others_left_out"], threads_of(workers), progress)
     return Results(rows, provenance.collect(resolved))
 
 
 def _rows(
     run: Run,
     steps: Sequence[int],
-    whole: Sequence[int],
+    whole: bool,
     threads: int,
     progress: Progress | None,
 ) -> list[Row]:
-    """Return the rows of all ops of some steps, then of what else those do that are run whole."""
+    """Return the rows of all ops of some steps; of whole ones, then, of what else they do."""
     jobs = run.jobs(steps)
     run.check_before(jobs)
-    others = (run.others(run.trace.step(number)) for number in whole)
+    others = (run.others(run.trace.step(number)) for number in steps if whole)
     try:
         return _added(chain(in_order(run.rows, jobs, threads, progress), others))
     except BufferTooSmallError as error:

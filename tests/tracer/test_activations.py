@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,12 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
+from torch.utils.checkpoint import checkpoint  # noqa: E402
 
+from swatsim.policies import SwatU  # noqa: E402
+from swatsim.tracefile import open_trace  # noqa: E402
 from swatsim.tracefile.reader import Step  # noqa: E402
+from swatsim.tracer.pytorch import Observer, Tracer, attention  # noqa: E402
 from swatsim.workload.flops import macs_dense  # noqa: E402
 from tests.tracer.test_recognition import observed  # noqa: E402
 
@@ -241,3 +247,303 @@ def test_masks_are_what_autograd_has(name: str, way: str, tmp_path: Path) -> Non
     model = Attention(case, way)
     step = observed(model, tmp_path, lambda: run(model, case.inputs()))
     check(step, expected(case))
+
+
+@pytest.mark.parametrize("way", ["fused", "plainly", "merged"])
+def test_the_first_samples_are_recorded(way: str, tmp_path: Path) -> None:
+    case = CASES["a mask for each sample"]
+    model = Attention(case, way)
+    step = observed(model, tmp_path, lambda: run(model, case.inputs()), images=2)
+    check(step, {key: mask[:2] for key, mask in expected(case).items()})
+
+
+@pytest.mark.parametrize("most", [1, 2 * L * S, 3 * H * L * S])
+def test_scores_that_are_computed_in_parts(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "_AT_ONCE", most)
+    case = CASES["a mask for each head"]
+    model = Attention(case, "fused")
+    check(observed(model, tmp_path, lambda: run(model, case.inputs())), expected(case))
+
+
+class Model(nn.Module):
+    """Computes what it is given with a linear layer `w`, of inputs (4, 6, 8)."""
+
+    def __init__(self, compute: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.w, self.compute = nn.Linear(8, 8), compute
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.compute(self.w, x)
+
+
+class OwnFunction(torch.autograd.Function):
+    """Attention with a backward pass of its own, of square scores: shapes do not tell k from v."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        seen = (q @ k.mT).softmax(-1)
+        ctx.save_for_backward(q, k, v, seen)
+        return seen @ v
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, seen = ctx.saved_tensors
+        dseen = dy @ v.mT
+        ds = seen * (dseen - (dseen * seen).sum(-1, keepdim=True))
+        return ds @ k, ds.mT @ q, seen.mT @ dy
+
+
+def attend(w: nn.Linear, x: Tensor) -> Tensor:
+    return (w(x) @ w(x).mT).softmax(-1) @ w(x)
+
+
+def in_windows(w: nn.Linear, x: Tensor) -> Tensor:
+    x = w(x).unflatten(1, (2, 3)).flatten(0, 1)
+    return ((x @ x.mT).softmax(-1) @ x).unflatten(0, (4, 2))
+
+
+def with_a_sink(w: nn.Linear, x: Tensor) -> Tensor:
+    x = w(x)
+    scores = torch.cat([x @ x.mT, torch.zeros(4, 6, 1)], -1)
+    return scores.masked_fill(ahead(6, 7), -math.inf).softmax(-1)[..., :-1] @ x
+
+
+def nested(w: nn.Linear, x: Tensor) -> Tensor:
+    rows = w(x).flatten(0, 1)[:, None].repeat(1, 2, 1)
+    made = torch.nested.nested_tensor_from_jagged(rows, torch.tensor([0, 6, 10, 24]))
+    made = made.transpose(1, 2)
+    return functional.scaled_dot_product_attention(made, made, made).values()
+
+
+#: What each multiplies, and its products: name, samples, heads, rows, depth, columns.
+COMPUTED: dict[str, tuple[Callable[[nn.Linear, Tensor], Tensor], list[tuple[Any, ...]]]] = {
+    "attention": (attend, [("scores", 4, 1, 6, 8, 6), ("values", 4, 1, 6, 6, 8)]),
+    "a function of one's own": (
+        lambda w, x: OwnFunction.apply(w(x)[..., :6], w(x)[..., 2:], w(x)[..., 1:7]),
+        [("scores", 4, 1, 6, 6, 6), ("values", 4, 1, 6, 6, 6)],
+    ),
+    "linear attention": (
+        lambda w, x: w(x).softmax(-1) @ (w(x).softmax(1).mT @ w(x)),
+        [("matmul", 4, 1, 8, 6, 8), ("matmul_2", 4, 1, 6, 8, 8)],
+    ),
+    "windows": (in_windows, [("scores", 4, 2, 3, 8, 3), ("values", 4, 2, 3, 3, 8)]),
+    "a sink": (with_a_sink, [("scores", 4, 1, 6, 8, 6), ("values", 4, 1, 6, 6, 8)]),
+    "state space": (
+        lambda w, x: torch.einsum("nlde,nle->nld", w(x)[..., None] * x[:, :, None], w(x)),
+        [("matmul", 4, 6, 8, 8, 1)],
+    ),
+    "samples with each other": (
+        lambda w, x: w(x)[:, 0] @ w(x)[:, 0].T,
+        [("matmul", 1, 1, 4, 8, 4)],
+    ),
+    "a matrix for all": (lambda w, x: w(x) @ w(x)[0].T, [("matmul", 1, 1, 24, 8, 6)]),
+    "a vector": (lambda w, x: torch.mv(w(x)[0], w(x)[0, 0]), [("matmul", 1, 1, 6, 8, 1)]),
+    "two vectors": (lambda w, x: torch.dot(w(x)[0, 0], w(x)[0, 1]), [("matmul", 1, 1, 1, 8, 1)]),
+    "a sum of products": (
+        lambda w, x: torch.addbmm(x[0, :, :6], w(x), w(x).mT),
+        [("matmul", 1, 1, 6, 32, 6)],
+    ),
+    "a product that is added": (
+        lambda w, x: torch.baddbmm(x[..., :6], w(x), w(x).mT, beta=2, alpha=3),
+        [("matmul", 4, 1, 6, 8, 6)],
+    ),
+    "vmap": (
+        lambda w, x: torch.func.vmap(lambda y: (y @ y.mT).softmax(-1) @ y)(w(x)),
+        [("scores", 4, 1, 6, 8, 6), ("values", 4, 1, 6, 6, 8)],
+    ),
+    "nested": (
+        nested,
+        [
+            *(("scores", 1, 2, rows, 8, rows) for rows in (6, 4, 14)),
+            *(("values", 1, 2, rows, rows, 8) for rows in (6, 4, 14)),
+        ],
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*prototype")
+@pytest.mark.parametrize("kind", ["observer", "tracer"])
+@pytest.mark.parametrize("name", COMPUTED)
+def test_what_is_multiplied_is_held(name: str, kind: str, tmp_path: Path) -> None:
+    compute, products = COMPUTED[name]
+    model, x = Model(compute), torch.randn(4, 6, 8)
+    if kind == "observer":
+        recorder: Any = Observer(model, tmp_path, steps=(0,))
+    else:
+        recorder = Tracer(model, SwatU(0), tmp_path, steps=(0,))
+    with recorder:
+        model(x).square().sum().backward()
+        recorder.step()
+        assert recorder.error is None
+    step = open_trace(tmp_path).step(0)
+    assert step.coverage is not None
+    assert step.coverage.share == 1.0, step.coverage
+    total = sum(macs_dense(layer, step.batch_of(layer.name), op) for layer, op in step.ops())
+    assert step.coverage.held.total == total
+    got = [layer for layer in step.layers if layer.multiplies_activations]
+    runs: dict[str, int] = {}
+    for layer, (called, batch, heads, R, C, K) in zip(got, products, strict=True):
+        runs[called] = runs.get(called, 0) + 1
+        again = "" if runs[called] == 1 else f"@{runs[called]}"
+        assert layer.name == f"Model.{called}{again}"
+        sizes = (layer.groups, layer.H, layer.C, layer.K)
+        assert (step.batch_of(layer.name), *sizes) == (batch, heads, R, heads * C, heads * K)
+
+
+def test_masks_of_a_function_of_ones_own(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    q, k, v = (torch.randn(2, 5, 5).relu().requires_grad_() for _ in range(3))
+    model = Model(lambda w, x: OwnFunction.apply(q * w.bias[0], k, v))
+    step = observed(model, tmp_path, lambda: model(torch.randn(2, 8)).sum().backward())
+    factor = model.w.bias[0].detach()
+    scores = ((q * factor) @ k.mT).detach().requires_grad_()
+    (scores.softmax(-1) @ v).sum().backward()
+    got = recorded(step)
+    for key, values in (
+        (("scores", "dgrad", "weight"), k[:, None]),
+        (("values", "dgrad", "weight"), v.mT[:, None]),
+    ):
+        np.testing.assert_array_equal(got[key].reshape(values.shape), values.detach().numpy() != 0)
+    np.testing.assert_array_equal(got["scores", "wgrad", "act"].reshape(2, 5, 5), numpy(q.mT) != 0)
+    np.testing.assert_array_equal(
+        got["scores", "wgrad", "grad_out"].reshape(2, 5, 5), numpy(scores.grad.mT) != 0
+    )
+
+
+def numpy(values: Tensor) -> np.ndarray:
+    return values.detach().numpy()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_checkpoint_computes_products_twice(reentrant: bool, fused: bool, tmp_path: Path) -> None:
+    class Inner(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if fused:
+                return functional.scaled_dot_product_attention(*[x[:, None]] * 3)[:, 0]
+            return (x @ x.mT).softmax(-1) @ x
+
+    model = Model(lambda w, x: checkpoint(model.inner, w(x), use_reentrant=reentrant))
+    model.inner = Inner()
+    step = observed(model, tmp_path, lambda: model(torch.randn(4, 6, 8)).square().sum().backward())
+    assert step.coverage is not None
+    assert step.coverage.share == 1.0, step.coverage
+    total = sum(macs_dense(layer, step.batch_of(layer.name), op) for layer, op in step.ops())
+    assert step.coverage.held.total == total
+    ops = [(layer.name.partition("@")[0], op) for layer, op in step.ops()]
+    assert ops.count(("inner.scores", "fprop")) == 2
+    assert ops.count(("inner.values", "dgrad")) == ops.count(("inner.scores", "wgrad")) == 1
+
+
+def test_dropout_of_probabilities_is_the_real_one(tmp_path: Path) -> None:
+    seen: list[Tensor] = []
+
+    def compute(w: nn.Linear, x: Tensor) -> Tensor:
+        x = w(x)
+        seen.append(functional.dropout((x @ x.mT).softmax(-1), 0.5))
+        return seen[0] @ x + functional.scaled_dot_product_attention(x, x, x, dropout_p=0.5)
+
+    model = Model(compute)
+    step = observed(model, tmp_path, lambda: model(torch.randn(4, 6, 8)).square().sum().backward())
+    np.testing.assert_array_equal(recorded(step)["values", "wgrad", "act"], rows(seen[0][:, None]))
+    assert 0.3 < recorded(step)["values_2", "wgrad", "act"].mean() < 0.7
+    assert step.coverage is not None
+    assert step.coverage.share == 1.0
+
+
+@pytest.mark.parametrize("way", ["fused", "plainly"])
+def test_tensors_that_the_user_packs_are_read_as_they_come_back(way: str, tmp_path: Path) -> None:
+    case = CASES["plain"]
+    model = Attention(case, way)
+    q, k, v = case.inputs()
+
+    def packed() -> None:
+        def pack(tensor: Tensor) -> Tensor:
+            return torch.where(tensor > 0.5, tensor, 0) if tensor.numel() == q.numel() else tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            y = model(q, k, v)
+        y.backward(gradient(y))
+
+    got = recorded(observed(model, tmp_path, packed))
+    np.testing.assert_array_equal(got["scores", "fprop", "act"], rows(q))
+    np.testing.assert_array_equal(got["scores", "wgrad", "act"], rows(q > 0.5))
+
+
+def test_values_keep_the_type_that_they_have(tmp_path: Path) -> None:
+    def run(way: str) -> set[str | None]:
+        case = CASES["causal"]
+        model = Attention(case, way)
+        given = [x.detach().bfloat16().requires_grad_() for x in case.inputs()]
+
+        def train() -> None:
+            y = model(*given)
+            y.backward(gradient(y).bfloat16())
+
+        step = observed(model, tmp_path / way, train)
+        return {record.dtype for record in step.records if not record.is_output}
+
+    assert run("fused") == run("plainly") == {"bfloat16"}
+
+
+def test_names_are_nobody_elses(tmp_path: Path) -> None:
+    class Taken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.values, self.scores = nn.Linear(8, 8), nn.Parameter(torch.randn(8, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k = x @ self.scores, x
+            return (q @ k.mT).softmax(-1) @ self.values(x) + (q @ k.mT).softmax(-1) @ x
+
+    model = nn.Sequential(Taken())
+    step = observed(model, tmp_path, lambda: model(torch.randn(4, 6, 8)).sum().backward())
+    assert {layer.name for layer in step.layers} == {
+        *("0.values", "0.scores", "0.scores_product", "0.values_product"),
+        *("0.scores_2", "0.values_2"),
+    }
+
+
+@pytest.mark.parametrize("way", ["fused", "plainly"])
+def test_what_a_trace_cannot_hold_is_named(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swatsim.tracer.arguments.MAX_ELEMENTS", N * H * L * E)
+    inner = Attention(Case(), way)
+    model = Model(lambda w, x: w(x).sum() + model.inner(*Case().inputs()).sum())
+    model.inner = inner
+    step = observed(model, tmp_path, lambda: model(torch.randn(3, 8)).backward())
+    assert step.coverage is not None
+    (part,) = step.coverage.not_held
+    assert (part.module, part.what) == ("inner", "products of activations that a trace can't hold")
+    assert (part.forward, part.backward) == (2 * N * H * L * S * E, 4 * N * H * L * S * E)
+    assert [layer.name for layer in step.layers] == ["w"]
+
+
+def test_a_weight_that_is_handed_over_as_one_is_one_under_a_tracer(tmp_path: Path) -> None:
+    """Whatever made it: an observer takes a product of activations for what it is."""
+    model = Model(lambda w, x: functional.linear(w(x), w(x)[0]))
+    step = observed(model, tmp_path, lambda: model(torch.randn(4, 6, 8)).sum().backward())
+    assert [layer.name for layer in step.layers] == ["w", "w@2", "Model.matmul"]
+
+
+@pytest.mark.parametrize("func", sorted(attention.FORWARD | attention.BACKWARD, key=str), ids=str)
+def test_kernels_call_their_arguments_as_they_are_read(func: Any) -> None:
+    """Most of them run on no CPU."""
+    names = {argument.name for argument in func.default._schema.arguments}
+    assert {"query", "key", "value", "dropout_p", "is_causal", "scale"} <= names
+    assert names <= {*names, "attn_mask", "attn_bias"}
+    if func in attention.BACKWARD:
+        assert names & {"grad_out", "grad_out_"}
+
+
+def test_a_kernel_that_hides_its_dropout_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    model = nn.Linear(2, 2)
+    with caplog.at_level(logging.WARNING, "swatsim"):
+        for name in ("h.0.attn.values", "h.1.attn.values"):
+            attention.say_dropout(model, name)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("h.0.attn.values: its kernel shows nobody")

@@ -2,7 +2,8 @@
 
 Which products are valid depends on the channels themselves, no longer on their patterns. So what
 each pair of channels of a PE feeds into the banks is laid out once for a tap, zeros where nobody
-wants their sum; a block of activations adds up its rows of that, once for all blocks of gradients.
+wants their sum; a pair of blocks adds up its channels' part of that. Where a block is short it
+names a channel more than the PE has, and adds zeros.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from swatsim.jit import jit
 from swatsim.simulator.machines.cartesian.kernel import Work
 from swatsim.simulator.machines.cartesian.kernel_banks import larger
-from swatsim.simulator.machines.cartesian.kernel_log import Places, fullest_bank, note_step
+from swatsim.simulator.machines.cartesian.kernel_log import fullest_bank, note_step
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts, Words
 from swatsim.simulator.machines.cartesian.kernel_queue import DEEPEST_BYTE, longest
 from swatsim.simulator.machines.cartesian.kernel_wanted import fullest
@@ -22,8 +23,12 @@ from swatsim.simulator.machines.cartesian.kernel_wgrad import Outer, OuterLog, n
 from swatsim.simulator.machines.cartesian.kernel_wgrad_queued import (
     BANKS_USED,
     WORDS_USED,
+    count_places,
+    find_places,
     issue_row,
 )
+
+NONE, ONE = np.uint64(0), np.uint64(1)
 
 
 class Sums(NamedTuple):
@@ -34,8 +39,8 @@ class Sums(NamedTuple):
     wanted : numpy.ndarray of bool, shape (R * S, C, K)
     block_c, block_k : int
         Channels of a PE.
-    act, grad : numpy.ndarray of int32, shape (blocks, vector)
-        Channels of each block of activations and of gradients, -1 where it is short.
+    act, grad : numpy.ndarray of uint64, shape (blocks, vector)
+        Of each block of activations and of gradients, where in `Room.laid` its channels' part is.
     feeds : numpy.ndarray of uint64, shape (4, 8, WORDS_USED)
         What channels c and k, modulo 4 and 8, feed into the banks in use.
     depth : int
@@ -47,8 +52,8 @@ class Sums(NamedTuple):
     wanted: Bits
     block_c: int
     block_k: int
-    act: Places
-    grad: Places
+    act: Words
+    grad: Words
     feeds: Words
     depth: int
     alike: bool
@@ -59,19 +64,16 @@ class Room(NamedTuple):
 
     Parameters
     ----------
-    laid : numpy.ndarray of uint64, shape (block_c, block_k * WORDS_USED)
+    laid : numpy.ndarray of uint64, shape ((block_c + 1) * (block_k + 1) * WORDS_USED,)
         What each pair of channels feeds into the banks.
-    row : numpy.ndarray of uint64, shape (block_k * WORDS_USED,)
-        The same of a block of activations.
     made : numpy.ndarray of uint64, shape (1, blocks, WORDS_USED)
-        The same of it and each block of gradients.
+        The same of a block of activations and each block of gradients.
     order : numpy.ndarray of int64, shape (blocks,)
         0, 1, 2, ..
     queues : numpy.ndarray of uint64
     """
 
     laid: Words
-    row: Words
     made: Words
     order: Counts
     queues: Words
@@ -80,11 +82,9 @@ class Room(NamedTuple):
 @jit
 def room_for(sums: Sums) -> Room:
     """Return room for a PE."""
-    width = sums.block_k * WORDS_USED
     queues = np.zeros(BANKS_USED if sums.depth > DEEPEST_BYTE else WORDS_USED, np.uint64)
     return Room(
-        np.empty((sums.block_c, width), np.uint64),
-        np.empty(width, np.uint64),
+        np.zeros((sums.block_c + 1) * (sums.block_k + 1) * WORDS_USED, np.uint64),
         np.empty((1, sums.block_k, WORDS_USED), np.uint64),
         np.arange(sums.block_k),
         queues,
@@ -96,43 +96,109 @@ def lay_out(wanted: Bits, first_c: int, first_k: int, sums: Sums, room: Room) ->
     """Lay out what channels of a PE feed into the banks at a tap; return whether any is wanted."""
     some = False
     for c in range(first_c, min(first_c + sums.block_c, wanted.shape[0])):
+        at = (c - first_c) * (sums.block_k + 1) * WORDS_USED
         for k in range(first_k, min(first_k + sums.block_k, wanted.shape[1])):
             some |= wanted[c, k]
             for word in range(WORDS_USED):
-                feeds = sums.feeds[c % 4, k % 8, word] * np.uint64(wanted[c, k])
-                room.laid[c - first_c, (k - first_k) * WORDS_USED + word] = feeds
+                room.laid[at] = sums.feeds[c % 4, k % 8, word] * np.uint64(wanted[c, k])
+                at += 1
     return some
 
 
 @jit
-def make(act: Places, grads: Places, first_c: int, first_k: int, room: Room) -> None:
-    """Add up what a block of activations feeds into the banks with each block of gradients."""
-    row, made = room.row, room.made
-    row[:] = room.laid[act[0] - first_c]
-    for i in range(1, act.size):
-        if act[i] >= 0:
-            own = room.laid[act[i] - first_c]
-            for at in range(row.size):
-                row[at] += own[at]
-    for n in range(grads.shape[0]):
+def make(act: int, begin: int, end: int, sums: Sums, room: Room) -> None:
+    """Add up what a block of activations feeds into the banks with some blocks of gradients.
+
+    Indices without a sign need no look at whether they count from the end.
+    """
+    acts, grads, laid, made = sums.act, sums.grad, room.laid, room.made
+    for n in range(end - begin):
         one = other = np.uint64(0)
-        for k in grads[n]:
-            if k >= 0:
-                one += row[(k - first_k) * WORDS_USED]
-                other += row[(k - first_k) * WORDS_USED + 1]
+        for i in range(acts.shape[1]):
+            row = acts[act, i]
+            for j in range(grads.shape[1]):
+                at = row + grads[begin + n, j]
+                one += laid[at]
+                other += laid[at + ONE]
         made[0, n, 0], made[0, n, 1] = one, other
 
 
 @jit
-def spend(room: Room, begin: int, end: int, depth: int) -> int:
-    """Return the cycles of a block of activations with blocks of gradients."""
-    made = room.made
-    if depth:
-        return issue_row(made, 0, room.order, begin, end, room.queues, depth)
+def wait_places(
+    places: Counts,
+    act: Outer,
+    grad: Outer,
+    at: tuple[int, int, int, int],
+    sums: Sums,
+    laid: Words,
+) -> int:
+    """Let what a PE has at some ``(position, pixel)`` wait for banks; return the cycles of all.
+
+    `at` are its block of input channels, how many there are, and the same of out-channels.
+    Equivalent: `make`, and the fullest bank, for each block of activations; here are no calls.
+    """
+    block_c, blocks_c, block_k, blocks_k = at
+    act_starts, grad_starts, acts, grads = act.starts, grad.starts, sums.act, sums.grad
+    height, width = np.uint64(acts.shape[1]), np.uint64(grads.shape[1])
     cycles = 0
-    for n in range(begin, end):
-        cycles += max(1, fullest(larger(made[0, n, 0], made[0, n, 1])))
+    for place in range(places.shape[0]):
+        a = np.uint64(places[place, 1] * blocks_c + block_c)
+        g = np.uint64(places[place, 0] * blocks_k + block_k)
+        begin, end = np.uint64(grad_starts[g]), np.uint64(grad_starts[g + ONE])
+        for m in range(np.uint64(act_starts[a]), np.uint64(act_starts[a + ONE])):
+            for n in range(begin, end):
+                one = other = np.uint64(0)
+                for j in range(NONE, width):
+                    column = grads[n, j]
+                    for i in range(NONE, height):
+                        one += laid[acts[m, i] + column]
+                        other += laid[acts[m, i] + column + ONE]
+                word = larger(one, other)
+                word = larger(word, word >> np.uint64(32))
+                word = larger(word, word >> np.uint64(16))
+                word = larger(word, word >> np.uint64(8)) & np.uint64(255)
+                cycles += max(1, int(np.int64(word)))
     return cycles
+
+
+@jit
+def issue_places(
+    places: Counts,
+    act: Outer,
+    grad: Outer,
+    at: tuple[int, int, int, int],
+    sums: Sums,
+    room: Room,
+) -> int:
+    """Issue what `wait_places` makes wait into queues; return the cycles of all."""
+    block_c, blocks_c, block_k, blocks_k = at
+    cycles = 0
+    for i in range(places.shape[0]):
+        a, g = places[i, 1] * blocks_c + block_c, places[i, 0] * blocks_k + block_k
+        begin, end = grad.starts[g], grad.starts[g + 1]
+        for m in range(act.starts[a], act.starts[a + 1]):
+            make(m, begin, end, sums, room)
+            run = room.order, 0, end - begin, room.queues, sums.depth
+            cycles += issue_row(room.made, 0, *run)
+    return cycles
+
+
+@jit
+def spend(
+    places: Counts,
+    act: Outer,
+    grad: Outer,
+    at: tuple[int, int, int, int],
+    sums: Sums,
+    room: Room,
+) -> int:
+    """Return the cycles of what a PE has at some places."""
+    if sums.depth:
+        return issue_places(places, act, grad, at, sums, room)
+    if sums.alike:
+        one = wait_places(places[:1], act, grad, at, sums, room.laid)
+        return one * int(places.shape[0])
+    return wait_places(places, act, grad, at, sums, room.laid)
 
 
 @jit
@@ -161,49 +227,34 @@ def note_wanted(
 
 
 @jit
-def run_pe(
+def note_places(
+    given: OuterLog,
+    pe: tuple[int, int],
+    places: Counts,
     act: Outer,
     grad: Outer,
-    pixels: Counts,
     at: tuple[int, int, int, int],
     sums: Sums,
     room: Room,
     wanted: Bits,
-    pe: tuple[int, int],
-    log: OuterLog | None,
-) -> tuple[int, int, int, int, int]:
-    """Run a PE's part of a step; return its cycles, pairs, products, and words of operands.
-
-    `at` are its block of input channels, how many there are, and the same of out-channels.
-    """
+) -> None:
+    """Write down the pairs that a PE has at some places, from queues as it finds them."""
     block_c, blocks_c, block_k, blocks_k = at
-    first_c, first_k = block_c * sums.block_c, block_k * sums.block_k
-    cost = pairs = products = words_a = words_b = 0
-    room.queues.fill(0)
-    for position in range(pixels.size):
-        if pixels[position] < 0:
-            continue
-        a, g = pixels[position] * blocks_c + block_c, position * blocks_k + block_k
-        begin, blocks = grad.starts[g], grad.starts[g + 1] - grad.starts[g]
-        for m in range(act.starts[a], act.starts[a + 1] if blocks else act.starts[a]):
-            make(sums.act[m], sums.grad[begin : begin + blocks], first_c, first_k, room)
-            if log is None:
-                cost += spend(room, 0, blocks, sums.depth)
-                continue
+    begin = 0
+    for i in range(places.shape[0]):
+        a, g = places[i, 1] * blocks_c + block_c, places[i, 0] * blocks_k + block_k
+        first, blocks = grad.starts[g], grad.starts[g + 1] - grad.starts[g]
+        for m in range(act.starts[a], act.starts[a + 1]):
+            make(m, first, first + blocks, sums, room)
             for n in range(blocks):
-                spent = spend(room, n, n + 1, sums.depth)
-                where = pixels[position], position, m, begin + n
-                note_wanted(log, pe, cost, spent, where, wanted)
-                cost += spent
-        acts = act.starts[a + 1] - act.starts[a]
-        pairs += acts * blocks
-        products += act.nonzero[a] * grad.nonzero[g]
-        words_a += act.nonzero[a] if grad.nonzero[g] else 0
-        words_b += acts * grad.nonzero[g]
-        if sums.alike:
-            times = (pixels >= 0).sum()
-            return cost * times, pairs * times, products * times, words_a * times, words_b * times
-    return cost, pairs, products, words_a, words_b
+                if sums.depth:
+                    run = room.order, n, n + 1, room.queues, sums.depth
+                    spent = issue_row(room.made, 0, *run)
+                else:
+                    spent = max(1, fullest(larger(room.made[0, n, 0], room.made[0, n, 1])))
+                where = places[i, 1], places[i, 0], m, first + n
+                note_wanted(given, pe, begin, spent, where, wanted)
+                begin += spent
 
 
 @jit
@@ -225,6 +276,7 @@ def outer_product_wanted(
     cycles = cost = pairs = products = mapped = words_a = words_b = 0
     costs, left = np.empty((pe_h, pe_w), np.int64), np.empty((pe_h, pe_w), np.int64)
     owns, room = np.empty((pe_h, pe_w), np.bool_), room_for(sums)
+    found = np.empty((met.shape[1], 2), np.int64)
     for tap in range(met.shape[0]):
         wanted = sums.wanted[tap]
         for first_c in range(0, blocks_c, pe_h):
@@ -237,15 +289,21 @@ def outer_product_wanted(
                         c, k = first_c + i, first_k + j
                         if not lay_out(wanted, c * sums.block_c, k * sums.block_k, sums, room):
                             continue
-                        at, pe = (c, blocks_c, k, blocks_k), (i, j)
                         owns[i, j] = True
-                        run = run_pe(act, grad, met[tap], at, sums, room, wanted, pe, log)
-                        costs[i, j] = run[0]
+                        at = c, blocks_c, k, blocks_k
+                        places = found[: find_places(met[tap], act, c, blocks_c, found, False)]
+                        room.queues.fill(0)
+                        if log is not None:
+                            run = places, act, grad, at, sums, room, wanted
+                            note_places(log, (i, j), *run)
+                            room.queues.fill(0)
+                        costs[i, j] = spend(places, act, grad, at, sums, room)
                         left[i, j] = longest(room.queues, sums.depth) if sums.depth else 0
-                        pairs += run[1]
-                        products += run[2]
-                        words_a += run[3]
-                        words_b += run[4]
+                        counted = count_places(places, act, grad, at)
+                        pairs += counted[0]
+                        products += counted[1]
+                        words_a += counted[2]
+                        words_b += counted[3]
                 # who waits for the slowest goes on retiring
                 left[:] = np.maximum(left - (costs.max() - costs), 0)
                 for taken in (costs, left):

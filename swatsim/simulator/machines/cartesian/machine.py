@@ -17,7 +17,10 @@ from swatsim.simulator.machines.cartesian.kernel_banks import BANKS
 from swatsim.simulator.machines.cartesian.kernel_log import Places
 from swatsim.simulator.machines.cartesian.kernel_patterns import Counts, Words
 from swatsim.simulator.machines.cartesian.kernel_wgrad import Outer, OuterLog
-from swatsim.simulator.machines.cartesian.kernel_wgrad_queued import outer_product_queued
+from swatsim.simulator.machines.cartesian.kernel_wgrad_queued import (
+    WORDS_USED,
+    outer_product_queued,
+)
 from swatsim.simulator.machines.cartesian.kernel_wgrad_wanted import Sums, outer_product_wanted
 from swatsim.simulator.machines.cartesian.mapping import (
     Channels,
@@ -249,8 +252,8 @@ def outer_wanted(part: Channels, config: CartesianConfig, log: OuterLog | None =
         part.wanted,
         part.block_c,
         part.block_k,
-        acts,
-        grads,
+        act=_places(acts, part.block_c) * np.uint64((part.block_k + 1) * WORDS_USED),
+        grad=_places(grads, part.block_k) * np.uint64(WORDS_USED),
         feeds=_feeds(config.banks),
         depth=config.bank_queue,
         alike=constant and not config.bank_queue and log is None,
@@ -258,6 +261,11 @@ def outer_wanted(part: Channels, config: CartesianConfig, log: OuterLog | None =
     logs = () if log is None else (log,)  # so that it is compiled without one
     pes = config.pe_h, config.pe_w
     return outer_product_wanted(act, grad, part.met, *part.blocks, sums, *pes, *logs)
+
+
+def _places(channels: Places, block: int) -> Words:
+    """Return which of its PE's channels each is; where there is none, one more than these."""
+    return np.where(channels >= 0, channels % block, block).astype(np.uint64)
 
 
 def _outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Work:
