@@ -109,8 +109,9 @@ def synthesize(
     leaves of them: with SWAT the Top-K of the weights (one mask for fprop and dgrad) and of
     wgrad's activations. The first layer has no dgrad, unless it reads an embedding. Of attention
     nothing is dropped; above the diagonal of a causal mask (`Network.causal`) probabilities and
-    gradients of scores are zero, and scores and gradients of probabilities not wanted. Steps are
-    drawn independently of each other; a policy that keeps masks keeps the ones that it drew.
+    gradients of scores are zero, and scores and gradients of probabilities not wanted; the first
+    query sees one key, whose score has no gradient. Steps are drawn independently of each other; a
+    policy that keeps masks keeps the ones that it drew.
 
     Of a table that ships a step also notes what else it does (`Step.others`): its norms and
     activations, its optimizer, and what the policy does of its own. Copies that only change a
@@ -211,6 +212,8 @@ def _record_product(record: StepRecord, layer: Layer, drawing: Drawing) -> None:
         else:
             whole = np.broadcast_to(np.True_, layer.shape_of(operand, drawing.batch))
             mask = whole if seen is None else seen
+        if seen is not None and operand == "grad_out":  # the first query's softmax is 1, always
+            mask = mask & (np.arange(layer.H) > 0)[:, None]
         record.operand(layer.name, ops, operand, mask)
         if (
             seen is not None

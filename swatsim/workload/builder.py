@@ -316,8 +316,8 @@ class Builder(Tape):
         return y
 
     def split(self, x: Tensor, parts: int) -> Sequence[Tensor]:
-        """Return a tensor's channels in equal parts, of which each keeps all of it."""
-        self.extents[x.name] = x.extent
+        """Return a tensor's channels in equal parts, each of which keeps all of it."""
+        self.keep("attention", x.name.rpartition(".")[0], x, "projections")
         return parts * [replace(x, C=x.C // parts)]
 
     def loss(self, x: Tensor) -> None:

@@ -390,9 +390,10 @@ def _bytes(elements: int, dtype: str) -> int:
 
 
 def _shared(rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield the rows, each with the row above that holds its tensor already."""
-    holders: dict[str, str] = {}
-    for row in rows:
-        holder = f"{row.layer} {row.tensor}"
-        first = holders.setdefault(row.source, holder) if row.source else holder
-        yield row if first == holder else replace(row, shares=first)
+    """Yield the rows, each with the row that holds its tensor already: of several the largest."""
+    listed, holders = list(rows), dict[str, Row]()
+    for row in listed:
+        holders[row.source] = max(holders.get(row.source, row), row, key=lambda it: it.bytes)
+    for row in listed:
+        holder = holders[row.source] if row.source else row
+        yield row if holder is row else replace(row, shares=f"{holder.layer} {holder.tensor}")

@@ -14,11 +14,13 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from swatsim.tracefile import open_trace  # noqa: E402
+from swatsim.policies import Dense  # noqa: E402
+from swatsim.tracefile import Step, open_trace  # noqa: E402
 from swatsim.tracefile.others import OtherWork  # noqa: E402
 from swatsim.tracer.pytorch import Observer, layer_table  # noqa: E402
+from swatsim.tracer.synthetic import synthesize  # noqa: E402
 from swatsim.tracer.synthetic_work import other_works  # noqa: E402
-from swatsim.workload import footprint, transformers  # noqa: E402
+from swatsim.workload import flops, footprint, transformers  # noqa: E402
 from swatsim.workload.builder import Builder  # noqa: E402
 from swatsim.workload.networks import network  # noqa: E402
 from swatsim.workload.tables import Network  # noqa: E402
@@ -76,6 +78,41 @@ def test_a_table_keeps_what_autograd_keeps(name: str, samples: int) -> None:
     assert found.everything == kept_bytes(model, batch(name, samples))
 
 
+# ---- recorded ------------------------------------------------------------------------------------
+
+
+def recorded(model: nn.Module, x: Tensor, classes: Tensor, optimizer: Any, path: Path) -> Step:
+    with Observer(model, path, steps=(1,)) as observer:
+        for _ in range(2):  # the first one makes the optimizer's state
+            scores = model(x)
+            optimizer.zero_grad()
+            functional.cross_entropy(scores.flatten(0, -2), classes.flatten()).backward()
+            optimizer.step()
+            observer.step()
+    return open_trace(path).step(1)
+
+
+def test_a_synthetic_trace_has_the_layers_and_outputs_of_a_recorded_one(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    model, tokens = Gpt2(SMALL), batch("gpt2", 2)
+    sgd = torch.optim.SGD(model.parameters(), 0.1)
+    found = recorded(model, tokens, tokens, sgd, tmp_path / "recorded")
+    table = built("gpt2")
+    drawn = synthesize(table, tmp_path / "drawn", policy=Dense(), batch=2, seed=1).step(0)
+    assert {*found.layers} == {*drawn.layers}
+    assert {record.key for record in found.records} == {record.key for record in drawn.records}
+    for layer, op in drawn.ops():
+        for mask in (found.output(layer.name, op), drawn.output(layer.name, op)):
+            assert (mask is None) == ((layer.name.split(".")[-1], op) not in WANTED_IN_PART)
+        same = (found.op(layer, op), drawn.op(layer, op))
+        if layer.multiplies_activations:
+            assert flops.macs_effectual(same[0]) == flops.macs_effectual(same[1])
+
+
+#: What a causal mask hides.
+WANTED_IN_PART = {("scores", "fprop"), ("values", "dgrad")}
+
+
 # ---- what else a step does -----------------------------------------------------------------------
 
 #: What only a recorder sees: what makes indices and angles, and copies that change a layout.
@@ -95,17 +132,6 @@ def moved(works: Iterable[OtherWork]) -> dict[tuple[str, str], tuple[int, int]]:
     return found
 
 
-def recorded(model: nn.Module, x: Tensor, classes: Tensor, optimizer: Any, path: Path) -> Any:
-    with Observer(model, path, steps=(1,)) as observer:
-        for _ in range(2):  # the first one makes the optimizer's state
-            scores = model(x)
-            optimizer.zero_grad()
-            functional.cross_entropy(scores.flatten(0, -2), classes.flatten()).backward()
-            optimizer.step()
-            observer.step()
-    return open_trace(path).step(1).others
-
-
 def test_tables_do_what_recorded_steps_do(tmp_path: Path) -> None:
     torch.manual_seed(4)
     gpt2, tokens = Gpt2(SMALL), batch("gpt2", 2)
@@ -116,9 +142,8 @@ def test_tables_do_what_recorded_steps_do(tmp_path: Path) -> None:
         (network("resnet8"), resnet8, images, torch.tensor([1, 2]), sgd),
     )
     for table, *run in runs:
-        found = recorded(*run, tmp_path / table.name)
-        if found is None:
-            pytest.skip("no recorder notes what else a step does")
+        found = recorded(*run, tmp_path / table.name).others
         noted = other_works(table, 2)
         assert noted is not None
+        assert found is not None
         assert moved(noted) == moved(found)

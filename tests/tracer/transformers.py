@@ -129,12 +129,22 @@ class Bert(nn.Module):
         return self.pooler.activation(self.pooler.dense(x[:, 0]))
 
 
+class Gpt2Attention(nn.Module):
+    def __init__(self, C: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.c_attn, self.c_proj = heads, nn.Linear(C, 3 * C), nn.Linear(C, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.c_attn(x).chunk(3, -1)
+        return self.c_proj(attend(q, k, v, self.heads, True))
+
+
 class Gpt2Block(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        C, self.heads = sizes.width, sizes.heads
+        C = sizes.width
         self.ln_1, self.ln_2 = nn.LayerNorm(C), nn.LayerNorm(C)
-        self.attn = Named(c_attn=nn.Linear(C, 3 * C), c_proj=nn.Linear(C, C))
+        self.attn = Gpt2Attention(C, sizes.heads)
         self.mlp = nn.Sequential(
             OrderedDict(
                 c_fc=nn.Linear(C, sizes.inner),
@@ -144,8 +154,7 @@ class Gpt2Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.attn.c_attn(self.ln_1(x)).chunk(3, -1)
-        x = self.attn.c_proj(attend(q, k, v, self.heads, True)) + x
+        x = self.attn(self.ln_1(x)) + x
         return x + self.mlp(self.ln_2(x))
 
 

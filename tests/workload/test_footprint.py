@@ -304,6 +304,10 @@ def test_a_fused_kernel_of_attention_keeps_its_factors_and_no_probabilities() ->
     assert found.weights == 36 * 4
     assert found.activations == 4 * 5 * (24 + 24 + 24 + 48)
     assert found.everything == found.activations + 4 * 5 * (24 + 8)
+    whole = replace(ATTENTION, extents={}, saved=(Saved("a", "attention", 12, 4, 1, "kv"),))
+    rows = {f"{it.layer} {it.tensor}": it for it in footprint.of_network(whole).rows}
+    assert (rows["a.values right"].bytes, rows["a.values right"].shares) == (24 * 4, "a output")
+    assert (rows["a output"].bytes, rows["a output"].shares) == (48 * 4, "")
     assert ATTENTION.parameters == 36
     assert ATTENTION.macs == 36 * 4 + 2 * 2 * 4 * 4 * 3
 

@@ -202,7 +202,8 @@ def sizes_of_tensors(found: Network) -> dict[str, set[tuple[int, int, int]]]:
             depth, keys = layer.C // layer.groups, layer.K // layer.groups
             right = (layer.C, keys, 1) if layer.name in found.inputs else (layer.K, depth, 1)
             sizes.setdefault(found.rights[layer.name], set()).add(right)
-    parts = {saved.tensor for saved in found.saved if not saved.C} | {*found.extents}
+    parts = {it.tensor for it in found.saved if not it.C or it.part == "projections"}
+    parts |= {*found.extents}
     for saved in found.saved:
         sizes.setdefault(saved.tensor, set()).add((saved.C, saved.H, saved.W))
     return {name: those for name, those in sizes.items() if name not in parts}
