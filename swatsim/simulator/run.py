@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any, TypeVar
 
 from swatsim import provenance
 from swatsim.arguments import (
     arguments,
     either,
+    flag,
     function,
     instance_of,
     maybe,
@@ -31,7 +33,7 @@ from swatsim.simulator.mechanism import ConfiguredMachine, OwnMachine, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.sizes import Sums
 from swatsim.simulator.systems import Row
-from swatsim.simulator.trace_run import Job, Run
+from swatsim.simulator.trace_run import Job, Run, Scope
 from swatsim.tracefile import Trace, covered, open_trace
 from swatsim.workload.layer import OPS, OpName
 from swatsim.workload.lowering import lower
@@ -104,6 +106,8 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     energy=either(path_like, instance_of(EnergyTable)),
     steps=maybe(several(whole_number, "whole numbers, of recorded steps")),
     ops=several(string, ", ".join(OPS)),
+    layers_only=flag,
+    dense_outputs=flag,
     workers=maybe(whole_number),
     progress=maybe(function),
 )
@@ -115,10 +119,15 @@ def simulate(
     energy: str | os.PathLike[str] | EnergyTable = "45nm",
     steps: Sequence[int] | None = None,
     ops: Sequence[OpName] = OPS,
+    layers_only: bool = False,
+    dense_outputs: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Results:
     """Run every recorded op of a trace on a machine, and on its baseline.
+
+    So is what the recorded steps do beside multiplying matrices, on the vector unit of each, if the
+    trace notes it and all ops are run; the policy's own work is charged to the machine alone.
 
     Parameters
     ----------
@@ -134,7 +143,11 @@ def simulate(
     steps : sequence of int, optional
         Which recorded steps; all by default.
     ops : sequence of {"fprop", "dgrad", "wgrad"}, optional
-        Which ops; all by default.
+        Which ops; all by default. Of some of them alone there is nothing else of a step.
+    layers_only : bool
+        Run what multiplies matrices, and nothing else of a step.
+    dense_outputs : bool
+        Compute all that an op makes, whatever of it the trace says that nobody wants.
     workers : int, optional
         Threads; one a core by default. Counts do not depend on it.
     progress : callable of (int, int), optional
@@ -144,7 +157,7 @@ def simulate(
     -------
     Results
         Two rows an op: role "machine" and role "baseline"; where a machine has another dense
-        baseline, a row of role "alternative" for it.
+        baseline, a row of role "alternative" for it. Then, of each step, rows of op "other".
 
     Raises
     ------
@@ -155,18 +168,27 @@ def simulate(
     """
     source = trace if isinstance(trace, Trace) else open_trace(trace)
     other = None if baseline is None else as_machine(baseline, "baseline")
-    run_ops = choice("ops", ops, OPS)
-    run = Run(source, [as_machine(machine)], other, energy_table(energy), run_ops)
+    scope = Scope(choice("ops", ops, OPS), layers_only, dense_outputs)
+    run = Run(source, [as_machine(machine)], other, energy_table(energy), scope)
     chosen = choice("steps", source.steps if steps is None else steps)
     coverage = covered.describe(source, chosen)
     resolved = checked(run.describe(run.machines[0], coverage, chosen))
-    jobs = run.jobs(chosen, run_ops)
+    jobs = run.jobs(chosen)
     run.check_before(jobs)
     try:
-        rows = _added(in_order(run.rows, jobs, threads_of(workers), progress))
+        found = in_order(run.rows, jobs, threads_of(workers), progress)
+        rows = _added(chain(found, _others(run, chosen, coverage)))
     except BufferTooSmallError as error:
         raise run.refusal(error, jobs) from None
     return Results(rows, provenance.collect(resolved))
+
+
+def _others(
+    run: Run, steps: Sequence[int], coverage: Mapping[str, Any]
+) -> Iterator[list[list[Row]]]:
+    """Yield the rows of what else each step does, unless they are left out."""
+    if not run.others_left_out(coverage):
+        yield from (run.others(run.trace.step(number)) for number in steps)
 
 
 def _added(results: Iterable[list[list[Row]]]) -> list[Row]:

@@ -12,7 +12,7 @@ from swatsim.errors import ResultsError
 from swatsim.reports import differences, page_tables, tables
 from swatsim.reports.span import span_of
 from swatsim.results import Results
-from swatsim.simulator.memory.config import MemoryConfig
+from swatsim.simulator.vector import SystemConfig
 from swatsim.sweeps.spec import Point
 from swatsim.sweeps.store import Store
 
@@ -88,7 +88,7 @@ def summarise(store: Store, points: Sequence[tuple[str, Point]]) -> Summary:
 
 
 def _ranked(point: Point, row: Row) -> differences.Ranked:
-    own = {n: v for n, v in point.parameters.items() if n not in MemoryConfig.model_fields}
+    own = {n: v for n, v in point.parameters.items() if n not in SystemConfig.model_fields}
     values = {what.column: row[what.column] for what in differences.PROPERTIES}
     return differences.Ranked(point.preset, point.parameters, own, values)
 

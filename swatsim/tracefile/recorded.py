@@ -201,8 +201,12 @@ class Step:
         TraceError
             If its bytes are damaged.
         """
-        key = (layer, op, OUTPUT_OF[op])
-        return self.mask(*key) if key in self._records else None
+        record = self.output_record(layer, op)
+        return None if record is None else self.mask(*record.key)
+
+    def output_record(self, layer: str, op: OpName) -> MaskRecord | None:
+        """Return the record of the mask of what an op makes; None: all of it is wanted."""
+        return self._records.get((layer, op, OUTPUT_OF[op]))
 
     def kept(self) -> Iterator[tuple[Layer, Operand, Mask, bool]]:
         """Yield what each layer saves for its backward pass, for `footprint.of_masks`.
