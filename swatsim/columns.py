@@ -11,17 +11,14 @@ from typing import assert_never
 
 from swatsim.counters import (
     BUCKETS,
-    ENERGY,
     ENERGY_PARTS,
-    LANE_CYCLES,
     Counters,
-    Declared,
     Energies,
     MemoryCounters,
     VectorCounters,
-    declared,
 )
-from swatsim.parquet import Column, Form
+from swatsim.counts import ENERGY, LANE_CYCLES, Declared, declared
+from swatsim.form import Column, Form
 from swatsim.upgrades import UPGRADES
 from swatsim.workload.layer import KINDS, OPERANDS, OPS
 from swatsim.workload.phases import OTHER, PHASES

@@ -13,7 +13,7 @@ import pytest
 
 from swatsim.columns import COLUMNS, FORM, SCHEMA_VERSION, Role, label
 from swatsim.errors import ResultsError
-from swatsim.parquet import Column
+from swatsim.form import Column
 from swatsim.reports import tables
 from swatsim.results import PARQUET, Results, load, read_parquet
 from swatsim.upgrades import UPGRADES

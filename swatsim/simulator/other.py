@@ -11,7 +11,8 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from swatsim.columns import COLUMNS
-from swatsim.counters import ENERGY, ENERGY_PARTS, LANE_CYCLES
+from swatsim.counters import ENERGY_PARTS
+from swatsim.counts import ENERGY, LANE_CYCLES
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import MachineConfig
 from swatsim.tracefile import OtherWork

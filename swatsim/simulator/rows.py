@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from swatsim.counters import Counters, MemoryCounters, VectorCounters, declared
+from swatsim.counters import Counters, MemoryCounters, VectorCounters
+from swatsim.counts import declared
 from swatsim.errors import ConfigError, unknown
 from swatsim.simulator.systems import NOTHING_ON_CHIP, OnChip, Row, System
 from swatsim.workload import flops

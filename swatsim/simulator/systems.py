@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from swatsim.counters import ENERGY, ENERGY_PARTS, Counters, MemoryCounters
+from swatsim.counters import ENERGY_PARTS, Counters, MemoryCounters
+from swatsim.counts import ENERGY
 from swatsim.errors import ConfigError
 from swatsim.simulator import capacities
 from swatsim.simulator.energy.energy import energies

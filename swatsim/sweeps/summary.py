@@ -35,7 +35,7 @@ class Summary:
         `images` of a batch of `batch_size`, in the `ops` that were run: what
         `swatsim.reports.tables.per_step` has, `time_ms` and `energy_pj` for example. Of all of them
         together: `speed_up` over the baseline and what else is in
-        `swatsim.reports.page_tables.RATIOS`, and the speed-up of each op.
+        `swatsim.reports.page_tables.RATIOS` and `OF_STEP`, and the speed-up of each op.
     folder : pathlib.Path
         Of the sweep: ``swatsim.report(summary.folder)``.
     warnings : list of str
@@ -136,6 +136,6 @@ def numbers(results: Results) -> Row:
         **differences.values_of(step),
         **span.columns,
         **tables.per_step(step, span.steps),
-        **{name: step[name] for name in page_tables.RATIOS},
+        **{name: step[name] for name in (*page_tables.RATIOS, *page_tables.OF_STEP)},
         **{f"speed_up_{op['op']}": op["speed_up"] for op in ops[:-1]},
     }
