@@ -183,9 +183,10 @@ class Mechanism:
         Of a machine with a timeline, what it shows one of, for people: "a PE".
     by_image : callable of (LoweredOp, config) to config or None
         With which configuration the op's images, run one by one, give together exactly the op's
-        counters, each of them: what is chosen by a look at the whole op must be chosen in it. None
-        where no configuration does, as where images share a set of streams; so of a machine that
-        does not say.
+        counters, each of them but what is seen of a pattern: what is chosen by a look at the whole
+        op must be chosen in it. None where no configuration does, as where images share a set of
+        streams; so of a machine that does not say. Images of a product of activations are those
+        groups of the op that a sample has (`LoweredOp.of_samples`).
     in_rounds : callable of (LoweredOp, config) to (config, int) or None
         Of an op whose images share the machine: with which configuration, and how many at a time.
         Cut into so many, in order, they take together exactly the op's compute cycles; or so nearly
@@ -193,8 +194,9 @@ class Mechanism:
         rounded up), where all images are one round, and there would be too many values to lay out.
         None: all of them at once; so of a machine that does not say.
     reads_images : callable of (LoweredOp, config) to bool
-        Whether compute cycles depend on the masks of act and grad_out; if not they are the same for
-        all images. True of a machine that does not say.
+        Whether compute cycles depend on the masks of what each image has for itself (act, grad_out,
+        of a product of activations weight too); if not they are the same for all images of which
+        the same outputs are wanted. True of a machine that does not say.
 
     Raises
     ------

@@ -75,7 +75,7 @@ def cost(
     system : System
         Its memory system.
     dense : bool
-        Operands travel dense: those of the dense baseline.
+        Operands travel dense and all outputs are made: those of the dense baseline.
     on_chip, on_chip_dense : OnChip
         What stays on chip; and what would, were no value zero.
 
@@ -87,7 +87,8 @@ def cost(
         If a mask does not obey the N:M that it is to be stored in.
     """
     counters, without_zeros = (_checked(of) for of in counted)
-    memory = system.simulate_memory(op, counters, dense, on_chip)
+    made = op.of_all_outputs() if dense else op
+    memory = system.simulate_memory(made, counters, dense, on_chip)
     return {
         **_counts(op, counters, memory),
         "cycles_compute_dense_operands": without_zeros.cycles_compute,
@@ -95,7 +96,7 @@ def cost(
         if dense
         else system.cycles_of_dense_operands(op, without_zeros, on_chip_dense),
         **system.parameters,
-        **system.energy(op, counters, memory),
+        **system.energy(made, counters, memory),
     }
 
 

@@ -202,9 +202,12 @@ class Modelled:
     def cycles_of_dense_operands(
         self, op: LoweredOp, counters: Counters, on_chip: OnChip
     ) -> float | None:
-        """Return the cycles of operands without a zero; sparse ones, smaller, may well fit."""
+        """Return the cycles of operands without a zero, all outputs wanted.
+
+        Sparse operands, smaller, may well fit where these don't.
+        """
         try:
-            return float(self.simulate_memory(op, counters, True, on_chip).cycles)
+            return float(self.simulate_memory(op.of_all_outputs(), counters, True, on_chip).cycles)
         except ConfigError:
             return None
 

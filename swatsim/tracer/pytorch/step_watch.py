@@ -9,10 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from swatsim.tracefile.coverage import Coverage
+from swatsim.tracer.pytorch.activations import Record
 from swatsim.tracer.pytorch.dispatch import Dispatch
 from swatsim.tracer.pytorch.inputs import samples_of
 from swatsim.tracer.pytorch.private import unseen
-from swatsim.tracer.pytorch.recognition import Recognition, Record
+from swatsim.tracer.pytorch.recognition import Recognition
 from swatsim.tracer.pytorch.watch import Stack
 from swatsim.tracer.session import Session
 

@@ -35,15 +35,15 @@ def simulate_dense(op: LoweredOp, config: IdealConfig) -> Counters:
 
 def reads_images(op: LoweredOp, config: IdealConfig) -> bool:
     """Whether zeros of images are skipped, and not those of weights alone, or none."""
-    return any(operand != "weight" for operand in _skipped(op, config))
+    return not op.operands_of_images.isdisjoint(_skipped(op, config))
 
 
 def in_rounds(op: LoweredOp, config: IdealConfig) -> tuple[IdealConfig, int] | None:
     """Return how many images are a round; None: all, where they need not be laid out."""
     if not reads_images(op, config):
         return None
-    largest = max(mask.size for name, mask in op.operands.items() if name != "weight")
-    return config, max(1, ROUND_VALUES * op.samples // largest)
+    largest = max(op.operands[name].size for name in op.operands_of_images)
+    return config, max(1, ROUND_VALUES * op.images // largest)
 
 
 def _skipped(op: LoweredOp, config: IdealConfig) -> list[Operand]:

@@ -47,9 +47,10 @@ def simulate_dense_operands(op: LoweredOp, config: InnerJoinConfig) -> Counters:
 def by_image(op: LoweredOp, config: InnerJoinConfig) -> InnerJoinConfig | None:
     """Return the config if the op's images follow one another: in wgrad they do.
 
-    In fprop and dgrad clusters take windows of the next image before others end the last one.
+    In fprop and dgrad clusters take windows of the next image before others end the last one, but
+    for products of activations: their images are groups.
     """
-    return config if op.name == "wgrad" else None
+    return config if op.name == "wgrad" or op.of_samples else None
 
 
 class Joined(NamedTuple):

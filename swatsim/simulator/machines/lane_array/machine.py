@@ -113,19 +113,21 @@ def by_image(op: LoweredOp, config: LaneArrayConfig) -> LaneArrayConfig | None:
     """Return the config with a fixed operand on the rows, if an op's images follow one another.
 
     The images of a linear layer are the windows of one, but in its wgrad; those of a wgrad may be
-    one reduction.
+    one reduction. Those of a product of activations are groups; of one channel they share sets.
     """
     return None if _share(op, config) else _fixed(op, config)
 
 
-def in_rounds(op: LoweredOp, config: LaneArrayConfig) -> tuple[LaneArrayConfig, int]:
+def in_rounds(op: LoweredOp, config: LaneArrayConfig) -> tuple[LaneArrayConfig, int] | None:
     """Return the config with a fixed operand on the rows, and how many images share the array.
 
     Where they are one reduction, as many as fill whole lines, and enough of them: what is lost is
-    what would be taken from the lines of the next round.
+    what would be taken from the lines of the next round. None: groups of one channel, all at once.
     """
     if not _share(op, config):
         return _fixed(op, config), 1
+    if op.of_samples:
+        return None
     if op.name == "wgrad":
         whole = config.lanes // gcd(config.lanes, op.layer.positions)
         lines = whole * op.layer.positions // config.lanes
@@ -137,7 +139,7 @@ def in_rounds(op: LoweredOp, config: LaneArrayConfig) -> tuple[LaneArrayConfig, 
 
 def reads_images(op: LoweredOp, config: LaneArrayConfig) -> bool:
     """Whether an operand of images is scheduled, and not weights, or nothing."""
-    return scheduled_operand(op, config) not in (None, "weight")
+    return scheduled_operand(op, config) in op.operands_of_images
 
 
 def _fixed(op: LoweredOp, config: LaneArrayConfig) -> LaneArrayConfig:
@@ -151,7 +153,11 @@ def _fixed(op: LoweredOp, config: LaneArrayConfig) -> LaneArrayConfig:
 
 
 def _share(op: LoweredOp, config: LaneArrayConfig) -> bool:
-    """Whether an op's images share streams: as windows of one image, or as one reduction."""
+    """Whether an op's images share streams or sets: as windows of one image, or one reduction."""
+    if op.of_samples:
+        depth = op.layer.C if op.name == "fprop" else op.layer.K
+        on_rows = scheduled_operand(op, config) or OPERANDS_OF[op.name][0]
+        return on_rows == "weight" and depth == op.layer.groups
     return sums_batch(config) if op.name == "wgrad" else op.is_matrix_product
 
 

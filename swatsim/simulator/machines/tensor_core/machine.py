@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from swatsim.counters import Counters
 from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
 from swatsim.simulator.machines.tensor_core.mapping import Part, parts
+from swatsim.simulator.n_of_m import NONE as NO_PATTERN
 from swatsim.workload.gemm import SIDES
 from swatsim.workload.layer import OPERANDS_OF, Operand
 from swatsim.workload.lowering import LoweredOp
@@ -32,6 +33,18 @@ def simulate_dense(op: LoweredOp, config: TensorCoreConfig) -> Counters:
     return _counters(op, config, parts(op.of_all_outputs(), config, False), None)
 
 
+def by_image(op: LoweredOp, config: TensorCoreConfig) -> TensorCoreConfig | None:
+    """Return the config that compresses what the op does, if it is a product of activations.
+
+    Its images are groups, which follow one another; any other op's share its GEMMs.
+    """
+    if not op.of_samples:
+        return None
+    chosen = compressed(op, config, obeying(op, config))
+    fixed = {"sparse_operands": op.called(chosen)} if chosen else {"pattern": NO_PATTERN}
+    return config.model_copy(update=fixed)
+
+
 def reads_images(op: LoweredOp, config: TensorCoreConfig) -> bool:
     """Whether an operand of images obeys: where some images do not, no batch that has them does.
 
@@ -39,7 +52,8 @@ def reads_images(op: LoweredOp, config: TensorCoreConfig) -> bool:
     """
     if config.packing and op.name == "wgrad" and op.layer.positions % config.packing[1]:
         return bool(_allowed(op, config))
-    return any(found.obeys for operand, found in obeying(op, config).items() if operand != "weight")
+    found = obeying(op, config)
+    return any(found[operand].obeys for operand in op.operands_of_images & found.keys())
 
 
 def _allowed(op: LoweredOp, config: TensorCoreConfig) -> set[Operand]:
