@@ -99,7 +99,7 @@ def wrapped(parts: Iterable[str], width: float) -> list[str]:
 def finish(
     axes: Axes,
     title: Sequence[str] = (),
-    grid: Literal["y", "both"] = "both",
+    grid: Literal["x", "y", "both"] = "both",
     size: int = TITLE,
 ) -> None:
     """Write the lines of a title, and draw grid and borders as on every plot."""

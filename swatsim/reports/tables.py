@@ -37,7 +37,7 @@ PER_STEP = (
 #: What it is, wherever it is headlined.
 OF_IDEAL = (
     "the time that as many multipliers would take at this clock for the MACs whose "
-    "factors are both non-zero (and what multiplies nothing as long as here), over the time taken"
+    "factors are both non-zero, over the time taken"
 )
 Result = TypeVar("Result")
 
