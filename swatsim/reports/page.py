@@ -74,7 +74,9 @@ def of_results(results: Results) -> Page:
 
 
 def _of_what(span: Span) -> str:
-    return "Of the recorded layers" if span.left_out else "Of recorded steps with all they do"
+    return (
+        "Of the recorded layers" if span.left_out else "Of recorded steps, everything that they do"
+    )
 
 
 def _headline(head: Row, span: Span) -> list[str]:

@@ -133,7 +133,11 @@ def _layer(row: Row) -> Row:
 
 
 def over_steps(results: Results) -> list[Row]:
-    """Return one row a step and op: densities, weighted by elements, and the speed-ups."""
+    """Return one row a step and op: densities, weighted by elements, and the speed-ups.
+
+    Where results have everything else of a step, a row of op "step" has the whole one's. A density
+    of weights is of weights alone: a product of two activations has none.
+    """
     return list(tables.summarise(results).once(_over_steps))
 
 
@@ -146,7 +150,8 @@ def _over_steps(results: Summary) -> list[Row]:
     for row in tables.by_step(results):
         first = {name: row[name] for name in names}
         others = {name: value for name, value in row.items() if name not in names}
-        found.append({**first, **_densities(groups[row["step"], row["op"]]), **others})
+        own = groups.get((row["step"], row["op"]))
+        found.append({**first, **(_densities(own) if own else {}), **others})
     return found
 
 

@@ -52,15 +52,14 @@ def step_time(results: Results) -> Figure:
                     va="center",
                 )
             left += value
-    baseline = tables.baseline_of(results)
     axes.set_yticks((0, 1), ("machine", "baseline"))
     axes.set_xlabel("ms a step" if known else "cycles a step")
     headline = page_tables.of_step(page_tables.ratios(results))
-    title = ["Where a step's time goes", f"Speed-up over {baseline}: {headline}"]
+    title = ["Where a step's time goes", f"Speed-up: {headline}"]
     finish(axes, wrapped([*title, *tables.about(results)], WIDTH), "x")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=SMALL)
+    figure.legend(loc="outside lower center", ncols=7, frameon=False, fontsize=SMALL)
     return figure
 
 
 def _words(part: str) -> str:
-    return f"layers, {part}" if part in OPS else f"everything else, {part}"
+    return f"layers, {part}" if part in OPS else f"else, {part}"
