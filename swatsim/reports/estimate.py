@@ -16,7 +16,8 @@ from swatsim.columns import Role
 from swatsim.course import Course, jumps
 from swatsim.errors import ResultsError, shown
 from swatsim.reports.caveats import caveats
-from swatsim.reports.tables import summarise
+from swatsim.reports.span import span_of
+from swatsim.reports.tables import Summary, summarise
 from swatsim.results import Results
 from swatsim.sampling import Estimate
 
@@ -67,12 +68,16 @@ class RunEstimate:
         By column: `cycles`, `cycles_compute` (cycles), `energy_pj` (pJ; missing where a machine's
         energy is not known).
     ratios : dict of str to Estimate
-        The baseline's by ours: `speed_up`, `speed_up_compute`, `energy_efficiency`.
+        The baseline's by ours: `speed_up`, `speed_up_compute`, `energy_efficiency`. Where results
+        have everything that a step does, `speed_up_layers` too, of its layers alone, and
+        `elsewhere`: of the baseline's cycles the share that is not in layers.
     share : float or None
         Of all that the recorded steps multiplied, what the results, and so the totals, are of;
         None: it is not known.
     warnings : tuple of str
         Why not to trust the intervals, and what is not in the totals.
+    others_left_out : str
+        Why the totals are of layers alone; "": they are of all that a step does.
     """
 
     run_steps: int
@@ -82,6 +87,7 @@ class RunEstimate:
     ratios: dict[str, Estimate]
     share: float | None
     warnings: tuple[str, ...]
+    others_left_out: str = ""
 
     @property
     def recorded(self) -> int:
@@ -149,10 +155,30 @@ def estimate(results: Results, run_steps: int, strata: int | None = None) -> Run
         strata=pieces(course),
         ours=totals,
         baseline={name: course.total(values) for name, values in theirs.items()},
-        ratios={name: course.ratio(theirs[c], ours[c]) for name, c in shared.items()},
+        ratios={
+            **{name: course.ratio(theirs[c], ours[c]) for name, c in shared.items()},
+            **_of_parts(results, course, theirs["cycles"]),
+        },
         share=results.share,
         warnings=tuple(caveats(results, course, totals)),
+        others_left_out=span_of(results).left_out,
     )
+
+
+def _of_parts(results: Summary, course: Course, whole: Sequence[float]) -> dict[str, Estimate]:
+    """Return the ratios that tell a step's layers from everything else; none without that."""
+    others = results.others_of(Role.BASELINE)
+    if not others:
+        return {}
+    ours, theirs = (
+        _columns(results.of_role(role), course.steps)["cycles"]
+        for role in (Role.MACHINE, Role.BASELINE)
+    )
+    elsewhere = [all_ - layers for all_, layers in zip(whole, theirs, strict=True)]
+    return {
+        "speed_up_layers": course.ratio(theirs, ours),
+        "elsewhere": course.ratio(elsewhere, whole),
+    }
 
 
 def pieces(course: Course) -> tuple[Piece, ...]:

@@ -43,6 +43,9 @@ HATCHED = 0.02
 #: Inches from the axis to the top of the bars.
 AXES_HEIGHT = 3.2
 
+#: Inches that are too few for three parts' names beside each other.
+NARROW = 9.0
+
 #: More layers than these are not drawn: those of most cycles are, and the title says so.
 MOST_LAYERS = 60
 
@@ -135,7 +138,8 @@ def _stacked(
         Patch(facecolor=b.colour, hatch=b.hatch, edgecolor="white", label=b.label)
         for b in met.values()
     ]
-    _finish(figure, axes, results, groups, title, 3, key)
+    columns = 3 if figure.get_figwidth() > NARROW else 2
+    _finish(figure, axes, results, groups, title, columns, key)
     return figure
 
 

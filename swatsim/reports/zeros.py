@@ -59,7 +59,9 @@ def sparsity(results: Results) -> Figure:
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set(xlabel="share of the MACs that has a zero of an operand, padding aside (%)")
     axes.set(ylabel="speed-up over the same with no zero", xlim=(-1, 100), ylim=(0, top))
-    words = "What zeros add to the speed-up, against the MACs that they spare: a point a layer, op"
+    outputs = " and outputs that nobody wants" if page_tables.of_outputs(results) else ""
+    words = f"What zeros{outputs} add to the speed-up, against the MACs that they spare"
+    words += ": a point a layer, op"
     finish(axes, wrapped([words, *above, *tables.about(results)], WIDTH))
     figure.legend(loc="outside lower center", frameon=False, fontsize=SMALL, ncols=4)
     return figure
