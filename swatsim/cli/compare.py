@@ -53,11 +53,11 @@ def compare(a: str, b: str) -> None:
 def _of_share(results: Results) -> str:
     """Return what of a step results are of, in words, and what its speed-up is made of."""
     span = span_of(results)
-    words = "of layers in the trace"
+    words = "of its layers in the trace"
     if span.share is not None:
         words = f"of {of_share(span.share)} of a step's multiplications"
     if span.left_out:
-        return f"{words}, layers alone: {span.left_out}"
+        return f"{words}; layers alone: {span.left_out}"
     return f"{words}; speed-up: {page_tables.of_step(page_tables.ratios(results))}"
 
 

@@ -93,11 +93,10 @@ def _run(folder: str, run_steps: int | None, strata: int | None) -> list[Any]:
 
 def _run_parts(results: Results, run: RunEstimate) -> Iterator[Any]:
     what = span_of(results).of_what
-    layers = ", their layers alone" if run.others_left_out else ""
+    layers = ", layers alone" if run.others_left_out else ""
     title = (
-        f"{_machine_of(results)} against {baseline_of(results)}: a run of {run.run_steps} steps"
-        f"{layers}, "
-        f"added up, of {_images_of(results)} each{what and f', {what}'}"
+        f"{_machine_of(results)} against {baseline_of(results)}: a run of {run.run_steps} steps, "
+        f"added up, of {_images_of(results)} each{what and f', {what}'}{layers}"
     )
     yield table(title, ("", "estimate", *INTERVAL, "more steps to halve it"), _rows(run), left=1)
     strata = ", ".join(f"{p.first}..{p.last} ({_some(p.steps)})" for p in run.strata)

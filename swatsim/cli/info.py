@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import click
 from rich.console import Console
@@ -14,7 +15,7 @@ from swatsim.reports.span import percent
 from swatsim.tracefile import Manifest, Step, Trace, open_trace
 from swatsim.tracefile.covered import Covered, why_unknown
 from swatsim.tracefile.notes import drifts, not_modelled, not_recorded
-from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer
+from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OUTPUT_OF, Layer
 from swatsim.workload.value_types import of_recorded
 
 #: Layers, steps and notes that are shown; of more, how many there are.
@@ -38,7 +39,7 @@ def info(trace: str, everything: bool) -> None:
     they are averaged over all steps. No mask is read.
 
     Of all that the steps multiplied, forward and backward: how much is in the trace, and what is
-    not.
+    not. What else they did, if the trace notes it, and which outputs somebody wants.
     """
     source = open_trace(trace)
     contents = _Contents(None if everything else SHOWN)
@@ -67,6 +68,7 @@ class _Contents:
         self.not_recorded: dict[str, str] = {}
         self.covered = Covered()
         self.types: dict[str, Counter[str]] = {}
+        self.others: dict[str, Noted] = {}
 
     def add(self, step: Step | TraceError) -> None:
         if isinstance(step, TraceError):
@@ -76,8 +78,11 @@ class _Contents:
         self.masks += len(step.records)
         self.bytes += step.path.stat().st_size
         _add(self.totals, step)
-        self.covered.add(step.coverage)
+        self.covered.add(step.coverage, step.others is not None)
+        _note(self.others, step)
         for record in step.records:
+            if record.is_output:
+                continue
             kind = of_recorded(record.dtype) or record.dtype or NOT_KNOWN
             self.types.setdefault(record.operand, Counter())[kind] += 1
         if self.most is None or len(self.steps) < self.most:
@@ -97,6 +102,9 @@ def _show(source: Trace, contents: _Contents) -> None:
         out.print(line)
     if contents.covered.known:
         _show_covered(out, contents.covered, contents.most)
+    if contents.others:
+        title = "What else the steps did, whole batches: it multiplies no matrices"
+        out.print(table(title, NOTED_HEADINGS, map(_noted_row, contents.others.items()), left=1))
     keys = [f"{op} {operand}" for op, operand in _reads()]
     out.print(
         table("Density over all layers and steps", keys, [_densities(contents.totals)], left=0)
@@ -139,6 +147,54 @@ def _show_covered(out: Console, covered: Covered, most: int | None) -> None:
     ):
         if names:
             out.print(f"{what}: {listed(list(names), most or len(names))}")
+
+
+@dataclass
+class Noted:
+    """What steps did beside multiplying, added up: operations, values, bytes."""
+
+    operations: int = 0
+    elements: int = 0
+    read: int = 0
+    written: int = 0
+
+
+NOTED_HEADINGS = ("phase", "operations", "values", "bytes read", "written")
+
+
+def _note(others: dict[str, Noted], step: Step) -> None:
+    """Add up by phase what a step notes of everything else."""
+    for work in step.others or ():
+        noted = others.setdefault(work.phase, Noted())
+        for operation in work.operations:
+            noted.operations += work.times
+            noted.elements += work.times * operation.elements
+            noted.read += work.times * operation.read
+            noted.written += work.times * operation.written
+
+
+def _noted_row(of_phase: tuple[str, Noted]) -> list[str]:
+    phase, noted = of_phase
+    sizes = size(noted.read), size(noted.written)
+    return [phase, count(noted.operations), count(noted.elements), *sizes]
+
+
+def _else(covered: Covered) -> str:
+    """Return in words whether steps note what they did beside multiplying."""
+    if not covered.noted:
+        return f"{NOT_KNOWN}: figures of this trace are of layers alone"
+    if covered.noted < covered.steps:
+        return f"noted in {covered.noted} of {covered.steps} steps only"
+    return "noted in every step"
+
+
+def _wanted(totals: Totals) -> str:
+    """Return in words how much of what each op makes somebody wants, in steps that say so."""
+    words = []
+    for op, operand in OUTPUT_OF.items():
+        if pair := totals.get(("", op, operand)):
+            words.append(f"{op} {percent(pair[0] / pair[1])}")
+    return f"{', '.join(words)}, where it is not all" if words else "all"
 
 
 def _covers(source: Trace, covered: Covered) -> str:
@@ -193,6 +249,8 @@ def _summary(source: Trace, contents: _Contents) -> list[str]:
         f"steps    {len(source.steps)}, from {source.steps[0]} to {source.steps[-1]}",
         f"layers   {len(source.layers)}",
         f"covers   {_covers(source, contents.covered)}",
+        f"else     {_else(contents.covered)}",
+        f"wanted   of outputs: {_wanted(contents.totals)}",
         f"values   {_types(contents.types)}",
         f"masks    {contents.masks} of {count(elements)} elements in {size(contents.bytes)}",
     ]
@@ -219,7 +277,8 @@ def _densities(totals: Totals, layer: str = "") -> list[str]:
 def _layer_rows(layers: Sequence[Layer], totals: Totals) -> Iterator[list[str]]:
     for layer in layers:
         densities = _densities(totals, layer.name)
-        yield [layer.name, layer.kind, *_shape(layer), count(layer.weights), *densities]
+        weights = "-" if layer.multiplies_activations else count(layer.weights)
+        yield [layer.name, layer.kind, *_shape(layer), weights, *densities]
 
 
 def _shape(layer: Layer) -> list[str]:

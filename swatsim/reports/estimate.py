@@ -34,6 +34,7 @@ RATIOS = {
     "energy_efficiency": "energy_pj",
 }
 Rows = Sequence[Mapping[str, Any]]
+_Columns = Mapping[str, Sequence[float]]
 
 #: More steps no run has; a trace can't number them.
 MOST_STEPS = 2**63
@@ -146,29 +147,27 @@ def estimate(results: Results, run_steps: int, strata: int | None = None) -> Run
         steps, [*_effectual(results.of_role(Role.MACHINE), steps), ours["cycles"]], most - 1
     )
     course = Course(size, tuple(steps), cuts)
-    shared = {
-        name: column for name, column in RATIOS.items() if column in ours and column in theirs
-    }
     totals = {name: course.total(values) for name, values in ours.items()}
     return RunEstimate(
         run_steps=size,
         strata=pieces(course),
         ours=totals,
         baseline={name: course.total(values) for name, values in theirs.items()},
-        ratios={
-            **{name: course.ratio(theirs[c], ours[c]) for name, c in shared.items()},
-            **_of_parts(results, course, theirs["cycles"]),
-        },
+        ratios={**_ratios(course, ours, theirs), **_of_parts(results, course, theirs["cycles"])},
         share=results.share,
         warnings=tuple(caveats(results, course, totals)),
         others_left_out=span_of(results).left_out,
     )
 
 
+def _ratios(course: Course, ours: _Columns, theirs: _Columns) -> dict[str, Estimate]:
+    shared = {name: column for name, column in RATIOS.items() if column in {*ours} & {*theirs}}
+    return {name: course.ratio(theirs[column], ours[column]) for name, column in shared.items()}
+
+
 def _of_parts(results: Summary, course: Course, whole: Sequence[float]) -> dict[str, Estimate]:
     """Return the ratios that tell a step's layers from everything else; none without that."""
-    others = results.others_of(Role.BASELINE)
-    if not others:
+    if not results.phases:
         return {}
     ours, theirs = (
         _columns(results.of_role(role), course.steps)["cycles"]

@@ -97,7 +97,7 @@ def _tiles(head: Row, results: Results) -> list[tuple[str, str]]:
     found = [
         (f"{subject}: {span.mean}", time),
         (
-            f"the same {'layers' if span.left_out else 'step'}'s energy{table and f', {table}'}",
+            f"energy of the same{table and f', {table}'}",
             f"{energy:.3g} mJ",
         ),
         *_speed_ups(head, span),
@@ -209,9 +209,9 @@ def _sections(results: Results) -> Iterator[Section]:
     yield _provenance(results)
 
 
-def _of_step(results: tables.Summary) -> Iterator[Section]:
+def _of_step(results: Results) -> Iterator[Section]:
     """Yield the sections of a step with everything else that it does, if that is in the results."""
-    if not results.phases:
+    if not tables.summarise(results).phases:
         return
     rows, title = everything_else.where_time_goes(results), "Where a step's time goes"
     words = "Time of a step: the three ops of its layers, and everything else by phase."
@@ -285,6 +285,7 @@ def of_sweep(rows: Sequence[Row], name: str, best: Results, warnings: Sequence[s
     words = _warnings(warnings)
     words += [_fastest(Path(trace).name, front[0]) for trace, front in fronts.items()]
     about = "Times, energies and counts are a step's: the mean of the recorded ones."
+    about += " Of layers alone, without everything else that a step does." * (not _whole(done))
     page = Page(f"Sweep {name}", about, tiles, words)
     for number, trace in enumerate(traces):
         own = [row for row in done if row["trace"] == trace]
@@ -303,8 +304,15 @@ def of_sweep(rows: Sequence[Row], name: str, best: Results, warnings: Sequence[s
 
 
 def _fastest(trace: str, row: Row) -> str:
-    of_step = f"{row['time_ms']:.3g} ms a step ({Span.from_row(row).mean})"
-    return f"{trace}: fastest {row['machine']} ({differences.words(row)}), {of_step}."
+    span = Span.from_row(row)
+    of_step = f"{row['time_ms']:.3g} ms {span.subject} ({span.mean})"
+    faster = "" if span.left_out else f"; speed-up: {page_tables.of_step(row)}"
+    return f"{trace}: fastest {row['machine']} ({differences.words(row)}), {of_step}{faster}."
+
+
+def _whole(done: Sequence[Row]) -> bool:
+    """Whether any of the points is of whole steps."""
+    return any(not Span.from_row(row).left_out for row in done)
 
 
 def _front(done: Sequence[Row], trace: str) -> list[Row]:
@@ -316,16 +324,17 @@ def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterat
     """Draw the points of one trace."""
     on = f", {Path(done[0]['trace']).name}" if suffix else ""
     text = "No other point is at most as slow, as hungry and as large, and better in one of these."
-    text += f" Of the ideal: {tables.OF_IDEAL}."
+    text += f" Of the ideal, layers alone: {tables.OF_IDEAL}."
     numbered = [{"number": i, **row} for i, row in enumerate(front, 1)]
     every = f"points{suffix}.csv"
     of_step = f"a step's: {Span.from_row(done[0]).mean}"
+    own = [name for name in POINT_COLUMNS if name != "elsewhere" or _whole(done)]
     words = f"Time and energy of every point, {of_step}."
     chart = Chart(f"pareto{suffix}", lambda: sweep_points.pareto(done, front), words, every)
     words = f"The front; time and energy are {of_step}"
-    table = Table(f"front{suffix}", numbered, words, ("number", *POINT_COLUMNS))
+    table = Table(f"front{suffix}", numbered, words, ("number", *own))
     words = f"Every point; time and energy are {of_step}"
-    points = Table(f"points{suffix}", list(done), words, POINT_COLUMNS, folded=True)
+    points = Table(f"points{suffix}", list(done), words, own, folded=True)
     yield Section(f"The front of time, energy and size{on}", text, [chart], [table, points])
     varied = [n for n in _parameters(done) if len({row.get(n) for row in done} - {None}) > 1]
     if varied:

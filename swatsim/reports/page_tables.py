@@ -92,7 +92,7 @@ def of_step(row: Row) -> str:
     `row` has what `ratios` gives, and may be a row of a sweep.
     """
     whole = f"{row['speed_up']:.2f}x"
-    if not isfinite(row["elsewhere"]):
+    if not isfinite(row.get("elsewhere", nan)):
         return whole
     return (
         f"step {whole}; its layers alone {row['speed_up_layers']:.2f}x; "
@@ -220,15 +220,17 @@ def of_outputs(results: Results) -> str:
     """Return in a sentence how much each op makes of its outputs, of ops that leave some out."""
     rows = tables.summarise(results).of_role(Role.MACHINE)
     parts = []
-    for op in ordered_ops(rows):
+    for op in OPS:
         own = [row for row in rows if row["op"] == op]
         sizes = [_elements(row, OUTPUT_OF[op]) for row in own]
         known = [1.0 if row["density_output"] is None else row["density_output"] for row in own]
-        made = sum(share * size for share, size in zip(known, sizes, strict=True)) / sum(sizes)
+        made = sum(share * size for share, size in zip(known, sizes, strict=True))
         some = len({row["layer"] for row in own if row["density_output"] is not None})
         every = len({row["layer"] for row in own})
         if some:
-            parts.append(f"{op} {percent(made)} (some are left out in {some} of {every} layers)")
+            parts.append(
+                f"{op} {percent(made / sum(sizes))} (some are left out in {some} of {every} layers)"
+            )
     return f"Of their outputs, those that somebody wants: {', '.join(parts)}" if parts else ""
 
 
