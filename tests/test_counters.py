@@ -23,6 +23,7 @@ from swatsim.counters import (
 from swatsim.counts import Count, bucket, declared, parts_of
 from swatsim.simulator.machines import machine, presets
 from swatsim.simulator.run import simulate
+from tests.simulator.test_other import NORM
 from tests.traces import make_trace
 
 ROOT = Path(__file__).parents[1] / "swatsim"
@@ -106,7 +107,7 @@ TIGHT = {"loop_order": "CKN", "block_channels": 2, "block_filters": 1, "buffer_a
 
 
 def test_nothing_that_is_declared_stays_zero(tmp_path: Path) -> None:
-    trace = make_trace(tmp_path / "trace", steps=(0,))
+    trace = make_trace(tmp_path / "trace", steps=(0,), others=[NORM])
     machines = [*(name for name, _, _ in presets()), machine("tensordash", **TIGHT)]
     machines.append(machine("a100", prune_each_step=True))
     rows = [row for it in machines for row in simulate(trace, it, workers=1).rows]

@@ -73,6 +73,10 @@ class Summary(Results):
         """Return a role's rows of what multiplies no matrices."""
         return _of_role(self.others, role)
 
+    def all_of(self, role: Role) -> Sequence[Mapping[str, Any]]:
+        """Return all rows of a role."""
+        return [*self.of_role(role), *self.others_of(role)]
+
     @cached_property
     def layers(self) -> tuple[Row, ...]:
         """What `per_layer` returns."""

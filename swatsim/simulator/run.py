@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any, TypeVar
@@ -126,8 +126,8 @@ def simulate(
 ) -> Results:
     """Run every recorded op of a trace on a machine, and on its baseline.
 
-    So is what the recorded steps do beside multiplying matrices, on the vector unit of each, if the
-    trace notes it and all ops are run; the policy's own work is charged to the machine alone.
+    What the steps do beside multiplying matrices runs on their vector units, if the trace notes it
+    and all ops are run; the policy's own work is charged to the machine alone.
 
     Parameters
     ----------
@@ -138,16 +138,13 @@ def simulate(
         What to compare with. By default the same machine with nothing skipped: same geometry,
         same operand on the rows.
     energy : str, path or EnergyTable
-        Energies of events: a table that ships (`swatsim simulate --help` lists them), or a TOML
-        file of your own.
+        Energies of events: a table that ships, or a TOML file of your own.
     steps : sequence of int, optional
         Which recorded steps; all by default.
     ops : sequence of {"fprop", "dgrad", "wgrad"}, optional
-        Which ops; all by default. Of some of them alone there is nothing else of a step.
-    layers_only : bool
-        Run what multiplies matrices, and nothing else of a step.
-    dense_outputs : bool
-        Compute all that an op makes, whatever of it the trace says that nobody wants.
+        Which ops; all by default.
+    layers_only, dense_outputs : bool
+        Run nothing but what multiplies matrices; compute outputs that nobody wants, too.
     workers : int, optional
         Threads; one a core by default. Counts do not depend on it.
     progress : callable of (int, int), optional
@@ -156,8 +153,8 @@ def simulate(
     Returns
     -------
     Results
-        Two rows an op: role "machine" and role "baseline"; where a machine has another dense
-        baseline, a row of role "alternative" for it. Then, of each step, rows of op "other".
+        Two rows an op: role "machine" and role "baseline"; role "alternative" where a machine has
+        another dense baseline. Then, of each step, rows of op "other".
 
     Raises
     ------
@@ -171,24 +168,26 @@ def simulate(
     scope = Scope(choice("ops", ops, OPS), layers_only, dense_outputs)
     run = Run(source, [as_machine(machine)], other, energy_table(energy), scope)
     chosen = choice("steps", source.steps if steps is None else steps)
-    coverage = covered.describe(source, chosen)
-    resolved = checked(run.describe(run.machines[0], coverage, chosen))
-    jobs = run.jobs(chosen)
-    run.check_before(jobs)
-    try:
-        found = in_order(run.rows, jobs, threads_of(workers), progress)
-        rows = _added(chain(found, _others(run, chosen, coverage)))
-    except BufferTooSmallError as error:
-        raise run.refusal(error, jobs) from None
+    resolved = checked(run.describe(run.machines[0], covered.describe(source, chosen), chosen))
+    rows = _rows(run, chosen, not resolved["others_left_out"], threads_of(workers), progress)
     return Results(rows, provenance.collect(resolved))
 
 
-def _others(
-    run: Run, steps: Sequence[int], coverage: Mapping[str, Any]
-) -> Iterator[list[list[Row]]]:
-    """Yield the rows of what else each step does, unless they are left out."""
-    if not run.others_left_out(coverage):
-        yield from (run.others(run.trace.step(number)) for number in steps)
+def _rows(
+    run: Run,
+    steps: Sequence[int],
+    whole: bool,
+    threads: int,
+    progress: Progress | None,
+) -> list[Row]:
+    """Return the rows of all ops of some steps; of whole ones, then, of what else they do."""
+    jobs = run.jobs(steps)
+    run.check_before(jobs)
+    others = (run.others(run.trace.step(number)) for number in steps if whole)
+    try:
+        return _added(chain(in_order(run.rows, jobs, threads, progress), others))
+    except BufferTooSmallError as error:
+        raise run.refusal(error, jobs) from None
 
 
 def _added(results: Iterable[list[list[Row]]]) -> list[Row]:

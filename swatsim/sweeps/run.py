@@ -45,7 +45,7 @@ from swatsim.sweeps.pool import Pool
 from swatsim.sweeps.spec import Point, Spec, read_spec
 from swatsim.sweeps.store import INDEX, Store
 from swatsim.sweeps.summary import Summary, numbers, summarise
-from swatsim.sweeps.worker import SOURCES, Done, Job, drams_of, work
+from swatsim.sweeps.worker import SOURCES, Done, Job, drams_of, place_of, work
 from swatsim.tracefile import Trace, covered, open_trace
 from swatsim.workload.layer import OPS
 from swatsim.workload.phases import OTHER
@@ -378,7 +378,7 @@ def _finish(group: Group, store: Store) -> None:
         rows: list[Row] = [row for done in group.done.values() for row in done.rows[i]]
         mine = {row["machine"] for row in rows if row["role"] == Role.MACHINE}
         assert mine == {point.label}, f"{mine} were simulated for {point.label}"
-        rows.sort(key=lambda row: _place(row, place))
+        rows.sort(key=lambda row: place_of(row, place))
         results = Results(rows, provenance.collect(group.resolved[i]))
         try:
             Sums().add(rows)
@@ -387,13 +387,6 @@ def _finish(group: Group, store: Store) -> None:
             continue
         store.save(key, results, numbers(results))
     group.done.clear()
-
-
-def _place(row: Row, layers: Mapping[str, int]) -> tuple[int, ...]:
-    """Return where a row stands: everything else behind all ops, in the order that it has."""
-    if row["op"] == OTHER:
-        return 1, row["step"]
-    return 0, row["step"], layers[row["layer"]], OPS.index(row["op"])
 
 
 def _about(point: Point, error: str | None) -> dict[str, Any]:

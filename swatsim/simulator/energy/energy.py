@@ -1,4 +1,4 @@
-"""What an op costs in energy, part by part."""
+"""What an op costs in energy, part by part; what multiplies no matrices: `simulator/other.py`."""
 
 from __future__ import annotations
 
