@@ -69,7 +69,9 @@ ARROWS = {
         ),
         *("results", "sealed", "signals", "simulator", "tracefile", "validation", "workload"),
     },
-    "reproduce": {"policies", "reports", "simulator", "tracer", "workload"},
+    "reproduce": {
+        *("columns", "policies", "reports", "results", "simulator", "tracer", "workload"),
+    },
     "cli": {
         *("_version", "columns", "counters", "errors", "outputs", "policies", "printable"),
         *("reports", "reproduce", "results", "sampling", "signals", "simulator", "sweeps"),

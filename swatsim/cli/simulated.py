@@ -281,15 +281,14 @@ def _joules(totals: list[Row]) -> Iterator[list[str]]:
 def _shape(row: Row) -> str:
     """Return a layer's shape in words: filters x channels x kernel / stride -> output.
 
-    A transposed convolution multiplies the size by its stride. A product of two activations is so
-    many of two matrices.
+    A transposed convolution multiplies the size by its stride. A product of activations is heads x
+    (rows x depth @ depth x columns).
     """
-    if row["kind"] == "matmul":
-        depth, columns = row["C"] // row["groups"], row["K"] // row["groups"]
-        many = f"{row['groups']} of " if row["groups"] > 1 else ""
-        return f"{many}{row['H']}x{depth} @ {depth}x{columns}"
     if row["kind"] == "linear":
         return f"{row['K']}x{row['C']}"
+    if row["kind"] == "matmul":
+        depth, columns = row["C"] // row["groups"], row["K"] // row["groups"]
+        return f"{row['groups']}x({row['H']}x{depth} @ {depth}x{columns})"
     sign = "*" if row["kind"] == "conv_transpose" else "/"
     stride = "" if row["stride_h"] == row["stride_w"] == 1 else f"{sign}{row['stride_h']}"
     channels = row["C"] // row["groups"]

@@ -7,6 +7,7 @@ Speaks convolution letters; C, H and W are of one sample. Tokens lie along H.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -99,6 +100,7 @@ class Builder(Tape):
 
     def _run(self, layer: Layer, x: Tensor, bias: bool, *, joint: bool = False) -> Tensor:
         self.layers.append(layer)
+        self.products += 1
         self.inputs[layer.name] = x.name
         if bias:
             self.biased.add(layer.name)
@@ -122,6 +124,7 @@ class Builder(Tape):
         sizes: dict[str, Any] = {"kind": "matmul", "groups": heads, "H": q.H}
         self.layers.append(Layer(name=scores, C=q.C, K=keys, **sizes))
         self.layers.append(Layer(name=values, C=keys, K=v.C, **sizes))
+        self.products += 2
         self.inputs[scores] = q.name
         self.rights |= {scores: k.name, values: v.name}
         self.modules |= {scores: name, values: name}
@@ -131,16 +134,15 @@ class Builder(Tape):
         y, rows = Tensor(name, v.C, q.H), Tensor(f"{name}.logsumexp", heads, q.H)
         self.keep("attention", name, y)
         self.keep("logsumexp", name, rows)
-        self._softmax(name, y, rows, Extent(keys * q.H))
+        self._softmax(name, heads * (q.H * (q.H + 1) // 2 if causal else q.H * k.H))
         return y
 
-    def _softmax(self, name: str, y: Tensor, rows: Tensor, scores: Extent) -> None:
-        """Add what a kernel of attention does with its scores, which do not leave it."""
-        own: dict[str, Any] = {"extent": scores}
-        self.ahead(name, "_softmax", [], [rows.part], **own)
-        self.back(name, "_softmax_backward_data", [], [], **own)
-        self.back(name, "_softmax", [rows.part], [], **own)
-        self.back(name, "mul+sum", [y.part, y.gradient], [rows.gradient])
+    def _softmax(self, name: str, scores: int) -> None:
+        """Add what attention's kernel does with its scores: computed twice, they never leave it."""
+        chip, own = [Part(f"{name}.scores", Extent(0))], {"extent": Extent(scores)}
+        self.ahead(name, "softmax", [], [], **own)
+        self.back(name, "softmax_backward", chip, [], elementwise=True, **own)
+        self.back(name, "softmax", [], chip, elementwise=True, **own)
 
     # ---- what keeps something ----------------------------------------------------------------
 
@@ -151,7 +153,7 @@ class Builder(Tape):
         self.saved.append(Saved(name, "statistics", 0, 1, 1, **statistics))  # type: ignore[arg-type]
         y = replace(x, name=name, zeros=False)
         each = fixed(x.C)
-        self.ahead(name, "native_batch_norm", [x.part, *4 * [each]], [y.part, *4 * [each]])
+        self.ahead(name, "native_batch_norm", [x.part, *4 * [each]], [y.part, *2 * [each]])
         counted = fixed(1, f"{name}.batches", INDEX)
         self.ahead(name, "add_", [counted], [counted], elementwise=True)
         read = [y.gradient, x.part, *5 * [each]]
@@ -207,9 +209,10 @@ class Builder(Tape):
     def _activation(self, kind: str, x: Tensor, y: Tensor, kept: Tensor, backward: str) -> Tensor:
         """Add a function of each value, and its gradient, which reads what is kept."""
         self.keep(kind, y.name, kept)
-        self.ahead(y.name, kind, [x.part], [y.part], elementwise=True)
+        module = re.sub(r"_\d+$", "", y.name)  # of a second run
+        self.ahead(module, kind, [x.part], [y.part], elementwise=True)
         read = [y.gradient, kept.part]
-        self.back(y.name, backward, read, [x.gradient], elementwise=True)
+        self.back(module, backward, read, [x.gradient], elementwise=True)
         return self.use(x, y)
 
     def max_pool(self, name: str, x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
@@ -220,7 +223,7 @@ class Builder(Tape):
         self.keep("max_pool", name, x)
         self.keep("max_pool_indices", name, replace(y, name=places.name))
         self.ahead(name, "max_pool2d_with_indices", [x.part], [y.part, places])
-        read = [y.gradient, x.part, places]
+        read = [y.gradient, places]
         self.back(name, "max_pool2d_with_indices_backward", read, [x.gradient])
         return self.use(x, y)
 
@@ -229,7 +232,7 @@ class Builder(Tape):
         y = replace(x, name=name, H=x.H // kernel, W=x.W // kernel)
         self.keep("avg_pool", name, x)
         self.ahead(name, "avg_pool2d", [x.part], [y.part])
-        self.back(name, "avg_pool2d_backward", [y.gradient, x.part], [x.gradient])
+        self.back(name, "avg_pool2d_backward", [y.gradient], [x.gradient])
         return self.use(x, y)
 
     def dropout(self, name: str, x: Tensor) -> Tensor:
@@ -319,12 +322,12 @@ class Builder(Tape):
 
     def loss(self, x: Tensor) -> None:
         """Add the cross-entropy of a softmax over the channels."""
-        rows, y = Tensor("loss.classes", 1, x.H), replace(x, name="loss.log_softmax")
+        rows, y = Tensor("loss", 1, x.H), replace(x, name="loss.log_softmax")
         classes = replace(rows.part, width=INDEX)
         self.ahead("", "_log_softmax", [x.part], [y.part])
-        self.ahead("", "nll_loss_forward", [y.part, classes], [fixed(1)])
+        self.ahead("", "nll_loss_forward", [rows.part, classes], [fixed(2)])
         self.back("", "_log_softmax_backward_data", [y.gradient, y.part], [x.gradient])
-        self.back("", "nll_loss_backward", [fixed(1), classes], [y.gradient])
+        self.back("", "nll_loss_backward", [fixed(2), classes], [y.gradient])
 
     def normed(
         self, names: str, x: Tensor, K: int, kernel: int = 3, stride: int = 1, bias: bool = False

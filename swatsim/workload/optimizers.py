@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from swatsim.workload.work import Extent, Part, Work
 
-#: Function, what it reads, what it writes: p the value, g its gradient, the others the state.
+#: What does not last beyond the step; values and the optimizer's state do.
+_NAMES = {"g": "gradient", "d": "step", "e": "deviation"}
+
+#: Function, what it reads, what it writes: p the value, g its gradient, m and v its momenta.
 _RULES: Mapping[str, Sequence[tuple[str, str, str]]] = {
     "sgd": (
         ("add", "g p", "d"),
@@ -33,7 +36,7 @@ _RULES: Mapping[str, Sequence[tuple[str, str, str]]] = {
 
 def works(optimizer: str, trained: int) -> list[Work]:
     """Return what an optimizer ("sgd", "adamw") does with so many trained values."""
-    parts = {letter: Part(f"optimizer.{letter}", Extent(0, trained)) for letter in "pgmvde"}
+    parts = {it: Part(_NAMES.get(it, f"state.{it}"), Extent(0, trained)) for it in "pgmvde"}
     return [
         Work(
             "",

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from swatsim.workload.phases import Phase
 from swatsim.workload.tables import Saved
-from swatsim.workload.work import VALUE, Extent, Part, Phase, Work
+from swatsim.workload.work import VALUE, Extent, Part, Work
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,13 @@ class Tape:
     Attributes
     ----------
     saved : list of Saved
+    products : int
+        How many products there were.
     """
 
     def __init__(self) -> None:
         self.saved: list[Saved] = []
+        self.products = 0
         self._ahead: list[Work] = []
         self._back: list[Work] = []  # in the order of the forward pass
         self._uses: Counter[Tensor] = Counter()
@@ -92,29 +96,30 @@ class Tape:
         self, module: str, function: str, reads: Sequence[Part], writes: Sequence[Part], **more: Any
     ) -> None:
         """Note an operation of the forward pass."""
-        self._ahead.append(_work(module, "forward", function, reads, writes, **more))
+        self._ahead.append(self._work(module, "forward", function, reads, writes, **more))
 
     def back(
         self, module: str, function: str, reads: Sequence[Part], writes: Sequence[Part], **more: Any
     ) -> None:
         """Note an operation of the backward pass: what is noted last runs first."""
-        self._back.append(_work(module, "backward", function, reads, writes, **more))
+        self._back.append(self._work(module, "backward", function, reads, writes, **more))
 
     def use(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Note that something reads a tensor; gradients of several readers are added up."""
         self._uses[x] += 1
         if self._uses[x] > 1 and x.trained:
-            read, module = [x.gradient, x.gradient], x.name.rpartition(".")[0]
-            self.back(module, "add", read, [x.gradient], elementwise=True)
+            one, other = x.gradient, replace(x.gradient, name="")
+            self.back(x.name.rpartition(".")[0], "add", [one, other], [one], elementwise=True)
         return x if y is None else y
 
-
-def _work(
-    module: str,
-    phase: Phase,
-    function: str,
-    reads: Sequence[Part],
-    writes: Sequence[Part],
-    **more: Any,
-) -> Work:
-    return Work(module, phase, function, tuple(reads), tuple(writes), **more)
+    def _work(
+        self,
+        module: str,
+        phase: Phase,
+        function: str,
+        reads: Sequence[Part],
+        writes: Sequence[Part],
+        **more: Any,
+    ) -> Work:
+        own = {"products": self.products, **more}
+        return Work(module, phase, function, tuple(reads), tuple(writes), **own)

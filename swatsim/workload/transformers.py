@@ -112,6 +112,8 @@ def _with_class_token(b: Builder, x: Tensor) -> Tensor:
     b.trained += y.C + y.C * y.H
     b.ahead("", "cat", [x.part, fixed(y.C)], [joined.part])
     b.ahead("encoder", "add", [joined.part, own], [y.part], elementwise=True)
+    token = Tensor("", y.C)
+    b.back("", "sum", [token.part], [fixed(y.C)])
     b.back("encoder", "sum", [y.gradient], [own])
     return y
 

@@ -8,10 +8,8 @@ are float32.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-Phase = Literal["forward", "backward", "optimizer"]
-PHASES: tuple[Phase, ...] = get_args(Phase)
+from swatsim.workload.phases import Phase
 
 #: Bytes of an element.
 VALUE, INDEX, FLAG = 4, 8, 1
@@ -75,6 +73,9 @@ class Work:
         Whether each value that it writes is made of those at the same place in what it reads.
     extent : Extent, optional
         Values that it works on; by default those of its largest tensor.
+    products : int
+        How many products lie before it in the forward pass: none lies between two operations of the
+        same number.
     """
 
     module: str
@@ -84,6 +85,7 @@ class Work:
     writes: tuple[Part, ...]
     elementwise: bool = False
     extent: Extent | None = None
+    products: int = 0
 
     def elements(self, batch: int) -> int:
         """Return how many values it works on, for a batch."""

@@ -572,9 +572,9 @@ class Meter:
 
     def accumulate(self, row: Stream, column: Stream, value: int) -> None:
         """Add what a PE reduced to the output value that its two streams make."""
-        if self.keeps_all or self.wants(row, column):
-            self.output[self.place(row, column)] += value
-            self.count("sums_written", int(self.tells_sums))
+        wanted = self.wants(row, column)
+        self.output[self.place(row, column)] += value * (wanted or self.keeps_all)
+        self.count("sums_written", int(self.tells_sums and (wanted or not self.leaves_out)))
 
 
 @dataclass(frozen=True)

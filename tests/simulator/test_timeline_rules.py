@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import swatsim
+from swatsim.simulator.elements import element
 from swatsim.simulator.interface import Event, Timeline
 from swatsim.simulator.machines import MACHINES, presets
 from swatsim.simulator.machines.cartesian import logged, mapping
@@ -138,6 +139,16 @@ def test_cycles_of_some_outputs_and_of_products_of_activations_are_the_kernels(
         for run in (op, some_outputs_of(op)):
             total = CYCLES[machine.mechanism.name](run, machine)
             assert total == machine.simulate_op(run).cycles_compute
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_elements_of_a_product_of_activations_are_those_that_were_recorded(name: OpName) -> None:
+    op = of_activations(name)
+    shapes = {"weight": (2, 10, 3), "act": (2, 6, 7), "grad_out": (2, 10, 7)}
+    for operand in op.operands:
+        for number in (1, 23, op.operands[operand].size):
+            place = np.unravel_index(number - 1, shapes[operand])
+            assert tuple(element(op, operand, number).values()) == place
 
 
 @pytest.mark.parametrize("mechanism", DRAWN, ids=lambda it: it.name)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import Tensor  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
 
-from swatsim.tracer.pytorch import layer_table  # noqa: E402
+from swatsim.tracefile import open_trace  # noqa: E402
+from swatsim.tracefile.others import OtherWork  # noqa: E402
+from swatsim.tracer.pytorch import Observer, layer_table  # noqa: E402
+from swatsim.tracer.synthetic_work import other_works  # noqa: E402
 from swatsim.workload import footprint, transformers  # noqa: E402
 from swatsim.workload.builder import Builder  # noqa: E402
+from swatsim.workload.networks import network  # noqa: E402
 from swatsim.workload.tables import Network  # noqa: E402
 from swatsim.workload.transformers import Sizes  # noqa: E402
+from tests.tracer.models import recorded_resnet8  # noqa: E402
 from tests.tracer.test_table import kept_bytes  # noqa: E402
 from tests.tracer.transformers import Bert, Gpt2, Llama, Vit  # noqa: E402
 
@@ -65,3 +74,51 @@ def test_a_table_keeps_what_autograd_keeps(name: str, samples: int) -> None:
     model = MODELS[name][1](MODELS[name][2])
     found = footprint.of_network(built(name), batch=samples)
     assert found.everything == kept_bytes(model, batch(name, samples))
+
+
+# ---- what else a step does -----------------------------------------------------------------------
+
+#: What only a recorder sees: what makes indices and angles, and copies that change a layout.
+LAYOUT = {"arange", "ones_like", "cat", "clone", "select_backward"}
+
+
+def moved(works: Iterable[OtherWork]) -> dict[tuple[str, str], tuple[int, int]]:
+    """Add up the bytes that each function reads and writes, by phase."""
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for work in works:
+        for it in work.operations:
+            function = it.function.removeprefix("_foreach_").rstrip("_")
+            key, times = (work.phase, function), work.times
+            read, written = found.get(key, (0, 0))
+            if function not in LAYOUT and it.elements > 1:
+                found[key] = read + times * it.read, written + times * it.written
+    return found
+
+
+def recorded(model: nn.Module, x: Tensor, classes: Tensor, optimizer: Any, path: Path) -> Any:
+    with Observer(model, path, steps=(1,)) as observer:
+        for _ in range(2):  # the first one makes the optimizer's state
+            scores = model(x)
+            optimizer.zero_grad()
+            functional.cross_entropy(scores.flatten(0, -2), classes.flatten()).backward()
+            optimizer.step()
+            observer.step()
+    return open_trace(path).step(1).others
+
+
+def test_tables_do_what_recorded_steps_do(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    gpt2, tokens = Gpt2(SMALL), batch("gpt2", 2)
+    resnet8, images = recorded_resnet8(), torch.rand(2, 1, 28, 28)
+    sgd = torch.optim.SGD(resnet8.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
+    runs = (
+        (built("gpt2"), gpt2, tokens, tokens, torch.optim.AdamW(gpt2.parameters())),
+        (network("resnet8"), resnet8, images, torch.tensor([1, 2]), sgd),
+    )
+    for table, *run in runs:
+        found = recorded(*run, tmp_path / table.name)
+        if found is None:
+            pytest.skip("no recorder notes what else a step does")
+        noted = other_works(table, 2)
+        assert noted is not None
+        assert moved(noted) == moved(found)

@@ -16,7 +16,7 @@ from swatsim.errors import SwatsimError
 from swatsim.tracer.pytorch.attention import Attend, Attention, say_dropout
 from swatsim.tracer.pytorch.factors import Factors
 from swatsim.tracer.pytorch.gradients import Product
-from swatsim.tracer.pytorch.heads import among_products, pair
+from swatsim.tracer.pytorch.heads import among_products, pairs
 from swatsim.tracer.pytorch.pairs import PLAIN, SCORES, VALUES, Pair
 from swatsim.tracer.pytorch.private import others_pack
 from swatsim.tracer.pytorch.recording import Recording
@@ -80,7 +80,8 @@ class Activations:
 
         The multiplications of its forward pass are counted when it is recorded.
         """
-        if found.rest or not (_has_values(found.left) and _has_values(found.right)):
+        both = (found.left, found.right)
+        if found.rest or not all(map(_has_values, both)) or both[0].is_nested != both[1].is_nested:
             return False
         frames = self._frames()
         one = Pair(product, size, frames[-1] if frames else None, found, self._finish)
@@ -92,8 +93,9 @@ class Activations:
             self._scores.begin(one, out)
             return True
         one.named(VALUES)
-        for op, path in read:
-            if path is not None and path.masked is not None:
+        for (op, path), factor in zip(read, found.given, strict=True):
+            computed = factor.requires_grad or not one.linked
+            if computed and path is not None and path.masked is not None:
                 one.output(op, ~path.masked)
         return True
 
@@ -145,23 +147,26 @@ class Activations:
         """Record a product that has a name now, and count it."""
         product = one.product
         try:
-            part = pair(found, self._called(one.frame, kind), self._place)
+            made = pairs(found, self._called(one.frame, kind), self._place)
         except SwatsimError as error:
             self._refuse(product, error)
         else:
-            recording = self._record(part.layer, part.act, 0, part.place, None)
-            if recording is None:
+            each = [self._record(part.layer, part.act, 0, part.place, None) for part in made]
+            recordings = [recording for recording in each if recording is not None]
+            if len(recordings) < len(made):
                 product.what = TOO_LARGE
             else:
-                product.parts.append((part.bare(), recording))
+                bare = [part.bare() for part in made]
+                product.parts.extend(zip(bare, recordings, strict=True))
                 self._hold(product, found, one)
         self._shares.add("forward", one.size, product.where)
 
     def _hold(self, product: Product, found: Factors, one: Pair) -> None:
         product.held, product.packs, product.at = True, one.packs, found.at
-        product.multiplied = found.multiplied
+        product.vectors = found.vectors
         product.operands(found, one.linked)
-        product.shapes = tuple(found.left.shape), tuple(found.right.shape)
+        if not found.left.is_nested:
+            product.shapes = tuple(found.left.shape), tuple(found.right.shape)
         left, right = (StorageWeakRef(each.untyped_storage()) for each in found.given)
         product.factors = left, right
         if not one.linked or product.is_unlinked:
@@ -184,5 +189,4 @@ class Activations:
 
 def _has_values(tensor: Tensor) -> bool:
     """Whether a factor has values that can be looked at, one by one."""
-    plain = not tensor.is_nested and tensor.layout == torch.strided
-    return plain and tensor.numel() > 0 and tensor.device.type != "meta"
+    return tensor.layout == torch.strided and tensor.numel() > 0 and tensor.device.type != "meta"

@@ -22,6 +22,7 @@ aten = torch.ops.aten
 #: Where the two factors of a product of matrices are among an operation's arguments.
 _MATRICES: dict[Any, tuple[int, int]] = {
     **dict.fromkeys((aten.mm, aten.bmm, aten.mv, aten._int_mm, aten._scaled_mm), (0, 1)),
+    aten.matmul: (0, 1),  # of nested tensors alone: others come as products of matrices
     **dict.fromkeys((aten.dot, aten.vdot), (0, 1)),
     **dict.fromkeys((aten._grouped_mm, aten._scaled_grouped_mm, aten.linear), (0, 1)),
     **dict.fromkeys((aten.addmm, aten.baddbmm, aten.addmv, aten.addbmm), (1, 2)),
@@ -85,9 +86,8 @@ class Factors:
         What else decides: of a convolution its geometry, of experts where their rows end.
     sums : bool
         Whether the products of a batch are added up.
-    multiplied : two of bool
-        Whether the gradients of the factors are products of matrices: of a vector's they may be an
-        outer product, or single values.
+    vectors : bool
+        Whether both are: their gradients are products of single values.
     """
 
     left: Tensor
@@ -97,7 +97,7 @@ class Factors:
     convolution: bool = False
     rest: tuple[Any, ...] = field(default=(), repr=False)
     sums: bool = False
-    multiplied: tuple[bool, bool] = (True, True)
+    vectors: bool = False
 
 
 def factors(func: Any, arguments: Any, named: Any) -> Factors | None:
@@ -112,7 +112,7 @@ def factors(func: Any, arguments: Any, named: Any) -> Factors | None:
     left, right = given = arguments[at[0]], arguments[at[1]]
     if packet is aten.linear:
         right = right.mT
-    multiplied = (right.dim() > 1, left.dim() > 1)
+    vectors = left.dim() == right.dim() == 1
     if left.dim() == 1:
         left = left[None]
     if right.dim() == 1:
@@ -120,7 +120,7 @@ def factors(func: Any, arguments: Any, named: Any) -> Factors | None:
     ragged = packet in _RAGGED and left.dim() != right.dim()
     offs = named.get("offs", arguments[2] if len(arguments) > 2 else None) if ragged else None
     rest = () if offs is None else (offs,)
-    return Factors(left, right, given, at, False, rest, packet is aten.addbmm, multiplied)
+    return Factors(left, right, given, at, False, rest, packet is aten.addbmm, vectors)
 
 
 Place_of = Callable[[Tensor], Any]

@@ -43,8 +43,8 @@ class Product:
         self.factors: tuple[StorageWeakRef, StorageWeakRef] | None = None
         #: Which of the node's inputs the two factors are.
         self.at = (0, 1)
-        #: Whether the gradients of the two are products of matrices.
-        self.multiplied = (True, True)
+        #: Whether both are vectors, whose gradients are no products of matrices.
+        self.vectors = False
         #: Multiplications of the forward pass that count only if a backward pass follows.
         self.late = 0
         #: Called before gradients come: a product without a name gets one.
@@ -149,12 +149,9 @@ class Product:
     def _end(self, inputs: Any, outputs: Any, passes: Any) -> None:
         passes.ends(self)
         self._turned, self._ended = {}, True
-        if not outputs or outputs[0] is None:
+        if not outputs or outputs[0] is None or self.vectors:
             return
-        left, right = (
-            counts and at < len(inputs) and inputs[at] is not None
-            for at, counts in zip(self.at, self.multiplied, strict=True)
-        )
+        left, right = (at < len(inputs) and inputs[at] is not None for at in self.at)
         act, weight = (left, right) if self.weight_is_right else (right, left)
         self.gradient(outputs[0], {"dgrad": act, "wgrad": weight})
 

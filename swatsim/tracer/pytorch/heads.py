@@ -6,13 +6,13 @@ B products of matrices at once, left (B, R, C) times right (B, C, K), of samples
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 from torch import Tensor
 
-from swatsim.tracer.pytorch.factors import Factors, Part
+from swatsim.tracer.pytorch.factors import Factors, Part, View
 from swatsim.tracer.pytorch.layout import Layout, among_rows
 from swatsim.tracer.pytorch.places.place import join
 from swatsim.tracer.pytorch.samples import MIXED, Place
@@ -91,16 +91,38 @@ def among_products(states: Iterable[Any], lead: tuple[int, ...]) -> Any:
     return among_rows(join(states), lead) or MIXED
 
 
-def pair(found: Factors, name: str, place_of: Any) -> Part:
-    """Return the layer of a product of two activations.
-
-    Matrices are one product. Of a sum over products (`addbmm`) each matrix lies behind the one
-    before, along what is summed.
+def pairs(found: Factors, name: str, place_of: Any) -> list[Part]:
+    """Return the layers of a product of two activations: of nested tensors one for each part.
 
     Raises
     ------
     WorkloadError
-        If it can't be recorded, for its size.
+        If one can't be recorded, for its size.
+    """
+    if not found.left.is_nested:
+        return [_pair(found, name, place_of)]
+    both = enumerate(zip(found.left.unbind(), found.right.unbind(), strict=True))
+    made = [(i, replace(found, left=left, right=right)) for i, (left, right) in both]
+    return [
+        _part_of(i, _pair(each, name, lambda _: MIXED))
+        for i, each in made
+        if each.left.numel() and each.right.numel()
+    ]
+
+
+def _part_of(i: int, part: Part) -> Part:
+    def view(own: View) -> View:
+        return lambda values: own(values.unbind()[i])
+
+    grads, acts, weights = map(view, (part.grads, part.acts, part.weights))
+    return replace(part, grads=grads, acts=acts, weights=weights)
+
+
+def _pair(found: Factors, name: str, place_of: Any) -> Part:
+    """Return the layer of a product of two activations.
+
+    Matrices are one product. Of a sum over products (`addbmm`) each matrix lies behind the one
+    before, along what is summed.
     """
     sums = found.sums
     batched = found.right.dim() == 3 and not sums

@@ -268,7 +268,7 @@ class Recognition:
         weight = right if is_right else left
         if not found.convolution and not (weight and weight.name):
             return False
-        if not any(found.multiplied):  # of two vectors, as a norm of a weight takes it
+        if found.vectors:  # a norm of a weight, say
             return True
         product.at, product.weight_is_right = found.at, is_right
         product.sources = {name for each in (left, right) if each for name in each.sources}

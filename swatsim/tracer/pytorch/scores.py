@@ -99,8 +99,8 @@ class Scores:
                 self._paths.pop(key, None)
 
     def _softmax(self, x: Tensor, path: Path, probabilities: Tensor) -> None:
-        masked = is_masked(x, probabilities)
-        found = masked if bool(masked.any()) else None
+        masked = None if x.is_nested else is_masked(x, probabilities)
+        found = masked if masked is not None and bool(masked.any()) else None
         for pair, undo in path.pairs:
             pair.named(SCORES)
             if found is not None and undo is not None:
@@ -127,6 +127,9 @@ def _given(arguments: Any, named: Any) -> list[Tensor]:
 def _moved(func: Any, x: Tensor, path: Path, arguments: Any, out: Tensor) -> Path | None:
     """Return where the values of an operation's output come from; None if it sums them up."""
     name = _name(func)
+    if x.is_nested or out.is_nested:
+        knows = name in _VIEWS | _TURNS | _SAME | _PARTS or torch.Tag.pointwise in func.tags
+        return _lost(path) if knows else None
     if name in _VIEWS and out.numel() == x.numel():
         shape = x.shape
         return _put(path, lambda mask: mask.reshape(shape), lambda mask: mask.reshape(out.shape))

@@ -81,6 +81,8 @@ class Unlinked:
         """
         if func._overloadpacket is aten.convolution_backward:
             return self._convolution(*arguments)
+        if func._overloadpacket is aten.matmul_backward:
+            return self._matmul(*arguments)
         found = factors(func, arguments, named)
         if found is None or found.convolution:
             return None
@@ -99,6 +101,16 @@ class Unlinked:
         each.product.reads(reading.side, reading.factor)
         each.product.gradient(reading.gradient, {op: True})
         return each.product
+
+    def _matmul(self, dy: Tensor, left: Tensor, right: Tensor, runs: list[bool]) -> Product | None:
+        """Of nested tensors."""
+        own = tuple(StorageWeakRef(each.untyped_storage()) for each in (left, right))
+        for each in reversed(self._open):
+            if each.product.factors == own:
+                self._open.remove(each)
+                each.product.gradient(dy, {"dgrad": runs[0], "wgrad": runs[1]})
+                return each.product
+        return None
 
     def _convolution(self, dy: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> Product | None:
         runs = rest[-1]
