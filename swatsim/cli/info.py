@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import click
 from rich.console import Console
@@ -15,7 +14,9 @@ from swatsim.reports.span import percent
 from swatsim.tracefile import Manifest, Step, Trace, open_trace
 from swatsim.tracefile.covered import Covered, why_unknown
 from swatsim.tracefile.notes import drifts, not_modelled, not_recorded
+from swatsim.tracefile.others import OtherWork
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OUTPUT_OF, Layer
+from swatsim.workload.phases import PHASES, Phase
 from swatsim.workload.value_types import of_recorded
 
 #: Layers, steps and notes that are shown; of more, how many there are.
@@ -39,7 +40,7 @@ def info(trace: str, everything: bool) -> None:
     they are averaged over all steps. No mask is read.
 
     Of all that the steps multiplied, forward and backward: how much is in the trace, and what is
-    not. What else they did, if the trace notes it, and which outputs somebody wants.
+    not. Of all else that they did: operations, values and bytes by phase.
     """
     source = open_trace(trace)
     contents = _Contents(None if everything else SHOWN)
@@ -68,7 +69,8 @@ class _Contents:
         self.not_recorded: dict[str, str] = {}
         self.covered = Covered()
         self.types: dict[str, Counter[str]] = {}
-        self.others: dict[str, Noted] = {}
+        self.others: dict[Phase, Counter[str]] = {}
+        self.noted = 0
 
     def add(self, step: Step | TraceError) -> None:
         if isinstance(step, TraceError):
@@ -78,8 +80,10 @@ class _Contents:
         self.masks += len(step.records)
         self.bytes += step.path.stat().st_size
         _add(self.totals, step)
-        self.covered.add(step.coverage, step.others is not None)
-        _note(self.others, step)
+        self.covered.add(step.coverage)
+        self.noted += step.others is not None
+        for work in step.others or ():
+            _add_work(self.others.setdefault(work.phase, Counter()), work)
         for record in step.records:
             if record.is_output:
                 continue
@@ -102,9 +106,6 @@ def _show(source: Trace, contents: _Contents) -> None:
         out.print(line)
     if contents.covered.known:
         _show_covered(out, contents.covered, contents.most)
-    if contents.others:
-        title = "What else the steps did, whole batches: it multiplies no matrices"
-        out.print(table(title, NOTED_HEADINGS, map(_noted_row, contents.others.items()), left=1))
     keys = [f"{op} {operand}" for op, operand in _reads()]
     out.print(
         table("Density over all layers and steps", keys, [_densities(contents.totals)], left=0)
@@ -149,54 +150,6 @@ def _show_covered(out: Console, covered: Covered, most: int | None) -> None:
             out.print(f"{what}: {listed(list(names), most or len(names))}")
 
 
-@dataclass
-class Noted:
-    """What steps did beside multiplying, added up: operations, values, bytes."""
-
-    operations: int = 0
-    elements: int = 0
-    read: int = 0
-    written: int = 0
-
-
-NOTED_HEADINGS = ("phase", "operations", "values", "bytes read", "written")
-
-
-def _note(others: dict[str, Noted], step: Step) -> None:
-    """Add up by phase what a step notes of everything else."""
-    for work in step.others or ():
-        noted = others.setdefault(work.phase, Noted())
-        for operation in work.operations:
-            noted.operations += work.times
-            noted.elements += work.times * operation.elements
-            noted.read += work.times * operation.read
-            noted.written += work.times * operation.written
-
-
-def _noted_row(of_phase: tuple[str, Noted]) -> list[str]:
-    phase, noted = of_phase
-    sizes = size(noted.read), size(noted.written)
-    return [phase, count(noted.operations), count(noted.elements), *sizes]
-
-
-def _else(covered: Covered) -> str:
-    """Return in words whether steps note what they did beside multiplying."""
-    if not covered.noted:
-        return f"{NOT_KNOWN}: figures of this trace are of layers alone"
-    if covered.noted < covered.steps:
-        return f"noted in {covered.noted} of {covered.steps} steps only"
-    return "noted in every step"
-
-
-def _wanted(totals: Totals) -> str:
-    """Return in words how much of what each op makes somebody wants, in steps that say so."""
-    words = []
-    for op, operand in OUTPUT_OF.items():
-        if pair := totals.get(("", op, operand)):
-            words.append(f"{op} {percent(pair[0] / pair[1])}")
-    return f"{', '.join(words)}, where it is not all" if words else "all"
-
-
 def _covers(source: Trace, covered: Covered) -> str:
     """Return in words which share of the multiplications is in the trace."""
     if not covered.known:
@@ -218,6 +171,32 @@ def _types(types: Mapping[str, Counter[str]]) -> str:
         kinds = (f"{kind} ({n} masks)" if len(found) > 1 else kind for kind, n in found.items())
         words.append(f"{operand} {', '.join(kinds)}")
     return "; ".join(words)
+
+
+def _add_work(known: Counter[str], work: OtherWork) -> None:
+    known["operations"] += work.times * len(work.operations)
+    known["elements"] += work.times * sum(each.elements for each in work.operations)
+    known["bytes"] += work.times * (work.read + work.written)
+
+
+def _others(contents: _Contents) -> str:
+    """Return in words what the steps did beside multiplying, by phase."""
+    if not contents.noted:
+        return f"{NOT_KNOWN}: figures of this trace are of layers alone"
+    known = ((phase, contents.others[phase]) for phase in PHASES if phase in contents.others)
+    words = (
+        f"{phase} {count(it['operations'])} operations of {count(it['elements'])} elements and "
+        f"{size(it['bytes'])}"
+        for phase, it in known
+    )
+    return f"in {contents.noted} of {contents.whole} steps: {'; '.join(words) or 'nothing'}"
+
+
+def _wanted(totals: Totals) -> list[str]:
+    """Return in words how much of what ops make is wanted, where it is not all."""
+    found = ((op, totals.get(("", op, operand))) for op, operand in OUTPUT_OF.items())
+    words = [f"{share(pair[0] / pair[1])} of what {op} makes" for op, pair in found if pair]
+    return [f"wanted   {', '.join(words)}, in layers where not all is"] if words else []
 
 
 def _print_rest(out: Console, number: int, what: str) -> None:
@@ -249,10 +228,10 @@ def _summary(source: Trace, contents: _Contents) -> list[str]:
         f"steps    {len(source.steps)}, from {source.steps[0]} to {source.steps[-1]}",
         f"layers   {len(source.layers)}",
         f"covers   {_covers(source, contents.covered)}",
-        f"else     {_else(contents.covered)}",
-        f"wanted   of outputs: {_wanted(contents.totals)}",
+        f"others   {_others(contents)}",
         f"values   {_types(contents.types)}",
         f"masks    {contents.masks} of {count(elements)} elements in {size(contents.bytes)}",
+        *_wanted(contents.totals),
     ]
 
 

@@ -85,15 +85,18 @@ class Summary(Results):
     @cached_property
     def ops(self) -> tuple[Row, ...]:
         """What `per_op` returns."""
-        found = _compare(self, ("op",), self.layers)
-        ops = sorted(found, key=lambda row: OPS.index(row["op"]))
         others = ({**row, "op": OTHER} for row in _compare_others(self, ("op",), self.phases))
-        return (*(parts := [*ops, *others]), _whole(self, parts))
+        return (*(parts := [*self._layer_ops, *others]), _whole(self, parts))
+
+    @cached_property
+    def _layer_ops(self) -> tuple[Row, ...]:
+        found = _compare(self, ("op",), self.layers)
+        return tuple(sorted(found, key=lambda row: OPS.index(row["op"])))
 
     @cached_property
     def of_layers(self) -> Row:
         """The totals of all layers and ops: of a step what multiplies, and nothing else."""
-        (row,) = _compare(self, (), self.layers)
+        (row,) = _compare(self, (), self._layer_ops)
         return {**row, "op": LAYERS}
 
     @cached_property

@@ -11,8 +11,10 @@ dense baseline is not:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import prod
+from typing import Any
 
 from swatsim.policies.interface import Work
 from swatsim.tracefile.others import Operation, OtherWork
@@ -42,28 +44,37 @@ def policy_work(
     Returns
     -------
     list of OtherWork
-        Of the phase "policy", one operation each, equal ones added up.
+        Of the phase "policy", one operation each, equal ones of an operand added up.
     """
-    bits = DTYPES[of_recorded(dtype) or "fp32"]
-    found: dict[tuple[Operation, bool], int] = {}
-    for operand, works in operands.items():
-        values = prod(layer.shape_of(operand, samples))
-        for work in works:
-            grows = operand != "weight"
-            key = _operation(work, values, -(-values * bits // 8)), grows
-            found[key] = found.get(key, 0) + 1
     return [
-        OtherWork(
-            module=layer.name,
-            phase="policy",
-            operations=(operation,),
-            read=operation.read,
-            written=operation.written,
-            dtype=dtype,
-            times=times,
-            per_sample=grows or None,
+        one
+        for operand, works in operands.items()
+        for one in operand_work(
+            layer.name, operand, prod(layer.shape_of(operand, samples)), works, dtype
         )
-        for (operation, grows), times in found.items()
+    ]
+
+
+def operand_work(
+    layer: str, operand: Operand, values: int, works: Sequence[Work], dtype: str = "float32"
+) -> list[OtherWork]:
+    """Return what a method does of its own in one step with an operand of so many values.
+
+    Parameters are those of `policy_work`.
+    """
+    size = -(-values * DTYPES[of_recorded(dtype) or "fp32"] // 8)
+    times = Counter(works)
+    grows = operand != "weight" or None
+    same: dict[str, Any] = {
+        "module": layer,
+        "phase": "policy",
+        "dtype": dtype,
+        "per_sample": grows,
+    }
+    done = {work: _operation(work, values, size) for work in times}
+    return [
+        OtherWork(operations=(one,), read=one.read, written=one.written, times=times[work], **same)
+        for work, one in done.items()
     ]
 
 

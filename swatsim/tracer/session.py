@@ -12,6 +12,7 @@ from typing import Any
 from swatsim.errors import RecordingError, SwatsimError, TraceError, as_own, listed
 from swatsim.policies.interface import Policy
 from swatsim.tracefile.coverage import Coverage
+from swatsim.tracefile.others import OtherWork
 from swatsim.tracefile.schema import MAX_SAMPLES
 from swatsim.tracefile.writer import TraceWriter
 from swatsim.tracer.arguments import (
@@ -181,7 +182,10 @@ class Session:
         return layer, None
 
     def step(
-        self, notes: Mapping[str, Any] | None = None, coverage: Coverage | None = None
+        self,
+        notes: Mapping[str, Any] | None = None,
+        coverage: Coverage | None = None,
+        others: Sequence[OtherWork] | None = None,
     ) -> None:
         """End a step: queue it to be written if it is wanted, and return at once.
 
@@ -192,13 +196,15 @@ class Session:
             left out, with a warning.
         coverage : Coverage, optional
             How much of the step's multiplications are of recorded layers.
+        others : sequence of OtherWork, optional
+            What the step did beside.
         """
         if not self._is_on:
             self.number += 1
             return
         with self._lock:
             with self.guarded():
-                self._finish(notes, coverage)
+                self._finish(notes, coverage, others)
             self._turn_to(self.number + 1)
 
     @contextmanager
@@ -286,10 +292,16 @@ class Session:
         self._ever.add(layer.name)
         return named, self._step
 
-    def _finish(self, notes: Mapping[str, Any] | None, coverage: Coverage | None) -> None:
+    def _finish(
+        self,
+        notes: Mapping[str, Any] | None,
+        coverage: Coverage | None,
+        others: Sequence[OtherWork] | None,
+    ) -> None:
         """End the current step, or say why there is none."""
         if self._step is not None:
-            self._end(self._step, notes, coverage)
+            self._step.coverage, self._step.others = coverage, others
+            self._end(self._step, notes)
         elif self._recording and not self._runs:
             log.warning("step %d is not recorded: %s", self.number, NOTHING_RAN)
 
@@ -331,9 +343,7 @@ class Session:
             self._recorder.on_failure = self._stop
         return self._recorder.begin(self.number, batch)
 
-    def _end(
-        self, step: StepRecord, notes: Mapping[str, Any] | None, coverage: Coverage | None
-    ) -> None:
+    def _end(self, step: StepRecord, notes: Mapping[str, Any] | None) -> None:
         assert self._recorder is not None, "a step is of a recorder"
         self._name_left_out(step)
         if not step.masks:
@@ -347,7 +357,6 @@ class Session:
             log.warning("step %d is recorded without its notes: %s", step.number, error)
         if self._left_out:
             step.notes["not_recorded"] = dict(self._left_out)
-        step.coverage = coverage
         self._recorder.end(step)
         self._ended.add(step.number)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -23,7 +25,9 @@ from swatsim.simulator.systems import NO_MEMORY, system_of
 from swatsim.tracefile import Trace
 from swatsim.workload.layer import OPERANDS_OF, Layer
 from swatsim.workload.lowering import LoweredOp
+from tests.pictures import unpainted
 from tests.strategies import ops
+from tests.sweeps.test_sweep import Here
 from tests.traces import make_trace
 
 OUTSIDE = "examples.own_machine"
@@ -55,7 +59,8 @@ def test_a_machine_has_accounts_memory_energy_report_and_estimates(
         assert row["cycles_dense_operands"] >= row["cycles_compute_dense_operands"]
     results.save(tmp_path / "results")
     assert load(tmp_path / "results").rows == results.rows
-    assert swatsim.report(tmp_path / "results")
+    with unpainted():
+        assert swatsim.report(tmp_path / "results")
     assert swatsim.estimate(results, 30).ours["cycles"].value > 0
     images = swatsim.estimate_images(trace, preset, workers=1)
     assert images.totals[-1].cycles_compute.value > 0
@@ -106,15 +111,25 @@ def test_a_machine_runs_products_of_activations_and_ops_of_some_outputs(
         assert any(event["ph"] == "X" for event in found["traceEvents"])
 
 
+class Sent(Here):
+    """Runs a job as it would arrive in another process."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        sent, *words = pickle.loads(pickle.dumps((fn, *args)))
+        return super().submit(sent, *words, **pickle.loads(pickle.dumps(kwargs)))
+
+
 @EACH
 def test_a_machine_is_swept_in_processes_of_its_own(
     mechanism: Mechanism, trace: Trace, tmp_path: Path
 ) -> None:
+    """One from outside, whose module has to be imported there; ours as if they were."""
     preset = preset_of(mechanism)
     spec = {"traces": [str(trace.path)], "machines": [{"preset": preset}], "steps": [1]}
     spec["machines"][0]["grid"] = {"dram": ["hbm2", "ideal"]}  # type: ignore[index]
     spec["constraints"] = ["pes > 0", "multipliers > 0"]
-    swatsim.sweep(spec, tmp_path, workers=1)
+    executor = Sent() if mechanism in MACHINES else None
+    swatsim.sweep(spec, tmp_path, workers=1, executor=executor)
     found = [read_parquet(path).rows for path in sorted((tmp_path / "points").iterdir())]
     alone = [
         swatsim.simulate(trace, swatsim.machine(preset, dram=dram), steps=[1]).rows

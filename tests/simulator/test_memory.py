@@ -200,16 +200,15 @@ def test_a_kept_operand_equals_the_twin(data: st.DataObject) -> None:
     op, _ = data.draw(ops().filter(lambda found: found[0].name != "fprop"))
     config = MemoryConfig(**{**data.draw(memories()), "block_channels": "auto"})
     demand = data.draw(demands())
-    assume(naive(op, config, demand).refused is None)
-    if can_pin(op, config, "grad_out"):
-        held = frozenset({"grad_out"})
-        kept = simulate_memory(op, demand, config, pinned="grad_out", resident=True)
-        assert kept.dram_bytes_grad_out == 0
-        compare(kept, naive(op, config, demand, kept=held))
-        compare(
-            simulate_memory(op, demand, config, pinned="grad_out"),
-            naive(op, config, demand, held=held),
-        )
+    assume(can_pin(op, config, "grad_out"))
+    held = frozenset({"grad_out"})
+    kept = simulate_memory(op, demand, config, pinned="grad_out", resident=True)
+    assert kept.dram_bytes_grad_out == 0
+    compare(kept, naive(op, config, demand, kept=held))
+    compare(
+        simulate_memory(op, demand, config, pinned="grad_out"),
+        naive(op, config, demand, held=held),
+    )
 
 
 # ---- closed forms --------------------------------------------------------------------------------

@@ -28,7 +28,6 @@ QUICK = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-TWINS = ("lane_array", "cartesian")
 
 
 @st.composite
@@ -39,9 +38,7 @@ def runs(draw: st.DrawFn) -> tuple[LoweredOp, dict[str, Any]]:
     return run, {name: values[name].reshape(mask.shape) for name, mask in run.operands.items()}
 
 
-@pytest.mark.parametrize(
-    "mechanism", [it for it in MACHINES if it.name in TWINS], ids=lambda it: it.name
-)
+@pytest.mark.parametrize("mechanism", MACHINES, ids=lambda it: it.name)
 @QUICK
 @given(data=st.data())
 def test_a_machine_does_what_its_twin_does(mechanism: Mechanism, data: st.DataObject) -> None:

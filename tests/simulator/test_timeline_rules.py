@@ -142,6 +142,34 @@ def test_cycles_of_some_outputs_and_of_products_of_activations_are_the_kernels(
 
 
 @pytest.mark.parametrize("name", OPS)
+def test_a_row_set_runs_with_the_column_sets_that_want_something_of_it(name: OpName) -> None:
+    op, machine = an_op(name), swatsim.machine("tensordash", tiles=1, rows=2)
+    wanted = np.random.default_rng(6).random(op.output_shape) < 0.03
+    run = replace(op, output=wanted)
+    tiles = range(machine.timeline(run, 0).about["tiles"])
+    about = [machine.timeline(run, tile).about for tile in tiles]
+    total = sum(it["lines_scheduled"] * it["runs"] for it in about)
+    assert total == machine.simulate_op(run).cycles_compute
+    never = [it["lines_scheduled"] for it in about if not it["runs"]]
+    assert never == [0] * len(never)
+
+
+@pytest.mark.parametrize("preset", ["scnn", "scnn-queued"])
+@pytest.mark.parametrize("name", OPS)
+def test_products_that_nobody_wants_are_drawn_without_a_bank(preset: str, name: OpName) -> None:
+    run, machine = some_outputs_of(an_op(name)), swatsim.machine(preset, pe_h=1, pe_w=1)
+    _, events = drawn(machine.mechanism, run, machine.config, 0)
+    products = [event for event in events if event.category == "product"]
+    banks = [bank for it in products for row in it.details["banks"] for bank in row]
+    assert sum(bank is not None for bank in banks) == run.macs_effectual
+    assert None in banks
+    if preset == "scnn":
+        for event in products:
+            hits = Counter(it for row in event.details["banks"] for it in row if it is not None)
+            assert event.cycles == max(1, *hits.values(), 1)
+
+
+@pytest.mark.parametrize("name", OPS)
 def test_elements_of_a_product_of_activations_are_those_that_were_recorded(name: OpName) -> None:
     op = of_activations(name)
     shapes = {"weight": (2, 10, 3), "act": (2, 6, 7), "grad_out": (2, 10, 7)}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,12 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
+from torch.utils.checkpoint import checkpoint  # noqa: E402
 
+from swatsim.policies import SwatU  # noqa: E402
+from swatsim.tracefile import open_trace  # noqa: E402
 from swatsim.tracefile.reader import Step  # noqa: E402
+from swatsim.tracer.pytorch import Observer, Tracer, attention  # noqa: E402
 from swatsim.workload.flops import macs_dense  # noqa: E402
 from tests.tracer.test_recognition import observed  # noqa: E402
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from swatsim.policies.arrays import only
 from swatsim.policies.interface import Site
 from swatsim.policies.sparsifier import Sparsifier
+from swatsim.tracer.policy_work import operand_work
 from swatsim.tracer.pytorch.arithmetic import Arithmetic, Gradients, Needed, autocast
 from swatsim.tracer.pytorch.private import (
     apart,
@@ -105,8 +106,13 @@ class Call:
             try:
                 shown = apart(self.arithmetic.planes(values.detach()))
                 masks = self.sparsifier.masks(sites, shown, training=self.training)
+                works = () if self.recording is None else self.sparsifier.work(sites)
             except Exception as error:
                 raise PolicyFailedError(error) from error
+            if self.recording is not None and self.training and works:
+                dtype = str(values.dtype).removeprefix("torch.")
+                own = operand_work(self.layer.name, operand, values.numel(), works, dtype)
+                self.recording.worked(own)
             masked: dict[int, Tensor] = {}
             for mask in masks:
                 if id(mask) not in masked:
@@ -155,7 +161,9 @@ class Call:
     def weight_gradient(self, dense: Tensor, dw: Tensor) -> Tensor:
         """Return the weight gradient that the optimizer gets."""
         try:
-            changed: Tensor = self.sparsifier.weight_gradient(self.layer, dense.to(dw.dtype), dw)
+            with unseen():
+                weight = dense.to(dw.dtype)
+                changed: Tensor = self.sparsifier.weight_gradient(self.layer, weight, dw)
         except Exception as error:
             raise PolicyFailedError(error) from error
         return changed
@@ -245,7 +253,7 @@ def _needed(ctx: Any) -> Needed:
 
 def _shaped(like: Tensor, shape: torch.Size) -> Tensor:
     """Return a tensor of which only the shape is read, and that takes no memory."""
-    return like.new_zeros(()).expand(shape)
+    return like.new_empty(()).expand(shape)
 
 
 def _joined(source: Tensor | None, values: Tensor | None) -> Tensor | None:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -37,6 +38,7 @@ _NEEDED = (
     "_autograd._top_saved_tensors_default_hooks",
     "_current_graph_task_id",
     "_current_autograd_node",
+    "_autograd._get_sequence_nr",
     "_len_torch_dispatch_stack",
     "_pop_torch_dispatch_stack",
     "_push_on_torch_dispatch_stack",
@@ -130,6 +132,31 @@ def leave_dispatch(mode: TorchDispatchMode) -> None:
 def current_node() -> Any:
     """Return the node of the graph that the backward pass of this thread is at; None outside."""
     return _functions()._current_autograd_node()
+
+
+class StorageRef:
+    """A weak reference to a tensor's memory."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        own: Any = StorageWeakRef
+        self._ref = own(tensor.untyped_storage())
+
+    @property
+    def is_held(self) -> bool:
+        """Whether anybody holds the memory still, who may read it again."""
+        return not self._ref.expired()
+
+
+def next_node() -> int:
+    """Return the number that the next node of the graph gets which this thread makes."""
+    number: int = _functions()._autograd._get_sequence_nr()
+    return number
+
+
+def number_of(node: Any) -> int:
+    """Return a node's number, ascending in the thread that made it."""
+    number: int = node._sequence_nr()
+    return number
 
 
 def in_function() -> bool:

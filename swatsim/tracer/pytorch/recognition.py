@@ -29,6 +29,7 @@ from swatsim.tracer.pytorch.inputs import Given
 from swatsim.tracer.pytorch.inside import in_checkpoint
 from swatsim.tracer.pytorch.naming import Names
 from swatsim.tracer.pytorch.origins import Origin, Origins, tensors
+from swatsim.tracer.pytorch.other_work import OtherWorks
 from swatsim.tracer.pytorch.private import current_node, in_function, others_pack
 from swatsim.tracer.pytorch.products import macs
 from swatsim.tracer.pytorch.recurrence import FUSED, Recurrence, Recurrent
@@ -98,6 +99,7 @@ class Recognition:
         self._model = model
         self.names = Names(names(model))
         self.origins = Origins(self.names, partial(names, model), frames)
+        self.others = OtherWorks(model, self.names, frames)
         self._batch: int | None = None
         self._samples = Samples(0)
         self.shares = Shares()
@@ -123,6 +125,10 @@ class Recognition:
         node = current_node()
         backward = node is not None and self._is_backward(node)
         size = macs(func, arguments, named, out)
+        if size:
+            self.others.multiplies(func, arguments, named, size, node if backward else None)
+        else:
+            self.others.see(func, arguments, named, out, node if backward else None)
         if backward:
             self._backward(func, arguments, named, out, size, node)
         elif size:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from swatsim.tracefile.others import OtherWork
 from swatsim.tracer.pytorch.layout import Layout
 from swatsim.tracer.step_record import StepRecord
 from swatsim.workload.layer import OUTPUT_OF, Operand, OpName
@@ -31,6 +32,8 @@ class Recording:
         Gives a context in which what is multiplied is this layer's, and so in the trace.
     computed : callable
         Told of a tensor and what was computed from it, value by value, out of sight.
+    worked : callable
+        Told of what a policy does of its own.
     """
 
     step: StepRecord
@@ -38,6 +41,7 @@ class Recording:
     kept: int
     computing: Callable[[], AbstractContextManager[None]]
     computed: Callable[[Tensor, Tensor], None]
+    worked: Callable[[Iterable[OtherWork]], None]
 
     def record(
         self, operand: Operand, reads: Mapping[OpName, Tensor], kind: torch.dtype | None = None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from swatsim.errors import RecordingError, SwatsimError
 from swatsim.policies.interface import Policy
 from swatsim.tracefile.coverage import Coverage
+from swatsim.tracefile.others import OtherWork
 from swatsim.tracer.arguments import checked_batch
 from swatsim.tracer.pytorch.dispatch import leave_closed
 from swatsim.tracer.pytorch.heads import Heads
@@ -114,21 +115,22 @@ class Run:
                 )
                 self._is_eager = force_eager()
 
-    def _end(self) -> tuple[dict[str, Any], Coverage | None]:
-        """Stop watching, and return the notes and the coverage that are stored with the masks."""
+    def _end(self) -> tuple[dict[str, Any], Coverage | None, list[OtherWork] | None]:
+        """Stop watching, and return notes, coverage and other work, to be stored with the masks."""
         watch, self._watch = self._watch, None
         if self._is_eager:
             self._is_eager = False
             compile_again()
         if watch is None:
-            return {}, None
+            return {}, None, None
         watch.close()
         notes = self._notes()
         if self._saved_tensors is not None:
             self._saved_tensors.close()
             notes["kept"] = self._saved_tensors.describe()
         coverage = watch.coverage(self._left_alone())
-        return {key: value for key, value in notes.items() if value}, coverage
+        others = watch.others()
+        return {key: value for key, value in notes.items() if value}, coverage, others
 
     def _recording(
         self, layer: Layer, x: Tensor, axis: int | None = None, place: Any = None, depth: Any = None
@@ -166,7 +168,7 @@ class Run:
             if step is not None:
                 seen = watch.recognition
                 seen.recorded.add(layer.name)
-                hands = (seen.computing, seen.computed)
+                hands = (seen.computing, seen.computed, seen.others.add)
                 return Recording(step, layout.called(named), kept, *hands)
         return None
 

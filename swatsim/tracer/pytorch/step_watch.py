@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from swatsim.tracefile.coverage import Coverage
+from swatsim.tracefile.others import OtherWork
 from swatsim.tracer.pytorch.activations import Record
 from swatsim.tracer.pytorch.dispatch import Dispatch
 from swatsim.tracer.pytorch.inputs import samples_of
@@ -64,12 +65,20 @@ class Watch:
             self.recognition.settle()
         self._dispatch.close()
         self._stack.remove()
+        self.recognition.others.close()
 
     def coverage(self, left_alone: Mapping[str, str]) -> Coverage | None:
         """Return how much of what the step multiplied is in the trace; None if that went wrong."""
         found: list[Coverage] = []
         with self._session.guarded():
             found.append(self.recognition.coverage(left_alone))
+        return found[0] if found else None
+
+    def others(self) -> list[OtherWork] | None:
+        """Return what the step did beside multiplying matrices; None if that went wrong."""
+        found: list[list[OtherWork]] = []
+        with self._session.guarded():
+            found.append(self.recognition.others.works())
         return found[0] if found else None
 
     def _see(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
@@ -80,6 +89,7 @@ class Watch:
                 self._session.fail(error)
 
     def _moved(self) -> None:
+        self.recognition.others.moves()
         if self.recognition.waits:
             with self._session.guarded(), unseen():
                 self.recognition.settle()
@@ -91,6 +101,7 @@ class Watch:
         """Note a forward pass of the model, in a thread that may be another than the step's."""
         self._thread.is_guest |= self._dispatch.enter()
         with self._session.guarded(), unseen():
+            self.recognition.others.enters(module)
             found, axes = samples_of(module, given, self._axis)
             batch = self._batch or found
             if batch:

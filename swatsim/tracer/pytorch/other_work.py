@@ -1,0 +1,359 @@
+"""What a step does beside multiplying matrices: each operation as torch dispatches it, added up.
+
+- **Forward** is what a module computes, and what is done outside of modules between the model's
+  forward pass and the backward pass: losses. A checkpoint's recomputation is forward work once
+  more, as its products are.
+- **Backward** is what a node of the graph computes. Its module is the one that made the node; of a
+  gradient that is added to a parameter's, the parameter's.
+- **Optimizer** is what is done outside of both after a backward pass: clipping, unscaling, the
+  optimizer, averages of weights; and gradients that are set to zero, whenever. It has no module.
+
+What is done before the model runs (again) is the preparation of data, and not noted, unless an
+optimizer of torch's ran since; nor is evaluation (`trains`), nor what is recorded or masked here.
+
+Element-wise operations one after another, in the same module and phase, each of which reads what
+the one before it made, are one chain. It reads what it did not make itself. It writes what it ends
+with, and of what it makes on the way that whose memory is still held when the backward pass begins
+(it is saved for it) or, in other phases, when the step ends (the state of an optimizer).
+
+A fused attention has a softmax inside: its scores are counted as elements, as far as its causal
+mask leaves them, and no bytes, for they stay on the chip. Gates inside a recurrent layer that runs
+as one kernel are not counted, nor a bias that a product adds itself.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable
+from threading import Lock, local
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.optim import optimizer
+
+from swatsim.tracefile.others import Operation, OtherWork
+from swatsim.tracefile.schema import VALUE_TYPES
+from swatsim.tracer.pytorch.movement import Movement, movement
+from swatsim.tracer.pytorch.naming import Names
+from swatsim.tracer.pytorch.private import StorageRef, current_node, next_node, number_of
+from swatsim.tracer.pytorch.watch import Frame, trains
+from swatsim.workload.phases import Phase
+
+#: (function, elements, bytes read, bytes written)
+_Done = tuple[str, int, int, int]
+
+
+class _Key(NamedTuple):
+    """What is equal in works that are added up."""
+
+    phase: Phase
+    module: str
+    dtype: torch.dtype
+    done: tuple[_Done, ...]
+    read: int
+    written: int
+
+    def work(self, times: int) -> OtherWork:
+        dtype = str(self.dtype).removeprefix("torch.")
+        names = ("function", "elements", "read", "written")
+        return OtherWork(
+            module=self.module,
+            phase=self.phase,
+            operations=tuple(Operation(**dict(zip(names, it, strict=True))) for it in self.done),
+            read=self.read,
+            written=self.written,
+            dtype=dtype if dtype in VALUE_TYPES else "float32",
+            times=times,
+        )
+
+
+class _Chain:
+    """Element-wise operations one after another, or another operation alone.
+
+    Attributes
+    ----------
+    made : dict of storage to bytes
+        What its last operation made, or changed in place.
+    on_the_way : dict of storage to (bytes, StorageRef)
+        What others of its operations made, which the next one read.
+    """
+
+    __slots__ = (
+        *("done", "dtype", "elements", "made", "module", "on_the_way", "phase", "places"),
+        *("read", "written"),
+    )
+
+    def __init__(self, phase: Phase, module: str, first: Movement) -> None:
+        self.phase, self.module = phase, module
+        self.done: list[_Done] = []
+        self.dtype, self.elements = first.dtype, 0
+        self.read = self.written = 0
+        self.places: set[tuple[int, int]] = set()
+        self.made: dict[int, int] = {}
+        self.on_the_way: dict[int, tuple[int, StorageRef]] = {}
+        self.add(first)
+
+    def goes_on(self, phase: Phase, module: str, next_one: Movement) -> bool:
+        """Whether an element-wise operation reads what this chain made."""
+        same = self.phase == phase and self.module == module
+        return same and any(storage in self.made for storage, _ in next_one.read)
+
+    def add(self, one: Movement) -> None:
+        """Add the next operation."""
+        read = written = 0
+        for place, (size, tensor) in one.read.items():
+            read += size
+            storage = place[0]
+            if storage in self.made:
+                if storage not in one.written:
+                    ref = StorageRef(tensor)
+                    self.on_the_way[storage] = self.made[storage], ref
+            elif storage not in self.on_the_way and place not in self.places:
+                self.places.add(place)
+                self.read += size
+        unread = self.made.keys() - one.written.keys() - self.on_the_way.keys()
+        self.written += sum(self.made[storage] for storage in unread)
+        self.made = {storage: size for storage, (size, _) in one.written.items()}
+        for storage, size in self.made.items():
+            written += size
+            self.on_the_way.pop(storage, None)
+        self.done.append((one.kind.function, one.elements, read, written))
+        if one.elements > self.elements:
+            self.elements, self.dtype = one.elements, one.dtype
+
+    def key(self) -> _Key:
+        """Return what is counted, with all that it made on the way and that is still held."""
+        held = sum(size for size, ref in self.on_the_way.values() if ref.is_held)
+        written = self.written + held + sum(self.made.values())
+        same = (self.phase, self.module, self.dtype)
+        return _Key(*same, tuple(self.done), self.read, written)
+
+
+class _Ledger:
+    """Works, equal ones added up, and chains of which it is not known yet what they write."""
+
+    def __init__(self) -> None:
+        self.times: Counter[_Key] = Counter()
+        self.waiting: list[_Chain] = []
+
+    def add(self, chain: _Chain) -> None:
+        if chain.on_the_way:
+            self.waiting.append(chain)
+        else:
+            self.times[chain.key()] += 1
+
+    def settle(self, phase: Phase | None = None) -> None:
+        """Count the chains that wait, of one phase or all: what they made and is held is saved."""
+        waiting, self.waiting = self.waiting, []
+        for chain in waiting:
+            if phase is None or chain.phase == phase:
+                self.times[chain.key()] += 1
+            else:
+                self.waiting.append(chain)
+
+    def take(self, other: _Ledger) -> None:
+        self.times.update(other.times)
+        self.waiting += other.waiting
+
+
+class _Thread(local):
+    """What a thread is at.
+
+    Attributes
+    ----------
+    numbers, modules : list of int, list of str
+        From which node of the graph on which module was the innermost.
+    frame : Frame or None
+        The module whose operation was the last, and whether it trains.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.modules: list[str] = []
+        self.frame: Frame | None = None
+        self.trains = True
+
+
+class OtherWorks:
+    """Notes the operations of one step that multiply no matrices.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    names : Names
+        Of its parameters.
+    frames : callable
+        Gives the modules that run in this thread, the innermost last.
+    """
+
+    def __init__(self, model: nn.Module, names: Names, frames: Callable[[], list[Frame]]) -> None:
+        self._model, self._names, self._frames = model, names, frames
+        self._noted, self._outside = _Ledger(), _Ledger()
+        self._of_policy: Counter[OtherWork] = Counter()
+        self._chain: _Chain | None = None
+        self._here, self._lock = _Thread(), Lock()
+        self._numbers: tuple[list[int], list[str]] = ([], [])
+        #: What is done outside of modules: nothing to be noted if None.
+        self._phase: Phase | None = "optimizer"
+        self._stepping = self._is_backward = False
+        self._handles = [
+            optimizer.register_optimizer_step_pre_hook(self._steps),
+            optimizer.register_optimizer_step_post_hook(self._stepped),
+        ]
+
+    def close(self) -> None:
+        """Note no more."""
+        for handle in self._handles:
+            handle.remove()
+
+    def works(self) -> list[OtherWork]:
+        """Return what the step did, in the order in which it first did each."""
+        with self._lock:
+            self._finish()
+            self._noted.take(self._outside)
+            self._noted.settle()
+            done = [key.work(times) for key, times in self._noted.times.items()]
+            own = [work.model_copy(update={"times": n}) for work, n in self._of_policy.items()]
+            return done + own
+
+    def add(self, works: Iterable[OtherWork]) -> None:
+        """Add what a policy does of its own."""
+        with self._lock:
+            for work in works:
+                self._of_policy[work.model_copy(update={"times": 1})] += work.times
+
+    def moves(self) -> None:
+        """Note that another module is the innermost, or none."""
+        frames, here = self._frames(), self._here
+        if not self._numbers[0]:  # gradients may be computed in a thread that runs no module
+            self._numbers = here.numbers, here.modules
+        here.numbers.append(next_node())
+        here.modules.append(frames[-1].name if frames else "")
+
+    def enters(self, module: nn.Module) -> None:
+        """Note that the model runs, or a part of it: what was done before prepared its data."""
+        with self._lock:
+            self._finish()
+            dropped, self._outside = self._outside, _Ledger()
+            zeroed = {it: n for it, n in dropped.times.items() if _zeroes(it)}
+            self._noted.times.update(zeroed)
+            self._phase = "forward" if trains(self._model, module) else None
+
+    def multiplies(self, func: Any, args: Any, named: dict[str, Any], size: int, node: Any) -> None:
+        """Note a product, which ends a chain; of attention the softmax in it."""
+        with self._lock:
+            self._finish()
+            if "attention" not in func._overloadpacket.__name__:
+                return
+            where, scores = self._where(node), _scores(func, args, named, size)
+            if where is not None and scores:
+                functions = ("softmax", "softmax_backward")[: 1 if node is None else 2]
+                done = tuple((function, scores, 0, 0) for function in functions)
+                dtype = next(each for each in args if isinstance(each, torch.Tensor)).dtype
+                self._noted.times[_Key(*where, dtype, done, 0, 0)] += 1
+
+    def see(self, func: Any, args: Any, named: dict[str, Any], out: Any, node: Any) -> None:
+        """Note an operation that was done.
+
+        Parameters
+        ----------
+        func, args, named, out
+            As `movement` takes them.
+        node
+            Of the graph, whose gradient is computed; None where none is.
+        """
+        try:
+            done = movement(func, args, named, out)
+        except (NotImplementedError, RuntimeError):  # a layout that has no storage
+            return
+        if done is None:
+            return
+        with self._lock:
+            where = self._where(node)
+            if where is not None:
+                self._add(*where, done)
+
+    def _add(self, phase: Phase, module: str, done: Movement) -> None:
+        chain, elementwise = self._chain, done.kind.elementwise
+        if chain is not None and elementwise and chain.goes_on(phase, module, done):
+            chain.add(done)
+            return
+        self._finish()
+        self._chain = _Chain(phase, module, done)
+        if not elementwise:
+            self._finish()
+
+    def _finish(self) -> None:
+        """End the chain."""
+        chain, self._chain = self._chain, None
+        if chain is not None:
+            pending = chain.phase == "optimizer" and not self._stepping
+            (self._outside if pending else self._noted).add(chain)
+
+    def _where(self, node: Any) -> tuple[Phase, str] | None:
+        """Return phase and module; None of what is not noted."""
+        if node is not None:
+            return self._backward(node)
+        frames = self._frames()
+        if not frames:
+            recomputed = self._is_backward and current_node() is not None
+            phase: Phase | None = "forward" if recomputed else self._phase
+            self._is_backward &= phase != "forward"
+            return None if phase is None else (phase, "")
+        frame, here = frames[-1], self._here
+        if frame is not here.frame:
+            here.frame, here.trains = frame, trains(self._model, frame.module)
+        self._is_backward = False
+        return ("forward", frame.name) if here.trains else None
+
+    def _backward(self, node: Any) -> tuple[Phase, str]:
+        """Return the phase of gradients, and the module whose node computes them."""
+        if not self._is_backward:
+            self._is_backward = True
+            self._finish()
+            self._noted.settle("forward")
+            self._phase = "optimizer"
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            owned = self._names.owner(variable)
+            return "backward", "" if owned is None else owned.module
+        numbers, modules = (self._here.numbers, self._here.modules)
+        if not numbers:
+            numbers, modules = self._numbers
+        place = bisect_right(numbers, number_of(node)) - 1
+        return "backward", modules[place] if place >= 0 else ""
+
+    def _steps(self, *_: Any) -> None:
+        """Note that an optimizer begins: what was done since the gradients was for it."""
+        with self._lock:
+            self._finish()
+            self._noted.take(self._outside)
+            self._outside = _Ledger()
+            self._stepping = True
+
+    def _stepped(self, *_: Any) -> None:
+        with self._lock:
+            self._finish()
+            self._stepping = False
+
+
+def _zeroes(key: _Key) -> bool:
+    """Whether gradients are set to zero: the only thing in an optimizer's phase before a step."""
+    return all(function in ("zero_", "_foreach_zero_") for function, *_ in key.done)
+
+
+def _scores(func: Any, args: Any, named: dict[str, Any], size: int) -> int:
+    """Return how many scores an attention has that a causal mask does not hide, by its MACs."""
+    names = (argument.name for argument in func._schema.arguments)
+    given = {**dict(zip(names, args, strict=False)), **named}
+    if "query" not in given:
+        return 0
+    query, key, value = (given[name] for name in ("query", "key", "value"))
+    products = 2 if "backward" in func._overloadpacket.__name__ else 1
+    scores = size // (products * (query.size(-1) + value.size(-1)))
+    if not given.get("is_causal") or query.dim() < 4:
+        return int(scores)
+    L, S = query.size(-2), key.size(-2)
+    return int(scores // (L * S) * sum(min(row + 1, S) for row in range(L)))
