@@ -103,6 +103,8 @@ def shown(rows: Sequence[Row], most: int = SHOWN) -> list[list[Row]]:
         mine = [row for row in rows if row["phase"] == phase]
         named = [row for row in mine if row in longest]
         rest = [row for row in mine if row not in longest]
+        if len(rest) == 1:  # it takes no more room by its name
+            named, rest = [*named, *rest], []
         left = [_sum(rest, f"and {len(rest)} more")] if rest else []
         if mine:
             found.append([*named, *left, _sum(mine, "all")])

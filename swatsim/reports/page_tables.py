@@ -23,7 +23,7 @@ MATMUL, RIGHT = "matmul", "right"
 TENSORS = {
     "act": "inputs in wgrad",
     "weight": "weights in dgrad",
-    RIGHT: "right factors of activations in dgrad",
+    RIGHT: "right activations in dgrad",
 }
 #: Of a layer and op: over the baseline, and what of it is due to zeros.
 SPEED_UPS = (
