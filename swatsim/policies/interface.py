@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias
 
 from swatsim.arguments import arguments, having, instance_of, several, whole_number
 from swatsim.errors import PolicyError
@@ -14,7 +14,6 @@ from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 #: What a method does of its own with an operand in a step: choose among all its values, compare
 #: them with a threshold of an earlier step, apply a mask that it keeps, update a momentum.
 Work: TypeAlias = Literal["topk", "threshold", "mask", "momentum"]
-WORKS: tuple[Work, ...] = get_args(Work)
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,8 @@ class Policy(Protocol):
       with a ``trains`` of "all", which says that what is marked gets no more than what is not;
     - ``allocate(layers) -> policy``: called once with all layers of the network before the run,
       unless it has a true ``is_allocated``;
-    - ``sparsifier() -> Sparsifier``: a run's state, where masks depend on masks before.
+    - ``sparsifier() -> Sparsifier``: a run's state, where masks depend on masks before; and what
+      the method does of its own beside choosing masks by a rule (`Sparsifier.work`).
     """
 
     def density(self, site: Site) -> Fraction | float | None:

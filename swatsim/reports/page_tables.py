@@ -119,9 +119,10 @@ def _densities(rows: Sequence[Mapping[str, Any]]) -> Row:
 
 
 def _elements(row: Mapping[str, Any], operand: Operand) -> int:
-    """Return how many elements an operand has."""
+    """Return how many elements an operand has; a product's second factor differs by sample."""
+    own = row["samples"] if row["kind"] == "matmul" else 1
     shapes = {
-        "weight": (row["K"], row["C"] // row["groups"], row["R"], row["S"]),
+        "weight": (own, row["K"], row["C"] // row["groups"], row["R"], row["S"]),
         "act": (row["samples"], row["C"], row["H"], row["W"]),
         "grad_out": (row["samples"], row["K"], row["P"], row["Q"]),
     }
@@ -190,7 +191,9 @@ def _operand_bytes(results: Summary) -> list[Row]:
                 "values_bytes": values,
                 "bitmask_bytes": min(values + size / 8, size * bits / 8),
             }
-            own = {"layer": layer, "tensor": operand, "elements": size, "density": density}
+            # both factors of a product of activations are
+            tensor = "act" if first["kind"] == "matmul" else operand
+            own = {"layer": layer, "tensor": tensor, "elements": size, "density": density}
             found.append({**own, **sizes})
     return found
 

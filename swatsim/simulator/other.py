@@ -15,7 +15,8 @@ from swatsim.counters import ENERGY_PARTS
 from swatsim.counts import ENERGY, LANE_CYCLES
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import MachineConfig
-from swatsim.tracefile import OtherWork
+from swatsim.tracefile import OtherWork, Step
+from swatsim.workload.flops import macs_dense
 from swatsim.workload.phases import OTHER
 from swatsim.workload.value_types import DTYPES, of_recorded, widest
 
@@ -36,10 +37,25 @@ _SIZES = {c.name: 0 for c in COLUMNS if c.adds == "shape" and c.dtype == "int64"
 
 
 class Share(NamedTuple):
-    """How much of a step's batch a trace holds the masks of: so many samples of so many."""
+    """How much of a step's batch a trace holds the masks of: so much of so much.
 
-    samples: int
-    batch: int
+    Parameters
+    ----------
+    held, whole : int
+        Multiply-accumulates of dense operands, or samples where all layers hold as many.
+    """
+
+    held: int
+    whole: int
+
+
+def share_of(step: Step) -> Share:
+    """Return how much of its batch a step holds, by what its layers multiply."""
+    layers = [(macs_dense(layer, 1), layer.name) for layer in step.layers]
+    return Share(
+        held=sum(macs * step.samples_of(name) for macs, name in layers) or 1,
+        whole=sum(macs * step.batch_of(name) for macs, name in layers) or 1,
+    )
 
 
 class Cost(NamedTuple):
@@ -72,14 +88,14 @@ def cost(work: OtherWork, config: MachineConfig, share: Share) -> Cost:
     config : MachineConfig
         Its `dtype` is what values are stored as, whatever they were in the run.
     share : Share
-        Work that grows with the batch is done for the recorded samples only.
+        Work that grows with the batch is done for what is held of it only.
     """
-    kept, batch = share if work.grows_with_batch else Share(1, 1)
+    held, whole = share if work.grows_with_batch else Share(1, 1)
     recorded = DTYPES.get(of_recorded(work.dtype) or "", DTYPES[config.dtype])
     added = Cost(0, 0, 0, 0)
     for elements, carried in _parts(work, config):
-        values = -(-elements * kept // batch)
-        size = -(-carried * kept * DTYPES[config.dtype] // (batch * recorded))
+        values = -(-elements * held // whole)
+        size = -(-carried * held * DTYPES[config.dtype] // (whole * recorded))
         computed = -(-values // config.vector_width)
         one = Cost(values, size, computed, max(computed, _transfer(size, config)))
         added = Cost(*map(sum, zip(added, one, strict=True)))

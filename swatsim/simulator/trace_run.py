@@ -15,7 +15,7 @@ from swatsim.errors import ConfigError, TraceError
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import ConfiguredMachine, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
-from swatsim.simulator.other import Share, groups_of
+from swatsim.simulator.other import Share, groups_of, share_of
 from swatsim.simulator.rows import Counted, cost, describe_op
 from swatsim.simulator.sizes import check_before
 from swatsim.simulator.systems import NO_MEMORY, Row, System, system_of
@@ -167,10 +167,10 @@ class Run:
 
         The policy's own work is the machine's alone: its baseline trains densely.
         """
-        own = self._of_step(step)
-        of_batch = Share(max(1, self.trace.manifest.kept(step.batch_size)), step.batch_size)
-        shared = {**own, "samples": of_batch.samples}
-        shared["macs_held"] = None if own["macs_seen"] is None else 0.0
+        own, of_batch = self._of_step(step), share_of(step)
+        samples = max((step.samples_of(layer.name) for layer in step.layers), default=1)
+        held = None if own["macs_seen"] is None else 0.0
+        shared = {**own, "samples": samples, "macs_held": held}
         groups = [
             ({**group.columns, **shared}, group.works) for group in groups_of(step.others or ())
         ]

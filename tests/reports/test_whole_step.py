@@ -13,8 +13,10 @@ from swatsim.columns import Role
 from swatsim.outputs import PLOT_FILES
 from swatsim.reports import gpu_time, page_tables, tables
 from swatsim.results import Results
+from swatsim.workload.layer import Layer
 from tests.command import swatsim as command
 from tests.simulator.test_other import CHAIN, NORM, SGD, TOPK, trace_of
+from tests.traces import make_trace
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +93,14 @@ def test_the_command_line_shows_phases_a_whole_step_and_its_layers_alone(trace: 
     assert "of the baseline's time is elsewhere" in " ".join(whole[1].split())
     assert "beside multiplying is in no figure: layers only were asked for" in only[1]
     assert command("simulate", trace, "-m", "swat", "--dense-outputs")[0] == 0
+
+
+def test_a_product_of_two_activations_has_no_weights(tmp_path: Path) -> None:
+    """Of two samples and two heads 6 x 4 times 4 x 5: the second factor has 4 x 5, four times."""
+    scores = Layer(kind="matmul", name="scores", C=2 * 4, K=2 * 5, H=6, groups=2)
+    trace = make_trace(tmp_path / "t", (0,), layers=(scores,))
+    read = page_tables.operand_bytes(swatsim.simulate(trace, "tensordash"))
+    assert [(row["tensor"], row["elements"]) for row in read] == [("act", 96), ("act", 80)]
+    code, out, errors = command("simulate", trace.path, "-m", "tensordash")
+    assert code == 0, errors
+    assert "6x4x5, 2 heads" in out

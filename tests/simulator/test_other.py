@@ -19,7 +19,7 @@ from swatsim.errors import ConfigError, ResultsError
 from swatsim.reports import tables
 from swatsim.results import Results, load
 from swatsim.simulator.machines import machine
-from swatsim.simulator.other import LONGEST, Share, cost, groups_of
+from swatsim.simulator.other import LONGEST, Share, cost, groups_of, share_of
 from swatsim.tracefile import Coverage, Operation, OtherWork, Trace, open_trace
 from swatsim.tracer.recorder import Recorder
 from swatsim.workload.layer import OPERANDS_OF, OPS, OUTPUT_OF, Layer
@@ -274,6 +274,25 @@ def test_rows_keep_what_results_promise(tmp_path: Path) -> None:
     bad = [{**row, "P": 0} for row in found.rows]
     with pytest.raises(ResultsError, match="'P' must be 0 where .* and at least 1 elsewhere"):
         Results(bad, found.provenance).to_parquet()
+
+
+def test_work_is_cut_as_the_layers_are(tmp_path: Path) -> None:
+    """One layer holds 2 of 8 samples, another, of positions of one sample, all that it ran."""
+    whole = Layer(name="whole", C=16, K=8, H=6)
+    with Recorder(tmp_path / "t", batch_size=8, samples=range(2)) as recorder:
+        recorder.declare(FC)
+        with recorder.step(0) as step:
+            step.declare(whole, batch=1, samples=1)
+            for layer, samples in ((FC, 2), (whole, 1)):
+                for operand in OPERANDS_OF["fprop"]:
+                    mask = np.ones(layer.shape_of(operand, samples), dtype=bool)
+                    step.operand(layer.name, "fprop", operand, mask)
+            step.others = [NORM]
+    # of 128 MACs a row the step ran 8 and 6 rows, and the trace has 2 and 6
+    assert share_of(open_trace(tmp_path / "t").step(0)) == (128 * 8, 128 * 14)
+    found = swatsim.simulate(tmp_path / "t", "tensordash")
+    (row,) = others_in(found, role="machine")
+    assert (row["vector_elements"], row["samples"]) == (-(-800 * 8 // 14), 2)
 
 
 # ---- what is left out, and why -------------------------------------------------------------------

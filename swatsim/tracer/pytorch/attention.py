@@ -8,7 +8,7 @@ perhaps), H heads, L queries, S keys.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from math import sqrt
@@ -139,28 +139,40 @@ class Attend:
 
     def forward(self) -> tuple[Tensor, Tensor | None]:
         """Return where probabilities are not zero, and which scores a mask leaves; None: all."""
-        found = self._empty()
-        wanted = self._empty() if self.causal or self.mask is not None else None
-        for at in self._cuts():
-            scores, P = self._scores(at)
-            found[at] = P.to(self.v.dtype).bool()
-            if wanted is not None:
-                wanted[at] = ~is_masked(scores, P)
-        return found.flatten(0, 1), None if wanted is None else wanted.flatten(0, 1)
+        return self._masks(lambda at, P: P.to(self.v.dtype))
 
     def backward(self) -> tuple[Tensor, Tensor | None]:
         """Return where gradients of scores are not zero, and which probabilities' are needed."""
-        assert self.dy is not None, "gradients come of a backward pass"
+        dy = self.dy
+        assert dy is not None, "gradients come of a backward pass"
+
+        def gradient(at: tuple[slice, slice], P: Tensor) -> Tensor:
+            P, kind = P.to(self.v.dtype).to(P.dtype), P.dtype
+            dP = dy[at].to(kind) @ self.v[at].to(kind).mT
+            found: Tensor = aten._softmax_backward_data(dP, P, -1, kind)
+            return found
+
+        return self._masks(gradient)
+
+    def _masks(
+        self, values: Callable[[tuple[slice, slice], Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return where values made of probabilities are not zero, and which scores are read."""
         found = self._empty()
-        wanted = self._empty() if self.causal or self.mask is not None else None
+        wanted = None if self.mask is None else self._empty()
         for at in self._cuts():
             scores, P = self._scores(at)
-            P = P.to(self.v.dtype).to(P.dtype)
-            dP = self.dy[at].to(P.dtype) @ self.v[at].to(P.dtype).mT
-            found[at] = aten._softmax_backward_data(dP, P, -1, P.dtype).bool()
+            found[at] = values(at, P).bool()
             if wanted is not None:
                 wanted[at] = ~is_masked(scores, P)
+        if self.mask is None and self.causal:
+            wanted = self._ahead().logical_not().expand_as(found)
         return found.flatten(0, 1), None if wanted is None else wanted.flatten(0, 1)
+
+    def _ahead(self) -> Tensor:
+        """Return which keys lie behind a query's own place, of all (L, S)."""
+        shape = self.q.shape[2], self.k.shape[2]
+        return torch.ones(shape, dtype=torch.bool, device=self.q.device).triu(1)
 
     def _empty(self) -> Tensor:
         shape = (*self.lead, self.q.shape[2], self.k.shape[2])
@@ -179,14 +191,13 @@ class Attend:
     def _scores(self, at: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
         """Return scores with the mask, and probabilities; of a row without keys zeros."""
         kind = torch.promote_types(self.q.dtype, torch.float32)
-        scores = (self.q[at].to(kind) @ self.k[at].to(kind).mT) * self.scale
+        scores = (self.q[at].to(kind) @ self.k[at].to(kind).mT).mul_(self.scale)
         if self.causal:
-            ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-            scores = scores.masked_fill(ahead, -torch.inf)
+            scores.masked_fill_(self._ahead(), -torch.inf)
         if self.mask is not None and self.mask.dtype == torch.bool:
-            scores = scores.masked_fill(~self.mask[at], -torch.inf)
+            scores.masked_fill_(~self.mask[at], -torch.inf)
         elif self.mask is not None:
-            scores = scores + self.mask[at].to(kind)
+            scores += self.mask[at].to(kind)
         return scores, aten._safe_softmax(scores, -1)
 
 

@@ -57,11 +57,14 @@ class _Key(NamedTuple):
 
     def work(self, times: int) -> OtherWork:
         dtype = str(self.dtype).removeprefix("torch.")
-        names = ("function", "elements", "read", "written")
-        return OtherWork(
+        made = Operation.model_construct  # unchecked: they are ours, and checks take a while
+        return OtherWork.model_construct(
             module=self.module,
             phase=self.phase,
-            operations=tuple(Operation(**dict(zip(names, it, strict=True))) for it in self.done),
+            operations=tuple(
+                made(function=function, elements=elements, read=read, written=written)
+                for function, elements, read, written in self.done
+            ),
             read=self.read,
             written=self.written,
             dtype=dtype if dtype in VALUE_TYPES else "float32",
