@@ -142,6 +142,7 @@ def _results(steps: Sequence[int], run: np.ndarray, every: int) -> Results:
     rows = [
         {
             **{"trace_id": "1", "step": step, "layer": "a", "op": "fprop", "samples": 1},
+            **{"function": "", "phase": ""},
             **{"machine": role, "variant": "", "role": role, "energy_pj": None},
             **{"cycles": cycles, "cycles_compute": cycles},
         }

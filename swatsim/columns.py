@@ -11,21 +11,20 @@ from typing import assert_never
 
 from swatsim.counters import (
     BUCKETS,
-    ENERGY,
     ENERGY_PARTS,
-    LANE_CYCLES,
     Counters,
-    Declared,
     Energies,
     MemoryCounters,
-    declared,
+    VectorCounters,
 )
-from swatsim.parquet import Column, Form
+from swatsim.counts import ENERGY, LANE_CYCLES, Declared, declared
+from swatsim.form import Column, Form
 from swatsim.upgrades import UPGRADES
 from swatsim.workload.layer import KINDS, OPERANDS, OPS
+from swatsim.workload.phases import OTHER, PHASES
 
 #: It moves with any change of the columns but of a meaning's words: CONTRIBUTING.md has the rule.
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 DTYPES = {int: "int64", float: "float64", str: "string"}
 
 
@@ -66,7 +65,7 @@ def _key(
 
 
 def _shape(name: str, meaning: str, unit: str = "elements") -> Column:
-    return Column(name, "int64", unit, meaning, "shape")
+    return Column(name, "int64", unit, f"{meaning}; 0: of {OTHER}", "shape")
 
 
 def _sum(name: str, unit: str, meaning: str) -> Column:
@@ -87,7 +86,7 @@ def _density(operand: str) -> Column:
 
 _COUNTED = {
     field.column: _column(field)
-    for counted in (MemoryCounters, Counters, Energies)
+    for counted in (MemoryCounters, Counters, VectorCounters, Energies)
     for field in declared(counted)
 }
 #: Of what is counted, the columns that stand before the others.
@@ -98,11 +97,18 @@ COLUMNS: tuple[Column, ...] = (
     _key("trace", "name of the trace's directory"),
     _key("trace_id", "fingerprint of its manifest and masks; rows of different ids don't compare"),
     _key("step", "training step, counted from 0", "int64", "steps"),
-    _key("layer", "name of the layer"),
+    _key("layer", f"name of the layer; of {OTHER} the module's, model: in none"),
     _key(
         "op",
-        "fprop, dgrad (input gradient) or wgrad (weight gradient)",
-        values=OPS,
+        "fprop, dgrad (input gradient) or wgrad (weight gradient); other: what multiplies no "
+        "matrices",
+        values=(*OPS, OTHER),
+    ),
+    _key("function", f"of {OTHER}: the framework's function, or several of a chain; else empty"),
+    _key(
+        "phase",
+        f"of {OTHER}: when it ran, or policy: done for a sparse training method itself; else empty",
+        values=("", *PHASES),
     ),
     _key("machine", "preset's name and what was changed in it"),
     _key("variant", "what else it skips, or does not: dense, for example; empty: as it is"),
@@ -115,11 +121,18 @@ COLUMNS: tuple[Column, ...] = (
         "kind",
         "string",
         "-",
-        f"{', '.join(KINDS[:-1])} or {KINDS[-1]}",
+        f"{', '.join(KINDS)} or {OTHER}",
         "shape",
-        values=KINDS,
+        values=(*KINDS, OTHER),
     ),
-    _shape("samples", "images of the batch that the masks hold, N", "images"),
+    Column(
+        "samples",
+        "int64",
+        "images",
+        "images of the batch that the masks hold, N, and that the work is of",
+        "shape",
+        least=1,
+    ),
     _shape("C", "input channels"),
     _shape("K", "filters"),
     _shape("H", "input height"),
@@ -132,6 +145,14 @@ COLUMNS: tuple[Column, ...] = (
     _shape("stride_w", "stride along W"),
     _shape("groups", "groups of channels", "groups"),
     *map(_density, OPERANDS),
+    Column(
+        "density_output",
+        "float64",
+        "1",
+        "share of what the op makes that somebody wants; empty: all",
+        "mean",
+        optional=True,
+    ),
     _sum("macs_dense", "MACs", "multiply-accumulates with dense operands (convention: exact)"),
     _sum("macs_unpadded", "MACs", "of them those without a factor in padding"),
     _sum("macs_effectual", "MACs", "multiply-accumulates whose operands are both non-zero"),
@@ -191,5 +212,6 @@ FORM = Form(
         "cycles_compute": "cycles",
         "macs_held": "macs_seen",
     },
+    without_sizes=("kind", OTHER),
     upgrades=UPGRADES,
 )

@@ -1,65 +1,14 @@
 """What is counted of an op: each counter, bucket and part of the energy is declared once, here.
 
-A field of one of the three tuples is a column of the results, with its unit and meaning; a bucket
+A field of one of the four tuples is a column of the results, with its unit and meaning; a bucket
 or a part of the energy is also drawn, with its label and colour. Nothing else lists them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple, get_args, get_type_hints
+from typing import Annotated, NamedTuple
 
-#: A total, and what the names of the columns that add up to it begin with.
-LANE_CYCLES, ENERGY = "lane_cycles", "energy_pj"
-
-
-class Look(NamedTuple):
-    """How a part of a whole is drawn.
-
-    Parameters
-    ----------
-    label : str
-        In legends and on pages.
-    colour : str
-        As #RRGGBB.
-    hatch : str
-        One of matplotlib's.
-    """
-
-    label: str
-    colour: str
-    hatch: str
-
-
-@dataclass(frozen=True)
-class Count:
-    """What a field means.
-
-    Parameters
-    ----------
-    unit, meaning : str
-        As the schema of the results has them.
-    adds : {"sum", "same", "cut", "listed"}
-        Over the rows of a machine it sums, is the same in all, says how the op of a row is cut
-        into blocks, or what there is is listed.
-    look : Look, optional
-        Of a bucket, or of a part of the energy.
-    """
-
-    unit: str
-    meaning: str
-    adds: Literal["sum", "same", "cut", "listed"] = "sum"
-    look: Look | None = None
-
-
-def bucket(meaning: str, label: str, colour: str, hatch: str = "") -> Count:
-    """Declare a bucket of lane-cycles; no two share both colour and hatch."""
-    return Count("lane-cycles", meaning, look=Look(label, colour, hatch))
-
-
-def energy(meaning: str, label: str, colour: str, hatch: str = "") -> Count:
-    """Declare a part of the energy; no two share both colour and hatch."""
-    return Count("pJ", meaning, look=Look(label, colour, hatch))
+from swatsim.counts import Count, bucket, declared, energy, parts_of
 
 
 class Counters(NamedTuple):
@@ -315,7 +264,32 @@ class MemoryCounters(NamedTuple):
     @property
     def dram_bytes(self) -> int:
         """Bytes that DRAM carries."""
-        return sum(getattr(self, name) for name in DRAM_BYTES)
+        return sum(getattr(self, name) for name in OP_BYTES)
+
+
+class VectorCounters(NamedTuple):
+    """What operations take that multiply no matrices: the vector unit runs them, PEs wait.
+
+    Parameters
+    ----------
+    lane_cycles_vector : int
+        All lane-cycles of such a row.
+    vector_elements : int
+        Values that the operations work on.
+    dram_bytes_vector : int
+        Read and written by them.
+    """
+
+    lane_cycles_vector: Annotated[
+        int,
+        bucket(
+            "PEs waited while the vector unit did what multiplies no matrices",
+            "everything else (vector unit)",
+            "#882255",
+        ),
+    ] = 0
+    vector_elements: Annotated[int, Count("values", "values that the vector unit worked on")] = 0
+    dram_bytes_vector: Annotated[int, Count("bytes", "read and written by the vector unit")] = 0
 
 
 class Energies(NamedTuple):
@@ -339,58 +313,19 @@ class Energies(NamedTuple):
     ]
     buffer_out: Annotated[float, energy("the output's buffer", "output's buffer", "#BBBBBB")]
     dram: Annotated[float, energy("DRAM", "DRAM", "#0072B2")]
-
-
-class Declared(NamedTuple):
-    """A column of the results, as a field declares it.
-
-    Parameters
-    ----------
-    column : str
-    kind : type
-        Of its values: int, float or str.
-    what : Count
-    """
-
-    column: str
-    kind: type
-    what: Count
-
-
-def declared(counted: type[NamedTuple]) -> tuple[Declared, ...]:
-    """Return the columns that the fields of a tuple declare, in their order.
-
-    Raises
-    ------
-    TypeError
-        If a field declares none, or a bucket is not called ``lane_cycles_*``.
-    """
-    columns = []
-    for name, hint in get_type_hints(counted, include_extras=True).items():
-        kind, *rest = get_args(hint) or (hint,)
-        count = next((one for one in rest if isinstance(one, Count)), None)
-        where = f"{counted.__name__}.{name}"
-        if count is None:
-            raise TypeError(f"{where} has no meaning: declare it as Annotated[int, bucket(..)]")
-        if (count.unit == "lane-cycles") != name.startswith(f"{LANE_CYCLES}_"):
-            raise TypeError(f"{where}: buckets, and they alone, are called {LANE_CYCLES}_*")
-        column = f"{ENERGY}_{name}" if count.unit == "pJ" else name
-        columns.append(Declared(column, kind, count))
-    return tuple(columns)
-
-
-def parts_of(*counted: type[NamedTuple]) -> dict[str, Look]:
-    """Return how each bucket, or part of the energy, is drawn: by its column, in order."""
-    every = (one for kind in counted for one in declared(kind))
-    return {one.column: one.what.look for one in every if one.what.look is not None}
+    vector: Annotated[
+        float,
+        energy("the vector unit, each value as a product", "vector unit", "#882255"),
+    ]
 
 
 #: How each is drawn, by its column: a machine's buckets, all of them (the effectual ones first),
 #: and the parts of the energy.
 MACHINE_BUCKETS = parts_of(Counters)
-BUCKETS = MACHINE_BUCKETS | parts_of(MemoryCounters)
+BUCKETS = MACHINE_BUCKETS | parts_of(MemoryCounters, VectorCounters)
 ENERGY_PARTS = parts_of(Energies)
 
-#: A machine's counters that add up over ops, and what adds up to all bytes of DRAM.
+#: A machine's counters that add up over ops, what adds up to an op's bytes of DRAM, and all bytes.
 SUMMED = tuple(one.column for one in declared(Counters) if one.what.adds == "sum")
-DRAM_BYTES = tuple(name for name in MemoryCounters._fields if name.startswith("dram_bytes_"))
+OP_BYTES = tuple(name for name in MemoryCounters._fields if name.startswith("dram_bytes_"))
+DRAM_BYTES = (*OP_BYTES, "dram_bytes_vector")

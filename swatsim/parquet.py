@@ -10,88 +10,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swatsim.errors import ResultsError
+from swatsim.form import Column, Form
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Adds = Literal["key", "shape", "sum", "mean", "same", "listed", "step", "cut"]
-
 #: Parts of a sum of floats are added in another order than the sum was.
 TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column.
-
-    Parameters
-    ----------
-    name : str
-    dtype : {"string", "int64", "float64"}
-    unit : str
-    meaning : str
-    adds : {"key", "shape", "sum", "mean", "same", "listed", "step", "cut"}
-        How it behaves when rows are put together: part of the row's name; of the layer's shape;
-        it sums; it is averaged; it is the same in all rows of a machine; what there is is listed;
-        it is the same in all rows of a step, and sums over steps; it says how the op of this row is
-        cut into blocks.
-    optional : bool
-        Whether a cell may be empty.
-    values : tuple of str
-        All that a string may be; anything, if there are none.
-    """
-
-    name: str
-    dtype: str
-    unit: str
-    meaning: str
-    adds: Adds
-    optional: bool = False
-    values: tuple[str, ...] = ()
-
-    @property
-    def least(self) -> int:
-        """The smallest number that is allowed: a size has at least one."""
-        return int(self.adds == "shape")
-
-    @property
-    def most(self) -> float:
-        """The largest: what is averaged is a share."""
-        return 1.0 if self.adds == "mean" else float("inf")
-
-
-@dataclass(frozen=True)
-class Form:
-    """What a table is.
-
-    Parameters
-    ----------
-    version : int
-    columns : tuple of Column
-        No two rows have the same values in all whose `adds` is "key".
-    sums : mapping of str to tuple of str
-        A column, and those that add up to it.
-    products : mapping of str to tuple of str
-        A column, and those whose product it is.
-    at_most : mapping of str to str
-        A column, and another that is nowhere below it.
-    upgrades : mapping of int to callable of pyarrow.Table to pyarrow.Table
-        An older version that is still read, and what makes a table of it one of the next.
-    """
-
-    version: int
-    columns: tuple[Column, ...]
-    sums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    products: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    at_most: Mapping[str, str] = field(default_factory=dict)
-    upgrades: Mapping[int, Callable[[pa.Table], pa.Table]] = field(default_factory=dict)
 
 
 class Written(NamedTuple):
@@ -381,6 +312,23 @@ def _check_relations(table: pa.Table, form: Form) -> None:
     for small, large in form.at_most.items():
         if pc.any(pc.greater(table[small], table[large])).as_py():
             raise ResultsError(f"column {small!r} has more than {large!r}")
+    if form.without_sizes is not None:
+        _check_sizes(table, form, *form.without_sizes)
+
+
+def _check_sizes(table: pa.Table, form: Form, name: str, value: str) -> None:
+    """Refuse rows of a value that have sizes, and others that lack one."""
+    import pyarrow.compute as pc
+
+    without = pc.equal(table[name], value)
+    for column in form.columns:
+        if column.adds != "shape" or column.dtype != "int64" or column.least:
+            continue
+        if pc.any(pc.not_equal(pc.equal(table[column.name], 0), without)).as_py():
+            raise ResultsError(
+                f"column {column.name!r} must be 0 where {name!r} is {value!r}, and at least 1 "
+                "elsewhere"
+            )
 
 
 def _check_equal(values: pa.ChunkedArray, others: pa.ChunkedArray, complaint: str) -> None:

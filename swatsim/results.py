@@ -23,6 +23,7 @@ from swatsim.files import read_bounded
 from swatsim.outputs import PLOT_FILES, page_of, write_files
 from swatsim.parquet import Read, Written, decode, encode
 from swatsim.printable import printable
+from swatsim.workload.phases import OTHER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +64,12 @@ class Results:
 
         kinds = {column.name: column.dtype for column in COLUMNS}
         return pd.DataFrame(self.rows, columns=list(kinds)).astype(kinds)
+
+    def layers_only(self) -> Results:
+        """Return the rows of what multiplies matrices alone."""
+        rows = [row for row in self.rows if row["op"] != OTHER]
+        said = {**self.provenance.get("parameters", {}), "others_left_out": "rows were left out"}
+        return Results(rows, {**self.provenance, "parameters": said})
 
     @property
     def share(self) -> float | None:

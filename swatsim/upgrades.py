@@ -68,5 +68,28 @@ def _without_patterns(table: pa.Table) -> pa.Table:
     return table.append_column(pa.field("compressed", pa.string(), nullable=False), empty)
 
 
+def _of_layers(table: pa.Table) -> pa.Table:
+    """Return the table with columns of what multiplies no matrices: version 6 had no such rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    empty, zeros = ([of] * table.num_rows for of in ("", 0))
+    for name in ("function", "phase"):
+        field = pa.field(name, pa.string(), nullable=False)
+        table = table.append_column(field, pa.array(empty, pa.string()))
+    for name in ("lane_cycles_vector", "vector_elements", "dram_bytes_vector"):
+        field = pa.field(name, pa.int64(), nullable=False)
+        table = table.append_column(field, pa.array(zeros, pa.int64()))
+    nothing = pa.nulls(table.num_rows, pa.float64())
+    table = table.append_column(pa.field("density_output", pa.float64()), nothing)
+    energy = pc.if_else(pc.is_null(table["energy_pj"]), nothing, 0.0)
+    return table.append_column(pa.field("energy_pj_vector", pa.float64()), energy)
+
+
 #: Version -> what makes a table of it one of the next.
-UPGRADES: Mapping[int, Upgrade] = {3: _with_variants, 4: _without_shares, 5: _without_patterns}
+UPGRADES: Mapping[int, Upgrade] = {
+    3: _with_variants,
+    4: _without_shares,
+    5: _without_patterns,
+    6: _of_layers,
+}

@@ -25,6 +25,14 @@ def swatsim(*arguments: object) -> tuple[int, str, str]:
     return code, _text(out), _text(errors)
 
 
+@contextmanager
+def written() -> Iterator[tuple[io.StringIO, io.StringIO]]:
+    """Catch what a script prints and logs in this process."""
+    out, errors = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(errors), _logging_as_in_a_process():
+        yield out, errors
+
+
 def process(
     *arguments: object, before: Callable[[], None] | None = None, **environment: str
 ) -> tuple[int, str, str]:

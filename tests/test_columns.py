@@ -13,7 +13,7 @@ import pytest
 
 from swatsim.columns import COLUMNS, FORM, SCHEMA_VERSION, Role, label
 from swatsim.errors import ResultsError
-from swatsim.parquet import Column
+from swatsim.form import Column
 from swatsim.reports import tables
 from swatsim.results import PARQUET, Results, load, read_parquet
 from swatsim.upgrades import UPGRADES
@@ -95,6 +95,14 @@ def test_variants_of_version_3_are_taken_apart() -> None:
         assert [row["cycles"] for row in new.rows] == old["cycles"].to_pylist()
         assert tables.per_op(new)[-1]["speed_up"] > 0
         assert new.to_parquet(), "it can be kept as what is current"
+
+
+def test_version_6_had_layers_only() -> None:
+    for row in read_parquet(DATA / "results_v6.parquet").rows:
+        assert (row["function"], row["phase"], row["density_output"]) == ("", "", None)
+        assert row["lane_cycles_vector"] == row["vector_elements"] == row["dram_bytes_vector"] == 0
+        assert row["energy_pj_vector"] == 0.0
+        assert row["energy_pj"] > 0
 
 
 def test_the_digest_of_an_older_file_is_checked_before_it_is_upgraded(

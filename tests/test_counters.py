@@ -14,20 +14,20 @@ from swatsim.counters import (
     BUCKETS,
     DRAM_BYTES,
     ENERGY_PARTS,
-    Count,
+    OP_BYTES,
     Counters,
     Energies,
     MemoryCounters,
-    bucket,
-    declared,
-    parts_of,
+    VectorCounters,
 )
+from swatsim.counts import Count, bucket, declared, parts_of
 from swatsim.simulator.machines import machine, presets
 from swatsim.simulator.run import simulate
+from tests.simulator.test_other import NORM
 from tests.traces import make_trace
 
 ROOT = Path(__file__).parents[1] / "swatsim"
-COUNTED = (Counters, MemoryCounters, Energies)
+COUNTED = (Counters, MemoryCounters, VectorCounters, Energies)
 
 
 class Toy(NamedTuple):
@@ -107,7 +107,7 @@ TIGHT = {"loop_order": "CKN", "block_channels": 2, "block_filters": 1, "buffer_a
 
 
 def test_nothing_that_is_declared_stays_zero(tmp_path: Path) -> None:
-    trace = make_trace(tmp_path / "trace", steps=(0,))
+    trace = make_trace(tmp_path / "trace", steps=(0,), others=[NORM])
     machines = [*(name for name, _, _ in presets()), machine("tensordash", **TIGHT)]
     machines.append(machine("a100", prune_each_step=True))
     rows = [row for it in machines for row in simulate(trace, it, workers=1).rows]
@@ -121,5 +121,7 @@ def test_what_is_repeated_is_multiplied_where_it_adds_up() -> None:
 
 
 def test_all_bytes_are_those_of_each_kind() -> None:
-    one = MemoryCounters(1, **dict.fromkeys(DRAM_BYTES, 2))  # type: ignore[arg-type]
-    assert one.dram_bytes == 2 * len(DRAM_BYTES)
+    one = MemoryCounters(1, **dict.fromkeys(OP_BYTES, 2))  # type: ignore[arg-type]
+    assert one.dram_bytes == 2 * len(OP_BYTES)
+    counted = [one.column for of in COUNTED for one in declared(of)]
+    assert set(DRAM_BYTES) == {name for name in counted if name.startswith("dram_bytes_")}

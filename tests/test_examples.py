@@ -4,36 +4,56 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from click.testing import CliRunner
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
-from swatsim.cli.main import cli
-from swatsim.tracefile import Trace, open_trace
+from swatsim.cli.main import cli  # noqa: E402
+from swatsim.tracefile import Trace, open_trace  # noqa: E402
+from tests.command import written  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 
 
 def run(example: str, out: Path, *options: str) -> tuple[str, Trace]:
-    """Run an example: what it prints, and its trace, every mask of which is read."""
+    """Run an example here: to load torch in a process of its own takes longer than to train."""
+    script = ROOT / f"{example}.py"
+    torch.set_num_threads(1)
+    with (
+        written() as (printed, logged),
+        patch.object(sys, "argv", [str(script), "--out", str(out), *options]),
+    ):
+        runpy.run_path(str(script), run_name="__main__")
+    return looked_at(printed.getvalue(), logged.getvalue(), out)
+
+
+def run_apart(example: str, out: Path, *options: str) -> tuple[str, Trace]:
+    """Run an example as a reader does."""
     command = [sys.executable, "-W", "error", f"{example}.py", "--out", str(out), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    lines = done.stderr.splitlines()
-    assert all(line.startswith("INFO:swatsim.") for line in lines), done.stderr
+    return looked_at(done.stdout, done.stderr, out)
+
+
+def looked_at(printed: str, logged: str, out: Path) -> tuple[str, Trace]:
+    """Check what an example logged; return what it printed, and its trace, all masks of it read."""
+    lines = logged.splitlines()
+    assert all(line.startswith("INFO:swatsim.") for line in lines), logged
     trace = open_trace(out)
     assert sum("recorded: " in line for line in lines) == len(trace.steps)
     for number in trace.steps:
         assert len(list(trace.step(number).check())) == len(trace.step(number).records)
-    assert f"trace: {out}" in done.stdout
-    return done.stdout, trace
+    assert f"trace: {out}" in printed
+    return printed, trace
 
 
 def losses(printed: str) -> tuple[float, float]:
@@ -44,7 +64,7 @@ def losses(printed: str) -> tuple[float, float]:
 
 
 def test_a_loop_of_ones_own(tmp_path: Path) -> None:
-    printed, trace = run("examples/own_loop", tmp_path / "own", "--steps", "60")
+    printed, trace = run_apart("examples/own_loop", tmp_path / "own", "--steps", "60")
     before, after = losses(printed)
     assert after < before / 4
     assert trace.manifest.policy == {"name": "observed"}

@@ -164,7 +164,8 @@ def test_the_command_line_shows_what_is_in_a_name_and_obeys_nothing(
         ["timeline", strange, "-m", "tensordash", "--layer", "$_$", "--op", "fprop", *to],
     ):
         # the first in a process of its own: there the system made the words of these bytes
-        code, out, errors = (process if command[0] == "info" else command_line)(*command)
+        with unpainted():
+            code, out, errors = (process if command[0] == "info" else command_line)(*command)
         assert (code, errors) == (0, "")
         assert ESCAPE not in out
         assert "\u202e" not in out

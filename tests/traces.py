@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from swatsim.tracefile import Coverage, Trace, open_trace
+from swatsim.tracefile import Coverage, OtherWork, Trace, open_trace
 from swatsim.tracefile.format_1 import layers_digest
 from swatsim.tracefile.header import crc
 from swatsim.tracefile.schema import FORMAT, MANIFEST, Manifest, dump_manifest
@@ -64,10 +64,11 @@ def make_trace(
     *,
     dtypes: Mapping[str, str] | None = None,
     coverage: Coverage | None = None,
+    others: Sequence[OtherWork] | None = None,
 ) -> Trace:
     """Write a trace of random masks: dense stem without dgrad, fprop and wgrad with other acts.
 
-    `dtypes` are the value types of operands, `coverage` is that of each step.
+    `dtypes` are the value types of operands, `coverage` and `others` are those of each step.
     """
     rng = np.random.default_rng(17)
     recorder = Recorder(path, batch_size=8, samples=range(samples), policy={"name": "random"})
@@ -88,6 +89,6 @@ def make_trace(
                         if (op, operand) == ("wgrad", "act"):
                             mask = mask & (rng.random(mask.shape) < 0.4)
                         step.operand(layer.name, op, operand, mask, (dtypes or {}).get(operand))
-            step.coverage = coverage
+            step.coverage, step.others = coverage, others
     recorder.close()
     return open_trace(path)

@@ -28,7 +28,7 @@ from readme import ROOT
 from readme import replace as written
 
 import swatsim
-from swatsim.counters import DRAM_BYTES
+from swatsim.counters import OP_BYTES
 from swatsim.reports.gpu_time import FITTED, Compared, Model
 from swatsim.simulator.energy.table import energy_table
 from swatsim.simulator.mechanism import ConfiguredMachine
@@ -141,7 +141,7 @@ def counted(one: Measured) -> Iterator[Columns]:
         lowered = swatsim.lower(op)
         counters = machine.simulate_op(lowered)
         memory = system.simulate_memory(lowered, counters, False, NOTHING_ON_CHIP)
-        moved = {name: getattr(memory, name) for name in DRAM_BYTES}
+        moved = {name: getattr(memory, name) for name in OP_BYTES}
         own = {"layer": op.layer.name, "op": op.name, "compressed": counters.compressed}
         yield {**own, "cycles_compute": counters.cycles_compute, **moved}
 

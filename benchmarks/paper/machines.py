@@ -1,9 +1,9 @@
-"""ResNet-50 under one method after another on every machine, all made alike: table and picture.
+"""Two networks under one method after another on all machines, made alike: tables and picture.
 
     python benchmarks/paper/machines.py [--measure]
 
 Takes the steps from machine_steps.csv beside this script; --measure simulates them anew first (what
-``swatsim reproduce machines`` does, some minutes). Writes machines.md beside it, the README's
+``swatsim reproduce machines`` does, half an hour). Writes machines.md beside it, the README's
 tables and the picture at its top.
 """
 
@@ -21,8 +21,8 @@ from readme import ROOT, replace
 
 from swatsim.cli.reproduced_machines import FIGURES
 from swatsim.reports.style import as_png
-from swatsim.reproduce import machines, machines_plots
-from swatsim.reproduce.machines import METHODS, Step
+from swatsim.reproduce import machines, machines_plots, machines_words
+from swatsim.reproduce.machines import Step
 
 HERE = Path(__file__).parent
 STEPS = HERE / "machine_steps.csv"
@@ -50,11 +50,15 @@ def load() -> list[Step]:
 
 
 def table(steps: list[Step], figure: str) -> Iterator[str]:
-    yield f"| {figure} | skips | {' | '.join(METHODS)} |"
-    yield "|---|---|" + "---:|" * len(METHODS)
+    runs = list(dict.fromkeys((step.network, step.method) for step in steps))
+    first = dict(reversed(runs))
+    heads = (f"{of}: {how}" if how == first[of] else how for of, how in runs)
+    yield f"| {figure} | skips | {' | '.join(heads)} |"
+    yield "|---|---|" + "---:|" * len(runs)
     for name, own in machines.by_machine(steps).items():
-        cells = (FIGURES[figure](step) for step in own)
-        yield f"| `{name}`{changed(name)} | {own[0].skips} | {' | '.join(cells)} |"
+        found = {(step.network, step.method): FIGURES[figure].show(step) for step in own}
+        cells = " | ".join(found[run] for run in runs)
+        yield f"| `{name}`{changed(name)} | {own[0].skips} | {cells} |"
 
 
 def changed(preset: str) -> str:
@@ -65,12 +69,12 @@ def changed(preset: str) -> str:
 
 def readme() -> Iterator[str]:
     steps = load()
-    yield f"{'; '.join(machines.about(steps))}."
+    yield f"{'; '.join(machines_words.about(steps))}."
     for figure in IN_README:
-        yield ""
+        yield f"\n{figure.capitalize()}: {FIGURES[figure].about}.\n"
         yield from table(steps, figure)
     yield ""
-    yield "; ".join(machines.causes(steps)) + "."
+    yield "; ".join(machines_words.causes(steps)) + "."
 
 
 def report() -> Iterator[str]:
@@ -78,12 +82,12 @@ def report() -> Iterator[str]:
     yield "# Machines beside each other, all made alike\n"
     yield "Made by `python benchmarks/paper/machines.py`, of what"
     yield "`swatsim reproduce machines` prints.\n"
-    yield f"{'; '.join(machines.about(steps))}. Of all machines: {common()}."
-    for figure in FIGURES:
-        yield f"\n## {figure.capitalize()}\n"
+    yield f"{'; '.join(machines_words.about(steps))}. Of all machines: {common()}."
+    for figure, (_, what) in FIGURES.items():
+        yield f"\n## {figure.capitalize()}\n\n{what.capitalize()}.\n"
         yield from table(steps, figure)
     yield "\n## Why\n"
-    yield from (f"- {cause}." for cause in machines.causes(steps))
+    yield from (f"- {cause}." for cause in machines_words.causes(steps))
 
 
 def common() -> str:

@@ -215,7 +215,7 @@ def _remarks(estimate: ImagesEstimate) -> Iterator[str]:
     from swatsim.simulator import images  # it is loaded by now
 
     step = estimate.totals[-1]
-    of = "Cycles are of computing alone, without buffers and DRAM."
+    of = "Cycles are of layers' computing alone, without buffers, DRAM and all else of a step."
     yield f"{images.ASSUMPTION} Student's t. {of}"
     if not step.by_image:
         yield (

@@ -187,7 +187,7 @@ def _rows(counted: Footprint) -> Iterator[list[str]]:
 
 def _totals(counted: Footprint, dense: Footprint) -> Iterator[list[str]]:
     sums: tuple[tuple[str, Callable[[Footprint], int]], ...] = (
-        ("inputs of convolutions and linear layers", lambda total: total.of("act")),
+        ("inputs of layers", lambda total: total.of("act")),
         ("inputs of batch norms", lambda total: total.of("batch_norm")),
         ("activations: both", lambda total: total.activations),
         ("weights", lambda total: total.weights),

@@ -14,8 +14,9 @@ from swatsim.reports.span import percent
 from swatsim.tracefile import Manifest, Step, Trace, open_trace
 from swatsim.tracefile.covered import Covered, why_unknown
 from swatsim.tracefile.notes import drifts, not_modelled, not_recorded
-from swatsim.tracefile.others import PHASES, OtherWork, Phase
+from swatsim.tracefile.others import OtherWork
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OUTPUT_OF, Layer
+from swatsim.workload.phases import PHASES, Phase
 from swatsim.workload.value_types import of_recorded
 
 #: Layers, steps and notes that are shown; of more, how many there are.

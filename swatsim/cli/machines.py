@@ -11,8 +11,8 @@ from swatsim.cli.show import Words, console
 from swatsim.errors import ConfigError, unknown
 from swatsim.simulator.machines import MACHINES, find_preset, presets
 from swatsim.simulator.mechanism import MachineConfig, Mechanism, Preset
-from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.simulator.memory.dram import Dram, dram, shipped
+from swatsim.simulator.vector import SystemConfig
 
 
 @click.command()
@@ -79,6 +79,8 @@ def _preset(name: str, preset: Preset, config: MachineConfig) -> Iterator[Words]
     yield Words(f"\n{name}: {preset.citation}", indent=2)
     yield Words(f"multipliers: {config.multipliers}", indent=6)
     yield Words(f"memory: {preset.memory}", indent=6)
+    lanes = f"{config.vector_width} values a cycle"
+    yield Words(f"vector unit: {lanes} ({preset.vector})", indent=6)
     for figure in preset.published:
         words = f"published: {figure.value:g}{figure.unit} {figure.what} ({figure.source})"
         yield Words(words, indent=6)
@@ -86,7 +88,7 @@ def _preset(name: str, preset: Preset, config: MachineConfig) -> Iterator[Words]
 
 def _own_first(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield a machine's own parameters, and after them those that all machines have."""
-    yield from sorted(schema.items(), key=lambda item: item[0] in MemoryConfig.model_fields)
+    yield from sorted(schema.items(), key=lambda item: item[0] in SystemConfig.model_fields)
 
 
 def _word(value: object) -> str:

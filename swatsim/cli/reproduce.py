@@ -16,7 +16,7 @@ OUTPUT = click.option("-o", "--output", type=click.Path(), help="Write tables (C
 def reproduce() -> None:
     """Set a paper's figures beside ours, or machines beside each other.
 
-    Both on ResNet-50 with synthetic masks, in minutes.
+    Both with synthetic masks, in minutes.
     """
 
 
@@ -37,7 +37,18 @@ def swat(batch: int, output: str | None) -> None:
 
 @reproduce.command()
 @click.option(
-    "--batch", type=click.IntRange(1), default=compared.BATCH, show_default=True, help="Images."
+    "--network",
+    "networks",
+    type=click.Choice([it.network for it in compared.WORKLOADS.values()]),
+    multiple=True,
+    help="Of which network, again for another; by default of all.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    help="Images or sequences of a step; by default "
+    + ", ".join(f"{it.samples} of {it.network}" for it in compared.WORKLOADS.values())
+    + ".",
 )
 @click.option(
     "--uneven/--even",
@@ -46,16 +57,20 @@ def swat(batch: int, output: str | None) -> None:
     help="Channels as uneven as trained ones, or all alike.",
 )
 @OUTPUT
-def machines(batch: int, uneven: bool, output: str | None) -> None:
+def machines(
+    networks: tuple[str, ...], batch: int | None, uneven: bool, output: str | None
+) -> None:
     """Set machines beside each other, all of them made alike.
 
-    What a training step of ResNet-50 takes under one method after another, on machines of as many
-    multipliers, one clock, value type, DRAM and size of buffers. Masks are synthetic: weights are
-    random, nothing is trained.
+    What a training step of ResNet-50, and of GPT-2 small, takes under one method after another, on
+    machines of as many multipliers, one clock, value type, DRAM, vector unit and size of buffers.
+    Masks are synthetic: weights are random, nothing is trained.
     """
     if output is not None:
         check_folder(output)
-    _print(reproduced_machines.run(batch, uneven, output))
+    chosen = [it.title for it in compared.WORKLOADS.values() if it.network in networks]
+    titles = chosen or list(compared.WORKLOADS)
+    _print(reproduced_machines.run(titles, batch, uneven, output))
 
 
 def _print(parts: list[object]) -> None:

@@ -31,6 +31,12 @@ def _shown(main: bool) -> str:
 @ENERGY
 @click.option("--step", "steps", type=int, multiple=True, help="Only this step; may be repeated.")
 @click.option("--op", "ops", type=OP, multiple=True, help="Only this op; repeatable.")
+@click.option("--layers-only", is_flag=True, help="Nothing but what multiplies matrices.")
+@click.option(
+    "--dense-outputs",
+    is_flag=True,
+    help="Compute all outputs, those too that the trace says nobody wants.",
+)
 @click.option("-o", "--output", type=click.Path(), help="Write results and plots here.")
 @click.option(
     "--plots",
@@ -48,12 +54,15 @@ def simulate(
     energy: str,
     steps: tuple[int, ...],
     ops: tuple[OpName, ...],
+    layers_only: bool,
+    dense_outputs: bool,
     output: str | None,
     plots: str,
 ) -> None:
     """Run a trace on a machine.
 
-    Every recorded op of TRACE runs on the machine and on its dense baseline.
+    Every recorded op of TRACE runs on the machine and on its dense baseline, and so does what its
+    steps do beside multiplying matrices, on the vector unit of each, if the trace notes it.
 
     Prints a table per layer and op, summed over the recorded steps and images, totals, where
     PE-cycles, DRAM traffic and energy went, what one step takes, and how much of all that a step
@@ -72,6 +81,8 @@ def simulate(
             "dtype": dtype,
             "energy": energy,
             "steps": list(steps) or None,
+            "layers_only": layers_only,
+            "dense_outputs": dense_outputs,
         }
         if ops:
             choice["ops"] = ops

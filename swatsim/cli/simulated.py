@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from swatsim.reports.tables import Row, lost_most_to
 from swatsim.results import Results
 from swatsim.simulator.machines import machine
 from swatsim.simulator.run import simulate
-from swatsim.workload.layer import OPERANDS
+from swatsim.workload.layer import OPERANDS, OPS
+from swatsim.workload.phases import OTHER
 
 
 def run(
@@ -85,8 +87,8 @@ def _tables(results: Results) -> Iterator[Any]:
     over = [f"over {name}" for name in tables.alternatives_of(results)]
     totals = tables.per_op(results)
     over_all = ("op", "FLOPs", "effectual FLOPs", *_headings(SPEED_UPS), *over)
-    yield table(f"Totals over all layers; {added}", over_all, _total_rows(totals), left=1)
-    if words := page_tables.due_to_zeros(totals[-1], span_of(results).of_what):
+    yield table(f"Totals over all layers; {added}", over_all, _total_rows(results), left=1)
+    if words := page_tables.due_to_zeros(results.of_layers, span_of(results).of_what):
         yield f"{words}\n"
     yield _parts("Where the PE-cycles went, in % of all", totals, tuple(BUCKETS), "lane_cycles")
     if found := patterns.patterns(results):
@@ -120,6 +122,9 @@ def _verdict(results: Results, total: Row) -> str:
         energy = "" if step["energy_pj"] is None else f" and {joules(step['energy_pj'])}"
         costs.append(time + energy)
     faster = times(total["speed_up"]) + (span.of_what and f" ({span.of_what})")
+    if not isnan(total["elsewhere"]):
+        faster += f"; its layers alone {times(total['speed_up_layers'])}, and "
+        faster += f"{percent(total['elsewhere'])} of the baseline's time is elsewhere"
     whole, compute = percent(total["of_ideal"]), percent(total["of_ideal_compute"])
     return (
         f"A step ({span.mean}) takes {costs[0]}; of the baseline {costs[1]}: {faster}. That is "
@@ -137,18 +142,34 @@ def _layer_rows(rows: list[Row]) -> Iterator[list[str]]:
         yield [row["layer"], row["op"], _shape(row), *densities, *_numbers(row, FEWER), _lost(row)]
 
 
-def _total_rows(rows: list[Row]) -> Iterator[list[str]]:
-    for row in rows:
-        if row["op"] == "step":
-            yield []
-        flops = [count(row["flops_dense"]), count(row["flops_effectual"])]
-        others = [times(value) for value in row["speed_ups_alternative"].values()]
-        yield [_op(row), *flops, *_numbers(row, SPEED_UPS), *others]
+def _total_rows(results: tables.Summary) -> Iterator[list[str]]:
+    """Yield each op, and all of them; then everything else by phase, and the whole step."""
+    yield from (_total_row(row["op"], row) for row in results.ops if row["op"] in OPS)
+    yield []
+    yield _total_row(ALL_OPS, results.of_layers)
+    if results.phases:
+        yield []
+        phases = ((f"{ELSE}, {row['phase']}", row) for row in results.phases)
+        yield from (_total_row(*phase) for phase in phases)
+        yield []
+        yield _total_row(WHOLE, results.ops[-1])
+
+
+def _total_row(name: str, row: Row) -> list[str]:
+    flops = [count(row["flops_dense"]), count(row["flops_effectual"])]
+    others = [times(value) for value in row["speed_ups_alternative"].values()]
+    return [name, *flops, *_numbers(row, SPEED_UPS), *others]
+
+
+#: Words for totals: of all that multiplies, of what does not, of both.
+ALL_OPS, ELSE, WHOLE = "all ops", "everything else", "whole step"
 
 
 def _op(row: Row) -> str:
-    """Return the op of a total in words: the last row has all of them, of all steps."""
-    return "all ops" if row["op"] == "step" else str(row["op"])
+    """Return the op of a total in words: the last row has all that is in the results."""
+    if row["op"] == tables.STEP:
+        return ALL_OPS if isnan(row["elsewhere"]) else WHOLE
+    return ELSE if row["op"] == OTHER else str(row["op"])
 
 
 def _headings(speed_ups: Mapping[str, str]) -> list[str]:
@@ -177,7 +198,7 @@ def _word(column: str, of: str) -> str:
 
 
 def _columns(totals: list[Row]) -> list[str]:
-    return [*map(_op, totals), "baseline, all ops"]
+    return [*map(_op, totals), f"baseline, {_op(totals[-1])}"]
 
 
 def _beside(totals: list[Row]) -> list[Row]:
@@ -220,10 +241,14 @@ def _joules(totals: list[Row]) -> Iterator[list[str]]:
 def _shape(row: Row) -> str:
     """Return a layer's shape in words: filters x channels x kernel / stride -> output.
 
-    A transposed convolution multiplies the size by its stride.
+    A transposed convolution multiplies the size by its stride. A product of activations is heads x
+    (rows x depth @ depth x columns).
     """
     if row["kind"] == "linear":
         return f"{row['K']}x{row['C']}"
+    if row["kind"] == "matmul":
+        depth, columns = row["C"] // row["groups"], row["K"] // row["groups"]
+        return f"{row['groups']}x({row['H']}x{depth} @ {depth}x{columns})"
     sign = "*" if row["kind"] == "conv_transpose" else "/"
     stride = "" if row["stride_h"] == row["stride_w"] == 1 else f"{sign}{row['stride_h']}"
     channels = row["C"] // row["groups"]

@@ -10,6 +10,7 @@ from swatsim.policies import POLICIES, make_policy
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.networks import NETWORKS
 from swatsim.workload.networks import network as table
+from swatsim.workload.transformers import ACTIVATIONS
 
 
 class _Synth(click.Command):
@@ -32,7 +33,7 @@ class _Synth(click.Command):
     show_default=True,
     help="A policy by its name: see below.",
 )
-@click.option("--batch", type=int, default=4, show_default=True, help="Images of a batch.")
+@click.option("--batch", type=int, default=4, show_default=True, help="Samples of a batch.")
 @click.option("--steps", type=int, default=1, show_default=True, help="How many steps.")
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="The same one, the same masks."
@@ -42,7 +43,7 @@ class _Synth(click.Command):
     type=float,
     default=0.5,
     show_default=True,
-    help="Share of the activations that is not zero before Top-K.",
+    help="Share of the activations behind a ReLU that is not zero before Top-K.",
 )
 @click.option(
     "--grad-density",
@@ -50,6 +51,11 @@ class _Synth(click.Command):
     default=1.0,
     show_default=True,
     help="Share of the gradients that is not zero.",
+)
+@click.option(
+    "--activation",
+    type=click.Choice(ACTIVATIONS),
+    help="Of a transformer's MLPs; by default its own.",
 )
 @click.option("--uneven", is_flag=True, help="Make channels as uneven as in trained layers.")
 def synth(
@@ -62,13 +68,14 @@ def synth(
     seed: int,
     act_density: float,
     grad_density: float,
+    activation: str | None,
     uneven: bool,
 ) -> None:
     """Make a trace of a known NETWORK, without training it.
 
     Weights and activations are drawn, and the policy really leaves what it leaves of them.
     """
-    chosen = table(network)
+    chosen = table(network, activation)
     how = make_policy(policy, sparsity, chosen.layers)
     with progress("drawing", "layers") as show:
         trace = synthesize(

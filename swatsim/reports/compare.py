@@ -9,6 +9,7 @@ from swatsim.arguments import arguments, instance_of
 from swatsim.columns import Role
 from swatsim.errors import ResultsError
 from swatsim.reports import differences, tables
+from swatsim.reports.comparable import key_of
 from swatsim.reports.remarks import apart
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row, Summary
@@ -76,9 +77,14 @@ def _check(a: Summary, b: Summary) -> None:
             f"the results are of different traces, {names[0]} and {names[1]}: simulate both "
             "machines on one trace"
         )
-    sets = [{(row["step"], row["layer"], row["op"]) for row in rows} for rows in (ours, theirs)]
+    if bool(a.phases) != bool(b.phases):
+        raise ResultsError(
+            "one of the results is of whole steps, the other of their layers only: simulate both "
+            "with --layers-only, or both without"
+        )
+    sets = [set(map(key_of, rows)) for rows in (ours, theirs)]
     if sets[0] != sets[1]:
-        step, layer, op = min(sets[0] ^ sets[1])
+        step, layer, op, *_ = min(sets[0] ^ sets[1])
         raise ResultsError(
             f"the results are not of the same ops: step {step}, layer {layer!r}, {op} is in one of "
             "them only; simulate the same steps and ops"

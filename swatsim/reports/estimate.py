@@ -132,9 +132,7 @@ def estimate(results: Results, run_steps: int, strata: int | None = None) -> Run
     steps = sorted({int(row["step"]) for row in results.rows})
     size = _checked_run_steps(run_steps, steps)
     most = _checked_strata(strata, len(steps))
-    ours, theirs = (
-        _columns(results.of_role(role), steps) for role in (Role.MACHINE, Role.BASELINE)
-    )
+    ours, theirs = (_columns(results.all_of(role), steps) for role in (Role.MACHINE, Role.BASELINE))
     cuts = jumps(
         steps, [*_effectual(results.of_role(Role.MACHINE), steps), ours["cycles"]], most - 1
     )

@@ -20,6 +20,8 @@ _COUNTED = tuple(
     for column in COLUMNS
     if column.adds == "sum" and not column.name.startswith("macs_")
 )
+#: Of a row: what is no column here, or is empty.
+_NESTED = ("baseline", "speed_ups_alternative", "cycles_alternative", "function", "phase")
 
 
 @arguments(ResultsError, results=instance_of(Results))
@@ -46,9 +48,10 @@ def per_layer(results: Results) -> pd.DataFrame:
 def per_op(results: Results) -> pd.DataFrame:
     """Return each op's totals over all layers and recorded steps, and those of all ops: a row each.
 
-    The index is the op, "step" the last, for all ops: ``per_op(results).speed_up["step"]``. Counts
-    are sums: one step takes ``frame.cycles["step"] / frame.steps["step"]``. Columns and errors are
-    those of `per_layer`.
+    The index is the op, "step" the last: ``per_op(results).speed_up["step"]``. What multiplies no
+    matrices is "other", if results have it, and is in the step's. Counts are sums: one step takes
+    ``frame.cycles["step"] / frame.steps["step"]``. Columns and errors are those of `per_layer`;
+    of the step there are `speed_up_layers` and `elsewhere` too (`swatsim.reports.tables.per_op`).
     """
     frame = _frame([_flat(row) for row in tables.per_op(results)]).set_index("op")
     return frame.drop(columns=[c.name for c in COLUMNS if c.adds in ("shape", "cut")] + ["layer"])
@@ -57,7 +60,7 @@ def per_op(results: Results) -> pd.DataFrame:
 def _flat(row: Row) -> Row:
     baseline = {f"baseline_{name}": row["baseline"][name] for name in _COUNTED}
     others = {f"speed_up over {name}": v for name, v in row["speed_ups_alternative"].items()}
-    own = {k: v for k, v in row.items() if k not in ("baseline", "speed_ups_alternative")}
+    own = {name: value for name, value in row.items() if name not in _NESTED}
     return {**own, **baseline, "baseline_dram_bytes": row["baseline"]["dram_bytes"], **others}
 
 

@@ -17,10 +17,11 @@ from statistics import median
 from typing import Any
 
 from swatsim.columns import Role
-from swatsim.counters import DRAM_BYTES
+from swatsim.counters import OP_BYTES
 from swatsim.reports import differences
 from swatsim.reports.span import span_of
 from swatsim.results import Results
+from swatsim.workload.phases import OTHER
 
 FITTED = Path(__file__).with_suffix(".toml")
 #: What may be changed in a preset: the hardware is the same.
@@ -92,7 +93,7 @@ class Model:
         efficiency = self.efficiency_sparse if row["compressed"] else self.efficiency_dense
         compute = row["cycles_compute"] / self.clock_mhz / efficiency
         pruned = row["dram_bytes_prune"]
-        moved = sum(row[name] for name in DRAM_BYTES) - pruned
+        moved = sum(row[name] for name in OP_BYTES) - pruned
         carried = max(compute, self._carried(moved)) + self._carried(pruned)
         return float(carried + self.launch_us)
 
@@ -211,7 +212,7 @@ def sentences(results: Results) -> list[str]:
 
 
 def _of_role(results: Results, role: Role) -> list[Row]:
-    return [row for row in results.rows if row["role"] == role]
+    return [row for row in results.rows if row["role"] == role and row["op"] != OTHER]
 
 
 def _preset_of(results: Results, role: Role) -> Model | None:

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from matplotlib.collections import PolyCollection
 from matplotlib.patches import Patch
 
-from swatsim.counters import BUCKETS, ENERGY, ENERGY_PARTS, LANE_CYCLES, Look
+from swatsim.counters import BUCKETS, ENERGY_PARTS
+from swatsim.counts import ENERGY, LANE_CYCLES, Look
 from swatsim.reports import tables
 from swatsim.reports.style import (
     LEGEND,
@@ -68,7 +69,7 @@ def speed_up(results: Results) -> Figure:
             ink = {"color": OP_LABEL_COLOURS[op], "fontsize": SMALL, "rotation": 90}
             axes.text(place, 0.04, _number(row["speed_up"]), ink, ha="center", va="bottom")
     _mark_dense_operands(axes, rows, groups)
-    step = tables.per_op(results)[-1]["speed_up"]
+    step = tables.summarise(results).of_layers["speed_up"]
     axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.axhline(1.0, color="black", linewidth=0.8)
     axes.axhline(
@@ -146,7 +147,7 @@ def _add_boxes(axes: Axes, look: Look, places: Floats, bottom: Floats, heights: 
 
 def _bars(results: Results) -> tuple[list[tables.Row], list[str]]:
     """Return the bars, those of all layers together last, and the groups they stand in."""
-    totals = [{**row, "layer": ALL} for row in tables.per_op(results)[:-1]]
+    totals = [{**row, "layer": ALL} for row in tables.per_op(results) if row["op"] in OPS]
     rows = tables.per_layer(results)
     if len({row["layer"] for row in rows}) > MOST_LAYERS:
         rows = _longest(rows)
@@ -223,7 +224,7 @@ def _finish(
 ) -> None:
     machine, baseline = results.rows[0]["machine"], tables.baseline_of(results)
     sizes = " against ".join(tables.sizes_of(results))
-    layers = len({row["layer"] for row in results.rows})
+    layers = len({row["layer"] for row in tables.per_layer(results)})
     if layers > MOST_LAYERS:
         title += f"; the {MOST_LAYERS} of {layers} layers that take longest"
     words = [title, f"{machine}, baseline {baseline} ({sizes})", tables.source_of(results)]

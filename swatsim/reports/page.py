@@ -66,7 +66,7 @@ def of_results(results: Results) -> Page:
     found = [f"{words}." for words in (*gpu_time.sentences(results), *remarks(results))]
     warnings = _warnings(differences.against_baseline(results))
     ideal = f"Of the ideal: {tables.OF_IDEAL}."
-    summary = [*warnings, *found, ideal, *_summary(head, step, span_of(results))]
+    summary = [*warnings, *found, ideal, *_summary(head, step, results.of_layers, span_of(results))]
     return Page(title, about, _tiles(head, results), summary, list(_sections(results)))
 
 
@@ -99,9 +99,9 @@ def _warnings(texts: Sequence[str]) -> list[str]:
     return [f"Warning: {text}." for text in texts]
 
 
-def _summary(head: Row, step: Row, span: Span) -> list[str]:
+def _summary(head: Row, step: Row, layers: Row, span: Span) -> list[str]:
     lost = f"lane_cycles_{head['lost_most_to']}"
-    due = [words] if (words := page_tables.due_to_zeros(step, span.of_what)) else []
+    due = [words] if (words := page_tables.due_to_zeros(layers, span.of_what)) else []
     if lost not in BUCKETS:
         return due
     share = 100 * step[lost] / step["lane_cycles"]
@@ -228,7 +228,7 @@ def of_sweep(rows: Sequence[Row], name: str, best: Results, warnings: Sequence[s
     page.sections.append(_all_points(done, failed))
     best = tables.summarise(best)
     head = page_tables.headline(best)
-    text = " ".join(_summary(head, tables.per_op(best)[-1], span_of(best)))
+    text = " ".join(_summary(head, best.ops[-1], best.of_layers, span_of(best)))
     on = f" on {best.rows[0]['trace']}" if len(traces) > 1 else ""
     text += f" Of the recorded layers, {span_of(best)}, added up unless a table says otherwise."
     text += "".join(f" {words}." for words in (*gpu_time.sentences(best), *remarks(best)))

@@ -15,6 +15,7 @@ from swatsim.reports.tables import Row, Summary
 from swatsim.results import Results
 from swatsim.workload.flops import FLOPS_PER_MAC
 from swatsim.workload.layer import OPERANDS_OF, OPS, Operand
+from swatsim.workload.phases import OTHER
 from swatsim.workload.value_types import DTYPES
 
 #: Of a layer and op: over the baseline, and what of it is due to zeros.
@@ -27,16 +28,20 @@ RATIOS = (
     *("speed_up", "speed_up_dense_operands", "speed_up_zeros", "speed_up_compute"),
     *("energy_efficiency", "of_ideal", "of_ideal_compute", "utilisation"),
 )
+#: Of a step with everything else: the speed-up of its layers alone; the share of the baseline's
+#: time that is not in them.
+OF_STEP = ("speed_up_layers", "elsewhere")
 
 
 def headline(results: Results) -> Row:
-    """Return the totals of the recorded layers of a training step.
+    """Return the totals of a training step: of its recorded layers, and everything else noted.
 
     Returns
     -------
     dict
         `machine`, `baseline`; what one step takes, the mean of the recorded ones: what
-        `swatsim.reports.tables.per_step` has; of all recorded steps the ratios in `RATIOS`,
+        `swatsim.reports.tables.per_step` has; of all recorded steps the ratios in `RATIOS`
+        and `OF_STEP`,
         `zero_share` (of the MACs, padding left out, those with a factor that is zero, a ReLU's
         zeros too) and
         `lost_most_to`.
@@ -46,7 +51,7 @@ def headline(results: Results) -> Row:
         "machine": results.rows[0]["machine"],
         "baseline": tables.baseline_of(results),
         **tables.per_step(step, step["steps"]),
-        **{name: step[name] for name in RATIOS},
+        **{name: step[name] for name in (*RATIOS, *OF_STEP)},
         "zero_share": 1 - tables.quotient(step["macs_effectual"], step["macs_unpadded"]),
         "lost_most_to": tables.lost_most_to(step),
     }
@@ -114,9 +119,10 @@ def _densities(rows: Sequence[Mapping[str, Any]]) -> Row:
 
 
 def _elements(row: Mapping[str, Any], operand: Operand) -> int:
-    """Return how many elements an operand has."""
+    """Return how many elements an operand has; a product's second factor differs by sample."""
+    own = row["samples"] if row["kind"] == "matmul" else 1
     shapes = {
-        "weight": (row["K"], row["C"] // row["groups"], row["R"], row["S"]),
+        "weight": (own, row["K"], row["C"] // row["groups"], row["R"], row["S"]),
         "act": (row["samples"], row["C"], row["H"], row["W"]),
         "grad_out": (row["samples"], row["K"], row["P"], row["Q"]),
     }
@@ -185,7 +191,9 @@ def _operand_bytes(results: Summary) -> list[Row]:
                 "values_bytes": values,
                 "bitmask_bytes": min(values + size / 8, size * bits / 8),
             }
-            own = {"layer": layer, "tensor": operand, "elements": size, "density": density}
+            # both factors of a product of activations are
+            tensor = "act" if first["kind"] == "matmul" else operand
+            own = {"layer": layer, "tensor": tensor, "elements": size, "density": density}
             found.append({**own, **sizes})
     return found
 
@@ -218,6 +226,7 @@ def reductions(results: Results) -> list[Row]:
             "left": row["flops_effectual"] / steps,
         }
         for row in tables.per_op(results)
+        if row["op"] != OTHER
     ]
     read = operand_bytes(results)
     for operand, words in (("act", "inputs in wgrad"), ("weight", "weights in dgrad")):

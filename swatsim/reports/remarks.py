@@ -7,7 +7,7 @@ from typing import Any
 
 from swatsim.columns import Role
 from swatsim.reports.span import MOST, Span, percent, span_of
-from swatsim.reports.tables import AND, energy_table_of
+from swatsim.reports.tables import AND, energy_table_of, total_of
 from swatsim.results import Results
 from swatsim.workload.value_types import stand_in, widest
 
@@ -17,7 +17,7 @@ PARTS = 5
 
 def remarks(results: Results) -> list[str]:
     """Return sentences, without their full stops."""
-    return [*of_share(results), *_of_types(results)]
+    return [*of_share(results), *of_others(results), *_of_types(results)]
 
 
 def of_share(results: Results) -> Iterator[str]:
@@ -41,6 +41,14 @@ def of_share(results: Results) -> Iterator[str]:
         yield f"Left alone in the run: {names}"
     if names := known.get("unseen"):
         yield f"Parameters that got a gradient and are in no op: {names}"
+
+
+def of_others(results: Results) -> Iterator[str]:
+    """Yield why what a step does beside multiplying is not in the figures, if it is not."""
+    parameters = results.provenance.get("parameters", {})
+    why = parameters.get("others_left_out", "an earlier version simulated it")
+    if why:
+        yield f"What a step does beside multiplying is in no figure: {why}"
 
 
 def missing(results: Results) -> Iterator[str]:
@@ -96,8 +104,7 @@ def _numbers(part: Any) -> dict[str, int]:
 def _of_types(results: Results) -> Iterator[str]:
     """Yield which types values have, whence, and which energies stand in for others."""
     types = {
-        role: list(dict.fromkeys(row["dtype"] for row in results.rows if row["role"] == role))
-        for role in (Role.MACHINE, Role.BASELINE)
+        role: total_of(results, role)["dtype"].split(AND) for role in (Role.MACHINE, Role.BASELINE)
     }
     own = _parameter(results, "parameters").get("dtype", "")
     if _parameter(results).get("dtype_is_set") is False and own and types[Role.MACHINE] != [own]:
@@ -105,7 +112,7 @@ def _of_types(results: Results) -> Iterator[str]:
             f"Values are {AND.join(types[Role.MACHINE])}, as in the run; the machine's own type is "
             f"{own} (--dtype preset)"
         )
-    used = dict.fromkeys(name for of_role in types.values() for name in of_role if name)
+    used = dict.fromkeys(row["dtype"] for row in results.rows if row["dtype"])
     yield from _stand_ins(results, list(used))
 
 

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from math import inf, isnan, nan
+from math import nan
 from operator import itemgetter
-from statistics import fmean
 from typing import Any, TypeVar
 
-from swatsim.columns import COLUMNS, Role, label
-from swatsim.counters import BUCKETS, DRAM_BYTES
-from swatsim.errors import ResultsError
+from swatsim.columns import Role, label
+from swatsim.counters import BUCKETS
+from swatsim.reports.comparable import check_comparable
+from swatsim.reports.comparable import label_of as label_of
 from swatsim.reports.span import span_of
+from swatsim.reports.totals import AND as AND
+from swatsim.reports.totals import Key, Rows, add_up, beside, clocked, grouped, nothing_of
+from swatsim.reports.totals import Row as Row
+from swatsim.reports.totals import quotient as quotient
+from swatsim.reports.totals import speed_ups as speed_ups
 from swatsim.results import Results
-from swatsim.workload.flops import FLOPS_PER_MAC
 from swatsim.workload.layer import OPS
+from swatsim.workload.phases import OTHER, PHASES
 
-Row = dict[str, Any]
-
-#: The row of a table that sums up all ops.
-STEP = "step"
-
-#: Between values of a column of which several are listed.
-AND = " and "
+#: The row of a table that sums up all that a step does; that of its layers alone.
+STEP, LAYERS = "step", "layers"
 
 #: What of a table's sums is also shown of one step.
 PER_STEP = (
@@ -37,12 +37,8 @@ PER_STEP = (
 #: What it is, wherever it is headlined.
 OF_IDEAL = (
     "the time that as many multipliers would take at this clock for the MACs whose "
-    "factors are both non-zero, over the time taken"
+    "factors are both non-zero (and what multiplies nothing as long as here), over the time taken"
 )
-#: Columns that speed-ups are computed from, beside the clock.
-_CYCLES = ("cycles", "cycles_compute", "cycles_dense_operands", "cycles_compute_dense_operands")
-
-Key = tuple[Any, ...]
 Result = TypeVar("Result")
 
 
@@ -70,9 +66,16 @@ class Summary(Results):
         return result
 
     def of_role(self, role: Role) -> Sequence[Mapping[str, Any]]:
-        """Return the rows of a role, in their order; an alternative's are of several variants."""
-        groups = (rows for (found, *_), rows in self.roles.items() if found == role)
-        return [row for rows in groups for row in rows]
+        """Return a role's rows of layers, in their order; an alternative's are of all variants."""
+        return _of_role(self.roles, role)
+
+    def others_of(self, role: Role) -> Sequence[Mapping[str, Any]]:
+        """Return a role's rows of what multiplies no matrices."""
+        return _of_role(self.others, role)
+
+    def all_of(self, role: Role) -> Sequence[Mapping[str, Any]]:
+        """Return all rows of a role."""
+        return [*self.of_role(role), *self.others_of(role)]
 
     @cached_property
     def layers(self) -> tuple[Row, ...]:
@@ -82,9 +85,25 @@ class Summary(Results):
     @cached_property
     def ops(self) -> tuple[Row, ...]:
         """What `per_op` returns."""
+        others = ({**row, "op": OTHER} for row in _compare_others(self, ("op",), self.phases))
+        return (*(parts := [*self._layer_ops, *others]), _whole(self, parts))
+
+    @cached_property
+    def _layer_ops(self) -> tuple[Row, ...]:
         found = _compare(self, ("op",), self.layers)
-        ops = sorted(found, key=lambda row: OPS.index(row["op"]))
-        return (*ops, *({**row, "op": STEP} for row in _compare(self, (), ops)))
+        return tuple(sorted(found, key=lambda row: OPS.index(row["op"])))
+
+    @cached_property
+    def of_layers(self) -> Row:
+        """The totals of all layers and ops: of a step what multiplies, and nothing else."""
+        (row,) = _compare(self, (), self._layer_ops)
+        return {**row, "op": LAYERS}
+
+    @cached_property
+    def phases(self) -> tuple[Row, ...]:
+        """Totals of what multiplies no matrices, a row a phase; none where results have none."""
+        found = _compare_others(self, ("phase",))
+        return tuple(sorted(found, key=lambda row: PHASES.index(row["phase"])))
 
     @cached_property
     def steps(self) -> tuple[Row, ...]:
@@ -92,10 +111,18 @@ class Summary(Results):
         return tuple(_by_step(self))
 
     @cached_property
-    def roles(self) -> Mapping[Key, Sequence[Mapping[str, Any]]]:
-        """The rows by (role, machine, variant), once they are known to belong together."""
+    def roles(self) -> Mapping[Key, Rows]:
+        """The rows of layers by (role, machine, variant), known to belong together."""
         check_comparable(self)
-        return _grouped(self.rows, ("role", "machine", "variant"))
+        rows = (row for row in self.rows if row["op"] != OTHER)
+        return grouped(rows, ("role", "machine", "variant"))
+
+    @cached_property
+    def others(self) -> Mapping[Key, Rows]:
+        """The same of the rows of what multiplies no matrices."""
+        check_comparable(self)
+        rows = (row for row in self.rows if row["op"] == OTHER)
+        return grouped(rows, ("role", "machine", "variant"))
 
 
 def summarise(results: Results) -> Summary:
@@ -122,7 +149,8 @@ def per_layer(results: Results) -> list[Row]:
     - `energy_efficiency`: the baseline's energy by ours; not a number where one is not known;
     - `of_ideal`: `cycles_ideal`, what as many multipliers would take for the effectual MACs, a
       whole number of cycles each op, by its cycles; `of_ideal_compute`: by its compute cycles.
-      That is its speed-up by the one that skipping the zeros of both operands could have at most;
+      That is its speed-up by the one that skipping the zeros of both operands could have at most.
+      What multiplies nothing takes the ideal as long;
     - `utilisation`: effectual share of the lane-cycles;
     - `flops_dense`, `flops_effectual`, and `dram_bytes`: bytes carried.
 
@@ -135,9 +163,12 @@ def per_layer(results: Results) -> list[Row]:
 
 
 def per_op(results: Results) -> list[Row]:
-    """Return each op's totals over all layers and recorded steps; the last, "step", has all ops.
+    """Return each op's totals over all layers and recorded steps; the last, "step", has all.
 
-    What *one* step takes, `per_step` has.
+    Before it, if results have it, is a row "other": what multiplies no matrices; the step's counts
+    it. The step's row has two columns more: `speed_up_layers`, the speed-up of its layers alone,
+    and `elsewhere`, the share of the baseline's time that is not in layers; not a number where that
+    is left out. What *one* step takes, `per_step` has.
     """
     return list(summarise(results).ops)
 
@@ -177,14 +208,10 @@ def first_of(results: Results, role: Role) -> Mapping[str, Any]:
 
 
 def total_of(results: Results, role: Role) -> Row:
-    """Return the first row of a role, with all types of values that its rows have."""
-    types = (row["dtype"] for row in results.rows if row["role"] == role)
+    """Return the first row of a role, with all types of values that its layers' rows have."""
+    rows = (row for row in results.rows if row["op"] != OTHER)
+    types = (row["dtype"] for row in rows if row["role"] == role)
     return {**first_of(results, role), "dtype": AND.join(dict.fromkeys(types))}
-
-
-def label_of(row: Mapping[str, Any]) -> str:
-    """Return what people call the machine of a row."""
-    return label(row["machine"], row["variant"])
 
 
 def baseline_of(results: Results) -> str:
@@ -226,171 +253,70 @@ def source_of(results: Results) -> str:
     return f"{results.rows[0]['trace']}, {span_of(results)}"
 
 
-def check_comparable(results: Results) -> None:
-    """Refuse to compare rows that don't belong together.
-
-    Raises
-    ------
-    ResultsError
-        If there are none, they are of more than one trace, machine or baseline, or the baseline's
-        are not of the same ops.
-    """
-    traces = {row["trace_id"] for row in results.rows}
-    if len(traces) != 1:
-        raise ResultsError(
-            f"the results hold {len(traces)} different traces: a speed-up compares machines on "
-            "one trace; select the rows of one"
-        )
-    for role in (Role.MACHINE, Role.BASELINE):
-        names = sorted({label_of(row) for row in results.rows if row["role"] == role})
-        if len(names) != 1:
-            raise ResultsError(
-                f"the results hold {len(names)} machines of role {role.value!r} "
-                f"({', '.join(names)}): select the rows of one"
-            )
-    _check_ops(results)
-
-
-def _check_ops(results: Results) -> None:
-    ops: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
-    for row in results.rows:
-        key = row["step"], row["layer"], row["op"]
-        ops.setdefault((row["role"], label_of(row)), []).append(key)
-    expected = next(keys for (role, _), keys in ops.items() if role == Role.MACHINE)
-    for (_, name), keys in ops.items():
-        if len(set(keys)) != len(keys) or set(keys) != set(expected):
-            raise ResultsError(
-                f"the rows of {name!r} are not of the same ops as the machine's, each once: "
-                "simulate again, or select whole steps"
-            )
+def _of_role(roles: Mapping[Key, Rows], role: Role) -> list[Mapping[str, Any]]:
+    return [row for (found, *_), rows in roles.items() if found == role for row in rows]
 
 
 def _compare(results: Summary, by: Sequence[str], parts: Sequence[Row] = ()) -> Iterable[Row]:
-    """Yield the rows' totals by some columns; `parts` are totals by more of them, if any."""
-    finer = _grouped(parts, by)
-    ours = _grouped(results.of_role(Role.MACHINE), by)
-    theirs = _grouped(results.of_role(Role.BASELINE), by)
-    others = {
-        label(machine, variant): _grouped(rows, by)
-        for (role, machine, variant), rows in results.roles.items()
-        if role == Role.ALTERNATIVE
-    }
+    """Yield layers' totals by some columns; `parts` are totals by more of them, if any."""
+    finer = grouped(parts, by)
+    ours = grouped(results.of_role(Role.MACHINE), by)
+    theirs = grouped(results.of_role(Role.BASELINE), by)
+    others = _alternatives(results.roles, by)
     for key, rows in ours.items():
         own = finer.get(key, [])
-        total = _add_up(rows, own)
-        cycles = {name: sum(map(itemgetter("cycles"), them[key])) for name, them in others.items()}
-        speed_ups = {name: quotient(n, total["cycles"]) for name, n in cycles.items()}
-        beside = _beside(total, _add_up(theirs[key], [part["baseline"] for part in own]))
-        yield {**beside, "speed_ups_alternative": speed_ups}
+        baseline = add_up(theirs[key], [part["baseline"] for part in own])
+        cycles = {name: _cycles(them[key]) for name, them in others.items()}
+        yield beside(add_up(rows, own), baseline, cycles)
+
+
+def _compare_others(
+    results: Summary, by: Sequence[str], parts: Sequence[Row] = ()
+) -> Iterable[Row]:
+    """Yield the same of what multiplies no matrices; a baseline takes nothing for a policy."""
+    finer = grouped([{**part, "op": OTHER} for part in parts], by)
+    ours = grouped(results.others_of(Role.MACHINE), by)
+    theirs = grouped(results.others_of(Role.BASELINE), by)
+    others = _alternatives(results.others, by)
+    for key, rows in ours.items():
+        own = finer.get(key, [])
+        same = theirs.get(key) or [nothing_of(rows[0], first_of(results, Role.BASELINE))]
+        baseline = add_up(same, [part["baseline"] for part in own])
+        cycles = {name: _cycles(them.get(key, ())) for name, them in others.items()}
+        yield beside(add_up(rows, own), baseline, cycles)
+
+
+def _whole(results: Summary, parts: Sequence[Row]) -> Row:
+    """Return the totals of a step, of its layers and everything else; types are the layers'."""
+    ours, theirs = (results.of_role(role) for role in (Role.MACHINE, Role.BASELINE))
+    baseline = add_up(theirs, [part["baseline"] for part in parts])
+    every = [part["cycles_alternative"] for part in parts]
+    cycles = {name: sum(of[name] for of in every) for name in every[0]}
+    whole = beside(add_up(ours, parts), baseline, cycles)
+    others = [part["baseline"]["cycles"] for part in parts if part["op"] == OTHER]
+    alone = results.of_layers["speed_up"] if others else nan
+    share = quotient(sum(others), baseline["cycles"]) if others else nan
+    return {**whole, "op": STEP, "speed_up_layers": alone, "elsewhere": share}
+
+
+def _alternatives(
+    roles: Mapping[Key, Rows], by: Sequence[str]
+) -> dict[str, dict[Key, list[Mapping[str, Any]]]]:
+    """Return the rows of other dense baselines, by their names."""
+    return {
+        label(machine, variant): grouped(rows, by)
+        for (role, machine, variant), rows in roles.items()
+        if role == Role.ALTERNATIVE
+    }
+
+
+def _cycles(rows: Iterable[Mapping[str, Any]]) -> int:
+    return sum(map(itemgetter("cycles"), rows))
 
 
 def _by_step(results: Summary) -> Iterable[Row]:
     by = ("step", "op")
-    ours, theirs = (_grouped(results.of_role(role), by) for role in (Role.MACHINE, Role.BASELINE))
+    ours, theirs = (grouped(results.of_role(role), by) for role in (Role.MACHINE, Role.BASELINE))
     for step, op in sorted(ours, key=lambda key: (key[0], OPS.index(key[1]))):
-        totals = [_clocked(groups[step, op]) for groups in (ours, theirs)]
+        totals = [clocked(groups[step, op]) for groups in (ours, theirs)]
         yield {"step": step, "op": op, **speed_ups(*totals)}
-
-
-def _clocked(rows: Sequence[Mapping[str, Any]]) -> Row:
-    """Return the sums that speed-ups need."""
-    added = {name: _added([row[name] for row in rows]) for name in _CYCLES}
-    return {**added, "clock_mhz": rows[0]["clock_mhz"]}
-
-
-def _grouped(
-    rows: Iterable[Mapping[str, Any]], by: Sequence[str]
-) -> dict[Key, list[Mapping[str, Any]]]:
-    groups: dict[Key, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in by), []).append(row)
-    return groups
-
-
-def _add_up(rows: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]] = ()) -> Row:
-    """Return each column summed, averaged or kept, as the schema says that it adds up.
-
-    Sums are of `parts`, which are totals of the same rows, if there are any.
-    """
-    total = {**rows[0], "steps": len({row["step"] for row in rows})}
-    ideal = (part["cycles_ideal"] for part in parts) if parts else map(_ideal, rows)
-    total["cycles_ideal"] = sum(ideal)
-    for column in COLUMNS:
-        how = _HOW.get(column.adds)
-        if how is not None:
-            values = parts if parts and column.adds == "sum" else rows
-            total[column.name] = how(list(map(itemgetter(column.name), values)))
-        elif column.adds == "step":
-            of_each = {row["step"]: row[column.name] for row in rows}
-            total[column.name] = _added(list(of_each.values()))
-    return total
-
-
-def _ideal(row: Mapping[str, Any]) -> int:
-    """Return the cycles of an op on as many multipliers, none of which ever waits."""
-    multipliers: int = row["pes"] * row["lanes"]
-    return -(-int(row["macs_effectual"]) // multipliers)
-
-
-def _added(values: list[Any]) -> Any:
-    """Return a sum; unknown if a summand is."""
-    return None if None in values else sum(values)
-
-
-def _averaged(values: list[Any]) -> float:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else nan
-
-
-_HOW: Mapping[str, Callable[[list[Any]], Any]] = {
-    "sum": _added,
-    "mean": _averaged,
-    "listed": lambda values: AND.join(dict.fromkeys(value for value in values if value)),
-}
-
-
-def quotient(baseline: float, ours: float) -> float:
-    """Return a quotient; infinite where only ours is nothing, not a number where both are."""
-    return baseline / ours if ours else inf if baseline else nan
-
-
-def speed_ups(ours: Row, theirs: Row) -> Row:
-    """Return a machine's speed-ups over its baseline."""
-    # what counts is time; without a clock, cycles
-    clocks = ours["clock_mhz"], theirs["clock_mhz"]
-    faster = clocks[0] / clocks[1] if all(clocks) else 1
-    found: Row = {}
-    for of in ("", "_compute"):
-        cycles, dense = f"cycles{of}", f"cycles{of}_dense_operands"
-        whole = quotient(theirs[cycles] * faster, ours[cycles])
-        known = ours[dense] is not None and theirs[dense] is not None
-        own = quotient(theirs[dense] * faster, ours[dense]) if known else nan
-        found |= {
-            f"speed_up{of}": whole,
-            f"speed_up{of}_dense_operands": own,
-            f"speed_up{of}_zeros": quotient(whole, own) if not isnan(own) else nan,
-        }
-    return found
-
-
-def _beside(ours: Row, theirs: Row) -> Row:
-    lane_cycles = ours["lane_cycles"]
-    known = ours["energy_pj"] is not None and theirs["energy_pj"] is not None
-    return {
-        **_with_totals(ours),
-        "baseline": _with_totals(theirs),
-        **speed_ups(ours, theirs),
-        "energy_efficiency": quotient(theirs["energy_pj"], ours["energy_pj"]) if known else nan,
-        "of_ideal": quotient(ours["cycles_ideal"], ours["cycles"]),
-        "of_ideal_compute": quotient(ours["cycles_ideal"], ours["cycles_compute"]),
-        "utilisation": ours["lane_cycles_effectual"] / lane_cycles if lane_cycles else nan,
-    }
-
-
-def _with_totals(row: Row) -> Row:
-    return {
-        **row,
-        "flops_dense": row["macs_dense"] * FLOPS_PER_MAC,
-        "flops_effectual": row["macs_effectual"] * FLOPS_PER_MAC,
-        "dram_bytes": sum(row[name] for name in DRAM_BYTES),
-    }

@@ -1,7 +1,8 @@
-"""One network under one method after another, on every machine, all of them made alike.
+"""Two networks under one method after another, on every machine, all of them made alike.
 
-All have as many multipliers, the same clock, value type, buffers and DRAM, so that times compare
-what machines skip and how well their arrays are filled. Masks are synthetic: nothing is trained.
+All have as many multipliers, the same clock, value type, buffers, DRAM and vector unit, so that
+times compare what machines skip and how well their arrays are filled. They are of whole steps: the
+layers, and everything else. Masks are synthetic: nothing is trained.
 """
 
 from __future__ import annotations
@@ -13,23 +14,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from swatsim.columns import Role
 from swatsim.policies import Dense, RigL, SrSte, SwatU
 from swatsim.policies.interface import Policy
 from swatsim.reports import tables
+from swatsim.results import Results
 from swatsim.simulator.machines import machine
 from swatsim.simulator.mechanism import ConfiguredMachine
 from swatsim.simulator.run import simulate
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.layer import OPS, OpName
 from swatsim.workload.networks import network
+from swatsim.workload.phases import OTHER
 
-NETWORK = "resnet50"
 SEED = 1
-#: Images of a step, unless told: each takes a minute or two.
-BATCH = 4
 MULTIPLIERS = 4096
 
-#: What all have: two bytes a value, 4 TMAC/s, 256 GB/s, and buffers that keep up with the PEs.
+#: What all have: two bytes a value, 4 TMAC/s, 256 GB/s, buffers that keep up with the PEs, and a
+#: vector unit that runs what follows one another value by value, an optimizer for one, as one.
 COMMON: Mapping[str, Any] = {
     "dtype": "bf16",
     "clock_mhz": 1000,
@@ -37,6 +39,7 @@ COMMON: Mapping[str, Any] = {
     "dram_channels": 8,
     "dram_mb_per_s": "auto",
     "dram_latency_ns": "auto",
+    "fusion": "elementwise",
     **{f"buffer_{name}_kib": 4096 for name in ("a", "b", "out")},
     **{f"buffer_{name}_banks": 64 for name in ("a", "b", "out")},
     **{f"buffer_{name}_words": 16384 for name in ("a", "b", "out")},
@@ -50,12 +53,12 @@ class Entry:
     Parameters
     ----------
     preset : str
-    equal : mapping of str to int
-        What gives it `MULTIPLIERS`, beside `COMMON`.
+    equal : mapping of str to int or str
+        What gives it `MULTIPLIERS`, and tokens as a plane, beside `COMMON`.
     """
 
     preset: str
-    equal: Mapping[str, int]
+    equal: Mapping[str, Any]
 
     @property
     def machine(self) -> ConfiguredMachine:
@@ -90,8 +93,8 @@ MACHINES: Mapping[str, Sequence[Entry]] = {
         Entry("tensordash", {"tiles": 16}),
     ),
     "zeros of both operands": (
-        Entry("scnn", {"pe_h": 16, "pe_w": 16}),
-        Entry("scnn-queued", {"pe_h": 16, "pe_w": 16}),
+        Entry("scnn", {"pe_h": 16, "pe_w": 16, "positions": "square"}),
+        Entry("scnn-queued", {"pe_h": 16, "pe_w": 16, "positions": "square"}),
         Entry("swat", {"pe_h": 16, "pe_w": 16}),
         Entry("sparten", {"clusters": 128}),
     ),
@@ -105,6 +108,44 @@ METHODS: Mapping[str, Policy] = {
     "SWAT-U 90 %": SwatU(0.9),
     "2:4": SrSte(2, 4),
     "RigL 90 %": RigL(0.9),
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network of the comparison.
+
+    Parameters
+    ----------
+    network, title : str
+    samples : int
+        Of a step, unless told: each image takes a minute or two, a sequence some more.
+    what : str
+        What a sample is.
+    methods : tuple of str
+        Keys of `METHODS`.
+    """
+
+    network: str
+    title: str
+    samples: int
+    what: str
+    methods: tuple[str, ...]
+
+
+#: Title -> network: the list that tables and pictures follow.
+WORKLOADS: Mapping[str, Workload] = {
+    it.title: it
+    for it in (
+        Workload("resnet50", "ResNet-50", 4, "image", tuple(METHODS)),
+        Workload(
+            "gpt2-small",
+            "GPT-2 small",
+            1,
+            "sequence of 1024 tokens",
+            ("dense", "SWAT-U 80 %", "2:4", "RigL 90 %"),
+        ),
+    )
 }
 
 Progress = Callable[[int, int], None]
@@ -121,22 +162,30 @@ class Step:
 
     Parameters
     ----------
-    skips, machine, method : str
-    images : int
+    network, skips, machine, method : str
+        The network by its title.
+    samples : int
     uneven : bool
         Whether channels are as uneven as trained ones.
-    time_ms, fprop_ms, dgrad_ms, wgrad_ms : float
-        Memory included.
+    time_ms : float
+        Of the whole step, memory included.
+    fprop_ms, dgrad_ms, wgrad_ms, other_ms : float
+        What of it are the layers, and everything else.
+    policy_ms : float
+        What of everything else is the method's own: choosing masks.
     energy_mj : float
+        Of the whole step.
     ideal_ms : float
         Of as many multipliers that do nothing but effectual multiply-accumulates, each op's in
         whole cycles, memory left out.
     speed_up : float
-        Over the same machine with nothing skipped and everything moved dense.
+        Of the whole step, over the same machine with nothing skipped and everything moved dense.
+    speed_up_layers : float
+        Of its layers alone.
     dram : float
-        Share of the time in which PEs waited for DRAM.
+        Share of the layers' time in which PEs waited for DRAM.
     lost_most_to : str
-        The bucket that took most of the lane-cycles without effectual work.
+        The bucket that took most of the layers' lane-cycles without effectual work.
     compressed_fprop, compressed_dgrad, compressed_wgrad : float
         Share of the op's multiply-accumulates, over the layers, of which an operand ran compressed
         n:m.
@@ -145,18 +194,22 @@ class Step:
         activations), that are n:m; 0 of a machine without a pattern.
     """
 
+    network: str
     skips: str
     machine: str
     method: str
-    images: int
+    samples: int
     uneven: bool
     time_ms: float
     fprop_ms: float
     dgrad_ms: float
     wgrad_ms: float
+    other_ms: float
+    policy_ms: float
     energy_mj: float
     ideal_ms: float
     speed_up: float
+    speed_up_layers: float
     dram: float
     lost_most_to: str
     compressed_fprop: float
@@ -172,85 +225,115 @@ class Step:
         return self.skips == BOUND
 
     @property
+    def layers_ms(self) -> float:
+        """Time of the layers alone."""
+        return self.fprop_ms + self.dgrad_ms + self.wgrad_ms
+
+    @property
     def of_ideal(self) -> float:
-        """Share of what the ideal would do in the same time."""
-        return self.ideal_ms / self.time_ms
+        """Share of what the ideal would do in the time that the layers take."""
+        return self.ideal_ms / self.layers_ms
+
+    @property
+    def elsewhere(self) -> float:
+        """Share of the step's time that is everything else."""
+        return self.other_ms / self.time_ms
 
 
 def measure(
-    methods: Sequence[str] = tuple(METHODS),
+    titles: Sequence[str] = tuple(WORKLOADS),
+    methods: Sequence[str] | None = None,
     *,
-    batch: int = BATCH,
+    samples: int | None = None,
     uneven: bool = True,
     progress: Progress | None = None,
 ) -> list[Step]:
-    """Return what a step of each method takes on each machine, methods outermost.
+    """Return what a step of each method takes on each machine, networks and methods outermost.
 
     Parameters
     ----------
-    methods : sequence of str
-        Keys of `METHODS`.
-    batch : int
-        Images.
+    titles : sequence of str
+        Keys of `WORKLOADS`.
+    methods : sequence of str, optional
+        Keys of `METHODS`; by default those of each network.
+    samples : int, optional
+        Of a step; by default as many as each network has.
     uneven : bool
         Whether channels are as uneven as trained ones.
     progress : callable of (int, int), optional
         Told how many of how many simulations are done.
     """
     steps: list[Step] = []
-    total = len(methods) * len(list(entries()))
-    for method in methods:
+    runs = [(WORKLOADS[it], method) for it in titles for method in methods or WORKLOADS[it].methods]
+    total = len(runs) * len(list(entries()))
+    for workload, method in runs:
+        chosen = replace(workload, samples=samples or workload.samples)
         with tempfile.TemporaryDirectory(prefix="swatsim-") as folder:
             path = Path(folder) / "trace"
-            write_masks(METHODS[method], path, batch, uneven)
+            write_masks(chosen, METHODS[method], path, uneven)
             for found in on_all(path):
-                steps.append(_step(*found, method, batch, uneven))
+                steps.append(_step(chosen, method, uneven, *found))
                 if progress:
                     progress(len(steps), total)
     return steps
 
 
-def write_masks(policy: Policy, path: Path, batch: int, uneven: bool) -> None:
-    """Write the network's masks under a policy, one step of them."""
-    layers = network(NETWORK)
-    synthesize(layers, path, policy=policy, batch=batch, seed=SEED, uneven=uneven)
+def write_masks(workload: Workload, policy: Policy, path: Path, uneven: bool) -> None:
+    """Write a network's masks under a policy, one step of them."""
+    table = network(workload.network)
+    synthesize(table, path, policy=policy, batch=workload.samples, seed=SEED, uneven=uneven)
 
 
-def on_all(trace: Path) -> Iterator[tuple[str, Entry, tables.Summary]]:
+def on_all(trace: Path) -> Iterator[tuple[str, Entry, Results]]:
     """Yield the results of each machine, two simulated at a time."""
     every = list(entries())
     with ThreadPoolExecutor(max_workers=2) as pool:
-        found = pool.map(lambda it: _run(trace, it[1]), every)
+        found = pool.map(lambda it: simulate(trace, it[1].quick, workers=1), every)
         for (skips, entry), results in zip(every, found, strict=True):
             yield skips, entry, results
 
 
-def _run(trace: Path, entry: Entry) -> tables.Summary:
-    return tables.summarise(simulate(trace, entry.quick, workers=1))
-
-
 def _step(
-    skips: str, entry: Entry, results: tables.Summary, method: str, batch: int, uneven: bool
+    workload: Workload, method: str, uneven: bool, skips: str, entry: Entry, results: Results
 ) -> Step:
-    *ops, step = tables.per_op(results)
-    times = {f"{row['op']}_ms": _ms(row["cycles"], step) for row in ops}
+    of_layers = [row for row in results.rows if row["op"] in OPS]
+    layers = tables.summarise(Results(of_layers, results.provenance))
+    *ops, step = tables.per_op(layers)
+    rows = tables.per_layer(layers)
+    whole, dense = (_cycles(results, role) for role in (Role.MACHINE, Role.BASELINE))
+    other, policy = (_cycles(results, Role.MACHINE, *of) for of in ((OTHER,), (OTHER, "policy")))
     waited = step["lane_cycles_dram"] + step["lane_cycles_fill_drain"]
-    rows = tables.per_layer(results)
     return Step(
+        workload.title,
         skips,
         entry.preset,
         method,
-        batch,
+        workload.samples,
         uneven,
-        time_ms=_ms(step["cycles"], step),
-        **times,
-        energy_mj=step["energy_pj"] / 1e9,
+        time_ms=_ms(whole, step),
+        **{f"{row['op']}_ms": _ms(row["cycles"], step) for row in ops},
+        other_ms=_ms(other, step),
+        policy_ms=_ms(policy, step),
+        energy_mj=sum(row["energy_pj"] for row in _of_role(results, Role.MACHINE)) / 1e9,
         ideal_ms=_ms(step["cycles_ideal"], step),
-        speed_up=step["speed_up"],
+        speed_up=dense / whole,
+        speed_up_layers=step["speed_up"],
         dram=waited / step["lane_cycles"],
         lost_most_to=tables.lost_most_to(step),
         **{f"compressed_{op}": _compressed(rows, op) for op in OPS},
         **{f"obeying_{op}": _obeying(rows, op) for op in OPS},
+    )
+
+
+def _of_role(results: Results, role: Role) -> Iterator[Mapping[str, Any]]:
+    return (row for row in results.rows if row["role"] == role)
+
+
+def _cycles(results: Results, role: Role, op: str = "", phase: str = "") -> int:
+    """Return the cycles of a role's rows: of all, of an op, of a phase of an op."""
+    rows = _of_role(results, role)
+    return sum(
+        row["cycles"] for row in rows if op in ("", row["op"]) and phase in ("", row["phase"])
     )
 
 
@@ -277,55 +360,3 @@ def by_machine(steps: Sequence[Step]) -> dict[str, list[Step]]:
     for step in steps:
         found.setdefault(step.machine, []).append(step)
     return found
-
-
-def about(steps: Sequence[Step]) -> list[str]:
-    """Return in words what the figures are of."""
-    first = steps[0]
-    images = f"{first.images} image{'s' * (first.images != 1)}"
-    channels = "as uneven as trained ones" if first.uneven else "all alike"
-    config = next(entries())[1].machine.config
-    return [
-        f"{NETWORK}: a training step of {images}, all layers, in ms",
-        f"each machine with {MULTIPLIERS} multipliers, {config.clock_mhz} MHz, "
-        f"{config.dtype}, {config.bandwidth_mb_per_s // 1000} GB/s",
-        f"synthetic masks of random weights, channels {channels}",
-    ]
-
-
-def causes(steps: Sequence[Step]) -> list[str]:
-    """Return in words why figures are as they are."""
-    found = [
-        "Dense training has zeros too: half of the activations, behind a ReLU, and machines that "
-        "skip zeros skip those",
-        "SWAT-U drops weights forward and for the input gradient, activations for the weight "
-        "gradient; 2:4 and RigL drop weights alone, so that a weight gradient has a ReLU's zeros "
-        "and no others; bit-tactical schedules weights, and its weight gradient is dense",
-        "PEs of scnn, scnn-queued and swat lie on the image's plane, 16 x 16 of them: small planes "
-        "leave most of them without a position",
-    ]
-    packed = [step for step in steps if _share_compressed(step)]
-    found += [_of_pattern(step) for step in packed]
-    looked = [step for step in steps if step not in packed and step.obeying_wgrad]
-    if looked:
-        groups = ", ".join(f"{step.method} {step.obeying_fprop:.1%}" for step in looked)
-        found.append(
-            "an operand is compressed if each of its groups obeys. Under the other methods none "
-            f"is, for they choose weights without regard to groups: of those forward {groups} obey"
-        )
-    return found
-
-
-def _share_compressed(step: Step) -> float:
-    return float(sum(getattr(step, f"compressed_{op}") for op in OPS))
-
-
-def _of_pattern(step: Step) -> str:
-    """Return how much of a step ran compressed, and how nearly the rest would."""
-    shares = ", ".join(f"{op} {getattr(step, f'compressed_{op}'):.0%}" for op in OPS)
-    return (
-        f"{step.method} on {step.machine}: compressed are, of each op's multiply-accumulates, "
-        f"{shares}. The mask has its pattern along the channels, which fprop adds up; dgrad adds "
-        f"up along the filters, where {step.obeying_dgrad:.0%} of the groups obey (a transposable "
-        "mask has both), and wgrad reads no weights"
-    )

@@ -6,14 +6,25 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from swatsim.reports.style import BACKGROUND, LEGEND, LOUD, QUIET, TITLE, Figure, bare, wrapped
-from swatsim.reproduce.machines import Step, about
+from swatsim.reports.style import (
+    BACKGROUND,
+    EDGE,
+    LEGEND,
+    LOUD,
+    QUIET,
+    TITLE,
+    Figure,
+    bare,
+    wrapped,
+)
+from swatsim.reproduce.machines import Step
+from swatsim.reproduce.machines_words import about, networks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Inches: of the whole picture, of a line, and of what stands above and below all lines.
-WIDTH, LINE, FRAME = 6.2, 0.24, 1.15
+#: Inches: of a panel, of the names of machines, of a line, of what stands above and below them.
+PANEL, NAMES, LINE, FRAME = 0.95, 1.4, 0.24, 1.35
 #: Thickness of bars.
 THICK = 0.78
 #: Share of a panel behind the longest bar, for its number.
@@ -21,30 +32,35 @@ ROOM = 0.6
 #: Bars are cut at so many times the median, for one machine may take many times what others do.
 LONGEST = 2
 KEY = (
-    "dotted: as many multipliers that do effectual multiply-accumulates alone (both factors "
-    "non-zero), memory left out; dark: the shortest step under a method"
+    "grey: everything beside the layers; dotted: as many multipliers that do effectual "
+    "multiply-accumulates alone (both factors non-zero), memory and all else left out; dark: the "
+    "shortest step under a method"
 )
 
 
 def times(steps: Sequence[Step]) -> Figure:
     """Return a picture of what a step of each method takes on each machine.
 
-    A column a method, a bar a machine, all on one scale; a dotted line is what as many multipliers
-    would take that do effectual work alone.
+    A column a network and method, a bar a machine, all of a network on one scale; a dotted line is
+    what as many multipliers would take for the layers that do effectual work alone.
     """
-    lines = list(_lines(steps))
-    methods = list(dict.fromkeys(step.method for step in steps))
-    figure = Figure(WIDTH, FRAME + LINE * len(lines), layout="constrained")
-    all_axes = figure.subplots(1, len(methods), sharey=True)
-    longest = _longest(steps)
-    for axes, method in zip(all_axes, methods, strict=True):
-        own = {step.machine: step for step in steps if step.method == method}
-        _panel(axes, lines, own, longest)
-        axes.set_title(method.replace("-U ", "-U\n").replace("RigL ", "RigL\n"), fontsize=LEGEND)
+    lines, own = list(_lines(steps)), networks(steps)
+    runs = list(dict.fromkeys((step.network, step.method) for step in steps))
+    width = NAMES + PANEL * len(runs)
+    figure = Figure(width, FRAME + LINE * len(lines), layout="constrained")
+    all_axes = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
+    longest = {title: _longest(of) for title, of in own.items()}
+    for axes, (title, method) in zip(all_axes, runs, strict=True):
+        found = {step.machine: step for step in own[title] if step.method == method}
+        _panel(axes, lines, found, longest[title])
+        first = method == own[title][0].method
+        heading = method.replace("-U ", "-U\n").replace("RigL ", "RigL\n")
+        axes.set_title(f"{title if first else ''}\n{heading}", fontsize=LEGEND, loc="left")
     _name_lines(all_axes[0], lines)
-    cut = any(step.time_ms > longest for step in steps)
-    key = KEY + cut * f"; with a gap: cut at {longest:.1f} ms"
-    figure.supxlabel("\n".join(wrapped([key], WIDTH)), x=0.01, ha="left", fontsize=LEGEND)
+    cut = dict.fromkeys(step.network for step in steps if step.time_ms > longest[step.network])
+    cuts = [f"{longest[title]:.1f} ms of {title}" for title in cut]
+    key = KEY + (f"; with a gap: cut at {' and '.join(cuts)}" if cuts else "")
+    figure.supxlabel("\n".join(wrapped([key], width)), x=0.01, ha="left", fontsize=LEGEND)
     figure.suptitle("\n".join(about(steps)), x=0.01, ha="left", fontsize=TITLE)
     return figure
 
@@ -71,21 +87,21 @@ def _panel(
         if heading:
             axes.axhspan(i - 0.5, i + 0.5, color=BACKGROUND, linewidth=0)
         else:
-            time = own[name].time_ms
-            _bar(axes, i, time, longest, first=time == best)
+            _bar(axes, i, own[name], longest, first=own[name].time_ms == best)
     axes.axvline(next(iter(own.values())).ideal_ms, color="black", linestyle=":", linewidth=1.2)
     axes.set(xlim=(0, longest * (1 + ROOM)), ylim=(len(lines) - 0.5, -0.5), xticks=[])
     bare(axes)
 
 
-def _bar(axes: Axes, line: int, time: float, longest: float, first: bool) -> None:
+def _bar(axes: Axes, line: int, step: Step, longest: float, first: bool) -> None:
     """Draw a bar and its number; one that is cut has a gap before its end."""
-    end = min(time, longest)
-    axes.barh(line, end, THICK, color=LOUD if first else QUIET)
-    if time > longest:
+    end = min(step.time_ms, longest)
+    axes.barh(line, end, THICK, color=EDGE)
+    axes.barh(line, min(step.layers_ms, longest), THICK, color=LOUD if first else QUIET)
+    if step.time_ms > longest:
         axes.barh(line, 0.06 * longest, THICK, left=0.88 * longest, color="white")
     axes.annotate(
-        f"{time:.1f}",
+        f"{step.time_ms:.1f}",
         (end, line),
         (2, 0),
         textcoords="offset points",

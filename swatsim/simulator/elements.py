@@ -22,6 +22,8 @@ Numbers = npt.NDArray[np.int64]
 AXES: dict[Operand, str] = {"weight": "kcrs", "act": "nchv", "grad_out": "nkpq"}
 #: The same of the adjoint of a transposed convolution, with the letters of that.
 ADJOINT_AXES: dict[Operand, str] = {"weight": "ckrs", "act": "nkpq", "grad_out": "nchv"}
+#: The same of a product of activations, as it was recorded.
+PRODUCT_AXES: dict[Operand, str] = {"weight": "nkc", "act": "nch", "grad_out": "nkh"}
 
 
 def numbered(op: LoweredOp) -> Iterator[LoweredOp]:
@@ -50,8 +52,17 @@ def element(op: LoweredOp, operand: Operand, number: int) -> dict[str, int] | No
     if not number:
         return None
     where, rest = {}, int(number) - 1
-    letters = ADJOINT_AXES if op.of_transposed else AXES
-    axes = zip(letters[operand], op.operands[operand].shape, strict=False)
-    for letter, size in reversed(list(axes)):
+    for letter, size in reversed(_axes(op, operand)):
         rest, where[letter] = divmod(rest, size)
     return dict(reversed(where.items()))
+
+
+def _axes(op: LoweredOp, operand: Operand) -> list[tuple[str, int]]:
+    """Return the letters of an operand's axes as recorded, with their sizes."""
+    shape = op.operands[operand].shape
+    if op.of_samples:
+        rows, columns = shape[:2] if operand == "weight" else shape[1:3]
+        sizes = op.of_samples, rows // op.of_samples, columns
+        return list(zip(PRODUCT_AXES[operand], sizes, strict=True))
+    letters = ADJOINT_AXES if op.of_transposed else AXES
+    return list(zip(letters[operand], shape, strict=False))

@@ -12,6 +12,11 @@ that share the machine at a time (`Mechanism.in_rounds`), and these recur. Of a 
 rounds all images share it, as they do a dense one's: where its cycles don't depend on them, any
 will do, and the masks of such take no memory.
 
+The images of a product of two activations are groups of one sample, which follow one another on
+every machine but `ideal`, which rounds up once an op, and where a machine numbers filters through
+all groups: those of one channel on a `lane_array`, and those that banks are found by on a
+`cartesian`, if an image's are no multiple of eight. Both then have rounds.
+
 Compute cycles only: what the memory system adds depends on how a batch is cut into blocks.
 """
 
@@ -22,6 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import fsum, gcd, inf, nan
+from typing import Any
 
 import numpy as np
 
@@ -44,8 +50,10 @@ from swatsim.simulator.mechanism import Runnable
 from swatsim.simulator.run import Progress, as_machine, choice, in_order, threads_of
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.tracefile.covered import covered
-from swatsim.workload.layer import OPS, Layer, OpName
+from swatsim.workload.layer import OPS, OUTPUT_OF, Layer, OpName
 from swatsim.workload.lowering import LoweredOp, lower
+from swatsim.workload.training_ops import Op
+from swatsim.workload.windows import Mask
 
 ASSUMPTION = "Assumed: the recorded images of each step behave as a random sample of its batch."
 #: The total over all ops.
@@ -201,63 +209,77 @@ def estimate_images(
 
 
 def _count_op(machine: Runnable, step: Step, layer: Layer, name: OpName) -> _Counted:
-    op = lower(step.op(layer, name))
-    batch = step.batch_of(layer.name)
+    op = step.op(layer, name)
+    run, batch = lower(op), step.batch_of(layer.name)
     where = step.number, layer.name, name, batch
-    if alone := machine.by_image(op):
+    if alone := machine.by_image(run):
         parts = split(op)
         ours, dense = (
             tuple(float(simulate(part).cycles_compute) for part in parts)
             for simulate in (alone.simulate_op, alone.simulate_dense)
         )
         agreed = all(machine.by_image(part) == alone for part in parts)
-        return _Counted(*where, True, agreed, alone.reads_images(op), ours, dense)
+        varies = alone.reads_images(run) or not _alike_wanted(op)
+        return _Counted(*where, True, agreed, varies, ours, dense)
     used, cycles_of = _batch_on(machine, op, batch)
     # the batch's, shared out: its images then add up to it, and don't differ
     ours, dense = (
         (cycles_of(simulate) / batch,) * op.samples
         for simulate in (used.simulate_op, used.simulate_dense)
     )
-    return _Counted(*where, False, True, used.reads_images(op), ours, dense)
+    varies = used.reads_images(run) or not _alike_wanted(op)
+    return _Counted(*where, False, True, varies, ours, dense)
 
 
 def _batch_on(
-    machine: Runnable, op: LoweredOp, batch: int
+    machine: Runnable, op: Op, batch: int
 ) -> tuple[Runnable, Callable[[Callable[[LoweredOp], Counters]], int]]:
     """Return the machine that takes a batch together, and how its compute cycles are found."""
+    run = lower(op)
     if batch == op.samples:
-        return machine, lambda simulate: simulate(op).cycles_compute
-    if round_ := machine.in_rounds(op):
+        return machine, lambda simulate: simulate(run).cycles_compute
+    if round_ := machine.in_rounds(run):
         used, at_once = round_
         return used, partial(batch_cycles, op, batch, at_once)
-    if machine.reads_images(op):
+    if machine.reads_images(run) or _wanted_of_images(op) is not None:
         return machine, partial(batch_cycles, op, batch, batch)
     alike = _of_any_images(op, batch)
     return machine, lambda simulate: simulate(alike).cycles_compute
 
 
-def _of_any_images(op: LoweredOp, batch: int) -> LoweredOp:
+def _of_any_images(op: Op, batch: int) -> LoweredOp:
     """Return an op of a batch without a zero in its images; their masks take no memory."""
-    dense = replace(LoweredOp.dense(op.layer, op.name, batch), of_transposed=op.of_transposed)
-    if op.weight is None:
-        return dense
+    dense = replace(Op.dense(op.layer, op.name, batch), output=op.output)
+    if op.weight is None or op.has_samples("weight"):
+        return lower(dense)
     known = {**dense.counts, "weight": op.counts["weight"]}
-    return replace(dense, weight=op.weight, known=known)
+    return lower(replace(dense, weight=op.weight, known=known))
 
 
-def split(op: LoweredOp) -> list[LoweredOp]:
+def _wanted_of_images(op: Op) -> Mask | None:
+    """Return which outputs of each image are wanted; None: all, or those that images share."""
+    return op.output if op.has_samples(OUTPUT_OF[op.name]) else None
+
+
+def _alike_wanted(op: Op) -> bool:
+    """Whether the same outputs are wanted of all images, as far as these tell."""
+    wanted = _wanted_of_images(op)
+    return wanted is None or (len(wanted) > 1 and bool((wanted == wanted[:1]).all()))
+
+
+def split(op: Op) -> list[LoweredOp]:
     """Return an op for each sample alone."""
     return [_with_samples(op, np.array([sample])) for sample in range(op.samples)]
 
 
 def batch_cycles(
-    op: LoweredOp, batch: int, at_once: int, simulate: Callable[[LoweredOp], Counters]
+    op: Op, batch: int, at_once: int, simulate: Callable[[LoweredOp], Counters]
 ) -> int:
     """Return the compute cycles of a batch that is an op's samples, over and over.
 
     Parameters
     ----------
-    op : LoweredOp
+    op : Op
     batch : int
         Images; nothing is made in proportion to it.
     at_once : int
@@ -283,8 +305,10 @@ def batch_cycles(
     return cycles
 
 
-def _check_room(op: LoweredOp, images: int, batch: int) -> None:
-    largest = max(mask.size for name, mask in op.operands.items() if name != "weight")
+def _check_room(op: Op, images: int, batch: int) -> None:
+    largest = max(mask.size for name, mask in op.operands.items() if op.has_samples(name))
+    if (wanted := _wanted_of_images(op)) is not None:
+        largest = max(largest, wanted.size)
     if (values := largest // op.samples * images) > MOST_VALUES:
         raise TraceError(
             f"{op.title}: the trace says a batch of {batch}, of which {images} images share the "
@@ -293,17 +317,19 @@ def _check_room(op: LoweredOp, images: int, batch: int) -> None:
         )
 
 
-def _repeated(op: LoweredOp, first: int, images: int) -> LoweredOp:
+def _repeated(op: Op, first: int, images: int) -> LoweredOp:
     """Return an op of images of an endless row of the op's samples, over and over."""
     return _with_samples(op, (first % op.samples + np.arange(images)) % op.samples)
 
 
-def _with_samples(op: LoweredOp, samples: np.ndarray) -> LoweredOp:
-    masks = {
-        operand: mask if operand == "weight" else mask[samples]
+def _with_samples(op: Op, samples: np.ndarray) -> LoweredOp:
+    masks: dict[str, Any] = {
+        operand: mask[samples] if op.has_samples(operand) else mask
         for operand, mask in op.operands.items()
     }
-    return op.with_masks(masks)
+    if (wanted := _wanted_of_images(op)) is not None:
+        masks["output"] = wanted[samples]
+    return lower(replace(op, **masks, known={}))
 
 
 def _by_layer(counted: Sequence[_Counted]) -> Iterator[OpEstimate]:

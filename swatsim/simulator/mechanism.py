@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from swatsim.counters import Counters
 from swatsim.errors import ConfigError
 from swatsim.simulator.interface import Machine, Timeline
-from swatsim.simulator.memory.config import MemoryConfig
+from swatsim.simulator.vector import MULTIPLIERS_PER_LANE, SystemConfig
 from swatsim.workload.convolutions import Lowering
 from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.training_ops import Op
@@ -37,24 +37,33 @@ class Published(NamedTuple):
     unit: str = "x"
 
 
+#: Where `vector_lanes` of most presets comes from.
+OUR_VECTOR_UNIT = (
+    f"ours: a lane for {MULTIPLIERS_PER_LANE} multipliers, as NVIDIA's A100 and H100 have them; no "
+    "fusion, as frameworks run it"
+)
+
+
 class Preset(NamedTuple):
     """A published design: the parameters of a mechanism, and where they come from.
 
-    `memory` says where those of the memory system come from: papers say less of it.
+    `memory` says where those of the memory system come from: papers say less of it; `vector` the
+    same of the vector unit, which most papers leave out.
     """
 
     citation: str
     parameters: Mapping[str, Any]
     memory: str
     published: tuple[Published, ...] = ()
+    vector: str = OUR_VECTOR_UNIT
 
 
-class MachineConfig(MemoryConfig):
+class MachineConfig(SystemConfig):
     """Base of the configurations of machines: frozen, its fields and their relations checked.
 
-    Memory system and energy are the same for all; a mechanism adds its geometry. A subclass has
-    `pes` and `lanes`, as fields or as properties; one that lacks them can't be defined. It may have
-    `multipliers` as a field, and the two follow from that.
+    Memory system, vector unit and energy are the same for all; a mechanism adds its geometry. A
+    subclass has `pes` and `lanes`, as fields or as properties; one that lacks them can't be
+    defined. It may have `multipliers` as a field, and the two follow from that.
 
     Raises
     ------
@@ -122,6 +131,13 @@ class MachineConfig(MemoryConfig):
         return self
 
     @property
+    def vector_width(self) -> int:
+        """Values a cycle of the vector unit."""
+        if self.vector_lanes != "auto":
+            return self.vector_lanes
+        return max(1, self.multipliers // MULTIPLIERS_PER_LANE)
+
+    @property
     def packing(self) -> tuple[int, int] | None:
         """The n and m of an operand that runs n:m; None: the machine has none such."""
         return None
@@ -167,9 +183,10 @@ class Mechanism:
         Of a machine with a timeline, what it shows one of, for people: "a PE".
     by_image : callable of (LoweredOp, config) to config or None
         With which configuration the op's images, run one by one, give together exactly the op's
-        counters, each of them: what is chosen by a look at the whole op must be chosen in it. None
-        where no configuration does, as where images share a set of streams; so of a machine that
-        does not say.
+        counters, each of them but what is seen of a pattern: what is chosen by a look at the whole
+        op must be chosen in it. None where no configuration does, as where images share a set of
+        streams; so of a machine that does not say. Images of a product of activations are those
+        groups of the op that a sample has (`LoweredOp.of_samples`).
     in_rounds : callable of (LoweredOp, config) to (config, int) or None
         Of an op whose images share the machine: with which configuration, and how many at a time.
         Cut into so many, in order, they take together exactly the op's compute cycles; or so nearly
@@ -177,8 +194,9 @@ class Mechanism:
         rounded up), where all images are one round, and there would be too many values to lay out.
         None: all of them at once; so of a machine that does not say.
     reads_images : callable of (LoweredOp, config) to bool
-        Whether compute cycles depend on the masks of act and grad_out; if not they are the same for
-        all images. True of a machine that does not say.
+        Whether compute cycles depend on the masks of what each image has for itself (act, grad_out,
+        of a product of activations weight too); if not they are the same for all images of which
+        the same outputs are wanted. True of a machine that does not say.
 
     Raises
     ------
@@ -254,6 +272,11 @@ class ConfiguredMachine:
             return self.mechanism.simulate_op(op.without_zeros(), self.config)
         return simulate(op, self.config)
 
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """Names of its other dense baselines."""
+        return tuple(self.mechanism.alternatives)
+
     def simulate_alternatives(self, op: LoweredOp) -> dict[str, Counters]:
         """Return the counters of the op's other dense baselines, by their names."""
         alternatives = self.mechanism.alternatives.items()
@@ -306,6 +329,7 @@ class OwnMachine:
 
     machine: Machine
     config: ClassVar[None] = None
+    alternatives: ClassVar[tuple[str, ...]] = ()
     #: What it counts of operands without a zero: all steps want the same.
     _without_zeros: dict[tuple[Any, ...], Counters] = field(default_factory=dict, repr=False)
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from swatsim.counters import Counters, MemoryCounters, declared
+from swatsim.counters import Counters, MemoryCounters, VectorCounters
+from swatsim.counts import declared
 from swatsim.errors import ConfigError, unknown
 from swatsim.simulator.systems import NOTHING_ON_CHIP, OnChip, Row, System
 from swatsim.workload import flops
@@ -40,6 +41,9 @@ def describe_op(op: Op, lowered: LoweredOp) -> Row:
     return {
         "layer": layer.name,
         "op": op.name,
+        "function": "",
+        "phase": "",
+        "density_output": None if op.output is None else float(op.output.mean()),
         "kind": layer.kind,
         "samples": op.samples,
         **sizes,
@@ -71,7 +75,7 @@ def cost(
     system : System
         Its memory system.
     dense : bool
-        Operands travel dense: those of the dense baseline.
+        Operands travel dense and all outputs are made: those of the dense baseline.
     on_chip, on_chip_dense : OnChip
         What stays on chip; and what would, were no value zero.
 
@@ -83,7 +87,8 @@ def cost(
         If a mask does not obey the N:M that it is to be stored in.
     """
     counters, without_zeros = (_checked(of) for of in counted)
-    memory = system.simulate_memory(op, counters, dense, on_chip)
+    made = op.of_all_outputs() if dense else op
+    memory = system.simulate_memory(made, counters, dense, on_chip)
     return {
         **_counts(op, counters, memory),
         "cycles_compute_dense_operands": without_zeros.cycles_compute,
@@ -91,7 +96,7 @@ def cost(
         if dense
         else system.cycles_of_dense_operands(op, without_zeros, on_chip_dense),
         **system.parameters,
-        **system.energy(op, counters, memory),
+        **system.energy(made, counters, memory),
     }
 
 
@@ -108,7 +113,8 @@ def _counts(op: LoweredOp, counters: Counters, memory: MemoryCounters) -> Row:
     lane_cycles = memory.cycles * counters.pes * counters.lanes
     compressed = next((op.called(it) for it in OPERANDS if it == counters.compressed), "")
     own = {**counters._asdict(), "compressed": compressed}
-    return {**own, **_as_recorded(op, memory)._asdict(), "lane_cycles": lane_cycles}
+    rest = {**_as_recorded(op, memory)._asdict(), **VectorCounters()._asdict()}
+    return {**own, **rest, "lane_cycles": lane_cycles}
 
 
 def _checked(counters: Counters) -> Counters:

@@ -6,12 +6,14 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any, TypeVar
 
 from swatsim import provenance
 from swatsim.arguments import (
     arguments,
     either,
+    flag,
     function,
     instance_of,
     maybe,
@@ -31,7 +33,7 @@ from swatsim.simulator.mechanism import ConfiguredMachine, OwnMachine, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.sizes import Sums
 from swatsim.simulator.systems import Row
-from swatsim.simulator.trace_run import Job, Run
+from swatsim.simulator.trace_run import Job, Run, Scope
 from swatsim.tracefile import Trace, covered, open_trace
 from swatsim.workload.layer import OPS, OpName
 from swatsim.workload.lowering import lower
@@ -104,6 +106,8 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     energy=either(path_like, instance_of(EnergyTable)),
     steps=maybe(several(whole_number, "whole numbers, of recorded steps")),
     ops=several(string, ", ".join(OPS)),
+    layers_only=flag,
+    dense_outputs=flag,
     workers=maybe(whole_number),
     progress=maybe(function),
 )
@@ -115,10 +119,15 @@ def simulate(
     energy: str | os.PathLike[str] | EnergyTable = "45nm",
     steps: Sequence[int] | None = None,
     ops: Sequence[OpName] = OPS,
+    layers_only: bool = False,
+    dense_outputs: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Results:
     """Run every recorded op of a trace on a machine, and on its baseline.
+
+    What the steps do beside multiplying matrices runs on their vector units, if the trace notes it
+    and all ops are run; the policy's own work is charged to the machine alone.
 
     Parameters
     ----------
@@ -129,12 +138,13 @@ def simulate(
         What to compare with. By default the same machine with nothing skipped: same geometry,
         same operand on the rows.
     energy : str, path or EnergyTable
-        Energies of events: a table that ships (`swatsim simulate --help` lists them), or a TOML
-        file of your own.
+        Energies of events: a table that ships, or a TOML file of your own.
     steps : sequence of int, optional
         Which recorded steps; all by default.
     ops : sequence of {"fprop", "dgrad", "wgrad"}, optional
         Which ops; all by default.
+    layers_only, dense_outputs : bool
+        Run nothing but what multiplies matrices; compute outputs that nobody wants, too.
     workers : int, optional
         Threads; one a core by default. Counts do not depend on it.
     progress : callable of (int, int), optional
@@ -143,8 +153,8 @@ def simulate(
     Returns
     -------
     Results
-        Two rows an op: role "machine" and role "baseline"; where a machine has another dense
-        baseline, a row of role "alternative" for it.
+        Two rows an op: role "machine" and role "baseline"; role "alternative" where a machine has
+        another dense baseline. Then, of each step, rows of op "other".
 
     Raises
     ------
@@ -155,18 +165,30 @@ def simulate(
     """
     source = trace if isinstance(trace, Trace) else open_trace(trace)
     other = None if baseline is None else as_machine(baseline, "baseline")
-    run_ops = choice("ops", ops, OPS)
-    run = Run(source, [as_machine(machine)], other, energy_table(energy), run_ops)
+    scope = Scope(choice("ops", ops, OPS), layers_only, dense_outputs)
+    run = Run(source, [as_machine(machine)], other, energy_table(energy), scope)
     chosen = choice("steps", source.steps if steps is None else steps)
-    coverage = covered.describe(source, chosen)
-    resolved = checked(run.describe(run.machines[0], coverage, chosen))
-    jobs = run.jobs(chosen, run_ops)
+    resolved = checked(run.describe(run.machines[0], covered.describe(source, chosen), chosen))
+    rows = _rows(run, chosen, not resolved["others_left_out"], threads_of(workers), progress)
+    return Results(rows, provenance.collect(resolved))
+
+
+def _rows(
+    run: Run,
+    steps: Sequence[int],
+    whole: bool,
+    threads: int,
+    progress: Progress | None,
+) -> list[Row]:
+    """Return the rows of all ops of some steps; of whole ones, then, of what else they do."""
+    jobs = run.jobs(steps)
     run.check_before(jobs)
+    opened = {step.number: step for step, _, _ in jobs}
+    others = (run.others(opened.get(n) or run.trace.step(n)) for n in steps if whole)
     try:
-        rows = _added(in_order(run.rows, jobs, threads_of(workers), progress))
+        return _added(chain(in_order(run.rows, jobs, threads, progress), others))
     except BufferTooSmallError as error:
         raise run.refusal(error, jobs) from None
-    return Results(rows, provenance.collect(resolved))
 
 
 def _added(results: Iterable[list[list[Row]]]) -> list[Row]:

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from swatsim.counters import ENERGY, ENERGY_PARTS, Counters, MemoryCounters
+from swatsim.counters import ENERGY_PARTS, Counters, MemoryCounters
+from swatsim.counts import ENERGY
 from swatsim.errors import ConfigError
 from swatsim.simulator import capacities
 from swatsim.simulator.energy.energy import energies
@@ -17,6 +18,8 @@ from swatsim.simulator.mechanism import MachineConfig, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.memory.simulate import NO_DEMAND, Demand, can_pin, simulate_memory
 from swatsim.simulator.memory.stores import Packed
+from swatsim.simulator.other import Share, charged
+from swatsim.tracefile import OtherWork
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.value_types import DTYPES
@@ -72,6 +75,14 @@ class System(Protocol):
     def energy(self, op: LoweredOp, counters: Counters, memory: MemoryCounters) -> Row:
         """Return the columns of energy, None where it is not known."""
 
+    def other(
+        self, works: Sequence[OtherWork], dtypes: Sequence[str | None], share: Share
+    ) -> Row | None:
+        """Return the columns of work that multiplies no matrices; None: there is no vector unit.
+
+        `dtypes` are the values' types, as `of_values` takes them, of each.
+        """
+
     def on_chip(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> OnChip:
         """Return what stays on chip between an op and its partner."""
 
@@ -108,6 +119,9 @@ class NoMemory:
     def energy(self, op: LoweredOp, counters: Counters, memory: MemoryCounters) -> Row:
         """Return the columns of energy, None in each."""
         return dict.fromkeys((*ENERGY_PARTS, ENERGY), None)
+
+    def other(self, works: Sequence[OtherWork], dtypes: Sequence[str | None], share: Share) -> None:
+        """Return None: the object says nothing of a vector unit."""
 
     def on_chip(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> OnChip:
         """Return `NOTHING_ON_CHIP`."""
@@ -188,9 +202,12 @@ class Modelled:
     def cycles_of_dense_operands(
         self, op: LoweredOp, counters: Counters, on_chip: OnChip
     ) -> float | None:
-        """Return the cycles of operands without a zero; sparse ones, smaller, may well fit."""
+        """Return the cycles of operands without a zero, all outputs wanted.
+
+        Sparse operands, smaller, may well fit where these don't.
+        """
         try:
-            return float(self.simulate_memory(op, counters, True, on_chip).cycles)
+            return float(self.simulate_memory(op.of_all_outputs(), counters, True, on_chip).cycles)
         except ConfigError:
             return None
 
@@ -199,6 +216,11 @@ class Modelled:
         parts = energies(op, counters, memory, self._config, self._table)
         each = dict(zip(ENERGY_PARTS, map(float, parts), strict=True))
         return {**each, ENERGY: float(sum(parts))}
+
+    def other(self, works: Sequence[OtherWork], dtypes: Sequence[str | None], share: Share) -> Row:
+        """Return the columns of work that multiplies no matrices."""
+        configs = [self.of_values(dtype)._config for dtype in dtypes]
+        return charged(works, configs, share, self._table)
 
     def on_chip(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> OnChip:
         """Return what stays on chip: of dgrad and wgrad the grad_out, if that saves bytes."""

@@ -8,18 +8,19 @@ the baseline's too, unless it has one set for itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from swatsim.columns import DENSE, Role
 from swatsim.errors import ConfigError, TraceError
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import ConfiguredMachine, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
+from swatsim.simulator.other import Share, groups_of, share_of
 from swatsim.simulator.rows import Counted, cost, describe_op
 from swatsim.simulator.sizes import check_before
 from swatsim.simulator.systems import NO_MEMORY, Row, System, system_of
-from swatsim.tracefile import Step, Trace
-from swatsim.tracefile.covered import held_by_op
+from swatsim.tracefile import OtherWork, Step, Trace
+from swatsim.tracefile.covered import OTHERS_UNKNOWN, held_by_op
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, OpName
 from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.training_ops import Op
@@ -32,11 +33,39 @@ Read = Callable[[Step, Layer, OpName], Op]
 PARTNERS: Mapping[OpName, OpName] = {"dgrad": "wgrad", "wgrad": "dgrad"}
 
 
-class Run:
-    """One trace on machines that differ in nothing but memory system and value type.
+class Scope(NamedTuple):
+    """What of a step is run.
 
-    What they count is counted once. `baseline` is None: the machine with nothing skipped. `ops`
-    are those that are run: what one may keep on chip for another. `read` gives an op's masks.
+    Parameters
+    ----------
+    ops : sequence of {"fprop", "dgrad", "wgrad"}
+        What one may keep on chip for another. Without one of them nothing else of a step is run.
+    layers_only : bool
+        Nothing but what multiplies.
+    dense_outputs : bool
+        All of what an op makes is wanted, whatever the trace says.
+    """
+
+    ops: Sequence[OpName] = OPS
+    layers_only: bool = False
+    dense_outputs: bool = False
+
+    @property
+    def left_out(self) -> str:
+        """Why what multiplies nothing is left out; empty: it is not."""
+        if self.layers_only:
+            return "layers only were asked for"
+        return "" if set(OPS) <= set(self.ops) else f"{' and '.join(self.ops)} only were run"
+
+
+EVERYTHING = Scope()
+
+
+class Run:
+    """One trace on machines that differ in nothing but memory system, vector unit and value type.
+
+    What they count is counted once. `baseline` is None: the machine with nothing skipped. `scope`
+    says what is run, `read` gives an op's masks.
     """
 
     def __init__(
@@ -45,24 +74,29 @@ class Run:
         machines: Sequence[Runnable],
         baseline: Runnable | None,
         energy: EnergyTable,
-        ops: Sequence[OpName] = OPS,
+        scope: Scope = EVERYTHING,
         read: Read = Step.op,
     ) -> None:
         self.trace = trace
         self.machines = machines
         self.baseline = baseline
         self.energy = energy
-        self.ops: Sequence[OpName] = ops
-        self.read = read
+        self.scope = scope
+        self._read = read
         self._all_machines = [*machines, *([] if baseline is None else [baseline])]
         self._systems = _systems(self._all_machines, energy)
         self._held_of: dict[int, Mapping[tuple[str, OpName], float]] = {}
         for machine in machines:
             _check_alike(machine, baseline)
 
-    def jobs(self, steps: Sequence[int], ops: Sequence[OpName]) -> list[Job]:
+    def read(self, step: Step, layer: Layer, name: OpName) -> Op:
+        """Return an op as it is run."""
+        op = self._read(step, layer, name)
+        return op.of_all_outputs() if self.scope.dense_outputs else op
+
+    def jobs(self, steps: Sequence[int]) -> list[Job]:
         """Return the ops of the steps; their masks are read when they run."""
-        opened = [self.trace.step(number) for number in steps]
+        ops, opened = self.scope.ops, [self.trace.step(number) for number in steps]
         jobs = [(step, layer, name) for step in opened for layer, name in step.ops() if name in ops]
         if not jobs:
             raise TraceError(
@@ -128,19 +162,79 @@ class Run:
             for machine in self.machines
         ]
 
+    def others(self, step: Step) -> list[list[Row]]:
+        """Return the rows of what a step does beside multiplying: of each machine and baseline.
+
+        The policy's own work is the machine's alone: its baseline trains densely.
+        """
+        own, of_batch = self._of_step(step), share_of(step)
+        samples = max((step.samples_of(layer.name) for layer in step.layers), default=1)
+        held = None if own["macs_seen"] is None else 0.0
+        shared = {**own, "samples": samples, "macs_held": held}
+        groups = [
+            ({**group.columns, **shared}, group.works) for group in groups_of(step.others or ())
+        ]
+        return [
+            [
+                {**columns, **names, **row}
+                for columns, works in groups
+                for names, row in self._others_of(works, machine, of_batch)
+            ]
+            for machine in self.machines
+        ]
+
+    def _others_of(
+        self, works: Sequence[OtherWork], machine: Runnable, share: Share
+    ) -> Iterator[tuple[Row, Row]]:
+        """Yield the columns that name each machine, and those that it counts."""
+        for variant, role in self._compared():
+            if role is not Role.MACHINE and works[0].phase == "policy":
+                continue
+            another = None if role is Role.MACHINE else self.baseline
+            runs = another or machine
+            dtypes = [self._dtype(of_recorded(work.dtype), runs, machine) for work in works]
+            counted = self._systems[id(runs)].other(works, dtypes, share)
+            if counted is not None:
+                yield {"machine": runs.name, "variant": variant, "role": role.value}, counted
+
+    def _compared(self) -> list[tuple[str, Role]]:
+        """Return the variants of which an op has rows, each with its role."""
+        if self.baseline is not None:
+            return [("", Role.MACHINE), ("", Role.BASELINE)]
+        others = ((name, Role.ALTERNATIVE) for name in self.machines[0].alternatives)
+        return [("", Role.MACHINE), (DENSE, Role.BASELINE), *others]
+
+    def others_left_out(self, coverage: Mapping[str, Any]) -> str:
+        """Return why rows have nothing but what multiplies; empty: they have all.
+
+        `coverage` is what `covered.describe` says of the steps.
+        """
+        if self.scope.left_out:
+            return self.scope.left_out
+        silent = next((one.name for one in self._all_machines if one.config is None), None)
+        if silent is not None:
+            return f"{silent} says nothing of a vector unit"
+        return str(coverage[OTHERS_UNKNOWN])
+
     def _common(self, step: Step, op: Op) -> Row:
         densities = {
             f"density_{operand}": step.record(op.layer.name, op.name, operand).density
             for operand in op.operands
         }
         return {
+            **self._of_step(step),
+            "macs_held": self._held(step).get((op.layer.name, op.name)),
+            **dict.fromkeys((f"density_{operand}" for operand in OPERANDS), None),
+            **densities,
+        }
+
+    def _of_step(self, step: Step) -> Row:
+        """Return the columns that are the same in all rows of a step."""
+        return {
             "trace": self.trace.name,
             "trace_id": self.trace.id,
             "step": step.number,
-            "macs_held": self._held(step).get((op.layer.name, op.name)),
             "macs_seen": None if step.coverage is None else float(step.coverage.seen.total),
-            **dict.fromkeys((f"density_{operand}" for operand in OPERANDS), None),
-            **densities,
         }
 
     def _held(self, step: Step) -> Mapping[tuple[str, OpName], float]:
@@ -196,7 +290,7 @@ class Run:
         if not any(system.keeps_on_chip for system in self._systems.values()):
             return None
         other = PARTNERS.get(name)
-        if other is None or other not in self.ops or (layer, other) not in step.ops():
+        if other is None or other not in self.scope.ops or (layer, other) not in step.ops():
             return None
         records = (step.record(layer.name, op, "grad_out") for op in (name, other))
         same = len({record.digest for record in records}) == 1
@@ -222,6 +316,8 @@ class Run:
             "baseline": self.baseline.describe() if self.baseline else dense,
             "energy": self.energy.model_dump(mode="json"),
             "coverage": dict(coverage),
+            "dense_outputs": self.scope.dense_outputs,
+            "others_left_out": self.others_left_out(coverage),
         }
 
 

@@ -45,9 +45,10 @@ from swatsim.sweeps.pool import Pool
 from swatsim.sweeps.spec import Point, Spec, read_spec
 from swatsim.sweeps.store import INDEX, Store
 from swatsim.sweeps.summary import Summary, numbers, summarise
-from swatsim.sweeps.worker import SOURCES, Done, Job, drams_of, work
+from swatsim.sweeps.worker import SOURCES, Done, Job, drams_of, place_of, work
 from swatsim.tracefile import Trace, covered, open_trace
 from swatsim.workload.layer import OPS
+from swatsim.workload.phases import OTHER
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +205,7 @@ def make_plan(spec: Spec, store: Store) -> Plan:
         try:
             if isinstance(trace, SwatsimError):
                 raise trace
-            run = Run(trace, [point.machine()], baseline, table)
+            run = Run(trace, [point.machine()], baseline, table, spec.scope)
         except SwatsimError as error:
             key = Store.key({"trace": point.trace, "label": point.label})
             plan.points.append((key, point))
@@ -252,11 +253,11 @@ def _add_jobs(group: Group, spec: Spec, table: EnergyTable, trace: Trace) -> Non
     group.layers.extend(layer.name for layer in trace.manifest.layers)
     for number in trace.steps if spec.steps is None else spec.steps:
         there = {op for _, op in trace.step(number).ops()}
-        for op in (op for op in spec.ops or OPS if op in there):
+        counted = () if group.resolved[0]["others_left_out"] else (OTHER,)
+        for op in (*(op for op in spec.ops or OPS if op in there), *counted):
             where = first.trace, trace.id, machines
-            ops = tuple(spec.ops or OPS)
             drams = tuple(group.drams)
-            group.jobs.append(Job(*where, spec.baseline, table, number, op, ops, drams))
+            group.jobs.append(Job(*where, spec.baseline, table, number, op, spec.scope, drams))
 
 
 # ---- running it ----------------------------------------------------------------------------------
@@ -377,7 +378,7 @@ def _finish(group: Group, store: Store) -> None:
         rows: list[Row] = [row for done in group.done.values() for row in done.rows[i]]
         mine = {row["machine"] for row in rows if row["role"] == Role.MACHINE}
         assert mine == {point.label}, f"{mine} were simulated for {point.label}"
-        rows.sort(key=lambda row: (row["step"], place[row["layer"]], OPS.index(row["op"])))
+        rows.sort(key=lambda row: place_of(row, place))
         results = Results(rows, provenance.collect(group.resolved[i]))
         try:
             Sums().add(rows)

@@ -17,11 +17,12 @@ from pydantic import BeforeValidator, Field, model_validator
 from swatsim.errors import ConfigError, SwatsimError, unknown
 from swatsim.simulator.machines import find_preset, machine
 from swatsim.simulator.mechanism import ConfiguredMachine, MachineConfig
-from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.simulator.sourced import content_of, entries_of
+from swatsim.simulator.trace_run import Scope
+from swatsim.simulator.vector import SystemConfig
 from swatsim.sweeps.expression import Value, holds
 from swatsim.validation import FrozenRecord, Whole
-from swatsim.workload.layer import OpName
+from swatsim.workload.layer import OPS, OpName
 
 #: More points than these are a mistake, and would take days.
 MAX_POINTS = 100_000
@@ -149,6 +150,13 @@ class Spec(_Part):
     energy: str = "45nm"
     steps: Annotated[list[Annotated[Whole, Field(ge=0)]], Field(min_length=1)] | None = None
     ops: Annotated[list[OpName], Field(min_length=1)] | None = None
+    layers_only: bool = False
+    dense_outputs: bool = False
+
+    @property
+    def scope(self) -> Scope:
+        """What of each step is run."""
+        return Scope(tuple(self.ops or OPS), self.layers_only, self.dense_outputs)
 
     @model_validator(mode="after")
     def _common_names(self) -> Spec:
@@ -258,9 +266,9 @@ class Point:
         return {**config.model_dump(), **dict(zip(DERIVED, derived, strict=True))}
 
     def computation(self) -> str:
-        """Return what the machine's own counts depend on, without its memory system."""
+        """Return what the machine's own counts depend on, without memory system and vector unit."""
         machine = self.machine()
-        own = machine.config.model_dump(mode="json", exclude=set(MemoryConfig.model_fields))
+        own = machine.config.model_dump(mode="json", exclude=set(SystemConfig.model_fields))
         return f"{self.trace} {machine.mechanism.name} {sorted(own.items())}"
 
 

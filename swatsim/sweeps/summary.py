@@ -12,7 +12,7 @@ from swatsim.errors import ResultsError
 from swatsim.reports import differences, page_tables, tables
 from swatsim.reports.span import span_of
 from swatsim.results import Results
-from swatsim.simulator.memory.config import MemoryConfig
+from swatsim.simulator.vector import SystemConfig
 from swatsim.sweeps.spec import Point
 from swatsim.sweeps.store import Store
 
@@ -35,7 +35,7 @@ class Summary:
         `images` of a batch of `batch_size`, in the `ops` that were run: what
         `swatsim.reports.tables.per_step` has, `time_ms` and `energy_pj` for example. Of all of them
         together: `speed_up` over the baseline and what else is in
-        `swatsim.reports.page_tables.RATIOS`, and the speed-up of each op.
+        `swatsim.reports.page_tables.RATIOS` and `OF_STEP`, and the speed-up of each op.
     folder : pathlib.Path
         Of the sweep: ``swatsim.report(summary.folder)``.
     warnings : list of str
@@ -88,7 +88,7 @@ def summarise(store: Store, points: Sequence[tuple[str, Point]]) -> Summary:
 
 
 def _ranked(point: Point, row: Row) -> differences.Ranked:
-    own = {n: v for n, v in point.parameters.items() if n not in MemoryConfig.model_fields}
+    own = {n: v for n, v in point.parameters.items() if n not in SystemConfig.model_fields}
     values = {what.column: row[what.column] for what in differences.PROPERTIES}
     return differences.Ranked(point.preset, point.parameters, own, values)
 
@@ -136,6 +136,6 @@ def numbers(results: Results) -> Row:
         **differences.values_of(step),
         **span.columns,
         **tables.per_step(step, span.steps),
-        **{name: step[name] for name in page_tables.RATIOS},
+        **{name: step[name] for name in (*page_tables.RATIOS, *page_tables.OF_STEP)},
         **{f"speed_up_{op['op']}": op["speed_up"] for op in ops[:-1]},
     }

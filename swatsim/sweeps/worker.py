@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from swatsim import provenance
 from swatsim._version import __version__
@@ -17,10 +18,12 @@ from swatsim.simulator.mechanism import ConfiguredMachine, Runnable
 from swatsim.simulator.memory.dram import Dram
 from swatsim.simulator.run import as_machine
 from swatsim.simulator.systems import Row
-from swatsim.simulator.trace_run import Run
+from swatsim.simulator.trace_run import Run, Scope
 from swatsim.sweeps.expression import Value
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
+from swatsim.workload.layer import OPS as ALL_OPS
+from swatsim.workload.phases import OTHER
 from swatsim.workload.training_ops import Op
 
 #: Masks of so many bytes stay in memory for the next job: many machines meet the same ones.
@@ -44,8 +47,9 @@ class Job:
     baseline : str or None
     energy : EnergyTable
     step : int
-    op : {"fprop", "dgrad", "wgrad"}
-    ops : tuple of such
+    op : {"fprop", "dgrad", "wgrad", "other"}
+        other: what the step does beside these.
+    scope : Scope
         All that the sweep runs.
     drams : tuple of Dram
         Of each machine, and of the baseline: their files must still be these.
@@ -59,8 +63,8 @@ class Job:
     baseline: str | None
     energy: EnergyTable
     step: int
-    op: OpName
-    ops: tuple[OpName, ...]
+    op: OpName | Literal["other"]
+    scope: Scope
     drams: tuple[Dram, ...]
     sources: str = SOURCES
 
@@ -116,10 +120,19 @@ def _rows(
     trace: Trace, step: Step, machines: Sequence[ConfiguredMachine], job: Job
 ) -> list[list[Row]]:
     baseline = None if job.baseline is None else as_machine(job.baseline)
-    run = Run(trace, machines, baseline, job.energy, job.ops, OPS.read)
+    run = Run(trace, machines, baseline, job.energy, job.scope, OPS.read)
+    if job.op == OTHER:
+        return run.others(step)
     layers = [layer for layer, op in step.ops() if op == job.op]
     rows = [run.rows(step, layer, job.op) for layer in layers]
     return [[row for of_layer in rows for row in of_layer[i]] for i in range(len(machines))]
+
+
+def place_of(row: Row, layers: Mapping[str, int]) -> tuple[int, ...]:
+    """Return where a row stands among a point's: everything else behind all ops, as it came."""
+    if row["op"] == OTHER:
+        return 1, row["step"]
+    return 0, row["step"], layers[row["layer"]], ALL_OPS.index(row["op"])
 
 
 @lru_cache(maxsize=8)
@@ -134,7 +147,8 @@ def _trace(path: str, trace_id: str) -> Trace:
     return trace
 
 
-#: What an op is: its layer, its name, and of each mask the shape, the ones and their digest.
+#: What an op is: its layer, its name, and of each mask, the output's too if there is one, the
+#: shape, the ones and their digest.
 Content = tuple[Layer, OpName, tuple[tuple[Operand, tuple[int, ...], int, str | None], ...]]
 
 
@@ -152,8 +166,9 @@ class OpCache:
 
     def read(self, step: Step, layer: Layer, name: OpName) -> Op:
         """Return an op, read from its step unless it is in the cache."""
-        records = (step.record(layer.name, name, operand) for operand in OPERANDS_OF[name])
-        masks = tuple((mask.operand, mask.shape, mask.ones, mask.digest) for mask in records)
+        read = (step.record(layer.name, name, operand) for operand in OPERANDS_OF[name])
+        records = (*read, step.output_record(layer.name, name))
+        masks = tuple((it.operand, it.shape, it.ones, it.digest) for it in records if it)
         key = layer, name, masks
         with self._lock:
             if key in self._ops:
@@ -175,7 +190,8 @@ class OpCache:
 
 
 def _size(op: Op) -> int:
-    return sum(mask.nbytes for mask in op.operands.values())
+    masks = (*op.operands.values(), op.output)
+    return sum(mask.nbytes for mask in masks if mask is not None)
 
 
 #: Of this process.

@@ -48,8 +48,8 @@ class Covered:
 
     Parameters
     ----------
-    steps, counted : int
-        How many there are, and of how many it is known.
+    steps, counted, noted : int
+        How many there are, of how many it is known, and how many say what else they do.
     seen, held : Passes
         As in `Coverage`, of the latter.
     not_held : dict of (module, what) to Passes
@@ -59,15 +59,17 @@ class Covered:
 
     steps: int = 0
     counted: int = 0
+    noted: int = 0
     seen: Passes = field(default_factory=Passes)
     held: Passes = field(default_factory=Passes)
     not_held: dict[tuple[str, str], Passes] = field(default_factory=dict)
     left_alone: dict[str, None] = field(default_factory=dict)
     unseen: dict[str, None] = field(default_factory=dict)
 
-    def add(self, coverage: Coverage | None) -> None:
-        """Add a step's."""
+    def add(self, coverage: Coverage | None, noted: bool = False) -> None:
+        """Add a step's; `noted` is whether it says what else it does."""
         self.steps += 1
+        self.noted += noted
         if coverage is None:
             return
         self.counted += 1
@@ -138,14 +140,28 @@ def covered(steps: Iterable[Step]) -> Covered:
     """Return what steps hold, added up."""
     found = Covered()
     for step in steps:
-        found.add(step.coverage)
+        found.add(step.coverage, step.others is not None)
     return found
+
+
+#: What of a step a trace lacks that notes nothing else than what multiplies; beside each share.
+OTHERS_UNKNOWN = "others_unknown"
 
 
 def describe(trace: Trace, steps: Iterable[int]) -> dict[str, Any]:
     """Return what steps of a trace hold, by their numbers, as JSON, or why that is not known."""
     found = covered(map(trace.step, steps))
-    return found.as_json() if found.known else {"unknown": why_unknown(trace)}
+    own = found.as_json() if found.known else {"unknown": why_unknown(trace)}
+    return {**own, OTHERS_UNKNOWN: _why_no_others(found)}
+
+
+def _why_no_others(found: Covered) -> str:
+    """Return why it is not known what else all of the steps do; empty: it is."""
+    if found.noted == found.steps:
+        return ""
+    if not found.noted:
+        return "the trace does not note it"
+    return f"{found.steps - found.noted} of {found.steps} steps do not note it"
 
 
 def held_by_op(step: Step) -> dict[tuple[str, OpName], float]:

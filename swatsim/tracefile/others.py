@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -11,9 +11,7 @@ from swatsim.errors import SwatsimError, TraceError
 from swatsim.tracefile.coverage import Count
 from swatsim.tracefile.schema import ValueType
 from swatsim.validation import FrozenRecord, Whole
-
-Phase = Literal["forward", "backward", "optimizer", "policy"]
-PHASES: tuple[Phase, ...] = get_args(Phase)
+from swatsim.workload.phases import Phase
 
 #: Of a step: its header is read as a whole.
 MAX_OTHERS = 100_000
@@ -65,6 +63,9 @@ class OtherWork(FrozenRecord):
         Type of most of the values, in torch's names, for machines that take another one.
     times : int
         How often the step does just this.
+    per_sample : bool, optional
+        Whether it grows with the batch. None: in the phases forward and backward it does; what an
+        optimizer or a policy does with weights does not.
     """
 
     error_type: ClassVar[type[SwatsimError]] = TraceError
@@ -76,6 +77,7 @@ class OtherWork(FrozenRecord):
     written: Count
     dtype: ValueType = "float32"
     times: Times = 1
+    per_sample: bool | None = None
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:
@@ -86,3 +88,10 @@ class OtherWork(FrozenRecord):
     def name(self) -> str:
         """Its functions, in order."""
         return "+".join(operation.function for operation in self.operations)
+
+    @property
+    def grows_with_batch(self) -> bool:
+        """Whether half the batch is half of the work."""
+        if self.per_sample is None:
+            return self.phase in ("forward", "backward")
+        return self.per_sample

@@ -201,16 +201,21 @@ class Step:
         TraceError
             If its bytes are damaged.
         """
-        key = (layer, op, OUTPUT_OF[op])
-        return self.mask(*key) if key in self._records else None
+        record = self.output_record(layer, op)
+        return None if record is None else self.mask(*record.key)
+
+    def output_record(self, layer: str, op: OpName) -> MaskRecord | None:
+        """Return the record of the mask of what an op makes; None: all of it is wanted."""
+        return self._records.get((layer, op, OUTPUT_OF[op]))
 
     def kept(self) -> Iterator[tuple[Layer, Operand, Mask, bool]]:
         """Yield what each layer saves for its backward pass, for `footprint.of_masks`.
 
         That is the act that wgrad reads and the weight that dgrad reads (fprop's, where the layer
-        has no dgrad). The last value says whether the mask is a policy's: an act that is not what
-        fprop reads, a weight with zeros, unless training was dense. Of several runs of a layer
-        those are there that keep something at once: of gradient accumulation, one.
+        has no dgrad): of a product of two activations both factors. The last value says whether the
+        mask is a policy's: an act that is not what fprop reads, a weight with zeros, unless
+        training was dense. Of several runs of a layer those are there that keep something at once:
+        of gradient accumulation, one.
         """
         dense = self.manifest.policy.get("name") == "dense"
         held = alive(self.records)
@@ -223,7 +228,7 @@ class Step:
             weight = self._records.get((layer.name, "dgrad", "weight"))
             weight = weight or self._records.get((layer.name, "fprop", "weight"))
             if weight is not None:
-                own = weight.digest is not None and not dense
+                own = weight.digest is not None and not dense and not layer.multiplies_activations
                 yield layer, "weight", self.mask(*weight.key), own
 
     def check(self) -> Iterator[MaskRecord]:

@@ -49,12 +49,14 @@ def policy_work(
     return [
         one
         for operand, works in operands.items()
-        for one in operand_work(layer.name, prod(layer.shape_of(operand, samples)), works, dtype)
+        for one in operand_work(
+            layer.name, operand, prod(layer.shape_of(operand, samples)), works, dtype
+        )
     ]
 
 
 def operand_work(
-    layer: str, values: int, works: Sequence[Work], dtype: str = "float32"
+    layer: str, operand: Operand, values: int, works: Sequence[Work], dtype: str = "float32"
 ) -> list[OtherWork]:
     """Return what a method does of its own in one step with an operand of so many values.
 
@@ -62,7 +64,13 @@ def operand_work(
     """
     size = -(-values * DTYPES[of_recorded(dtype) or "fp32"] // 8)
     times = Counter(works)
-    same: dict[str, Any] = {"module": layer, "phase": "policy", "dtype": dtype}
+    grows = operand != "weight" or None
+    same: dict[str, Any] = {
+        "module": layer,
+        "phase": "policy",
+        "dtype": dtype,
+        "per_sample": grows,
+    }
     done = {work: _operation(work, values, size) for work in times}
     return [
         OtherWork(operations=(one,), read=one.read, written=one.written, times=times[work], **same)

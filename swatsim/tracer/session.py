@@ -370,7 +370,8 @@ class Session:
 
     def _name_unlearnt(self, step: StepRecord) -> None:
         """Warn of the layers whose weights get no gradient, each once in a run."""
-        ran = {self._runs.layer(layer): None for layer, _, _ in step.masks}
+        weights = [it.layer.name for it in step.layers if not it.layer.multiplies_activations]
+        ran = {self._runs.layer(name): None for name in weights}
         learnt = {
             self._runs.layer(layer)  # in one of its runs: a checkpoint has others
             for layer, op, operand in step.masks

@@ -33,11 +33,8 @@ packages nudenet 3.4.2 and rapidocr-onnxruntime, measured once), have 5th percen
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import NormalDist
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,132 +56,23 @@ from swatsim.arguments import (
 )
 from swatsim.errors import RecordingError, shown
 from swatsim.policies import Sparsifier, allocate_once, begin_run
-from swatsim.policies.draw import generator
 from swatsim.policies.interface import Policy, Site, first_convolution
 from swatsim.tracefile.reader import Trace, open_trace
 from swatsim.tracer.arguments import describe_policy
+from swatsim.tracer.drawing import Drawing
+from swatsim.tracer.policy_work import policy_work
 from swatsim.tracer.recorder import Recorder
 from swatsim.tracer.step_record import StepRecord
-from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, Operand
+from swatsim.tracer.synthetic_work import other_works
+from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, OUTPUT_OF, Layer
 from swatsim.workload.tables import Network
 from swatsim.workload.windows import Mask
 
 Values = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
-#: Of `uneven`: the log of a channel's scale is this times a Student's t of so many degrees of
-#: freedom. A log-normal scale that fits the bulk of trained layers has no channel that is all but
-#: empty or full, and they have.
-SCALE, FREEDOM = 0.2, 3
-#: Of `uneven`: the deviation of a channel's natural density, on the scale of a normal's quantiles.
-NATURAL_SPREAD = 0.45
-
-
 #: Of steps, samples and seeds.
 MOST = 2**63 - 1
-
-
-@dataclass(frozen=True)
-class _Drawing:
-    """How values are drawn, and whose turn it is.
-
-    Parameters
-    ----------
-    network : str or None
-    layers : sequence of Layer
-        The input of the first one is dense.
-    batch, seed : int
-    density : mapping of Operand to float
-        Natural density of act and grad_out.
-    uneven : bool
-    """
-
-    network: str | None
-    layers: Sequence[Layer]
-    batch: int
-    seed: int
-    density: Mapping[Operand, float]
-    uneven: bool
-
-    @classmethod
-    def checked(
-        cls,
-        layers: Network | Sequence[Layer],
-        batch: int,
-        seed: int,
-        act_density: float,
-        grad_density: float,
-        uneven: bool,
-    ) -> _Drawing:
-        """Refuse what is not allowed."""
-        return cls(
-            network=layers.name if isinstance(layers, Network) else None,
-            layers=_checked_layers(layers),
-            batch=_checked_count("batch", batch, 1),
-            seed=_checked_count("seed", seed, 0),
-            density={
-                "act": float(act_density),
-                "grad_out": float(grad_density),
-            },
-            uneven=bool(uneven),
-        )
-
-    def describe(self) -> dict[str, Any]:
-        """Return what the values are drawn with, as JSON, for the trace's provenance."""
-        density = {f"{name.removesuffix('_out')}_density": x for name, x in self.density.items()}
-        seeds = {"batch": self.batch, "seed": self.seed, "uneven": self.uneven}
-        return {"synthetic": True, "network": self.network, **seeds, **density}
-
-    def values(self, layer: Layer, operand: Operand, step: int) -> Values:
-        """Return drawn values of an operand: magnitudes (no mask depends on signs), and zeros."""
-        rng = self._rng(layer, operand, step + 1)
-        drawn = rng.standard_normal(layer.shape_of(operand, self.batch), dtype=np.float32)
-        np.abs(drawn, out=drawn)
-        for axis, scales in self._scales(layer, operand):
-            drawn *= _along(axis, scales, drawn.ndim)
-        return self._thin(drawn, layer, operand, rng)
-
-    def _thin(
-        self, drawn: Values, layer: Layer, operand: Operand, rng: np.random.Generator
-    ) -> Values:
-        """Return values with natural zeros, as a ReLU makes them."""
-        density = self.natural(layer, operand)
-        if density == 1:
-            return drawn
-        chance: Any = density
-        if self.uneven and operand == "act":
-            chance = _along(1, self._natural_of_channels(layer, density), drawn.ndim)
-        drawn *= rng.random(drawn.shape, dtype=np.float32) < chance
-        return drawn
-
-    def natural(self, layer: Layer, operand: Operand) -> float:
-        """Return how dense an operand is before anything is dropped; 1 needs no drawing."""
-        return 1.0 if self._is_input(layer, operand) else self.density.get(operand, 1.0)
-
-    def _is_input(self, layer: Layer, operand: Operand) -> bool:
-        return operand == "act" and layer.name == self.layers[0].name
-
-    def _scales(self, layer: Layer, operand: Operand) -> Iterator[tuple[int, Values]]:
-        """Yield the scales of filters and input channels: the same ones in every step."""
-        axes = {"weight": (0, 1), "act": (1,), "grad_out": ()}[operand]
-        if not self.uneven or self._is_input(layer, operand):
-            return
-        rng = self._rng(layer, operand, 0)
-        shape = layer.shape_of(operand, self.batch)
-        for axis in axes:
-            yield axis, np.exp(SCALE * rng.standard_t(FREEDOM, shape[axis])).astype(np.float32)
-
-    def _natural_of_channels(self, layer: Layer, density: float) -> Values:
-        """Return each channel's natural density, drawn so that their mean is the one asked for."""
-        normal = NormalDist()
-        centre = normal.inv_cdf(density) * math.hypot(1, NATURAL_SPREAD)
-        rng = self._rng(layer, "grad_out", 0)  # whose scales are never drawn
-        quantiles = centre + NATURAL_SPREAD * rng.standard_normal(layer.C)
-        return np.array([normal.cdf(x) for x in quantiles], np.float32)
-
-    def _rng(self, layer: Layer, operand: Operand, turn: int) -> np.random.Generator:
-        """Return the generator of one operand of one layer."""
-        return generator(self.seed, layer.name, OPERANDS.index(operand), turn)
 
 
 @arguments(
@@ -216,10 +104,18 @@ def synthesize(
     """Write a trace of a network that was never trained.
 
     Natural masks first: weights dense; activations non-zero with `act_density`, but for the
-    input of the first layer, which is dense; gradients with `grad_density`. Then what the policy
+    input of the first layer, which is dense, and inputs of which a table says that no ReLU made
+    them (`Network.dense`); gradients with `grad_density`. Then what the policy
     leaves of them: with SWAT the Top-K of the weights (one mask for fprop and dgrad) and of
-    wgrad's activations. The first layer has no dgrad. Steps are drawn independently of each other;
-    a policy that keeps masks keeps the ones that it drew.
+    wgrad's activations. The first layer has no dgrad, unless it reads an embedding. Of attention
+    nothing is dropped; above the diagonal of a causal mask (`Network.causal`) probabilities and
+    gradients of scores are zero, and scores and gradients of probabilities not wanted; the first
+    query sees one key, whose score has no gradient. Steps are drawn independently of each other; a
+    policy that keeps masks keeps the ones that it drew.
+
+    Of a table that ships a step also notes what else it does (`Step.others`): its norms and
+    activations, its optimizer, and what the policy does of its own. Copies that only change a
+    layout are not there.
 
     With `uneven`, filters and input channels of weights and channels of activations have scales of
     their own, the latter natural densities too: see the table at the top of this file.
@@ -250,7 +146,15 @@ def synthesize(
     PolicyError
         If the policy knows nothing of a layer.
     """
-    drawing = _Drawing.checked(layers, batch, seed, act_density, grad_density, uneven)
+    drawing = Drawing(
+        network=layers.name if isinstance(layers, Network) else None,
+        layers=_checked_layers(layers),
+        batch=_checked_count("batch", batch, 1),
+        seed=_checked_count("seed", seed, 0),
+        density={"act": float(act_density), "grad_out": float(grad_density)},
+        uneven=bool(uneven),
+        table=layers if isinstance(layers, Network) else None,
+    )
     numbers = range(_checked_count("steps", steps, 1))
     described, chosen = describe_policy(policy), allocate_once(policy, drawing.layers)
     drawn = {**drawing.describe(), "steps": len(numbers)}
@@ -260,36 +164,65 @@ def synthesize(
 
 
 def _record(
-    recorder: Recorder, drawing: _Drawing, policy: Policy, numbers: range, progress: Progress
+    recorder: Recorder, drawing: Drawing, policy: Policy, numbers: range, progress: Progress
 ) -> None:
     for layer in drawing.layers:
         recorder.declare(layer)
     total, chosen = len(numbers) * len(drawing.layers), begin_run(policy)
+    noted = other_works(drawing.table, drawing.batch) if drawing.table is not None else None
     for number in numbers:
         with recorder.step(number) as record:
+            record.others = noted
             for done, layer in enumerate(drawing.layers, number * len(drawing.layers) + 1):
                 _record_layer(record, layer, drawing, chosen)
                 progress(done, total)
 
 
 def _record_layer(
-    record: StepRecord, layer: Layer, drawing: _Drawing, sparsifier: Sparsifier
+    record: StepRecord, layer: Layer, drawing: Drawing, sparsifier: Sparsifier
 ) -> None:
-    first = layer.name == first_convolution(drawing.layers)
+    if layer.multiplies_activations:
+        _record_product(record, layer, drawing)
+        return
+    first, own = layer.name == first_convolution(drawing.layers), {}
     for operand in OPERANDS:
         ops = [op for op in OPS if operand in OPERANDS_OF[op]]
-        if layer.name == drawing.layers[0].name:
+        if layer.name == drawing.layers[0].name and not drawing.embedded:
             ops = [op for op in ops if op != "dgrad"]
         sites = [Site(layer, op, operand, first, record.number) for op in ops]
+        own[operand] = sparsifier.work(sites)
         masks = _masks(sites, drawing, sparsifier)
         for op, mask in zip(ops, masks, strict=True):
             record.operand(layer.name, op, operand, mask)
     wanted = sparsifier.output_mask(Site(layer, "wgrad", "weight", first, record.number))
     if wanted is not None:
         record.output(layer.name, "wgrad", wanted)
+    if record.others is not None:
+        record.others = [*record.others, *policy_work(layer, drawing.batch, own)]
 
 
-def _masks(sites: Sequence[Site], drawing: _Drawing, sparsifier: Sparsifier) -> list[Mask]:
+def _record_product(record: StepRecord, layer: Layer, drawing: Drawing) -> None:
+    """Record a product of two activations, of which no policy drops anything."""
+    for operand in OPERANDS:
+        ops = [op for op in OPS if operand in OPERANDS_OF[op]]
+        seen = drawing.causal(layer, operand)
+        if drawing.natural(layer, operand) < 1:
+            mask = drawing.values(layer, operand, record.number) != 0
+            mask = mask if seen is None else mask & seen
+        else:
+            whole = np.broadcast_to(np.True_, layer.shape_of(operand, drawing.batch))
+            mask = whole if seen is None else seen
+        if seen is not None and operand == "grad_out":  # the first query's softmax is 1, always
+            mask = mask & (np.arange(layer.H) > 0)[:, None]
+        record.operand(layer.name, ops, operand, mask)
+        if (
+            seen is not None
+        ):  # what lies behind a causal mask is neither computed nor differentiated
+            (op,) = (op for op, made in OUTPUT_OF.items() if made == operand)
+            record.output(layer.name, op, seen)
+
+
+def _masks(sites: Sequence[Site], drawing: Drawing, sparsifier: Sparsifier) -> list[Mask]:
     """Return an operand's masks from one drawing of it: those of its values that an op reads."""
     site = sites[0]
     whole = all(sparsifier.density(each) is None for each in sites)
@@ -300,11 +233,6 @@ def _masks(sites: Sequence[Site], drawing: _Drawing, sparsifier: Sparsifier) -> 
     nonzero = values != 0
     masks = sparsifier.masks(sites, values)
     return [nonzero if mask is None else mask & nonzero for mask in masks]
-
-
-def _along(axis: int, values: Values, ndim: int) -> Values:
-    """Return one value a channel in the shape that meets a tensor along an axis."""
-    return values.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
 def _checked_layers(layers: Network | Sequence[Layer]) -> Sequence[Layer]:

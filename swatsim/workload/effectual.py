@@ -107,8 +107,11 @@ def _fprop(layer: Layer, weight: Mask, act: Mask) -> int:
 
 def _dgrad(layer: Layer, weight: Mask, grad_out: Mask) -> int:
     weights = _ones_along(as_4d(weight), 1)  # (K, R, S)
-    grads = _ones_along(as_4d(grad_out), 0)  # (K, P, Q)
     within = _met(layer, np.ones((1, 1, layer.H, layer.W), np.int64))[0, 0]  # (R, S, P, Q)
+    if within.all():  # each weight meets each gradient of its filter
+        of_filters = grad_out.reshape(len(grad_out), layer.K, -1)
+        return int(weights.sum(axis=(1, 2)) @ _ones_along(of_filters, 2).sum(axis=0))
+    grads = _ones_along(as_4d(grad_out), 0)  # (K, P, Q)
     return int(np.einsum("krs,kpq,rspq->", weights, grads, within, optimize=True))
 
 

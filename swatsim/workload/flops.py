@@ -10,6 +10,9 @@ count, as published layer tables count them, and Top-K itself is free.
   samples * K*C/groups*R*S * H*W, that of the first layer included. It is what gives the FLOP
   reductions that SWAT published (arXiv:2001.01969). Weight gradients are counted whole.
 
+A product of two activations counts alike under both conventions: for each sample and head, rows
+of left times columns of right times what is summed over.
+
 A transposed convolution applies its kernel at H*W places, in all three ops: the same count under
 both conventions, for it is its fprop, and not its dgrad, that could stuff zeros. Products whose
 sums are cut off as padding count in the same way.
@@ -27,6 +30,7 @@ from swatsim.errors import WorkloadError, unknown
 from swatsim.workload import effectual
 from swatsim.workload.layer import OPERANDS_OF, OPS, OUTPUT_OF, Layer, Operand, OpName
 from swatsim.workload.lowering import LoweredOp, lower
+from swatsim.workload.tables import Network
 from swatsim.workload.training_ops import Op
 
 #: A multiply-accumulate is one multiplication and one addition.
@@ -92,7 +96,7 @@ def macs_expected(
 
 
 def training_macs(
-    layers: Sequence[Layer],
+    layers: Network | Sequence[Layer],
     samples: int,
     densities: DensityTable | None = None,
     convention: Convention = "exact",
@@ -101,8 +105,8 @@ def training_macs(
 
     Parameters
     ----------
-    layers : sequence of Layer
-        In the order in which they run; under `exact` the first one has no dgrad.
+    layers : Network, or sequence of Layer in the order in which they run
+        Under `exact` the first one has no dgrad, unless it reads an embedding.
     samples : int
     densities : mapping, optional
         As `swatsim.policies.site_densities` gives them for a policy.
@@ -142,11 +146,13 @@ def inference_reduction(layers: Sequence[Layer], densities: DensityTable) -> flo
 
 
 def _training_ops(
-    layers: Sequence[Layer], convention: Convention
+    layers: Network | Sequence[Layer], convention: Convention
 ) -> Iterator[tuple[Layer, OpName]]:
-    for index, layer in enumerate(layers):
+    whole = convention == "swat" or (isinstance(layers, Network) and layers.embedded)
+    listed = layers.layers if isinstance(layers, Network) else layers
+    for index, layer in enumerate(listed):
         for op in OPS:
-            if (index, op, convention) != (0, "dgrad", "exact"):
+            if whole or (index, op) != (0, "dgrad"):
                 yield layer, op
 
 

@@ -14,6 +14,10 @@ Two ways of counting, of the same rows:
   sign of *every* output; so its dense output stays beside the copy. A test holds this count equal
   to what autograd saves, to the byte.
 
+A product of two activations keeps both factors, which are activations: as a fused kernel of
+attention does q, k and v. Of a layer table the probabilities are not there, for such a kernel
+computes them once more; of a trace there is what its masks are of, probabilities too.
+
 Not counted: parameters, gradients, optimizer state, workspace, and what the loss keeps.
 """
 
@@ -55,6 +59,9 @@ _BITS = {"int64": 64, "int32": 32, "fp64": 64, "bool": 8, "byte": 8, "bit": 1, *
 #: In `Row.shares`: a weight that no policy made a copy of.
 PARAMETER = "parameter"
 
+#: Of a product of two activations, what its factors are called.
+FACTORS: Mapping[Operand, str] = {"act": "left", "weight": "right"}
+
 #: What a layer keeps, in the order of the rows.
 _KEPT: tuple[Operand, ...] = ("act", "weight")
 
@@ -73,7 +80,8 @@ class Row:
     layer : str
         The module that keeps it.
     tensor : str
-        Which of its tensors: act, weight; input, output, mask, ..: `tables.Saved.part`.
+        Which of its tensors: act, weight; of a product of two activations left, right; input,
+        output, mask, ..: `tables.Saved.part`.
     kind : str
         act, weight, or what it is in `tables.Saved.kind`.
     elements : int
@@ -120,7 +128,7 @@ class Footprint:
 
     @property
     def activations(self) -> int:
-        """Bytes of the inputs of convolutions, linear layers and batch norms: SWAT's count."""
+        """Bytes of the inputs of layers and batch norms: SWAT's count."""
         return self.of(*ACTIVATIONS)
 
     @property
@@ -166,7 +174,8 @@ def of_network(
     network : Network
     density : callable of (Layer, operand), optional
         How dense the act (of wgrad) and weight (of dgrad) that a layer keeps are, None for a
-        tensor that is left as it is; without it, all are: dense training.
+        tensor that is left as it is; without it, all are: dense training. It is not asked about
+        products of two activations.
     batch : int
         Samples.
     format : str
@@ -190,7 +199,8 @@ def of_network(
     rows = []
     for layer in network.layers:
         for operand in _KEPT:
-            wanted = density(layer, operand) if density else None
+            asked = density is not None and not layer.multiplies_activations
+            wanted = density(layer, operand) if asked and density else None
             own = _type_of(types, layer, operand, dtype)
             rows.append(_expected(layer, operand, wanted, batch, format, own))
     return _footprint(rows, batch, dtype, network, relu_bits)
@@ -239,7 +249,7 @@ def of_masks(
     batch = 1
     for item in masks:
         layer, operand, mask, own = accepted(WorkloadError, "of_masks", "masks", item, _as_kept)
-        batch = len(mask) if operand == "act" else batch
+        batch = max(batch, len(mask)) if operand == "act" else batch
         layers[layer.name] = layer
         kind = _type_of(types, layer, operand, dtype)
         rows.append(_exact(layer, operand, mask, own, format, kind))
@@ -303,8 +313,16 @@ def _exact(layer: Layer, operand: Operand, mask: Mask, own: bool, format: str, d
 def _row(
     layer: Layer, operand: Operand, elements: int, ones: int, stored: tuple[str, str, int]
 ) -> Row:
-    fixed = elements if operand == "weight" else 0
-    return Row(layer.name, operand, operand, elements, ones / elements, *stored, fixed=fixed)
+    kept, density = (layer.name, *_called(layer, operand), elements), ones / elements
+    fixed = elements if kept[2] == "weight" else 0
+    return Row(*kept, density, *stored, fixed=fixed)
+
+
+def _called(layer: Layer, operand: Operand) -> tuple[str, str]:
+    """Return what a layer's tensor is called, and its kind: both factors may be activations."""
+    if layer.multiplies_activations:
+        return FACTORS[operand], "act"
+    return operand, operand
 
 
 def _as_it_is(row: Row) -> Row:
@@ -344,7 +362,8 @@ def _footprint(
 def _known(row: Row, batch: int, network: Network) -> Iterator[Row]:
     """Yield what a layer keeps, as its network has it: nothing for an input that is not kept."""
     row = replace(row, module=network.modules.get(row.layer))
-    tensor = network.inputs.get(row.layer, "")
+    read = network.rights if row.tensor == "right" else network.inputs
+    tensor = read.get(row.layer, "")
     extent = network.extents.get(tensor)
     if row.kind == "act" and row.module is not None and not tensor:
         return
@@ -371,9 +390,10 @@ def _bytes(elements: int, dtype: str) -> int:
 
 
 def _shared(rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield the rows, each with the row above that holds its tensor already."""
-    holders: dict[str, str] = {}
-    for row in rows:
-        holder = f"{row.layer} {row.tensor}"
-        first = holders.setdefault(row.source, holder) if row.source else holder
-        yield row if first == holder else replace(row, shares=first)
+    """Yield the rows, each with the row that holds its tensor already: of several the largest."""
+    listed, holders = list(rows), dict[str, Row]()
+    for row in listed:
+        holders[row.source] = max(holders.get(row.source, row), row, key=lambda it: it.bytes)
+    for row in listed:
+        holder = holders[row.source] if row.source else row
+        yield row if holder is row else replace(row, shares=f"{holder.layer} {holder.tensor}")

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from swatsim.workload.convolutions import Lowering, convolutions
+from swatsim.workload.convolutions import Convolution, Lowering, convolutions
 from swatsim.workload.layer import Operand, OpName
 from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.windows import Mask, as_4d
 
 #: Left and right operand of each op's products.
 SIDES: Mapping[OpName, tuple[Operand, Operand]] = {
@@ -60,6 +61,27 @@ def gemms(op: LoweredOp, lowering: Lowering = "split") -> Iterator[Gemm]:
             depth=taps[0] * taps[1] * channels,
             times=conv.groups,
         )
+
+
+def wanted(op: LoweredOp, lowering: Lowering = "split") -> Iterator[Mask | None]:
+    """Yield which outputs of each product are wanted: (times, rows, columns); None: all."""
+    if op.name == "wgrad":
+        yield None if op.output is None else _of_weights(op)
+        return
+    for conv in convolutions(op, lowering):
+        yield None if conv.wanted is None else _of_images(conv, conv.wanted)
+
+
+def _of_weights(op: LoweredOp) -> Mask:
+    groups, output = op.layer.groups, as_4d(op.output)
+    grouped = output.reshape(groups, len(output) // groups, *output.shape[1:])
+    return grouped.transpose(0, 3, 4, 2, 1).reshape(groups, -1, grouped.shape[1])
+
+
+def _of_images(conv: Convolution, output: Mask) -> Mask:
+    samples, filters = output.shape[:2]
+    grouped = output.reshape(samples, conv.groups, filters // conv.groups, -1)
+    return grouped.transpose(1, 0, 3, 2).reshape(conv.groups, -1, filters // conv.groups)
 
 
 def _of_wgrad(op: LoweredOp) -> Gemm:

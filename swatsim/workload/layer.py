@@ -61,9 +61,12 @@ SECOND_AXIS = Channels()
 
 
 def channels_of(kind: Kind, groups: int, operand: Operand) -> Channels:
-    """Return where an operand has its channels; a weight its input channels."""
+    """Return where an operand has its channels; a weight its input channels.
+
+    Those of an image are one row of channels; of a product of activations each head's are its own.
+    """
     if operand != "weight":
-        return SECOND_AXIS
+        return Channels(groups=groups) if kind == "matmul" else SECOND_AXIS
     axis = CHANNEL_AXIS[kind]
     return Channels(axis, 1 if axis else groups)
 

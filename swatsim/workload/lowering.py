@@ -16,7 +16,9 @@ from swatsim.errors import WorkloadError
 from swatsim.workload import effectual
 from swatsim.workload.layer import (
     OPERANDS,
+    OPERANDS_OF,
     OUTPUT_OF,
+    SECOND_AXIS,
     Channels,
     Layer,
     Operand,
@@ -77,15 +79,37 @@ class LoweredOp(MaskedOp):
     @cached_property
     def macs_effectual(self) -> int:
         """Multiply-accumulates whose two factors are both non-zero, for outputs that are wanted."""
-        if self.output is not None:
-            return effectual.wanted(self.layer, self.name, self.operands, self.output)
         full = {it for it, mask in self.operands.items() if self.counts[it] == mask.size}
+        if self.output is not None:
+            return self._effectual_of(self.output, full)
         if len(full) == len(self.operands):
             return effectual.inside(self.layer, self.samples)
         if self.weight is not None and full - {"weight"}:  # images are alike
             alike = {it: mask if it == "weight" else mask[:1] for it, mask in self.operands.items()}
             return self.samples * effectual.effectual(self.layer, self.name, alike)
         return effectual.effectual(self.layer, self.name, self.operands)
+
+    def _effectual_of(self, output: Mask, full: Collection[Operand]) -> int:
+        """Return the MACs of outputs that are wanted; of a factor without a zero, as another op's.
+
+        All three ops sum the same products, of which each tensor has a factor.
+        """
+        three = {**self.operands, OUTPUT_OF[self.name]: output}
+        for name, pair in OPERANDS_OF.items():
+            if OUTPUT_OF[name] in full:
+                masks: dict[str, Any] = {operand: three[operand] for operand in pair}
+                return LoweredOp(self.layer, name, **masks).macs_effectual
+        return effectual.wanted(self.layer, self.name, self.operands, output)
+
+    @property
+    def images(self) -> int:
+        """Samples of the recorded layer in the masks."""
+        return self.of_samples or self.samples
+
+    @property
+    def operands_of_images(self) -> set[Operand]:
+        """Operands that each sample has for itself."""
+        return {it for it in self.operands if it != "weight" or self.of_samples}
 
     def with_masks(self, masks: Mapping[Operand, Mask]) -> LoweredOp:
         """Return the same op of other masks."""
@@ -112,8 +136,10 @@ class LoweredOp(MaskedOp):
 
     def channels_of(self, operand: Operand) -> Channels:
         """Return where an operand has its channels, of a weight its layer's input channels."""
+        if self.of_samples and operand == "weight":
+            return SECOND_AXIS
         kind = "conv_transpose" if self.of_transposed else self.layer.kind
-        return channels_of(kind, self.layer.groups, operand)
+        return channels_of("matmul" if self.of_samples else kind, self.layer.groups, operand)
 
     @property
     def own_name(self) -> OpName:

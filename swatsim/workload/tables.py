@@ -8,13 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from swatsim.workload.layer import Layer
+from swatsim.workload.layer import Layer, Operand
+from swatsim.workload.work import Extent, Work
 
 #: What a module other than a convolution or a linear layer keeps for its backward pass in the
 #: networks that ship, as PyTorch's autograd has it (tools/autograd/derivatives.yaml): batch_norm
-#: its input, and mean and deviation of each channel (statistics); relu its output; max_pool its
-#: input; max_pool_indices where in it the largest were; avg_pool its input; dropout which
-#: elements stayed (a byte each, as on a GPU; on a CPU PyTorch keeps a value each). An addition, a
+#: its input, and mean and deviation of each channel (statistics); relu its output; hardtanh (a
+#: ReLU6) its input; max_pool its input; max_pool_indices where in it the largest were; avg_pool its
+#: input; dropout which elements stayed (a byte each, as on a GPU; on a CPU PyTorch keeps a value
+#: each).
+#: layer_norm its input, and mean and deviation of each token, rms_norm the latter alone, as the
+#: fused kernels do; gelu and silu their input, tanh its output; mul a factor; embedding its
+#: indices. Attention that is one kernel keeps q, k and v (as factors of the products), its output
+#: and a number a row (logsumexp), and neither scores nor probabilities. An addition, a
 #: concatenation and a mean over all of H and W keep nothing. Each with the tensor of the module
 #: that it is, and its type (None: the values').
 SAVED_KINDS: Mapping[str, tuple[str, str | None]] = {
@@ -25,6 +31,17 @@ SAVED_KINDS: Mapping[str, tuple[str, str | None]] = {
     "max_pool_indices": ("indices", "int64"),
     "avg_pool": ("input", None),
     "dropout": ("mask", "bool"),
+    "hardtanh": ("input", None),
+    "layer_norm": ("input", None),
+    "rms_norm": ("input", None),
+    "gelu": ("input", None),
+    "silu": ("input", None),
+    "tanh": ("output", None),
+    "mul": ("factor", None),
+    "rotary": ("factor", None),
+    "embedding": ("indices", "int64"),
+    "attention": ("output", None),
+    "logsumexp": ("logsumexp", "fp32"),
 }
 
 #: In `Saved.dtype`: the values' type, whatever that is.
@@ -75,26 +92,6 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class Extent:
-    """Elements of a tensor.
-
-    Parameters
-    ----------
-    sample : int
-        For each sample.
-    fixed : int
-        Beside those.
-    """
-
-    sample: int
-    fixed: int = 0
-
-    def of(self, batch: int) -> int:
-        """Return the elements for a batch."""
-        return self.sample * batch + self.fixed
-
-
-@dataclass(frozen=True)
 class Network:
     """The layers of a network, in the order in which they run, and what the rest keeps.
 
@@ -102,8 +99,8 @@ class Network:
     ----------
     name, citation : str
     layers : tuple of Layer
-        Convolutions and linear layers; names as in the torch module where there is one. A layer
-        that runs a second time is one more, ``NAME@2``.
+        Convolutions, linear layers, products of two activations; names as in the torch module where
+        there is one. A layer that runs a second time is one more, ``NAME@2``.
     saved : tuple of Saved
         What all else keeps for the backward pass.
     biased : frozenset of str
@@ -120,6 +117,19 @@ class Network:
     alone : Network, optional
         What a batch of one sample keeps, where that is not what another one does: torch may have
         views there in place of copies.
+    rights : mapping of str to str
+        Product of two activations -> which tensor its right factor is.
+    dense : frozenset of str
+        The layers whose input has no zeros of its own: that of a norm, a GELU, a gate, a linear
+        bottleneck. All others but the first read what a ReLU made.
+    causal : mapping of str to {"act", "grad_out"}
+        Product of two activations -> which of its tensors has a row for each query, a column for
+        each key, and nothing above the diagonal: of scores what they are, of values the left
+        factor.
+    embedded : bool
+        Whether what the first layer reads is trained, such as an embedding: it has a dgrad.
+    works : tuple of Work, or None
+        What else a training step does, in order; None if it is not known.
     """
 
     name: str
@@ -132,18 +142,23 @@ class Network:
     modules: Mapping[str, str] = field(default_factory=dict, hash=False)
     trained: int | None = None
     alone: Network | None = None
+    rights: Mapping[str, str] = field(default_factory=dict, hash=False)
+    dense: frozenset[str] = frozenset()
+    causal: Mapping[str, Operand] = field(default_factory=dict, hash=False)
+    embedded: bool = False
+    works: tuple[Work, ...] | None = None
 
     @property
     def parameters(self) -> int:
         """Trained values: weights, biases, and two for each channel of a batch norm."""
         if self.trained is not None:
             return self.trained
-        weights = sum(layer.weights for layer in self.layers)
+        weights = sum(it.weights for it in self.layers if not it.multiplies_activations)
         biases = sum(layer.K for layer in self.layers if layer.name in self.biased)
         norms = sum(2 * saved.C for saved in self.saved if saved.kind == "batch_norm")
         return weights + biases + norms
 
     @property
     def macs(self) -> int:
-        """Dense MACs of the forward pass of one sample, convolutions and linear layers."""
+        """Dense MACs of the forward pass of one sample."""
         return sum(layer.weights * layer.positions for layer in self.layers)

@@ -99,6 +99,10 @@ class MaskedOp:
             raise WorkloadError(f"layer {self.layer.name!r}: {self.name} has no samples")
         return len(batched)
 
+    def has_samples(self, operand: Operand) -> bool:
+        """Whether a tensor's first axis is that of the samples; a layer's weights have none."""
+        return operand != "weight" or self.layer.multiplies_activations
+
     @property
     def operands(self) -> dict[Operand, Mask]:
         """The two masks, in the order weight, act, grad_out."""

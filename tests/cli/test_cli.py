@@ -44,7 +44,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def simulated(trace: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     output = tmp_path_factory.mktemp("out") / "results"
-    code, out, errors = process("simulate", trace, "-m", "tensordash", "-o", output)
+    code, out, errors = swatsim("simulate", trace, "-m", "tensordash", "-o", output)
     assert code == 0, errors
     return out, output
 

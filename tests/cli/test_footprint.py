@@ -71,6 +71,13 @@ def test_a_trace_alone_has_no_batch_norms(trace: Path) -> None:
     assert "step 0" in out
 
 
+def test_of_attention_only_parameters_are_weights() -> None:
+    code, out, _ = swatsim("footprint", "vit-b-16")
+    assert code == 0
+    weights = sum(it.weights for it in network("vit-b-16").layers if it.kind != "matmul")
+    assert cells(out)["weights"][0] == f"{4 * weights / 2**20:.1f} MiB"
+
+
 def test_what_is_not_allowed_is_refused(trace: Path) -> None:
     shown = swatsim("footprint", "--help")[1]
     assert all(name in shown for name in NETWORKS)

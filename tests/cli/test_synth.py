@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from swatsim.policies import POLICIES
 from swatsim.tracefile import open_trace
 from swatsim.workload.networks import NETWORKS
+from swatsim.workload.transformers import Sizes
 from tests.command import refusal, swatsim
 
 
@@ -55,6 +57,19 @@ def test_the_policy_and_the_densities_can_be_chosen(tmp_path: Path) -> None:
     assert step.record("stages.2.conv1", "fprop", "act").density == pytest.approx(0.3, abs=0.1)
 
 
+def test_a_transformers_activation_can_be_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(NETWORKS["gpt2-small"], sizes=Sizes(1, 8, 2, 16, 4, 10))
+    monkeypatch.setitem(NETWORKS, "gpt2-small", small)  # type: ignore[arg-type]
+    for activation, share in (((), 1), (("--activation", "relu"), 0.5)):
+        chosen = ("--batch", 8, "--sparsity", 0, *activation, "-o", tmp_path / f"{share}")
+        assert swatsim("synth", "gpt2-small", *chosen)[0] == 0
+        step = open_trace(tmp_path / f"{share}").step(0)
+        found = step.record("transformer.h.0.mlp.c_proj", "fprop", "act").density
+        assert found == pytest.approx(share, abs=0.1)
+
+
 def test_the_help_names_every_network_and_policy() -> None:
     out = " ".join(swatsim("synth", "--help")[1].split())
     assert all(f"{name} {it.citation[:20]}" in out for name, it in NETWORKS.items())
@@ -72,4 +87,6 @@ def test_bad_input_is_refused(tmp_path: Path, trace: Path) -> None:
     assert "unknown policy 'swat'" in refused("resnet8", *good, "--policy", "swat")
     assert "must be a number in [0, 1)" in refused("resnet8", "--sparsity", 1, "-o", tmp_path / "t")
     assert "Missing option" in refused("resnet8", "-o", tmp_path / "t")
+    assert "resnet8 is no transformer" in refused("resnet8", *good, "--activation", "relu")
+    assert "'glu' is not one of" in refused("gpt2-small", *good, "--activation", "glu")
     assert not (tmp_path / "t").exists()

@@ -11,8 +11,8 @@ products until their bank has time for them.
 This file is the oracle of the fast kernel, so it is the slow and plain way to say the same: one PE
 at a time, Python integers, every value carried from its operand through the queues into its
 products, and through the queue of their bank. The output it returns is what the accumulators were
-given, so that an equal `reference` proves that skipping lost nothing and that all queues drained.
-It imports nothing of the package on purpose.
+given, so that an equal `reference` proves that skipping lost nothing and that all queues drained;
+where nobody wants an output it is 0. It imports nothing of the package on purpose.
 
 The machine's letters: x, X, w, W go with the axis of r (of H and P in a layer), y, Y, h, H with
 the axis of s (of W and Q). Of a PE's coordinates (i, j), i goes with x and j with y.
@@ -153,13 +153,16 @@ class Step:
 
     `pes` has the queues of each PE (i, j), in the order in which it takes them; a PE that owns
     nothing is missing. `address` tells where a product belongs: None if nowhere. `output` is the
-    part of the op's output that the step adds to, indexed by `Address`. Taking a value from a
-    buffer is the event `pixel_words` or `weight_words`.
+    part of the op's output that the step adds to, indexed by `Address`; so is `wanted`, which of it
+    somebody wants. `leaves_out`: a product for what nobody wants belongs nowhere. Taking a value
+    from a buffer is the event `pixel_words` or `weight_words`.
     """
 
     pes: dict[tuple[int, int], list[Queues]]
     address: Callable[[Pixel, Weight], Address | None]
     output: np.ndarray
+    wanted: np.ndarray
+    leaves_out: bool
     pixel_words: str
     weight_words: str
 
@@ -176,6 +179,7 @@ class Product(NamedTuple):
     value: int
     at: Address
     output: np.ndarray
+    wanted: bool
 
 
 @dataclass(frozen=True)
@@ -190,8 +194,9 @@ class Pair:
 
     @property
     def effectual(self) -> int:
-        """The valid products of two values that are not zero."""
-        return sum(product.value != 0 for into in self.by_bank.values() for product in into)
+        """The valid products of two values that are not zero, for outputs that are wanted."""
+        into = itertools.chain(*self.by_bank.values())
+        return sum(product.value != 0 and product.wanted for product in into)
 
     @property
     def fullest(self) -> int:
@@ -205,8 +210,9 @@ def multiply(pixels, weights, step: Step, banks: int) -> Pair:
     for pixel in pixels:
         for weight in weights:
             at = step.address(pixel, weight)
-            if at is not None:
-                product = Product(pixel.value * weight.value, at, step.output)
+            wanted = at is not None and bool(step.wanted[at])
+            if at is not None and (wanted or not step.leaves_out):
+                product = Product(pixel.value * weight.value, at, step.output, wanted)
                 by_bank.setdefault(bank_of(at, banks), []).append(product)
     return Pair(len(pixels) * len(weights), by_bank)
 
@@ -425,6 +431,8 @@ class Convolution:
     """Sample, channel, then the two axes; without padding."""
     output: np.ndarray
     """Sample, filter, w, h: a view of the op's output, added to."""
+    wanted: np.ndarray
+    """Which of it somebody wants."""
     missing: int = 0
     """Pixels, the last of the last row, that do not exist."""
 
@@ -522,18 +530,22 @@ def convolution_step(conv, n: int, channel: int, filters: list[int], mode: Mode,
         owned = tile_pixels(conv, n, channel, xs, ys)
         if owned:
             pes[i, j] = queues_by_phase(conv, queued(owned, mode.skipping), weights)
-    return Step(pes, conv.address, conv.output[n], pixel_words="words_b", weight_words="words_a")
+    part = conv.output[n], conv.wanted[n], mode.skipping
+    return Step(pes, conv.address, *part, pixel_words="words_b", weight_words="words_a")
 
 
 def run_convolution(conv: Convolution, mode: Mode, meter: Meter) -> None:
     """Samples, groups and chunks of filters, one after another.
 
-    A chunk ends with what is still queued, and then with its halos.
+    A chunk ends with what is still queued, and then with its halos. One of which nobody wants an
+    output is left out.
     """
     config = meter.config
     halo, chunk = halo_of_filter(conv, config), filters_a_chunk(conv, config)
     for n, group in np.ndindex(conv.planar.shape[0], conv.groups):
         for filters in chunks(conv.filters_of(group), chunk):
+            if mode.skipping and not conv.wanted[n, filters].any():
+                continue
             steps = (
                 convolution_step(conv, n, channel, filters, mode, config)
                 for channel in conv.channels_of(group)
@@ -555,10 +567,10 @@ def fprop_axis(shape: Shape, axis: int) -> Axis:
     )
 
 
-def fprop_convolution(shape: Shape, weight, act, output) -> Convolution:
+def fprop_convolution(shape: Shape, weight, act, output, wanted) -> Convolution:
     """Forward."""
     x, y = fprop_axis(shape, 0), fprop_axis(shape, 1)
-    return Convolution(x, y, shape.groups, weight, act, output)
+    return Convolution(x, y, shape.groups, weight, act, output, wanted)
 
 
 def dgrad_axis(shape: Shape, axis: int, taps: list[int], outputs: list[int]) -> Axis:
@@ -586,7 +598,7 @@ def rotated(weight: np.ndarray, groups: int) -> np.ndarray:
     return by_group.swapaxes(1, 2).reshape(groups * C_group, K // groups, R, S)
 
 
-def dgrad_phases(shape: Shape, grad_out, weight, output) -> Iterator[Convolution]:
+def dgrad_phases(shape: Shape, grad_out, weight, output, wanted) -> Iterator[Convolution]:
     """Input gradient of a lowered layer: a convolution for each of its stride phases.
 
     Each convolves the output gradient with a part of the rotated kernel; with a stride of 1 there
@@ -598,13 +610,15 @@ def dgrad_phases(shape: Shape, grad_out, weight, output) -> Iterator[Convolution
         (r_taps, rows), (s_taps, columns) = (phase_of_axis(shape, a, phase[a]) for a in (0, 1))
         if not (r_taps and s_taps and rows and columns):
             continue
+        of_phase = np.s_[:, :, rows[0] :: shape.stride[0], columns[0] :: shape.stride[1]]
         yield Convolution(
             x=dgrad_axis(shape, 0, r_taps, rows),
             y=dgrad_axis(shape, 1, s_taps, columns),
             groups=shape.groups,
             weight=weight[:, :, r_taps][:, :, :, s_taps],
             planar=grad_out,
-            output=output[:, :, rows[0] :: shape.stride[0], columns[0] :: shape.stride[1]],
+            output=output[of_phase],
+            wanted=wanted[of_phase],
         )
 
 
@@ -619,11 +633,11 @@ def as_squares(matrix: np.ndarray) -> np.ndarray:
     return filled.reshape(rows, -1, LINEAR_SIDE, LINEAR_SIDE)
 
 
-def linear_convolution(weight: np.ndarray, planar: np.ndarray, output) -> Convolution:
+def linear_convolution(weight: np.ndarray, planar: np.ndarray, output, wanted) -> Convolution:
     """A linear layer as one application of a 16 x 16 kernel to each sample's 16 x 16 images."""
     side = LINEAR_SIDE
     axis = Axis(taps=side, stride=1, dilation=1, outputs=1, origin=0, padded=side)
-    return Convolution(axis, axis, 1, as_squares(weight), as_squares(planar), output)
+    return Convolution(axis, axis, 1, as_squares(weight), as_squares(planar), output, wanted)
 
 
 def lies_anyhow(layer) -> bool:
@@ -657,7 +671,7 @@ def on_plane(images: np.ndarray, a: int, b: int) -> np.ndarray:
     return np.pad(flat, ((0, 0), (0, 0), (0, fill))).reshape(*images.shape[:2], a, b)
 
 
-def run_square(op: str, layer, weight, planar, mode: Mode, meter: Meter) -> np.ndarray:
+def run_square(op: str, layer, weight, planar, wanted, mode: Mode, meter: Meter) -> np.ndarray:
     """fprop or dgrad of tokens on the plane that suits the PEs; the output as it was recorded."""
     shape = convolution_shape(layer)
     weight = weight if op == "fprop" else rotated(weight, shape.groups)
@@ -665,7 +679,8 @@ def run_square(op: str, layer, weight, planar, mode: Mode, meter: Meter) -> np.n
     x, y = (Axis(taps=1, stride=1, dilation=1, outputs=n, origin=0, padded=n) for n in (a, b))
     output = np.zeros((len(planar), len(weight), a, b), dtype=np.int64)
     missing = a * b - shape.H * shape.W
-    conv = Convolution(x, y, shape.groups, weight, on_plane(planar, a, b), output, missing)
+    planes = on_plane(planar, a, b), output, on_plane(wanted, a, b)
+    conv = Convolution(x, y, shape.groups, weight, *planes, missing)
     run_convolution(conv, mode, meter)
     there = output.reshape(len(planar), len(weight), -1)[:, :, : shape.H * shape.W]
     return there.reshape(len(planar), len(weight), shape.H, shape.W)
@@ -690,6 +705,8 @@ class OuterProduct:
     """The group's out-channels, P, Q."""
     output: np.ndarray
     """Out-channel and channel within the group, R, S: a view of the op's output, added to."""
+    wanted: np.ndarray
+    """Which of it somebody wants."""
 
     def activations(self, channels: list[int], at: tuple, tap: tuple) -> list[Pixel]:
         """What a tap meets at an output position, in each of the channels; 0 in the padding."""
@@ -709,7 +726,11 @@ def rounds_of(channels: int, pes: int, accumulator: int) -> list[list[list[int]]
 
 
 def wgrad_step(work: OuterProduct, tap, c_blocks, k_blocks, mode: Mode) -> Step:
-    """One tap, all positions: PE (i, j) has block i of the channels, j of the out-channels."""
+    """One tap, all positions: PE (i, j) has block i of the channels, j of the out-channels.
+
+    A PE of whose weights nobody wants one owns nothing.
+    """
+    output, wanted = (part[:, :, tap[0], tap[1], None] for part in (work.output, work.wanted))
 
     def queues(channels, out_channels, at) -> Queues:
         activations = work.activations(channels, at, tap)
@@ -721,28 +742,30 @@ def wgrad_step(work: OuterProduct, tap, c_blocks, k_blocks, mode: Mode) -> Step:
         (i, j): [queues(channels, out_channels, at) for at in positions]
         for i, channels in enumerate(c_blocks)
         for j, out_channels in enumerate(k_blocks)
+        if not mode.skipping or wanted[np.ix_(out_channels, channels)].any()
     }
-    output = work.output[:, :, tap[0], tap[1], None]
 
     def address(act, grad) -> Address:
         return Address(grad.k, act.x, 0)
 
-    return Step(pes, address, output, pixel_words="words_a", weight_words="words_b")
+    part = output, wanted, mode.skipping
+    return Step(pes, address, *part, pixel_words="words_a", weight_words="words_b")
 
 
-def outer_products(shape: Shape, act, grad_out, output) -> Iterator[OuterProduct]:
+def outer_products(shape: Shape, act, grad_out, output, wanted) -> Iterator[OuterProduct]:
     """Samples and groups, one after another."""
     C_group, K_group = shape.C // shape.groups, shape.K // shape.groups
     for n, group in np.ndindex(act.shape[0], shape.groups):
         c = slice(group * C_group, (group + 1) * C_group)
         k = slice(group * K_group, (group + 1) * K_group)
-        yield OuterProduct(shape, act[n, c], grad_out[n, k], output[k])
+        yield OuterProduct(shape, act[n, c], grad_out[n, k], output[k], wanted[k])
 
 
 def run_wgrad(work: OuterProduct, mode: Mode, meter: Meter) -> None:
     """Taps, and rounds of blocks of channels, one after another.
 
-    Each step has sums of its own in the accumulators, so each ends with what is still queued.
+    Each step has sums of its own in the accumulators, so each ends with what is still queued. One
+    in which no PE owns anything is none.
     """
     config = meter.config
     c_rounds = rounds_of(work.act.shape[0], config.pe_h, config.accumulator)
@@ -750,7 +773,9 @@ def run_wgrad(work: OuterProduct, mode: Mode, meter: Meter) -> None:
     for tap in np.ndindex(work.shape.R, work.shape.S):
         for c_blocks in c_rounds:
             for k_blocks in k_rounds:
-                run_steps([wgrad_step(work, tap, c_blocks, k_blocks, mode)], mode, meter)
+                step = wgrad_step(work, tap, c_blocks, k_blocks, mode)
+                if step.pes:
+                    run_steps([step], mode, meter)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -758,30 +783,30 @@ def run_wgrad(work: OuterProduct, mode: Mode, meter: Meter) -> None:
 # ---------------------------------------------------------------------------------------------
 
 
-def convolutions_of(op: str, layer, operands: dict, output: np.ndarray, config):
+def convolutions_of(op: str, layer, operands: dict, output, wanted, config):
     """fprop or dgrad as the convolutions that the machine runs, one after another."""
     shape = convolution_shape(layer)
     weight, planar = operands["weight"], operands["act" if op == "fprop" else "grad_out"]
     if layer.kind == "linear":
         filters = weight if op == "fprop" else weight.T
-        return [linear_convolution(filters, planar, output)]
+        return [linear_convolution(filters, planar, output, wanted)]
     if op == "fprop":
-        return [fprop_convolution(shape, weight, planar, output)]
-    return dgrad_phases(*lower_dgrad(config.dgrad_lowering, shape, planar), weight, output)
+        return [fprop_convolution(shape, weight, planar, output, wanted)]
+    return dgrad_phases(*lower_dgrad(config.dgrad_lowering, shape, planar), weight, output, wanted)
 
 
-def run(op: str, layer, operands: dict, output: np.ndarray, mode: Mode, meter: Meter) -> None:
-    """Run the op, adding to `output`, which has four axes for a linear layer too."""
+def run(op: str, layer, operands: dict, output, wanted, mode: Mode, meter: Meter) -> None:
+    """Run the op, adding to `output`, which has four axes for a linear layer too, as `wanted`."""
     if op != "wgrad" and meter.config.positions == "square" and lies_anyhow(layer):
-        output += run_square(op, layer, *operands.values(), mode, meter)
+        output += run_square(op, layer, *operands.values(), wanted, mode, meter)
         return
     if op != "wgrad":
-        for conv in convolutions_of(op, layer, operands, output, meter.config):
+        for conv in convolutions_of(op, layer, operands, output, wanted, meter.config):
             run_convolution(conv, mode, meter)
         return
     linear = layer.kind == "linear"
     images = {name: a[:, :, None, None] if linear else a for name, a in operands.items()}
-    for work in outer_products(convolution_shape(layer), **images, output=output):
+    for work in outer_products(convolution_shape(layer), **images, output=output, wanted=wanted):
         run_wgrad(work, mode, meter)
 
 
@@ -795,16 +820,19 @@ def simulate(
     grad_out=None,
     skipping=True,
     conflicts=True,
+    wanted=None,
 ) -> NaiveResult:
     """Run one op of one layer on the machine.
 
     Without `skipping` it is the machine's dense baseline: the same loops with every pixel and every
-    weight in the queues. Without `conflicts`, too, no product ever waits for its bank.
+    weight in the queues. Without `conflicts`, too, no product ever waits for its bank. `wanted` are
+    the outputs that somebody wants, in the output's shape; None: all. The baseline makes all.
     """
     operands = operands_of(op, {"weight": weight, "act": act, "grad_out": grad_out})
     output = empty_output(op, convolution_shape(layer), samples_in(operands))
+    wanted = np.ones(output.shape, bool) if wanted is None else wanted.reshape(output.shape)
     meter = Meter(config)
-    run(op, layer, operands, output, Mode(skipping, conflicts), meter)
+    run(op, layer, operands, output, wanted, Mode(skipping, conflicts), meter)
     lanes = config.pe_h * config.pe_w * meter.multipliers
     assert sum(meter.lane_cycles.values()) == meter.cycles * lanes
     if layer.kind == "linear":

@@ -175,6 +175,13 @@ def empty_output(op: str, shape: Shape, samples: int) -> np.ndarray:
     return np.zeros(sizes[op], dtype=np.int64)
 
 
+def wanted_outputs(output: np.ndarray, wanted) -> np.ndarray:
+    """Which elements of an output, in a convolution's shape, somebody wants; None: all of them."""
+    if wanted is None:
+        return np.ones(output.shape, dtype=bool)
+    return np.asarray(wanted, dtype=bool).reshape(output.shape)
+
+
 def reference(op, layer, *, weight=None, act=None, grad_out=None) -> np.ndarray:
     """What the op computes, straight from its formula: no machine, no lowering."""
     operands = operands_of(op, {"weight": weight, "act": act, "grad_out": grad_out})

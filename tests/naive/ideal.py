@@ -31,6 +31,7 @@ from tests.naive.common import (
     operands_of,
     reference,
     samples_in,
+    wanted_outputs,
 )
 
 __all__ = ["NaiveResult", "reference", "simulate"]
@@ -51,12 +52,13 @@ class Multipliers:
     effectual: int = 0
     ineffectual: int = 0
 
-    def take(self, value: int) -> None:
+    def take(self, value: int, wanted: bool) -> None:
         """Compute a product; the first one of a cycle begins it."""
         self.cycles += self.next == 0
         self.next = (self.next + 1) % self.count
-        self.effectual += value != 0
-        self.ineffectual += value == 0
+        effectual = wanted and value != 0
+        self.effectual += effectual
+        self.ineffectual += not effectual
 
 
 def places(shape: Shape, samples: int) -> Iterator[tuple[bool, dict[str, Index]]]:
@@ -84,27 +86,34 @@ def words_of(operand: np.ndarray, skipped: bool) -> int:
 
 
 def simulate(
-    op, layer, config, *, weight=None, act=None, grad_out=None, skipping=True
+    op, layer, config, *, weight=None, act=None, grad_out=None, wanted=None, skipping=True
 ) -> NaiveResult:
-    """Run one op of one layer on the machine; without `skipping` all products, of padding too."""
+    """Run one op of one layer on the machine; without `skipping` all products, of padding too.
+
+    `wanted` says which outputs somebody wants; None: all of them.
+    """
     operands = operands_of(op, {"weight": weight, "act": act, "grad_out": grad_out})
     skipped = skipped_operands(op, config) if skipping else ()
     linear, shape = layer.kind == "linear", convolution_shape(layer)
     given = {name: a[:, :, None, None] if linear else a for name, a in operands.items()}
     output = empty_output(op, shape, samples_in(given))
+    wants = wanted_outputs(output, wanted)
     multipliers = Multipliers(config.multipliers)
     for inside, at in places(shape, samples_in(given)):
         factors = {name: int(given[name][at[name]]) if inside else 0 for name in OPERANDS[op]}
         if skipping and (not inside or any(factors[name] == 0 for name in skipped)):
             continue
+        is_wanted = bool(inside and wants[at[OUTPUT[op]]])
+        if skipping and not is_wanted:
+            continue
         first, second = factors.values()
-        multipliers.take(first * second)
+        multipliers.take(first * second, is_wanted)
         if inside:
             output[at[OUTPUT[op]]] += first * second
     events = dict.fromkeys(EVENTS, 0)
     for word, name in zip(("words_a", "words_b"), OPERANDS[op], strict=True):
         events[word] = words_of(operands[name], name in skipped)
-    events["sums_written"] = output.size
+    events["sums_written"] = int(wants.sum()) if skipping else output.size
     lane_cycles = {
         "effectual": multipliers.effectual,
         "ineffectual": multipliers.ineffectual,

@@ -34,6 +34,7 @@ from tests.naive.common import (
     reference,
     samples_in,
     value_inside,
+    wanted_outputs,
 )
 from tests.naive.lane_array import Convolution, dgrad_phases, fprop_convolution
 
@@ -235,6 +236,9 @@ class Meter:
 
     axes: str
     output: np.ndarray
+    wanted: np.ndarray
+    joins_all: bool
+    """Whether outputs that nobody wants are made too: so the dense baseline."""
     cycles: int = 0
     lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
     events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENTS, 0))
@@ -247,6 +251,15 @@ class Meter:
         """Count an event."""
         self.events[event] += times
 
+    def wants(self, window: Stream, other: Stream) -> bool:
+        """Whether somebody wants what a window and a filter make."""
+        where = {**window.where, **other.where}
+        return bool(self.wanted[tuple(where[letter] for letter in self.axes)])
+
+    def joins(self, window: Stream, other: Stream) -> bool:
+        """Whether a window and a filter are joined."""
+        return self.joins_all or self.wants(window, other)
+
     def accumulate(self, window: Stream, other: Stream, value: int) -> None:
         """Add a value to the element of the output that a window and a filter make."""
         where = {**window.where, **other.where}
@@ -258,7 +271,8 @@ def run_pair(window: Stream, other: Stream, t: int, meter: Meter) -> int:
     cycles = 0
     for product in join(window.chunks[t], other.chunks[t]):
         meter.accumulate(window, other, product)
-        meter.add("effectual" if product else "ineffectual", 1)
+        effectual = product and meter.wants(window, other)
+        meter.add("effectual" if effectual else "ineffectual", 1)
         cycles += 1
     if cycles == 0:
         meter.add("idle", 1)
@@ -268,13 +282,17 @@ def run_pair(window: Stream, other: Stream, t: int, meter: Meter) -> int:
 def run_window(window: Stream, plan: list[list[list[Stream]]], config, meter: Meter) -> int:
     """One cluster, one window, one round of filters: the cycles until its slowest PE has ended.
 
-    `plan` has the filters `[chunk][pe]`; a PE goes from chunk to chunk without waiting.
+    `plan` has the filters `[chunk][pe]`; a PE goes from chunk to chunk without waiting. It does
+    not begin what nobody wants.
     """
     busy = Counter()
     for t, pes in enumerate(plan):
         for pe, streams in enumerate(pes):
-            for stream in streams:
-                busy[pe] += run_pair(window, stream, t, meter)
+            busy[pe] += sum(
+                run_pair(window, stream, t, meter)
+                for stream in streams
+                if meter.joins(window, stream)
+            )
     slowest = max(busy.values())
     for pe in range(config.pes_per_cluster):
         if pe in busy:
@@ -288,10 +306,13 @@ def run_cluster(work: Pass, windows: list[Stream], config, meter: Meter) -> int:
     """All rounds of a pass on one cluster, in each all of its windows: the cycles it is busy."""
     cycles = 0
     for filters in rounds_of(work.filters, config) if windows else []:
-        meter.count(work.filter_words, sum(stream.words for stream in filters))
+        for stream in filters:
+            sent = any(meter.joins(window, stream) for window in windows)
+            meter.count(work.filter_words, stream.words if sent else 0)
         plan = [held(filters, t, config) for t in range(len(filters[0].chunks))]
         for window in windows:
-            meter.count(work.window_words, window.words)
+            sent = any(meter.joins(window, stream) for stream in filters)
+            meter.count(work.window_words, window.words if sent else 0)
             cycles += run_window(window, plan, config, meter)
     return cycles
 
@@ -314,18 +335,20 @@ def run_pass(work: Pass, config, meter: Meter) -> None:
 
 
 def simulate(
-    op, layer, config, *, weight=None, act=None, grad_out=None, skipping=True
+    op, layer, config, *, weight=None, act=None, grad_out=None, wanted=None, skipping=True
 ) -> NaiveResult:
     """Run one op of one layer on the machine.
 
     Without `skipping` it is the machine's dense baseline: the same windows, rounds and pairs, but
-    every value of a stream is stored, sent and joined.
+    every value of a stream is stored, sent and joined. `wanted` says which outputs somebody wants;
+    None: all of them.
     """
     operands = operands_of(op, {"weight": weight, "act": act, "grad_out": grad_out})
     linear = layer.kind == "linear"
     images = {name: a[:, :, None, None] if linear else a for name, a in operands.items()}
     shape = convolution_shape(layer)
-    meter = Meter(OUTPUT_AXES[op], empty_output(op, shape, samples_in(images)))
+    output = empty_output(op, shape, samples_in(images))
+    meter = Meter(OUTPUT_AXES[op], output, wanted_outputs(output, wanted), joins_all=not skipping)
     cutter = Cutter(config.chunk, skipping)
     for work in passes_of(op, shape, images, cutter, config):
         run_pass(work, config, meter)

@@ -9,7 +9,8 @@ TensorDash (MICRO 2020) for either operand of an op during it.
 This file is the oracle of the fast kernel, so it is the slow and plain way to say the same: one PE
 at a time, Python integers, every value carried from the operand through the schedule into its
 product. The output it returns is what the machine accumulated, so that an equal `reference`
-proves that skipping lost nothing. It imports nothing of the package on purpose.
+proves that skipping lost nothing; where nobody wants an output it is 0. It imports nothing of the
+package on purpose.
 
 The file reads from top to bottom: which operand lies on the rows; the operands, as streams; the
 window scheduler; the run of the tiles, with its accounting; `simulate`.
@@ -528,11 +529,16 @@ class Meter:
     """The output and the counters, as the run goes on.
 
     `tells_sums`: whether the machine tells how many sums its PEs write; where it does not, the
-    memory system has a rule of its own, and the event stays 0.
+    memory system has a rule of its own, and the event stays 0. `wanted` are the outputs that
+    somebody wants; `leaves_out`: whether the others are skipped where nothing is lost by it, and
+    `keeps_all` whether they are kept where they are made.
     """
 
     axes: str
     output: np.ndarray
+    wanted: np.ndarray
+    leaves_out: bool
+    keeps_all: bool
     tells_sums: bool
     cycles: int = 0
     lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
@@ -551,11 +557,24 @@ class Meter:
         for line in stream.lines:
             self.count(stream.words, sum(value is not None for value in line))
 
+    def place(self, row: Stream, column: Stream) -> tuple[int, ...]:
+        """Where the output is that two streams make."""
+        where = {**row.where, **column.where}
+        return tuple(where[letter] for letter in self.axes)
+
+    def wants(self, row: Stream, column: Stream) -> bool:
+        """Whether somebody wants the output that two streams make."""
+        return bool(self.wanted[self.place(row, column)])
+
+    def runs(self, rows: list[Stream], columns: list[Stream]) -> bool:
+        """Whether a row set runs with a column set: if any of their outputs is wanted."""
+        return not self.leaves_out or any(self.wants(r, c) for r in rows for c in columns)
+
     def accumulate(self, row: Stream, column: Stream, value: int) -> None:
         """Add what a PE reduced to the output value that its two streams make."""
-        where = {**row.where, **column.where}
-        self.output[tuple(where[letter] for letter in self.axes)] += value
-        self.count("sums_written", int(self.tells_sums))
+        wanted = self.wants(row, column)
+        self.output[self.place(row, column)] += value * (wanted or self.keeps_all)
+        self.count("sums_written", int(self.tells_sums and (wanted or not self.leaves_out)))
 
 
 @dataclass(frozen=True)
@@ -636,6 +655,7 @@ def run_pe(row: RowPlan | None, column: Stream | None, own: int, group: int, lan
         return
     total, effectual = multiply(row.sources, column)
     meter.accumulate(row.stream, column, total)
+    effectual *= meter.wants(row.stream, column)
     meter.add("effectual", effectual)
     meter.add("ineffectual", len(row.sources) - effectual)
     meter.add("lane_idle", row.idle)
@@ -669,14 +689,17 @@ def run_tile(plan: TilePlan, columns: list[Stream], group: int, config, meter: M
 def run_pass(work: Pass, skipping: bool, config, meter: Meter) -> None:
     """Consecutive row sets on consecutive tiles; a group of tiles waits for its slowest.
 
-    A group is scheduled once and then multiplied with one column set after another.
+    Each row set is scheduled once. With each column set run those of which it makes an output that
+    somebody wants, in order, as if there were no others.
     """
     make_plan = skipping_plan if skipping else dense_plan
     no_plan = TilePlan(0, [])
-    for row_sets in chunks(work.row_sets, config.tiles):
-        plans = [make_plan(streams, config) for streams in row_sets]
-        slowest = max(plan.cycles for plan in plans)
-        for columns in work.column_sets:
+    every = [make_plan(streams, config) for streams in work.row_sets]
+    for columns in work.column_sets:
+        sets = zip(every, work.row_sets, strict=True)
+        left = [plan for plan, streams in sets if meter.runs(streams, columns)]
+        for plans in chunks(left, config.tiles):
+            slowest = max(plan.cycles for plan in plans)
             meter.cycles += slowest
             for plan in filled(plans, config.tiles):
                 run_tile(plan or no_plan, columns, slowest, config, meter)
@@ -694,19 +717,35 @@ def as_layer_output(layer, op: str, output: np.ndarray) -> np.ndarray:
     return output[:, :, 0, 0] if op == "wgrad" else output[0, :, :, 0].T.copy()
 
 
+def as_machine_output(layer, op: str, output: np.ndarray) -> np.ndarray:
+    """The opposite of `as_layer_output`."""
+    if layer.kind != "linear":
+        return output
+    return output[:, :, None, None] if op == "wgrad" else output.T[None, :, :, None]
+
+
 def simulate(
-    op, layer, config, *, weight=None, act=None, grad_out=None, skipping=True
+    op, layer, config, *, weight=None, act=None, grad_out=None, skipping=True, wanted=None
 ) -> NaiveResult:
     """Run one op of one layer on the machine.
 
     Without `skipping` it is the machine's dense baseline: the same operand on the rows, the same
-    sets of streams, but every line of every stream costs its cycle.
+    sets of streams, but every line of every stream costs its cycle. `wanted` are the outputs that
+    somebody wants, in the output's shape; None: all. The baseline makes all.
     """
     operands = operands_of(op, {"weight": weight, "act": act, "grad_out": grad_out})
     on_rows, scheduled = row_operand(op, config, operands)
     shape, images = as_images(layer, op, operands)
     of_batch = op == "wgrad" and config.wgrad_reduces == "batch"
-    meter = Meter(OUTPUT_AXES[op], empty_output(op, shape, samples_in(images)), of_batch)
+    output = empty_output(op, shape, samples_in(images))
+    meter = Meter(
+        axes=OUTPUT_AXES[op],
+        output=output,
+        wanted=np.ones_like(output) if wanted is None else as_machine_output(layer, op, wanted),
+        leaves_out=skipping and config.scheduled != "none",
+        keeps_all=not skipping,
+        tells_sums=of_batch,
+    )
     for work in passes_of(op, shape, images, on_rows, config):
         run_pass(work, skipping and scheduled, config, meter)
     machine_lanes = config.tiles * config.rows * config.columns * config.lanes

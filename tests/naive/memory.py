@@ -125,10 +125,12 @@ def make_problem(
     masks: dict,
     transposed: bool = False,
     packing: Packing | None = None,
+    of_activations: bool = False,
 ) -> Problem:
     """The op with its tensors on 4 axes, a linear layer as a convolution of one pixel.
 
-    `transposed`: the layer is the adjoint of a transposed convolution.
+    `transposed`: the layer is the adjoint of a transposed convolution. `of_activations`: it is a
+    product of two activations, whose heads share no M channels.
     """
     if set(masks) != set(OPERANDS[op]):
         raise ValueError(f"{op} reads {OPERANDS[op]}, not {sorted(masks)}")
@@ -140,6 +142,8 @@ def make_problem(
         tensor = make_tensor(mask, "dense" if dense else getattr(config, f"format_{name}"))
         if transposed and name == "weight":
             tensor = replace(tensor, channels=0, layer_groups=layer.groups)
+        if of_activations and name != "weight":
+            tensor = replace(tensor, layer_groups=layer.groups)
         if packing and packing.operand == name and not mask.all():
             tensor = replace(tensor, packed=(packing.n, packing.m))
         tensors[name] = tensor
@@ -514,9 +518,10 @@ def pruning(problem: Problem, config, packing: Packing | None) -> tuple[int, int
     return read + written, ceil_div(config.dram_latency_ns * config.clock_mhz, 1000) + carried
 
 
-def output_words(problem: Problem) -> int:
+def output_words(problem: Problem, wanted: np.ndarray | None) -> int:
     """Accesses of the output's buffer where the machine does not say them: written and read."""
-    elements = problem.tensors[OUTPUT[problem.op]].mask.size
+    whole = problem.tensors[OUTPUT[problem.op]].mask.size
+    elements = whole if wanted is None else sum(1 for each in wanted.ravel() if each)
     if problem.op != "wgrad":
         return elements
     return elements * problem.samples + elements * (problem.samples - 1)
@@ -537,21 +542,24 @@ def simulate(
     kept: frozenset[str] = frozenset(),
     held: frozenset[str] = frozenset(),
     transposed: bool = False,
+    of_activations: bool = False,
+    wanted: np.ndarray | None = None,
     **masks,
 ) -> NaiveMemory:
     """The op behind the memory system; `masks` are the non-zeros of the two operands it reads.
 
     `kept` lie on chip from the op before, `held` are loaded and stay for the op after: of either
     only candidates with a single block count, if one fits; else they are as any other operand.
-    `sums` are written into the output's buffer and read back; 0: the machine does not say.
+    `sums` are written into the output's buffer and read back; 0: the machine does not say. `wanted`
+    are the outputs that somebody wants; None: all.
     """
-    problem = make_problem(op, layer, config, dense, masks, transposed, packing)
+    problem = make_problem(op, layer, config, dense, masks, transposed, packing, of_activations)
     fitting, refused = candidates(problem, config, kept)
     if refused:
         return NaiveMemory(refused=refused)
     chosen = choose(problem, config, fitting, kept, kept | held)
     rates = (config.buffer_a_words, config.buffer_b_words, config.buffer_out_words)
-    taken = (*words, sums or output_words(problem))
+    taken = (*words, sums or output_words(problem, wanted))
     serving = (ceil_div(count, rate) for count, rate in zip(taken, rates, strict=True))
     computing = max(cycles_compute, *serving)
     busy = spread(cut(problem, chosen.block), "G" + chosen.order, computing)

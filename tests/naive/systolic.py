@@ -31,6 +31,7 @@ from tests.naive.common import (
     operands_of,
     reference,
     samples_in,
+    wanted_outputs,
 )
 from tests.naive.gemm import (
     SIDES,
@@ -53,6 +54,9 @@ class Meter:
 
     config: object
     output: np.ndarray
+    wanted: np.ndarray
+    keeps_all: bool
+    """Whether sums that nobody wants are kept as well: they are made in any case."""
     cycles: int = 0
     lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
     events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENTS, 0))
@@ -61,12 +65,24 @@ class Meter:
         """Count an event."""
         self.events[event] += int(times)
 
-    def spend(self, holds: np.ndarray, pairs: np.ndarray, made: np.ndarray) -> None:
-        """One cycle of every PE: whether it holds something, has a pair, and their product."""
+    def spend(
+        self, holds: np.ndarray, pairs: np.ndarray, made: np.ndarray, wanted: np.ndarray
+    ) -> None:
+        """One cycle of every PE: whether it holds something, has a pair, and their product.
+
+        `wanted` says of a PE that has a pair whether somebody wants what it is added to.
+        """
+        effectual = pairs & (made != 0) & wanted
         self.lane_cycles["unmapped"] += int((~holds).sum())
         self.lane_cycles["skew"] += int((holds & ~pairs).sum())
-        self.lane_cycles["effectual"] += int((pairs & (made != 0)).sum())
-        self.lane_cycles["ineffectual"] += int((pairs & (made == 0)).sum())
+        self.lane_cycles["effectual"] += int(effectual.sum())
+        self.lane_cycles["ineffectual"] += int((pairs & ~effectual).sum())
+
+    def wanted_of(self, product: Product) -> np.ndarray:
+        """Which results of a product somebody wants: [row, column]."""
+        size = len(product.rows), len(product.columns)
+        places = (product.place(row, column) for row, column in np.ndindex(*size))
+        return np.array([self.wanted[place] for place in places], dtype=bool).reshape(size)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -205,10 +221,12 @@ def mapped(folds: list[Fold], config) -> np.ndarray:
     return holds
 
 
-def run_with_sums_held(tokens: Operands, folds: list[Fold], words: list[str], meter) -> Iterator:
+def run_with_sums_held(
+    tokens: Operands, wanted: np.ndarray, folds: list[Fold], words: list[str], meter
+) -> Iterator:
     """`os`: left values move to the right, right ones down; yield row, column and sum.
 
-    `words` are the events of left and right.
+    `wanted` is [row, column]; `words` are the events of left and right.
     """
     H, W = meter.config.rows, meter.config.columns
     left_edge = edge_of(tokens.left, [fold.rows for fold in folds], H)
@@ -217,6 +235,7 @@ def run_with_sums_held(tokens: Operands, folds: list[Fold], words: list[str], me
     right = np.zeros((H, W, len(folds)), right_edge.dtype)
     sums = np.zeros((H, W, len(folds)), np.int64)
     holds = mapped(folds, meter.config)
+    wants = to_be_held(wanted, folds, meter.config)
     cycle = 0
     while True:
         left = move(left, 1, entering(left_edge, cycle))
@@ -228,7 +247,7 @@ def run_with_sums_held(tokens: Operands, folds: list[Fold], words: list[str], me
         meter.count(words[1], (right["words"] * right["real"])[0].sum())
         pairs, made = left["real"] & right["real"], multiplied(left, right)
         sums += np.where(pairs, made, 0)
-        meter.spend(holds, pairs, made)
+        meter.spend(holds, pairs, made, wants)
         cycle += 1
     meter.cycles += cycle * len(folds)
     for at, fold in enumerate(folds):
@@ -247,11 +266,17 @@ def to_be_held(values: np.ndarray, folds: list[Fold], config) -> np.ndarray:
 
 
 def run_with_values_held(
-    held: np.ndarray, streamed: np.ndarray, folds: list[Fold], words: list[str], meter: Meter
+    held: np.ndarray,
+    streamed: np.ndarray,
+    wanted: np.ndarray,
+    folds: list[Fold],
+    words: list[str],
+    meter: Meter,
 ) -> Iterator:
     """`ws` and `is`: values move to the right, sums down; yield column, turn and a fold's sum.
 
-    `held` is [K index, column] and `streamed` [K index, turn]; `words` are the events of the two.
+    `held` is [K index, column], `streamed` [K index, turn] and `wanted` [column, turn]; `words` are
+    the events of the first two.
     What is held comes down from the top first, the last row's first.
     """
     H, W = meter.config.rows, meter.config.columns
@@ -273,10 +298,19 @@ def run_with_values_held(
         pairs = inside["real"] & moving["real"]
         made = multiplied(moving, inside)
         sums = move(sums, 0, np.zeros_like(sums[0])) + np.where(pairs, made, 0)
-        meter.spend(holds, pairs, made)
+        meter.spend(holds, pairs, made, wanted_now(wanted, moving["turn"], folds))
         yield from leaving(moving[-1], sums[-1], folds, meter)
         cycle += 1
     meter.cycles += cycle * len(folds)
+
+
+def wanted_now(wanted: np.ndarray, turns: np.ndarray, folds: list[Fold]) -> np.ndarray:
+    """Whether what each PE's turn is added to is wanted, of `wanted[column, turn]`."""
+    wants = np.zeros(turns.shape, dtype=bool)
+    for at, fold in enumerate(folds):
+        for j, column in enumerate(fold.columns):
+            wants[:, j, at] = wanted[column, turns[:, j, at]]
+    return wants
 
 
 def leaving(wave: np.ndarray, sums: np.ndarray, folds: list[Fold], meter: Meter) -> Iterator:
@@ -297,18 +331,22 @@ def run_product(product: Product, tokens: Operands, words: list[str], meter: Met
     """All folds of a product; each adds to the output what it summed."""
     config = meter.config
     (rows, slots), columns = tokens.left.shape, tokens.right.shape[1]
+    wanted = meter.wanted_of(product)
     if config.dataflow == "os":
         folds = folds_of(rows, columns, config)
-        found = run_with_sums_held(tokens, folds, words, meter)
+        found = run_with_sums_held(tokens, wanted, folds, words, meter)
     elif config.dataflow == "ws":
         folds = folds_of(slots, columns, config)
-        moved = run_with_values_held(tokens.right, tokens.left.T, folds, words[::-1], meter)
+        run = tokens.right, tokens.left.T, wanted.T
+        moved = run_with_values_held(*run, folds, words[::-1], meter)
         found = ((row, column, value) for column, row, value in moved)
     else:
         folds = folds_of(slots, rows, config)
-        found = run_with_values_held(tokens.left.T, tokens.right, folds, words, meter)
+        run = tokens.left.T, tokens.right, wanted
+        found = run_with_values_held(*run, folds, words, meter)
     for row, column, value in found:
-        meter.output[product.place(row, column)] += value
+        if wanted[row, column] or meter.keeps_all:
+            meter.output[product.place(row, column)] += value
 
 
 def gains(product: Product, config) -> bool:
@@ -348,12 +386,15 @@ def as_tokens(product: Product, packed: bool, meter: Meter) -> Operands:
 
 
 def simulate(
-    op, layer, config, *, weight=None, act=None, grad_out=None, skipping=True
+    op, layer, config, *, weight=None, act=None, grad_out=None, wanted=None, skipping=True
 ) -> NaiveResult:
-    """Run one op of one layer on the machine; without `skipping`, as without a pattern."""
+    """Run one op of one layer on the machine; without `skipping`, as without a pattern.
+
+    `wanted` says which outputs somebody wants; None: all of them.
+    """
     operands = operands_of(op, {"weight": weight, "act": act, "grad_out": grad_out})
     output = empty_output(op, convolution_shape(layer), samples_in(operands))
-    meter = Meter(config, output)
+    meter = Meter(config, output, wanted_outputs(output, wanted), keeps_all=not skipping)
     products = list(products_of(op, layer, config.dgrad_lowering, operands))
     packed = skipping and weights_are_packed(op, products, meter)
     words = ["words_" + "ab"[OPERANDS[op].index(name)] for name in SIDES[op]]

@@ -30,6 +30,7 @@ from tests.naive.common import (
     operands_of,
     reference,
     samples_in,
+    wanted_outputs,
 )
 from tests.naive.gemm import (
     SIDES,
@@ -57,6 +58,9 @@ class Meter:
 
     config: object
     output: np.ndarray
+    wanted: np.ndarray
+    leaves_out: bool
+    """Whether blocks of which no output is wanted are; what else nobody wants is then not kept."""
     cycles: int = 0
     lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
     events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENTS, 0))
@@ -148,13 +152,17 @@ def run_block(product: Product, sides: list[Side], block, terms: int, meter: Met
         room += config.tile_m * config.tile_n * config.k_step
         for (i, j), line in pairs.items():
             made = [a * b for a, b in line[step[0] : step[-1] + 1]]
-            effectual = sum(value != 0 for value in made)
-            meter.output[product.place(i, j)] += sum(made)
+            place = product.place(i, j)
+            effectual = sum(value != 0 for value in made) if meter.wanted[place] else 0
+            if meter.wanted[place] or not meter.leaves_out:
+                meter.output[place] += sum(made)
             meter.lane_cycles["effectual"] += effectual
             meter.lane_cycles["ineffectual"] += len(made) - effectual
     for side, lines in zip(sides, block, strict=True):
         meter.events[f"words_{side.words}"] += side.words_of(lines)
     meter.events["sums_written"] += len(pairs)
+    if terms < product.left.shape[1]:
+        meter.events["multiplexed"] += len(pairs) * terms
     return room
 
 
@@ -169,15 +177,21 @@ def blocks_of(product: Product, config) -> Iterator[tuple[range, range]]:
             )
 
 
+def is_begun(product: Product, block, meter: Meter) -> bool:
+    """Whether a block has an output that is wanted; where nothing is left out all are begun."""
+    rows, columns = block
+    wanted = any(meter.wanted[product.place(i, j)] for i in rows for j in columns)
+    return wanted or not meter.leaves_out
+
+
 def run_product(op: str, product: Product, packed: str, meter: Meter) -> None:
     """One product: a block a core, and all cores wait for each other."""
     config, terms = meter.config, product.left.shape[1]
     if packed:
         terms = kept_terms(terms, *pattern_of(config.pattern))
     sides = sides_of(op, product, packed, config)
-    if terms < product.left.shape[1]:
-        meter.events["multiplexed"] += len(product.rows) * len(product.columns) * terms
-    for wave in chunks(blocks_of(product, config), config.cores):
+    run = [block for block in blocks_of(product, config) if is_begun(product, block, meter)]
+    for wave in chunks(run, config.cores):
         room = max(run_block(product, sides, block, terms, meter) for block in wave)
         meter.cycles += ceil_div(room, config.macs)
 
@@ -188,12 +202,15 @@ def run_product(op: str, product: Product, packed: str, meter: Meter) -> None:
 
 
 def simulate(
-    op, layer, config, *, weight=None, act=None, grad_out=None, skipping=True
+    op, layer, config, *, weight=None, act=None, grad_out=None, wanted=None, skipping=True
 ) -> NaiveResult:
-    """Run one op of one layer on the machine; without `skipping` nothing is packed or looked at."""
+    """Run one op of one layer on the machine; without `skipping` nothing is packed or looked at.
+
+    `wanted` says which outputs somebody wants; None: all of them.
+    """
     operands = operands_of(op, {"weight": weight, "act": act, "grad_out": grad_out})
     output = empty_output(op, convolution_shape(layer), samples_in(operands))
-    meter = Meter(config, output)
+    meter = Meter(config, output, wanted_outputs(output, wanted), leaves_out=skipping)
     products = list(products_of(op, layer, config.dgrad_lowering, operands))
     found = look_for_pattern(op, products, config) if skipping else {}
     packed = choose(products, found, operands, config)

@@ -32,7 +32,7 @@ def results(steps: Sequence[int], ours: Sequence[float], dense: Sequence[float])
         for role, value in zip(("machine", "baseline"), cycles, strict=True):
             key = {"trace": "t", "trace_id": "1", "step": step, "layer": "a", "op": "fprop"}
             cost = {"cycles": value, "cycles_compute": value / 2, "energy_pj": 3.0 * value}
-            names = {"machine": role, "variant": "", "role": role}
+            names = {"machine": role, "variant": "", "role": role, "function": "", "phase": ""}
             rows.append({**key, **names, "samples": 2, **cost})
     return Results(rows, {"parameters": {"batch_size": 2}})
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import swatsim
-from swatsim.counters import DRAM_BYTES
+from swatsim.counters import OP_BYTES
 from swatsim.reports import gpu_time
 from swatsim.reports.page import of_results
 from swatsim.results import Results
@@ -110,7 +110,7 @@ MODEL = gpu_time.Model("A1", "fp16", 10, 1000, 2000, {"fp16": 4}, 0.5, 0.25, 3.0
 
 def row(**changed: Any) -> dict[str, Any]:
     """Return an op of 10 000 cycles that moves 8000 bytes."""
-    moved = dict.fromkeys(DRAM_BYTES, 0) | {"dram_bytes_act": 8000}
+    moved = dict.fromkeys(OP_BYTES, 0) | {"dram_bytes_act": 8000}
     return {"compressed": "", "cycles_compute": 10_000, **moved, **changed}
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from matplotlib.text import Text
 
-from swatsim.reproduce import machines, machines_plots
-from swatsim.reproduce.machines import METHODS, MULTIPLIERS, Entry, Step
+from swatsim.reproduce import machines, machines_plots, machines_words
+from swatsim.reproduce.machines import METHODS, MULTIPLIERS, WORKLOADS, Entry, Step
 from swatsim.simulator.machines import presets
 from tests.command import swatsim as command
 
@@ -64,17 +65,34 @@ def test_every_mechanism_is_there() -> None:
 
 
 def test_every_step_is_measured(steps: list[Step]) -> None:
-    expected = [(method, entry.preset) for method in METHODS for _, entry in ENTRIES]
-    assert [(step.method, step.machine) for step in steps] == expected
-    assert {(step.images, step.uneven) for step in steps} == {(machines.BATCH, True)}
+    expected = [
+        (it.title, it.samples, method, entry.preset)
+        for it in WORKLOADS.values()
+        for method in it.methods
+        for _, entry in ENTRIES
+    ]
+    assert [(it.network, it.samples, it.method, it.machine) for it in steps] == expected
+    assert all(step.uneven for step in steps)
+    assert {method for it in WORKLOADS.values() for method in it.methods} == {*METHODS}
 
 
 def test_no_machine_passes_the_ideal(steps: list[Step]) -> None:
     for step in steps:
         assert 0 < step.of_ideal <= 1
-        assert step.fprop_ms + step.dgrad_ms + step.wgrad_ms == pytest.approx(step.time_ms)
-        bound = next(it for it in steps if it.bound and it.method == step.method)
-        assert step.ideal_ms == bound.ideal_ms <= bound.time_ms <= step.time_ms
+        assert step.layers_ms + step.other_ms == pytest.approx(step.time_ms)
+        own = [(it.network, it.method) == (step.network, step.method) for it in steps]
+        bound = next(it for it, is_own in zip(steps, own, strict=True) if is_own and it.bound)
+        assert step.ideal_ms == bound.ideal_ms <= bound.layers_ms <= step.layers_ms
+
+
+def test_everything_else_takes_the_same_on_each_machine_but_for_the_policys_own(
+    steps: list[Step],
+) -> None:
+    for own in machines_words.networks(steps).values():
+        assert len({round(step.other_ms - step.policy_ms, 6) for step in own}) == 1
+        for step in own:
+            assert 0 <= step.policy_ms < step.other_ms
+            assert (step.policy_ms == 0) == (step.method == "dense")
 
 
 def test_a_measurement_comes_out_as_it_is_written_down(
@@ -82,13 +100,15 @@ def test_a_measurement_comes_out_as_it_is_written_down(
 ) -> None:
     group = next(name for name, some in machines.MACHINES.items() if len(some) == 1)
     monkeypatch.setattr(machines, "MACHINES", {group: machines.MACHINES[group]})
-    for one in machines.measure(["2:4"]):
+    for one in machines.measure(["ResNet-50"], ["2:4"]):
         assert one in steps
 
 
 def test_why_is_said_with_what_was_counted(steps: list[Step]) -> None:
-    causes = machines.causes(steps)
-    (stc,) = (it for it in steps if (it.machine, it.method) == ("stc", "2:4"))
+    causes = machines_words.causes(steps)
+    (stc,) = (
+        it for it in steps if (it.network, it.machine, it.method) == ("ResNet-50", "stc", "2:4")
+    )
     assert stc.obeying_fprop > 0.99 > stc.obeying_dgrad
     assert stc.compressed_dgrad < 0.1 < stc.compressed_fprop
     assert any(
@@ -101,15 +121,17 @@ def test_why_is_said_with_what_was_counted(steps: list[Step]) -> None:
 def test_the_picture_says_what_it_is_of(steps: list[Step]) -> None:
     figure = machines_plots.times(steps)
     texts = [text.get_text() for text in figure.findobj(Text)]
-    assert "\n".join(machines.about(steps)) in texts
+    assert "\n".join(machines_words.about(steps)) in texts
     for step in steps:
         assert f"{step.time_ms:.1f}" in texts
     fast = [text for text in figure.findobj(Text) if text.get_weight() == "bold"]
-    assert len(fast) >= len(METHODS)
+    assert len(fast) >= len({(step.network, step.method) for step in steps})
 
 
 def test_the_command_prints_and_writes_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machines, "NETWORK", "resnet8")
+    small = replace(WORKLOADS["ResNet-50"], network="resnet8")
+    monkeypatch.setattr(machines, "WORKLOADS", {"ResNet-50": small})
+    monkeypatch.setattr(machines_words, "WORKLOADS", {"ResNet-50": small})
     some = {name: of for name, of in machines.MACHINES.items() if len(of) == 1}
     monkeypatch.setattr(machines, "MACHINES", some)
     code, out, errors = command(

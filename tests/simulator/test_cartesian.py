@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from swatsim.simulator.machines.cartesian.kernel_queue import (
     rest,
     words_of_queues,
 )
+from swatsim.simulator.machines.cartesian.machine import convolve, simulate_op
 from swatsim.simulator.machines.cartesian.mapping import planar, square
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, OpName
 from swatsim.workload.lowering import LoweredOp
@@ -29,6 +31,60 @@ def random_op(layer: Layer, name: OpName, samples: int = 1, **density: float) ->
     shapes = {it: layer.shape_of(it, samples) for it in OPERANDS_OF[name]}
     masks: Any = {it: rng.random(shapes[it]) < density.get(it, 0.5) for it in shapes}
     return LoweredOp(layer, name, **masks)
+
+
+# ---- outputs that nobody wants -------------------------------------------------------------------
+
+
+def of_one_pixel(wanted: list[bool], **changed: int) -> Counters:
+    """One pixel, a channel, a pair of blocks of four filters each: all products into one bank."""
+    layer = Layer(name="x", C=1, K=len(wanted), H=1, W=1)
+    output = np.array(wanted).reshape(1, -1, 1, 1)
+    op = replace(LoweredOp.dense(layer, "fprop", 1), output=output)
+    return swatsim.machine("scnn", **{**ONE_PE, "weight_vector": 4, **changed}).simulate_op(op)
+
+
+def test_a_product_that_nobody_wants_takes_a_multiplier_and_no_bank() -> None:
+    found = of_one_pixel([True, False, False, False, False, True, True, True])
+    assert found.cycles_compute == 1 + 3
+    assert (found.words_a, found.words_b, found.accumulations) == (8, 1, 2 * 4)
+    assert (found.lane_cycles_effectual, found.lane_cycles_ineffectual) == (4, 4)
+    queued = of_one_pixel([True, False, False, False, False, True, True, True], bank_queue=3)
+    assert queued.cycles_compute == 2 + 3  # one retires before three enter; they drain
+
+
+def test_a_chunk_that_nobody_wants_costs_nothing() -> None:
+    wanted = [False] * 4 + [True] + [False] * 3 + [False] * 4
+    found = of_one_pixel(wanted, accumulator=4, bank_queue=1)
+    assert found.cycles_compute == 1 + 1
+    assert (found.words_a, found.words_b) == (4, 1)
+
+
+def test_a_pe_whose_sums_nobody_wants_owns_nothing() -> None:
+    layer = Layer(name="x", C=2, K=2, H=2, W=1, R=2)
+    wanted = np.zeros((2, 2, 2, 1), bool)
+    wanted[1, 0, 1, 0] = True  # of one pair of channels, at one tap
+    op = replace(LoweredOp.dense(layer, "wgrad", 3), output=wanted)
+    found = swatsim.machine("scnn", **{**ONE_PE, "pe_h": 2, "pe_w": 2}).simulate_op(op)
+    assert found.cycles_compute == 3
+    assert (found.words_a, found.words_b) == (3, 3)
+    assert found.lane_cycles_unmapped == 3 * 3
+
+
+def test_of_channels_that_are_alike_one_is_run() -> None:
+    """A product of activations below a diagonal, with a channel that is not like the others."""
+    layer = Layer(name="x", C=4, K=9, H=9, W=1)
+    op = random_op(layer, "fprop", weight=1.0, act=1.0)
+    act = np.array(op.act)
+    act[:, 2, ::2] = False
+    causal = np.tri(9, dtype=bool).T.reshape(1, 9, 9, 1)
+    run = replace(op.with_masks({"weight": op.weight, "act": act}), output=causal)
+    for preset in ("swat", "scnn-queued"):
+        config = swatsim.machine(preset, pe_h=2, pe_w=2).config
+        (part,) = planar(run, config)
+        every, found = convolve(part), simulate_op(run, config)
+        assert found.cycles_compute == every.cycles + part.halo_cycles
+        assert (found.words_a, found.words_b) == (every.words_a, every.words_b)
 
 
 # ---- queues --------------------------------------------------------------------------------------

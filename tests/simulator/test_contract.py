@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -21,9 +23,11 @@ from swatsim.simulator.machines import MACHINES, outside, presets
 from swatsim.simulator.mechanism import Mechanism
 from swatsim.simulator.systems import NO_MEMORY, system_of
 from swatsim.tracefile import Trace
-from swatsim.workload.layer import Layer
+from swatsim.workload.layer import OPERANDS_OF, Layer
 from swatsim.workload.lowering import LoweredOp
+from tests.pictures import unpainted
 from tests.strategies import ops
+from tests.sweeps.test_sweep import Here
 from tests.traces import make_trace
 
 OUTSIDE = "examples.own_machine"
@@ -55,21 +59,77 @@ def test_a_machine_has_accounts_memory_energy_report_and_estimates(
         assert row["cycles_dense_operands"] >= row["cycles_compute_dense_operands"]
     results.save(tmp_path / "results")
     assert load(tmp_path / "results").rows == results.rows
-    assert swatsim.report(tmp_path / "results")
+    with unpainted():
+        assert swatsim.report(tmp_path / "results")
     assert swatsim.estimate(results, 30).ours["cycles"].value > 0
     images = swatsim.estimate_images(trace, preset, workers=1)
     assert images.totals[-1].cycles_compute.value > 0
+
+
+@pytest.fixture(scope="module")
+def whole_step(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    """Products of two activations, a causal mask of what they make, and weights that are kept."""
+    scores = Layer(name="scores", kind="matmul", C=8, K=10, H=5, groups=2)
+    fc, rng = Layer(name="fc", kind="linear", C=8, K=6), np.random.default_rng(8)
+    path = tmp_path_factory.mktemp("contract") / "whole_step"
+    with swatsim.Recorder(path, batch_size=3) as recorder:
+        recorder.declare(scores)
+        recorder.declare(fc)
+        with recorder.step(0) as step:
+            for layer, op in (
+                (scores, "fprop"),
+                (scores, "dgrad"),
+                (scores, "wgrad"),
+                (fc, "wgrad"),
+            ):
+                for operand in OPERANDS_OF[op]:
+                    mask = rng.random(layer.shape_of(operand, 3)) < 0.6
+                    step.operand(layer.name, op, operand, mask)
+            causal = np.tile(np.tri(5, dtype=bool).T, (2, 1))[..., None]
+            step.output("scores", "fprop", np.stack([causal] * 3))
+            step.output("fc", "wgrad", rng.random((6, 8)) < 0.3)
+    return swatsim.open_trace(path)
+
+
+@EACH
+def test_a_machine_runs_products_of_activations_and_ops_of_some_outputs(
+    mechanism: Mechanism, whole_step: Trace
+) -> None:
+    preset = preset_of(mechanism)
+    rows = swatsim.simulate(whole_step, preset, workers=1).rows
+    assert {row["kind"] for row in rows} == {"matmul", "linear"}
+    for row in rows:
+        assert row["lane_cycles"] == row["cycles"] * row["pes"] * row["lanes"]
+        assert row["energy_pj"] > 0
+    estimated = swatsim.estimate_images(whole_step, preset, workers=1)
+    ours = [row["cycles_compute"] for row in rows if row["role"] == "machine"]
+    assert estimated.totals[-1].cycles_compute.value == pytest.approx(sum(ours))
+    if mechanism.timeline is None:
+        return
+    for layer, op in (("scores", "fprop"), ("fc", "wgrad")):
+        found = swatsim.timeline(whole_step, preset, layer=layer, op=op)
+        assert any(event["ph"] == "X" for event in found["traceEvents"])
+
+
+class Sent(Here):
+    """Runs a job as it would arrive in another process."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        sent, *words = pickle.loads(pickle.dumps((fn, *args)))
+        return super().submit(sent, *words, **pickle.loads(pickle.dumps(kwargs)))
 
 
 @EACH
 def test_a_machine_is_swept_in_processes_of_its_own(
     mechanism: Mechanism, trace: Trace, tmp_path: Path
 ) -> None:
+    """One from outside, whose module has to be imported there; ours as if they were."""
     preset = preset_of(mechanism)
     spec = {"traces": [str(trace.path)], "machines": [{"preset": preset}], "steps": [1]}
     spec["machines"][0]["grid"] = {"dram": ["hbm2", "ideal"]}  # type: ignore[index]
     spec["constraints"] = ["pes > 0", "multipliers > 0"]
-    swatsim.sweep(spec, tmp_path, workers=1)
+    executor = Sent() if mechanism in MACHINES else None
+    swatsim.sweep(spec, tmp_path, workers=1, executor=executor)
     found = [read_parquet(path).rows for path in sorted((tmp_path / "points").iterdir())]
     alone = [
         swatsim.simulate(trace, swatsim.machine(preset, dram=dram), steps=[1]).rows

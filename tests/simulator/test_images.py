@@ -29,7 +29,7 @@ from swatsim.tracefile.header import dump_header, load_header
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.layer import OPERANDS_OF, Layer
 from swatsim.workload.lowering import LoweredOp
-from tests.strategies import CONFIGS, ops
+from tests.strategies import CONFIGS, SOME_PRESETS, matmuls, ops
 from tests.test_results import Ideal
 from tests.traces import LAYERS, make_trace
 
@@ -109,6 +109,59 @@ def test_images_take_together_what_the_op_takes(mechanism: Mechanism, data: st.D
                 assert {part[counter] for part in parts} == {value}
             else:
                 assert sum(part[counter] for part in parts) == value, counter
+
+
+@pytest.mark.parametrize("mechanism", MACHINES, ids=lambda m: m.name)
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_images_of_a_product_of_activations_take_together_what_it_takes(
+    mechanism: Mechanism, data: st.DataObject
+) -> None:
+    """One by one, or in rounds; with outputs that nobody wants, and without."""
+    op, _ = data.draw(matmuls())
+    rng = np.random.default_rng(data.draw(st.integers(0, 9)))
+    if data.draw(st.booleans()):
+        op = replace(op, output=rng.random(op.output_shape) < 0.6)
+    whole = ConfiguredMachine("x", mechanism, data.draw(CONFIGS[mechanism.name]()))
+    run = swatsim.lower(op)
+    together, dense = (simulate(run) for simulate in (whole.simulate_op, whole.simulate_dense))
+    if alone := whole.by_image(run):
+        parts = [alone.simulate_op(part)._asdict() for part in split(op)]
+        for counter in set(SUMMED) - {"cycles"}:
+            if not counter.startswith("pattern"):
+                assert sum(part[counter] for part in parts) == getattr(together, counter), counter
+        assert {part["compressed"] for part in parts} == {together.compressed}
+        parts = [alone.simulate_dense(part) for part in split(op)]
+        assert sum(part.cycles_compute for part in parts) == dense.cycles_compute
+    elif mechanism.name != "ideal" and (round_ := whole.in_rounds(run)):
+        used, at_once = round_
+        found = batch_cycles(op, op.samples, at_once, used.simulate_op)
+        assert found == together.cycles_compute
+    else:
+        assert mechanism.name in ("ideal", "lane_array")
+
+
+def test_estimates_of_products_of_activations_are_of_the_whole_batch(tmp_path: Path) -> None:
+    """Recorded whole or in part, with a causal mask: a batch of images that are alike is exact."""
+    scores = Layer(name="qk", kind="matmul", C=6, K=14, H=7, groups=2)
+    rng = np.random.default_rng(3)
+    q, k = (rng.random(scores.shape_of(it, 1)) < 0.6 for it in ("act", "weight"))
+    causal = np.tile(np.tri(7, dtype=bool).T, (2, 1))[None, :, :, None]
+    rounded = {"ideal", "ideal-weight", "ideal-act", "scnn", "scnn-queued", "swat"}  # 14 filters
+    batch, kept = 6, 2
+    for name, held in (("whole", batch), ("part", kept)):
+        with swatsim.Recorder(tmp_path / name, batch_size=batch, samples=range(held)) as recorder:
+            recorder.declare(scores)
+            with recorder.step(0) as step:
+                for operand, mask in (("weight", k), ("act", q)):
+                    step.operand("qk", "fprop", operand, np.repeat(mask, held, axis=0))
+                step.output("qk", "fprop", np.repeat(causal, held, axis=0))
+    for preset in SOME_PRESETS:
+        (row,) = swatsim.estimate_images(tmp_path / "part", preset, workers=1).ops
+        rows = swatsim.simulate(tmp_path / "whole", preset, workers=1).rows
+        ours = [one["cycles_compute"] for one in rows if one["role"] == "machine"]
+        assert row.cycles_compute.value == pytest.approx(ours[0], abs=1e-9)
+        assert row.by_image == (preset not in rounded)
 
 
 @pytest.mark.parametrize("preset", ["tensordash", "bit-tactical", "dadiannao", "scnn"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,27 @@ def test_tiles_of_a_group_wait_for_the_slowest_and_column_sets_multiply() -> Non
     assert two.cycles_compute == 3 * 2
     assert two.lane_cycles_tile_sync == 5 * 2 * 4  # 5 windows, 2 rows, 4 lanes, 1 cycle
     assert two.lane_cycles_unmapped == 2 * 2 * 2 * 4  # 1 column missing: 2 tiles, rows, cycles
+
+
+#: What a machine has that skips nothing.
+NOTHING = {"lookahead": 0, "move_shape": "T", "map_order": "as_written"}
+
+
+def test_row_sets_that_are_left_take_the_tiles_of_others() -> None:
+    full, quick = stream("1111", "1111"), stream("1000", "0000")
+    op = linear_op(np.array([quick, quick, full, full, quick, quick, full, full]), samples=4)
+    wanted = np.zeros((4, 8), bool)
+    wanted[0, 0] = wanted[1, 5] = True  # the first column set: row sets 0 and 2
+    wanted[3, [2, 5]] = True  # the second: row sets 1 and 2
+    run = replace(op, output=wanted)
+    counters = small(tiles=2).simulate_op(run)
+    assert counters.cycles_compute == 1 + 2
+    assert counters.words_a == 2 * (2 + 2) * 8  # two rows of each row set that runs
+    assert counters.words_b == 2 * (2 + 2) * 8
+    assert counters.lane_cycles_tile_sync == 2 * 2 * 4  # row set 2 waits for row set 1
+    assert counters.lane_cycles_unmapped == 0
+    assert small(tiles=2).simulate_dense(run).cycles_compute == 2 * 2 * 2
+    assert small(scheduled="none", **NOTHING).simulate_op(run).cycles_compute == 2 * 4 * 2
 
 
 def test_dadiannaos_cycles_are_the_closed_formula() -> None:

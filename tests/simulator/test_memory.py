@@ -15,14 +15,17 @@ from hypothesis import strategies as st
 import swatsim
 from swatsim.counters import MemoryCounters
 from swatsim.errors import ConfigError, WorkloadError
+from swatsim.simulator.energy.table import energy_table
 from swatsim.simulator.memory.config import BUFFERS, ORDERS, MemoryConfig
 from swatsim.simulator.memory.simulate import NO_DEMAND, Demand, can_pin, simulate_memory
 from swatsim.simulator.memory.stores import Packed
+from swatsim.simulator.rows import Counted, cost
+from swatsim.simulator.systems import system_of
 from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer
 from swatsim.workload.lowering import LoweredOp
 from tests.naive import memory as twin
-from tests.strategies import FORMATS, memories, ops
+from tests.strategies import FORMATS, matmuls, memories, ops, ops_of_some_outputs
 
 QUICK = settings(
     max_examples=70,
@@ -58,6 +61,8 @@ def naive(op: LoweredOp, config: MemoryConfig, demand: Demand, **options: Any) -
         words=(demand.words_a, demand.words_b),
         sums=demand.words_out,
         packing=demand.packed and twin.Packing(*demand.packed, each_step=demand.prunes),
+        wanted=op.output,
+        of_activations=op.of_samples > 0,
         **options,
         **op.operands,
     )
@@ -133,6 +138,41 @@ def test_n_of_m_equals_its_twin_and_holds_every_value(data: st.DataObject) -> No
             assert getattr(counters, f"dram_bytes_{name}") >= values
 
 
+@settings(QUICK, max_examples=20)
+@given(data=st.data())
+def test_some_outputs_and_products_of_activations_equal_the_twin(data: st.DataObject) -> None:
+    op, _ = data.draw(st.one_of(ops_of_some_outputs(), matmuls()))
+    op = swatsim.lower(op)
+    format = data.draw(st.sampled_from(STRUCTURED))
+    if op.of_samples:
+        n, m = map(int, format.split(":"))
+        masks = {}
+        for name, mask in op.operands.items():
+            masks[name] = thinned(mask, n, m, 1, 1 if name == "weight" else op.layer.groups)
+        op = op.with_masks(masks)
+    stored = {f"format_{name}": format for name in OPERANDS} if op.of_samples else {}
+    config = MemoryConfig(**{**data.draw(memories()), **stored})
+    theirs = naive(op, config, Demand(9, 1, 0, 0))
+    assume(theirs.refused is None)
+    compare(simulate_memory(op, Demand(9, 1, 0, 0), config), theirs)
+
+
+def test_the_dense_baseline_makes_all_outputs_and_energy_counts_them() -> None:
+    layer = Layer(name="fc", kind="linear", C=4, K=6)
+    all_ = LoweredOp.dense(layer, "wgrad", 3)
+    none = replace(all_, output=np.zeros((6, 4), bool))
+    machine, table = swatsim.machine("scale-sim-os"), energy_table("45nm")
+    system = system_of(machine, table)
+    silent = machine.simulate_dense(all_)._replace(sums_written=0)
+    counted = Counted(silent, silent)
+    for dense, fewer in ((True, False), (False, True)):
+        made, wanted = (cost(op, counted, system, dense=dense) for op in (all_, none))
+        assert made["words_out"] == 3 * 24 + 2 * 24
+        assert wanted["words_out"] == (0 if fewer else made["words_out"])
+        assert (wanted["energy_pj_buffer_out"] < made["energy_pj_buffer_out"]) == fewer
+        assert wanted["dram_bytes_result"] == made["dram_bytes_result"]
+
+
 @settings(QUICK, max_examples=25)
 @given(data=st.data())
 def test_a_packed_operand_and_sums_equal_the_twin(data: st.DataObject) -> None:
@@ -160,16 +200,15 @@ def test_a_kept_operand_equals_the_twin(data: st.DataObject) -> None:
     op, _ = data.draw(ops().filter(lambda found: found[0].name != "fprop"))
     config = MemoryConfig(**{**data.draw(memories()), "block_channels": "auto"})
     demand = data.draw(demands())
-    assume(naive(op, config, demand).refused is None)
-    if can_pin(op, config, "grad_out"):
-        held = frozenset({"grad_out"})
-        kept = simulate_memory(op, demand, config, pinned="grad_out", resident=True)
-        assert kept.dram_bytes_grad_out == 0
-        compare(kept, naive(op, config, demand, kept=held))
-        compare(
-            simulate_memory(op, demand, config, pinned="grad_out"),
-            naive(op, config, demand, held=held),
-        )
+    assume(can_pin(op, config, "grad_out"))
+    held = frozenset({"grad_out"})
+    kept = simulate_memory(op, demand, config, pinned="grad_out", resident=True)
+    assert kept.dram_bytes_grad_out == 0
+    compare(kept, naive(op, config, demand, kept=held))
+    compare(
+        simulate_memory(op, demand, config, pinned="grad_out"),
+        naive(op, config, demand, held=held),
+    )
 
 
 # ---- closed forms --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import ast
 import inspect
 import sys
 from collections import Counter
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import swatsim
+from swatsim.simulator.elements import element
 from swatsim.simulator.interface import Event, Timeline
 from swatsim.simulator.machines import MACHINES, presets
 from swatsim.simulator.machines.cartesian import logged, mapping
@@ -21,6 +23,8 @@ from swatsim.simulator.machines.lane_array import machine as lane_array
 from swatsim.simulator.mechanism import ConfiguredMachine
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, OpName
 from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.training_ops import Op
+from tests.strategies import SOME_PRESETS
 
 LAYER = Layer(name="c", C=5, K=7, H=6, W=5, R=3, S=2, padding=1)
 DENSITY = {"weight": 0.3, "act": 0.5, "grad_out": 0.7}
@@ -108,6 +112,71 @@ def test_cycles_of_every_preset_are_the_kernels(preset: str, name: OpName) -> No
     op, machine = an_op(name), swatsim.machine(preset)
     total = CYCLES[machine.mechanism.name](op, machine)
     assert total == machine.simulate_op(op).cycles_compute
+
+
+def some_outputs_of(op: LoweredOp) -> LoweredOp:
+    """Half of them, and none of whole rows and columns of an output."""
+    wanted = np.random.default_rng(4).random(op.output_shape) < 0.5
+    wanted[-1, :2], wanted[:, 1] = False, False
+    return replace(op, output=wanted)
+
+
+def of_activations(name: OpName) -> LoweredOp:
+    layer, rng = Layer(name="qk", kind="matmul", C=6, K=10, H=7, groups=2), np.random.default_rng(5)
+    masks = {it: rng.random(layer.shape_of(it, 2)) < DENSITY[it] for it in OPERANDS_OF[name]}
+    return swatsim.lower(Op(layer, name, **masks))
+
+
+@pytest.mark.parametrize(
+    "preset", [it for it in SOME_PRESETS if swatsim.machine(it).mechanism.timeline]
+)
+@pytest.mark.parametrize("name", OPS)
+def test_cycles_of_some_outputs_and_of_products_of_activations_are_the_kernels(
+    preset: str, name: OpName
+) -> None:
+    machine = swatsim.machine(preset)
+    for op in (an_op(name), of_activations(name)):
+        for run in (op, some_outputs_of(op)):
+            total = CYCLES[machine.mechanism.name](run, machine)
+            assert total == machine.simulate_op(run).cycles_compute
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_a_row_set_runs_with_the_column_sets_that_want_something_of_it(name: OpName) -> None:
+    op, machine = an_op(name), swatsim.machine("tensordash", tiles=1, rows=2)
+    wanted = np.random.default_rng(6).random(op.output_shape) < 0.03
+    run = replace(op, output=wanted)
+    tiles = range(machine.timeline(run, 0).about["tiles"])
+    about = [machine.timeline(run, tile).about for tile in tiles]
+    total = sum(it["lines_scheduled"] * it["runs"] for it in about)
+    assert total == machine.simulate_op(run).cycles_compute
+    never = [it["lines_scheduled"] for it in about if not it["runs"]]
+    assert never == [0] * len(never)
+
+
+@pytest.mark.parametrize("preset", ["scnn", "scnn-queued"])
+@pytest.mark.parametrize("name", OPS)
+def test_products_that_nobody_wants_are_drawn_without_a_bank(preset: str, name: OpName) -> None:
+    run, machine = some_outputs_of(an_op(name)), swatsim.machine(preset, pe_h=1, pe_w=1)
+    _, events = drawn(machine.mechanism, run, machine.config, 0)
+    products = [event for event in events if event.category == "product"]
+    banks = [bank for it in products for row in it.details["banks"] for bank in row]
+    assert sum(bank is not None for bank in banks) == run.macs_effectual
+    assert None in banks
+    if preset == "scnn":
+        for event in products:
+            hits = Counter(it for row in event.details["banks"] for it in row if it is not None)
+            assert event.cycles == max(1, *hits.values(), 1)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_elements_of_a_product_of_activations_are_those_that_were_recorded(name: OpName) -> None:
+    op = of_activations(name)
+    shapes = {"weight": (2, 10, 3), "act": (2, 6, 7), "grad_out": (2, 10, 7)}
+    for operand in op.operands:
+        for number in (1, 23, op.operands[operand].size):
+            place = np.unravel_index(number - 1, shapes[operand])
+            assert tuple(element(op, operand, number).values()) == place
 
 
 @pytest.mark.parametrize("mechanism", DRAWN, ids=lambda it: it.name)

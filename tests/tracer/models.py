@@ -6,11 +6,14 @@ Written for the tests, after torchvision's structure and names and after those o
 from __future__ import annotations
 
 import importlib.util
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tests.tracer.today import MobileNetV2
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,6 +168,75 @@ class Vgg16(nn.Module):
         return self.classifier(self.features(x).flatten(1))
 
 
+class PlainVgg16(nn.Module):
+    """torchvision's vgg16: no batch norm, and an average that leaves 7 x 7 as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        modules, channels = [], 3
+        for filters, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+            for _ in range(depth):
+                modules += [nn.Conv2d(channels, filters, 3, padding=1), nn.ReLU(inplace=True)]
+                channels = filters
+            modules.append(nn.MaxPool2d(2, 2))
+        self.features, self.avgpool = nn.Sequential(*modules), nn.AdaptiveAvgPool2d(7)
+        hidden = [nn.Linear(25088, 4096), nn.ReLU(inplace=True), nn.Dropout()]
+        more = [nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout()]
+        self.classifier = nn.Sequential(*hidden, *more, nn.Linear(4096, 1000))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.avgpool(self.features(x)).flatten(1))
+
+
+class DenseLayer(nn.Module):
+    """A layer of torchvision's densenet121, which reads all that was made before it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1, self.relu1 = nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+        self.conv1 = nn.Conv2d(channels, 128, 1, bias=False)
+        self.norm2, self.relu2 = nn.BatchNorm2d(128), nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(128, 32, 3, padding=1, bias=False)
+
+    def forward(self, *made: Tensor) -> Tensor:
+        y = self.conv1(self.relu1(self.norm1(torch.cat(made, 1))))
+        return self.conv2(self.relu2(self.norm2(y)))
+
+
+class Concatenating(nn.ModuleDict):
+    def forward(self, x: Tensor) -> Tensor:
+        made = [x]
+        for layer in self.values():
+            made.append(layer(*made))
+        return torch.cat(made, 1)
+
+
+class ImagenetDenseNet121(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        conv, channels = nn.Conv2d(3, 64, 7, 2, 3, bias=False), 64
+        parts: dict[str, nn.Module] = {"conv0": conv, "norm0": nn.BatchNorm2d(64)}
+        parts |= {"relu0": nn.ReLU(inplace=True), "pool0": nn.MaxPool2d(3, 2, 1)}
+        for i, depth in enumerate((6, 12, 24, 16), 1):
+            layers = {f"denselayer{j + 1}": DenseLayer(channels + 32 * j) for j in range(depth)}
+            parts[f"denseblock{i}"] = Concatenating(layers)
+            channels += 32 * depth
+            if i < 4:
+                norm, relu = nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+                conv = nn.Conv2d(channels, channels // 2, 1, bias=False)
+                own = OrderedDict(norm=norm, relu=relu, conv=conv, pool=nn.AvgPool2d(2, 2))
+                parts[f"transition{i}"], channels = nn.Sequential(own), channels // 2
+        parts["norm5"] = nn.BatchNorm2d(channels)
+        self.features, self.classifier = (
+            nn.Sequential(OrderedDict(parts)),
+            nn.Linear(channels, 1000),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.features(x), inplace=True)
+        return self.classifier(torch.flatten(functional.adaptive_avg_pool2d(x, (1, 1)), 1))
+
+
 class DenseBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -206,6 +278,12 @@ class DenseNet121(nn.Module):
         return self.linear(functional.avg_pool2d(x, 4).flatten(1))
 
 
+def mobilenet_v2() -> nn.Module:
+    """Build torchvision's MobileNetV2."""
+    stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2))
+    return MobileNetV2((*stages, (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)), (32, 1280, 1000))
+
+
 def recorded_resnet8() -> nn.Module:
     """Build the ResNet-8 of the shipped trace."""
     path = ROOT / "traces" / "record_resnet8.py"
@@ -222,6 +300,9 @@ MODELS = {
     "resnet18": (lambda: ResNet((2, 2, 2, 2)), (3, 224, 224)),
     "resnet50": (lambda: ResNet((3, 4, 6, 3), 64), (3, 224, 224)),
     "wrn50-2": (lambda: ResNet((3, 4, 6, 3), 128), (3, 224, 224)),
+    "vgg16": (PlainVgg16, (3, 224, 224)),
+    "densenet121": (ImagenetDenseNet121, (3, 224, 224)),
+    "mobilenet-v2": (mobilenet_v2, (3, 224, 224)),
     "vgg16-cifar": (Vgg16, (3, 32, 32)),
     "resnet18-cifar": (CifarResNet18, (3, 32, 32)),
     "wrn16-8-cifar": (WideResNet16, (3, 32, 32)),

@@ -131,7 +131,9 @@ def test_attention(kind: dict[str, Any], inputs: str, needs_weights: bool, tmp_p
         torch.testing.assert_close(own.get_parameter(name).grad, parameter.grad, msg=name)
 
     step = open_trace(tmp_path).step(0)
-    assert len(list(step.check())) == 24
+    kinds = [record.layer.rpartition(".")[2] for record in step.check()]
+    assert [kinds.count(kind) for kind in ("scores", "values")] == [7, 7]  # six, and what is masked
+    assert len(kinds) == 24 + 14
     parts = (
         twin.in_proj_weight.chunk(3)
         if twin.in_proj_weight is not None

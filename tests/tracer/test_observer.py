@@ -495,7 +495,7 @@ def test_attention_with_parametrized_weights(kind: str, tmp_path: Path) -> None:
             it.step()
         torch.testing.assert_close(y, own(x, x, x)[0])
     traces = [open_trace(tmp_path / name) for name in "ab"]
-    assert len(traces[0].layers) == len(traces[1].layers) == 4
+    assert len(traces[0].layers) == len(traces[1].layers) == 4 + 2  # and attention's two products
 
 
 class Experts(nn.Module):

@@ -178,16 +178,27 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    def __init__(self) -> None:
+    """torchvision's. A stage: expansion, filters, depth, stride; ends: filters, and classes."""
+
+    def __init__(
+        self,
+        stages: tuple[tuple[int, ...], ...] = (
+            (1, 4, 1, 1),
+            (6, 8, 2, 2),
+            (6, 8, 1, 1),
+            (6, 12, 1, 2),
+        ),
+        ends: tuple[int, int, int] = (8, 40, 10),
+    ) -> None:
         super().__init__()
-        stages = ((1, 4, 1, 1), (6, 8, 2, 2), (6, 8, 1, 1), (6, 12, 1, 2))
-        blocks, C = [normed(3, 8, 3, 2)], 8
+        C, last, classes = ends
+        blocks = [normed(3, C, 3, 2)]
         for expand, K, depth, stride in stages:
             for i in range(depth):
                 blocks.append(InvertedResidual(C, K, 1 if i else stride, expand))
                 C = K
-        self.features = nn.Sequential(*blocks, normed(C, 40, 1))
-        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(40, 10))
+        self.features = nn.Sequential(*blocks, normed(C, last, 1))
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(last, classes))
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.adaptive_avg_pool2d(self.features(x), (1, 1))

@@ -13,11 +13,13 @@ import pytest
 from swatsim.errors import WorkloadError
 from swatsim.policies import Site, SwatU
 from swatsim.tracefile import open_trace
-from swatsim.workload import footprint
+from swatsim.tracer.synthetic import synthesize
+from swatsim.workload import flops, footprint
 from swatsim.workload.footprint import Footprint, Row, reduction
-from swatsim.workload.layer import Layer, Operand
+from swatsim.workload.layer import OPS, Layer, Operand
 from swatsim.workload.networks import network
-from swatsim.workload.tables import VALUES, Extent, Network, Saved
+from swatsim.workload.tables import VALUES, Network, Saved
+from swatsim.workload.work import Extent
 from tests.traces import LAYERS, make_trace
 
 TRACE = Path(__file__).parents[2] / "traces" / "resnet8-fashion-mnist-swat-u-80"
@@ -269,3 +271,78 @@ def test_reduction_of_nothing_is_none() -> None:
     assert reduction(0, 0) == 0
     assert Footprint(()).everything == 0
     assert Footprint((Row("a", "act", "act", 1, 1.0, "dense", "fp32", 4),)).activations == 4
+
+
+#: One head pair of attention: q and k of their own, v a part of a tensor; 2 heads, 4 rows, depth 3.
+ATTENTION = Network(
+    "attention",
+    "made up",
+    (
+        Layer(name="q", C=6, K=6, H=4),
+        Layer(name="a.scores", kind="matmul", C=6, K=8, H=4, groups=2),
+        Layer(name="a.values", kind="matmul", C=8, K=6, H=4, groups=2),
+    ),
+    (Saved("a", "attention", 6, 4, 1, "a"), Saved("a", "logsumexp", 2, 4, 1, "a.logsumexp")),
+    inputs={"q": "x", "a.scores": "q"},
+    rights={"a.scores": "k", "a.values": "kv"},
+    extents={"kv": Extent(2 * 24)},
+    modules={"a.scores": "a", "a.values": "a"},
+)
+
+
+def test_a_fused_kernel_of_attention_keeps_its_factors_and_no_probabilities() -> None:
+    found = footprint.of_network(ATTENTION, swat_u(ATTENTION, 0.75), batch=5)
+    assert sizes(found) == {
+        "q act": 5 * 24 * 4,  # the first convolution is dense
+        "q weight": 36 * 4,
+        "a.scores left": 5 * 24 * 4,
+        "a.scores right": 5 * 24 * 4,
+        "a.values right": 5 * 48 * 4,  # no policy drops anything of them
+        "a output": 5 * 24 * 4,
+        "a logsumexp": 5 * 8 * 4,
+    }
+    assert found.weights == 36 * 4
+    assert found.activations == 4 * 5 * (24 + 24 + 24 + 48)
+    assert found.everything == found.activations + 4 * 5 * (24 + 8)
+    whole = replace(ATTENTION, extents={}, saved=(Saved("a", "attention", 12, 4, 1, "kv"),))
+    rows = {f"{it.layer} {it.tensor}": it for it in footprint.of_network(whole).rows}
+    assert (rows["a.values right"].bytes, rows["a.values right"].shares) == (24 * 4, "a output")
+    assert (rows["a output"].bytes, rows["a output"].shares) == (48 * 4, "")
+    assert ATTENTION.parameters == 36
+    assert ATTENTION.macs == 36 * 4 + 2 * 2 * 4 * 4 * 3
+
+
+def test_a_trace_of_attention_has_both_factors_of_both_products(tmp_path: Path) -> None:
+    trace = synthesize(
+        replace(ATTENTION, causal={"a.scores": "grad_out", "a.values": "act"}),
+        tmp_path / "t",
+        policy=SwatU(0.5),
+        batch=2,
+        seed=0,
+    )
+    found = footprint.of_masks(trace.step(0).kept(), format="values")
+    causal = 2 * 2 * (4 + 3 + 2 + 1) * 4
+    assert sizes(found) | {"q act": 0} == {
+        **{"q act": 0, "q weight": 36 * 4},
+        **{"a.scores left": 2 * 24 * 4, "a.scores right": 2 * 24 * 4},
+        **{"a.values left": causal, "a.values right": 2 * 24 * 4},
+    }
+    assert found.weights == 36 * 4
+
+
+@pytest.mark.parametrize("convention", flops.CONVENTIONS)
+def test_products_of_activations_count_alike_under_both_conventions(
+    convention: flops.Convention,
+) -> None:
+    """By hand: 2 heads x 4 queries x 4 keys x depth 3, of each sample; and nothing is padding."""
+    for layer in ATTENTION.layers[1:]:
+        assert flops.macs_unpadded(layer, 5) == 5 * 96
+        for op in OPS:
+            assert flops.macs_dense(layer, 5, op, convention) == 5 * 96
+    first = 2 if convention == "exact" else 3
+    assert flops.training_macs(ATTENTION, 5, convention=convention) == 5 * (
+        first * 36 * 4 + 2 * 3 * 96
+    )
+    embedded = replace(ATTENTION, embedded=True)
+    whole = flops.training_macs(embedded, 5, convention=convention)
+    assert whole == 3 * flops.macs_dense(ATTENTION.layers[0], 5) + 5 * 2 * 3 * 96

@@ -1,4 +1,4 @@
-"""What an op costs in energy, part by part."""
+"""What an op costs in energy, part by part; what multiplies no matrices: `simulator/other.py`."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ def energies(
             for name, bits in traffic.items()
         },
         dram=carried and carried * table.pj_of_dram_bit(config.dram),
+        vector=0,
     )
 
 

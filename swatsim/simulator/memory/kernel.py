@@ -39,14 +39,13 @@ def add_up(mask: Cells, sums: Counts) -> None:
 
 
 @jit
-def runs_in(mask: Cells) -> Counts:
-    """Return the entries of run-length in each cell of ``mask[n, row, column, cell]``.
+def add_up_runs(mask: Cells, sums: Counts) -> None:
+    """Fill a table, as `add_up` does, of the entries of run-length.
 
-    A value brings the padding entries for the zeros before it in memory order, one for each 16.
-    The table is laid out, but not added up, as in `add_up`.
+    A value brings the padding entries for the zeros before it in memory order, one for each 16: so
+    there are no more of them than elements.
     """
     samples, rows, columns, width = mask.shape
-    entries = np.zeros((rows + 1, samples * columns + 1), np.int64)
     zeros = 0
     for n in range(samples):
         for row in range(rows):
@@ -57,5 +56,12 @@ def runs_in(mask: Cells) -> Counts:
                     if mask[n, row, column, i]:
                         inside += 1 + ((zeros - 1) >> 4)
                         zeros = 0
-                entries[row + 1, n * columns + column + 1] = inside
-    return entries
+                sums[row + 1, n * columns + column + 1] = inside
+    for at in range(sums.shape[1]):
+        sums[0, at] = 0
+    for row in range(1, rows + 1):
+        sums[row, 0] = 0
+        along = 0
+        for at in range(1, sums.shape[1]):
+            along += sums[row, at]
+            sums[row, at] = sums[row - 1, at] + along

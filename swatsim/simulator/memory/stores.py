@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple, assert_never
@@ -11,7 +11,7 @@ import numpy as np
 
 from swatsim.errors import WorkloadError
 from swatsim.simulator.memory.config import MemoryConfig
-from swatsim.simulator.memory.kernel import Cells, Counts, add_up, runs_in
+from swatsim.simulator.memory.kernel import Cells, Counts, add_up, add_up_runs
 from swatsim.simulator.memory.tensors import WEIGHT, Cut, Cuts, Shape
 from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, Operand
@@ -275,10 +275,9 @@ def _stored(op: LoweredOp, operand: Operand, plain: Store, format: storage.Forma
         case "elements" | "packed":
             return store
         case "values":
-            return replace(store, sums=_sums(_cells(operand, mask)))
+            return replace(store, sums=_sums(_cells(operand, mask), add_up))
         case "runs":
-            runs: Counts = runs_in(_cells(operand, mask)).cumsum(axis=0).cumsum(axis=1)
-            return replace(store, sums=runs)
+            return replace(store, sums=_sums(_cells(operand, mask), add_up_runs))
         case "slots":
             _check_pattern(op, operand, mask, (format.n, format.m))
             axis, groups = op.channels_of(operand)
@@ -288,12 +287,12 @@ def _stored(op: LoweredOp, operand: Operand, plain: Store, format: storage.Forma
             assert_never(format.entries)
 
 
-def _sums(cells: Cells) -> Counts:
-    """Return the values added up, in the smallest type that holds them."""
+def _sums(cells: Cells, fill: Callable[[Cells, Counts], None]) -> Counts:
+    """Return the entries added up, in the smallest type that holds them."""
     samples, rows, columns, _ = cells.shape
     kind = np.int32 if cells.size < 2**31 else np.int64
     sums: Counts = np.empty((rows + 1, samples * columns + 1), kind)
-    add_up(cells, sums)
+    fill(cells, sums)
     return sums
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, assert_never
+from typing import NamedTuple
 
 import numpy as np
 
@@ -62,22 +62,13 @@ def output_words(op: LoweredOp) -> int:
 
 
 def output_writes(op: LoweredOp) -> int:
-    """Return the sums that PEs write: each of the output's once, in wgrad for each sample."""
-    layer = op.layer
-    match op.name:
-        case "fprop":
-            return op.samples * layer.K * layer.P * layer.Q
-        case "dgrad":
-            return op.samples * layer.C * layer.H * layer.W
-        case "wgrad":
-            return op.samples * layer.weights
-        case _:
-            assert_never(op.name)
+    """Return the sums that PEs write: each output that is wanted, in wgrad for each sample."""
+    return op.outputs_wanted * (op.samples if op.name == "wgrad" else 1)
 
 
 def output_reads(op: LoweredOp) -> int:
     """Return the sums that PEs read to add to them: wgrad adds up its samples in the buffer."""
-    return (op.samples - 1) * op.layer.weights if op.name == "wgrad" else 0
+    return op.outputs_wanted * (op.samples - 1) if op.name == "wgrad" else 0
 
 
 # ---- how loops are cut ---------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Speaks convolution letters; R is a number of rows that a weight is applied to.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,11 +22,15 @@ aten = torch.ops.aten
 #: Where the two factors of a product of matrices are among an operation's arguments.
 _MATRICES: dict[Any, tuple[int, int]] = {
     **dict.fromkeys((aten.mm, aten.bmm, aten.mv, aten._int_mm, aten._scaled_mm), (0, 1)),
+    aten.matmul: (0, 1),  # of nested tensors alone: others come as products of matrices
+    **dict.fromkeys((aten.dot, aten.vdot), (0, 1)),
     **dict.fromkeys((aten._grouped_mm, aten._scaled_grouped_mm, aten.linear), (0, 1)),
     **dict.fromkeys((aten.addmm, aten.baddbmm, aten.addmv, aten.addbmm), (1, 2)),
 }
 _CONVOLUTIONS = (aten.convolution, aten._convolution)
 _RAGGED = (aten._grouped_mm, aten._scaled_grouped_mm)
+
+_NOTHING = torch.empty(0)
 
 #: Gives a factor, or its gradient, in another shape.
 View = Callable[[Tensor], Tensor]
@@ -60,6 +64,10 @@ class Part:
     weights: View
     depth: Depth | None = None
 
+    def bare(self) -> Part:
+        """Return it without its tensors: who needs them holds them."""
+        return replace(self, act=_NOTHING, weight=_NOTHING)
+
 
 @dataclass(frozen=True)
 class Factors:
@@ -76,6 +84,10 @@ class Factors:
     convolution : bool
     rest : tuple
         What else decides: of a convolution its geometry, of experts where their rows end.
+    sums : bool
+        Whether the products of a batch are added up.
+    vectors : bool
+        Whether both are: their gradients are products of single values.
     """
 
     left: Tensor
@@ -84,6 +96,8 @@ class Factors:
     at: tuple[int, int]
     convolution: bool = False
     rest: tuple[Any, ...] = field(default=(), repr=False)
+    sums: bool = False
+    vectors: bool = False
 
 
 def factors(func: Any, arguments: Any, named: Any) -> Factors | None:
@@ -98,11 +112,15 @@ def factors(func: Any, arguments: Any, named: Any) -> Factors | None:
     left, right = given = arguments[at[0]], arguments[at[1]]
     if packet is aten.linear:
         right = right.mT
+    vectors = left.dim() == right.dim() == 1
+    if left.dim() == 1:
+        left = left[None]
     if right.dim() == 1:
         right = right[:, None]
     ragged = packet in _RAGGED and left.dim() != right.dim()
     offs = named.get("offs", arguments[2] if len(arguments) > 2 else None) if ragged else None
-    return Factors(left, right, given, at, False, () if offs is None else (offs,))
+    rest = () if offs is None else (offs,)
+    return Factors(left, right, given, at, False, rest, packet is aten.addbmm, vectors)
 
 
 Place_of = Callable[[Tensor], Any]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from swatsim.tracer.pytorch.factors import Factors, Part, factors
 from swatsim.tracer.pytorch.private import in_transform, unseen
@@ -38,10 +39,18 @@ class Product:
         self.parts: list[tuple[Part, Recording]] = []
         #: Of the left and the right factor.
         self.shapes: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+        #: Of two activations, where left and right lie; None of a weight and an activation.
+        self.factors: tuple[StorageWeakRef, StorageWeakRef] | None = None
         #: Which of the node's inputs the two factors are.
         self.at = (0, 1)
+        #: Whether both are vectors, whose gradients are no products of matrices.
+        self.vectors = False
         #: Multiplications of the forward pass that count only if a backward pass follows.
         self.late = 0
+        #: Called before gradients come: a product without a name gets one.
+        self.settle: Callable[[], None] | None = None
+        #: Whether its gradients are in no graph.
+        self.is_unlinked = False
         self._shares = shares
         self._turned: dict[int, tuple[Tensor, bool]] = {}
         self._read: dict[str, Tensor] = {}
@@ -125,6 +134,8 @@ class Product:
 
     def _begin(self, gradients: tuple[Tensor | None, ...], passes: Any) -> None:
         passes.begins(self)
+        if self.settle is not None:
+            self.settle()
         if self.late:
             self._shares.add("forward", self.late, self.where)
             self.late = 0
@@ -138,7 +149,7 @@ class Product:
     def _end(self, inputs: Any, outputs: Any, passes: Any) -> None:
         passes.ends(self)
         self._turned, self._ended = {}, True
-        if not outputs or outputs[0] is None:
+        if not outputs or outputs[0] is None or self.vectors:
             return
         left, right = (at < len(inputs) and inputs[at] is not None for at in self.at)
         act, weight = (left, right) if self.weight_is_right else (right, left)

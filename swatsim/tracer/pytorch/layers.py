@@ -111,7 +111,7 @@ class Call:
                 raise PolicyFailedError(error) from error
             if self.recording is not None and self.training and works:
                 dtype = str(values.dtype).removeprefix("torch.")
-                own = operand_work(self.layer.name, values.numel(), works, dtype)
+                own = operand_work(self.layer.name, operand, values.numel(), works, dtype)
                 self.recording.worked(own)
             masked: dict[int, Tensor] = {}
             for mask in masks:

@@ -76,7 +76,7 @@ class Layout:
         """
         flat = layer.kind == "linear"
         lead = tuple(x.shape[:-1]) if flat else tuple(x.shape[:1])
-        found = _among_rows(place, lead) or _assumed(place, lead, batch, axis)
+        found = among_rows(place, lead) or _assumed(place, lead, batch, axis)
         if flat:
             return cls._linear(layer, prod(lead), found)
         planes = 1 if depth is None else depth.planes(x.shape[2])
@@ -141,7 +141,7 @@ class Layout:
         return apart
 
 
-def _among_rows(place: Any, lead: tuple[int, ...]) -> Place | None:
+def among_rows(place: Any, lead: tuple[int, ...]) -> Place | None:
     """Return where samples are among rows that `lead` axes make, taken as one axis."""
     if not isinstance(place, Place) or place.axis >= len(lead):
         return None
@@ -154,4 +154,4 @@ def _assumed(place: Any, lead: tuple[int, ...], batch: int | None, axis: int) ->
     axis = axis if len(lead) > 1 else 0
     if place is MIXED or isinstance(place, Place) or not lead or lead[axis] != batch:
         return None
-    return _among_rows(Place(axis), lead)
+    return among_rows(Place(axis), lead)

@@ -33,12 +33,13 @@ import torch
 from torch import nn
 from torch.optim import optimizer
 
-from swatsim.tracefile.others import Operation, OtherWork, Phase
+from swatsim.tracefile.others import Operation, OtherWork
 from swatsim.tracefile.schema import VALUE_TYPES
 from swatsim.tracer.pytorch.movement import Movement, movement
 from swatsim.tracer.pytorch.naming import Names
 from swatsim.tracer.pytorch.private import StorageRef, current_node, next_node, number_of
 from swatsim.tracer.pytorch.watch import Frame, trains
+from swatsim.workload.phases import Phase
 
 #: (function, elements, bytes read, bytes written)
 _Done = tuple[str, int, int, int]

@@ -239,12 +239,12 @@ def unseen() -> Iterator[None]:
 
 
 @contextmanager
-def aside() -> Iterator[None]:
+def aside(device: str = "cpu") -> Iterator[None]:
     """Compute on plain tensors: without a graph, autocast, or functions of others."""
     with (
         unseen(),
         torch.no_grad(),
-        torch.autocast("cpu", enabled=False),
+        torch.autocast(device, enabled=False),
     ):
         yield
 

@@ -87,7 +87,13 @@ def _registered(
 
 def _sums_of(argument: str) -> _Formula:
     """Each value of the output is a sum as long as the last axis of this argument."""
-    return lambda given, out: _first(out).numel() * _last_axis(given[argument])
+    return lambda given, out: _sums(_first(out), given[argument])
+
+
+def _sums(out: Tensor, factor: Tensor) -> int:
+    if factor.is_nested and out.is_nested:  # their last axes may differ in length
+        return sum(map(_sums, out.unbind(), factor.unbind()))
+    return out.numel() * _last_axis(factor)
 
 
 def _sums_down(argument: str) -> _Formula:
@@ -138,7 +144,7 @@ def _linear_backward(given: _Given, out: Any) -> int:
 
 def _matmul_backward(given: _Given, out: Any) -> int:
     grad, mask = (given[a] if a in given else given[b] for a, b in (("grad", "grad_out"), _MASKS))
-    return int(grad.numel() * given["self"].shape[-1] * _wanted(mask))
+    return _sums(grad, given["self"]) * _wanted(mask)
 
 
 _MASKS = ("mask", "output_mask")

@@ -21,6 +21,8 @@ from torch.autograd.function import BackwardCFunction
 
 from swatsim.errors import SwatsimError
 from swatsim.tracefile.coverage import Coverage
+from swatsim.tracer.pytorch.activations import Activations, Record
+from swatsim.tracer.pytorch.attention import FORWARD, Attention
 from swatsim.tracer.pytorch.factors import Factors, Part, factors, parts
 from swatsim.tracer.pytorch.gradients import Product
 from swatsim.tracer.pytorch.inputs import Given
@@ -29,26 +31,26 @@ from swatsim.tracer.pytorch.naming import Names
 from swatsim.tracer.pytorch.origins import Origin, Origins, tensors
 from swatsim.tracer.pytorch.private import current_node, in_function, others_pack
 from swatsim.tracer.pytorch.products import macs
-from swatsim.tracer.pytorch.recording import Recording
 from swatsim.tracer.pytorch.recurrence import FUSED, Recurrence, Recurrent
 from swatsim.tracer.pytorch.samples import MIXED, Place, Samples
 from swatsim.tracer.pytorch.shares import Phase, Shares
 from swatsim.tracer.pytorch.skipping import is_skipped
 from swatsim.tracer.pytorch.unlinked import Unlinked
 from swatsim.tracer.pytorch.watch import Frame, names, trains
-from swatsim.workload.layer import Layer
 
 log = logging.getLogger(__name__)
-
-#: Gives the recording of a run of a layer, None for none: (layer, act, axis of its samples,
-#: where they are, depth of a convolution of three dimensions).
-Record = Callable[[Layer, Tensor, int | None, Any, Any], Recording | None]
 
 NO_GRADIENTS = "runs without gradients"
 EVALUATION = "runs in eval mode"
 OUTSIDE = "outside of the model"
 SKIPPED = "left alone by skip="
 NO_LAYER = "a layer that can't be recorded"
+
+#: What runs as one kernel.
+_KINDS: dict[Any, type[Product]] = {
+    **dict.fromkeys(FUSED, Recurrent),
+    **dict.fromkeys(FORWARD, Attention),
+}
 
 
 class _Thread(local):
@@ -106,6 +108,8 @@ class Recognition:
         self._skip, self._frames, self._record = frozenset(skip), frames, record
         self.guarded = guarded
         self._unlinked = Unlinked()
+        hands = (self.place, frames, self._taken, self.shares, self._unlinked)
+        self._activations = Activations(record, *hands)
         #: What multiplies by a parameter, and is in no layer: name -> what it is.
         self._missed: dict[str, str] = {}
         self._here = _Thread()
@@ -125,6 +129,7 @@ class Recognition:
         if not backward or self._is_followed(node):
             self.origins.follow(func, arguments, named, out)
             self._samples.follow(func, arguments, named, out)
+            self._activations.follow(func, arguments, named, out)
         return size, node if backward else None
 
     def _whole(self, func: Any, arguments: Any, named: dict[str, Any], out: Any) -> None:
@@ -137,7 +142,7 @@ class Recognition:
     @property
     def waits(self) -> bool:
         """Whether a product of this thread is to be attached to the graph."""
-        return bool(self._here.waiting)
+        return bool(self._here.waiting) or self._activations.wait
 
     def settle(self) -> None:
         """Attach products to the graph, once torch has made their nodes."""
@@ -148,6 +153,9 @@ class Recognition:
                 product.attach(out.grad_fn, self)
             elif product.held:  # in a transform of torch.func, perhaps
                 self._unlinked.add(product)
+            else:
+                product.is_unlinked = True
+        self._activations.settle()
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -222,8 +230,8 @@ class Recognition:
     ) -> None:
         frame = self._frames()[-1] if self._frames() else None
         module = frame.name if frame is not None else ""
-        kind = Recurrent if func._overloadpacket in FUSED else Product
-        product = kind(self.shares, module, _called(func) if frame else OUTSIDE)
+        what = _called(func) if frame else OUTSIDE
+        product = _KINDS.get(func._overloadpacket, Product)(self.shares, module, what)
         result = next(tensors((out,)), None)
         if self._here.computing:
             self.shares.add("forward", size)
@@ -243,17 +251,25 @@ class Recognition:
         if any(frame.name in self._skip for frame in self._frames()):
             product.what = SKIPPED
         elif (found := factors(func, arguments, named)) is not None:
-            self._recognise(product, found, func)
+            if self._recognise(product, found, func):
+                pass
+            elif self._activations.multiply(product, found, size, out):
+                return
         elif isinstance(product, Recurrent):
             self._recur(product, Recurrence.of(func, arguments, out))
+        elif isinstance(product, Attention):
+            self._activations.attend(product, func, arguments, named, self._model)
         self.shares.add("forward", size, product.where)
 
-    def _recognise(self, product: Product, found: Factors, func: Any) -> None:
+    def _recognise(self, product: Product, found: Factors, func: Any) -> bool:
+        """Record a product that has a weight; return whether it has."""
         left, right = (self.origins.weight(each, product.module) for each in found.given)
         is_right = found.convolution or _is_weight(right, left)
         weight = right if is_right else left
         if not found.convolution and not (weight and weight.name):
-            return
+            return False
+        if found.vectors:  # a norm of a weight, say
+            return True
         product.at, product.weight_is_right = found.at, is_right
         product.sources = {name for each in (left, right) if each for name in each.sources}
         name = f"{product.module}.{func._overloadpacket.__name__}"
@@ -263,18 +279,19 @@ class Recognition:
             name = weight.name
         if self._is_left_alone(found.right if is_right else found.left, name):
             product.what = SKIPPED
-            return
+            return True
         try:
             made = parts(found, is_right, name, self.place)
         except SwatsimError as error:
             product.what = self._missed[name] = NO_LAYER
             log.info("%s: %s", name, error)
-            return
+            return True
         if self._record_parts(product, made):
             product.operands(found, linked=torch.is_grad_enabled())
             product.shapes = tuple(found.left.shape), tuple(found.right.shape)
             if not torch.is_grad_enabled():
                 self._unlinked.add(product)
+        return True
 
     def _recur(self, product: Recurrent, call: Recurrence | None) -> None:
         """Record a recurrent layer that runs as one kernel."""
@@ -307,6 +324,9 @@ class Recognition:
         product.packs = others_pack()
         return True
 
+    def _taken(self) -> set[str]:
+        return {*names(self._model), *(owned.name for owned in self.names)}
+
     def _is_left_alone(self, weight: Tensor, name: str) -> bool:
         owned = self.names.owner(weight)
         return is_skipped(name, self._skip) or (owned is not None and owned.module in self._skip)
@@ -337,6 +357,7 @@ class Recognition:
     def coverage(self, left_alone: Mapping[str, str]) -> Coverage:
         """Return how much is in the trace; log once what multiplies by a parameter and is not."""
         unseen = sorted(set(self._unseen()))
+        self._activations.end()
         shares = self.shares.coverage({*left_alone, *self._skip}, unseen)
         for name, function in self.origins.foreign.items():
             if name not in self.recorded:

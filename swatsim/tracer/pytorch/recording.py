@@ -43,7 +43,9 @@ class Recording:
     computed: Callable[[Tensor, Tensor], None]
     worked: Callable[[Iterable[OtherWork]], None]
 
-    def record(self, operand: Operand, reads: Mapping[OpName, Tensor]) -> bool:
+    def record(
+        self, operand: Operand, reads: Mapping[OpName, Tensor], kind: torch.dtype | None = None
+    ) -> bool:
         """Record the non-zeros of an operand as ops read it; warn of a second backward pass.
 
         Parameters
@@ -51,6 +53,8 @@ class Recording:
         operand : str
         reads : mapping of op to torch.Tensor
             The same object for ops that read it alike.
+        kind : torch.dtype, optional
+            What its values are stored as, if the tensors are of another type.
 
         Returns
         -------
@@ -66,22 +70,35 @@ class Recording:
             return False
         for values in {id(values): values for values in reads.values()}.values():
             ops = [op for op, read in reads.items() if read is values]
-            self._operand(operand, ops, with_zeros(values.detach()))
+            self._operand(operand, ops, with_zeros(values.detach()), kind or values.dtype)
         return True
 
     def output(self, op: OpName, wanted: Tensor) -> None:
-        """Record which elements of what an op makes are wanted, in the shape that it makes."""
-        mask = self.layout.nonzero(OUTPUT_OF[op], wanted, self.kept)
-        self.step.output(self.layout.layer.name, op, mask.contiguous().numpy(force=True))
+        """Record which elements of what an op makes somebody wants, if that is not known already.
+
+        Parameters
+        ----------
+        op : str
+        wanted : torch.Tensor of bool
+            As the gradient of what the op makes, or the operand that it is the gradient of.
+        """
+        name, operand = self.layout.layer.name, OUTPUT_OF[op]
+        if (name, op, operand) in self.step.masks or self.step.is_over:
+            return
+        mask = self.layout.nonzero(operand, wanted, self.kept)
+        if not bool(mask.all()):
+            self.step.output(name, op, mask.contiguous().numpy(force=True))
 
     def complete(self, operand: Operand, op: OpName, values: Tensor) -> None:
         """Record what an op reads of an operand, unless that is known already."""
         if (self.layout.layer.name, op, operand) not in self.step.masks:
             self.record(operand, {op: values})
 
-    def _operand(self, operand: Operand, ops: list[OpName], values: Tensor) -> None:
+    def _operand(
+        self, operand: Operand, ops: list[OpName], values: Tensor, kind: torch.dtype
+    ) -> None:
         mask = self.layout.nonzero(operand, values, self.kept)
-        dtype = str(values.dtype).removeprefix("torch.")
+        dtype = str(kind).removeprefix("torch.")
         name = self.layout.layer.name
         self.step.operand(name, ops, operand, mask.contiguous().numpy(force=True), dtype)
 

@@ -16,6 +16,7 @@ from swatsim.tracefile.coverage import Coverage
 from swatsim.tracefile.others import OtherWork
 from swatsim.tracer.arguments import checked_batch
 from swatsim.tracer.pytorch.dispatch import leave_closed
+from swatsim.tracer.pytorch.heads import Heads
 from swatsim.tracer.pytorch.layout import Layout
 from swatsim.tracer.pytorch.ranks import ranked
 from swatsim.tracer.pytorch.recording import Recording
@@ -156,7 +157,10 @@ class Run:
             place = watch.recognition.place(x) if place is None else place
             place = MIXED if self._tokens and layer.kind == "linear" else place
             axis = self._axis if axis is None else axis
-            layout = Layout.of(layer, x, place, watch.recognition.batch, axis, depth)
+            if layer.multiplies_activations:
+                layout: Layout = Heads.laid(layer, len(x), place)
+            else:
+                layout = Layout.of(layer, x, place, watch.recognition.batch, axis, depth)
             if not layout.batch:
                 return None
             kept = layout.kept(self._session.samples or layout.batch)

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from swatsim.tracefile.coverage import Coverage
 from swatsim.tracefile.others import OtherWork
+from swatsim.tracer.pytorch.activations import Record
 from swatsim.tracer.pytorch.dispatch import Dispatch
 from swatsim.tracer.pytorch.inputs import samples_of
 from swatsim.tracer.pytorch.other_work import OtherWorks
 from swatsim.tracer.pytorch.private import unseen
-from swatsim.tracer.pytorch.recognition import Recognition, Record
+from swatsim.tracer.pytorch.recognition import Recognition
 from swatsim.tracer.pytorch.watch import Stack
 from swatsim.tracer.session import Session
 

@@ -30,7 +30,8 @@ from swatsim.tracer.pytorch.words import (
 )
 from swatsim.workload import footprint, tables
 from swatsim.workload.layer import Layer
-from swatsim.workload.tables import SAVED_KINDS, VALUES, Extent, Network
+from swatsim.workload.tables import SAVED_KINDS, VALUES, Network
+from swatsim.workload.work import Extent
 
 log = logging.getLogger(__name__)
 

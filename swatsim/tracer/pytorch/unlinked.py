@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from swatsim.tracer.pytorch.factors import Factors, factors
 from swatsim.tracer.pytorch.gradients import Product
@@ -29,6 +30,18 @@ class _Open:
     left: tuple[int, ...]
     right: tuple[int, ...]
     ran: set[str] = field(default_factory=set)
+
+    def fits(self, reading: _Reading, with_weight: bool) -> bool:
+        """Whether a product of a backward pass that can be a gradient of this one is."""
+        product = self.product
+        if reading.side in self.ran:
+            return False
+        if product.factors is None:
+            weight_side = "right" if product.weight_is_right else "left"
+            return (reading.side == weight_side) == with_weight
+        own = product.factors[reading.side == "right"]
+        same = own == StorageWeakRef(reading.factor.untyped_storage())
+        return same and not with_weight and not own.expired()
 
 
 @dataclass(frozen=True)
@@ -63,10 +76,13 @@ class Unlinked:
     def match(self, func: Any, arguments: Any, named: Any, origins: Origins) -> Product | None:
         """Record a product of a backward pass as the gradient that it is; None if that is unknown.
 
-        The last one that fits is taken: gradients come in reverse.
+        The last one that fits is taken: gradients come in reverse. Of two activations it must read
+        one of them, from where it lay: shapes say too little.
         """
         if func._overloadpacket is aten.convolution_backward:
             return self._convolution(*arguments)
+        if func._overloadpacket is aten.matmul_backward:
+            return self._matmul(*arguments)
         found = factors(func, arguments, named)
         if found is None or found.convolution:
             return None
@@ -74,8 +90,7 @@ class Unlinked:
         with_weight = any(origin is not None and origin.name for origin in reads)
         for each in reversed(self._open):
             for reading in _readings(each, found):
-                weight_side = "right" if each.product.weight_is_right else "left"
-                if (reading.side == weight_side) == with_weight and reading.side not in each.ran:
+                if each.fits(reading, with_weight):
                     return self._take(each, reading)
         return None
 
@@ -86,6 +101,16 @@ class Unlinked:
         each.product.reads(reading.side, reading.factor)
         each.product.gradient(reading.gradient, {op: True})
         return each.product
+
+    def _matmul(self, dy: Tensor, left: Tensor, right: Tensor, runs: list[bool]) -> Product | None:
+        """Of nested tensors."""
+        own = tuple(StorageWeakRef(each.untyped_storage()) for each in (left, right))
+        for each in reversed(self._open):
+            if each.product.factors == own:
+                self._open.remove(each)
+                each.product.gradient(dy, {"dgrad": runs[0], "wgrad": runs[1]})
+                return each.product
+        return None
 
     def _convolution(self, dy: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> Product | None:
         runs = rest[-1]

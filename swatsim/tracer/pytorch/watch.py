@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import local
 from typing import Any, cast
 
@@ -62,11 +63,14 @@ class Frame:
     module : torch.nn.Module
     in_function : bool
         Whether a custom autograd function called it, such as a checkpoint.
+    products : Counter of str
+        Of each kind of products of activations, how many have a name in this run of the module.
     """
 
     name: str
     module: nn.Module
     in_function: bool
+    products: Counter[str] = field(default_factory=Counter)
 
 
 class _Thread(local):

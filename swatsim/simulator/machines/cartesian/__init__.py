@@ -5,6 +5,7 @@ Presets: SCNN, and the machine that SWAT's published speed-ups fit. `config` has
 """
 
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
+from swatsim.simulator.machines.cartesian.images import by_image, in_rounds
 from swatsim.simulator.machines.cartesian.machine import (
     simulate_dense,
     simulate_dense_operands,
@@ -23,7 +24,8 @@ CARTESIAN = Mechanism(
     simulate_dense=simulate_dense,
     alternatives={"dense, with bank conflicts": simulate_dense_with_conflicts},
     simulate_dense_operands=simulate_dense_operands,
-    by_image=lambda op, config: config,  # samples follow one another in every op
+    by_image=by_image,
+    in_rounds=in_rounds,
     timeline=timeline,
     tile="a PE",
 )

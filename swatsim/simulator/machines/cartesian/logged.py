@@ -11,7 +11,12 @@ from swatsim.simulator.machines.cartesian.kernel_log import Log, new_log
 from swatsim.simulator.machines.cartesian.kernel_patterns import Counts
 from swatsim.simulator.machines.cartesian.kernel_wgrad import OuterLog
 from swatsim.simulator.machines.cartesian.kernel_wgrad_queued import outer_product_queued
-from swatsim.simulator.machines.cartesian.machine import convolve, product_table, queue
+from swatsim.simulator.machines.cartesian.machine import (
+    convolve,
+    outer_wanted,
+    product_table,
+    queue_members,
+)
 from swatsim.simulator.machines.cartesian.mapping import Channels, Planar, bank_table
 
 
@@ -44,15 +49,12 @@ def log_pairs(
         convolve(part, PixelLog(log, places))
         return log
     log = new_log(pe, first, end, vectors, 2, config.bank_queue > 0)
-    act, grad, table = queue(part, config, (None, None))
-    acts, grads = (
-        np.full((queued.patterns.size, vector), -1, np.int32)
-        for queued, vector in zip((act, grad), vectors, strict=True)
-    )
-    queue(part, config, (acts, grads))
+    act, grad, table, acts, grads = queue_members(part, config)
     given = OuterLog(log, acts, grads, bank_table(config.banks))
     pes = config.pe_h, config.pe_w
-    if config.bank_queue:
+    if part.wanted is not None:
+        outer_wanted(part, config, given)
+    elif config.bank_queue:
         made, depth = product_table(config), config.bank_queue
         outer_product_queued(act, grad, part.met, *part.blocks, made, depth, *pes, given)
     else:

@@ -16,8 +16,12 @@ from swatsim.simulator.machines.cartesian.kernel import PixelLog, Work
 from swatsim.simulator.machines.cartesian.kernel_banks import BANKS
 from swatsim.simulator.machines.cartesian.kernel_log import Places
 from swatsim.simulator.machines.cartesian.kernel_patterns import Counts, Words
-from swatsim.simulator.machines.cartesian.kernel_wgrad import Outer
-from swatsim.simulator.machines.cartesian.kernel_wgrad_queued import outer_product_queued
+from swatsim.simulator.machines.cartesian.kernel_wgrad import Outer, OuterLog
+from swatsim.simulator.machines.cartesian.kernel_wgrad_queued import (
+    WORDS_USED,
+    outer_product_queued,
+)
+from swatsim.simulator.machines.cartesian.kernel_wgrad_wanted import Sums, outer_product_wanted
 from swatsim.simulator.machines.cartesian.mapping import (
     Channels,
     Planar,
@@ -36,7 +40,8 @@ def simulate_op(op: LoweredOp, config: CartesianConfig) -> Counters:
     if op.name == "wgrad":
         return _counters(op, config, _wgrad(op, config, conflicts=True), 0, valid)
     parts = list(planar(op, config))
-    work = (convolve(part) for part in parts)
+    # pair of blocks by pair of blocks is slow: channels that are alike are run once
+    work = (convolve(part) if part.wanted is None else _alike_channels(part) for part in parts)
     return _counters(op, config, work, sum(part.halo_cycles for part in parts), valid)
 
 
@@ -136,7 +141,7 @@ def _counters(
 
 def convolve(part: Planar, log: PixelLog | None = None) -> Work:
     """Run one group's convolution, and write it down if there is a log."""
-    if part.array.queue:
+    if part.array.queue or part.wanted is not None:
         return queued.convolve(part, log)
     logs = () if log is None else (log,)  # so that it is compiled without one
     run = part.data, part.weight, part.first_k, part.rows, part.columns, part.array
@@ -147,7 +152,7 @@ def convolve(part: Planar, log: PixelLog | None = None) -> Work:
 def _dense(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Counters:
     if op.name == "wgrad":
         return _counters(op, config, iter([_wgrad_dense(op, config, conflicts)]), 0, None)
-    parts = list(planar(op, config))
+    parts = list(planar(op.of_all_outputs(), config))
     work = (some for part in parts for some in _dense_chunks(part, conflicts))
     valid = sum(part.products_valid for part in parts)
     return _counters(op, config, work, sum(part.halo_cycles for part in parts), valid)
@@ -182,7 +187,7 @@ def _wgrad(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Iterator[
 
 def _wgrad_dense(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Work:
     """Run every position of every tap, also where the tap falls into the padding."""
-    part = next(outer_products(op, config))
+    part = next(outer_products(op.of_all_outputs(), config))
     taps, positions = part.met.shape
     work = _alike_positions(part, [positions] * taps, config, conflicts)
     return _times(work, op.samples * op.layer.groups)
@@ -225,7 +230,47 @@ def queue(
     return Outer(*act), Outer(*grad), table
 
 
+def queue_members(
+    part: Channels, config: CartesianConfig
+) -> tuple[Outer, Outer, Counts, Places, Places]:
+    """Queue activations and gradients as `queue` does; the last two are the blocks' channels."""
+    act, grad, table = queue(part, config, (None, None))
+    acts = np.full((act.patterns.size, config.act_vector), -1, np.int32)
+    grads = np.full((grad.patterns.size, config.weight_vector), -1, np.int32)
+    queue(part, config, (acts, grads))
+    return act, grad, table, acts, grads
+
+
+def outer_wanted(part: Channels, config: CartesianConfig, log: OuterLog | None = None) -> Work:
+    """Run one group's wgrad of which not all sums are wanted, and write it down if asked."""
+    assert part.wanted is not None, "nothing is left out"
+    act, grad, _, acts, grads = queue_members(part, config)
+    constant = all(
+        kernel_wgrad.is_constant(it, n) for it, n in zip((act, grad), part.blocks, strict=True)
+    )
+    sums = Sums(
+        part.wanted,
+        part.block_c,
+        part.block_k,
+        act=_places(acts, part.block_c) * np.uint64((part.block_k + 1) * WORDS_USED),
+        grad=_places(grads, part.block_k) * np.uint64(WORDS_USED),
+        feeds=_feeds(config.banks),
+        depth=config.bank_queue,
+        alike=constant and not config.bank_queue and log is None,
+    )
+    logs = () if log is None else (log,)  # so that it is compiled without one
+    pes = config.pe_h, config.pe_w
+    return outer_product_wanted(act, grad, part.met, *part.blocks, sums, *pes, *logs)
+
+
+def _places(channels: Places, block: int) -> Words:
+    """Return which of its PE's channels each is; where there is none, one more than these."""
+    return np.where(channels >= 0, channels % block, block).astype(np.uint64)
+
+
 def _outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Work:
+    if part.wanted is not None:
+        return outer_wanted(part, config)
     act, grad, table = queue(part, config, (None, None))
     pes = config.pe_h, config.pe_w
     if conflicts and config.bank_queue:
@@ -256,7 +301,19 @@ def product_table(config: CartesianConfig) -> Words:
 
 @lru_cache(maxsize=4)
 def _product_table(act_vector: int, weight_vector: int, banks: int) -> Words:
-    bank = bank_table(banks)
-    number = np.cumsum(np.bincount(bank[:, :, 0].reshape(-1), minlength=BANKS) > 0) - 1
     counts = patterns(act_vector, 4)[0], patterns(weight_vector, 8)[0]
-    return kernel_wgrad_queued.product_table(*counts, bank, number)
+    return kernel_wgrad_queued.product_table(*counts, bank_table(banks), _in_use(banks))
+
+
+def _in_use(banks: int) -> Counts:
+    """Return each bank's place among those that wgrad has in use."""
+    used = np.bincount(bank_table(banks)[:, :, 0].reshape(-1), minlength=BANKS) > 0
+    return np.asarray(np.cumsum(used) - 1, np.int64)
+
+
+@lru_cache(maxsize=4)
+def _feeds(banks: int) -> Words:
+    """Return what channels c and k, modulo 4 and 8, feed into each bank that wgrad has in use."""
+    return kernel_wgrad_queued.product_table(
+        np.eye(4, dtype=np.int64), np.eye(8, dtype=np.int64), bank_table(banks), _in_use(banks)
+    )

@@ -17,6 +17,13 @@ import numpy as np
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.kernel_banks import Array, Axis
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts
+from swatsim.simulator.machines.cartesian.kernel_wanted import Wanted
+from swatsim.simulator.machines.cartesian.wanted import (
+    on_plane,
+    reached,
+    wanted_of_groups,
+    wanted_sums,
+)
 from swatsim.workload.convolutions import Convolution, convolutions
 from swatsim.workload.layer import Layer
 from swatsim.workload.lowering import LoweredOp
@@ -44,6 +51,8 @@ class Planar:
         Elements of one filter's output plane.
     exists : numpy.ndarray of bool, shape (X, Y)
         Which pixels there are: all, but where positions fill no plane.
+    wanted : Wanted, optional
+        Which outputs somebody wants; by default all.
     """
 
     data: Mask
@@ -55,6 +64,7 @@ class Planar:
     halo: int
     outputs: int
     exists: Mask
+    wanted: Wanted | None = None
 
     @property
     def products_valid(self) -> int:
@@ -66,6 +76,10 @@ class Planar:
     def halo_cycles(self) -> int:
         """Halo of all chunks and samples."""
         filters: int = self.weight.shape[1]
+        if self.wanted is not None:
+            first = np.arange(0, filters, self.array.chunk)
+            sizes = np.minimum(filters - first, self.array.chunk)
+            return self.halo * int((self.wanted.chunks * sizes[:, None]).sum())
         samples: int = self.data.shape[1]
         return self.halo * filters * samples
 
@@ -117,7 +131,8 @@ def _groups(conv: Convolution, exists: Mask, config: CartesianConfig) -> Iterato
     array = _array(conv, config)._replace(owns=_owns(exists, (rows.tile, columns.tile)))
     array = array._replace(pe_h=array.owns.shape[0], pe_w=array.owns.shape[1])
     channels, filters = len(data) // conv.groups, len(conv.weight) // conv.groups
-    for group in range(conv.groups):
+    some = wanted_of_groups(conv, padded, array.chunk)
+    for group, wanted in enumerate(some):
         weight = conv.weight[group * filters : (group + 1) * filters].transpose(1, 0, 2, 3)
         yield Planar(
             data=np.array(data[group * channels : (group + 1) * channels], order="C"),
@@ -129,6 +144,7 @@ def _groups(conv: Convolution, exists: Mask, config: CartesianConfig) -> Iterato
             halo=_halo(conv, (rows.tile, columns.tile), config),
             outputs=conv.output[0] * conv.output[1] - int(np.count_nonzero(~exists)),
             exists=exists,
+            wanted=wanted,
         )
 
 
@@ -179,13 +195,16 @@ def bank_table(banks: int) -> Counts:
 
 
 def _axis(conv: Convolution, axis: int, size: int, pes: int) -> Axis:
-    """Return the pixels of an axis in classes that meet the same taps in the same way."""
-    stride, dilation = conv.stride[axis], conv.dilation[axis]
-    taps = np.arange(conv.weight.shape[2 + axis]) * dilation
-    reach = np.arange(size)[:, None] - taps  # stride times the output
-    output = reach // stride
-    valid = (reach % stride == 0) & (output >= 0) & (output < conv.output[axis])
-    bits, classes = np.unique(np.where(valid, output & 3, -1), axis=0, return_inverse=True)
+    """Return the pixels of an axis in classes that meet the same taps in the same way.
+
+    Where not all outputs are wanted, each is a class of its own.
+    """
+    stride = conv.stride[axis]
+    taps = np.arange(conv.weight.shape[2 + axis]) * conv.dilation[axis]
+    output = reached(conv, axis, size)
+    bits, classes = np.where(output >= 0, output & 3, -1), np.arange(size)
+    if conv.wanted is None:
+        bits, classes = np.unique(bits, axis=0, return_inverse=True)
     return Axis(
         stride=stride,
         tile=-(-size // pes),
@@ -246,7 +265,7 @@ def as_square(conv: Convolution, config: CartesianConfig) -> tuple[Convolution, 
     data = np.zeros((*conv.data.shape[:2], plane[0] * plane[1]), np.bool_)
     data[..., :positions] = conv.data.reshape(*conv.data.shape[:2], positions)
     data = data.reshape(*conv.data.shape[:2], *plane)
-    return replace(conv, data=data, output=plane), exists
+    return replace(conv, data=data, output=plane, wanted=on_plane(conv.wanted, plane)), exists
 
 
 @lru_cache(maxsize=1024)
@@ -277,6 +296,8 @@ class Channels:
         Input pixel under a tap at an output position, -1 outside.
     block_c, block_k : int
         Channels of a PE.
+    wanted : numpy.ndarray of bool, shape (R * S, C, K), optional
+        Which sums somebody wants; by default all.
     """
 
     act: Bits
@@ -284,6 +305,7 @@ class Channels:
     met: Counts
     block_c: int
     block_k: int
+    wanted: Mask | None = None
 
     @property
     def blocks(self) -> tuple[int, int]:
@@ -300,7 +322,7 @@ def outer_products(op: LoweredOp, config: CartesianConfig) -> Iterator[Channels]
     layer = op.layer
     assert op.act is not None, "wgrad reads act"
     assert op.grad_out is not None, "wgrad reads grad_out"
-    met = _met(op)
+    met, wanted = _met(op), wanted_sums(op)
     channels, filters = layer.C // layer.groups, layer.K // layer.groups
     square = isqrt(config.accumulator)
     for sample in range(op.samples):
@@ -313,6 +335,7 @@ def outer_products(op: LoweredOp, config: CartesianConfig) -> Iterator[Channels]
                 met=met,
                 block_c=min(square, -(-channels // config.pe_h)),
                 block_k=min(square, -(-filters // config.pe_w)),
+                wanted=wanted[group],
             )
 
 

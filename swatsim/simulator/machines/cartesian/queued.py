@@ -13,7 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swatsim.simulator.machines.cartesian import kernel_queued, kernel_wgrad_queued
+from swatsim.simulator.machines.cartesian import (
+    kernel_queued,
+    kernel_wanted,
+    kernel_wgrad_queued,
+)
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.kernel import PixelLog, Work
 from swatsim.simulator.machines.cartesian.kernel_banks import BANKS
@@ -31,13 +35,25 @@ def added(works: Iterable[Work]) -> Work:
 
 
 def convolve(part: Planar, log: PixelLog | None = None) -> Work:
-    """Run one group's convolution, drains included; a log has them after all other steps."""
+    """Run one group's convolution, drains included; a log has them after all other steps.
+
+    Without queues it takes a part of which not all outputs are wanted.
+    """
     queues = _empty(part)
+    logs = () if log is None else (log,)  # so that it is compiled without one
+    work = _run(part, queues, *logs)
+    if not part.array.queue:
+        return work
+    return added([work, kernel_queued.drain(queues, part.array, *logs)])
+
+
+def _run(part: Planar, queues: Words, *logs: PixelLog) -> Work:
+    """Run one group's convolution, and leave in the queues what is in them in the end."""
     plane = Plane(part.rows, part.columns, part.array)
     run = part.data, part.weight, part.first_k, plane, queues
-    logs = () if log is None else (log,)  # so that it is compiled without one
-    work = kernel_queued.convolve_queued(*run, *logs)
-    return added([work, kernel_queued.drain(queues, plane.array, *logs)])
+    if part.wanted is None:
+        return kernel_queued.convolve_queued(*run, *logs)
+    return kernel_wanted.convolve_wanted(*run, part.wanted, *logs)
 
 
 def convolve_alike(ones: Mapping[Hashable, Planar], order: Iterable[Hashable]) -> Work:
@@ -49,10 +65,8 @@ def convolve_alike(ones: Mapping[Hashable, Planar], order: Iterable[Hashable]) -
     for kind in order:
         found = kind, queues.tobytes()
         if found not in seen:
-            part, after = ones[kind], queues.copy()
-            plane = Plane(part.rows, part.columns, part.array)
-            run = part.data, part.weight, part.first_k, plane, after
-            seen[found] = kernel_queued.convolve_queued(*run), after
+            after = queues.copy()
+            seen[found] = _run(ones[kind], after), after
         times[found] += 1
         queues = seen[found][1]
     works = [_times(work, times[found]) for found, (work, _) in seen.items()]

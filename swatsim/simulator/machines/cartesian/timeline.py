@@ -8,6 +8,7 @@ a window, wherever that lies.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache, partial
 from itertools import groupby
 from operator import attrgetter
@@ -138,6 +139,8 @@ def _planar_steps(
     cycles, own = (log.reshape(-1, chunks) for log in log_steps(part, config, pe))
     piece = Piece(partial(log_pairs, part, config, pe), numbers, cycles.size)
     for chunk in range(chunks):
+        if part.wanted is not None and not part.wanted.chunks[chunk, 0]:
+            continue
         first = chunk * part.array.chunk
         filters_here = min(part.array.chunk, filters - first)
         at = {**where, "chunk": chunk, "filters": filters_here}
@@ -175,7 +178,10 @@ def _one_sample(op: LoweredOp, sample: int) -> LoweredOp:
         name: mask if name == "weight" else mask[sample : sample + 1]
         for name, mask in op.operands.items()
     }
-    return op.with_masks(masks)
+    if op.output is None or op.name == "wgrad":
+        return op.with_masks(masks)
+    own = op.output[sample : sample + 1]
+    return replace(op.of_all_outputs().with_masks(masks), output=own)
 
 
 def _parts(
@@ -188,7 +194,7 @@ def _parts(
 
     @cache
     def numbers() -> list[tuple[Numbers, Numbers]]:
-        planes = zip(*(cut(plane, config) for plane in numbered(op)), strict=True)
+        planes = zip(*(cut(plane, config) for plane in numbered(op.of_all_outputs())), strict=True)
         return [
             (
                 assemble(getattr(p, names[0]) for p in bits),

@@ -7,7 +7,7 @@ from math import prod
 from swatsim.counters import Counters
 from swatsim.simulator.machines.ideal.config import IdealConfig, Skips
 from swatsim.workload import flops
-from swatsim.workload.layer import OPERANDS, Operand
+from swatsim.workload.layer import Operand
 from swatsim.workload.lowering import LoweredOp
 
 #: Images of a batch are laid out so many values at a time: what is rounded up once a round is then
@@ -16,32 +16,34 @@ ROUND_VALUES = 2**22
 
 
 def simulate_op(op: LoweredOp, config: IdealConfig) -> Counters:
-    """Return the counters of the products that remain."""
+    """Return the counters of the products that remain, of outputs that are wanted."""
     skipped = _skipped(op, config)
     words = {
         name: op.counts[name] if name in skipped else mask.size
         for name, mask in op.operands.items()
     }
-    return _counters(op, config, op.with_zeros_of(skipped).macs_effectual, words)
+    products = op.with_zeros_of(skipped).macs_effectual
+    return _counters(op, config, products, words, op.outputs_wanted)
 
 
 def simulate_dense(op: LoweredOp, config: IdealConfig) -> Counters:
-    """Return the counters of all products, those with padding too."""
+    """Return the counters of all products, those with padding or of unwanted outputs too."""
     words = {name: mask.size for name, mask in op.operands.items()}
-    return _counters(op, config, flops.macs_dense(op.layer, op.samples), words)
+    products = flops.macs_dense(op.layer, op.samples)
+    return _counters(op, config, products, words, prod(op.output_shape))
 
 
 def reads_images(op: LoweredOp, config: IdealConfig) -> bool:
     """Whether zeros of images are skipped, and not those of weights alone, or none."""
-    return any(operand != "weight" for operand in _skipped(op, config))
+    return not op.operands_of_images.isdisjoint(_skipped(op, config))
 
 
 def in_rounds(op: LoweredOp, config: IdealConfig) -> tuple[IdealConfig, int] | None:
     """Return how many images are a round; None: all, where they need not be laid out."""
     if not reads_images(op, config):
         return None
-    largest = max(mask.size for name, mask in op.operands.items() if name != "weight")
-    return config, max(1, ROUND_VALUES * op.samples // largest)
+    largest = max(op.operands[name].size for name in op.operands_of_images)
+    return config, max(1, ROUND_VALUES * op.images // largest)
 
 
 def _skipped(op: LoweredOp, config: IdealConfig) -> list[Operand]:
@@ -52,9 +54,8 @@ def _skipped(op: LoweredOp, config: IdealConfig) -> list[Operand]:
 
 
 def _counters(
-    op: LoweredOp, config: IdealConfig, products: int, words: dict[Operand, int]
+    op: LoweredOp, config: IdealConfig, products: int, words: dict[Operand, int], written: int
 ) -> Counters:
-    result = next(operand for operand in OPERANDS if operand not in op.operands)
     cycles = -(-products // config.multipliers)
     first, second = words.values()
     return Counters(
@@ -66,5 +67,5 @@ def _counters(
         lane_cycles_idle=cycles * config.multipliers - products,
         words_a=first,
         words_b=second,
-        sums_written=prod(op.layer.shape_of(result, op.samples)),
+        sums_written=written,
     )

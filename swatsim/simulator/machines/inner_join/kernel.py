@@ -36,6 +36,22 @@ class Rounds(NamedTuple):
     used: Counts
 
 
+class Wanted(NamedTuple):
+    """Which joins are begun: those whose output somebody wants.
+
+    Of several parts, each field has an axis of parts before the others.
+
+    Parameters
+    ----------
+    outputs : numpy.ndarray of bool, shape (windows, filters)
+    filters : numpy.ndarray of int64, shape (rounds, chunks, slots)
+        Which filter lies in a slot; one chunk, if it is the same one in all.
+    """
+
+    outputs: Bits
+    filters: Counts
+
+
 class Log(NamedTuple):
     """What each pair of chunks takes.
 
@@ -171,11 +187,26 @@ def add_costs(sums: Counts, window: Words, filters: Words, slots: int) -> None:
 
 
 @jit
-def note_chunk(log: Log, at: tuple[int, int, int], window: Words, filters: Words) -> None:
-    """Write down what the pairs of one chunk join and cost."""
+def add_wanted(sums: Counts, window: Words, filters: Words, keep: Bits) -> None:
+    """Do what `add_costs` does, for slots that are kept alone."""
+    for slot in range(keep.size):
+        if keep[slot]:
+            joined = np.uint64(0)
+            for word in range(window.size):
+                joined += popcount(window[word] & filters[word, slot])
+            sums[slot] += max(np.int64(joined), 1)
+
+
+@jit
+def note_chunk(
+    log: Log, at: tuple[int, int, int], window: Words, filters: Words, keep: Bits
+) -> None:
+    """Write down what the pairs of one chunk join and cost, nothing where none is begun."""
     costs = np.zeros(filters.shape[1], np.int64)
-    add_costs(costs, window, filters, costs.size)
+    add_wanted(costs, window, filters, keep)
     for slot in range(costs.size):
+        if not keep[slot]:
+            continue
         joined = np.uint64(0)
         for word in range(window.size):
             joined += popcount(window[word] & filters[word, slot])
@@ -184,8 +215,22 @@ def note_chunk(log: Log, at: tuple[int, int, int], window: Words, filters: Words
 
 
 @jit
+def find_kept(keep: Bits, wanted: Wanted, round_: int, window: int, chunk: int) -> None:
+    """Write which slots of a round join a chunk of a window."""
+    if chunk < wanted.filters.shape[1]:
+        for slot in range(keep.size):
+            keep[slot] = wanted.outputs[window, wanted.filters[round_, chunk, slot]]
+
+
+@jit
 def join(
-    windows: Words, held: Words, rounds: Rounds, first: int, cycles: Counts, log: Log | None = None
+    windows: Words,
+    held: Words,
+    rounds: Rounds,
+    first: int,
+    cycles: Counts,
+    wanted: Wanted | None = None,
+    log: Log | None = None,
 ) -> int:
     """Run windows through all rounds; add to ``cycles``, and return the cycles that PEs work.
 
@@ -199,10 +244,12 @@ def join(
         Number of the first window in its pass: window i runs on cluster i % clusters.
     cycles : numpy.ndarray of int64, shape (clusters, rounds)
         What each cluster takes: its slowest PE of each window, added up.
+    wanted : Wanted, optional
+        By default all.
     log : Log, optional
     """
     size, total = held.shape[2], windows.shape[1]
-    sums = np.empty(held.shape[3], np.int64)
+    sums, keep = np.empty(held.shape[3], np.int64), np.ones(held.shape[3], np.bool_)
     working = 0
     for r in range(held.shape[0]):
         filters, used = rounds.filters[r], rounds.used[r]
@@ -211,9 +258,13 @@ def join(
             for chunk in range(held.shape[1]):
                 begin = chunk * size
                 own = windows[i, begin : min(begin + size, total)]
-                add_costs(sums, own, held[r, chunk], filters)
+                if wanted is None:
+                    add_costs(sums, own, held[r, chunk], filters)
+                else:
+                    find_kept(keep[:filters], wanted, r, i, chunk)
+                    add_wanted(sums, own, held[r, chunk], keep[:filters])
                 if log is not None:
-                    note_chunk(log, (r, i, chunk), own, held[r, chunk])
+                    note_chunk(log, (r, i, chunk), own, held[r, chunk], keep)
             for pe in range(filters - used):
                 sums[pe] += sums[used + pe]
             slowest = 0
@@ -225,9 +276,20 @@ def join(
 
 
 @jit
-def join_parts(windows: Words, held: Words, rounds: Rounds, first: int, cycles: Counts) -> int:
+def join_parts(
+    windows: Words,
+    held: Words,
+    rounds: Rounds,
+    first: int,
+    cycles: Counts,
+    wanted: Wanted | None = None,
+) -> int:
     """Run windows of several parts, each on its own filters; arguments as of `join`, by part."""
     working = 0
     for part in range(windows.shape[0]):
-        working += join(windows[part], held[part], rounds, first, cycles[part])
+        one = windows[part], held[part], rounds, first, cycles[part]
+        if wanted is None:
+            working += join(*one)
+        else:
+            working += join(*one, Wanted(wanted.outputs[part], wanted.filters[part]))
     return working

@@ -13,6 +13,7 @@ from swatsim.simulator.machines.inner_join import kernel
 from swatsim.simulator.machines.inner_join.config import WORD, InnerJoinConfig
 from swatsim.simulator.machines.inner_join.kernel import Counts, Words
 from swatsim.simulator.machines.inner_join.mapping import Pass, hold, passes, rounds_of
+from swatsim.simulator.machines.inner_join.sent import Sent, clusters_used, ones
 from swatsim.workload.layer import Layer, OpName
 from swatsim.workload.lowering import LoweredOp
 
@@ -23,7 +24,7 @@ def simulate_op(op: LoweredOp, config: InnerJoinConfig) -> Counters:
     for part in passes(op, config):
         joined = run(part, config)
         tally.add(part, joined.cycles, joined.working)
-        tally.take(part, joined.window_words, joined.filter_words)
+        tally.send(joined.window_words, joined.filter_words)
     return tally.counters(op.name, op.macs_effectual)
 
 
@@ -46,9 +47,10 @@ def simulate_dense_operands(op: LoweredOp, config: InnerJoinConfig) -> Counters:
 def by_image(op: LoweredOp, config: InnerJoinConfig) -> InnerJoinConfig | None:
     """Return the config if the op's images follow one another: in wgrad they do.
 
-    In fprop and dgrad clusters take windows of the next image before others end the last one.
+    In fprop and dgrad clusters take windows of the next image before others end the last one, but
+    for products of activations: their images are groups.
     """
-    return config if op.name == "wgrad" else None
+    return config if op.name == "wgrad" or op.of_samples else None
 
 
 class Joined(NamedTuple):
@@ -60,7 +62,7 @@ class Joined(NamedTuple):
     working : int
         Cycles that PEs join, added up.
     window_words, filter_words : int
-        Values of the windows, and of the filters, that are not zero.
+        Values of windows and of filters that clusters are sent.
     """
 
     cycles: Counts
@@ -73,19 +75,16 @@ def run(part: Pass, config: InnerJoinConfig) -> Joined:
     """Run all windows of a pass through its rounds."""
     rounds = rounds_of(part.filters, config)
     streams = part.filter_streams()
-    held = hold(streams, rounds, config).words
+    held = hold(streams, rounds, config)
     cycles = np.zeros((part.parts, config.clusters, len(rounds.used)), np.int64)
-    first = working = words = 0
-    for windows in part.window_streams():
-        working += kernel.join_parts(windows, held, rounds, first, cycles)
-        words += ones(windows)
+    sent = Sent(part, config, rounds, held.filters[:, :, 0])
+    first = working = 0
+    for windows, outputs in part.windows_and_wanted():
+        begun = held.begun(outputs)
+        working += kernel.join_parts(windows, held.words, rounds, first, cycles, begun)
+        sent.add(windows, outputs, first)
         first += windows.shape[1]
-    return Joined(cycles, working, words, ones(streams))
-
-
-def ones(streams: Words) -> int:
-    """Return how many values of streams are not zero."""
-    return int(np.bitwise_count(streams).sum(dtype=np.int64))
+    return Joined(cycles, working, sent.window_words, sent.filter_words(streams))
 
 
 @lru_cache(maxsize=10_000)
@@ -98,7 +97,7 @@ def _without_zeros(layer: Layer, name: OpName, samples: int, config: InnerJoinCo
         whole = replace(part, windows=part.windows * in_a_row)
         tally.add_alike(whole, np.tile(_costs_of_ones(windows, config.chunk), in_a_row))
         values = part.parts * part.length * part.filters
-        tally.take(whole, in_a_row * ones(windows), values)
+        tally.take(whole, in_a_row * int(ones(windows).sum()), values)
     return tally.counters(name, in_a_row * one.macs_effectual).times(samples // in_a_row)
 
 
@@ -128,7 +127,9 @@ class _Tally:
         self.cycles += int(slowest.sum())
         self.working += working
         self.pe_sync += int((cycles * used).sum()) - working
-        self.tile_sync += int(used[0] * (slowest - taken[:, : self._clusters(part)]).sum())
+        self.tile_sync += int(
+            used[0] * (slowest - taken[:, : clusters_used(part, self.config)]).sum()
+        )
 
     def add_alike(self, part: Pass, costs: Counts) -> None:
         """Add a pass of which each window takes the same of all filters: (parts, windows)."""
@@ -142,12 +143,13 @@ class _Tally:
 
     def take(self, part: Pass, window_words: int, filter_words: int) -> None:
         """Count the words of a pass's streams: windows in each round, filters in each cluster."""
-        self.window_words += len(rounds_of(part.filters, self.config).used) * window_words
-        self.filter_words += self._clusters(part) * filter_words
+        rounds = len(rounds_of(part.filters, self.config).used)
+        self.send(rounds * window_words, clusters_used(part, self.config) * filter_words)
 
-    def _clusters(self, part: Pass) -> int:
-        """Return how many clusters have a window: the first ones."""
-        return min(self.config.clusters, part.windows)
+    def send(self, window_words: int, filter_words: int) -> None:
+        """Count words that clusters are sent."""
+        self.window_words += window_words
+        self.filter_words += filter_words
 
     def counters(self, name: OpName, effectual: int, ineffectual: int = 0) -> Counters:
         """Return the counters: lane-cycles sorted into their buckets."""

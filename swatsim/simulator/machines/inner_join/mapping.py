@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from swatsim.simulator.machines.inner_join.config import WORD, Balancing, InnerJ
 from swatsim.simulator.machines.inner_join.kernel import (
     Counts,
     Rounds,
+    Wanted,
     Words,
     gather,
     gather_rows,
@@ -42,6 +44,9 @@ class Pass:
     window_streams : callable returning an iterator of numpy.ndarray of uint64
         Shape (parts, some windows, words): in order, together all of them.
     filter_streams : callable returning numpy.ndarray of uint64, shape (parts, filters, words)
+    wanted : callable returning an iterator of numpy.ndarray of bool, optional
+        Shape (parts, some windows, filters): with the window streams, of which windows and filters
+        the outputs are wanted. By default all.
     """
 
     parts: int
@@ -50,6 +55,14 @@ class Pass:
     length: int
     window_streams: Callable[[], Iterator[Words]]
     filter_streams: Callable[[], Words]
+    wanted: Callable[[], Iterator[Mask]] | None = None
+
+    def windows_and_wanted(self) -> Iterator[tuple[Words, Mask | None]]:
+        """Yield window streams, each with what is wanted of it."""
+        if self.wanted is None:
+            yield from ((windows, None) for windows in self.window_streams())
+        else:
+            yield from zip(self.window_streams(), self.wanted(), strict=True)
 
 
 class Held(NamedTuple):
@@ -60,10 +73,25 @@ class Held(NamedTuple):
     words : numpy.ndarray of uint64, shape (parts, rounds, chunks, words of a chunk, slots)
     filters : numpy.ndarray of int64, shape (parts, rounds, chunks, slots)
         Their indices in the group; of slots out of use some filter.
+    sorted_by_chunk : bool
+        Whether they differ from chunk to chunk.
     """
 
     words: Words
     filters: Counts
+    sorted_by_chunk: bool = False
+
+    def of_part(self, part: int, outputs: Mask | None) -> tuple[Held, Wanted | None]:
+        """Return what one part holds, and which of its joins are begun, outputs as in `begun`."""
+        own = Held(self.words[part], self.filters[part], self.sorted_by_chunk)
+        return own, own.begun(outputs)
+
+    def begun(self, outputs: Mask | None) -> Wanted | None:
+        """Return which joins are begun, of outputs (.., windows, filters) that are wanted."""
+        if outputs is None:
+            return None
+        filters = self.filters if self.sorted_by_chunk else self.filters[..., :1, :]
+        return Wanted(np.ascontiguousarray(outputs), np.ascontiguousarray(filters))
 
 
 def passes(op: LoweredOp, config: InnerJoinConfig) -> Iterator[Pass]:
@@ -94,7 +122,8 @@ def hold(streams: Words, rounds: Rounds, config: InnerJoinConfig) -> Held:
     group = np.arange(len(streams))[:, None, None, None]
     chunk = np.arange(chunks)[:, None]
     laid = cut[group, filters, chunk]  # (parts, rounds, chunks, slots, words)
-    return Held(np.ascontiguousarray(laid.swapaxes(3, 4)), filters)
+    by_chunk = config.balancing is Balancing.GREEDY_HARDWARE
+    return Held(np.ascontiguousarray(laid.swapaxes(3, 4)), filters, by_chunk)
 
 
 def _slots(cut: Words, rounds: Rounds, balancing: Balancing) -> Counts:
@@ -169,7 +198,14 @@ def _convolution(conv: Convolution) -> Pass:
         length=r * s * c,
         window_streams=lambda: (_windows(conv, sample) for sample in conv.data),
         filter_streams=lambda: pack(filters),
+        wanted=None if conv.wanted is None else partial(_wanted_of_samples, conv, conv.wanted),
     )
+
+
+def _wanted_of_samples(conv: Convolution, outputs: Mask) -> Iterator[Mask]:
+    """Yield which outputs of a sample are wanted: (groups, windows, filters)."""
+    for sample in outputs:
+        yield sample.reshape(conv.groups, len(sample) // conv.groups, -1).swapaxes(1, 2)
 
 
 def _windows(conv: Convolution, sample: Mask) -> Words:
@@ -193,7 +229,15 @@ def _wgrad(op: LoweredOp) -> Pass:
         length=positions,
         window_streams=lambda: iter([_taps(layer, act)]),
         filter_streams=lambda: pack(grad_out.reshape(parts, filters, positions)),
+        wanted=None if op.output is None else partial(_wanted_weights, op),
     )
+
+
+def _wanted_weights(op: LoweredOp) -> Iterator[Mask]:
+    """Yield which weight gradients are wanted, the same of each sample."""
+    own = as_4d(op.output).reshape(op.layer.groups, op.layer.K // op.layer.groups, -1)
+    every = np.broadcast_to(own.swapaxes(1, 2), (op.samples, len(own), own.shape[2], own.shape[1]))
+    yield every.reshape(-1, *every.shape[2:])
 
 
 def _taps(layer: Layer, act: Mask) -> Words:

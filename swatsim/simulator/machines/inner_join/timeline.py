@@ -16,10 +16,11 @@ import numpy as np
 from swatsim.simulator.interface import Event, Timeline, check_tile
 from swatsim.simulator.machines.inner_join import kernel
 from swatsim.simulator.machines.inner_join.config import InnerJoinConfig
-from swatsim.simulator.machines.inner_join.kernel import Counts, Log, Rounds, Words
+from swatsim.simulator.machines.inner_join.kernel import Counts, Log, Rounds, Wanted, Words
 from swatsim.simulator.machines.inner_join.machine import run
 from swatsim.simulator.machines.inner_join.mapping import Held, Pass, hold, passes, rounds_of
 from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.windows import Mask
 
 
 def timeline(op: LoweredOp, config: InnerJoinConfig, tile: int) -> Timeline:
@@ -49,23 +50,29 @@ def _stretches(op: LoweredOp, config: InnerJoinConfig, cluster: int) -> Iterator
     for number, part in enumerate(passes(op, config)):
         rounds = rounds_of(part.filters, config)
         held = hold(part.filter_streams(), rounds, config)
-        windows = _own(part, config.clusters, cluster)
+        windows, outputs = _own(part, config.clusters, cluster)
         slowest = run(part, config).cycles.sum(axis=2).max(axis=1)
         for group in range(part.parts):
-            own = Held(held.words[group], held.filters[group])
+            own = held.of_part(group, None if outputs is None else outputs[group])
             where = {"pass": number, "part": group}
             numbers = np.arange(cluster, part.windows, config.clusters)
-            one = windows[group], numbers, own, rounds, int(slowest[group]), where
+            one = windows[group], numbers, *own, rounds, int(slowest[group]), where
             yield _Stretch(*one, config.pes_per_cluster)
 
 
-def _own(part: Pass, clusters: int, cluster: int) -> Words:
-    """Return the windows of a pass that run on a cluster: (parts, windows, words)."""
-    found, first = [], 0
-    for windows in part.window_streams():
-        found.append(windows[:, (cluster - first) % clusters :: clusters])
+def _own(part: Pass, clusters: int, cluster: int) -> tuple[Words, Mask | None]:
+    """Return the windows of a pass that run on a cluster, and what is wanted of them.
+
+    Shapes (parts, windows, words) and (parts, windows, filters).
+    """
+    found, wanted, first = [], [], 0
+    for windows, outputs in part.windows_and_wanted():
+        own = slice((cluster - first) % clusters, None, clusters)
+        found.append(windows[:, own])
+        wanted += [] if outputs is None else [outputs[:, own]]
         first += windows.shape[1]
-    return np.ascontiguousarray(np.concatenate(found, axis=1))
+    streams = np.ascontiguousarray(np.concatenate(found, axis=1))
+    return streams, np.concatenate(wanted, axis=1) if wanted else None
 
 
 @dataclass
@@ -79,6 +86,7 @@ class _Stretch:
         Of the windows, in the pass.
     held : Held
         Of this part alone.
+    wanted : Wanted or None
     rounds : Rounds
     cycles : int
         Of the slowest cluster.
@@ -89,6 +97,7 @@ class _Stretch:
     windows: Words
     numbers: Counts
     held: Held
+    wanted: Wanted | None
     rounds: Rounds
     cycles: int
     where: dict[str, Any]
@@ -97,7 +106,7 @@ class _Stretch:
     def __post_init__(self) -> None:
         taken = np.zeros((len(self.windows), len(self.rounds.used)), np.int64)
         if taken.size:  # a row of its own for each window
-            kernel.join(self.windows, self.held.words, self.rounds, 0, taken)
+            kernel.join(self.windows, self.held.words, self.rounds, 0, taken, self.wanted)
         self.taken: Counts = taken.T.ravel()
         self.ends: Counts = self.taken.cumsum()
 
@@ -116,8 +125,9 @@ class _Stretch:
         own = int(self.taken.sum())
         begin, waits = begin + own, self.cycles - own
         if waits:
-            used = int(self.rounds.used[0]) if own else 0
-            yield Event(0, *_WAITS[own > 0], begin, waits, {})
+            had = len(self.windows) > 0
+            used = int(self.rounds.used[0]) if had else 0
+            yield Event(0, *_WAITS[had], begin, waits, {})
             for pe in range(self.pes):
                 yield Event(1 + pe, *_WAITS[pe < used], begin, waits, {})
 
@@ -135,11 +145,13 @@ class _Stretch:
 
     def _log(self, number: int, at: int) -> Log:
         """Run one window in one round, and write down what its pairs of chunks take."""
-        one = slice(number, number + 1)
+        one, row = slice(number, number + 1), slice(at, at + 1)
         words, rounds = self.held.words[one], Rounds(*(of[one] for of in self.rounds))
         shape = (1, 1, *self.held.filters.shape[1:])
         log = Log(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
-        kernel.join(self.windows[at : at + 1], words, rounds, 0, np.zeros((1, 1), np.int64), log)
+        wanted = self.wanted and Wanted(self.wanted.outputs[row], self.wanted.filters[one])
+        taken = np.zeros((1, 1), np.int64)
+        kernel.join(self.windows[row], words, rounds, 0, taken, wanted, log)
         return Log(*(of[0, 0] for of in log))
 
     def _pe(self, pe: int, number: int, log: Log, begin: int, cycles: int) -> Iterator[Event]:
@@ -150,6 +162,8 @@ class _Stretch:
         for chunk in range(len(log.costs)):
             for slot in slots:
                 joined, cost = int(log.joined[chunk, slot]), int(log.costs[chunk, slot])
+                if not cost:  # nobody wants its output
+                    continue
                 details = {
                     "filter": int(self.held.filters[number, chunk, slot]),
                     "part_of_stream": chunk,

@@ -87,6 +87,55 @@ class Log(NamedTuple):
     taking: Moves
 
 
+class Runs(NamedTuple):
+    """What row sets take together, with all column sets.
+
+    Parameters
+    ----------
+    cycles : int
+    sets, streams : numpy.ndarray of int64, shape (groups, row sets)
+        With how many column sets a row set runs, and the streams in them.
+    waits : numpy.ndarray of int64, shape (groups, row sets)
+        The sum, over these streams, of the lines that the slowest tile takes more.
+    """
+
+    cycles: int
+    sets: Counts
+    streams: Counts
+    waits: Counts
+
+
+@jit
+def run_wanted(wanted: Bits, lines: Counts, columns: Counts, tiles: int) -> Runs:
+    """Run those row sets with each column set that have an output with it that somebody wants.
+
+    ``wanted[repeat, group, column set, row set]``, ``lines[group, row set]``,
+    ``columns[column set]``. Those that are left go to consecutive tiles.
+    """
+    sets, streams = np.zeros_like(lines), np.zeros_like(lines)
+    waits = np.zeros_like(lines)
+    left = np.empty(lines.shape[1], np.int64)
+    cycles = 0
+    for n in range(wanted.shape[0]):
+        for g in range(wanted.shape[1]):
+            for j in range(wanted.shape[2]):
+                size = 0
+                for i in range(wanted.shape[3]):
+                    left[size] = i
+                    size += int(wanted[n, g, j, i])
+                for first in range(0, size, tiles):
+                    together = left[first : min(first + tiles, size)]
+                    slowest = 0
+                    for i in together:
+                        slowest = max(slowest, lines[g, i])
+                    for i in together:
+                        sets[g, i] += 1
+                        streams[g, i] += columns[j]
+                        waits[g, i] += columns[j] * (slowest - lines[g, i])
+                    cycles += slowest
+    return Runs(cycles, sets, streams, waits)
+
+
 @jit
 def pack_lines(values: Bits, lanes: int) -> Words:
     """Return rows of values as lines: value i is lane i % lanes of line i // lanes."""

@@ -21,7 +21,7 @@ from swatsim.simulator.machines.lane_array.config import (
     Scheduling,
 )
 from swatsim.simulator.machines.lane_array.config import Scheduler as Choice
-from swatsim.simulator.machines.lane_array.kernel import Schedule, Scheduler
+from swatsim.simulator.machines.lane_array.kernel import Runs, Schedule, Scheduler
 from swatsim.simulator.machines.lane_array.mapping import passes, scheduled_operand
 from swatsim.simulator.machines.lane_array.streams import Pass
 from swatsim.simulator.machines.lane_array.wgrad import sums_batch
@@ -35,7 +35,11 @@ ROUND_LINES = 256
 def simulate_op(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     """Return an op's counters on a `lane_array`, its zeros skipped as the config says."""
     scheduled = scheduled_operand(op, config)
-    return _scheduled(op, config, scheduled) if scheduled else simulate_dense(op, config)
+    if scheduled:
+        return _scheduled(op, config, scheduled)
+    # what skips no zeros of this op skips outputs; what skips nothing, nothing
+    outputs = config.scheduled is not Scheduled.NONE
+    return _dense(op, config, OPERANDS_OF[op.name][0], outputs)
 
 
 def simulate_dense_operands(op: LoweredOp, config: LaneArrayConfig) -> Counters:
@@ -65,13 +69,15 @@ def _scheduled(
 ) -> Counters:
     """Return the counters with one operand's zeros skipped; `alike`: row sets should be equal."""
     scheduler = scheduler_of(config)
-    tally = _Tally(op, config, scheduled)
+    tally = _Tally(op, config, scheduled, outputs=True)
     for part in passes(op, config, scheduled):
-        lines = part.lines()
-        work = int(np.bitwise_count(lines).sum(dtype=np.int64))
         mapped = np.tile(part.mapped, part.groups)
-        schedule = _schedule_once if alike else kernel.schedule
-        tally.add(part, schedule(lines, mapped, scheduler), work)
+        whole, work = Schedule(np.zeros_like(mapped), np.zeros_like(mapped)), np.zeros_like(mapped)
+        for some, lines in part.lines():
+            work[some] = np.bitwise_count(lines).sum(axis=(1, 2), dtype=np.int64)
+            schedule = _schedule_once if alike else kernel.schedule
+            whole.lines[some], whole.waits[some] = schedule(lines, mapped[some], scheduler)
+        tally.add(part, whole, work)
     return tally.counters()._replace(
         multiplexed=tally.work if config.lookahead else 0,
         schedules=0 if config.scheduled_before else tally.schedules,
@@ -90,7 +96,8 @@ def _schedule_once(lines: kernel.Words, mapped: kernel.Counts, scheduler: Schedu
 
 def simulate_dense(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     """Return the counters with the same operand on the rows and every line costing its cycle."""
-    return _dense(op, config, scheduled_operand(op, config) or OPERANDS_OF[op.name][0])
+    rows_hold = scheduled_operand(op, config) or OPERANDS_OF[op.name][0]
+    return _dense(op, config, rows_hold, outputs=False)
 
 
 def simulate_dense_plain(op: LoweredOp, config: LaneArrayConfig) -> Counters:
@@ -99,26 +106,28 @@ def simulate_dense_plain(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     Weights on the rows, in wgrad activations: where zero skipping moved another operand there, the
     mapping can cost more than the skipping gains.
     """
-    return _dense(op, config, OPERANDS_OF[op.name][0])
+    return _dense(op, config, OPERANDS_OF[op.name][0], outputs=False)
 
 
 def by_image(op: LoweredOp, config: LaneArrayConfig) -> LaneArrayConfig | None:
     """Return the config with a fixed operand on the rows, if an op's images follow one another.
 
     The images of a linear layer are the windows of one, but in its wgrad; those of a wgrad may be
-    one reduction.
+    one reduction. Those of a product of activations are groups; of one channel they share sets.
     """
     return None if _share(op, config) else _fixed(op, config)
 
 
-def in_rounds(op: LoweredOp, config: LaneArrayConfig) -> tuple[LaneArrayConfig, int]:
+def in_rounds(op: LoweredOp, config: LaneArrayConfig) -> tuple[LaneArrayConfig, int] | None:
     """Return the config with a fixed operand on the rows, and how many images share the array.
 
     Where they are one reduction, as many as fill whole lines, and enough of them: what is lost is
-    what would be taken from the lines of the next round.
+    what would be taken from the lines of the next round. None: groups of one channel, all at once.
     """
     if not _share(op, config):
         return _fixed(op, config), 1
+    if op.of_samples:
+        return None
     if op.name == "wgrad":
         whole = config.lanes // gcd(config.lanes, op.layer.positions)
         lines = whole * op.layer.positions // config.lanes
@@ -130,7 +139,7 @@ def in_rounds(op: LoweredOp, config: LaneArrayConfig) -> tuple[LaneArrayConfig, 
 
 def reads_images(op: LoweredOp, config: LaneArrayConfig) -> bool:
     """Whether an operand of images is scheduled, and not weights, or nothing."""
-    return scheduled_operand(op, config) not in (None, "weight")
+    return scheduled_operand(op, config) in op.operands_of_images
 
 
 def _fixed(op: LoweredOp, config: LaneArrayConfig) -> LaneArrayConfig:
@@ -144,15 +153,21 @@ def _fixed(op: LoweredOp, config: LaneArrayConfig) -> LaneArrayConfig:
 
 
 def _share(op: LoweredOp, config: LaneArrayConfig) -> bool:
-    """Whether an op's images share streams: as windows of one image, or as one reduction."""
+    """Whether an op's images share streams or sets: as windows of one image, or one reduction."""
+    if op.of_samples:
+        depth = op.layer.C if op.name == "fprop" else op.layer.K
+        on_rows = scheduled_operand(op, config) or OPERANDS_OF[op.name][0]
+        return on_rows == "weight" and depth == op.layer.groups
     return sums_batch(config) if op.name == "wgrad" else op.is_matrix_product
 
 
-def _dense(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand) -> Counters:
-    tally = _Tally(op, config, rows_hold)
+def _dense(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand, outputs: bool) -> Counters:
+    """Return the counters with no zero skipped; `outputs`: but outputs that nobody wants."""
+    tally = _Tally(op, config, rows_hold, outputs)
     for part in passes(op, config, rows_hold):
-        nothing = np.zeros(part.groups * part.mapped.size, np.int64)
-        tally.add(part, Schedule(nothing + part.length, nothing), part.elements)
+        mapped = np.tile(part.mapped, part.groups)
+        schedule = Schedule(np.full_like(mapped, part.length), np.zeros_like(mapped))
+        tally.add(part, schedule, mapped * part.elements)
     return tally.counters()
 
 
@@ -187,31 +202,47 @@ class _Tally:
     """Adds up the passes of an op.
 
     A PE with a stream on both sides is *mapped*. Its lane-cycles are work, idle lanes, or waiting
-    for rows while its own tile runs, and waiting for tiles after that.
+    for rows while its own tile runs, and waiting for tiles after that. `outputs`: those that
+    nobody wants are skipped.
     """
 
-    def __init__(self, op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand) -> None:
+    def __init__(
+        self, op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand, outputs: bool
+    ) -> None:
+        self.outputs = outputs
         self.op = op
         self.config = config
         self.rows_hold = rows_hold
         self.cycles = self.work = self.running = self.row_sync = self.tile_sync = 0
         self.row_words = self.column_words = self.schedules = 0
 
-    def add(self, part: Pass, schedule: Schedule, work: int) -> None:
-        """Add a pass whose row streams hold `work` values (dense: elements)."""
+    def add(self, part: Pass, schedule: Schedule, work: kernel.Counts) -> None:
+        """Add a pass whose row sets hold `work` values each (dense: elements)."""
         taken = schedule.lines.reshape(part.groups, -1)
+        runs = self._runs(part, taken)
+        lanes, mapped = self.config.lanes, part.mapped
+        self.cycles += runs.cycles
+        self.work += int((runs.streams * work.reshape(taken.shape)).sum())
+        self.row_words += part.elements * int((mapped * runs.sets).sum())
+        self.column_words += int((part.followed * runs.streams).sum())
+        self.schedules += int((mapped * taken * runs.sets).sum())
+        self.running += lanes * int((mapped * taken * runs.streams).sum())
+        self.row_sync += lanes * int((schedule.waits.reshape(taken.shape) * runs.streams).sum())
+        self.tile_sync += lanes * int((mapped * runs.waits).sum())
+
+    def _runs(self, part: Pass, taken: kernel.Counts) -> Runs:
+        """Return how often each row set runs, and what it waits for, with lines that it takes."""
+        if self.outputs and part.wanted is not None:
+            wanted = np.ascontiguousarray(part.wanted())
+            return kernel.run_wanted(wanted, taken, part.columns, part.tiles)
         slowest = _slowest_of_tiles(taken, part.tiles)
-        self.cycles += part.repeats * part.column_sets * int(slowest[:, :: part.tiles].sum())
-        mapped = part.mapped
-        pes = part.repeats * part.following  # that share a row, over all column sets
-        lanes = self.config.lanes * pes
-        self.work += pes * work
-        self.row_words += part.repeats * part.column_sets * part.elements
-        self.column_words += pes * part.followed
-        self.schedules += part.repeats * part.column_sets * int((mapped * taken).sum())
-        self.running += lanes * int((mapped * taken).sum())
-        self.row_sync += lanes * int(schedule.waits.sum())
-        self.tile_sync += lanes * int((mapped * (slowest - taken)).sum())
+        sets, streams = part.repeats * part.columns.size, part.repeats * part.following
+        return Runs(
+            sets * int(slowest[:, :: part.tiles].sum()),
+            np.full_like(taken, sets),
+            np.full_like(taken, streams),
+            streams * (slowest - taken),
+        )
 
     def counters(self) -> Counters:
         """Return the counters: lane-cycles sorted into their buckets."""
@@ -233,8 +264,13 @@ class _Tally:
             lane_cycles_unmapped=total - self.running - self.tile_sync,
             words_a=words[0],
             words_b=words[1],
-            sums_written=self.op.layer.weights if once else 0,
+            sums_written=self._sums if once else 0,
         )
+
+    @property
+    def _sums(self) -> int:
+        """Weight gradients, of which each is written once."""
+        return self.op.outputs_wanted if self.outputs else self.op.layer.weights
 
 
 def _slowest_of_tiles(lines: kernel.Counts, tiles: int) -> kernel.Counts:

@@ -5,8 +5,9 @@ Speaks convolution letters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import assert_never
 
 import numpy as np
@@ -15,6 +16,7 @@ from swatsim.simulator.machines.lane_array.config import LaneArrayConfig, Schedu
 from swatsim.simulator.machines.lane_array.kernel import Words
 from swatsim.simulator.machines.lane_array.streams import (
     Pass,
+    any_of_sets,
     ceil_of,
     lanes_of,
     pack,
@@ -76,19 +78,39 @@ def _weights_on_rows(conv: Convolution, config: LaneArrayConfig) -> Pass:
         streams = pack(conv.weight.transpose(0, 2, 3, 1), config.lanes)
         return sets_of(streams.reshape(conv.groups, filters, -1), rows_of(filters, config.rows))
 
+    mapped = rows_in_use(filters, config.rows)
     return Pass(
-        lines=lines,
+        pieces=(lines,),
+        at_once=conv.groups * mapped.size,
         lanes_in_use=lambda: lanes_of(c, r * s, config.lanes),
-        mapped=rows_in_use(filters, config.rows),
+        mapped=mapped,
         groups=conv.groups,
         length=r * s * ceil_of(c, config.lanes),
-        elements=k * c * r * s,
-        column_sets=ceil_of(positions, config.columns),
-        following=positions,
-        followed=conv.groups * ceil_of(filters, config.rows) * c * r * s,
+        elements=c * r * s,
+        columns=rows_in_use(positions, config.columns),
+        followed=np.full(mapped.size, c * r * s),
         repeats=len(conv.data),
         tiles=config.tiles,
+        wanted=_wanted(conv, conv.groups, config.rows, config.columns),
     )
+
+
+def _wanted(
+    conv: Convolution, groups: int, filters: int, positions: int, sample: int | None = None
+) -> Callable[[], Mask] | None:
+    """Return which sets of filters and of positions have a wanted output with each other.
+
+    Sets of so many; shape (samples, groups, sets of positions, sets of filters).
+    """
+    if conv.wanted is None:
+        return None
+    some = conv.wanted if sample is None else conv.wanted[sample : sample + 1]
+
+    def wanted() -> Mask:
+        split = some.reshape(len(some), groups, -1, conv.output[0] * conv.output[1])
+        return any_of_sets(any_of_sets(split, 3, positions), 2, filters).swapaxes(2, 3)
+
+    return wanted
 
 
 def _depthwise(conv: Convolution, config: LaneArrayConfig) -> Pass:
@@ -103,20 +125,22 @@ def _depthwise(conv: Convolution, config: LaneArrayConfig) -> Pass:
         taps <<= (np.arange(k, dtype=np.uint64) % np.uint64(together))[:, None]
         return sets_of(taps, rows)
 
+    mapped = rows_in_use(k, together)
     return Pass(
-        lines=lines,
+        pieces=(lines,),
+        at_once=mapped.size,
         lanes_in_use=lambda: (
             np.tile(np.uint64(1) << np.arange(rows, dtype=np.uint64), (r * s, 1)).T
         ),
-        mapped=rows_in_use(k, together),
+        mapped=mapped,
         groups=1,
         length=r * s,
-        elements=k * r * s,
-        column_sets=ceil_of(positions, config.columns),
-        following=positions,
-        followed=k * r * s,
+        elements=r * s,
+        columns=rows_in_use(positions, config.columns),
+        followed=mapped * (r * s),
         repeats=len(conv.data),
         tiles=1,
+        wanted=_wanted(conv, 1, together, config.columns),
     )
 
 
@@ -124,20 +148,28 @@ def _windows_on_rows(conv: Convolution, config: LaneArrayConfig) -> Iterator[Pas
     k, channels, r, s = conv.weight.shape
     filters = k // conv.groups
     positions = conv.output[0] * conv.output[1]
-    for sample in conv.data:
+    mapped = rows_in_use(positions, config.rows)
+    for sample, data in enumerate(conv.data):
+        wanted = _wanted(conv, conv.groups, config.columns, config.rows, sample)
         yield Pass(
-            lines=lambda sample=sample: _window_lines(conv, sample, config),  # type: ignore[misc]
+            pieces=(partial(_window_lines, conv, data, config),),
+            at_once=conv.groups * mapped.size,
             lanes_in_use=lambda: lanes_of(channels, r * s, config.lanes),
-            mapped=rows_in_use(positions, config.rows),
+            mapped=mapped,
             groups=conv.groups,
             length=r * s * ceil_of(channels, config.lanes),
-            elements=conv.groups * positions * channels * r * s,
-            column_sets=ceil_of(filters, config.columns),
-            following=filters,
-            followed=conv.groups * ceil_of(positions, config.rows) * channels * r * s,
+            elements=channels * r * s,
+            columns=rows_in_use(filters, config.columns),
+            followed=np.full(mapped.size, channels * r * s),
             repeats=1,
             tiles=config.tiles,
+            # row sets are of windows here
+            wanted=None if wanted is None else partial(_exchanged, wanted),
         )
+
+
+def _exchanged(wanted: Callable[[], Mask]) -> Mask:
+    return wanted().swapaxes(2, 3)
 
 
 def _window_lines(conv: Convolution, sample: Mask, config: LaneArrayConfig) -> Words:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,11 @@ class Pass:
 
     Parameters
     ----------
-    lines : callable returning numpy.ndarray of uint64, shape (groups * row sets, rows, T)
-        Packed when asked for; the dense baseline never asks.
+    pieces : sequence of callable returning numpy.ndarray of uint64, shape (row sets, rows, T)
+        The lines of the row sets of all groups in order, some at a time. Packed when asked for; the
+        dense baseline never asks.
+    at_once : int
+        Row sets of a piece; the last one may have fewer.
     lanes_in_use : callable returning numpy.ndarray of uint64, shape (1 or rows, T)
         The lanes of each line that hold an element, zero or not: free lanes are none.
     mapped : numpy.ndarray of int64, shape (row sets,)
@@ -28,28 +31,48 @@ class Pass:
     length : int
         Lines of a stream, T.
     elements : int
-        Elements of all row streams of all groups; the free lanes of partly filled lines are none.
-    column_sets, following : int
-        Sets of column streams, and the streams in them.
-    followed : int
-        Elements of one column stream, over all row sets of all groups.
+        Elements of a row stream; the free lanes of partly filled lines are none.
+    columns : numpy.ndarray of int64, shape (column sets,)
+        Streams of each column set.
+    followed : numpy.ndarray of int64, shape (row sets,)
+        Elements that a column stream has for each row set of a group.
     repeats : int
         Times that the same pass runs: samples, where the rows hold weights.
     tiles : int
         Tiles over which row sets are spread.
+    wanted : callable returning numpy.ndarray of bool, optional
+        Of shape (repeats, groups, column sets, row sets): which have an output that somebody wants
+        with each other. By default all.
     """
 
-    lines: Callable[[], Words]
+    pieces: Sequence[Callable[[], Words]]
+    at_once: int
     lanes_in_use: Callable[[], Words]
     mapped: Counts
     groups: int
     length: int
     elements: int
-    column_sets: int
-    following: int
-    followed: int
+    columns: Counts
+    followed: Counts
     repeats: int
     tiles: int
+    wanted: Callable[[], Mask] | None = None
+
+    @property
+    def following(self) -> int:
+        """Column streams of all column sets."""
+        return int(self.columns.sum())
+
+    def lines(self) -> Iterator[tuple[slice, Words]]:
+        """Yield the lines of row sets, and where these lie among those of all groups."""
+        for number, piece in enumerate(self.pieces):
+            lines, first = piece(), number * self.at_once
+            yield slice(first, first + len(lines)), lines
+
+    def lines_of(self, sets: Sequence[int]) -> Words:
+        """Return the lines of some row sets, which are counted over all groups."""
+        pieces = {number: self.pieces[number]() for number in {i // self.at_once for i in sets}}
+        return np.array([pieces[i // self.at_once][i % self.at_once] for i in sets])
 
 
 def ceil_of(a: int, b: int) -> int:
@@ -90,3 +113,13 @@ def rows_in_use(streams: int, rows: int, times: int = 1) -> Counts:
     counts = np.full(ceil_of(streams, rows), rows, np.int64)
     counts[-1] = streams - rows * (len(counts) - 1)
     return np.tile(counts, times)
+
+
+def any_of_sets(wanted: Mask, axis: int, streams: int) -> Mask:
+    """Return which sets of so many streams along an axis have one that is wanted."""
+    along = np.moveaxis(wanted, axis, 0)
+    sets = np.array(along[::streams])
+    for i in range(1, min(streams, len(along))):
+        others = along[i::streams]
+        sets[: len(others)] |= others
+    return np.moveaxis(sets, 0, axis)

@@ -1,7 +1,8 @@
 """One tile, cycle by cycle: which lane took which value from where, and who waited for whom.
 
 The kernel schedules and logs; here its log is put into words. A tile holds one row set; its
-schedule is the same for all columns and all column sets.
+schedule is the same for all columns and all column sets. Where outputs are skipped, shown is the
+first column set that it runs with: with others, other tiles may run beside it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import numpy as np
 from swatsim.simulator.elements import Numbers, element, numbered
 from swatsim.simulator.interface import Event, Timeline, check_tile
 from swatsim.simulator.machines.lane_array import kernel
-from swatsim.simulator.machines.lane_array.config import LaneArrayConfig, Move
+from swatsim.simulator.machines.lane_array.config import LaneArrayConfig, Move, Scheduled
 from swatsim.simulator.machines.lane_array.kernel import IDLE, OWN, Log, Words
 from swatsim.simulator.machines.lane_array.machine import scheduler_of, without_moves
 from swatsim.simulator.machines.lane_array.mapping import passes, scheduled_operand
 from swatsim.simulator.machines.lane_array.streams import Pass
 from swatsim.workload.layer import OPERANDS_OF, Operand
 from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.windows import Mask
 
 
 def timeline(op: LoweredOp, config: LaneArrayConfig, tile: int) -> Timeline:
@@ -62,31 +64,56 @@ class _Tile:
 
     def timeline(self) -> Timeline:
         """Return the timeline: its threads, how long it takes, its events when asked."""
-        return Timeline(self._threads(), max(self.together), self._events, self._about())
+        longest = max(self.together, default=0)
+        return Timeline(self._threads(), longest, self._events, self._about())
 
     @cached_property
     def words(self) -> Words:
-        """The lines of its pass's row sets; True where a value is not zero."""
-        return self.part.lines()
+        """The lines of its rows; True where a value is not zero."""
+        words: Words = self.part.lines_of([self.index])[0]
+        return words
+
+    @cached_property
+    def wanted(self) -> Mask | None:
+        """Which row sets of its group run with each column set, over all repeats; None: all do."""
+        if self.part.wanted is None or self.config.scheduled is Scheduled.NONE:
+            return None
+        sets = self.part.mapped.size
+        return self.part.wanted()[:, self.group].reshape(-1, sets)
+
+    @cached_property
+    def beside(self) -> list[int]:
+        """The row sets of its group of tiles, in order; none: it never runs."""
+        left = np.arange(self.part.mapped.size)
+        if self.wanted is not None:
+            own = np.flatnonzero(self.wanted[:, self.row_set])
+            if not own.size:
+                return []
+            left = np.flatnonzero(self.wanted[own[0]])
+        at, tiles = int(np.searchsorted(left, self.row_set)), self.part.tiles
+        first = at - at % tiles
+        return [int(row_set) for row_set in left[first : first + tiles]]
 
     @cached_property
     def together(self) -> list[int]:
         """Lines that each tile of its group takes."""
-        tiles, sets = self.part.tiles, self.part.mapped.size
-        first = self.row_set - self.row_set % tiles
-        some = range(first, min(first + tiles, sets))
-        if not self.skips:
-            return [self.part.length] * len(some)
-        begin = self.group * sets
-        lines = self.words[begin + some.start : begin + some.stop].copy()
-        mapped = self.part.mapped[some.start : some.stop]
+        if not (self.skips and self.beside):
+            return [self.part.length] * len(self.beside)
+        begin = self.group * self.part.mapped.size
+        lines = self.part.lines_of([begin + row_set for row_set in self.beside])
+        mapped = self.part.mapped[self.beside]
         taken = kernel.schedule(lines, mapped, scheduler_of(self.config)).lines
         return [int(lines) for lines in taken]
 
     @property
+    def tile(self) -> int:
+        """The tile that it runs on."""
+        return self.beside.index(self.row_set) if self.beside else 0
+
+    @property
     def own(self) -> int:
         """Lines that it takes itself."""
-        return self.together[self.row_set % self.part.tiles]
+        return self.together[self.tile] if self.beside else 0
 
     def _about(self) -> dict[str, Any]:
         part = self.part
@@ -97,13 +124,14 @@ class _Tile:
             "pass": self.place,
             "group": self.group,
             "row_set": self.row_set,
-            "runs_on_tile": self.row_set % part.tiles,
+            "runs_on_tile": self.tile,
             "rows_in_use": self.mapped,
             "lines": part.length,
             "lines_scheduled": self.own,
-            "column_sets": part.column_sets,
+            "column_sets": part.columns.size,
             "column_streams": part.following,
             "repeats": part.repeats,
+            **({} if self.wanted is None else {"runs": int(self.wanted[:, self.row_set].sum())}),
         }
 
     # ---- threads: the tile's, then each row's, its lanes' after it
@@ -121,6 +149,8 @@ class _Tile:
     # ---- the schedule
 
     def _events(self, window: range) -> Iterator[Event]:
+        if not self.beside:
+            return
         yield from self._waiting()
         log, numbers = self._log(window), self._numbers()
         for t, (cycle, dropped) in enumerate(zip(log.cycles.tolist(), log.dropped, strict=True)):
@@ -141,7 +171,7 @@ class _Tile:
             moves=np.full((cycles, self.mapped, lanes), IDLE, np.int16),
             taking=np.full(lanes, OWN, np.int16),
         )
-        words = self.words[self.index] if self.skips else self.part.lanes_in_use()
+        words = self.words if self.skips else self.part.lanes_in_use()
         lines = np.array(np.broadcast_to(words, (self.part.mapped.max(), self.part.length)))
         mapped = self.part.mapped[[self.row_set]]
         if not self.skips:
@@ -192,8 +222,8 @@ class _Tile:
         numbers = np.zeros((self.mapped, self.part.length, self.config.lanes), np.int64)
         for bit, plane in enumerate(numbered(self.op)):
             parts = passes(plane, self.config, self.rows_hold)
-            lines = next(islice(parts, self.place, None)).lines()
-            numbers |= self._bits(lines[self.index][: self.mapped]).astype(np.int64) << bit
+            lines = next(islice(parts, self.place, None)).lines_of([self.index])[0]
+            numbers |= self._bits(lines[: self.mapped]).astype(np.int64) << bit
         return numbers
 
     def _bits(self, words: Words) -> kernel.Bits:

@@ -13,9 +13,10 @@ from typing import assert_never
 import numpy as np
 
 from swatsim.simulator.machines.lane_array.config import LaneArrayConfig, WgradReduces
-from swatsim.simulator.machines.lane_array.kernel import Words
+from swatsim.simulator.machines.lane_array.kernel import Counts, Words
 from swatsim.simulator.machines.lane_array.streams import (
     Pass,
+    any_of_sets,
     ceil_of,
     lanes_of,
     pack,
@@ -84,48 +85,52 @@ class _Reduction:
         return (layer.C if self.rows_hold == "act" else layer.K) // layer.groups
 
     @property
-    def columns(self) -> tuple[int, int]:
-        """Sets of column streams of a group, and the streams in them."""
+    def columns(self) -> Counts:
+        """Column streams of each column set of a group."""
         layer = self.op.layer
-        channels, filters = layer.C // layer.groups, layer.K // layer.groups
         if self.rows_hold == "act":
-            return ceil_of(filters, self.config.columns), filters
+            return rows_in_use(layer.K // layer.groups, self.config.columns)
         taps = layer.R * layer.S
-        return taps * ceil_of(channels, self.config.columns), taps * channels
+        return rows_in_use(layer.C // layer.groups, self.config.columns, times=taps)
 
     def passes(self) -> Iterator[Pass]:
-        """Yield the passes: row sets in order, whole rounds of tiles, of all groups or fewer."""
+        """Yield the passes: of all groups, or as many as are laid out at once."""
         mapped = rows_in_use(self.streams, self.config.rows, times=self.taps)
-        column_sets, following = self.columns
-        for groups, sets in self._cuts(mapped.size):
-            some, many = mapped[sets.start : sets.stop], len(groups)
+        of_set = rows_of(self.streams, self.config.rows) * ceil_of(self.values, self.config.lanes)
+        at_once = max(1, MOST_WORDS // (of_set * mapped.size))
+        together = max(1, MOST_WORDS // of_set)  # row sets of a group that is too large for that
+        for first in range(0, self.op.layer.groups, at_once):
+            groups = range(first, min(first + at_once, self.op.layer.groups))
+            pieces = [
+                range(begin, min(begin + together, mapped.size))
+                for begin in range(0, mapped.size, together)
+            ]
             yield Pass(
-                lines=partial(self._lines, groups, sets),
+                pieces=[partial(self._lines, groups, sets) for sets in pieces],
+                at_once=len(groups) * len(pieces[0]),
                 lanes_in_use=partial(lanes_of, self.values, 1, self.config.lanes),
-                mapped=some,
-                groups=many,
+                mapped=mapped,
+                groups=len(groups),
                 length=ceil_of(self.values, self.config.lanes),
-                elements=many * int(some.sum()) * self.values,
-                column_sets=column_sets,
-                following=following,
-                followed=many * some.size * self.values,
+                elements=self.values,
+                columns=self.columns,
+                followed=np.full(mapped.size, self.values),
                 repeats=1,
                 tiles=self.config.tiles,
+                wanted=None if self.op.output is None else partial(self._wanted, groups),
             )
 
-    def _cuts(self, sets: int) -> Iterator[tuple[range, range]]:
-        """Yield ranges of groups and of their row sets; what tiles run at once is not cut."""
-        groups, tiles = self.op.layer.groups, self.config.tiles
-        rows = rows_of(self.streams, self.config.rows)
-        of_set = rows * ceil_of(self.values, self.config.lanes)
-        at_once = max(1, MOST_WORDS // (of_set * sets))
-        together = sets
-        if of_set * sets > MOST_WORDS:
-            together = tiles * max(1, MOST_WORDS // (of_set * tiles))
-        for group in range(0, groups, at_once):
-            for first in range(0, sets, together):
-                some = range(first, min(first + together, sets))
-                yield range(group, min(group + at_once, groups)), some
+    def _wanted(self, groups: range) -> Mask:
+        """Return which column sets and row sets of some groups have a wanted sum in common."""
+        layer, (acts, grads) = self.op.layer, (self.config.rows, self.config.columns)
+        taps = layer.R * layer.S
+        if self.rows_hold == "grad_out":
+            acts, grads = grads, acts
+        every = as_4d(self.op.output).reshape(layer.groups, -1, layer.C // layer.groups, taps)
+        some = any_of_sets(any_of_sets(every[groups.start : groups.stop], 1, grads), 2, acts)
+        filters, channels = some.shape[1:3]
+        some = some.swapaxes(2, 3).reshape(1, len(groups), filters, taps * channels)
+        return some if self.rows_hold == "act" else some.swapaxes(2, 3)
 
     def _lines(self, groups: range, sets: range) -> Words:
         at_tap, rows = self._at_tap(groups), rows_of(self.streams, self.config.rows)

@@ -6,7 +6,12 @@ its three dataflows, two TPUs. `config` has the parameters, `mapping` lays an op
 """
 
 from swatsim.simulator.machines.systolic.config import SystolicConfig
-from swatsim.simulator.machines.systolic.machine import reads_images, simulate_dense, simulate_op
+from swatsim.simulator.machines.systolic.machine import (
+    by_image,
+    reads_images,
+    simulate_dense,
+    simulate_op,
+)
 from swatsim.simulator.machines.systolic.timeline import timeline
 from swatsim.simulator.mechanism import Mechanism
 
@@ -16,6 +21,7 @@ SYSTOLIC = Mechanism(
     config_type=SystolicConfig,
     simulate_op=simulate_op,
     simulate_dense=simulate_dense,
+    by_image=by_image,
     reads_images=reads_images,
     timeline=timeline,
     tile="a fold of the op, in the order in which they run",

@@ -123,12 +123,15 @@ SystolicConfig.presets = {
             "buffer_out_banks": 256,
             "dram": "ddr4-3200",
             "dram_mb_per_s": 30_000,
+            "vector_lanes": 256,
             **_DENSE,
         },
         "ISCA 2017: 700 MHz, 8-bit multipliers, 24 MiB of unified buffer, 4 MiB of accumulators, "
         "weights from DRAM at 30 GB/s (the figure's; its table has the peak, 34); ours: the "
         "unified buffer in two halves, all operands and results through that DRAM, its DDR3 as "
         "DDR4; banks and words: PEs never wait",
+        vector="ISCA 2017: activation of the 256 sums that the array gives a cycle; ours: all "
+        "operations at that rate, no fusion, as frameworks run it",
     ),
     "tpu-v3": Preset(
         "Jouppi et al., A Domain-Specific Supercomputer for Training Deep Neural Networks, CACM "
@@ -147,10 +150,14 @@ SystolicConfig.presets = {
             "buffer_out_banks": 128,
             "dram": "hbm2",
             "dram_mb_per_s": 225_000,
+            "vector_lanes": 512,
             **_DENSE,
         },
         "CACM 2020: 940 MHz, bf16, a chip of two cores of two arrays with HBM of 900 GB/s; 32 MiB "
         "on chip: Jouppi et al., ISCA 2021, table 1; an array has a fourth of both; ours: its cut "
         "into buffers; banks and words: PEs never wait",
+        vector="Norrie et al., The Design Process for Google's Training Chips: TPUv2 and TPUv3, "
+        "IEEE Micro 2021: 128 lanes of 8 a core, of which an array has half; ours: no fusion, as "
+        "frameworks run it",
     ),
 }

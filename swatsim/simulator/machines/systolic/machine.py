@@ -8,6 +8,7 @@ from __future__ import annotations
 from swatsim.counters import Counters
 from swatsim.simulator.machines.systolic.config import SystolicConfig
 from swatsim.simulator.machines.systolic.mapping import Product, layout, products, words
+from swatsim.simulator.n_of_m import NONE as NO_PATTERN
 from swatsim.workload.layer import Operand
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.patterns import Pattern, patterns
@@ -28,9 +29,20 @@ def simulate_dense(op: LoweredOp, config: SystolicConfig) -> Counters:
     return _counters(op, config, compressed=False)
 
 
+def by_image(op: LoweredOp, config: SystolicConfig) -> SystolicConfig | None:
+    """Return the config that compresses as the op does, if it is a product of activations.
+
+    Its images are groups, which follow one another; any other op's share its products.
+    """
+    if not op.of_samples:
+        return None
+    fixed = {} if runs_compressed(op, config) else {"pattern": NO_PATTERN}
+    return config.model_copy(update=fixed)
+
+
 def reads_images(op: LoweredOp, config: SystolicConfig) -> bool:
-    """Whether cycles depend on the images: they never do."""
-    return False
+    """Whether cycles depend on the images: where weights are such, and obey the pattern."""
+    return bool(op.of_samples) and runs_compressed(op, config)
 
 
 def runs_compressed(op: LoweredOp, config: SystolicConfig) -> bool:

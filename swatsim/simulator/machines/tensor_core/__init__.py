@@ -6,6 +6,7 @@ parameters, `mapping` cuts an op's GEMMs into blocks and waves, `machine` adds u
 
 from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
 from swatsim.simulator.machines.tensor_core.machine import (
+    by_image,
     reads_images,
     simulate_dense,
     simulate_op,
@@ -20,6 +21,7 @@ TENSOR_CORE = Mechanism(
     config_type=TensorCoreConfig,
     simulate_op=simulate_op,
     simulate_dense=simulate_dense,
+    by_image=by_image,
     reads_images=reads_images,
     timeline=timeline,
     tile="a core",

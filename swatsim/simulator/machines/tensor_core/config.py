@@ -154,6 +154,8 @@ class TensorCoreConfig(MachineConfig):
                 _peak("dense", 312.0, "NVIDIA A100 80GB, data sheet, 2021"),
                 _peak("2:4", 624.0, "NVIDIA A100 80GB, data sheet, 2021"),
             ),
+            "white paper: 64 fp32 cores an SM, a 16th of its multipliers; ours: no fusion, as "
+            "frameworks run it",
         ),
         "h100": Preset(
             "NVIDIA H100 Tensor Core GPU Architecture, white paper, 2022 (SXM5): 132 SMs of 2048 "
@@ -188,5 +190,7 @@ class TensorCoreConfig(MachineConfig):
                 _peak("dense", 989.4, "NVIDIA H100 SXM5, white paper"),
                 _peak("2:4", 1978.9, "NVIDIA H100 SXM5, white paper"),
             ),
+            "white paper: 128 fp32 cores an SM, a 16th of its multipliers; ours: no fusion, as "
+            "frameworks run it",
         ),
     }

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from swatsim.counters import Counters
 from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
 from swatsim.simulator.machines.tensor_core.mapping import Part, parts
+from swatsim.simulator.n_of_m import NONE as NO_PATTERN
 from swatsim.workload.gemm import SIDES
 from swatsim.workload.layer import OPERANDS_OF, Operand
 from swatsim.workload.lowering import LoweredOp
@@ -28,8 +29,20 @@ def simulate_op(op: LoweredOp, config: TensorCoreConfig) -> Counters:
 
 
 def simulate_dense(op: LoweredOp, config: TensorCoreConfig) -> Counters:
-    """Return the counters of the op's dense baseline: nothing is compressed."""
-    return _counters(op, config, parts(op, config, False), None)
+    """Return the counters of the op's dense baseline: all blocks, and nothing is compressed."""
+    return _counters(op, config, parts(op.of_all_outputs(), config, False), None)
+
+
+def by_image(op: LoweredOp, config: TensorCoreConfig) -> TensorCoreConfig | None:
+    """Return the config that compresses what the op does, if it is a product of activations.
+
+    Its images are groups, which follow one another; any other op's share its GEMMs.
+    """
+    if not op.of_samples:
+        return None
+    chosen = compressed(op, config, obeying(op, config))
+    fixed = {"sparse_operands": op.called(chosen)} if chosen else {"pattern": NO_PATTERN}
+    return config.model_copy(update=fixed)
 
 
 def reads_images(op: LoweredOp, config: TensorCoreConfig) -> bool:
@@ -39,7 +52,8 @@ def reads_images(op: LoweredOp, config: TensorCoreConfig) -> bool:
     """
     if config.packing and op.name == "wgrad" and op.layer.positions % config.packing[1]:
         return bool(_allowed(op, config))
-    return any(found.obeys for operand, found in obeying(op, config).items() if operand != "weight")
+    found = obeying(op, config)
+    return any(found[operand].obeys for operand in op.operands_of_images & found.keys())
 
 
 def _allowed(op: LoweredOp, config: TensorCoreConfig) -> set[Operand]:
@@ -73,10 +87,10 @@ def compressed(
 def _counters(
     op: LoweredOp, config: TensorCoreConfig, run: list[Part], chosen: Operand | None
 ) -> Counters:
-    cycles = sum(part.gemm.times * part.waves * part.cycles for part in run)
-    computed = sum(part.gemm.times * part.macs_computed for part in run)
+    cycles = sum(part.waves * part.cycles for part in run)
+    computed = sum(part.macs_computed for part in run)
     words = {
-        operand: sum(part.gemm.times * part.words(side, operand == chosen) for part in run)
+        operand: sum(part.words(side, operand == chosen) for part in run)
         for side, operand in enumerate(SIDES[op.name])
     }
     first, second = OPERANDS_OF[op.name]
@@ -89,9 +103,7 @@ def _counters(
         lane_cycles_unmapped=cycles * config.multipliers - computed,
         words_a=words[first],
         words_b=words[second],
-        multiplexed=sum(
-            part.gemm.times * part.macs_computed for part in run if part.kept < part.gemm.depth
-        ),
-        sums_written=sum(part.gemm.times * part.gemm.rows * part.gemm.columns for part in run),
+        multiplexed=sum(part.macs_computed for part in run if part.kept < part.gemm.depth),
+        sums_written=sum(part.blocks.outputs for part in run),
         compressed=chosen or "",
     )

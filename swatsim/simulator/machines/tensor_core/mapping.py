@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
 from swatsim.simulator.n_of_m import kept_of
-from swatsim.workload.gemm import Gemm, gemms
+from swatsim.workload.gemm import Gemm, gemms, wanted
 from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.windows import Mask
+
+Counts = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
-    """A GEMM on a machine.
+    """The GEMMs of all groups on a machine; what is counted is of all of them.
 
     Parameters
     ----------
     gemm : Gemm
     kept : int
         Values of K that are multiplied: all, or what one compressed operand keeps.
-    blocks : pair of int
-        Blocks of the output, along M and along N.
-    waves : int
-        In which the cores compute them.
+    blocks : Blocks
+        Of an output, those that are computed.
+    cores : int
     steps : int
         Of a block.
     products, macs : int
@@ -31,11 +36,21 @@ class Part:
 
     gemm: Gemm
     kept: int
-    blocks: tuple[int, int]
-    waves: int
+    blocks: Blocks
+    cores: int
     steps: int
     products: int
     macs: int
+
+    @property
+    def waves(self) -> int:
+        """In which the cores compute all blocks."""
+        waves = -(-self.blocks.counts // self.cores)
+        return int(waves.sum()) * self.gemm.times // len(waves)
+
+    def waves_of(self, group: int) -> int:
+        """Return the waves of one group."""
+        return -(-self.blocks.count(group) // self.cores)
 
     @property
     def cycles(self) -> int:
@@ -49,31 +64,91 @@ class Part:
     @property
     def macs_computed(self) -> int:
         """Products that are computed, whatever their factors are."""
-        return self.gemm.rows * self.gemm.columns * self.kept
+        return self.blocks.outputs * self.kept
 
     def words(self, side: int, packed: bool) -> int:
-        """Return the values that cores take of an operand, 0 the left and 1 the right.
+        """Return the values that cores take of an operand, 0 the left and 1 the right."""
+        return self.blocks.lines[side] * (self.kept if packed else self.gemm.depth)
 
-        The left one is taken anew for each column of blocks, the right one for each row.
-        """
-        lines = (self.gemm.rows, self.gemm.columns)[side]
-        return self.blocks[1 - side] * lines * (self.kept if packed else self.gemm.depth)
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Blocks of the outputs of GEMMs alike, numbered row by row.
+
+    Parameters
+    ----------
+    shape : pair of int
+        Along M and along N.
+    outputs : int
+        In those that are computed.
+    lines : pair of int
+        Rows that these take of the left operand, and columns of the right one.
+    live : numpy.ndarray of bool, shape (groups, blocks), optional
+        Which are computed; by default all.
+    """
+
+    shape: tuple[int, int]
+    outputs: int
+    lines: tuple[int, int]
+    live: Mask | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """How many are computed of each group; of all alike, of one."""
+        if self.live is None:
+            return np.array([self.shape[0] * self.shape[1]])
+        return np.asarray(np.count_nonzero(self.live, axis=1))
+
+    def count(self, group: int) -> int:
+        """Return how many blocks of a group are computed."""
+        return int(self.counts[0 if self.live is None else group])
+
+    @property
+    def most(self) -> int:
+        """Those of the group that has the most."""
+        return int(self.counts.max())
+
+    def place(self, group: int, number: int) -> tuple[int, int]:
+        """Return the row and the column of one of those that are computed."""
+        if self.live is not None:
+            number = int(np.flatnonzero(self.live[group])[number])
+        return divmod(number, self.shape[1])
 
 
 def parts(op: LoweredOp, config: TensorCoreConfig, compressed: bool) -> list[Part]:
     """Return an op's GEMMs as a machine runs them, dense or with one operand compressed."""
-    return [_part(gemm, config, compressed) for gemm in gemms(op, config.dgrad_lowering)]
+    every = zip(gemms(op, config.dgrad_lowering), wanted(op, config.dgrad_lowering), strict=True)
+    return [_part(gemm, outputs, config, compressed) for gemm, outputs in every]
 
 
-def _part(gemm: Gemm, config: TensorCoreConfig, compressed: bool) -> Part:
+def _part(gemm: Gemm, outputs: Mask | None, config: TensorCoreConfig, compressed: bool) -> Part:
     kept = kept_of(gemm.depth, config.packing if compressed else None)
-    blocks = -(-gemm.rows // config.tile_m), -(-gemm.columns // config.tile_n)
+    tile = config.tile_m, config.tile_n
     return Part(
         gemm=gemm,
         kept=kept,
-        blocks=blocks,
-        waves=-(-blocks[0] * blocks[1] // config.cores),
+        blocks=_all_blocks(gemm, tile) if outputs is None else _live_blocks(outputs, tile),
+        cores=config.cores,
         steps=-(-kept // config.k_step),
         products=config.tile_m * config.tile_n * config.k_step,
         macs=config.macs,
     )
+
+
+def _all_blocks(gemm: Gemm, tile: tuple[int, int]) -> Blocks:
+    down, across = -(-gemm.rows // tile[0]), -(-gemm.columns // tile[1])
+    lines = gemm.times * across * gemm.rows, gemm.times * down * gemm.columns
+    return Blocks((down, across), gemm.times * gemm.rows * gemm.columns, lines)
+
+
+def _live_blocks(outputs: Mask, tile: tuple[int, int]) -> Blocks:
+    """Return the blocks that have an output of (groups, rows, columns) that is wanted."""
+    rows, columns = (np.arange(0, outputs.shape[1 + axis], tile[axis]) for axis in (0, 1))
+    some = np.logical_or.reduceat(np.logical_or.reduceat(outputs, columns, axis=2), rows, axis=1)
+    down, across = (
+        np.diff(firsts, append=size)
+        for firsts, size in zip((rows, columns), outputs.shape[1:], strict=True)
+    )
+    live = some.sum(axis=0, dtype=np.int64)  # of all groups
+    lines = int((live.sum(axis=1) * down).sum()), int((live.sum(axis=0) * across).sum())
+    return Blocks(some.shape[1:], int(down @ live @ across), lines, some.reshape(len(some), -1))

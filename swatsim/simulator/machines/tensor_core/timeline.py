@@ -48,7 +48,7 @@ class _Core:
     def __post_init__(self) -> None:
         self.chosen = compressed(self.op, self.config, obeying(self.op, self.config))
         self.parts = parts(self.op, self.config, self.chosen is not None)
-        most = max((part.blocks[0] * part.blocks[1] for part in self.parts), default=0)
+        most = max((part.blocks.most for part in self.parts), default=0)
         self.used = min(self.config.cores, most)
         check_tile(self.number, self.used, self.op, "a core that has a block of it")
 
@@ -66,7 +66,7 @@ class _Core:
         """The cycle at which each GEMM is done, with all groups."""
         ends, cycle = [], 0
         for part in self.parts:
-            cycle += part.gemm.times * part.waves * part.cycles
+            cycle += part.waves * part.cycles
             ends.append(cycle)
         return ends
 
@@ -75,20 +75,22 @@ class _Core:
             details = {"gemm": wave.gemm, "group": wave.group, "wave": wave.number}
             yield Event(WAVES, "wave", "step", wave.begin, wave.part.cycles, details)
             block = wave.number * self.config.cores + self.number
-            if block < wave.part.blocks[0] * wave.part.blocks[1]:
-                yield from self._block(wave, divmod(block, wave.part.blocks[1]), window)
+            if block < wave.part.blocks.count(wave.group):
+                yield from self._block(wave, wave.part.blocks.place(wave.group, block), window)
             else:
                 yield Event(CORE, "no block", "unmapped", wave.begin, wave.part.cycles, {})
 
     def _waves(self, window: range) -> Iterator[_Wave]:
         """Yield the waves that have a cycle of a window."""
         for gemm, (part, end) in enumerate(zip(self.parts, self.ends, strict=True)):
-            count = part.gemm.times * part.waves
-            begin = end - count * part.cycles
-            first = max(0, (window.start - begin) // part.cycles)
-            last = min(count, -(-(window.stop - begin) // part.cycles))
-            for i in range(first, last):
-                yield _Wave(part, gemm, *divmod(i, part.waves), begin + i * part.cycles)
+            begin = end - part.waves * part.cycles
+            for group in range(part.gemm.times):
+                waves = part.waves_of(group)
+                first = max(0, (window.start - begin) // part.cycles)
+                last = min(waves, -(-(window.stop - begin) // part.cycles))
+                for i in range(first, last):
+                    yield _Wave(part, gemm, group, i, begin + i * part.cycles)
+                begin += waves * part.cycles
 
     def _block(self, wave: _Wave, block: tuple[int, int], window: range) -> Iterator[Event]:
         """Yield a block's steps with a cycle of a window; as one, if they end together."""
