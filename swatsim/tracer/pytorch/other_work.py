@@ -244,7 +244,7 @@ class OtherWorks:
             self._noted.times.update(zeroed)
             self._phase = "forward" if trains(self._model, module) else None
 
-    def multiplies(self, func: Any, args: Any, named: dict[str, Any], size: int, node: Any) -> None:
+    def _product(self, func: Any, args: Any, named: dict[str, Any], size: int, node: Any) -> None:
         """Note a product, which ends a chain; of attention the softmax in it."""
         with self._lock:
             self._finish()
@@ -257,16 +257,23 @@ class OtherWorks:
                 dtype = next(each for each in args if isinstance(each, torch.Tensor)).dtype
                 self._noted.times[_Key(*where, dtype, done, 0, 0)] += 1
 
-    def see(self, func: Any, args: Any, named: dict[str, Any], out: Any, node: Any) -> None:
+    def see(
+        self, func: Any, args: Any, named: dict[str, Any], out: Any, size: int, node: Any
+    ) -> None:
         """Note an operation that was done.
 
         Parameters
         ----------
         func, args, named, out
             As `movement` takes them.
+        size : int
+            Its multiply-accumulates.
         node
             Of the graph, whose gradient is computed; None where none is.
         """
+        if size:
+            self._product(func, args, named, size, node)
+            return
         try:
             done = movement(func, args, named, out)
         except (NotImplementedError, RuntimeError):  # a layout that has no storage

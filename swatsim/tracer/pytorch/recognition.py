@@ -29,7 +29,6 @@ from swatsim.tracer.pytorch.inputs import Given
 from swatsim.tracer.pytorch.inside import in_checkpoint
 from swatsim.tracer.pytorch.naming import Names
 from swatsim.tracer.pytorch.origins import Origin, Origins, tensors
-from swatsim.tracer.pytorch.other_work import OtherWorks
 from swatsim.tracer.pytorch.private import current_node, in_function, others_pack
 from swatsim.tracer.pytorch.products import macs
 from swatsim.tracer.pytorch.recurrence import FUSED, Recurrence, Recurrent
@@ -99,7 +98,6 @@ class Recognition:
         self._model = model
         self.names = Names(names(model))
         self.origins = Origins(self.names, partial(names, model), frames)
-        self.others = OtherWorks(model, self.names, frames)
         self._batch: int | None = None
         self._samples = Samples(0)
         self.shares = Shares()
@@ -116,19 +114,14 @@ class Recognition:
         self._missed: dict[str, str] = {}
         self._here = _Thread()
 
-    def see(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
-        """Recognise and record an operation that was done."""
+    def see(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any) -> Any:
+        """Recognise and record an operation; return its MACs, and its node if it is backward."""
         self.settle()
         if not isinstance(func, OpOverload):
-            self._whole(func, arguments, named, out)
-            return
+            return self._whole(func, arguments, named, out)
         node = current_node()
         backward = node is not None and self._is_backward(node)
         size = macs(func, arguments, named, out)
-        if size:
-            self.others.multiplies(func, arguments, named, size, node if backward else None)
-        else:
-            self.others.see(func, arguments, named, out, node if backward else None)
         if backward:
             self._backward(func, arguments, named, out, size, node)
         elif size:
@@ -137,6 +130,7 @@ class Recognition:
             self.origins.follow(func, arguments, named, out)
             self._samples.follow(func, arguments, named, out)
             self._activations.follow(func, arguments, named, out)
+        return size, node if backward else None
 
     def _whole(self, func: Any, arguments: Any, named: dict[str, Any], out: Any) -> None:
         """Count a whole function that torch takes for one operation, by what it is called."""
