@@ -103,7 +103,7 @@ def test_a_product_of_two_activations_has_no_weights(tmp_path: Path) -> None:
     scores = Layer(kind="matmul", name="scores", C=2 * 4, K=2 * 5, H=6, groups=2)
     trace = make_trace(tmp_path / "t", (0,), layers=(scores,))
     read = page_tables.operand_bytes(swatsim.simulate(trace, "tensordash"))
-    assert [(row["tensor"], row["elements"]) for row in read] == [("act", 96), ("act", 80)]
+    assert [(row["tensor"], row["elements"]) for row in read] == [("act", 96), ("right", 80)]
     code, out, errors = command("simulate", trace.path, "-m", "tensordash")
     assert code == 0, errors
     assert "6x4x5, 2 heads" in out
