@@ -47,14 +47,15 @@ def machines() -> Iterator[str]:
     spec = read_spec(MACHINES)
     for point in spec.points():
         results = swatsim.simulate(TRACE, point.machine())
-        rows, head = tables.per_op(results), page_tables.headline(results)
+        summary, head = tables.summarise(results), page_tables.headline(results)
+        rows = [*(row for row in summary.ops if row["op"] in OPS), summary.of_layers]
         own = differences.values_of(rows[-1])
         *shared, size = (what.word(own[what.column]) for what in differences.PROPERTIES)
         changed = (f"`{k}={v}`" for k, v in point.parameters.items() if k not in spec.common)
         cells = [f"`{point.preset}`, {', '.join(changed)}", size, ", ".join(shared)]
         cells += [f"{head['time_ms']:.3f} ms", *(f"{row['speed_up']:.2f}x" for row in rows)]
-        cells += [f"{head['speed_up_compute']:.2f}x", f"{head['energy_pj'] / 1e9:.2f} mJ"]
-        cells += [f"{head['energy_efficiency']:.2f}x", f"{100 * head['of_ideal']:.1f} %"]
+        cells += [f"{head['speed_up_compute_layers']:.2f}x", f"{head['energy_pj'] / 1e9:.2f} mJ"]
+        cells += [f"{head['energy_efficiency']:.2f}x", f"{100 * head['of_ideal_layers']:.1f} %"]
         yield f"| {' | '.join(cells)} |"
 
 

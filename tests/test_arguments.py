@@ -149,7 +149,7 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
             {"layers": [LAYER], "path": "made", **synthetic, **dense},
             tuple({"layers": 0, **synthetic, **dense}),
         ),
-        "network": Call(network, {"name": "resnet8"}),
+        "network": Call(network, {"name": "llama-7b-block", "activation": "relu"}),
         "of_network": Call(
             footprint.of_network,
             {"network": network("resnet8"), "density": None, "batch": 1, "types": None, **stored},

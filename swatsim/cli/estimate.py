@@ -14,7 +14,7 @@ from swatsim.columns import Role
 from swatsim.errors import ConfigError
 from swatsim.reports.estimate import ASSUMPTION, RunEstimate
 from swatsim.reports.estimate import estimate as of_run
-from swatsim.reports.remarks import of_share
+from swatsim.reports.remarks import of_step
 from swatsim.reports.span import MOST, percent, span_of
 from swatsim.reports.tables import baseline_of, first_of, label_of, source_of
 from swatsim.results import Results, load
@@ -93,14 +93,15 @@ def _run(folder: str, run_steps: int | None, strata: int | None) -> list[Any]:
 
 def _run_parts(results: Results, run: RunEstimate) -> Iterator[Any]:
     what = span_of(results).of_what
+    layers = ", layers alone" if run.others_left_out else ""
     title = (
         f"{_machine_of(results)} against {baseline_of(results)}: a run of {run.run_steps} steps, "
-        f"added up, of {_images_of(results)} each{what and f', {what}'}"
+        f"added up, of {_images_of(results)} each{what and f', {what}'}{layers}"
     )
     yield table(title, ("", "estimate", *INTERVAL, "more steps to halve it"), _rows(run), left=1)
     strata = ", ".join(f"{p.first}..{p.last} ({_some(p.steps)})" for p in run.strata)
     yield f"From {source_of(results)}."
-    yield from (f"{remark}." for remark in of_share(results))
+    yield from (f"{remark}." for remark in of_step(results))
     yield f"Strata, cut where the recorded level jumps, and the steps recorded in each: {strata}."
     yield f"{ASSUMPTION} Variances are those of successive differences; Student's t."
     if any(it.alike for part in (run.ours, run.baseline, run.ratios) for it in part.values()):
@@ -124,18 +125,23 @@ def _some(steps: tuple[int, ...], most: int = 6) -> str:
 
 
 def _rows(run: RunEstimate) -> Iterator[list[str]]:
+    unit = "" if run.others_left_out else ", PEs and vector unit"
     words: dict[str, tuple[str, Callable[[float], str]]] = {
         "cycles": ("cycles", count),
-        "cycles_compute": ("compute cycles", count),
+        "cycles_compute": (f"compute cycles{unit}", count),
         "energy_pj": ("energy", joules),
         "speed_up": ("speed-up", times),
-        "speed_up_compute": ("speed-up, compute only", times),
+        "speed_up_compute": (f"speed-up, compute only{unit}", times),
         "energy_efficiency": ("energy, the baseline's / this", times),
+        "speed_up_layers": ("speed-up, layers alone", times),
+        "elsewhere": ("of the baseline's time elsewhere", percent),
     }
+    first = ("speed_up", "speed_up_layers", "elsewhere")
+    ratios = {name: run.ratios[name] for name in (*first, *run.ratios) if name in run.ratios}
     for prefix, values in (
         ("", run.ours),
         ("baseline's ", run.baseline),
-        ("", run.ratios),
+        ("", ratios),
     ):
         for name, value in values.items():
             label, write = words[name]
@@ -215,7 +221,10 @@ def _remarks(estimate: ImagesEstimate) -> Iterator[str]:
     from swatsim.simulator import images  # it is loaded by now
 
     step = estimate.totals[-1]
-    of = "Cycles are of layers' computing alone, without buffers, DRAM and all else of a step."
+    of = (
+        "Cycles are of computing layers alone, without buffers and DRAM; everything else that a "
+        "step does is not in them."
+    )
     yield f"{images.ASSUMPTION} Student's t. {of}"
     if not step.by_image:
         yield (

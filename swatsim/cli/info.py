@@ -182,7 +182,7 @@ def _add_work(known: Counter[str], work: OtherWork) -> None:
 def _others(contents: _Contents) -> str:
     """Return in words what the steps did beside multiplying, by phase."""
     if not contents.noted:
-        return NOT_KNOWN
+        return f"{NOT_KNOWN}: figures of this trace are of layers alone"
     known = ((phase, contents.others[phase]) for phase in PHASES if phase in contents.others)
     words = (
         f"{phase} {count(it['operations'])} operations of {count(it['elements'])} elements and "
@@ -256,7 +256,8 @@ def _densities(totals: Totals, layer: str = "") -> list[str]:
 def _layer_rows(layers: Sequence[Layer], totals: Totals) -> Iterator[list[str]]:
     for layer in layers:
         densities = _densities(totals, layer.name)
-        yield [layer.name, layer.kind, *_shape(layer), count(layer.weights), *densities]
+        weights = "-" if layer.multiplies_activations else count(layer.weights)
+        yield [layer.name, layer.kind, *_shape(layer), weights, *densities]
 
 
 def _shape(layer: Layer) -> list[str]:

@@ -16,7 +16,7 @@ from swatsim.printable import printable
 from swatsim.reports.span import tenths
 
 #: Wide enough for every table here; a pipe or a file has no width of its own.
-PLAIN_WIDTH = 200
+PLAIN_WIDTH = 220
 
 
 class Words(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import isnan
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,15 @@ from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, percent, share, size, table, times
 from swatsim.counters import BUCKETS, DRAM_BYTES, ENERGY_PARTS
 from swatsim.outputs import write_files
-from swatsim.reports import differences, gpu_time, page_tables, patterns, span, tables
+from swatsim.reports import (
+    differences,
+    everything_else,
+    gpu_time,
+    page_tables,
+    patterns,
+    span,
+    tables,
+)
 from swatsim.reports.remarks import remarks
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row, lost_most_to
@@ -57,7 +65,8 @@ def print_all(parts: list[Any]) -> None:
         out.print(part)
 
 
-COUNTS = ("MACs", "effectual", "cycles", "baseline")
+OF_TIME = ("cycles", "baseline", "speed-up")
+COUNTS = ("MACs", "effectual", *OF_TIME[:2])
 #: Heading to column; where there is no room, what zeros add has to do.
 SPEED_UPS = {
     "speed-up": "speed_up",
@@ -74,22 +83,20 @@ def _tables(results: Results) -> Iterator[Any]:
     sizes = " against ".join(tables.sizes_of(results))
     added = f"{tables.source_of(results)}, added up"
     title = f"{machine} against {baseline} ({sizes}); {added}"
-    layers = _layer_rows(tables.per_layer(results))
-    headings = (
-        "layer",
-        "op",
-        "shape",
-        *OPERANDS,
-        *_headings(FEWER),
-        "lost most to",
-    )
-    yield table(title, headings, layers, left=3, text_last=True)
+    layers = tables.per_layer(results)
+    masked = any(isfinite(row["density_output"]) for row in layers)
+    own = (*OPERANDS, *(("output",) if masked else ()))
+    headings = ("layer", "op", "shape", *own, *_headings(FEWER), "lost most to")
+    yield table(title, headings, _layer_rows(layers, masked), left=3, text_last=True)
     over = [f"over {name}" for name in tables.alternatives_of(results)]
     totals = tables.per_op(results)
     over_all = ("op", "FLOPs", "effectual FLOPs", *_headings(SPEED_UPS), *over)
-    yield table(f"Totals over all layers; {added}", over_all, _total_rows(results), left=1)
+    whole = " and everything else" if results.phases else ""
+    yield table(f"Totals over all layers{whole}; {added}", over_all, _total_rows(results), left=1)
     if words := page_tables.due_to_zeros(results.of_layers, span_of(results).of_what):
         yield f"{words}\n"
+    if results.phases:
+        yield _everything_else(results, added)
     yield _parts("Where the PE-cycles went, in % of all", totals, tuple(BUCKETS), "lane_cycles")
     if found := patterns.patterns(results):
         words = f"Groups of {patterns.pattern_of(results)} along what an op sums; {added}"
@@ -103,14 +110,16 @@ def _tables(results: Results) -> Iterator[Any]:
         yield _parts("Energy, in % of all", totals, tuple(ENERGY_PARTS), "energy_pj")
         yield table(f"Energy in all; {added}", ("", *_columns(totals)), _joules(totals), left=1)
     yield _verdict(results, totals[-1])
-    yield f"Of the ideal: {tables.OF_IDEAL}."
-    said = (*gpu_time.sentences(results), *remarks(results), patterns.in_words(results))
+    yield f"Of the ideal{', layers alone' if results.phases else ''}: {tables.OF_IDEAL}."
+    method = page_tables.of_method(page_tables.ratios(results))
+    said = (method, *gpu_time.sentences(results), *remarks(results), patterns.in_words(results))
+    said = (*said, page_tables.of_outputs(results))
     yield from (f"{sentence}." for sentence in said if sentence)
     for warning in differences.against_baseline(results):
         yield f"warning: {warning}."
 
 
-def _verdict(results: Results, total: Row) -> str:
+def _verdict(results: tables.Summary, total: Row) -> str:
     """Return in words what one step takes, on the machine and on its baseline, and the ratio."""
     span = span_of(results)
     costs = []
@@ -121,44 +130,75 @@ def _verdict(results: Results, total: Row) -> str:
         )
         energy = "" if step["energy_pj"] is None else f" and {joules(step['energy_pj'])}"
         costs.append(time + energy)
-    faster = times(total["speed_up"]) + (span.of_what and f" ({span.of_what})")
-    if not isnan(total["elsewhere"]):
-        faster += f"; its layers alone {times(total['speed_up_layers'])}, and "
-        faster += f"{percent(total['elsewhere'])} of the baseline's time is elsewhere"
-    whole, compute = percent(total["of_ideal"]), percent(total["of_ideal_compute"])
+    of_what = span.of_what and f" ({span.of_what})"
+    if results.phases:
+        faster = f"{page_tables.of_step(page_tables.ratios(results))}{of_what}"
+    else:
+        faster = times(total["speed_up"]) + of_what
+    layers, whose = results.of_layers, "The layers are at" if results.phases else "That is"
+    whole, compute = percent(layers["of_ideal"]), percent(layers["of_ideal_compute"])
+    who, takes = ("A step", "takes") if not span.left_out else ("A step's layers", "take")
     return (
-        f"A step ({span.mean}) takes {costs[0]}; of the baseline {costs[1]}: {faster}. That is "
+        f"{who} ({span.mean}) {takes} {costs[0]}; of the baseline {costs[1]}: {faster}. {whose} "
         f"{whole} of the ideal; without the memory system it would be {compute}."
     )
 
 
-def _layer_rows(rows: list[Row]) -> Iterator[list[str]]:
+#: Of everything else: its rows' headings.
+ELSE_HEADINGS = (
+    *("phase", "function", "modules", "values", "DRAM", "cycles", "of the step"),
+    *("baseline", "of its step", "bound by"),
+)
+
+
+def _everything_else(results: tables.Summary, added: str) -> Any:
+    """Return the table of what multiplies no matrices: a phase's longest functions, its sum."""
+    rows = everything_else.by_function(results)
+    title = f"{everything_else.TITLE}; {added}"
+    return table(title, ELSE_HEADINGS, _else_rows(rows), left=2, text_last=True)
+
+
+def _else_rows(rows: list[Row]) -> Iterator[list[str]]:
+    for part in everything_else.shown(rows):
+        for row in part:
+            phase = everything_else.PHASE_WORDS[row["phase"]] if row is part[-1] else row["phase"]
+            modules = "" if row["modules"] is None else count(row["modules"])
+            sizes = [modules, count(row["vector_elements"]), size(row["dram_bytes"])]
+            ours = [count(row["cycles"]), percent(row["share"])]
+            theirs = [count(row["baseline_cycles"]), percent(row["baseline_share"])]
+            yield [phase, row["function"], *sizes, *ours, *theirs, row["bound_by"]]
+        yield []
+
+
+def _layer_rows(rows: list[Row], masked: bool) -> Iterator[list[str]]:
     previous = None
     for row in rows:
         if previous not in (None, row["layer"]):
             yield []
         previous = row["layer"]
         densities = [share(row[f"density_{name}"]) for name in OPERANDS]
+        densities += [share(row["density_output"])] if masked else []
         yield [row["layer"], row["op"], _shape(row), *densities, *_numbers(row, FEWER), _lost(row)]
 
 
 def _total_rows(results: tables.Summary) -> Iterator[list[str]]:
-    """Yield each op, and all of them; then everything else by phase, and the whole step."""
-    yield from (_total_row(row["op"], row) for row in results.ops if row["op"] in OPS)
+    """Yield each op, and all of them; then everything else, and the whole step."""
+    *ops, whole = results.ops
+    yield from (_total_row(row["op"], row) for row in ops if row["op"] in OPS)
     yield []
     yield _total_row(ALL_OPS, results.of_layers)
-    if results.phases:
+    for name, row in ((ELSE, ops[-1]), (WHOLE, whole)) if results.phases else ():
         yield []
-        phases = ((f"{ELSE}, {row['phase']}", row) for row in results.phases)
-        yield from (_total_row(*phase) for phase in phases)
-        yield []
-        yield _total_row(WHOLE, results.ops[-1])
+        yield _total_row(name, row, of_layers=False)
 
 
-def _total_row(name: str, row: Row) -> list[str]:
+def _total_row(name: str, row: Row, *, of_layers: bool = True) -> list[str]:
+    """Return a total's cells; of what is not of layers alone, how long it takes and no more."""
     flops = [count(row["flops_dense"]), count(row["flops_effectual"])]
+    numbers = zip(_headings(SPEED_UPS), _numbers(row, SPEED_UPS), strict=True)
+    cells = [word if of_layers or heading in OF_TIME else "-" for heading, word in numbers]
     others = [times(value) for value in row["speed_ups_alternative"].values()]
-    return [name, *flops, *_numbers(row, SPEED_UPS), *others]
+    return [name, *(flops if of_layers else ["-", "-"]), *cells, *others]
 
 
 #: Words for totals: of all that multiplies, of what does not, of both.

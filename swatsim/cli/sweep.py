@@ -11,6 +11,7 @@ import click
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, percent, table, times
 from swatsim.reports import differences
+from swatsim.reports.remarks import LAYERS_ALONE
 from swatsim.reports.span import Span
 from swatsim.reports.tables import OF_IDEAL
 from swatsim.sweeps import run
@@ -63,6 +64,9 @@ def sweep(
         )
     out.print(_table(summary))
     out.print(f"Of the ideal: {OF_IDEAL}.")
+    why = dict.fromkeys(row["others_left_out"] for row in summary.rows if row["status"] == "done")
+    for reason in filter(None, why):
+        out.print(f"{LAYERS_ALONE}: {reason}.")
     for warning in summary.warnings:
         out.print(f"warning: {warning}.")
     for row in summary.failed[:SHOWN]:
@@ -86,15 +90,25 @@ def _table(summary: Summary) -> object:
         "time",
     )
 
+    whole = any(not row["others_left_out"] for row in fastest)
+
     def words(row: Row) -> list[str]:
         numbers = [what.word(row[what.column]) for what in differences.PROPERTIES]
         numbers += [count(row["cycles"]), f"{row['time_ms']:.3g} ms", joules(row["energy_pj"])]
-        numbers += [times(row["speed_up"]), times(row["speed_up_compute"])]
-        numbers += [times(row["energy_efficiency"]), percent(row["of_ideal"])]
+        numbers += [times(row["speed_up"]), *(_of_parts(row) if whole else [])]
+        numbers += [times(row["speed_up_compute_layers"])]
+        numbers += [times(row["energy_efficiency"]), percent(row["of_ideal_layers"])]
         return [row["machine"], PurePath(row["trace"]).name, *numbers]
 
     title = f"{len(done)} points done, {len(summary.failed)} failed; the fastest"
-    if spans := dict.fromkeys(Span.from_row(row).mean for row in fastest):
-        title += f". Cycles, time, energy of a step: {'; '.join(spans)}"
-    every = (*headings, "energy", "speed-up", "compute only", "energy efficiency", "of the ideal")
+    spans = [Span.from_row(row) for row in fastest]
+    if means := dict.fromkeys(f"{span.subject}: {span.mean}" for span in spans):
+        title += f". Cycles, time, energy of {'; of '.join(means)}"
+    parts = ("layers alone", "elsewhere of the baseline") if whole else ()
+    own = ("energy", "speed-up", *parts, f"{'layers, ' * whole}compute only")
+    every = (*headings, *own, "energy efficiency", f"{'layers, ' * whole}of the ideal")
     return table(title, every, (words(row) for row in fastest), left=2)
+
+
+def _of_parts(row: Row) -> list[str]:
+    return [times(row["speed_up_layers"]), percent(row["elsewhere"])]

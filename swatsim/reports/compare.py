@@ -10,11 +10,14 @@ from swatsim.columns import Role
 from swatsim.errors import ResultsError
 from swatsim.reports import differences, tables
 from swatsim.reports.comparable import key_of
-from swatsim.reports.remarks import apart
+from swatsim.reports.remarks import apart, unequal
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row, Summary
 from swatsim.results import Results
+from swatsim.workload.layer import OPS
 
+#: The layer of a row that is of all of them.
+ALL_LAYERS = "all layers"
 #: Over the own baseline: in all, with no zero in the operands, and what zeros add.
 SPEED_UPS = ("speed_up", "speed_up_dense_operands", "speed_up_zeros")
 
@@ -22,6 +25,9 @@ SPEED_UPS = ("speed_up", "speed_up_dense_operands", "speed_up_zeros")
 @arguments(ResultsError, a=instance_of(Results), b=instance_of(Results))
 def compare(a: Results, b: Results) -> list[Row]:
     """Return two results of a trace side by side: one row a layer and op, ops, and the step.
+
+    Where both have everything else of a step, "other" is a row too, and "layers", all ops without
+    it. Where one of them has not, layers alone are compared, and the last row is "layers".
 
     Parameters
     ----------
@@ -44,9 +50,20 @@ def compare(a: Results, b: Results) -> list[Row]:
     """
     both = tables.summarise(a), tables.summarise(b)
     _check(*both)
-    rows = [[*one.layers, *({**row, "layer": "all layers"} for row in one.ops)] for one in both]
+    alike = bool(both[0].phases) == bool(both[1].phases)
+    rows = [[*one.layers, *_totals(one, alike)] for one in both]
     steps = span_of(a).steps
     return [_beside(ours, theirs, steps) for ours, theirs in zip(*rows, strict=True)]
+
+
+def _totals(results: Summary, alike: bool) -> list[Row]:
+    """Return the rows behind those of layers; with everything else if both results have it."""
+    *ops, step = results.ops
+    if not alike:
+        ops, step = [row for row in ops if row["op"] in OPS], results.of_layers
+    elif results.phases:
+        ops = [*ops[:-1], results.of_layers, ops[-1]]
+    return [{**row, "layer": ALL_LAYERS} for row in (*ops, step)]
 
 
 def unlike(a: Results, b: Results) -> list[str]:
@@ -64,9 +81,8 @@ def unlike(a: Results, b: Results) -> list[str]:
     if energies[0] != energies[1]:
         words = " and ".join(energies)
         found.append(f"the energies are of different tables ({words}): simulate both with one")
-    if words := apart(span_of(a), span_of(b)):
-        found.append(words)
-    return found
+    spans = span_of(a), span_of(b)
+    return [*found, *(words for words in (apart(*spans), unequal(*spans)) if words)]
 
 
 def _check(a: Summary, b: Summary) -> None:
@@ -76,11 +92,6 @@ def _check(a: Summary, b: Summary) -> None:
         raise ResultsError(
             f"the results are of different traces, {names[0]} and {names[1]}: simulate both "
             "machines on one trace"
-        )
-    if bool(a.phases) != bool(b.phases):
-        raise ResultsError(
-            "one of the results is of whole steps, the other of their layers only: simulate both "
-            "with --layers-only, or both without"
         )
     sets = [set(map(key_of, rows)) for rows in (ours, theirs)]
     if sets[0] != sets[1]:

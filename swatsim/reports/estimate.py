@@ -16,7 +16,8 @@ from swatsim.columns import Role
 from swatsim.course import Course, jumps
 from swatsim.errors import ResultsError, shown
 from swatsim.reports.caveats import caveats
-from swatsim.reports.tables import summarise
+from swatsim.reports.span import span_of
+from swatsim.reports.tables import Summary, summarise
 from swatsim.results import Results
 from swatsim.sampling import Estimate
 
@@ -33,6 +34,7 @@ RATIOS = {
     "energy_efficiency": "energy_pj",
 }
 Rows = Sequence[Mapping[str, Any]]
+_Columns = Mapping[str, Sequence[float]]
 
 #: More steps no run has; a trace can't number them.
 MOST_STEPS = 2**63
@@ -67,12 +69,16 @@ class RunEstimate:
         By column: `cycles`, `cycles_compute` (cycles), `energy_pj` (pJ; missing where a machine's
         energy is not known).
     ratios : dict of str to Estimate
-        The baseline's by ours: `speed_up`, `speed_up_compute`, `energy_efficiency`.
+        The baseline's by ours: `speed_up`, `speed_up_compute`, `energy_efficiency`. Where results
+        have everything that a step does, `speed_up_layers` too, of its layers alone, and
+        `elsewhere`: of the baseline's cycles the share that is not in layers.
     share : float or None
         Of all that the recorded steps multiplied, what the results, and so the totals, are of;
         None: it is not known.
     warnings : tuple of str
         Why not to trust the intervals, and what is not in the totals.
+    others_left_out : str
+        Why the totals are of layers alone; "": they are of all that a step does.
     """
 
     run_steps: int
@@ -82,6 +88,7 @@ class RunEstimate:
     ratios: dict[str, Estimate]
     share: float | None
     warnings: tuple[str, ...]
+    others_left_out: str = ""
 
     @property
     def recorded(self) -> int:
@@ -137,19 +144,37 @@ def estimate(results: Results, run_steps: int, strata: int | None = None) -> Run
         steps, [*_effectual(results.of_role(Role.MACHINE), steps), ours["cycles"]], most - 1
     )
     course = Course(size, tuple(steps), cuts)
-    shared = {
-        name: column for name, column in RATIOS.items() if column in ours and column in theirs
-    }
     totals = {name: course.total(values) for name, values in ours.items()}
     return RunEstimate(
         run_steps=size,
         strata=pieces(course),
         ours=totals,
         baseline={name: course.total(values) for name, values in theirs.items()},
-        ratios={name: course.ratio(theirs[c], ours[c]) for name, c in shared.items()},
+        ratios={**_ratios(course, ours, theirs), **_of_parts(results, course, theirs["cycles"])},
         share=results.share,
         warnings=tuple(caveats(results, course, totals)),
+        others_left_out=span_of(results).left_out,
     )
+
+
+def _ratios(course: Course, ours: _Columns, theirs: _Columns) -> dict[str, Estimate]:
+    shared = {name: column for name, column in RATIOS.items() if column in {*ours} & {*theirs}}
+    return {name: course.ratio(theirs[column], ours[column]) for name, column in shared.items()}
+
+
+def _of_parts(results: Summary, course: Course, whole: Sequence[float]) -> dict[str, Estimate]:
+    """Return the ratios that tell a step's layers from everything else; none without that."""
+    if not results.phases:
+        return {}
+    ours, theirs = (
+        _columns(results.of_role(role), course.steps)["cycles"]
+        for role in (Role.MACHINE, Role.BASELINE)
+    )
+    elsewhere = [all_ - layers for all_, layers in zip(whole, theirs, strict=True)]
+    return {
+        "speed_up_layers": course.ratio(theirs, ours),
+        "elsewhere": course.ratio(elsewhere, whole),
+    }
 
 
 def pieces(course: Course) -> tuple[Piece, ...]:

@@ -147,8 +147,8 @@ class Estimate:
         """Return it in words, with its error."""
         beside = "" if self.baseline_ms is None else f" (baseline {self.baseline_ms:.3g} ms)"
         return (
-            f"Estimated on a real {self.model.gpu}, beside the cycles: {self.time_ms:.3g} ms a "
-            f"step{beside}; {self.model.error}{self._caveat}"
+            f"Estimated on a real {self.model.gpu}, beside the cycles: {self.time_ms:.3g} ms "
+            f"of a step's layers{beside}; {self.model.error}{self._caveat}"
         )
 
     @property

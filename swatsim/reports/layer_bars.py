@@ -43,6 +43,9 @@ HATCHED = 0.02
 #: Inches from the axis to the top of the bars.
 AXES_HEIGHT = 3.2
 
+#: Inches that are too few for three parts' names beside each other.
+NARROW = 9.0
+
 #: More layers than these are not drawn: those of most cycles are, and the title says so.
 MOST_LAYERS = 60
 
@@ -52,8 +55,11 @@ LONGEST = 28
 #: Width of a bar, in layers.
 BAR = 0.26
 
-#: The group of bars in which all layers are added up.
-ALL = "all layers"
+#: What stands under the bars.
+INITIALS = "f: fprop, d: dgrad, w: wgrad"
+
+#: The group of bars in which all layers are added up, and the bar of all that a step does.
+ALL, STEP = "all layers", "whole step"
 
 
 def speed_up(results: Results) -> Figure:
@@ -69,16 +75,23 @@ def speed_up(results: Results) -> Figure:
             ink = {"color": OP_LABEL_COLOURS[op], "fontsize": SMALL, "rotation": 90}
             axes.text(place, 0.04, _number(row["speed_up"]), ink, ha="center", va="bottom")
     _mark_dense_operands(axes, rows, groups)
-    step = tables.summarise(results).of_layers["speed_up"]
     axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.axhline(1.0, color="black", linewidth=0.8)
-    axes.axhline(
-        step, color="black", linestyle="--", zorder=0, label=f"all layers and ops: {_number(step)}x"
-    )
+    _mark_totals(axes, tables.summarise(results))
     axes.set_ylabel("speed-up over the baseline")
     _label_groups(axes, groups)
     _finish(figure, axes, results, groups, "Speed-up per layer and op", columns=3)
     return figure
+
+
+def _mark_totals(axes: Axes, results: tables.Summary) -> None:
+    """Draw a line at the speed-up of all layers, and one at that of the step if it has more."""
+    lines = [("all layers and ops", "--", results.of_layers["speed_up"])]
+    if results.phases:
+        lines.append(("step, everything else in it", ":", results.ops[-1]["speed_up"]))
+    for words, style, height in lines:
+        look: dict[str, Any] = {"color": "black", "linestyle": style, "zorder": 0}
+        axes.axhline(height, label=f"{words}: {_number(height)}x", **look)
 
 
 def _mark_dense_operands(axes: Axes, rows: Sequence[tables.Row], groups: Sequence[str]) -> None:
@@ -93,20 +106,20 @@ def _mark_dense_operands(axes: Axes, rows: Sequence[tables.Row], groups: Sequenc
 
 def pe_cycles(results: Results) -> Figure:
     """Draw where the PE-cycles went: one stacked bar an op, its height relative to the baseline."""
-    title = "Where the PE-cycles went (f: fprop, d: dgrad, w: wgrad)"
+    title = f"Where the PE-cycles went ({INITIALS})"
     return _stacked(results, BUCKETS, LANE_CYCLES, title, "PE-cycles / the baseline's")
 
 
 def energy(results: Results) -> Figure:
     """Draw where the energy went: one stacked bar an op, its height relative to the baseline."""
-    title = "Where the energy went (f: fprop, d: dgrad, w: wgrad)"
+    title = f"Where the energy went ({INITIALS})"
     return _stacked(results, ENERGY_PARTS, ENERGY, title, "energy / the baseline's")
 
 
 def _stacked(
     results: Results, parts: Mapping[str, Look], whole: str, title: str, ylabel: str
 ) -> Figure:
-    rows, groups = _bars(results)
+    rows, groups = _bars(results, whole=True)
     figure, axes = _figure(len(groups))
     places = _places(rows, groups)
     bottom = np.zeros(len(rows))
@@ -118,14 +131,15 @@ def _stacked(
     axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.axhline(1.0, color="black", linewidth=0.8)
     _label_groups(axes, groups)
-    _label_bars(axes, places, [row["op"] for row in rows])
+    _label_bars(axes, places, [row["op"] if row["op"] in OPS else "" for row in rows])
     axes.set_ylim(0, 1.05 * max(1.0, *bottom))
     axes.set_ylabel(ylabel)
     key = [
         Patch(facecolor=b.colour, hatch=b.hatch, edgecolor="white", label=b.label)
         for b in met.values()
     ]
-    _finish(figure, axes, results, groups, title, 3, key)
+    columns = 3 if figure.get_figwidth() > NARROW else 2
+    _finish(figure, axes, results, groups, title, columns, key)
     return figure
 
 
@@ -145,9 +159,15 @@ def _add_boxes(axes: Axes, look: Look, places: Floats, bottom: Floats, heights: 
             axes.add_collection(boxes)
 
 
-def _bars(results: Results) -> tuple[list[tables.Row], list[str]]:
-    """Return the bars, those of all layers together last, and the groups they stand in."""
-    totals = [{**row, "layer": ALL} for row in tables.per_op(results) if row["op"] in OPS]
+def _bars(results: Results, *, whole: bool = False) -> tuple[list[tables.Row], list[str]]:
+    """Return the bars, those of all layers together behind them, and the groups they stand in.
+
+    `whole`: the last is that of a step with everything else in it, if results have that.
+    """
+    summary = tables.summarise(results)
+    totals = [{**row, "layer": ALL} for row in summary.ops if row["op"] in OPS]
+    if whole and summary.phases:
+        totals.append({**summary.ops[-1], "layer": STEP})
     rows = tables.per_layer(results)
     if len({row["layer"] for row in rows}) > MOST_LAYERS:
         rows = _longest(rows)
@@ -166,7 +186,8 @@ def _longest(rows: list[tables.Row]) -> list[tables.Row]:
 
 def _places(rows: Sequence[tables.Row], groups: Sequence[str]) -> list[float]:
     """Return the places of one layer's bars, side by side in the order of the ops."""
-    return [groups.index(row["layer"]) + (OPS.index(row["op"]) - 1) * 0.29 for row in rows]
+    sides = {op: (place - 1) * 0.29 for place, op in enumerate(OPS)}
+    return [groups.index(row["layer"]) + sides.get(row["op"], 0.0) for row in rows]
 
 
 def _shorten(name: str) -> str:
@@ -193,7 +214,7 @@ def _label_groups(axes: Axes, groups: Sequence[str]) -> None:
 
 def _label_bars(axes: Axes, places: Sequence[float], ops: Sequence[str]) -> None:
     """Write each op's initial under its bar, above the layers' names."""
-    axes.set_xticks(places, [op[0] for op in ops], minor=True)
+    axes.set_xticks(places, [op[:1] for op in ops], minor=True)
     axes.tick_params("x", which="minor", labelsize=SMALL)
     axes.tick_params("x", which="major", length=0, pad=16)
     axes.xaxis.remove_overlapping_locs = False
@@ -227,10 +248,12 @@ def _finish(
     layers = len({row["layer"] for row in tables.per_layer(results)})
     if layers > MOST_LAYERS:
         title += f"; the {MOST_LAYERS} of {layers} layers that take longest"
+    if tables.summarise(results).phases:
+        title += ("; of layers alone", "; the last bar has everything else")[STEP in groups]
     words = [title, f"{machine}, baseline {baseline} ({sizes})", tables.source_of(results)]
     lines = wrapped(words, figure.get_figwidth())
     finish(axes, lines, "y")
-    axes.axvline(len(groups) - 1.5, color="black", linewidth=0.8, linestyle=":")
+    axes.axvline(groups.index(ALL) - 0.5, color="black", linewidth=0.8, linestyle=":")
     handles, _ = axes.get_legend_handles_labels()
     figure.legend(
         handles=key or handles, loc="lower center", ncols=columns, frameon=False, fontsize=LEGEND

@@ -46,12 +46,15 @@ def over_steps(results: Results) -> Figure:
             if f"density_{operand}" in mine[0]:
                 own = {"linestyle": line, "label": f"{op}: {operand}"}
                 _drift(below, mine, f"density_{operand}", span, style | own)
+    if whole := [row for row in rows if row["op"] == tables.STEP]:
+        _drift(above, whole, "speed_up", span, {"color": "black", "label": "whole step"})
     above.set(ylabel="speed-up over the baseline", ylim=(0, None))
     below.set(ylabel="density (non-zero share)", xlabel="training step", ylim=(0, 1.03))
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     above.xaxis.set_major_locator(MaxNLocator(integer=True))
     means = f"; means of {span} recorded steps each, bands from the lowest to the highest"
-    words = ["Over the steps of the run" + means * (span > 1), *tables.about(results)]
+    what = "Over the steps of the run" + ": layers' ops, and the whole step" * bool(whole)
+    words = [what + means * (span > 1), *tables.about(results)]
     finish(above, wrapped(words, WIDTH))
     finish(below)
     above.legend(frameon=False, fontsize=SMALL, ncols=3)

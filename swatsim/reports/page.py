@@ -10,6 +10,7 @@ from swatsim.counters import BUCKETS
 from swatsim.outputs import PLOTS
 from swatsim.reports import (
     differences,
+    everything_else,
     gpu_time,
     layer_bars,
     page_tables,
@@ -22,6 +23,7 @@ from swatsim.reports.over_steps import over_steps
 from swatsim.reports.remarks import remarks
 from swatsim.reports.roofline import roofline
 from swatsim.reports.span import Span, span_of, tenths
+from swatsim.reports.step_time import step_time
 from swatsim.reports.style import Figure
 from swatsim.reports.tables import Row
 from swatsim.reports.zeros import reductions, sparsity
@@ -37,7 +39,8 @@ LAYER_COLUMNS = (
 #: Of a point of a sweep.
 POINT_COLUMNS = (
     *("machine", "dtype", "clock_mhz", "dram_mb_per_s", "multipliers", "buffer_kib"),
-    *("time_ms", "energy_pj", "speed_up", "energy_efficiency", "of_ideal"),
+    *("time_ms", "energy_pj", "speed_up", "speed_up_layers", "elsewhere", "energy_efficiency"),
+    "of_ideal_layers",
 )
 
 #: What bytes of operands are not.
@@ -54,67 +57,116 @@ NO_MEMORY = (
 def of_results(results: Results) -> Page:
     """Return the page of one simulation."""
     results = tables.summarise(results)
-    head = page_tables.headline(results)
-    step = tables.per_op(results)[-1]
-    title = f"{head['machine']} on {step['trace']}"
+    head, span = page_tables.headline(results), span_of(results)
+    title = f"{head['machine']} on {results.rows[0]['trace']}"
     about = (
-        f"Against {head['baseline']} ({' against '.join(tables.sizes_of(results))}). Of the "
-        f"recorded layers, {span_of(results)}: a step is their mean, ratios are of their sums, "
+        f"Against {head['baseline']} ({' against '.join(tables.sizes_of(results))}). "
+        f"{_of_what(span)}, {span}: a step is their mean, ratios are of their sums, "
         "and so are tables unless they say otherwise. Each number is in a CSV beside this page, "
         "which is made of results.parquet."
     )
-    found = [f"{words}." for words in (*gpu_time.sentences(results), *remarks(results))]
-    warnings = _warnings(differences.against_baseline(results))
-    ideal = f"Of the ideal: {tables.OF_IDEAL}."
-    summary = [*warnings, *found, ideal, *_summary(head, step, results.of_layers, span_of(results))]
+    summary = [*_headline(head, span), *_warnings(differences.against_baseline(results))]
+    found = (*gpu_time.sentences(results), *remarks(results), page_tables.of_outputs(results))
+    summary += [f"{words}." for words in found if words]
+    summary.append(f"Of the ideal{'' if span.left_out else ', layers alone'}: {tables.OF_IDEAL}.")
+    summary += _summary(results, head)
     return Page(title, about, _tiles(head, results), summary, list(_sections(results)))
 
 
+def _of_what(span: Span) -> str:
+    return (
+        "Of the recorded layers" if span.left_out else "Of recorded steps, everything that they do"
+    )
+
+
+def _headline(head: Row, span: Span) -> list[str]:
+    """Return what the page begins with: the speed-up of a step, or of what of it there is."""
+    of_what = span.of_what and f" ({span.of_what})"
+    alone = ", of a step's layers alone" if span.left_out else ""
+    words = f"Speed-up over {head['baseline']}: {page_tables.of_step(head)}{alone}{of_what}."
+    method = page_tables.of_method(head)
+    return [words, *([f"{method}."] if method else [])]
+
+
 def _tiles(head: Row, results: Results) -> list[tuple[str, str]]:
+    span = span_of(results)
     table = tables.energy_table_of(results)
     energy = nan if head["energy_pj"] is None else head["energy_pj"] / 1e9
     time = f"{head['time_ms']:.3g} ms" if isfinite(head["time_ms"]) else f"{head['cycles']:,.0f}"
-    of_step = "a step" if "ms" in time else "cycles a step"
-    of_what = span_of(results).of_what
+    subject = span.subject if "ms" in time else f"cycles of {span.subject}"
     found = [
-        (f"{of_step}: {span_of(results).mean}", time),
-        (f"the same step's energy{table and f', {table}'}", f"{energy:.3g} mJ"),
+        (f"{subject}: {span.mean}", time),
         (
-            f"speed-up over {head['baseline']}{of_what and f', {of_what}'}",
-            f"{head['speed_up']:.2f}x",
+            f"energy of the same{table and f', {table}'}",
+            f"{energy:.3g} mJ",
         ),
-        ("the same, of compute cycles only", f"{head['speed_up_compute']:.2f}x"),
+        *_speed_ups(head, span),
         ("energy efficiency: the baseline's / this", f"{head['energy_efficiency']:.2f}x"),
-        (
-            "of the MACs have a zero factor (ReLU's zeros too, no padding)",
-            f"{100 * head['zero_share']:.0f} %",
-        ),
-        ("of the ideal (what that is stands below)", tenths(head["of_ideal"])),
-        ("of the ideal, compute cycles only", tenths(head["of_ideal_compute"])),
+        *_of_layers(head, results),
     ]
     return [(label, value) for label, value in found if "nan" not in value]
+
+
+def _speed_ups(head: Row, span: Span) -> list[tuple[str, str]]:
+    over = f"over {head['baseline']}{span.of_what and f', {span.of_what}'}"
+    alone = f"{head['speed_up_layers']:.2f}x"
+    if span.left_out:
+        return [(f"speed-up of the layers {over}", alone)]
+    return [
+        (f"speed-up of the step {over}", f"{head['speed_up']:.2f}x"),
+        ("the same, of its layers alone", alone),
+        (
+            "of the baseline's time is elsewhere: it multiplies no matrices",
+            f"{100 * head['elsewhere']:.0f} %",
+        ),
+    ]
+
+
+def _of_layers(head: Row, results: Results) -> list[tuple[str, str]]:
+    """Return what is of layers in any case."""
+    masked = bool(page_tables.of_outputs(results))
+    spared = ", or an output that nobody wants" if masked else ""
+    return [
+        ("speed-up of the layers, compute cycles only", f"{head['speed_up_compute_layers']:.2f}x"),
+        (
+            f"of the MACs have a zero factor (ReLU's zeros too, no padding){spared}",
+            f"{100 * head['zero_share']:.0f} %",
+        ),
+        ("the layers, of the ideal (what that is stands below)", tenths(head["of_ideal_layers"])),
+        ("the same, compute cycles only", tenths(head["of_ideal_compute_layers"])),
+    ]
 
 
 def _warnings(texts: Sequence[str]) -> list[str]:
     return [f"Warning: {text}." for text in texts]
 
 
-def _summary(head: Row, step: Row, layers: Row, span: Span) -> list[str]:
+def _summary(results: tables.Summary, head: Row) -> list[str]:
+    """Return what is said of the layers: what zeros add, and where their cycles went."""
+    layers = results.of_layers
     lost = f"lane_cycles_{head['lost_most_to']}"
-    due = [words] if (words := page_tables.due_to_zeros(layers, span.of_what)) else []
+    words = page_tables.due_to_zeros(layers, span_of(results).of_what)
+    due = [words] if words else []
     if lost not in BUCKETS:
         return due
-    share = 100 * step[lost] / step["lane_cycles"]
-    dram = step["lane_cycles_dram"] + step["lane_cycles_fill_drain"]
-    words = f"Most PE-cycles without effectual work: {BUCKETS[lost].label}, {share:.0f} % of all."
-    bound = 100 * dram / step["lane_cycles"]
-    return [*due, words, f"DRAM holds the PEs up for {bound:.0f} % of the time."]
+    of = " of the layers" if results.phases else ""
+    share = 100 * layers[lost] / layers["lane_cycles"]
+    dram = layers["lane_cycles_dram"] + layers["lane_cycles_fill_drain"]
+    bound = 100 * dram / layers["lane_cycles"]
+    return [
+        *due,
+        f"Most PE-cycles{of} without effectual work: {BUCKETS[lost].label}, {share:.0f} % of all.",
+        f"DRAM holds the PEs up for {bound:.0f} % of the time{of and ' that layers take'}.",
+    ]
 
 
 def _sections(results: Results) -> Iterator[Section]:
+    yield from _of_step(results)
     layers = page_tables.layers(results)
     words = f"Every layer and op, {span_of(results)} added up"
-    every = Table("layers", layers, words, LAYER_COLUMNS, folded=True)
+    masked = any(isfinite(row["density_output"]) for row in layers)
+    columns = (*LAYER_COLUMNS, *(("density_output",) if masked else ()))
+    every = Table("layers", layers, words, columns, folded=True)
     words = "Speed-up of each layer and op; ticks: what it would be with no zero in the operands."
     yield Section(
         "Layers and ops",
@@ -155,6 +207,19 @@ def _sections(results: Results) -> Iterator[Section]:
     rows, title = page_tables.reductions(results), "FLOPs and operands without zeros"
     yield _drawn("reductions", rows, lambda: reductions(results), title, words, NO_MEMORY)
     yield _provenance(results)
+
+
+def _of_step(results: Results) -> Iterator[Section]:
+    """Yield the sections of a step with everything else that it does, if that is in the results."""
+    if not tables.summarise(results).phases:
+        return
+    rows, title = everything_else.where_time_goes(results), "Where a step's time goes"
+    words = "Time of a step: the three ops of its layers, and everything else by phase."
+    yield _drawn("step_time", rows, lambda: step_time(results), title, words)
+    functions = everything_else.by_function(results)
+    words = f"By phase and function, {span_of(results)} added up; shares are of the step's time"
+    table = Table("everything_else", functions, words)
+    yield Section("Everything else", everything_else.TEXT, tables=[table])
 
 
 def _chart(name: str, draw: Callable[[], Figure], caption: str, table: str = "layers.csv") -> Chart:
@@ -220,6 +285,7 @@ def of_sweep(rows: Sequence[Row], name: str, best: Results, warnings: Sequence[s
     words = _warnings(warnings)
     words += [_fastest(Path(trace).name, front[0]) for trace, front in fronts.items()]
     about = "Times, energies and counts are a step's: the mean of the recorded ones."
+    about += " Of layers alone, without everything else that a step does." * (not _whole(done))
     page = Page(f"Sweep {name}", about, tiles, words)
     for number, trace in enumerate(traces):
         own = [row for row in done if row["trace"] == trace]
@@ -227,10 +293,10 @@ def of_sweep(rows: Sequence[Row], name: str, best: Results, warnings: Sequence[s
         page.sections.extend(_of_points(own, fronts[trace], suffix))
     page.sections.append(_all_points(done, failed))
     best = tables.summarise(best)
-    head = page_tables.headline(best)
-    text = " ".join(_summary(head, best.ops[-1], best.of_layers, span_of(best)))
+    head, span = page_tables.headline(best), span_of(best)
+    text = " ".join([*_headline(head, span), *_summary(best, head)])
     on = f" on {best.rows[0]['trace']}" if len(traces) > 1 else ""
-    text += f" Of the recorded layers, {span_of(best)}, added up unless a table says otherwise."
+    text += f" {_of_what(span)}, {span}, added up unless a table says otherwise."
     text += "".join(f" {words}." for words in (*gpu_time.sentences(best), *remarks(best)))
     page.sections.append(Section(f"The fastest{on}: {head['machine']}", text))
     page.sections.extend(_sections(best))
@@ -238,8 +304,15 @@ def of_sweep(rows: Sequence[Row], name: str, best: Results, warnings: Sequence[s
 
 
 def _fastest(trace: str, row: Row) -> str:
-    of_step = f"{row['time_ms']:.3g} ms a step ({Span.from_row(row).mean})"
-    return f"{trace}: fastest {row['machine']} ({differences.words(row)}), {of_step}."
+    span = Span.from_row(row)
+    of_step = f"{row['time_ms']:.3g} ms {span.subject} ({span.mean})"
+    faster = "" if span.left_out else f"; speed-up: {page_tables.of_step(row)}"
+    return f"{trace}: fastest {row['machine']} ({differences.words(row)}), {of_step}{faster}."
+
+
+def _whole(done: Sequence[Row]) -> bool:
+    """Whether any of the points is of whole steps."""
+    return any(not Span.from_row(row).left_out for row in done)
 
 
 def _front(done: Sequence[Row], trace: str) -> list[Row]:
@@ -251,16 +324,17 @@ def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterat
     """Draw the points of one trace."""
     on = f", {Path(done[0]['trace']).name}" if suffix else ""
     text = "No other point is at most as slow, as hungry and as large, and better in one of these."
-    text += f" Of the ideal: {tables.OF_IDEAL}."
+    text += f" Of the ideal, layers alone: {tables.OF_IDEAL}."
     numbered = [{"number": i, **row} for i, row in enumerate(front, 1)]
     every = f"points{suffix}.csv"
     of_step = f"a step's: {Span.from_row(done[0]).mean}"
+    own = [name for name in POINT_COLUMNS if name != "elsewhere" or _whole(done)]
     words = f"Time and energy of every point, {of_step}."
     chart = Chart(f"pareto{suffix}", lambda: sweep_points.pareto(done, front), words, every)
     words = f"The front; time and energy are {of_step}"
-    table = Table(f"front{suffix}", numbered, words, ("number", *POINT_COLUMNS))
+    table = Table(f"front{suffix}", numbered, words, ("number", *own))
     words = f"Every point; time and energy are {of_step}"
-    points = Table(f"points{suffix}", list(done), words, POINT_COLUMNS, folded=True)
+    points = Table(f"points{suffix}", list(done), words, own, folded=True)
     yield Section(f"The front of time, energy and size{on}", text, [chart], [table, points])
     varied = [n for n in _parameters(done) if len({row.get(n) for row in done} - {None}) > 1]
     if varied:

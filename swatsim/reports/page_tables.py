@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite, prod
+from math import isfinite, nan, prod
 from typing import Any
 
 from swatsim.columns import Role
 from swatsim.counters import BUCKETS, ENERGY_PARTS
 from swatsim.errors import ResultsError, unknown
 from swatsim.reports import tables
-from swatsim.reports.span import span_of
+from swatsim.reports.span import percent, span_of
 from swatsim.reports.tables import Row, Summary
 from swatsim.results import Results
 from swatsim.workload.flops import FLOPS_PER_MAC
-from swatsim.workload.layer import OPERANDS_OF, OPS, Operand
-from swatsim.workload.phases import OTHER
+from swatsim.workload.layer import OPERANDS_OF, OPS, OUTPUT_OF, Operand
 from swatsim.workload.value_types import DTYPES
 
+#: The kind of a layer that multiplies two activations, and what the second is called.
+MATMUL, RIGHT = "matmul", "right"
+#: What a backward pass reads.
+TENSORS = {
+    "act": "inputs in wgrad",
+    "weight": "weights in dgrad",
+    RIGHT: "right activations in dgrad",
+}
 #: Of a layer and op: over the baseline, and what of it is due to zeros.
 SPEED_UPS = (
     *("speed_up", "speed_up_dense_operands", "speed_up_zeros"),
@@ -28,70 +35,109 @@ RATIOS = (
     *("speed_up", "speed_up_dense_operands", "speed_up_zeros", "speed_up_compute"),
     *("energy_efficiency", "of_ideal", "of_ideal_compute", "utilisation"),
 )
-#: Of a step with everything else: the speed-up of its layers alone; the share of the baseline's
-#: time that is not in them.
-OF_STEP = ("speed_up_layers", "elsewhere")
+#: Of the layers alone, by the names of `RATIOS` with `_layers` behind; where results have nothing
+#: else of a step, they are the same.
+OF_LAYERS = ("speed_up", "speed_up_compute", "of_ideal", "of_ideal_compute")
+#: Of the baseline's time, the share that is not in layers; of the machine's, that of a policy.
+SHARES = ("elsewhere", "policy")
 
 
 def headline(results: Results) -> Row:
-    """Return the totals of a training step: of its recorded layers, and everything else noted.
+    """Return the totals of a training step: of its recorded layers, and of all else that is noted.
 
     Returns
     -------
     dict
         `machine`, `baseline`; what one step takes, the mean of the recorded ones: what
-        `swatsim.reports.tables.per_step` has; of all recorded steps the ratios in `RATIOS`
-        and `OF_STEP`,
-        `zero_share` (of the MACs, padding left out, those with a factor that is zero, a ReLU's
-        zeros too) and
-        `lost_most_to`.
+        `swatsim.reports.tables.per_step` has; what `ratios` has; `zero_share` (of the MACs, padding
+        left out, those with a factor that is zero, a ReLU's zeros too, or for an output that nobody
+        wants) and `lost_most_to`, of the layers.
     """
-    step = tables.per_op(results)[-1]
+    summary = tables.summarise(results)
+    step, layers = summary.ops[-1], summary.of_layers
     return {
         "machine": results.rows[0]["machine"],
         "baseline": tables.baseline_of(results),
         **tables.per_step(step, step["steps"]),
-        **{name: step[name] for name in (*RATIOS, *OF_STEP)},
-        "zero_share": 1 - tables.quotient(step["macs_effectual"], step["macs_unpadded"]),
-        "lost_most_to": tables.lost_most_to(step),
+        **ratios(summary),
+        "zero_share": 1 - tables.quotient(layers["macs_effectual"], layers["macs_unpadded"]),
+        "lost_most_to": tables.lost_most_to(layers),
     }
+
+
+def ratios(results: Results) -> Row:
+    """Return the ratios of all recorded steps together.
+
+    Returns
+    -------
+    dict
+        Those of `RATIOS`, of the whole step; `speed_up_layers` and what else is in `OF_LAYERS`, of
+        its layers alone; and the shares of `SHARES`, which are not a number where results hold
+        nothing but layers.
+    """
+    summary = tables.summarise(results)
+    step, layers = summary.ops[-1], summary.of_layers
+    policy = [row["cycles"] for row in summary.phases if row["phase"] == "policy"]
+    share = tables.quotient(sum(policy), step["cycles"]) if summary.phases else nan
+    return {
+        **{name: step[name] for name in RATIOS},
+        **{f"{name}_layers": layers[name] for name in OF_LAYERS},
+        **dict(zip(SHARES, (step["elsewhere"], share), strict=True)),
+    }
+
+
+def of_step(row: Row) -> str:
+    """Return a step's speed-up in words, with what it is made of; a layers' one as it is.
+
+    `row` has what `ratios` gives, and may be a row of a sweep.
+    """
+    whole = f"{row['speed_up']:.2f}x"
+    if not isfinite(row.get("elsewhere", nan)):
+        return whole
+    return (
+        f"step {whole}; its layers alone {row['speed_up_layers']:.2f}x; "
+        f"{percent(row['elsewhere'])} of the baseline's time is elsewhere"
+    )
+
+
+def of_method(row: Row) -> str:
+    """Return in a sentence what a method costs that makes a step sparse; "" if it is not noted."""
+    if not row["policy"] > 0:
+        return ""
+    return (
+        f"The method itself, choosing values and keeping masks, takes {percent(row['policy'])} of "
+        "the step, and the baseline nothing"
+    )
 
 
 def layers(results: Results) -> list[Row]:
     """Return one row a layer and op: what it takes, on the machine and on its baseline."""
-    names = (
-        "layer",
-        "op",
-        "macs_dense",
-        "macs_effectual",
-        "cycles",
-        "cycles_compute",
-        "dram_bytes",
+    return [_layer(row) for row in tables.per_layer(results)]
+
+
+def _layer(row: Row) -> Row:
+    own = ("layer", "op", "kind", "macs_dense", "macs_effectual")
+    taken = ("cycles", "cycles_compute", "dram_bytes")
+    ratios = (
+        *(*SPEED_UPS, "energy_efficiency"),
+        *("of_ideal", "of_ideal_compute", "utilisation", "density_output"),
     )
-    found = []
-    for row in tables.per_layer(results):
-        ratios = (
-            *(*SPEED_UPS, "energy_efficiency"),
-            *("of_ideal", "of_ideal_compute", "utilisation"),
-        )
-        found.append(
-            {
-                **{name: row[name] for name in names},
-                "baseline_cycles": row["baseline"]["cycles"],
-                **{name: row[name] for name in ratios},
-                "energy_pj": row["energy_pj"],
-                "lost_most_to": tables.lost_most_to(row),
-                **{name: row[name] for name in BUCKETS},
-                **{name: row[name] for name in ENERGY_PARTS},
-                **{name: row[name] for name in ("loop_order", "block_filters", "block_channels")},
-                "block_rows": row["block_rows"],
-            }
-        )
-    return found
+    blocks = ("loop_order", "block_filters", "block_channels", "block_rows")
+    return {
+        **{name: row[name] for name in (*own, *taken)},
+        "baseline_cycles": row["baseline"]["cycles"],
+        **{name: row[name] for name in (*ratios, "energy_pj")},
+        "lost_most_to": tables.lost_most_to(row),
+        **{name: row[name] for name in (*BUCKETS, *ENERGY_PARTS, *blocks)},
+    }
 
 
 def over_steps(results: Results) -> list[Row]:
-    """Return one row a step and op: densities, weighted by elements, and the speed-ups."""
+    """Return one row a step and op: densities, weighted by elements, and the speed-ups.
+
+    Where results have everything else of a step, a row of op "step" has the whole one's. A density
+    of weights is of weights alone: a product of two activations has none.
+    """
     return list(tables.summarise(results).once(_over_steps))
 
 
@@ -104,7 +150,8 @@ def _over_steps(results: Summary) -> list[Row]:
     for row in tables.by_step(results):
         first = {name: row[name] for name in names}
         others = {name: value for name, value in row.items() if name not in names}
-        found.append({**first, **_densities(groups[row["step"], row["op"]]), **others})
+        own = groups.get((row["step"], row["op"]))
+        found.append({**first, **(_densities(own) if own else {}), **others})
     return found
 
 
@@ -112,17 +159,19 @@ def _densities(rows: Sequence[Mapping[str, Any]]) -> Row:
     """Return the mean densities of an op's operands over layers, by their elements."""
     found: Row = {}
     for operand in OPERANDS_OF[rows[0]["op"]]:
-        sizes = [_elements(row, operand) for row in rows]
-        ones = sum(row[f"density_{operand}"] * size for row, size in zip(rows, sizes, strict=True))
+        # the right factor of two activations stands in a weight's place, and is none
+        own = [row for row in rows if operand != "weight" or row["kind"] != MATMUL] or rows
+        sizes = [_elements(row, operand) for row in own]
+        ones = sum(row[f"density_{operand}"] * size for row, size in zip(own, sizes, strict=True))
         found[f"density_{operand}"] = ones / sum(sizes)
     return found
 
 
 def _elements(row: Mapping[str, Any], operand: Operand) -> int:
-    """Return how many elements an operand has; a product's second factor differs by sample."""
-    own = row["samples"] if row["kind"] == "matmul" else 1
+    """Return how many elements an operand has."""
+    samples = row["samples"] if row["kind"] == MATMUL else 1
     shapes = {
-        "weight": (own, row["K"], row["C"] // row["groups"], row["R"], row["S"]),
+        "weight": (samples, row["K"], row["C"] // row["groups"], row["R"], row["S"]),
         "act": (row["samples"], row["C"], row["H"], row["W"]),
         "grad_out": (row["samples"], row["K"], row["P"], row["Q"]),
     }
@@ -156,15 +205,39 @@ def due_to_zeros(total: Row, of_what: str = "") -> str:
     if not all(isfinite(total[name]) for name in names):
         return ""
     whole, dense, zeros = (f"{total[name]:.2f}x" for name in names)
+    masked = isfinite(total["density_output"])
+    wanted, outputs = (
+        (", and all outputs wanted", " and outputs that nobody wants") if masked else ("", "")
+    )
     return (
         f"Of the {whole} of all ops{of_what and f' ({of_what})'}, {dense} would be there with no "
-        "zero in the operands (padding and free lanes are skipped too, bank conflicts are waited "
-        f"for); zeros add {zeros}: the product."
+        f"zero in the operands{wanted} (padding and free lanes are skipped too, bank conflicts are "
+        f"waited for); zeros{outputs} add {zeros}: the product."
     )
+
+
+def of_outputs(results: Results) -> str:
+    """Return in a sentence how much each op makes of its outputs, of ops that leave some out."""
+    rows = tables.summarise(results).of_role(Role.MACHINE)
+    parts = []
+    for op in OPS:
+        own = [row for row in rows if row["op"] == op]
+        sizes = [_elements(row, OUTPUT_OF[op]) for row in own]
+        known = [1.0 if row["density_output"] is None else row["density_output"] for row in own]
+        made = sum(share * size for share, size in zip(known, sizes, strict=True))
+        some = len({row["layer"] for row in own if row["density_output"] is not None})
+        every = len({row["layer"] for row in own})
+        if some:
+            parts.append(
+                f"{op} {percent(made / sum(sizes))} (some are left out in {some} of {every} layers)"
+            )
+    return f"Of their outputs, those that somebody wants: {', '.join(parts)}" if parts else ""
 
 
 def operand_bytes(results: Results) -> list[Row]:
     """Return one row a layer and operand of its backward pass: act of wgrad, weight of dgrad.
+
+    Of a product of two activations the latter is called "right", for it is no weight.
 
     Averaged over the recorded steps: all elements, the values that are not zero (a ReLU's zeros are
     zeros too), and those with a bitmask. It is no footprint: two layers that read one tensor count
@@ -191,8 +264,7 @@ def _operand_bytes(results: Summary) -> list[Row]:
                 "values_bytes": values,
                 "bitmask_bytes": min(values + size / 8, size * bits / 8),
             }
-            # both factors of a product of activations are
-            tensor = "act" if first["kind"] == "matmul" else operand
+            tensor = RIGHT if operand == "weight" and first["kind"] == MATMUL else operand
             own = {"layer": layer, "tensor": tensor, "elements": size, "density": density}
             found.append({**own, **sizes})
     return found
@@ -213,23 +285,23 @@ def _by_layer(results: Summary) -> dict[str, dict[str, list[Mapping[str, Any]]]]
 
 
 def reductions(results: Results) -> list[Row]:
-    """Return one row an op, and all ops: FLOPs of a step; then bytes of the backward pass.
+    """Return one row an op, and all ops: FLOPs of a step; then bytes that its backward pass reads.
 
     `dense`: of all elements, padding left out; `left`: of those that are not zero, with what says
     where they are.
     """
-    steps = span_of(results).steps
+    summary, steps = tables.summarise(results), span_of(results).steps
+    ops = (row for row in summary.ops if row["op"] in OPS)
     found = [
         {
-            "what": f"FLOPs, {'all ops' if row['op'] == tables.STEP else row['op']}",
+            "what": f"FLOPs, {'all ops' if row['op'] == tables.LAYERS else row['op']}",
             "dense": FLOPS_PER_MAC * row["macs_unpadded"] / steps,
             "left": row["flops_effectual"] / steps,
         }
-        for row in tables.per_op(results)
-        if row["op"] != OTHER
+        for row in (*ops, summary.of_layers)
     ]
     read = operand_bytes(results)
-    for operand, words in (("act", "inputs in wgrad"), ("weight", "weights in dgrad")):
+    for operand, words in TENSORS.items():
         own = [row for row in read if row["tensor"] == operand]
         dense = sum(row["dense_bytes"] for row in own)
         for format, how in (("values", "values"), ("bitmask", "with bitmask")):

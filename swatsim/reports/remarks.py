@@ -1,4 +1,4 @@
-"""What figures should be read with: the share of a step that they are of, and their value types."""
+"""What figures should be read with: what of a step they are of, and their value types."""
 
 from __future__ import annotations
 
@@ -6,25 +6,37 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from swatsim.columns import Role
-from swatsim.reports.span import MOST, Span, percent, span_of
+from swatsim.reports.span import EARLIER, MOST, Span, percent, span_of
 from swatsim.reports.tables import AND, energy_table_of, total_of
 from swatsim.results import Results
 from swatsim.workload.value_types import stand_in, widest
 
 #: Parts that are not held, in one sentence.
 PARTS = 5
+#: What is said where everything else is left out.
+LAYERS_ALONE = (
+    "Figures are of a step's layers alone; everything else that it does (norms, softmax, "
+    "element-wise operations, the optimizer, ..) is in none of them"
+)
 
 
 def remarks(results: Results) -> list[str]:
     """Return sentences, without their full stops."""
-    return [*of_share(results), *of_others(results), *_of_types(results)]
+    return [*of_step(results), *_of_types(results)]
+
+
+def of_step(results: Results) -> Iterator[str]:
+    """Yield what of a step the figures are of: which share of its products, and what else."""
+    yield from of_share(results)
+    if why := span_of(results).left_out:
+        yield f"{LAYERS_ALONE}: {why}"
 
 
 def of_share(results: Results) -> Iterator[str]:
     """Yield which share of a step's multiplications the figures are of, and what is not in them."""
     span, known = span_of(results), _coverage(results)
     if span.share is None:
-        why = known.get("unknown", "an earlier version simulated it")
+        why = known.get("unknown", EARLIER)
         yield f"What share of a step's multiplications the trace holds is not known: {why}"
         return
     held = _held(known)
@@ -43,14 +55,6 @@ def of_share(results: Results) -> Iterator[str]:
         yield f"Parameters that got a gradient and are in no op: {names}"
 
 
-def of_others(results: Results) -> Iterator[str]:
-    """Yield why what a step does beside multiplying is not in the figures, if it is not."""
-    parameters = results.provenance.get("parameters", {})
-    why = parameters.get("others_left_out", "an earlier version simulated it")
-    if why:
-        yield f"What a step does beside multiplying is in no figure: {why}"
-
-
 def missing(results: Results) -> Iterator[str]:
     """Yield a warning of what the totals leave out, if that is much."""
     span = span_of(results)
@@ -59,6 +63,17 @@ def missing(results: Results) -> Iterator[str]:
             f"the totals are {span.of_what}: they are no step's, and no run's"
             f"{_not_held(_coverage(results))}"
         )
+
+
+def unequal(a: Span, b: Span) -> str:
+    """Return a warning that of two figures one is of layers alone; "" if it is not so."""
+    if bool(a.left_out) is bool(b.left_out):
+        return ""
+    one, other, why = ("A", "B", a.left_out) if a.left_out else ("B", "A", b.left_out)
+    return (
+        f"{one} is of a step's layers alone ({why}), {other} of all that a step does: only layers "
+        "are compared; simulate both alike"
+    )
 
 
 def apart(a: Span, b: Span) -> str:

@@ -105,8 +105,9 @@ def _roof(row: tables.Row) -> tuple[int, float]:
 
 
 def _title(results: Results) -> list[str]:
+    alone = ", layers alone" if tables.summarise(results).phases else ""
     words = (
-        "Roofline: filled as the machine runs it, hollow the baseline",
+        f"Roofline{alone}: filled as the machine runs it, hollow the baseline",
         f"{results.rows[0]['machine']}, baseline {tables.baseline_of(results)}",
         tables.source_of(results),
     )

@@ -1,22 +1,26 @@
 """What figures are of: so many recorded steps, so many images of each batch, which ops.
 
-And of what share of all that a step multiplies: below `MOST` of it a figure says so itself.
+And of what share of all that a step multiplies: below `MOST` of it a figure says so itself. And
+whether they are a step's, or its layers' alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import floor
 from typing import Any
 
 from swatsim.results import Results
 from swatsim.workload.layer import OPS
+from swatsim.workload.phases import OTHER
 
 #: From this share of a step's multiplications on, figures are called a step's.
 MOST = 0.95
 #: What is less has no tenth of a percent.
 LEAST = 0.0005
+#: Why something is not known of results that don't say it.
+EARLIER = "an earlier version simulated it"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Span:
     share : float or None
         Of all multiply-accumulates of these steps, forward and backward, those of the layers and
         ops here; None: it is not known.
+    left_out : str
+        Why what multiplies no matrices is in no figure; "": it is in them.
     """
 
     steps: int
@@ -42,6 +48,7 @@ class Span:
     batch_size: int
     ops: tuple[str, ...]
     share: float | None = None
+    left_out: str = ""
 
     def __str__(self) -> str:
         """Return it in words: 6 steps of 8 of 128 images, and the ops if some are left out."""
@@ -71,6 +78,11 @@ class Span:
         return f"of the {percent(self.share)} of a step's multiplications that {those}"
 
     @property
+    def subject(self) -> str:
+        """Whose figures they are, in words: a step's, or those of its layers alone."""
+        return "a step's layers" if self.left_out else "a step"
+
+    @property
     def mean(self) -> str:
         """What a mean step is of, in words."""
         return f"mean of {self}" if self.steps > 1 else str(self)
@@ -79,13 +91,15 @@ class Span:
     def columns(self) -> dict[str, Any]:
         """The same as columns of a table; `from_row` reads them."""
         own = {"steps": self.steps, "images": self.images, "batch_size": self.batch_size}
-        return {**own, "ops": " ".join(self.ops), "share": self.share}
+        others = {"share": self.share, "others_left_out": self.left_out}
+        return {**own, "ops": " ".join(self.ops), **others}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Span:
         """Return the span in a table's columns."""
         images = row["images"], row["batch_size"]
-        return cls(row["steps"], *images, tuple(row["ops"].split()), row.get("share"))
+        left_out = row.get("others_left_out", EARLIER)
+        return cls(row["steps"], *images, tuple(row["ops"].split()), row.get("share"), left_out)
 
 
 def percent(share: float | None) -> str:
@@ -112,4 +126,10 @@ def span_of(results: Results) -> Span:
         batch_size=results.provenance.get("parameters", {}).get("batch_size") or 0,
         ops=tuple(op for op in OPS if op in ops),
         share=results.share,
+        left_out=_left_out(results, ops),
     )
+
+
+def _left_out(results: Results, ops: Collection[str]) -> str:
+    parameters = results.provenance.get("parameters", {})
+    return "" if OTHER in ops else str(parameters.get("others_left_out", EARLIER))

@@ -33,6 +33,14 @@ SERIES = (
 #: Of the ops, and of what is written on their bars.
 OP_COLOURS = {"fprop": "#0072B2", "dgrad": "#E69F00", "wgrad": "#009E73"}
 OP_LABEL_COLOURS = {"fprop": "white", "dgrad": "black", "wgrad": "black"}
+#: Of the parts of a step, ops and phases of everything else: colour, and what is written on it.
+PARTS = {
+    **{op: (colour, OP_LABEL_COLOURS[op]) for op, colour in OP_COLOURS.items()},
+    "forward": ("#BBBBBB", "black"),
+    "backward": ("#999999", "black"),
+    "optimizer": ("#DDDDDD", "black"),
+    "policy": ("#882255", "white"),
+}
 OP_MARKERS = {"fprop": "o", "dgrad": "s", "wgrad": "^"}
 OPERAND_LINES = {"weight": "-", "act": "--", "grad_out": ":"}
 #: Of what a reader should look at twice.
@@ -99,7 +107,7 @@ def wrapped(parts: Iterable[str], width: float) -> list[str]:
 def finish(
     axes: Axes,
     title: Sequence[str] = (),
-    grid: Literal["y", "both"] = "both",
+    grid: Literal["x", "y", "both"] = "both",
     size: int = TITLE,
 ) -> None:
     """Write the lines of a title, and draw grid and borders as on every plot."""

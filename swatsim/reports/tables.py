@@ -37,7 +37,7 @@ PER_STEP = (
 #: What it is, wherever it is headlined.
 OF_IDEAL = (
     "the time that as many multipliers would take at this clock for the MACs whose "
-    "factors are both non-zero (and what multiplies nothing as long as here), over the time taken"
+    "factors are both non-zero, over the time taken"
 )
 Result = TypeVar("Result")
 
@@ -176,7 +176,8 @@ def per_op(results: Results) -> list[Row]:
 def by_step(results: Results) -> list[Row]:
     """Return the totals over layers of each recorded step and op: a row each, steps ascending.
 
-    Its columns are `step`, `op`, and the speed-ups that `per_layer` has.
+    Behind them, if results have everything else, a row of op "step" for each, with that in it. Its
+    columns are `step`, `op`, and the speed-ups that `per_layer` has.
     """
     return list(summarise(results).steps)
 
@@ -320,3 +321,16 @@ def _by_step(results: Summary) -> Iterable[Row]:
     for step, op in sorted(ours, key=lambda key: (key[0], OPS.index(key[1]))):
         totals = [clocked(groups[step, op]) for groups in (ours, theirs)]
         yield {"step": step, "op": op, **speed_ups(*totals)}
+    if results.phases:
+        yield from _whole_steps(results)
+
+
+def _whole_steps(results: Summary) -> Iterable[Row]:
+    """Yield the same of each step with everything else in it."""
+    ours, theirs = (
+        grouped([*results.of_role(role), *results.others_of(role)], ("step",))
+        for role in (Role.MACHINE, Role.BASELINE)
+    )
+    for (step,) in sorted(ours):
+        totals = [clocked(groups[step,]) for groups in (ours, theirs)]
+        yield {"step": step, "op": STEP, **speed_ups(*totals)}

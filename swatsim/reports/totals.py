@@ -50,7 +50,7 @@ def add_up(rows: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]]
     for name, taken in _IDEALS.items():
         total[name] = sum(part[name] if parts else _ideal(part, taken) for part in parts or rows)
     for column in COLUMNS:
-        how = _HOW.get(column.adds)
+        how = _wanted if column.name == "density_output" else _HOW.get(column.adds)
         if how is not None:
             values = parts if parts and column.adds == "sum" else rows
             total[column.name] = how(list(map(itemgetter(column.name), values)))
@@ -79,6 +79,13 @@ def _added(values: list[Any]) -> Any:
 def _averaged(values: list[Any]) -> float:
     known = [value for value in values if value is not None]
     return fmean(known) if known else nan
+
+
+def _wanted(values: list[Any]) -> float:
+    """Return the mean share of outputs that somebody wants: where it is empty, all."""
+    if not any(value is not None for value in values):
+        return nan
+    return fmean(1.0 if value is None else value for value in values)
 
 
 _HOW: Mapping[str, Callable[[list[Any]], Any]] = {

@@ -52,14 +52,17 @@ def sparsity(results: Results) -> Figure:
         for column, filled in columns.items():
             label = op if filled == "full" else f"{op}, compute only"
             axes.plot(x, [row[column] for row in mine], fillstyle=filled, label=label, **look)
+    outputs = " and outputs that nobody wants" if page_tables.of_outputs(results) else ""
     ideal = np.linspace(0, 99, 200)
     axes.plot(ideal, 1 / (1 - ideal / 100), ":", color="black", label="1 / (1 - share)")
     above = _mark_above(axes, rows, list(columns))
     top = 1.15 * max((row[column] for row in rows for column in columns), default=1)
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set(xlabel="share of the MACs that has a zero of an operand, padding aside (%)")
+    unwanted = " or an output that nobody wants" if outputs else ""
+    axes.set(xlabel=f"share of the MACs that has a zero of an operand{unwanted}, padding aside (%)")
     axes.set(ylabel="speed-up over the same with no zero", xlim=(-1, 100), ylim=(0, top))
-    words = "What zeros add to the speed-up, against the MACs that they spare: a point a layer, op"
+    words = f"What zeros{outputs} add to the speed-up, against the MACs that they spare"
+    words += ": a point a layer, op"
     finish(axes, wrapped([words, *above, *tables.about(results)], WIDTH))
     figure.legend(loc="outside lower center", frameon=False, fontsize=SMALL, ncols=4)
     return figure

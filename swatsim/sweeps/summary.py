@@ -34,8 +34,9 @@ class Summary:
         `dram_mb_per_s` (0: no end to it). Of one step, the mean of `steps` recorded ones, of
         `images` of a batch of `batch_size`, in the `ops` that were run: what
         `swatsim.reports.tables.per_step` has, `time_ms` and `energy_pj` for example. Of all of them
-        together: `speed_up` over the baseline and what else is in
-        `swatsim.reports.page_tables.RATIOS` and `OF_STEP`, and the speed-up of each op.
+        together: `speed_up` over the baseline, `speed_up_layers` of layers alone, and what else
+        `swatsim.reports.page_tables.ratios` has; the speed-up of each op. `others_left_out` says
+        why all of that is of layers alone; empty, it is of whole steps.
     folder : pathlib.Path
         Of the sweep: ``swatsim.report(summary.folder)``.
     warnings : list of str
@@ -130,12 +131,13 @@ def _row(store: Store, key: str, point: Point, varied: Sequence[str]) -> Row:
 
 def numbers(results: Results) -> Row:
     """Return what is shown of a finished point: of one step, and the speed-up of each op."""
-    ops, span = tables.per_op(results), span_of(results)
+    results = tables.summarise(results)
+    ops, span = results.ops, span_of(results)
     step = ops[-1]
     return {
         **differences.values_of(step),
         **span.columns,
         **tables.per_step(step, span.steps),
-        **{name: step[name] for name in (*page_tables.RATIOS, *page_tables.OF_STEP)},
+        **page_tables.ratios(results),
         **{f"speed_up_{op['op']}": op["speed_up"] for op in ops[:-1]},
     }

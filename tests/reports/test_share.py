@@ -161,7 +161,7 @@ def test_a_provenance_whose_coverage_is_none_is_refused(results: dict[str, Resul
 
 def test_simulate_says_it_in_the_headline(traces: dict[str, Path]) -> None:
     out = said("simulate", traces["little"], "-m", "tensordash")
-    (headline,) = re.findall(r"A step \(.*?\) takes .*?x \(.*?\)\.", out)
+    (headline,) = re.findall(r"A step's layers \(.*?\) take .*?x \(.*?\)\.", out)
     assert headline.endswith(f"x ({OF_7}).")
     assert f"of all ops ({OF_7})" in out
     assert "2 steps of 2 of 8 images, 7 % of their multiplications, added up" in out
@@ -198,7 +198,7 @@ def test_a_synthetic_trace_is_of_a_layer_table(tmp_path: Path) -> None:
 def test_a_page_and_its_plots_say_it(saved: dict[str, Path], results: dict[str, Results]) -> None:
     page = of_results(results["little"])
     tiles = dict(page.tiles)
-    assert f"speed-up over tensordash dense, {OF_7}" in tiles
+    assert f"speed-up of the layers over tensordash dense, {OF_7}" in tiles
     assert any("7 % of their multiplications" in label for label in tiles)
     words = " ".join(page.summary)
     assert "A whole step's figures are others." in words
@@ -213,7 +213,7 @@ def test_a_page_and_its_plots_say_it(saved: dict[str, Path], results: dict[str, 
             shown = [axes.get_title(loc="left") for axes in figure.axes]
             assert "7 % of their" in " ".join(" ".join(shown).split()), chart.name
     plain = of_results(results["most"])
-    assert "speed-up over tensordash dense" in dict(plain.tiles)
+    assert "speed-up of the layers over tensordash dense" in dict(plain.tiles)
     assert "The trace holds 97 %" in " ".join(plain.summary)
 
 

@@ -23,10 +23,12 @@ class Observer(Run):
     Whatever made zeros is seen as it is computed: pruned weights, `torch.nn.utils.prune`, a mask
     that a module of its own multiplies with, structured 2:4 tensors, a ReLU. A layer is whatever
     multiplies by a parameter of the model, by a part of one, or by what is computed from
-    parameters alone, in whichever way that is written, for operations are seen as torch dispatches
-    them: modules, functions, torch's attention, experts, recurrent cells, functions with a
-    backward of their own, scripted modules. It is called after the parameter; a second run in the
-    same step ``NAME@2``. A recorded step says which share of its multiplications that is. What a
+    parameters alone, and any product of two activations, as attention's scores and values
+    (``MODULE.scores``, ``MODULE.values``, ``MODULE.matmul``), in whichever way that is written, for
+    operations are seen as torch dispatches them: modules, functions, torch's attention, experts,
+    recurrent cells, functions with a backward of their own, scripted modules. It is called after
+    the parameter; a second run in the same step ``NAME@2``. A recorded step says which share of its
+    multiplications that is. What a
     backward pass does not compute is not recorded. Steps that are not recorded run without any
     hook.
 

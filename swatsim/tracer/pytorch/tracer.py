@@ -61,6 +61,8 @@ class Tracer(Run):
     own kinds of modules, and of other parameters that look like matrices. Methods of the model's
     that are called outside of its forward are seen as far as they call its modules.
 
+    Products of two activations, as in attention, are computed as torch does it, and recorded.
+
     A recorded step holds, for each layer, the non-zeros of what fprop, dgrad and wgrad read, in
     the shapes of `Layer.shape_of`; dgrad only where the layer's input needs a gradient. A linear
     layer that is applied to T positions of each sample is a convolution of T x 1; rows that can't

@@ -1,0 +1,57 @@
+"""Where a step's time goes: two bars, of what multiplies and of everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from swatsim.reports import everything_else, page_tables, tables
+from swatsim.reports.span import percent
+from swatsim.reports.style import PARTS, SMALL, Figure, axes_on, finish, wrapped
+from swatsim.results import Results
+from swatsim.workload.layer import OPS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: In inches.
+WIDTH, HEIGHT = 9.0, 3.1
+#: Of a bar, the share from which on a part of it is labelled.
+LABELLED = 0.04
+
+
+def step_time(results: Results) -> Figure:
+    """Draw a step's time on the baseline and on the machine: ops of layers, phases of the rest."""
+    rows = everything_else.where_time_goes(results)
+    *parts, step = rows
+    known = step["time_ms"] == step["time_ms"]
+    unit = "time_ms" if known else "cycles"
+    figure, (axes,) = axes_on(WIDTH, HEIGHT)
+    for place, prefix in enumerate(("", "baseline_")):
+        _bar(axes, place, parts, prefix, unit)
+    axes.set_yticks((0, 1), ("machine", "baseline"))
+    axes.set_xlabel("ms a step" if known else "cycles a step")
+    headline = page_tables.of_step(page_tables.ratios(results))
+    title = ["Where a step's time goes", f"Speed-up: {headline}"]
+    finish(axes, wrapped([*title, *tables.about(results)], WIDTH), "x")
+    figure.legend(loc="outside lower center", ncols=7, frameon=False, fontsize=SMALL)
+    return figure
+
+
+def _bar(axes: Axes, place: int, parts: Sequence[tables.Row], prefix: str, unit: str) -> None:
+    """Draw the parts of one bar; `prefix` is that of the columns of whose it is."""
+    left = 0.0
+    text: dict[str, Any] = {"fontsize": SMALL, "ha": "center", "va": "center"}
+    for row in parts:
+        colour, ink = PARTS[row["part"]]
+        value, share = row[f"{prefix}{unit}"], row[f"{prefix}share"]
+        look: dict[str, Any] = {"color": colour, "edgecolor": "white", "linewidth": 0.6}
+        label = None if prefix else _words(row["part"])
+        axes.barh(place, value, 0.62, left, label=label, **look)
+        if share >= LABELLED:
+            axes.text(left + value / 2, place, percent(share), color=ink, **text)
+        left += value
+
+
+def _words(part: str) -> str:
+    return f"layers, {part}" if part in OPS else f"else, {part}"
