@@ -40,6 +40,8 @@ class Product:
     rows: list[dict[str, int]]
     columns: list[dict[str, int]]
     axes: str
+    phase: tuple[int, ...] = ()
+    """Of a split dgrad: which of the stride's phases it is."""
 
     def place(self, row: int, column: int) -> tuple[int, ...]:
         """The index of a result in the op's output."""
@@ -101,6 +103,7 @@ def dgrad_product(shape: Shape, group: int, phase: tuple, weight, grad_out) -> P
         [dict(zip("nhv", row, strict=True)) for row in rows],
         [{"c": group * size_c + c} for c in channels],
         "nchv",
+        phase,
     )
 
 

@@ -184,16 +184,30 @@ def is_begun(product: Product, block, meter: Meter) -> bool:
     return wanted or not meter.leaves_out
 
 
-def run_product(op: str, product: Product, packed: str, meter: Meter) -> None:
-    """One product: a block a core, and all cores wait for each other."""
-    config, terms = meter.config, product.left.shape[1]
+def run_batch(op: str, batch: list[Product], packed: str, meter: Meter) -> None:
+    """The products of all groups: a block a core, and all cores wait for each other.
+
+    They are alike in rows, columns and terms, and a wave may have blocks of several.
+    """
+    config, terms = meter.config, batch[0].left.shape[1]
     if packed:
         terms = kept_terms(terms, *pattern_of(config.pattern))
-    sides = sides_of(op, product, packed, config)
-    run = [block for block in blocks_of(product, config) if is_begun(product, block, meter)]
+    run = [
+        (product, sides, block)
+        for product in batch
+        for sides in [sides_of(op, product, packed, config)]
+        for block in blocks_of(product, config)
+        if is_begun(product, block, meter)
+    ]
     for wave in chunks(run, config.cores):
-        room = max(run_block(product, sides, block, terms, meter) for block in wave)
+        room = max(run_block(*one, terms, meter) for one in wave)
         meter.cycles += ceil_div(room, config.macs)
+
+
+def batches_of(products: list[Product]) -> list[list[Product]]:
+    """The products of one phase together, groups in order; without phases that is all of them."""
+    phases = dict.fromkeys(product.phase for product in products)
+    return [[product for product in products if product.phase == phase] for phase in phases]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -214,8 +228,8 @@ def simulate(
     products = list(products_of(op, layer, config.dgrad_lowering, operands))
     found = look_for_pattern(op, products, config) if skipping else {}
     packed = choose(products, found, operands, config)
-    for product in products:
-        run_product(op, product, packed, meter)
+    for batch in batches_of(products):
+        run_batch(op, batch, packed, meter)
     for name, groups in found.items():
         which = "ab"[OPERANDS[op].index(name)]
         meter.events[f"pattern_groups_{which}"] = groups.groups
