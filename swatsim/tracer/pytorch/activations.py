@@ -130,11 +130,12 @@ class Activations:
         """Name what waits in modules that have ended, of this thread."""
         if self._waiting:
             running, thread = {id(frame) for frame in self._frames()}, get_ident()
-            for one in self._waiting:
+            for one in [*self._waiting]:
                 is_over = one.frame is not None and id(one.frame) not in running
                 if is_over and one.thread == thread:
                     one.named(PLAIN)
-            self._waiting = [one for one in self._waiting if one.factors is not None]
+                if one.factors is None:
+                    self._waiting.remove(one)
         self._scores.leave(self._frames)
 
     def end(self) -> None:
