@@ -132,6 +132,12 @@ class Origins:
         else:
             self._mark(out, None)
 
+    def alone(self, arguments: Any, named: Any) -> int:
+        """Return how many values the largest parameter has that an operation reads; 0 with data."""
+        read = [self.of(each) for each in tensors((*arguments, *named.values()))]
+        known = [origin for origin in read if origin is not None]
+        return max((origin.size for origin in known), default=0) if len(known) == len(read) else 0
+
     def is_laid(self, name: str) -> bool:
         """Whether a parameter was looked up in, added to or put beside data, and nothing else."""
         return name in self._laid and name not in self._met

@@ -16,6 +16,9 @@ the one before it made, are one chain. It reads what it did not make itself. It 
 with, and of what it makes on the way that whose memory is still held when the backward pass begins
 (it is saved for it) or, in other phases, when the step ends (the state of an optimizer).
 
+Forward and backward work grows with the batch, but for what is done with parameters alone, casts
+of weights for one, with the gradients of what that made, and gradients that are added up.
+
 A fused attention has a softmax inside: its scores are counted as elements, as far as its causal
 mask leaves them, and no bytes, for they stay on the chip. Gates inside a recurrent layer that runs
 as one kernel are not counted, nor a bias that a product adds itself.
@@ -23,6 +26,7 @@ as one kernel are not counted, nor a bias that a product adds itself.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -41,6 +45,9 @@ from swatsim.tracer.pytorch.private import StorageRef, current_node, next_node, 
 from swatsim.tracer.pytorch.watch import Frame, trains
 from swatsim.workload.phases import Phase
 
+#: What a node's name has beside that of the operation that it is of.
+_NODE = re.compile(r"Backward\d*$")
+
 #: (function, elements, bytes read, bytes written)
 _Done = tuple[str, int, int, int]
 
@@ -54,6 +61,7 @@ class _Key(NamedTuple):
     done: tuple[_Done, ...]
     read: int
     written: int
+    per_sample: bool | None
 
     def work(self, times: int) -> OtherWork:
         dtype = str(self.dtype).removeprefix("torch.")
@@ -66,6 +74,7 @@ class _Key(NamedTuple):
             written=self.written,
             dtype=dtype if dtype in VALUE_TYPES else "float32",
             times=times,
+            per_sample=self.per_sample,
         )
 
 
@@ -78,15 +87,17 @@ class _Chain:
         What its last operation made, or changed in place.
     on_the_way : dict of storage to (bytes, StorageRef)
         What others of its operations made, which the next one read.
+    of_weights : bool
+        Whether all of its operations work on parameters alone.
     """
 
     __slots__ = (
-        *("done", "dtype", "elements", "made", "module", "on_the_way", "phase", "places"),
-        *("read", "written"),
+        *("done", "dtype", "elements", "made", "module", "of_weights", "on_the_way", "phase"),
+        *("places", "read", "written"),
     )
 
-    def __init__(self, phase: Phase, module: str, first: Movement) -> None:
-        self.phase, self.module = phase, module
+    def __init__(self, phase: Phase, module: str, first: Movement, of_weights: bool) -> None:
+        self.phase, self.module, self.of_weights = phase, module, of_weights
         self.done: list[_Done] = []
         self.dtype, self.elements = first.dtype, 0
         self.read = self.written = 0
@@ -128,7 +139,8 @@ class _Chain:
         held = sum(size for size, ref in self.on_the_way.values() if ref.is_held)
         written = self.written + held + sum(self.made.values())
         same = (self.phase, self.module, self.dtype)
-        return _Key(*same, tuple(self.done), self.read, written)
+        grows = False if self.of_weights else None
+        return _Key(*same, tuple(self.done), self.read, written, grows)
 
 
 class _Ledger:
@@ -195,6 +207,8 @@ class OtherWorks:
         self._chain: _Chain | None = None
         self._here, self._lock = _Thread(), Lock()
         self._numbers: tuple[list[int], list[str]] = ([], [])
+        #: Of operations on parameters alone, the node that each may have made, and its name.
+        self._made: dict[int, str] = {}
         #: What is done outside of modules: nothing to be noted if None.
         self._phase: Phase | None = "optimizer"
         self._stepping = self._is_backward = False
@@ -252,9 +266,11 @@ class OtherWorks:
                 functions = ("softmax", "softmax_backward")[: 1 if node is None else 2]
                 done = tuple((function, scores, 0, 0) for function in functions)
                 dtype = next(each for each in args if isinstance(each, torch.Tensor)).dtype
-                self._noted.times[_Key(*where, dtype, done, 0, 0)] += 1
+                self._noted.times[_Key(*where, dtype, done, 0, 0, None)] += 1
 
-    def see(self, func: Any, args: Any, named: dict[str, Any], out: Any, node: Any) -> None:
+    def see(
+        self, func: Any, args: Any, named: dict[str, Any], out: Any, node: Any, own: int = 0
+    ) -> None:
         """Note an operation that was done.
 
         Parameters
@@ -263,6 +279,8 @@ class OtherWorks:
             As `movement` takes them.
         node
             Of the graph, whose gradient is computed; None where none is.
+        own : int
+            Of an operation on parameters alone the values of the largest one, else 0.
         """
         try:
             done = movement(func, args, named, out)
@@ -273,15 +291,34 @@ class OtherWorks:
         with self._lock:
             where = self._where(node)
             if where is not None:
-                self._add(*where, done)
+                self._add(*where, done, self._of_weights(done, node, own))
 
-    def _add(self, phase: Phase, module: str, done: Movement) -> None:
+    def _of_weights(self, done: Movement, node: Any, own: int) -> bool:
+        """Whether it is known that an operation works on parameters alone, or their gradients.
+
+        One that makes more values than a parameter has may have spread it over the samples, and
+        one that looks values up may do so for each.
+        """
+        name = done.kind.function.strip("_").replace("_", "")
+        if node is None:
+            if 0 < done.elements <= own and not done.kind.touches:
+                self._made[next_node() - 1] = name
+                return True
+            return False
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            return self._names.owner(variable) is not None
+        return self._made.get(number_of(node)) == _NODE.sub("", type(node).__name__).lower()
+
+    def _add(self, phase: Phase, module: str, done: Movement, of_weights: bool) -> None:
         chain, elementwise = self._chain, done.kind.elementwise
+        of_weights &= phase in ("forward", "backward")
         if chain is not None and elementwise and chain.goes_on(phase, module, done):
             chain.add(done)
+            chain.of_weights &= of_weights
             return
         self._finish()
-        self._chain = _Chain(phase, module, done)
+        self._chain = _Chain(phase, module, done, of_weights)
         if not elementwise:
             self._finish()
 

@@ -127,7 +127,8 @@ class Recognition:
         if size:
             self.others.multiplies(func, arguments, named, size, node if backward else None)
         else:
-            self.others.see(func, arguments, named, out, node if backward else None)
+            own = 0 if backward else self.origins.alone(arguments, named)
+            self.others.see(func, arguments, named, out, node if backward else None, own)
         if backward:
             self._backward(func, arguments, named, out, size, node)
         elif size:
