@@ -7,7 +7,6 @@ whichever way it is written: operations are seen as torch dispatches them.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -115,13 +114,14 @@ class Recognition:
         self._here = _Thread()
 
     def see(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any) -> Any:
-        """Recognise and record an operation; return its MACs, and its node if it is backward."""
+        """Recognise and record an operation; return what `OtherWorks.see` is told of it."""
         self.settle()
         if not isinstance(func, OpOverload):
             return self._whole(func, arguments, named, out)
         node = current_node()
         backward = node is not None and self._is_backward(node)
         size = macs(func, arguments, named, out)
+        own = 0 if size or backward else self.origins.alone(arguments, named)
         if backward:
             self._backward(func, arguments, named, out, size, node)
         elif size:
@@ -130,7 +130,11 @@ class Recognition:
             self.origins.follow(func, arguments, named, out)
             self._samples.follow(func, arguments, named, out)
             self._activations.follow(func, arguments, named, out)
-        return size, node if backward else None
+        return size, node if backward else None, own
+
+    def precede(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Look at what an operation is about to write into: it may be a factor that waits."""
+        self._activations.precede(func, arguments, named)
 
     def _whole(self, func: Any, arguments: Any, named: dict[str, Any], out: Any) -> None:
         """Count a whole function that torch takes for one operation, by what it is called."""
@@ -356,7 +360,8 @@ class Recognition:
 
     def coverage(self, left_alone: Mapping[str, str]) -> Coverage:
         """Return how much is in the trace; log once what multiplies by a parameter and is not."""
-        unseen = sorted(set(self._unseen()))
+        missing = self.names.missing(self.recorded, self.learnt)
+        unseen = sorted({name for name in missing if not self.origins.is_laid(name)})
         self._activations.end()
         shares = self.shares.coverage({*left_alone, *self._skip}, unseen)
         for name, function in self.origins.foreign.items():
@@ -366,15 +371,6 @@ class Recognition:
             listed = ", ".join(f"{name} ({what})" for name, what in sorted(self._missed.items()))
             log.warning("multiplied by parameters and not in the trace: %s", listed)
         return shares
-
-    def _unseen(self) -> Iterator[str]:
-        """Yield the parameters of two axes or more that got a gradient and are in no layer."""
-        stems = {re.sub(r"(@\d+|\[.*\]|_[qkv])$", "", name) for name in self.recorded}
-        for owned in self.names:
-            stem = owned.name.removesuffix("_weight")
-            known = bool({owned.name, stem} & (self.recorded | stems))
-            if owned.tensor.dim() > 1 and id(owned.tensor) in self.learnt and not known:
-                yield owned.name
 
 
 def _called(func: Any) -> str:

@@ -54,7 +54,7 @@ class Watch:
     ) -> None:
         self._session, self._axis, self._batch = session, axis, batch
         self._thread = _Thread()
-        self._dispatch = Dispatch(self._see)
+        self._dispatch = Dispatch(self._see, self._precede)
         self._stack = Stack(model, self._moved, self._entered)
         hands = (lambda: self._stack.frames, record, session.guarded)
         self.recognition = Recognition(model, skip, *hands)
@@ -91,6 +91,11 @@ class Watch:
                     self.others.see(func, arguments, named, out, *seen)
             except Exception as error:  # noqa: BLE001  (no fault of ours ends a training)
                 self._session.fail(error)
+
+    def _precede(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if self.recognition.waits and self._session.wanted:
+            with self._session.guarded():
+                self.recognition.precede(func, arguments, named)
 
     def _moved(self) -> None:
         self.others.moves()
