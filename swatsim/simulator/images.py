@@ -13,9 +13,10 @@ rounds all images share it, as they do a dense one's: where its cycles don't dep
 will do, and the masks of such take no memory.
 
 The images of a product of two activations are groups of one sample, which follow one another on
-every machine but `ideal`, which rounds up once an op, and where a machine numbers filters through
-all groups: those of one channel on a `lane_array`, and those that banks are found by on a
-`cartesian`, if an image's are no multiple of eight. Both then have rounds.
+every machine but three kinds: `ideal`, which rounds up once an op; `tensor_core`, whose waves have
+blocks of several groups; and where a machine numbers filters through all groups: those of one
+channel on a `lane_array`, and those that banks are found by on a `cartesian`, if an image's are no
+multiple of eight. All have rounds.
 
 Compute cycles only: what the memory system adds depends on how a batch is cut into blocks.
 """

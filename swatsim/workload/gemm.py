@@ -49,7 +49,7 @@ class Gemm(NamedTuple):
 
 
 def gemms(op: LoweredOp, lowering: Lowering = "split") -> Iterator[Gemm]:
-    """Yield the products of an op, which follow one another."""
+    """Yield the products of an op: those of all groups at once, phase after phase."""
     if op.name == "wgrad":
         yield _of_wgrad(op)
         return

@@ -138,7 +138,7 @@ def test_images_of_a_product_of_activations_take_together_what_it_takes(
         found = batch_cycles(op, op.samples, at_once, used.simulate_op)
         assert found == together.cycles_compute
     else:
-        assert mechanism.name in ("ideal", "lane_array")
+        assert mechanism.name in ("ideal", "lane_array", "tensor_core")
 
 
 def test_estimates_of_products_of_activations_are_of_the_whole_batch(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_estimates_of_products_of_activations_are_of_the_whole_batch(tmp_path: P
     rng = np.random.default_rng(3)
     q, k = (rng.random(scores.shape_of(it, 1)) < 0.6 for it in ("act", "weight"))
     causal = np.tile(np.tri(7, dtype=bool).T, (2, 1))[None, :, :, None]
-    rounded = {"ideal", "ideal-weight", "ideal-act", "scnn", "scnn-queued", "swat"}  # 14 filters
+    rounded = {"ideal", "ideal-weight", "ideal-act", "scnn", "scnn-queued", "swat", "stc"}
     batch, kept = 6, 2
     for name, held in (("whole", batch), ("part", kept)):
         with swatsim.Recorder(tmp_path / name, batch_size=batch, samples=range(held)) as recorder:
@@ -156,12 +156,17 @@ def test_estimates_of_products_of_activations_are_of_the_whole_batch(tmp_path: P
                 for operand, mask in (("weight", k), ("act", q)):
                     step.operand("qk", "fprop", operand, np.repeat(mask, held, axis=0))
                 step.output("qk", "fprop", np.repeat(causal, held, axis=0))
-    for preset in SOME_PRESETS:
+    shared = "stc[cores=4,tile_m=2,tile_n=4,k_step=1]"  # 9 blocks of an image run, of 16
+    for preset in (*SOME_PRESETS, shared):
         (row,) = swatsim.estimate_images(tmp_path / "part", preset, workers=1).ops
         rows = swatsim.simulate(tmp_path / "whole", preset, workers=1).rows
-        ours = [one["cycles_compute"] for one in rows if one["role"] == "machine"]
-        assert row.cycles_compute.value == pytest.approx(ours[0], abs=1e-9)
-        assert row.by_image == (preset not in rounded)
+        ours, dense = (
+            next(one["cycles_compute"] for one in rows if one["role"] == role)
+            for role in ("machine", "baseline")
+        )
+        assert row.cycles_compute.value == pytest.approx(ours, abs=1e-9)
+        assert row.cycles_compute_baseline.value == pytest.approx(dense, abs=1e-9)
+        assert row.by_image == (preset.split("[")[0] not in rounded)
 
 
 @pytest.mark.parametrize("preset", ["tensordash", "bit-tactical", "dadiannao", "scnn"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def test_a_transposed_layer_names_operands_as_its_own() -> None:
         assert machine.simulate_op(op).compressed == compressed
 
 
-def test_groups_and_phases_follow_one_another() -> None:
+def test_groups_share_waves_and_phases_follow_one_another() -> None:
     layer = Layer(name="g", C=32, K=32, H=8, W=8, R=3, S=3, stride=2, padding=1, groups=2)
     op, config = LoweredOp.dense(layer, "dgrad", 2), swatsim.machine("stc").config
     every = list(gemms(op))
@@ -177,6 +178,21 @@ def test_groups_and_phases_follow_one_another() -> None:
     assert TENSOR_CORE.simulate_dense(op, config).cycles_compute == 2 * blocks * steps
     dilated = config.model_copy(update={"dgrad_lowering": "dilated"})
     assert TENSOR_CORE.simulate_dense(op, dilated).cycles_compute == 2 * (8 * 2) * 18
+    six = config.model_copy(update={"cores": 6})
+    assert TENSOR_CORE.simulate_dense(op, six).cycles_compute == -(-2 * blocks // 6) * steps
+
+
+def test_heads_of_attention_share_the_cores_and_a_causal_mask_shows() -> None:
+    """1024 queries and keys: 8 x 4 blocks a head, 20 with an output on or below the diagonal."""
+    heads, length = 12, 1024
+    layer = Layer(name="qk", kind="matmul", C=heads * 64, K=heads * length, H=length, groups=heads)
+    op = swatsim.Op.dense(layer, "fprop", 1)
+    causal = np.tile(np.tri(length, dtype=bool).T, (heads, 1))[None, :, :, None]
+    machine = swatsim.machine("a100")
+    wave = 128 * 256 * 64 // machine.config.macs
+    found = machine.simulate_op(replace(op, output=causal))
+    assert found.cycles_compute == -(-heads * 20 // 108) * wave
+    assert machine.simulate_op(op).cycles_compute == -(-heads * 32 // 108) * wave
 
 
 def test_pruning_in_each_step_costs_bytes_and_no_compute_cycle(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ parameters, `mapping` cuts an op's GEMMs into blocks and waves, `machine` adds u
 
 from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
 from swatsim.simulator.machines.tensor_core.machine import (
-    by_image,
+    in_rounds,
     reads_images,
     simulate_dense,
     simulate_op,
@@ -21,7 +21,7 @@ TENSOR_CORE = Mechanism(
     config_type=TensorCoreConfig,
     simulate_op=simulate_op,
     simulate_dense=simulate_dense,
-    by_image=by_image,
+    in_rounds=in_rounds,
     reads_images=reads_images,
     timeline=timeline,
     tile="a core",

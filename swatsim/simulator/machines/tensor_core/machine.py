@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import gcd
 
 from swatsim.counters import Counters
 from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
@@ -12,6 +13,10 @@ from swatsim.workload.gemm import SIDES
 from swatsim.workload.layer import OPERANDS_OF, Operand
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.patterns import Pattern, patterns
+
+#: Images of a batch are laid out so many values at a time, if no whole waves come before: what a
+#: round leaves of its last wave is then little beside the round.
+ROUND_VALUES = 2**26
 
 
 def simulate_op(op: LoweredOp, config: TensorCoreConfig) -> Counters:
@@ -33,16 +38,33 @@ def simulate_dense(op: LoweredOp, config: TensorCoreConfig) -> Counters:
     return _counters(op, config, parts(op.of_all_outputs(), config, False), None)
 
 
-def by_image(op: LoweredOp, config: TensorCoreConfig) -> TensorCoreConfig | None:
-    """Return the config that compresses what the op does, if it is a product of activations.
+def in_rounds(op: LoweredOp, config: TensorCoreConfig) -> tuple[TensorCoreConfig, int] | None:
+    """Return the config that compresses what the op does, and how many images fill whole waves.
 
-    Its images are groups, which follow one another; any other op's share its GEMMs.
+    Only a product of activations has them: its images are groups; any other op's share its GEMMs.
+    None, too, where they need not be laid out.
     """
-    if not op.of_samples:
+    if not op.of_samples or (op.output is None and not reads_images(op, config)):
         return None
     chosen = compressed(op, config, obeying(op, config))
     fixed = {"sparse_operands": op.called(chosen)} if chosen else {"pattern": NO_PATTERN}
-    return config.model_copy(update=fixed)
+    sizes = (mask.size for mask in (*op.operands.values(), op.output) if mask is not None)
+    largest = max(sizes) // op.images
+    at_once = min(_images_of_whole_waves(op, config), max(1, ROUND_VALUES // largest))
+    return config.model_copy(update=fixed), at_once
+
+
+def _images_of_whole_waves(op: LoweredOp, config: TensorCoreConfig) -> int:
+    """Return after how many images both the op and its dense baseline have filled all cores."""
+    images, blocks = 1, []
+    for one in (op, op.of_all_outputs()):
+        for part in parts(one, config, False):
+            counts = part.blocks.counts_of(op.images)
+            if (counts != counts[0]).any():
+                images = op.images
+            blocks.append(counts)
+    shared = (int(counts[:images].sum()) for counts in blocks)
+    return images * config.cores // gcd(config.cores, *shared)
 
 
 def reads_images(op: LoweredOp, config: TensorCoreConfig) -> bool:
@@ -50,7 +72,8 @@ def reads_images(op: LoweredOp, config: TensorCoreConfig) -> bool:
 
     Or may obey: a group of a wgrad has values of two images where m does not divide an image's.
     """
-    if config.packing and op.name == "wgrad" and op.layer.positions % config.packing[1]:
+    cut = op.name == "wgrad" and not op.of_samples
+    if cut and config.packing and op.layer.positions % config.packing[1]:
         return bool(_allowed(op, config))
     found = obeying(op, config)
     return any(found[operand].obeys for operand in op.operands_of_images & found.keys())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -45,12 +47,7 @@ class Part:
     @property
     def waves(self) -> int:
         """In which the cores compute all blocks."""
-        waves = -(-self.blocks.counts // self.cores)
-        return int(waves.sum()) * self.gemm.times // len(waves)
-
-    def waves_of(self, group: int) -> int:
-        """Return the waves of one group."""
-        return -(-self.blocks.count(group) // self.cores)
+        return -(-self.blocks.count // self.cores)
 
     @property
     def cycles(self) -> int:
@@ -73,46 +70,46 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """Blocks of the outputs of GEMMs alike, numbered row by row.
+    """Blocks of the outputs of GEMMs alike, numbered group by group, row by row.
 
     Parameters
     ----------
-    shape : pair of int
-        Along M and along N.
+    shape : tuple of three int
+        Groups; of each, blocks along M and along N.
     outputs : int
         In those that are computed.
     lines : pair of int
         Rows that these take of the left operand, and columns of the right one.
-    live : numpy.ndarray of bool, shape (groups, blocks), optional
+    live : numpy.ndarray of bool, of that shape, optional
         Which are computed; by default all.
     """
 
-    shape: tuple[int, int]
+    shape: tuple[int, int, int]
     outputs: int
     lines: tuple[int, int]
     live: Mask | None = None
 
     @property
-    def counts(self) -> Counts:
-        """How many are computed of each group; of all alike, of one."""
+    def count(self) -> int:
+        """How many are computed, of all groups."""
+        return prod(self.shape) if self.live is None else int(np.count_nonzero(self.live))
+
+    def counts_of(self, images: int) -> Counts:
+        """Return how many are computed of each of so many equal parts of the groups."""
         if self.live is None:
-            return np.array([self.shape[0] * self.shape[1]])
-        return np.asarray(np.count_nonzero(self.live, axis=1))
+            return np.full(images, self.count // images)
+        return np.asarray(np.count_nonzero(self.live.reshape(images, -1), axis=1))
 
-    def count(self, group: int) -> int:
-        """Return how many blocks of a group are computed."""
-        return int(self.counts[0 if self.live is None else group])
+    def place(self, number: int) -> tuple[int, int, int]:
+        """Return the group, the row and the column of one of those that are computed."""
+        if self._numbers is not None:
+            number = int(self._numbers[number])
+        group, block = divmod(number, self.shape[1] * self.shape[2])
+        return group, *divmod(block, self.shape[2])
 
-    @property
-    def most(self) -> int:
-        """Those of the group that has the most."""
-        return int(self.counts.max())
-
-    def place(self, group: int, number: int) -> tuple[int, int]:
-        """Return the row and the column of one of those that are computed."""
-        if self.live is not None:
-            number = int(np.flatnonzero(self.live[group])[number])
-        return divmod(number, self.shape[1])
+    @cached_property
+    def _numbers(self) -> Counts | None:
+        return None if self.live is None else np.flatnonzero(self.live)
 
 
 def parts(op: LoweredOp, config: TensorCoreConfig, compressed: bool) -> list[Part]:
@@ -138,7 +135,7 @@ def _part(gemm: Gemm, outputs: Mask | None, config: TensorCoreConfig, compressed
 def _all_blocks(gemm: Gemm, tile: tuple[int, int]) -> Blocks:
     down, across = -(-gemm.rows // tile[0]), -(-gemm.columns // tile[1])
     lines = gemm.times * across * gemm.rows, gemm.times * down * gemm.columns
-    return Blocks((down, across), gemm.times * gemm.rows * gemm.columns, lines)
+    return Blocks((gemm.times, down, across), gemm.times * gemm.rows * gemm.columns, lines)
 
 
 def _live_blocks(outputs: Mask, tile: tuple[int, int]) -> Blocks:
@@ -151,4 +148,4 @@ def _live_blocks(outputs: Mask, tile: tuple[int, int]) -> Blocks:
     )
     live = some.sum(axis=0, dtype=np.int64)  # of all groups
     lines = int((live.sum(axis=1) * down).sum()), int((live.sum(axis=0) * across).sum())
-    return Blocks(some.shape[1:], int(down @ live @ across), lines, some.reshape(len(some), -1))
+    return Blocks(some.shape, int(down @ live @ across), lines, some)

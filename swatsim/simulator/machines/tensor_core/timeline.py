@@ -30,11 +30,10 @@ def timeline(op: LoweredOp, config: TensorCoreConfig, tile: int) -> Timeline:
 
 @dataclass(frozen=True)
 class _Wave:
-    """A wave of a GEMM: which one of the op, of which group, from which cycle on."""
+    """A wave: of which phase's GEMMs, which one of theirs, from which cycle on."""
 
     part: Part
     gemm: int
-    group: int
     number: int
     begin: int
 
@@ -48,7 +47,7 @@ class _Core:
     def __post_init__(self) -> None:
         self.chosen = compressed(self.op, self.config, obeying(self.op, self.config))
         self.parts = parts(self.op, self.config, self.chosen is not None)
-        most = max((part.blocks.most for part in self.parts), default=0)
+        most = max((part.blocks.count for part in self.parts), default=0)
         self.used = min(self.config.cores, most)
         check_tile(self.number, self.used, self.op, "a core that has a block of it")
 
@@ -63,7 +62,7 @@ class _Core:
 
     @cached_property
     def ends(self) -> list[int]:
-        """The cycle at which each GEMM is done, with all groups."""
+        """The cycle at which the GEMMs of each phase are done."""
         ends, cycle = [], 0
         for part in self.parts:
             cycle += part.waves * part.cycles
@@ -72,11 +71,11 @@ class _Core:
 
     def _events(self, window: range) -> Iterator[Event]:
         for wave in self._waves(window):
-            details = {"gemm": wave.gemm, "group": wave.group, "wave": wave.number}
+            details = {"gemm": wave.gemm, "wave": wave.number}
             yield Event(WAVES, "wave", "step", wave.begin, wave.part.cycles, details)
             block = wave.number * self.config.cores + self.number
-            if block < wave.part.blocks.count(wave.group):
-                yield from self._block(wave, wave.part.blocks.place(wave.group, block), window)
+            if block < wave.part.blocks.count:
+                yield from self._block(wave, *wave.part.blocks.place(block), window)
             else:
                 yield Event(CORE, "no block", "unmapped", wave.begin, wave.part.cycles, {})
 
@@ -84,21 +83,24 @@ class _Core:
         """Yield the waves that have a cycle of a window."""
         for gemm, (part, end) in enumerate(zip(self.parts, self.ends, strict=True)):
             begin = end - part.waves * part.cycles
-            for group in range(part.gemm.times):
-                waves = part.waves_of(group)
-                first = max(0, (window.start - begin) // part.cycles)
-                last = min(waves, -(-(window.stop - begin) // part.cycles))
-                for i in range(first, last):
-                    yield _Wave(part, gemm, group, i, begin + i * part.cycles)
-                begin += waves * part.cycles
+            first = max(0, (window.start - begin) // part.cycles)
+            last = min(part.waves, -(-(window.stop - begin) // part.cycles))
+            for i in range(first, last):
+                yield _Wave(part, gemm, i, begin + i * part.cycles)
 
-    def _block(self, wave: _Wave, block: tuple[int, int], window: range) -> Iterator[Event]:
+    def _block(
+        self, wave: _Wave, group: int, row: int, column: int, window: range
+    ) -> Iterator[Event]:
         """Yield a block's steps with a cycle of a window; as one, if they end together."""
         begin = 0
         for end, together in groupby(range(wave.part.steps), wave.part.ends):
             steps = list(together)
             if wave.begin + end > window.start:
-                details: dict[str, Any] = {"block": list(block), "steps": [steps[0], steps[-1]]}
+                details: dict[str, Any] = {
+                    "group": group,
+                    "block": [row, column],
+                    "steps": [steps[0], steps[-1]],
+                }
                 yield Event(CORE, "block", "product", wave.begin + begin, end - begin, details)
             if wave.begin + end >= window.stop:
                 return
