@@ -106,4 +106,4 @@ def test_a_product_of_two_activations_has_no_weights(tmp_path: Path) -> None:
     assert [(row["tensor"], row["elements"]) for row in read] == [("act", 96), ("right", 80)]
     code, out, errors = command("simulate", trace.path, "-m", "tensordash")
     assert code == 0, errors
-    assert "6x4x5, 2 heads" in out
+    assert "2x(6x4 @ 4x5)" in out
