@@ -155,7 +155,11 @@ COLUMNS: tuple[Column, ...] = (
     ),
     _sum("macs_dense", "MACs", "multiply-accumulates with dense operands (convention: exact)"),
     _sum("macs_unpadded", "MACs", "of them those without a factor in padding"),
-    _sum("macs_effectual", "MACs", "multiply-accumulates whose operands are both non-zero"),
+    _sum(
+        "macs_effectual",
+        "MACs",
+        "multiply-accumulates whose operands are both non-zero, for outputs that somebody wants",
+    ),
     Column(
         "macs_held",
         "float64",

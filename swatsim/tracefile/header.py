@@ -72,8 +72,7 @@ class StepHeader:
                 raise TraceError(unknown("layer", record.layer, by_name))
             own = by_name[record.layer]
             own.layer.check_shape(record.operand, record.shape, own.samples)
-        if len(self.others or ()) > MAX_OTHERS:
-            raise TraceError(f"it notes more than {MAX_OTHERS} other works")
+        _check_number(self.others or ())
         if idle := by_name.keys() - {record.layer for record in self.masks}:
             raise TraceError(f"layer {min(idle)!r} has no masks")
 
@@ -81,6 +80,11 @@ class StepHeader:
     def by_name(self) -> dict[str, StepLayer]:
         """The layers by their names."""
         return {own.layer.name: own for own in self.layers}
+
+
+def _check_number(others: Sequence[Any]) -> None:
+    if len(others) > MAX_OTHERS:
+        raise TraceError(f"it notes more than {MAX_OTHERS} other works")
 
 
 def check_masks(masks: Sequence[MaskRecord]) -> None:
@@ -170,9 +174,17 @@ def load_header(metadata: Mapping[str, str]) -> StepHeader:
         layers=[StepLayer(**item) for item in parse(metadata.get("layers", ""))],
         masks=[MaskRecord(**item) for item in parse(metadata.get("masks", ""))],
         coverage=None if coverage is None else Coverage(**parse(coverage)),
-        others=None if others is None else tuple(OtherWork(**item) for item in parse(others)),
+        others=None if others is None else _others_of(parse(others)),
         notes=load_notes(metadata),
     )
+
+
+def _others_of(items: Any) -> tuple[OtherWork, ...]:
+    """Return what else a step does; refuse before any is read what is no list, or too long."""
+    if not isinstance(items, list):
+        raise TraceError(f"its others are a {type(items).__name__}, expected a list")
+    _check_number(items)
+    return tuple(OtherWork(**item) for item in items)
 
 
 def whole_of(text: str) -> int:

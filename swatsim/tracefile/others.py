@@ -77,7 +77,7 @@ class OtherWork(FrozenRecord):
     written: Count
     dtype: ValueType = "float32"
     times: Times = 1
-    per_sample: bool | None = None
+    per_sample: Annotated[bool, Field(strict=True)] | None = None
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:

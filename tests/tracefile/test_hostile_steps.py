@@ -89,6 +89,13 @@ def raw(key: str, text: str) -> Callable[[dict[str, Any]], None]:
     return put({key: text}, "texts", "raw")
 
 
+def other(**changed: Any) -> str:
+    """Write one other work down, with something changed in it."""
+    operation = {"function": "relu", "elements": 1, "read": 4, "written": 4}
+    work = {"module": "act", "phase": "forward", "operations": [operation], "read": 4, "written": 4}
+    return json.dumps([work | changed])
+
+
 LAYERS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (put(0, "layers", 0, "batch"), "batch=0 is not allowed"),
     (put(-8, "layers", 0, "batch"), "batch=-8 is not allowed"),
@@ -146,6 +153,19 @@ OF_COVERAGE = [
     (put(None, "coverage"), "step 0"),
     (put(["x"] * 100_001, "coverage", "unseen"), "unseen=.* is not allowed: .*at most 100000"),
 ]
+OF_OTHERS = [
+    (raw("others", "{}"), "its others are a dict, expected a list"),
+    (raw("others", "null"), "its others are a NoneType, expected a list"),
+    (raw("others", json.dumps([0] * 100_001)), "it notes more than 100000 other works"),
+    (raw("others", other(per_sample="yes")), "per_sample='yes' is not allowed"),
+    (raw("others", other(per_sample=1)), "per_sample=1 is not allowed"),
+    (raw("others", other(times=0)), "times=0 is not allowed"),
+    (raw("others", other(read=-1)), "read=-1 is not allowed"),
+    (raw("others", other(written=2**62)), "written=4611686018427387904 is not allowed"),
+    (raw("others", other(operations=[])), "operations=.* is not allowed"),
+    (raw("others", other(phase="sideways")), "phase='sideways' is not allowed"),
+    (raw("others", other(dtype="float7")), "dtype='float7' is not allowed"),
+]
 TEXTS = [
     (put("0", "texts", "batch_size"), "its batch of 0 has less"),
     (put("08", "texts", "batch_size"), "batch size is '08'"),
@@ -160,7 +180,9 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize(("change", "complaint"), [*LAYERS, *MASKS, *OF_COVERAGE, *TEXTS])
+@pytest.mark.parametrize(
+    ("change", "complaint"), [*LAYERS, *MASKS, *OF_COVERAGE, *OF_OTHERS, *TEXTS]
+)
 def test_a_crafted_step_is_refused_in_one_line(
     tmp_path: Path, change: Callable[[dict[str, Any]], None], complaint: str
 ) -> None:
