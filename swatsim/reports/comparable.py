@@ -8,7 +8,7 @@ from typing import Any
 from swatsim.columns import Role, label
 from swatsim.errors import ResultsError
 from swatsim.results import Results
-from swatsim.workload.phases import Phase
+from swatsim.workload.phases import OTHER, Phase
 
 #: Work of this phase is the machine's alone.
 ALONE: Phase = "policy"
@@ -25,8 +25,8 @@ def check_comparable(results: Results) -> None:
     Raises
     ------
     ResultsError
-        If there are none, they are of more than one trace, machine or baseline, or the baseline's
-        are not of the same ops.
+        If there are none, or none of a layer; they are of more than one trace, machine or baseline,
+        or the baseline's are not of the same ops.
     """
     traces = {row["trace_id"] for row in results.rows}
     if len(traces) != 1:
@@ -41,6 +41,10 @@ def check_comparable(results: Results) -> None:
                 f"the results hold {len(names)} machines of role {role.value!r} "
                 f"({', '.join(names)}): select the rows of one"
             )
+    if all(row["op"] == OTHER for row in results.rows):
+        raise ResultsError(
+            "the results hold no row of a layer: a step's figures need them; select whole steps"
+        )
     _check_ops(results)
 
 

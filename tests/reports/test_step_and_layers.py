@@ -15,6 +15,7 @@ import pytest
 
 import swatsim
 from swatsim.columns import COLUMNS
+from swatsim.errors import ResultsError
 from swatsim.outputs import PLOTS
 from swatsim.reports import everything_else, layer_bars, page_tables, tables
 from swatsim.reports.compare import unlike
@@ -101,6 +102,12 @@ def test_a_step_is_its_layers_and_everything_else_by_hand() -> None:
     assert "takes 22 % of the step, and the baseline nothing" in page_tables.of_method(ratios)
     *_, layers, step = (tables.summarise(results).of_layers, tables.per_op(results)[-1])
     assert (layers["cycles"], step["cycles"], step["baseline"]["cycles"]) == (60, 180, 200)
+
+
+def test_a_step_without_its_layers_is_refused() -> None:
+    rows = [row for row in results_by_hand().rows if row["op"] == "other"]
+    with pytest.raises(ResultsError, match="hold no row of a layer: .* select whole steps"):
+        tables.per_op(Results(rows, {}))
 
 
 def test_everything_else_is_put_together_by_phase_and_function() -> None:
