@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,11 @@ MEMORIES: tuple[dict[str, Any], ...] = (
 )
 
 
-def machines() -> Iterator[str]:
-    """Write one row a machine, of equal type, clock and bandwidth: a step, and speed-ups."""
+def machines(presets: Container[str] | None = None) -> Iterator[str]:
+    """Write one row a machine, of equal type, clock and bandwidth: a step, and speed-ups.
+
+    `presets` are those to run; all by default.
+    """
     yield (
         "| machine | multipliers | type, clock, DRAM | time of a step | fprop | dgrad | wgrad "
         "| all ops | compute cycles only | energy of a step | efficiency | of the ideal |"
@@ -46,6 +49,8 @@ def machines() -> Iterator[str]:
     yield "|---|---:|---|" + "---:|" * 9
     spec = read_spec(MACHINES)
     for point in spec.points():
+        if presets is not None and point.preset not in presets:
+            continue
         results = swatsim.simulate(TRACE, point.machine())
         summary, head = tables.summarise(results), page_tables.headline(results)
         rows = [*(row for row in summary.ops if row["op"] in OPS), summary.of_layers]
@@ -59,11 +64,11 @@ def machines() -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def bandwidths() -> Iterator[str]:
+def bandwidths(changes: Sequence[Mapping[str, Any]] = MEMORIES) -> Iterator[str]:
     """Write what a step takes on one machine as its memory changes."""
     yield "| `tensordash` with | cycles of a step | speed-up | DRAM bytes | energy |"
     yield "|---|---:|---:|---:|---:|"
-    for change in MEMORIES:
+    for change in changes:
         results = swatsim.simulate(TRACE, swatsim.machine(PICTURED, **change))
         step = page_tables.headline(results)
         words = ", ".join(f"`{name}={value}`" for name, value in change.items()) or "its preset"

@@ -40,6 +40,7 @@ from readme import ROOT, machine
 from swatsim.policies import SwatU
 from swatsim.tracefile import Step, open_trace
 from swatsim.tracer.pytorch import Observer, Tracer
+from swatsim.workload.flops import macs_dense
 
 SPARSITY = 0.8
 PATH = ROOT / "docs" / "models.md"
@@ -188,11 +189,12 @@ def held(step: Step, weights: tuple[int, int]) -> Held:
     """
     coverage, (least, most) = step.coverage, weights
     assert coverage is not None
-    seen, has = coverage.seen, coverage.held
-    missed = max(0, least - has.forward) - max(0, has.forward - most)
+    seen, own = coverage.seen, products(step)
+    forward, whole = coverage.held.forward - own["fprop"], coverage.held.total - own.total()
+    missed = max(0, least - forward) - max(0, forward - most)
     parts = coverage.not_held
     of_weights = [it.backward for it in parts if missed > 0 or not it.forward]
-    total = has.total + missed + (sum(of_weights) if missed >= 0 else 0)
+    total = whole + missed + (sum(of_weights) if missed >= 0 else 0)
     others: Counter[str] = Counter()
     for part in parts:
         others[part.what] += part.forward + part.backward
@@ -201,10 +203,19 @@ def held(step: Step, weights: tuple[int, int]) -> Held:
         layers=len(names),
         macs=seen.total,
         share=coverage.share,
-        of_weights=has.total / total if total else 1.0,
+        of_weights=whole / total if total else 1.0,
         others={what: size / seen.total for what, size in others.most_common()},
         left_alone=coverage.left_alone,
     )
+
+
+def products(step: Step) -> Counter[str]:
+    """Return what each op of the step's products of two activations multiplies."""
+    found: Counter[str] = Counter()
+    for layer, op in step.ops():
+        if layer.multiplies_activations:
+            found[op] += macs_dense(layer, step.batch_of(layer.name), op)
+    return found
 
 
 # ---- the table -----------------------------------------------------------------------------------
@@ -213,8 +224,8 @@ ABOUT = f"""\
 Small models with random weights train a step on {BATCH} samples each, and the trace holds a share
 of all that the step multiplies, forward and backward: if all is as it should be, 100 % of what
 multiplies by a weight, which is a parameter or computed from parameters alone, as DeBERTa's
-positions and a class token's query are. Not held are products of two activations, attention's
-above all; the trace names them, and they are more in a model of real size and long inputs.
+positions and a class token's query are, and of products of two activations, attention's above
+all. What is not held the trace names.
 `Tracer` is with `SwatU({SPARSITY})`; recurrent layers that run in one kernel are in its trace,
 dense and named. Equal to the bit is a step under `Observer` to one without: loss, gradients,
 parameters and buffers."""

@@ -59,6 +59,8 @@ def most_of_four(trace: Trace, op: str, axis: int) -> int:
     for number in trace.steps:
         step = trace.step(number)
         for layer in trace.layers:
+            if layer.multiplies_activations:  # attention's: no weight is in them
+                continue
             mask = np.moveaxis(step.mask(layer.name, op, "weight"), axis, -1)
             groups = mask.reshape(*mask.shape[:-1], -1, 4)  # here all sizes are multiples of 4
             most = max(most, int(groups.sum(-1).max()))

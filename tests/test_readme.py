@@ -74,7 +74,34 @@ def test_python_examples_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 README_PY = load(ROOT / "benchmarks" / "readme.py")
-BLOCKS = [(file, name) for file, tables in README_PY.BLOCKS.items() for name in tables]
+#: Run afresh, one a mechanism; tests/reports/test_titles.py runs `tensordash` and `scnn`.
+RUN = ("dadiannao", "stc", "scale-sim-ws", "sparten", "ideal")
+#: Of the memories, the fast ones.
+MEMORIES = [change for change in README_PY.MEMORIES if "keep_on_chip" not in change][:4]
+BLOCKS = [("traces/README.md", name) for name in README_PY.BLOCKS["traces/README.md"]]
+
+
+def rows_of(name: str) -> list[str]:
+    block = README.partition(f"<!-- begin: {name} -->\n")[2].partition("<!-- end: ")[0]
+    return block.splitlines()
+
+
+def test_the_table_of_machines_has_them_all_and_what_comes_out_of_some() -> None:
+    table = rows_of("machines")
+    assert [*README_PY.machines(RUN)] == table[:2] + [
+        row for row in table[2:] if row.split("`")[1] in RUN
+    ]
+    presets = [point.preset for point in README_PY.read_spec(README_PY.MACHINES).points()]
+    assert [row.split("`")[1] for row in table[2:]] == presets
+
+
+def test_the_table_of_memories_has_them_all_and_what_comes_out_of_some() -> None:
+    table = rows_of("memories")
+    run = [*README_PY.bandwidths(MEMORIES)]
+    assert run[:2] == table[:2]
+    assert set(run) < set(table)
+    words = [[f"{name}={value}" for name, value in it.items()] for it in README_PY.MEMORIES]
+    assert [row.split(" | ")[0].split("`")[1::2] for row in table[2:]] == words
 
 
 @pytest.mark.parametrize(("file", "name"), BLOCKS)

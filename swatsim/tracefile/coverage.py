@@ -81,7 +81,8 @@ class Coverage(FrozenRecord):
     left_alone : tuple of str
         Modules and layers that were left alone: by the user's ``skip=``, or dense under a tracer.
     unseen : tuple of str
-        Parameters of two axes or more that got a gradient and are in no op.
+        Parameters of two axes or more that got a gradient and are in no op; not tables that were
+        looked up in, nor what was only added to data or put beside it: these multiply nothing.
     """
 
     error_type: ClassVar[type[SwatsimError]] = TraceError

@@ -29,6 +29,19 @@ all convolutions but the first, SWAT-U at 80 %. `recorded` is step 2339 of the t
 Weights of four trained networks for detection and OCR, Top-K'd the same way (the ones in the
 packages nudenet 3.4.2 and rapidocr-onnxruntime, measured once), have 5th percentiles from 0.00 to
 0.09, medians from 0.19 to 0.20, 95th percentiles from 0.31 to 0.41, and channels from 0 to 1.
+
+Weights are dense by nature; activations are non-zero with `act_density`, but for the input of the
+first layer, which is dense, and inputs of which a table says that no ReLU made them
+(`Network.dense`); gradients with `grad_density`. The first layer has no dgrad, unless it reads an
+embedding. Of attention nothing is dropped; above the diagonal of a causal mask (`Network.causal`)
+probabilities and gradients of scores are zero, and scores and gradients of probabilities not
+wanted; the first query sees one key, whose score has no gradient. With `uneven`, filters and input
+channels of weights and channels of activations have scales of their own, the latter natural
+densities too (`drawing.py`).
+
+Of a table that ships a step also notes what else it does (`Step.others`): its norms and
+activations, its optimizer, and what the policy does of its own. Copies that only change a layout
+are not there.
 """
 
 from __future__ import annotations
@@ -103,22 +116,9 @@ def synthesize(
 ) -> Trace:
     """Write a trace of a network that was never trained.
 
-    Natural masks first: weights dense; activations non-zero with `act_density`, but for the
-    input of the first layer, which is dense, and inputs of which a table says that no ReLU made
-    them (`Network.dense`); gradients with `grad_density`. Then what the policy
-    leaves of them: with SWAT the Top-K of the weights (one mask for fprop and dgrad) and of
-    wgrad's activations. The first layer has no dgrad, unless it reads an embedding. Of attention
-    nothing is dropped; above the diagonal of a causal mask (`Network.causal`) probabilities and
-    gradients of scores are zero, and scores and gradients of probabilities not wanted; the first
-    query sees one key, whose score has no gradient. Steps are drawn independently of each other; a
-    policy that keeps masks keeps the ones that it drew.
-
-    Of a table that ships a step also notes what else it does (`Step.others`): its norms and
-    activations, its optimizer, and what the policy does of its own. Copies that only change a
-    layout are not there.
-
-    With `uneven`, filters and input channels of weights and channels of activations have scales of
-    their own, the latter natural densities too: see the table at the top of this file.
+    Natural masks first, then what the policy leaves of them: with SWAT the Top-K of the weights
+    (one mask for fprop and dgrad) and of wgrad's activations. Steps are drawn independently of each
+    other; a policy that keeps masks keeps the ones that it drew. The top of this file says more.
 
     Parameters
     ----------

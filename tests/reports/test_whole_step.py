@@ -15,6 +15,7 @@ from swatsim.reports import gpu_time, page_tables, tables
 from swatsim.results import Results
 from swatsim.workload.layer import Layer
 from tests.command import swatsim as command
+from tests.pictures import unpainted
 from tests.simulator.test_other import CHAIN, NORM, SGD, TOPK, trace_of
 from tests.traces import make_trace
 
@@ -71,11 +72,11 @@ def test_an_estimate_of_a_run_is_of_whole_steps(results: Results) -> None:
     assert found.ratios["speed_up"].value == pytest.approx(step["speed_up"])
 
 
-def test_a_page_and_all_plots_are_drawn(
+def test_a_page_and_all_plots_are_put_together(
     trace: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = swatsim.simulate(trace, "scnn", steps=[0])
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING), unpainted():
         page = swatsim.report(found, tmp_path)[0]
     assert not caplog.records
     assert {f"{name}" for name in PLOT_FILES} <= {path.name for path in tmp_path.iterdir()}
@@ -103,7 +104,7 @@ def test_a_product_of_two_activations_has_no_weights(tmp_path: Path) -> None:
     scores = Layer(kind="matmul", name="scores", C=2 * 4, K=2 * 5, H=6, groups=2)
     trace = make_trace(tmp_path / "t", (0,), layers=(scores,))
     read = page_tables.operand_bytes(swatsim.simulate(trace, "tensordash"))
-    assert [(row["tensor"], row["elements"]) for row in read] == [("act", 96), ("act", 80)]
+    assert [(row["tensor"], row["elements"]) for row in read] == [("act", 96), ("right", 80)]
     code, out, errors = command("simulate", trace.path, "-m", "tensordash")
     assert code == 0, errors
-    assert "6x4x5, 2 heads" in out
+    assert "2x(6x4 @ 4x5)" in out

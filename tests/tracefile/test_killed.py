@@ -89,9 +89,9 @@ def kill_after(path: Path, lines: int, seconds: float) -> list[int]:
 def test_a_run_that_is_killed_at_any_moment_loses_one_step_at_most(tmp_path: Path) -> None:
     rng = random.Random(5)
     reached = set()
-    for turn in range(8):
+    for turn in range(5):
         path = tmp_path / str(turn)
-        ended = kill_after(path, 1 + turn % 6, rng.uniform(0, 0.012))
+        ended = kill_after(path, 1 + turn, rng.uniform(0, 0.012))
         there = whole_steps(path)
         # in order, none but the last one missing; one may be whole before it is said to have ended
         assert there == list(range(len(there)))
@@ -99,7 +99,7 @@ def test_a_run_that_is_killed_at_any_moment_loses_one_step_at_most(tmp_path: Pat
         reached.add(len(there))
     # on a busy computer some are done before they are killed
     assert len(reached) > 1, "all were killed at the same moment"
-    last = tmp_path / "7"
+    last = tmp_path / "4"
     subprocess.run(python(TRAINING, last, STEPS), check=True, capture_output=True)
     assert whole_steps(last) == list(range(STEPS))
     steps = {f"steps/{number}.safetensors" for number in range(STEPS)}
@@ -152,7 +152,7 @@ def test_a_run_that_is_killed_at_a_given_moment(
 
 def test_one_trace_is_recorded_over_many_kills(tmp_path: Path) -> None:
     rng = random.Random(6)
-    for _ in range(4):
+    for _ in range(3):
         before = whole_steps(tmp_path)
         kill_after(tmp_path, 2 + len(before), rng.uniform(0, 0.01))
         after = whole_steps(tmp_path)

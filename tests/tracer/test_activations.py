@@ -454,6 +454,36 @@ def test_dropout_of_probabilities_is_the_real_one(tmp_path: Path) -> None:
     assert step.coverage.share == 1.0
 
 
+def test_a_factor_that_changes_afterwards_is_recorded_as_it_was_read(tmp_path: Path) -> None:
+    """Autograd allows it where the other factor needs no gradient: a residual of a graph's."""
+    near = (torch.rand(4, 6, 6) < 0.5).float()
+    read: list[Tensor] = []
+
+    def compute(w: nn.Linear, x: Tensor) -> Tensor:
+        x = w(x).relu() * 1
+        read.append(x.detach().clone())
+        y = near @ x
+        return x.add_(y)
+
+    model = Model(compute)
+    step = observed(model, tmp_path, lambda: model(torch.randn(4, 6, 8)).sum().backward())
+    weight = recorded(step)["matmul", "fprop", "weight"]
+    np.testing.assert_array_equal(weight, numpy(read[0].mT) != 0)
+    assert ("matmul", "wgrad", "act") in recorded(step)
+
+
+def test_a_checkpoint_of_a_function_knows_what_it_computes_again(tmp_path: Path) -> None:
+    def inner(x: Tensor) -> Tensor:
+        return (x @ x.mT).masked_fill(ahead(6, 6), -math.inf).softmax(-1) @ x
+
+    model = Model(lambda w, x: checkpoint(inner, w(x), use_reentrant=True))
+    step = observed(model, tmp_path, lambda: model(torch.randn(4, 6, 8)).square().sum().backward())
+    names = [layer.name for layer in step.layers if layer.multiplies_activations]
+    assert names == ["Model.scores", "Model.values", "scores", "values"]
+    left = rows(~ahead(6, 6).expand(4, 1, 6, 6))
+    np.testing.assert_array_equal(recorded(step)["values", "dgrad", "act"], left)
+
+
 @pytest.mark.parametrize("way", ["fused", "plainly"])
 def test_tensors_that_the_user_packs_are_read_as_they_come_back(way: str, tmp_path: Path) -> None:
     case = CASES["plain"]

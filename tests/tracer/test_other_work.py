@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
+from torch.nn.utils.parametrizations import weight_norm  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 from swatsim.policies import RigL, SwatU  # noqa: E402
@@ -101,6 +102,55 @@ def test_a_chain(middle: Any, name: str, saved: int, tmp_path: Path) -> None:
     V = 4 * 8 * 4
     assert (chain.name, chain.read, chain.written) == (name, V, V + saved * V)
     assert sum(it.elements for it in chain.operations) == 96
+
+
+def test_what_is_done_with_weights_does_not_grow_with_the_batch(tmp_path: Path) -> None:
+    model = nn.Sequential(weight_norm(nn.Linear(4, 5)), nn.LayerNorm(5), Spread())
+
+    def train(samples: int) -> Callable[[], None]:
+        def run() -> None:
+            model.zero_grad()
+            for _ in range(2):  # gradients are added up
+                with torch.autocast("cpu", torch.bfloat16):
+                    y = model(torch.randn(samples, 4))
+                decay = sum(it.square().sum() for it in model[:2].parameters())
+                (y.float().square().mean() + decay).backward()
+
+        return run
+
+    some, more = (observed(tmp_path / f"{n}", model, train(n)) for n in (6, 12))
+    kept, others = ([it for it in some if it.grows_with_batch is grows] for grows in (False, True))
+    assert kept == [it for it in more if not it.grows_with_batch]
+    found = {(it.phase, it.module, it.name) for it in kept}
+    assert found >= {
+        ("forward", "0.parametrizations.weight.0", "_weight_norm_interface"),
+        ("backward", "0.parametrizations.weight.0", "_weight_norm_interface_backward"),
+        ("forward", "0", "_to_copy"),
+        ("backward", "0", "_to_copy"),
+        ("backward", "0.parametrizations.weight", "add_"),
+        ("forward", "", "pow"),
+        ("backward", "", "pow+mul+mul"),
+    }
+    for one, two in zip(others, [it for it in more if it.grows_with_batch], strict=True):
+        assert one.name == two.name
+        alike = one.read + one.written == two.read + two.written
+        # of one value each, or gradients of two uses that the graph adds up before a parameter's
+        assert not alike or max(it.elements for it in one.operations) == 1 or one.name == "add"
+
+
+class Spread(nn.Module):
+    """A parameter that is spread over the samples grows with them, and so does what is looked up.
+
+    So does one whose sizes would allow that it did not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own, self.table = nn.Parameter(torch.randn(5)), nn.Embedding(99, 5)
+
+    def forward(self, x: Any) -> Any:
+        ids = torch.zeros(len(x), dtype=torch.long)
+        return x * self.own.expand_as(x).exp() + self.table(ids)
 
 
 def test_what_is_no_chain(tmp_path: Path) -> None:

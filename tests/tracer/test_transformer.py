@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,7 +111,7 @@ def test_all_that_it_multiplies_is_held(
     step = recorded(fused, kind, tmp_path, images=2)
     assert step.coverage is not None
     assert step.coverage.share == 1.0
-    assert step.coverage.unseen == ("wpe",)  # positions are looked up, and multiply nothing
+    assert step.coverage.unseen == ()  # positions are looked up, and multiply nothing
     total = sum(macs_dense(layer, step.batch_of(layer.name), op) for layer, op in step.ops())
     assert total == step.coverage.held.total == torch_counts
     ran = {(layer.name, op) for layer, op in step.ops()}
@@ -128,6 +129,42 @@ def test_all_that_it_multiplies_is_held(
         wanted = step.output(f"h.1.attn.{layer}", op)
         assert wanted is not None
         assert wanted.sum() == 2 * HEADS * LENGTH * (LENGTH + 1) / 2
+
+
+class Tables(nn.Module):
+    """Parameters that meet data, and multiply no matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = {"added": (3, 4), "bias": (3, 2, 2), "beside": (1, 4), "scales": (3, 4)}
+        for name, size in sizes.items():
+            self.register_parameter(name, nn.Parameter(torch.randn(size)))
+        self.looked_up, self.tied = nn.Embedding(3, 4), nn.Embedding(4, 4)
+        self.head = nn.Linear(4, 4, bias=False)
+        self.head.weight = self.tied.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.added + self.looked_up(torch.tensor([2, 0, 1])) + self.tied(torch.tensor(1))
+        q = x.unflatten(-1, (2, 2))
+        y = functional.scaled_dot_product_attention(q, q, q, attn_mask=self.bias[None])
+        y = torch.cat([y.flatten(-2), self.beside.expand(len(x), 1, -1)], 1)
+        return self.head(y)[:, :3] * self.scales
+
+
+@pytest.mark.parametrize("kind", ["observer", "tracer"])
+def test_tables_are_no_products_that_are_missing(kind: str, tmp_path: Path) -> None:
+    """A tied one is in a product, under another name; what multiplies value by value is named."""
+    model = Tables()
+    optimizer = torch.optim.SGD(model.parameters())
+    more: Any = () if kind == "observer" else (SwatU(0),)
+    recorder: Any = (Observer if kind == "observer" else Tracer)(model, *more, tmp_path, steps=(0,))
+    with recorder:
+        model(torch.randn(5, 3, 4)).sum().backward()
+        optimizer.step()
+        recorder.step()
+    coverage = open_trace(tmp_path).step(0).coverage
+    assert coverage is not None
+    assert coverage.unseen == ("Tables.scales",)
 
 
 @pytest.mark.parametrize("fused", [True, False])

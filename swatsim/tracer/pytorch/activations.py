@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from threading import get_ident
 from typing import Any
@@ -17,6 +17,7 @@ from swatsim.tracer.pytorch.attention import Attend, Attention, say_dropout
 from swatsim.tracer.pytorch.factors import Factors
 from swatsim.tracer.pytorch.gradients import Product
 from swatsim.tracer.pytorch.heads import among_products, pairs
+from swatsim.tracer.pytorch.origins import tensors
 from swatsim.tracer.pytorch.pairs import PLAIN, SCORES, VALUES, Pair
 from swatsim.tracer.pytorch.private import others_pack
 from swatsim.tracer.pytorch.recording import Recording
@@ -126,15 +127,23 @@ class Activations:
         product.held = True
         product.attend(call, (scores, values), torch.is_grad_enabled())
 
+    def precede(self, func: Any, arguments: Any, named: Any) -> None:
+        """Copy factors of products without a name that an operation is about to write into."""
+        if self._waiting:
+            written = {each.untyped_storage()._cdata for each in _written(func, arguments, named)}
+            for one in self._waiting:
+                one.keep(written)
+
     def settle(self) -> None:
         """Name what waits in modules that have ended, of this thread."""
         if self._waiting:
             running, thread = {id(frame) for frame in self._frames()}, get_ident()
-            for one in self._waiting:
+            for one in [*self._waiting]:
                 is_over = one.frame is not None and id(one.frame) not in running
                 if is_over and one.thread == thread:
                     one.named(PLAIN)
-            self._waiting = [one for one in self._waiting if one.factors is not None]
+                if one.factors is None:
+                    self._waiting.remove(one)
         self._scores.leave(self._frames)
 
     def end(self) -> None:
@@ -190,3 +199,12 @@ class Activations:
 def _has_values(tensor: Tensor) -> bool:
     """Whether a factor has values that can be looked at, one by one."""
     return tensor.layout == torch.strided and tensor.numel() > 0 and tensor.device.type != "meta"
+
+
+def _written(func: Any, arguments: Any, named: Any) -> Iterator[Tensor]:
+    """Yield the tensors that an operation writes into."""
+    schema = func._schema.arguments
+    given = {**dict(zip((each.name for each in schema), arguments, strict=False)), **named}
+    for each in schema:
+        if each.alias_info is not None and each.alias_info.is_write:
+            yield from (it for it in tensors((given.get(each.name),)) if _has_values(it))

@@ -248,8 +248,9 @@ class Attention(Product):
         call = Attend.of(func, arguments, named)
         if call is None:
             return
-        q, k, v = (is_asked_for(current_node(), place) for place in range(3))
-        bias = call.mask is not None and call.mask.requires_grad
+        node = current_node()
+        asked = [is_asked_for(node, place) for place in range(len(node.next_functions))]
+        q, k, v, bias = (*asked, False)[:4]  # a mask may be learnt, where a kernel allows it
         scores, values = _ops(q, k), _ops(q or k or bias, v)
         depths = (len(scores) * call.q.shape[-1], len(values) * call.v.shape[-1])
         self._needed = call.pairs * sum(depths)

@@ -16,6 +16,8 @@ from swatsim.tracer.pytorch.private import are_seen, enter_dispatch, leave_dispa
 
 #: Sees an operation that was done: (operation, arguments, named arguments, output).
 See = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
+#: Is told of one that will write into its arguments, before it does: (operation, both arguments).
+Precede = Callable[[Any, tuple[Any, ...], dict[str, Any]], None]
 
 _PLAIN = (Tensor, Parameter, torch.nn.Buffer)
 
@@ -36,8 +38,8 @@ class Dispatch:
     It runs each as it would have run, and changes nothing of it.
     """
 
-    def __init__(self, see: See) -> None:
-        self._mode = _Operations(see)
+    def __init__(self, see: See, precede: Precede) -> None:
+        self._mode = _Operations(see, precede)
 
     def enter(self) -> bool:
         """Show this thread's operations; return whether that is new."""
@@ -74,9 +76,10 @@ class _Operations(TorchDispatchMode):
         """Whether torch.compile may go on with the mode on."""
         return True
 
-    def __init__(self, see: See) -> None:
+    def __init__(self, see: See, precede: Precede) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.see: See | None = see
+        self._precede = precede
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -86,6 +89,9 @@ class _Operations(TorchDispatchMode):
             return func(*args, **named)
         if any(kind not in _PLAIN and _is_composed(kind) for kind in types):
             return NotImplemented  # its own dispatch comes first: what that runs is seen
+        if _writes(func):
+            with unseen():
+                self._precede(func, args, named)
         out = func(*args, **named)
         if are_seen():
             with unseen():
@@ -93,6 +99,12 @@ class _Operations(TorchDispatchMode):
         else:
             self.see(func, args, named, out)
         return out
+
+
+@cache
+def _writes(func: Any) -> bool:
+    schema = getattr(func, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
 
 
 @cache

@@ -83,6 +83,28 @@ class Names:
         owned = self.owner(tensor, frame)
         return None if owned is None else f"{owned.name}{_part(owned, tensor)}"
 
+    def missing(self, recorded: Collection[str], learnt: Collection[int]) -> Iterator[str]:
+        """Yield the parameters of two axes or more that got a gradient and are in no layer.
+
+        Parameters
+        ----------
+        recorded : collection of str
+            Names of the layers: a parameter that several modules have may have any of theirs.
+        learnt : collection of int
+            Ids of the parameters that got a gradient.
+        """
+        known = {*recorded, *(re.sub(r"(@\d+|\[.*\]|_[qkv])$", "", name) for name in recorded)}
+        for owned in self:
+            if owned.tensor.dim() > 1 and id(owned.tensor) in learnt:
+                called = self._names_of(owned.tensor)
+                if known.isdisjoint({*called, *(it.removesuffix("_weight") for it in called)}):
+                    yield owned.name
+
+    def _names_of(self, tensor: Tensor) -> set[str]:
+        places = {_place(part) for part in parts(tensor)}
+        owners = [owned for place in places for owned in self._owned.get(place, ())]
+        return {owned.name for owned in owners if owned.tensor is tensor}
+
     def derived(self, tensors: Collection[Tensor], frame: str = "") -> str | None:
         """Return the name of a weight that is computed from parameters: the largest one's."""
         named = [(each.numel(), name) for each in tensors if (name := self.of(each, frame))]

@@ -28,9 +28,8 @@ class Observer(Run):
     operations are seen as torch dispatches them: modules, functions, torch's attention, experts,
     recurrent cells, functions with a backward of their own, scripted modules. It is called after
     the parameter; a second run in the same step ``NAME@2``. A recorded step says which share of its
-    multiplications that is. What a
-    backward pass does not compute is not recorded. Steps that are not recorded run without any
-    hook.
+    multiplications that is. What a backward pass does not compute is not recorded. Steps that are
+    not recorded run without any hook.
 
     A model in eval mode is taken for evaluation, not a part of one that trains; so is what runs
     without gradients, unless that is in the forward pass of a `torch.autograd.Function`, as in a

@@ -41,6 +41,18 @@ class Origin:
 
 CONSTANT = Origin()
 
+#: What looks values up, adds them, or puts them beside others.
+_LAID = frozenset(
+    [
+        *("embedding", "_embedding_bag", "_embedding_bag_forward_only", "index", "index_select"),
+        *("gather", "take", "add", "sub", "rsub", "cat", "stack", "where", "copy", "index_put"),
+        *("index_add", "index_copy", "scatter", "scatter_add", "slice_scatter", "select_scatter"),
+        *("masked_fill", "masked_scatter"),
+    ]
+)
+#: Products that are added to their first argument.
+_ADDED_TO = frozenset({"addmm", "baddbmm", "addbmm", "addmv"})
+
 #: Namespaces of functions whose products are seen, or that multiply nothing.
 _SEEN = ("aten", "prim", "prims", "c10d", "_c10d_functional")
 
@@ -75,6 +87,9 @@ class Origins:
         self._known: dict[int, tuple[ref[Tensor], Origin]] = {}
         #: Parameters that functions of others than torch read: name -> function.
         self.foreign: dict[str, str] = {}
+        #: Names of parameters that met data: in what only lays them there, and in anything else.
+        self._laid: set[str] = set()
+        self._met: set[str] = set()
         self._set_own()
 
     def of(self, tensor: Tensor) -> Origin | None:
@@ -101,6 +116,8 @@ class Origins:
         read = [of(each) for each in tensors(arguments)]
         if named:
             read += [of(each) for each in tensors(named.values())]
+        if None in read and any(read) and self._running():  # no optimizer
+            self._meets(func, arguments, named)
         if None in read and _makes_new(func):  # of which nothing is known, as of all data
             return
         if not read:
@@ -114,6 +131,16 @@ class Origins:
             self._mark(out, self._joined(func, known, out))
         else:
             self._mark(out, None)
+
+    def alone(self, arguments: Any, named: Any) -> int:
+        """Return how many values the largest parameter has that an operation reads; 0 with data."""
+        read = [self.of(each) for each in tensors((*arguments, *named.values()))]
+        known = [origin for origin in read if origin is not None]
+        return max((origin.size for origin in known), default=0) if len(known) == len(read) else 0
+
+    def is_laid(self, name: str) -> bool:
+        """Whether a parameter was looked up in, added to or put beside data, and nothing else."""
+        return name in self._laid and name not in self._met
 
     def copy(self, source: Tensor, target: Tensor) -> None:
         """Note that a tensor was computed out of sight from another alone."""
@@ -136,6 +163,15 @@ class Origins:
             for tensor in (owned.tensor, *parts(owned.tensor)):  # of a composed one each part
                 if self.of(tensor) is None:
                     self._set(tensor, _of(owned.name, owned.tensor, owned.kind == "parameter"))
+
+    def _meets(self, func: Any, arguments: Any, named: Any) -> None:
+        """Note what an operation does with parameters, or what is computed of them, and data."""
+        schema = getattr(func, "_schema", None)
+        called = [argument.name for argument in schema.arguments] if schema else []
+        for name, value in [*zip(called, arguments, strict=False), *named.items()]:
+            for origin in map(self.of, tensors((value,))):
+                if origin is not None and origin.learnt:
+                    (self._laid if _lays(func, name) else self._met).update(origin.sources)
 
     def _note(self, func: Any, known: Iterable[Origin]) -> None:
         self.foreign |= {origin.name: func._schema.name for origin in known if origin.learnt}
@@ -174,6 +210,15 @@ def _makes_new(func: Any) -> bool:
     """Whether an operation is one of torch's whose outputs are none of its arguments."""
     schema = getattr(func, "_schema", None)
     return schema is not None and schema.name.startswith("aten::") and not schema.is_mutable
+
+
+@cache
+def _lays(func: Any, argument: str) -> bool:
+    """Whether an operation puts values of an argument with others, and multiplies them by none."""
+    name = func._schema.name.removeprefix("aten::").removesuffix("_")
+    if argument in ("attn_mask", "attn_bias"):
+        return True
+    return name in _LAID or (argument == "self" and name in _ADDED_TO)
 
 
 def _of(name: str, tensor: Tensor, learnt: bool) -> Origin:

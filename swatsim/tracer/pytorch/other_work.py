@@ -16,6 +16,9 @@ the one before it made, are one chain. It reads what it did not make itself. It 
 with, and of what it makes on the way that whose memory is still held when the backward pass begins
 (it is saved for it) or, in other phases, when the step ends (the state of an optimizer).
 
+Forward and backward work grows with the batch, but for what is done with parameters alone, casts
+of weights for one, with the gradients of what that made, and gradients that are added up.
+
 A fused attention has a softmax inside: its scores are counted as elements, as far as its causal
 mask leaves them, and no bytes, for they stay on the chip. Gates inside a recurrent layer that runs
 as one kernel are not counted, nor a bias that a product adds itself.
@@ -23,142 +26,27 @@ as one kernel are not counted, nor a bias that a product adds itself.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable
 from threading import Lock, local
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import optimizer
 
-from swatsim.tracefile.others import Operation, OtherWork
-from swatsim.tracefile.schema import VALUE_TYPES
+from swatsim.tracefile.others import OtherWork
+from swatsim.tracer.pytorch.chains import Chain, Key, Ledger
 from swatsim.tracer.pytorch.movement import Movement, movement
 from swatsim.tracer.pytorch.naming import Names
-from swatsim.tracer.pytorch.private import StorageRef, current_node, next_node, number_of
+from swatsim.tracer.pytorch.private import current_node, next_node, number_of
 from swatsim.tracer.pytorch.watch import Frame, trains
 from swatsim.workload.phases import Phase
 
-#: (function, elements, bytes read, bytes written)
-_Done = tuple[str, int, int, int]
-
-
-class _Key(NamedTuple):
-    """What is equal in works that are added up."""
-
-    phase: Phase
-    module: str
-    dtype: torch.dtype
-    done: tuple[_Done, ...]
-    read: int
-    written: int
-
-    def work(self, times: int) -> OtherWork:
-        dtype = str(self.dtype).removeprefix("torch.")
-        made = Operation.model_construct  # unchecked: they are ours, and checks take a while
-        return OtherWork.model_construct(
-            module=self.module,
-            phase=self.phase,
-            operations=tuple(
-                made(function=function, elements=elements, read=read, written=written)
-                for function, elements, read, written in self.done
-            ),
-            read=self.read,
-            written=self.written,
-            dtype=dtype if dtype in VALUE_TYPES else "float32",
-            times=times,
-        )
-
-
-class _Chain:
-    """Element-wise operations one after another, or another operation alone.
-
-    Attributes
-    ----------
-    made : dict of storage to bytes
-        What its last operation made, or changed in place.
-    on_the_way : dict of storage to (bytes, StorageRef)
-        What others of its operations made, which the next one read.
-    """
-
-    __slots__ = (
-        *("done", "dtype", "elements", "made", "module", "on_the_way", "phase", "places"),
-        *("read", "written"),
-    )
-
-    def __init__(self, phase: Phase, module: str, first: Movement) -> None:
-        self.phase, self.module = phase, module
-        self.done: list[_Done] = []
-        self.dtype, self.elements = first.dtype, 0
-        self.read = self.written = 0
-        self.places: set[tuple[int, int]] = set()
-        self.made: dict[int, int] = {}
-        self.on_the_way: dict[int, tuple[int, StorageRef]] = {}
-        self.add(first)
-
-    def goes_on(self, phase: Phase, module: str, next_one: Movement) -> bool:
-        """Whether an element-wise operation reads what this chain made."""
-        same = self.phase == phase and self.module == module
-        return same and any(storage in self.made for storage, _ in next_one.read)
-
-    def add(self, one: Movement) -> None:
-        """Add the next operation."""
-        read = written = 0
-        for place, (size, tensor) in one.read.items():
-            read += size
-            storage = place[0]
-            if storage in self.made:
-                if storage not in one.written:
-                    ref = StorageRef(tensor)
-                    self.on_the_way[storage] = self.made[storage], ref
-            elif storage not in self.on_the_way and place not in self.places:
-                self.places.add(place)
-                self.read += size
-        unread = self.made.keys() - one.written.keys() - self.on_the_way.keys()
-        self.written += sum(self.made[storage] for storage in unread)
-        self.made = {storage: size for storage, (size, _) in one.written.items()}
-        for storage, size in self.made.items():
-            written += size
-            self.on_the_way.pop(storage, None)
-        self.done.append((one.kind.function, one.elements, read, written))
-        if one.elements > self.elements:
-            self.elements, self.dtype = one.elements, one.dtype
-
-    def key(self) -> _Key:
-        """Return what is counted, with all that it made on the way and that is still held."""
-        held = sum(size for size, ref in self.on_the_way.values() if ref.is_held)
-        written = self.written + held + sum(self.made.values())
-        same = (self.phase, self.module, self.dtype)
-        return _Key(*same, tuple(self.done), self.read, written)
-
-
-class _Ledger:
-    """Works, equal ones added up, and chains of which it is not known yet what they write."""
-
-    def __init__(self) -> None:
-        self.times: Counter[_Key] = Counter()
-        self.waiting: list[_Chain] = []
-
-    def add(self, chain: _Chain) -> None:
-        if chain.on_the_way:
-            self.waiting.append(chain)
-        else:
-            self.times[chain.key()] += 1
-
-    def settle(self, phase: Phase | None = None) -> None:
-        """Count the chains that wait, of one phase or all: what they made and is held is saved."""
-        waiting, self.waiting = self.waiting, []
-        for chain in waiting:
-            if phase is None or chain.phase == phase:
-                self.times[chain.key()] += 1
-            else:
-                self.waiting.append(chain)
-
-    def take(self, other: _Ledger) -> None:
-        self.times.update(other.times)
-        self.waiting += other.waiting
+#: What a node's name has beside that of the operation that it is of.
+_NODE = re.compile(r"Backward\d*$")
 
 
 class _Thread(local):
@@ -193,11 +81,13 @@ class OtherWorks:
 
     def __init__(self, model: nn.Module, names: Names, frames: Callable[[], list[Frame]]) -> None:
         self._model, self._names, self._frames = model, names, frames
-        self._noted, self._outside = _Ledger(), _Ledger()
+        self._noted, self._outside = Ledger(), Ledger()
         self._of_policy: Counter[OtherWork] = Counter()
-        self._chain: _Chain | None = None
+        self._chain: Chain | None = None
         self._here, self._lock = _Thread(), Lock()
         self._numbers: tuple[list[int], list[str]] = ([], [])
+        #: Of operations on parameters alone, the node that each may have made, and its name.
+        self._made: dict[int, str] = {}
         #: What is done outside of modules: nothing to be noted if None.
         self._phase: Phase | None = "optimizer"
         self._stepping = self._is_backward = False
@@ -239,12 +129,12 @@ class OtherWorks:
         """Note that the model runs, or a part of it: what was done before prepared its data."""
         with self._lock:
             self._finish()
-            dropped, self._outside = self._outside, _Ledger()
+            dropped, self._outside = self._outside, Ledger()
             zeroed = {it: n for it, n in dropped.times.items() if _zeroes(it)}
             self._noted.times.update(zeroed)
             self._phase = "forward" if trains(self._model, module) else None
 
-    def multiplies(self, func: Any, args: Any, named: dict[str, Any], size: int, node: Any) -> None:
+    def _product(self, func: Any, args: Any, named: dict[str, Any], size: int, node: Any) -> None:
         """Note a product, which ends a chain; of attention the softmax in it."""
         with self._lock:
             self._finish()
@@ -255,18 +145,34 @@ class OtherWorks:
                 functions = ("softmax", "softmax_backward")[: 1 if node is None else 2]
                 done = tuple((function, scores, 0, 0) for function in functions)
                 dtype = next(each for each in args if isinstance(each, torch.Tensor)).dtype
-                self._noted.times[_Key(*where, dtype, done, 0, 0)] += 1
+                self._noted.times[Key(*where, dtype, done, 0, 0, None)] += 1
 
-    def see(self, func: Any, args: Any, named: dict[str, Any], out: Any, node: Any) -> None:
+    def see(
+        self,
+        func: Any,
+        args: Any,
+        named: dict[str, Any],
+        out: Any,
+        size: int,
+        node: Any,
+        own: int = 0,
+    ) -> None:
         """Note an operation that was done.
 
         Parameters
         ----------
         func, args, named, out
             As `movement` takes them.
+        size : int
+            Its multiply-accumulates.
         node
             Of the graph, whose gradient is computed; None where none is.
+        own : int
+            Of an operation on parameters alone the values of the largest one, else 0.
         """
+        if size:
+            self._product(func, args, named, size, node)
+            return
         try:
             done = movement(func, args, named, out)
         except (NotImplementedError, RuntimeError):  # a layout that has no storage
@@ -276,15 +182,34 @@ class OtherWorks:
         with self._lock:
             where = self._where(node)
             if where is not None:
-                self._add(*where, done)
+                self._add(*where, done, self._of_weights(done, node, own))
 
-    def _add(self, phase: Phase, module: str, done: Movement) -> None:
+    def _of_weights(self, done: Movement, node: Any, own: int) -> bool:
+        """Whether it is known that an operation works on parameters alone, or their gradients.
+
+        One that makes more values than a parameter has may have spread it over the samples, and
+        one that looks values up may do so for each.
+        """
+        name = done.kind.function.strip("_").replace("_", "")
+        if node is None:
+            if 0 < done.elements <= own and not done.kind.touches:
+                self._made[next_node() - 1] = name
+                return True
+            return False
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            return self._names.owner(variable) is not None
+        return self._made.get(number_of(node)) == _NODE.sub("", type(node).__name__).lower()
+
+    def _add(self, phase: Phase, module: str, done: Movement, of_weights: bool) -> None:
         chain, elementwise = self._chain, done.kind.elementwise
+        of_weights &= phase in ("forward", "backward")
         if chain is not None and elementwise and chain.goes_on(phase, module, done):
             chain.add(done)
+            chain.of_weights &= of_weights
             return
         self._finish()
-        self._chain = _Chain(phase, module, done)
+        self._chain = Chain(phase, module, done, of_weights)
         if not elementwise:
             self._finish()
 
@@ -333,7 +258,7 @@ class OtherWorks:
         with self._lock:
             self._finish()
             self._noted.take(self._outside)
-            self._outside = _Ledger()
+            self._outside = Ledger()
             self._stepping = True
 
     def _stepped(self, *_: Any) -> None:
@@ -342,7 +267,7 @@ class OtherWorks:
             self._stepping = False
 
 
-def _zeroes(key: _Key) -> bool:
+def _zeroes(key: Key) -> bool:
     """Whether gradients are set to zero: the only thing in an optimizer's phase before a step."""
     return all(function in ("zero_", "_foreach_zero_") for function, *_ in key.done)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from threading import get_ident
 
 import torch
@@ -47,6 +47,13 @@ class Pair:
     packs: bool = field(default_factory=others_pack)
     thread: int = field(default_factory=get_ident)
 
+    def keep(self, written: Collection[int]) -> None:
+        """Copy a factor whose memory is about to be written, for it is recorded as it was read."""
+        found = self.factors
+        if found is not None and not found.left.is_nested:
+            left, right = (_kept(each, written) for each in (found.left, found.right))
+            self.factors = replace(found, left=left, right=right)
+
     def named(self, kind: str) -> None:
         """Record it under a name of a kind, if it has none yet."""
         found, self.factors = self.factors, None
@@ -66,3 +73,9 @@ class Pair:
         for part, recording in self.product.parts:
             views = {"fprop": part.grads, "dgrad": part.acts, "wgrad": part.weights}
             recording.output(op, views[op](wanted))
+
+
+def _kept(factor: Tensor, written: Collection[int]) -> Tensor:
+    if factor.untyped_storage()._cdata not in written:
+        return factor
+    return factor.detach().clone().requires_grad_(factor.requires_grad)

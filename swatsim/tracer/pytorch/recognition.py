@@ -7,7 +7,6 @@ whichever way it is written: operations are seen as torch dispatches them.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -29,7 +28,6 @@ from swatsim.tracer.pytorch.inputs import Given
 from swatsim.tracer.pytorch.inside import in_checkpoint
 from swatsim.tracer.pytorch.naming import Names
 from swatsim.tracer.pytorch.origins import Origin, Origins, tensors
-from swatsim.tracer.pytorch.other_work import OtherWorks
 from swatsim.tracer.pytorch.private import current_node, in_function, others_pack
 from swatsim.tracer.pytorch.products import macs
 from swatsim.tracer.pytorch.recurrence import FUSED, Recurrence, Recurrent
@@ -99,7 +97,6 @@ class Recognition:
         self._model = model
         self.names = Names(names(model))
         self.origins = Origins(self.names, partial(names, model), frames)
-        self.others = OtherWorks(model, self.names, frames)
         self._batch: int | None = None
         self._samples = Samples(0)
         self.shares = Shares()
@@ -116,19 +113,15 @@ class Recognition:
         self._missed: dict[str, str] = {}
         self._here = _Thread()
 
-    def see(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
-        """Recognise and record an operation that was done."""
+    def see(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any) -> Any:
+        """Recognise and record an operation; return what `OtherWorks.see` is told of it."""
         self.settle()
         if not isinstance(func, OpOverload):
-            self._whole(func, arguments, named, out)
-            return
+            return self._whole(func, arguments, named, out)
         node = current_node()
         backward = node is not None and self._is_backward(node)
         size = macs(func, arguments, named, out)
-        if size:
-            self.others.multiplies(func, arguments, named, size, node if backward else None)
-        else:
-            self.others.see(func, arguments, named, out, node if backward else None)
+        own = 0 if size or backward else self.origins.alone(arguments, named)
         if backward:
             self._backward(func, arguments, named, out, size, node)
         elif size:
@@ -137,6 +130,11 @@ class Recognition:
             self.origins.follow(func, arguments, named, out)
             self._samples.follow(func, arguments, named, out)
             self._activations.follow(func, arguments, named, out)
+        return size, node if backward else None, own
+
+    def precede(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Look at what an operation is about to write into: it may be a factor that waits."""
+        self._activations.precede(func, arguments, named)
 
     def _whole(self, func: Any, arguments: Any, named: dict[str, Any], out: Any) -> None:
         """Count a whole function that torch takes for one operation, by what it is called."""
@@ -362,7 +360,8 @@ class Recognition:
 
     def coverage(self, left_alone: Mapping[str, str]) -> Coverage:
         """Return how much is in the trace; log once what multiplies by a parameter and is not."""
-        unseen = sorted(set(self._unseen()))
+        missing = self.names.missing(self.recorded, self.learnt)
+        unseen = sorted({name for name in missing if not self.origins.is_laid(name)})
         self._activations.end()
         shares = self.shares.coverage({*left_alone, *self._skip}, unseen)
         for name, function in self.origins.foreign.items():
@@ -372,15 +371,6 @@ class Recognition:
             listed = ", ".join(f"{name} ({what})" for name, what in sorted(self._missed.items()))
             log.warning("multiplied by parameters and not in the trace: %s", listed)
         return shares
-
-    def _unseen(self) -> Iterator[str]:
-        """Yield the parameters of two axes or more that got a gradient and are in no layer."""
-        stems = {re.sub(r"(@\d+|\[.*\]|_[qkv])$", "", name) for name in self.recorded}
-        for owned in self.names:
-            stem = owned.name.removesuffix("_weight")
-            known = bool({owned.name, stem} & (self.recorded | stems))
-            if owned.tensor.dim() > 1 and id(owned.tensor) in self.learnt and not known:
-                yield owned.name
 
 
 def _called(func: Any) -> str:

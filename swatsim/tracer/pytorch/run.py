@@ -129,7 +129,7 @@ class Run:
             self._saved_tensors.close()
             notes["kept"] = self._saved_tensors.describe()
         coverage = watch.coverage(self._left_alone())
-        others = watch.others()
+        others = watch.other_works()
         return {key: value for key, value in notes.items() if value}, coverage, others
 
     def _recording(
@@ -168,7 +168,7 @@ class Run:
             if step is not None:
                 seen = watch.recognition
                 seen.recorded.add(layer.name)
-                hands = (seen.computing, seen.computed, seen.others.add)
+                hands = (seen.computing, seen.computed, watch.others.add)
                 return Recording(step, layout.called(named), kept, *hands)
         return None
 

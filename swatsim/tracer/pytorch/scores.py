@@ -89,10 +89,13 @@ class Scores:
             self._keep(result, _joined(found))
 
     def leave(self, frames: Callable[[], list[Any]]) -> None:
-        """Forget which probabilities were masked, where none of their modules runs any more."""
+        """Forget which probabilities were masked, where none of their modules runs any more.
+
+        Those of no module are forgotten when they are no more: a checkpoint computes them anew.
+        """
         if not self._masked:
             return
-        running = {id(frame) for frame in frames()}
+        running = {id(None), *(id(frame) for frame in frames())}
         for key, path in [*self._masked.items()]:
             if not any(id(pair.frame) in running for pair, _ in path.pairs):
                 del self._masked[key]

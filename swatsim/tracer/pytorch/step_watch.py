@@ -13,6 +13,7 @@ from swatsim.tracefile.others import OtherWork
 from swatsim.tracer.pytorch.activations import Record
 from swatsim.tracer.pytorch.dispatch import Dispatch
 from swatsim.tracer.pytorch.inputs import samples_of
+from swatsim.tracer.pytorch.other_work import OtherWorks
 from swatsim.tracer.pytorch.private import unseen
 from swatsim.tracer.pytorch.recognition import Recognition
 from swatsim.tracer.pytorch.watch import Stack
@@ -53,10 +54,11 @@ class Watch:
     ) -> None:
         self._session, self._axis, self._batch = session, axis, batch
         self._thread = _Thread()
-        self._dispatch = Dispatch(self._see)
+        self._dispatch = Dispatch(self._see, self._precede)
         self._stack = Stack(model, self._moved, self._entered)
         hands = (lambda: self._stack.frames, record, session.guarded)
         self.recognition = Recognition(model, skip, *hands)
+        self.others = OtherWorks(model, self.recognition.names, hands[0])
         self._dispatch.enter()
 
     def close(self) -> None:
@@ -65,7 +67,7 @@ class Watch:
             self.recognition.settle()
         self._dispatch.close()
         self._stack.remove()
-        self.recognition.others.close()
+        self.others.close()
 
     def coverage(self, left_alone: Mapping[str, str]) -> Coverage | None:
         """Return how much of what the step multiplied is in the trace; None if that went wrong."""
@@ -74,22 +76,29 @@ class Watch:
             found.append(self.recognition.coverage(left_alone))
         return found[0] if found else None
 
-    def others(self) -> list[OtherWork] | None:
+    def other_works(self) -> list[OtherWork] | None:
         """Return what the step did beside multiplying matrices; None if that went wrong."""
         found: list[list[OtherWork]] = []
         with self._session.guarded():
-            found.append(self.recognition.others.works())
+            found.append(self.others.works())
         return found[0] if found else None
 
     def _see(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
         if self._session.wanted:
             try:  # not `guarded`, which takes longer than all else of most operations
-                self.recognition.see(func, arguments, named, out)
+                seen = self.recognition.see(func, arguments, named, out)
+                if seen is not None:
+                    self.others.see(func, arguments, named, out, *seen)
             except Exception as error:  # noqa: BLE001  (no fault of ours ends a training)
                 self._session.fail(error)
 
+    def _precede(self, func: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if self.recognition.waits and self._session.wanted:
+            with self._session.guarded():
+                self.recognition.precede(func, arguments, named)
+
     def _moved(self) -> None:
-        self.recognition.others.moves()
+        self.others.moves()
         if self.recognition.waits:
             with self._session.guarded(), unseen():
                 self.recognition.settle()
@@ -101,7 +110,7 @@ class Watch:
         """Note a forward pass of the model, in a thread that may be another than the step's."""
         self._thread.is_guest |= self._dispatch.enter()
         with self._session.guarded(), unseen():
-            self.recognition.others.enters(module)
+            self.others.enters(module)
             found, axes = samples_of(module, given, self._axis)
             batch = self._batch or found
             if batch:

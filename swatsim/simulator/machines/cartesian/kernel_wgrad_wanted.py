@@ -83,12 +83,14 @@ class Room(NamedTuple):
 def room_for(sums: Sums) -> Room:
     """Return room for a PE."""
     queues = np.zeros(BANKS_USED if sums.depth > DEEPEST_BYTE else WORDS_USED, np.uint64)
-    return Room(
-        np.zeros((sums.block_c + 1) * (sums.block_k + 1) * WORDS_USED, np.uint64),
+    laid = np.zeros((sums.block_c + 1) * (sums.block_k + 1) * WORDS_USED, np.uint64)
+    made, order = (
         np.empty((1, sums.block_k, WORDS_USED), np.uint64),
-        np.arange(sums.block_k),
-        queues,
+        np.empty(sums.block_k, np.int64),
     )
+    for i in range(order.size):
+        order[i] = i
+    return Room(laid, made, order, queues)
 
 
 @jit
@@ -258,6 +260,28 @@ def note_places(
 
 
 @jit
+def close(spent: Counts, turn: int) -> tuple[int, int, int]:
+    """Let PEs wait for the slowest; return its cycles, those of all, and of all that wait too.
+
+    `turn` is 0 for a step, and 1 for its drain, before which who has waited has retired.
+    """
+    cycles = cost = owners = 0
+    for pe in range(spent.shape[1]):
+        cycles = max(cycles, spent[0, pe])
+    if turn:
+        slowest, cycles = cycles, 0
+        for pe in range(spent.shape[1]):
+            if spent[1, pe] > 0:
+                spent[1, pe] = max(spent[1, pe] - (slowest - spent[0, pe]), 0)
+                cycles = max(cycles, spent[1, pe])
+    for pe in range(spent.shape[1]):
+        if spent[turn, pe] >= 0:
+            cost += spent[turn, pe]
+            owners += 1
+    return cycles, cost, cycles * owners
+
+
+@jit
 def outer_product_wanted(
     act: Outer,
     grad: Outer,
@@ -274,51 +298,39 @@ def outer_product_wanted(
     PEs without a wanted sum own nothing in a step. With queues a log has a step and its drain.
     """
     cycles = cost = pairs = products = mapped = words_a = words_b = 0
-    costs, left = np.empty((pe_h, pe_w), np.int64), np.empty((pe_h, pe_w), np.int64)
-    owns, room = np.empty((pe_h, pe_w), np.bool_), room_for(sums)
+    # of the step and its drain what each PE takes; -1: it owns nothing
+    spent, room = np.empty((2, pe_h * pe_w), np.int64), room_for(sums)
     found = np.empty((met.shape[1], 2), np.int64)
     for tap in range(met.shape[0]):
         wanted = sums.wanted[tap]
         for first_c in range(0, blocks_c, pe_h):
             for first_k in range(0, blocks_k, pe_w):
-                costs.fill(0)
-                left.fill(0)
-                owns.fill(False)
+                spent.fill(-1)
                 for i in range(min(pe_h, blocks_c - first_c)):
                     for j in range(min(pe_w, blocks_k - first_k)):
                         c, k = first_c + i, first_k + j
                         if not lay_out(wanted, c * sums.block_c, k * sums.block_k, sums, room):
                             continue
-                        owns[i, j] = True
-                        at = c, blocks_c, k, blocks_k
+                        at, pe = (c, blocks_c, k, blocks_k), i * pe_w + j
                         places = found[: find_places(met[tap], act, c, blocks_c, found, False)]
                         room.queues.fill(0)
                         if log is not None:
                             run = places, act, grad, at, sums, room, wanted
                             note_places(log, (i, j), *run)
                             room.queues.fill(0)
-                        costs[i, j] = spend(places, act, grad, at, sums, room)
-                        left[i, j] = longest(room.queues, sums.depth) if sums.depth else 0
+                        spent[0, pe] = spend(places, act, grad, at, sums, room)
+                        spent[1, pe] = longest(room.queues, sums.depth) if sums.depth else 0
                         counted = count_places(places, act, grad, at)
                         pairs += counted[0]
                         products += counted[1]
                         words_a += counted[2]
                         words_b += counted[3]
-                # who waits for the slowest goes on retiring
-                left[:] = np.maximum(left - (costs.max() - costs), 0)
-                for taken in (costs, left):
-                    cycles += taken.max()
-                    cost += taken.sum()
-                    mapped += taken.max() * owns.sum()
+                for turn in range(2 if sums.depth else 1):
+                    taken = close(spent, turn)
+                    cycles += taken[0]
+                    cost += taken[1]
+                    mapped += taken[2]
                     if log is not None:
-                        own = taken[log.log.row, log.log.column]
-                        note_step(log.log, taken.max(), own if owns[pe_at(log)] else -1)
-                    if not sums.depth:
-                        break
+                        own = spent[turn, log.log.row * pe_w + log.log.column]
+                        note_step(log.log, taken[0], own)
     return Work(cycles, cost, pairs, products, mapped, words_a, words_b)
-
-
-@jit
-def pe_at(log: OuterLog) -> tuple[int, int]:
-    """Return the logged PE."""
-    return log.log.row, log.log.column

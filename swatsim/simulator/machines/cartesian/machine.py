@@ -16,6 +16,7 @@ from swatsim.simulator.machines.cartesian.kernel import PixelLog, Work
 from swatsim.simulator.machines.cartesian.kernel_banks import BANKS
 from swatsim.simulator.machines.cartesian.kernel_log import Places
 from swatsim.simulator.machines.cartesian.kernel_patterns import Counts, Words
+from swatsim.simulator.machines.cartesian.kernel_queue import TO_A_WORD
 from swatsim.simulator.machines.cartesian.kernel_wgrad import Outer, OuterLog
 from swatsim.simulator.machines.cartesian.kernel_wgrad_queued import (
     WORDS_USED,
@@ -314,6 +315,6 @@ def _in_use(banks: int) -> Counts:
 @lru_cache(maxsize=4)
 def _feeds(banks: int) -> Words:
     """Return what channels c and k, modulo 4 and 8, feed into each bank that wgrad has in use."""
-    return kernel_wgrad_queued.product_table(
-        np.eye(4, dtype=np.int64), np.eye(8, dtype=np.int64), bank_table(banks), _in_use(banks)
-    )
+    at = _in_use(banks)[bank_table(banks)[:, :, 0].T]  # (c, k)
+    words, ones = np.arange(WORDS_USED), np.uint64(1) << (8 * (at % TO_A_WORD)).astype(np.uint64)
+    return np.where(at[..., None] // TO_A_WORD == words, ones[..., None], np.uint64(0))
