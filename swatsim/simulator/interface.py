@@ -81,7 +81,8 @@ class Machine(Protocol):
 
     It is given ops as `swatsim.lower` makes them: of convolutions and of linear layers only. A
     transposed convolution's comes as its adjoint's, the layer's fprop as a dgrad for example;
-    `op.own_name` and `op.called(operand)` tell what the layer calls it.
+    `op.own_name` and `op.called(operand)` tell what the layer calls it. A product of activations
+    comes as a grouped 1 x 1 convolution of one sample; `op.of_samples` tells of how many it is.
 
     Such an object has compute cycles alone. A memory system, energy, sweeps, estimates and a
     timeline come with a `Mechanism` and a `MachineConfig`.

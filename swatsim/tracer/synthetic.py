@@ -77,7 +77,7 @@ from swatsim.tracer.policy_work import policy_work
 from swatsim.tracer.recorder import Recorder
 from swatsim.tracer.step_record import StepRecord
 from swatsim.tracer.synthetic_work import other_works
-from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, OUTPUT_OF, Layer
+from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, OUTPUT_OF, Layer, Operand
 from swatsim.workload.tables import Network
 from swatsim.workload.windows import Mask
 
@@ -205,21 +205,24 @@ def _record_product(record: StepRecord, layer: Layer, drawing: Drawing) -> None:
     """Record a product of two activations, of which no policy drops anything."""
     for operand in OPERANDS:
         ops = [op for op in OPS if operand in OPERANDS_OF[op]]
-        seen = drawing.causal(layer, operand)
-        if drawing.natural(layer, operand) < 1:
-            mask = drawing.values(layer, operand, record.number) != 0
-            mask = mask if seen is None else mask & seen
-        else:
-            whole = np.broadcast_to(np.True_, layer.shape_of(operand, drawing.batch))
-            mask = whole if seen is None else seen
-        if seen is not None and operand == "grad_out":  # the first query's softmax is 1, always
-            mask = mask & (np.arange(layer.H) > 0)[:, None]
-        record.operand(layer.name, ops, operand, mask)
-        if (
-            seen is not None
-        ):  # what lies behind a causal mask is neither computed nor differentiated
+        mask, seen = (
+            _nonzero(layer, operand, drawing, record.number),
+            drawing.causal(layer, operand),
+        )
+        if seen is not None:  # what it hides is neither computed nor differentiated
+            mask = mask & seen
             (op,) = (op for op, made in OUTPUT_OF.items() if made == operand)
             record.output(layer.name, op, seen)
+            if operand == "grad_out":  # the first query's softmax is 1, always
+                mask &= (np.arange(layer.H) > 0)[:, None]
+        record.operand(layer.name, ops, operand, mask)
+
+
+def _nonzero(layer: Layer, operand: Operand, drawing: Drawing, step: int) -> Mask:
+    """Return the mask of an operand of which nothing is dropped."""
+    if drawing.natural(layer, operand) < 1:
+        return np.asarray(drawing.values(layer, operand, step) != 0)
+    return np.broadcast_to(np.True_, layer.shape_of(operand, drawing.batch))
 
 
 def _masks(sites: Sequence[Site], drawing: Drawing, sparsifier: Sparsifier) -> list[Mask]:
@@ -227,8 +230,7 @@ def _masks(sites: Sequence[Site], drawing: Drawing, sparsifier: Sparsifier) -> l
     site = sites[0]
     whole = all(sparsifier.density(each) is None for each in sites)
     if whole and drawing.natural(site.layer, site.operand) == 1:
-        full = np.broadcast_to(np.True_, site.layer.shape_of(site.operand, drawing.batch))
-        return [full] * len(sites)
+        return [_nonzero(site.layer, site.operand, drawing, site.step)] * len(sites)
     values = drawing.values(site.layer, site.operand, site.step)
     nonzero = values != 0
     masks = sparsifier.masks(sites, values)

@@ -255,9 +255,8 @@ class Recognition:
         if any(frame.name in self._skip for frame in self._frames()):
             product.what = SKIPPED
         elif (found := factors(func, arguments, named)) is not None:
-            if self._recognise(product, found, func):
-                pass
-            elif self._activations.multiply(product, found, size, out):
+            has_weight = self._recognise(product, found, func)
+            if not has_weight and self._activations.multiply(product, found, size, out):
                 return
         elif isinstance(product, Recurrent):
             self._recur(product, Recurrence.of(func, arguments, out))
