@@ -1,4 +1,4 @@
-"""What a ranking of machines ranks beside them: value type, clock, bandwidth, multipliers.
+"""What a ranking of machines ranks beside them: value type, clock, bandwidth, multipliers, fusion.
 
 Each preset has its own. What a user varies is meant to differ; what comes along with a preset,
 unasked, makes a comparison of machines one of types and clocks too.
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from swatsim.columns import Role
 from swatsim.reports.tables import AND, total_of
 from swatsim.results import Results
+from swatsim.workload.phases import OTHER
 
 
 class Property(NamedTuple):
@@ -36,6 +37,13 @@ PROPERTIES = (
     ),
     Property("multipliers", "multipliers", (), str),
 )
+
+#: Of the vector unit, what is as here unless the user set it: a preset has none of its own. It
+#: concerns whole steps alone.
+VECTOR_UNIT = {
+    Property("fusion", "fusion", ("fusion",), str): "none",
+    Property("vector_lanes", "vector lanes", ("vector_lanes",), str): "auto",
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,19 @@ def values_of(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def of_vector_unit(chosen: Mapping[str, Any], whole: bool) -> dict[str, Any]:
+    """Return a vector unit's properties, by what the user chose; none where layers alone were run.
+
+    Parameters
+    ----------
+    chosen : mapping of str to value
+    whole : bool
+        Whether results have all that a step does.
+    """
+    known = VECTOR_UNIT.items() if whole else ()
+    return {what.column: chosen.get(what.column, default) for what, default in known}
+
+
 def words(values: Mapping[str, Any]) -> str:
     """Return a machine's properties in words; a machine without a clock has multipliers only."""
     known = PROPERTIES if values["clock_mhz"] else PROPERTIES[-1:]
@@ -87,7 +108,8 @@ def unasked(machines: Sequence[Ranked]) -> list[Property]:
     got different ones.
     """
     known = PROPERTIES if all(one.values["clock_mhz"] for one in machines) else PROPERTIES[-1:]
-    return [what for what in known if _differ(machines, what)]
+    vector = [it for it in VECTOR_UNIT if all(it.column in one.values for one in machines)]
+    return [what for what in (*known, *vector) if _differ(machines, what)]
 
 
 def _differ(machines: Sequence[Ranked], what: Property) -> bool:
@@ -120,13 +142,14 @@ def warning(machines: Sequence[Ranked], remedy: Callable[[Mapping[str, Any]], st
     if settings := _settings(machines, found):
         same = ", ".join(what.name for what in found if what.column in settings)
         text += f"; {remedy(settings)} for the same {same}"
-    if found[-1].column == "multipliers":
+    if PROPERTIES[-1] in found:
         text += "; the multipliers follow from each machine's geometry (swatsim machines)"
     return [text]
 
 
 def _values(machines: Sequence[Ranked], what: Property) -> str:
-    values = sorted({one.values[what.column] for one in machines})
+    every = {one.values[what.column] for one in machines}
+    values = sorted(every, key=lambda value: (isinstance(value, str), value))  # auto after numbers
     shown = [what.word(value) for value in values]
     return ", ".join(shown) if len(shown) <= 4 else f"{shown[0]} to {shown[-1]}"
 
@@ -150,7 +173,10 @@ def of_results(results: Results, role: Role = Role.MACHINE) -> Ranked:
     # a name is what `swatsim.machine` takes; nothing else in results tells what a user set
     preset, _, rest = str(row["machine"]).partition("[")
     pairs = (pair.partition("=") for pair in rest.removesuffix("]").split(",") if "=" in pair)
-    return Ranked(preset, {name: value for name, _, value in pairs}, {}, values_of(row))
+    chosen = {name: value for name, _, value in pairs}
+    whole = any(row["op"] == OTHER for row in results.rows)
+    values = {**values_of(row), **of_vector_unit(chosen, whole)}
+    return Ranked(preset, chosen, {}, values)
 
 
 def against_baseline(results: Results) -> list[str]:

@@ -28,8 +28,15 @@ def remarks(results: Results) -> list[str]:
 def of_step(results: Results) -> Iterator[str]:
     """Yield what of a step the figures are of: which share of its products, and what else."""
     yield from of_share(results)
-    if why := span_of(results).left_out:
-        yield f"{LAYERS_ALONE}: {why}"
+    span = span_of(results)
+    if span.left_out:
+        yield f"{LAYERS_ALONE}: {span.left_out}"
+    elif 0 < span.images < span.batch_size:
+        yield (
+            f"A step here is one of {span.images} of its {span.batch_size} images: what works on "
+            "weights alone, the optimizer for one, does not shrink with them, and weighs more than "
+            "in the whole step"
+        )
 
 
 def of_share(results: Results) -> Iterator[str]:

@@ -91,6 +91,7 @@ def summarise(store: Store, points: Sequence[tuple[str, Point]]) -> Summary:
 def _ranked(point: Point, row: Row) -> differences.Ranked:
     own = {n: v for n, v in point.parameters.items() if n not in SystemConfig.model_fields}
     values = {what.column: row[what.column] for what in differences.PROPERTIES}
+    values |= differences.of_vector_unit(point.parameters, not row["others_left_out"])
     return differences.Ranked(point.preset, point.parameters, own, values)
 
 

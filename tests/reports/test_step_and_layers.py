@@ -21,6 +21,7 @@ from swatsim.reports import everything_else, layer_bars, page_tables, tables
 from swatsim.reports.compare import unlike
 from swatsim.reports.over_steps import over_steps
 from swatsim.reports.page import of_results, of_sweep
+from swatsim.reports.remarks import remarks
 from swatsim.reports.span import EARLIER, Span, span_of
 from swatsim.reports.step_time import step_time
 from swatsim.results import Results
@@ -102,6 +103,14 @@ def test_a_step_is_its_layers_and_everything_else_by_hand() -> None:
     assert "takes 22 % of the step, and the baseline nothing" in page_tables.of_method(ratios)
     *_, layers, step = (tables.summarise(results).of_layers, tables.per_op(results)[-1])
     assert (layers["cycles"], step["cycles"], step["baseline"]["cycles"]) == (60, 180, 200)
+
+
+def test_of_some_images_it_is_said_what_does_not_shrink_with_them() -> None:
+    rows = rows_of_step()
+    images = rows[0]["samples"]
+    for batch, says in ((images, 0), (8 * images, 1)):
+        some = remarks(Results(rows, {"parameters": {"batch_size": batch}}))
+        assert sum("does not shrink with them" in sentence for sentence in some) == says
 
 
 def test_a_step_without_its_layers_is_refused() -> None:

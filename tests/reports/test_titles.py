@@ -23,6 +23,7 @@ from swatsim.reports.span import Span, span_of
 from swatsim.results import Results
 from swatsim.sweeps.spec import Spec
 from swatsim.sweeps.store import Store
+from swatsim.tracefile import Operation, OtherWork
 from tests.pictures import unpainted
 from tests.sweeps.test_sweep import Here
 from tests.traces import make_trace
@@ -239,6 +240,41 @@ A, B = ("fp32", 500, 25_600), ("fp16", 500, 25_600)
 def test_what_differs_unasked(machines: list[differences.Ranked], expected: str) -> None:
     for order in (machines, machines[::-1]):
         assert [what.column for what in differences.unasked(order)] == expected.split()
+
+
+def test_a_vector_unit_differs_where_one_side_has_it_set() -> None:
+    """Of everything else that a step does, the ratio is then that of two vector units."""
+    chosen: list[dict[str, Any]] = [
+        {"vector_lanes": 64},
+        {"vector_lanes": 64},
+        {"fusion": "elementwise"},
+        {},
+    ]
+    machines = [
+        differences.Ranked(name, one, {}, {**ranked(name, {}, *A).values, **unit})
+        for name, one in zip("abcd", chosen, strict=True)
+        for unit in [differences.of_vector_unit(one, whole=True)]
+    ]
+    found = differences.unasked(machines)
+    assert [what.column for what in found] == ["fusion", "vector_lanes"]
+    assert differences.unasked(machines[:2]) == []
+    (text,) = differences.warning(machines, str)
+    assert "(fusion: elementwise, none; vector lanes: 64, auto): their times compare" in text
+    assert "{'fusion': 'none', 'vector_lanes': 64} for the same fusion, vector lanes" in text
+    assert differences.of_vector_unit({"fusion": "elementwise"}, whole=False) == {}
+
+
+def test_a_baseline_whose_chains_are_not_fused_is_warned_of(tmp_path: Path) -> None:
+    relu = Operation(function="relu", elements=9, read=36, written=36)
+    alone = OtherWork(module="", phase="forward", operations=(relu,), read=36, written=36)
+    trace = make_trace(tmp_path / "t", (0,), others=[alone])
+    same = {"memory": "none", "dtype": "fp32", "clock_mhz": 500}
+    pair = [swatsim.machine("ideal", **same, fusion="elementwise"), swatsim.machine("a100", **same)]
+    for whole in (True, False):
+        found = swatsim.simulate(trace, pair[0], baseline=pair[1], layers_only=not whole)
+        (warning,) = differences.against_baseline(found)
+        assert ("fusion: elementwise, none" in warning) is whole
+        assert ("fusion=elementwise" in warning) is whole
 
 
 def test_a_comparison_is_of_a_step_and_its_remedy_is_one(
