@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import gcd
 
 from swatsim.counters import Counters
 from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
@@ -14,9 +13,9 @@ from swatsim.workload.layer import OPERANDS_OF, Operand
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.patterns import Pattern, patterns
 
-#: Images of a batch are laid out so many values at a time, if no whole waves come before: what a
-#: round leaves of its last wave is then little beside the round.
-ROUND_VALUES = 2**26
+#: Images of a batch are laid out so many values at a time at most (128 MiB). Where no number of
+#: them fills whole waves, what a round leaves of its last one is little beside the round.
+ROUND_VALUES = 2**27
 
 
 def simulate_op(op: LoweredOp, config: TensorCoreConfig) -> Counters:
@@ -39,7 +38,7 @@ def simulate_dense(op: LoweredOp, config: TensorCoreConfig) -> Counters:
 
 
 def in_rounds(op: LoweredOp, config: TensorCoreConfig) -> tuple[TensorCoreConfig, int] | None:
-    """Return the config that compresses what the op does, and how many images fill whole waves.
+    """Return the config that compresses what the op does, and how many images fill its waves best.
 
     Only a product of activations has them: its images are groups; any other op's share its GEMMs.
     None, too, where they need not be laid out.
@@ -49,22 +48,22 @@ def in_rounds(op: LoweredOp, config: TensorCoreConfig) -> tuple[TensorCoreConfig
     chosen = compressed(op, config, obeying(op, config))
     fixed = {"sparse_operands": op.called(chosen)} if chosen else {"pattern": NO_PATTERN}
     sizes = (mask.size for mask in (*op.operands.values(), op.output) if mask is not None)
-    largest = max(sizes) // op.images
-    at_once = min(_images_of_whole_waves(op, config), max(1, ROUND_VALUES // largest))
-    return config.model_copy(update=fixed), at_once
+    most = max(1, ROUND_VALUES * op.images // max(sizes))
+    return config.model_copy(update=fixed), _images_of_full_waves(op, config, most)
 
 
-def _images_of_whole_waves(op: LoweredOp, config: TensorCoreConfig) -> int:
-    """Return after how many images both the op and its dense baseline have filled all cores."""
-    images, blocks = 1, []
-    for one in (op, op.of_all_outputs()):
-        for part in parts(one, config, False):
-            counts = part.blocks.counts_of(op.images)
-            if (counts != counts[0]).any():
-                images = op.images
-            blocks.append(counts)
-    shared = (int(counts[:images].sum()) for counts in blocks)
-    return images * config.cores // gcd(config.cores, *shared)
+def _images_of_full_waves(op: LoweredOp, config: TensorCoreConfig, most: int) -> int:
+    """Return how many images leave the fewest cores idle, by the op and by its dense baseline."""
+    runs = (part for one in (op, op.of_all_outputs()) for part in parts(one, config, False))
+    counts = [part.blocks.counts_of(op.images) for part in runs]
+    alike = all((each == each[0]).all() for each in counts)
+    step = 1 if alike or op.images > most else op.images
+    blocks, cores = [int(each[:step].sum()) for each in counts], config.cores
+
+    def idle(times: int) -> float:
+        return sum(-times * each % cores for each in blocks) / times
+
+    return step * min(range(1, min(cores, most // step) + 1), key=idle)
 
 
 def reads_images(op: LoweredOp, config: TensorCoreConfig) -> bool:
