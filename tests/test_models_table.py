@@ -62,10 +62,10 @@ def test_a_model_of_torch_alone_is_measured_and_one_that_fails_is_a_row(script: 
     assert good.traced.left_alone == ("cell",)
     encoder = script.measured(models["nn.TransformerEncoder"])
     assert encoder.is_right
-    # per token and layer 4 x 16 x 16 + 2 x 16 x 32 by weights, 2 x 16 x 16 not; each three times,
-    # but for the input's gradient, which three projections of the first layer do not compute
-    assert encoder.observed.share == pytest.approx(1 - 3 * 2 * 512 / (3 * 2 * 2560 - 3 * 256))
-    assert sum(encoder.observed.others.values()) == pytest.approx(1 - encoder.observed.share)
+    assert encoder.observed.of_weights == encoder.observed.share == 1
+    assert not encoder.observed.others
+    # of each of two layers six by weights, and attention's two
+    assert encoder.observed.layers == 2 * (6 + 2)
 
     def absent() -> Any:
         raise ImportError("no library | of this name")
