@@ -153,6 +153,28 @@ class Spread(nn.Module):
         return x * self.own.expand_as(x).exp() + self.table(ids)
 
 
+def test_an_average_of_weights_is_noted_where_the_model_runs_again(tmp_path: Path) -> None:
+    """What prepares the data of an evaluation, or of the next run, is not."""
+    model = nn.Linear(4, 6)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
+    )
+    average.update_parameters(model)  # the first time it copies
+
+    def train() -> None:
+        model(torch.randn(5, 4)).sum().backward()
+        optimizer.step()
+        average.update_parameters(model)
+        model.eval()(torch.randn(9, 4).mul(2))
+        model.train()
+
+    found = short(observed(tmp_path / "t", model, train), "optimizer")
+    size = 4 * (4 * 6 + 6)
+    assert ("optimizer", "", "_foreach_lerp_", 2 * size, size, 1) in found
+    assert not any("randn" in name or name == "mul" for _, _, name, *_ in found)
+
+
 def test_what_is_no_chain(tmp_path: Path) -> None:
     class Other(nn.Module):
         def __init__(self) -> None:

@@ -58,15 +58,18 @@ class Chain:
         What others of its operations made, which the next one read.
     of_weights : bool
         Whether all of its operations work on parameters alone.
+    reads_model : bool
+        Outside of modules, whether one of them reads a parameter or a buffer.
     """
 
     __slots__ = (
         *("done", "dtype", "elements", "made", "module", "of_weights", "on_the_way", "phase"),
-        *("places", "read", "written"),
+        *("places", "read", "reads_model", "written"),
     )
 
     def __init__(self, phase: Phase, module: str, first: Movement, of_weights: bool) -> None:
         self.phase, self.module, self.of_weights = phase, module, of_weights
+        self.reads_model = False
         self.done: list[Done] = []
         self.dtype, self.elements = first.dtype, 0
         self.read = self.written = 0

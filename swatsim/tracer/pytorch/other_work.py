@@ -9,7 +9,8 @@
   optimizer, averages of weights; and gradients that are set to zero, whenever. It has no module.
 
 What is done before the model runs (again) is the preparation of data, and not noted, unless an
-optimizer of torch's ran since; nor is evaluation (`trains`), nor what is recorded or masked here.
+optimizer of torch's ran since, or it reads a parameter, as an average of weights does; nor is
+evaluation (`trains`), nor what is recorded or masked here.
 
 Element-wise operations one after another, in the same module and phase, each of which reads what
 the one before it made, are one chain. It reads what it did not make itself. It writes what it ends
@@ -190,26 +191,27 @@ class OtherWorks:
         One that makes more values than a parameter has may have spread it over the samples, and
         one that looks values up may do so for each.
         """
-        name = done.kind.function.strip("_").replace("_", "")
         if node is None:
-            if 0 < done.elements <= own and not done.kind.touches:
-                self._made[next_node() - 1] = name
-                return True
-            return False
+            known = 0 < done.elements <= own and not done.kind.touches
+            if known:
+                self._made[next_node() - 1] = done.kind.function.replace("_", "")
+            return known
         variable = getattr(node, "variable", None)
         if variable is not None:
             return self._names.owner(variable) is not None
         return self._made.get(number_of(node)) == _NODE.sub("", type(node).__name__).lower()
 
     def _add(self, phase: Phase, module: str, done: Movement, of_weights: bool) -> None:
-        chain, elementwise = self._chain, done.kind.elementwise
-        of_weights &= phase in ("forward", "backward")
-        if chain is not None and elementwise and chain.goes_on(phase, module, done):
+        chain, elementwise, outside = self._chain, done.kind.elementwise, phase == "optimizer"
+        if chain is None or not (elementwise and chain.goes_on(phase, module, done)):
+            self._finish()
+            chain = self._chain = Chain(phase, module, done, of_weights and not outside)
+        else:
             chain.add(done)
             chain.of_weights &= of_weights
-            return
-        self._finish()
-        self._chain = Chain(phase, module, done, of_weights)
+        if outside and not self._stepping:
+            owners = (self._names.owner(tensor) for _, tensor in done.read.values())
+            chain.reads_model |= any(owner is not None for owner in owners)
         if not elementwise:
             self._finish()
 
@@ -217,7 +219,7 @@ class OtherWorks:
         """End the chain."""
         chain, self._chain = self._chain, None
         if chain is not None:
-            pending = chain.phase == "optimizer" and not self._stepping
+            pending = chain.phase == "optimizer" and not (self._stepping or chain.reads_model)
             (self._outside if pending else self._noted).add(chain)
 
     def _where(self, node: Any) -> tuple[Phase, str] | None:
