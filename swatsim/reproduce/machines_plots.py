@@ -32,9 +32,9 @@ ROOM = 0.6
 #: Bars are cut at so many times the median, for one machine may take many times what others do.
 LONGEST = 2
 KEY = (
-    "grey: everything beside the layers; dotted: as many multipliers that do effectual "
-    "multiply-accumulates alone (both factors non-zero), memory and all else left out; dark: the "
-    "shortest step under a method"
+    "numbers: ms of a step; grey: everything beside the layers; dotted: as many multipliers that "
+    "do effectual multiply-accumulates alone (both factors non-zero), memory and all else left out; "
+    "dark: the shortest step under a method"
 )
 
 
@@ -61,7 +61,7 @@ def times(steps: Sequence[Step]) -> Figure:
     cuts = [f"{longest[title]:.1f} ms of {title}" for title in cut]
     key = KEY + (f"; with a gap: cut at {' and '.join(cuts)}" if cuts else "")
     figure.supxlabel("\n".join(wrapped([key], width)), x=0.01, ha="left", fontsize=LEGEND)
-    figure.suptitle("\n".join(about(steps)), x=0.01, ha="left", fontsize=TITLE)
+    figure.suptitle("\n".join(wrapped(about(steps), width)), x=0.01, ha="left", fontsize=TITLE)
     return figure
 
 
