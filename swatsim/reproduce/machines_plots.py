@@ -33,8 +33,8 @@ ROOM = 0.6
 LONGEST = 2
 KEY = (
     "numbers: ms of a step; grey: everything beside the layers; dotted: as many multipliers that "
-    "do effectual multiply-accumulates alone (both factors non-zero), memory and all else left out; "
-    "dark: the shortest step under a method"
+    "do effectual multiply-accumulates alone (both factors non-zero), memory and all else left "
+    "out; dark: the shortest step under a method"
 )
 
 
