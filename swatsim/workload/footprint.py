@@ -233,8 +233,8 @@ def of_masks(
         `Layer.shape_of`: as `Step.kept` of a trace yields them. `own` says whether it is a copy, as
         Top-K makes one, and not the parameter, or the tensor that other modules have too.
     network : Network, optional
-        Adds what modules other than convolutions and linear layers keep. Its layers must be those
-        of the masks.
+        Adds what all else keeps. Its layers must be those of the masks, but for products of
+        activations: where it has none, as `layer_table`'s, what keeps the factors is all else.
     format, dtype, types, relu_bits
         As in `of_network`; here also natural zeros are not stored.
 
@@ -244,11 +244,12 @@ def of_masks(
         If an argument is not allowed, a mask does not obey N:M, or the network is another.
     """
     storage.check(format, dtype)
-    rows: list[Row] = []
     layers: dict[str, Layer] = {}
-    batch = 1
+    rows, batch = list[Row](), 1
     for item in masks:
         layer, operand, mask, own = accepted(WorkloadError, "of_masks", "masks", item, _as_kept)
+        if network and layer.multiplies_activations and layer.name not in network.rights:
+            continue
         batch = max(batch, len(mask)) if operand == "act" else batch
         layers[layer.name] = layer
         kind = _type_of(types, layer, operand, dtype)
