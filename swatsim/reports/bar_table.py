@@ -28,8 +28,8 @@ PANEL, NAMES, LINE, FRAME = 0.95, 1.4, 0.24, 1.35
 FRAMED = 7
 #: Thickness of bars.
 THICK = 0.78
-#: Share of a panel behind the longest bar, for its number.
-ROOM = 0.6
+#: Inches of a character of a number behind a bar.
+CHARACTER = 0.075
 #: Bars are cut at so many times the median, for one machine may take many times what others do.
 LONGEST = 2
 
@@ -110,8 +110,10 @@ def bar_table(
     more = max(0, len(heads) + len(foot) - FRAMED) * LINE
     figure = Figure(width, FRAME + more + LINE * len(lines), layout="constrained")
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    texts = [bar.text for one in panels for bar in one.bars.values()]
+    number = CHARACTER * max(map(len, texts))
     for axes, one in zip(all_axes, panels, strict=True):
-        _panel(axes, lines, one)
+        _panel(axes, lines, one, 1 + number / max(panel - number, number))
         axes.set_title(one.title, fontsize=LEGEND, loc="left")
     _name_lines(all_axes[0], lines)
     figure.supxlabel("\n".join(foot), x=0.01, ha="left", fontsize=LEGEND)
@@ -119,14 +121,15 @@ def bar_table(
     return figure
 
 
-def _panel(axes: Axes, lines: Sequence[tuple[str, bool]], panel: Panel) -> None:
+def _panel(axes: Axes, lines: Sequence[tuple[str, bool]], panel: Panel, room: float) -> None:
+    """Draw a panel that is so many times as wide as its longest bar, for the number behind."""
     for i, (name, heading) in enumerate(lines):
         if heading:
             axes.axhspan(i - 0.5, i + 0.5, color=BACKGROUND, linewidth=0)
         elif name in panel.bars:
             _bar(axes, i, panel.bars[name], panel.longest)
     axes.axvline(panel.mark, color="black", linestyle=":", linewidth=1.2)
-    axes.set(xlim=(0, panel.longest * (1 + ROOM)), ylim=(len(lines) - 0.5, -0.5), xticks=[])
+    axes.set(xlim=(0, panel.longest * room), ylim=(len(lines) - 0.5, -0.5), xticks=[])
     bare(axes)
 
 
@@ -145,6 +148,7 @@ def _bar(axes: Axes, line: int, bar: Bar, longest: float) -> None:
         va="center",
         fontsize=LEGEND,
         weight="bold" if bar.loud else "normal",
+        bbox={"boxstyle": "square,pad=0.05", "color": "white"},  # the dotted line ends before it
     )
 
 

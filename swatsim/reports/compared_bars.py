@@ -109,7 +109,8 @@ def _sides(comparison: Comparison) -> str:
     rows = comparison.rows
     traces = list(dict.fromkeys((row["trace_id"], row["trace"]) for row in rows))
     machines = list(dict.fromkeys(row["machine"] for row in rows))
-    first = traces[0][1] if len(traces) == 1 else f"{len(traces)} traces"
+    names = list(dict.fromkeys(name for _, name in traces))
+    first = " and ".join(names) if len(traces) < 4 else f"{len(traces)} traces"
     second = machines[0] if len(machines) == 1 else f"{len(machines)} machines"
     return f"{first} on {second}"
 

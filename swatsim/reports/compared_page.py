@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 #: What each takes, and over what.
 TAKEN = (
     *("label", "time_ms", "ms_per_image", "images_per_s", "speed_up", "speed_up_layers"),
-    *("energy_pj", "energy_pj_per_image", "energy_efficiency", "power_w"),
-    *("own_baseline", "own_speed_up"),
+    *("energy_mj", "energy_efficiency", "own_speed_up"),
 )
 #: What each is.
 ABOUT = (
     *("label", "method", "trace", "machine", "dtype", "clock_mhz", "dram_mb_per_s"),
     *("multipliers", "energy_table", "macs_per_image", "steps", "images", "batch_size", "ops"),
-    *("share", "others_left_out"),
+    *("share", "others_left_out", "own_baseline"),
 )
 #: Of a layer and op.
 LAYERS = (
@@ -63,12 +62,15 @@ ABOUT_FIGURES = (
 
 
 def _sections(comparison: Comparison) -> Iterator[Section]:
-    rows = words.in_order(comparison)
+    rows = [{**row, "energy_mj": row["energy_pj"] / 1e9} for row in words.in_order(comparison)]
     caption = "What each takes, the common baseline marked"
     chart = Chart("times", lambda: times(comparison), f"{caption}.", "comparison.csv")
     taken = Table("comparison", rows, "What each takes, the fastest first", TAKEN)
     yield Section("Time", charts=[chart], tables=[taken])
-    yield Section("What bounds each", tables=[Table("bounds", _bounds(rows), "Of a step's time")])
+    text = "How many times as fast a step would be: with a DRAM that is never waited for; with PEs "
+    text += "that lose no cycle, on this DRAM; with both. What the vector unit works at stays."
+    bounds = Table("bounds", _bounds(comparison, rows), "Bounds, and what would change them")
+    yield Section("What bounds each", text, tables=[bounds])
     about = Table(
         "compared", [{name: row[name] for name in ABOUT} for row in rows], "What they are"
     )
@@ -81,8 +83,11 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
     yield Section("Layers and ops", tables=[table])
 
 
-def _bounds(rows: list[Row]) -> list[Row]:
-    return [
-        {"label": row["label"], "bound_by": BOUNDS[row["bound"]], "share": row["bound_share"]}
-        for row in rows
-    ]
+def _bounds(comparison: Comparison, rows: list[Row]) -> list[Row]:
+    found = []
+    for row in rows:
+        one = comparison.compared[row["label"]].verdict
+        own = {"label": row["label"], "bound_by": BOUNDS[one.bound], "share_of_time": one.share}
+        changes = {name: getattr(one, name) for name in ("no_dram_wait", "ideal_pes", "ideal")}
+        found.append({**own, **changes})
+    return found
