@@ -1,4 +1,4 @@
-"""What the verbs share: how numbers and tables look."""
+"""What the verbs share: how numbers and tables look, and what is printed where."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from math import isfinite, isnan
 from textwrap import indent
 from typing import Any, NamedTuple
 
-from rich import box
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 
+from swatsim.cli.grid import Grid
 from swatsim.printable import printable
 from swatsim.reports.span import tenths
 
 #: Wide enough for every table here; a pipe or a file has no width of its own.
-PLAIN_WIDTH = 220
+PLAIN_WIDTH = 10_000
 
 
 class Words(NamedTuple):
@@ -28,10 +27,20 @@ class Words(NamedTuple):
 
 
 class _Console(Console):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        #: Headings of columns that had no room.
+        self.dropped: dict[str, None] = {}
+
     def print(self, *objects: Any, **options: Any) -> None:
         """Print texts, made safe for terminals, and tables that `table` made."""
-        shown = (printable(one, keep="\n") if isinstance(one, str) else one for one in objects)
-        super().print(*shown, **options)
+        for one in objects:
+            if isinstance(one, Grid):
+                self._grid(one)
+            elif isinstance(one, str):
+                self.words(Words(one))
+            else:
+                super().print(one, **options)
 
     def words(self, words: Words) -> None:
         """Print a text as wide as a terminal is; elsewhere its lines are as long as they are."""
@@ -42,6 +51,20 @@ class _Console(Console):
             super().print(text, no_wrap=True, overflow="ellipsis")
         else:
             super().print(Padding(text, (0, 0, 0, words.indent), expand=False))
+
+    def _grid(self, grid: Grid) -> None:
+        lines, dropped = grid.fitted(self.width)
+        if grid.title:
+            self.words(Words(grid.title))
+        for line in (*lines, ""):
+            super().print(line, soft_wrap=True)
+        self.dropped |= dict.fromkeys(dropped)
+
+    def say_what_was_dropped(self) -> None:
+        """Print which columns had no room, in one line, if any had none."""
+        if self.dropped:
+            names = ", ".join(self.dropped)
+            self.words(Words(f"More columns ({names}): --all, or a wider terminal."))
 
     def on_broken_pipe(self) -> None:
         """Raise the error again: rich would end the command with exit code 1."""
@@ -62,22 +85,15 @@ def table(
     rows: Iterable[Sequence[str]],
     left: int,
     text_last: bool = False,
-) -> Table:
-    """Return rows as a table; the first `left` columns are text (and the last), others numbers."""
-    rendered = Table(
-        title=printable(title, keep="\n"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    for i, heading in enumerate(headings):
-        text = i < left or (text_last and i == len(headings) - 1)
-        rendered.add_column(
-            printable(heading), justify="left" if text else "right", overflow="fold"
-        )
-    for row in rows:
-        if not row:
-            rendered.add_section()
-        else:
-            rendered.add_row(*map(printable, row))
-    return rendered
+    expendable: Sequence[str] = (),
+) -> Grid:
+    """Return rows as a table; the first `left` columns are text (and the last), others numbers.
+
+    `expendable` are headings of columns that go where a terminal has no room, the first one first.
+    """
+    cells = [[printable(cell) for cell in row] for row in rows]
+    own = [printable(heading) for heading in headings]
+    return Grid(printable(title, keep="\n"), own, cells, left, text_last, expendable)
 
 
 def count(value: float) -> str:
