@@ -20,6 +20,7 @@ from swatsim.reports.span import span_of
 from swatsim.reports.totals import AND as AND
 from swatsim.reports.totals import Key, Rows, add_up, beside, clocked, grouped, nothing_of
 from swatsim.reports.totals import Row as Row
+from swatsim.reports.totals import ideal_cycles as ideal_cycles
 from swatsim.reports.totals import quotient as quotient
 from swatsim.reports.totals import speed_ups as speed_ups
 from swatsim.results import Results

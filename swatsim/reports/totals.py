@@ -48,7 +48,9 @@ def add_up(rows: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]]
     """
     total = {**rows[0], "steps": len({row["step"] for row in rows})}
     for name, taken in _IDEALS.items():
-        total[name] = sum(part[name] if parts else _ideal(part, taken) for part in parts or rows)
+        total[name] = sum(
+            part[name] if parts else ideal_cycles(part, taken) for part in parts or rows
+        )
     for column in COLUMNS:
         how = _wanted if column.name == "density_output" else _HOW.get(column.adds)
         if how is not None:
@@ -60,7 +62,7 @@ def add_up(rows: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]]
     return total
 
 
-def _ideal(row: Mapping[str, Any], taken: str) -> int:
+def ideal_cycles(row: Mapping[str, Any], taken: str = "cycles") -> int:
     """Return the cycles of an op on as many multipliers, none of which ever waits.
 
     What multiplies nothing takes what it takes.

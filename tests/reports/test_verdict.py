@@ -1,0 +1,96 @@
+"""What bounds a step, and what it takes in other units: recomputed by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from swatsim.reports import tables
+from swatsim.reports.rates import rates
+from swatsim.reports.verdict import verdict
+from swatsim.results import Results
+from tests.reports.test_step_and_layers import by_hand
+
+
+def _step(machine: dict[str, Any], baseline: dict[str, Any], **other: Any) -> Results:
+    """Make a step of one op, and of everything else if anything is said of it."""
+    rows = [by_hand("machine", "fprop", **machine), by_hand("baseline", "fprop", **baseline)]
+    if other:
+        own = {"phase": "forward", "function": "norm", **other}
+        rows += [by_hand(role, "other", **own) for role in ("machine", "baseline")]
+    return Results(rows, {})
+
+
+#: 100 cycles, 60 of which are spent waiting; 30 bytes take 30 cycles at 1000 MB/s and MHz; 8 MACs.
+WAITS = {
+    "cycles": 100,
+    "cycles_compute": 30,
+    "lane_cycles_effectual": 8,
+    "lane_cycles_idle": 22,
+    "lane_cycles_dram": 50,
+    "lane_cycles_fill_drain": 10,
+    "lane_cycles_buffer": 10,
+    "dram_bytes_weight": 30,
+}
+DENSE = {"cycles": 200, "lane_cycles_dram": 40, "lane_cycles_idle": 152}
+
+
+def test_a_step_that_waits_for_dram() -> None:
+    found = verdict(_step(WAITS, DENSE))
+    assert found.bound == "dram"
+    assert found.shares == {"dram": 0.6, "vector": 0.0, "pes": 0.3, "buffers": 0.1}
+    assert (found.no_dram_wait, found.speed_up_no_dram_wait) == (100 / 40, 160 / 40)
+    assert (found.ideal_pes, found.ideal) == (100 / 30, 100 / 8)
+    assert found.sentence == (
+        "Bound by waiting for DRAM, 60 % of the time of a step's layers: were DRAM never waited "
+        "for, 2.50x as fast (4.00x over a baseline that waits as little); with PEs that lose no "
+        "cycle, on this DRAM, at best 3.33x as fast; with both 12.50x as fast"
+    )
+
+
+def test_everything_else_is_bound_by_its_values_or_by_its_bytes() -> None:
+    other = {"cycles": 300, "cycles_compute": 240, "lane_cycles_vector": 300}
+    found = verdict(_step(WAITS, DENSE, **other))
+    assert (found.subject, found.bound) == ("a step", "vector")
+    assert found.shares == {"dram": 120 / 400, "vector": 0.6, "pes": 30 / 400, "buffers": 10 / 400}
+    assert found.no_dram_wait == 400 / 280
+    assert found.ideal_pes == 400 / 330, "the vector unit and its bytes stay"
+    assert found.ideal == 400 / 248
+    assert found.speed_up_no_dram_wait == (160 + 240) / 280
+
+
+def test_a_step_that_its_pes_bound() -> None:
+    busy = {"cycles": 10, "lane_cycles_effectual": 8, "lane_cycles_row_sync": 2}
+    found = verdict(_step({**busy, "lane_cycles_idle": 0}, DENSE))
+    assert (found.bound, found.share, found.effectual) == ("pes", 1.0, 0.8)
+    assert found.sentence == (
+        "Bound by the PEs' own cycles, 100 % of the time of a step's layers (80 % of their "
+        "lane-cycles are products that count; lost most to: waiting for other rows): with PEs that "
+        "lose no cycle, on this DRAM, at best 1.25x as fast; with both 1.25x as fast"
+    )
+    ideal = {"cycles": 8, "lane_cycles_effectual": 8, "lane_cycles_idle": 0}
+    assert verdict(_step(ideal, DENSE)).sentence.endswith(
+        "neither a DRAM that is never waited for nor ideal PEs would change it"
+    )
+
+
+def test_another_clock_counts_in_a_speed_up() -> None:
+    slow = verdict(_step({**WAITS, "clock_mhz": 500}, DENSE))
+    assert slow.speed_up_no_dram_wait == 160 / 40 / 2
+    assert slow.ideal_pes == 100 / 15, "bytes take half as many of its cycles"
+
+
+def test_rates_are_of_a_mean_step() -> None:
+    results = _step({**WAITS, "energy_pj": 4e9}, DENSE)
+    total = tables.summarise(results).ops[-1]
+    found = rates(total, steps=2, images=4)
+    assert found["time_ms"] == 50e-6
+    assert found["ms_per_image"] == 12.5e-6
+    assert found["images_per_s"] == pytest.approx(4 / 50e-9)
+    assert (found["energy_pj"], found["energy_pj_per_image"]) == (2e9, 0.5e9)
+    assert found["power_w"] == pytest.approx(2e-3 / 50e-9)
+    assert found["tops_dense"] == pytest.approx(2 * 32 / 100e-9 / 1e12)
+    assert found["tops_effectual"] == pytest.approx(2 * 8 / 100e-9 / 1e12)
+    assert found["tops_per_w_dense"] == pytest.approx(2 * 32 / 4e-3 / 1e12)
+    assert str(rates(total["baseline"], 1, 4)["power_w"]) == "nan", "its energy is not known"
