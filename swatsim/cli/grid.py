@@ -14,7 +14,7 @@ GAP = "  "
 #: A table stands a column in from what is said of it.
 INDENT = " "
 #: Names are shortened to so many characters before a column goes; to fewer where none is left.
-NAMES, SHORTEST = 26, 10
+NAMES, SHORTEST = 22, 10
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import isfinite, isnan
+from math import floor, isfinite, isnan, log10
 from textwrap import indent
 from typing import Any, NamedTuple
 
@@ -47,8 +47,9 @@ class _Console(Console):
         text = printable(words.text, keep="\n")
         if not self.is_terminal:
             super().print(indent(text, " " * words.indent), soft_wrap=True)
-        elif words.cut:
-            super().print(text, no_wrap=True, overflow="ellipsis")
+        elif words.cut or not words.indent:
+            cut: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis"} if words.cut else {}
+            super().print(text, **cut)
         else:
             super().print(Padding(text, (0, 0, 0, words.indent), expand=False))
 
@@ -61,10 +62,9 @@ class _Console(Console):
         self.dropped |= dict.fromkeys(dropped)
 
     def say_what_was_dropped(self) -> None:
-        """Print which columns had no room, in one line, if any had none."""
+        """Print how many columns had no room, if any had none."""
         if self.dropped:
-            names = ", ".join(self.dropped)
-            self.words(Words(f"More columns ({names}): --all, or a wider terminal."))
+            self.words(Words(f"{len(self.dropped)} more columns: --all, or a wider terminal."))
 
     def on_broken_pipe(self) -> None:
         """Raise the error again: rich would end the command with exit code 1."""
@@ -118,6 +118,14 @@ def joules(picojoules: float) -> str:
         if picojoules >= limit:
             return f"{picojoules / limit:.3g} {prefix}J"
     return f"{picojoules:.3g} pJ"
+
+
+def digits(value: float) -> str:
+    """Return a number to three digits, of which none is left out; a dash where it is not known."""
+    if not isfinite(value):
+        return "-"
+    places = 2 - floor(log10(abs(value))) if value else 0
+    return f"{value:,.{min(max(places, 0), 6)}f}"
 
 
 def share(value: float) -> str:
