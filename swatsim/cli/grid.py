@@ -13,8 +13,9 @@ from swatsim.reports.names import ELLIPSIS, shortened
 GAP = "  "
 #: A table stands a column in from what is said of it.
 INDENT = " "
-#: Names are shortened to so many characters before a column goes; to fewer where none is left.
-NAMES, SHORTEST = 22, 10
+#: Names are shortened to so many characters before a column goes; to no fewer than the latter, so
+#: that columns that are left go below.
+NAMES, SHORTEST = 20, 10
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Grid:
         room = width - _width([0, *(widths[i] for i in kept[1:])])
         rows = self.rows
         if self.left and room < widths[0]:  # names get what is left over
-            rows = self._named(max(room, SHORTEST))
+            rows = self._named(room if room >= SHORTEST else NAMES)
             widths[0] = max(cell_len(row[0]) for row in (self.headings, *filter(None, rows)))
         lines: list[str] = []
         for block in self._blocks(widths, kept, width):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from swatsim.cli.as_json import JSON
 from swatsim.cli.drawing import CHOICES, Drawing
 from swatsim.cli.options import DTYPE, ENERGY, MACHINE, OP, PRESETS, SETTINGS
 from swatsim.outputs import PLOTS, check_folder
@@ -46,6 +47,7 @@ def _shown(main: bool) -> str:
     help=f"Draw into the output directory: {_shown(True)}; all: {_shown(False)} too.",
 )
 @click.option("--all", "whole", is_flag=True, help="Show every table, row and column.")
+@JSON
 def simulate(
     trace: str,
     name: str,
@@ -60,6 +62,7 @@ def simulate(
     output: str | None,
     plots: str,
     whole: bool,
+    as_json: bool,
 ) -> None:
     """Run a trace on a machine.
 
@@ -80,7 +83,7 @@ def simulate(
         check_folder(output)
     with Drawing(wanted=plots if output is not None else "none") as drawing:
         # kernels load while matplotlib does, in its own process
-        from swatsim.cli.simulated import print_all, run
+        from swatsim.cli.simulated import print_all, print_json, run
 
         choice: dict[str, Any] = {
             "baseline": baseline,
@@ -93,4 +96,4 @@ def simulate(
         if ops:
             choice["ops"] = ops
         done = run(trace, name, settings, drawing, output, choice)
-    print_all(done, whole)
+    (print_json if as_json else print_all)(done, whole)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
+from swatsim.cli import as_json
 from swatsim.cli.drawing import Drawing
 from swatsim.cli.options import parse
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, digits, joules, percent, table, times
 from swatsim.cli.simulated_all import ALL_OPS, ELSE, WHOLE, everything, word_of
 from swatsim.outputs import write_files
-from swatsim.reports import differences, gpu_time, page_tables, patterns, tables
+from swatsim.reports import differences, everything_else, gpu_time, page_tables, patterns, tables
 from swatsim.reports.costliest import costliest
 from swatsim.reports.rates import rates
 from swatsim.reports.remarks import remarks
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row, Summary, summarise
 from swatsim.reports.verdict import verdict
-from swatsim.results import Results
 from swatsim.simulator.machines import machine
 from swatsim.simulator.run import simulate
 from swatsim.workload.layer import OPS
@@ -65,7 +65,6 @@ def run(
     # output that goes away, costs a number
     written = results.save(output) if output is not None else []
     summary = summarise(results)
-    summary.ops  # added up while plots are drawn
     if output is not None:
         written += write_files(Path(output), drawing.finish())
     return Simulated(summary, output, written)
@@ -81,6 +80,41 @@ def print_all(done: Simulated, whole: bool) -> None:
         out.print(part)
     out.say_what_was_dropped()
     out.print(_next(done))
+
+
+def print_json(done: Simulated, whole: bool) -> None:
+    """Print the same as one JSON object; `whole`: and a row a layer and op with all of it."""
+    results, span = done.results, span_of(done.results)
+    found: dict[str, Any] = {
+        "machine": results.rows[0]["machine"],
+        "baseline": tables.baseline_of(results),
+        "trace": results.rows[0]["trace"],
+        **span.columns,
+        "verdict": {**asdict(verdict(results)), "sentence": verdict(results).sentence},
+        "step": {**rates(results.ops[-1], span.steps, span.images), **page_tables.ratios(results)},
+        "baseline_step": rates(results.ops[-1]["baseline"], span.steps, span.images),
+        "totals": [_as_total(row) for row in (*results.ops[:-1], results.of_layers)],
+        "costs": costliest(results),
+        "remarks": sentences(results),
+        "warnings": differences.against_baseline(results),
+        "written": done.written,
+    }
+    if whole:
+        found["layers"] = page_tables.layers(results)
+        found["everything_else"] = everything_else.by_function(results)
+    as_json.write("simulate", found)
+
+
+def _as_total(row: Row) -> Row:
+    steps, names = row["steps"], ("time_ms", "energy_pj")
+    ours, theirs = (tables.per_step(one, steps) for one in (row, row["baseline"]))
+    own = {name: row[name] for name in page_tables.RATIOS}
+    return {
+        "op": row["op"],
+        **ours,
+        **{f"baseline_{name}": theirs[name] for name in names},
+        **own,
+    }
 
 
 # ---- what a step takes, and why ------------------------------------------------------------------

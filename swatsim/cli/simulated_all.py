@@ -8,8 +8,7 @@ from typing import Any
 
 from swatsim.cli.show import count, joules, percent, share, size, table, times
 from swatsim.counters import BUCKETS, DRAM_BYTES, ENERGY_PARTS
-from swatsim.reports import everything_else, page_tables, patterns, span, tables
-from swatsim.reports.span import span_of
+from swatsim.reports import everything_else, patterns, span, tables
 from swatsim.reports.tables import Row, lost_most_to
 from swatsim.workload.layer import OPERANDS, OPS
 from swatsim.workload.phases import OTHER
@@ -33,14 +32,14 @@ def everything(results: tables.Summary) -> Iterator[Any]:
     masked = any(isfinite(row["density_output"]) for row in layers)
     own = (*OPERANDS, *(("output",) if masked else ()))
     headings = ("layer", "op", "shape", *own, *_headings(FEWER), "lost most to")
-    yield table(f"Layers and ops; {added}", headings, _layer_rows(layers, masked), left=3, text_last=True)
+    yield table(
+        f"Layers and ops; {added}", headings, _layer_rows(layers, masked), left=3, text_last=True
+    )
     over = [f"over {name}" for name in tables.alternatives_of(results)]
     totals = tables.per_op(results)
     over_all = ("op", "FLOPs", "effectual FLOPs", *_headings(SPEED_UPS), *over)
     whole = " and everything else" if results.phases else ""
     yield table(f"Totals over all layers{whole}; {added}", over_all, _total_rows(results), left=1)
-    if words := page_tables.due_to_zeros(results.of_layers, span_of(results).of_what):
-        yield f"{words}\n"
     if results.phases:
         yield _everything_else(results, added)
     yield _parts("Where the PE-cycles went, in % of all", totals, tuple(BUCKETS), "lane_cycles")
