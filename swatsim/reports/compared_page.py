@@ -48,6 +48,7 @@ def page_of(comparison: Comparison) -> Page:
     ]
     about = f"{words.of_baseline(comparison)}. " + ABOUT_FIGURES
     summary = [f"{one}." for one in comparison.sentences]
+    summary += [f"{one}." for one in words.notes(comparison)]
     summary += [f"Warning: {one}." for one in comparison.warnings]
     shown = [one for one in tiles if one[1] != "-"]
     return Page(title, about, shown, summary, list(_sections(comparison)))

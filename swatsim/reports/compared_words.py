@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from swatsim.printable import printable
 from swatsim.reports import differences
+from swatsim.reports.among import among
+from swatsim.reports.remarks import LAYERS_ALONE
 from swatsim.reports.span import Span, percent
 from swatsim.reports.tables import Row, quotient
+from swatsim.reports.verdict import LEAST
 
 if TYPE_CHECKING:
     from swatsim.reports.compare import Comparison
@@ -51,6 +54,18 @@ def of_baseline(comparison: Comparison) -> str:
     return f"Common baseline: {reference.words} ({words}), {taken} for {comparison.unit.of_what}"
 
 
+def notes(comparison: Comparison) -> list[str]:
+    """Return what is to be known of all figures: that they are of layers alone, and why."""
+    why = {
+        row["label"]: row["others_left_out"] for row in comparison.rows if row["others_left_out"]
+    }
+    if not why:
+        return []
+    reasons = set(why.values())
+    alike = len(reasons) == 1 and len(why) == len(comparison.rows)
+    return [f"{LAYERS_ALONE}: {reasons.pop() if alike else among(why)}"]
+
+
 def mean_of(row: Row) -> str:
     """Return in words what a row's step is of: mean of 2 steps of 4 images."""
     return Span.from_row(row).mean
@@ -77,8 +92,18 @@ def _fastest(comparison: Comparison) -> str:
     if others:
         second = others[0]
         factor = quotient(cost_of(comparison, second), cost)
-        words += f"; {factor:.2f}x as fast as the next, {second['label']}"
-    return words + _differ(comparison)
+        often = f"{factor:.2f}x as fast" if factor > LEAST else "as fast"
+        words += f"; {often} as the next, {second['label']}"
+    return words + _held(comparison) + _differ(comparison)
+
+
+def _held(comparison: Comparison) -> str:
+    """Return which share of a step's multiplications figures are of, where that is but a part."""
+    rows = comparison.rows
+    if not any(Span.from_row(row).partial for row in rows):
+        return ""
+    words = among({row["label"]: _share(row["share"]) for row in rows})
+    return f"; of a step's multiplications that is {words}"
 
 
 def _differ(comparison: Comparison) -> str:
@@ -194,12 +219,3 @@ def _more(comparison: Comparison) -> list[str]:
 
 def _safe(text: str) -> str:
     return escape(printable(text))
-
-
-def plain(value: Any) -> Any:
-    """Return a value for JSON: None where a number is not known."""
-    if isinstance(value, Mapping):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
