@@ -13,7 +13,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print what makes a shell complete swatsim's words.
+    r"""Print what makes a shell complete swatsim's words.
 
     Verbs, options, presets, parameters, networks, policies, and paths. Put one of these where your
     shell starts:
