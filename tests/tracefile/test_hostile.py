@@ -26,7 +26,7 @@ from swatsim.workload.layer import Layer
 from tests.test_house import ROOT
 from tests.traces import as_format_1, make_trace
 
-SHIPPED = ROOT / "traces/resnet8-fashion-mnist-swat-u-80"
+OLD = ROOT / "tests/data/format_1/resnet8-fashion-mnist-swat-u-80"
 FC = Layer(name="fc", kind="linear", C=5, K=3)
 ACT = np.eye(2, 5, dtype=bool)
 
@@ -59,9 +59,9 @@ def unpadded(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_a_bit_of_a_padding_is_noticed_in_the_manifest_and_in_each_step(tmp_path: Path) -> None:
-    shutil.copytree(SHIPPED, tmp_path / "t")
-    layers = unpadded(json.loads((SHIPPED / "manifest.json").read_text())["layers"])
-    text = (SHIPPED / "manifest.json").read_text()
+    shutil.copytree(OLD, tmp_path / "t")
+    layers = unpadded(json.loads((OLD / "manifest.json").read_text())["layers"])
+    text = (OLD / "manifest.json").read_text()
     at = text.index('"padding"', text.index('"stages.1.conv1"'))
     at = text.index("1", at)
     (tmp_path / "t/manifest.json").write_text(text[:at] + "0" + text[at + 1 :])
@@ -409,7 +409,7 @@ def test_digests_are_added_without_changing_what_is_there(
     assert found.step(7).layers_digest == trace.step(7).layers_digest
 
 
-def test_the_shipped_trace_has_its_digests() -> None:
-    trace = read_all(SHIPPED)
+def test_a_trace_of_format_1_can_have_its_digests() -> None:
+    trace = read_all(OLD)
     assert trace.manifest.digest
     assert all(trace.step(number).layers_digest for number in trace.steps)

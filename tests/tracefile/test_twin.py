@@ -16,7 +16,7 @@ from tests.naive.trace import DEFAULTS, read
 from tests.test_house import ROOT
 from tests.traces import as_format_1, make_trace
 
-SHIPPED = ROOT / "traces/resnet8-fashion-mnist-swat-u-80"
+OLD = ROOT / "tests/data/format_1/resnet8-fashion-mnist-swat-u-80"
 DTYPES = ("float32", "bfloat16", "float8_e4m3fn", None)
 
 
@@ -111,11 +111,11 @@ def test_the_reader_reads_what_its_twin_reads(tmp_path: Path, seed: int) -> None
 
 def test_the_reader_reads_what_its_twin_reads_of_format_1(tmp_path: Path) -> None:
     check_alike(as_format_1(make_trace(tmp_path / "t").path))
-    check_alike(open_trace(SHIPPED))
+    check_alike(open_trace(OLD))
 
 
-def test_the_shipped_trace_is_what_it_was() -> None:
-    trace = open_trace(SHIPPED)
+def test_a_trace_of_format_1_is_what_it_was() -> None:
+    trace = open_trace(OLD)
     assert (trace.manifest.schema_version, trace.id) == (1, "93c40ff4becfce29")
     step = trace.step(trace.steps[0])
     assert (step.layers, step.coverage) == (trace.layers, None)

@@ -157,7 +157,7 @@ def spread(step: Step, op: OpName, operand: Operand, axis: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def spreads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[..., np.ndarray]]:
     folder = tmp_path_factory.mktemp("spreads")
-    recorded = open_trace(ROOT / "traces/resnet8-fashion-mnist-swat-u-80").step(2339)
+    recorded = open_trace(ROOT / "tests/data/format_1/resnet8-fashion-mnist-swat-u-80").step(2339)
     steps = {"recorded, ResNet-8": recorded}
     for name, title in (("resnet8", "ResNet-8"), ("resnet18", "ResNet-18")):
         batch = 8 if name == "resnet8" else 1
