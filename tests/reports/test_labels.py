@@ -48,7 +48,12 @@ def test_a_cell_is_in_the_unit_of_its_heading() -> None:
     assert scaled("energy_pj", 3.42e9) == pytest.approx(3.42)
     assert cell("of_ideal", 0.5) == "50.0"
     assert cell("speed_up", 2.0) == "2.00x"
-    assert [digits(value) for value in (999.96, 0, 1.5e-5, -1234.5)] == ["1,000", "0", "1.5e-05", "-1,234"]
+    assert [digits(value) for value in (999.96, 0, 1.5e-5, -1234.5)] == [
+        "1,000",
+        "0",
+        "1.5e-05",
+        "-1,234",
+    ]
 
 
 def test_no_unit_of_a_column_is_lost() -> None:
