@@ -124,9 +124,10 @@ def labelled(column: str) -> Label:
     return Label(plain)
 
 
-def label(column: str) -> str:
-    """Return a column's heading: its words, and its unit if it has one."""
-    return labelled(column).heading
+def label(column: str, of: str = "") -> str:
+    """Return a column's heading: its words, of what it is if that is said, and its unit."""
+    found = labelled(column)
+    return (found._replace(words=f"{found.words} of {of}") if of else found).heading
 
 
 def scaled(column: str, value: float) -> float:

@@ -81,10 +81,10 @@ def _sensitivity(
         rows.sort(key=lambda row: values.index(row[name]))
         x, y = [values.index(row[name]) for row in rows], [row["time_ms"] for row in rows]
         axes.plot(x, y, color=colour, marker=marker, markersize=3, linewidth=0.8, alpha=0.6)
-    labels = [str(value) for value in values]
-    axes.set_xticks(range(len(values)), labels, fontsize=TINY, rotation=30, ha="right")
+    names = [str(value) for value in values]
+    axes.set_xticks(range(len(values)), names, fontsize=TINY, rotation=30, ha="right")
     times = [row["time_ms"] for row in points]
-    axes.set(xlabel=name, ylabel=f"{labels.label('time_ms')}, of a step", yscale="log")
+    axes.set(xlabel=name, ylabel=labels.label("time_ms", "a step"), yscale="log")
     axes.set_ylim(0.8 * min(times), 1.25 * max(times))  # the same in all panels
     plain_numbers(axes.yaxis, minor=True)
     finish(axes)
@@ -121,7 +121,7 @@ def pareto(points: Sequence[Row], front: Sequence[Row]) -> Figure:
     for number, row in enumerate(named, start=1):
         place = (row[time], labels.scaled(energy, row[energy]))
         axes.annotate(str(number), place, textcoords="offset points", xytext=(5, 4), fontsize=SMALL)
-    axes.set(ylabel=f"{labels.label(energy)}, of a step")
+    axes.set(ylabel=labels.label(energy, "a step"))
     for name in (time, energy):
         values = [row[name] for row in points]
         if max(values) > 10 * min(values):  # within a decade a logarithmic axis has no numbers
@@ -132,7 +132,7 @@ def pareto(points: Sequence[Row], front: Sequence[Row]) -> Figure:
         if isinstance(handle, PathCollection):
             handle.set_sizes([40])
     names = [f"{i}: {row['machine']} ({_properties(row, size)})" for i, row in enumerate(named, 1)]
-    words = f"{labels.label(time)}, of a step\n\n" + "\n".join(names)
+    words = f"{labels.label(time, 'a step')}\n\n" + "\n".join(names)
     axes.set_xlabel(words, fontsize=SMALL, loc="left")
     for axis in (axes.xaxis, axes.yaxis):
         plain_numbers(axis)
@@ -142,7 +142,7 @@ def pareto(points: Sequence[Row], front: Sequence[Row]) -> Figure:
 def _about(points: Sequence[Row], size: str) -> str:
     """Return what the plot shows, and what the size of a point is."""
     sizes = [row[size] for row in points]
-    largest, least = (labels.shown(size, of(sizes)) for of in (max, min))
+    least, largest = labels.cell(size, min(sizes)), labels.shown(size, max(sizes))
     grows = f"grows with its {labels.labelled(size).words} ({least} to {largest})"
     tables = ", ".join(dict.fromkeys(row.get("energy_table", "") for row in points))
     of_table = f"; energies and areas of table {tables}" if tables else ""

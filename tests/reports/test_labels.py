@@ -48,6 +48,7 @@ def test_a_cell_is_in_the_unit_of_its_heading() -> None:
     assert scaled("energy_pj", 3.42e9) == pytest.approx(3.42)
     assert cell("of_ideal", 0.5) == "50.0"
     assert cell("speed_up", 2.0) == "2.00x"
+    assert label("time_ms", "a step") == "time of a step, ms"
     assert [digits(value) for value in (999.96, 0, 1.5e-5, -1234.5)] == [
         "1,000",
         "0",
