@@ -12,7 +12,7 @@ from swatsim.cli.as_json import JSON
 from swatsim.cli.lazy import completing
 from swatsim.cli.show import Words, console, digits, size
 from swatsim.errors import ConfigError, unknown
-from swatsim.simulator.area import PARTS, area_of, peak_tops, why_unknown
+from swatsim.simulator.area import PARTS, Area, area_of, peak_tops, why_unknown
 from swatsim.simulator.energy.table import energy_table
 from swatsim.simulator.energy.table import shipped as tables
 from swatsim.simulator.machines import MACHINES, find_preset, presets
@@ -124,11 +124,14 @@ def _facts(config: MachineConfig) -> dict[str, Any]:
         "dram": str(config.dram),
         "dram_mb_per_s": config.finite_mb_per_s or None,
         "vector_width": config.vector_width,
-        "areas": {
-            table: None if area is None else {**area._asdict(), "mm2": area.mm2}
-            for table, area in areas.items()
-        },
+        "areas": {table: None if area is None else _area(area) for table, area in areas.items()},
     }
+
+
+def _area(area: Area) -> dict[str, float | None]:
+    """Return an area as columns of results call it, and its parts."""
+    parts = {f"{part}_mm2": getattr(area, part) for part in PARTS}
+    return {"area_mm2": area.mm2, "leakage_mw": area.leakage_mw, **parts}
 
 
 def _in_words(config: MachineConfig, facts: Mapping[str, Any]) -> Iterator[str]:
