@@ -177,7 +177,7 @@ def test_the_page_of_a_sweep_ranks_steps_with_type_clock_and_bandwidth(swept: Pa
         assert {"dtype", "clock_mhz", "dram_mb_per_s", "multipliers"} <= set(table.columns)
         assert "a step's: mean of 3 steps of 2 of 8 images" in table.caption
     assert "mean of 3 steps of 2 of 8 images" in chart.draw().axes[0].get_title(loc="left")
-    assert "(fp16, 1000 MHz, 50 GB/s, 1024 multipliers)" in chart.draw().axes[0].get_xlabel()
+    assert "(fp16, 1000 MHz, 50 GB/s, 1024 multipliers, 31.5 mm2)" in chart.draw().axes[0].get_xlabel()
 
 
 def test_common_parameters_make_presets_equal_and_quiet(trace: Path, tmp_path: Path) -> None:
