@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from swatsim.outputs import CONTENTS
 from swatsim.printable import printable
-from swatsim.reports.headings import heading, number, scaled
+from swatsim.reports.labels import cell, label, scaled
 from swatsim.reports.style import Figure, Spot, as_png, as_svg
 from swatsim.reports.tables import Row
 from swatsim.results import as_csv
@@ -44,13 +44,17 @@ class Chart:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows: shown with their headings, and written as CSV."""
+    """Rows: shown with their headings, and written as CSV.
+
+    `headings` are those of columns that say more in this table than elsewhere.
+    """
 
     name: str
     rows: Sequence[Row]
     caption: str
     columns: Sequence[str] = ()
     folded: bool = False
+    headings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -198,14 +202,17 @@ def _cells(table: Table) -> Row:
     return {
         "caption": f"{table.caption} ({table.name}.csv{more})",
         "folded": table.folded,
-        "columns": [{"heading": heading(name), "words": name in words} for name in names],
+        "columns": [
+            {"heading": table.headings.get(name, label(name)), "words": name in words}
+            for name in names
+        ],
         "rows": [[_cell(row.get(name), name, name in words) for name in names] for row in rows],
     }
 
 
 def _cell(value: Any, column: str, words: bool) -> Row:
     """Return a cell's text, and its value where digits are left out, to sort by."""
-    value = scaled(column, value)
-    exact = f"{value:.9g}" if isinstance(value, float) and isfinite(value) else ""
-    text = number(value)
+    known = isinstance(value, float) and isfinite(value)
+    exact = f"{scaled(column, value):.9g}" if known else ""
+    text = cell(column, value)
     return {"text": text, "words": words, "value": exact if exact != text else ""}

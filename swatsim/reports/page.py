@@ -17,8 +17,8 @@ from swatsim.reports import (
     tables,
 )
 from swatsim.reports.html import Chart, Page, Section, Table
+from swatsim.reports.labels import cell, shown
 from swatsim.reports.over_steps import over_steps
-from swatsim.reports.rates import rates
 from swatsim.reports.remarks import remarks
 from swatsim.reports.roofline import roofline
 from swatsim.reports.span import Span, percent, span_of, tenths
@@ -35,6 +35,9 @@ LAYER_COLUMNS = (
     *("speed_up_compute", "energy_efficiency", "of_ideal"),
     *("cycles", "baseline_cycles", "dram_bytes", "lost_most_to"),
 )
+
+#: Of shares of a step's time: what a column's name begins with, and whose step it is.
+WHOSE = {"": "", "baseline_": "baseline's "}
 
 #: What bytes of operands are not.
 NO_MEMORY = (
@@ -53,17 +56,18 @@ def of_results(results: Results, made: str = "") -> Page:
         f"{of_what(span)}, {span}: a step is their mean, ratios are of their sums, "
         "and so are tables unless they say otherwise. Each number is in a CSV beside this page."
     )
-    partial = bool(span.left_out or span.partial)
+    warnings = warnings_of(differences.against_baseline(results))
     known = [f"{words}." for words in remarks(results)]
-    summary = [*warnings_of(differences.against_baseline(results)), *(known if partial else ())]
+    partial = bool(span.left_out or span.partial)  # then it is no matter of how to read it
+    summary, notes = ([*known, *warnings], []) if partial else (warnings, known)
     return Page(
         title=f"{head['machine']} on {results.rows[0]['trace']}",
         about=about,
         tiles=_tiles(head, found, results),
         summary=summary,
         sections=list(sections_of(results)),
-        verdict=f"{found.sentence}.",
-        notes=[*notes_of(results, head), *(() if partial else known)],
+        verdict=f"{found.sentence}{span.of_what and f' (figures {span.of_what})'}.",
+        notes=[*notes_of(results, head), *notes],
         made=made,
     )
 
@@ -129,20 +133,32 @@ def _lost(results: tables.Summary, head: Row) -> str:
 
 def _tiles(head: Row, found: Verdict, results: tables.Summary) -> list[tuple[str, str]]:
     """Return what decides: what a step takes, and by how much it is and could be faster."""
-    span, table = span_of(results), tables.energy_table_of(results)
-    per = rates(results.ops[-1], span.steps, span.images)
-    energy = per["energy_pj"] / 1e9
-    known = isfinite(per["time_ms"])
-    time = f"{per['time_ms']:.3g} ms" if known else f"{head['cycles']:,.0f}"
+    span = span_of(results)
+    known = isfinite(head["time_ms"])
     subject = span.subject if known else f"cycles of {span.subject}"
-    tiles = [
-        (f"{subject}: {span.mean}", time),
-        ("images a second, of those that the trace holds", f"{per['images_per_s']:,.4g}"),
-        (f"energy of the same{table and f', {table}'}", f"{energy:.3g} mJ"),
+    return [
+        (f"{subject}: {span.mean}", shown(*_known(head, "time_ms", "cycles"))),
+        *_rates(head, tables.energy_table_of(results)),
         *_speed_ups(head, span),
         *_counterfactuals(found),
     ]
-    return [(label, value) for label, value in tiles if "nan" not in value]
+
+
+def _known(head: Row, *names: str) -> tuple[str, float]:
+    """Return the first column that has a number, and that."""
+    return next((name, head[name]) for name in names if isfinite(head[name]))
+
+
+def _rates(head: Row, table: str) -> Iterator[tuple[str, str]]:
+    """Yield images a second, and the energy, where they are known."""
+    if isfinite(head["images_per_s"]):
+        found = cell("images_per_s", head["images_per_s"])
+        yield "images a second, of those that the trace holds", found
+    if head["energy_pj"] is not None:
+        leaked = head["energy_with_leakage_pj"]
+        with_it = f"; {shown('energy_with_leakage_pj', leaked)} with it" if isfinite(leaked) else ""
+        words = f"energy of the same without leakage{table and f', {table}'}{with_it}"
+        yield words, shown("energy_pj", head["energy_pj"])
 
 
 def _counterfactuals(found: Verdict) -> Iterator[tuple[str, str]]:
@@ -234,7 +250,8 @@ def _of_step(results: Results) -> Iterator[Section]:
     yield _drawn("step_time", rows, lambda: step_time(results), title, words)
     functions = everything_else.by_function(results)
     words = f"By phase and function, {span_of(results)} added up; shares are of the step's time"
-    table = Table("everything_else", functions, words)
+    of_time = {f"{of}share": f"share of the {whose}time, %" for of, whose in WHOSE.items()}
+    table = Table("everything_else", functions, words, headings=of_time)
     yield Section("Everything else", everything_else.TEXT, tables=[table])
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 from pathlib import Path
 
 from swatsim.arguments import arguments, either, instance_of, maybe, path_like
@@ -12,6 +10,7 @@ from swatsim.errors import ResultsError
 from swatsim.outputs import REPORT, check_folder, contents_of, write_files
 from swatsim.reports.html import Page
 from swatsim.reports.inputs import SWEEP, index_of, point, unreadable
+from swatsim.reports.made import made_of, stated
 from swatsim.reports.page import of_results
 from swatsim.reports.sweep_page import of_sweep
 from swatsim.reports.tables import Row
@@ -54,8 +53,8 @@ def _of(results: Results, folder: Path | None = None) -> Page:
     """Return the page of results; `folder` is where they are kept, if they are."""
     if not results.rows:
         raise ResultsError("the results hold no rows: simulate again")
-    whose = "results in memory" if folder is None else f"results {_digest(folder / PROVENANCE)}"
-    return of_results(results, _made(whose, results))
+    whose = "results in memory" if folder is None else f"results {stated(folder / PROVENANCE)}"
+    return of_results(results, made_of(whose, results))
 
 
 def _page(folder: Path) -> Page:
@@ -70,29 +69,7 @@ def _page(folder: Path) -> Page:
         first = [row for row in done if row["trace"] == done[0]["trace"]]
         fastest = min(first, key=lambda row: row["time_ms"])
         best = point(folder, fastest["point"])
-        made = _made(f"sweep {_digest(folder / SWEEP)}", best)
+        made = made_of(f"sweep {stated(folder / SWEEP)}", best)
         return of_sweep(points, folder.name, best, index["warnings"], made)
     except (KeyError, TypeError, AttributeError) as error:
         raise unreadable(folder / SWEEP, error) from None
-
-
-def _digest(path: Path) -> str:
-    """Return the digest of what is in a folder, as a file there states it: it was checked."""
-    try:
-        return str(json.loads(read_bounded(path, MAX_BYTES))["digest"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return "without a digest"
-
-
-def _made(whose: str, results: Results) -> str:
-    """Return in words of what a page is made, so that one of earlier results shows itself."""
-    known = results.provenance
-    trace = results.rows[0]
-    command = [str(word) for word in known.get("command", ())]
-    program = Path(command[0]).name.replace("__main__.py", "swatsim") if command else ""
-    by = f", by: {shlex.join([program, *command[1:]])}" if command else ""
-    return (
-        f"Made of the {whose}, of {known.get('time', 'a time that is not known')}, of trace "
-        f"{trace['trace']} {trace['trace_id']}{by}. Results that are written again have another "
-        "digest, which stands in provenance.json or sweep.json."
-    )
