@@ -24,8 +24,10 @@ from swatsim.workload.phases import OTHER
 
 #: Rows of the table; --all shows the others.
 SHOWN = 20
+#: Of so many results all columns of layers are shown; of more, the first two and with --all the rest.
+SIDES = 4
 #: Columns of the table that never go.
-KEPT = 4
+KEPT = 3
 #: What the ops of rows of totals are called.
 TOTALS = {OTHER: "everything else", LAYERS: "all ops", STEP: "whole step"}
 
@@ -173,7 +175,8 @@ def _layers(found: Comparison, rows: Sequence[Row], everything: bool) -> Grid:
     by_key: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
         by_key.setdefault((row["layer"], row["op"]), {})[row["label"]] = row
-    pairs = [(what, label) for what in _SHOWN for label in labels]
+    known = list(_SHOWN) if everything or len(labels) <= SIDES else list(_SHOWN)[:2]
+    pairs = [(what, label) for what in known for label in labels]
     headings = [f"{what} {letters[label]}" for what, label in pairs]
     faster = ["B faster than A"] if len(labels) == 2 else []
     place = len(labels)

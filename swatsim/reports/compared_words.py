@@ -143,6 +143,8 @@ def columns(comparison: Comparison) -> list[Column]:
         (f"{unit.word} {per}", lambda row: number(cost_of(comparison, row))),
         ("speed-up", lambda row: times(row["speed_up"])),
     ]
+    differ = [it for it in differences.PROPERTIES if len({row[it.column] for row in comparison.rows}) > 1]
+    found += [(it.name, _property(it)) for it in differ]
     if any(row["layers_cycles"] != row["cycles"] for row in comparison.rows):
         found.append(("layers alone", lambda row: times(row["speed_up_layers"])))
     found += [
@@ -153,7 +155,7 @@ def columns(comparison: Comparison) -> list[Column]:
         ("W", lambda row: number(row["power_w"])),
         ("bound by", lambda row: f"{row['bound']} {percent(row['bound_share'])}"),
     ]
-    found += [(it.name, _property(it)) for it in differences.PROPERTIES]
+    found += [(it.name, _property(it)) for it in differences.PROPERTIES if it not in differ]
     return [*found, ("share held", lambda row: _share(row["share"]))]
 
 
