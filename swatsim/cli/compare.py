@@ -24,7 +24,7 @@ from swatsim.workload.phases import OTHER
 
 #: Rows of the table; --all shows the others.
 SHOWN = 20
-#: Of so many results all columns of layers are shown; of more, the first two and with --all the rest.
+#: Of more results than these, two columns of layers are shown without --all.
 SIDES = 4
 #: Columns of the table that never go.
 KEPT = 3

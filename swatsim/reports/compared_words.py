@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Rows that a notebook and a prompt show.
 SHOWN = 20
+#: Columns of it at a prompt.
+PROMPTED = 9
 #: What work differs in is said where the fastest is.
 DIFFERENT = "different work"
 
@@ -143,7 +145,9 @@ def columns(comparison: Comparison) -> list[Column]:
         (f"{unit.word} {per}", lambda row: number(cost_of(comparison, row))),
         ("speed-up", lambda row: times(row["speed_up"])),
     ]
-    differ = [it for it in differences.PROPERTIES if len({row[it.column] for row in comparison.rows}) > 1]
+    differ = [
+        it for it in differences.PROPERTIES if len({row[it.column] for row in comparison.rows}) > 1
+    ]
     found += [(it.name, _property(it)) for it in differ]
     if any(row["layers_cycles"] != row["cycles"] for row in comparison.rows):
         found.append(("layers alone", lambda row: times(row["speed_up_layers"])))
@@ -181,7 +185,7 @@ def times(value: float) -> str:
 
 def as_text(comparison: Comparison) -> str:
     """Return a comparison as lines for a prompt."""
-    cells = _cells(comparison, columns(comparison)[:6])
+    cells = _cells(comparison, columns(comparison)[:PROMPTED])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join(
