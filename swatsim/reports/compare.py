@@ -86,7 +86,8 @@ class Comparison:
     def sentences(self) -> list[str]:
         """What the comparison says, without full stops: the fastest, the most frugal, why."""
         best = self.compared[compared_words.fastest(self)["label"]].verdict.sentence
-        why = f"The fastest is {best[:1].lower()}{best[1:]}"
+        who = "The fastest" if len(self.rows) > 1 else "It"
+        why = f"{who} is {best[:1].lower()}{best[1:]}"
         return [*compared_words.sentences(self), why]
 
     def layers(self) -> list[Row]:

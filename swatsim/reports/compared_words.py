@@ -86,9 +86,9 @@ def sentences(comparison: Comparison) -> list[str]:
 
 def _fastest(comparison: Comparison) -> str:
     first, *others = in_order(comparison)
-    cost = cost_of(comparison, first)
+    cost, title = cost_of(comparison, first), "Fastest: " * bool(others)
     words = (
-        f"Fastest: {first['label']}, {amount(comparison, cost)} for {comparison.unit.of_what}, "
+        f"{title}{first['label']}, {amount(comparison, cost)} for {comparison.unit.of_what}, "
         f"{first['speed_up']:.2f}x as fast as {comparison.baseline.words}"
     )
     if others:
