@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 #: What each takes, and over what.
 TAKEN = (
     *("label", "time_ms", "ms_per_image", "images_per_s", "speed_up", "speed_up_layers"),
-    *("energy_mj", "energy_efficiency", "own_speed_up"),
+    *("energy_mj", "energy_efficiency", "own_speed_up", "power_w"),
 )
 #: What each is.
 ABOUT = (
     *("label", "method", "trace", "machine", "dtype", "clock_mhz", "dram_mb_per_s"),
-    *("multipliers", "energy_table", "macs_per_image", "steps", "images", "batch_size", "ops"),
+    *(
+        "multipliers",
+        "area_mm2",
+        "energy_table",
+        "macs_per_image",
+        "steps",
+        "images",
+        "batch_size",
+        "ops",
+    ),
     *("share", "others_left_out", "own_baseline"),
 )
 #: Of a layer and op.
