@@ -13,6 +13,7 @@ import swatsim
 from swatsim.errors import ResultsError
 from swatsim.reports import compared_words
 from swatsim.reports.compare import Comparison
+from swatsim.reports.compared import LEFT_OUT
 from swatsim.reports.compared_bars import times
 from swatsim.reports.compared_names import method
 from swatsim.reports.compared_page import page_of
@@ -138,7 +139,7 @@ def test_layers_alone_are_compared_where_some_results_have_nothing_else() -> Non
     found = swatsim.compare(whole, alone)
     assert column(found, "speed_up") == [2, 4]
     assert found.warnings[0].startswith("some are of a step's layers alone, the trace does not")
-    assert column(found, "others_left_out") == ["rows were left out", "the trace does not note it"]
+    assert column(found, "others_left_out") == [LEFT_OUT, "the trace does not note it"]
     both = swatsim.compare(whole, made("n", (300, 600), others=(100, 100)))
     assert column(both, "speed_up") == pytest.approx([1700 / 1000, 1700 / 400])
     assert column(both, "speed_up_layers") == [2, 4]
