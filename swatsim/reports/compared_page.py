@@ -40,6 +40,8 @@ LAYERS = (
     *("layer", "op", "label", "time_ms", "ms_per_image", "speed_up", "own_speed_up"),
     *("energy_pj", "dram_bytes", "of_ideal"),
 )
+#: Of more results than these a page has no layers and ops: `Comparison.layers` has them.
+LAYERED = 30
 
 
 def page_of(comparison: Comparison) -> Page:
@@ -85,6 +87,8 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
         "compared", [{name: row[name] for name in ABOUT} for row in rows], "What they are"
     )
     yield Section("What is compared", tables=[about])
+    if len(rows) > LAYERED:
+        return
     try:
         layers = comparison.layers()
     except ResultsError:  # of other networks, or their files have gone: the rows are there
