@@ -12,8 +12,9 @@ import pytest
 import swatsim
 from swatsim.errors import ResultsError
 from swatsim.reports import remarks, tables
-from swatsim.reports.page import of_results, of_sweep
+from swatsim.reports.page import of_results
 from swatsim.reports.span import Span, percent, span_of, tenths
+from swatsim.reports.sweep_page import of_sweep
 from swatsim.results import Results, load, read_parquet
 from swatsim.simulator.images import estimate_images
 from swatsim.sweeps.store import Store

@@ -19,10 +19,11 @@ from swatsim.errors import ResultsError
 from swatsim.outputs import PLOTS
 from swatsim.reports import everything_else, layer_bars, page_tables, tables
 from swatsim.reports.over_steps import over_steps
-from swatsim.reports.page import of_results, of_sweep
+from swatsim.reports.page import of_results
 from swatsim.reports.remarks import remarks
 from swatsim.reports.span import EARLIER, Span, span_of
 from swatsim.reports.step_time import step_time
+from swatsim.reports.sweep_page import of_sweep
 from swatsim.results import Results
 from swatsim.sweeps.store import Store
 from swatsim.tracefile import Operation, OtherWork

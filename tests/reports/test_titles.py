@@ -17,8 +17,9 @@ import swatsim
 from swatsim.cli.main import cli
 from swatsim.errors import ConfigError
 from swatsim.reports import differences, page_tables, tables
-from swatsim.reports.page import of_results, of_sweep
+from swatsim.reports.page import of_results
 from swatsim.reports.span import Span, span_of
+from swatsim.reports.sweep_page import of_sweep
 from swatsim.results import Results
 from swatsim.sweeps.spec import Spec
 from swatsim.sweeps.store import Store
