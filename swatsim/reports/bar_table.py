@@ -47,12 +47,15 @@ class Bar:
         Whether it stands out.
     text : str
         Behind it.
+    said : str
+        Where one points at it.
     """
 
     length: float
     part: float
     loud: bool
     text: str
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,9 @@ def bar_table(
     number = CHARACTER * max(map(len, texts))
     for axes, one in zip(all_axes, panels, strict=True):
         _panel(axes, lines, one, 1 + number / max(panel - number, number))
+        for i, (line, _) in enumerate(lines):
+            if line in one.bars and (bar := one.bars[line]).said:
+                figure.hover(axes, (0, min(bar.length, one.longest)), (i - 0.5, i + 0.5), bar.said)
         axes.set_title(one.title, fontsize=LEGEND, loc="left")
     _name_lines(all_axes[0], lines)
     figure.supxlabel("\n".join(foot), x=0.01, ha="left", fontsize=LEGEND)

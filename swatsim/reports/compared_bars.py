@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from swatsim.reports import compared_words as words
 from swatsim.reports.bar_table import Bar, Panel, bar_table, longest_of
 from swatsim.reports.names import shortened
+from swatsim.reports.span import percent
 from swatsim.reports.style import Figure, wrapped
 from swatsim.reports.tables import Row
+from swatsim.reports.verdict import BOUNDS
 
 if TYPE_CHECKING:
     from swatsim.reports.compare import Comparison
@@ -100,7 +102,11 @@ def _bar(comparison: Comparison, row: Row, best: float) -> Bar:
     cost = words.cost_of(comparison, row)
     whole = row["cycles"]
     part = cost * row["layers_cycles"] / whole if whole else 0.0
-    return Bar(cost, part, cost == best, words.number(cost))
+    said = [row["label"], f"{words.amount(comparison, cost)} for {comparison.unit.of_what}"]
+    said.append(f"{words.times(row['speed_up'])} over the common baseline")
+    said.append(f"{words.times(row['own_speed_up'])} over {row['own_baseline']}, its own")
+    said.append(f"bound by {BOUNDS[row['bound']]}, {percent(row['bound_share'])} of the time")
+    return Bar(cost, part, cost == best, words.number(cost), "\n".join(said))
 
 
 def _title(comparison: Comparison, panels: int, lines: int) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swatsim.errors import ResultsError
 from swatsim.reports import compared_words as words
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: What each takes, and over what.
 TAKEN = (
-    *("label", "time_ms", "ms_per_image", "images_per_s", "speed_up", "speed_up_layers"),
-    *("energy_mj", "energy_efficiency", "own_speed_up", "power_w"),
+    *("label", "time_ms", "cycles", "ms_per_image", "images_per_s", "speed_up", "speed_up_layers"),
+    *("energy_pj", "energy_efficiency", "own_speed_up", "power_w"),
 )
 #: What each is.
 ABOUT = (
@@ -33,13 +33,21 @@ ABOUT = (
         "batch_size",
         "ops",
     ),
-    *("share", "others_left_out", "own_baseline"),
+    *("others_left_out", "own_baseline"),
 )
 #: Of a layer and op.
 LAYERS = (
     *("layer", "op", "label", "time_ms", "ms_per_image", "speed_up", "own_speed_up"),
     *("energy_pj", "dram_bytes", "of_ideal"),
 )
+#: What all figures here are.
+ABOUT_FIGURES = (
+    "Times, energies and counts are a step's, the mean of the recorded ones, unless they say an "
+    "image's; speed-ups are over the common baseline, in time, and own ones over what each is "
+    "compared with by itself."
+)
+#: Results that the last line names.
+NAMED = 10
 #: Of more results than these a page has no layers and ops: `Comparison.layers` has them.
 LAYERED = 30
 
@@ -57,35 +65,42 @@ def page_of(comparison: Comparison) -> Page:
             words.times(first["energy_efficiency"]),
         ),
     ]
-    about = f"{words.of_baseline(comparison)}. " + ABOUT_FIGURES
-    summary = [f"{one}." for one in comparison.sentences]
-    summary += [f"{one}." for one in words.notes(comparison)]
-    summary += [f"Warning: {one}." for one in comparison.warnings]
-    shown = [one for one in tiles if one[1] != "-"]
-    return Page(title, about, shown, summary, list(_sections(comparison)))
+    sentence, *others = (f"{one}." for one in comparison.sentences)
+    return Page(
+        title,
+        f"{words.of_baseline(comparison)}.",
+        [one for one in tiles if one[1] != "-"],
+        [*others, *(f"Warning: {one}." for one in comparison.warnings)],
+        list(_sections(comparison)),
+        verdict=sentence,
+        notes=[ABOUT_FIGURES, *(f"{one}." for one in words.notes(comparison))],
+        made=_made(comparison),
+    )
 
 
-#: What all figures here are.
-ABOUT_FIGURES = (
-    "Times, energies and counts are a step's, the mean of the recorded ones, unless they say an "
-    "image's; speed-ups are over the common baseline, in time, and own ones over what each is "
-    "compared with by itself."
-)
+def _made(comparison: Comparison) -> str:
+    """Return in words of which results a page is made."""
+    every = list(comparison.compared.items())
+    named = [
+        f"{label} ({one.source.place or 'in memory'}, of trace {one.trace} {one.trace_id})"
+        for label, one in every[:NAMED]
+    ]
+    more = f" and {len(every) - NAMED} more" if len(every) > NAMED else ""
+    return f"Made of {'; '.join(named)}{more}."
 
 
 def _sections(comparison: Comparison) -> Iterator[Section]:
-    rows = [{**row, "energy_mj": row["energy_pj"] / 1e9} for row in words.in_order(comparison)]
+    rows = words.in_order(comparison)
     caption = "What each takes, the common baseline marked"
     chart = Chart("times", lambda: times(comparison), f"{caption}.", "comparison.csv")
-    taken = Table("comparison", rows, "What each takes, the fastest first", TAKEN)
+    known = [name for name in TAKEN if any(_is_known(row[name]) for row in rows)]
+    taken = Table("comparison", rows, "What each takes, the fastest first", known)
     yield Section("Time", charts=[chart], tables=[taken])
     text = "How many times as fast a step would be: with a DRAM that is never waited for; with PEs "
     text += "that lose no cycle, on this DRAM; with both. What the vector unit works at stays."
     bounds = Table("bounds", _bounds(comparison, rows), "Bounds, and what would change them")
     yield Section("What bounds each", text, tables=[bounds])
-    about = Table(
-        "compared", [{name: row[name] for name in ABOUT} for row in rows], "What they are"
-    )
+    about = Table("compared", [_about(row) for row in rows], "What they are")
     yield Section("What is compared", tables=[about])
     if len(rows) > LAYERED:
         return
@@ -95,6 +110,14 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
         return
     table = Table("layers", layers, "Layers and ops of each, in one step", LAYERS, folded=True)
     yield Section("Layers and ops", tables=[table])
+
+
+def _is_known(value: Any) -> bool:
+    return value is not None and value == value
+
+
+def _about(row: Row) -> Row:
+    return {**{name: row[name] for name in ABOUT}, "share_held": row["share"]}
 
 
 def _bounds(comparison: Comparison, rows: list[Row]) -> list[Row]:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from swatsim.arguments import arguments, either, instance_of, maybe, path_like
 from swatsim.errors import ResultsError
+from swatsim.files import read_bounded
 from swatsim.outputs import REPORT, check_folder, contents_of, write_files
 from swatsim.reports.html import Page
-from swatsim.reports.inputs import SWEEP, index_of, point, unreadable
+from swatsim.reports.inputs import MAX_BYTES, SWEEP, index_of, point, unreadable
 from swatsim.reports.page import of_results
 from swatsim.reports.sweep_page import of_sweep
 from swatsim.reports.tables import Row
