@@ -62,5 +62,12 @@ def rates(row: Row, steps: int, images: int) -> Row:
     return found
 
 
+def of_step(row: Row, steps: int, images: int) -> Row:
+    """Return what `swatsim.reports.tables.per_step` has of a row of totals, and then `rates`."""
+    means = tables.per_step(row, steps)
+    others = {name: it for name, it in rates(row, steps, images).items() if name not in means}
+    return {**means, **others}
+
+
 def _known(value: float | None) -> float:
     return nan if value is None else value

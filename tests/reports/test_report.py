@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from html.parser import HTMLParser
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,24 @@ def test_no_point_off_the_front_is_beaten_by_none() -> None:
         "small",
         "twin",
     ]
+
+
+def test_a_front_is_of_area_and_leakage_where_all_points_have_them() -> None:
+    def point(name: str, energy: float, leakage: float, multipliers: int, area: float) -> Any:
+        known = {"energy_pj": energy, "energy_with_leakage_pj": energy + leakage}
+        size = {"multipliers": multipliers, "buffer_kib": 1, "area_mm2": area}
+        return {"point": name, "time_ms": 1.0, "energy_table": "45nm", **known, **size}
+
+    points = [point("a", 1, 9, 1, 5.0), point("b", 2, 1, 2, 4.0)]
+    assert [row["point"] for row in page_tables.pareto(points)] == ["b"]
+    words = "time, energy (with leakage) and size (area); table 45nm"
+    assert page_tables.weighed_by(points) == words
+    points[1]["area_mm2"] = nan
+    assert page_tables.costs_of(points)[2:] == ("multipliers", "buffer_kib")
+    assert [row["point"] for row in page_tables.pareto(points)] == ["a", "b"]
+    points[1]["energy_with_leakage_pj"] = nan
+    assert [row["point"] for row in page_tables.pareto(points)] == ["a"]
+    assert "without leakage, which is not known" in page_tables.weighed_by(points)
 
 
 def test_a_sweep_says_which_is_fastest_and_which_failed(swept: Path) -> None:
