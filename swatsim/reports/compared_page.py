@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from swatsim.errors import ResultsError
 from swatsim.reports import compared_words as words
 from swatsim.reports.compared_bars import times
+from swatsim.reports.headings import heading, number, scaled
 from swatsim.reports.html import Chart, Page, Section, Table
 from swatsim.reports.tables import Row
 from swatsim.reports.verdict import BOUNDS
@@ -22,19 +23,12 @@ TAKEN = (
 )
 #: What each is.
 ABOUT = (
-    *("label", "method", "trace", "machine", "dtype", "clock_mhz", "dram_mb_per_s"),
-    *(
-        "multipliers",
-        "area_mm2",
-        "energy_table",
-        "macs_per_image",
-        "steps",
-        "images",
-        "batch_size",
-        "ops",
-    ),
-    *("others_left_out", "own_baseline"),
+    *("label", "method", "trace", "machine", "dtype", "clock_mhz", "dram_mb_per_s", "multipliers"),
+    *("area_mm2", "energy_table", "macs_per_image", "steps", "images", "batch_size", "ops"),
+    *("share_held", "others_left_out", "own_baseline"),
 )
+#: What a table of that shows in any case; of the others what differs.
+NAMES = ABOUT[:4]
 #: Of a layer and op.
 LAYERS = (
     *("layer", "op", "label", "time_ms", "ms_per_image", "speed_up", "own_speed_up"),
@@ -94,14 +88,14 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
     caption = "What each takes, the common baseline marked"
     chart = Chart("times", lambda: times(comparison), f"{caption}.", "comparison.csv")
     known = [name for name in TAKEN if any(_is_known(row[name]) for row in rows)]
+    known = [name for name in known if name != "cycles" or comparison.unit.word == "cycles"]
     taken = Table("comparison", rows, "What each takes, the fastest first", known)
     yield Section("Time", charts=[chart], tables=[taken])
     text = "How many times as fast a step would be: with a DRAM that is never waited for; with PEs "
     text += "that lose no cycle, on this DRAM; with both. What the vector unit works at stays."
     bounds = Table("bounds", _bounds(comparison, rows), "Bounds, and what would change them")
     yield Section("What bounds each", text, tables=[bounds])
-    about = Table("compared", [_about(row) for row in rows], "What they are")
-    yield Section("What is compared", tables=[about])
+    yield _of_what([_about(row) for row in rows])
     if len(rows) > LAYERED:
         return
     try:
@@ -117,7 +111,23 @@ def _is_known(value: Any) -> bool:
 
 
 def _about(row: Row) -> Row:
-    return {**{name: row[name] for name in ABOUT}, "share_held": row["share"]}
+    known = {**row, "share_held": row["share"]}
+    return {name: known[name] for name in ABOUT}
+
+
+def _of_what(rows: list[Row]) -> Section:
+    """Return what results are: a table of what differs, and what is alike in a sentence."""
+    alike = [name for name in ABOUT if len({str(row[name]) for row in rows}) == 1]
+    words = [
+        f"{heading(name)}: {number(scaled(name, rows[0][name]))}"
+        for name in alike
+        if name not in NAMES and _is_known(rows[0][name]) and rows[0][name] != ""
+    ]
+    shown = [name for name in ABOUT if name in NAMES or name not in alike]
+    text = f"Alike in all: {'; '.join(words)}." if words and len(rows) > 1 else ""
+    columns = shown if len(rows) > 1 else ABOUT
+    table = Table("compared", rows, "What they are, as far as they differ", columns)
+    return Section("What is compared", text, tables=[table])
 
 
 def _bounds(comparison: Comparison, rows: list[Row]) -> list[Row]:

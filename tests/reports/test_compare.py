@@ -377,6 +377,11 @@ def test_a_page_says_what_is_fastest_first_and_every_warning() -> None:
     first = page.sections[0].tables[0]
     assert [row["label"] for row in first.rows] == ["m", "n"]
     assert {"time_ms", "speed_up", "energy_pj"} <= set(first.columns)
+    about = page.sections[2]
+    assert list(about.tables[0].columns) == [
+        *("label", "method", "trace", "machine", "clock_mhz", "own_baseline")
+    ]
+    assert about.text.startswith("Alike in all: value type: fp32; DRAM, GB/s: 1; multipliers: 1; ")
     assert "power_w" not in first.columns, "nothing is known of it"
     assert (
         page.made == "Made of m (in memory, of trace t id of t); n (in memory, of trace t id of t)."
