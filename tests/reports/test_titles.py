@@ -322,13 +322,11 @@ def test_a_comparison_is_of_a_step_and_its_remedy_is_one(
     assert settings == {"dtype": "fp32", "clock_mhz": "500", "dram_mb_per_s": "25600"}
     equal = swatsim.simulate(trace, swatsim.machine("scnn", **settings), steps=[0])
     steps, size = swatsim.compare(a, equal).warnings
-    assert steps.startswith(
-        "the recorded steps are others, steps 0, 3, 7 (tensordash), step 0 (scnn"
-    )
+    assert steps.startswith("the recorded steps are others, steps 0, 3, 7 (tensordash), step 0 (")
     assert "(multipliers: 1024, 4096)" in size  # it is left: no one parameter sets it
     out = CliRunner().invoke(cli, ["compare", str(saved), str(other)]).output
     words = " ".join(out.split())
-    assert re.search(r" tensordash .* fp32 500 MHz 25.6 GB/s 4096 - scnn", words)
+    assert re.search(r" tensordash [\d.]+ \S+x fp32 500 MHz 25.6 GB/s 4096 ", words)
     assert "Of a step's layers, the fastest first: mean of 3 steps of 2 of 8 images" in words
     assert "warning: the machines differ" in words
 
