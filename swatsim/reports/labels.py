@@ -17,6 +17,8 @@ from swatsim.workload.layer import OPS
 from swatsim.workload.phases import OTHER
 
 RATIO, SHARE = "x", "%"
+#: Before the name of a column of the baseline's.
+BASELINE = "baseline_"
 
 
 class Label(NamedTuple):
@@ -91,6 +93,13 @@ LABELS: Mapping[str, Label] = {
     "share": _share("share of the multiplications"),
     "sparsity": _share("sparsity"),
     "reduction": _share("reduction"),
+    "macs_share": _share("share of the MACs"),
+    "obeying_share": _share("obey"),
+    "share_of_time": _share("share of the time"),
+    "no_dram_wait": Label("as fast, were DRAM never waited for", RATIO),
+    "ideal_pes": Label("as fast, with PEs that lose no cycle", RATIO),
+    "ideal": Label("as fast, with both", RATIO),
+    "bound": Label("1 / (1 - sparsity)", RATIO),
     **{name: Label(f"lane-cycles: {look.label}") for name, look in BUCKETS.items()},
     **{name: _energy(f"energy: {look.label}") for name, look in ENERGY_PARTS.items()},
     "macs_dense": Label("MACs, dense"),
@@ -114,6 +123,9 @@ def labelled(column: str) -> Label:
     """Return how people read a column; of one that nobody declared, its name in words."""
     if column in LABELS:
         return LABELS[column]
+    if column.startswith(BASELINE):
+        of = labelled(column.removeprefix(BASELINE))
+        return of._replace(words=f"{of.words} of the baseline")
     plain = column.replace("_", " ")
     if column in _OF_SCHEMA:
         return Label(plain, *_UNITS.get(_OF_SCHEMA[column].unit, ()))

@@ -117,6 +117,12 @@ def pareto(points: Sequence[Row], front: Sequence[Row]) -> Figure:
                 axes.scatter(
                     x, y, sizes, facecolors=face, edgecolors=colour, marker=marker, label=label
                 )
+    said = [
+        f"{row['machine']}: {row['time_ms']:.3g} ms, {row['energy_pj'] / 1e9:.3g} mJ, "
+        f"{row['multipliers']:,} multipliers"
+        for row in points
+    ]
+    figure.hover_points(axes, [(r["time_ms"], r["energy_pj"] / 1e9) for r in points], said)
     named = list(front)[:NAMED]
     for number, row in enumerate(named, start=1):
         place = (row[time], labels.scaled(energy, row[energy]))
