@@ -3,7 +3,7 @@
     python benchmarks/paper/swat.py [--measure]
 
 Takes the speed-ups from swat_speed_ups.csv beside this script; --measure simulates them anew first
-(what ``swatsim reproduce swat`` does, some minutes). Writes swat.md, the README's table and the
+(what ``swatsim reproduce swat`` does, some minutes). Writes swat.md, the table of a page and the
 pictures in benchmarks/figures.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from readme import ROOT, replace
+from pages import ROOT, put
 
 from swatsim.cli.reproduced_swat import row_of
 from swatsim.reports.style import as_png
@@ -55,7 +55,7 @@ def table(lines: list[Line]) -> Iterator[str]:
         yield f"| {' | '.join(row_of(line))} |"
 
 
-def readme() -> Iterator[str]:
+def chosen() -> Iterator[str]:
     """The rows of ResNet-50 under SWAT-U and SWAT-ERK, and what they say."""
     found = load()
     lines = [
@@ -97,8 +97,7 @@ def main() -> None:
         measure()
     found = load()
     (HERE / "swat.md").write_text("\n".join(report()) + "\n")
-    path = ROOT / "README.md"
-    path.write_text(replace(path.read_text(), "swat", readme()))
+    put("swat", chosen())
     pictures = {
         "swat_forward": swat_plots.speed_ups(found, "forward"),
         "swat_backward": swat_plots.speed_ups(found, "backward"),
