@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from swatsim.cli.lazy import completing
+from swatsim.cli.options import networks
 from swatsim.cli.show import console, count, share, size, table
 from swatsim.errors import WorkloadError, listed, unknown
 from swatsim.policies import Site, SwatU
@@ -36,22 +38,31 @@ class _Footprint(click.Command):
         with formatter.section("Formats"):
             formatter.write_dl([(name, format.stores) for name, format in storage.FORMATS.items()])
             formatter.write_text(f"N:M such as 2:4: {storage.named('2:4').stores}.")
+        super().format_epilog(ctx, formatter)
 
 
 @click.command(cls=_Footprint)
-@click.argument("source", metavar="NETWORK_OR_TRACE")
+@click.argument("source", metavar="NETWORK_OR_TRACE", **completing(networks, or_path=True))
 @click.option("--sparsity", type=float, help="Of a network: SWAT-U's. By default all is dense.")
 @click.option("--batch", type=int, help="Of a network: samples; by default 1.")
 @click.option("--step", type=int, help="Of a trace: which step; by default the last.")
 @click.option(
     "--network",
     help=f"Of a trace: which network ({listed(NETWORKS)}); adds what is not in the trace.",
+    **completing(networks),
 )
-@click.option("--format", default="values", show_default=True, help="Of what has zeros: see below.")
+@click.option(
+    "--format",
+    default="values",
+    show_default=True,
+    help="Of what has zeros: see below.",
+    **completing(lambda: storage.FORMATS),
+)
 @click.option(
     "--dtype",
     help=f"Type of all values: {listed(DTYPES)}. By default as the run had them, each tensor's "
     "own, where a trace says so; fp32 elsewhere.",
+    **completing(lambda: DTYPES),
 )
 @click.option("--relu-bits", is_flag=True, help="Keep bits of a ReLU's output where that will do.")
 def footprint(
