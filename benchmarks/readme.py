@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from pages import ROOT, TRACE, put
 from paper import gpu_time, machines as alike, swat
 
 import swatsim
-from swatsim.reports import layer_bars, page_tables, tables
+from swatsim.reports import differences, layer_bars, page_tables, tables
+from swatsim.reports import verdict as bounds
 from swatsim.reports.roofline import roofline
 from swatsim.reports.style import as_png
 from swatsim.sweeps.spec import read_spec
@@ -46,23 +48,37 @@ MEMORIES: tuple[dict[str, Any], ...] = (
 
 
 def first() -> Iterator[str]:
-    """Write what the first command prints, from `swatsim` on, in a terminal of some width."""
+    """Write what the first command prints down to its totals."""
+    yield from _fenced(printed().partition("\n\nWhat costs most")[0])
+
+
+def verdict() -> Iterator[str]:
+    """Write its first lines: what a step takes, and what bounds it."""
+    yield from _fenced(printed().partition("\n\n")[0])
+
+
+def _fenced(text: str) -> Iterator[str]:
+    yield "```text"
+    yield from (line.rstrip() for line in text.splitlines())
+    yield "```"
+
+
+@cache
+def printed() -> str:
+    """Return what the first command prints, from `swatsim` on, in a terminal of some width."""
     shown = {"COLUMNS": str(COLUMNS), "FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm"}
     trace = TRACE.relative_to(ROOT)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / trace.parent).symlink_to(TRACE.parent)
         command = [sys.executable, "-m", "swatsim", "simulate", str(trace)]
-        done = subprocess.run(
+        return subprocess.run(
             [*command, "-m", PICTURED, "-o", "results"],
             env={**os.environ, **shown, "PYTHONPATH": str(ROOT)},
             cwd=folder,
             check=True,
             capture_output=True,
             text=True,
-        )
-    yield "```text"
-    yield from (line.rstrip() for line in done.stdout.splitlines())
-    yield "```"
+        ).stdout
 
 
 def machines(presets: Container[str] | None = None) -> Iterator[str]:
@@ -113,6 +129,43 @@ def bandwidths(changes: Sequence[Mapping[str, Any]] = MEMORIES) -> Iterator[str]
         yield f"| {words} | {times} | {speed_ups} | {moved} |"
 
 
+def dense_layer() -> Iterator[str]:
+    """Write what of the forward pass's speed-ups zeros make, layer by layer."""
+    yield "| layer, forward | with no zero | zeros add | speed-up |"
+    yield "|---|---:|---:|---:|"
+    for row in page_tables.layers(results_of(PICTURED)):
+        if row["op"] == "fprop":
+            names = ("speed_up_dense_operands", "speed_up_zeros", "speed_up")
+            yield f"| `{row['layer']}` | {' | '.join(f'{row[name]:.2f}x' for name in names)} |"
+
+
+def speed_ups() -> Iterator[str]:
+    """Write what may be called the speed-up of one run on one machine."""
+    results = results_of(PICTURED)
+    head, found = page_tables.headline(results), bounds.verdict(results)
+    layers, dense = page_tables.layers(results), results_of("dadiannao")
+    best = max(layers, key=lambda row: row["speed_up_compute"])
+    other = page_tables.headline(dense)["time_ms"] / head["time_ms"]
+    yield "| what | figure |"
+    yield "|---|---:|"
+    name = f"`{best['layer']}`, {best['op']}"
+    yield f"| the best of all ops ({name}), compute cycles only | {best['speed_up_compute']:.2f}x |"
+    yield f"| all layers, compute cycles only | {head['speed_up_compute_layers']:.2f}x |"
+    yield f"| all layers, with the memory | {head['speed_up_layers']:.2f}x |"
+    yield f"| the whole step, were DRAM never waited for | {found.speed_up_no_dram_wait:.2f}x |"
+    yield f"| the whole step | {head['speed_up']:.2f}x |"
+    own = differences.values_of(tables.summarise(dense).of_layers)
+    alike = ", ".join(what.word(own[what.column]) for what in differences.PROPERTIES)
+    yield f"| the whole step, over `dadiannao` as it is ({alike} multipliers) | {other:.2f}x |"
+    yield f"| of the ideal, the layers | {100 * head['of_ideal_layers']:.1f} % |"
+
+
+@cache
+def results_of(preset: str) -> swatsim.Results:
+    """Return the shipped trace's results on a preset as it is."""
+    return swatsim.simulate(TRACE, preset)
+
+
 def accuracy() -> Iterator[str]:
     """Write the test accuracy after each epoch, dense and sparse."""
     runs = json.loads(TRACE.with_suffix(".json").read_text())["test_accuracy_percent"]
@@ -144,6 +197,9 @@ def _density(step: Step, op: str, operand: str) -> float:
 #: Block -> what writes it.
 BLOCKS: Mapping[str, Callable[[], Iterator[str]]] = {
     "first": first,
+    "verdict": verdict,
+    "dense-layer": dense_layer,
+    "speed-ups": speed_ups,
     "steps": alike.steps_of_methods,
     "machines-alike": alike.tables,
     "machines": machines,
@@ -158,7 +214,7 @@ def main() -> None:
     for name, lines in BLOCKS.items():
         put(name, lines())
     gpu_time.main()
-    results = swatsim.simulate(TRACE, PICTURED)
+    results = results_of(PICTURED)
     for draw in (layer_bars.speed_up, layer_bars.pe_cycles, layer_bars.energy, roofline):
         picture = as_png(draw(results))
         (ROOT / "benchmarks" / "figures" / f"{draw.__name__}.png").write_bytes(picture)
