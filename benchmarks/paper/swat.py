@@ -13,6 +13,7 @@ import csv
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, fields
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -55,12 +56,17 @@ def table(lines: list[Line]) -> Iterator[str]:
         yield f"| {' | '.join(row_of(line))} |"
 
 
+@cache
+def every_line() -> list[Line]:
+    return swat.lines(load())
+
+
 def chosen() -> Iterator[str]:
     """The rows of ResNet-50 under SWAT-U and SWAT-ERK, and what they say."""
     found = load()
     lines = [
         line
-        for line in swat.lines(found)
+        for line in every_line()
         if line.section != "FLOPs"
         or line.what.startswith(("resnet50, SWAT-U, ", "resnet50, SWAT-ERK, "))
     ]
@@ -73,8 +79,7 @@ def chosen() -> Iterator[str]:
 
 def report() -> Iterator[str]:
     """The whole table, with sources, and every speed-up."""
-    found = load()
-    lines = swat.lines(found)
+    found, lines = load(), every_line()
     yield "# SWAT: published beside ours\n"
     yield "Made by `python benchmarks/paper/swat.py`; `swatsim reproduce swat` prints the same.\n"
     yield from table(lines)
