@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from pages import ROOT, TRACE, put
-from paper import gpu_time, machines as alike, swat
+from paper import gpu_time, swat
+from paper import machines as alike
 
 import swatsim
 from swatsim.reports import differences, layer_bars, page_tables, tables
@@ -65,20 +68,35 @@ def _fenced(text: str) -> Iterator[str]:
 
 @cache
 def printed() -> str:
-    """Return what the first command prints, from `swatsim` on, in a terminal of some width."""
-    shown = {"COLUMNS": str(COLUMNS), "FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm"}
-    trace = TRACE.relative_to(ROOT)
+    """Return what the first command prints, from `swatsim` on."""
+    return shown([f"simulate {TRACE.relative_to(ROOT)} -m {PICTURED} -o results"])
+
+
+def compared() -> Iterator[str]:
+    """Write what `compare` prints in the tutorial."""
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text()
+    lines = re.findall(r"^swatsim ((?:simulate|compare) (?!runs/).*)$", tutorial, flags=re.M)
+    yield from _fenced(shown(lines[: 1 + [it.split()[0] for it in lines].index("compare")]))
+
+
+def shown(commands: Sequence[str]) -> str:
+    """Return what the last of some commands prints in a terminal of `COLUMNS` columns.
+
+    They run in a folder that has the shipped trace at its place.
+    """
+    terminal = {"COLUMNS": str(COLUMNS), "FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm"}
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / trace.parent).symlink_to(TRACE.parent)
-        command = [sys.executable, "-m", "swatsim", "simulate", str(trace)]
-        return subprocess.run(
-            [*command, "-m", PICTURED, "-o", "results"],
-            env={**os.environ, **shown, "PYTHONPATH": str(ROOT)},
-            cwd=folder,
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
+        (Path(folder) / "traces").symlink_to(TRACE.parent)
+        for command in commands:
+            done = subprocess.run(
+                [sys.executable, "-m", "swatsim", *shlex.split(command)],
+                env={**os.environ, **terminal, "PYTHONPATH": str(ROOT)},
+                cwd=folder,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+    return done.stdout
 
 
 def machines(presets: Container[str] | None = None) -> Iterator[str]:
@@ -88,7 +106,7 @@ def machines(presets: Container[str] | None = None) -> Iterator[str]:
     """
     yield (
         "| machine | multipliers | a step | its layers | fprop | dgrad | wgrad | layers "
-        "| layers, compute cycles only | whole step | energy of a step | efficiency | of the ideal |"
+        "| layers, compute cycles | whole step | energy of a step | efficiency | of the ideal |"
     )
     yield "|---|" + "---:|" * 12
     spec = read_spec(MACHINES)
@@ -198,6 +216,7 @@ def _density(step: Step, op: str, operand: str) -> float:
 BLOCKS: Mapping[str, Callable[[], Iterator[str]]] = {
     "first": first,
     "verdict": verdict,
+    "compared": compared,
     "dense-layer": dense_layer,
     "speed-ups": speed_ups,
     "steps": alike.steps_of_methods,
