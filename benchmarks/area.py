@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from readme import ROOT, replace
+from pages import ROOT, replace
 
 from swatsim.simulator.area import Area, area_of
 from swatsim.simulator.energy.table import EnergyTable, energy_table
