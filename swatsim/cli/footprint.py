@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from swatsim.cli import as_json
+from swatsim.cli.as_json import JSON
 from swatsim.cli.lazy import completing
 from swatsim.cli.options import networks
 from swatsim.cli.show import console, count, share, size, table
@@ -21,7 +23,7 @@ from swatsim.workload import footprint as counting
 from swatsim.workload import storage
 from swatsim.workload.footprint import DensityOf, Footprint, reduction
 from swatsim.workload.layer import Layer, Operand, OpName
-from swatsim.workload.measured import compare, of_batch
+from swatsim.workload.measured import Beside, compare, of_batch
 from swatsim.workload.networks import NETWORKS
 from swatsim.workload.networks import network as build
 from swatsim.workload.storage import Density
@@ -65,6 +67,7 @@ class _Footprint(click.Command):
     **completing(lambda: DTYPES),
 )
 @click.option("--relu-bits", is_flag=True, help="Keep bits of a ReLU's output where that will do.")
+@JSON
 def footprint(
     source: str,
     sparsity: float | None,
@@ -72,6 +75,7 @@ def footprint(
     step: int | None,
     network: str | None,
     dtype: str | None,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Show what the backward pass needs.
@@ -102,9 +106,13 @@ def footprint(
         measured = saved_tensors(chosen.notes)
     values: dict[str, Any] = {name: options[name] for name in ("dtype", "types") if name in options}
     dense = counting.of_network(table, batch=samples, **values)
+    beside = None if measured is None else _beside(chosen, named, measured, values)
+    if as_json:
+        _print_json(title, samples, (counted, dense), beside)
+        return
     _print(f"{title}; samples: {samples}", counted, dense)
-    if measured is not None:
-        _print_measured(chosen, named, measured, values)
+    if beside is not None:
+        console().print(_measured(chosen, *beside))
 
 
 def _refuse(what: str, **options: Any) -> None:
@@ -162,24 +170,49 @@ def _samples(chosen: Step) -> list[int]:
     return [chosen.samples_of(layer.name) for layer in chosen.layers]
 
 
-def _print_measured(
+def _beside(
     chosen: Step, network: Network | None, measured: SavedTensors, values: dict[str, Any]
-) -> None:
-    """Set what autograd saved of the whole batch beside the model, zeros stored as they were."""
+) -> tuple[list[Beside], tuple[int, int]]:
+    """Return what autograd saved of the whole batch and the model, by module and in all.
+
+    Zeros are stored as they were.
+    """
     counted = counting.of_masks(chosen.kept(), network=network, format="dense", **values)
     own = {
         layer.name: (chosen.samples_of(layer.name), chosen.batch_of(layer.name))
         for layer in chosen.layers
     }
     whole = of_batch(counted, max(_samples(chosen)), chosen.batch_size, own)
-    rows = [
+    return compare(measured.modules, whole), (measured.total, whole.everything)
+
+
+def _measured(chosen: Step, rows: list[Beside], total: tuple[int, int]) -> Any:
+    cells = [
         [row.module or "(the model)", size(row.measured), size(row.modelled), row.why]
-        for row in compare(measured.modules, whole)
+        for row in rows
     ]
-    total = ["all, each tensor once", size(measured.total), size(whole.everything), ""]
+    last = ["all, each tensor once", *map(size, total), ""]
     title = f"Kept by autograd, batch of {chosen.batch_size}: measured in the run, beside the model"
-    columns = ("module", "measured", "model", "why they differ")
-    console().print(table(title, columns, [*rows, total], left=1))
+    return table(title, ("module", "measured", "model", "why they differ"), [*cells, last], 1, True)
+
+
+def _print_json(
+    title: str,
+    samples: int,
+    counted: tuple[Footprint, Footprint],
+    beside: tuple[list[Beside], tuple[int, int]] | None,
+) -> None:
+    ours, dense = counted
+    found: dict[str, Any] = {"of": title, "samples": samples, "tensors": ours.rows}
+    found["totals"] = [
+        {"kept": name, "dense_bytes": total(dense), "bytes": total(ours)}
+        for name, total in _sums(dense)
+    ]
+    if beside is not None:
+        rows, (measured, modelled) = beside
+        found["measured"] = rows
+        found |= {"measured_bytes": measured, "modelled_bytes": modelled}
+    as_json.write("footprint", found)
 
 
 def _print(title: str, counted: Footprint, dense: Footprint) -> None:
@@ -196,16 +229,20 @@ def _rows(counted: Footprint) -> Iterator[list[str]]:
         yield [row.layer, row.tensor, *numbers, size(row.bytes), row.shares]
 
 
-def _totals(counted: Footprint, dense: Footprint) -> Iterator[list[str]]:
-    sums: tuple[tuple[str, Callable[[Footprint], int]], ...] = (
+def _sums(dense: Footprint) -> list[tuple[str, Callable[[Footprint], int]]]:
+    """Return the totals that there are, by name."""
+    sums: list[tuple[str, Callable[[Footprint], int]]] = [
         ("inputs of layers", lambda total: total.of("act")),
         ("inputs of batch norms", lambda total: total.of("batch_norm")),
         ("activations: both", lambda total: total.activations),
         ("weights", lambda total: total.weights),
         ("everything but parameters, each tensor once", lambda total: total.everything),
-    )
+    ]
     # of a trace alone it is not known which tensors are shared, nor what other modules keep
-    whole = any(row.source for row in dense.rows)
-    for name, total in sums if whole else (sums[0], sums[3]):
+    return sums if any(row.source for row in dense.rows) else [sums[0], sums[3]]
+
+
+def _totals(counted: Footprint, dense: Footprint) -> Iterator[list[str]]:
+    for name, total in _sums(dense):
         change = -100 * reduction(total(counted), total(dense))
         yield [name, size(total(dense)), size(total(counted)), f"{change + 0.0:+.1f} %"]

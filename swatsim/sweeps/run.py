@@ -85,12 +85,25 @@ class Plan:
     groups: list[Group]
     impossible: list[tuple[str, Point, str]]
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Points, those to compute and those kept, different computations, and impossible ones."""
+        to_do = sum(len(group.points) for group in self.groups)
+        return {
+            "points": len(self.points),
+            "compute": to_do,
+            "kept": len(self.points) - to_do - len(self.impossible),
+            "computations": len(self.groups),
+            "impossible": len(self.impossible),
+        }
+
     def words(self) -> str:
         """Return the plan's counts, in words."""
-        to_do = sum(len(group.points) for group in self.groups)
-        done = len(self.points) - to_do - len(self.impossible)
-        parts = [f"{len(self.points)} points", f"{done} finished before", f"{to_do} to do"]
-        parts.append(f"{len(self.groups)} different computations")
+        found = self.counts
+        parts = [f"{found['points']} points", f"{found['compute']} to compute"]
+        parts.append(f"{found['kept']} kept")
+        if found["computations"] < found["compute"]:
+            parts.append(f"{found['computations']} different computations")
         if self.impossible:
             parts.append(f"{len(self.impossible)} that no machine can be")
         return ", ".join(parts)
