@@ -11,12 +11,16 @@
                     "fprop", weight=weight != 0, act=act != 0)  # or masks of your own
     swatsim.simulate_op(op, swatsim.machine("tensordash", rows=16)).cycles_compute
 
+    with swatsim.Observer(model, "traces/my-run", steps=(0, 500)) as observer:  # your own run
+        ...; optimizer.step(); observer.step()
+
 Names are loaded when they are used: ``import swatsim`` is quick.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from swatsim._version import __version__
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
     from swatsim.sweeps.run import sweep as sweep
     from swatsim.tracefile.reader import Trace as Trace
     from swatsim.tracefile.reader import open_trace as open_trace
+    from swatsim.tracer.pytorch import Observer as Observer
+    from swatsim.tracer.pytorch import Tracer as Tracer
     from swatsim.tracer.recorder import Recorder as Recorder
     from swatsim.workload.layer import Layer as Layer
     from swatsim.workload.lowering import LoweredOp as LoweredOp
@@ -60,12 +66,14 @@ _PUBLIC = {
     "Machine": ("swatsim.simulator.interface", "Machine"),
     "MachineConfig": ("swatsim.simulator.mechanism", "MachineConfig"),
     "Mechanism": ("swatsim.simulator.mechanism", "Mechanism"),
+    "Observer": ("swatsim.tracer.pytorch", "Observer"),
     "Op": ("swatsim.workload.training_ops", "Op"),
     "Preset": ("swatsim.simulator.mechanism", "Preset"),
     "Recorder": ("swatsim.tracer.recorder", "Recorder"),
     "Results": ("swatsim.results", "Results"),
     "SwatsimError": ("swatsim.errors", "SwatsimError"),
     "Timeline": ("swatsim.simulator.interface", "Timeline"),
+    "Tracer": ("swatsim.tracer.pytorch", "Tracer"),
     "Trace": ("swatsim.tracefile.reader", "Trace"),
     "estimate": ("swatsim.reports.estimate", "estimate"),
     "estimate_images": ("swatsim.simulator.images", "estimate_images"),
@@ -83,7 +91,10 @@ _PUBLIC = {
     "sweep": ("swatsim.sweeps.run", "sweep"),
 }
 
-__all__ = ["__version__", *_PUBLIC]
+#: Without PyTorch they are refused in a line that says so; ``from swatsim import *`` does without.
+_OF_PYTORCH = () if find_spec("torch") else ("Observer", "Tracer")
+
+__all__ = ["__version__", *(name for name in _PUBLIC if name not in _OF_PYTORCH)]
 
 
 def __getattr__(name: str) -> Any:

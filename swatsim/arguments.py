@@ -38,6 +38,7 @@ def arguments(
     def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         form = signature(function)
         assert checks.keys() <= form.parameters.keys(), "only arguments that there are"
+        who = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
         @wraps(function)
         def checked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -45,7 +46,7 @@ def arguments(
             for name, check in checks.items():
                 if name in given.arguments:
                     value = given.arguments[name]
-                    given.arguments[name] = accepted(error, function.__name__, name, value, check)
+                    given.arguments[name] = accepted(error, who, name, value, check)
             return function(*given.args, **given.kwargs)
 
         return checked

@@ -15,6 +15,7 @@ import swatsim
 from swatsim import policies
 from swatsim.arguments import arguments, several, whole_number
 from swatsim.errors import ConfigError, SwatsimError
+from swatsim.sweeps.spec import Spec
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload import footprint, storage
 from swatsim.workload.networks import network
@@ -56,6 +57,15 @@ WRONG: dict[str, Any] = {
     "list of bool": [True],
 }
 
+
+def recorded(kind: str, **given: Any) -> Any:
+    """Open a recorder of a model, and close it: nothing is recorded."""
+    torch = pytest.importorskip("torch")
+    model = {} if "model" in given else {"model": torch.nn.Sequential(torch.nn.Linear(4, 3))}
+    with getattr(swatsim, kind)(**model, **given) as run:
+        return run
+
+
 LAYER = swatsim.Layer(name="fc", kind="linear", C=4, K=3)
 WEIGHT, ACT = np.ones((3, 4), bool), np.ones((2, 4), bool)
 OP = swatsim.Op(LAYER, "fprop", weight=WEIGHT, act=ACT)
@@ -94,6 +104,7 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
     spaced = {"stride": 1, "padding": 1, "dilation": 1}
     synthetic = {"policy": policies.SwatU(0.5), "batch": 1, "seed": 1, "steps": 1}
     dense = {"act_density": 0.5, "grad_density": 0.5, "uneven": False, "progress": None}
+    dense |= {"overwrite": False}
     shown = {"layer": "fc", "op": "fprop", "step": None, "tile": 0, "start": 0, "cycles": 5}
     stored = {"format": "bitmask", "dtype": "fp32"}
     machine = {"rows": 4, "lanes": 16, "dtype": "fp32", "memory": "none", "clock_mhz": 500}
@@ -102,6 +113,11 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
     simulated = {"trace": trace, "machine": one, "steps": [0], "workers": 1, "progress": None}
     more = {"baseline": None, "energy": "45nm", "ops": ["fprop"]}
     kept = list(trace.step(0).kept())
+    recording = {"path": "made", "steps": [], "images": None, "skip": (), "batch_axis": 0}
+    recording |= {"batch": None, "rows": "samples", "rank": None, "measure_memory": False}
+    recording |= {"append": False, "overwrite": False, "start": 0}
+    sparse = {"policy": policies.SwatU(0.5), **recording}
+    own = {"samples": None, "policy": None, "parameters": None, "append": False}
     return {
         "Layer": Call(swatsim.Layer, {"name": "c", "kind": "conv", **sizes, **spaced}),
         "Op": Call(swatsim.Op, {"layer": LAYER, "name": "fprop", "weight": WEIGHT, "act": ACT}),
@@ -131,7 +147,10 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
         "simulate": Call(swatsim.simulate, {**simulated, **more}),
         "estimate_images": Call(swatsim.estimate_images, {**simulated}),
         "timeline": Call(swatsim.timeline, {"trace": trace, "machine": one, **shown}),
-        "compare": Call(swatsim.compare, {"a": results, "b": results}),
+        "compare": Call(
+            lambda a, b, **rest: swatsim.compare(a, b, **rest),
+            {"a": results, "b": folder / "results", "baseline": None, "labels": ["a", "b"]},
+        ),
         "estimate": Call(swatsim.estimate, {"results": results, "run_steps": 9, "strata": None}),
         "per_op": Call(swatsim.per_op, {"results": results}),
         "per_layer": Call(swatsim.per_layer, {"results": results}),
@@ -148,6 +167,14 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
             synthesize,
             {"layers": [LAYER], "path": "made", **synthetic, **dense},
             tuple({"layers": 0, **synthetic, **dense}),
+        ),
+        "Recorder": Call(
+            lambda **given: swatsim.Recorder(**given).close(),
+            {"path": "made", "batch_size": 2, **own, "overwrite": False},
+        ),
+        "Tracer": Call(lambda **given: recorded("Tracer", **given), sparse, ("model", *sparse)),
+        "Observer": Call(
+            lambda **given: recorded("Observer", **given), recording, ("model", *recording)
         ),
         "network": Call(network, {"name": "llama-7b-block", "activation": "relu"}),
         "of_network": Call(
@@ -203,7 +230,18 @@ NAMES = (
     *("Layer", "Op", "machine", "machine scnn", "LoweredOp", "lower", "Mechanism", "simulate_op"),
     *("simulate", "estimate_images"),
     *("timeline", "compare", "estimate", "per_op", "per_layer", "load_results", "open_trace"),
-    *("report", "sweep", "Trace.step", "synthesize", "network", "of_network", "of_masks"),
+    *(
+        "report",
+        "sweep",
+        "Trace.step",
+        "synthesize",
+        "Recorder",
+        "Tracer",
+        "Observer",
+        "network",
+        "of_network",
+        "of_masks",
+    ),
     *("stored", "expected", *policy_calls()),
 )
 
@@ -235,7 +273,7 @@ def test_wrong_kinds_are_refused_by_name(name: str, world: dict[str, Any]) -> No
 def test_all_that_is_public_is_tried(world: dict[str, Any]) -> None:
     found = calls(world)
     assert tuple(found) == NAMES
-    public = set(swatsim.__all__) - {"__version__", "Counters", "Machine", "Recorder"}
+    public = set(swatsim.__all__) - {"__version__", "Counters", "Machine"}
     public -= {"Event", "MachineConfig", "Preset", "Timeline"}  # declared, or given by a machine
     assert public - {"Results", "SwatsimError", "Trace"} <= set(found)
     made = {it for it in policies.__all__ if hasattr(getattr(policies, it), "describe")}
@@ -298,6 +336,35 @@ def test_a_name_is_text() -> None:
     for name in (b"x", 5, None, "\ud800", "", ["x"]):
         with pytest.raises(SwatsimError, match="name="):
             swatsim.Layer(name=name, C=1, K=1)
+
+
+def test_numbers_of_other_libraries_wherever_one_is_asked_for(world: dict[str, Any]) -> None:
+    trace, results, machine = world["trace"], world["results"], swatsim.machine("tensordash")
+    number = np.int64(0)
+    drawn = swatsim.timeline(
+        trace,
+        machine,
+        layer="fc",
+        op="fprop",
+        step=number,
+        tile=number,
+        start=number,
+        cycles=number + 9,
+    )
+    assert drawn == swatsim.timeline(trace, machine, layer="fc", op="fprop", cycles=9)
+    spec = {
+        "traces": ["trace"],
+        "machines": [{"preset": "ideal"}],
+        "steps": results.frame.step.unique()[:1],
+    }
+    assert Spec(**spec).steps == [0]
+    with swatsim.Recorder("numbers", batch_size=np.int8(2), samples=np.arange(1)) as recorder:
+        assert (recorder.batch_size, recorder.samples) == (2, (0,))
+    for wrong in ([True], np.array([True]), [np.bool_(True)], [1.0]):
+        with pytest.raises(SwatsimError, match="steps"):
+            Spec(**{**spec, "steps": wrong})
+        with pytest.raises(SwatsimError, match="samples"):
+            swatsim.Recorder("numbers", batch_size=2, samples=wrong)
 
 
 def test_the_check_of_a_function() -> None:

@@ -39,7 +39,7 @@ ARROWS = {
     "policies": {"arguments", "errors", "jit", "validation", "workload"},
     "tracefile": {"arguments", "errors", "files", "printable", "validation", "workload"},
     "tracer": {
-        *("arguments", "errors", "policies", "provenance"),
+        *("arguments", "errors", "policies", "printable", "provenance"),
         *("tracefile", "validation", "workload"),
     },
     "results": {

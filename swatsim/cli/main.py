@@ -22,7 +22,7 @@ BAD_INPUT = 2
 VERBS: Mapping[str, str] = {
     "simulate": "Run a trace on a machine.",
     "report": "Write results as a page.",
-    "compare": "Show two results side by side.",
+    "compare": "Compare results, of any machines and traces.",
     "timeline": "Write what one tile does in each cycle.",
     "info": "Show what a trace holds.",
     "check": "Verify every mask of a trace.",

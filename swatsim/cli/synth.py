@@ -62,6 +62,7 @@ class _Synth(click.Command):
     help="Of a transformer's MLPs; by default its own.",
 )
 @click.option("--uneven", is_flag=True, help="Make channels as uneven as in trained layers.")
+@click.option("--overwrite", is_flag=True, help="Replace the trace that is there.")
 def synth(
     network: str,
     output: str,
@@ -74,6 +75,7 @@ def synth(
     grad_density: float,
     activation: str | None,
     uneven: bool,
+    overwrite: bool,
 ) -> None:
     """Make a trace of a known NETWORK, without training it.
 
@@ -92,6 +94,7 @@ def synth(
             act_density=act_density,
             grad_density=grad_density,
             uneven=uneven,
+            overwrite=overwrite,
             progress=show,
         )
     masks = sum(len(trace.step(number).records) for number in trace.steps)

@@ -152,6 +152,16 @@ class MachineConfig(SystemConfig):
         """Size of a bank of accumulators in a PE; 0: sums stay in registers."""
         return 0.0
 
+    @property
+    def accumulator_banks(self) -> int:
+        """Banks of accumulators in all PEs together."""
+        return 0
+
+    @property
+    def is_device(self) -> bool:
+        """Whether somebody could make it; a bound has no area."""
+        return True
+
 
 def _multipliers(config: MachineConfig) -> int:
     return config.pes * config.lanes

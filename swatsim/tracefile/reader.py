@@ -16,6 +16,7 @@ from swatsim.tracefile.plain import canonical
 from swatsim.tracefile.recorded import MALFORMED, Step
 from swatsim.tracefile.schema import (
     MANIFEST,
+    REPLACED,
     STEPS,
     SUFFIX,
     Manifest,
@@ -145,6 +146,11 @@ def open_trace(path: str | os.PathLike[str]) -> Trace:
         raise TraceError(f"{path!r} is no path: name the directory of a recorded trace")
     folder = Path(path)
     trace = Trace(folder, read_manifest(folder))
+    if not trace.steps and step_numbers(folder / REPLACED):
+        raise TraceError(
+            f"{folder} has no steps: a run that was to replace its trace was killed before its "
+            f"first step was whole; the trace that was there is {folder / REPLACED}"
+        )
     if not trace.steps:
         raise TraceError(
             f"{folder} has no steps: the run that recorded it ended before its first recorded "

@@ -22,6 +22,8 @@ SCHEMA_VERSION = 2
 VERSIONS = (1, SCHEMA_VERSION)
 MANIFEST = "manifest.json"
 STEPS = "steps"
+#: Where a trace waits that is replaced, whole, until the first step of the new one is written.
+REPLACED = ".replaced"
 SUFFIX = ".safetensors"
 
 #: A mask of more elements is refused before anything is allocated for it (128 MiB packed, 1 GiB

@@ -44,6 +44,10 @@ class StepWriter:
         The step's.
     manifest : callable
         Gives the trace's, as it is when the step is published.
+    spool : pathlib.Path
+        Folder in which the tensors wait.
+    published : callable
+        Called once the step's file is there.
 
     Raises
     ------
@@ -51,12 +55,21 @@ class StepWriter:
         If the number is none.
     """
 
-    def __init__(self, folder: Path, number: int, manifest: Callable[[], Manifest | None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        number: int,
+        manifest: Callable[[], Manifest | None],
+        *,
+        spool: Path,
+        published: Callable[[], None],
+    ) -> None:
         check_number(number)
+        self._published = published
         self.number = number
         self._manifest = manifest
         self.path = folder / f"{number}{SUFFIX}"
-        self._spool_path = temporary(folder / f"{number}.spool")
+        self._spool_path = temporary(spool / f"{number}.spool")
         self._spool: FileIO | None = None
         self._size = 0
         self._records: list[MaskRecord] = []
@@ -125,6 +138,7 @@ class StepWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             publish_chunks(self.path, self._content(header))
         self.discard()
+        self._published()
         log.info("step %d recorded: %d masks in %s", self.number, len(self._records), self.path)
         return self.path
 

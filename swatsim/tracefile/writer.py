@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,9 @@ from swatsim.files import leftovers, publish
 from swatsim.tracefile.lock import LOCK, TraceLock
 from swatsim.tracefile.reader import MAX_MANIFEST_BYTES, read_manifest, step_numbers
 from swatsim.tracefile.schema import (
+    FORMAT,
     MANIFEST,
+    REPLACED,
     SCHEMA_VERSION,
     STEPS,
     SUFFIX,
@@ -36,6 +39,9 @@ class TraceWriter:
         The trace's directory, which is made, as are its parents. Empty, or not there yet.
     append : bool
         Go on with the trace that is there, if there is one.
+    overwrite : bool
+        Replace the trace that is there, if there is one, once the first step of the new one is
+        written; until then nothing of it is touched.
 
     Attributes
     ----------
@@ -48,22 +54,31 @@ class TraceWriter:
     Raises
     ------
     TraceError
-        If something is there already that is not continued: a trace is never written over. If
+        If something is there already that is neither continued nor replaced, or is no trace. If
         another run is writing it, its manifest is damaged, or the directory can't be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, append: bool = False, overwrite: bool = False
+    ) -> None:
         self.path = Path(path)
+        if append and overwrite:
+            raise TraceError(
+                "append=True with overwrite=True is not allowed: a trace is continued or replaced"
+            )
+        self._append, self._overwrite = append, overwrite
         if not os.fspath(path):
             raise TraceError("'' is no path: name a directory for the trace")
         if not (self.path / LOCK).exists():
-            _check_free(self.path, append)  # without leaving anything in what is not ours
+            self._check_free()  # without leaving anything in what is not ours
         self._lock = TraceLock(self.path)
         try:
-            _check_free(self.path, append)
-            self.manifest = self._found(append)
-            self.recorded = frozenset(step_numbers(self.path))
+            self._settle()
+            self._check_free()
             self._clean()
+            self._replaces = overwrite and _has_steps(self.path)
+            self.manifest = self._found()
+            self.recorded = frozenset(() if self._replaces else step_numbers(self.path))
         except BaseException:
             self.close()
             raise
@@ -86,6 +101,8 @@ class TraceWriter:
 
     def close(self) -> None:
         """Release the trace for other writers; a second time does nothing."""
+        if self._lock.held:
+            self._settle()
         self._lock.release()
 
     def check_continued(self, **expected: Any) -> None:
@@ -129,6 +146,7 @@ class TraceWriter:
                 f"{MAX_MANIFEST_BYTES} are read; state fewer parameters, or record fewer layers"
             )
         with writing(self.path / MANIFEST):
+            self._set_aside()
             (self.path / STEPS).mkdir(parents=True, exist_ok=True)
             publish(self.path / MANIFEST, content)
         self.manifest = manifest
@@ -147,8 +165,12 @@ class TraceWriter:
             If the step exists already, its number is none, or the writer is closed.
         """
         self._check_open()
-        step = StepWriter(self.path / STEPS, number, lambda: self.manifest)
-        if step.path.exists():
+        # where a trace is replaced its folder of steps is moved while this one waits
+        spool = self.path if self._replaces else self.path / STEPS
+        step = StepWriter(
+            self.path / STEPS, number, lambda: self.manifest, spool=spool, published=self._settle
+        )
+        if step.path.exists() and not self._replaces:
             raise TraceError(f"{step.path} exists already: a step is never written over")
         return step
 
@@ -159,9 +181,50 @@ class TraceWriter:
                 "one was forked from; open it again there with append=True"
             )
 
-    def _found(self, append: bool) -> Manifest | None:
+    def _check_free(self) -> None:
+        """Refuse a place where something would be lost, or mixed with what is not of a trace."""
+        taken = self.path.exists() and not _is_free(self.path)
+        is_trace = (self.path / MANIFEST).is_file()
+        if not taken or (is_trace and self._append):
+            return
+        if is_trace and self._overwrite and _says_trace(self.path / MANIFEST):
+            return
+        way_out = "choose another path, or remove it"
+        if is_trace:
+            way_out += (
+                ", or go on with it by append=True, or replace it by overwrite=True (--overwrite)"
+            )
+        raise TraceError(f"{self.path} exists already: a trace is not written over; {way_out}")
+
+    def _set_aside(self) -> None:
+        """Move the steps of a trace that is replaced aside, with a copy of its manifest.
+
+        What is there is a whole trace, until the first step of the new one is written.
+        """
+        if not self._replaces:
+            return
+        aside = self.path / REPLACED
+        aside.mkdir(exist_ok=True)
+        publish(aside / MANIFEST, (self.path / MANIFEST).read_bytes())
+        (self.path / STEPS).rename(aside / STEPS)
+        self._replaces = False
+
+    def _settle(self) -> None:
+        """End a replacement: where it came to a step the old trace goes, else it comes back."""
+        aside = self.path / REPLACED
+        if not aside.is_dir():
+            return
+        if _has_steps(aside) and not _has_steps(self.path):
+            with suppress(OSError):
+                shutil.rmtree(self.path / STEPS, ignore_errors=True)
+                (aside / STEPS).rename(self.path / STEPS)
+                (aside / MANIFEST).replace(self.path / MANIFEST)
+        if not _has_steps(aside) or _has_steps(self.path):
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _found(self) -> Manifest | None:
         """Return the manifest of a trace that is continued; a damaged one is not written over."""
-        if not append or not (self.path / MANIFEST).is_file():
+        if not self._append or not (self.path / MANIFEST).is_file():
             return None
         manifest = read_manifest(self.path)
         if not _has_steps(self.path):
@@ -175,28 +238,25 @@ class TraceWriter:
 
     def _clean(self) -> None:
         """Remove what was half written when a run was killed: nobody else can be writing."""
-        halves = leftovers(self.path, MANIFEST) + leftovers(self.path / STEPS, "[0-9]*")
-        for half in halves:
+        steps = leftovers(self.path, "[0-9]*") + leftovers(self.path / STEPS, "[0-9]*")
+        for half in leftovers(self.path, MANIFEST) + steps:
             with suppress(OSError):
                 half.unlink()
 
 
-def _check_free(path: Path, append: bool) -> None:
-    """Refuse a place where something would be lost, or mixed with what is not of a trace."""
-    continued = append and (path / MANIFEST).is_file()
-    if not continued and path.exists() and not _is_free(path):
-        way_out = "choose another path, or remove it"
-        if (path / MANIFEST).is_file():
-            way_out += ", or go on with it by append=True"
-        raise TraceError(f"{path} exists already: a trace is never written over; {way_out}")
+def _says_trace(manifest: Path) -> bool:
+    """Whether a file, damaged or not, is a trace's manifest and not of something else."""
+    with manifest.open("rb") as file:
+        return FORMAT.encode() in file.read(10_000)
 
 
 def _is_free(path: Path) -> bool:
     """Whether nothing would be lost: an empty directory, or a trace without steps."""
-    if not path.is_dir():
+    manifest = path / MANIFEST
+    if not path.is_dir() or (manifest.is_file() and not _says_trace(manifest)):
         return False
     names = {entry.name for entry in path.iterdir()}
-    halves = {half.name for half in leftovers(path, MANIFEST)}
+    halves = {half.name for half in (*leftovers(path, MANIFEST), *leftovers(path, "[0-9]*"))}
     return names <= {MANIFEST, STEPS, LOCK} | halves and not _has_steps(path)
 
 

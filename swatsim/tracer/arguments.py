@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, S
 from functools import lru_cache
 from itertools import islice
 from math import prod
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias, cast, get_args
 
 import numpy as np
 
@@ -52,6 +52,8 @@ def describe_policy(policy: Policy) -> dict[str, Any]:
 def checked_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a copy of what a user states of a run; what JSON can't hold is refused."""
     try:
+        if not isinstance(value, Mapping | None):
+            raise TypeError(f"it is a {type(value).__name__}")
         copied: dict[str, Any] = plain(dict(value or {}))
     except (TypeError, ValueError) as error:
         raise RecordingError(
@@ -247,12 +249,12 @@ def checked_start(start: int) -> int:
 
 def checked_steps(steps: Steps) -> tuple[Callable[[int], bool], Any]:
     """Return whether a step is wanted, as a function of its number, and `steps` in JSON."""
-    if callable(steps):
+    no_steps = isinstance(cast(object, steps), str | bytes | type)
+    if callable(steps) and not no_steps:
         return lambda number: bool(steps(number)), getattr(steps, "__qualname__", repr(steps))
     if isinstance(steps, range):
         return steps.__contains__, repr(steps)
-    iterable = isinstance(steps, Collection) and not isinstance(steps, str)
-    if not iterable or not all(_is_count(number) for number in steps):
+    if no_steps or not isinstance(steps, Collection) or not all(map(_is_count, steps)):
         raise RecordingError(
             f"steps={shown(steps)} is not allowed: must be step numbers counted from 0, such as "
             "(0, 500), a range, or a function of the number"

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from swatsim import provenance
+from swatsim.arguments import arguments, either, flag, instance_of, path_like
 from swatsim.errors import RecordingError, SwatsimError, TraceError, shown
 from swatsim.tracefile.schema import MAX_LAYERS, Manifest, kept
 from swatsim.tracefile.writer import TraceWriter
@@ -50,6 +51,9 @@ class Recorder:
         Go on with the trace at `path`, if there is one: its policy and samples must be these, its
         format the one that is written now; its layers are known already; its steps stay, and are
         not recorded again.
+    overwrite : bool
+        Replace the trace at `path`, if there is one, as soon as the first step is written: a run
+        that fails before leaves it as it was.
 
     Attributes
     ----------
@@ -61,10 +65,16 @@ class Recorder:
     RecordingError
         If an argument is not allowed: then nothing is made on disk.
     TraceError
-        If something is at `path` already that is not continued, or can't be, or another run is
-        writing it.
+        If something is at `path` already that is neither continued nor replaced, or can't be, or
+        another run is writing it.
     """
 
+    @arguments(
+        RecordingError,
+        path=either(path_like, instance_of(TraceWriter)),
+        append=flag,
+        overwrite=flag,
+    )
     def __init__(
         self,
         path: str | os.PathLike[str] | TraceWriter,
@@ -74,6 +84,7 @@ class Recorder:
         policy: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
         append: bool = False,
+        overwrite: bool = False,
     ) -> None:
         self.batch_size = self._first_batch = checked_batch(batch_size)
         self.samples = checked_samples(samples, self.batch_size)
@@ -86,7 +97,8 @@ class Recorder:
         self._ended: BackgroundStep | None = None
         self._manifest: Manifest | None = None
         self._whole_manifest()  # refuses bad arguments before anything is made on disk
-        self._writer = path if isinstance(path, TraceWriter) else TraceWriter(path, append=append)
+        ways = {"append": append, "overwrite": overwrite}
+        self._writer = path if isinstance(path, TraceWriter) else TraceWriter(path, **ways)
         try:
             if self._writer.manifest is not None:
                 self._continue(self._writer.manifest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 from swatsim.errors import RecordingError, SwatsimError, TraceError, as_own, listed
 from swatsim.policies.interface import Policy
+from swatsim.printable import one_line
 from swatsim.tracefile.coverage import Coverage
 from swatsim.tracefile.others import OtherWork
 from swatsim.tracefile.schema import MAX_SAMPLES
@@ -55,9 +57,9 @@ class Session:
         default.
     parameters : mapping, optional
         What else the run was made with, as JSON, for the provenance.
-    append : bool
+    append, overwrite : bool
         Go on with the trace at `path`, if there is one: its policy and samples must be this run's.
-        Its steps are not recorded again.
+        Its steps are not recorded again. Or replace it, as `TraceWriter` does.
     start : int
         The first step's number: a run that goes on from a checkpoint after 5000 steps says 5000.
 
@@ -73,8 +75,8 @@ class Session:
     RecordingError
         If an argument is not allowed.
     TraceError
-        If something is at `path` already that is not continued, or can't be, or another run is
-        writing it.
+        If something is at `path` already that is neither continued nor replaced, or can't be, or
+        another run is writing it.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Session:
         images: int | None = None,
         parameters: Mapping[str, Any] | None = None,
         append: bool = False,
+        overwrite: bool = False,
         start: int = 0,
     ) -> None:
         self.number = self._start = checked_start(start)
@@ -110,7 +113,7 @@ class Session:
         self._ended: set[int] = set()
         self._known = 0
         # last of all: from here on the directory is locked
-        self._writer = TraceWriter(path, append=append)
+        self._writer = TraceWriter(path, append=append, overwrite=overwrite)
         try:
             self._continue()
             self._recording = self._wants(self.number)
@@ -233,7 +236,7 @@ class Session:
             self._turn_to(self._start)
 
     def close(self, layers: Sequence[str]) -> None:
-        """Wait for what is being written, and log what is not recorded.
+        """Wait for what is being written, log what is not recorded and what comes next.
 
         A step that was not ended is not. Others may write the trace from now on.
 
@@ -251,12 +254,15 @@ class Session:
             self._stop(self.number, error)
         if self.error is not None or self._steps == []:
             return
-        known = self._ever | {name for kind, name in self._said if kind == "left out"}
         if not self._ended and not self._known:
             message = "nothing is recorded: steps=%s, and the run had %d steps, counted from %d"
             log.warning(message, self._steps, self.number - self._start, self._start)
-        elif missing := [name for name in layers if name not in known]:
-            log.warning("not in the trace, for they never ran: %s", ", ".join(missing))
+            return
+        known = self._ever.union(name for kind, name in self._said if kind == "left out")
+        if missing := ", ".join(name for name in layers if name not in known):
+            log.warning("not in the trace, for they never ran: %s", missing)
+        message = "trace: {0}; next: swatsim simulate {0} -m tensordash"
+        log.info(message.format(one_line(shlex.quote(str(self._writer.path)))))
 
     @property
     def _is_on(self) -> bool:

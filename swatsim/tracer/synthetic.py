@@ -99,6 +99,7 @@ MOST = 2**63 - 1
     act_density=density,
     grad_density=density,
     uneven=flag,
+    overwrite=flag,
     progress=maybe(function),
 )
 def synthesize(
@@ -112,6 +113,7 @@ def synthesize(
     act_density: float = 0.5,
     grad_density: float = 1.0,
     uneven: bool = False,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Trace:
     """Write a trace of a network that was never trained.
@@ -127,24 +129,22 @@ def synthesize(
         Where the trace goes: a directory that is empty or does not exist.
     policy : Policy
         For example ``SwatU(0.8)``. One with an ``allocate`` method is given all layers.
-    batch, steps : int
-        How many samples (all are in the trace) and steps (numbered from 0).
-    seed : int
-        The same one gives the same masks, of whichever other layers there are.
+    batch, steps, seed : int
+        How many samples (all are in the trace) and steps (numbered from 0); the same seed gives the
+        same masks, of whichever other layers there are.
     act_density, grad_density : float
         Natural densities, in (0, 1].
-    uneven : bool
+    uneven, overwrite : bool
+        Channels are uneven; a trace at `path` is replaced, as soon as the first step is written.
     progress : callable of int and int, optional
         Called with the number of layers done and of all, over all steps.
 
     Raises
     ------
-    RecordingError
-        If an argument is not allowed.
+    RecordingError, PolicyError
+        If an argument is not allowed, or the policy knows nothing of a layer.
     TraceError
-        If something is at `path` already, or it can't be written.
-    PolicyError
-        If the policy knows nothing of a layer.
+        If something is at `path` already that is not replaced, or it can't be written.
     """
     drawing = Drawing(
         network=layers.name if isinstance(layers, Network) else None,
@@ -156,9 +156,10 @@ def synthesize(
         table=layers if isinstance(layers, Network) else None,
     )
     numbers = range(_checked_count("steps", steps, 1))
-    described, chosen = describe_policy(policy), allocate_once(policy, drawing.layers)
-    drawn = {**drawing.describe(), "steps": len(numbers)}
-    with Recorder(path, batch_size=drawing.batch, policy=described, parameters=drawn) as recorder:
+    chosen = allocate_once(policy, drawing.layers)
+    described = {**drawing.describe(), "steps": len(numbers)}
+    stated: dict[str, Any] = {"policy": describe_policy(policy), "parameters": described}
+    with Recorder(path, batch_size=drawing.batch, overwrite=overwrite, **stated) as recorder:
         _record(recorder, drawing, chosen, numbers, progress or (lambda done, total: None))
     return open_trace(path)
 

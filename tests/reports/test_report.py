@@ -201,23 +201,6 @@ def test_what_can_not_be_reported_is_refused(results: Results, tmp_path: Path) -
         swatsim.report(tmp_path)
 
 
-def test_results_of_one_trace_are_compared_and_others_refused(
-    results: Results, trace: Path, tmp_path: Path
-) -> None:
-    other = swatsim.simulate(trace, "dadiannao")
-    rows = swatsim.compare(results, other)
-    assert len(rows) == 11 + 4
-    step = rows[-1]
-    assert step["layer"] == "all layers"
-    assert step["time_ms_a"] == pytest.approx(step["cycles_a"] / 500_000)
-    assert step["faster"] == pytest.approx(step["time_ms_a"] / step["time_ms_b"])
-    with pytest.raises(ResultsError, match="not of the same ops: step 7"):
-        swatsim.compare(results, swatsim.simulate(trace, "dadiannao", steps=[0]))
-    elsewhere = make_trace(tmp_path / "else", samples=3).path
-    with pytest.raises(ResultsError, match="different traces, small .* and else"):
-        swatsim.compare(results, swatsim.simulate(elsewhere, "dadiannao"))
-
-
 def test_frames_are_flat_and_add_up(results: Results) -> None:
     layers, ops = swatsim.per_layer(results), swatsim.per_op(results)
     assert not any(isinstance(value, dict | list) for value in layers.iloc[0])

@@ -12,7 +12,6 @@ import pytest
 import swatsim
 from swatsim.errors import ResultsError
 from swatsim.reports import remarks, tables
-from swatsim.reports.compare import unlike
 from swatsim.reports.page import of_results, of_sweep
 from swatsim.reports.span import Span, percent, span_of, tenths
 from swatsim.results import Results, load, read_parquet
@@ -218,14 +217,16 @@ def test_a_page_and_its_plots_say_it(saved: dict[str, Path], results: dict[str, 
 
 
 def test_compare_says_each_sides_share(saved: dict[str, Path], results: dict[str, Results]) -> None:
-    out = said("compare", saved["little"], saved["little"])
-    assert out.count("; of 7 % of a step's multiplications") == 2
-    assert "of its layers in the trace" in said("compare", saved["unknown"], saved["unknown"])
-    (warning,) = unlike(results["little"], results["most"])
-    assert warning.startswith("A is of 7 % of a step's multiplications, B of 97 %")
-    (warning,) = unlike(results["little"], results["unknown"])
-    assert "of one side it is not known" in warning
-    assert not unlike(results["most"], results["most"])
+    out = said("compare", saved["little"], saved["most"], "--label", "A", "--label", "B")
+    assert "; of a step's multiplications that is 7 % (A), 97 % (B)." in out
+    assert re.search(r" 4096 7 % B .* 4096 97 % ", out)
+    (warning,) = swatsim.compare(results["little"], results["most"], labels=["A", "B"]).warnings
+    assert warning.startswith(
+        "the figures are of different shares of a step's multiplications, 7 % (A), 97 % (B): "
+    )
+    found = swatsim.compare(results["little"], results["unknown"], labels=["A", "B"])
+    assert "7 % (A), a share that is not known (B)" in found.warnings[0]
+    assert not swatsim.compare(results["most"], results["most"]).warnings
 
 
 def test_an_estimate_says_of_what_its_totals_are(

@@ -18,7 +18,6 @@ from swatsim.columns import COLUMNS
 from swatsim.errors import ResultsError
 from swatsim.outputs import PLOTS
 from swatsim.reports import everything_else, layer_bars, page_tables, tables
-from swatsim.reports.compare import unlike
 from swatsim.reports.over_steps import over_steps
 from swatsim.reports.page import of_results, of_sweep
 from swatsim.reports.remarks import remarks
@@ -285,10 +284,6 @@ def test_every_headline_is_recomputed_from_results_csv(
     assert "mul+add" in out
     assert "3x(8x4 @ 4x8)" in out
     assert "Of their outputs, those that somebody wants: wgrad " in out
-    out = said("compare", folders["whole results"], folders["whole results"])
-    assert out.count(f"speed-up: {words}") == 2
-    assert "everything else - " in out
-    assert "everything whole step" in out
     page = of_results(swatsim.load_results(folders["whole results"]))
     assert page.summary[0] == f"Speed-up over tensordash dense: {words}."
     tiles = dict(page.tiles)
@@ -304,6 +299,13 @@ def test_every_headline_is_recomputed_from_results_csv(
         .split()
     )
     assert f"Speed-up: {words}" in title
+
+
+def test_a_comparison_shows_the_step_and_its_layers(folders: dict[str, Path], words: str) -> None:
+    step, layers = re.findall(r"([\d.]+)x", words)
+    out = said("compare", folders["whole results"], "--layers")
+    assert re.search(rf"tensordash on whole [\d.]+ {step}x {layers}x ", out)
+    assert re.search(rf"all layers everything else .* all layers whole step [\d.]+ {step}x ", out)
 
 
 def test_a_sweep_says_both(folders: dict[str, Path], words: str, tmp_path: Path) -> None:
@@ -343,16 +345,17 @@ def test_layers_and_whole_steps_are_compared_in_layers_with_a_warning(
 ) -> None:
     whole = swatsim.load_results(folders["whole results"])
     layers = swatsim.simulate(folders["whole"], "tensordash", layers_only=True)
-    rows = swatsim.compare(whole, layers)
-    assert rows[-1]["op"] == "layers"
-    assert rows[-1]["faster"] == 1
-    (warning,) = unlike(whole, layers)
+    found = swatsim.compare(whole, layers, labels=["A", "B"])
+    assert [row["op"] for row in found.layers()[-2:]] == ["layers", "layers"]
+    assert found.rows[0]["speed_up"] == found.rows[1]["speed_up"] == found.rows[1]["own_speed_up"]
+    (warning,) = found.warnings
     assert warning.startswith(
-        "B is of a step's layers alone (layers only were asked for), A of all"
+        "some are of a step's layers alone, layers only were asked for (B); the others of all"
     )
-    assert not unlike(whole, whole)
-    assert [row["op"] for row in swatsim.compare(whole, whole)[-3:]] == ["layers", "other", "step"]
-    assert [row["op"] for row in swatsim.compare(layers, layers)[-2:]] == ["wgrad", "step"]
+    both = swatsim.compare(whole, whole)
+    assert not both.warnings
+    assert [row["op"] for row in both.layers()[-6::2]] == ["layers", "other", "step"]
+    assert [row["op"] for row in swatsim.compare(layers).layers()[-2:]] == ["wgrad", "layers"]
 
 
 def test_a_page_has_everything_else_and_its_plots_say_what_they_are_of(

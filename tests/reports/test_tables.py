@@ -12,7 +12,6 @@ from swatsim.cli.drawing import draw
 from swatsim.columns import COLUMNS
 from swatsim.errors import ResultsError
 from swatsim.reports import layer_bars, page_tables, tables
-from swatsim.reports.compare import compare
 from swatsim.reports.over_steps import over_steps
 from swatsim.reports.page import of_results
 from swatsim.reports.roofline import roofline
@@ -69,8 +68,8 @@ def test_of_the_ideal_is_its_time_by_ours(results: Results, trace: Trace) -> Non
     for row, bound in zip(tables.per_op(results), ideal, strict=True):
         assert row["of_ideal"] == bound["cycles"] / row["cycles"] <= row["of_ideal_compute"] < 1
         assert bound["of_ideal"] == bound["of_ideal_compute"] == 1
-    found = compare(results, results)
-    assert [row["of_ideal_b"] for row in found[-4:]] == [
+    found = swatsim.compare(results).layers()
+    assert [row["of_ideal"] for row in found[-4:]] == [
         row["of_ideal"] for row in tables.per_op(results)
     ]
 

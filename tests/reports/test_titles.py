@@ -17,7 +17,6 @@ import swatsim
 from swatsim.cli.main import cli
 from swatsim.errors import ConfigError
 from swatsim.reports import differences, page_tables, tables
-from swatsim.reports.compare import unlike
 from swatsim.reports.page import of_results, of_sweep
 from swatsim.reports.span import Span, span_of
 from swatsim.results import Results
@@ -281,28 +280,30 @@ def test_a_comparison_is_of_a_step_and_its_remedy_is_one(
     saved: Path, other: Path, trace: Path
 ) -> None:
     a, b = (swatsim.load_results(folder) for folder in (saved, other))
-    step = swatsim.compare(a, b)[-1]
+    found = swatsim.compare(a, b, baseline=0)
     times = [total(saved, "cycles") / 500_000, total(other, "cycles") / 1_000_000]
-    assert [step["time_ms_a"], step["time_ms_b"]] == pytest.approx([t / STEPS for t in times])
-    assert step["faster"] == pytest.approx(times[0] / times[1])
-    assert step["energy_pj_b"] == pytest.approx(total(other, "energy_pj") / STEPS)
-    (warning,) = unlike(a, b)
+    assert [row["time_ms"] for row in found.rows] == pytest.approx([t / STEPS for t in times])
+    assert [row["speed_up"] for row in found.rows] == pytest.approx([1, times[0] / times[1]])
+    assert found.rows[1]["energy_pj"] == pytest.approx(total(other, "energy_pj") / STEPS)
+    (warning,) = found.warnings
     settings = dict(re.findall(r"--set (\w+)=(\w+)", warning))
     assert settings == {"dtype": "fp32", "clock_mhz": "500", "dram_mb_per_s": "25600"}
     equal = swatsim.simulate(trace, swatsim.machine("scnn", **settings), steps=[0])
-    (warning,) = unlike(a, equal)  # the size is left: no one parameter sets it
-    assert "(multipliers: 1024, 4096)" in warning
+    steps, size = swatsim.compare(a, equal).warnings
+    assert steps.startswith("the recorded steps are others, steps 0, 3, 7 (tensordash), step 0 (scnn")
+    assert "(multipliers: 1024, 4096)" in size  # it is left: no one parameter sets it
     out = CliRunner().invoke(cli, ["compare", str(saved), str(other)]).output
     words = " ".join(out.split())
-    assert "A: tensordash (fp32, 500 MHz, 25.6 GB/s, 4096 multipliers)" in words
-    assert "small, a step's layers: mean of 3 steps of 2 of 8 images" in words
+    assert re.search(r" tensordash .* fp32 500 MHz 25.6 GB/s 4096 - scnn", words)
+    assert "Of a step's layers, the fastest first: mean of 3 steps of 2 of 8 images" in words
     assert "warning: the machines differ" in words
 
 
 def test_energies_of_two_tables_are_not_compared_silently(trace: Path, results: Results) -> None:
     small = swatsim.simulate(trace, "tensordash", energy="7nm")
-    assert unlike(results, small) == [
-        "the energies are of different tables (45nm and 7nm): simulate both with one"
+    assert swatsim.compare(results, small).warnings == [
+        "the energies are of different tables, 45nm (tensordash on small (45nm energies)), 7nm "
+        "(tensordash on small (7nm energies)): simulate all with one"
     ]
 
 

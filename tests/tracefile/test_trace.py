@@ -139,7 +139,7 @@ def test_steps_are_sorted_as_numbers_and_leftovers_are_not_steps(tmp_path: Path)
 def test_a_trace_is_never_written_over(tmp_path: Path) -> None:
     trace = make_trace(tmp_path / "t")
     before = step_file(trace.path).read_bytes()
-    with pytest.raises(TraceError, match="never written over; .* go on with it by append=True"):
+    with pytest.raises(TraceError, match="not written over; .* go on with it by append=True"):
         Recorder(trace.path, batch_size=2)
     with TraceWriter(tmp_path / "new") as writer:
         writer.write_manifest(Manifest(layers=(FC,), batch_size=2, samples=(0,)))

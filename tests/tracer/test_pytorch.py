@@ -434,7 +434,7 @@ def test_what_is_refused_when_it_is_opened(tmp_path: Path) -> None:
             Tracer(model, ALL, tmp_path, steps=())
         assert not torch.equal(model(images()), net()(images()))
     (tmp_path / "mine").touch()
-    with pytest.raises(TraceError, match="never written over"):
+    with pytest.raises(TraceError, match="not written over"):
         Tracer(model, ALL, tmp_path, steps=())
     assert "forward" not in vars(model.fc)
 

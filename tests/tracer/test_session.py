@@ -103,7 +103,7 @@ def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
 
 def test_a_path_that_is_taken_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
-    with pytest.raises(TraceError, match="never written over"):
+    with pytest.raises(TraceError, match="not written over"):
         Session(SwatU(0.8), tmp_path, steps=(0,))
 
 

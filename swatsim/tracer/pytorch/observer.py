@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import nn
 
+from swatsim.arguments import arguments
 from swatsim.errors import RecordingError
 from swatsim.tracer.arguments import Steps
 from swatsim.tracer.pytorch.inside import traced
 from swatsim.tracer.pytorch.ranks import refuse_sharded
-from swatsim.tracer.pytorch.run import Run
+from swatsim.tracer.pytorch.run import RECORDING, Run
 from swatsim.tracer.pytorch.skipping import checked_skip
 from swatsim.tracer.pytorch.watch import checked_names
 
@@ -48,7 +49,7 @@ class Observer(Run):
     Parameters
     ----------
     model : torch.nn.Module
-    path, steps, images, batch_axis, batch, rows, rank, measure_memory, append, start
+    path, steps, images, batch_axis, batch, rows, rank, measure_memory, append, overwrite, start
         As in `Tracer`.
     skip : collection of str
         Modules and parameters that are not recorded, as in `Tracer`.
@@ -59,10 +60,11 @@ class Observer(Run):
         If an argument is not allowed, a `Tracer` runs the model, or its parameters are spread over
         processes.
     TraceError
-        If something is at `path` already that is not continued, or can't be, or another run is
-        writing it.
+        If something is at `path` already that is neither continued nor replaced, or can't be, or
+        another run is writing it.
     """
 
+    @arguments(RecordingError, **RECORDING)
     def __init__(
         self,
         model: nn.Module,
@@ -77,6 +79,7 @@ class Observer(Run):
         rank: int | None = None,
         measure_memory: bool = False,
         append: bool = False,
+        overwrite: bool = False,
         start: int = 0,
     ) -> None:
         modules = checked_names(model)
@@ -101,6 +104,7 @@ class Observer(Run):
             steps=steps,
             images=images,
             append=append,
+            overwrite=overwrite,
             start=start,
         )
 

@@ -30,7 +30,7 @@ def ranked(
     RecordingError
         If there is no such rank.
     """
-    if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int) or rank < 0):
+    if rank is not None and rank < 0:
         raise RecordingError(f"rank={rank!r} is not allowed: must be a process's number, or None")
     own, size = _processes()
     if size == 1:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from swatsim.arguments import flag, maybe, path_like, string, whole_number
 from swatsim.errors import RecordingError, SwatsimError
 from swatsim.policies.interface import Policy
 from swatsim.tracefile.coverage import Coverage
@@ -25,6 +26,17 @@ from swatsim.tracer.pytorch.saved_tensors import Kept
 from swatsim.tracer.pytorch.step_watch import Watch
 from swatsim.tracer.session import Session
 from swatsim.workload.layer import Layer
+
+#: What is said of a recording, checked before anything is touched.
+RECORDING = {
+    "path": path_like,
+    "batch_axis": whole_number,
+    "rows": string,
+    "rank": maybe(whole_number),
+    "measure_memory": flag,
+    "append": flag,
+    "overwrite": flag,
+}
 
 #: How many runs are in a recorded step, and what knows the compiler's stance before the first.
 _eager = 0
@@ -55,7 +67,7 @@ class Run:
         path, recording["steps"], where = ranked(path, recording["steps"], rank)
         parameters = {"model": type(model).__name__, "skip": sorted(skip), **where}
         self._session = Session(policy, path, parameters=parameters, **recording)
-        self._measures = bool(measure_memory)
+        self._measures = measure_memory
         self._watch: Watch | None = None
         self._saved_tensors: Kept | None = None
         self._open, self._is_eager = True, False

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from swatsim.arguments import arguments
 from swatsim.errors import RecordingError, listed
 from swatsim.policies import allocate_once, begin_run
 from swatsim.policies.interface import Policy
@@ -27,7 +28,7 @@ from swatsim.tracer.pytorch.modules import Depth
 from swatsim.tracer.pytorch.private import apart
 from swatsim.tracer.pytorch.ranks import refuse_sharded
 from swatsim.tracer.pytorch.recording import Recording
-from swatsim.tracer.pytorch.run import Run, compile_again, force_eager
+from swatsim.tracer.pytorch.run import RECORDING, Run, compile_again, force_eager
 from swatsim.tracer.pytorch.skipping import checked_skip
 from swatsim.tracer.pytorch.sparse_model import SparseModel
 from swatsim.tracer.pytorch.watch import checked_names
@@ -108,6 +109,9 @@ class Tracer(Run):
     append : bool
         Go on with the trace at `path`, if there is one of the same policy and images.
         Its steps are not recorded again.
+    overwrite : bool
+        Replace the trace at `path`, if there is one, as soon as the first step is written: a run
+        that fails before leaves it as it was.
     start : int
         The first step's number: a run that goes on from a checkpoint after 5000 steps says 5000,
         unless it calls `load_state_dict`, which knows.
@@ -121,10 +125,11 @@ class Tracer(Run):
         If the policy can't be allocated to the model's layers, or sets weights to zero and there is
         one that is computed anew in each step.
     TraceError
-        If something is at `path` already that is not continued, or can't be, or another run is
-        writing it.
+        If something is at `path` already that is neither continued nor replaced, or can't be, or
+        another run is writing it.
     """
 
+    @arguments(RecordingError, **RECORDING)
     def __init__(
         self,
         model: nn.Module,
@@ -140,6 +145,7 @@ class Tracer(Run):
         rank: int | None = None,
         measure_memory: bool = False,
         append: bool = False,
+        overwrite: bool = False,
         start: int = 0,
     ) -> None:
         modules = checked_names(model)
@@ -166,6 +172,7 @@ class Tracer(Run):
             steps=steps,
             images=images,
             append=append,
+            overwrite=overwrite,
             start=start,
         )
         hands = (self._record_layer, self._stop_recording, self._enter_model)
