@@ -27,7 +27,7 @@ from swatsim.sweeps import run
 from swatsim.sweeps.cluster import Cluster
 from swatsim.sweeps.forecast import Forecast, duration, forecast
 from swatsim.sweeps.inline import as_toml, entries_of
-from swatsim.sweeps.run import Plan
+from swatsim.sweeps.plan import Plan
 from swatsim.sweeps.spec import Spec, read_spec
 from swatsim.sweeps.summary import Row, Summary
 

@@ -20,7 +20,7 @@ from swatsim.errors import SwatsimError
 from swatsim.simulator.machines import machine
 from swatsim.simulator.run import as_machine
 from swatsim.simulator.trace_run import Run
-from swatsim.sweeps.run import Plan
+from swatsim.sweeps.plan import Plan
 from swatsim.sweeps.worker import Job
 from swatsim.tracefile import Step, open_trace
 from swatsim.workload.layer import Layer
