@@ -12,11 +12,16 @@ from swatsim.cli.as_json import JSON
 from swatsim.cli.lazy import completing
 from swatsim.cli.show import Words, console, digits, size
 from swatsim.errors import ConfigError, unknown
+from swatsim.simulator.area import area_of, peak_tops
+from swatsim.simulator.energy.table import energy_table
 from swatsim.simulator.machines import MACHINES, find_preset, presets
 from swatsim.simulator.mechanism import MachineConfig, Mechanism, Preset
 from swatsim.simulator.memory.dram import Dram, dram, shipped
 from swatsim.simulator.vector import SystemConfig
-from swatsim.workload.flops import FLOPS_PER_MAC
+
+
+#: Areas are of this table, which is the default of --energy.
+TABLE = "45nm"
 
 
 def _names() -> Iterable[str]:
@@ -108,27 +113,29 @@ def _preset(name: str, preset: Preset, config: MachineConfig) -> Iterator[Words]
 
 def _facts(config: MachineConfig) -> dict[str, Any]:
     """Return what a configured machine has: multipliers, its peak, buffers, DRAM."""
-    peak = FLOPS_PER_MAC * config.multipliers * config.clock_mhz / 1e6
+    area = area_of(config, energy_table(TABLE))
     return {
         "multipliers": config.multipliers,
         "pes": config.pes,
         "lanes": config.lanes,
         "dtype": config.dtype,
         "clock_mhz": config.clock_mhz,
-        "peak_tops": peak,
+        "peak_tops": peak_tops(config),
         "buffer_a_kib": config.buffer_a_kib,
         "buffer_b_kib": config.buffer_b_kib,
         "buffer_out_kib": config.buffer_out_kib,
         "dram": str(config.dram),
         "dram_mb_per_s": config.finite_mb_per_s or None,
         "vector_width": config.vector_width,
+        "area_mm2": area.mm2 if area else None,
+        "leakage_mw": area.leakage_mw if area else None,
+        "area_of": TABLE,
     }
 
 
 def _in_words(config: MachineConfig, facts: Mapping[str, Any]) -> Iterator[str]:
-    yield (
-        f"multipliers: {config.multipliers} ({config.pes} PEs of {config.lanes}), {config.dtype}"
-    )
+    pes = f"{config.pes} PE{'s' * (config.pes != 1)}"
+    yield f"multipliers: {config.multipliers} ({pes} of {config.lanes}), {config.dtype}"
     yield (
         f"peak: {digits(facts['peak_tops'])} TOPS at {config.clock_mhz} MHz, two operations a "
         "product; products that are skipped come on top"
@@ -143,6 +150,11 @@ def _in_words(config: MachineConfig, facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"buffers: {size(1024 * sum(kib))} ({sizes})"
     speed = facts["dram_mb_per_s"]
     yield f"DRAM: {config.dram}" + (f", {speed / 1000:g} GB/s" if speed else "")
+    if facts["area_mm2"] is not None:
+        leaks = facts["leakage_mw"]
+        yield f"area: about {digits(facts['area_mm2'])} mm2 at {TABLE}" + (
+            f", leaking {digits(leaks)} mW" if leaks is not None else ""
+        )
 
 
 def _print_json(name: str | None) -> None:

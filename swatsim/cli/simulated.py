@@ -206,11 +206,17 @@ def in_words(results: Summary) -> str:
     if not isfinite(found["images_per_s"]):
         return ""
     words = f"{digits(found['ms_per_image'])} ms an image, {digits(found['images_per_s'])} a second"
-    if not isnan(found["power_w"]):
+    whole = isfinite(found["power_w"])
+    power = found["power_w" if whole else "power_dynamic_w"]
+    if isfinite(power):
         words += (
-            f"; {joules(found['energy_pj_per_image'])} an image, {found['power_w']:.3g} W, "
-            f"{found['tops_per_w_dense']:.3g} TOPS/W of all MACs of the dense step, "
-            f"{found['tops_per_w_effectual']:.3g} of those without a zero"
+            f"; {joules(found['energy_pj_per_image'])} an image, {digits(power)} W"
+            f"{' with leakage' if whole else ''}"
+        )
+    if whole:
+        words += (
+            f", {digits(found['tops_per_w_dense'])} TOPS/W of all MACs of the dense step, "
+            f"{digits(found['tops_per_w_effectual'])} of those without a zero"
         )
     return f"{words}."
 
@@ -227,7 +233,8 @@ def _costliest(results: Summary, whole: bool) -> Any:
     rows = costliest(results)
     shown = rows if whole else rows[:MOST]
     ops = f"{len(results.layers)} ops"
-    ops += f" and {len(rows) - len(results.layers)} other functions" if results.phases else ""
+    if others := len(rows) - len(results.layers):
+        ops += f" and {others} other function{'s' * (others != 1)}"
     what = f"the {MOST} longest of {ops}; --all: every one" if len(shown) < len(rows) else ops
     title = f"What costs most of {span_of(results).subject}: {what}"
     cells = (_cost(row) for row in shown)
