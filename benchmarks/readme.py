@@ -37,7 +37,7 @@ from swatsim.workload.layer import OPERANDS_OF, OPS
 MACHINES = ROOT / "benchmarks" / "machines.toml"
 PICTURED = "tensordash"
 #: Of the terminal that the first command is shown in.
-COLUMNS = 96
+COLUMNS = 84
 #: What is changed in its memory system.
 MEMORIES: tuple[dict[str, Any], ...] = (
     {},
@@ -74,7 +74,7 @@ def printed() -> str:
 
 def compared() -> Iterator[str]:
     """Write what `compare` prints in the tutorial."""
-    tutorial = (ROOT / "docs" / "tutorial.md").read_text()
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text().replace("\\\n", " ")
     lines = re.findall(r"^swatsim ((?:simulate|compare) (?!runs/).*)$", tutorial, flags=re.M)
     yield from _fenced(shown(lines[: 1 + [it.split()[0] for it in lines].index("compare")]))
 
@@ -220,7 +220,7 @@ BLOCKS: Mapping[str, Callable[[], Iterator[str]]] = {
     "dense-layer": dense_layer,
     "speed-ups": speed_ups,
     "steps": alike.steps_of_methods,
-    "machines-alike": alike.tables,
+    "of-ideal": alike.of_ideal,
     "machines": machines,
     "memories": bandwidths,
     "swat": swat.chosen,

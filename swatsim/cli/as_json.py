@@ -79,6 +79,9 @@ KEYS: Mapping[str, str] = {
     "steps": "recorded steps",
     "masks": "masks",
     "elements": "values",
+    "weights": "values",
+    "bytes": "bytes",
+    "fixed": "values that are there whatever the batch",
     "modules": "modules of the network",
     "operations": "operations",
     "multipliers": "multipliers",
@@ -90,13 +93,16 @@ KEYS: Mapping[str, str] = {
     "points": "points of the sweep",
     "compute": "points to compute",
     "kept": "points that were finished before",
+    "impossible": "points that no machine can be",
     "computations": "different computations among them",
     "processes": "processes",
     "seconds": "s",
 }
 #: Of any other key, by its end: the unit.
 SUFFIXES: Mapping[str, str] = {
+    "_without_digest": "steps",
     "_ms": "ms",
+    "_w": "W",
     "_pj": "pJ",
     "_cycles": "cycles",
     "_bytes": "bytes",

@@ -135,9 +135,8 @@ def _area(area: Area) -> dict[str, float | None]:
 
 
 def _in_words(config: MachineConfig, facts: Mapping[str, Any]) -> Iterator[str]:
-    yield (
-        f"multipliers: {config.multipliers} ({config.pes} PEs of {config.lanes}), {config.dtype}"
-    )
+    pes = f"{config.pes} PE{'s' * (config.pes != 1)}"
+    yield f"multipliers: {config.multipliers} ({pes} of {config.lanes}), {config.dtype}"
     yield (
         f"peak: {digits(facts['peak_tops'])} TOPS at {config.clock_mhz} MHz, two operations a "
         "product; products that are skipped come on top"

@@ -239,7 +239,8 @@ def _costliest(results: Summary, whole: bool) -> Any:
     rows = costliest(results)
     shown = rows if whole else rows[:MOST]
     ops = f"{len(results.layers)} ops"
-    ops += f" and {len(rows) - len(results.layers)} other functions" if results.phases else ""
+    if others := len(rows) - len(results.layers):
+        ops += f" and {others} other function{'s' * (others != 1)}"
     what = f"the {MOST} longest of {ops}; --all: every one" if len(shown) < len(rows) else ops
     title = f"What costs most of {span_of(results).subject}: {what}"
     cells = (_cost(row) for row in shown)
