@@ -215,15 +215,12 @@ def in_words(results: Summary) -> str:
         return ""
     words = f"{digits(found['ms_per_image'])} ms an image, {digits(found['images_per_s'])} a second"
     if power := watts(found):
-        words += f"; {joules(found['energy_pj_per_image'])} an image without leakage, {power}"
+        words += f"; {joules(found['energy_pj_per_image'])} an image, {power}"
     if not isnan(found["power_w"]):
-        words += (
-            f", {found['tops_per_w_dense']:.3g} TOPS/W of all MACs of the dense step, "
-            f"{found['tops_per_w_effectual']:.3g} of those without a zero"
-        )
+        dense, effectual = (digits(found[f"tops_per_w_{of}"]) for of in ("dense", "effectual"))
+        words += f", {dense} TOPS/W of the dense step, {effectual} effectual"
     if not isnan(found["area_mm2"]):
-        area = labels.shown("area_mm2", found["area_mm2"])
-        words += f"; {area} by table {tables.energy_table_of(results)}, coarsely"
+        words += f"; about {labels.shown('area_mm2', found['area_mm2'])}"
     return f"{words}."
 
 
