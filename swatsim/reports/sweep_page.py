@@ -7,6 +7,7 @@ from pathlib import Path
 
 from swatsim.reports import differences, page_tables, sweep_points, tables
 from swatsim.reports.html import Chart, Page, Section, Table
+from swatsim.reports.labels import labelled, shown
 from swatsim.reports.page import notes_of, of_what, sections_of, warnings_of
 from swatsim.reports.remarks import remarks
 from swatsim.reports.span import Span, span_of
@@ -17,7 +18,16 @@ from swatsim.results import Results
 #: Of a point of a sweep.
 POINT_COLUMNS = (
     *("machine", "dtype", "clock_mhz", "dram_mb_per_s", "multipliers", "buffer_kib"),
-    *("time_ms", "energy_pj", "speed_up", "speed_up_layers", "elsewhere", "energy_efficiency"),
+    *(
+        "area_mm2",
+        "time_ms",
+        "energy_with_leakage_pj",
+        "energy_pj",
+        "speed_up",
+        "speed_up_layers",
+        "elsewhere",
+        "energy_efficiency",
+    ),
     "of_ideal_layers",
 )
 
@@ -60,10 +70,11 @@ def _tiles(
     if len(fronts) > 1:
         return [*counts, ("traces, each with a front of its own", f"{len(fronts)}")]
     (front,) = fronts.values()
-    frugal = min(done, key=lambda row: row["energy_pj"])
+    _, energy, *_ = page_tables.costs_of(done)
+    least = shown(energy, min(row[energy] for row in done))
     return [
         ("a step, the fastest", f"{front[0]['time_ms']:.3g} ms"),
-        ("a step, the most frugal", f"{frugal['energy_pj'] / 1e9:.3g} mJ"),
+        (f"{labelled(energy).words} of a step, the least", least),
         ("points that no other beats", f"{len(front)}"),
         *counts,
     ]
@@ -98,7 +109,8 @@ def _front(done: Sequence[Row], trace: str) -> list[Row]:
 def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterator[Section]:
     """Draw the points of one trace."""
     on = f", {Path(done[0]['trace']).name}" if suffix else ""
-    text = "No other point is at most as slow, as hungry and as large, and better in one of these."
+    text = "No other point is at most as slow, as hungry and as large, and better in one of these: "
+    text += f"{page_tables.weighed_by(done)}."
     text += f" Of the ideal, layers alone: {tables.OF_IDEAL}."
     numbered = [{"number": i, **row} for i, row in enumerate(front, 1)]
     every = f"points{suffix}.csv"
@@ -111,8 +123,8 @@ def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterat
     words = f"Every point; time and energy are {of_step}"
     points = Table(f"points{suffix}", list(done), words, own, folded=True)
     yield Section(f"The front of time, energy and size{on}", text, [chart], [table, points])
-    varied = [n for n in _parameters(done) if len({row.get(n) for row in done} - {None}) > 1]
-    if varied:
+    several = [n for n in _parameters(done) if len({row.get(n) for row in done} - {None}) > 1]
+    if varied := sweep_points.varied(done, several):
         words = "Machines alike in all else are joined; others are left out."
         chart = Chart(
             f"sensitivities{suffix}", lambda: sweep_points.sensitivities(done, varied), words, every
