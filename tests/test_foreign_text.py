@@ -237,5 +237,7 @@ def test_a_list_of_a_pages_files_is_not_believed(
     (tmp_path / "report").mkdir()
     (tmp_path / "x").write_text("kept")
     (tmp_path / "report" / "contents.json").write_text(text)
+    (tmp_path / "report" / "report.html").write_text("of earlier results")
     results.save(tmp_path)
     assert (tmp_path / "x").is_file()
+    assert not (tmp_path / "report" / "report.html").exists()

@@ -258,6 +258,9 @@ def test_each_trace_of_a_sweep_has_a_front_of_its_own(trace: Path, tmp_path: Pat
     for number, name in ((1, "small"), (2, "longer")):
         with (folder / f"front_{number}.csv").open() as file:
             assert {Path(row["trace"]).name for row in csv.DictReader(file)} == {name}
+    # other points, though none is to do: the page is of none of them
+    swatsim.sweep(spec | {"traces": [trace]}, tmp_path / "out", executor=Here())
+    assert not list(folder.iterdir())
 
 
 @unpainted()
