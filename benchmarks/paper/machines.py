@@ -3,8 +3,8 @@
     python benchmarks/paper/machines.py [--measure]
 
 Takes the steps from machine_steps.csv beside this script; --measure simulates them anew first (what
-``swatsim reproduce machines`` does, half an hour). Writes machines.md beside it, the README's
-tables and the picture at its top.
+``swatsim reproduce machines`` does, half an hour). Writes machines.md beside it, tables of pages
+and the picture at the README's top.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from readme import ROOT, replace
+from pages import ROOT, put
 
 from swatsim.cli.reproduced_machines import FIGURES
 from swatsim.reports.style import as_png
@@ -28,8 +28,8 @@ HERE = Path(__file__).parent
 STEPS = HERE / "machine_steps.csv"
 REPORT = HERE / "machines.md"
 PICTURE = ROOT / "benchmarks" / "figures" / "machines.png"
-#: Of the figures, those that stand in the README; machines.md has all.
-IN_README = ("time of a step", "of the ideal")
+#: Of the figures, those that stand on a page; machines.md has all.
+ON_PAGE = ("time of a step", "of the ideal")
 
 
 def measure() -> None:
@@ -67,10 +67,44 @@ def changed(preset: str) -> str:
     return "".join(f", `{name}={value}`" for name, value in entry.equal.items())
 
 
-def readme() -> Iterator[str]:
+def steps_of_methods() -> Iterator[str]:
+    """Write the first table of all: what a step takes, and which machine is the fastest."""
+    steps = load()
+    runs = list(dict.fromkeys((step.network, step.method) for step in steps))
+    first = dict(reversed(runs))
+    heads = (f"{of}: {how}" if how == first[of] else how for of, how in runs)
+    yield f"| ms a step | {' | '.join(heads)} |"
+    yield "|---|" + "---:|" * len(runs)
+    shortest = {
+        run: min(it.time_ms for it in steps if (it.network, it.method) == run and not it.bound)
+        for run in runs
+    }
+    for name, own in machines.by_machine(steps).items():
+        found = {(step.network, step.method): step.time_ms for step in own}
+        cells = (_marked(found[run], found[run] == shortest[run]) for run in runs)
+        yield f"| `{name}`: {own[0].skips} | {' | '.join(cells)} |"
+    yield ""
+    yield _example([it for it in steps if (it.network, it.method) == runs[1] and not it.bound])
+
+
+def _example(steps: list[Step]) -> str:
+    """Word the fastest of one column, beside the first machine, which skips nothing."""
+    first, best = steps[0], min(steps, key=lambda it: it.time_ms)
+    return (
+        f"So {first.network} under {first.method} takes {best.time_ms / first.time_ms:.0%} of the "
+        f"time on `{best.machine}` that it takes on `{first.machine}`, and {best.elsewhere:.0%} of "
+        "what is left is beside the layers, where no machine skips anything."
+    )
+
+
+def _marked(time_ms: float, shortest: bool) -> str:
+    return f"**{time_ms:.1f}**" if shortest else f"{time_ms:.1f}"
+
+
+def tables() -> Iterator[str]:
     steps = load()
     yield f"{'; '.join(machines_words.about(steps))}."
-    for figure in IN_README:
+    for figure in ON_PAGE:
         yield f"\n{figure.capitalize()}: {FIGURES[figure].about}.\n"
         yield from table(steps, figure)
     yield ""
@@ -98,8 +132,8 @@ def main() -> None:
     if "--measure" in sys.argv[1:]:
         measure()
     REPORT.write_text("\n".join(report()) + "\n")
-    path = ROOT / "README.md"
-    path.write_text(replace(path.read_text(), "machines-alike", readme()))
+    put("steps", steps_of_methods())
+    put("machines-alike", tables())
     PICTURE.write_bytes(as_png(machines_plots.times(load())))
 
 

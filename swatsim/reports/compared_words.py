@@ -156,7 +156,7 @@ def columns(comparison: Comparison) -> list[Column]:
         ("energy: baseline's / own", lambda row: times(row["energy_efficiency"])),
         ("own speed-up", lambda row: times(row["own_speed_up"])),
         ("images/s", lambda row: number(row["images_per_s"])),
-        ("W", lambda row: number(row["power_w"])),
+        ("W, with leakage", lambda row: number(row["power_w"])),
         ("bound by", lambda row: f"{row['bound']} {percent(row['bound_share'])}"),
     ]
     found += [(it.name, _property(it)) for it in differences.PROPERTIES if it not in differ]

@@ -52,8 +52,6 @@ def _share(words: str) -> Label:
     return Label(words, SHARE, 100)
 
 
-_OPERATIONS = {"dense": "of the dense step", "effectual": "effectual"}
-
 #: What has words or a unit of its own for people; of other columns these follow from the name.
 LABELS: Mapping[str, Label] = {
     "time_ms": Label("time", "ms"),
@@ -67,14 +65,10 @@ LABELS: Mapping[str, Label] = {
     "power_w": Label("power with leakage", "W"),
     "leakage_mw": Label("leakage", "W", 1e-3),
     "area_mm2": Label("area", "mm2"),
-    **{f"tops_{name}": Label(f"operations, {of}", "TOPS") for name, of in _OPERATIONS.items()},
     **{
-        f"tops_per_w_{name}": Label(f"operations a joule, {of}", "TOPS/W")
-        for name, of in _OPERATIONS.items()
-    },
-    **{
-        f"tops_per_mm2_{name}": Label(f"operations by area, {of}", "TOPS/mm2")
-        for name, of in _OPERATIONS.items()
+        f"tops{by}_{name}": Label(of, f"TOPS{unit}")
+        for by, unit in (("", ""), ("_per_w", "/W"), ("_per_mm2", "/mm2"))
+        for name, of in {"dense": "dense step", "effectual": "effectual"}.items()
     },
     "speed_up": Label("speed-up", RATIO),
     "energy_efficiency": Label("energy efficiency", RATIO),

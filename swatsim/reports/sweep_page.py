@@ -7,7 +7,7 @@ from pathlib import Path
 
 from swatsim.reports import differences, page_tables, sweep_points, tables
 from swatsim.reports.html import Chart, Page, Section, Table
-from swatsim.reports.labels import labelled, shown
+from swatsim.reports.labels import shown
 from swatsim.reports.page import notes_of, of_what, sections_of, warnings_of
 from swatsim.reports.remarks import remarks
 from swatsim.reports.span import Span, span_of
@@ -17,17 +17,9 @@ from swatsim.results import Results
 
 #: Of a point of a sweep.
 POINT_COLUMNS = (
-    *("machine", "dtype", "clock_mhz", "dram_mb_per_s", "multipliers", "buffer_kib"),
-    *(
-        "area_mm2",
-        "time_ms",
-        "energy_with_leakage_pj",
-        "energy_pj",
-        "speed_up",
-        "speed_up_layers",
-        "elsewhere",
-        "energy_efficiency",
-    ),
+    *("machine", "dtype", "clock_mhz", "dram_mb_per_s", "multipliers", "buffer_kib", "area_mm2"),
+    *("time_ms", "images_per_s", "energy_pj", "energy_with_leakage_pj", "power_w"),
+    *("tops_per_w_effectual", "speed_up", "speed_up_layers", "elsewhere", "energy_efficiency"),
     "of_ideal_layers",
 )
 
@@ -70,11 +62,12 @@ def _tiles(
     if len(fronts) > 1:
         return [*counts, ("traces, each with a front of its own", f"{len(fronts)}")]
     (front,) = fronts.values()
-    _, energy, *_ = page_tables.costs_of(done)
-    least = shown(energy, min(row[energy] for row in done))
+    time, energy, *_ = page_tables.costs_of(done)
+    least = min(row[energy] for row in done)
+    leakage = "leakage in it" if energy != "energy_pj" else "without leakage"
     return [
-        ("a step, the fastest", f"{front[0]['time_ms']:.3g} ms"),
-        (f"{labelled(energy).words} of a step, the least", least),
+        ("a step, the fastest", shown(time, front[0][time])),
+        (f"a step, the most frugal ({leakage})", shown(energy, least)),
         ("points that no other beats", f"{len(front)}"),
         *counts,
     ]

@@ -104,7 +104,11 @@ def _ranked(point: Point, row: Row) -> differences.Ranked:
 
 def _remedy(settings: Mapping[str, Any]) -> str:
     pairs = (f"{name} = {json.dumps(value)}" for name, value in settings.items())
-    return f"put common = {{ {', '.join(pairs)} }} at the top of the specification"
+    options = (f"--set {name}={value}" for name, value in settings.items())
+    return (
+        f"put common = {{ {', '.join(pairs)} }} at the top of the specification (in a sweep by "
+        f"options: {' '.join(options)})"
+    )
 
 
 def _varied(points: Sequence[Point]) -> list[str]:

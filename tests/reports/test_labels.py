@@ -20,7 +20,7 @@ from swatsim.reports.labels import LABELS, cell, digits, label, scaled, shown
         ("power_w", 12.345, "power with leakage, W", "12.3 W"),
         ("leakage_mw", 580.7, "leakage, W", "0.581 W"),
         ("images_per_s", 123456.7, "throughput, images/s", "123,457 images/s"),
-        ("tops_per_w_effectual", 0.0123, "operations a joule, effectual, TOPS/W", "0.0123 TOPS/W"),
+        ("tops_per_w_effectual", 0.0123, "effectual, TOPS/W", "0.0123 TOPS/W"),
         ("area_mm2", 241.78, "area, mm2", "242 mm2"),
         ("dram_bytes", 123_456_789, "DRAM, MB", "123 MB"),
         ("dram_mb_per_s", 51_200, "DRAM, GB/s", "51.2 GB/s"),
