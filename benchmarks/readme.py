@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import area
 from pages import ROOT, TRACE, put
 from paper import gpu_time, swat
 from paper import machines as alike
@@ -224,6 +225,7 @@ BLOCKS: Mapping[str, Callable[[], Iterator[str]]] = {
     "machines": machines,
     "memories": bandwidths,
     "swat": swat.chosen,
+    "area": area.lines,
     "accuracy": accuracy,
     "densities": densities,
 }
