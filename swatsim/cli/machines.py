@@ -19,7 +19,6 @@ from swatsim.simulator.mechanism import MachineConfig, Mechanism, Preset
 from swatsim.simulator.memory.dram import Dram, dram, shipped
 from swatsim.simulator.vector import SystemConfig
 
-
 #: Areas are of this table, which is the default of --energy.
 TABLE = "45nm"
 
