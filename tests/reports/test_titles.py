@@ -118,7 +118,7 @@ def test_bytes_of_operands_are_called_so(saved: Path) -> None:
 
 
 def test_a_simulation_says_what_a_step_takes(trace: Path, saved: Path) -> None:
-    chosen = ["simulate", str(trace), "-m", "tensordash", "--baseline", "scnn"]
+    chosen = ["simulate", str(trace), "-m", "tensordash", "--baseline", "scnn", "--all"]
     out = CliRunner().invoke(cli, chosen).output
     time = total(saved, "cycles") / STEPS / (1000 * CLOCK)
     words = " ".join(out.split())
@@ -290,7 +290,9 @@ def test_a_comparison_is_of_a_step_and_its_remedy_is_one(
     assert settings == {"dtype": "fp32", "clock_mhz": "500", "dram_mb_per_s": "25600"}
     equal = swatsim.simulate(trace, swatsim.machine("scnn", **settings), steps=[0])
     steps, size = swatsim.compare(a, equal).warnings
-    assert steps.startswith("the recorded steps are others, steps 0, 3, 7 (tensordash), step 0 (scnn")
+    assert steps.startswith(
+        "the recorded steps are others, steps 0, 3, 7 (tensordash), step 0 (scnn"
+    )
     assert "(multipliers: 1024, 4096)" in size  # it is left: no one parameter sets it
     out = CliRunner().invoke(cli, ["compare", str(saved), str(other)]).output
     words = " ".join(out.split())
