@@ -1,4 +1,4 @@
-"""Make the README's picture of a report: the top of the page, as a browser shows it.
+"""Make the tutorial's picture of a report: the top of the page, as a browser shows it.
 
     python benchmarks/report_picture.py
 

@@ -8,7 +8,7 @@ way's time is its shortest step's, the optimizer's and the tracer's included. A 
 that of two steps, recorded and not, less the shortest unrecorded one: masks are still on their way
 to disk when the next step runs. "By hand" is SWAT as one would write it: an autograd function for
 each kind of layer, and nothing else; thresholds by `kthvalue`, or by this package's Top-K. One line
-a model, also into the README.
+a model, also into its page.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from readme import ROOT, machine, replace
+from pages import machine, put
 
 from swatsim.policies import SwatU, keep_count, topk_mask
 from swatsim.policies.arrays import only
@@ -248,14 +248,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=6, help="of each way")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--print-only", action="store_true", help="leave the README as it is")
+    parser.add_argument("--print-only", action="store_true", help="leave the page as it is")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     logging.getLogger("swatsim").setLevel(logging.ERROR)  # a turn without a recorded step says so
     found = list(lines(arguments.turns))
     if not arguments.print_only:
-        path = ROOT / "README.md"
-        path.write_text(replace(path.read_text(), "recording", iter(found)))
+        put("recording", found)
     print("\n".join(found))
 
 

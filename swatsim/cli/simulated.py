@@ -17,9 +17,17 @@ from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, digits, joules, percent, table, times
 from swatsim.cli.simulated_all import ALL_OPS, ELSE, WHOLE, everything, word_of
 from swatsim.outputs import write_files
-from swatsim.reports import differences, everything_else, gpu_time, page_tables, patterns, tables
+from swatsim.reports import (
+    differences,
+    everything_else,
+    gpu_time,
+    labels,
+    page_tables,
+    patterns,
+    tables,
+)
 from swatsim.reports.costliest import costliest
-from swatsim.reports.rates import rates
+from swatsim.reports.rates import rates, watts
 from swatsim.reports.remarks import remarks
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row, Summary, summarise
@@ -206,18 +214,16 @@ def in_words(results: Summary) -> str:
     if not isfinite(found["images_per_s"]):
         return ""
     words = f"{digits(found['ms_per_image'])} ms an image, {digits(found['images_per_s'])} a second"
-    whole = isfinite(found["power_w"])
-    power = found["power_w" if whole else "power_dynamic_w"]
-    if isfinite(power):
+    if power := watts(found):
+        words += f"; {joules(found['energy_pj_per_image'])} an image without leakage, {power}"
+    if not isnan(found["power_w"]):
         words += (
-            f"; {joules(found['energy_pj_per_image'])} an image, {digits(power)} W"
-            f"{' with leakage' if whole else ''}"
+            f", {found['tops_per_w_dense']:.3g} TOPS/W of all MACs of the dense step, "
+            f"{found['tops_per_w_effectual']:.3g} of those without a zero"
         )
-    if whole:
-        words += (
-            f", {digits(found['tops_per_w_dense'])} TOPS/W of all MACs of the dense step, "
-            f"{digits(found['tops_per_w_effectual'])} of those without a zero"
-        )
+    if not isnan(found["area_mm2"]):
+        area = labels.shown("area_mm2", found["area_mm2"])
+        words += f"; {area} by table {tables.energy_table_of(results)}, coarsely"
     return f"{words}."
 
 
