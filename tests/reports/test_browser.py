@@ -69,7 +69,7 @@ def pages(results: Results, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 #: Whether something takes room on the page.
-SHOWN = "const shown = (one) => one.getClientRects().length > 0;"
+SHOWN = "const shown = (one) => one.checkVisibility();"
 #: Cells that end beyond the paper.
 CUT = """[...document.querySelectorAll("td, th")]
     .filter((one) => one.getBoundingClientRect().right > document.body.clientWidth + 1).length"""
