@@ -11,13 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from pages import ROOT, replace
+from pages import put
 
 from swatsim.simulator.area import Area, area_of
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.machines import machine
-
-README = ROOT / "swatsim" / "simulator" / "memory" / "README.md"
 
 #: Stillmaker and Baas, Integration 58, 2017, table of areas: from 45 nm to another node.
 FROM_45 = {65: 1.5, 45: 1.0, 16: 0.19}
@@ -111,7 +109,7 @@ def lines() -> Iterator[str]:
 def main() -> None:
     made = list(lines())
     print("\n".join(made))
-    README.write_text(replace(README.read_text(), "area", iter(made)))
+    put("area", made)
 
 
 if __name__ == "__main__":

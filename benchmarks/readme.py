@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import area
 from pages import ROOT, TRACE, put
 from paper import gpu_time, swat
 from paper import machines as alike
@@ -37,7 +38,7 @@ from swatsim.workload.layer import OPERANDS_OF, OPS
 MACHINES = ROOT / "benchmarks" / "machines.toml"
 PICTURED = "tensordash"
 #: Of the terminal that the first command is shown in.
-COLUMNS = 96
+COLUMNS = 84
 #: What is changed in its memory system.
 MEMORIES: tuple[dict[str, Any], ...] = (
     {},
@@ -74,7 +75,7 @@ def printed() -> str:
 
 def compared() -> Iterator[str]:
     """Write what `compare` prints in the tutorial."""
-    tutorial = (ROOT / "docs" / "tutorial.md").read_text()
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text().replace("\\\n", " ")
     lines = re.findall(r"^swatsim ((?:simulate|compare) (?!runs/).*)$", tutorial, flags=re.M)
     yield from _fenced(shown(lines[: 1 + [it.split()[0] for it in lines].index("compare")]))
 
@@ -105,8 +106,8 @@ def machines(presets: Container[str] | None = None) -> Iterator[str]:
     `presets` are those to run; all by default.
     """
     yield (
-        "| machine | multipliers | a step | its layers | fprop | dgrad | wgrad | layers "
-        "| layers, compute cycles | whole step | energy of a step | efficiency | of the ideal |"
+        "| machine | multipliers | ms a step | ms, layers | fprop | dgrad | wgrad | layers "
+        "| compute cycles | whole step | mJ a step | energy | of the ideal |"
     )
     yield "|---|" + "---:|" * 12
     spec = read_spec(MACHINES)
@@ -121,29 +122,29 @@ def _cells(results: swatsim.Results) -> Iterator[str]:
     summary, head = tables.summarise(results), page_tables.headline(results)
     layers = summary.of_layers
     yield str(layers["pes"] * layers["lanes"])
-    yield f"{head['time_ms']:.3f} ms"
-    yield f"{layers['cycles'] / layers['steps'] / layers['clock_mhz'] / 1e3:.3f} ms"
+    yield f"{head['time_ms']:.3f}"
+    yield f"{layers['cycles'] / layers['steps'] / layers['clock_mhz'] / 1e3:.3f}"
     ops = [row for row in summary.ops if row["op"] in OPS]
     yield from (f"{row['speed_up']:.2f}x" for row in (*ops, layers))
     yield f"{head['speed_up_compute_layers']:.2f}x"
     yield f"{head['speed_up']:.2f}x"
-    yield f"{head['energy_pj'] / 1e9:.2f} mJ"
+    yield f"{head['energy_pj'] / 1e9:.2f}"
     yield f"{head['energy_efficiency']:.2f}x"
     yield f"{100 * head['of_ideal_layers']:.1f} %"
 
 
 def bandwidths(changes: Sequence[Mapping[str, Any]] = MEMORIES) -> Iterator[str]:
     """Write what a step takes on one machine as its memory changes."""
-    yield "| `tensordash` with | a step | its layers | layers | whole step | DRAM bytes | energy |"
+    yield "| `tensordash` with | ms a step | ms, layers | layers | whole step | MiB | mJ |"
     yield "|---|---:|---:|---:|---:|---:|---:|"
     for change in changes:
         results = swatsim.simulate(TRACE, swatsim.machine(PICTURED, **change))
         step, layers = page_tables.headline(results), tables.summarise(results).of_layers
         words = ", ".join(f"`{name}={value}`" for name, value in change.items()) or "its preset"
         own = layers["cycles"] / layers["steps"] / layers["clock_mhz"] / 1e3
-        times = f"{step['time_ms']:.3f} ms | {own:.3f} ms"
+        times = f"{step['time_ms']:.3f} | {own:.3f}"
         speed_ups = f"{step['speed_up_layers']:.2f}x | {step['speed_up']:.2f}x"
-        moved = f"{step['dram_bytes'] / 2**20:.2f} MiB | {step['energy_pj'] / 1e9:.2f} mJ"
+        moved = f"{step['dram_bytes'] / 2**20:.2f} | {step['energy_pj'] / 1e9:.2f}"
         yield f"| {words} | {times} | {speed_ups} | {moved} |"
 
 
@@ -220,10 +221,11 @@ BLOCKS: Mapping[str, Callable[[], Iterator[str]]] = {
     "dense-layer": dense_layer,
     "speed-ups": speed_ups,
     "steps": alike.steps_of_methods,
-    "machines-alike": alike.tables,
+    "of-ideal": alike.of_ideal,
     "machines": machines,
     "memories": bandwidths,
     "swat": swat.chosen,
+    "area": area.lines,
     "accuracy": accuracy,
     "densities": densities,
 }

@@ -67,7 +67,7 @@ def test_the_readme_leads_to_every_page() -> None:
 def commands(text: str) -> Iterator[list[str]]:
     """Yield the words of each command of swatsim's in a page's shell blocks."""
     for block in blocks(text, "sh"):
-        for line in block.splitlines():
+        for line in block.replace("\\\n", " ").splitlines():
             for part in line.split(" && "):
                 words = shlex.split(part, comments=True) if part.startswith("swatsim ") else []
                 if words:

@@ -34,7 +34,7 @@ def steps(script: ModuleType) -> list[Step]:
 
 def test_documents_show_what_was_measured(script: ModuleType) -> None:
     pages = load("pages")
-    assert "\n".join(script.tables()).splitlines() == pages.block("machines-alike")
+    assert "\n".join(script.of_ideal()).splitlines() == pages.block("of-ideal")
     assert list(script.steps_of_methods()) == pages.block("steps")
     assert "\n".join(script.report()) + "\n" == script.REPORT.read_text()
 
