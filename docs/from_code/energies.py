@@ -23,6 +23,11 @@ SHOWN = {
     "kib": "{} KiB",
     "mb_per_s": "{} MB/s",
     "ns": "{} ns",
+    "multiply_um2": "multiplier {} um2",
+    "add_um2": "adder {} um2",
+    "mm2": "{} mm2",
+    "leak_mw": "leaks {} mW",
+    "mw_per_mm2": "{} mW a mm2",
 }
 
 
@@ -33,9 +38,10 @@ def pages() -> dict[str, str]:
 
 def _energies() -> str:
     parts = [
-        "# Energies\n",
-        "What an event costs, node by node, with the source of each entry: "
-        "[how they are counted](../machines/memory.md#energy). `--energy FILE` takes a table of "
+        "# Energies and areas\n",
+        "What an event costs, and how large things are and what they leak (`area`), node by node, "
+        "with the source of each entry: [how energies are counted](../machines/memory.md#energy), "
+        "[and areas](../machines/memory.md#area-and-leakage). `--energy FILE` takes a table of "
         "your own in the same form.\n",
     ]
     for name in energy.shipped():

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from from_code.markdown import code, sentence, table, terms, toctree, words
+from swatsim.reports.labels import digits
+from swatsim.simulator.area import area_of, peak_tops, why_unknown
+from swatsim.simulator.energy.table import energy_table
+from swatsim.simulator.energy.table import shipped as tables
 from swatsim.simulator.machines import MACHINES, presets
 from swatsim.simulator.mechanism import MachineConfig, Mechanism, Preset
 from swatsim.simulator.vector import SystemConfig
@@ -98,12 +102,23 @@ def _machine(mechanism: Mechanism) -> Iterator[str]:
 def _preset(preset: Preset, config: MachineConfig) -> Iterator[str]:
     yield f"{words(preset.citation)}\n"
     yield f"- Multipliers: {config.multipliers:,}: {config.pes:,} PEs of {config.lanes:,} lanes."
+    yield f"- Peak: {digits(peak_tops(config))} TOPS, dense. Area: {_areas(config)}."
     yield f"- Memory: {words(preset.memory)}."
     yield f"- Vector unit: {config.vector_width:,} values a cycle ({words(preset.vector)})."
     for figure in preset.published:
         value = f"{figure.value:g}{figure.unit} {figure.what}"
         yield f"- Published: {words(value)} ({words(figure.source)})."
     yield ""
+
+
+def _areas(config: MachineConfig) -> str:
+    """Return a machine's area by each table that ships, or why it has none."""
+    found = {name: area_of(config, energy_table(name)) for name in tables()}
+    known = [f"{digits(area.mm2)} mm2 at {name}" for name, area in found.items() if area]
+    if known:
+        how = "[coarsely](../../machines/memory.md#area-and-leakage)"
+        return f"{', '.join(known)}, of {config.dtype}, {how}"
+    return f"none, for {why_unknown(config, energy_table(next(iter(found))))}"
 
 
 def _parameters(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from itertools import groupby
 from string import ascii_uppercase
 from typing import Any
 
@@ -24,8 +26,10 @@ from swatsim.workload.phases import OTHER
 
 #: Rows of the table; --all shows the others.
 SHOWN = 20
+#: Of more results than these, two columns of layers are shown without --all.
+SIDES = 4
 #: Columns of the table that never go.
-KEPT = 4
+KEPT = 3
 #: What the ops of rows of totals are called.
 TOTALS = {OTHER: "everything else", LAYERS: "all ops", STEP: "whole step"}
 
@@ -110,20 +114,24 @@ def _print_all(
     if layers:
         out.print(_layers(found, layers, everything))
         out.print(f"Of the ideal: {OF_IDEAL}.")
-    for note in words.notes(found):
-        out.print(f"{note}.")
-    for warning in found.warnings:
-        out.print(f"warning: {warning}.")
-    if everything:
-        for line in _of_gpus(found):
-            out.print(line)
+    for line in (*_said(found), *(_of_gpus(found) if everything else ())):
+        out.print(line)
     out.say_what_was_dropped()
+    out.print(_ending(written, results))
+
+
+def _said(found: Comparison) -> Iterator[str]:
+    """Yield what to read the figures with."""
+    yield from (f"{note}." for note in words.notes(found))
+    yield from (f"warning: {warning}." for warning in found.warnings)
+
+
+def _ending(written: Sequence[str], results: Sequence[str]) -> str:
+    """Return what was written, or the command that writes it."""
     if written:
-        out.print(f"wrote {written[0]} and {len(written) - 1} parts of it")
-    else:
-        again = " ".join(map(shlex.quote, results[:SHOWN]))
-        more = " .." * (len(results) > SHOWN)
-        out.print(f"A page with a picture: swatsim compare {again}{more} -o FOLDER")
+        return f"wrote {written[0]} and {len(written) - 1} parts of it"
+    again = " ".join(map(shlex.quote, results[:SHOWN])) + " .." * (len(results) > SHOWN)
+    return f"A page with a picture: swatsim compare {again} -o FOLDER"
 
 
 def _table(found: Comparison, everything: bool) -> Grid:
@@ -166,39 +174,48 @@ def _of_ideal(row: Row) -> str:
     return "-" if row["op"] in (OTHER, STEP) else percent(row["of_ideal"])
 
 
+#: Heading, and what makes a cell of the rows of a layer and op, by label.
+_Column = tuple[str, Callable[[Mapping[str, Row]], str]]
+
+
 def _layers(found: Comparison, rows: Sequence[Row], everything: bool) -> Grid:
     """Return a row a layer and op, with columns for each of the results."""
     labels = [row["label"] for row in found.rows]
-    letters = dict(zip(labels, _letters(len(labels)), strict=True))
-    by_key: dict[tuple[str, str], dict[str, Row]] = {}
-    for row in rows:
-        by_key.setdefault((row["layer"], row["op"]), {})[row["label"]] = row
-    pairs = [(what, label) for what in _SHOWN for label in labels]
-    headings = [f"{what} {letters[label]}" for what, label in pairs]
-    faster = ["B faster than A"] if len(labels) == 2 else []
-    place = len(labels)
+    columns = list(_columns(found, labels, everything))
+    headings = ["layer", "op", *(heading for heading, _ in columns)]
     cells = []
-    for (layer, op), own in by_key.items():
-        line = [_SHOWN[what](own[label]) if label in own else "-" for what, label in pairs]
-        ratio = [times(_faster(found, [own.get(label) for label in labels]))] if faster else []
-        cells.append([layer, TOTALS.get(op, op), *line[:place], *ratio, *line[place:]])
-    named = "; ".join(f"{letter}: {label}" for label, letter in letters.items())
+    for (layer, op), same in groupby(rows, lambda row: (row["layer"], row["op"])):
+        own = {row["label"]: row for row in same}
+        cells.append([layer, TOTALS.get(op, op), *(cell(own) for _, cell in columns)])
+    named = "; ".join(f"{letter}: {label}" for letter, label in _lettered(labels))
     title = f"Each layer and op in one step; speed-ups are over the common baseline. {named}"
-    every = ["layer", "op", *headings[:place], *faster, *headings[place:]]
-    expendable = () if everything else headings[2 * place :][::-1]
-    return table(title, every, cells, left=2, expendable=expendable)
+    expendable = () if everything else headings[2 + len(labels) :][::-1]
+    return table(title, headings, cells, left=2, expendable=expendable)
 
 
-def _letters(number: int) -> list[str]:
-    """Return a letter for each, or a number where there are too many."""
-    return list(ascii_uppercase[:number]) if number <= 26 else [str(i + 1) for i in range(number)]
+def _columns(found: Comparison, labels: Sequence[str], everything: bool) -> Iterator[_Column]:
+    """Yield the columns: times first, then, of two results, by how much the second is faster."""
+    known = list(_SHOWN) if everything or len(labels) <= SIDES else list(_SHOWN)[:2]
+    for what in known:
+        for letter, label in _lettered(labels):
+            yield f"{what} {letter}", partial(_cell, what, label)
+        if what == known[0] and len(labels) == 2:
+            yield "B faster than A", partial(_faster, found, labels)
 
 
-def _faster(found: Comparison, pair: Sequence[Row | None]) -> float:
+def _cell(what: str, label: str, own: Mapping[str, Row]) -> str:
+    return str(_SHOWN[what](own[label])) if label in own else "-"
+
+
+def _lettered(labels: Sequence[str]) -> list[tuple[str, str]]:
+    """Return labels with a letter each, or a number where there are too many."""
+    few = len(labels) <= len(ascii_uppercase)
+    return [(ascii_uppercase[i] if few else str(i + 1), label) for i, label in enumerate(labels)]
+
+
+def _faster(found: Comparison, labels: Sequence[str], own: Mapping[str, Row]) -> str:
     """Return the time of the first by that of the second, or cycles where there is no clock."""
-    a, b = pair
-    if a is None or b is None:
-        return float("nan")
-    images = [row["images"] for row in found.rows]
-    costs = [found.unit.cost(row, own) for row, own in zip((a, b), images, strict=True)]
-    return quotient(*costs)
+    if len(own) < len(labels):
+        return "-"
+    costs = [found.unit.cost(own[row["label"]], row["images"]) for row in found.rows]
+    return times(quotient(*costs))

@@ -13,8 +13,8 @@ from swatsim.reports.names import ELLIPSIS, shortened
 GAP = "  "
 #: A table stands a column in from what is said of it.
 INDENT = " "
-#: Names are shortened to so many characters before a column goes; to no fewer than the latter, so
-#: that columns that are left go below.
+#: Names are shortened to so many characters before a column goes. Where there would be fewer than the
+#: latter, columns go below.
 NAMES, SHORTEST = 20, 10
 
 
@@ -62,12 +62,17 @@ class Grid:
         room = width - _width([0, *(widths[i] for i in kept[1:])])
         rows = self.rows
         if self.left and room < widths[0]:  # names get what is left over
-            rows = self._named(room if room >= SHORTEST else NAMES)
+            rows = self._named(room if room >= SHORTEST else self._beside_one(widths, width))
             widths[0] = max(cell_len(row[0]) for row in (self.headings, *filter(None, rows)))
         lines: list[str] = []
         for block in self._blocks(widths, kept, width):
             lines += ["", *self._lines(rows, widths, block, width)]
         return lines[1:], dropped
+
+    def _beside_one(self, widths: Sequence[int], width: int) -> int:
+        """Return how long names may be in a block of at least one column, whichever that is."""
+        widest = max(widths[self.left :], default=0)
+        return max(3, min(NAMES, width - _width([0, *widths[1 : self.left], widest])))
 
     def _named(self, most: int) -> list[Sequence[str]]:
         """Return the rows with their first cell shortened."""

@@ -12,11 +12,13 @@ from swatsim.cli.as_json import JSON
 from swatsim.cli.lazy import completing
 from swatsim.cli.show import Words, console, digits, size
 from swatsim.errors import ConfigError, unknown
+from swatsim.simulator.area import PARTS, Area, area_of, peak_tops, why_unknown
+from swatsim.simulator.energy.table import energy_table
+from swatsim.simulator.energy.table import shipped as tables
 from swatsim.simulator.machines import MACHINES, find_preset, presets
 from swatsim.simulator.mechanism import MachineConfig, Mechanism, Preset
 from swatsim.simulator.memory.dram import Dram, dram, shipped
 from swatsim.simulator.vector import SystemConfig
-from swatsim.workload.flops import FLOPS_PER_MAC
 
 
 def _names() -> Iterable[str]:
@@ -107,32 +109,39 @@ def _preset(name: str, preset: Preset, config: MachineConfig) -> Iterator[Words]
 
 
 def _facts(config: MachineConfig) -> dict[str, Any]:
-    """Return what a configured machine has: multipliers, its peak, buffers, DRAM."""
-    peak = FLOPS_PER_MAC * config.multipliers * config.clock_mhz / 1e6
+    """Return what a configured machine has: multipliers, its peak, buffers, DRAM, its areas."""
+    areas = {table: area_of(config, energy_table(table)) for table in tables()}
     return {
         "multipliers": config.multipliers,
         "pes": config.pes,
         "lanes": config.lanes,
         "dtype": config.dtype,
         "clock_mhz": config.clock_mhz,
-        "peak_tops": peak,
+        "peak_tops": peak_tops(config),
         "buffer_a_kib": config.buffer_a_kib,
         "buffer_b_kib": config.buffer_b_kib,
         "buffer_out_kib": config.buffer_out_kib,
         "dram": str(config.dram),
         "dram_mb_per_s": config.finite_mb_per_s or None,
         "vector_width": config.vector_width,
+        "areas": {table: None if area is None else _area(area) for table, area in areas.items()},
     }
 
 
+def _area(area: Area) -> dict[str, float | None]:
+    """Return an area as columns of results call it, and its parts."""
+    parts = {f"{part}_mm2": getattr(area, part) for part in PARTS}
+    return {"area_mm2": area.mm2, "leakage_mw": area.leakage_mw, **parts}
+
+
 def _in_words(config: MachineConfig, facts: Mapping[str, Any]) -> Iterator[str]:
-    yield (
-        f"multipliers: {config.multipliers} ({config.pes} PEs of {config.lanes}), {config.dtype}"
-    )
+    pes = f"{config.pes} PE{'s' * (config.pes != 1)}"
+    yield f"multipliers: {config.multipliers} ({pes} of {config.lanes}), {config.dtype}"
     yield (
         f"peak: {digits(facts['peak_tops'])} TOPS at {config.clock_mhz} MHz, two operations a "
         "product; products that are skipped come on top"
     )
+    yield from _areas(config)
     if config.memory == "none":
         yield "buffers and DRAM: none; operands are always there"
         return
@@ -143,6 +152,21 @@ def _in_words(config: MachineConfig, facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"buffers: {size(1024 * sum(kib))} ({sizes})"
     speed = facts["dram_mb_per_s"]
     yield f"DRAM: {config.dram}" + (f", {speed / 1000:g} GB/s" if speed else "")
+
+
+def _areas(config: MachineConfig) -> Iterator[str]:
+    """Yield a line for each table of energies and areas that ships; or why there is no area."""
+    for name in tables():
+        table = energy_table(name)
+        area = area_of(config, table)
+        if area is None:
+            yield f"area: not known, {why_unknown(config, table)}"
+            return
+        parts = ", ".join(
+            f"{part} {digits(getattr(area, part))}" for part in PARTS if getattr(area, part)
+        )
+        leaks = "" if area.leakage_mw is None else f"; leaks {digits(area.leakage_mw / 1000)} W"
+        yield f"area at {name}: {digits(area.mm2)} mm2 of {config.dtype} ({parts}){leaks}"
 
 
 def _print_json(name: str | None) -> None:

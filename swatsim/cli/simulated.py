@@ -17,9 +17,17 @@ from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, digits, joules, percent, table, times
 from swatsim.cli.simulated_all import ALL_OPS, ELSE, WHOLE, everything, word_of
 from swatsim.outputs import write_files
-from swatsim.reports import differences, everything_else, gpu_time, page_tables, patterns, tables
+from swatsim.reports import (
+    differences,
+    everything_else,
+    gpu_time,
+    labels,
+    page_tables,
+    patterns,
+    tables,
+)
 from swatsim.reports.costliest import costliest
-from swatsim.reports.rates import rates
+from swatsim.reports.rates import rates, watts
 from swatsim.reports.remarks import remarks
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Row, Summary, summarise
@@ -206,12 +214,16 @@ def in_words(results: Summary) -> str:
     if not isfinite(found["images_per_s"]):
         return ""
     words = f"{digits(found['ms_per_image'])} ms an image, {digits(found['images_per_s'])} a second"
+    if power := watts(found):
+        words += f"; {joules(found['energy_pj_per_image'])} an image without leakage, {power}"
     if not isnan(found["power_w"]):
         words += (
-            f"; {joules(found['energy_pj_per_image'])} an image, {found['power_w']:.3g} W, "
-            f"{found['tops_per_w_dense']:.3g} TOPS/W of all MACs of the dense step, "
+            f", {found['tops_per_w_dense']:.3g} TOPS/W of all MACs of the dense step, "
             f"{found['tops_per_w_effectual']:.3g} of those without a zero"
         )
+    if not isnan(found["area_mm2"]):
+        area = labels.shown("area_mm2", found["area_mm2"])
+        words += f"; {area} by table {tables.energy_table_of(results)}, coarsely"
     return f"{words}."
 
 
@@ -227,7 +239,8 @@ def _costliest(results: Summary, whole: bool) -> Any:
     rows = costliest(results)
     shown = rows if whole else rows[:MOST]
     ops = f"{len(results.layers)} ops"
-    ops += f" and {len(rows) - len(results.layers)} other functions" if results.phases else ""
+    if others := len(rows) - len(results.layers):
+        ops += f" and {others} other function{'s' * (others != 1)}"
     what = f"the {MOST} longest of {ops}; --all: every one" if len(shown) < len(rows) else ops
     title = f"What costs most of {span_of(results).subject}: {what}"
     cells = (_cost(row) for row in shown)

@@ -47,12 +47,15 @@ class Bar:
         Whether it stands out.
     text : str
         Behind it.
+    said : str
+        Where one points at it.
     """
 
     length: float
     part: float
     loud: bool
     text: str
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,10 @@ def bar_table(
     more = max(0, len(heads) + len(foot) - FRAMED) * LINE
     figure = Figure(width, FRAME + more + LINE * len(lines), layout="constrained")
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    texts = [bar.text for one in panels for bar in one.bars.values()]
-    number = CHARACTER * max(map(len, texts))
+    room = _room(panels, panel)
     for axes, one in zip(all_axes, panels, strict=True):
-        _panel(axes, lines, one, 1 + number / max(panel - number, number))
+        _panel(axes, lines, one, room)
+        _say(figure, axes, lines, one)
         axes.set_title(one.title, fontsize=LEGEND, loc="left")
     _name_lines(all_axes[0], lines)
     figure.supxlabel("\n".join(foot), x=0.01, ha="left", fontsize=LEGEND)
@@ -121,8 +124,24 @@ def bar_table(
     return figure
 
 
+def _room(panels: Sequence[Panel], width: float) -> float:
+    """Return how many times as wide as their longest bar panels are, for the numbers behind."""
+    texts = [bar.text for one in panels for bar in one.bars.values()]
+    number = CHARACTER * max(map(len, texts))
+    return 1 + number / max(width - number, number)
+
+
+def _say(figure: Figure, axes: Axes, lines: Sequence[tuple[str, bool]], panel: Panel) -> None:
+    """Note what is said of bars where one points at them."""
+    for i, (line, _) in enumerate(lines):
+        bar = panel.bars.get(line)
+        if bar is not None and bar.said:
+            ends = (0.0, min(bar.length, panel.longest))
+            figure.hover(axes, ends, (i - 0.5, i + 0.5), bar.said)
+
+
 def _panel(axes: Axes, lines: Sequence[tuple[str, bool]], panel: Panel, room: float) -> None:
-    """Draw a panel that is so many times as wide as its longest bar, for the number behind."""
+    """Draw a panel; `room` is how many times as wide as its longest bar it is."""
     for i, (name, heading) in enumerate(lines):
         if heading:
             axes.axhspan(i - 0.5, i + 0.5, color=BACKGROUND, linewidth=0)

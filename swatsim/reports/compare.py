@@ -86,7 +86,8 @@ class Comparison:
     def sentences(self) -> list[str]:
         """What the comparison says, without full stops: the fastest, the most frugal, why."""
         best = self.compared[compared_words.fastest(self)["label"]].verdict.sentence
-        why = f"The fastest is {best[:1].lower()}{best[1:]}"
+        who = "The fastest" if len(self.rows) > 1 else "It"
+        why = f"{who} is {best[:1].lower()}{best[1:]}"
         return [*compared_words.sentences(self), why]
 
     def layers(self) -> list[Row]:
@@ -212,12 +213,12 @@ def _labels(
     wrong = [one for one in labels if not one.strip() or labels.count(one) > 1]
     if wrong:
         raise ResultsError(f"label {shown(wrong[0])} is not allowed: each must be another text")
-    own = [source.given for source in found]
-    points = labels_of(every)
-    return [
-        labels[i] if own.count(i) == 1 else f"{labels[i]}: {point}"
-        for i, point in zip(own, points, strict=True)
-    ]
+    names = []
+    for i, label in enumerate(labels):
+        own = [one for source, one in zip(found, every, strict=True) if source.given == i]
+        points = labels_of(own)
+        names += [label] if len(own) == 1 else [f"{label}: {point}" for point in points]
+    return names
 
 
 def _row(label: str, one: Compared, unit: Unit, reference: Reference) -> Row:

@@ -16,6 +16,9 @@ from swatsim.reports.verdict import Verdict, verdict
 from swatsim.results import Results
 from swatsim.workload.layer import OPS
 
+#: Why what multiplies no matrices is in no figure of results that have it.
+LEFT_OUT = "left out here, as not all results have it"
+
 
 @dataclass(frozen=True)
 class Side:
@@ -123,11 +126,8 @@ def look(source: Source, ops: Collection[str] = OPS, whole: bool = True) -> Comp
 def restricted(results: Results, ops: Collection[str], whole: bool) -> Summary:
     """Return the rows of some ops; without everything else of a step, if that is not to count."""
     if not whole:
-        parameters = _parameters(results)
-        said = parameters.get("others_left_out")
-        results = results.layers_only()
-        if said:  # why it is so, and not that rows were left out here
-            results = _saying(results, str(said))
+        why = str(_parameters(results).get("others_left_out") or LEFT_OUT)
+        results = _saying(results.layers_only(), why)
     own = {row["op"] for row in results.rows}.intersection(OPS)
     if own <= set(ops):
         return tables.summarise(results)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from swatsim.reports import compared_words as words
 from swatsim.reports.bar_table import Bar, Panel, bar_table, longest_of
-from swatsim.reports.style import Figure
+from swatsim.reports.names import shortened
+from swatsim.reports.span import percent
+from swatsim.reports.style import Figure, wrapped
 from swatsim.reports.tables import Row
+from swatsim.reports.verdict import BOUNDS
 
 if TYPE_CHECKING:
     from swatsim.reports.compare import Comparison
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
 WIDTH, LEAST = 7.5, 1.1
 #: Inches of a character of a line's name, and beside the longest.
 CHARACTER, BESIDE = 0.075, 0.25
+#: Characters of a line's name, and lines of a panel's title.
+NAMED, TITLED = 34, 3
 #: Lines that are drawn; of more, the fastest.
 SHOWN = 30
 #: Panels beside each other; where there would be more, each result is a line.
@@ -39,15 +46,23 @@ def times(comparison: Comparison) -> Figure:
         own = {line: rows[title, line] for line in lines if (title, line) in rows}
         if own:
             panels.append(_panel(comparison, title, own, longest))
-    names = max(0.8, BESIDE + CHARACTER * max(map(len, lines)))
+    short = shortened(lines, NAMED)
+    names = max(0.8, BESIDE + CHARACTER * max(map(len, short.values())))
+    panel = max(LEAST, (WIDTH - names) / len(panels))
     return bar_table(
-        panels,
-        [(line, False) for line in lines],
+        [_named(one, short, panel) for one in panels],
+        [(name, False) for name in short.values()],
         _title(comparison, len(panels), len(lines)),
         _key(comparison, longest),
-        panel=max(LEAST, (WIDTH - names) / len(panels)),
+        panel=panel,
         names=names,
     )
+
+
+def _named(panel: Panel, short: Mapping[str, str], width: float) -> Panel:
+    """Return a panel with the short names of its lines, and a title within its width."""
+    title = "\n".join(wrapped([panel.title], width)[:TITLED])
+    return replace(panel, title=title, bars={short[line]: it for line, it in panel.bars.items()})
 
 
 def _places(comparison: Comparison) -> list[Place]:
@@ -80,16 +95,18 @@ def _longest(comparison: Comparison) -> float:
 def _panel(comparison: Comparison, title: str, own: dict[str, Row], longest: float) -> Panel:
     best = min(words.cost_of(comparison, row) for row in own.values())
     bars = {line: _bar(comparison, row, best) for line, row in own.items()}
-    # a method's name may have a sparsity behind it, and a machine's its settings
-    heading = title.replace("[", "\n[", 1) if "[" in title else title
-    return Panel(heading, bars, longest, words.baseline_cost(comparison))
+    return Panel(title, bars, longest, words.baseline_cost(comparison))
 
 
 def _bar(comparison: Comparison, row: Row, best: float) -> Bar:
     cost = words.cost_of(comparison, row)
     whole = row["cycles"]
     part = cost * row["layers_cycles"] / whole if whole else 0.0
-    return Bar(cost, part, cost == best, words.number(cost))
+    said = [row["label"], f"{words.amount(comparison, cost)} for {comparison.unit.of_what}"]
+    said.append(f"{words.times(row['speed_up'])} over the common baseline")
+    said.append(f"{words.times(row['own_speed_up'])} over {row['own_baseline']}, its own")
+    said.append(f"bound by {BOUNDS[row['bound']]}, {percent(row['bound_share'])} of the time")
+    return Bar(cost, part, cost == best, words.number(cost), "\n".join(said))
 
 
 def _title(comparison: Comparison, panels: int, lines: int) -> list[str]:

@@ -116,7 +116,7 @@ _ELSE: Sequence[Callable[[Compared], str]] = (
     lambda one: " and ".join(one.span.ops),
     lambda one: "layers alone" if one.span.left_out else "whole steps",
     lambda one: f"{one.energy_table} energies",
-    lambda one: f"steps {', '.join(map(str, one.numbers[:LISTED]))}",
+    lambda one: f"step {', '.join(map(str, one.numbers[:LISTED]))}",
     lambda one: PurePath(one.source.place).name,
 )
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Rows that a notebook and a prompt show.
 SHOWN = 20
+#: Columns of it at a prompt.
+PROMPTED = 9
 #: What work differs in is said where the fastest is.
 DIFFERENT = "different work"
 
@@ -84,9 +86,9 @@ def sentences(comparison: Comparison) -> list[str]:
 
 def _fastest(comparison: Comparison) -> str:
     first, *others = in_order(comparison)
-    cost = cost_of(comparison, first)
+    cost, title = cost_of(comparison, first), "Fastest: " * bool(others)
     words = (
-        f"Fastest: {first['label']}, {amount(comparison, cost)} for {comparison.unit.of_what}, "
+        f"{title}{first['label']}, {amount(comparison, cost)} for {comparison.unit.of_what}, "
         f"{first['speed_up']:.2f}x as fast as {comparison.baseline.words}"
     )
     if others:
@@ -143,6 +145,10 @@ def columns(comparison: Comparison) -> list[Column]:
         (f"{unit.word} {per}", lambda row: number(cost_of(comparison, row))),
         ("speed-up", lambda row: times(row["speed_up"])),
     ]
+    differ = [
+        it for it in differences.PROPERTIES if len({row[it.column] for row in comparison.rows}) > 1
+    ]
+    found += [(it.name, _property(it)) for it in differ]
     if any(row["layers_cycles"] != row["cycles"] for row in comparison.rows):
         found.append(("layers alone", lambda row: times(row["speed_up_layers"])))
     found += [
@@ -150,10 +156,10 @@ def columns(comparison: Comparison) -> list[Column]:
         ("energy: baseline's / own", lambda row: times(row["energy_efficiency"])),
         ("own speed-up", lambda row: times(row["own_speed_up"])),
         ("images/s", lambda row: number(row["images_per_s"])),
-        ("W", lambda row: number(row["power_w"])),
+        ("W, with leakage", lambda row: number(row["power_w"])),
         ("bound by", lambda row: f"{row['bound']} {percent(row['bound_share'])}"),
     ]
-    found += [(it.name, _property(it)) for it in differences.PROPERTIES]
+    found += [(it.name, _property(it)) for it in differences.PROPERTIES if it not in differ]
     return [*found, ("share held", lambda row: _share(row["share"]))]
 
 
@@ -179,7 +185,7 @@ def times(value: float) -> str:
 
 def as_text(comparison: Comparison) -> str:
     """Return a comparison as lines for a prompt."""
-    cells = _cells(comparison, columns(comparison)[:6])
+    cells = _cells(comparison, columns(comparison)[:PROMPTED])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join(

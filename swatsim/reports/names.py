@@ -2,12 +2,55 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 #: Stands for what is left out of a name's middle.
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 #: Where the names of nested modules are put together.
 DOT = "."
+#: Characters of a label in a plot.
+LONGEST = 28
+
+
+def labels(names: Iterable[str]) -> dict[str, str]:
+    """Return a label for each name: as many of its last parts as no other name ends in.
+
+    "0.attention.q" of "encoder.layer.0.attention.q" among its like; one that is still long loses
+    its middle.
+
+    Parameters
+    ----------
+    names : iterable of str
+
+    Returns
+    -------
+    dict of str to str
+        No two labels are alike.
+    """
+    unique = list(dict.fromkeys(names))
+    ends = Counter(end for name in unique for end in _ends(name))
+    own = {name: next((it for it in _ends(name) if ends[it] == 1), name) for name in unique}
+    short = shortened(own.values(), LONGEST)
+    found: dict[str, str] = {}
+    for name, label in own.items():
+        found[name] = _free(short[label], set(found.values()))
+    return found
+
+
+def _ends(name: str) -> list[str]:
+    """Return what a name ends in, from its last part to all of it."""
+    parts = name.split(DOT)
+    return [DOT.join(parts[start:]) for start in range(len(parts) - 1, -1, -1)]
+
+
+def _free(label: str, taken: set[str]) -> str:
+    """Return a label that is not taken, with a number behind it if need be."""
+    number, found = 1, label
+    while found in taken:
+        number += 1
+        found = f"{label} ({number})"
+    return found
 
 
 def shortened(names: Iterable[str], most: int) -> dict[str, str]:

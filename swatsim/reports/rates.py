@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from math import nan
+from math import isnan, nan
 
-from swatsim.reports import tables
+from swatsim.reports import labels, tables
 from swatsim.reports.tables import Row
 from swatsim.workload.flops import FLOPS_PER_MAC
 
@@ -60,6 +60,23 @@ def rates(row: Row, steps: int, images: int) -> Row:
         found[f"tops_per_w_{name}"] = tables.quotient(speed, power)
         found[f"tops_per_mm2_{name}"] = tables.quotient(speed, area)
     return found
+
+
+def of_step(row: Row, steps: int, images: int) -> Row:
+    """Return what `swatsim.reports.tables.per_step` has of a row of totals, and then `rates`."""
+    means = tables.per_step(row, steps)
+    others = {name: it for name, it in rates(row, steps, images).items() if name not in means}
+    return {**means, **others}
+
+
+def watts(found: Row) -> str:
+    """Return the power among what `rates` found in words, as to leakage; "" if it is not known."""
+    both, alone = (labels.shown(f"power{of}_w", found[f"power{of}_w"]) for of in ("", "_dynamic"))
+    if isnan(found["power_dynamic_w"]):
+        return ""
+    if isnan(found["power_w"]):
+        return f"{alone} without leakage, which is not known"
+    return f"{both} with leakage ({alone} without)"
 
 
 def _known(value: float | None) -> float:

@@ -10,9 +10,11 @@ from swatsim.errors import ResultsError
 from swatsim.outputs import REPORT, check_folder, contents_of, write_files
 from swatsim.reports.html import Page
 from swatsim.reports.inputs import SWEEP, index_of, point, unreadable
-from swatsim.reports.page import of_results, of_sweep
+from swatsim.reports.made import made_of, stated
+from swatsim.reports.page import of_results
+from swatsim.reports.sweep_page import of_sweep
 from swatsim.reports.tables import Row
-from swatsim.results import PARQUET, Results, load
+from swatsim.results import PARQUET, PROVENANCE, Results, load
 
 
 @arguments(ResultsError, source=either(path_like, instance_of(Results)), output=maybe(path_like))
@@ -41,15 +43,23 @@ def report(
     if output is None and isinstance(source, Results):
         raise ResultsError("results in memory have no folder: name the report's output")
     folder = Path(output) if output is not None else Path(str(source)) / REPORT
-    page = of_results(_checked(source)) if isinstance(source, Results) else _page(Path(source))
+    page = _of(source) if isinstance(source, Results) else _page(Path(source))
     check_folder(folder)
     files = page.files()
     return write_files(folder, files, set(contents_of(folder)).difference(files))
 
 
+def _of(results: Results, folder: Path | None = None) -> Page:
+    """Return the page of results; `folder` is where they are kept, if they are."""
+    if not results.rows:
+        raise ResultsError("the results hold no rows: simulate again")
+    whose = "results in memory" if folder is None else f"results {stated(folder / PROVENANCE)}"
+    return of_results(results, made_of(whose, results))
+
+
 def _page(folder: Path) -> Page:
     if (folder / PARQUET).is_file() or not (folder / SWEEP).is_file():
-        return of_results(_checked(load(folder)))
+        return _of(load(folder), folder)
     index = index_of(folder / SWEEP)
     try:
         points: list[Row] = index["points"]
@@ -59,12 +69,7 @@ def _page(folder: Path) -> Page:
         first = [row for row in done if row["trace"] == done[0]["trace"]]
         fastest = min(first, key=lambda row: row["time_ms"])
         best = point(folder, fastest["point"])
-        return of_sweep(points, folder.name, best, index["warnings"])
+        made = made_of(f"sweep {stated(folder / SWEEP)}", best)
+        return of_sweep(points, folder.name, best, index["warnings"], made)
     except (KeyError, TypeError, AttributeError) as error:
         raise unreadable(folder / SWEEP, error) from None
-
-
-def _checked(results: Results) -> Results:
-    if not results.rows:
-        raise ResultsError("the results hold no rows: simulate again")
-    return results

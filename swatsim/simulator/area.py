@@ -11,6 +11,9 @@ from swatsim.simulator.memory.config import BUFFERS
 from swatsim.workload import value_types
 from swatsim.workload.flops import FLOPS_PER_MAC
 
+#: Of what an area is made up.
+PARTS = ("multipliers", "vector", "buffers", "accumulators")
+
 
 class Area(NamedTuple):
     """The area of a machine by part, in mm2, and what it leaks.
@@ -35,7 +38,7 @@ class Area(NamedTuple):
     @property
     def mm2(self) -> float:
         """All parts."""
-        return self.multipliers + self.vector + self.buffers + self.accumulators
+        return float(sum(getattr(self, part) for part in PARTS))
 
 
 def area_of(config: MachineConfig, table: EnergyTable) -> Area | None:

@@ -12,8 +12,9 @@ import pytest
 import swatsim
 from swatsim.errors import ResultsError
 from swatsim.reports import remarks, tables
-from swatsim.reports.page import of_results, of_sweep
+from swatsim.reports.page import of_results
 from swatsim.reports.span import Span, percent, span_of, tenths
+from swatsim.reports.sweep_page import of_sweep
 from swatsim.results import Results, load, read_parquet
 from swatsim.simulator.images import estimate_images
 from swatsim.sweeps.store import Store
@@ -199,13 +200,14 @@ def test_a_page_and_its_plots_say_it(saved: dict[str, Path], results: dict[str, 
     tiles = dict(page.tiles)
     assert f"speed-up of the layers over tensordash dense, {OF_7}" in tiles
     assert any("7 % of their multiplications" in label for label in tiles)
+    assert page.verdict.endswith(f" (figures {OF_7}).")
     words = " ".join(page.summary)
     assert "A whole step's figures are others." in words
     assert "not: attention in 3 modules 70 %" in words
     with unpainted():
         path, *_ = swatsim.report(saved["little"])
     text = html.unescape(path.read_text())
-    assert text.count("7 % of their multiplications") == 3  # about, time, layers
+    assert text.count("7 % of their multiplications") == 4  # about, time, layers and their region
     for section in page.sections:
         for chart in section.charts:
             figure = chart.draw()
@@ -252,8 +254,8 @@ def test_a_sweep_says_it_of_each_point(traces: dict[str, Path], tmp_path: Path) 
     assert [row["share"] for row in found.rows] == pytest.approx([0.07] * 2)
     best = Store(tmp_path / "out").load(found.rows[0]["point"])
     page = of_sweep(found.rows, "out", best)
-    assert any("7 % of their multiplications" in line for line in page.summary)
-    assert OF_7 in " ".join(section.text for section in page.sections)
+    assert "7 % of their multiplications" in page.verdict
+    assert OF_7 in " ".join(page.notes)
 
 
 # ---- info --------------------------------------------------------------------------------------

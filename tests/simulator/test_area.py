@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from swatsim.simulator.mechanism import MachineConfig
 from swatsim.simulator.run import simulate
 from tests.simulator.test_other import NORM
 from tests.traces import make_trace
+
+ROOT = Path(__file__).parents[2]
+MEMORY = ROOT / "swatsim" / "simulator" / "memory"
 
 LOGIC = {"multiply_um2": 700, "add_um2": 300, "source": "guessed"}
 SIZES = [{"kib": 1, "mm2": 0.01, "leak_mw": 2}, {"kib": 4, "mm2": 0.01, "leak_mw": 2}]
@@ -146,3 +150,11 @@ def test_without_a_memory_system_there_is_none(tmp_path: Path) -> None:
     trace = make_trace(tmp_path / "trace", steps=(0,))
     rows = simulate(trace, machine("tensordash", memory="none"), workers=1).rows
     assert {(row["area_mm2"], row["leakage_mw"]) for row in rows} == {(None, None)}
+
+
+def test_published_areas_stand_beside_what_the_tables_make(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    made = "\n".join(import_module("area").lines())
+    assert f"\n{made}\n<!-- end: area -->" in (MEMORY / "README.md").read_text()

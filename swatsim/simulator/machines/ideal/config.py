@@ -75,9 +75,5 @@ class IdealConfig(MachineConfig):
         """All multipliers."""
         return self.multipliers
 
-    @property
-    def is_device(self) -> bool:
-        """Whether somebody could make it: nobody could."""
-        return False
-
+    is_device: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Preset]] = {_name(skips): _preset(skips) for skips in Skips}
