@@ -86,7 +86,8 @@ def print_all(done: Simulated, whole: bool) -> None:
     out = console()
     for part in chain(_first(done.results, whole), _rest(done.results, whole)):
         out.print(part)
-    out.say_what_was_dropped()
+    remarks_left = 0 if whole else max(0, len(sentences(done.results)) - REMARKS)
+    out.say_what_was_dropped([f"{remarks_left} more remarks"] if remarks_left else [])
     out.print(_next(done))
 
 
@@ -238,7 +239,7 @@ def _costliest(results: Summary, whole: bool) -> Any:
     ops = f"{len(results.layers)} ops"
     if others := len(rows) - len(results.layers):
         ops += f" and {others} other function{'s' * (others != 1)}"
-    what = f"the {MOST} longest of {ops}; --all: every one" if len(shown) < len(rows) else ops
+    what = f"{MOST} of {ops} (--all)" if len(shown) < len(rows) else ops
     title = f"What costs most of {span_of(results).subject}: {what}"
     cells = (_cost(row) for row in shown)
     return table(title, COSTS, cells, left=2, expendable=() if whole else COSTS_EXPENDABLE)
@@ -267,8 +268,6 @@ def _rest(results: Summary, whole: bool) -> Iterator[str]:
     said = sentences(results)
     shown = said if whole else said[:REMARKS]
     yield from (f"{sentence}." for sentence in shown)
-    if len(shown) < len(said):
-        yield f"{len(said) - len(shown)} more remarks: --all."
     yield from (f"warning: {warning}." for warning in differences.against_baseline(results))
 
 

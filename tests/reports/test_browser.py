@@ -91,6 +91,13 @@ def test_a_page_fits_every_width_and_paper(
     # folded parts too, and nothing to type into
     assert tab.value(SHOWN + "[...document.querySelectorAll('tbody tr, h2')].every(shown)")
     assert not tab.value(SHOWN + "[...document.querySelectorAll('.filter, .said')].some(shown)")
+    # on each page once more
+    heads = "[...document.querySelectorAll('thead')].map((one) => getComputedStyle(one))"
+    repeated = "(one) => one.display === 'table-header-group' && one.breakInside === 'avoid'"
+    assert tab.value(f"{heads}.every({repeated})")
+    # where a heading is repeated, a browser leaves a button in it out
+    button = "(one) => getComputedStyle(one).display === 'contents'"
+    assert tab.value(f"[...document.querySelectorAll('th button')].every({button})")
     printed = base64.b64decode(tab.call("Page.printToPDF", preferCSSPageSize=True)["data"])
     assert len(re.findall(rb"/Type\s*/Page\b", printed)) > 2
     assert tab.complaints() == []
