@@ -175,7 +175,7 @@ def test_the_command_line_shows_what_is_in_a_name_and_obeys_nothing(
 
 
 def test_a_terminal_of_few_characters_shows_escapes(trace: Path) -> None:
-    code, out, errors = process("info", trace, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    code, out, errors = process("info", trace, "--all", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert code == 0, errors
     assert r"\u65e5" in out
 
