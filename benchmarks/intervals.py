@@ -3,7 +3,7 @@
     python benchmarks/intervals.py
 
 Made-up runs of 1000 steps of several families, of which some are recorded: evenly spaced ones, the
-first and the last among them. Prints a table, and puts it into the README. Left out, and counted,
+first and the last among them. Prints a table, and puts it into its page. Left out, and counted,
 are runs that get no interval, and those that get the warning that the recorded steps alias with the
 policy's period.
 """
@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
-from readme import ROOT, replace
+from pages import put
 
 import swatsim
 from swatsim.results import Results
-
-README = ROOT / "README.md"
 
 STEPS = 1000
 #: How many are recorded.
@@ -170,7 +168,7 @@ def lines(rows: Sequence[Row]) -> Iterator[str]:
 def main() -> None:
     made = list(lines(table()))
     print("\n".join(made))
-    README.write_text(replace(README.read_text(), "intervals", iter(made)))
+    put("intervals", made)
 
 
 if __name__ == "__main__":

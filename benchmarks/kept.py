@@ -4,7 +4,7 @@
 
 Networks that ship from a trace and their table, today's (small, in tests/tracer/today.py) from the
 table of `layer_table`. Without weights of their own training: sizes depend on shapes alone. Writes
-the README's table; a test holds it to what comes out.
+the table of a page; a test holds it to what comes out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from readme import ROOT, replace
+from pages import put
 
 from swatsim.policies import Dense, Policy, SwatU
 from swatsim.tracefile import open_trace
@@ -45,7 +45,7 @@ def rows(names: Sequence[str] = NETWORKS) -> Iterator[tuple[str, Policy]]:
 
 
 def row(name: str, policy: Policy) -> str:
-    """A row of the README's table."""
+    """A row of the table."""
     measured, modelled = today(name) if name in TODAY else shipped(name, policy)
     beside = compare(measured["modules"], modelled)
     same = sum(it.measured == it.modelled for it in beside)
@@ -89,6 +89,6 @@ def lines() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(replace(path.read_text(), "kept", lines()))
-    print("\n".join(lines()))
+    found = list(lines())
+    put("kept", found)
+    print("\n".join(found))

@@ -1,30 +1,44 @@
-"""Make what the READMEs show of the shipped trace: tables and pictures.
+"""Make the blocks and pictures of pages that take no more than a minute or two, all in one go.
 
-python benchmarks/readme.py
+    python benchmarks/readme.py
+
+What the first command prints, what machines and memories make of the shipped trace, and what other
+scripts here make of figures that they keep as CSV. What has to be measured is made by the scripts
+that the pages name.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import area
+from pages import ROOT, TRACE, put
+from paper import gpu_time, swat
+from paper import machines as alike
+
 import swatsim
 from swatsim.reports import differences, layer_bars, page_tables, tables
+from swatsim.reports import verdict as bounds
 from swatsim.reports.roofline import roofline
 from swatsim.reports.style import as_png
 from swatsim.sweeps.spec import read_spec
 from swatsim.tracefile import Step
 from swatsim.workload.layer import OPERANDS_OF, OPS
 
-ROOT = Path(__file__).parents[1]
-TRACE = ROOT / "traces" / "resnet8-fashion-mnist-swat-u-80"
 MACHINES = ROOT / "benchmarks" / "machines.toml"
 PICTURED = "tensordash"
+#: Of the terminal that the first command is shown in.
+COLUMNS = 84
 #: What is changed in its memory system.
 MEMORIES: tuple[dict[str, Any], ...] = (
     {},
@@ -37,44 +51,138 @@ MEMORIES: tuple[dict[str, Any], ...] = (
 )
 
 
+def first() -> Iterator[str]:
+    """Write what the first command prints down to its totals."""
+    yield from _fenced(printed().partition("\n\nWhat costs most")[0])
+
+
+def verdict() -> Iterator[str]:
+    """Write its first lines: what a step takes, and what bounds it."""
+    yield from _fenced(printed().partition("\n\n")[0])
+
+
+def _fenced(text: str) -> Iterator[str]:
+    yield "```text"
+    yield from (line.rstrip() for line in text.splitlines())
+    yield "```"
+
+
+@cache
+def printed() -> str:
+    """Return what the first command prints, from `swatsim` on."""
+    return shown([f"simulate {TRACE.relative_to(ROOT)} -m {PICTURED} -o results"])
+
+
+def compared() -> Iterator[str]:
+    """Write what `compare` prints in the tutorial."""
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text().replace("\\\n", " ")
+    lines = re.findall(r"^swatsim ((?:simulate|compare) (?!runs/).*)$", tutorial, flags=re.M)
+    yield from _fenced(shown(lines[: 1 + [it.split()[0] for it in lines].index("compare")]))
+
+
+def shown(commands: Sequence[str]) -> str:
+    """Return what the last of some commands prints in a terminal of `COLUMNS` columns.
+
+    They run in a folder that has the shipped trace at its place.
+    """
+    terminal = {"COLUMNS": str(COLUMNS), "FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm"}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "traces").symlink_to(TRACE.parent)
+        for command in commands:
+            done = subprocess.run(
+                [sys.executable, "-m", "swatsim", *shlex.split(command)],
+                env={**os.environ, **terminal, "PYTHONPATH": str(ROOT)},
+                cwd=folder,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+    return done.stdout
+
+
 def machines(presets: Container[str] | None = None) -> Iterator[str]:
     """Write one row a machine, of equal type, clock and bandwidth: a step, and speed-ups.
 
     `presets` are those to run; all by default.
     """
     yield (
-        "| machine | multipliers | type, clock, DRAM | time of a step | fprop | dgrad | wgrad "
-        "| all ops | compute cycles only | energy of a step | efficiency | of the ideal |"
+        "| machine | multipliers | ms a step | ms, layers | fprop | dgrad | wgrad | layers "
+        "| compute cycles | whole step | mJ a step | energy | of the ideal |"
     )
-    yield "|---|---:|---|" + "---:|" * 9
+    yield "|---|" + "---:|" * 12
     spec = read_spec(MACHINES)
     for point in spec.points():
-        if presets is not None and point.preset not in presets:
-            continue
-        results = swatsim.simulate(TRACE, point.machine())
-        summary, head = tables.summarise(results), page_tables.headline(results)
-        rows = [*(row for row in summary.ops if row["op"] in OPS), summary.of_layers]
-        own = differences.values_of(rows[-1])
-        *shared, size = (what.word(own[what.column]) for what in differences.PROPERTIES)
-        changed = (f"`{k}={v}`" for k, v in point.parameters.items() if k not in spec.common)
-        cells = [f"`{point.preset}`, {', '.join(changed)}", size, ", ".join(shared)]
-        cells += [f"{head['time_ms']:.3f} ms", *(f"{row['speed_up']:.2f}x" for row in rows)]
-        cells += [f"{head['speed_up_compute_layers']:.2f}x", f"{head['energy_pj'] / 1e9:.2f} mJ"]
-        cells += [f"{head['energy_efficiency']:.2f}x", f"{100 * head['of_ideal_layers']:.1f} %"]
-        yield f"| {' | '.join(cells)} |"
+        if presets is None or point.preset in presets:
+            changed = (f"`{k}={v}`" for k, v in point.parameters.items() if k not in spec.common)
+            results = swatsim.simulate(TRACE, point.machine())
+            yield f"| `{point.preset}`, {', '.join(changed)} | {' | '.join(_cells(results))} |"
+
+
+def _cells(results: swatsim.Results) -> Iterator[str]:
+    summary, head = tables.summarise(results), page_tables.headline(results)
+    layers = summary.of_layers
+    yield str(layers["pes"] * layers["lanes"])
+    yield f"{head['time_ms']:.3f}"
+    yield f"{layers['cycles'] / layers['steps'] / layers['clock_mhz'] / 1e3:.3f}"
+    ops = [row for row in summary.ops if row["op"] in OPS]
+    yield from (f"{row['speed_up']:.2f}x" for row in (*ops, layers))
+    yield f"{head['speed_up_compute_layers']:.2f}x"
+    yield f"{head['speed_up']:.2f}x"
+    yield f"{head['energy_pj'] / 1e9:.2f}"
+    yield f"{head['energy_efficiency']:.2f}x"
+    yield f"{100 * head['of_ideal_layers']:.1f} %"
 
 
 def bandwidths(changes: Sequence[Mapping[str, Any]] = MEMORIES) -> Iterator[str]:
     """Write what a step takes on one machine as its memory changes."""
-    yield "| `tensordash` with | cycles of a step | speed-up | DRAM bytes | energy |"
-    yield "|---|---:|---:|---:|---:|"
+    yield "| `tensordash` with | ms a step | ms, layers | layers | whole step | MiB | mJ |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
     for change in changes:
         results = swatsim.simulate(TRACE, swatsim.machine(PICTURED, **change))
-        step = page_tables.headline(results)
+        step, layers = page_tables.headline(results), tables.summarise(results).of_layers
         words = ", ".join(f"`{name}={value}`" for name, value in change.items()) or "its preset"
-        numbers = f"{step['cycles'] / 1e3:.1f} k | {step['speed_up']:.2f}x"
-        moved = f"{step['dram_bytes'] / 2**20:.2f} MiB | {step['energy_pj'] / 1e9:.2f} mJ"
-        yield f"| {words} | {numbers} | {moved} |"
+        own = layers["cycles"] / layers["steps"] / layers["clock_mhz"] / 1e3
+        times = f"{step['time_ms']:.3f} | {own:.3f}"
+        speed_ups = f"{step['speed_up_layers']:.2f}x | {step['speed_up']:.2f}x"
+        moved = f"{step['dram_bytes'] / 2**20:.2f} | {step['energy_pj'] / 1e9:.2f}"
+        yield f"| {words} | {times} | {speed_ups} | {moved} |"
+
+
+def dense_layer() -> Iterator[str]:
+    """Write what of the forward pass's speed-ups zeros make, layer by layer."""
+    yield "| layer, forward | with no zero | zeros add | speed-up |"
+    yield "|---|---:|---:|---:|"
+    for row in page_tables.layers(results_of(PICTURED)):
+        if row["op"] == "fprop":
+            names = ("speed_up_dense_operands", "speed_up_zeros", "speed_up")
+            yield f"| `{row['layer']}` | {' | '.join(f'{row[name]:.2f}x' for name in names)} |"
+
+
+def speed_ups() -> Iterator[str]:
+    """Write what may be called the speed-up of one run on one machine."""
+    results = results_of(PICTURED)
+    head, found = page_tables.headline(results), bounds.verdict(results)
+    layers, dense = page_tables.layers(results), results_of("dadiannao")
+    best = max(layers, key=lambda row: row["speed_up_compute"])
+    other = page_tables.headline(dense)["time_ms"] / head["time_ms"]
+    yield "| what | figure |"
+    yield "|---|---:|"
+    name = f"`{best['layer']}`, {best['op']}"
+    yield f"| the best of all ops ({name}), compute cycles only | {best['speed_up_compute']:.2f}x |"
+    yield f"| all layers, compute cycles only | {head['speed_up_compute_layers']:.2f}x |"
+    yield f"| all layers, with the memory | {head['speed_up_layers']:.2f}x |"
+    yield f"| the whole step, were DRAM never waited for | {found.speed_up_no_dram_wait:.2f}x |"
+    yield f"| the whole step | {head['speed_up']:.2f}x |"
+    own = differences.values_of(tables.summarise(dense).of_layers)
+    alike = ", ".join(what.word(own[what.column]) for what in differences.PROPERTIES)
+    yield f"| the whole step, over `dadiannao` as it is ({alike} multipliers) | {other:.2f}x |"
+    yield f"| of the ideal, the layers | {100 * head['of_ideal_layers']:.1f} % |"
+
+
+@cache
+def results_of(preset: str) -> swatsim.Results:
+    """Return the shipped trace's results on a preset as it is."""
+    return swatsim.simulate(TRACE, preset)
 
 
 def accuracy() -> Iterator[str]:
@@ -105,36 +213,29 @@ def _density(step: Step, op: str, operand: str) -> float:
     return sum(record.ones for record in kinds) / sum(record.elements for record in kinds)
 
 
-def machine() -> str:
-    names = [
-        text.split(":")[1].strip()
-        for text in Path("/proc/cpuinfo").read_text().splitlines()
-        if text.startswith("model name")
-    ]
-    where = f"{os.cpu_count()} cores ({names[0] if names else platform.machine()})"
-    return f"{where}, Python {platform.python_version()}"
-
-
-def replace(text: str, name: str, lines: Iterator[str]) -> str:
-    """Put lines between the two comments that bear a name."""
-    begin, end = f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->"
-    block = begin + "\n".join(lines) + "\n" + end
-    return re.sub(re.escape(begin) + ".*?" + re.escape(end), lambda _: block, text, flags=re.S)
-
-
-#: Which block of which file holds what.
-BLOCKS = {
-    "README.md": {"machines": machines, "memories": bandwidths},
-    "traces/README.md": {"accuracy": accuracy, "densities": densities},
+#: Block -> what writes it.
+BLOCKS: Mapping[str, Callable[[], Iterator[str]]] = {
+    "first": first,
+    "verdict": verdict,
+    "compared": compared,
+    "dense-layer": dense_layer,
+    "speed-ups": speed_ups,
+    "steps": alike.steps_of_methods,
+    "of-ideal": alike.of_ideal,
+    "machines": machines,
+    "memories": bandwidths,
+    "swat": swat.chosen,
+    "area": area.lines,
+    "accuracy": accuracy,
+    "densities": densities,
 }
 
 
 def main() -> None:
-    for file, blocks in BLOCKS.items():
-        for name, lines in blocks.items():
-            readme = ROOT / file
-            readme.write_text(replace(readme.read_text(), name, lines()))
-    results = swatsim.simulate(TRACE, PICTURED)
+    for name, lines in BLOCKS.items():
+        put(name, lines())
+    gpu_time.main()
+    results = results_of(PICTURED)
     for draw in (layer_bars.speed_up, layer_bars.pe_cycles, layer_bars.energy, roofline):
         picture = as_png(draw(results))
         (ROOT / "benchmarks" / "figures" / f"{draw.__name__}.png").write_bytes(picture)

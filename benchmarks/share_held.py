@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from families import models
 from families.model import BATCH, Model
 from families.products import by_weights, content
-from readme import ROOT, machine
+from pages import ROOT, machine
 
 from swatsim.policies import SwatU
 from swatsim.tracefile import Step, open_trace

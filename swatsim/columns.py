@@ -24,7 +24,7 @@ from swatsim.workload.layer import KINDS, OPERANDS, OPS
 from swatsim.workload.phases import OTHER, PHASES
 
 #: It moves with any change of the columns but of a meaning's words: CONTRIBUTING.md has the rule.
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 DTYPES = {int: "int64", float: "float64", str: "string"}
 
 
@@ -197,6 +197,23 @@ COLUMNS: tuple[Column, ...] = (
     Column("dtype", "string", "-", "type of a value; empty: the machine does not say", "listed"),
     Column("clock_mhz", "int64", "MHz", "clock; 0: the machine has none", "same"),
     Column("dram_mb_per_s", "int64", "MB/s", "bandwidth of the DRAM; 0: no end to it", "same"),
+    Column(
+        "area_mm2",
+        "float64",
+        "mm2",
+        "multipliers of the type of the row's values, vector unit and memories, and nothing else; "
+        "empty: not known of this machine",
+        "most",
+        optional=True,
+    ),
+    Column(
+        "leakage_mw",
+        "float64",
+        "mW",
+        "what that leaks, which is in no energy here; empty: not known of this machine",
+        "most",
+        optional=True,
+    ),
     _sum(LANE_CYCLES, "lane-cycles", "cycles x pes x lanes: the sum of the following"),
     *(_COUNTED[name] for name in BUCKETS),
     *_REST,

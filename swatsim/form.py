@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Adds = Literal["key", "shape", "sum", "mean", "same", "listed", "step", "cut"]
+Adds = Literal["key", "shape", "sum", "mean", "same", "most", "listed", "step", "cut"]
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,10 @@ class Column:
     dtype : {"string", "int64", "float64"}
     unit : str
     meaning : str
-    adds : {"key", "shape", "sum", "mean", "same", "listed", "step", "cut"}
+    adds : {"key", "shape", "sum", "mean", "same", "most", "listed", "step", "cut"}
         How it behaves when rows are put together: part of the row's name; of the layer's shape;
-        it sums; it is averaged; it is the same in all rows of a machine; what there is is listed;
+        it sums; it is averaged; it is the same in all rows of a machine; of those of a machine the
+        largest counts; what there is is listed;
         it is the same in all rows of a step, and sums over steps; it says how the op of this row is
         cut into blocks.
     optional : bool

@@ -5,7 +5,7 @@ A file's digest is checked over what was written, then it goes through these, on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,10 +42,15 @@ def _split(label: str, names: Collection[str]) -> tuple[str, str]:
 
 def _without_shares(table: pa.Table) -> pa.Table:
     """Return the table with two empty columns: version 4 did not say what a step multiplied."""
+    return _with_empty(table, ("macs_held", "macs_seen"))
+
+
+def _with_empty(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Return the table with columns of numbers that are not known."""
     import pyarrow as pa
 
     empty = pa.nulls(table.num_rows, pa.float64())
-    for name in ("macs_held", "macs_seen"):
+    for name in names:
         table = table.append_column(pa.field(name, pa.float64()), empty)
     return table
 
@@ -86,10 +91,16 @@ def _of_layers(table: pa.Table) -> pa.Table:
     return table.append_column(pa.field("energy_pj_vector", pa.float64()), energy)
 
 
+def _without_area(table: pa.Table) -> pa.Table:
+    """Return the table with two empty columns: version 7 did not say how large a machine is."""
+    return _with_empty(table, ("area_mm2", "leakage_mw"))
+
+
 #: Version -> what makes a table of it one of the next.
 UPGRADES: Mapping[int, Upgrade] = {
     3: _with_variants,
     4: _without_shares,
     5: _without_patterns,
     6: _of_layers,
+    7: _without_area,
 }

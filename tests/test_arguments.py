@@ -147,7 +147,10 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
         "simulate": Call(swatsim.simulate, {**simulated, **more}),
         "estimate_images": Call(swatsim.estimate_images, {**simulated}),
         "timeline": Call(swatsim.timeline, {"trace": trace, "machine": one, **shown}),
-        "compare": Call(swatsim.compare, {"a": results, "b": results}),
+        "compare": Call(
+            lambda a, b, **rest: swatsim.compare(a, b, **rest),
+            {"a": results, "b": folder / "results", "baseline": None, "labels": ["a", "b"]},
+        ),
         "estimate": Call(swatsim.estimate, {"results": results, "run_steps": 9, "strata": None}),
         "per_op": Call(swatsim.per_op, {"results": results}),
         "per_layer": Call(swatsim.per_layer, {"results": results}),

@@ -105,6 +105,12 @@ def test_version_6_had_layers_only() -> None:
         assert row["energy_pj"] > 0
 
 
+def test_version_7_had_no_area() -> None:
+    rows = read_parquet(DATA / "results_v7.parquet").rows
+    assert {row["op"] for row in rows} == {"fprop", "dgrad", "wgrad", "other"}
+    assert {(row["area_mm2"], row["leakage_mw"]) for row in rows} == {(None, None)}
+
+
 def test_the_digest_of_an_older_file_is_checked_before_it_is_upgraded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

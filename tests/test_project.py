@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from configparser import ConfigParser
 from fnmatch import fnmatch
 from pathlib import Path
@@ -144,6 +145,20 @@ def test_the_changelog_is_one_that_is_kept() -> None:
         assert len(set(sections)) == len(sections)
         listed = release.partition("\n- ")[0]
         assert "\n### " in listed or listed == release, "a change is in no section"
+
+
+def test_an_index_shows_the_readme_with_links_that_lead_somewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    setuptools = pytest.importorskip("setuptools")
+    given: dict[str, str] = {}
+    monkeypatch.setattr(setuptools, "setup", given.update)
+    runpy.run_path(str(ROOT / "setup.py"))
+    text, home = given["long_description"], SETUP["metadata"]["url"]
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    whole = [it if it.startswith("https://") else f"{home}/{it}" for it in links]
+    assert re.findall(r"\]\(([^)]+)\)", text) == whole
+    assert f"{home}/docs/tutorial.md" in whole
 
 
 @pytest.mark.parametrize("name", ["Source", "Issues", "Changelog", "Documentation"])

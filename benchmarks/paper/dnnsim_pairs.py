@@ -6,7 +6,7 @@ DNNsim queues weights by (r + p) mod stride, and divides with truncation towards
 padding p, or a stride of 1, these are the same queues and the same outputs; with an odd padding and
 a stride of 2 every pair that is multiplied is of operands that do not meet. Here both rules, as a
 second model of the queues, run through the same kernel: forward cycles of ResNet-50's layers of
-that kind, batch 1, masks random. Writes the figures into the README and the machine's README.
+that kind, batch 1, masks random. Writes the figures into the pages.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from readme import ROOT
-from readme import replace as written
+from pages import put
 
 import swatsim
 from swatsim.simulator.machines.cartesian import kernel
@@ -133,6 +132,4 @@ if __name__ == "__main__":
     for one in everything:
         shares = f"{one.weights} % of the weights, {one.acts} % of the activations"
         print(f"{one.layer}, {shares}: {one.ours}, {one.theirs} ({one.difference:+.1f} %)")
-    for name in ("README.md", "swatsim/simulator/machines/cartesian/README.md"):
-        path = ROOT / name
-        path.write_text(written(path.read_text(), "dnnsim", lines(everything)))
+    put("dnnsim", lines(everything))

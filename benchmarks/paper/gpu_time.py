@@ -6,7 +6,7 @@ The times are in tests/data/gpu_2to4. Of each measured product the columns that 
 are in gpu_time_ops.csv beside this script; --simulate makes them anew. Fitted, for each GPU, are
 two efficiencies and a launch, to the rows marked ``fit``: least squares of the logarithms of
 estimated by measured times. Writes swatsim/reports/gpu_time.toml, gpu_time.md beside this script,
-and the README's table.
+and the table of a page.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from readme import ROOT
-from readme import replace as written
+from pages import ROOT, put
 
 import swatsim
 from swatsim.counters import OP_BYTES
@@ -308,8 +307,7 @@ def main() -> None:
     models = {gpu: fitted(gpu, everything) for gpu in RATES}
     FITTED.write_text(toml(models))
     REPORT.write_text("\n".join(report(models)) + "\n")
-    readme = ROOT / "README.md"
-    readme.write_text(written(readme.read_text(), "gpu-time", parameters(models)))
+    put("gpu-time", parameters(models))
     for one, found in beside(models):
         times = f"{found.measured_us:.0f} us measured, {found.estimated_us:.0f} us estimated"
         print(f"{one.use:4} {one.gpu}, {found.what}: {times}, factor {found.factor:.2f}")

@@ -3,7 +3,7 @@
     python benchmarks/paper/swat.py [--measure]
 
 Takes the speed-ups from swat_speed_ups.csv beside this script; --measure simulates them anew first
-(what ``swatsim reproduce swat`` does, some minutes). Writes swat.md, the README's table and the
+(what ``swatsim reproduce swat`` does, some minutes). Writes swat.md, the table of a page and the
 pictures in benchmarks/figures.
 """
 
@@ -13,11 +13,12 @@ import csv
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, fields
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from readme import ROOT, replace
+from pages import ROOT, put
 
 from swatsim.cli.reproduced_swat import row_of
 from swatsim.reports.style import as_png
@@ -55,12 +56,17 @@ def table(lines: list[Line]) -> Iterator[str]:
         yield f"| {' | '.join(row_of(line))} |"
 
 
-def readme() -> Iterator[str]:
+@cache
+def every_line() -> list[Line]:
+    return swat.lines(load())
+
+
+def chosen() -> Iterator[str]:
     """The rows of ResNet-50 under SWAT-U and SWAT-ERK, and what they say."""
     found = load()
     lines = [
         line
-        for line in swat.lines(found)
+        for line in every_line()
         if line.section != "FLOPs"
         or line.what.startswith(("resnet50, SWAT-U, ", "resnet50, SWAT-ERK, "))
     ]
@@ -73,8 +79,7 @@ def readme() -> Iterator[str]:
 
 def report() -> Iterator[str]:
     """The whole table, with sources, and every speed-up."""
-    found = load()
-    lines = swat.lines(found)
+    found, lines = load(), every_line()
     yield "# SWAT: published beside ours\n"
     yield "Made by `python benchmarks/paper/swat.py`; `swatsim reproduce swat` prints the same.\n"
     yield from table(lines)
@@ -97,8 +102,7 @@ def main() -> None:
         measure()
     found = load()
     (HERE / "swat.md").write_text("\n".join(report()) + "\n")
-    path = ROOT / "README.md"
-    path.write_text(replace(path.read_text(), "swat", readme()))
+    put("swat", chosen())
     pictures = {
         "swat_forward": swat_plots.speed_ups(found, "forward"),
         "swat_backward": swat_plots.speed_ups(found, "backward"),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from readme import TRACE
+from pages import TRACE
 
 RUNS = 5
 

@@ -7,8 +7,8 @@ model take turns in one process, some steps each, so that a busy machine slows a
 way's time is its shortest step's, the optimizer's and the tracer's included. A recorded step's is
 that of two steps, recorded and not, less the shortest unrecorded one: masks are still on their way
 to disk when the next step runs. "By hand" is SWAT as one would write it: an autograd function for
-each kind of layer, and nothing else; thresholds by `kthvalue`, or by this package's Top-K. One line
-a model, also into the README.
+each kind of layer, and nothing else; thresholds by `kthvalue`, or by this package's Top-K. A column
+a model, also into its page.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from readme import ROOT, machine, replace
+from pages import machine, put
 
 from swatsim.policies import SwatU, keep_count, topk_mask
 from swatsim.policies.arrays import only
@@ -238,24 +238,27 @@ RATIOS = (
 def lines(count: int) -> Iterator[str]:
     where = f"{machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
     yield f"On {where}, {SPARSITY:.0%} sparse:\n"
-    for name, (make, shape) in MODELS.items():
-        taken = measure(make, shape, count)
-        ratios = [f"{a} / {b}: {taken[a] / taken[b]:.2f}x" for a, b in RATIOS]
-        yield f"- {name} ({1000 * taken['dense']:.0f} ms dense): {'; '.join(ratios)}"
+    taken = {name: measure(make, shape, count) for name, (make, shape) in MODELS.items()}
+    yield f"| a step of | {' | '.join(taken)} |"
+    yield "|---|" + "---:|" * len(taken)
+    dense = (f"{1000 * of['dense']:.0f} ms" for of in taken.values())
+    yield f"| dense training | {' | '.join(dense)} |"
+    for a, b in RATIOS:
+        cells = (f"{of[a] / of[b]:.2f}x" for of in taken.values())
+        yield f"| {a} / {b} | {' | '.join(cells)} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=6, help="of each way")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--print-only", action="store_true", help="leave the README as it is")
+    parser.add_argument("--print-only", action="store_true", help="leave the page as it is")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     logging.getLogger("swatsim").setLevel(logging.ERROR)  # a turn without a recorded step says so
     found = list(lines(arguments.turns))
     if not arguments.print_only:
-        path = ROOT / "README.md"
-        path.write_text(replace(path.read_text(), "recording", iter(found)))
+        put("recording", found)
     print("\n".join(found))
 
 

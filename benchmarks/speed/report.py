@@ -1,4 +1,4 @@
-"""Measure what the README says of speed, on the machine at hand, and write it there.
+"""Measure what a page says of speed, on the machine at hand, and write it there.
 
     python benchmarks/speed/report.py
 
@@ -21,7 +21,7 @@ import first_run
 import memory_system
 import resnet50_step
 import sweep100
-from readme import ROOT, machine, replace
+from pages import machine, put
 
 from swatsim.policies import topk_mask
 from swatsim.workload.networks import network
@@ -60,7 +60,6 @@ def lines() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
     found = list(lines())
-    path.write_text(replace(path.read_text(), "speed", iter(found)))
+    put("speed", found)
     print("\n".join(found))

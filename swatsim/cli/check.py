@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from swatsim.cli import as_json
+from swatsim.cli.as_json import JSON
 from swatsim.cli.show import console, count
 from swatsim.errors import TraceError, listed
 from swatsim.tracefile import Trace, open_trace
@@ -11,7 +13,8 @@ from swatsim.tracefile import Trace, open_trace
 
 @click.command()
 @click.argument("trace", type=click.Path())
-def check(trace: str) -> None:
+@JSON
+def check(trace: str, as_json: bool) -> None:
     """Verify every mask of a trace.
 
     Its bytes, its shape, its count of ones and its digest; of each step that its layers, and the
@@ -31,7 +34,11 @@ def check(trace: str) -> None:
                 elements += record.elements
         except TraceError as error:
             damaged[number] = str(error)
+    if as_json:
+        _print_json(source, masks, elements, bare, damaged)
     _refuse_if(damaged, source)
+    if as_json:
+        return
     console().print(
         f"{source.path}: format {source.manifest.schema_version}, {len(source.steps)} steps, "
         f"{masks} masks of {count(elements)} elements are whole"
@@ -43,6 +50,22 @@ def check(trace: str) -> None:
             f"without a digest of the layers: {' and '.join(without)}, as earlier swatsims wrote "
             "them; that their layers are those of the recording can't be checked"
         )
+
+
+def _print_json(
+    source: Trace, masks: int, elements: int, bare: int, damaged: dict[int, str]
+) -> None:
+    found = {
+        "trace": str(source.path),
+        "format": source.manifest.schema_version,
+        "steps": len(source.steps),
+        "masks": masks,
+        "elements": elements,
+        "steps_without_digest": bare,
+        "manifest_without_digest": source.manifest.digest is None,
+        "damaged": damaged,
+    }
+    as_json.write("check", found)
 
 
 def _refuse_if(damaged: dict[int, str], source: Trace) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from swatsim.cli import as_json
+from swatsim.cli.as_json import JSON
+from swatsim.cli.lazy import completing
+from swatsim.cli.options import networks
 from swatsim.cli.show import console, count, share, size, table
 from swatsim.errors import WorkloadError, listed, unknown
 from swatsim.policies import Site, SwatU
@@ -17,14 +21,17 @@ from swatsim.tracefile import Step, open_trace
 from swatsim.tracefile.notes import SavedTensors, saved_tensors
 from swatsim.workload import footprint as counting
 from swatsim.workload import storage
-from swatsim.workload.footprint import DensityOf, Footprint, reduction
+from swatsim.workload.footprint import DensityOf, Footprint, Row, reduction
 from swatsim.workload.layer import Layer, Operand, OpName
-from swatsim.workload.measured import compare, of_batch
+from swatsim.workload.measured import Beside, compare, of_batch
 from swatsim.workload.networks import NETWORKS
 from swatsim.workload.networks import network as build
 from swatsim.workload.storage import Density
 from swatsim.workload.tables import Network
 from swatsim.workload.value_types import DTYPES, of_recorded
+
+#: Tensors that are shown, unless all are asked for.
+SHOWN = 10
 
 
 class _Footprint(click.Command):
@@ -36,24 +43,35 @@ class _Footprint(click.Command):
         with formatter.section("Formats"):
             formatter.write_dl([(name, format.stores) for name, format in storage.FORMATS.items()])
             formatter.write_text(f"N:M such as 2:4: {storage.named('2:4').stores}.")
+        super().format_epilog(ctx, formatter)
 
 
 @click.command(cls=_Footprint)
-@click.argument("source", metavar="NETWORK_OR_TRACE")
+@click.argument("source", metavar="NETWORK_OR_TRACE", **completing(networks, or_path=True))
 @click.option("--sparsity", type=float, help="Of a network: SWAT-U's. By default all is dense.")
 @click.option("--batch", type=int, help="Of a network: samples; by default 1.")
 @click.option("--step", type=int, help="Of a trace: which step; by default the last.")
 @click.option(
     "--network",
     help=f"Of a trace: which network ({listed(NETWORKS)}); adds what is not in the trace.",
+    **completing(networks),
 )
-@click.option("--format", default="values", show_default=True, help="Of what has zeros: see below.")
+@click.option(
+    "--format",
+    default="values",
+    show_default=True,
+    help="Of what has zeros: see below.",
+    **completing(lambda: storage.FORMATS),
+)
 @click.option(
     "--dtype",
     help=f"Type of all values: {listed(DTYPES)}. By default as the run had them, each tensor's "
     "own, where a trace says so; fp32 elsewhere.",
+    **completing(lambda: DTYPES),
 )
 @click.option("--relu-bits", is_flag=True, help="Keep bits of a ReLU's output where that will do.")
+@click.option("--all", "whole", is_flag=True, help=f"Show all tensors, not the {SHOWN} largest.")
+@JSON
 def footprint(
     source: str,
     sparsity: float | None,
@@ -61,12 +79,14 @@ def footprint(
     step: int | None,
     network: str | None,
     dtype: str | None,
+    whole: bool,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Show what the backward pass needs.
 
-    Prints each tensor that a training step keeps for its backward pass, and totals beside those of
-    dense training. NETWORK_OR_TRACE is a network (see below) or a recorded trace.
+    Prints what a training step keeps for its backward pass beside what dense training keeps, and
+    the largest tensors of it. NETWORK_OR_TRACE is a network (see below) or a recorded trace.
 
     Of a trace that was recorded with measure_memory, what autograd really kept is shown beside.
 
@@ -76,9 +96,9 @@ def footprint(
     options["dtype"] = dtype or "fp32"
     if source in NETWORKS:
         _refuse("a network", step=step, network=network)
-        table, samples = build(source), 1 if batch is None else batch
-        counted = counting.of_network(table, _swat_u(table, sparsity), batch=samples, **options)
-        title, measured = f"{source}: {table.citation}", None
+        model, samples = build(source), 1 if batch is None else batch
+        counted = counting.of_network(model, _swat_u(model, sparsity), batch=samples, **options)
+        title, measured = f"{source}: {model.citation}", None
     elif not Path(source).exists():
         raise WorkloadError(f"{unknown('network', source, NETWORKS)}; nor is there such a trace")
     else:
@@ -87,13 +107,21 @@ def footprint(
         chosen = _step_of(source, step)
         if dtype is None:
             options |= _recorded_types(chosen)
-        counted, table, samples, title = _of_step(chosen, named, options)
+        counted, model, samples, title = _of_step(chosen, named, options)
         measured = saved_tensors(chosen.notes)
     values: dict[str, Any] = {name: options[name] for name in ("dtype", "types") if name in options}
-    dense = counting.of_network(table, batch=samples, **values)
-    _print(f"{title}; samples: {samples}", counted, dense)
-    if measured is not None:
-        _print_measured(chosen, named, measured, values)
+    dense = counting.of_network(model, batch=samples, **values)
+    beside = None if measured is None else _beside(chosen, named, measured, values)
+    if as_json:
+        _print_json(title, samples, (counted, dense), beside)
+        return
+    out = console()
+    headings = ("kept", "dense", "stored", "change")
+    out.print(table(f"{title}; samples: {samples}", headings, _totals(counted, dense), left=1))
+    if beside is not None:
+        out.print(_measured(chosen, *beside))
+    out.print(_tensors(counted, whole))
+    out.say_what_was_dropped()
 
 
 def _refuse(what: str, **options: Any) -> None:
@@ -151,50 +179,90 @@ def _samples(chosen: Step) -> list[int]:
     return [chosen.samples_of(layer.name) for layer in chosen.layers]
 
 
-def _print_measured(
+def _beside(
     chosen: Step, network: Network | None, measured: SavedTensors, values: dict[str, Any]
-) -> None:
-    """Set what autograd saved of the whole batch beside the model, zeros stored as they were."""
+) -> tuple[list[Beside], tuple[int, int]]:
+    """Return what autograd saved of the whole batch and the model, by module and in all.
+
+    Zeros are stored as they were.
+    """
     counted = counting.of_masks(chosen.kept(), network=network, format="dense", **values)
     own = {
         layer.name: (chosen.samples_of(layer.name), chosen.batch_of(layer.name))
         for layer in chosen.layers
     }
     whole = of_batch(counted, max(_samples(chosen)), chosen.batch_size, own)
-    rows = [
+    return compare(measured.modules, whole), (measured.total, whole.everything)
+
+
+def _measured(chosen: Step, rows: list[Beside], total: tuple[int, int]) -> Any:
+    cells = [
         [row.module or "(the model)", size(row.measured), size(row.modelled), row.why]
-        for row in compare(measured.modules, whole)
+        for row in rows
     ]
-    total = ["all, each tensor once", size(measured.total), size(whole.everything), ""]
+    last = ["all, each tensor once", *map(size, total), ""]
     title = f"Kept by autograd, batch of {chosen.batch_size}: measured in the run, beside the model"
-    columns = ("module", "measured", "model", "why they differ")
-    console().print(table(title, columns, [*rows, total], left=1))
+    return table(title, ("module", "measured", "model", "why they differ"), [*cells, last], 1, True)
 
 
-def _print(title: str, counted: Footprint, dense: Footprint) -> None:
-    out = console()
-    of_rows = ("module", "tensor", "elements", "density", "format", "dtype", "bytes", "shares")
-    out.print(table(title, of_rows, _rows(counted), left=2))
-    totals = ("kept", "dense", "stored", "change")
-    out.print(table("Totals", totals, _totals(counted, dense), left=1))
+def _print_json(
+    title: str,
+    samples: int,
+    counted: tuple[Footprint, Footprint],
+    beside: tuple[list[Beside], tuple[int, int]] | None,
+) -> None:
+    ours, dense = counted
+    found: dict[str, Any] = {"of": title, "samples": samples, "tensors": ours.rows}
+    found["totals"] = [
+        {"kept": name, "dense_bytes": total(dense), "bytes": total(ours)}
+        for name, total in _sums(dense)
+    ]
+    if beside is not None:
+        rows, (measured, modelled) = beside
+        found["measured"] = rows
+        found |= {"measured_bytes": measured, "modelled_bytes": modelled}
+    as_json.write("footprint", found)
 
 
-def _rows(counted: Footprint) -> Iterator[list[str]]:
-    for row in counted.rows:
+#: What a table of tensors leaves out where there is no room, the first one first.
+EXPENDABLE = ("shares", "elements", "format", "dtype", "density")
+
+
+def _tensors(counted: Footprint, whole: bool) -> Any:
+    """Return a table of all tensors, or of the largest that are not another's too."""
+    rows = counted.rows
+    title = f"All {len(rows)} tensors"
+    if not whole and len(rows) > SHOWN:
+        own = sorted((row for row in rows if not row.shares), key=lambda row: -row.bytes)
+        title = (
+            f"The {SHOWN} largest of {len(rows)} tensors, parameters and what other modules keep "
+            "left out (--all)"
+        )
+        rows = tuple(own[:SHOWN])
+    headings = ("module", "tensor", "elements", "density", "format", "dtype", "bytes", "shares")
+    return table(title, headings, _rows(rows), 2, True, () if whole else EXPENDABLE)
+
+
+def _rows(rows: Sequence[Row]) -> Iterator[list[str]]:
+    for row in rows:
         numbers = [count(row.elements), share(row.density), row.format, row.dtype]
         yield [row.layer, row.tensor, *numbers, size(row.bytes), row.shares]
 
 
-def _totals(counted: Footprint, dense: Footprint) -> Iterator[list[str]]:
-    sums: tuple[tuple[str, Callable[[Footprint], int]], ...] = (
+def _sums(dense: Footprint) -> list[tuple[str, Callable[[Footprint], int]]]:
+    """Return the totals that there are, by name."""
+    sums: list[tuple[str, Callable[[Footprint], int]]] = [
         ("inputs of layers", lambda total: total.of("act")),
         ("inputs of batch norms", lambda total: total.of("batch_norm")),
         ("activations: both", lambda total: total.activations),
         ("weights", lambda total: total.weights),
         ("everything but parameters, each tensor once", lambda total: total.everything),
-    )
+    ]
     # of a trace alone it is not known which tensors are shared, nor what other modules keep
-    whole = any(row.source for row in dense.rows)
-    for name, total in sums if whole else (sums[0], sums[3]):
+    return sums if any(row.source for row in dense.rows) else [sums[0], sums[3]]
+
+
+def _totals(counted: Footprint, dense: Footprint) -> Iterator[list[str]]:
+    for name, total in _sums(dense):
         change = -100 * reduction(total(counted), total(dense))
         yield [name, size(total(dense)), size(total(counted)), f"{change + 0.0:+.1f} %"]

@@ -7,10 +7,29 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from swatsim.errors import listed, unknown
 
 Names = Callable[[], Iterable[str]]
+
+
+def completed(names: Iterable[str], incomplete: str, kind: str = "plain") -> list[CompletionItem]:
+    """Return the names that begin so, as a shell is told of them."""
+    return [CompletionItem(name, type=kind) for name in names if name.startswith(incomplete)]
+
+
+def completing(known: Names, *, or_path: bool = False) -> dict[str, Any]:
+    """Return what makes an argument or an option complete the names of a registry.
+
+    `or_path`: it may be a file or a folder too.
+    """
+
+    def complete(ctx: object, param: object, incomplete: str) -> list[CompletionItem]:
+        paths = [CompletionItem(incomplete, type="file")] if or_path else []
+        return [*completed(known(), incomplete), *paths]
+
+    return {"shell_complete": complete}
 
 
 class LazyGroup(click.Group):
@@ -22,12 +41,22 @@ class LazyGroup(click.Group):
         Where the modules are.
     verbs : mapping of str to str
         Name to what the group's help says of it: the first sentence of the verb's own.
+    examples : mapping of str to str
+        Name to a command that the verb's help ends with.
     """
 
-    def __init__(self, *arguments: Any, package: str, verbs: Mapping[str, str], **other: Any):
+    def __init__(
+        self,
+        *arguments: Any,
+        package: str,
+        verbs: Mapping[str, str],
+        examples: Mapping[str, str],
+        **other: Any,
+    ):
         super().__init__(*arguments, **other)
         self._package = package
         self._verbs = verbs
+        self._examples = examples
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all verbs."""
@@ -39,7 +68,14 @@ class LazyGroup(click.Group):
         if command is None and cmd_name in self._verbs:
             module = import_module(f"{self._package}.{cmd_name}")
             command = getattr(module, cmd_name)
+            command.epilog = f"\b\nExample:\n  {self._examples[cmd_name]}"
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the verbs and options that begin so; no verb is loaded for it."""
+        verbs = self._verbs.items()
+        found = [CompletionItem(name, help=it) for name, it in verbs if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -79,6 +115,10 @@ class Registered(click.Option):
         record = super().get_help_record(ctx)
         return record and (record[0], record[1].replace("{known}", listed(self._known())))
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the names that begin so."""
+        return completed(self._known(), incomplete)
+
 
 class Chosen(click.ParamType[str]):
     """One of the names of a registry, which is loaded when one is given, or help is shown."""
@@ -95,6 +135,12 @@ class Chosen(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the name, if it is one of them."""
         return self._choice.convert(value, param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that begin so."""
+        return completed(self._known(), incomplete)
 
     @property
     def _choice(self) -> click.Choice[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 from collections.abc import Mapping
 
@@ -11,7 +12,7 @@ import click
 
 from swatsim._version import __version__
 from swatsim.cli.lazy import LazyGroup
-from swatsim.errors import SwatsimError
+from swatsim.errors import ConfigError, PolicyError, SwatsimError, WorkloadError
 from swatsim.printable import one_line, printable
 
 BAD_INPUT = 2
@@ -21,7 +22,7 @@ BAD_INPUT = 2
 VERBS: Mapping[str, str] = {
     "simulate": "Run a trace on a machine.",
     "report": "Write results as a page.",
-    "compare": "Show two results side by side.",
+    "compare": "Compare results, of any machines and traces.",
     "timeline": "Write what one tile does in each cycle.",
     "info": "Show what a trace holds.",
     "check": "Verify every mask of a trace.",
@@ -31,13 +32,39 @@ VERBS: Mapping[str, str] = {
     "reproduce": "Set a paper's figures beside ours, or machines beside each other.",
     "estimate": "Estimate a whole run, or whole batches.",
     "sweep": "Simulate many machines on many traces.",
+    "completion": "Print what makes a shell complete swatsim's words.",
 }
+#: Of each verb, a command that its help ends with.
+EXAMPLES: Mapping[str, str] = {
+    "simulate": "swatsim simulate runs/mine -m tensordash --set rows=1 -o results",
+    "report": "swatsim report results",
+    "compare": "swatsim compare results/tensordash results/swat",
+    "timeline": "swatsim timeline runs/mine -m swat --layer conv1 --op fprop -o tile.json",
+    "info": "swatsim info runs/mine --all",
+    "check": "swatsim check runs/mine",
+    "machines": "swatsim machines tensordash",
+    "footprint": "swatsim footprint resnet50 --batch 32 --sparsity 0.9 --relu-bits",
+    "synth": "swatsim synth resnet50 --sparsity 0.9 --batch 2 -o runs/resnet50",
+    "reproduce": "swatsim reproduce swat -o results/swat",
+    "estimate": "swatsim estimate results --run-steps 90000",
+    "sweep": "swatsim sweep runs/mine -m tensordash -m swat --set dram=ddr4,hbm2 -o sweeps/dram",
+    "completion": 'eval "$(swatsim completion bash)"',
+}
+#: What a wrong argument ends in: the verb's help says what is allowed.
+OF_ARGUMENTS = (ConfigError, PolicyError, WorkloadError)
+#: A shell asks for completions with it.
+COMPLETE = "_SWATSIM_COMPLETE"
 
 
 @click.group(
     cls=LazyGroup,
     package="swatsim.cli",
     verbs=VERBS,
+    examples=EXAMPLES,
+    epilog="\b\nBegin with:\n"
+    "  swatsim info TRACE\n"
+    "  swatsim simulate TRACE -m tensordash -o results\n"
+    "  swatsim report results",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="swatsim")
@@ -62,7 +89,10 @@ def run(arguments: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of few characters shows escapes
             stream.reconfigure(errors="backslashreplace")
+    context = None
     try:
+        if COMPLETE in os.environ:
+            return _complete(os.environ[COMPLETE])
         # not cli.main: it ends a command whose reader has gone with exit code 1
         with cli.make_context("swatsim", arguments) as context:
             cli.invoke(context)
@@ -73,9 +103,12 @@ def run(arguments: list[str]) -> int:
         click.echo(error.format_message(), err=True)
         return BAD_INPUT
     except SwatsimError as error:
-        return _refuse(str(error))
+        verb = context.invoked_subcommand if context else None
+        see = f" (see swatsim {verb} --help)" if verb and isinstance(error, OF_ARGUMENTS) else ""
+        return _refuse(f"{error}{see}")
     except click.ClickException as error:
-        return _refuse(f"{error.format_message()} (see swatsim --help)")
+        whose = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        return _refuse(f"{error.format_message()} (see {whose or 'swatsim'} --help)")
     except click.Abort:
         raise KeyboardInterrupt from None
     except MemoryError:
@@ -86,6 +119,13 @@ def run(arguments: list[str]) -> int:
         where = f"{error.filename}: " if error.filename else "output: "
         return _refuse(f"{where}{error.strerror or error}")
     return 0
+
+
+def _complete(instruction: str) -> int:
+    """Answer a shell that asks which words may come next."""
+    from swatsim.cli.completing import complete  # what no other command needs
+
+    return complete(cli, COMPLETE, instruction)
 
 
 def _refuse(message: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from swatsim.cli.lazy import Chosen, Registered
+from swatsim.cli.lazy import Chosen, Registered, completing
 from swatsim.errors import ConfigError
 
 # Each is asked for when help is shown or a value is given: loading them takes as long as a small
@@ -39,6 +39,20 @@ def _ops() -> Iterable[str]:
     return OPS
 
 
+def _parameters() -> Iterable[str]:
+    from swatsim.simulator.machines import MACHINES
+
+    fields = (name for it in MACHINES for name in it.config_type.model_fields)
+    return (f"{name}=" for name in dict.fromkeys(fields))
+
+
+def networks() -> Iterable[str]:
+    """Return the names of published networks."""
+    from swatsim.workload.networks import NETWORKS
+
+    return NETWORKS
+
+
 OP = Chosen(_ops)
 #: Of an option that is a preset, with {known} in its help.
 PRESETS: dict[str, Any] = {"cls": Registered, "known": _presets}
@@ -56,7 +70,7 @@ ENERGY = click.option(
     known=_tables,
     default="45nm",
     show_default=True,
-    help="Energies of events: {known}, or a TOML file of your own.",
+    help="Energies of events, and areas: {known}, or a TOML file of your own.",
 )
 DTYPE = click.option(
     "--dtype",
@@ -73,6 +87,7 @@ SETTINGS = click.option(
     multiple=True,
     metavar="PARAMETER=VALUE",
     help="Change a parameter of the preset; may be given several times.",
+    **completing(_parameters),
 )
 
 

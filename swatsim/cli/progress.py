@@ -31,7 +31,7 @@ def progress(doing: str, what: str) -> Iterator[Callable[[int, int], None]]:
     console = Console(stderr=True)
     times = (TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn())
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn(what), *times)
-    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
     task = bar.add_task(what, total=None)
 
     def show(done: int, total: int) -> None:

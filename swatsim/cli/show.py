@@ -1,22 +1,21 @@
-"""What the verbs share: how numbers and tables look."""
+"""What the verbs share: how numbers and tables look, and what is printed where."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import isfinite, isnan
+from math import floor, isfinite, isnan, log10
 from textwrap import indent
 from typing import Any, NamedTuple
 
-from rich import box
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 
+from swatsim.cli.grid import Grid
 from swatsim.printable import printable
 from swatsim.reports.span import tenths
 
 #: Wide enough for every table here; a pipe or a file has no width of its own.
-PLAIN_WIDTH = 220
+PLAIN_WIDTH = 10_000
 
 
 class Words(NamedTuple):
@@ -28,20 +27,47 @@ class Words(NamedTuple):
 
 
 class _Console(Console):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        #: Headings of columns that had no room.
+        self.dropped: dict[str, None] = {}
+
     def print(self, *objects: Any, **options: Any) -> None:
         """Print texts, made safe for terminals, and tables that `table` made."""
-        shown = (printable(one, keep="\n") if isinstance(one, str) else one for one in objects)
-        super().print(*shown, **options)
+        for one in objects:
+            if isinstance(one, Grid):
+                self._grid(one)
+            elif isinstance(one, str):
+                self.words(Words(one))
+            else:
+                super().print(one, **options)
 
     def words(self, words: Words) -> None:
         """Print a text as wide as a terminal is; elsewhere its lines are as long as they are."""
         text = printable(words.text, keep="\n")
         if not self.is_terminal:
             super().print(indent(text, " " * words.indent), soft_wrap=True)
-        elif words.cut:
-            super().print(text, no_wrap=True, overflow="ellipsis")
+        elif words.cut or not words.indent:
+            cut: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis"} if words.cut else {}
+            super().print(text, **cut)
         else:
             super().print(Padding(text, (0, 0, 0, words.indent), expand=False))
+
+    def _grid(self, grid: Grid) -> None:
+        lines, dropped = grid.fitted(self.width)
+        if grid.title:
+            self.words(Words(grid.title))
+        for line in (*lines, ""):
+            super().print(line, soft_wrap=True)
+        self.dropped |= dict.fromkeys(dropped)
+
+    def say_what_was_dropped(self, others: Sequence[str] = ()) -> None:
+        """Print how many columns had no room, and what else was left out, if anything was."""
+        columns = len(self.dropped)
+        parts = [*others, *([f"{columns} more column{'s' * (columns != 1)}"] if columns else [])]
+        if parts:
+            wider = ", or a wider terminal" if columns else ""
+            self.words(Words(f"{' and '.join(parts)}: --all{wider}."))
 
     def on_broken_pipe(self) -> None:
         """Raise the error again: rich would end the command with exit code 1."""
@@ -62,22 +88,15 @@ def table(
     rows: Iterable[Sequence[str]],
     left: int,
     text_last: bool = False,
-) -> Table:
-    """Return rows as a table; the first `left` columns are text (and the last), others numbers."""
-    rendered = Table(
-        title=printable(title, keep="\n"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    for i, heading in enumerate(headings):
-        text = i < left or (text_last and i == len(headings) - 1)
-        rendered.add_column(
-            printable(heading), justify="left" if text else "right", overflow="fold"
-        )
-    for row in rows:
-        if not row:
-            rendered.add_section()
-        else:
-            rendered.add_row(*map(printable, row))
-    return rendered
+    expendable: Sequence[str] = (),
+) -> Grid:
+    """Return rows as a table; the first `left` columns are text (and the last), others numbers.
+
+    `expendable` are headings of columns that go where a terminal has no room, the first one first.
+    """
+    cells = [[printable(cell) for cell in row] for row in rows]
+    own = [printable(heading) for heading in headings]
+    return Grid(printable(title, keep="\n"), own, cells, left, text_last, expendable)
 
 
 def count(value: float) -> str:
@@ -102,6 +121,14 @@ def joules(picojoules: float) -> str:
         if picojoules >= limit:
             return f"{picojoules / limit:.3g} {prefix}J"
     return f"{picojoules:.3g} pJ"
+
+
+def digits(value: float) -> str:
+    """Return a number to three digits, of which none is left out; a dash where it is not known."""
+    if not isfinite(value):
+        return "-"
+    places = 2 - floor(log10(abs(value))) if value else 0
+    return f"{value:,.{min(max(places, 0), 6)}f}"
 
 
 def share(value: float) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from swatsim.cli.as_json import JSON
 from swatsim.cli.drawing import CHOICES, Drawing
 from swatsim.cli.options import DTYPE, ENERGY, MACHINE, OP, PRESETS, SETTINGS
 from swatsim.outputs import PLOTS, check_folder
@@ -45,6 +46,8 @@ def _shown(main: bool) -> str:
     show_default=True,
     help=f"Draw into the output directory: {_shown(True)}; all: {_shown(False)} too.",
 )
+@click.option("--all", "whole", is_flag=True, help="Show every table, row and column.")
+@JSON
 def simulate(
     trace: str,
     name: str,
@@ -58,23 +61,29 @@ def simulate(
     dense_outputs: bool,
     output: str | None,
     plots: str,
+    whole: bool,
+    as_json: bool,
 ) -> None:
     """Run a trace on a machine.
 
     Every recorded op of TRACE runs on the machine and on its dense baseline, and so does what its
     steps do beside multiplying matrices, on the vector unit of each, if the trace notes it.
 
-    Prints a table per layer and op, summed over the recorded steps and images, totals, where
-    PE-cycles, DRAM traffic and energy went, what one step takes, and how much of all that a step
-    multiplies that is of; with -o also writes results.parquet and results.csv (schema.json says
-    what each column means) and plots. Cycles include buffers and DRAM; "compute only" leaves them
-    out, and --set memory=none does without them.
+    Prints what bounds a step and what would change it; what a mean step takes, by op; the ops that
+    cost most; and what to know of these figures. --all: and a table per layer and op, summed over
+    the recorded steps and images, and where PE-cycles, DRAM traffic and energy went. With -o also
+    writes results.parquet and results.csv (schema.json says what each column means) and plots.
+
+    Times include buffers and DRAM; --set memory=none does without them. "With no zero" is the
+    speed-up that operands without a zero have already, "zeros add" what zeros add to it: the
+    product is the speed-up. "Of the ideal" is the time that as many multipliers would take for the
+    products without a zero, over the time taken.
     """
     if output is not None:
         check_folder(output)
     with Drawing(wanted=plots if output is not None else "none") as drawing:
         # kernels load while matplotlib does, in its own process
-        from swatsim.cli.simulated import print_all, run
+        from swatsim.cli.simulated import print_all, print_json, run
 
         choice: dict[str, Any] = {
             "baseline": baseline,
@@ -86,5 +95,5 @@ def simulate(
         }
         if ops:
             choice["ops"] = ops
-        parts = run(trace, name, settings, drawing, output, choice)
-    print_all(parts)
+        done = run(trace, name, settings, drawing, output, choice)
+    (print_json if as_json else print_all)(done, whole)

@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
 from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
+from swatsim.cli import as_json
 from swatsim.cli.drawing import Drawing
 from swatsim.cli.options import parse
 from swatsim.cli.progress import progress
-from swatsim.cli.show import console, count, joules, percent, share, size, table, times
-from swatsim.counters import BUCKETS, DRAM_BYTES, ENERGY_PARTS
+from swatsim.cli.show import console, count, digits, joules, percent, table, times
+from swatsim.cli.simulated_all import ALL_OPS, ELSE, WHOLE, everything, word_of
 from swatsim.outputs import write_files
 from swatsim.reports import (
     differences,
     everything_else,
     gpu_time,
+    labels,
     page_tables,
     patterns,
-    span,
     tables,
 )
+from swatsim.reports.costliest import costliest
+from swatsim.reports.rates import rates, watts
 from swatsim.reports.remarks import remarks
 from swatsim.reports.span import span_of
-from swatsim.reports.tables import Row, lost_most_to
-from swatsim.results import Results
+from swatsim.reports.tables import Row, Summary, summarise
+from swatsim.reports.verdict import verdict
 from swatsim.simulator.machines import machine
 from swatsim.simulator.run import simulate
-from swatsim.workload.layer import OPERANDS, OPS
+from swatsim.workload.layer import OPS
 from swatsim.workload.phases import OTHER
+
+#: Rows of what costs most.
+MOST = 10
+#: Remarks that are shown without --all.
+REMARKS = 3
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Results, and the files that they were written to."""
+
+    results: Summary
+    folder: str | None
+    written: Sequence[Path]
 
 
 def run(
@@ -39,8 +59,8 @@ def run(
     drawing: Drawing,
     output: str | None,
     choice: Mapping[str, Any],
-) -> list[Any]:
-    """Simulate, write what is to be written, and return what is to be printed."""
+) -> Simulated:
+    """Simulate, and write what is to be written."""
     options = dict(choice)
     dtype = options.pop("dtype")
     chosen = machine(name, **parse((*settings, f"dtype={dtype}") if dtype else settings))
@@ -52,76 +72,89 @@ def run(
     # saved before anything is drawn or printed: no fault of a plot, and no reader of the
     # output that goes away, costs a number
     written = results.save(output) if output is not None else []
-    parts = list(_tables(results))
+    summary = summarise(results)
     if output is not None:
         written += write_files(Path(output), drawing.finish())
-    return [*parts, *(f"wrote {path}" for path in written)]
+    return Simulated(summary, output, written)
 
 
-def print_all(parts: list[Any]) -> None:
-    """Print tables and sentences."""
+def print_all(done: Simulated, whole: bool) -> None:
+    """Print tables and sentences: the verdict and a step's totals first, what costs most.
+
+    `whole`: and all the rest.
+    """
     out = console()
-    for part in parts:
+    for part in chain(_first(done.results, whole), _rest(done.results, whole)):
         out.print(part)
+    remarks_left = 0 if whole else max(0, len(sentences(done.results)) - REMARKS)
+    out.say_what_was_dropped([f"{remarks_left} more remarks"] if remarks_left else [])
+    out.print(_next(done))
 
 
-OF_TIME = ("cycles", "baseline", "speed-up")
-COUNTS = ("MACs", "effectual", *OF_TIME[:2])
-#: Heading to column; where there is no room, what zeros add has to do.
-SPEED_UPS = {
-    "speed-up": "speed_up",
-    "with no zero": "speed_up_dense_operands",
-    "zeros add": "speed_up_zeros",
-    "compute only": "speed_up_compute",
-}
-FEWER = {name: column for name, column in SPEED_UPS.items() if name != "with no zero"}
+def print_json(done: Simulated, whole: bool) -> None:
+    """Print the same as one JSON object; `whole`: and a row a layer and op with all of it."""
+    results, span = done.results, span_of(done.results)
+    found: dict[str, Any] = {
+        "machine": results.rows[0]["machine"],
+        "baseline": tables.baseline_of(results),
+        "trace": results.rows[0]["trace"],
+        **span.columns,
+        "verdict": {**asdict(verdict(results)), "sentence": verdict(results).sentence},
+        "step": {**rates(results.ops[-1], span.steps, span.images), **page_tables.ratios(results)},
+        "baseline_step": rates(results.ops[-1]["baseline"], span.steps, span.images),
+        "totals": [_as_total(row) for row in (*results.ops[:-1], results.of_layers)],
+        "costs": costliest(results),
+        "remarks": sentences(results),
+        "warnings": differences.against_baseline(results),
+        "written": done.written,
+    }
+    if whole:
+        found["layers"] = page_tables.layers(results)
+        found["everything_else"] = everything_else.by_function(results)
+    as_json.write("simulate", found)
 
 
-def _tables(results: Results) -> Iterator[Any]:
-    results = tables.summarise(results)
-    machine, baseline = results.rows[0]["machine"], tables.baseline_of(results)
+def _as_total(row: Row) -> Row:
+    steps, names = row["steps"], ("time_ms", "energy_pj")
+    ours, theirs = (tables.per_step(one, steps) for one in (row, row["baseline"]))
+    own = {name: row[name] for name in page_tables.RATIOS}
+    return {
+        "op": row["op"],
+        **ours,
+        **{f"baseline_{name}": theirs[name] for name in names},
+        **own,
+    }
+
+
+# ---- what a step takes, and why ------------------------------------------------------------------
+
+#: Headings of totals; where there is no room, those of `EXPENDABLE` go, the first one first.
+TOTALS = (
+    *("op", "ms", "baseline ms", "speed-up", "with no zero", "zeros add"),
+    *("of the ideal", "energy", "baseline's energy"),
+)
+EXPENDABLE = ("baseline's energy", "with no zero", "of the ideal", "zeros add")
+
+
+def _first(results: Summary, whole: bool) -> Iterator[Any]:
+    """Yield what was run, the verdict, a step's totals, and what costs most."""
+    name, baseline = results.rows[0]["machine"], tables.baseline_of(results)
     sizes = " against ".join(tables.sizes_of(results))
-    added = f"{tables.source_of(results)}, added up"
-    title = f"{machine} against {baseline} ({sizes}); {added}"
-    layers = tables.per_layer(results)
-    masked = any(isfinite(row["density_output"]) for row in layers)
-    own = (*OPERANDS, *(("output",) if masked else ()))
-    headings = ("layer", "op", "shape", *own, *_headings(FEWER), "lost most to")
-    yield table(title, headings, _layer_rows(layers, masked), left=3, text_last=True)
+    yield f"{name} against {baseline} ({sizes}); {tables.source_of(results)}"
+    yield f"{of_a_step(results)}\n{verdict(results).sentence}.\n"
     over = [f"over {name}" for name in tables.alternatives_of(results)]
-    totals = tables.per_op(results)
-    over_all = ("op", "FLOPs", "effectual FLOPs", *_headings(SPEED_UPS), *over)
-    whole = " and everything else" if results.phases else ""
-    yield table(f"Totals over all layers{whole}; {added}", over_all, _total_rows(results), left=1)
-    if words := page_tables.due_to_zeros(results.of_layers, span_of(results).of_what):
+    expendable = () if whole else (*over, *EXPENDABLE)
+    unit = "" if results.ops[-1]["clock_mhz"] else "; without a clock, ms are 1000 cycles"
+    title = f"Totals of {span_of(results).subject} ({span_of(results).mean}{unit})"
+    yield table(title, (*TOTALS, *over), _total_rows(results), left=1, expendable=expendable)
+    if words := in_words(results):
         yield f"{words}\n"
-    if results.phases:
-        yield _everything_else(results, added)
-    yield _parts("Where the PE-cycles went, in % of all", totals, tuple(BUCKETS), "lane_cycles")
-    if found := patterns.patterns(results):
-        words = f"Groups of {patterns.pattern_of(results)} along what an op sums; {added}"
-        headings = ("op", "operand", "groups that obey", "compressed in", "of the op's MACs")
-        yield table(words, headings, _obeying(found), left=2)
-    if any(row["dram_bytes"] for row in totals):
-        yield table(
-            f"DRAM traffic; {added}", ("bytes", *_columns(totals)), _traffic(totals), left=1
-        )
-    if all(row["energy_pj"] is not None for row in results.rows):
-        yield _parts("Energy, in % of all", totals, tuple(ENERGY_PARTS), "energy_pj")
-        yield table(f"Energy in all; {added}", ("", *_columns(totals)), _joules(totals), left=1)
-    yield _verdict(results, totals[-1])
-    yield f"Of the ideal{', layers alone' if results.phases else ''}: {tables.OF_IDEAL}."
-    method = page_tables.of_method(page_tables.ratios(results))
-    said = (method, *gpu_time.sentences(results), *remarks(results), patterns.in_words(results))
-    said = (*said, page_tables.of_outputs(results))
-    yield from (f"{sentence}." for sentence in said if sentence)
-    for warning in differences.against_baseline(results):
-        yield f"warning: {warning}."
+    yield _costliest(results, whole)
 
 
-def _verdict(results: tables.Summary, total: Row) -> str:
+def of_a_step(results: Summary) -> str:
     """Return in words what one step takes, on the machine and on its baseline, and the ratio."""
-    span = span_of(results)
+    total, span = results.ops[-1], span_of(results)
     costs = []
     for row in (total, total["baseline"]):
         step = tables.per_step(row, span.steps)
@@ -135,161 +168,135 @@ def _verdict(results: tables.Summary, total: Row) -> str:
         faster = f"{page_tables.of_step(page_tables.ratios(results))}{of_what}"
     else:
         faster = times(total["speed_up"]) + of_what
-    layers, whose = results.of_layers, "The layers are at" if results.phases else "That is"
-    whole, compute = percent(layers["of_ideal"]), percent(layers["of_ideal_compute"])
     who, takes = ("A step", "takes") if not span.left_out else ("A step's layers", "take")
-    return (
-        f"{who} ({span.mean}) {takes} {costs[0]}; of the baseline {costs[1]}: {faster}. {whose} "
-        f"{whole} of the ideal; without the memory system it would be {compute}."
-    )
+    return f"{who} ({span.mean}) {takes} {costs[0]}; of the baseline {costs[1]}: {faster}."
 
 
-#: Of everything else: its rows' headings.
-ELSE_HEADINGS = (
-    *("phase", "function", "modules", "values", "DRAM", "cycles", "of the step"),
-    *("baseline", "of its step", "bound by"),
-)
-
-
-def _everything_else(results: tables.Summary, added: str) -> Any:
-    """Return the table of what multiplies no matrices: a phase's longest functions, its sum."""
-    rows = everything_else.by_function(results)
-    title = f"{everything_else.TITLE}; {added}"
-    return table(title, ELSE_HEADINGS, _else_rows(rows), left=2, text_last=True)
-
-
-def _else_rows(rows: list[Row]) -> Iterator[list[str]]:
-    for part in everything_else.shown(rows):
-        for row in part:
-            phase = everything_else.PHASE_WORDS[row["phase"]] if row is part[-1] else row["phase"]
-            modules = "" if row["modules"] is None else count(row["modules"])
-            sizes = [modules, count(row["vector_elements"]), size(row["dram_bytes"])]
-            ours = [count(row["cycles"]), percent(row["share"])]
-            theirs = [count(row["baseline_cycles"]), percent(row["baseline_share"])]
-            yield [phase, row["function"], *sizes, *ours, *theirs, row["bound_by"]]
-        yield []
-
-
-def _layer_rows(rows: list[Row], masked: bool) -> Iterator[list[str]]:
-    previous = None
-    for row in rows:
-        if previous not in (None, row["layer"]):
-            yield []
-        previous = row["layer"]
-        densities = [share(row[f"density_{name}"]) for name in OPERANDS]
-        densities += [share(row["density_output"])] if masked else []
-        yield [row["layer"], row["op"], _shape(row), *densities, *_numbers(row, FEWER), _lost(row)]
-
-
-def _total_rows(results: tables.Summary) -> Iterator[list[str]]:
+def _total_rows(results: Summary) -> Iterator[list[str]]:
     """Yield each op, and all of them; then everything else, and the whole step."""
     *ops, whole = results.ops
     yield from (_total_row(row["op"], row) for row in ops if row["op"] in OPS)
-    yield []
     yield _total_row(ALL_OPS, results.of_layers)
-    for name, row in ((ELSE, ops[-1]), (WHOLE, whole)) if results.phases else ():
-        yield []
-        yield _total_row(name, row, of_layers=False)
+    if results.phases:
+        (other,) = (row for row in ops if row["op"] == OTHER)
+        yield _total_row(ELSE, other, of_layers=False)
+        yield _total_row(WHOLE, whole, of_layers=False)
 
 
 def _total_row(name: str, row: Row, *, of_layers: bool = True) -> list[str]:
-    """Return a total's cells; of what is not of layers alone, how long it takes and no more."""
-    flops = [count(row["flops_dense"]), count(row["flops_effectual"])]
-    numbers = zip(_headings(SPEED_UPS), _numbers(row, SPEED_UPS), strict=True)
-    cells = [word if of_layers or heading in OF_TIME else "-" for heading, word in numbers]
-    others = [times(value) for value in row["speed_ups_alternative"].values()]
-    return [name, *(flops if of_layers else ["-", "-"]), *cells, *others]
+    """Return what a mean step of a total takes; of what is not of layers, no share of zeros."""
+    energies = (_energy(one) for one in (row, row["baseline"]))
+    zeros = [times(row["speed_up_dense_operands"]), times(row["speed_up_zeros"])]
+    ideal = percent(row["of_ideal"])
+    return [
+        name,
+        *(_time(one) for one in (row, row["baseline"])),
+        times(row["speed_up"]),
+        *((*zeros, ideal) if of_layers else ("-",) * 3),
+        *energies,
+        *(times(value) for value in row["speed_ups_alternative"].values()),
+    ]
 
 
-#: Words for totals: of all that multiplies, of what does not, of both.
-ALL_OPS, ELSE, WHOLE = "all ops", "everything else", "whole step"
+def _time(row: Row) -> str:
+    step = tables.per_step(row, row["steps"])
+    return digits(step["time_ms"] if row["clock_mhz"] else step["cycles"] / 1000)
 
 
-def _op(row: Row) -> str:
-    """Return the op of a total in words: the last row has all that is in the results."""
-    if row["op"] == tables.STEP:
-        return ALL_OPS if isnan(row["elsewhere"]) else WHOLE
-    return ELSE if row["op"] == OTHER else str(row["op"])
+def _energy(row: Row) -> str:
+    energy = tables.per_step(row, row["steps"])["energy_pj"]
+    return "-" if energy is None else joules(energy)
 
 
-def _headings(speed_ups: Mapping[str, str]) -> list[str]:
-    return [*COUNTS, *speed_ups, "of the ideal"]
+def in_words(results: Summary) -> str:
+    """Return what a step takes by the image, the second and the watt; "" where it has no clock."""
+    span, total = span_of(results), results.ops[-1]
+    found = rates(total, span.steps, span.images)
+    if not isfinite(found["images_per_s"]):
+        return ""
+    words = f"{digits(found['ms_per_image'])} ms an image, {digits(found['images_per_s'])} a second"
+    if power := watts(found):
+        words += f"; {joules(found['energy_pj_per_image'])} an image, {power}"
+    if not isnan(found["power_w"]):
+        dense, effectual = (digits(found[f"tops_per_w_{of}"]) for of in ("dense", "effectual"))
+        words += f", {dense} TOPS/W of the dense step, {effectual} effectual"
+    if not isnan(found["area_mm2"]):
+        words += f"; about {labels.shown('area_mm2', found['area_mm2'])}"
+    return f"{words}."
 
 
-def _numbers(row: Row, speed_ups: Mapping[str, str]) -> list[str]:
-    macs = [count(row["macs_dense"]), count(row["macs_effectual"])]
-    cycles = [count(row["cycles"]), count(row["baseline"]["cycles"])]
-    gains = [times(row[column]) for column in speed_ups.values()]
-    return [*macs, *cycles, *gains, percent(row["of_ideal"])]
+#: Of what costs most: headings, and those that go first where there is no room.
+COSTS = (
+    *("layer, or what else", "op", "ms", "share", "adds up to", "speed-up", "lost to"),
+    *("of the ideal", "energy", "baseline ms"),
+)
+COSTS_EXPENDABLE = ("baseline ms", "of the ideal", "energy", "lost to")
 
 
-def _lost(row: Row) -> str:
-    """Return what took most of the PE-cycles that did no effectual work."""
-    name = lost_most_to(row)
-    if not name:
-        return "-"
-    part = row[f"lane_cycles_{name}"] / row["lane_cycles"]
-    return f"{_word(name, 'lane_cycles')} {100 * part:.0f} %"
+def _costliest(results: Summary, whole: bool) -> Any:
+    rows = costliest(results)
+    shown = rows if whole else rows[:MOST]
+    ops = f"{len(results.layers)} ops"
+    if others := len(rows) - len(results.layers):
+        ops += f" and {others} other function{'s' * (others != 1)}"
+    what = f"{MOST} of {ops} (--all)" if len(shown) < len(rows) else ops
+    title = f"What costs most of {span_of(results).subject}: {what}"
+    cells = (_cost(row) for row in shown)
+    return table(title, COSTS, cells, left=2, expendable=() if whole else COSTS_EXPENDABLE)
 
 
-def _word(column: str, of: str) -> str:
-    """Return a column's name in words."""
-    return column.removeprefix(f"{of}_").replace("_", " ").replace("dram", "DRAM")
+def _cost(row: Row) -> list[str]:
+    time, theirs = row["time_ms"], row["baseline_time_ms"]
+    if isnan(time):
+        time, theirs = row["cycles"] / 1000, row["baseline_cycles"] / 1000
+    shares = percent(row["share"]), percent(row["share_up_to_here"])
+    lost = word_of(row["lost_most_to"]) if row["lost_most_to"] else "-"
+    ideal = "-" if row["of_ideal"] is None else percent(row["of_ideal"])
+    energy = "-" if row["energy_pj"] is None else joules(row["energy_pj"])
+    faster = times(row["speed_up"]) if row["baseline_cycles"] else "-"
+    own = [digits(time), *shares, faster, lost, ideal, energy]
+    return [row["layer"], "else" if row["op"] == OTHER else row["op"], *own, digits(theirs)]
 
 
-def _columns(totals: list[Row]) -> list[str]:
-    return [*map(_op, totals), f"baseline, {_op(totals[-1])}"]
+# ---- what else there is to say -------------------------------------------------------------------
 
 
-def _beside(totals: list[Row]) -> list[Row]:
-    """Return the ops' totals, that of all of them, and that of the baseline."""
-    return [*totals, totals[-1]["baseline"]]
+def _rest(results: Summary, whole: bool) -> Iterator[str]:
+    """Yield the tables of everything, if asked for; sentences, those that matter most first."""
+    if whole:
+        yield from everything(results)
+    said = sentences(results)
+    shown = said if whole else said[:REMARKS]
+    yield from (f"{sentence}." for sentence in shown)
+    yield from (f"warning: {warning}." for warning in differences.against_baseline(results))
 
 
-def _parts(title: str, totals: list[Row], columns: tuple[str, ...], whole: str) -> Any:
-    rows = (
-        [_word(column, whole), *(_percent(row[column], row[whole]) for row in _beside(totals))]
-        for column in columns
-        if any(row[column] for row in _beside(totals))
+def sentences(results: Summary) -> list[str]:
+    """Return what else is to be said, those sentences first that matter most."""
+    method = page_tables.of_method(page_tables.ratios(results))
+    layers, whose = results.of_layers, "The layers are at" if results.phases else "That is"
+    ideal = (
+        f"{whose} {percent(layers['of_ideal'])} of the ideal; without the memory system it would "
+        f"be {percent(layers['of_ideal_compute'])}"
     )
-    return table(title, ("part", *_columns(totals)), rows, left=1)
+    what = f"Of the ideal{', layers alone' if results.phases else ''}: {tables.OF_IDEAL}"
+    zeros = page_tables.due_to_zeros(results.of_layers, span_of(results).of_what)
+    found = (
+        *gpu_time.sentences(results),
+        method,
+        *remarks(results),
+        page_tables.of_outputs(results),
+        patterns.in_words(results),
+        zeros.removesuffix("."),
+        ideal,
+        what,
+    )
+    return [sentence for sentence in found if sentence]
 
 
-def _percent(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.1f}" if whole else "-"
-
-
-def _obeying(rows: list[Row]) -> Iterator[list[str]]:
-    for row in rows:
-        ran = f"{row['compressed']} of {row['ops']} ops"
-        shares = span.percent(row["obeying_share"]), ran, span.percent(row["macs_share"])
-        yield [row["op"], row["operand"], *shares]
-
-
-def _traffic(totals: list[Row]) -> Iterator[list[str]]:
-    for column in (*DRAM_BYTES, "dram_bytes"):
-        word = _word(column, "dram_bytes") if column != "dram_bytes" else "all"
-        yield [word, *(size(row[column]) for row in _beside(totals))]
-
-
-def _joules(totals: list[Row]) -> Iterator[list[str]]:
-    yield ["energy", *(joules(row["energy_pj"]) for row in _beside(totals))]
-    ratios = (times(row["energy_efficiency"]) for row in totals)
-    yield ["the baseline's / this", *ratios, times(1.0)]
-
-
-def _shape(row: Row) -> str:
-    """Return a layer's shape in words: filters x channels x kernel / stride -> output.
-
-    A transposed convolution multiplies the size by its stride. A product of activations is heads x
-    (rows x depth @ depth x columns).
-    """
-    if row["kind"] == "linear":
-        return f"{row['K']}x{row['C']}"
-    if row["kind"] == "matmul":
-        depth, columns = row["C"] // row["groups"], row["K"] // row["groups"]
-        return f"{row['groups']}x({row['H']}x{depth} @ {depth}x{columns})"
-    sign = "*" if row["kind"] == "conv_transpose" else "/"
-    stride = "" if row["stride_h"] == row["stride_w"] == 1 else f"{sign}{row['stride_h']}"
-    channels = row["C"] // row["groups"]
-    return f"{row['K']}x{channels}x{row['R']}x{row['S']}{stride} -> {row['P']}x{row['Q']}"
+def _next(done: Simulated) -> str:
+    """Return what was written, and the command that comes next."""
+    if done.folder is None:
+        return "Next: with -o FOLDER, swatsim report and swatsim compare can read the results."
+    names = ", ".join(path.name for path in done.written)
+    return f"\nwrote {done.folder}: {names}\nNext: swatsim report {shlex.quote(done.folder)}"

@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
+import shlex
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import PurePath
+from pathlib import Path, PurePath
+from typing import Any
 
 import click
 
+from swatsim.cli import as_json
+from swatsim.cli.as_json import JSON
+from swatsim.cli.options import ENERGY, OP, PRESETS, SETTINGS, parse
 from swatsim.cli.progress import progress
-from swatsim.cli.show import console, count, joules, percent, table, times
+from swatsim.cli.show import console, count, digits, joules, percent, table, times
+from swatsim.errors import ConfigError
 from swatsim.reports import differences
 from swatsim.reports.remarks import LAYERS_ALONE
 from swatsim.reports.span import Span
 from swatsim.reports.tables import OF_IDEAL
+from swatsim.simulator.run import threads_of
 from swatsim.sweeps import run
 from swatsim.sweeps.cluster import Cluster
-from swatsim.sweeps.spec import read_spec
+from swatsim.sweeps.forecast import Forecast, duration, forecast
+from swatsim.sweeps.inline import as_toml, entries_of
+from swatsim.sweeps.plan import Plan
+from swatsim.sweeps.spec import Spec, read_spec
 from swatsim.sweeps.summary import Row, Summary
 
 #: Points of the table that ends a sweep.
 SHOWN = 20
+#: A forecast is corrected once, when jobs took so many seconds, and were this share of all.
+SECONDS, SHARE = 3.0, 0.05
 
 
 @click.command()
-@click.argument("spec", type=click.Path())
+@click.argument("sources", metavar="SPEC_OR_TRACES", nargs=-1, required=True, type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="Folder of the sweep.")
+@click.option(
+    "-m",
+    "--machine",
+    "presets",
+    multiple=True,
+    help="Of traces: a preset to run them on; repeatable. Presets: {known}.",
+    **PRESETS,
+)
+@SETTINGS
+@click.option("--constraint", "constraints", multiple=True, help="Of traces: as in a SPEC.")
+@click.option("--baseline", help="Of traces: compare with this preset: {known}.", **PRESETS)
+@ENERGY
+@click.option("--step", "steps", type=int, multiple=True, help="Of traces: only this step.")
+@click.option("--op", "ops", type=OP, multiple=True, help="Of traces: only this op; repeatable.")
+@click.option("--layers-only", is_flag=True, help="Of traces: only what multiplies matrices.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; one a core by default.")
 @click.option("--dask", metavar="ADDRESS", help="Run on a Dask cluster: its scheduler's address.")
 @click.option(
@@ -34,44 +63,173 @@ SHOWN = 20
     multiple=True,
     help="A module of your own whose machines SPEC may name, as MODULE:PRESET; its code is run.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what is to do, and stop.")
+@click.option("--dry-run", is_flag=True, help="Say what is to do, of traces as a SPEC, and stop.")
+@click.option("--all", "whole", is_flag=True, help=f"Show all points and columns, not {SHOWN}.")
+@JSON
 def sweep(
-    spec: str,
+    sources: tuple[str, ...],
     output: str,
     workers: int | None,
     dask: str | None,
-    modules: tuple[str, ...],
     dry_run: bool,
+    whole: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Simulate many machines on many traces.
 
-    SPEC is a TOML file: traces, machines with grids of parameters, constraints. What is finished is
-    kept in the output folder, point by point, and never done again: run the same command to go on.
+    Either SPEC, a TOML file: traces, machines with grids of parameters, constraints. Or traces and
+    options: every trace runs on each machine (-m), with every combination of the values of its
+    parameters: --set rows=4,8 --set dram=ddr4-3200,hbm2. A machine that lacks one of them is not
+    varied in it.
+
+    What is finished is kept in the output folder, point by point, and never done again: run the
+    same command to go on. How long it will take is estimated from some ops, and again from the
+    first jobs, on standard error.
     """
-    out = console()
-    chosen = read_spec(spec, modules)
+    entries, chosen = _chosen(sources, **options)
+    processes = threads_of(workers)
     if dry_run:
-        out.print(run.look(chosen, output).words())
+        _print_plan(run.look(chosen, output), entries, processes, as_json)
         return
     with _cluster(dask) as executor, progress("sweeping", "jobs") as show:
+        watch = _Watch(None if dask else processes, show)
         summary = run.sweep(
             chosen,
             output,
             executor=executor,
             workers=workers,
-            progress=show,
-            announce=lambda plan: click.echo(plan.words(), err=True),
+            progress=watch.progress,
+            announce=watch.announce,
         )
-    out.print(_table(summary))
-    out.print(f"Of the ideal: {OF_IDEAL}.")
+    if as_json:
+        _print_json(summary)
+    else:
+        _print(summary, output, whole)
+
+
+def _chosen(
+    sources: tuple[str, ...],
+    presets: tuple[str, ...],
+    settings: tuple[str, ...],
+    modules: tuple[str, ...],
+    energy: str,
+    **others: Any,
+) -> tuple[dict[str, Any] | None, Spec]:
+    """Return a specification, and its entries if it was said in options.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither one file nor traces and machines.
+    """
+    if presets:
+        others["energy"] = None if energy == _default_energy() else energy
+        found = {name: list(it) if isinstance(it, tuple) else it for name, it in others.items()}
+        entries = entries_of(sources, presets, parse(settings), **found)
+        return entries, Spec(**entries)
+    if len(sources) > 1 or Path(sources[0]).is_dir():
+        raise ConfigError(
+            f"{sources[0]}: no machine is named to run it on: name one or more, as in -m tensordash"
+        )
+    given = [name for name, value in {"set": settings, **others}.items() if value]
+    if given:
+        raise ConfigError(
+            f"--{given[0].removesuffix('s').replace('_', '-')} is of traces, with -m MACHINE; "
+            "a SPEC says it in its file"
+        )
+    return None, read_spec(sources[0], modules)
+
+
+def _default_energy() -> Any:
+    return Spec.model_fields["energy"].default
+
+
+class _Watch:
+    """Prints how long a sweep will take: before it begins, and once more from its first jobs.
+
+    Parameters
+    ----------
+    processes : int or None
+        None: it runs elsewhere, and nothing is known before.
+    show : callable of (int, int)
+        A bar.
+    """
+
+    def __init__(self, processes: int | None, show: Callable[[int, int], None]) -> None:
+        self._processes = processes
+        self._show = show
+        self._forecast: Forecast | None = None
+        self._begun = 0.0
+        self._corrected = False
+
+    def announce(self, plan: Plan) -> None:
+        """Print what is to do, and how long it will take."""
+        words = plan.words()
+        jobs = [job for group in plan.groups for job in group.jobs]
+        if jobs and self._processes:
+            self._forecast = forecast(plan, self._processes)
+            words += f"; {self._forecast.words}"
+        elif jobs:
+            self._forecast = Forecast([1.0] * len(jobs), 1)
+        click.echo(words, err=True)
+
+    def progress(self, done: int, total: int) -> None:
+        """Show how many jobs are done, and correct the forecast when enough are."""
+        self._show(done, total)
+        if self._corrected or self._forecast is None:
+            return
+        warm = self._forecast.processes
+        if done <= warm:  # a process's first job waits for it to start
+            self._begun = time.monotonic()
+        elapsed = time.monotonic() - self._begun
+        parts = (self._forecast.jobs[warm:done], self._forecast.jobs)
+        if elapsed > SECONDS and done < total and sum(parts[0]) > SHARE * sum(parts[1]):
+            left = duration(self._forecast.left(warm, done, elapsed))
+            click.echo(f"{left} left, by the first {done} of {total} jobs", err=True)
+            self._corrected = True
+
+
+def _print_plan(plan: Plan, entries: dict[str, Any] | None, processes: int, json: bool) -> None:
+    """Print what is to do; of a sweep in options, behind it, the file that says the same."""
+    found = forecast(plan, processes) if plan.groups else Forecast([], processes)
+    if json:
+        counts = {**plan.counts, "processes": processes, "seconds": found.seconds}
+        as_json.write("sweep", {**counts, "spec": entries})
+        return
+    words = plan.words() + (f"; {found.words}" if plan.groups else "")
+    if entries is None:
+        console().print(words)
+    else:
+        click.echo(f"# {words}\n{as_toml(entries)}", nl=False)
+
+
+def _print(summary: Summary, output: str, whole: bool) -> None:
+    out = console()
+    out.print(_table(summary, whole))
+    out.say_what_was_dropped()
+    for sentence in _sentences(summary, whole):
+        out.print(sentence)
+    out.print(f"wrote {output}: sweep.json, summary.csv, points/")
+    out.print(f"Next: swatsim report {shlex.quote(output)}")
+
+
+def _sentences(summary: Summary, whole: bool) -> Iterator[str]:
+    """Yield what is to be said of all points."""
+    if whole:
+        yield f"Of the ideal: {OF_IDEAL}."
     why = dict.fromkeys(row["others_left_out"] for row in summary.rows if row["status"] == "done")
     for reason in filter(None, why):
-        out.print(f"{LAYERS_ALONE}: {reason}.")
+        yield f"{LAYERS_ALONE}: {reason}."
     for warning in summary.warnings:
-        out.print(f"warning: {warning}.")
+        yield f"warning: {warning}."
     for row in summary.failed[:SHOWN]:
-        out.print(f"failed: {row['machine']} on {row['trace']}: {row['error']}")
-    out.print(f"wrote {output}: sweep.json, summary.csv, points/; swatsim report {output} draws it")
+        yield f"failed: {row['machine']} on {row['trace']}: {row['error']}"
+
+
+def _print_json(summary: Summary) -> None:
+    found = {"folder": summary.folder, "points": summary.rows, "warnings": summary.warnings}
+    as_json.write("sweep", found)
 
 
 def _cluster(address: str | None) -> AbstractContextManager[Executor | None]:
@@ -79,36 +237,44 @@ def _cluster(address: str | None) -> AbstractContextManager[Executor | None]:
     return nullcontext() if address is None else Cluster(address)
 
 
-def _table(summary: Summary) -> object:
+#: Columns that go where there is no room, the first one first.
+EXPENDABLE = (
+    *("of the ideal", "layers, of the ideal", "elsewhere of the baseline", "compute only"),
+    *("layers, compute only", "cycles", "energy efficiency", "layers alone", "multipliers"),
+    *("trace", "value type", "clock", "DRAM bandwidth", "energy"),
+)
+
+
+def _table(summary: Summary, every: bool) -> Any:
     done = [row for row in summary.rows if row["status"] == "done"]
-    fastest = sorted(done, key=lambda row: row["time_ms"])[:SHOWN]
-    headings = (
-        "machine",
-        "trace",
-        *(what.name for what in differences.PROPERTIES),
-        "cycles",
-        "time",
-    )
-
+    fastest = sorted(done, key=lambda row: row["time_ms"])[: None if every else SHOWN]
     whole = any(not row["others_left_out"] for row in fastest)
-
-    def words(row: Row) -> list[str]:
-        numbers = [what.word(row[what.column]) for what in differences.PROPERTIES]
-        numbers += [count(row["cycles"]), f"{row['time_ms']:.3g} ms", joules(row["energy_pj"])]
-        numbers += [times(row["speed_up"]), *(_of_parts(row) if whole else [])]
-        numbers += [times(row["speed_up_compute_layers"])]
-        numbers += [times(row["energy_efficiency"]), percent(row["of_ideal_layers"])]
-        return [row["machine"], PurePath(row["trace"]).name, *numbers]
-
-    title = f"{len(done)} points done, {len(summary.failed)} failed; the fastest"
+    rows = [_words(row, whole) for row in fastest]
+    title = f"{len(done)} points done, {len(summary.failed)} failed; the fastest first"
+    if len(fastest) < len(done):
+        title += f", {SHOWN} of them (--all: every one)"
     spans = [Span.from_row(row) for row in fastest]
     if means := dict.fromkeys(f"{span.subject}: {span.mean}" for span in spans):
-        title += f". Cycles, time, energy of {'; of '.join(means)}"
-    parts = ("layers alone", "elsewhere of the baseline") if whole else ()
-    own = ("energy", "speed-up", *parts, f"{'layers, ' * whole}compute only")
-    every = (*headings, *own, "energy efficiency", f"{'layers, ' * whole}of the ideal")
-    return table(title, every, (words(row) for row in fastest), left=2)
+        title += f". Cycles, ms, energy of {'; of '.join(means)}"
+    headings = list(rows[0]) if rows else ["machine"]
+    cells = (list(row.values()) for row in rows)
+    return table(title, headings, cells, left=1, expendable=() if every else EXPENDABLE)
 
 
-def _of_parts(row: Row) -> list[str]:
-    return [times(row["speed_up_layers"]), percent(row["elsewhere"])]
+def _words(row: Row, whole: bool) -> dict[str, str]:
+    """Return a point's cells by their headings; `whole`: some are of whole steps."""
+    layers = "layers, " if whole else ""
+    found = {
+        "machine": row["machine"],
+        "ms": digits(row["time_ms"]),
+        "speed-up": times(row["speed_up"]),
+    }
+    found |= {"energy": joules(row["energy_pj"]), "trace": PurePath(row["trace"]).name}
+    found |= {what.name: what.word(row[what.column]) for what in differences.PROPERTIES}
+    found |= {"cycles": count(row["cycles"])}
+    if whole:
+        found["layers alone"] = times(row["speed_up_layers"])
+        found["elsewhere of the baseline"] = percent(row["elsewhere"])
+    found[f"{layers}compute only"] = times(row["speed_up_compute_layers"])
+    found["energy efficiency"] = times(row["energy_efficiency"])
+    return found | {f"{layers}of the ideal": percent(row["of_ideal_layers"])}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from swatsim.cli.lazy import completing
+from swatsim.cli.options import networks
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console
 from swatsim.policies import POLICIES, make_policy
@@ -21,10 +23,11 @@ class _Synth(click.Command):
             formatter.write_dl([(name, network.citation) for name, network in NETWORKS.items()])
         with formatter.section("Policies"):
             formatter.write_dl([(name, policy.summary()) for name, policy in POLICIES.items()])
+        super().format_epilog(ctx, formatter)
 
 
 @click.command(cls=_Synth)
-@click.argument("network")
+@click.argument("network", **completing(networks))
 @click.option("-o", "--output", type=click.Path(), required=True, help="Where the trace goes.")
 @click.option("--sparsity", type=float, required=True, help="Share that the policy drops.")
 @click.option(
@@ -32,6 +35,7 @@ class _Synth(click.Command):
     default="swat-u",
     show_default=True,
     help="A policy by its name: see below.",
+    **completing(lambda: POLICIES),
 )
 @click.option("--batch", type=int, default=4, show_default=True, help="Samples of a batch.")
 @click.option("--steps", type=int, default=1, show_default=True, help="How many steps.")

@@ -1,119 +1,246 @@
-"""Two results side by side, in what one step takes."""
+"""Results of any machines and any traces, in time over one common baseline."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from swatsim.arguments import arguments, instance_of
-from swatsim.columns import Role
-from swatsim.errors import ResultsError
-from swatsim.reports import differences, tables
-from swatsim.reports.comparable import key_of
-from swatsim.reports.remarks import apart, unequal
-from swatsim.reports.span import span_of
-from swatsim.reports.tables import Row, Summary
+from swatsim.arguments import (
+    arguments,
+    either,
+    instance_of,
+    maybe,
+    path_like,
+    several,
+    string,
+    whole_number,
+)
+from swatsim.errors import ResultsError, shown
+from swatsim.outputs import check_folder, contents_of, write_files
+from swatsim.reports import compared_words
+from swatsim.reports.common_baseline import Reference, Unit, reference_of, unit_of
+from swatsim.reports.compared import Compared, all_of, restricted
+from swatsim.reports.compared_names import labels_of, machines_of, method, methods_of
+from swatsim.reports.inputs import Source, sources
+from swatsim.reports.side_by_side import side_by_side
+from swatsim.reports.tables import Row, quotient
+from swatsim.reports.unlike import unlike
 from swatsim.results import Results
-from swatsim.workload.layer import OPS
 
-#: The layer of a row that is of all of them.
-ALL_LAYERS = "all layers"
-#: Over the own baseline: in all, with no zero in the operands, and what zeros add.
-SPEED_UPS = ("speed_up", "speed_up_dense_operands", "speed_up_zeros")
+if TYPE_CHECKING:
+    import pandas as pd
+
+_INPUT = either(path_like, instance_of(Results))
 
 
-@arguments(ResultsError, a=instance_of(Results), b=instance_of(Results))
-def compare(a: Results, b: Results) -> list[Row]:
-    """Return two results of a trace side by side: one row a layer and op, ops, and the step.
-
-    Where both have everything else of a step, "other" is a row too, and "layers", all ops without
-    it. Where one of them has not, layers alone are compared, and the last row is "layers".
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Results beside each other, in time over one common baseline.
 
     Parameters
     ----------
-    a, b : Results
+    rows : list of dict
+        One each, in the order given. `label`; `method`, as the trace has it, and `trace`;
+        `machine`. Of one step, the mean of `steps` recorded ones, of `images` of a batch of
+        `batch_size`: what `swatsim.reports.rates.rates` has, `time_ms` (not a number where no
+        machine has a clock) and `energy_pj` for example, and `cycles`; `layers_ms` and
+        `layers_cycles`, its layers alone. Over the common baseline: `speed_up`, in time, or in
+        cycles where no machine has a clock; `speed_up_layers`, of the layers alone;
+        `energy_efficiency`, the baseline's energy by its own. Over its own baseline,
+        `own_baseline`: `own_speed_up`. `bound` and `bound_share`: what takes most of its time.
+        `dtype`, `clock_mhz`, `dram_mb_per_s` (0: no end to it), `multipliers`, `energy_table`;
+        `macs_per_image`, dense; `ops`; `share` of a step's multiplications that all this is of;
+        `others_left_out`, why it is of layers alone, or "". `trace_id`, and `place`: its folder or
+        file.
+    unit : swatsim.reports.common_baseline.Unit
+        In what they are compared.
+    baseline : swatsim.reports.common_baseline.Reference
+        What all are compared with.
+    warnings : list of str
+        In what they differ unasked.
+    compared : mapping of label to Compared
+        Where rows come from.
+    places : sequence of (str, str)
+        Of each, its method and its machine, where these tell them apart; empty where labels are a
+        user's.
+    """
+
+    rows: list[Row]
+    unit: Unit
+    baseline: Reference
+    warnings: list[str]
+    compared: Mapping[str, Compared]
+    places: Sequence[tuple[str, str]] = ()
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a pandas frame."""
+        import pandas as pd  # not needed by whoever only reads the rows
+
+        return pd.DataFrame(self.rows)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the comparison says, without full stops: the fastest, the most frugal, why."""
+        best = self.compared[compared_words.fastest(self)["label"]].verdict.sentence
+        who = "The fastest" if len(self.rows) > 1 else "It"
+        why = f"{who} is {best[:1].lower()}{best[1:]}"
+        return [*compared_words.sentences(self), why]
+
+    def layers(self) -> list[Row]:
+        """Return each layer and op of each, in what one step takes; totals of all layers last.
+
+        Returns
+        -------
+        list of dict
+            A row a layer, op and results: `layer` ("all layers" in the last rows), `op` ("layers"
+            is all ops; "other", everything else, and "step", all of it, where all results have
+            that), `label`; of one step `cycles`, `time_ms`, `energy_pj`, `dram_bytes`, and
+            `ms_per_image`; `speed_up` over the common baseline's layer and op of that name; over
+            the own baseline `own_speed_up`, its parts `speed_up_dense_operands` and
+            `speed_up_zeros`, `energy_efficiency`; `of_ideal`, `of_ideal_compute`.
+
+        Raises
+        ------
+        ResultsError
+            If they have no layer and op in common, or can't be read any more.
+        """
+        every = {
+            label: restricted(one.source.read(), one.span.ops, not one.span.left_out)
+            for label, one in self.compared.items()
+        }
+        return list(side_by_side(every, self.unit, self.baseline))
+
+    @arguments(ResultsError, folder=path_like)
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write a page, ``report.html``, the rows as ``comparison.csv``, and a picture of them.
+
+        An earlier page in the folder is replaced, with its parts.
+
+        Returns
+        -------
+        list of pathlib.Path
+            What was written, the page first.
+
+        Raises
+        ------
+        ResultsError
+            If the folder can't be written to.
+        """
+        from swatsim.reports.compared_page import page_of  # matplotlib
+
+        check_folder(folder)
+        files = page_of(self).files()
+        gone = set(contents_of(Path(folder))).difference(files)
+        return write_files(Path(folder), files, gone)
+
+    def __repr__(self) -> str:
+        return compared_words.as_text(self)
+
+    def _repr_html_(self) -> str:
+        return compared_words.as_html(self)
+
+
+@arguments(
+    ResultsError,
+    results=several(_INPUT, "results, or paths of folders or points that hold some"),
+    baseline=either(string, whole_number, instance_of(Results), maybe(string)),
+    labels=maybe(several(string, "a label for each of the results")),
+)
+def compare(
+    *results: Results | str | os.PathLike[str],
+    baseline: str | int | Results | None = None,
+    labels: Sequence[str] | None = None,
+) -> Comparison:
+    """Return results of any machines and traces beside each other, over one common baseline.
+
+    They are compared in time, by image where steps are of different numbers of images; in cycles
+    where no machine has a clock. Where some are of a step's layers alone, or of some ops, that is
+    compared which all have. Whatever else differs the comparison's warnings say.
+
+    Parameters
+    ----------
+    *results : Results or path
+        Results, folders that `simulate` wrote, folders that `sweep` wrote (all points that are
+        done), and points of a sweep, ``SWEEP/points/KEY.parquet``, in any mix.
+    baseline : str, int or Results, optional
+        What all are compared with: a machine, by its label, its number from 0, or the results
+        given; or what results are compared with themselves, by their label and "dense": "A dense".
+        By default what the first results are.
+    labels : sequence of str, optional
+        A name for each of `results`; points of a sweep have their own behind it. By default what
+        tells them apart: the method, the machine, or both.
 
     Returns
     -------
-    list of dict
-        `layer` ("all layers" in the last rows), `op`, and of each, with `_a` and `_b` behind: what
-        one step takes, the mean of the recorded ones: cycles, time_ms (not a number where a clock
-        is not known), energy_pj, dram_bytes; speed_up over its own baseline and its parts
-        speed_up_dense_operands and speed_up_zeros; energy_efficiency; of_ideal, of_ideal_compute;
-        `faster`: the time of a by that of b, or cycles where a clock is not known. `unlike` tells
-        whether the machines differ in more than was asked for.
+    Comparison
 
     Raises
     ------
     ResultsError
-        If they are of different traces, steps or ops.
+        If results can't be read; if they can't be put in one unit, because some machines have a
+        clock and others none, or there is no op that all have; if a label or baseline is not
+        allowed.
     """
-    both = tables.summarise(a), tables.summarise(b)
-    _check(*both)
-    alike = bool(both[0].phases) == bool(both[1].phases)
-    rows = [[*one.layers, *_totals(one, alike)] for one in both]
-    steps = span_of(a).steps
-    return [_beside(ours, theirs, steps) for ours, theirs in zip(*rows, strict=True)]
+    if not results:
+        raise ResultsError("compare: no results are given: name two at least")
+    found = sources(results)
+    whole, alike = all_of(found)
+    names = labels_of(alike) if labels is None else _labels(labels, found, len(results), alike)
+    unit = unit_of(alike, names)
+    reference = reference_of(baseline, alike, names, unit)
+    every = dict(zip(names, alike, strict=True))
+    before = dict(zip(names, whole, strict=True))
+    return Comparison(
+        [_row(label, one, unit, reference) for label, one in every.items()],
+        unit,
+        reference,
+        unlike(before, every, unit, reference),
+        every,
+        [] if labels else list(zip(methods_of(alike), machines_of(alike), strict=True)),
+    )
 
 
-def _totals(results: Summary, alike: bool) -> list[Row]:
-    """Return the rows behind those of layers; with everything else if both results have it."""
-    *ops, step = results.ops
-    if not alike:
-        ops, step = [row for row in ops if row["op"] in OPS], results.of_layers
-    elif results.phases:
-        ops = [*ops[:-1], results.of_layers, ops[-1]]
-    return [{**row, "layer": ALL_LAYERS} for row in (*ops, step)]
+def _labels(
+    labels: Sequence[str], found: Sequence[Source], inputs: int, every: Sequence[Compared]
+) -> list[str]:
+    """Return a user's labels, one a source: points of a sweep have their own behind it."""
+    if len(labels) != inputs:
+        raise ResultsError(f"there are {len(labels)} labels for {inputs} results: give each one")
+    wrong = [one for one in labels if not one.strip() or labels.count(one) > 1]
+    if wrong:
+        raise ResultsError(f"label {shown(wrong[0])} is not allowed: each must be another text")
+    names = []
+    for i, label in enumerate(labels):
+        own = [one for source, one in zip(found, every, strict=True) if source.given == i]
+        points = labels_of(own)
+        names += [label] if len(own) == 1 else [f"{label}: {point}" for point in points]
+    return names
 
 
-def unlike(a: Results, b: Results) -> list[str]:
-    """Return warnings of what differs unasked.
+def _row(label: str, one: Compared, unit: Unit, reference: Reference) -> Row:
+    span, machine, base = one.span, one.machine, reference.side
 
-    Types, clocks, bandwidths, sizes; energy tables; the share of a step that figures are of.
-    """
+    def over(part: str, column: str = "") -> float:
+        theirs, ours = getattr(base, part), getattr(machine, part)
+        costs = unit.cost(theirs, reference.images, column), unit.cost(ours, span.images, column)
+        return quotient(*costs)
 
-    def remedy(settings: Mapping[str, Any]) -> str:
-        words = " ".join(f"--set {name}={value}" for name, value in settings.items())
-        return f"simulate B with {words}"
-
-    found = differences.warning([differences.of_results(one) for one in (a, b)], remedy)
-    energies = [tables.energy_table_of(one) for one in (a, b)]
-    if energies[0] != energies[1]:
-        words = " and ".join(energies)
-        found.append(f"the energies are of different tables ({words}): simulate both with one")
-    spans = span_of(a), span_of(b)
-    return [*found, *(words for words in (apart(*spans), unequal(*spans)) if words)]
-
-
-def _check(a: Summary, b: Summary) -> None:
-    ours, theirs = (one.of_role(Role.MACHINE) for one in (a, b))
-    names = [f"{rows[0]['trace']} ({rows[0]['trace_id']})" for rows in (ours, theirs)]
-    if ours[0]["trace_id"] != theirs[0]["trace_id"]:
-        raise ResultsError(
-            f"the results are of different traces, {names[0]} and {names[1]}: simulate both "
-            "machines on one trace"
-        )
-    sets = [set(map(key_of, rows)) for rows in (ours, theirs)]
-    if sets[0] != sets[1]:
-        step, layer, op, *_ = min(sets[0] ^ sets[1])
-        raise ResultsError(
-            f"the results are not of the same ops: step {step}, layer {layer!r}, {op} is in one of "
-            "them only; simulate the same steps and ops"
-        )
-
-
-def _beside(a: Row, b: Row, steps: int) -> Row:
-    found: Row = {"layer": a["layer"], "op": a["op"]}
-    ours, theirs = (_of_step(row, steps) for row in (a, b))
-    for name in ours:
-        found |= {f"{name}_a": ours[name], f"{name}_b": theirs[name]}
-    known = a["clock_mhz"] and b["clock_mhz"]
-    cost = "time_ms" if known else "cycles"
-    return {**found, "faster": tables.quotient(ours[cost], theirs[cost])}
-
-
-def _of_step(row: Row, steps: int) -> Row:
-    means = tables.per_step(row, steps)
-    counted = ("cycles", "time_ms", "energy_pj", "dram_bytes")
-    ratios = (*SPEED_UPS, "energy_efficiency", "of_ideal", "of_ideal_compute")
-    return {**{name: means[name] for name in counted}, **{name: row[name] for name in ratios}}
+    return {
+        **{"label": label, "method": method(one.policy), "trace": one.trace},
+        **{"machine": machine.name, "time_ms": machine.step["time_ms"]},
+        **{"speed_up": over("step"), "speed_up_layers": over("layers")},
+        "energy_pj": machine.step["energy_pj"],
+        "energy_efficiency": over("step", "energy_pj"),
+        **machine.step,
+        **{"layers_ms": machine.layers["time_ms"], "layers_cycles": machine.layers["cycles"]},
+        **{"own_baseline": one.baseline.name, "own_speed_up": one.own["speed_up"]},
+        **{"bound": one.verdict.bound, "bound_share": one.verdict.share},
+        **one.ranked.values,
+        **{"energy_table": one.energy_table, "macs_per_image": one.macs},
+        **span.columns,
+        **{"trace_id": one.trace_id, "place": one.source.place},
+    }

@@ -102,10 +102,11 @@ def words(values: Mapping[str, Any]) -> str:
 
 
 def unasked(machines: Sequence[Ranked]) -> list[Property]:
-    """Return the properties in which machines of different presets differ unasked.
+    """Return the properties in which machines differ unasked.
 
-    Two machines do where the user set the property of at most one, or of both to the same and
-    got different ones.
+    Two machines of different presets do where the user set the property of at most one, or of both
+    to the same and got different ones. Two of one preset do where the user did the same to both and
+    their traces made the difference: value types are the run's.
     """
     known = PROPERTIES if all(one.values["clock_mhz"] for one in machines) else PROPERTIES[-1:]
     vector = [it for it in VECTOR_UNIT if all(it.column in one.values for one in machines)]
@@ -118,6 +119,8 @@ def _differ(machines: Sequence[Ranked], what: Property) -> bool:
     for one in machines:
         for found in (every, alike.setdefault(one.choice(what), {})):
             found.setdefault(one.preset, set()).add(one.values[what.column])
+    if what.parameters and any(len(own) > 1 for of in alike.values() for own in of.values()):
+        return True
     untouched = alike.get((), {})
     for preset, own in untouched.items():
         if any(own != theirs for other, theirs in every.items() if other != preset):

@@ -6,15 +6,16 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from swatsim.outputs import CONTENTS
+from swatsim.outputs import CONTENTS, PAGE
 from swatsim.printable import printable
-from swatsim.reports.style import Figure, as_png, as_svg
+from swatsim.reports.labels import cell, label, scaled
+from swatsim.reports.style import Figure, Spot, as_png, as_svg
 from swatsim.reports.tables import Row
 from swatsim.results import as_csv
 
@@ -22,8 +23,13 @@ log = logging.getLogger(__name__)
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-#: Rows of a table that a page shows; the CSV has all.
-SHOWN = 60
+#: Rows of a table that a page shows, the CSV has all; and bytes of a chart that it has as an SVG,
+#: sharp at any size and on paper: a larger one is there as a PNG.
+MOST_ROWS, MOST_BYTES = 500, 400_000
+#: Pixels of a browser's inch.
+PIXELS = 96
+#: Of a chart's width and height, the units in which its parts are placed.
+UNITS = 1000
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,17 @@ class Chart:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows: shown with their headings, and written as CSV."""
+    """Rows: shown with their headings, and written as CSV.
+
+    `headings` are those of columns that say more in this table than elsewhere.
+    """
 
     name: str
     rows: Sequence[Row]
     caption: str
     columns: Sequence[str] = ()
     folded: bool = False
+    headings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,107 +69,150 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A report."""
+    """A report.
+
+    Parameters
+    ----------
+    title : str
+    about : str
+        What its figures are of.
+    tiles : sequence of (str, str)
+        What decides: what it is of, and its number.
+    summary : sequence of str
+        Paragraphs under them: what a reader must know, warnings.
+    sections : list of Section
+    verdict : str
+        One sentence, the first thing under the title.
+    notes : sequence of str
+        Paragraphs on how to read it, folded.
+    made : str
+        Of which results, and by which command; the last line.
+    """
 
     title: str
     about: str
     tiles: Sequence[tuple[str, str]] = ()
     summary: Sequence[str] = ()
     sections: list[Section] = field(default_factory=list)
+    verdict: str = ""
+    notes: Sequence[str] = ()
+    made: str = ""
 
     def files(self) -> dict[str, bytes]:
         """Return the page and its parts, rendered: file name to content."""
-        parts: dict[str, bytes] = {}
+        drawn = {chart.name: _drawn(chart) for section in self.sections for chart in section.charts}
+        parts = {name: content for one in drawn.values() for name, content in one.files.items()}
         for section in self.sections:
-            for chart in section.charts:
-                parts |= _drawn(chart)
             for table in section.tables:
                 parts[f"{table.name}.csv"] = as_csv(table.rows)
-        files = {"report.html": self._html(parts), **parts}
+        files = {PAGE: self._html(drawn), **parts}
         return {**files, CONTENTS: (json.dumps({"files": list(files)}, indent=1) + "\n").encode()}
 
-    def _html(self, parts: dict[str, bytes]) -> bytes:
+    def _html(self, drawn: Mapping[str, _Drawn]) -> bytes:
         from jinja2 import Environment, FileSystemLoader, select_autoescape
 
         loader = FileSystemLoader(TEMPLATES)
         # names of layers and machines come from a trace that somebody may have been sent
         escape = select_autoescape(default=True)
         room = Environment(loader=loader, autoescape=escape, finalize=_shown_text)
-        style = (TEMPLATES / "report.css").read_text()
-        sections = [_shown(section, parts) for section in self.sections]
-        tiles = [{"label": label, "value": value} for label, value in self.tiles]
-        return (
-            room.get_template("report.html")
-            .render(
-                style=style,
-                allowed=_allowed(style),
-                title=self.title,
-                about=self.about,
-                tiles=tiles,
-                summary=self.summary,
-                sections=sections,
-            )
-            .encode()
-        )
+        style, script = ((TEMPLATES / f"report.{kind}").read_text() for kind in ("css", "js"))
+        sections = [_shown(section, drawn) for section in self.sections]
+        known = {"style": style, "script": script, "allowed": _allowed(style, script)}
+        page = room.get_template("report.html").render(page=self, sections=sections, **known)
+        return page.encode()
 
 
-def _drawn(chart: Chart) -> dict[str, bytes]:
+class _Drawn(NamedTuple):
+    """A chart's files, its size in inches, and what is said of its parts."""
+
+    files: Mapping[str, bytes] = {}
+    size: tuple[float, float] = (0.0, 0.0)
+    spots: Sequence[Spot] = ()
+
+
+def _drawn(chart: Chart) -> _Drawn:
     """Return a chart, as PNG and as SVG; nothing if that fails, which costs no number."""
     try:
         figure = chart.draw()
         png = as_png(figure)
         figure.set_layout_engine("none")  # it has its places: finding them takes a drawing
-        return {f"{chart.name}.png": png, f"{chart.name}.svg": as_svg(figure)}
+        files = {f"{chart.name}.png": png, f"{chart.name}.svg": as_svg(figure)}
+        return _Drawn(files, (figure.get_figwidth(), figure.get_figheight()), figure.spots())
     except Exception as error:  # noqa: BLE001  (whatever it is, the tables are there)
         log.warning("%s can't be drawn (%s: %s)", chart.name, type(error).__name__, error)
-        return {}
+        return _Drawn()
 
 
 def _shown_text(value: Any) -> Any:
     return printable(value) if type(value) is str else value
 
 
-def _allowed(style: str) -> str:
-    """Return the page's content security policy: its own pictures and style, no more."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+def _allowed(style: str, script: str) -> str:
+    """Return the page's content security policy: its own pictures, style and script, no more."""
     return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
-        "form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
+        f"script-src {_digest(script)}; base-uri 'none'; form-action 'none'"
     )
 
 
-def _shown(section: Section, parts: dict[str, bytes]) -> Row:
-    figures = [
-        {
-            "name": chart.name,
-            "caption": chart.caption,
-            "table": chart.table,
-            "image": base64.b64encode(parts.get(f"{chart.name}.png", b"")).decode(),
-        }
-        for chart in section.charts
-    ]
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _shown(section: Section, drawn: Mapping[str, _Drawn]) -> Row:
+    figures = [_figure(chart, drawn[chart.name]) for chart in section.charts]
     shown = [_cells(table) for table in section.tables]
     return {"title": section.title, "text": section.text, "figures": figures, "tables": shown}
 
 
+def _figure(chart: Chart, drawn: _Drawn) -> Row:
+    width, height = (round(PIXELS * inches) for inches in drawn.size)
+    return {
+        "name": chart.name,
+        "caption": chart.caption,
+        "table": chart.table,
+        "image": _image(chart, drawn),
+        "width": width,
+        "height": height,
+        "spots": [_spot(spot) for spot in drawn.spots],
+    }
+
+
+def _image(chart: Chart, drawn: _Drawn) -> str:
+    """Return a chart as the address of a picture; "" if there is none."""
+    for kind, address in (("svg", "svg+xml"), ("png", "png")):
+        content = drawn.files.get(f"{chart.name}.{kind}", b"")
+        if content and (kind == "png" or len(content) <= MOST_BYTES):
+            return f"data:image/{address};base64,{base64.b64encode(content).decode()}"
+    return ""
+
+
+def _spot(spot: Spot) -> Row:
+    from markupsafe import escape
+
+    places = {name: f"{UNITS * getattr(spot, name):.1f}" for name in ("x", "y", "width", "height")}
+    return {**places, "text": escape(spot.text)}  # its lines stay lines
+
+
 def _cells(table: Table) -> Row:
-    rows = table.rows[:SHOWN]
+    rows = table.rows[:MOST_ROWS]
     names = list(table.columns or (rows[0] if rows else ()))
     more = f"; {len(rows)} of {len(table.rows)} rows" if len(rows) < len(table.rows) else ""
     words = [name for name in names if any(isinstance(row.get(name), str) for row in rows)]
     return {
         "caption": f"{table.caption} ({table.name}.csv{more})",
         "folded": table.folded,
-        "headings": [name.replace("_", " ") for name in names],
-        "words": [name.replace("_", " ") for name in words],
-        "rows": [[number(row.get(name)) for name in names] for row in rows],
+        "columns": [
+            {"heading": table.headings.get(name, label(name)), "words": name in words}
+            for name in names
+        ],
+        "rows": [[_cell(row.get(name), name, name in words) for name in names] for row in rows],
     }
 
 
-def number(value: Any) -> str:
-    """Return a value of a table as text."""
-    if value is None or (isinstance(value, float) and not isfinite(value)):
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+def _cell(value: Any, column: str, words: bool) -> Row:
+    """Return a cell's text, and its value where digits are left out, to sort by."""
+    known = isinstance(value, float) and isfinite(value)
+    exact = f"{scaled(column, value):.9g}" if known else ""
+    text = cell(column, value)
+    return {"text": text, "words": words, "value": exact if exact != text else ""}

@@ -1,262 +1,199 @@
-"""Bars of each layer and op: speed-ups, and where PE-cycles and energy went.
+"""Bars of layers and ops, as high as what they take: speed-ups, where PE-cycles and energy went.
 
 Each plot is readable alone: units, baseline, trace and machine are on it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.collections import PolyCollection
 from matplotlib.patches import Patch
 
 from swatsim.counters import BUCKETS, ENERGY_PARTS
 from swatsim.counts import ENERGY, LANE_CYCLES, Look
 from swatsim.reports import tables
+from swatsim.reports.span import percent
+from swatsim.reports.stage import Placed, Stage, finished, staged
 from swatsim.reports.style import (
-    LEGEND,
     NOTICE,
     OP_COLOURS,
     OP_LABEL_COLOURS,
     SMALL,
+    TOTAL,
+    TOTAL_LABEL,
     Figure,
-    finish,
-    wrapped,
 )
+from swatsim.reports.tables import Row
 from swatsim.results import Results
 from swatsim.workload.layer import OPS
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-Floats = npt.NDArray[np.float64]
+#: In inches: from which height on a bar has its number on it, and a part of one is hatched.
+LETTERED, HATCHED = 0.13, 0.05
+#: Parts of a stacked bar that are hatched are no narrower than this.
+HATCHED_WIDTH = 0.01
+#: What takes less of the time than this may leave the plot, beyond so many times all others: its
+#: bar is cut, its number is not.
+COMMON, BEYOND = 0.01, 2.5
+#: Parts of a bar that are said of it.
+SAID = 4
 
-#: Height from which on a part of a bar is hatched.
-HATCHED = 0.02
-
-#: Inches from the axis to the top of the bars.
-AXES_HEIGHT = 3.2
-
-#: Inches that are too few for three parts' names beside each other.
-NARROW = 9.0
-
-#: More layers than these are not drawn: those of most cycles are, and the title says so.
-MOST_LAYERS = 60
-
-#: A layer's name is shortened beyond this.
-LONGEST = 28
-
-#: Width of a bar, in layers.
-BAR = 0.26
-
-#: What stands under the bars.
-INITIALS = "f: fprop, d: dgrad, w: wgrad"
-
-#: The group of bars in which all layers are added up, and the bar of all that a step does.
-ALL, STEP = "all layers", "whole step"
+DENSE_OPERANDS = "with no zero in the operands (padding, free lanes)"
+#: What may be stacked, by the column of the whole: in words, and of what a bar's height is a share.
+WHOLES = {LANE_CYCLES: ("PE-cycles", "time"), ENERGY: ("energy", "energy")}
 
 
 def speed_up(results: Results) -> Figure:
-    """Draw the speed-up of each layer and op over the baseline, and that of all as a line."""
-    rows, groups = _bars(results)
-    figure, axes = _figure(len(groups))
-    for op in (name for name in OPS if any(row["op"] == name for row in rows)):
-        mine = [row for row in rows if row["op"] == op]
-        heights = [row["speed_up"] if isfinite(row["speed_up"]) else 0.0 for row in mine]
-        places = _places(mine, groups)
-        axes.bar(places, heights, BAR, color=OP_COLOURS[op], label=op)
-        for place, row in zip(places, mine, strict=True):  # at the foot, where no line crosses it
-            ink = {"color": OP_LABEL_COLOURS[op], "fontsize": SMALL, "rotation": 90}
-            axes.text(place, 0.04, _number(row["speed_up"]), ink, ha="center", va="bottom")
-    _mark_dense_operands(axes, rows, groups)
-    axes.set_xlim(-0.6, len(groups) - 0.4)
-    axes.axhline(1.0, color="black", linewidth=0.8)
-    _mark_totals(axes, tables.summarise(results))
-    axes.set_ylabel("speed-up over the baseline")
-    _label_groups(axes, groups)
-    _finish(figure, axes, results, groups, "Speed-up per layer and op", columns=3)
-    return figure
+    """Draw the speed-up of each layer and op over the baseline, and that of all as a line.
 
-
-def _mark_totals(axes: Axes, results: tables.Summary) -> None:
-    """Draw a line at the speed-up of all layers, and one at that of the step if it has more."""
-    lines = [("all layers and ops", "--", results.of_layers["speed_up"])]
-    if results.phases:
-        lines.append(("step, everything else in it", ":", results.ops[-1]["speed_up"]))
-    for words, style, height in lines:
+    A bar is as high as the time that its op takes on the machine, so that the mean of all is that
+    line.
+    """
+    summary = tables.summarise(results)
+    stage = staged(summary, lambda row: float(row["cycles"]))
+    end = 1.1 * _end(stage)
+    for placed in stage.bars():
+        _speed_up(stage.figure, placed, end)
+    for words, style, value in _lines(summary):
         look: dict[str, Any] = {"color": "black", "linestyle": style, "zorder": 0}
-        axes.axhline(height, label=f"{words}: {_number(height)}x", **look)
+        for axes in (stage.above, stage.below):
+            axes.axvline(value, label=f"{words}: {_number(value)}x", **look)
+    names = [name for name in OPS if any(row["op"] == name for row in summary.layers)]
+    colours = [Patch(facecolor=OP_COLOURS[name], label=name) for name in names]
+    key = [*colours, *stage.below.get_legend_handles_labels()[0]]
+    title = "Speed-up of each layer and op; a bar is as high as the time that it takes"
+    finished(stage, summary, (title, "speed-up over the baseline"), end, key)
+    return stage.figure
 
 
-def _mark_dense_operands(axes: Axes, rows: Sequence[tables.Row], groups: Sequence[str]) -> None:
-    """Draw a tick on each bar: as far as it would go with no zero in the operands."""
-    known = [row for row in rows if isfinite(row["speed_up_dense_operands"])]
-    places = np.array(_places(known, groups))
-    heights = [row["speed_up_dense_operands"] for row in known]
-    words = "with no zero in the operands (padding, free lanes)"
-    look: dict[str, Any] = {"colors": NOTICE, "linewidth": 1.6, "zorder": 3, "label": words}
-    axes.hlines(heights, places - BAR / 2, places + BAR / 2, **look)
+def _end(stage: Stage) -> float:
+    """Return the largest speed-up that is shown: beyond, of little time, bars are cut."""
+    known: list[tuple[float, float]] = [
+        (bar.height, value)
+        for bar in stage.bars()
+        for value in (bar.row["speed_up"], bar.row["speed_up_dense_operands"])
+        if isfinite(value)
+    ]
+    common = [value for height, value in known if height >= COMMON]
+    return min(max((value for _, value in known), default=1.0), BEYOND * max([1.0, *common]))
+
+
+def _lines(summary: tables.Summary) -> Iterator[tuple[str, str, float]]:
+    """Yield what lines are drawn for: words, style, speed-up."""
+    yield "all layers and ops", "--", summary.of_layers["speed_up"]
+    if summary.phases:
+        yield "step, everything else in it", ":", summary.ops[-1]["speed_up"]
+
+
+def _speed_up(figure: Figure, placed: Placed, end: float) -> None:
+    """Draw a bar, a tick as far as it would go with no zero in the operands, and its number."""
+    axes, row, (top, foot) = placed.axes, placed.row, placed.span
+    value = row["speed_up"] if isfinite(row["speed_up"]) else 0.0
+    colour = OP_COLOURS.get(row["op"], TOTAL)
+    axes.barh(placed.middle, value, placed.height, color=colour, edgecolor="white", linewidth=0.3)
+    if isfinite(dense := row["speed_up_dense_operands"]) and row["op"] != tables.STEP:
+        label = "" if any(axes.collections) else DENSE_OPERANDS
+        look: dict[str, Any] = {"colors": NOTICE, "linewidth": 1.6, "zorder": 3, "label": label}
+        axes.vlines([dense], top, foot, **look)
+    if placed.inches >= LETTERED:  # at the foot, where no line crosses it
+        ink = {"color": OP_LABEL_COLOURS.get(row["op"], TOTAL_LABEL), "fontsize": SMALL}
+        axes.text(0.008 * end, placed.middle, _number(row["speed_up"]), ink, va="center")
+    figure.hover(axes, (0, end), (top, foot), _said(placed))
+
+
+def _said(placed: Placed) -> str:
+    """Return what is said of a bar of speed-ups."""
+    row = placed.row
+    lines = [f"{placed.what}: {_number(row['speed_up'])}x", _taken(row)]
+    if isfinite(row["speed_up_dense_operands"]) and row["op"] != tables.STEP:
+        dense, zeros = (row[f"speed_up_{name}"] for name in ("dense_operands", "zeros"))
+        lines.append(f"{dense:.2f}x with no zero in the operands; zeros add {zeros:.2f}x")
+    return "\n".join(lines)
+
+
+def _taken(row: Row) -> str:
+    """Return in words what a row takes, all recorded steps added up, and its baseline."""
+    ours, theirs = (tables.per_step(one, 1) for one in (row, row["baseline"]))
+    if isfinite(ours["time_ms"]) and isfinite(theirs["time_ms"]):
+        return f"{ours['time_ms']:.3g} ms, the baseline {theirs['time_ms']:.3g} ms"
+    return f"{ours['cycles']:,} cycles, the baseline {theirs['cycles']:,}"
 
 
 def pe_cycles(results: Results) -> Figure:
-    """Draw where the PE-cycles went: one stacked bar an op, its height relative to the baseline."""
-    title = f"Where the PE-cycles went ({INITIALS})"
-    return _stacked(results, BUCKETS, LANE_CYCLES, title, "PE-cycles / the baseline's")
+    """Draw where the PE-cycles went: one stacked bar an op, its length relative to the baseline.
+
+    It is as high as the baseline's time, so that areas compare too.
+    """
+    return _stacked(results, BUCKETS, LANE_CYCLES)
 
 
 def energy(results: Results) -> Figure:
-    """Draw where the energy went: one stacked bar an op, its height relative to the baseline."""
-    title = f"Where the energy went ({INITIALS})"
-    return _stacked(results, ENERGY_PARTS, ENERGY, title, "energy / the baseline's")
+    """Draw where the energy went: one stacked bar an op, its length relative to the baseline.
+
+    It is as high as the baseline's energy, so that areas compare too.
+    """
+    return _stacked(results, ENERGY_PARTS, ENERGY)
 
 
-def _stacked(
-    results: Results, parts: Mapping[str, Look], whole: str, title: str, ylabel: str
-) -> Figure:
-    rows, groups = _bars(results, whole=True)
-    figure, axes = _figure(len(groups))
-    places = _places(rows, groups)
-    bottom = np.zeros(len(rows))
-    met = {column: look for column, look in parts.items() if any(row[column] for row in rows)}
-    for column, look in met.items():
-        heights = np.array([row[column] / (row["baseline"][whole] or 1) for row in rows])
-        _add_boxes(axes, look, np.array(places), bottom, heights)
-        bottom += heights
-    axes.set_xlim(-0.6, len(groups) - 0.4)
-    axes.axhline(1.0, color="black", linewidth=0.8)
-    _label_groups(axes, groups)
-    _label_bars(axes, places, [row["op"] if row["op"] in OPS else "" for row in rows])
-    axes.set_ylim(0, 1.05 * max(1.0, *bottom))
-    axes.set_ylabel(ylabel)
+def _stacked(results: Results, parts: Mapping[str, Look], whole: str) -> Figure:
+    summary = tables.summarise(results)
+    stage = staged(summary, lambda row: float(row["baseline"][whole]))
+    bars = stage.bars()
+    met = {name: look for name, look in parts.items() if any(bar.row[name] for bar in bars)}
+    what, weight = WHOLES[whole]
+    ends = [_of_parts(stage, placed, met, whole) for placed in bars]
+    for axes in (stage.above, stage.below):
+        axes.axvline(1.0, color="black", linewidth=0.8)
+        _add_boxes(axes, [bar for bar in bars if bar.axes is axes], met, whole)
     key = [
         Patch(facecolor=b.colour, hatch=b.hatch, edgecolor="white", label=b.label)
         for b in met.values()
     ]
-    columns = 3 if figure.get_figwidth() > NARROW else 2
-    _finish(figure, axes, results, groups, title, columns, key)
-    return figure
+    title = f"Where the {what} went; a bar is as high as the baseline's {weight}"
+    end = 1.05 * max(1.0, *ends)
+    finished(stage, summary, (title, f"{what} / the baseline's"), end, key)
+    return stage.figure
 
 
-def _add_boxes(axes: Axes, look: Look, places: Floats, bottom: Floats, heights: Floats) -> None:
-    """Draw one part of all bars; as collections, which take a fraction of the time of patches."""
-    # a hatch takes longer to draw than all the rest, and on a sliver can't be seen
-    hatched = (heights > HATCHED) & bool(look.hatch)
-    for chosen, hatch in ((hatched, look.hatch), (~hatched & (heights > 0), None)):
-        if chosen.any():
-            x, y, high = places[chosen], bottom[chosen], heights[chosen]
-            left, right, top = x - BAR / 2, x + BAR / 2, y + high
-            corners = np.stack([(left, y), (right, y), (right, top), (left, top)]).transpose(
-                2, 0, 1
-            )
-            boxes = PolyCollection(list(corners), hatch=hatch, label=look.label)
-            boxes.set(facecolor=look.colour, edgecolor="white", linewidth=0.4)
-            axes.add_collection(boxes)
+def _of_parts(stage: Stage, placed: Placed, met: Mapping[str, Look], whole: str) -> float:
+    """Return how long a bar is; what it is made of is said where one points at it."""
+    row, base = placed.row, placed.row["baseline"][whole] or 1
+    shares = {look.label: row[column] / base for column, look in met.items()}
+    most = sorted(shares, key=lambda label: -shares[label])[:SAID]
+    end = float(sum(shares.values()))
+    lines = [f"{placed.what}: {end:.2f} of the baseline's {WHOLES[whole][0]}"]
+    lines += [f"{percent(shares[label] / (end or 1))} {label}" for label in most if shares[label]]
+    stage.figure.hover(placed.axes, (0, max(end, 1.0)), placed.span, "\n".join(lines))
+    return end
 
 
-def _bars(results: Results, *, whole: bool = False) -> tuple[list[tables.Row], list[str]]:
-    """Return the bars, those of all layers together behind them, and the groups they stand in.
-
-    `whole`: the last is that of a step with everything else in it, if results have that.
-    """
-    summary = tables.summarise(results)
-    totals = [{**row, "layer": ALL} for row in summary.ops if row["op"] in OPS]
-    if whole and summary.phases:
-        totals.append({**summary.ops[-1], "layer": STEP})
-    rows = tables.per_layer(results)
-    if len({row["layer"] for row in rows}) > MOST_LAYERS:
-        rows = _longest(rows)
-    rows += totals
-    return rows, list(dict.fromkeys(row["layer"] for row in rows))
-
-
-def _longest(rows: list[tables.Row]) -> list[tables.Row]:
-    """Return the layers that take the baseline most of its time: no page shows more."""
-    cycles: Counter[str] = Counter()
-    for row in rows:
-        cycles[row["layer"]] += row["baseline"]["cycles"]
-    kept = {name for name, _ in cycles.most_common(MOST_LAYERS)}
-    return [row for row in rows if row["layer"] in kept]
-
-
-def _places(rows: Sequence[tables.Row], groups: Sequence[str]) -> list[float]:
-    """Return the places of one layer's bars, side by side in the order of the ops."""
-    sides = {op: (place - 1) * 0.29 for place, op in enumerate(OPS)}
-    return [groups.index(row["layer"]) + sides.get(row["op"], 0.0) for row in rows]
-
-
-def _shorten(name: str) -> str:
-    """Return a name without its middle, if it is long."""
-    half = LONGEST // 2
-    return name if len(name) <= LONGEST else f"{name[:half]}..{name[-half:]}"
+def _add_boxes(axes: Axes, bars: Sequence[Placed], met: Mapping[str, Look], whole: str) -> None:
+    """Draw all parts of bars; as collections, which take a fraction of the time of patches."""
+    top, foot = np.array([bar.span for bar in bars]).reshape(-1, 2).T
+    inches = np.array([bar.inches for bar in bars])
+    left = np.zeros(len(bars))
+    for column, look in met.items():
+        width = np.array([bar.row[column] / (bar.row["baseline"][whole] or 1) for bar in bars])
+        right = left + width
+        # a hatch takes longer to draw than all the rest, and on a sliver can't be seen
+        hatched = (width > HATCHED_WIDTH) & (inches > HATCHED) & bool(look.hatch)
+        for chosen, hatch in ((hatched, look.hatch), (~hatched & (width > 0), None)):
+            if chosen.any():
+                x, y = (left[chosen], right[chosen]), (top[chosen], foot[chosen])
+                corners = np.stack([(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1])])
+                boxes = PolyCollection(
+                    list(corners.transpose(2, 0, 1)), hatch=hatch, label=look.label
+                )
+                boxes.set(facecolor=look.colour, edgecolor="white", linewidth=0.3)
+                axes.add_collection(boxes, autolim=False)
+        left = right
 
 
 def _number(value: float) -> str:
     return f"{value:.2f}" if isfinite(value) else "no cycles"
-
-
-def _figure(groups: int) -> tuple[Figure, Axes]:
-    """Return a figure with room for the bars: wider for deeper networks, within a page's limits."""
-    width = min(max(8.0, 2.0 + 0.8 * groups), 24.0)
-    figure = Figure(width, AXES_HEIGHT)
-    return figure, figure.add_subplot()
-
-
-def _label_groups(axes: Axes, groups: Sequence[str]) -> None:
-    names = [_shorten(name) for name in groups]
-    axes.set_xticks(range(len(groups)), names, rotation=45, ha="right", rotation_mode="anchor")
-
-
-def _label_bars(axes: Axes, places: Sequence[float], ops: Sequence[str]) -> None:
-    """Write each op's initial under its bar, above the layers' names."""
-    axes.set_xticks(places, [op[:1] for op in ops], minor=True)
-    axes.tick_params("x", which="minor", labelsize=SMALL)
-    axes.tick_params("x", which="major", length=0, pad=16)
-    axes.xaxis.remove_overlapping_locs = False
-
-
-def _frame(figure: Figure, axes: Axes, legend_rows: int, title_lines: int) -> None:
-    """Leave room for labels and legend, in inches by the longest label.
-
-    Matplotlib's layout engines draw everything once more to find out, which takes as long again.
-    """
-    longest = max(len(label.get_text()) for label in axes.get_xticklabels())
-    below, above = 0.5 + 0.2 * legend_rows + 0.06 * longest, 0.15 + 0.2 * title_lines
-    width, height = figure.get_figwidth(), AXES_HEIGHT + below + above
-    figure.set_figheight(height)
-    figure.subplots_adjust(
-        left=0.7 / width, right=1 - 0.1 / width, top=1 - above / height, bottom=below / height
-    )
-
-
-def _finish(
-    figure: Figure,
-    axes: Axes,
-    results: Results,
-    groups: Sequence[str],
-    title: str,
-    columns: int,
-    key: Sequence[Artist] = (),
-) -> None:
-    machine, baseline = results.rows[0]["machine"], tables.baseline_of(results)
-    sizes = " against ".join(tables.sizes_of(results))
-    layers = len({row["layer"] for row in tables.per_layer(results)})
-    if layers > MOST_LAYERS:
-        title += f"; the {MOST_LAYERS} of {layers} layers that take longest"
-    if tables.summarise(results).phases:
-        title += ("; of layers alone", "; the last bar has everything else")[STEP in groups]
-    words = [title, f"{machine}, baseline {baseline} ({sizes})", tables.source_of(results)]
-    lines = wrapped(words, figure.get_figwidth())
-    finish(axes, lines, "y")
-    axes.axvline(groups.index(ALL) - 0.5, color="black", linewidth=0.8, linestyle=":")
-    handles, _ = axes.get_legend_handles_labels()
-    figure.legend(
-        handles=key or handles, loc="lower center", ncols=columns, frameon=False, fontsize=LEGEND
-    )
-    rows = -(-len(key or handles) // columns)
-    _frame(figure, axes, rows, len(lines))

@@ -9,7 +9,7 @@ from typing import Any
 from swatsim.columns import Role
 from swatsim.counters import BUCKETS, ENERGY_PARTS
 from swatsim.errors import ResultsError, unknown
-from swatsim.reports import tables
+from swatsim.reports import rates, tables
 from swatsim.reports.span import percent, span_of
 from swatsim.reports.tables import Row, Summary
 from swatsim.results import Results
@@ -49,7 +49,7 @@ def headline(results: Results) -> Row:
     -------
     dict
         `machine`, `baseline`; what one step takes, the mean of the recorded ones: what
-        `swatsim.reports.tables.per_step` has; what `ratios` has; `zero_share` (of the MACs, padding
+        `swatsim.reports.rates.of_step` has; what `ratios` has; `zero_share` (of the MACs, padding
         left out, those with a factor that is zero, a ReLU's zeros too, or for an output that nobody
         wants) and `lost_most_to`, of the layers.
     """
@@ -58,7 +58,7 @@ def headline(results: Results) -> Row:
     return {
         "machine": results.rows[0]["machine"],
         "baseline": tables.baseline_of(results),
-        **tables.per_step(step, step["steps"]),
+        **rates.of_step(step, step["steps"], span_of(summary).images),
         **ratios(summary),
         "zero_share": 1 - tables.quotient(layers["macs_effectual"], layers["macs_unpadded"]),
         "lost_most_to": tables.lost_most_to(layers),
@@ -310,15 +310,40 @@ def reductions(results: Results) -> list[Row]:
     return [{**row, "reduction": 1 - row["left"] / row["dense"]} for row in found if row["dense"]]
 
 
-def pareto(points: Sequence[Row]) -> list[Row]:
-    """Return the points that no other beats in time, energy and multipliers at once.
+def costs_of(points: Sequence[Row]) -> tuple[str, ...]:
+    """Return the columns by which points are weighed: of time, of energy and of size.
 
-    Another beats a point if it is at most as slow, as hungry, as large (multipliers, and buffers),
-    and better in one of them.
+    Energy has leakage in it, and size is area, where that is known of all points; otherwise energy
+    is of what happens alone, and size multipliers, and buffers.
     """
 
+    def known(name: str) -> bool:
+        return all(isfinite(row.get(name, nan)) for row in points)
+
+    energy = "energy_with_leakage_pj" if known("energy_with_leakage_pj") else "energy_pj"
+    sizes = ("area_mm2",) if known("area_mm2") else ("multipliers", "buffer_kib")
+    return ("time_ms", energy, *sizes)
+
+
+def weighed_by(points: Sequence[Row]) -> str:
+    """Return in words what a front is of, and of which table of energies and areas."""
+    _, energy, *sizes = costs_of(points)
+    leakage = "with leakage" if energy != "energy_pj" else "without leakage, which is not known"
+    size = "area" if sizes == ["area_mm2"] else "multipliers and buffers, as areas are not known"
+    named = ", ".join(dict.fromkeys(row.get("energy_table", "") for row in points))
+    return f"time, energy ({leakage}) and size ({size}){named and f'; table {named}'}"
+
+
+def pareto(points: Sequence[Row]) -> list[Row]:
+    """Return the points that no other beats in time, energy and size at once.
+
+    Another beats a point if it is at most as slow, as hungry, as large, and better in one of them;
+    by which columns, `costs_of` says.
+    """
+    columns = costs_of(points)
+
     def costs(row: Row) -> tuple[float, ...]:
-        return row["time_ms"], row["energy_pj"], row["multipliers"], row["buffer_kib"]
+        return tuple(row[name] for name in columns)
 
     front: dict[tuple[float, ...], None] = {}
     # whoever beats a point comes before it, and is beaten by one of the front if not in it

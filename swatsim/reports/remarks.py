@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from swatsim.columns import Role
+from swatsim.reports.among import among
 from swatsim.reports.span import EARLIER, MOST, Span, percent, span_of
 from swatsim.reports.tables import AND, energy_table_of, total_of
 from swatsim.results import Results
@@ -13,6 +14,8 @@ from swatsim.workload.value_types import stand_in, widest
 
 #: Parts that are not held, in one sentence.
 PARTS = 5
+#: Stands for a share that results don't say.
+UNKNOWN = "a share that is not known"
 #: What is said where everything else is left out.
 LAYERS_ALONE = (
     "Figures are of a step's layers alone; everything else that it does (norms, softmax, "
@@ -72,27 +75,37 @@ def missing(results: Results) -> Iterator[str]:
         )
 
 
-def unequal(a: Span, b: Span) -> str:
-    """Return a warning that of two figures one is of layers alone; "" if it is not so."""
-    if bool(a.left_out) is bool(b.left_out):
+def unequal(spans: Mapping[str, Span]) -> str:
+    """Return a warning that of several figures some are of layers alone; "" if it is not so.
+
+    Parameters
+    ----------
+    spans : mapping of label to Span
+    """
+    alone = {label: span.left_out for label, span in spans.items() if span.left_out}
+    if len(alone) in (0, len(spans)):
         return ""
-    one, other, why = ("A", "B", a.left_out) if a.left_out else ("B", "A", b.left_out)
     return (
-        f"{one} is of a step's layers alone ({why}), {other} of all that a step does: only layers "
-        "are compared; simulate both alike"
+        f"some are of a step's layers alone, {among(alone)}; the others of all that a step does: "
+        "only layers are compared; simulate all alike"
     )
 
 
-def apart(a: Span, b: Span) -> str:
-    """Return a warning that two figures are of shares that differ much; "" if they do not."""
-    shares = [one.share for one in (a, b)]
-    if None in shares and shares[0] is not shares[1]:
-        return "of one side it is not known what share of a step's multiplications it is of"
-    if None in shares or abs((a.share or 0) - (b.share or 0)) <= 1 - MOST:
+def apart(spans: Mapping[str, Span]) -> str:
+    """Return a warning that figures are of shares that differ much; "" if they do not.
+
+    Parameters
+    ----------
+    spans : mapping of label to Span
+    """
+    shares = {label: span.share for label, span in spans.items()}
+    known = [share for share in shares.values() if share is not None]
+    if not known or (len(known) == len(shares) and max(known) - min(known) <= 1 - MOST):
         return ""
+    words = {label: UNKNOWN if it is None else percent(it) for label, it in shares.items()}
     return (
-        f"A is of {percent(a.share)} of a step's multiplications, B of {percent(b.share)}: their "
-        "times and energies compare that too"
+        f"the figures are of different shares of a step's multiplications, {among(words)}: times "
+        "and energies compare that too; record what is left out, or compare what all hold"
     )
 
 

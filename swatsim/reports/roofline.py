@@ -46,7 +46,13 @@ def roofline(results: Results) -> Figure:
         dense = [_point(row["baseline"], theirs) for row in mine]
         sparse = [_point(row, "macs_effectual") for row in mine]
         for found, filled, label in ((dense, False, f"{op}, baseline"), (sparse, True, op)):
-            seen = [point for point in found if point is not None]
+            known = [(at, row["layer"]) for at, row in zip(found, mine, strict=True) if at]
+            seen = [point for point, _ in known]
+            said = [
+                f"{name}, {label}: {x:.3g} MACs a byte, {y:.4g} MACs a cycle"
+                for (x, y), name in known
+            ]
+            figure.hover_points(axes, seen, said)
             colour = OP_COLOURS[op]
             if seen:
                 x, y = zip(*seen, strict=True)

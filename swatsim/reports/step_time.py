@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: In inches.
 WIDTH, HEIGHT = 9.0, 3.1
+#: What is drawn.
+UNITS = {"time_ms": "ms", "cycles": "cycles"}
 #: Of a bar, the share from which on a part of it is labelled.
 LABELLED = 0.04
 
@@ -28,9 +30,9 @@ def step_time(results: Results) -> Figure:
     unit = "time_ms" if known else "cycles"
     figure, (axes,) = axes_on(WIDTH, HEIGHT)
     for place, prefix in enumerate(("", "baseline_")):
-        _bar(axes, place, parts, prefix, unit)
+        _bar(figure, axes, place, parts, prefix, unit)
     axes.set_yticks((0, 1), ("machine", "baseline"))
-    axes.set_xlabel("ms a step" if known else "cycles a step")
+    axes.set_xlabel(f"{UNITS[unit]} a step")
     headline = page_tables.of_step(page_tables.ratios(results))
     title = ["Where a step's time goes", f"Speed-up: {headline}"]
     finish(axes, wrapped([*title, *tables.about(results)], WIDTH), "x")
@@ -38,7 +40,9 @@ def step_time(results: Results) -> Figure:
     return figure
 
 
-def _bar(axes: Axes, place: int, parts: Sequence[tables.Row], prefix: str, unit: str) -> None:
+def _bar(
+    figure: Figure, axes: Axes, place: int, parts: Sequence[tables.Row], prefix: str, unit: str
+) -> None:
     """Draw the parts of one bar; `prefix` is that of the columns of whose it is."""
     left = 0.0
     text: dict[str, Any] = {"fontsize": SMALL, "ha": "center", "va": "center"}
@@ -50,6 +54,9 @@ def _bar(axes: Axes, place: int, parts: Sequence[tables.Row], prefix: str, unit:
         axes.barh(place, value, 0.62, left, label=label, **look)
         if share >= LABELLED:
             axes.text(left + value / 2, place, percent(share), color=ink, **text)
+        whose, size = ("baseline", "machine")[not prefix], f"{value:.3g} {UNITS[unit]}"
+        words = f"{_words(row['part'])}, {whose}: {size}, {percent(share)} of its step"
+        figure.hover(axes, (left, left + value), (place - 0.31, place + 0.31), words)
         left += value
 
 

@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import matplotlib.figure
 from matplotlib import rc_context
@@ -41,6 +41,8 @@ PARTS = {
     "optimizer": ("#DDDDDD", "black"),
     "policy": ("#882255", "white"),
 }
+#: Of what is added up, and of what is written on it.
+TOTAL, TOTAL_LABEL = "#555555", "white"
 OP_MARKERS = {"fprop": "o", "dgrad": "s", "wgrad": "^"}
 OPERAND_LINES = {"weight": "-", "act": "--", "grad_out": ":"}
 #: Of what a reader should look at twice.
@@ -61,9 +63,33 @@ CHARACTERS = 11
 #: More points than these are drawn as pixels in an SVG too.
 MOST_POINTS = 1000
 
+#: Of more parts than these nothing is said; pixels that one can point at.
+MOST_SPOTS, LEAST_SPOT = 1000, 6.0
+
+#: Of a box, in a plot's own units.
+Ends = tuple[float, float]
+
+
+class Spot(NamedTuple):
+    """A part of a figure that something is said of, where one points at it.
+
+    Parameters
+    ----------
+    x, y, width, height : float
+        From the upper left corner, as shares of the figure's width and height.
+    text : str
+        Lines of it.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    text: str
+
 
 class Figure(matplotlib.figure.Figure):
-    """A figure whose texts are drawn as they are.
+    """A figure whose texts are drawn as they are, and which knows what is said of its parts.
 
     Names of layers, machines and traces may hold dollars, which are no formulas, and characters
     for which the font has no glyph: those are drawn as boxes, without a warning.
@@ -78,6 +104,25 @@ class Figure(matplotlib.figure.Figure):
     def __init__(self, width: float, height: float, layout: str | None = None) -> None:
         super().__init__(figsize=(width, height), layout=layout)  # type: ignore[arg-type]
         FigureCanvasAgg(self)
+        self._said: list[tuple[Axes, Ends, Ends, str]] = []
+
+    def hover(self, axes: Axes, x: Ends, y: Ends, text: str) -> None:
+        """Note what is said of a box, from one end to another in each of a plot's own units."""
+        self._said.append((axes, x, y, text))
+
+    def hover_points(
+        self, axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]
+    ) -> None:
+        """Note what is said of points in a plot's own units."""
+        for (x, y), text in zip(points, texts, strict=True):
+            self.hover(axes, (x, x), (y, y), text)
+
+    def spots(self) -> list[Spot]:
+        """Return what is said of which parts, once it was drawn; none where they are too many."""
+        if len(self._said) > MOST_SPOTS:
+            return []
+        found = [_spot(self, *said) for said in self._said]
+        return [spot for spot in found if spot is not None]
 
     def draw(self, renderer: RendererBase) -> None:
         """Draw all that is on the figure."""
@@ -87,6 +132,21 @@ class Figure(matplotlib.figure.Figure):
                 text.set_parse_math(False)
                 text.set_text(printable(text.get_text(), keep="\n"))
             super().draw(renderer)
+
+
+def _spot(figure: Figure, axes: Axes, x: Ends, y: Ends, text: str) -> Spot | None:
+    """Return a box of a figure: of a point some pixels; none of what the plot does not show."""
+    inside = axes.bbox
+    corners = axes.transData.transform([(x[0], y[0]), (x[1], y[1])])
+    (left, right), (low, high) = (sorted(ends) for ends in corners.T)
+    across, along = (max(0.0, LEAST_SPOT - (b - a)) / 2 for a, b in ((left, right), (low, high)))
+    left, right = max(left - across, inside.x0), min(right + across, inside.x1)
+    low, high = max(low - along, inside.y0), min(high + along, inside.y1)
+    if not (left < right and low < high):  # not a number is neither
+        return None
+    width, height = figure.bbox.width, figure.bbox.height
+    size = (right - left) / width, (high - low) / height
+    return Spot(left / width, 1 - high / height, *size, printable(text, keep="\n"))
 
 
 def axes_on(
@@ -141,7 +201,10 @@ def as_png(figure: Figure) -> bytes:
 def as_svg(figure: Figure) -> bytes:
     """Return a figure as an SVG, without the time."""
     sink = io.BytesIO()
-    figure.savefig(sink, format="svg", metadata={"Date": None})
+    with rc_context(
+        {"svg.hashsalt": "swatsim"}
+    ):  # else a random one: the same figure, the same file
+        figure.savefig(sink, format="svg", metadata={"Date": None})
     return sink.getvalue()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.collections import PathCollection
 from matplotlib.lines import Line2D
 
-from swatsim.reports import differences
+from swatsim.reports import differences, labels, page_tables
 from swatsim.reports.span import Span
 from swatsim.reports.style import (
     LEGEND,
@@ -57,6 +57,20 @@ def sensitivities(points: Sequence[Row], parameters: Sequence[str]) -> Figure:
     return figure
 
 
+def varied(points: Sequence[Row], parameters: Sequence[str]) -> list[str]:
+    """Return the parameters in which machines differ that are alike in all others."""
+    return [name for name in parameters if _families(points, name, parameters)]
+
+
+def _families(points: Sequence[Row], name: str, parameters: Sequence[str]) -> list[list[Row]]:
+    """Return points that differ in a parameter alone; one by itself says nothing of it."""
+    others = [other for other in ("preset", *parameters) if other != name]
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in points:
+        found.setdefault(tuple(row.get(other) for other in others), []).append(row)
+    return [rows for rows in found.values() if len({row[name] for row in rows}) > 1]
+
+
 def _trace_of(points: Sequence[Row]) -> str:
     return f"trace {PurePath(points[0]['trace']).name}, {Span.from_row(points[0]).mean}"
 
@@ -69,26 +83,21 @@ def _sensitivity(
     styles: Mapping[str, tuple[str, str]],
 ) -> set[str]:
     """Draw one panel, and return which presets are in it."""
-    others = [other for other in ("preset", *parameters) if other != name]
-    families: dict[tuple[Any, ...], list[Row]] = {}
-    for row in points:
-        families.setdefault(tuple(row.get(other) for other in others), []).append(row)
-    # a machine on its own says nothing of the parameter
-    varied = [rows for rows in families.values() if len({row[name] for row in rows}) > 1]
-    values = _ordered({row[name] for rows in varied for row in rows})
-    for rows in varied:
+    families = _families(points, name, parameters)
+    values = _ordered({row[name] for rows in families for row in rows})
+    for rows in families:
         colour, marker = styles[rows[0]["preset"]]
         rows.sort(key=lambda row: values.index(row[name]))
         x, y = [values.index(row[name]) for row in rows], [row["time_ms"] for row in rows]
         axes.plot(x, y, color=colour, marker=marker, markersize=3, linewidth=0.8, alpha=0.6)
-    labels = [str(value) for value in values]
-    axes.set_xticks(range(len(values)), labels, fontsize=TINY, rotation=30, ha="right")
+    names = [str(value) for value in values]
+    axes.set_xticks(range(len(values)), names, fontsize=TINY, rotation=30, ha="right")
     times = [row["time_ms"] for row in points]
-    axes.set(xlabel=name, ylabel="ms a step", yscale="log")
+    axes.set(xlabel=name, ylabel=labels.label("time_ms", "a step"), yscale="log")
     axes.set_ylim(0.8 * min(times), 1.25 * max(times))  # the same in all panels
     plain_numbers(axes.yaxis, minor=True)
     finish(axes)
-    return {rows[0]["preset"] for rows in varied}
+    return {rows[0]["preset"] for rows in families}
 
 
 def _ordered(values: set[Any]) -> list[Any]:
@@ -100,40 +109,62 @@ def _ordered(values: set[Any]) -> list[Any]:
 
 
 def pareto(points: Sequence[Row], front: Sequence[Row]) -> Figure:
-    """Draw time against energy, a point a machine, its size the multipliers; the front is named."""
+    """Draw time against energy, a point a machine, as large as its size; the front is named."""
     figure, (axes,) = axes_on(WIDTH, 5.4 + 0.14 * min(len(front), NAMED))
     best = {row["point"] for row in front}
     presets = list(dict.fromkeys(row["preset"] for row in points))
-    largest = max(row["multipliers"] for row in points)
+    time, energy, size, *_ = page_tables.costs_of(points)
+    largest = max(row[size] for row in points)
     for preset, (colour, marker) in zip(presets, SERIES * len(presets), strict=False):
         for chosen in (False, True):
             mine = [r for r in points if r["preset"] == preset and (r["point"] in best) is chosen]
-            x, y = [row["time_ms"] for row in mine], [row["energy_pj"] / 1e9 for row in mine]
-            sizes = [20 + 100 * row["multipliers"] / largest for row in mine]
+            x, y = ([labels.scaled(name, row[name]) for row in mine] for name in (time, energy))
+            sizes = [20 + 100 * row[size] / largest for row in mine]
             face = colour if chosen else "none"
             label = preset + (", on the front" if chosen else "")
             if mine:
                 axes.scatter(
                     x, y, sizes, facecolors=face, edgecolors=colour, marker=marker, label=label
                 )
+    said = [
+        f"{row['machine']}: {row['time_ms']:.3g} ms, {row['energy_pj'] / 1e9:.3g} mJ, "
+        f"{row['multipliers']:,} multipliers"
+        for row in points
+    ]
+    figure.hover_points(axes, [(r["time_ms"], r["energy_pj"] / 1e9) for r in points], said)
     named = list(front)[:NAMED]
     for number, row in enumerate(named, start=1):
-        place = (row["time_ms"], row["energy_pj"] / 1e9)
+        place = (row[time], labels.scaled(energy, row[energy]))
         axes.annotate(str(number), place, textcoords="offset points", xytext=(5, 4), fontsize=SMALL)
-    axes.set(ylabel="energy of a step (mJ)")
-    for name in ("time_ms", "energy_pj"):
+    axes.set(ylabel=labels.label(energy, "a step"))
+    for name in (time, energy):
         values = [row[name] for row in points]
         if max(values) > 10 * min(values):  # within a decade a logarithmic axis has no numbers
-            axes.set(**{"xscale" if name == "time_ms" else "yscale": "log"})
-    words = "Time and energy of a step, a point a machine; its area grows with its multipliers"
-    finish(axes, wrapped([words, _trace_of(points)], WIDTH))
+            axes.set(**{"xscale" if name == time else "yscale": "log"})
+    finish(axes, wrapped([_about(points, size), _trace_of(points)], WIDTH))
     legend = axes.legend(frameon=False, fontsize=SMALL)
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):
             handle.set_sizes([40])
-    names = [f"{i}: {row['machine']} ({differences.words(row)})" for i, row in enumerate(named, 1)]
-    words = "time of a step (ms)\n\n" + "\n".join(names)
+    names = [f"{i}: {row['machine']} ({_properties(row, size)})" for i, row in enumerate(named, 1)]
+    words = f"{labels.label(time, 'a step')}\n\n" + "\n".join(names)
     axes.set_xlabel(words, fontsize=SMALL, loc="left")
     for axis in (axes.xaxis, axes.yaxis):
         plain_numbers(axis)
     return figure
+
+
+def _about(points: Sequence[Row], size: str) -> str:
+    """Return what the plot shows, and what the size of a point is."""
+    sizes = [row[size] for row in points]
+    least, largest = labels.cell(size, min(sizes)), labels.shown(size, max(sizes))
+    grows = f"grows with its {labels.labelled(size).words} ({least} to {largest})"
+    tables = ", ".join(dict.fromkeys(row.get("energy_table", "") for row in points))
+    of_table = f"; energies and areas of table {tables}" if tables else ""
+    return f"Time and energy of a step, a point a machine, which {grows}{of_table}"
+
+
+def _properties(row: Row, size: str) -> str:
+    """Return what a machine is like, and its size where that is not among it."""
+    words = differences.words(row)
+    return words if size == "multipliers" else f"{words}, {labels.shown(size, row[size])}"

@@ -259,6 +259,13 @@ def _of_role(roles: Mapping[Key, Rows], role: Role) -> list[Mapping[str, Any]]:
     return [row for (found, *_), rows in roles.items() if found == role for row in rows]
 
 
+def together(rows: Sequence[Row]) -> Row:
+    """Return one row of several of one op of `per_layer`, added up."""
+    return beside(
+        add_up(rows, rows), add_up(theirs := [row["baseline"] for row in rows], theirs), {}
+    )
+
+
 def _compare(results: Summary, by: Sequence[str], parts: Sequence[Row] = ()) -> Iterable[Row]:
     """Yield layers' totals by some columns; `parts` are totals by more of them, if any."""
     finer = grouped(parts, by)

@@ -83,6 +83,11 @@ def _averaged(values: list[Any]) -> float:
     return fmean(known) if known else nan
 
 
+def _largest(values: list[Any]) -> Any:
+    """Return the largest value; unknown if one is."""
+    return None if None in values else max(values)
+
+
 def _wanted(values: list[Any]) -> float:
     """Return the mean share of outputs that somebody wants: where it is empty, all."""
     if not any(value is not None for value in values):
@@ -93,6 +98,7 @@ def _wanted(values: list[Any]) -> float:
 _HOW: Mapping[str, Callable[[list[Any]], Any]] = {
     "sum": _added,
     "mean": _averaged,
+    "most": _largest,
     "listed": lambda values: AND.join(dict.fromkeys(value for value in values if value)),
 }
 
@@ -153,5 +159,5 @@ def nothing_of(row: Mapping[str, Any], other: Mapping[str, Any]) -> Row:
     """Return a row of nothing, on another row's machine."""
     summed = (column.name for column in COLUMNS if column.adds == "sum")
     known = {name for name in summed if row[name] is not None}
-    same = {column.name: other[column.name] for column in COLUMNS if column.adds == "same"}
+    same = {c.name: other[c.name] for c in COLUMNS if c.adds in ("same", "most")}
     return {**row, **same, **dict.fromkeys(known, 0)}

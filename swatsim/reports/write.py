@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from swatsim.arguments import arguments, either, instance_of, maybe, path_like
 from swatsim.errors import ResultsError
-from swatsim.files import read_bounded
 from swatsim.outputs import REPORT, check_folder, contents_of, write_files
 from swatsim.reports.html import Page
-from swatsim.reports.page import of_results, of_sweep
+from swatsim.reports.inputs import SWEEP, index_of, point, unreadable
+from swatsim.reports.made import made_of, stated
+from swatsim.reports.page import of_results
+from swatsim.reports.sweep_page import of_sweep
 from swatsim.reports.tables import Row
-from swatsim.results import PARQUET, Results, load, read_parquet
-from swatsim.sealed import fingerprint, unseal
-
-#: A sweep's index takes a kilobyte or two a point.
-MAX_BYTES = 2**30
-
-#: What a sweep's folder holds.
-SWEEP = "sweep.json"
+from swatsim.results import PARQUET, PROVENANCE, Results, load
 
 
 @arguments(ResultsError, source=either(path_like, instance_of(Results)), output=maybe(path_like))
@@ -49,16 +43,24 @@ def report(
     if output is None and isinstance(source, Results):
         raise ResultsError("results in memory have no folder: name the report's output")
     folder = Path(output) if output is not None else Path(str(source)) / REPORT
-    page = of_results(_checked(source)) if isinstance(source, Results) else _page(Path(source))
+    page = _of(source) if isinstance(source, Results) else _page(Path(source))
     check_folder(folder)
     files = page.files()
     return write_files(folder, files, set(contents_of(folder)).difference(files))
 
 
+def _of(results: Results, folder: Path | None = None) -> Page:
+    """Return the page of results; `folder` is where they are kept, if they are."""
+    if not results.rows:
+        raise ResultsError("the results hold no rows: simulate again")
+    whose = "results in memory" if folder is None else f"results {stated(folder / PROVENANCE)}"
+    return of_results(results, made_of(whose, results))
+
+
 def _page(folder: Path) -> Page:
     if (folder / PARQUET).is_file() or not (folder / SWEEP).is_file():
-        return of_results(_checked(load(folder)))
-    index = _index(folder / SWEEP)
+        return _of(load(folder), folder)
+    index = index_of(folder / SWEEP)
     try:
         points: list[Row] = index["points"]
         done = [row for row in points if row["status"] == "done"]
@@ -66,26 +68,8 @@ def _page(folder: Path) -> Page:
             raise ResultsError(f"no point of the sweep in {folder} is done: see failed/ in it")
         first = [row for row in done if row["trace"] == done[0]["trace"]]
         fastest = min(first, key=lambda row: row["time_ms"])
-        best = read_parquet(folder / "points" / f"{fastest['point']}.parquet")
-        if fingerprint(best.provenance["parameters"]) != fastest["point"]:
-            raise ResultsError(f"the file of point {fastest['point']} holds another: sweep again")
-        return of_sweep(points, folder.name, best, index["warnings"])
+        best = point(folder, fastest["point"])
+        made = made_of(f"sweep {stated(folder / SWEEP)}", best)
+        return of_sweep(points, folder.name, best, index["warnings"], made)
     except (KeyError, TypeError, AttributeError) as error:
-        words = f"{type(error).__name__}: {error}"
-        raise ResultsError(f"{folder / SWEEP} can't be read ({words}): sweep again") from None
-
-
-def _index(path: Path) -> dict[str, Any]:
-    """Return what a sweep wrote of its points, as it was written."""
-    try:
-        index: dict[str, Any] = unseal(read_bounded(path, MAX_BYTES))
-    except (OSError, ResultsError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ResultsError(f"{path} can't be used: {why}; sweep again") from None
-    return index
-
-
-def _checked(results: Results) -> Results:
-    if not results.rows:
-        raise ResultsError("the results hold no rows: simulate again")
-    return results
+        raise unreadable(folder / SWEEP, error) from None

@@ -51,6 +51,12 @@ def sparsity(results: Results) -> Figure:
         look["rasterized"] = len(rows) > MOST_POINTS
         for column, filled in columns.items():
             label = op if filled == "full" else f"{op}, compute only"
+            points = [(at, row[column]) for at, row in zip(x, mine, strict=True)]
+            said = [
+                f"{row['layer']}, {label}: {row[column]:.2f}x at {at:.0f} %"
+                for (at, _), row in zip(points, mine, strict=True)
+            ]
+            figure.hover_points(axes, points, said)
             axes.plot(x, [row[column] for row in mine], fillstyle=filled, label=label, **look)
     outputs = " and outputs that nobody wants" if page_tables.of_outputs(results) else ""
     ideal = np.linspace(0, 99, 200)

@@ -75,6 +75,8 @@ class MachineConfig(SystemConfig):
 
     #: By name; no two machines may have one of the same.
     presets: ClassVar[Mapping[str, Preset]] = {}
+    #: Whether somebody could make it; a bound has no area.
+    is_device: ClassVar[bool] = True
 
     dgrad_lowering: Annotated[
         Lowering,
@@ -107,10 +109,8 @@ class MachineConfig(SystemConfig):
             cls.multipliers = property(_multipliers)  # type: ignore[assignment, method-assign]
         for name in ("pes", "lanes"):
             if name not in cls.model_fields and not hasattr(cls, name):
-                raise TypeError(
-                    f"{cls.__name__} has no {name}: a machine's configuration needs a field or a "
-                    f"property {name}, of whole numbers"
-                )
+                needed = f"needs a field or a property {name}, of whole numbers"
+                raise TypeError(f"{cls.__name__} has no {name}: a machine's configuration {needed}")
 
     @model_validator(mode="after")
     def _can_be_counted(self) -> MachineConfig:
@@ -151,6 +151,11 @@ class MachineConfig(SystemConfig):
     def accumulator_bank_kib(self) -> float:
         """Size of a bank of accumulators in a PE; 0: sums stay in registers."""
         return 0.0
+
+    @property
+    def accumulator_banks(self) -> int:
+        """Banks of accumulators in all PEs together."""
+        return 0
 
 
 def _multipliers(config: MachineConfig) -> int:

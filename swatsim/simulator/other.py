@@ -187,8 +187,6 @@ def charged(
         "pes": first.pes,
         "lanes": first.lanes,
         "dtype": widest(config.dtype for config in configs),
-        "clock_mhz": first.clock_mhz,
-        "dram_mb_per_s": first.finite_mb_per_s,
         LANE_CYCLES: lane_cycles,
         f"{LANE_CYCLES}_vector": lane_cycles,
         "vector_elements": total.elements,

@@ -12,6 +12,7 @@ from swatsim.counters import ENERGY_PARTS, Counters, MemoryCounters
 from swatsim.counts import ENERGY
 from swatsim.errors import ConfigError
 from swatsim.simulator import capacities
+from swatsim.simulator.area import area_of
 from swatsim.simulator.energy.energy import energies
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import MachineConfig, Runnable
@@ -111,7 +112,10 @@ class NoMemory:
 
     memory = None
     keeps_on_chip = False
-    parameters: Row = {"dtype": "", "clock_mhz": 0, "dram_mb_per_s": 0}  # noqa: RUF012  (read)
+    parameters: Row = {  # noqa: RUF012  (read)
+        **{"dtype": "", "clock_mhz": 0, "dram_mb_per_s": 0},
+        **{"area_mm2": None, "leakage_mw": None},
+    }
 
     def of_values(self, dtype: str | None) -> NoMemory:
         """Return itself: of what type values are makes no difference."""
@@ -173,10 +177,13 @@ class Modelled:
         self._table = table
         self.memory = config.memory
         self.keeps_on_chip = config.keep_on_chip
+        area = area_of(config, table)
         self.parameters: Row = {
             "dtype": config.dtype,
             "clock_mhz": config.clock_mhz,
             "dram_mb_per_s": config.finite_mb_per_s,
+            "area_mm2": area and area.mm2,
+            "leakage_mw": area and area.leakage_mw,
         }
         self._of_values: dict[str, Modelled] = {config.dtype: self}
 
@@ -240,7 +247,8 @@ class Modelled:
     def other(self, works: Sequence[OtherWork], dtypes: Sequence[str | None], share: Share) -> Row:
         """Return the columns of work that multiplies no matrices."""
         configs = [self.of_values(dtype)._config for dtype in dtypes]
-        return charged(works, configs, share, self._table)
+        row = charged(works, configs, share, self._table)
+        return {**row, **self.of_values(row["dtype"]).parameters}
 
     def on_chip(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> OnChip:
         """Return what stays on chip: of dgrad and wgrad the grad_out, if that saves bytes."""

@@ -15,7 +15,6 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +33,16 @@ from swatsim.columns import Role
 from swatsim.errors import ConfigError, SwatsimError
 from swatsim.results import Results, as_csv
 from swatsim.sealed import seal
-from swatsim.simulator.energy.table import EnergyTable, energy_table
-from swatsim.simulator.memory.dram import Dram
-from swatsim.simulator.run import as_machine, checked, threads_of
+from swatsim.simulator.run import threads_of
 from swatsim.simulator.sizes import Sums
 from swatsim.simulator.systems import Row
-from swatsim.simulator.trace_run import Run
 from swatsim.sweeps.cluster import Cluster
+from swatsim.sweeps.plan import Group, Plan, make_plan
 from swatsim.sweeps.pool import Pool
 from swatsim.sweeps.spec import Point, Spec, read_spec
 from swatsim.sweeps.store import INDEX, Store
 from swatsim.sweeps.summary import Summary, numbers, summarise
-from swatsim.sweeps.worker import SOURCES, Done, Job, drams_of, place_of, work
-from swatsim.tracefile import Trace, covered, open_trace
-from swatsim.workload.layer import OPS
-from swatsim.workload.phases import OTHER
+from swatsim.sweeps.worker import Done, place_of, work
 
 log = logging.getLogger(__name__)
 
@@ -60,40 +54,6 @@ WAITING = 4
 RESTARTS = 3
 #: A cluster that gave nothing for so long is asked whether it is there.
 QUIET_SECONDS = 10
-
-
-@dataclass
-class Group:
-    """Points that differ in nothing but memory: what they share is computed once.
-
-    `done` has, for each job that is done, its rows for each point.
-    """
-
-    points: list[tuple[str, Point]]
-    jobs: list[Job]
-    resolved: list[dict[str, Any]]
-    layers: list[str]
-    drams: list[Dram]
-    done: dict[int, Done] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All points, in order; those to do by what they share; and those that can't be, with why."""
-
-    points: list[tuple[str, Point]]
-    groups: list[Group]
-    impossible: list[tuple[str, Point, str]]
-
-    def words(self) -> str:
-        """Return the plan's counts, in words."""
-        to_do = sum(len(group.points) for group in self.groups)
-        done = len(self.points) - to_do - len(self.impossible)
-        parts = [f"{len(self.points)} points", f"{done} finished before", f"{to_do} to do"]
-        parts.append(f"{len(self.groups)} different computations")
-        if self.impossible:
-            parts.append(f"{len(self.impossible)} that no machine can be")
-        return ", ".join(parts)
 
 
 @arguments(
@@ -159,7 +119,7 @@ def sweep(
         for key, point, error in plan.impossible:
             store.fail(key, _about(point, error))
         summary = summarise(store, plan.points)
-        store.publish(_files(chosen, summary), stale=bool(plan.groups))
+        store.publish(_files(chosen, summary))
     return summary
 
 
@@ -184,80 +144,6 @@ def _spec(spec: str | os.PathLike[str] | Mapping[str, Any] | Spec) -> Spec:
     if isinstance(spec, Spec):
         return spec
     return Spec(**spec) if isinstance(spec, Mapping) else read_spec(spec)
-
-
-# ---- what is to do -------------------------------------------------------------------------------
-
-
-def make_plan(spec: Spec, store: Store) -> Plan:
-    """Return the points sorted: finished, impossible, and the rest by what they share."""
-    table = energy_table(spec.energy)
-    traces = {path: _opened(path, spec) for path in spec.traces}
-    opened = {path: trace for path, trace in traces.items() if isinstance(trace, Trace)}
-    if not opened:
-        raise next(error for error in traces.values() if isinstance(error, SwatsimError))
-    shares = {path: covered.describe(it, spec.steps or it.steps) for path, it in opened.items()}
-    baseline = None if spec.baseline is None else as_machine(spec.baseline)
-    plan = Plan([], [], [])
-    groups: dict[str, Group] = {}
-    for point in spec.points():
-        trace = traces[point.trace]
-        try:
-            if isinstance(trace, SwatsimError):
-                raise trace
-            run = Run(trace, [point.machine()], baseline, table, spec.scope)
-        except SwatsimError as error:
-            key = Store.key({"trace": point.trace, "label": point.label})
-            plan.points.append((key, point))
-            plan.impossible.append((key, point, str(error)))
-            continue
-        share = shares[point.trace]
-        resolved = checked(run.describe(run.machines[0], share, spec.steps))
-        resolved |= {"steps": spec.steps, "ops": spec.ops, "sources": SOURCES}
-        key = Store.key(resolved)
-        plan.points.append((key, point))
-        if store.is_done(key):
-            continue
-        group = groups.setdefault(point.computation(), Group([], [], [], [], []))
-        group.points.append((key, point))
-        group.resolved.append(resolved)
-        group.drams.extend(drams_of(run.machines))
-    for group in groups.values():
-        group.drams.extend(drams_of([baseline]))
-        _add_jobs(group, spec, table, opened[group.points[0][1].trace])
-    plan.groups.extend(groups.values())
-    return plan
-
-
-def _opened(path: str, spec: Spec) -> Trace | SwatsimError:
-    """Return a trace and the steps to run, opened; a damaged one does not stop the others."""
-    try:
-        trace = open_trace(path)
-        steps = trace.steps if spec.steps is None else spec.steps
-        there = {op for number in steps for _, op in trace.step(number).ops()}
-        wanted = spec.ops or OPS
-        if not there & set(wanted):
-            raise ConfigError(
-                f"{path} holds none of the ops {', '.join(wanted)} with both masks: choose other "
-                "steps or ops"
-            )
-    except SwatsimError as error:
-        return error
-    return trace
-
-
-def _add_jobs(group: Group, spec: Spec, table: EnergyTable, trace: Trace) -> None:
-    """Cut a group into its steps and ops."""
-    first = group.points[0][1]
-    machines = tuple((point.preset, point.parameters) for _, point in group.points)
-    group.layers.extend(layer.name for layer in trace.manifest.layers)
-    for number in trace.steps if spec.steps is None else spec.steps:
-        there = {op for _, op in trace.step(number).ops()}
-        counted = () if group.resolved[0]["others_left_out"] else (OTHER,)
-        for op in (*(op for op in spec.ops or OPS if op in there), *counted):
-            where = first.trace, trace.id, machines
-            drams = tuple(group.drams)
-            group.jobs.append(Job(*where, spec.baseline, table, number, op, spec.scope, drams))
 
 
 # ---- running it ----------------------------------------------------------------------------------

@@ -15,11 +15,13 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from swatsim.errors import ConfigError, SwatsimError, unknown
+from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.machines import find_preset, machine
 from swatsim.simulator.mechanism import ConfiguredMachine, MachineConfig
 from swatsim.simulator.sourced import content_of, entries_of
 from swatsim.simulator.trace_run import Scope
 from swatsim.simulator.vector import SystemConfig
+from swatsim.sweeps import derived
 from swatsim.sweeps.expression import Value, holds
 from swatsim.validation import FrozenRecord, Whole
 from swatsim.workload.layer import OPS, OpName
@@ -33,9 +35,6 @@ MAX_WHEN = 2_000
 MAX_MACHINES = 10_000
 #: Each is worked out for each combination.
 MAX_CONSTRAINTS = 100
-
-#: What constraints may name beside parameters, in terms of the machine.
-DERIVED = ("pes", "multipliers", "buffer_kib")
 
 
 class _Part(FrozenRecord):
@@ -215,7 +214,13 @@ class Spec(_Part):
     def _allows(self, point: Point) -> bool:
         """Whether the constraints hold; for a machine that can't be built, none is asked."""
         values = point.values
+        if values is not None and any(derived.AREA in one for one in self.constraints):
+            values = {**values, **derived.area(point.machine(), self._table)}
         return values is None or all(holds(one, values) for one in self.constraints)
+
+    @cached_property
+    def _table(self) -> EnergyTable:
+        return energy_table(self.energy)
 
 
 @dataclass(frozen=True)
@@ -261,9 +266,7 @@ class Point:
             config: Any = self.machine().config
         except ConfigError:
             return None
-        buffers = (config.buffer_a_kib, config.buffer_b_kib, config.buffer_out_kib)
-        derived = (config.pes, config.pes * config.lanes, sum(buffers))
-        return {**config.model_dump(), **dict(zip(DERIVED, derived, strict=True))}
+        return {**config.model_dump(), **derived.of_config(config)}
 
     def computation(self) -> str:
         """Return what the machine's own counts depend on, without memory system and vector unit."""
@@ -305,9 +308,8 @@ def _combined(fixed: Mapping[str, Value], grid: Grid) -> Iterator[dict[str, Valu
 
 
 def _size(values: Values) -> int:
-    if isinstance(values, Range):
-        return values.size
-    return len(values) if isinstance(values, list) else 1
+    many = len(values) if isinstance(values, list) else 1
+    return values.size if isinstance(values, Range) else many
 
 
 def _listed(values: Values) -> list[Value]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swatsim.errors import ResultsError
-from swatsim.reports import differences, page_tables, tables
+from swatsim.reports import differences, page_tables, rates, tables
 from swatsim.reports.span import span_of
 from swatsim.results import Results
 from swatsim.simulator.vector import SystemConfig
@@ -33,8 +33,10 @@ class Summary:
         the parameters that are varied, `multipliers`, `buffer_kib`, `dtype`, `clock_mhz`,
         `dram_mb_per_s` (0: no end to it). Of one step, the mean of `steps` recorded ones, of
         `images` of a batch of `batch_size`, in the `ops` that were run: what
-        `swatsim.reports.tables.per_step` has, `time_ms` and `energy_pj` for example. Of all of them
-        together: `speed_up` over the baseline, `speed_up_layers` of layers alone, and what else
+        `swatsim.reports.rates.of_step` has: `time_ms`, `ms_per_image`, `images_per_s`, `energy_pj`,
+        `power_w`, `tops_effectual` for example; the machine's `area_mm2` and `leakage_mw`, and the
+        table that they are of (`energy_table`). Of all of them together: `speed_up` over the
+        baseline, `speed_up_layers` of layers alone, and what else
         `swatsim.reports.page_tables.ratios` has; the speed-up of each op. `others_left_out` says
         why all of that is of layers alone; empty, it is of whole steps.
     folder : pathlib.Path
@@ -59,7 +61,12 @@ class Summary:
 
     @property
     def front(self) -> list[Row]:
-        """The rows that no other beats in time, energy, multipliers and buffers at once."""
+        """The rows that no other beats in time, energy and size at once.
+
+        Energy has leakage in it, and size is area, where these are known of all points: of tables
+        that have them, and machines with a memory system. Otherwise energy is without leakage, and
+        size the multipliers, and the buffers.
+        """
         done = [row for row in self.rows if row["status"] == "done"]
         return sorted(page_tables.pareto(done), key=lambda row: row["time_ms"])
 
@@ -97,7 +104,11 @@ def _ranked(point: Point, row: Row) -> differences.Ranked:
 
 def _remedy(settings: Mapping[str, Any]) -> str:
     pairs = (f"{name} = {json.dumps(value)}" for name, value in settings.items())
-    return f"put common = {{ {', '.join(pairs)} }} at the top of the specification"
+    options = (f"--set {name}={value}" for name, value in settings.items())
+    return (
+        f"put common = {{ {', '.join(pairs)} }} at the top of the specification (in a sweep by "
+        f"options: {' '.join(options)})"
+    )
 
 
 def _varied(points: Sequence[Point]) -> list[str]:
@@ -138,7 +149,8 @@ def numbers(results: Results) -> Row:
     return {
         **differences.values_of(step),
         **span.columns,
-        **tables.per_step(step, span.steps),
+        **rates.of_step(step, span.steps, span.images),
+        "energy_table": tables.energy_table_of(results),
         **page_tables.ratios(results),
         **{f"speed_up_{op['op']}": op["speed_up"] for op in ops[:-1]},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def cells(out: str) -> dict[str, list[str]]:
 
 
 def test_a_network_prints_each_tensor_and_totals() -> None:
-    code, out, _ = swatsim("footprint", "resnet50", "--sparsity", 0.8, "--batch", 2)
+    code, out, _ = swatsim("footprint", "resnet50", "--sparsity", 0.8, "--batch", 2, "--all")
     assert code == 0
     rows = cells(out)
     table = network("resnet50")
@@ -42,10 +43,24 @@ def test_a_network_prints_each_tensor_and_totals() -> None:
     assert table.citation in out
 
 
+def test_the_largest_tensors_are_shown_unless_all_are_asked_for() -> None:
+    _, out, _ = swatsim("footprint", "resnet8")
+    _, every, _ = swatsim("footprint", "resnet8", "--all")
+    tensors = out.partition("The 10 largest of ")[2].splitlines()[3:-1]
+    assert len(tensors) == 10
+    found = json.loads(swatsim("footprint", "resnet8", "--json")[1])
+    assert f"All {len(found['tensors'])} tensors" in every
+    largest = max(found["tensors"], key=lambda row: 0 if row["shares"] else row["bytes"])
+    assert tensors[0].split()[:2] == [largest["layer"], largest["tensor"]]
+    assert found["totals"][-1]["bytes"] == sum(
+        row["bytes"] for row in found["tensors"] if not row["shares"]
+    )
+
+
 def test_dense_training_changes_nothing_and_shows_what_is_shared() -> None:
-    code, out, _ = swatsim("footprint", "resnet8", "--dtype", "bf16")
+    code, out, _ = swatsim("footprint", "resnet8", "--dtype", "bf16", "--all")
     assert code == 0
-    changes = [line.split()[-2] for line in out.splitlines() if line.endswith("% ")]
+    changes = [line.split()[-2] for line in out.splitlines() if line.endswith(" %")]
     assert changes == ["+0.0"] * 5
     assert cells(out)["stages.0.relu"][-1] == "stages.0.conv2 act"
 
@@ -109,7 +124,7 @@ def test_what_autograd_kept_is_shown_beside_the_model(tmp_path: Path) -> None:
     code, out, _ = swatsim("footprint", tmp_path / "t")
     assert code == 0
     assert "batch of 6" in out
-    found = cells(out.partition("Kept by autograd")[2])
+    found = cells(out.partition("Kept by autograd")[2].partition("tensors")[0])
     assert found["fc"][:2] == ["96 B", "96 B"]
     assert found["head"][:2] == ["5 B", "0 B"]
     assert found["all, each tensor once"] == ["101 B", "96 B"]

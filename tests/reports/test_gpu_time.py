@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -18,6 +16,7 @@ from swatsim.reports import gpu_time
 from swatsim.reports.page import of_results
 from swatsim.results import Results
 from tests.command import swatsim as command
+from tests.scripts import load
 from tests.traces import make_trace
 
 ROOT = Path(__file__).parents[2]
@@ -27,16 +26,7 @@ LAYER = swatsim.Layer(name="fc", kind="linear", C=512, K=1024)
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """Load benchmarks/paper/gpu_time.py."""
-    spec = importlib.util.spec_from_file_location(
-        "gpu_time_script", ROOT / "benchmarks" / "paper" / "gpu_time.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    kept = list(sys.path)
-    spec.loader.exec_module(module)
-    sys.path[:] = kept
-    return module
+    return load("paper/gpu_time")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +42,7 @@ def test_what_ships_is_what_is_fitted(
     assert gpu_time.FITTED.read_text() == script.toml(fitted)
     assert gpu_time.models() == fitted
     assert "\n".join(script.report(fitted)) + "\n" == script.REPORT.read_text()
-    assert "\n".join(script.parameters(fitted)) in (ROOT / "README.md").read_text()
+    assert list(script.parameters(fitted)) == load("pages").block("gpu-time")
 
 
 def test_only_rows_marked_fit_are_fitted(

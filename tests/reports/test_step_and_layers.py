@@ -18,12 +18,13 @@ from swatsim.columns import COLUMNS
 from swatsim.errors import ResultsError
 from swatsim.outputs import PLOTS
 from swatsim.reports import everything_else, layer_bars, page_tables, tables
-from swatsim.reports.compare import unlike
 from swatsim.reports.over_steps import over_steps
-from swatsim.reports.page import of_results, of_sweep
+from swatsim.reports.page import of_results
 from swatsim.reports.remarks import remarks
 from swatsim.reports.span import EARLIER, Span, span_of
+from swatsim.reports.stage import STEP
 from swatsim.reports.step_time import step_time
+from swatsim.reports.sweep_page import of_sweep
 from swatsim.results import Results
 from swatsim.sweeps.store import Store
 from swatsim.tracefile import Operation, OtherWork
@@ -276,25 +277,23 @@ def words(folders: dict[str, Path]) -> str:
 def test_every_headline_is_recomputed_from_results_csv(
     folders: dict[str, Path], words: str, tmp_path: Path
 ) -> None:
-    out = said("simulate", folders["whole"], "-m", "tensordash")
+    out = said("simulate", folders["whole"], "-m", "tensordash", "--all")
     assert re.search(
-        rf"A step \(mean of 2 .*?\) takes .*; of the baseline .*: {words}\. The lay", out
+        rf"A step \(mean of 2 .*?\) takes .*; of the baseline .*: {words}\. Bound", out
     )
     assert "Of the ideal, layers alone:" in out
     assert out.count("policy: what the method itself costs all") == 1
     assert "mul+add" in out
     assert "3x(8x4 @ 4x8)" in out
     assert "Of their outputs, those that somebody wants: wgrad " in out
-    out = said("compare", folders["whole results"], folders["whole results"])
-    assert out.count(f"speed-up: {words}") == 2
-    assert "everything else - " in out
-    assert "everything whole step" in out
     page = of_results(swatsim.load_results(folders["whole results"]))
-    assert page.summary[0] == f"Speed-up over tensordash dense: {words}."
+    assert page.notes[0].startswith(f"Speed-up over tensordash dense: {words}; ")
     tiles = dict(page.tiles)
     shown = [
         tiles["speed-up of the step over tensordash dense"],
-        tiles["the same, of its layers alone"],
+        next(
+            value for label, value in tiles.items() if label.startswith("the same, of its layers")
+        ),
     ]
     assert words.startswith(f"step {shown[0]}; its layers alone {shown[1]}; ")
     title = " ".join(
@@ -304,6 +303,13 @@ def test_every_headline_is_recomputed_from_results_csv(
         .split()
     )
     assert f"Speed-up: {words}" in title
+
+
+def test_a_comparison_shows_the_step_and_its_layers(folders: dict[str, Path], words: str) -> None:
+    step, layers = re.findall(r"([\d.]+)x", words)
+    out = said("compare", folders["whole results"], "--layers")
+    assert re.search(rf"tensordash on whole [\d.]+ {step}x {layers}x ", out)
+    assert re.search(rf"all layers everything else .* all layers whole step [\d.]+ {step}x ", out)
 
 
 def test_a_sweep_says_both(folders: dict[str, Path], words: str, tmp_path: Path) -> None:
@@ -316,20 +322,21 @@ def test_a_sweep_says_both(folders: dict[str, Path], words: str, tmp_path: Path)
     assert {name: row[name] for name in ratios} == ratios
     assert row["others_left_out"] == ""
     page = of_sweep(found.rows, "out", best)
-    assert any(f"speed-up: {page_tables.of_step(ratios)}" in line for line in page.summary)
+    assert f"speed-up: {page_tables.of_step(ratios)}" in page.verdict
     columns = page.sections[0].tables[0].columns
     assert {"speed_up", "speed_up_layers", "elsewhere", "of_ideal_layers"} <= set(columns)
 
 
 def test_layers_alone_say_so_and_why(folders: dict[str, Path]) -> None:
     out = said("simulate", folders["layers"], "-m", "tensordash")
-    assert re.search(r"A step's layers \(.*?\) take .*: \d\.\d\dx\. That is", out)
+    assert re.search(r"A step's layers \(.*?\) take .*: \d\.\d\dx\. Bound", out)
     assert "Figures are of a step's layers alone; " in out
     assert "is in none of them: the trace does not note it." in out
     out = said("simulate", folders["whole"], "-m", "tensordash", "--layers-only")
     assert "is in none of them: layers only were asked for." in out
     page = of_results(swatsim.load_results(folders["layers results"]))
-    assert page.summary[0].endswith("x, of a step's layers alone.")
+    assert "x, of a step's layers alone; " in page.notes[0]
+    assert "is in none of them: the trace does not note it." in " ".join(page.summary)
     assert "speed-up of the layers over tensordash dense" in dict(page.tiles)
     assert page.sections[0].title == "Layers and ops"
     out = said("estimate", folders["layers results"], "--run-steps", 6)
@@ -343,16 +350,17 @@ def test_layers_and_whole_steps_are_compared_in_layers_with_a_warning(
 ) -> None:
     whole = swatsim.load_results(folders["whole results"])
     layers = swatsim.simulate(folders["whole"], "tensordash", layers_only=True)
-    rows = swatsim.compare(whole, layers)
-    assert rows[-1]["op"] == "layers"
-    assert rows[-1]["faster"] == 1
-    (warning,) = unlike(whole, layers)
+    found = swatsim.compare(whole, layers, labels=["A", "B"])
+    assert [row["op"] for row in found.layers()[-2:]] == ["layers", "layers"]
+    assert found.rows[0]["speed_up"] == found.rows[1]["speed_up"] == found.rows[1]["own_speed_up"]
+    (warning,) = found.warnings
     assert warning.startswith(
-        "B is of a step's layers alone (layers only were asked for), A of all"
+        "some are of a step's layers alone, layers only were asked for (B); the others of all"
     )
-    assert not unlike(whole, whole)
-    assert [row["op"] for row in swatsim.compare(whole, whole)[-3:]] == ["layers", "other", "step"]
-    assert [row["op"] for row in swatsim.compare(layers, layers)[-2:]] == ["wgrad", "step"]
+    both = swatsim.compare(whole, whole)
+    assert not both.warnings
+    assert [row["op"] for row in both.layers()[-6::2]] == ["layers", "other", "step"]
+    assert [row["op"] for row in swatsim.compare(layers).layers()[-2:]] == ["wgrad", "layers"]
 
 
 def test_a_page_has_everything_else_and_its_plots_say_what_they_are_of(
@@ -384,8 +392,9 @@ def test_bars_of_layers_say_so_and_those_of_cycles_end_with_the_step(
     folders: dict[str, Path],
 ) -> None:
     results = tables.summarise(swatsim.load_results(folders["whole results"]))
-    axes = layer_bars.speed_up(results).axes[0]
-    assert "of layers alone" in axes.get_title(loc="left")
+    axes, layers = layer_bars.speed_up(results).axes
+    assert "all but the first bar of layers alone" in axes.get_title(loc="left")
+    assert [axes.get_yticklabels()[0].get_text(), layers.get_yticks().tolist()] == [STEP, []]
     step = results.ops[-1]
     assert f"step, everything else in it: {step['speed_up']:.2f}x" in [
         line.get_label() for line in axes.get_lines()
@@ -395,11 +404,11 @@ def test_bars_of_layers_say_so_and_those_of_cycles_end_with_the_step(
         (layer_bars.energy, "energy_efficiency"),
     ):
         axes = plot(results).axes[0]
-        assert axes.get_xticklabels()[-1].get_text() == "whole step"
+        assert axes.get_yticklabels()[0].get_text() == STEP
         boxes = [box for part in axes.collections for box in part.get_paths()]
-        last = max(box.vertices[0, 0] for box in boxes)
-        top = max(box.vertices[:, 1].max() for box in boxes if box.vertices[0, 0] == last)
-        assert top == pytest.approx(1 / step[ratio])
+        first = min(box.vertices[0, 1] for box in boxes)
+        end = max(box.vertices[:, 0].max() for box in boxes if box.vertices[0, 1] == first)
+        assert end == pytest.approx(1 / step[ratio])
     above = over_steps(results).axes[0]
     line = next(line for line in above.get_lines() if line.get_label() == "whole step")
     assert list(line.get_ydata()) == [
@@ -409,7 +418,7 @@ def test_bars_of_layers_say_so_and_those_of_cycles_end_with_the_step(
 
 
 def test_info_says_of_what_figures_will_be(folders: dict[str, Path]) -> None:
-    out = said("info", folders["whole"])
+    out = said("info", folders["whole"], "--all")
     assert "others in 2 of 2 steps: forward 2 operations" in out
     assert re.search(r"scores matmul .*? 3 - ", out), "it has no weights"
     assert "others not known: figures of this trace are of layers alone" in said(

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 import swatsim
 from swatsim.cli.drawing import draw
 from swatsim.columns import COLUMNS
 from swatsim.errors import ResultsError
 from swatsim.reports import layer_bars, page_tables, tables
-from swatsim.reports.compare import compare
+from swatsim.reports.names import labels as shortest
 from swatsim.reports.over_steps import over_steps
 from swatsim.reports.page import of_results
 from swatsim.reports.roofline import roofline
+from swatsim.reports.style import as_png
+from swatsim.reports.weighted import MOST, apart, weighted
 from swatsim.results import Results
 from swatsim.tracefile import Trace
 from tests.traces import LAYERS, make_trace
@@ -69,8 +74,8 @@ def test_of_the_ideal_is_its_time_by_ours(results: Results, trace: Trace) -> Non
     for row, bound in zip(tables.per_op(results), ideal, strict=True):
         assert row["of_ideal"] == bound["cycles"] / row["cycles"] <= row["of_ideal_compute"] < 1
         assert bound["of_ideal"] == bound["of_ideal_compute"] == 1
-    found = compare(results, results)
-    assert [row["of_ideal_b"] for row in found[-4:]] == [
+    found = swatsim.compare(results).layers()
+    assert [row["of_ideal"] for row in found[-4:]] == [
         row["of_ideal"] for row in tables.per_op(results)
     ]
 
@@ -118,24 +123,102 @@ def test_plots_name_machine_baseline_trace_and_unit(results: Results) -> None:
         size = "256 PEs of 16 multipliers, fp32, 500 MHz, 25.6 GB/s"
         assert f"tensordash, baseline tensordash dense ({size})" in words
         assert "small, 2 steps of 2 of 8 images" in title
-        assert "baseline" in axes.get_ylabel()
+        assert "baseline" in figure.axes[1].get_xlabel()
         legend = [text.get_text() for text in figure.legends[0].get_texts()]
         assert len(legend) == len(set(legend)) >= 4
 
 
 def test_bars_of_pe_cycles_add_up_to_the_time_relative_to_the_baseline(results: Results) -> None:
-    rows = tables.per_layer(results) + tables.per_op(results)[:-1]
-    for plot, ratio in (
-        (layer_bars.pe_cycles, "speed_up"),
-        (layer_bars.energy, "energy_efficiency"),
+    summary = tables.summarise(results)
+    for plot, ratio, whole in (
+        (layer_bars.pe_cycles, "speed_up", "lane_cycles"),
+        (layer_bars.energy, "energy_efficiency", "energy_pj"),
     ):
-        tops: dict[float, float] = {}
-        for boxes in plot(results).axes[0].collections:
-            for box in boxes.get_paths():
-                left, top = box.vertices[0, 0], box.vertices[:, 1].max()
-                tops[left] = max(tops.get(left, 0), top)
-        heights = [tops[left] for left in sorted(tops)]
-        assert heights == pytest.approx([1 / row[ratio] for row in rows])
+        above, below = map(bars_of, plot(results).axes)
+        totals = [summary.of_layers, *summary.ops[:-1]]
+        assert [end for end, _ in above] == pytest.approx([1 / row[ratio] for row in totals])
+        taken = sum(row["baseline"][whole] for row in summary.layers)
+        known = [(1 / row[ratio], row["baseline"][whole] / taken) for row in summary.layers]
+        np.testing.assert_allclose(sorted(below), sorted(known))
+        # areas are what each takes, of the baseline's
+        area = sum(end * height for end, height in below)
+        assert area == pytest.approx(1 / summary.of_layers[ratio])
+
+
+def bars_of(axes: Axes) -> list[tuple[float, float]]:
+    """Return the ends and the heights of a plot's stacked bars, from the top down."""
+    found: dict[float, tuple[float, float]] = {}
+    for boxes in axes.collections:
+        for box in boxes.get_paths():
+            (_, top), (end, foot) = box.vertices[:4].min(axis=0), box.vertices[:4].max(axis=0)
+            found[top] = max(found.get(top, (0, 0)), (end, foot - top))
+    return [found[top] for top in sorted(found)]
+
+
+def test_bars_of_speed_ups_are_as_high_as_their_time(results: Results) -> None:
+    summary = tables.summarise(results)
+    figure = layer_bars.speed_up(results)
+    bars = [(bar.get_width(), bar.get_height()) for bar in figure.axes[1].patches]
+    taken = sum(row["cycles"] for row in summary.layers)
+    known = [(row["speed_up"], row["cycles"] / taken) for row in summary.layers]
+    np.testing.assert_allclose(sorted(bars), sorted(known))
+    mean = sum(value * share for value, share in bars)
+    assert mean == pytest.approx(summary.of_layers["speed_up"])
+    longest: dict[str, int] = {}
+    for row in summary.layers:
+        longest[row["layer"]] = longest.get(row["layer"], 0) + row["cycles"]
+    shown = [group.name for group in weighted(summary, lambda row: row["cycles"])]
+    assert shown == sorted(longest, key=lambda name: -longest[name])
+    as_png(figure)
+    assert len(figure.spots()) == len(summary.layers) + 4
+    assert all(0 <= it.x < 1 and it.width > 0 and it.y + it.height <= 1 for it in figure.spots())
+    said = {spot.text.splitlines()[0] for spot in figure.spots()}
+    row = summary.layers[0]
+    assert f"{row['layer']}, {row['op']}: {row['speed_up']:.2f}x" in said
+
+
+def test_layers_that_take_little_are_one_bar(results: Results) -> None:
+    rows = [
+        {**row, "layer": f"model.blocks.{number}.{row['layer']}"}
+        for number in range(40)
+        for row in results.rows
+    ]
+    deep = Results(rows, results.provenance)
+    groups = weighted(deep, lambda row: row["cycles"])
+    *named, rest = groups
+    assert len(named) == MOST
+    assert rest.label == f"{40 * len({row['layer'] for row in results.rows}) - MOST} others"
+    assert len({group.label for group in groups}) == len(groups)
+    assert all(group.label.count(".") < 3 for group in named)
+    assert sum(group.height for group in groups) == pytest.approx(1)
+    every = tables.summarise(deep)
+    cycles = sum(bar.row["cycles"] for group in groups for bar in group.bars)
+    assert cycles == every.of_layers["cycles"]
+    places = apart([group.middle for group in groups], 0.02, 0.99)
+    assert all(b - a >= 0.02 - 1e-9 for a, b in pairwise(places))
+    assert places[-1] <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (
+            [f"encoder.layer.{i}.attention.{it}" for i in range(12) for it in "qk"],
+            [f"{i}.attention.{it}" for i in range(12) for it in "qk"],
+        ),
+        (["features.0", "features.3", "fc"], ["0", "3", "fc"]),
+        (["a.b", "b"], ["a.b", "b"]),
+        (["net.$w$", "net.w"], ["$w$", "w"]),
+        (["x" * 40, "x" * 41], None),
+        (["", "."], None),
+    ],
+)
+def test_labels_drop_what_names_share_and_differ(
+    names: list[str], labels: list[str] | None
+) -> None:
+    found = shortest(names)
+    assert len(set(found.values())) == len(names)
+    assert labels is None or [*found.values()] == labels
 
 
 def test_no_point_lies_above_the_roof(results: Results) -> None:
@@ -225,10 +308,12 @@ def test_a_long_run_is_drawn_in_bounds_and_says_so(results: Results) -> None:
 
 
 def test_a_bar_is_marked_where_dense_operands_would_be(results: Results) -> None:
-    rows = tables.per_layer(results) + tables.per_op(results)[:-1]
-    (ticks,) = layer_bars.speed_up(results).axes[0].collections
-    heights = sorted(tick.vertices[0, 1] for tick in ticks.get_paths())
-    assert heights == sorted(row["speed_up_dense_operands"] for row in rows)
+    summary = tables.summarise(results)
+    above, below = layer_bars.speed_up(results).axes
+    for axes, rows in ((above, [summary.of_layers, *summary.ops[:-1]]), (below, summary.layers)):
+        ticks = [tick for lines in axes.collections for tick in lines.get_paths()]
+        known = sorted(row["speed_up_dense_operands"] for row in rows)
+        assert sorted(tick.vertices[0, 0] for tick in ticks) == known
 
 
 @pytest.mark.parametrize("baseline", ["dadiannao", "bit-tactical"])

@@ -17,14 +17,16 @@ import swatsim
 from swatsim.cli.main import cli
 from swatsim.errors import ConfigError
 from swatsim.reports import differences, page_tables, tables
-from swatsim.reports.compare import unlike
-from swatsim.reports.page import of_results, of_sweep
+from swatsim.reports.page import of_results
 from swatsim.reports.span import Span, span_of
+from swatsim.reports.sweep_page import of_sweep
+from swatsim.reports.verdict import verdict
 from swatsim.results import Results
 from swatsim.sweeps.spec import Spec
 from swatsim.sweeps.store import Store
 from swatsim.tracefile import Operation, OtherWork
 from tests.pictures import unpainted
+from tests.scripts import load
 from tests.sweeps.test_sweep import Here
 from tests.traces import make_trace
 
@@ -79,25 +81,55 @@ def test_headlines_of_a_page_are_sums_of_its_results(saved: Path) -> None:
     zeros = 100 * (1 - of("macs_effectual") / of("macs_unpadded"))
     with (saved / "results.csv").open() as file:
         mine = [row for row in csv.DictReader(file) if row["role"] == "machine"]
+    energy = of("energy_pj") / STEPS
+    leaked = (energy + float(mine[0]["leakage_mw"]) * of("cycles") / STEPS / CLOCK * 1e3) / 1e9
     ideal = 100 * sum(-(-int(row["macs_effectual"]) // 4096) for row in mine)
-    assert tiles(saved / "report" / "report.html") == {
+    page = saved / "report" / "report.html"
+    found = tiles(page)
+    assert {label: value for label, value in found.items() if "as fast" not in label} == {
         "a step's layers: mean of 3 steps of 2 of 8 images": (
             f"{of('cycles') / STEPS / (1000 * CLOCK):.3g} ms"
         ),
-        "energy of the same, 45nm": f"{of('energy_pj') / STEPS / 1e9:.3g} mJ",
+        "images a second, of those that the trace holds": (
+            f"{2 * STEPS * 1e6 * CLOCK / of('cycles'):,.0f}"
+        ),
+        f"energy of the same without leakage, 45nm; {leaked:.3g} mJ with it": (
+            f"{energy / 1e9:.3g} mJ"
+        ),
         "speed-up of the layers over tensordash dense": f"{speed_up:.2f}x",
-        "speed-up of the layers, compute cycles only": f"{compute:.2f}x",
-        "energy efficiency: the baseline's / this": f"{efficiency:.2f}x",
-        "of the MACs have a zero factor (ReLU's zeros too, no padding)": f"{zeros:.0f} %",
-        "the layers, of the ideal (what that is stands below)": f"{ideal / of('cycles'):.1f} %",
-        "the same, compute cycles only": f"{ideal / of('cycles_compute'):.1f} %",
     }
+    words = html.unescape(page.read_text())
+    assert f"{compute:.2f}x of the layers' compute cycles only" in words
+    assert f"The baseline's energy is {efficiency:.2f}x this one's." in words
+    assert f"{zeros:.0f} % of the MACs have a zero factor" in words
+    of_ideal = f"Of the ideal: {ideal / of('cycles'):.1f} %, of compute cycles only "
+    assert f"{of_ideal}{ideal / of('cycles_compute'):.1f} %." in words
+
+
+def test_a_page_begins_with_the_verdict_and_what_would_change_it(
+    saved: Path, results: Results
+) -> None:
+    page, found = saved / "report" / "report.html", verdict(results)
+    begin = html.unescape(page.read_text().partition("<main>")[2])
+    assert re.match(r"\s*<h1>[^<]*</h1>\s*<p class=\"verdict\">", begin)
+    assert begin.partition('class="verdict">')[2].startswith(found.sentence)
+    changes = [value for label, value in tiles(page).items() if "as fast" in label]
+    factors = (found.no_dram_wait, found.ideal_pes, found.ideal)
+    assert changes == [f"{factor:.2f}x" for factor in factors]
+
+
+def test_a_page_names_the_results_that_it_is_made_of(saved: Path, results: Results) -> None:
+    text = html.unescape((saved / "report" / "report.html").read_text())
+    made = text.partition('class="made">')[2]
+    assert json.loads((saved / "provenance.json").read_text())["digest"] in made
+    assert f"{results.rows[0]['trace_id']}, simulated by: " in made
+    assert results.provenance["time"] in made
 
 
 def test_a_page_says_type_clock_bandwidth_and_what_it_is_of(saved: Path) -> None:
     text = html.unescape((saved / "report" / "report.html").read_text())
     assert "256 PEs of 16 multipliers, fp32, 500 MHz, 25.6 GB/s" in text
-    assert f"Of the ideal: {tables.OF_IDEAL}." in text
+    assert f" %. That is {tables.OF_IDEAL}." in text
     assert "3 steps of 2 of 8 images: a step is their mean" in text
     assert "Every layer and op, 3 steps of 2 of 8 images added up (layers.csv)" in text
 
@@ -119,7 +151,7 @@ def test_bytes_of_operands_are_called_so(saved: Path) -> None:
 
 
 def test_a_simulation_says_what_a_step_takes(trace: Path, saved: Path) -> None:
-    chosen = ["simulate", str(trace), "-m", "tensordash", "--baseline", "scnn"]
+    chosen = ["simulate", str(trace), "-m", "tensordash", "--baseline", "scnn", "--all"]
     out = CliRunner().invoke(cli, chosen).output
     time = total(saved, "cycles") / STEPS / (1000 * CLOCK)
     words = " ".join(out.split())
@@ -163,13 +195,13 @@ def test_a_point_is_a_mean_step_of_its_results(swept: Path, tmp_path: Path) -> N
 def test_the_page_of_a_sweep_ranks_steps_with_type_clock_and_bandwidth(swept: Path) -> None:
     rows = rows_of(swept)
     best = min(rows, key=lambda row: float(row["time_ms"]))
-    frugal = min(float(row["energy_pj"]) for row in rows)
+    frugal = min(float(row["energy_with_leakage_pj"]) for row in rows)
     index = json.loads((swept / "sweep.json").read_text())
     fastest = Store(swept).load(best["point"])
     page = of_sweep(index["points"], "out", fastest, index["warnings"])
-    found, words = dict(page.tiles), " ".join(page.summary)
+    found, words = dict(page.tiles), " ".join([page.verdict, *page.summary])
     assert found["a step, the fastest"] == f"{float(best['time_ms']):.3g} ms"
-    assert found["a step, the most frugal"] == f"{frugal / 1e9:.3g} mJ"
+    assert found["a step, the most frugal (leakage in it)"] == f"{frugal / 1e9:.3g} mJ"
     assert f"fastest {best['machine']} ({best['dtype']}, {best['clock_mhz']} MHz, " in words
     assert "ms a step's layers (mean of 3 steps of 2 of 8 images)." in words
     assert "Warning: the machines differ in more than was varied (value type: fp16, fp32; " in words
@@ -178,7 +210,9 @@ def test_the_page_of_a_sweep_ranks_steps_with_type_clock_and_bandwidth(swept: Pa
         assert {"dtype", "clock_mhz", "dram_mb_per_s", "multipliers"} <= set(table.columns)
         assert "a step's: mean of 3 steps of 2 of 8 images" in table.caption
     assert "mean of 3 steps of 2 of 8 images" in chart.draw().axes[0].get_title(loc="left")
-    assert "(fp16, 1000 MHz, 50 GB/s, 1024 multipliers)" in chart.draw().axes[0].get_xlabel()
+    assert (
+        "(fp16, 1000 MHz, 50 GB/s, 1024 multipliers, 31.5 mm2)" in chart.draw().axes[0].get_xlabel()
+    )
 
 
 def test_common_parameters_make_presets_equal_and_quiet(trace: Path, tmp_path: Path) -> None:
@@ -281,28 +315,30 @@ def test_a_comparison_is_of_a_step_and_its_remedy_is_one(
     saved: Path, other: Path, trace: Path
 ) -> None:
     a, b = (swatsim.load_results(folder) for folder in (saved, other))
-    step = swatsim.compare(a, b)[-1]
+    found = swatsim.compare(a, b, baseline=0)
     times = [total(saved, "cycles") / 500_000, total(other, "cycles") / 1_000_000]
-    assert [step["time_ms_a"], step["time_ms_b"]] == pytest.approx([t / STEPS for t in times])
-    assert step["faster"] == pytest.approx(times[0] / times[1])
-    assert step["energy_pj_b"] == pytest.approx(total(other, "energy_pj") / STEPS)
-    (warning,) = unlike(a, b)
+    assert [row["time_ms"] for row in found.rows] == pytest.approx([t / STEPS for t in times])
+    assert [row["speed_up"] for row in found.rows] == pytest.approx([1, times[0] / times[1]])
+    assert found.rows[1]["energy_pj"] == pytest.approx(total(other, "energy_pj") / STEPS)
+    (warning,) = found.warnings
     settings = dict(re.findall(r"--set (\w+)=(\w+)", warning))
     assert settings == {"dtype": "fp32", "clock_mhz": "500", "dram_mb_per_s": "25600"}
     equal = swatsim.simulate(trace, swatsim.machine("scnn", **settings), steps=[0])
-    (warning,) = unlike(a, equal)  # the size is left: no one parameter sets it
-    assert "(multipliers: 1024, 4096)" in warning
+    steps, size = swatsim.compare(a, equal).warnings
+    assert steps.startswith("the recorded steps are others, steps 0, 3, 7 (tensordash), step 0 (")
+    assert "(multipliers: 1024, 4096)" in size  # it is left: no one parameter sets it
     out = CliRunner().invoke(cli, ["compare", str(saved), str(other)]).output
     words = " ".join(out.split())
-    assert "A: tensordash (fp32, 500 MHz, 25.6 GB/s, 4096 multipliers)" in words
-    assert "small, a step's layers: mean of 3 steps of 2 of 8 images" in words
+    assert re.search(r" tensordash [\d.]+ \S+x fp32 500 MHz 25.6 GB/s 4096 ", words)
+    assert "Of a step's layers, the fastest first: mean of 3 steps of 2 of 8 images" in words
     assert "warning: the machines differ" in words
 
 
 def test_energies_of_two_tables_are_not_compared_silently(trace: Path, results: Results) -> None:
     small = swatsim.simulate(trace, "tensordash", energy="7nm")
-    assert unlike(results, small) == [
-        "the energies are of different tables (45nm and 7nm): simulate both with one"
+    assert swatsim.compare(results, small).warnings == [
+        "the energies are of different tables, 45nm (tensordash on small (45nm energies)), 7nm "
+        "(tensordash on small (7nm energies)): simulate all with one"
     ]
 
 
@@ -334,12 +370,11 @@ def test_zeros_of_dense_training_are_no_saving(results: Results) -> None:
     assert not [name for name in head if "memory" in name or "flop" in name]
 
 
-# ---- README ------------------------------------------------------------------------------------
+# ---- pages ---------------------------------------------------------------------------------------
 
 
 def cells(preset: str) -> list[str]:
-    readme = (ROOT / "README.md").read_text()
-    block = readme.partition("<!-- begin: machines -->")[2].partition("<!-- end: machines -->")[0]
+    block = "\n".join(load("pages").block("machines"))
     (line,) = re.findall(rf"^\| `{preset}`, .*$", block, flags=re.M)
     return [cell.strip() for cell in line.strip("|").split("|")]
 
@@ -349,27 +384,32 @@ def numbers(texts: Iterable[str]) -> list[float]:
 
 
 @pytest.mark.parametrize("preset", ["tensordash", "scnn"])
-def test_a_row_of_the_readme_is_a_sum_of_results_csv(preset: str, tmp_path: Path) -> None:
+def test_a_row_of_a_page_is_a_sum_of_results_csv(preset: str, tmp_path: Path) -> None:
     trace = ROOT / "traces" / "resnet8-fashion-mnist-swat-u-80"
     common = "dtype=fp32,clock_mhz=500,dram=lpddr4-3200,dram_channels=4"
     swatsim.simulate(trace, f"{preset}[{common}]").save(tmp_path)
-    _, size, alike_in, time, *ratios = cells(preset)
+    _, size, whole, layers, *ratios = cells(preset)
     with (tmp_path / "results.csv").open() as file:
-        first = next(csv.DictReader(file))
-    assert int(size) == int(first["pes"]) * int(first["lanes"])
-    assert alike_in == "fp32, 500 MHz, 25.6 GB/s"
-    assert (first["dtype"], first["clock_mhz"], first["dram_mb_per_s"]) == ("fp32", "500", "25600")
+        rows = list(csv.DictReader(file))
+    ops = ("fprop", "dgrad", "wgrad")
+    assert int(size) == int(rows[0]["pes"]) * int(rows[0]["lanes"])
+    given = tuple(rows[0][it] for it in ("dtype", "clock_mhz", "dram_mb_per_s"))
+    assert given == ("fp32", "500", "25600")
 
-    def over(column: str, **where: str) -> float:
-        return total(tmp_path, column, "baseline", **where) / total(tmp_path, column, **where)
+    def added(column: str, role: str, *of: str) -> float:
+        mine = (row for row in rows if row["role"] == role and (not of or row["op"] in of))
+        return sum(float(row[column]) for row in mine)
 
-    cycles = total(tmp_path, "cycles")
-    expected = [over("cycles", op=op) for op in ("fprop", "dgrad", "wgrad")]
-    expected += [over("cycles"), over("cycles_compute"), total(tmp_path, "energy_pj") / 6 / 1e9]
-    expected += [over("energy_pj")]
-    assert numbers([time]) == pytest.approx([cycles / 6 / 500_000], abs=5e-4)
+    def over(column: str, *of: str) -> float:
+        return added(column, "baseline", *of) / added(column, "machine", *of)
+
+    times = [added("cycles", "machine", *of) / 6 / 500_000 for of in ((), ops)]
+    assert numbers([whole, layers]) == pytest.approx(times, abs=5e-4)
+    expected = [over("cycles", op) for op in ops]
+    expected += [over("cycles", *ops), over("cycles_compute", *ops), over("cycles")]
+    expected += [added("energy_pj", "machine") / 6 / 1e9, over("energy_pj")]
     assert numbers(ratios[:-1]) == pytest.approx(expected, abs=5.1e-3)
-    with (tmp_path / "results.csv").open() as file:
-        mine = [row for row in csv.DictReader(file) if row["role"] == "machine"]
+    mine = [row for row in rows if row["role"] == "machine" and row["op"] in ops]
     ideal = sum(-(-int(row["macs_effectual"]) // int(size)) for row in mine)
-    assert numbers(ratios[-1:]) == pytest.approx([100 * ideal / cycles], abs=0.051)
+    of_ideal = 100 * ideal / added("cycles", "machine", *ops)
+    assert numbers(ratios[-1:]) == pytest.approx([of_ideal], abs=0.051)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import isnan, nan
 from typing import Any
 
 import pytest
 
 from swatsim.reports import tables
-from swatsim.reports.rates import rates
+from swatsim.reports.rates import rates, watts
 from swatsim.reports.verdict import verdict
 from swatsim.results import Results
 from tests.reports.test_step_and_layers import by_hand
@@ -82,15 +83,32 @@ def test_another_clock_counts_in_a_speed_up() -> None:
 
 
 def test_rates_are_of_a_mean_step() -> None:
-    results = _step({**WAITS, "energy_pj": 4e9}, DENSE)
+    size = {"area_mm2": 0.5, "leakage_mw": 2e6}
+    results = _step({**WAITS, "energy_pj": 4e9, **size}, DENSE)
     total = tables.summarise(results).ops[-1]
     found = rates(total, steps=2, images=4)
     assert found["time_ms"] == 50e-6
     assert found["ms_per_image"] == 12.5e-6
     assert found["images_per_s"] == pytest.approx(4 / 50e-9)
     assert (found["energy_pj"], found["energy_pj_per_image"]) == (2e9, 0.5e9)
-    assert found["power_w"] == pytest.approx(2e-3 / 50e-9)
+    assert found["power_dynamic_w"] == pytest.approx(2e-3 / 50e-9)
+    assert found["power_w"] == pytest.approx(2e-3 / 50e-9 + 2e3)
+    assert found["leakage_pj"] == pytest.approx(2e3 * 50e-9 * 1e12)
+    assert found["energy_with_leakage_pj"] == found["energy_pj"] + found["leakage_pj"]
     assert found["tops_dense"] == pytest.approx(2 * 32 / 100e-9 / 1e12)
     assert found["tops_effectual"] == pytest.approx(2 * 8 / 100e-9 / 1e12)
-    assert found["tops_per_w_dense"] == pytest.approx(2 * 32 / 4e-3 / 1e12)
-    assert str(rates(total["baseline"], 1, 4)["power_w"]) == "nan", "its energy is not known"
+    assert found["tops_per_w_dense"] == pytest.approx(2 * 32 / 100e-9 / 42e3 / 1e12)
+    assert found["tops_per_mm2_effectual"] == pytest.approx(2 * 8 / 100e-9 / 1e12 / 0.5)
+    unknown = rates(total["baseline"], 1, 4)
+    assert all(map(isnan, (unknown["power_w"], unknown["power_dynamic_w"], unknown["area_mm2"])))
+
+
+def test_power_without_a_leakage_is_that_of_what_happens() -> None:
+    results = _step({**WAITS, "energy_pj": 4e9, "area_mm2": 0.5}, DENSE)
+    found = rates(tables.summarise(results).ops[-1], steps=1, images=1)
+    assert found["power_dynamic_w"] == pytest.approx(4e-3 / 100e-9)
+    assert watts(found) == "40,000 W without leakage, which is not known"
+    assert watts({**found, "power_w": 50_000.0}) == "40,000 W (50,000 W with leakage)"
+    assert watts({**found, "power_dynamic_w": nan}) == ""
+    assert isnan(found["power_w"])
+    assert isnan(found["tops_per_w_dense"])

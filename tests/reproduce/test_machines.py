@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -16,23 +14,15 @@ from swatsim.reproduce import machines, machines_plots, machines_words
 from swatsim.reproduce.machines import METHODS, MULTIPLIERS, WORKLOADS, Entry, Step
 from swatsim.simulator.machines import presets
 from tests.command import swatsim as command
+from tests.scripts import load
 
-ROOT = Path(__file__).parents[2]
 ENTRIES = list(machines.entries())
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """Load benchmarks/paper/machines.py."""
-    path = ROOT / "benchmarks" / "paper" / "machines.py"
-    spec = importlib.util.spec_from_file_location("machines_script", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    kept = list(sys.path)
-    spec.loader.exec_module(module)
-    sys.path[:] = kept
-    return module
+    return load("paper/machines")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +33,9 @@ def steps(script: ModuleType) -> list[Step]:
 
 
 def test_documents_show_what_was_measured(script: ModuleType) -> None:
-    assert "\n".join(script.readme()) in (ROOT / "README.md").read_text()
+    pages = load("pages")
+    assert "\n".join(script.of_ideal()).splitlines() == pages.block("of-ideal")
+    assert list(script.steps_of_methods()) == pages.block("steps")
     assert "\n".join(script.report()) + "\n" == script.REPORT.read_text()
 
 

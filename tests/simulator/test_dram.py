@@ -194,7 +194,7 @@ def test_a_sweep_knows_a_dram_by_its_content(mine: Path, trace: Path, tmp_path: 
     spec, out = sweep_of(trace, mine), tmp_path / "out"
     with ThreadPoolExecutor(1) as here:
         (first,) = swatsim.sweep(spec, out, executor=here).rows
-        assert "1 finished before" in run.look(spec, out).words()
+        assert "1 kept" in run.look(spec, out).words()
         mine.write_text(MINE.replace("70", "7000"))
         (second,) = swatsim.sweep(spec, out, executor=here).rows
     assert first["machine"] == second["machine"] == f"swat[dram={mine}]"

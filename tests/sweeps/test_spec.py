@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swatsim.errors import ConfigError
+from swatsim.simulator.area import area_of
 from swatsim.simulator.energy.table import energy_table
+from swatsim.simulator.machines import machine
+from swatsim.simulator.mechanism import MachineConfig
 from swatsim.sweeps.expression import holds
 from swatsim.sweeps.spec import Range, Spec, read_spec
 
@@ -73,6 +76,21 @@ def test_constraints_narrow_the_grid() -> None:
         constraints=["tiles * rows * columns * lanes == 4096"],
     )
     assert kept == ["tensordash[tiles=32,rows=2]", "tensordash", "tensordash[tiles=8,rows=8]"]
+
+
+def test_a_constraint_may_be_of_area_and_of_peak_operations() -> None:
+    machines = [{**TENSORDASH, "grid": {"rows": [2, 4, 8]}}]
+    areas = [area_of(config, energy_table("7nm")) for config in map(_config, (2, 4, 8))]
+    most = areas[1].mm2 if areas[1] else 0
+    kept = labels(machines=machines, constraints=[f"area_mm2 <= {most!r}"], energy="7nm")
+    assert kept == ["tensordash[rows=2]", "tensordash"]
+    assert labels(machines=machines, constraints=["peak_tops > 4.1"]) == ["tensordash[rows=8]"]
+    with pytest.raises(ConfigError, match="names area_mm2, and ideal has none: it is a bound"):
+        labels(machines=[{"preset": "ideal"}], constraints=["area_mm2 <= 5"])
+
+
+def _config(rows: int) -> MachineConfig:
+    return machine("tensordash", rows=rows).config
 
 
 @pytest.mark.parametrize(

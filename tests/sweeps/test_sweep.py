@@ -127,9 +127,7 @@ def test_finished_points_are_not_done_again(
     victim.write_bytes(victim.read_bytes()[:-100])  # half-written ones are never believed
     assert swatsim.sweep(spec, tmp_path / "out", executor=here).rows == first
     assert len(here.jobs) == 2 * 3
-    assert (
-        run.look(spec, tmp_path / "out").words().startswith("10 points, 10 finished before, 0 to")
-    )
+    assert run.look(spec, tmp_path / "out").words().startswith("10 points, 0 to compute, 10 kept")
 
 
 def test_a_point_that_fails_is_recorded_and_the_rest_done(trace: Path, tmp_path: Path) -> None:
@@ -206,7 +204,7 @@ def test_a_finished_point_is_believed_by_its_content(
     flipped[4:2000] = bytes(1996)  # far from the footer
     paths[2].write_bytes(flipped)
     look = run.look(spec, out).words()
-    assert look.startswith("10 points, 8 finished before, 2 to do")
+    assert look.startswith("10 points, 2 to compute, 8 kept")
     assert swatsim.sweep(spec, out, executor=Here()).rows == first
 
 
@@ -288,7 +286,7 @@ def test_kill_9_and_resume_equal_an_undisturbed_run(light: dict[str, Any], tmp_p
     before = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.parquet")}
     assert 0 < len(before) < POINTS
     done = subprocess.run(command(light, tmp_path), capture_output=True, text=True, check=True)
-    assert f"{len(before)} finished before" in done.stderr
+    assert f"{len(before)} kept" in done.stderr
     assert "leaked" not in done.stderr
     after = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.parquet")}
     assert len(after) == POINTS

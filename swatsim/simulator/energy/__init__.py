@@ -1,1 +1,1 @@
-"""Events times energy per event: `table` reads the energies, `energy` counts and multiplies."""
+"""Events times energy per event: `table` reads energies and areas, `energy` counts, multiplies."""

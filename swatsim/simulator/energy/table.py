@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from swatsim.errors import ConfigError, listed, shown, unknown
+from swatsim.simulator.energy.area import AreaTable
 from swatsim.simulator.memory.dram import Dram
 from swatsim.simulator.sourced import (
     MAX_PJ,
@@ -125,10 +126,11 @@ class Sram(Entry):
 
 
 class EnergyTable(Entry):
-    """Energies of events; what a table lacks can't be counted with it.
+    """Energies of events, and areas; what a table lacks can't be counted with it.
 
     `node` is what DRAMs call their energies by, for example "45nm"; an entry of `dram` goes before
-    the DRAM's own. A table without a node has no other energies of DRAM than its entries.
+    the DRAM's own. A table without a node has no other energies of DRAM than its entries. Of one
+    without `area` no machine has an area or leakage.
 
     Raises
     ------
@@ -143,6 +145,7 @@ class EnergyTable(Entry):
     scheduler: Event | None = None
     sram: Sram | None = None
     dram: Mapping[str, Access] = {}
+    area: AreaTable | None = None
 
     @classmethod
     def subject(cls, data: Mapping[str, Any]) -> str:

@@ -36,8 +36,8 @@ class Observer(Run):
     without gradients, unless that is in the forward pass of a `torch.autograd.Function`, as in a
     checkpoint.
 
-    Under `torch.compile` a recorded step runs uncompiled. What a recorded step costs is in the
-    README, measured.
+    Under `torch.compile` a recorded step runs uncompiled. docs/howto/record.md has what a
+    recorded step costs.
 
     ::
 

@@ -72,8 +72,8 @@ class Tracer(Run):
     recomputation in a checkpoint) is recorded again, as ``NAME@2``. Steps may differ in batch,
     lengths and image sizes. A layer that a trace can't hold is left out, and named in a warning; so
     is a step in which the model runs more than 256 times, for its end seems forgotten. What goes
-    wrong in recording ends the recording, never the training: see `error`. What a recorded step
-    costs is in the README, measured.
+    wrong in recording ends the recording, never the training: see `error`. docs/howto/record.md has
+    what a recorded step costs.
 
     Parameters
     ----------

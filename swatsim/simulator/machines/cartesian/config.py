@@ -138,6 +138,11 @@ class CartesianConfig(MachineConfig):
         """Size of a bank of accumulators, of 4 bytes each."""
         return 4 * self.accumulator / self.banks / 1024
 
+    @property
+    def accumulator_banks(self) -> int:
+        """Banks of accumulators in all PEs together."""
+        return self.pes * self.banks
+
     presets: ClassVar[Mapping[str, Preset]] = {
         "scnn": _SCNN_PRESET,
         "scnn-queued": Preset(

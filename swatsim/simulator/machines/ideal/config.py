@@ -75,4 +75,5 @@ class IdealConfig(MachineConfig):
         """All multipliers."""
         return self.multipliers
 
+    is_device: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Preset]] = {_name(skips): _preset(skips) for skips in Skips}

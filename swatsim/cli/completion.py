@@ -1,0 +1,31 @@
+"""``swatsim completion``: what makes a shell complete swatsim's words."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import ShellComplete, get_completion_class
+
+from swatsim.cli.main import COMPLETE, cli
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    r"""Print what makes a shell complete swatsim's words.
+
+    Verbs, options, presets, parameters, networks, policies, and paths. Put one of these where your
+    shell starts:
+
+    \b
+    ~/.bashrc                    eval "$(swatsim completion bash)"
+    ~/.zshrc, after compinit     eval "$(swatsim completion zsh)"
+    ~/.config/fish/config.fish   swatsim completion fish | source
+
+    Bash has to be 4.4 or newer.
+    """
+    found = get_completion_class(shell)
+    assert found is not None, shell
+    # not the class's own: bash's would start a bash to ask for its version
+    click.echo(ShellComplete.source(found(cli, {}, "swatsim", COMPLETE)))

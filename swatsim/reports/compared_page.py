@@ -1,0 +1,140 @@
+"""The page of a comparison: what is fastest, over what, and what differs beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from swatsim.errors import ResultsError
+from swatsim.reports import compared_words as words
+from swatsim.reports.compared_bars import times
+from swatsim.reports.headings import heading, number, scaled
+from swatsim.reports.html import Chart, Page, Section, Table
+from swatsim.reports.tables import Row
+from swatsim.reports.verdict import BOUNDS
+
+if TYPE_CHECKING:
+    from swatsim.reports.compare import Comparison
+
+#: What each takes, and over what.
+TAKEN = (
+    *("label", "time_ms", "cycles", "ms_per_image", "images_per_s", "speed_up", "speed_up_layers"),
+    *("energy_pj", "energy_efficiency", "own_speed_up", "power_w"),
+)
+#: What each is.
+ABOUT = (
+    *("label", "method", "trace", "machine", "dtype", "clock_mhz", "dram_mb_per_s", "multipliers"),
+    *("area_mm2", "energy_table", "macs_per_image", "steps", "images", "batch_size", "ops"),
+    *("share_held", "others_left_out", "own_baseline"),
+)
+#: What a table of that shows in any case; of the others what differs.
+NAMES = ABOUT[:4]
+#: Of a layer and op.
+LAYERS = (
+    *("layer", "op", "label", "time_ms", "ms_per_image", "speed_up", "own_speed_up"),
+    *("energy_pj", "dram_bytes", "of_ideal"),
+)
+#: What all figures here are.
+ABOUT_FIGURES = (
+    "Times, energies and counts are a step's, the mean of the recorded ones, unless they say an "
+    "image's; speed-ups are over the common baseline, in time, and own ones over what each is "
+    "compared with by itself."
+)
+#: Results that the last line names.
+NAMED = 10
+#: Of more results than these a page has no layers and ops: `Comparison.layers` has them.
+LAYERED = 30
+
+
+def page_of(comparison: Comparison) -> Page:
+    """Return the page of a comparison; the fastest comes first."""
+    title = f"{len(comparison.rows)} results compared"
+    first = words.fastest(comparison)
+    cost = words.amount(comparison, words.cost_of(comparison, first))
+    tiles = [
+        (f"{comparison.unit.of_what}, the fastest: {first['label']}", cost),
+        (f"speed-up of that over {comparison.baseline.words}", words.times(first["speed_up"])),
+        (
+            f"energy of the same: that of {comparison.baseline.words} / its own",
+            words.times(first["energy_efficiency"]),
+        ),
+    ]
+    sentence, *others = (f"{one}." for one in comparison.sentences)
+    return Page(
+        title,
+        f"{words.of_baseline(comparison)}.",
+        [one for one in tiles if one[1] != "-"],
+        [*others, *(f"Warning: {one}." for one in comparison.warnings)],
+        list(_sections(comparison)),
+        verdict=sentence,
+        notes=[ABOUT_FIGURES, *(f"{one}." for one in words.notes(comparison))],
+        made=_made(comparison),
+    )
+
+
+def _made(comparison: Comparison) -> str:
+    """Return in words of which results a page is made."""
+    every = list(comparison.compared.items())
+    named = [
+        f"{label} ({one.source.place or 'in memory'}, of trace {one.trace} {one.trace_id})"
+        for label, one in every[:NAMED]
+    ]
+    more = f" and {len(every) - NAMED} more" if len(every) > NAMED else ""
+    return f"Made of {'; '.join(named)}{more}."
+
+
+def _sections(comparison: Comparison) -> Iterator[Section]:
+    rows = words.in_order(comparison)
+    caption = "What each takes, the common baseline marked"
+    chart = Chart("times", lambda: times(comparison), f"{caption}.", "comparison.csv")
+    known = [name for name in TAKEN if any(_is_known(row[name]) for row in rows)]
+    known = [name for name in known if name != "cycles" or comparison.unit.word == "cycles"]
+    taken = Table("comparison", rows, "What each takes, the fastest first", known)
+    yield Section("Time", charts=[chart], tables=[taken])
+    text = "How many times as fast a step would be: with a DRAM that is never waited for; with PEs "
+    text += "that lose no cycle, on this DRAM; with both. What the vector unit works at stays."
+    bounds = Table("bounds", _bounds(comparison, rows), "Bounds, and what would change them")
+    yield Section("What bounds each", text, tables=[bounds])
+    yield _of_what([_about(row) for row in rows])
+    if len(rows) > LAYERED:
+        return
+    try:
+        layers = comparison.layers()
+    except ResultsError:  # of other networks, or their files have gone: the rows are there
+        return
+    table = Table("layers", layers, "Layers and ops of each, in one step", LAYERS, folded=True)
+    yield Section("Layers and ops", tables=[table])
+
+
+def _is_known(value: Any) -> bool:
+    return value is not None and value == value
+
+
+def _about(row: Row) -> Row:
+    known = {**row, "share_held": row["share"]}
+    return {name: known[name] for name in ABOUT}
+
+
+def _of_what(rows: list[Row]) -> Section:
+    """Return what results are: a table of what differs, and what is alike in a sentence."""
+    alike = [name for name in ABOUT if len({str(row[name]) for row in rows}) == 1]
+    words = [
+        f"{heading(name)}: {number(scaled(name, rows[0][name]))}"
+        for name in alike
+        if name not in NAMES and _is_known(rows[0][name]) and rows[0][name] != ""
+    ]
+    shown = [name for name in ABOUT if name in NAMES or name not in alike]
+    text = f"Alike in all: {'; '.join(words)}." if words and len(rows) > 1 else ""
+    columns = shown if len(rows) > 1 else ABOUT
+    table = Table("compared", rows, "What they are, as far as they differ", columns)
+    return Section("What is compared", text, tables=[table])
+
+
+def _bounds(comparison: Comparison, rows: list[Row]) -> list[Row]:
+    found = []
+    for row in rows:
+        one = comparison.compared[row["label"]].verdict
+        own = {"label": row["label"], "bound_by": BOUNDS[one.bound], "share_of_time": one.share}
+        changes = {name: getattr(one, name) for name in ("no_dram_wait", "ideal_pes", "ideal")}
+        found.append({**own, **changes})
+    return found

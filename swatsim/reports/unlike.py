@@ -1,0 +1,114 @@
+"""In what compared results differ, beside what one wants to compare; each with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from swatsim.reports import differences
+from swatsim.reports.among import among
+from swatsim.reports.common_baseline import Reference, Unit
+from swatsim.reports.compared import Compared
+from swatsim.reports.compared_names import SAME_WORK
+from swatsim.reports.remarks import apart, unequal
+
+#: Steps that are named one by one.
+LISTED = 6
+
+
+def unlike(
+    whole: Mapping[str, Compared], alike: Mapping[str, Compared], unit: Unit, reference: Reference
+) -> list[str]:
+    """Return warnings of what differs unasked, the weightiest first.
+
+    Parameters
+    ----------
+    whole, alike : mapping of label to Compared
+        As they are; as far as all have the same.
+    unit : Unit
+    reference : Reference
+    """
+    work = list(different_work(alike, reference))
+    return [
+        *work,
+        *filter(None, [unequal({label: one.span for label, one in whole.items()})]),
+        *_ops(whole),
+        *_images(alike, unit),
+        *([] if work else _steps(alike)),
+        *filter(None, [apart({label: one.span for label, one in alike.items()})]),
+        *differences.warning([one.ranked for one in alike.values()], _remedy),
+        *_energies(alike),
+        *_versions(alike),
+    ]
+
+
+def different_work(every: Mapping[str, Compared], reference: Reference) -> Iterator[str]:
+    """Yield a warning of results whose layers multiply more or less than the baseline's do."""
+    macs = {label: one.macs for label, one in every.items()}
+    own = [*every.values()][reference.whose].macs
+    if any(abs(value - own) > SAME_WORK * own for value in macs.values()):
+        words = among({label: f"{value / 1e9:.3g} GMAC" for label, value in macs.items()})
+        yield (
+            f"different work: an image is {words}, dense; times and energies compare that too, and "
+            "the own speed-ups do not"
+        )
+
+
+def _remedy(settings: Mapping[str, Any]) -> str:
+    words = " ".join(f"--set {name}={value}" for name, value in settings.items())
+    return f"simulate the others with {words}"
+
+
+def _ops(every: Mapping[str, Compared]) -> Iterator[str]:
+    ops = {label: " and ".join(one.span.ops) for label, one in every.items()}
+    if len(set(ops.values())) > 1:
+        yield (
+            f"they are of different ops, {among(ops)}: only those that all have are compared; "
+            "simulate all without --op"
+        )
+
+
+def _images(every: Mapping[str, Compared], unit: Unit) -> Iterator[str]:
+    images = {label: f"{one.span.images}" for label, one in every.items()}
+    batches = {label: f"{one.span.batch_size}" for label, one in every.items()}
+    if unit.per_image:
+        yield (
+            f"steps are of different numbers of images, {among(images)}: an image is compared; "
+            "weights are read and updated once a step, so that few images pay more of that each: "
+            "record as many"
+        )
+    elif len(set(batches.values())) > 1:
+        yield (
+            f"the images are of different batches, {among(batches)}: what a step does once, for "
+            "all of its batch, weighs as much in each; record runs of one batch size"
+        )
+
+
+def _steps(every: Mapping[str, Compared]) -> Iterator[str]:
+    numbers = {label: _listed(one.numbers) for label, one in every.items()}
+    if len(set(numbers.values())) > 1:
+        yield (
+            f"the recorded steps are others, {among(numbers)}: what zeros there are changes over a "
+            "run; simulate the same ones (--step)"
+        )
+
+
+def _listed(steps: Sequence[int]) -> str:
+    if len(steps) <= LISTED:
+        return f"step{'s' * (len(steps) != 1)} {', '.join(map(str, steps))}"
+    return f"{len(steps)} steps from {steps[0]} to {steps[-1]}"
+
+
+def _energies(every: Mapping[str, Compared]) -> Iterator[str]:
+    names = {label: one.energy_table or "none" for label, one in every.items()}
+    if len(set(names.values())) > 1:
+        yield f"the energies are of different tables, {among(names)}: simulate all with one"
+
+
+def _versions(every: Mapping[str, Compared]) -> Iterator[str]:
+    versions = {label: one.version or "none that is noted" for label, one in every.items()}
+    if len(set(versions.values())) > 1:
+        yield (
+            f"different versions of swatsim simulated them, {among(versions)}: simulate all again "
+            "with one"
+        )

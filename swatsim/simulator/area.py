@@ -1,0 +1,105 @@
+"""How large a machine is, and what it leaks: coarse, of what `memory/README.md` counts alone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from swatsim.simulator.energy.area import AreaTable
+from swatsim.simulator.energy.table import EnergyTable
+from swatsim.simulator.mechanism import MachineConfig
+from swatsim.simulator.memory.config import BUFFERS
+from swatsim.workload import value_types
+from swatsim.workload.flops import FLOPS_PER_MAC
+
+#: Of what an area is made up.
+PARTS = ("multipliers", "vector", "buffers", "accumulators")
+
+
+class Area(NamedTuple):
+    """The area of a machine by part, in mm2, and what it leaks.
+
+    Parameters
+    ----------
+    multipliers : float
+        Each with the adder to its sum.
+    vector : float
+        The same of the vector unit's lanes.
+    buffers, accumulators : float
+    leakage_mw : float or None
+        Of all of them together; None: the table does not say.
+    """
+
+    multipliers: float
+    vector: float
+    buffers: float
+    accumulators: float
+    leakage_mw: float | None
+
+    @property
+    def mm2(self) -> float:
+        """All parts."""
+        return float(sum(getattr(self, part) for part in PARTS))
+
+
+def area_of(config: MachineConfig, table: EnergyTable) -> Area | None:
+    """Return the area of a machine whose values are of its type; None: it is not known.
+
+    `why_unknown` says why not.
+    """
+    if why_unknown(config, table) or table.area is None:
+        return None
+    known = table.area
+    unit = known.logic[value_types.stand_in(config.dtype, known.logic) or ""].mm2
+    multipliers, vector = config.multipliers * unit, config.vector_width * unit
+    buffers, sums = _buffers(config), _accumulators(config)
+    return Area(
+        multipliers,
+        vector,
+        sum(memory.kib * known.sram.mm2_per_kib(memory.bank_kib) for memory in buffers),
+        sum(memory.kib * known.sram.mm2_per_kib(memory.bank_kib) for memory in sums),
+        _leakage(multipliers + vector, [*buffers, *sums], known),
+    )
+
+
+def why_unknown(config: MachineConfig, table: EnergyTable) -> str:
+    """Return in words why a machine has no area; "": it has one."""
+    if not config.is_device:
+        return "it is a bound, and no device"
+    if config.memory == "none":
+        return "its memory system is not modelled (memory=none)"
+    return f"energy table {table.name!r} has no [area]" if table.area is None else ""
+
+
+def peak_tops(config: MachineConfig) -> float:
+    """Return the dense operations of all multipliers at work, in 10**12 a second."""
+    return FLOPS_PER_MAC * config.multipliers * config.clock_mhz / 1e6
+
+
+class _Memory(NamedTuple):
+    """So many KiB, in banks of so many."""
+
+    kib: float
+    bank_kib: float
+
+
+def _buffers(config: MachineConfig) -> list[_Memory]:
+    found = []
+    for name in BUFFERS:
+        kib, banks = (getattr(config, f"buffer_{name}_{what}") for what in ("kib", "banks"))
+        found.append(_Memory(kib, kib / banks))
+    return found
+
+
+def _accumulators(config: MachineConfig) -> list[_Memory]:
+    """Return the banks of accumulators in PEs; none where sums stay in registers."""
+    bank = config.accumulator_bank_kib
+    return [_Memory(config.accumulator_banks * bank, bank)] if bank else []
+
+
+def _leakage(logic: float, memories: list[_Memory], known: AreaTable) -> float | None:
+    """Return what logic of so many mm2 and memories leak, in mW; None: the table does not say."""
+    total = logic * known.leakage.mw_per_mm2 if known.leakage else None
+    for memory in memories:
+        leak = known.sram.leak_mw_per_kib(memory.bank_kib)
+        total = None if leak is None or total is None else total + memory.kib * leak
+    return total

@@ -1,0 +1,136 @@
+"""What a sweep is to do: its points, those that are finished, and the jobs of all others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from swatsim.errors import ConfigError, SwatsimError
+from swatsim.simulator.energy.table import EnergyTable, energy_table
+from swatsim.simulator.memory.dram import Dram
+from swatsim.simulator.run import as_machine, checked
+from swatsim.simulator.trace_run import Run
+from swatsim.sweeps.spec import Point, Spec
+from swatsim.sweeps.store import Store
+from swatsim.sweeps.worker import SOURCES, Done, Job, drams_of
+from swatsim.tracefile import Trace, covered, open_trace
+from swatsim.workload.layer import OPS
+from swatsim.workload.phases import OTHER
+
+
+@dataclass
+class Group:
+    """Points that differ in nothing but memory: what they share is computed once.
+
+    `done` has, for each job that is done, its rows for each point.
+    """
+
+    points: list[tuple[str, Point]]
+    jobs: list[Job]
+    resolved: list[dict[str, Any]]
+    layers: list[str]
+    drams: list[Dram]
+    done: dict[int, Done] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All points, in order; those to do by what they share; and those that can't be, with why."""
+
+    points: list[tuple[str, Point]]
+    groups: list[Group]
+    impossible: list[tuple[str, Point, str]]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Points, those to compute and those kept, different computations, and impossible ones."""
+        to_do = sum(len(group.points) for group in self.groups)
+        return {
+            "points": len(self.points),
+            "compute": to_do,
+            "kept": len(self.points) - to_do - len(self.impossible),
+            "computations": len(self.groups),
+            "impossible": len(self.impossible),
+        }
+
+    def words(self) -> str:
+        """Return the plan's counts, in words."""
+        found = self.counts
+        parts = [f"{found['points']} points", f"{found['compute']} to compute"]
+        parts.append(f"{found['kept']} kept")
+        if found["computations"] < found["compute"]:
+            parts.append(f"{found['computations']} different computations")
+        if self.impossible:
+            parts.append(f"{len(self.impossible)} that no machine can be")
+        return ", ".join(parts)
+
+
+def make_plan(spec: Spec, store: Store) -> Plan:
+    """Return the points sorted: finished, impossible, and the rest by what they share."""
+    table = energy_table(spec.energy)
+    traces = {path: _opened(path, spec) for path in spec.traces}
+    opened = {path: trace for path, trace in traces.items() if isinstance(trace, Trace)}
+    if not opened:
+        raise next(error for error in traces.values() if isinstance(error, SwatsimError))
+    shares = {path: covered.describe(it, spec.steps or it.steps) for path, it in opened.items()}
+    baseline = None if spec.baseline is None else as_machine(spec.baseline)
+    plan = Plan([], [], [])
+    groups: dict[str, Group] = {}
+    for point in spec.points():
+        trace = traces[point.trace]
+        try:
+            if isinstance(trace, SwatsimError):
+                raise trace
+            run = Run(trace, [point.machine()], baseline, table, spec.scope)
+        except SwatsimError as error:
+            key = Store.key({"trace": point.trace, "label": point.label})
+            plan.points.append((key, point))
+            plan.impossible.append((key, point, str(error)))
+            continue
+        share = shares[point.trace]
+        resolved = checked(run.describe(run.machines[0], share, spec.steps))
+        resolved |= {"steps": spec.steps, "ops": spec.ops, "sources": SOURCES}
+        key = Store.key(resolved)
+        plan.points.append((key, point))
+        if store.is_done(key):
+            continue
+        group = groups.setdefault(point.computation(), Group([], [], [], [], []))
+        group.points.append((key, point))
+        group.resolved.append(resolved)
+        group.drams.extend(drams_of(run.machines))
+    for group in groups.values():
+        group.drams.extend(drams_of([baseline]))
+        _add_jobs(group, spec, table, opened[group.points[0][1].trace])
+    plan.groups.extend(groups.values())
+    return plan
+
+
+def _opened(path: str, spec: Spec) -> Trace | SwatsimError:
+    """Return a trace and the steps to run, opened; a damaged one does not stop the others."""
+    try:
+        trace = open_trace(path)
+        steps = trace.steps if spec.steps is None else spec.steps
+        there = {op for number in steps for _, op in trace.step(number).ops()}
+        wanted = spec.ops or OPS
+        if not there & set(wanted):
+            raise ConfigError(
+                f"{path} holds none of the ops {', '.join(wanted)} with both masks: choose other "
+                "steps or ops"
+            )
+    except SwatsimError as error:
+        return error
+    return trace
+
+
+def _add_jobs(group: Group, spec: Spec, table: EnergyTable, trace: Trace) -> None:
+    """Cut a group into its steps and ops."""
+    first = group.points[0][1]
+    machines = tuple((point.preset, point.parameters) for _, point in group.points)
+    group.layers.extend(layer.name for layer in trace.manifest.layers)
+    for number in trace.steps if spec.steps is None else spec.steps:
+        there = {op for _, op in trace.step(number).ops()}
+        counted = () if group.resolved[0]["others_left_out"] else (OTHER,)
+        for op in (*(op for op in spec.ops or OPS if op in there), *counted):
+            where = first.trace, trace.id, machines
+            drams = tuple(group.drams)
+            group.jobs.append(Job(*where, spec.baseline, table, number, op, spec.scope, drams))
