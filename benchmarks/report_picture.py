@@ -26,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = swatsim.report(swatsim.simulate(TRACE, "tensordash"), folder)[0]
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-        size = ["--window-size=1100,1330", "--virtual-time-budget=2000"]
+        size = ["--window-size=1100,905", "--virtual-time-budget=2000"]
         command = [browser, *flags, *size, f"--screenshot={PICTURE}", page.as_uri()]
         subprocess.run(command, check=True, capture_output=True)
 

@@ -51,6 +51,7 @@ PLOT_FILES = tuple(f"{name}.png" for name in PLOTS)
 
 #: Beside a page: the files that it wrote. A page of other results must not stay as theirs.
 CONTENTS = "contents.json"
+PAGE = "report.html"
 #: Where a page lies by default, in the folder of its results.
 REPORT = "report"
 #: A page has some dozens of files.
@@ -68,8 +69,12 @@ def contents_of(folder: Path) -> list[str]:
 
 
 def page_of(folder: Path) -> list[str]:
-    """Return the files of the page in a folder of results: stale once the results are others."""
-    return [f"{REPORT}/{name}" for name in contents_of(folder / REPORT)]
+    """Return the files of the page in a folder of results: stale once the results are others.
+
+    The page itself is one of them, whatever became of the list of its parts.
+    """
+    names = dict.fromkeys([PAGE, *contents_of(folder / REPORT)])
+    return [f"{REPORT}/{name}" for name in names]
 
 
 def check_folder(folder: str | os.PathLike[str]) -> None:

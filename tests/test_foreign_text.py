@@ -109,7 +109,8 @@ def test_charts_and_curves_draw_any_name(results: Results) -> None:
 
 
 def test_a_page_shows_any_name_and_allows_nothing_but_what_is_in_it(results: Results) -> None:
-    text = of_results(results).files()["report.html"].decode()
+    with unpainted():
+        text = of_results(results).files()["report.html"].decode()
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy is not None
     rules = policy[1].replace("&#39;", "'").split("; ")
@@ -174,7 +175,7 @@ def test_the_command_line_shows_what_is_in_a_name_and_obeys_nothing(
 
 
 def test_a_terminal_of_few_characters_shows_escapes(trace: Path) -> None:
-    code, out, errors = process("info", trace, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    code, out, errors = process("info", trace, "--all", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert code == 0, errors
     assert r"\u65e5" in out
 
@@ -237,5 +238,7 @@ def test_a_list_of_a_pages_files_is_not_believed(
     (tmp_path / "report").mkdir()
     (tmp_path / "x").write_text("kept")
     (tmp_path / "report" / "contents.json").write_text(text)
+    (tmp_path / "report" / "report.html").write_text("of earlier results")
     results.save(tmp_path)
     assert (tmp_path / "x").is_file()
+    assert not (tmp_path / "report" / "report.html").exists()

@@ -73,7 +73,8 @@ ARROWS = {
         *("columns", "policies", "reports", "results", "simulator", "tracer", "workload"),
     },
     "cli": {
-        *("_version", "columns", "counters", "errors", "outputs", "policies", "printable"),
+        *("_version", "cache", "columns", "counters", "errors", "outputs", "policies"),
+        *("printable", "provenance"),
         *("reports", "reproduce", "results", "sampling", "signals", "simulator", "sweeps"),
         *("tracefile", "tracer", "workload"),
     },
@@ -178,7 +179,10 @@ def test_docstrings_begin_with_what_is_returned_or_done() -> None:
 
 
 #: The last starts the process that loads matplotlib: what it loads itself comes before that.
-LIGHT = ("import swatsim", "import swatsim.cli.main", "import swatsim.cli.simulate")
+LIGHT = (
+    *("import swatsim", "import swatsim.cli.main", "import swatsim.cli.completing"),
+    "import swatsim.cli.simulate",
+)
 
 
 @pytest.mark.parametrize("statement", LIGHT)

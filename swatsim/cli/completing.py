@@ -7,6 +7,7 @@ takes as long as loading the verb, and the registries that it names.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -36,7 +37,13 @@ def complete(group: LazyGroup, variable: str, instruction: str) -> int:
     found = get_completion_class(shell)
     if found is None or what != "complete":
         return 1
-    click.echo(found(_Remembered(group), {}, group.name or "", variable).complete())
+    log = logging.getLogger("swatsim")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # a warning would stand amid what is being typed
+    try:
+        click.echo(found(_Remembered(group), {}, group.name or "", variable).complete())
+    finally:
+        log.setLevel(level)
     return 0
 
 

@@ -13,8 +13,8 @@ from swatsim.reports.names import ELLIPSIS, shortened
 GAP = "  "
 #: A table stands a column in from what is said of it.
 INDENT = " "
-#: Names are shortened to so many characters before a column goes. Where there would be fewer than the
-#: latter, columns go below.
+#: Names are shortened to so many characters before a column goes. Where there would be fewer than
+#: the latter, columns go below.
 NAMES, SHORTEST = 20, 10
 
 

@@ -17,6 +17,7 @@ from swatsim.simulator.energy.table import energy_table
 from swatsim.simulator.energy.table import shipped as tables
 from swatsim.simulator.machines import MACHINES, find_preset, presets
 from swatsim.simulator.mechanism import MachineConfig, Mechanism, Preset
+from swatsim.simulator.memory.config import BUFFERS
 from swatsim.simulator.memory.dram import Dram, dram, shipped
 from swatsim.simulator.vector import SystemConfig
 
@@ -118,9 +119,7 @@ def _facts(config: MachineConfig) -> dict[str, Any]:
         "dtype": config.dtype,
         "clock_mhz": config.clock_mhz,
         "peak_tops": peak_tops(config),
-        "buffer_a_kib": config.buffer_a_kib,
-        "buffer_b_kib": config.buffer_b_kib,
-        "buffer_out_kib": config.buffer_out_kib,
+        **{name: getattr(config, name) for name in (f"buffer_{it}_kib" for it in BUFFERS)},
         "dram": str(config.dram),
         "dram_mb_per_s": config.finite_mb_per_s or None,
         "vector_width": config.vector_width,
@@ -145,11 +144,9 @@ def _in_words(config: MachineConfig, facts: Mapping[str, Any]) -> Iterator[str]:
     if config.memory == "none":
         yield "buffers and DRAM: none; operands are always there"
         return
-    kib = [facts[f"buffer_{name}_kib"] for name in ("a", "b", "out")]
-    sizes = ", ".join(
-        f"{name} {size(1024 * it)}" for name, it in zip(("a", "b", "out"), kib, strict=True)
-    )
-    yield f"buffers: {size(1024 * sum(kib))} ({sizes})"
+    kib = {name: facts[f"buffer_{name}_kib"] for name in BUFFERS}
+    sizes = ", ".join(f"{name} {size(1024 * it)}" for name, it in kib.items())
+    yield f"buffers: {size(1024 * sum(kib.values()))} ({sizes})"
     speed = facts["dram_mb_per_s"]
     yield f"DRAM: {config.dram}" + (f", {speed / 1000:g} GB/s" if speed else "")
 

@@ -70,7 +70,7 @@ ENERGY = click.option(
     known=_tables,
     default="45nm",
     show_default=True,
-    help="Energies of events: {known}, or a TOML file of your own.",
+    help="Energies of events, and areas: {known}, or a TOML file of your own.",
 )
 DTYPE = click.option(
     "--dtype",

@@ -61,10 +61,13 @@ class _Console(Console):
             super().print(line, soft_wrap=True)
         self.dropped |= dict.fromkeys(dropped)
 
-    def say_what_was_dropped(self) -> None:
-        """Print how many columns had no room, if any had none."""
-        if self.dropped:
-            self.words(Words(f"{len(self.dropped)} more columns: --all, or a wider terminal."))
+    def say_what_was_dropped(self, others: Sequence[str] = ()) -> None:
+        """Print how many columns had no room, and what else was left out, if anything was."""
+        columns = len(self.dropped)
+        parts = [*others, *([f"{columns} more column{'s' * (columns != 1)}"] if columns else [])]
+        if parts:
+            wider = ", or a wider terminal" if columns else ""
+            self.words(Words(f"{' and '.join(parts)}: --all{wider}."))
 
     def on_broken_pipe(self) -> None:
         """Raise the error again: rich would end the command with exit code 1."""

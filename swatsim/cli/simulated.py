@@ -86,7 +86,8 @@ def print_all(done: Simulated, whole: bool) -> None:
     out = console()
     for part in chain(_first(done.results, whole), _rest(done.results, whole)):
         out.print(part)
-    out.say_what_was_dropped()
+    remarks_left = 0 if whole else max(0, len(sentences(done.results)) - REMARKS)
+    out.say_what_was_dropped([f"{remarks_left} more remarks"] if remarks_left else [])
     out.print(_next(done))
 
 
@@ -215,15 +216,12 @@ def in_words(results: Summary) -> str:
         return ""
     words = f"{digits(found['ms_per_image'])} ms an image, {digits(found['images_per_s'])} a second"
     if power := watts(found):
-        words += f"; {joules(found['energy_pj_per_image'])} an image without leakage, {power}"
+        words += f"; {joules(found['energy_pj_per_image'])} an image, {power}"
     if not isnan(found["power_w"]):
-        words += (
-            f", {found['tops_per_w_dense']:.3g} TOPS/W of all MACs of the dense step, "
-            f"{found['tops_per_w_effectual']:.3g} of those without a zero"
-        )
+        dense, effectual = (digits(found[f"tops_per_w_{of}"]) for of in ("dense", "effectual"))
+        words += f", {dense} TOPS/W of the dense step, {effectual} effectual"
     if not isnan(found["area_mm2"]):
-        area = labels.shown("area_mm2", found["area_mm2"])
-        words += f"; {area} by table {tables.energy_table_of(results)}, coarsely"
+        words += f"; about {labels.shown('area_mm2', found['area_mm2'])}"
     return f"{words}."
 
 
@@ -241,7 +239,7 @@ def _costliest(results: Summary, whole: bool) -> Any:
     ops = f"{len(results.layers)} ops"
     if others := len(rows) - len(results.layers):
         ops += f" and {others} other function{'s' * (others != 1)}"
-    what = f"the {MOST} longest of {ops}; --all: every one" if len(shown) < len(rows) else ops
+    what = f"{MOST} of {ops} (--all)" if len(shown) < len(rows) else ops
     title = f"What costs most of {span_of(results).subject}: {what}"
     cells = (_cost(row) for row in shown)
     return table(title, COSTS, cells, left=2, expendable=() if whole else COSTS_EXPENDABLE)
@@ -270,8 +268,6 @@ def _rest(results: Summary, whole: bool) -> Iterator[str]:
     said = sentences(results)
     shown = said if whole else said[:REMARKS]
     yield from (f"{sentence}." for sentence in shown)
-    if len(shown) < len(said):
-        yield f"{len(said) - len(shown)} more remarks: --all."
     yield from (f"warning: {warning}." for warning in differences.against_baseline(results))
 
 

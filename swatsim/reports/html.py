@@ -12,7 +12,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from swatsim.outputs import CONTENTS
+from swatsim.outputs import CONTENTS, PAGE
 from swatsim.printable import printable
 from swatsim.reports.labels import cell, label, scaled
 from swatsim.reports.style import Figure, Spot, as_png, as_svg
@@ -105,7 +105,7 @@ class Page:
         for section in self.sections:
             for table in section.tables:
                 parts[f"{table.name}.csv"] = as_csv(table.rows)
-        files = {"report.html": self._html(drawn), **parts}
+        files = {PAGE: self._html(drawn), **parts}
         return {**files, CONTENTS: (json.dumps({"files": list(files)}, indent=1) + "\n").encode()}
 
     def _html(self, drawn: Mapping[str, _Drawn]) -> bytes:

@@ -33,11 +33,11 @@ from swatsim.results import Results
 LAYER_COLUMNS = (
     *("layer", "op", "speed_up", "speed_up_dense_operands", "speed_up_zeros"),
     *("speed_up_compute", "energy_efficiency", "of_ideal"),
-    *("cycles", "baseline_cycles", "dram_bytes", "lost_most_to"),
+    *("cycles", "baseline_cycles", "energy_pj", "dram_bytes", "lost_most_to"),
 )
 
-#: Of shares of a step's time: what a column's name begins with, and whose step it is.
-WHOSE = {"": "", "baseline_": "baseline's "}
+#: Of shares of a step's time, which elsewhere are of its multiplications.
+OF_TIME = {"share": "share of the time, %", "baseline_share": "share of the baseline's time, %"}
 
 #: What bytes of operands are not.
 NO_MEMORY = (
@@ -247,11 +247,12 @@ def _of_step(results: Results) -> Iterator[Section]:
         return
     rows, title = everything_else.where_time_goes(results), "Where a step's time goes"
     words = "Time of a step: the three ops of its layers, and everything else by phase."
-    yield _drawn("step_time", rows, lambda: step_time(results), title, words)
+    chart = _chart("step_time", lambda: step_time(results), words, "step_time.csv")
+    table = Table("step_time", rows, "Its numbers", folded=True, headings=OF_TIME)
+    yield Section(title, charts=[chart], tables=[table])
     functions = everything_else.by_function(results)
     words = f"By phase and function, {span_of(results)} added up; shares are of the step's time"
-    of_time = {f"{of}share": f"share of the {whose}time, %" for of, whose in WHOSE.items()}
-    table = Table("everything_else", functions, words, headings=of_time)
+    table = Table("everything_else", functions, words, headings=OF_TIME)
     yield Section("Everything else", everything_else.TEXT, tables=[table])
 
 

@@ -107,13 +107,13 @@ class Figure(matplotlib.figure.Figure):
         self._said: list[tuple[Axes, Ends, Ends, str]] = []
 
     def hover(self, axes: Axes, x: Ends, y: Ends, text: str) -> None:
-        """Say something of a box, from one end to another in each of a plot's own units."""
+        """Note what is said of a box, from one end to another in each of a plot's own units."""
         self._said.append((axes, x, y, text))
 
     def hover_points(
         self, axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]
     ) -> None:
-        """Say something of points in a plot's own units."""
+        """Note what is said of points in a plot's own units."""
         for (x, y), text in zip(points, texts, strict=True):
             self.hover(axes, (x, x), (y, y), text)
 

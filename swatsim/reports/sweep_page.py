@@ -116,8 +116,8 @@ def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterat
     words = f"Every point; time and energy are {of_step}"
     points = Table(f"points{suffix}", list(done), words, own, folded=True)
     yield Section(f"The front of time, energy and size{on}", text, [chart], [table, points])
-    varied = [n for n in _parameters(done) if len({row.get(n) for row in done} - {None}) > 1]
-    if varied:
+    several = [n for n in _parameters(done) if len({row.get(n) for row in done} - {None}) > 1]
+    if varied := sweep_points.varied(done, several):
         words = "Machines alike in all else are joined; others are left out."
         chart = Chart(
             f"sensitivities{suffix}", lambda: sweep_points.sensitivities(done, varied), words, every

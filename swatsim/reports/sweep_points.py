@@ -57,6 +57,20 @@ def sensitivities(points: Sequence[Row], parameters: Sequence[str]) -> Figure:
     return figure
 
 
+def varied(points: Sequence[Row], parameters: Sequence[str]) -> list[str]:
+    """Return the parameters in which machines differ that are alike in all others."""
+    return [name for name in parameters if _families(points, name, parameters)]
+
+
+def _families(points: Sequence[Row], name: str, parameters: Sequence[str]) -> list[list[Row]]:
+    """Return points that differ in a parameter alone; one by itself says nothing of it."""
+    others = [other for other in ("preset", *parameters) if other != name]
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in points:
+        found.setdefault(tuple(row.get(other) for other in others), []).append(row)
+    return [rows for rows in found.values() if len({row[name] for row in rows}) > 1]
+
+
 def _trace_of(points: Sequence[Row]) -> str:
     return f"trace {PurePath(points[0]['trace']).name}, {Span.from_row(points[0]).mean}"
 
@@ -69,14 +83,9 @@ def _sensitivity(
     styles: Mapping[str, tuple[str, str]],
 ) -> set[str]:
     """Draw one panel, and return which presets are in it."""
-    others = [other for other in ("preset", *parameters) if other != name]
-    families: dict[tuple[Any, ...], list[Row]] = {}
-    for row in points:
-        families.setdefault(tuple(row.get(other) for other in others), []).append(row)
-    # a machine on its own says nothing of the parameter
-    varied = [rows for rows in families.values() if len({row[name] for row in rows}) > 1]
-    values = _ordered({row[name] for rows in varied for row in rows})
-    for rows in varied:
+    families = _families(points, name, parameters)
+    values = _ordered({row[name] for rows in families for row in rows})
+    for rows in families:
         colour, marker = styles[rows[0]["preset"]]
         rows.sort(key=lambda row: values.index(row[name]))
         x, y = [values.index(row[name]) for row in rows], [row["time_ms"] for row in rows]
@@ -88,7 +97,7 @@ def _sensitivity(
     axes.set_ylim(0.8 * min(times), 1.25 * max(times))  # the same in all panels
     plain_numbers(axes.yaxis, minor=True)
     finish(axes)
-    return {rows[0]["preset"] for rows in varied}
+    return {rows[0]["preset"] for rows in families}
 
 
 def _ordered(values: set[Any]) -> list[Any]:

@@ -138,7 +138,7 @@ def simulate(
         What to compare with. By default the same machine with nothing skipped: same geometry,
         same operand on the rows.
     energy : str, path or EnergyTable
-        Energies of events: a table that ships, or a TOML file of your own.
+        Energies of events, areas, leakages: a table that ships, or a TOML file of your own.
     steps : sequence of int, optional
         Which recorded steps; all by default.
     ops : sequence of {"fprop", "dgrad", "wgrad"}, optional

@@ -119,7 +119,7 @@ def sweep(
         for key, point, error in plan.impossible:
             store.fail(key, _about(point, error))
         summary = summarise(store, plan.points)
-        store.publish(_files(chosen, summary), stale=bool(plan.groups))
+        store.publish(_files(chosen, summary))
     return summary
 
 

@@ -125,9 +125,9 @@ class Store:
         """
         return self._own(key, read_parquet(self._path(key)))
 
-    def publish(self, contents: Mapping[str, bytes], stale: bool = False) -> None:
-        """Write files beside the points: all or none; remove a page that is stale."""
-        write_files(self.folder, contents, page_of(self.folder) if stale else ())
+    def publish(self, contents: Mapping[str, bytes]) -> None:
+        """Write files beside the points: all or none; remove the page of earlier ones."""
+        write_files(self.folder, contents, page_of(self.folder))
 
     def numbers(self, key: str, count: Callable[[Results], Numbers]) -> Numbers:
         """Return what a summary says of a finished point: from a note, or counted from its file.

@@ -69,7 +69,7 @@ def pages(results: Results, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 #: Whether something takes room on the page.
-SHOWN = "const shown = (one) => one.getClientRects().length > 0;"
+SHOWN = "const shown = (one) => one.checkVisibility();"
 #: Cells that end beyond the paper.
 CUT = """[...document.querySelectorAll("td, th")]
     .filter((one) => one.getBoundingClientRect().right > document.body.clientWidth + 1).length"""
@@ -91,6 +91,13 @@ def test_a_page_fits_every_width_and_paper(
     # folded parts too, and nothing to type into
     assert tab.value(SHOWN + "[...document.querySelectorAll('tbody tr, h2')].every(shown)")
     assert not tab.value(SHOWN + "[...document.querySelectorAll('.filter, .said')].some(shown)")
+    # on each page once more
+    heads = "[...document.querySelectorAll('thead')].map((one) => getComputedStyle(one))"
+    repeated = "(one) => one.display === 'table-header-group' && one.breakInside === 'avoid'"
+    assert tab.value(f"{heads}.every({repeated})")
+    # where a heading is repeated, a browser leaves a button in it out
+    button = "(one) => getComputedStyle(one).display === 'contents'"
+    assert tab.value(f"[...document.querySelectorAll('th button')].every({button})")
     printed = base64.b64decode(tab.call("Page.printToPDF", preferCSSPageSize=True)["data"])
     assert len(re.findall(rb"/Type\s*/Page\b", printed)) > 2
     assert tab.complaints() == []

@@ -90,7 +90,7 @@ def test_pages_and_the_command_line_say_it(
     trace: Trace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert cli(["simulate", str(trace.path), "--machine", "a100", "-o", str(out)]) == 0
+    assert cli(["simulate", str(trace.path), "--machine", "a100", "-o", str(out), "--all"]) == 0
     said = capsys.readouterr().out
     assert "Groups of 2:4 along what an op sums" in said
     assert "2 of 6 ops" in said
@@ -99,5 +99,5 @@ def test_pages_and_the_command_line_say_it(
         page = swatsim.report(out)[0]
     assert "What obeys 2:4" in page.read_text()
     assert (page.parent / "patterns.csv").read_text().startswith("op,operand,ops,compressed")
-    assert cli(["simulate", str(trace.path), "--machine", "tensordash"]) == 0
+    assert cli(["simulate", str(trace.path), "--machine", "tensordash", "--all"]) == 0
     assert "along what an op sums" not in capsys.readouterr().out

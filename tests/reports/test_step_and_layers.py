@@ -277,9 +277,9 @@ def words(folders: dict[str, Path]) -> str:
 def test_every_headline_is_recomputed_from_results_csv(
     folders: dict[str, Path], words: str, tmp_path: Path
 ) -> None:
-    out = said("simulate", folders["whole"], "-m", "tensordash")
+    out = said("simulate", folders["whole"], "-m", "tensordash", "--all")
     assert re.search(
-        rf"A step \(mean of 2 .*?\) takes .*; of the baseline .*: {words}\. The lay", out
+        rf"A step \(mean of 2 .*?\) takes .*; of the baseline .*: {words}\. Bound", out
     )
     assert "Of the ideal, layers alone:" in out
     assert out.count("policy: what the method itself costs all") == 1
@@ -329,7 +329,7 @@ def test_a_sweep_says_both(folders: dict[str, Path], words: str, tmp_path: Path)
 
 def test_layers_alone_say_so_and_why(folders: dict[str, Path]) -> None:
     out = said("simulate", folders["layers"], "-m", "tensordash")
-    assert re.search(r"A step's layers \(.*?\) take .*: \d\.\d\dx\. That is", out)
+    assert re.search(r"A step's layers \(.*?\) take .*: \d\.\d\dx\. Bound", out)
     assert "Figures are of a step's layers alone; " in out
     assert "is in none of them: the trace does not note it." in out
     out = said("simulate", folders["whole"], "-m", "tensordash", "--layers-only")
@@ -418,7 +418,7 @@ def test_bars_of_layers_say_so_and_those_of_cycles_end_with_the_step(
 
 
 def test_info_says_of_what_figures_will_be(folders: dict[str, Path]) -> None:
-    out = said("info", folders["whole"])
+    out = said("info", folders["whole"], "--all")
     assert "others in 2 of 2 steps: forward 2 operations" in out
     assert re.search(r"scores matmul .*? 3 - ", out), "it has no weights"
     assert "others not known: figures of this trace are of layers alone" in said(

@@ -151,7 +151,7 @@ def test_bytes_of_operands_are_called_so(saved: Path) -> None:
 
 
 def test_a_simulation_says_what_a_step_takes(trace: Path, saved: Path) -> None:
-    chosen = ["simulate", str(trace), "-m", "tensordash", "--baseline", "scnn"]
+    chosen = ["simulate", str(trace), "-m", "tensordash", "--baseline", "scnn", "--all"]
     out = CliRunner().invoke(cli, chosen).output
     time = total(saved, "cycles") / STEPS / (1000 * CLOCK)
     words = " ".join(out.split())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from math import isnan
+from math import isnan, nan
 from typing import Any
 
 import pytest
 
 from swatsim.reports import tables
-from swatsim.reports.rates import rates
+from swatsim.reports.rates import rates, watts
 from swatsim.reports.verdict import verdict
 from swatsim.results import Results
 from tests.reports.test_step_and_layers import by_hand
@@ -107,5 +107,8 @@ def test_power_without_a_leakage_is_that_of_what_happens() -> None:
     results = _step({**WAITS, "energy_pj": 4e9, "area_mm2": 0.5}, DENSE)
     found = rates(tables.summarise(results).ops[-1], steps=1, images=1)
     assert found["power_dynamic_w"] == pytest.approx(4e-3 / 100e-9)
+    assert watts(found) == "40,000 W without leakage, which is not known"
+    assert watts({**found, "power_w": 50_000.0}) == "40,000 W (50,000 W with leakage)"
+    assert watts({**found, "power_dynamic_w": nan}) == ""
     assert isnan(found["power_w"])
     assert isnan(found["tops_per_w_dense"])

@@ -87,7 +87,8 @@ def test_a_page_and_all_plots_are_put_together(
 
 def test_the_command_line_shows_phases_a_whole_step_and_its_layers_alone(trace: Path) -> None:
     whole, only = (
-        command("simulate", trace, "-m", "swat", *more) for more in ((), ("--layers-only",))
+        command("simulate", trace, "-m", "swat", "--all", *more)
+        for more in ((), ("--layers-only",))
     )
     assert (whole[0], only[0]) == (0, 0), whole[2] + only[2]
     for word in ("native_layer_norm", "policy: what the method itself costs", "whole step"):
@@ -105,6 +106,6 @@ def test_a_product_of_two_activations_has_no_weights(tmp_path: Path) -> None:
     trace = make_trace(tmp_path / "t", (0,), layers=(scores,))
     read = page_tables.operand_bytes(swatsim.simulate(trace, "tensordash"))
     assert [(row["tensor"], row["elements"]) for row in read] == [("act", 96), ("right", 80)]
-    code, out, errors = command("simulate", trace.path, "-m", "tensordash")
+    code, out, errors = command("simulate", trace.path, "-m", "tensordash", "--all")
     assert code == 0, errors
     assert "2x(6x4 @ 4x5)" in out

@@ -297,9 +297,9 @@ def test_the_command_line_takes_such_a_trace(tmp_path: Path) -> None:
         assert code == 0, errors
         return out
 
-    assert "conv_transpose" in run("info", path)
+    assert "conv_transpose" in run("info", path, "--all")
     run("check", path)
-    assert "3x4x4x4*2 -> 12x12" in run("simulate", path, "-m", "tensordash")
+    assert "3x4x4x4*2 -> 12x12" in run("simulate", path, "-m", "tensordash", "--all")
     assert "up" in run("footprint", path, "--format", "csr")
     run("estimate", path, "--images", "-m", "swat")
     where = ("--layer", "up", "--op", "fprop", "-m", "scnn", "-o", tmp_path / "t.json")

@@ -126,7 +126,7 @@ class Sram(Entry):
 
 
 class EnergyTable(Entry):
-    """Energies of events; what a table lacks can't be counted with it.
+    """Energies of events, and areas; what a table lacks can't be counted with it.
 
     `node` is what DRAMs call their energies by, for example "45nm"; an entry of `dram` goes before
     the DRAM's own. A table without a node has no other energies of DRAM than its entries. Of one

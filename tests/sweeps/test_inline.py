@@ -1,0 +1,151 @@
+"""Sweeps that are said in options, and how long a sweep will take."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from swatsim.cli import sweep as verb
+from swatsim.errors import ConfigError
+from swatsim.sweeps import run
+from swatsim.sweeps.forecast import Forecast, _fitted, duration, forecast
+from swatsim.sweeps.inline import as_toml, entries_of
+from swatsim.sweeps.spec import Spec, read_spec
+from tests.command import refused, swatsim
+from tests.traces import make_trace
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_trace(tmp_path_factory.mktemp("inline") / "a trace", (0,)).path
+
+
+def test_values_are_set_or_varied_on_machines_that_have_them() -> None:
+    settings = {
+        "rows": "4, 8",
+        "dram": "ddr4-3200,hbm2",
+        "clock_mhz": "500",
+        "keep_on_chip": "true",
+    }
+    entries = entries_of(["t"], ["tensordash", "swat"], settings, constraints=["pes < 9"], ops=[])
+    both = {"clock_mhz": 500, "keep_on_chip": True}
+    drams = ["ddr4-3200", "hbm2"]
+    assert entries == {
+        "traces": ["t"],
+        "constraints": ["pes < 9"],
+        "machines": [
+            {"preset": "tensordash", "set": both, "grid": {"rows": [4, 8], "dram": drams}},
+            {"preset": "swat", "set": both, "grid": {"dram": drams}},
+        ],
+    }
+    assert len(Spec(**{**entries, "constraints": []}).points()) == 4 + 2
+
+
+def test_the_file_that_says_the_same_is_toml() -> None:
+    entries = entries_of(
+        ['a "b" \\ \x7f \u00e9'], ["swat"], {"dtype": "fp16"}, steps=[0], layers_only=True
+    )
+    assert tomllib.loads(as_toml(entries)) == entries
+
+
+@pytest.mark.parametrize(
+    ("presets", "settings", "message"),
+    [
+        (
+            ["swat", "tensordash"],
+            {"rowz": "1"},
+            "parameter of swat or tensordash 'rowz': did you mean 'rows'",
+        ),
+        (["swatt"], {}, "did you mean 'swat'"),
+    ],
+)
+def test_names_that_are_none_are_refused(
+    presets: list[str], settings: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        entries_of(["t"], presets, settings)
+
+
+def test_a_dry_run_prints_a_file_of_the_same_points(
+    trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("-m", "tensordash", "-m", "ideal", "--set", "tiles=1,2", "--op", "fprop")
+    code, out, errors = swatsim("sweep", trace, *options, "-o", "out", "--dry-run")
+    assert (code, errors) == (0, "")
+    assert out.startswith("# 3 points, 3 to compute, 0 kept; some seconds on ")
+    (tmp_path / "spec.toml").write_text(out)
+    read = read_spec("spec.toml")
+    said = entries_of([str(trace)], ["tensordash", "ideal"], {"tiles": "1,2"}, ops=["fprop"])
+    keys = [[key for key, _ in run.look(it, "out").points] for it in (read, Spec(**said))]
+    assert keys[0] == keys[1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_neither_a_file_nor_traces_and_machines_is_refused(
+    trace: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "spec.toml").write_text("")
+    sweep = ("sweep", "-o", tmp_path / "out")
+    assert "as in -m tensordash" in refused(*sweep, trace)
+    assert "as in -m tensordash" in refused(*sweep, trace, trace)
+    assert "--op is of traces" in refused(*sweep, tmp_path / "spec.toml", "--op", "fprop")
+    assert "--set is of traces" in refused(*sweep, tmp_path / "spec.toml", "--set", "rows=1")
+    assert "--layers-only is of" in refused(*sweep, tmp_path / "spec.toml", "--layers-only")
+    assert "given twice" in refused(*sweep, trace, "-m", "swat", "-s", "rows=1", "-s", "rows=2")
+
+
+# ---- how long it takes ---------------------------------------------------------------------------
+
+
+def test_a_forecast_has_a_time_of_each_job(trace: Path, tmp_path: Path) -> None:
+    spec = entries_of(
+        [str(trace)], ["tensordash", "ideal"], {"tiles": "1,2", "dram": "hbm2,ddr4-3200"}
+    )
+    plan = run.look(spec, tmp_path / "out")
+    found = forecast(plan, 2)
+    jobs = [job for group in plan.groups for job in group.jobs]
+    assert len(found.jobs) == len(jobs)
+    assert all(seconds > 0 for seconds in found.jobs)
+    assert found.seconds == pytest.approx(sum(found.jobs) / 2)
+    assert found.words == "some seconds on 2 processes"
+
+
+def test_an_op_has_a_time_and_each_of_its_products_too() -> None:
+    assert _fitted([(100, 2.0), (300, 4.0), (200, 3.0)]) == pytest.approx((1.0, 0.01))
+    assert _fitted([(100, 1.0), (300, 4.0)]) == pytest.approx((0.0, 5 / 400))  # none is below 0
+    assert _fitted([(100, 3.0), (300, 1.0)]) == pytest.approx((2.0, 0.0))
+    assert _fitted([(7, 3.0)]) == pytest.approx((3.0, 0.0))
+    assert _fitted([]) == (0.0, 0.0)
+
+
+def test_what_is_left_follows_from_what_jobs_took() -> None:
+    found = Forecast([1.0, 1.0, 2.0, 4.0], 2)
+    assert found.seconds == 4
+    assert found.left(0, 2, 20.0) == pytest.approx(60)
+    assert found.left(2, 3, 5.0) == pytest.approx(10)
+    assert found.left(0, 0, 5.0) == found.seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (3, "some seconds"),
+        (43.2, "about 43 seconds"),
+        (130, "about 2.2 minutes"),
+        (1234, "about 21 minutes"),
+        (9000, "about 2.5 hours"),
+        (3.6e6, "about 1000 hours"),
+    ],
+)
+def test_a_forecast_is_no_more_exact_than_it_is(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_what_has_no_machine_of_its_own_is_read_from_a_file(tmp_path: Path) -> None:
+    assert "can't read the sweep" in refused(
+        "sweep", tmp_path / "none.toml", "-o", tmp_path / "out"
+    )
+    assert verb._default_energy() == "45nm"
