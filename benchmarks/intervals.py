@@ -139,7 +139,7 @@ def _results(steps: Sequence[int], run: np.ndarray, every: int) -> Results:
     """Make results of one op a step; the dense baseline takes 1000 cycles."""
     rows = [
         {
-            **{"trace_id": "1", "step": step, "layer": "a", "op": "fprop", "samples": 1},
+            **{"trace": "made up", "trace_id": "1", "step": step, "layer": "a", "op": "fprop", "samples": 1},
             **{"function": "", "phase": ""},
             **{"machine": role, "variant": "", "role": role, "energy_pj": None},
             **{"cycles": cycles, "cycles_compute": cycles},
