@@ -109,7 +109,15 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             if not any(word.startswith("runs/") for word in words):
                 code, printed[verb], errors = swatsim(verb, *words, *QUICKLY.get(verb, ()))
                 assert code == 0, errors
-    assert set(printed) == {"info", "simulate", "compare", "sweep", "report", "estimate"}
+    assert set(printed) == {
+        "info",
+        "simulate",
+        "compare",
+        "sweep",
+        "report",
+        "estimate",
+        "timeline",
+    }
     # the page has it as a terminal shows it, whose lines are shorter; its tables, in fewer columns
     for verb, block, until in (
         ("compare", "compared", "\nOf a step"),
