@@ -70,7 +70,8 @@ def _fenced(text: str) -> Iterator[str]:
 @cache
 def printed() -> str:
     """Return what the first command prints, from `swatsim` on."""
-    return shown([f"simulate {TRACE.relative_to(ROOT)} -m {PICTURED} -o results"])
+    # plots change nothing of what is used here, and take a process
+    return shown([f"simulate {TRACE.relative_to(ROOT)} -m {PICTURED} -o results --plots none"])
 
 
 def compared() -> Iterator[str]:

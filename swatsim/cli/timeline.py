@@ -1,9 +1,10 @@
-"""``swatsim timeline``: what one tile does, cycle by cycle."""
+"""``swatsim timeline``: a step, block by block, or what one tile does, cycle by cycle."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,10 +15,12 @@ from swatsim.errors import ResultsError
 from swatsim.outputs import check_folder, write_files
 from swatsim.simulator.machines import MACHINES, machine
 from swatsim.simulator.timeline import timeline as draw
-from swatsim.workload.layer import OpName
+from swatsim.simulator.trace_events import UNIT
 
 #: Files of swatsim's own.
 RESERVED = ("manifest.json", "provenance.json", "schema.json", "sweep.json")
+#: What a timeline begins with.
+BEGINNING = f'{{"otherData":{{"unit":"{UNIT}'.encode()
 
 
 def _tiles() -> list[str]:
@@ -26,8 +29,8 @@ def _tiles() -> list[str]:
 
 @click.command()
 @click.argument("trace", type=click.Path())
-@click.option("--layer", required=True, help="A layer's name: see swatsim info.")
-@click.option("--op", type=OP, required=True, help="One of its ops.")
+@click.option("--layer", help="Of one tile alone, in an op of this layer: see swatsim info.")
+@click.option("--op", type=OP, help="Of one tile alone, in this op of the layer.")
 @MACHINE
 @SETTINGS
 @click.option("--step", type=int, help="A recorded step; by default the first one.")
@@ -40,40 +43,69 @@ def _tiles() -> list[str]:
     known=_tiles,
     help="Which one: {known}.",
 )
-@click.option("--from", "start", type=int, default=0, show_default=True, help="First cycle.")
 @click.option(
-    "--cycles", type=int, default=1000, show_default=True, help="How many cycles are written."
+    "--from", "start", type=int, default=0, show_default=True, help="First cycle, of one tile."
+)
+@click.option(
+    "--cycles", type=int, default=1000, show_default=True, help="How many cycles, of one tile."
+)
+@click.option(
+    "--blocks",
+    type=int,
+    default=64,
+    show_default=True,
+    help="Blocks of an op that are drawn apart at most, of a step.",
 )
 @click.option("-o", "--output", type=click.Path(), required=True, help="The JSON file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is no timeline, too.")
 def timeline(
-    trace: str,
-    layer: str,
-    op: OpName,
-    name: str,
-    settings: tuple[str, ...],
-    step: int | None,
-    tile: int,
-    start: int,
-    cycles: int,
-    output: str,
+    trace: str, name: str, settings: tuple[str, ...], output: str, overwrite: bool, **which: Any
 ) -> None:
-    """Write what one tile does in each cycle.
+    """Write a step as it runs on a machine, or what one tile does in each cycle.
 
-    Which lane took which value from where, and who waited for whom, as a trace of events: open it
-    at https://ui.perfetto.dev or in chrome://tracing. A cycle is a microsecond there.
+    By default the whole step: its ops one after another and everything else, the blocks that DRAM
+    brings, that PEs compute, that wait and leave; as counters DRAM's bytes a second, PEs that wait
+    for it, lanes with effectual work.
+
+    With --layer and --op one tile of that op: which lane took which value from where, and who
+    waited for whom.
+
+    It is a trace of events: open it at https://ui.perfetto.dev or in chrome://tracing. A cycle is a
+    microsecond there.
     """
     path = Path(output)
+    _check_file(path, overwrite)
+    document = draw(trace, machine(name, **parse(settings)), **which)
+    content = json.dumps(document, separators=(",", ":")).encode()
+    write_files(path.parent, {path.name: content})
+    console().print(f"wrote {path}: {_words(document)}\nnext: open it at https://ui.perfetto.dev")
+
+
+def _check_file(path: Path, overwrite: bool) -> None:
+    """Refuse a file that a timeline can't be, or that is somebody else's."""
     if path.suffix != ".json" or path.name in RESERVED:
         raise ResultsError(
-            f"can't write to {output}: a timeline is a .json file, and none of "
+            f"can't write to {path}: a timeline is a .json file, and none of "
             f"{', '.join(RESERVED)}; choose another name"
         )
     check_folder(path.parent)
-    chosen = machine(name, **parse(settings))
-    which = {"layer": layer, "op": op, "step": step, "tile": tile}
-    document = draw(trace, chosen, **which, start=start, cycles=cycles)  # type: ignore[arg-type]
-    content = json.dumps(document, separators=(",", ":")).encode()
-    write_files(path.parent, {path.name: content})
-    last, about = len(document["traceEvents"]), document["otherData"]
-    shown = "{} to {} of {}".format(*about["window"], about["cycles"])
-    console().print(f"wrote {path}: {last} events, cycles {shown}, tile {tile} of {about['tiles']}")
+    if overwrite or not path.is_file():
+        return
+    with path.open("rb") as file:
+        found = file.read(len(BEGINNING))
+    if found != BEGINNING:
+        raise ResultsError(
+            f"can't write to {path}: it is a file that is no timeline of this version; choose "
+            "another name, or replace it by --overwrite"
+        )
+
+
+def _words(document: dict[str, Any]) -> str:
+    """Return in words what was written."""
+    about, events = document["otherData"], len(document["traceEvents"])
+    if "tile" in about:
+        shown = "{} to {} of {}".format(*about["window"], about["cycles"])
+        return f"{events} events, cycles {shown}, tile {about['tile']} of {about['tiles']}"
+    time = f" ({about['time_ms']:.3g} ms)" if "time_ms" in about else ""
+    of = f"{about['cycles']} cycles{time} on {about['machine']}"
+    return f"{events} events, step {about['step']} of {of}"

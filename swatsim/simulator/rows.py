@@ -86,7 +86,7 @@ def cost(
     WorkloadError
         If a mask does not obey the N:M that it is to be stored in.
     """
-    counters, without_zeros = (_checked(of) for of in counted)
+    counters, without_zeros = (checked_counters(of) for of in counted)
     made = op.of_all_outputs() if dense else op
     memory = system.simulate_memory(made, counters, dense, on_chip)
     return {
@@ -117,7 +117,7 @@ def _counts(op: LoweredOp, counters: Counters, memory: MemoryCounters) -> Row:
     return {**own, **rest, "lane_cycles": lane_cycles}
 
 
-def _checked(counters: Counters) -> Counters:
+def checked_counters(counters: Counters) -> Counters:
     """Return the counters that a machine gave; refuse what is none, or does not add up."""
     if not isinstance(counters, Counters):
         raise ConfigError(

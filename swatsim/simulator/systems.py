@@ -17,7 +17,15 @@ from swatsim.simulator.energy.energy import energies
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import MachineConfig, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
-from swatsim.simulator.memory.simulate import NO_DEMAND, Demand, can_pin, simulate_memory
+from swatsim.simulator.memory.simulate import (
+    NO_DEMAND,
+    Demand,
+    Schedule,
+    at_once,
+    can_pin,
+    schedule,
+    simulate_memory,
+)
 from swatsim.simulator.memory.stores import Packed
 from swatsim.simulator.other import Share, charged
 from swatsim.tracefile import OtherWork
@@ -68,6 +76,9 @@ class System(Protocol):
     ) -> MemoryCounters:
         """Return what the memory system makes of the op."""
 
+    def schedule(self, op: LoweredOp, counters: Counters, on_chip: OnChip) -> Schedule:
+        """Return the op's blocks in time, as the memory system runs them."""
+
     def cycles_of_dense_operands(
         self, op: LoweredOp, counters: Counters, on_chip: OnChip
     ) -> float | None:
@@ -115,6 +126,10 @@ class NoMemory:
     ) -> MemoryCounters:
         """Return the compute cycles as they are."""
         return MemoryCounters(counters.cycles_compute)
+
+    def schedule(self, op: LoweredOp, counters: Counters, on_chip: OnChip) -> Schedule:
+        """Return one block, which is computed."""
+        return at_once(counters.cycles_compute)
 
     def cycles_of_dense_operands(self, op: LoweredOp, counters: Counters, on_chip: OnChip) -> float:
         """Return the compute cycles as they are."""
@@ -205,6 +220,11 @@ class Modelled:
             )
         except BufferTooSmallError as error:
             raise error.of(self._name) from None
+
+    def schedule(self, op: LoweredOp, counters: Counters, on_chip: OnChip) -> Schedule:
+        """Return the blocks of what `simulate_memory` counts, in time."""
+        demand = _demand(counters, self._config)
+        return schedule(op, demand, self._config, **on_chip._asdict())
 
     def cycles_of_dense_operands(
         self, op: LoweredOp, counters: Counters, on_chip: OnChip

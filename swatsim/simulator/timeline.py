@@ -1,4 +1,4 @@
-"""The timeline of one tile as a trace of events, for Perfetto (ui.perfetto.dev) or chrome://tracing.
+"""The timeline of a step, or of one tile, for Perfetto (ui.perfetto.dev) or chrome://tracing.
 
 A cycle is a microsecond there: the format knows no other unit.
 """
@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any
 
 from swatsim import provenance
 from swatsim.arguments import arguments, either, instance_of, maybe, path_like, string, whole_number
-from swatsim.errors import ConfigError, TraceError, unknown
+from swatsim.errors import ConfigError, TraceError, shown, unknown
 from swatsim.simulator.interface import Event, Machine, Timeline
 from swatsim.simulator.run import as_machine
+from swatsim.simulator.step_timeline import BLOCKS, MAX_EVENTS, step_timeline
+from swatsim.simulator.trace_events import UNIT, names, span
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPS, OpName
 from swatsim.workload.lowering import lower
@@ -25,9 +27,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT_CYCLES = 1000
 MAX_CYCLES = 100_000
-#: A viewer is slow beyond: about 100 MB of JSON.
-MAX_EVENTS = 500_000
-
 #: A timeline is one process of the trace of events.
 PROCESS = 1
 
@@ -35,44 +34,54 @@ PROCESS = 1
 @arguments(
     ConfigError,
     trace=either(path_like, instance_of(Trace)),
-    layer=string,
-    op=string,
+    layer=maybe(string),
+    op=maybe(string),
     step=maybe(whole_number),
     tile=whole_number,
     start=whole_number,
     cycles=whole_number,
+    blocks=whole_number,
 )
 def timeline(
     trace: str | os.PathLike[str] | Trace,
     machine: str | Machine,
     *,
-    layer: str,
-    op: OpName,
+    layer: str | None = None,
+    op: OpName | None = None,
     step: int | None = None,
     tile: int = 0,
     start: int = 0,
     cycles: int = DEFAULT_CYCLES,
+    blocks: int = BLOCKS,
 ) -> dict[str, Any]:
-    """Return what one tile does, cycle by cycle.
+    """Return what a machine does in a step, block by block; or one tile in one op, cycle by cycle.
+
+    Of a step: its ops one after another and what the vector unit does, what is loaded, computed and
+    stored of each op's blocks, when PEs wait, and as counters DRAM's bytes a second, PEs that wait
+    for it, lanes with effectual work. Cycles and bytes add up to those of `swatsim.simulate`.
 
     Parameters
     ----------
     trace : path or Trace
     machine : str or Machine
         A preset's name, or `swatsim.machine(..)`.
-    layer : str
-    op : {"fprop", "dgrad", "wgrad"}
+    layer, op : str, optional
+        Of one tile, which op: fprop, dgrad or wgrad. By default the whole step.
     step : int, optional
         The first recorded one by default.
     tile : int
         Which one, from 0: what a machine's tiles are, its mechanism's `tile` says.
     start, cycles : int
-        The window that is written.
+        The window of the tile's cycles that is written.
+    blocks : int
+        Of a step: so many blocks of an op are drawn apart at most, more of them several as one; in
+        a step of many ops fewer.
 
     Returns
     -------
     dict
-        A trace of events, ready for JSON: ``traceEvents`` and, on all of it, ``otherData``.
+        A trace of events, ready for JSON: ``traceEvents`` and, on all of it, ``otherData``, which
+        says how long a cycle is, and what is drawn how.
 
     Raises
     ------
@@ -82,25 +91,49 @@ def timeline(
         If the machine is unknown or has no timeline, there is no such tile, or the window is past
         the end or too large.
     """
-    chosen = as_machine(machine)
-    window = _window(start, cycles)
+    chosen, window = as_machine(machine), _window(start, cycles)
+    _check_whole(layer, op, (tile, start, cycles))
     source = trace if isinstance(trace, Trace) else open_trace(trace)
     opened = source.step(source.steps[0] if step is None else step)
+    if layer is None or op is None:
+        return step_timeline(source, chosen, opened.number, blocks)
     drawn = chosen.timeline(lower(_op(opened, source, layer, op)), tile)
-    _check_start(window, drawn)
     what = {"machine": chosen.name, "layer": layer, "op": op, "step": opened.number, "tile": tile}
+    written = provenance.collect({"machine": chosen.describe()})
+    where = {"trace": source.name, "trace_id": source.id, "provenance": written}
+    return _document(drawn, window, what, where)
+
+
+def _document(
+    drawn: Timeline, window: range, what: Mapping[str, Any], where: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a tile's window, ready for JSON: `what` is drawn, of `where`."""
+    _check_start(window, drawn)
     about = {
-        "unit": "1 us is 1 cycle",
+        "unit": UNIT,
         **what,
-        "trace": source.name,
-        "trace_id": source.id,
         "cycles": drawn.cycles,
         "window": [window.start, min(window.stop, drawn.cycles)],
         **drawn.about,
-        "provenance": provenance.collect({"machine": chosen.describe()}),
+        **where,
     }
-    events = [*_metadata(drawn, what), *_events(drawn, window)]
-    return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": about}
+    title = "{machine}: {layer} {op}, step {step}, tile {tile}".format(**what)
+    events = [*names(PROCESS, title, drawn.threads), *_events(drawn, window)]
+    return {"otherData": about, "displayTimeUnit": "ns", "traceEvents": events}
+
+
+def _check_whole(layer: str | None, op: str | None, window: tuple[int, int, int]) -> None:
+    """Refuse what is said of a tile, where none is chosen."""
+    if (layer is None) != (op is None):
+        raise ConfigError(
+            f"layer={shown(layer)} with op={shown(op)} is not allowed: name both for one tile of "
+            "an op, or neither for the whole step"
+        )
+    if layer is None and window != (0, 0, DEFAULT_CYCLES):
+        raise ConfigError(
+            "tile={}, from={}, cycles={} are not allowed of a whole step: name a layer and an op "
+            "for one of its tiles".format(*window)
+        )
 
 
 def _window(start: int, cycles: int) -> range:
@@ -132,10 +165,10 @@ def _op(step: Step, trace: Trace, layer: str, name: OpName) -> Op:
         raise ConfigError(unknown("op", str(name), OPS))
     recorded = [op for recorded_layer, op in step.ops() if recorded_layer.name == layer]
     if name not in recorded:
-        shown = ", ".join(recorded) or "none"
+        there = ", ".join(recorded) or "none"
         raise TraceError(
             f"{trace.path}: step {step.number} has no {name} of layer {layer!r}: with both masks "
-            f"recorded are {shown}; choose another op or step"
+            f"recorded are {there}; choose another op or step"
         )
     return step.op(layers[layer], name)
 
@@ -170,16 +203,16 @@ def _joined(events: Iterable[Event]) -> Iterator[Event]:
 
 def _within(events: Iterable[Event], window: range, drawn: Timeline) -> list[Event]:
     """Return the events cut to the window, in the order of their begin."""
-    shown: list[Event] = []
+    kept: list[Event] = []
     for event in events:
         if (cut := _cut(event, window, drawn.cycles)) is not None:
-            shown.append(cut)
-        if len(shown) + 2 * len(drawn.threads) >= MAX_EVENTS:
+            kept.append(cut)
+        if len(kept) + 2 * len(drawn.threads) >= MAX_EVENTS:
             raise ConfigError(
                 f"{len(window)} cycles of {len(drawn.threads)} threads are more than {MAX_EVENTS} "
                 "events, the most that is written: choose fewer cycles (--cycles), or fewer lanes"
             )
-    return sorted(shown, key=attrgetter("begin", "thread"))
+    return sorted(kept, key=attrgetter("begin", "thread"))
 
 
 def _cut(event: Event, window: range, cycles: int) -> Event | None:
@@ -198,26 +231,4 @@ def _cut(event: Event, window: range, cycles: int) -> Event | None:
 
 
 def _as_json(event: Event) -> dict[str, Any]:
-    shape = {"ph": "X", "dur": event.cycles} if event.cycles else {"ph": "i", "s": "t"}
-    return {
-        "name": event.name,
-        "cat": event.category,
-        **shape,
-        "ts": event.begin,
-        "pid": PROCESS,
-        "tid": event.thread,
-        "args": dict(event.details),
-    }
-
-
-def _metadata(drawn: Timeline, what: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the names of the process and its threads."""
-    title = "{machine}: {layer} {op}, step {step}, tile {tile}".format(**what)
-    yield _about(0, "process_name", {"name": title})
-    for thread, name in enumerate(drawn.threads):
-        yield _about(thread, "thread_name", {"name": name})
-        yield _about(thread, "thread_sort_index", {"sort_index": thread})
-
-
-def _about(thread: int, name: str, args: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "ph": "M", "ts": 0, "pid": PROCESS, "tid": thread, "args": args}
+    return span((PROCESS, event.thread), *event[1:])

@@ -8,15 +8,18 @@ the baseline's too, unless it has one set for itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from swatsim.columns import DENSE, Role
+from swatsim.counters import Counters, MemoryCounters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import ConfiguredMachine, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
+from swatsim.simulator.memory.simulate import Schedule
 from swatsim.simulator.other import Share, groups_of, share_of
-from swatsim.simulator.rows import Counted, cost, describe_op
+from swatsim.simulator.rows import Counted, checked_counters, cost, describe_op
 from swatsim.simulator.sizes import check_before
 from swatsim.simulator.systems import NO_MEMORY, Row, System, system_of
 from swatsim.tracefile import OtherWork, Step, Trace
@@ -59,6 +62,16 @@ class Scope(NamedTuple):
 
 
 EVERYTHING = Scope()
+
+
+class Scheduled(NamedTuple):
+    """An op on a machine: what is counted of it, and its blocks in time."""
+
+    layer: str
+    op: OpName
+    counters: Counters
+    memory: MemoryCounters
+    schedule: Schedule
 
 
 class Run:
@@ -141,8 +154,27 @@ class Run:
 
     def rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
         """Return the rows of one op: of each machine, and of its baselines."""
-        try:
+        with self._in_memory(layer, name):
             return self._rows(step, layer, name)
+
+    def scheduled(self, step: Step, layer: Layer, name: OpName) -> Scheduled:
+        """Return one op on the first machine alone, block by block; `rows` counts the same."""
+        with self._in_memory(layer, name):
+            op, machine = lower(self.read(step, layer, name)), self.machines[0]
+            counters = checked_counters(machine.simulate_op(op))
+            dtype = self._dtype(type_of(step, layer, name), machine, machine)
+            system = self._systems[id(machine)].of_values(dtype)
+            on_chip = system.on_chip(op, self._partner(step, layer, name), False)
+            memory = system.simulate_memory(op, counters, False, on_chip)
+            return Scheduled(
+                layer.name, name, counters, memory, system.schedule(op, counters, on_chip)
+            )
+
+    @contextmanager
+    def _in_memory(self, layer: Layer, name: OpName) -> Iterator[None]:
+        """Refuse in one line an op that takes more memory to simulate than there is."""
+        try:
+            yield
         except MemoryError:
             names = " or ".join(machine.name for machine in self.machines)
             raise ConfigError(

@@ -34,6 +34,24 @@ def test_a_timeline_is_written(trace: Path, tmp_path: Path, machine: str) -> Non
     assert [path.name for path in target.parent.iterdir()] == ["t.json"]
 
 
+def test_a_whole_step_is_written_and_replaced_but_nothing_else(trace: Path, tmp_path: Path) -> None:
+    target = tmp_path / "step.json"
+    chosen = ("timeline", trace, "-m", "tensordash", "--step", 7, "--blocks", 2, "-o", target)
+    for _ in range(2):
+        code, out, errors = swatsim(*chosen)
+        assert code == 0, errors
+    made = json.loads(target.read_text())
+    validate(made["traceEvents"])
+    cycles = made["otherData"]["cycles"]
+    assert f"{len(made['traceEvents'])} events, step 7 of {cycles} cycles (" in out
+    assert out.endswith("next: open it at https://ui.perfetto.dev\n")
+    target.write_text('{"scripts": {}}')
+    assert "it is a file that is no timeline of this version" in refused(*chosen)
+    assert target.read_text() == '{"scripts": {}}'
+    assert swatsim(*chosen, "--overwrite")[0] == 0
+    assert json.loads(target.read_text()) == made
+
+
 def test_parameters_can_be_set(trace: Path, tmp_path: Path) -> None:
     settings = ("-m", "tensordash", "--set", "rows=2")
     code, _, errors = swatsim("timeline", trace, *WGRAD, *settings, "-o", tmp_path / "t.json")
@@ -63,7 +81,7 @@ def test_bad_choices_are_refused(
 ) -> None:
     target = tmp_path / "t.json"
     target.write_text("precious")
-    chosen = ("timeline", trace, *WGRAD, "-m", "tensordash", "-o", target)
+    chosen = ("timeline", trace, *WGRAD, "-m", "tensordash", "-o", target, "--overwrite")
     assert message in refused(*chosen, *wrong)
     assert target.read_text() == "precious"
 

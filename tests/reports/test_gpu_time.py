@@ -161,7 +161,7 @@ def test_it_is_stated_with_its_error_wherever_it_is_shown(
     error = gpu_time.models()["a100"].error
     assert words.startswith("Estimated on a real A100, beside the cycles: ")
     assert error in words
-    assert any(error in text for text in of_results(results).summary)
+    assert any(error in text for text in of_results(results).notes)
     code, out, _ = command("simulate", trace.path, "-m", "a100", "--dtype", "bf16")
     assert code == 0
     assert error in " ".join(out.split())

@@ -67,12 +67,21 @@ def validate(events: list[dict[str, Any]]) -> None:
         assert event["ts"] >= previous
         previous = event["ts"]
         if event["ph"] == "M":
-            assert event["name"] in ("process_name", "thread_name", "thread_sort_index")
-            kind = int if event["name"] == "thread_sort_index" else str
+            assert event["name"] in (
+                "process_name",
+                "thread_name",
+                "process_sort_index",
+                "thread_sort_index",
+            )
+            kind = int if event["name"].endswith("sort_index") else str
             (value,) = event["args"].values()
             assert isinstance(value, kind)
             continue
         assert event["cat"]
+        if event["ph"] == "C":
+            (value,) = event["args"].values()
+            assert isinstance(value, int | float)
+            continue
         if event["ph"] == "i":
             assert event["s"] in ("g", "p", "t")
             continue

@@ -9,9 +9,10 @@ Legend of dimensions: b positions, in the order of the loops; k filters, c chann
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from swatsim.simulator.memory.kernel import Counts
 
@@ -72,10 +73,58 @@ class PipelineRun(NamedTuple):
     partial: int
 
 
+class Slots(NamedTuple):
+    """What happens between two blocks' turns, in order: arrays of all blocks, and two more.
+
+    In slot 0 the first block is loaded, in slot i block i is computed (counted from 1) while the
+    next is loaded and the one before drained, in the last slot the last block is drained.
+
+    Parameters
+    ----------
+    loaded, drained : numpy.ndarray of int64, shape (blocks + 2,)
+        Bytes, partial sums included.
+    computing : numpy.ndarray of int64, shape (blocks + 2,)
+        Cycles in which the PEs compute.
+    lasts : numpy.ndarray, shape (blocks + 2,)
+        How long it takes, in units of 1 / MB/s cycles; whole numbers of any size where 64 bits are
+        too few.
+    """
+
+    loaded: Counts
+    drained: Counts
+    computing: Counts
+    lasts: npt.NDArray[Any]
+
+
+class _Moved(NamedTuple):
+    """Bytes that each block moves: of its operands, of results, of partial sums out and back."""
+
+    operands: list[Counts]
+    results: Counts
+    partial: Counts
+    back: Counts
+
+
 def run_pipeline(
     blocks: Blocks, on_chip_cycles: int, per_cycle: tuple[int, int, int], value_bytes: int
 ) -> PipelineRun:
     """Run all blocks: while one is computed, the next is loaded and the one before drained.
+
+    Parameters are those of `slots_of`.
+    """
+    moved = _moved(blocks, value_bytes)
+    lasts = _slots(moved, spread(blocks, on_chip_cycles), per_cycle).lasts
+    start, total = int(lasts[0]), int(lasts.sum())
+    weight, act, grad_out = (int(one.sum()) for one in moved.operands)
+    partial = int(moved.partial.sum() + moved.back.sum())
+    carried = weight, act, grad_out, int(moved.results.sum()), partial
+    return PipelineRun(start, total - int(lasts[-1]), total, *carried)
+
+
+def slots_of(
+    blocks: Blocks, on_chip_cycles: int, per_cycle: tuple[int, int, int], value_bytes: int
+) -> Slots:
+    """Return the same run, slot by slot.
 
     Parameters
     ----------
@@ -88,7 +137,10 @@ def run_pipeline(
     value_bytes : int
         Of a result.
     """
-    fast, slow, latency = per_cycle
+    return _slots(_moved(blocks, value_bytes), spread(blocks, on_chip_cycles), per_cycle)
+
+
+def _moved(blocks: Blocks, value_bytes: int) -> _Moved:
     at = _positions(blocks)
     keys = [at[d1] * blocks.tables[t].shape[1] + at[d2] for t, (d1, d2) in enumerate(AXES)]
     moved = [np.append(True, key[1:] != key[:-1]) for key in keys]
@@ -97,30 +149,25 @@ def run_pipeline(
     output, inside = blocks.output, at[3 + LACKS[blocks.output]]
     complete = inside == len(blocks.ends[LACKS[output]]) - 2
     leaves = np.append(moved[output][1:], True) * sizes[output]
-    results = leaves * complete * value_bytes
-    partial = leaves * ~complete * SUM_BYTES
     back = loads[output] * (inside > 0) * SUM_BYTES
     loads[output] = back * 0
-    load, drain, computing = sum(loads) + back, results + partial, spread(blocks, on_chip_cycles)
-    if on_chip_cycles * fast + (int(load.sum()) + int(drain.sum())) * slow > LARGEST:
-        # whole numbers of any size: slower, and as exact
-        load, drain, computing = (one.astype(object) for one in (load, drain, computing))
-    return _timed(load, drain, computing * fast, (slow, latency * fast))._replace(
-        **{name: int(one.sum()) for name, one in zip(PipelineRun._fields[3:6], loads, strict=True)},
-        result=int(results.sum()),
-        partial=int(partial.sum() + back.sum()),
+    return _Moved(loads, leaves * complete * value_bytes, leaves * ~complete * SUM_BYTES, back)
+
+
+def _slots(moved: _Moved, computing: Counts, per_cycle: tuple[int, int, int]) -> Slots:
+    fast, slow, latency = per_cycle
+    load, drain, nothing = sum(moved.operands) + moved.back, moved.results + moved.partial, [0]
+    loaded = np.concatenate((load, nothing, nothing))
+    drained = np.concatenate((nothing, nothing, drain))
+    computes = np.concatenate((nothing, computing, nothing))
+    # whole numbers of any size, where they are needed: slower, and as exact
+    largest = int(computing.sum()) * fast + (int(load.sum()) + int(drain.sum())) * slow
+    kind: Any = object if largest > LARGEST else np.int64
+    lasts = np.maximum(
+        computes.astype(kind) * fast, (loaded.astype(kind) + drained.astype(kind)) * slow
     )
-
-
-def _timed(
-    load: Counts, drain: Counts, computing: Counts, per_byte: tuple[int, int]
-) -> PipelineRun:
-    """Return the times of the blocks, their periods added up; bytes are left 0."""
-    slow, latency = per_byte
-    carried = np.append(load[1:], 0) + np.append(0, drain[:-1])
-    start = latency + int(load[0]) * slow
-    end = start + int(np.maximum(computing, carried * slow).sum())
-    return PipelineRun(start, end, end + int(drain[-1]) * slow, 0, 0, 0, 0, 0)
+    lasts[0] += latency * fast
+    return Slots(loaded, drained, computes, lasts)
 
 
 def _positions(blocks: Blocks) -> tuple[Counts, ...]:

@@ -6,10 +6,12 @@ from functools import lru_cache
 from math import gcd
 from typing import NamedTuple
 
+import numpy as np
+
 from swatsim.counters import MemoryCounters
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.simulator.memory.kernel import Counts
-from swatsim.simulator.memory.pipeline import Blocks, PipelineRun, run_pipeline
+from swatsim.simulator.memory.pipeline import Blocks, PipelineRun, run_pipeline, slots_of
 from swatsim.simulator.memory.plan import Plan, find, plan
 from swatsim.simulator.memory.stores import Packed, Store, Stores, dense_stores, stores_of
 from swatsim.simulator.memory.tensors import (
@@ -53,6 +55,23 @@ class Demand(NamedTuple):
     words_out: int = 0
     packed: Packed | None = None
     prunes: bool = False
+
+
+class Schedule(NamedTuple):
+    """The blocks of an op in time, as `swatsim.simulator.memory.pipeline.Slots` has them.
+
+    Parameters
+    ----------
+    ends : numpy.ndarray of int64, shape (blocks + 2,)
+        When each slot ends, in whole cycles after the first request: block i, counted from 1, is
+        computed from ``ends[i - 1]`` on.
+    loaded, drained, computing : numpy.ndarray of int64, shape (blocks + 2,)
+    """
+
+    ends: Counts
+    loaded: Counts
+    drained: Counts
+    computing: Counts
 
 
 #: Of a machine that only moves its operands.
@@ -102,10 +121,47 @@ def simulate_memory(
     else:
         stores = stores_of(op, shape, config, dense, demand.packed)
         chosen = plan(shape, stores, config, where, pinned, resident)
-        tensor = OPERANDS.index(pinned) if resident and pinned else -1
+        tensor = _resident(pinned, resident)
         run = _run_pipeline(shape, stores, config, chosen, on_chip_cycles, tensor)
     counters = _summed(demand, on_chip_cycles, words_out, chosen, run)
     return _after_pruning(op, demand, config, counters) if demand.prunes else counters
+
+
+def schedule(
+    op: LoweredOp,
+    demand: Demand,
+    config: MemoryConfig,
+    *,
+    pinned: Operand | None = None,
+    resident: bool = False,
+) -> Schedule:
+    """Return the blocks of the run that `simulate_memory` counts, in time; it has the arguments.
+
+    What an operand takes that is pruned before the op is not in it.
+    """
+    if config.memory == "none":
+        return at_once(demand.cycles)
+    shape, words_out = shape_of(op), demand.words_out or output_words(op)
+    stores = stores_of(op, shape, config, False, demand.packed)
+    chosen = plan(shape, stores, config, op.title, pinned, resident)
+    blocks = _blocks(shape, stores, chosen, _resident(pinned, resident))
+    per_cycle = _per_cycle(config)
+    on_chip_cycles = _on_chip_cycles(demand, config, words_out)
+    slots = slots_of(blocks, on_chip_cycles, per_cycle, DTYPES[config.dtype] // 8)
+    times = -(-np.cumsum(slots.lasts) // per_cycle[0])
+    return Schedule(times.astype(np.int64), *slots[:3])
+
+
+def at_once(cycles: int) -> Schedule:
+    """Return the schedule of an op whose operands are always there: one block."""
+    nothing = np.zeros(3, np.int64)
+    computing = np.array([0, cycles, 0], np.int64)
+    return Schedule(np.cumsum(computing), nothing, nothing, computing)
+
+
+def _resident(pinned: Operand | None, resident: bool) -> int:
+    """Return which operand is on chip already; -1: none."""
+    return OPERANDS.index(pinned) if resident and pinned else -1
 
 
 def _after_pruning(
@@ -176,7 +232,16 @@ def _run_pipeline(
     resident: int,
 ) -> PipelineRun:
     """Run an op's blocks; times in whole cycles."""
-    blocks = Blocks(
+    blocks = _blocks(shape, stores, chosen, resident)
+    per_cycle = _per_cycle(config)
+    run = run_pipeline(blocks, on_chip_cycles, per_cycle, DTYPES[config.dtype] // 8)
+    times = (run.start, run.end, run.total)
+    start, end, total = (-(-time // per_cycle[0]) for time in times)
+    return run._replace(start=start, end=end, total=total)
+
+
+def _blocks(shape: Shape, stores: Stores, chosen: Plan, resident: int) -> Blocks:
+    return Blocks(
         _tables(shape, stores, chosen, resident),
         shape.output,
         chosen.loops,
@@ -187,11 +252,6 @@ def _run_pipeline(
             ends(chosen.rows, shape.rows, shape.samples),
         ),
     )
-    per_cycle = _per_cycle(config)
-    run = run_pipeline(blocks, on_chip_cycles, per_cycle, DTYPES[config.dtype] // 8)
-    times = (run.start, run.end, run.total)
-    start, end, total = (-(-time // per_cycle[0]) for time in times)
-    return run._replace(start=start, end=end, total=total)
 
 
 def _tables(shape: Shape, stores: Stores, chosen: Plan, resident: int) -> list[Counts]:
