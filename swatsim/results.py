@@ -16,13 +16,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swatsim.arguments import arguments, mapping, path_like, several
+from swatsim.arguments import arguments, flag, mapping, path_like, several
 from swatsim.columns import COLUMNS, FORM, SCHEMA_VERSION, Role
 from swatsim.displayed import Displayed, told
 from swatsim.errors import ResultsError
 from swatsim.files import read_bounded
 from swatsim.form import led_by
-from swatsim.outputs import PLOT_FILES, page_of, write_files
+from swatsim.outputs import PLOT_FILES, page_of, refuse_existing, write_files
 from swatsim.parquet import Read, Written, decode, encode
 from swatsim.printable import printable
 from swatsim.workload.phases import OTHER
@@ -103,15 +103,15 @@ class Results(Displayed):
             return None
         return min(1.0, sum(held) / sum(seen)) if sum(seen) else 1.0
 
-    @arguments(ResultsError, folder=path_like)
-    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write Parquet, CSV, schema and provenance; earlier results there are replaced.
-
-        Plots and the page of earlier results are removed.
+    @arguments(ResultsError, folder=path_like, overwrite=flag)
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = True) -> list[Path]:
+        """Write Parquet, CSV, schema and provenance, which a command can make again.
 
         Parameters
         ----------
         folder : path
+        overwrite : bool
+            Replace earlier results there, and remove their plots and page; else refuse.
 
         Returns
         -------
@@ -124,6 +124,8 @@ class Results(Displayed):
             If they can't be written, or are no results: lane-cycles that don't add up, for example.
             It says what became of what was there before.
         """
+        if not overwrite:
+            refuse_existing(Path(folder), (PARQUET, CSV, SCHEMA, PROVENANCE))
         for name in PLOT_FILES:
             _check_no_directory(Path(folder) / name)
         table = self._encoded()

@@ -81,7 +81,9 @@ def test_every_page_is_found_from_the_first() -> None:
     assert ours - {"index"} <= listed
     made = {page.rpartition(".")[0] for page in links.homes().values()}
     for name in listed - ours:
-        assert name in made or name.startswith(("reference/", "measured/", "notebooks/", "machines/"))
+        assert name in made or name.startswith(
+            ("reference/", "measured/", "notebooks/", "machines/")
+        )
 
 
 # ---- where links lead ------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def timeline(
     document = draw(trace, machine(name, **parse(settings)), **which)
     content = json.dumps(document, separators=(",", ":")).encode()
     write_files(path.parent, {path.name: content})
-    console().print(f"wrote {path}: {_words(document)}\nnext: open it at https://ui.perfetto.dev")
+    console().print(f"wrote {path}: {_words(document)}\nNext: open it at https://ui.perfetto.dev")
 
 
 def _check_file(path: Path, overwrite: bool) -> None:
