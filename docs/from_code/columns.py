@@ -14,6 +14,7 @@ ADDS = {
     "mean": ("Shares", "They are averaged."),
     "step": ("Of a step", "The same in all rows of a step; they sum over steps."),
     "same": ("Of a machine", "The same in all rows of a machine."),
+    "most": ("Largest", "Of the rows of a machine the largest counts."),
     "cut": ("Blocks", "How the row's op is cut into blocks."),
     "listed": ("Lists", "What there is in the rows is listed."),
 }
