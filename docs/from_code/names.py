@@ -1,4 +1,4 @@
-"""What stands between single backticks of a docstring: a link where it names something, else code."""
+"""What stands between single backticks of a docstring: a link, if it names something; or code."""
 
 from __future__ import annotations
 
