@@ -109,10 +109,22 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             if not any(word.startswith("runs/") for word in words):
                 code, printed[verb], errors = swatsim(verb, *words, *QUICKLY.get(verb, ()))
                 assert code == 0, errors
-    assert set(printed) == {"info", "simulate", "compare", "sweep", "report", "estimate"}
-    # the page has it as a terminal shows it, whose lines are shorter; its table, in fewer columns
-    first = " ".join("\n".join(PAGES.block("compared")[1:]).partition("\nOf a step")[0].split())
-    assert " ".join(printed["compare"].split()).startswith(first)
+    assert set(printed) == {
+        "info",
+        "simulate",
+        "compare",
+        "sweep",
+        "report",
+        "estimate",
+        "timeline",
+    }
+    # the page has it as a terminal shows it, whose lines are shorter; its tables, in fewer columns
+    for verb, block, until in (
+        ("compare", "compared", "\nOf a step"),
+        ("estimate", "estimated", "\n"),
+    ):
+        first = "\n".join(PAGES.block(block)[1:]).partition(until)[0].split()
+        assert printed[verb].split()[: len(first)] == first
     assert (tmp_path / "results/tensordash/report/report.html").is_file()
 
 
