@@ -61,7 +61,7 @@ def _tiles() -> list[str]:
 def timeline(
     trace: str, name: str, settings: tuple[str, ...], output: str, overwrite: bool, **which: Any
 ) -> None:
-    """Write a step as it runs on a machine, or what one tile does in each cycle.
+    """Write a step as it runs, for Perfetto, or one tile cycle by cycle.
 
     By default the whole step: its ops one after another and everything else, the blocks that DRAM
     brings, that PEs compute, that wait and leave; as counters DRAM's bytes a second, PEs that wait
