@@ -52,11 +52,6 @@ def test_the_first_command_names_a_trace_that_ships() -> None:
     assert words[words.index("--machine") + 1] == MADE.PICTURED
 
 
-def test_what_the_first_command_prints_is_what_it_prints() -> None:
-    assert PAGES.block("first") == list(MADE.first())
-    assert PAGES.block("verdict") == list(MADE.verdict())
-
-
 def test_every_dependency_has_its_reason() -> None:
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")

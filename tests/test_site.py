@@ -43,7 +43,7 @@ def setting(name: str) -> list[str]:
     raise LookupError(name)
 
 
-# ---- what it is built with, and of -----------------------------------------------------------------
+# ---- what it is built with, and of ---------------------------------------------------------------
 
 
 def test_what_builds_it_is_in_its_extra() -> None:
@@ -86,7 +86,7 @@ def test_every_page_is_found_from_the_first() -> None:
         )
 
 
-# ---- where links lead ------------------------------------------------------------------------------
+# ---- where links lead ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,23 @@ def test_links_in_code_stay() -> None:
 
 
 def test_every_home_is_of_a_file() -> None:
+    assert [path for path in homes() if not (ROOT / path).exists()] == []
+
+
+def test_no_product_in_a_text_is_taken_for_emphasis() -> None:
+    for path in (it for it in homes() if it.endswith(".md")):
+        text = re.sub(r"```.*?```|`[^`]*`", "", (ROOT / path).read_text(), flags=re.S)
+        lines = [line for line in text.splitlines() if not line.startswith("    ")]
+        assert [line for line in lines if re.search(r"[\w)\]]\*[\w(\[]", line)] == [], path
+
+
+def homes() -> dict[str, str]:
     from from_code import links
 
-    assert [path for path in links.homes() if not (ROOT / path).exists()] == []
+    return links.homes()
 
 
-# ---- what is made from code ------------------------------------------------------------------------
+# ---- what is made from code ----------------------------------------------------------------------
 
 
 def test_machines_have_all_presets_and_parameters() -> None:
@@ -198,8 +209,9 @@ def test_policies_have_a_paper_and_networks_their_counts() -> None:
 
 def test_every_public_name_has_a_page() -> None:
     pytest.importorskip("torch")
-    import swatsim
     from from_code import api
+
+    import swatsim
     from swatsim import policies
     from swatsim.tracer import pytorch
 

@@ -24,8 +24,8 @@ def pages() -> dict[str, str]:
     """Return the page of the schema."""
     before = (
         "`results.parquet`, `results.csv` and `Results.frame` have these columns, schema version "
-        f"{FORM.version}; older versions are read from {min(FORM.upgrades)} on. `schema.json`, beside "
-        "each result, says the same.\n"
+        f"{FORM.version}; older versions are read from {min(FORM.upgrades)} on. `schema.json`, "
+        "beside each result, says the same.\n"
     )
     parts = [f"## {title}\n\n{says}\n\n{_table(adds)}" for adds, (title, says) in ADDS.items()]
     page = ["# Columns of results\n", before, *parts, "## What holds between them\n", _relations()]
