@@ -1,7 +1,7 @@
 """What scripts write into pages: blocks of Markdown between two comments that bear a name.
 
 A block lies on whichever page has its comments, in one place or in several, so that text can move
-without its script. `tests/test_readme.py` holds the blocks to what the scripts make.
+without its script. `tests/test_pages.py` holds the blocks to what the scripts make.
 """
 
 from __future__ import annotations

@@ -76,9 +76,21 @@ def printed() -> str:
 
 def compared() -> Iterator[str]:
     """Write what `compare` prints in the tutorial."""
+    yield from _fenced(_of_tutorial("compare"))
+
+
+def estimated() -> Iterator[str]:
+    """Write the head of what `estimate` prints in the tutorial."""
+    yield from _fenced(_of_tutorial("estimate").partition("\n\n")[0])
+
+
+def _of_tutorial(verb: str) -> str:
+    """Return what a verb of the tutorial prints, the simulations before it done."""
     tutorial = (ROOT / "docs" / "tutorial.md").read_text().replace("\\\n", " ")
-    lines = re.findall(r"^swatsim ((?:simulate|compare) (?!runs/).*)$", tutorial, flags=re.M)
-    yield from _fenced(shown(lines[: 1 + [it.split()[0] for it in lines].index("compare")]))
+    lines = re.findall(r"^swatsim ((?:simulate|\w+ results).*)$", tutorial, flags=re.M)
+    at = next(i for i, line in enumerate(lines) if line.startswith(verb))
+    before = [f"{line} --plots none" for line in lines[:at] if line.startswith("simulate")]
+    return shown([*before, lines[at]])
 
 
 def shown(commands: Sequence[str]) -> str:
@@ -219,6 +231,7 @@ BLOCKS: Mapping[str, Callable[[], Iterator[str]]] = {
     "first": first,
     "verdict": verdict,
     "compared": compared,
+    "estimated": estimated,
     "dense-layer": dense_layer,
     "speed-ups": speed_ups,
     "steps": alike.steps_of_methods,

@@ -1,4 +1,4 @@
-"""The documentation site: `sphinx-build -W --keep-going docs docs/_build/html`, as .ci/docs does."""
+"""The documentation site, which .ci/docs builds."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ numpydoc_xref_ignore = "all"  # types of others are words
 smartquotes = False  # "--set" is not a dash
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = f"swatsim {release}"
 html_show_sphinx = False
 html_copy_source = False
@@ -65,10 +67,16 @@ def _included(app: Any, place: Path, parent: str, content: list[str]) -> None:
     content[0] = links.rewritten(content[0], str(path.relative_to(DOCS.parent)))
 
 
+def _skipped(app: Any, what: str, name: str, value: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out fields of named tuples, of which Python says their number: docstrings have them."""
+    return True if str(value.__doc__).startswith("Alias for field number") else None
+
+
 def setup(app: Any) -> None:
     """Make the pages that come from the code, before any is read."""
     app.add_role("name", Name())
     app.connect("builder-inited", lambda app: from_code.write(DOCS))
+    app.connect("autodoc-skip-member", _skipped)
     app.connect("source-read", _read)
     app.connect("include-read", _included)
     app.connect("missing-reference", resolved)

@@ -23,6 +23,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from swatsim import displayed
 from swatsim._version import __version__
 
 if TYPE_CHECKING:
@@ -97,6 +98,15 @@ _PUBLIC = {
 _OF_PYTORCH = () if find_spec("torch") else ("Observer", "Tracer")
 
 __all__ = ["__version__", *(name for name in _PUBLIC if name not in _OF_PYTORCH)]
+
+
+def _introduction(results: Any) -> list[str]:
+    lines: list[str] = import_module("swatsim.reports.introduction").introduction(results)
+    return lines
+
+
+# results don't know of reports, which put them in words
+displayed.tell("Results", _introduction)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Adds = Literal["key", "shape", "sum", "mean", "same", "most", "listed", "step", "cut"]
+
+
+def led_by(first: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Return names of columns with some before all others, as far as they are there."""
+    there = list(names)
+    leading = [name for name in first if name in there]
+    return [*leading, *(name for name in there if name not in leading)]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,6 +91,22 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
         _check_folder(Path(folder).absolute())
     except OSError as error:
         raise ResultsError(f"can't write to {folder}: {error.strerror}") from None
+
+
+def refuse_existing(folder: Path, names: Iterable[str]) -> None:
+    """Refuse a folder in which one of some files is already.
+
+    Raises
+    ------
+    ResultsError
+        If one is; it names the option.
+    """
+    there = next((name for name in names if (folder / name).exists()), None)
+    if there is not None:
+        raise ResultsError(
+            f"can't write to {folder}: {there} is there already; choose another directory, or "
+            "replace it by overwrite=True"
+        )
 
 
 def _is_trace(path: Path) -> bool:

@@ -16,11 +16,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swatsim.arguments import arguments, mapping, path_like, several
+from swatsim.arguments import arguments, flag, mapping, path_like, several
 from swatsim.columns import COLUMNS, FORM, SCHEMA_VERSION, Role
+from swatsim.displayed import Displayed, told
 from swatsim.errors import ResultsError
 from swatsim.files import read_bounded
-from swatsim.outputs import PLOT_FILES, page_of, write_files
+from swatsim.form import led_by
+from swatsim.outputs import PLOT_FILES, page_of, refuse_existing, write_files
 from swatsim.parquet import Read, Written, decode, encode
 from swatsim.printable import printable
 from swatsim.workload.phases import OTHER
@@ -41,7 +43,14 @@ MAX_PROVENANCE_BYTES = 2**26
 MAX_SWAP_SECONDS = 1.0
 
 
-class Results:
+#: What a frame for people has first; files have the columns in their order.
+LEADING = (
+    *("trace", "step", "layer", "op", "machine", "variant", "role", "cycles", "time_ms"),
+    *("energy_pj", "density_weight", "density_act", "density_grad_out", "density_output"),
+)
+
+
+class Results(Displayed):
     """Rows with the columns of `COLUMNS`, and where they come from.
 
     Parameters
@@ -59,11 +68,20 @@ class Results:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The rows as a tidy pandas frame."""
+        """The rows as a tidy pandas frame, the columns that one wants first, first.
+
+        There is one more than in files: `time_ms`, what the cycles take at the machine's clock; not
+        a number where there is none.
+        """
         import pandas as pd  # a third of a second that reading a trace need not pay
 
         kinds = {column.name: column.dtype for column in COLUMNS}
-        return pd.DataFrame(self.rows, columns=list(kinds)).astype(kinds)
+        frame = pd.DataFrame(self.rows, columns=list(kinds)).astype(kinds)
+        frame["time_ms"] = frame.cycles / (1000 * frame.clock_mhz.where(frame.clock_mhz > 0))
+        return frame[led_by(LEADING, frame.columns)]
+
+    def _lines(self) -> list[str]:
+        return told("Results", self)
 
     def layers_only(self) -> Results:
         """Return the rows of what multiplies matrices alone."""
@@ -85,15 +103,15 @@ class Results:
             return None
         return min(1.0, sum(held) / sum(seen)) if sum(seen) else 1.0
 
-    @arguments(ResultsError, folder=path_like)
-    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write Parquet, CSV, schema and provenance; earlier results there are replaced.
-
-        Plots and the page of earlier results are removed.
+    @arguments(ResultsError, folder=path_like, overwrite=flag)
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = True) -> list[Path]:
+        """Write Parquet, CSV, schema and provenance, which a command can make again.
 
         Parameters
         ----------
         folder : path
+        overwrite : bool
+            Replace earlier results there, and remove their plots and page; else refuse.
 
         Returns
         -------
@@ -106,6 +124,8 @@ class Results:
             If they can't be written, or are no results: lane-cycles that don't add up, for example.
             It says what became of what was there before.
         """
+        if not overwrite:
+            refuse_existing(Path(folder), (PARQUET, CSV, SCHEMA, PROVENANCE))
         for name in PLOT_FILES:
             _check_no_directory(Path(folder) / name)
         table = self._encoded()

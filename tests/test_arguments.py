@@ -159,8 +159,14 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
         "report": Call(swatsim.report, {"source": folder / "results"}),
         "sweep": Call(
             swatsim.sweep,
-            {"spec": {"traces": ["trace"]}, "output": "sweep", "workers": 1, "executor": None},
-            ("spec", "workers", "executor"),
+            {
+                "spec": {"traces": ["trace"]},
+                "output": "sweep",
+                "workers": 1,
+                "executor": None,
+                "overwrite": False,
+            },
+            ("spec", "workers", "executor", "overwrite"),
         ),
         "Trace.step": Call(trace.step, {"number": 0}),
         "synthesize": Call(

@@ -20,6 +20,7 @@ ARROWS = {
     "columns": {"counters", "counts", "form", "upgrades", "workload"},
     "counters": {"counts"},
     "counts": set(),
+    "displayed": {"printable"},
     "errors": {"printable"},
     "files": set(),
     "printable": set(),
@@ -37,14 +38,16 @@ ARROWS = {
     "course": {"sampling"},
     "workload": {"arguments", "errors", "jit", "validation"},
     "policies": {"arguments", "errors", "jit", "validation", "workload"},
-    "tracefile": {"arguments", "errors", "files", "printable", "validation", "workload"},
+    "tracefile": {
+        *("arguments", "displayed", "errors", "files", "printable", "validation", "workload"),
+    },
     "tracer": {
         *("arguments", "errors", "policies", "printable", "provenance"),
         *("tracefile", "validation", "workload"),
     },
     "results": {
-        *("arguments", "columns", "errors", "files", "outputs", "parquet", "printable"),
-        "workload",
+        *("arguments", "columns", "displayed", "errors", "files", "form", "outputs", "parquet"),
+        *("printable", "workload"),
     },
     "simulator": {
         *("arguments", "columns", "counters", "counts", "errors", "files", "jit", "printable"),
@@ -53,7 +56,7 @@ ARROWS = {
     },
     "reports": {
         *("arguments", "columns", "counters", "counts", "course", "errors", "files", "outputs"),
-        *("printable", "results"),
+        *("form", "printable", "results"),
         *("sampling", "sealed", "workload"),
     },
     "sweeps": {
@@ -61,8 +64,10 @@ ARROWS = {
             "_version",
             "arguments",
             "columns",
+            "displayed",
             "errors",
             "files",
+            "form",
             "outputs",
             "provenance",
             "reports",
@@ -81,7 +86,7 @@ ARROWS = {
     },
     "__main__": {"cli"},
     "__init__": {
-        *("_version", "counters", "errors", "reports", "results"),
+        *("_version", "counters", "displayed", "errors", "reports", "results"),
         *("simulator", "sweeps", "tracefile", "tracer", "whole_run", "workload"),
     },
 }

@@ -59,7 +59,7 @@ def modules_of_the_map(text: str) -> set[str]:
 
 def test_the_map_is_the_tree() -> None:
     house = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## The house\n")[2]
-    tree = house[: house.index("    tests/")]
+    tree = house[: house.index("    docs/")]
     mapped = {path.removeprefix("swatsim/") for path in modules_of_the_map(tree)}
     there = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py")}
     # a package's own file is named where there is something to say of it

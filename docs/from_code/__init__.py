@@ -24,7 +24,7 @@ def pages() -> dict[str, str]:
 
 
 def write(docs: Path) -> None:
-    """Write all pages into `docs`; one that has not changed keeps its time, so it is not read again."""
+    """Write all pages into `docs`; one that is as it was keeps its time, and is not read again."""
     made = pages()
     for folder in FOLDERS:
         for path in sorted((docs / folder).rglob("*"), reverse=True):

@@ -52,8 +52,15 @@ def pages() -> dict[str, str]:
     for module in MODULES:
         made[f"reference/api/{module}.md"] = _module(module)
         for name in names(module):
-            made[f"reference/api/{module}.{name}.md"] = _object(module, name)
+            if home(module, name) == module:
+                made[f"reference/api/{module}.{name}.md"] = _object(module, name)
     return made
+
+
+def home(module: str, name: str) -> str:
+    """Return the first module that has what a name of this one is: there is its page."""
+    value = _of(module, name)
+    return next(it for it in MODULES if name in names(it) and _of(it, name) is value)
 
 
 def names(module: str) -> list[str]:
@@ -62,13 +69,17 @@ def names(module: str) -> list[str]:
     return sorted((it for it in chosen if not it.startswith("_")), key=str.lower)
 
 
+def _of(module: str, name: str) -> Any:
+    return getattr(import_module(module), name)
+
+
 def aliases() -> dict[str, str]:
     """Return what a docstring's types may be called, and which page's object each is."""
     return {
-        name: f"{module}.{name}"
+        name: f"{home(module, name)}.{name}"
         for module in reversed(MODULES)
         for name in names(module)
-        if kind(getattr(import_module(module), name)) in {"Classes", "Errors"}
+        if kind(_of(module, name)) in {"Classes", "Errors"}
     }
 
 
@@ -88,15 +99,16 @@ def _module(module: str) -> str:
     known = names(module)
     kinds: dict[str, list[tuple[str, str]]] = {}
     for name in known:
-        value = getattr(import_module(module), name)
-        link = f"[`{name}`]({module}.{name}.md)"
+        value = _of(module, name)
+        link = f"[`{name}`]({home(module, name)}.{name}.md)"
         kinds.setdefault(kind(value), []).append((link, first_sentence(value)))
     listed = [
         f"## {title}\n\n{table(('name', 'what it is'), kinds[title])}"
         for title in ("Functions", "Classes", "Errors", "Values")
         if title in kinds
     ]
-    pages_of = toctree((f"{module}.{name}" for name in known), hidden="")
+    own = (f"{module}.{name}" for name in known if home(module, name) == module)
+    pages_of = toctree(own, hidden="")
     return "\n".join([f"# {module}\n", f"{MODULES[module][0]}\n", *listed, pages_of])
 
 
@@ -117,7 +129,7 @@ def first_sentence(value: Any) -> str:
 
 
 def _object(module: str, name: str) -> str:
-    value = getattr(import_module(module), name)
+    value = _of(module, name)
     what, options = _directive(value)
     lines = [f".. currentmodule:: {module}", "", f".. {what}:: {name}"]
     lines += [f"   {option}" for option in options]

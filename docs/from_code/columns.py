@@ -14,6 +14,7 @@ ADDS = {
     "mean": ("Shares", "They are averaged."),
     "step": ("Of a step", "The same in all rows of a step; they sum over steps."),
     "same": ("Of a machine", "The same in all rows of a machine."),
+    "most": ("Largest", "Of the rows of a machine the largest counts."),
     "cut": ("Blocks", "How the row's op is cut into blocks."),
     "listed": ("Lists", "What there is in the rows is listed."),
 }
@@ -23,8 +24,8 @@ def pages() -> dict[str, str]:
     """Return the page of the schema."""
     before = (
         "`results.parquet`, `results.csv` and `Results.frame` have these columns, schema version "
-        f"{FORM.version}; older versions are read from {min(FORM.upgrades)} on. `schema.json`, beside "
-        "each result, says the same.\n"
+        f"{FORM.version}; older versions are read from {min(FORM.upgrades)} on. `schema.json`, "
+        "beside each result, says the same.\n"
     )
     parts = [f"## {title}\n\n{says}\n\n{_table(adds)}" for adds, (title, says) in ADDS.items()]
     page = ["# Columns of results\n", before, *parts, "## What holds between them\n", _relations()]

@@ -66,7 +66,8 @@ def _file(path: Path) -> Iterator[str]:
     """Yield a file's entries as a table, and the file with its comments."""
     yield table(("entry", "figures", "source"), entries(tomllib.loads(path.read_text())))
     place = path.relative_to(ROOT)
-    yield f":::{{dropdown}} {place}\n```{{literalinclude}} ../../{place}\n:language: toml\n```\n:::\n"
+    shown = f"```{{literalinclude}} ../../{place}\n:language: toml\n```"
+    yield f":::{{dropdown}} {place}\n{shown}\n:::\n"
 
 
 def entries(found: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def pages() -> dict[str, str]:
-    """Return a page for each file of `links.HOMES` that is Markdown, the examples, the notebooks."""
+    """Return a page for each file of `links.homes` that is Markdown, examples, notebooks."""
     made = {
         page: _included(path)
         for path, page in links.homes().items()

@@ -1,4 +1,4 @@
-"""Where links of the project's Markdown lead on the site: to a page, or to the file in its repository."""
+"""Where links of the project's Markdown lead on the site: to a page, or to the repository."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FENCE = re.compile(r"^ *(`{3,}|~{3,}|:{3,})")
 
 MEASURED = "Tables that scripts of `benchmarks/` write; each page names its command."
 NOTEBOOKS = (
-    "The notebooks of `notebooks/`, with the outputs of a run. They lie in a clone of the repository: "
+    "The notebooks of `notebooks/`, with the outputs of a run. In a clone of the repository: "
     "`pip install '.[notebooks]'`, then `jupyter lab notebooks`."
 )
 

@@ -24,9 +24,9 @@ def pages() -> dict[str, str]:
     made = {"machines/index.md": _counting(), "reference/presets/index.md": _presets()}
     made["machines/memory.md"] = included("swatsim/simulator/memory/README.md")
     for mechanism in MACHINES:
+        parameters = f"[{mechanism.name}](../reference/presets/{mechanism.name}.md)"
         made[f"machines/{mechanism.name}.md"] = included(
-            f"{FOLDER}/{mechanism.name}/README.md",
-            f"Its presets and parameters: [{mechanism.name}](../reference/presets/{mechanism.name}.md).",
+            f"{FOLDER}/{mechanism.name}/README.md", f"Its presets and parameters: {parameters}."
         )
         made[f"reference/presets/{mechanism.name}.md"] = "\n".join(_machine(mechanism))
     return made
@@ -45,9 +45,10 @@ def _counting() -> str:
     return "\n".join(
         [
             "# How each machine counts\n",
-            "What every cycle goes to, machine by machine: which rules are a paper's, which are ours, and what "
-            "is not modelled. Each machine's page is the README beside its code, from which its second "
-            "implementation was written. [The memory system](memory.md) is the same for all.\n",
+            "What every cycle goes to, machine by machine: which rules are a paper's, which are "
+            "ours, and what is not modelled. Each page is the README beside a machine's code, from "
+            "which its second implementation was written. [The memory system](memory.md) is the "
+            "same for all.\n",
             table(("machine", "what it is", "presets"), rows),
             toctree((*(it.name for it in MACHINES), "memory"), hidden=""),
         ]
@@ -69,8 +70,9 @@ def _presets() -> str:
     return "\n".join(
         [
             "# Machines and presets\n",
-            "A preset is a published design. As it is, it has a type, a clock and a DRAM of its own: make "
-            "machines alike before comparing their times. `swatsim machines NAME` prints the same.\n",
+            "A preset is a published design. As it is, it has a type, a clock and a DRAM of its "
+            "own: make machines alike before comparing their times. `swatsim machines NAME` prints "
+            "the same.\n",
             table(head, rows, numbers=(2,)),
             toctree((it.name for it in MACHINES), hidden=""),
         ]
@@ -81,7 +83,8 @@ def _machine(mechanism: Mechanism) -> Iterator[str]:
     known = mechanism.config_type.presets
     configs = {name: mechanism.config_type(**it.parameters) for name, it in known.items()}
     yield f"# {mechanism.name}: presets and parameters\n"
-    yield f"{words(sentence(mechanism.summary))} [How it counts](../../machines/{mechanism.name}.md).\n"
+    how = f"[How it counts](../../machines/{mechanism.name}.md)"
+    yield f"{words(sentence(mechanism.summary))} {how}.\n"
     shown = f"shows {mechanism.tile}" if mechanism.timeline else "is not there"
     yield f"Its timeline (`swatsim timeline`) {shown}.\n"
     yield "## Presets\n"
@@ -92,7 +95,7 @@ def _machine(mechanism: Mechanism) -> Iterator[str]:
     own = {key: it for key, it in schema.items() if key not in SystemConfig.model_fields}
     system = {key: it for key, it in schema.items() if key in SystemConfig.model_fields}
     yield "## Its own parameters\n"
-    yield "Change one with `--set PARAMETER=VALUE`, or `swatsim.machine(PRESET, PARAMETER=VALUE)`.\n"
+    yield "Set one by `--set PARAMETER=VALUE`, or `swatsim.machine(PRESET, PARAMETER=VALUE)`.\n"
     yield terms(_parameters(own, configs))
     yield "## Memory, vector unit, energy\n"
     yield "All machines have these; the values are this one's presets'.\n"

@@ -1,4 +1,4 @@
-"""What stands between single backticks of a docstring: a link where it names something, else code."""
+"""What stands between single backticks of a docstring: a link, if it names something; or code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Name(XRefRole):
 def resolved(app: Any, env: Any, node: pending_xref, text: Any) -> Any:
     """Return a link to what a name is of, or the name alone, if it is of nothing or of several."""
     if node["reftarget"].startswith(ELSEWHERE):
-        return text
+        return nodes.inline("", text.astext().removeprefix("python:"))
     if node.get("reftype") != "name":
         return None
     objects = env.get_domain("py").objects

@@ -20,8 +20,9 @@ def pages() -> dict[str, str]:
         "reference/networks.md": "\n".join(
             [
                 "# Networks\n",
-                "What `swatsim synth`, `swatsim footprint` and `swatsim.workload.networks.network` know. MACs are dense, of "
-                "the forward pass of one image or sequence; products of two activations (attention) are layers too.\n",
+                "What `swatsim synth`, `swatsim footprint` and `swatsim.workload.networks.network` "
+                "know. MACs are dense, of the forward pass of one image or sequence; products of "
+                "two activations (attention) are layers too.\n",
                 table(head, rows, numbers=(1, 2, 3)),
             ]
         )

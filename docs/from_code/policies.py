@@ -31,7 +31,7 @@ def pages() -> dict[str, str]:
             [
                 f"[`{kind.__name__}`](api/swatsim.policies.{kind.__name__}.md): "
                 f"{first_sentence(kind)}",
-                words(paper(kind)),
+                "`".join(map(words, paper(kind).split("`"))),
             ],
         )
         for name, kind in POLICIES.items()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from swatsim.cli import as_json
@@ -50,6 +52,7 @@ def check(trace: str, as_json: bool) -> None:
             f"without a digest of the layers: {' and '.join(without)}, as earlier swatsims wrote "
             "them; that their layers are those of the recording can't be checked"
         )
+    console().print(f"Next: swatsim info {shlex.quote(trace)}")
 
 
 def _print_json(

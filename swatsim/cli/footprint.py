@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -122,6 +123,15 @@ def footprint(
         out.print(_measured(chosen, *beside))
     out.print(_tensors(counted, whole))
     out.say_what_was_dropped()
+    out.print(_next(source, sparsity))
+
+
+def _next(source: str, sparsity: float | None) -> str:
+    """Return the command that comes next: what the same takes on a machine."""
+    if source not in NETWORKS:
+        return f"Next: swatsim simulate {shlex.quote(source)} -m tensordash"
+    sparse = 0.8 if sparsity is None else sparsity
+    return f"Next: swatsim synth {source} --sparsity {sparse:g} -o runs/{source}"
 
 
 def _refuse(what: str, **options: Any) -> None:

@@ -22,4 +22,4 @@ def report(folder: str, output: str | None) -> None:
     from swatsim.reports.write import report as write  # matplotlib, which reads it
 
     page, *parts = write(folder, output)
-    console().print(f"wrote {page} and {len(parts)} parts of it")
+    console().print(f"wrote {page} and {len(parts)} parts of it\nNext: open it in a browser")

@@ -32,7 +32,7 @@ def swat(batch: int, output: str | None) -> None:
     """
     if output is not None:
         check_folder(output)
-    _print(reproduced_swat.run(batch, output))
+    _print(reproduced_swat.run(batch, output), output)
 
 
 @reproduce.command()
@@ -70,10 +70,14 @@ def machines(
         check_folder(output)
     chosen = [it.title for it in compared.WORKLOADS.values() if it.network in networks]
     titles = chosen or list(compared.WORKLOADS)
-    _print(reproduced_machines.run(titles, batch, uneven, output))
+    _print(reproduced_machines.run(titles, batch, uneven, output), output)
 
 
-def _print(parts: list[object]) -> None:
+def _print(parts: list[object], output: str | None) -> None:
     out = console()
     for part in parts:
         out.print(part)
+    if output is None:
+        out.print("Next: with -o FOLDER the tables as CSV, and the plots")
+    else:
+        out.print("Next: swatsim synth NETWORK .. makes such a trace, for swatsim simulate")

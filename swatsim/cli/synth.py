@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from swatsim.cli.lazy import completing
@@ -98,4 +100,7 @@ def synth(
             progress=show,
         )
     masks = sum(len(trace.step(number).records) for number in trace.steps)
-    console().print(f"wrote {trace.path}: {len(trace.steps)} steps, {masks} masks")
+    console().print(
+        f"wrote {trace.path}: {len(trace.steps)} steps, {masks} masks\n"
+        f"Next: swatsim simulate {shlex.quote(output)} -m tensordash"
+    )

@@ -61,7 +61,7 @@ def _tiles() -> list[str]:
 def timeline(
     trace: str, name: str, settings: tuple[str, ...], output: str, overwrite: bool, **which: Any
 ) -> None:
-    """Write a step as it runs on a machine, or what one tile does in each cycle.
+    """Write a step as it runs, for Perfetto, or one tile cycle by cycle.
 
     By default the whole step: its ops one after another and everything else, the blocks that DRAM
     brings, that PEs compute, that wait and leave; as counters DRAM's bytes a second, PEs that wait
@@ -78,7 +78,7 @@ def timeline(
     document = draw(trace, machine(name, **parse(settings)), **which)
     content = json.dumps(document, separators=(",", ":")).encode()
     write_files(path.parent, {path.name: content})
-    console().print(f"wrote {path}: {_words(document)}\nnext: open it at https://ui.perfetto.dev")
+    console().print(f"wrote {path}: {_words(document)}\nNext: open it at https://ui.perfetto.dev")
 
 
 def _check_file(path: Path, overwrite: bool) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from swatsim.errors import ResultsError
 from swatsim.reports import compared_words as words
 from swatsim.reports.compared_bars import times
-from swatsim.reports.headings import heading, number, scaled
 from swatsim.reports.html import Chart, Page, Section, Table
+from swatsim.reports.labels import cell, label
 from swatsim.reports.tables import Row
 from swatsim.reports.verdict import BOUNDS
 
@@ -119,7 +119,7 @@ def _of_what(rows: list[Row]) -> Section:
     """Return what results are: a table of what differs, and what is alike in a sentence."""
     alike = [name for name in ABOUT if len({str(row[name]) for row in rows}) == 1]
     words = [
-        f"{heading(name)}: {number(scaled(name, rows[0][name]))}"
+        f"{label(name)}: {cell(name, rows[0][name])}"
         for name in alike
         if name not in NAMES and _is_known(rows[0][name]) and rows[0][name] != ""
     ]

@@ -212,7 +212,7 @@ def _left(stage: Stage) -> float:
 
 
 def _frame(stage: Stage, title_lines: int, key_lines: int) -> None:
-    """Put the plots into their places, in inches: a layout engine would draw everything once more."""
+    """Put the plots into their places, in inches: a layout engine would draw all once more."""
     above, key = LINE * title_lines + 0.1, 0.5 + 0.2 * key_lines
     totals = TOTAL_BAR * len(stage.totals)
     height = above + totals + 0.12 + stage.high + key

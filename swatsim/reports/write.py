@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from swatsim.arguments import arguments, either, instance_of, maybe, path_like
+from swatsim.arguments import arguments, either, flag, instance_of, maybe, path_like
 from swatsim.errors import ResultsError
-from swatsim.outputs import REPORT, check_folder, contents_of, write_files
+from swatsim.outputs import REPORT, check_folder, contents_of, refuse_existing, write_files
 from swatsim.reports.html import Page
 from swatsim.reports.inputs import SWEEP, index_of, point, unreadable
 from swatsim.reports.made import made_of, stated
@@ -17,9 +17,17 @@ from swatsim.reports.tables import Row
 from swatsim.results import PARQUET, PROVENANCE, Results, load
 
 
-@arguments(ResultsError, source=either(path_like, instance_of(Results)), output=maybe(path_like))
+@arguments(
+    ResultsError,
+    source=either(path_like, instance_of(Results)),
+    output=maybe(path_like),
+    overwrite=flag,
+)
 def report(
-    source: str | os.PathLike[str] | Results, output: str | os.PathLike[str] | None = None
+    source: str | os.PathLike[str] | Results,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    overwrite: bool = True,
 ) -> list[Path]:
     """Write a report: ``report.html``, which needs nothing else, and its parts as PNG, SVG, CSV.
 
@@ -29,6 +37,8 @@ def report(
         A folder that `simulate` or `sweep` wrote, or results.
     output : path, optional
         By default the folder ``report`` in `source`.
+    overwrite : bool
+        Replace an earlier page there, and its parts; else refuse.
 
     Returns
     -------
@@ -46,6 +56,8 @@ def report(
     page = _of(source) if isinstance(source, Results) else _page(Path(source))
     check_folder(folder)
     files = page.files()
+    if not overwrite:
+        refuse_existing(folder, files)
     return write_files(folder, files, set(contents_of(folder)).difference(files))
 
 

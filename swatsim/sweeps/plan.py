@@ -65,8 +65,11 @@ class Plan:
         return ", ".join(parts)
 
 
-def make_plan(spec: Spec, store: Store) -> Plan:
-    """Return the points sorted: finished, impossible, and the rest by what they share."""
+def make_plan(spec: Spec, store: Store, anew: bool = False) -> Plan:
+    """Return the points sorted: finished, impossible, and the rest by what they share.
+
+    `anew`: none counts as finished.
+    """
     table = energy_table(spec.energy)
     traces = {path: _opened(path, spec) for path in spec.traces}
     opened = {path: trace for path, trace in traces.items() if isinstance(trace, Trace)}
@@ -92,7 +95,7 @@ def make_plan(spec: Spec, store: Store) -> Plan:
         resolved |= {"steps": spec.steps, "ops": spec.ops, "sources": SOURCES}
         key = Store.key(resolved)
         plan.points.append((key, point))
-        if store.is_done(key):
+        if not anew and store.is_done(key):
             continue
         group = groups.setdefault(point.computation(), Group([], [], [], [], []))
         group.points.append((key, point))

@@ -22,6 +22,7 @@ from swatsim import provenance
 from swatsim.arguments import (
     arguments,
     either,
+    flag,
     function,
     instance_of,
     mapping,
@@ -60,6 +61,7 @@ QUIET_SECONDS = 10
     ConfigError,
     spec=either(path_like, mapping, instance_of(Spec)),
     output=path_like,
+    overwrite=flag,
     executor=maybe(instance_of(Executor)),
     workers=maybe(whole_number),
     progress=maybe(function),
@@ -69,6 +71,7 @@ def sweep(
     spec: str | os.PathLike[str] | Mapping[str, Any] | Spec,
     output: str | os.PathLike[str],
     *,
+    overwrite: bool = False,
     executor: Executor | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -85,6 +88,8 @@ def sweep(
         A TOML file, or its entries.
     output : path
         Folder of the sweep.
+    overwrite : bool
+        Simulate points that are finished anew, too, each of which is replaced when it is done.
     executor : concurrent.futures.Executor, optional
         Where to run: Dask's `Client.get_executor()`, for example. Its workers must see the traces
         under the same paths. By default a pool of processes on this machine.
@@ -111,7 +116,7 @@ def sweep(
     """
     processes = threads_of(workers)
     chosen, store = _spec(spec), Store(Path(output))
-    plan = make_plan(chosen, store)
+    plan = make_plan(chosen, store, overwrite)
     if announce:
         announce(plan)
     with store.open():

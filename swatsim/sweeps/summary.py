@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swatsim.displayed import Displayed
 from swatsim.errors import ResultsError
+from swatsim.form import led_by
 from swatsim.reports import differences, page_tables, rates, tables
-from swatsim.reports.span import span_of
+from swatsim.reports.labels import shown
+from swatsim.reports.span import Span, span_of
 from swatsim.results import Results
 from swatsim.simulator.vector import SystemConfig
 from swatsim.sweeps.spec import Point
@@ -22,8 +25,24 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Summary:
+#: What a frame has first.
+LEADING = (
+    *(
+        "trace",
+        "machine",
+        "time_ms",
+        "ms_per_image",
+        "speed_up",
+        "energy_pj",
+        "power_w",
+        "area_mm2",
+    ),
+    *("multipliers", "buffer_kib", "status", "error"),
+)
+
+
+@dataclass(frozen=True, repr=False)
+class Summary(Displayed):
     """The points of a sweep, one row each, in its order.
 
     Parameters
@@ -72,10 +91,26 @@ class Summary:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The rows as a tidy pandas frame."""
+        """The rows as a tidy pandas frame, the columns that one wants first, first."""
         import pandas as pd  # not needed by whoever only runs the sweep
 
-        return pd.DataFrame(self.rows)
+        frame = pd.DataFrame(self.rows)
+        return frame[led_by(LEADING, frame.columns)]
+
+    def _lines(self) -> list[str]:
+        done = [row for row in self.rows if row["status"] == "done"]
+        counts = f"{len(self.rows)} points, {len(done)} done, {len(self.failed)} failed"
+        lines = [f"Sweep in {self.folder}: {counts}"]
+        if done:
+            best = min(done, key=lambda row: row["time_ms"])
+            span = Span.from_row(best)
+            takes = f"{shown('time_ms', best['time_ms'])} for {span.subject} ({span.mean})"
+            lines.append(
+                f"Fastest: {best['machine']} on {best['trace']}, {takes}, speed-up over its own "
+                f"baseline: {page_tables.of_step(best)}"
+            )
+            lines.append(f"{len(self.front)} that no other beats in all costs: .front")
+        return [*lines, *self.warnings]
 
     @property
     def failed(self) -> list[Row]:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from swatsim.arguments import is_whole, whole
+from swatsim.displayed import Displayed
 from swatsim.errors import SwatsimError, TraceError, listed, shown
 from swatsim.files import read_bounded
 from swatsim.printable import printable
@@ -29,7 +30,7 @@ from swatsim.workload.layer import Layer
 MAX_MANIFEST_BYTES = 256 * 2**20
 
 
-class Trace:
+class Trace(Displayed):
     """A recorded training run. `open_trace` makes one.
 
     Parameters
@@ -63,6 +64,21 @@ class Trace:
     @cached_property
     def _numbers(self) -> frozenset[int]:
         return frozenset(self.steps)
+
+    def _lines(self) -> list[str]:
+        """Return what the manifest says: no step is opened for it."""
+        try:
+            steps = listed(map(str, self.steps), 10) or "none"
+        except TraceError as error:
+            steps = str(error)
+        made, held = self.manifest, self.manifest.samples
+        images = "all" if held is None else len(held)
+        policy = made.policy.get("name", "not stated")
+        stated = ", ".join(f"{key}={value}" for key, value in made.policy.items() if key != "name")
+        return [
+            f"Trace {self.path}: {len(made.layers)} layers, steps {steps}",
+            f"{images} of {made.batch_size} images of a batch; policy: {policy} {stated}".strip(),
+        ]
 
     def step(self, number: int) -> Step:
         """Return one step, opened.

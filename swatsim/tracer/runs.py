@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from swatsim.tracefile.schema import StepLayer
+from swatsim.tracefile.step import Key
+
 
 class Runs:
     """Counts runs, and names them: ``fc``, ``fc@2``, .. A name that is another's is passed over."""
@@ -26,6 +31,16 @@ class Runs:
     def layer(self, name: str) -> str:
         """Return the layer whose run has a name."""
         return self._layers.get(name, name)
+
+    def without_gradient(self, layers: Iterable[StepLayer], masks: Iterable[Key]) -> list[str]:
+        """Return the layers of a step whose weights get no gradient in any of their runs."""
+        weights = [it.layer.name for it in layers if not it.layer.multiplies_activations]
+        learnt = {
+            self.layer(layer)  # in one of its runs: a checkpoint has others
+            for layer, op, operand in masks
+            if (op, operand) == ("wgrad", "grad_out")
+        }
+        return [name for name in dict.fromkeys(map(self.layer, weights)) if name not in learnt]
 
     def clear(self) -> None:
         """Begin anew: with the next step."""

@@ -121,6 +121,11 @@ class Session:
             self._writer.close()
             raise
 
+    def __str__(self) -> str:
+        """Return in words where the trace goes, and how far it is."""
+        steps = listed(map(str, sorted(self._writer.recorded | self._ended)), 10) or "none"
+        return f"{self._writer.path}: at step {self.number}, recorded steps {steps}"
+
     @property
     def samples(self) -> int:
         """How many samples of the current step's batch are recorded; 0 until that is known."""
@@ -376,16 +381,8 @@ class Session:
 
     def _name_unlearnt(self, step: StepRecord) -> None:
         """Warn of the layers whose weights get no gradient, each once in a run."""
-        weights = [it.layer.name for it in step.layers if not it.layer.multiplies_activations]
-        ran = {self._runs.layer(name): None for name in weights}
-        learnt = {
-            self._runs.layer(layer)  # in one of its runs: a checkpoint has others
-            for layer, op, operand in step.masks
-            if (op, operand) == ("wgrad", "grad_out")
-        }
-        unlearnt = [
-            name for name in ran if name not in learnt and ("unlearnt", name) not in self._said
-        ]
+        found = self._runs.without_gradient(step.layers, step.masks)
+        unlearnt = [name for name in found if ("unlearnt", name) not in self._said]
         if unlearnt:
             self._said.update(("unlearnt", name) for name in unlearnt)
             message = "step %d has no weight gradient of %s: it is recorded without"

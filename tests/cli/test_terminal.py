@@ -129,9 +129,7 @@ def test_simulate_says_first_what_bounds_a_step(
         assert len(lines) <= 48
     words = " ".join(out.split())
     assert words.index(verdict(results).sentence) < words.index("Totals of a step")
-    assert words.index("Totals of a step") < words.index(
-        "What costs most of a step: 10 of "
-    )
+    assert words.index("Totals of a step") < words.index("What costs most of a step: 10 of ")
     assert ("more column" in words) is (width < 200)
     rows = [line for line in lines if re.match(r" \S.* (fprop|dgrad|wgrad) ", line)]
     assert len({line.split()[0] for line in rows if not line.startswith(" fprop")}) > 1

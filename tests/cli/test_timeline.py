@@ -44,7 +44,7 @@ def test_a_whole_step_is_written_and_replaced_but_nothing_else(trace: Path, tmp_
     validate(made["traceEvents"])
     cycles = made["otherData"]["cycles"]
     assert f"{len(made['traceEvents'])} events, step 7 of {cycles} cycles (" in out
-    assert out.endswith("next: open it at https://ui.perfetto.dev\n")
+    assert out.endswith("Next: open it at https://ui.perfetto.dev\n")
     target.write_text('{"scripts": {}}')
     assert "it is a file that is no timeline of this version" in refused(*chosen)
     assert target.read_text() == '{"scripts": {}}'

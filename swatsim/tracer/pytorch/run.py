@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from swatsim.arguments import flag, maybe, path_like, string, whole_number
 from swatsim.errors import RecordingError, SwatsimError
 from swatsim.policies.interface import Policy
+from swatsim.printable import one_line
 from swatsim.tracefile.coverage import Coverage
 from swatsim.tracefile.others import OtherWork
 from swatsim.tracer.arguments import checked_batch
@@ -78,6 +79,14 @@ class Run:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        """Return the model, where its trace goes, and how far it is."""
+        how = "" if self._open else "; closed"
+        how += "" if self.error is None else f"; recording ended: {self.error}"
+        return one_line(
+            f"{type(self).__name__} of {type(self._model).__name__} into {self._session}{how}"
+        )
 
     @property
     def number(self) -> int:
