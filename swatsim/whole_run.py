@@ -20,7 +20,7 @@ from swatsim.arguments import (
     several,
     whole_number,
 )
-from swatsim.errors import SwatsimError
+from swatsim.errors import ConfigError
 from swatsim.reports.estimate import checked_run, of_batches
 from swatsim.reports.run_estimate import RunEstimate
 from swatsim.reports.span import percent
@@ -45,7 +45,7 @@ LONE = (
 
 
 @arguments(
-    SwatsimError,
+    ConfigError,
     trace=either(path_like, instance_of(Trace)),
     run_steps=whole_number,
     cuts=several(whole_number, "whole numbers, the first steps of phases"),
@@ -73,8 +73,8 @@ def estimate_run(
     Every recorded step runs with its whole batch, made of the images that the trace holds, on the
     machine and its baseline with their memory systems; everything else that a step does is in it
     (`swatsim.simulator.whole_batch` says how, and what is approximate). Then a recorded step stands
-    for those nearest to it, as in `swatsim.estimate`. Intervals are of both: which images of a step,
-    and which steps of the run were recorded.
+    for those nearest to it, as in `swatsim.estimate`. Intervals are of both: which images of a
+    step, and which steps of the run were recorded.
 
     Parameters
     ----------

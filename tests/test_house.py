@@ -56,7 +56,7 @@ ARROWS = {
     },
     "reports": {
         *("arguments", "columns", "counters", "counts", "course", "errors", "files", "outputs"),
-        *("form", "printable", "results"),
+        *("displayed", "form", "printable", "results"),
         *("sampling", "sealed", "workload"),
     },
     "sweeps": {

@@ -142,6 +142,7 @@ def of_batches(
         },
         share=results.share,
         warnings=tuple(caveats(results, course, {it: totals[it] for it in UNITS if it in totals})),
+        results=results,
         notes=tuple(notes),
         others_left_out=span_of(results).left_out,
     )

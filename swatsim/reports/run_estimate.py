@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from swatsim.displayed import Displayed
 from swatsim.reports.run_costs import LEAKING, TIME
 from swatsim.reports.run_phases import Phase
+from swatsim.reports.run_words import headline
+from swatsim.results import Results
 from swatsim.sampling import Estimate
 
 if TYPE_CHECKING:
@@ -25,8 +28,8 @@ UNITS: Mapping[str, str] = {
 THROUGHPUT = "images_per_s"
 
 
-@dataclass(frozen=True)
-class RunEstimate:
+@dataclass(frozen=True, repr=False)
+class RunEstimate(Displayed):
     """What a whole training run costs, as far as its recorded steps tell.
 
     Parameters
@@ -58,6 +61,9 @@ class RunEstimate:
         Why not to trust the intervals, and what is not in the totals.
     notes : tuple of str
         How whole batches were estimated; empty where the figures are of the images that are held.
+    results : Results
+        The recorded steps, of which the run is estimated. Those of whole batches can't be written:
+        counts of waiting may be below zero where a batch's cost was extended.
     others_left_out : str
         Why the totals are of layers alone; "": they are of all that a step does.
     """
@@ -74,6 +80,7 @@ class RunEstimate:
     ratios: dict[str, Estimate]
     share: float | None
     warnings: tuple[str, ...]
+    results: Results
     notes: tuple[str, ...] = ()
     others_left_out: str = ""
 
@@ -116,17 +123,11 @@ class RunEstimate:
 
         return pd.DataFrame(self.rows)
 
-    def __repr__(self) -> str:
-        """Return machine, run and totals in one line."""
-        words = (f"{name}={_shown(it)}" for name, it in self.ours.items() if name in UNITS)
-        found = ", ".join([*words, f"speed_up={_shown(self.ratios['speed_up'])}"])
-        return f"<RunEstimate of {self.machine}, {self.run_steps} steps: {found}>"
+    def _lines(self) -> list[str]:
+        warnings = [f"{len(self.warnings)} warnings: see .warnings"] if self.warnings else []
+        return [headline(self), f"from {self.source}", *warnings]
 
 
 def _row(of: str, name: str, unit: str, it: Estimate) -> dict[str, Any]:
     interval = {"low": it.low, "high": it.high}
     return {"of": of, "quantity": name, "unit": unit, "value": it.value, **interval}
-
-
-def _shown(it: Estimate) -> str:
-    return f"{it.value:.4g} +-{it.half_width:.2g}" if it.known else f"{it.value:.4g}"
