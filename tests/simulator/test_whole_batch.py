@@ -149,7 +149,7 @@ def test_a_batch_that_is_not_laid_out_is_near(
     monkeypatch.setattr(whole_batch, "MOST_VALUES", 16 * 8 * 12 * 12)
     near = run()
     assert truth.extended == 0
-    assert 0.5 < near.extended < 1  # small layers are laid out
+    assert 0.2 < near.extended < 1  # small layers are laid out
     for role in ("machine", "baseline"):
         exact, found = (
             np.array([row[3:] for row in counted(of.results, role)]).sum(axis=0)
