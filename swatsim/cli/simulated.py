@@ -280,14 +280,13 @@ def sentences(results: Summary) -> list[str]:
         f"be {percent(layers['of_ideal_compute'])}"
     )
     what = f"Of the ideal{', layers alone' if results.phases else ''}: {tables.OF_IDEAL}"
-    zeros = page_tables.due_to_zeros(results.of_layers, span_of(results).of_what)
     found = (
         *gpu_time.sentences(results),
         method,
         *remarks(results),
         page_tables.of_outputs(results),
         patterns.in_words(results),
-        zeros.removesuffix("."),
+        page_tables.due_to_zeros(results.of_layers, span_of(results).of_what),
         ideal,
         what,
     )

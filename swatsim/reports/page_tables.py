@@ -212,7 +212,7 @@ def due_to_zeros(total: Row, of_what: str = "") -> str:
     return (
         f"Of the {whole} of all ops{of_what and f' ({of_what})'}, {dense} would be there with no "
         f"zero in the operands{wanted} (padding and free lanes are skipped too, bank conflicts are "
-        f"waited for); zeros{outputs} add {zeros}: the product."
+        f"waited for); zeros{outputs} add {zeros}: the product"
     )
 
 
