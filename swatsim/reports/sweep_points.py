@@ -126,12 +126,9 @@ def pareto(points: Sequence[Row], front: Sequence[Row]) -> Figure:
                 axes.scatter(
                     x, y, sizes, facecolors=face, edgecolors=colour, marker=marker, label=label
                 )
-    said = [
-        f"{row['machine']}: {row['time_ms']:.3g} ms, {row['energy_pj'] / 1e9:.3g} mJ, "
-        f"{row['multipliers']:,} multipliers"
-        for row in points
-    ]
-    figure.hover_points(axes, [(r["time_ms"], r["energy_pj"] / 1e9) for r in points], said)
+    costs = [[labels.scaled(name, row[name]) for name in (time, energy)] for row in points]
+    said = [_said(row, time, energy, size) for row in points]
+    figure.hover_points(axes, [(x, y) for x, y in costs], said)
     named = list(front)[:NAMED]
     for number, row in enumerate(named, start=1):
         place = (row[time], labels.scaled(energy, row[energy]))
@@ -152,6 +149,14 @@ def pareto(points: Sequence[Row], front: Sequence[Row]) -> Figure:
     for axis in (axes.xaxis, axes.yaxis):
         plain_numbers(axis)
     return figure
+
+
+def _said(row: Row, time: str, energy: str, size: str) -> str:
+    """Return what is said of a point where one points at it."""
+    costs = ", ".join(
+        f"{labels.labelled(name).words} {labels.shown(name, row[name])}" for name in (time, energy)
+    )
+    return f"{row['machine']}: {costs} ({_properties(row, size)})"
 
 
 def _about(points: Sequence[Row], size: str) -> str:

@@ -6,8 +6,9 @@ for itself, so what a network makes of one tensor in two layers (a block and its
 tensors here. Speaks convolution letters.
 
 How uneven `uneven` is: least, 5th, 50th, 95th percentile and most of the density of a channel, over
-all convolutions but the first, SWAT-U at 80 %. `recorded` is step 2339 of the trace in ``tests/data/format_1``;
-``tests/tracer/test_synthetic.py`` measures all of it, and holds these figures::
+all convolutions but the first, SWAT-U at 80 %. `recorded` is step 2339 of the trace in
+``tests/data/format_1``; ``tests/tracer/test_synthetic.py`` measures all of it, and holds these
+figures::
 
     weights, filters: recorded, ResNet-8        0.00 0.00 0.19 0.38 0.50
     weights, filters: uneven, ResNet-8          0.00 0.03 0.18 0.40 0.98

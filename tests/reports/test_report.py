@@ -10,12 +10,13 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import swatsim
 from swatsim.errors import ResultsError
 from swatsim.outputs import PLOT_FILES
-from swatsim.reports import page_tables, tables
+from swatsim.reports import page_tables, sweep_points, tables
 from swatsim.results import Results
 from swatsim.sealed import seal
 from tests.pictures import unpainted
@@ -178,6 +179,25 @@ def test_a_front_is_of_area_and_leakage_where_all_points_have_them() -> None:
     points[1]["energy_with_leakage_pj"] = nan
     assert [row["point"] for row in page_tables.pareto(points)] == ["a"]
     assert "without leakage, which is not known" in page_tables.weighed_by(points)
+
+
+def test_what_is_said_of_a_point_stands_where_it_is_drawn() -> None:
+    """With leakage in the energy, an axis says so, and points lie there; so does what is said."""
+    of = {"trace": "t", "steps": 1, "images": 1, "batch_size": 1, "ops": "fprop", "share": 1.0}
+    kind = {"preset": "p", "dtype": "fp32", "clock_mhz": 500, "dram_mb_per_s": 0}
+    size = {"multipliers": 64, "buffer_kib": 1, "area_mm2": 2.0, "energy_table": "45nm"}
+    points: list[dict[str, Any]] = [
+        {**of, **kind, **size, "point": name, "machine": name, "time_ms": time, **energies}
+        for name, time, energies in (
+            ("a", 1.0, {"energy_pj": 1e9, "energy_with_leakage_pj": 3e9}),
+            ("b", 2.0, {"energy_pj": 2e9, "energy_with_leakage_pj": 2.5e9}),
+        )
+    ]
+    figure = sweep_points.pareto(points, points[:1])
+    dots = figure.axes[0].collections
+    drawn = {tuple(place) for one in dots for place in np.asarray(one.get_offsets()).tolist()}
+    assert drawn == {(1.0, 3.0), (2.0, 2.5)} == {(x[0], y[0]) for _, x, y, _ in figure._said}
+    assert figure._said[0][3].startswith("a: time 1 ms, energy with leakage 3 mJ (")
 
 
 def test_a_sweep_says_which_is_fastest_and_which_failed(swept: Path) -> None:
