@@ -139,8 +139,8 @@ def _results(steps: Sequence[int], run: np.ndarray, every: int) -> Results:
     """Make results of one op a step; the dense baseline takes 1000 cycles."""
     rows = [
         {
-            **{"trace_id": "1", "step": step, "layer": "a", "op": "fprop", "samples": 1},
-            **{"function": "", "phase": ""},
+            **{"trace": "made up", "trace_id": "1", "step": step, "samples": 1},
+            **{"layer": "a", "op": "fprop", "function": "", "phase": ""},
             **{"machine": role, "variant": "", "role": role, "energy_pj": None},
             **{"cycles": cycles, "cycles_compute": cycles},
         }

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from swatsim.tracer.pytorch import Observer as Observer
     from swatsim.tracer.pytorch import Tracer as Tracer
     from swatsim.tracer.recorder import Recorder as Recorder
+    from swatsim.whole_run import estimate_run as estimate_run
     from swatsim.workload.layer import Layer as Layer
     from swatsim.workload.lowering import LoweredOp as LoweredOp
     from swatsim.workload.lowering import lower as lower
@@ -78,6 +79,7 @@ _PUBLIC = {
     "Trace": ("swatsim.tracefile.reader", "Trace"),
     "estimate": ("swatsim.reports.estimate", "estimate"),
     "estimate_images": ("swatsim.simulator.images", "estimate_images"),
+    "estimate_run": ("swatsim.whole_run", "estimate_run"),
     "load_results": ("swatsim.results", "load"),
     "lower": ("swatsim.workload.lowering", "lower"),
     "machine": ("swatsim.simulator.machines", "machine"),

@@ -18,7 +18,15 @@ d_i are the steps from one seen to the next, D_i what their values differ by.
 - The interval is Student's t. With a_i the weights of D_i**2 / 2, successive differences of normal
   values have 2 (sum of a_i)**2 / (sum of 2 a_i**2 + a_i a_(i+1)) degrees of freedom, 2/3 of their
   number where all weigh alike: their variances are 8 s**4, their neighbours' covariances 2 s**4.
+- A jump whose first step somebody states is placed: steps before it are those of the recorded step
+  before it, and it counts neither for this nor for scatter.
 - A quotient of totals is linearised as in `swatsim.sampling`.
+- Where a step's own value is estimated from some of its images, with the variance v_i, the run is
+  a sample in two stages: Cochran, Sampling Techniques, 3rd ed., Wiley 1977, sections 10.3 to 10.5.
+  Successive differences of such values have that in them already, so that s**2 B counts
+  w_i (w_i - 1) v_i of the w_i**2 v_i: the sum of w_i v_i is added, with the degrees of freedom of
+  Satterthwaite. (As there: of many units of which few were seen, what lies between them is nearly
+  all.) Where one image was seen v_i is not known, and s**2 stands for it, which has it in it.
 
 What no interval knows of: a change between two steps of one level that is undone again, and
 whatever comes before the first and after the last step that was seen.
@@ -27,8 +35,8 @@ whatever comes before the first and after the last step that was seen.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
 from math import ceil, fsum, inf, nan, sqrt
@@ -36,6 +44,7 @@ from math import ceil, fsum, inf, nan, sqrt
 from swatsim.sampling import (
     ROUNDING,
     Estimate,
+    Stratum,
     quantile,
     quotient,
     residuals,
@@ -62,11 +71,14 @@ class Course:
     cuts : frozenset of int
         i: the level jumped between the i-th and the next one, counted from 0. Not all gaps are
         cut, unless there is but one.
+    placed : mapping of int to int
+        The same of jumps that somebody stated: with the first step after it.
     """
 
     size: int
     steps: tuple[int, ...]
     cuts: frozenset[int] = frozenset()
+    placed: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -81,10 +93,10 @@ class Course:
     @cached_property
     def weights(self) -> tuple[float, ...]:
         """w_i: how many steps each one seen stands for, itself included; together all."""
-        halves = [gap / 2 for gap in self.gaps]
-        before = [self.steps[0] + 0.5, *halves]
-        after = [*halves, self.size - self.steps[-1] - 0.5]
-        return tuple(a + b for a, b in zip(before, after, strict=True))
+        between = (
+            self.placed.get(i, (a + b + 1) / 2) for i, (a, b) in enumerate(pairwise(self.steps))
+        )
+        return tuple(b - a for a, b in pairwise([0, *between, self.size]))
 
     @cached_property
     def scatter(self) -> float:
@@ -94,11 +106,19 @@ class Course:
     @cached_property
     def shares(self) -> tuple[float, ...]:
         """a_i: the variance of a total that half a squared difference counts for; 0 at a cut."""
-        plain = sum(gap for i, gap in enumerate(self.gaps) if i not in self.cuts)
         return tuple(
-            0.0 if i in self.cuts else max(gap * self.scatter / plain, (gap * gap - 1) / 6)
+            max(gap * self.scatter / self._plain, (gap * gap - 1) / 6) if self._tells(i) else 0.0
             for i, gap in enumerate(self.gaps)
         )
+
+    def _tells(self, gap: int) -> bool:
+        """Whether a gap tells how steps scatter."""
+        return gap not in self.cuts and gap not in self.placed
+
+    @cached_property
+    def _plain(self) -> int:
+        """Steps between those that do."""
+        return sum(gap for i, gap in enumerate(self.gaps) if self._tells(i))
 
     @cached_property
     def freedom(self) -> float:
@@ -107,45 +127,99 @@ class Course:
         spread = fsum(2 * x * x for x in a) + fsum(x * y for x, y in pairwise(a))
         return 2 * fsum(a) ** 2 / spread
 
-    def total(self, values: Sequence[float]) -> Estimate:
+    def total(self, values: Sequence[float], images: Sequence[Sequence[Stratum]] = ()) -> Estimate:
         """Return an estimate of the run's total.
 
         Parameters
         ----------
         values : sequence of float
             Of the steps that were seen.
+        images : sequence of sequence of Stratum, optional
+            Of each, what was seen of its images; its value is what they add up to, and what does
+            not differ between images. None: the values are exact.
         """
         value = fsum(w * y for w, y in zip(self.weights, values, strict=True))
-        if self.complete:
+        if self.complete and all(part.complete for parts in images for part in parts):
             return Estimate(fsum(values), 0.0, inf)
-        if not self.gaps:
+        if not (self.complete or self._plain or self.cuts):
             return without_interval(value)
         apart = differences(values)
         scattered = fsum(a * d * d / 2 for a, d in zip(self.shares, apart, strict=True))
-        unplaced = fsum(abs(apart[i]) * sqrt(self.gaps[i] ** 2 - 1) for i in self.cuts)
-        variance = scattered + unplaced**2 / 12
+        second, freedom = self._second_stage(apart, images)
+        jumped = [(abs(apart[i]), self.gaps[i]) for i in self.cuts]
+        unplaced = fsum(d * sqrt(gap**2 - 1) for d, gap in jumped) ** 2 / 12
+        variance = scattered + unplaced + second
         if not variance > 0:
             return without_interval(value, alike=variance == 0)
-        freedom = self.freedom * (variance / scattered) ** 2 if scattered else inf
-        jumped = fsum(abs(apart[i]) for i in self.cuts)
-        return Estimate(value, variance, freedom, self._more(scattered, jumped, variance))
+        parts = ((scattered, self.freedom if scattered else inf), (second, freedom))
+        uncertain = fsum(part**2 / free for part, free in parts if part)
+        more = self._more(scattered, fsum(d for d, _ in jumped), variance, second)
+        return Estimate(value, variance, variance**2 / uncertain if uncertain else inf, more)
 
-    def ratio(self, top: Sequence[float], bottom: Sequence[float]) -> Estimate:
-        """Return an estimate of a quotient of two totals; as `sampling.ratio` where one is 0."""
+    def _second_stage(
+        self, apart: Sequence[float], images: Sequence[Sequence[Stratum]]
+    ) -> tuple[float, float]:
+        """Return what images add to the variance of a total, and its degrees of freedom."""
+        partly = [
+            (w, [part for part in parts if not part.complete])
+            for w, parts in zip(self.weights, images or [()] * len(self.steps), strict=True)
+        ]
+        if any(len(part.values) == 1 for _, parts in partly for part in parts):
+            if not self._plain:
+                return nan, nan
+            square = fsum(self.gaps[i] * d * d / 2 for i, d in enumerate(apart) if self._tells(i))
+            return square / self._plain * fsum(w for w, parts in partly if parts), self.freedom
+        # without a gap that tells of scatter nothing else has what images differ by
+        all_of_it = not (self._plain or self.complete)
+        parts = [
+            (w * (w if all_of_it else 1) * part.variance, len(part.values) - 1)
+            for w, of_step in partly
+            for part in of_step
+        ]
+        added = fsum(variance for variance, _ in parts)
+        spread = fsum(variance**2 / freedom for variance, freedom in parts)
+        return added, added**2 / spread if spread else inf
+
+    def ratio(
+        self,
+        top: Sequence[float],
+        bottom: Sequence[float],
+        images: tuple[Sequence[Sequence[Stratum]], Sequence[Sequence[Stratum]]] = ((), ()),
+    ) -> Estimate:
+        """Return an estimate of a quotient of two totals; as `sampling.ratio` where one is 0.
+
+        Parameters
+        ----------
+        top, bottom : sequence of float
+            As `total` has them.
+        images : pair of sequence of sequence of Stratum, optional
+            The same images' of both.
+        """
         above, below = self.total(top).value, self.total(bottom).value
         if below == 0:
             return without_interval(inf if above else nan)
         value = above / below
-        return quotient(value, self.total(residuals(top, bottom, value)), below)
+        left = [
+            [
+                Stratum(t.size, residuals(t.values, b.values, value))
+                for t, b in zip(of_top, of_bottom, strict=True)
+            ]
+            for of_top, of_bottom in zip(*images, strict=True)
+        ]
+        return quotient(value, self.total(residuals(top, bottom, value), left), below)
 
-    def _more(self, scattered: float, jumped: float, variance: float) -> int:
+    def _more(self, scattered: float, jumped: float, variance: float, second: float) -> int | None:
         """Solve for n: what n steps that lie evenly would leave is a quarter of the variance.
 
         They leave s**2 T (T/n - 1) of the scatter and J**2 ((T/n)**2 - 1) / 12 of the jumps, J the
-        sum of their |D_i|: a quadratic equation in T/n.
+        sum of their |D_i|, and the images' share as it is: a quadratic equation in T/n. None: no
+        number of steps does.
         """
-        noise, steps = scattered / self.scatter * self.size, jumped**2 / 12
-        left = variance / 4 + noise + steps
+        noise = scattered / self.scatter * self.size if scattered else 0.0
+        steps = jumped**2 / 12
+        left = variance / 4 - second + noise + steps
+        if left <= noise + steps:
+            return None
         gap = 2 * left / (noise + sqrt(noise**2 + 4 * steps * left))
         return max(1, min(ceil(self.size / gap * (1 - ROUNDING)), self.size) - len(self.steps))
 
@@ -158,7 +232,10 @@ def differences(values: Sequence[float]) -> list[float]:
 
 
 def jumps(
-    steps: Sequence[int], series: Sequence[Sequence[float]], most: int = MOST_JUMPS
+    steps: Sequence[int],
+    series: Sequence[Sequence[float]],
+    most: int = MOST_JUMPS,
+    placed: Container[int] = (),
 ) -> frozenset[int]:
     """Return where the level of a course jumped: differences that stick out of all the others.
 
@@ -180,6 +257,8 @@ def jumps(
         What was seen of each step; a jump of one is a jump.
     most : int
         Of more, those that are largest beside their series' largest value.
+    placed : container of int
+        Gaps of which it is known where the level jumped: they are not looked at.
 
     Returns
     -------
@@ -191,7 +270,7 @@ def jumps(
     for values in series:
         apart = [abs(d) for d in differences(values)]
         scale = max(map(abs, values))
-        for i in _largest(gaps, apart):
+        for i in _largest(gaps, apart, placed):
             size[i] = max(apart[i] / scale, size.get(i, 0.0))
     lone = [i for i in size if i - 1 not in size and i + 1 not in size]
     if len(lone) > MOST_JUMPS:
@@ -199,10 +278,11 @@ def jumps(
     return frozenset(sorted(lone, key=lambda i: -size[i])[:most])
 
 
-def _largest(gaps: Sequence[int], apart: Sequence[float]) -> list[int]:
+def _largest(gaps: Sequence[int], apart: Sequence[float], placed: Container[int]) -> list[int]:
     """Return the gaps of usual length whose differences stick out."""
     usual = _usual(gaps)
-    alike = (i for i, gap in enumerate(gaps) if usual <= 2 * gap <= 4 * usual)
+    known = (i for i in range(len(gaps)) if i not in placed)
+    alike = (i for i in known if usual <= 2 * gaps[i] <= 4 * usual)
     order = sorted(alike, key=lambda i: -apart[i])
     above = FALSE_JUMPS / 2 / max(len(gaps), 1)
     return order[: _outliers([apart[i] for i in order], above)]

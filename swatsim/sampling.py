@@ -21,8 +21,8 @@ others differ.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, fsum, inf, isnan, nan, sqrt
 
@@ -77,6 +77,31 @@ class Stratum:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What each of some members of a population says of its total.
+
+    Parameters
+    ----------
+    size : int
+        Members of the population.
+    many : int
+        Those that were seen.
+    values : mapping of (str, str) to tuple of float
+        By name, here role and column: what the total would be, were all like this one. None of one
+        member, which says nothing of how they differ.
+    """
+
+    size: int
+    many: int
+    values: Mapping[tuple[str, str], tuple[float, ...]]
+
+    def stratum(self, name: tuple[str, str]) -> Stratum:
+        """Return the population as a stratum, with its members' own parts of the total."""
+        said = self.values.get(name, (0.0,) * self.many)
+        return Stratum(self.size, tuple(value / self.size for value in said))
+
+
+@dataclass(frozen=True)
 class Estimate:
     """An estimated quantity that can't be negative, and its 95 % confidence interval.
 
@@ -91,7 +116,8 @@ class Estimate:
     more : int or None
         How many more members would halve the interval, at the spread seen: images in proportion to
         the strata's sizes, steps so that all lie evenly over the run. t is held, though it shrinks
-        with more members: so it is rather too many. None where there is no interval to halve.
+        with more members: so it is rather too many. None where there is no interval to halve, or
+        no number of them does.
     alike : bool
         Whether the variance is unknown because all that was seen is alike.
     """
@@ -123,6 +149,10 @@ class Estimate:
     def high(self) -> float:
         """Upper end of the interval."""
         return self.value + self.half_width
+
+    def times(self, factor: float) -> Estimate:
+        """Return the estimate in another unit: so many times the value."""
+        return replace(self, value=self.value * factor, variance=self.variance * factor**2)
 
 
 def without_interval(value: float, alike: bool = False) -> Estimate:

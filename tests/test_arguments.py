@@ -151,7 +151,14 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
             lambda a, b, **rest: swatsim.compare(a, b, **rest),
             {"a": results, "b": folder / "results", "baseline": None, "labels": ["a", "b"]},
         ),
-        "estimate": Call(swatsim.estimate, {"results": results, "run_steps": 9, "strata": None}),
+        "estimate": Call(
+            swatsim.estimate, {"results": results, "run_steps": 9, "strata": None, "cuts": [1]}
+        ),
+        "estimate_run": Call(
+            swatsim.estimate_run,
+            {**simulated, "steps": [0, 2], "run_steps": 9, "cuts": [1], "strata": None}
+            | {"baseline": None, "energy": "45nm"},
+        ),
         "per_op": Call(swatsim.per_op, {"results": results}),
         "per_layer": Call(swatsim.per_layer, {"results": results}),
         "load_results": Call(swatsim.load_results, {"folder": folder / "results"}),
@@ -234,7 +241,7 @@ def written(folder: Path) -> set[tuple[str, int]]:
 
 NAMES = (
     *("Layer", "Op", "machine", "machine scnn", "LoweredOp", "lower", "Mechanism", "simulate_op"),
-    *("simulate", "estimate_images"),
+    *("simulate", "estimate_images", "estimate_run"),
     *("timeline", "compare", "estimate", "per_op", "per_layer", "load_results", "open_trace"),
     *(
         "report",

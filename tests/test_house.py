@@ -56,7 +56,7 @@ ARROWS = {
     },
     "reports": {
         *("arguments", "columns", "counters", "counts", "course", "errors", "files", "outputs"),
-        *("form", "printable", "results"),
+        *("displayed", "form", "printable", "results"),
         *("sampling", "sealed", "workload"),
     },
     "sweeps": {
@@ -74,6 +74,7 @@ ARROWS = {
         ),
         *("results", "sealed", "signals", "simulator", "tracefile", "validation", "workload"),
     },
+    "whole_run": {"arguments", "errors", "reports", "simulator", "tracefile"},
     "reproduce": {
         *("columns", "policies", "reports", "results", "simulator", "tracer", "workload"),
     },
@@ -81,12 +82,12 @@ ARROWS = {
         *("_version", "cache", "columns", "counters", "errors", "outputs", "policies"),
         *("printable", "provenance"),
         *("reports", "reproduce", "results", "sampling", "signals", "simulator", "sweeps"),
-        *("tracefile", "tracer", "workload"),
+        *("tracefile", "tracer", "whole_run", "workload"),
     },
     "__main__": {"cli"},
     "__init__": {
         *("_version", "counters", "displayed", "errors", "reports", "results"),
-        *("simulator", "sweeps", "tracefile", "tracer", "workload"),
+        *("simulator", "sweeps", "tracefile", "tracer", "whole_run", "workload"),
     },
 }
 

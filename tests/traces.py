@@ -92,3 +92,24 @@ def make_trace(
             step.coverage, step.others = coverage, others
     recorder.close()
     return open_trace(path)
+
+
+def part_of(trace: Trace, path: Path, samples: Sequence[int], batch: int | None = None) -> Trace:
+    """Record some of a trace's images, as those of a batch of its size or of another.
+
+    What else its steps do is noted of the trace's own batch.
+    """
+    size, chosen = batch or trace.manifest.batch_size, list(samples)
+    held = None if len(chosen) == size else range(len(chosen))
+    with Recorder(path, batch_size=size, samples=held) as recorder:
+        for layer in trace.layers:
+            recorder.declare(layer)
+        for step in map(trace.step, trace.steps):
+            with recorder.step(step.number) as record:
+                record.others = step.others
+                for layer, name in step.ops():
+                    op = step.op(layer, name)
+                    for operand, mask in op.operands.items():
+                        own = mask[chosen] if op.has_samples(operand) else mask
+                        record.operand(layer.name, name, operand, own)
+    return open_trace(path)

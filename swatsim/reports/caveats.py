@@ -169,5 +169,5 @@ def _partial_batch(results: Results) -> Iterator[str]:
     if batch > images:
         yield (
             f"of the batch of {batch} the results hold {images}, and the totals are of these only: "
-            "swatsim estimate TRACE --images has a batch's compute cycles"
+            "swatsim estimate TRACE -m MACHINE --run-steps TOTAL has whole batches"
         )

@@ -5,19 +5,21 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from math import fsum
+from math import isnan
 from typing import Any
 
-from swatsim.arguments import arguments, instance_of, maybe, whole_number
+from swatsim.arguments import arguments, instance_of, maybe, several, whole_number
 from swatsim.columns import Role
 from swatsim.course import Course, jumps
 from swatsim.errors import ResultsError, shown
 from swatsim.reports.caveats import caveats
+from swatsim.reports.run_costs import TIME, SeenOf, Series, constant, costs, grouped
+from swatsim.reports.run_estimate import THROUGHPUT, UNITS, RunEstimate
+from swatsim.reports.run_phases import phases, products_of
 from swatsim.reports.span import span_of
-from swatsim.reports.tables import Summary, summarise
+from swatsim.reports.tables import Summary, baseline_of, first_of, label_of, source_of, summarise
 from swatsim.results import Results
 from swatsim.sampling import Estimate
 
@@ -25,87 +27,34 @@ ASSUMPTION = (
     "Assumed: steps scatter by chance about a level that goes from each recorded step's to the "
     "next one's, at any place between;\nbefore the first and after the last one it stays."
 )
-#: Columns of the results that are estimated.
-COLUMNS = ("cycles", "cycles_compute", "energy_pj")
 #: What is estimated as the baseline's column by ours.
 RATIOS = {
-    "speed_up": "cycles",
+    "speed_up": TIME,
     "speed_up_compute": "cycles_compute",
     "energy_efficiency": "energy_pj",
 }
-Rows = Sequence[Mapping[str, Any]]
-_Columns = Mapping[str, Sequence[float]]
+_Costs = Mapping[str, Series]
 
 #: More steps no run has; a trace can't number them.
 MOST_STEPS = 2**63
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A stratum, between two jumps of level: its first and last step, and which were recorded."""
-
-    first: int
-    last: int
-    steps: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        """Steps of the stratum."""
-        return self.last - self.first + 1
-
-
-@dataclass(frozen=True)
-class RunEstimate:
-    """What a whole training run costs, as far as its recorded steps tell.
-
-    Parameters
-    ----------
-    run_steps : int
-        Steps of the run.
-    strata : tuple of Piece
-        How it was cut: where the recorded level jumps, halfway between two recorded steps. The
-        intervals know that it may have jumped anywhere between the two.
-    ours, baseline : dict of str to Estimate
-        By column: `cycles`, `cycles_compute` (cycles), `energy_pj` (pJ; missing where a machine's
-        energy is not known).
-    ratios : dict of str to Estimate
-        The baseline's by ours: `speed_up`, `speed_up_compute`, `energy_efficiency`. Where results
-        have everything that a step does, `speed_up_layers` too, of its layers alone, and
-        `elsewhere`: of the baseline's cycles the share that is not in layers.
-    share : float or None
-        Of all that the recorded steps multiplied, what the results, and so the totals, are of;
-        None: it is not known.
-    warnings : tuple of str
-        Why not to trust the intervals, and what is not in the totals.
-    others_left_out : str
-        Why the totals are of layers alone; "": they are of all that a step does.
-    """
-
-    run_steps: int
-    strata: tuple[Piece, ...]
-    ours: dict[str, Estimate]
-    baseline: dict[str, Estimate]
-    ratios: dict[str, Estimate]
-    share: float | None
-    warnings: tuple[str, ...]
-    others_left_out: str = ""
-
-    @property
-    def recorded(self) -> int:
-        """Steps of the run that were recorded."""
-        return sum(len(piece.steps) for piece in self.strata)
-
-
 @arguments(
-    ResultsError, results=instance_of(Results), run_steps=whole_number, strata=maybe(whole_number)
+    ResultsError,
+    results=instance_of(Results),
+    run_steps=whole_number,
+    strata=maybe(whole_number),
+    cuts=several(whole_number, "whole numbers, the first steps of phases"),
 )
-def estimate(results: Results, run_steps: int, strata: int | None = None) -> RunEstimate:
-    """Return estimates of a run's cycles, energy and speed-up, from its recorded steps.
+def estimate(
+    results: Results, run_steps: int, strata: int | None = None, cuts: Sequence[int] = ()
+) -> RunEstimate:
+    """Return estimates of a run's time, energy and speed-up, from its recorded steps.
 
     A recorded step stands for the steps of the run 0 .. run_steps-1 that lie nearest to it. Steps
     that follow one another tell how steps differ: intervals hold where the run drifts, and where
     its level changes between recorded steps. Where it jumps, in the share of products that have no
-    zero or in the machine's cycles, the run is cut into strata, so that one jump does not pass for
+    zero or in the machine's cycles, the run is cut into phases, so that one jump does not pass for
     a scatter of all steps.
 
     There is no interval (it is not a number) if one step was recorded, or all that were are alike.
@@ -113,7 +62,7 @@ def estimate(results: Results, run_steps: int, strata: int | None = None) -> Run
     what an interval can't know: ends that were not recorded, steps that see one phase of the
     policy's period.
 
-    The costs are of the images that the trace holds: see `swatsim.estimate_images` for the others.
+    The costs are of the images that the trace holds: `swatsim.estimate_run` has whole batches.
 
     Parameters
     ----------
@@ -122,7 +71,11 @@ def estimate(results: Results, run_steps: int, strata: int | None = None) -> Run
     run_steps : int
         Steps of the whole run, counted from 0; below 2**63.
     strata : int, optional
-        At most so many, cut at the largest jumps; 1 leaves the run whole. By default at all jumps.
+        Jumps that nobody stated cut the run into so many phases at most, the largest ones; 1: they
+        don't. By default at all jumps.
+    cuts : sequence of int, optional
+        First steps of phases, such as 120 of a run that is dense for 120 steps and sparse then.
+        There the run is cut exactly: steps before it are like the recorded one before it.
 
     Returns
     -------
@@ -132,85 +85,143 @@ def estimate(results: Results, run_steps: int, strata: int | None = None) -> Run
     ------
     ResultsError
         If there are no rows of a machine or of its baseline, they don't belong together, the run
-        is shorter than what is recorded of it, or there can't be so many strata.
+        is shorter than what is recorded of it, there can't be so many strata, or a phase has no
+        recorded step.
+    """
+    return of_batches(results, run_steps, strata, cuts)
+
+
+def of_batches(
+    results: Results,
+    run_steps: int,
+    strata: int | None = None,
+    cuts: Sequence[int] = (),
+    seen: SeenOf | None = None,
+    notes: Sequence[str] = (),
+) -> RunEstimate:
+    """Return the same of results whose steps are themselves estimated from some of their images.
+
+    Parameters
+    ----------
+    results, run_steps, strata, cuts
+        As in `estimate`.
+    seen : mapping of int to sequence of Seen, optional
+        By step, what images say of it. None: results are exact.
+    notes : sequence of str
+        How they came about.
     """
     _check_roles(results)
     results = summarise(results)
     steps = sorted({int(row["step"]) for row in results.rows})
-    size = _checked_run_steps(run_steps, steps)
-    most = _checked_strata(strata, len(steps))
-    ours, theirs = (_columns(results.all_of(role), steps) for role in (Role.MACHINE, Role.BASELINE))
-    cuts = jumps(
-        steps, [*_effectual(results.of_role(Role.MACHINE), steps), ours["cycles"]], most - 1
+    size, most, placed = checked_run(run_steps, steps, strata, cuts)
+    ours, theirs = (
+        costs(results.all_of(role), role, steps, seen or {})
+        for role in (Role.MACHINE, Role.BASELINE)
     )
-    course = Course(size, tuple(steps), cuts)
-    totals = {name: course.total(values) for name, values in ours.items()}
+    layers = results.of_role(Role.MACHINE)
+    series = [*_products(layers, steps), ours["cycles"].values]
+    course = Course(size, tuple(steps), jumps(steps, series, most - 1, placed), placed)
+    images = _images(results, steps)
+    totals, others = (
+        {**_totals(found, course), **_throughput(found, course, images)} for found in (ours, theirs)
+    )
+    taken = "cycles" if TIME not in {*ours} & {*theirs} else TIME
     return RunEstimate(
         run_steps=size,
-        strata=pieces(course),
+        images=course.total(images).value,
+        images_of_step=max(images),
+        machine=label_of(first_of(results, Role.MACHINE)),
+        against=baseline_of(results),
+        source=source_of(results),
+        phases=phases(course, layers, (ours[taken].values, theirs[taken].values)),
         ours=totals,
-        baseline={name: course.total(values) for name, values in theirs.items()},
-        ratios={**_ratios(course, ours, theirs), **_of_parts(results, course, theirs["cycles"])},
+        baseline=others,
+        ratios={
+            **_ratios(course, ours, theirs, _faster(results)),
+            **_of_parts(results, course, seen or {}),
+        },
         share=results.share,
-        warnings=tuple(caveats(results, course, totals)),
+        warnings=tuple(caveats(results, course, {it: totals[it] for it in UNITS if it in totals})),
+        results=results,
+        notes=tuple(notes),
         others_left_out=span_of(results).left_out,
     )
 
 
-def _ratios(course: Course, ours: _Columns, theirs: _Columns) -> dict[str, Estimate]:
-    shared = {name: column for name, column in RATIOS.items() if column in {*ours} & {*theirs}}
-    return {name: course.ratio(theirs[column], ours[column]) for name, column in shared.items()}
+def checked_run(
+    run_steps: int, steps: Sequence[int], strata: int | None, cuts: Sequence[int]
+) -> tuple[int, int, dict[int, int]]:
+    """Return a run's size, its strata at most, and stated cuts by the gap that each lies in.
+
+    Raises
+    ------
+    ResultsError
+        As `estimate` does, of what is not allowed with these recorded steps.
+    """
+    recorded = sorted(steps)
+    size, most = _checked_run_steps(run_steps, recorded), _checked_strata(strata, len(recorded))
+    return size, most, _placed(cuts, recorded, size)
 
 
-def _of_parts(results: Summary, course: Course, whole: Sequence[float]) -> dict[str, Estimate]:
+def _totals(found: _Costs, course: Course) -> dict[str, Estimate]:
+    return {name: found[name].total(course) for name in UNITS if name in found}
+
+
+def _throughput(found: _Costs, course: Course, images: Sequence[int]) -> dict[str, Estimate]:
+    if TIME not in found:
+        return {}
+    per_second = constant([1000.0 * many for many in images], found[TIME])
+    return {THROUGHPUT: per_second.over(found[TIME], course)}
+
+
+def _images(results: Summary, steps: Sequence[int]) -> list[int]:
+    """Return how many images each step's figures are of."""
+    by_step = grouped(results.rows)
+    return [max(row["samples"] for row in by_step[step]) for step in steps]
+
+
+def _faster(results: Summary) -> float:
+    """Return by how much the machine's clock is faster; 1 where one is not known."""
+    ours, theirs = (
+        first_of(results, role).get("clock_mhz") for role in (Role.MACHINE, Role.BASELINE)
+    )
+    return ours / theirs if ours and theirs else 1.0
+
+
+def _ratios(course: Course, ours: _Costs, theirs: _Costs, faster: float) -> dict[str, Estimate]:
+    """Return the baseline's by ours: of what is in cycles by their clocks, so that it is time."""
+    found = {}
+    for name, column in RATIOS.items():
+        known = column if column in {*ours} & {*theirs} else "cycles" if name == "speed_up" else ""
+        if known in ours and known in theirs:
+            scale = faster if known.startswith("cycles") else 1.0
+            found[name] = theirs[known].over(ours[known], course).times(scale)
+    return found
+
+
+def _of_parts(results: Summary, course: Course, seen: SeenOf) -> dict[str, Estimate]:
     """Return the ratios that tell a step's layers from everything else; none without that."""
     if not results.phases:
         return {}
+    machine, baseline = Role.MACHINE, Role.BASELINE
     ours, theirs = (
-        _columns(results.of_role(role), course.steps)["cycles"]
-        for role in (Role.MACHINE, Role.BASELINE)
+        costs(results.of_role(role), role, course.steps, seen)["cycles"]
+        for role in (machine, baseline)
     )
-    elsewhere = [all_ - layers for all_, layers in zip(whole, theirs, strict=True)]
+    whole = costs(results.all_of(baseline), baseline, course.steps, seen)["cycles"]
+    pairs = zip(whole.values, theirs.values, strict=True)
+    elsewhere = constant([all_ - layers for all_, layers in pairs], whole)
     return {
-        "speed_up_layers": course.ratio(theirs, ours),
-        "elsewhere": course.ratio(elsewhere, whole),
+        "speed_up_layers": theirs.over(ours, course).times(_faster(results)),
+        "elsewhere": elsewhere.over(whole, course),
     }
 
 
-def pieces(course: Course) -> tuple[Piece, ...]:
-    """Return a run's strata, cut at its jumps, halfway between two recorded steps."""
-    bounds = [0, *(i + 1 for i in sorted(course.cuts)), len(course.steps)]
-    inner = [(course.steps[at - 1] + course.steps[at]) // 2 + 1 for at in bounds[1:-1]]
-    edges = pairwise([0, *inner, course.size])
-    parts = (course.steps[a:b] for a, b in pairwise(bounds))
-    return tuple(
-        Piece(first, end - 1, some) for (first, end), some in zip(edges, parts, strict=True)
-    )
-
-
-def _columns(rows: Rows, steps: Sequence[int]) -> dict[str, list[float]]:
-    """Return each step's sums over ops, by column; one that is not known of all is left out."""
-    by_step = _by_step(rows)
-    return {
-        name: [fsum(row[name] for row in by_step[step]) for step in steps]
-        for name in COLUMNS
-        if all(row[name] is not None for rows in by_step.values() for row in rows)
-    }
-
-
-def _effectual(rows: Rows, steps: Sequence[int]) -> list[list[float]]:
+def _products(rows: Sequence[Mapping[str, Any]], steps: Sequence[int]) -> list[list[float]]:
     """Return each step's share of products without a zero: one series, or none if not known."""
-    by_step = _by_step(rows)
-    names = ("macs_effectual", "macs_dense")
-    sums = [[sum(row.get(name) or 0 for row in by_step[step]) for name in names] for step in steps]
-    return [[some / all_ for some, all_ in sums]] if all(all_ for _, all_ in sums) else []
-
-
-def _by_step(rows: Rows) -> dict[int, list[Mapping[str, Any]]]:
-    found: dict[int, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        found.setdefault(row["step"], []).append(row)
-    return found
+    by_step = grouped(rows)
+    found = [products_of(by_step[step]) for step in steps]
+    return [found] if not any(map(isnan, found)) else []
 
 
 def _check_roles(results: Results) -> None:
@@ -244,3 +255,25 @@ def _checked_strata(strata: int | None, recorded: int) -> int:
             "since each has a recorded step; leave it out to cut at every jump"
         )
     return strata
+
+
+def _placed(cuts: Sequence[int], steps: Sequence[int], size: int) -> dict[int, int]:
+    """Return the stated cuts by the gap between two recorded steps that each lies in."""
+    found: dict[int, int] = {}
+    for cut in sorted(set(cuts)):
+        gap = bisect_right(steps, cut - 1) - 1
+        if not 0 < cut < size:
+            raise ResultsError(
+                f"cuts={shown(cut)} is not allowed: must be a step from 1 to {size - 1}, the first "
+                "one of a phase of the run"
+            )
+        before, after = found.get(gap), gap == len(steps) - 1
+        if gap < 0 or after or before is not None:
+            first = before or (cut if after else 0)
+            last = (size if after else cut) - 1
+            raise ResultsError(
+                f"cuts={shown(cut)} is not allowed: no step of the phase {first}..{last} was "
+                "recorded, so nothing tells what it takes; record one of it, or cut elsewhere"
+            )
+        found[gap] = cut
+    return found

@@ -270,7 +270,7 @@ def _alike_wanted(op: Op) -> bool:
 
 def split(op: Op) -> list[LoweredOp]:
     """Return an op for each sample alone."""
-    return [_with_samples(op, np.array([sample])) for sample in range(op.samples)]
+    return [lower(with_samples(op, np.array([sample]))) for sample in range(op.samples)]
 
 
 def batch_cycles(
@@ -320,17 +320,18 @@ def _check_room(op: Op, images: int, batch: int) -> None:
 
 def _repeated(op: Op, first: int, images: int) -> LoweredOp:
     """Return an op of images of an endless row of the op's samples, over and over."""
-    return _with_samples(op, (first % op.samples + np.arange(images)) % op.samples)
+    return lower(with_samples(op, (first % op.samples + np.arange(images)) % op.samples))
 
 
-def _with_samples(op: Op, samples: np.ndarray) -> LoweredOp:
+def with_samples(op: Op, samples: np.ndarray) -> Op:
+    """Return an op of some of another one's samples, by their numbers, in that order."""
     masks: dict[str, Any] = {
         operand: mask[samples] if op.has_samples(operand) else mask
         for operand, mask in op.operands.items()
     }
     if (wanted := _wanted_of_images(op)) is not None:
         masks["output"] = wanted[samples]
-    return lower(replace(op, **masks, known={}))
+    return replace(op, **masks, known={})
 
 
 def _by_layer(counted: Sequence[_Counted]) -> Iterator[OpEstimate]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -32,6 +32,27 @@ class Counted(NamedTuple):
 
     counters: Counters
     dense_operands: Counters
+
+
+class Counting(Protocol):
+    """What a run asks of a machine: the counters of an op, and of the same in other ways."""
+
+    def simulate_op(self, op: LoweredOp, /) -> Counters:
+        """Return the counters of the op as it is."""
+
+    def simulate_dense(self, op: LoweredOp, /) -> Counters:
+        """Return the counters of its dense baseline."""
+
+    def simulate_dense_operands(self, op: LoweredOp, /) -> Counters:
+        """Return the counters were no value of its operands zero."""
+
+    def simulate_alternatives(self, op: LoweredOp, /) -> dict[str, Counters]:
+        """Return the counters of its other dense baselines, by their names."""
+
+
+def count(op: LoweredOp, machine: Counting) -> Counted:
+    """Return the counts of an op as it is, and were no value of its operands zero."""
+    return Counted(machine.simulate_op(op), machine.simulate_dense_operands(op))
 
 
 def describe_op(op: Op, lowered: LoweredOp) -> Row:

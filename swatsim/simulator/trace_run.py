@@ -19,7 +19,7 @@ from swatsim.simulator.mechanism import ConfiguredMachine, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.memory.simulate import Schedule
 from swatsim.simulator.other import Share, groups_of, share_of
-from swatsim.simulator.rows import Counted, checked_counters, cost, describe_op
+from swatsim.simulator.rows import Counted, Counting, checked_counters, cost, count, describe_op
 from swatsim.simulator.sizes import check_before
 from swatsim.simulator.systems import NO_MEMORY, Row, System, system_of
 from swatsim.tracefile import OtherWork, Step, Trace
@@ -186,11 +186,16 @@ class Run:
         op = self.read(step, layer, name)
         run = lower(op)  # whatever the row calls it
         common = {**self._common(step, op), **describe_op(op, run)}
-        counted = self._counted(run)
+        costs = self.costs(step, layer, name, run)
+        return [[{**common, **row} for row in of_machine] for of_machine in costs]
+
+    def costs(self, step: Step, layer: Layer, name: OpName, run: LoweredOp) -> list[list[Row]]:
+        """Return what of an op's rows depends on the machine, of each machine."""
+        counted = self._counted(run, step, layer)
         partner = self._partner(step, layer, name)
         dtype = type_of(step, layer, name)
         return [
-            [{**common, **row} for row in self._of_machine(run, machine, counted, partner, dtype)]
+            list(self._of_machine(run, machine, counted, partner, dtype))
             for machine in self.machines
         ]
 
@@ -199,8 +204,7 @@ class Run:
 
         The policy's own work is the machine's alone: its baseline trains densely.
         """
-        own, of_batch = self._of_step(step), share_of(step)
-        samples = max((step.samples_of(layer.name) for layer in step.layers), default=1)
+        own, (samples, of_batch) = self._of_step(step), self._samples(step)
         held = None if own["macs_seen"] is None else 0.0
         shared = {**own, "samples": samples, "macs_held": held}
         groups = [
@@ -214,6 +218,11 @@ class Run:
             ]
             for machine in self.machines
         ]
+
+    def _samples(self, step: Step) -> tuple[int, Share]:
+        """Return of how many images everything else is run, and which share of the batch's."""
+        samples = max((step.samples_of(layer.name) for layer in step.layers), default=1)
+        return samples, share_of(step)
 
     def _others_of(
         self, works: Sequence[OtherWork], machine: Runnable, share: Share
@@ -275,12 +284,17 @@ class Run:
             self._held_of[step.number] = held_by_op(step)
         return self._held_of[step.number]
 
-    def _counted(self, op: LoweredOp) -> list[tuple[str, Role, Counted]]:
+    def _counting(self, machine: Runnable, op: LoweredOp, step: Step, layer: Layer) -> Counting:
+        """Return what counts an op of a layer on a machine: the machine itself."""
+        return machine
+
+    def _counted(self, op: LoweredOp, step: Step, layer: Layer) -> list[tuple[str, Role, Counted]]:
         """Return what does not depend on the memory system: (variant, role, counts)."""
-        first, theirs = self.machines[0], self.baseline
-        counted = [("", Role.MACHINE, self._skipping(op, first))]
-        if theirs is not None:
-            return [*counted, ("", Role.BASELINE, self._skipping(op, theirs))]
+        first = self._counting(self.machines[0], op, step, layer)
+        counted = [("", Role.MACHINE, count(op, first))]
+        if self.baseline is not None:
+            theirs = self._counting(self.baseline, op, step, layer)
+            return [*counted, ("", Role.BASELINE, count(op, theirs))]
         dense = {DENSE: (Role.BASELINE, first.simulate_dense(op))}
         others = first.simulate_alternatives(op).items()
         dense |= {name: (Role.ALTERNATIVE, counters) for name, counters in others}
@@ -288,10 +302,6 @@ class Run:
             (name, role, Counted(counters, counters)) for name, (role, counters) in dense.items()
         ]
         return counted
-
-    def _skipping(self, op: LoweredOp, machine: Runnable) -> Counted:
-        """Return the counts of the op as it is, and were no value of its operands zero."""
-        return Counted(machine.simulate_op(op), machine.simulate_dense_operands(op))
 
     def _of_machine(
         self,

@@ -108,7 +108,7 @@ def test_an_estimate_by_hand() -> None:
     expected = (200 / 84) ** 2 * found.ours["cycles"].variance / 84**2
     assert found.ratios["speed_up"].variance == pytest.approx(expected)
     assert (found.recorded, found.warnings) == (4, ())
-    assert [(p.first, p.last, p.size) for p in found.strata] == [(0, 9, 10)]
+    assert [(p.first, p.last, p.size) for p in found.phases] == [(0, 9, 10)]
 
 
 def test_what_is_alike_has_no_interval_and_says_so() -> None:
@@ -117,7 +117,7 @@ def test_what_is_alike_has_no_interval_and_says_so() -> None:
         assert (estimate.known, estimate.alike) == (False, True)
         assert math.isnan(estimate.half_width)
     assert found.ours["cycles"].value == 70
-    assert "all alike in cycles, cycles_compute, energy_pj" in found.warnings[0]
+    assert "all alike in energy_pj, cycles, cycles_compute" in found.warnings[0]
     varying = swatsim.estimate(results([0, 5, 9], [7, 8, 6], [9, 9, 9]), run_steps=10)
     assert varying.baseline["cycles"].alike
     assert varying.ratios["speed_up"].half_width > 0  # the dense baseline is constant, we are not
@@ -134,14 +134,14 @@ def test_a_run_that_is_dense_first_and_then_half() -> None:
     # halfway, 150.5 steps of 1000; 500 (100^2 - 1)^0.5 / 12^0.5 and the normal distribution's 1.96
     assert mean.value == 150.5 * 1000 + 849.5 * 500
     assert mean.half_width == pytest.approx(1.95996 * 500 * math.sqrt(9999 / 12), rel=1e-4)
-    assert [(p.first, p.last, p.steps) for p in found.strata] == [
+    assert [(p.first, p.last, p.steps) for p in found.phases] == [
         (0, 150, (0, 100)),
         (151, 999, tuple(range(200, 1000, 100))),
     ]
     assert found.ratios["speed_up"].low < 1000 / 560 < found.ratios["speed_up"].high
     assert "nothing was recorded after step 900, 10 % of the run" in found.warnings[0]
     whole = swatsim.estimate(results(steps, dense_first, [1000.0] * 10), 1000, strata=1)
-    assert len(whole.strata) == 1
+    assert len(whole.phases) == 1
     assert whole.ours["cycles"].half_width > 2 * mean.half_width
 
 
@@ -151,7 +151,7 @@ def test_a_jump_of_density_cuts_where_cycles_hide_it() -> None:
     for row in some.rows:
         row["macs_dense"], row["macs_effectual"] = 1000, 900 if row["step"] < 50 else 300
     cut = swatsim.estimate(some, 100)
-    assert [p.steps for p in cut.strata] == [(0, 20, 40), (60, 80, 99)]
+    assert [p.steps for p in cut.phases] == [(0, 20, 40), (60, 80, 99)]
     assert cut.ours["cycles"].known
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import tracemalloc
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -31,26 +30,11 @@ from swatsim.workload.layer import OPERANDS_OF, Layer
 from swatsim.workload.lowering import LoweredOp
 from tests.strategies import CONFIGS, SOME_PRESETS, matmuls, ops
 from tests.test_results import Ideal
-from tests.traces import LAYERS, make_trace
+from tests.traces import LAYERS, make_trace, part_of
 
 SMALL = {"tiles": 1, "rows": 4, "columns": 4}
 #: Of it images follow one another in every op of a convolution.
 ALONE = {**SMALL, "wgrad_reduces": "positions"}
-
-
-def part_of(trace: Trace, path: Path, samples: Sequence[int]) -> Trace:
-    """Record some of a trace's images only."""
-    recorder = swatsim.Recorder(path, batch_size=trace.manifest.batch_size, samples=samples)
-    for layer in trace.layers:
-        recorder.declare(layer)
-    for number in trace.steps:
-        with recorder.step(number) as record:
-            for layer, op in trace.step(number).ops():
-                for operand in OPERANDS_OF[op]:
-                    mask = trace.step(number).mask(layer.name, op, operand)
-                    kept = mask if operand == "weight" else mask[list(samples)]
-                    record.operand(layer.name, op, operand, kept)
-    return swatsim.open_trace(path)
 
 
 @pytest.fixture(scope="module")
