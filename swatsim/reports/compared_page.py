@@ -130,6 +130,5 @@ def _bounds(comparison: Comparison, rows: list[Row]) -> list[Row]:
     for row in rows:
         one = comparison.compared[row["label"]].verdict
         own = {"label": row["label"], "bound_by": BOUNDS[one.bound], "share_of_time": one.share}
-        changes = {name: getattr(one, name) for name in ("no_dram_wait", "ideal_pes", "ideal")}
-        found.append({**own, **changes})
+        found.append({**own, **one.changes})
     return found
