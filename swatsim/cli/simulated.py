@@ -226,10 +226,10 @@ def in_words(results: Summary) -> str:
 
 #: Of what costs most: headings, and those that go first where there is no room.
 COSTS = (
-    *("layer, or what else", "op", "ms", "share", "adds up to", "speed-up", "lost to"),
+    *("layer or function", "op", "ms", "share", "adds up to", "speed-up", "lost to"),
     *("of the ideal", "energy", "baseline ms"),
 )
-COSTS_EXPENDABLE = ("baseline ms", "of the ideal", "energy", "lost to")
+COSTS_EXPENDABLE = ("baseline ms", "of the ideal", "energy", "lost to", "adds up to")
 
 
 def _costliest(results: Summary, whole: bool) -> Any:
