@@ -52,6 +52,8 @@ PLOT_FILES = tuple(f"{name}.png" for name in PLOTS)
 #: Beside a page: the files that it wrote. A page of other results must not stay as theirs.
 CONTENTS = "contents.json"
 PAGE = "report.html"
+#: Of a sweep: its index, and the folder of its points' files.
+SWEEP, POINTS = "sweep.json", "points"
 #: Where a page lies by default, in the folder of its results.
 REPORT = "report"
 #: A page has some dozens of files.

@@ -98,7 +98,11 @@ def test_commands_are_ones_that_are_understood(name: str) -> None:
 
 
 #: What spares time where a command runs here: no process that draws, no pool of them, one step.
-QUICKLY = {"simulate": ("--plots", "none"), "sweep": ("--dask", "here", "--step", "0")}
+QUICKLY = {
+    "simulate": ("--plots", "none"),
+    "sweep": ("--dask", "here", "--step", "0"),
+    "estimate": ("--step", "2339"),
+}
 
 
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +123,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     begin("verdict", printed["simulate"])
     begin("first", printed["simulate"], until="\n\n")
     begin("compared", printed["compare"], until="\nOf a step")
-    begin("estimated", printed["estimate"], until="\n")
+    begin("estimated", printed["estimate"], until=" takes ")
     assert {*"\n".join(PAGES.block("first")[1:-1]).replace("─", "").split()} <= {
         *printed["simulate"].split()
     }

@@ -12,6 +12,7 @@ from rich.padding import Padding
 
 from swatsim.cli.grid import Grid
 from swatsim.printable import printable
+from swatsim.reports.labels import times as times
 from swatsim.reports.span import tenths
 
 #: Wide enough for every table here; a pipe or a file has no width of its own.
@@ -139,10 +140,3 @@ def share(value: float) -> str:
 def percent(value: float) -> str:
     """Return a share of one in percent; a dash where there is none."""
     return tenths(value) if isfinite(value) else "-"
-
-
-def times(value: float) -> str:
-    """Return a speed-up; a dash where neither side takes a cycle."""
-    if isnan(value):
-        return "-"
-    return f"{value:.2f}x" if isfinite(value) else "no cycles"

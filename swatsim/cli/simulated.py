@@ -158,9 +158,8 @@ def of_a_step(results: Summary) -> str:
     costs = []
     for row in (total, total["baseline"]):
         step = tables.per_step(row, span.steps)
-        time = (
-            f"{step['time_ms']:.3g} ms" if row["clock_mhz"] else f"{count(step['cycles'])} cycles"
-        )
+        cycles = f"{count(step['cycles'])} cycles"
+        time = labels.shown("time_ms", step["time_ms"]) if row["clock_mhz"] else cycles
         energy = "" if step["energy_pj"] is None else f" and {joules(step['energy_pj'])}"
         costs.append(time + energy)
     of_what = span.of_what and f" ({span.of_what})"
@@ -227,10 +226,10 @@ def in_words(results: Summary) -> str:
 
 #: Of what costs most: headings, and those that go first where there is no room.
 COSTS = (
-    *("layer, or what else", "op", "ms", "share", "adds up to", "speed-up", "lost to"),
+    *("layer or function", "op", "ms", "share", "adds up to", "speed-up", "lost to"),
     *("of the ideal", "energy", "baseline ms"),
 )
-COSTS_EXPENDABLE = ("baseline ms", "of the ideal", "energy", "lost to")
+COSTS_EXPENDABLE = ("baseline ms", "of the ideal", "energy", "lost to", "adds up to")
 
 
 def _costliest(results: Summary, whole: bool) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from swatsim.reports import compared_words as words
 from swatsim.reports.bar_table import Bar, Panel, bar_table, longest_of
+from swatsim.reports.labels import cell
 from swatsim.reports.names import shortened
 from swatsim.reports.span import percent
 from swatsim.reports.style import Figure, wrapped
@@ -103,10 +104,10 @@ def _bar(comparison: Comparison, row: Row, best: float) -> Bar:
     whole = row["cycles"]
     part = cost * row["layers_cycles"] / whole if whole else 0.0
     said = [row["label"], f"{words.amount(comparison, cost)} for {comparison.unit.of_what}"]
-    said.append(f"{words.times(row['speed_up'])} over the common baseline")
-    said.append(f"{words.times(row['own_speed_up'])} over {row['own_baseline']}, its own")
+    said.append(f"{cell('speed_up', row['speed_up'])} over the common baseline")
+    said.append(f"{cell('own_speed_up', row['own_speed_up'])} over {row['own_baseline']}, its own")
     said.append(f"bound by {BOUNDS[row['bound']]}, {percent(row['bound_share'])} of the time")
-    return Bar(cost, part, cost == best, words.number(cost), "\n".join(said))
+    return Bar(cost, part, cost == best, cell(comparison.unit.column, cost), "\n".join(said))
 
 
 def _title(comparison: Comparison, panels: int, lines: int) -> list[str]:

@@ -25,7 +25,7 @@ TAKEN = (
 ABOUT = (
     *("label", "method", "trace", "machine", "dtype", "clock_mhz", "dram_mb_per_s", "multipliers"),
     *("area_mm2", "energy_table", "macs_per_image", "steps", "images", "batch_size", "ops"),
-    *("share_held", "others_left_out", "own_baseline"),
+    *("share", "others_left_out", "own_baseline"),
 )
 #: What a table of that shows in any case; of the others what differs.
 NAMES = ABOUT[:4]
@@ -53,10 +53,10 @@ def page_of(comparison: Comparison) -> Page:
     cost = words.amount(comparison, words.cost_of(comparison, first))
     tiles = [
         (f"{comparison.unit.of_what}, the fastest: {first['label']}", cost),
-        (f"speed-up of that over {comparison.baseline.words}", words.times(first["speed_up"])),
+        (f"speed-up of that over {comparison.baseline.words}", cell("speed_up", first["speed_up"])),
         (
             f"energy of the same: that of {comparison.baseline.words} / its own",
-            words.times(first["energy_efficiency"]),
+            cell("energy_efficiency", first["energy_efficiency"]),
         ),
     ]
     sentence, *others = (f"{one}." for one in comparison.sentences)
@@ -95,7 +95,7 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
     text += "that lose no cycle, on this DRAM; with both. What the vector unit works at stays."
     bounds = Table("bounds", _bounds(comparison, rows), "Bounds, and what would change them")
     yield Section("What bounds each", text, tables=[bounds])
-    yield _of_what([_about(row) for row in rows])
+    yield _of_what([{name: row[name] for name in ABOUT} for row in rows])
     if len(rows) > LAYERED:
         return
     try:
@@ -108,11 +108,6 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
 
 def _is_known(value: Any) -> bool:
     return value is not None and value == value
-
-
-def _about(row: Row) -> Row:
-    known = {**row, "share_held": row["share"]}
-    return {name: known[name] for name in ABOUT}
 
 
 def _of_what(rows: list[Row]) -> Section:
@@ -135,6 +130,5 @@ def _bounds(comparison: Comparison, rows: list[Row]) -> list[Row]:
     for row in rows:
         one = comparison.compared[row["label"]].verdict
         own = {"label": row["label"], "bound_by": BOUNDS[one.bound], "share_of_time": one.share}
-        changes = {name: getattr(one, name) for name in ("no_dram_wait", "ideal_pes", "ideal")}
-        found.append({**own, **changes})
+        found.append({**own, **one.changes})
     return found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from swatsim.printable import printable
 from swatsim.reports import differences
 from swatsim.reports.among import among
+from swatsim.reports.labels import cell, shown, times
 from swatsim.reports.remarks import LAYERS_ALONE
 from swatsim.reports.span import Span, percent
 from swatsim.reports.tables import Row, quotient
@@ -75,8 +76,7 @@ def mean_of(row: Row) -> str:
 
 def amount(comparison: Comparison, cost: float) -> str:
     """Return a cost with its unit: 0.32 ms."""
-    number = f"{cost:.3g}" if comparison.unit.word == "ms" else f"{cost:,.0f}"
-    return f"{number} {comparison.unit.word}"
+    return f"{cell(comparison.unit.column, cost)} {comparison.unit.word}"
 
 
 def sentences(comparison: Comparison) -> list[str]:
@@ -124,9 +124,9 @@ def _most_frugal(comparison: Comparison) -> list[str]:
         return []
     unit = comparison.unit
     best = min(known, key=lambda row: unit.cost(row, row["images"], "energy_pj"))
-    energy = unit.cost(best, best["images"], "energy_pj") / 1e9
+    energy = shown("energy_pj", unit.cost(best, best["images"], "energy_pj"))
     who = "the same" if best is fastest(comparison) else best["label"]
-    words = f"Least energy: {who}, {energy:.3g} mJ for {unit.of_what}"
+    words = f"Least energy: {who}, {energy} for {unit.of_what}"
     if isfinite(best["energy_efficiency"]):
         words += f", the baseline's energy / its own: {best['energy_efficiency']:.2f}"
     return [words]
@@ -142,7 +142,7 @@ def columns(comparison: Comparison) -> list[Column]:
     per = "an image" if unit.per_image else "a step"
     found: list[Column] = [
         ("", lambda row: str(row["label"])),
-        (f"{unit.word} {per}", lambda row: number(cost_of(comparison, row))),
+        (f"{unit.word} {per}", lambda row: cell(unit.column, cost_of(comparison, row))),
         ("speed-up", lambda row: times(row["speed_up"])),
     ]
     differ = [
@@ -152,11 +152,11 @@ def columns(comparison: Comparison) -> list[Column]:
     if any(row["layers_cycles"] != row["cycles"] for row in comparison.rows):
         found.append(("layers alone", lambda row: times(row["speed_up_layers"])))
     found += [
-        (f"mJ {per}", lambda row: number(unit.cost(row, row["images"], "energy_pj") / 1e9)),
+        (f"mJ {per}", lambda row: cell("energy_pj", unit.cost(row, row["images"], "energy_pj"))),
         ("energy: baseline's / own", lambda row: times(row["energy_efficiency"])),
         ("own speed-up", lambda row: times(row["own_speed_up"])),
-        ("images/s", lambda row: number(row["images_per_s"])),
-        ("W, with leakage", lambda row: number(row["power_w"])),
+        ("images/s", lambda row: cell("images_per_s", row["images_per_s"])),
+        ("W, with leakage", lambda row: cell("power_w", row["power_w"])),
         ("bound by", lambda row: f"{row['bound']} {percent(row['bound_share'])}"),
     ]
     found += [(it.name, _property(it)) for it in differences.PROPERTIES if it not in differ]
@@ -169,18 +169,6 @@ def _property(what: differences.Property) -> Callable[[Row], str]:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else percent(value)
-
-
-def number(value: float) -> str:
-    """Return a number to three digits; a dash where it is not known."""
-    if not isfinite(value):
-        return "-"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def times(value: float) -> str:
-    """Return a ratio; a dash where it is not known."""
-    return f"{value:.2f}x" if isfinite(value) else "-"
 
 
 def as_text(comparison: Comparison) -> str:

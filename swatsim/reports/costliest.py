@@ -19,8 +19,8 @@ def costliest(results: Results) -> list[Row]:
         `layer`, or phase and function of everything else; `op`, of the latter "other"; `time_ms`
         and `cycles` of a mean step, and `baseline_time_ms` and `baseline_cycles`; `share` of all of
         the step's time that results hold, and `share_up_to_here`, of this row and all before it;
-        `speed_up` over the baseline; `energy_pj` of a mean step, not a number where it is not
-        known; of ops `of_ideal` and `lost_most_to` too.
+        `speed_up` over the baseline; `energy_pj` of a mean step and `of_ideal`, of ops alone:
+        None where they are not known; `lost_most_to`.
     """
     return list(tables.summarise(results).once(_costliest))
 

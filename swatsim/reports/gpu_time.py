@@ -19,6 +19,7 @@ from typing import Any
 from swatsim.columns import Role
 from swatsim.counters import OP_BYTES
 from swatsim.reports import differences
+from swatsim.reports.labels import shown
 from swatsim.reports.span import span_of
 from swatsim.results import Results
 from swatsim.workload.phases import OTHER
@@ -145,9 +146,10 @@ class Estimate:
 
     def __str__(self) -> str:
         """Return it in words, with its error."""
-        beside = "" if self.baseline_ms is None else f" (baseline {self.baseline_ms:.3g} ms)"
+        taken, theirs = (shown("time_ms", it) for it in (self.time_ms, self.baseline_ms))
+        beside = "" if self.baseline_ms is None else f" (baseline {theirs})"
         return (
-            f"Estimated on a real {self.model.gpu}, beside the cycles: {self.time_ms:.3g} ms "
+            f"Estimated on a real {self.model.gpu}, beside the cycles: {taken} "
             f"of a step's layers{beside}; {self.model.error}{self._caveat}"
         )
 

@@ -10,11 +10,10 @@ from typing import Any
 
 from swatsim.errors import ResultsError
 from swatsim.files import read_bounded
+from swatsim.outputs import POINTS, SWEEP
 from swatsim.results import PARQUET, Results, load, read_parquet
 from swatsim.sealed import fingerprint, unseal
 
-#: What a sweep's folder holds: its index, and a file a point.
-SWEEP, POINTS = "sweep.json", "points"
 #: A sweep's index takes a kilobyte or two a point.
 MAX_BYTES = 2**30
 

@@ -72,7 +72,7 @@ LABELS: Mapping[str, Label] = {
     },
     "speed_up": Label("speed-up", RATIO),
     "energy_efficiency": Label("energy efficiency", RATIO),
-    "faster": Label("faster", RATIO),
+    "own_speed_up": Label("own speed-up", RATIO),
     "dram_bytes": Label("DRAM", "MB", 1e-6),
     "dram_mb_per_s": Label("DRAM", "GB/s", 1e-3),
     "clock_mhz": Label("clock", "MHz"),
@@ -91,11 +91,12 @@ LABELS: Mapping[str, Label] = {
     "obeying_share": _share("obey"),
     "share_of_time": _share("share of the time"),
     "no_dram_wait": Label("as fast, were DRAM never waited for", RATIO),
-    "ideal_pes": Label("as fast, with PEs that lose no cycle", RATIO),
-    "ideal": Label("as fast, with both", RATIO),
+    "ideal_pes": Label("as fast at best, with PEs that lose no cycle, on this DRAM", RATIO),
+    "ideal": Label("as fast at best, with both", RATIO),
     "bound": Label("1 / (1 - sparsity)", RATIO),
     **{name: Label(f"lane-cycles: {look.label}") for name, look in BUCKETS.items()},
     **{name: _energy(f"energy: {look.label}") for name, look in ENERGY_PARTS.items()},
+    "macs_per_image": Label("MACs an image, dense"),
     "macs_dense": Label("MACs, dense"),
     "macs_effectual": Label("MACs, effectual"),
 }
@@ -106,7 +107,6 @@ _ENDS = {
     "_dense_operands": "no zero in the operands",
     "_zeros": "by zeros",
     **{f"_{op}": op for op in (*OPS, OTHER)},
-    **{f"_{side}": side.upper() for side in ("a", "b")},
 }
 #: Units of the schema, in which nobody reads them, and what people do.
 _UNITS = {"pJ": ("mJ", 1e-9), "bytes": ("MB", 1e-6), "1": (SHARE, 100.0)}
@@ -148,10 +148,10 @@ def cell(column: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     found = labelled(column)
-    if not isfinite(value):
-        return "no cycles" if found.unit == RATIO else "-"
     if found.unit == RATIO:
-        return f"{value:.2f}x"
+        return times(value)
+    if not isfinite(value):
+        return "-"
     if found.unit == SHARE:
         return tenths(value).removesuffix(" %")
     if isinstance(value, int) and found.scale == 1:
@@ -163,6 +163,13 @@ def shown(column: str, value: Any) -> str:
     """Return a value with its unit, as it stands in a sentence or a tile: "0.321 ms"."""
     text, unit = cell(column, value), labelled(column).unit
     return text if unit in ("", RATIO) or text in ("-", "no cycles") else f"{text} {unit}"
+
+
+def times(value: float) -> str:
+    """Return a speed-up: a dash where neither side takes a cycle, or it is not known."""
+    if isnan(value):
+        return "-"
+    return f"{value:.2f}x" if isfinite(value) else "no cycles"
 
 
 def digits(value: float) -> str:

@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 from swatsim.counters import BUCKETS, ENERGY_PARTS
 from swatsim.counts import ENERGY, LANE_CYCLES, Look
 from swatsim.reports import tables
+from swatsim.reports.labels import shown, times
 from swatsim.reports.span import percent
 from swatsim.reports.stage import Placed, Stage, finished, staged
 from swatsim.reports.style import (
@@ -63,7 +64,7 @@ def speed_up(results: Results) -> Figure:
     for words, style, value in _lines(summary):
         look: dict[str, Any] = {"color": "black", "linestyle": style, "zorder": 0}
         for axes in (stage.above, stage.below):
-            axes.axvline(value, label=f"{words}: {_number(value)}x", **look)
+            axes.axvline(value, label=f"{words}: {times(value)}", **look)
     names = [name for name in OPS if any(row["op"] == name for row in summary.layers)]
     colours = [Patch(facecolor=OP_COLOURS[name], label=name) for name in names]
     key = [*colours, *stage.below.get_legend_handles_labels()[0]]
@@ -103,26 +104,30 @@ def _speed_up(figure: Figure, placed: Placed, end: float) -> None:
         axes.vlines([dense], top, foot, **look)
     if placed.inches >= LETTERED:  # at the foot, where no line crosses it
         ink = {"color": OP_LABEL_COLOURS.get(row["op"], TOTAL_LABEL), "fontsize": SMALL}
-        axes.text(0.008 * end, placed.middle, _number(row["speed_up"]), ink, va="center")
+        axes.text(
+            0.008 * end, placed.middle, times(row["speed_up"]).removesuffix("x"), ink, va="center"
+        )
     figure.hover(axes, (0, end), (top, foot), _said(placed))
 
 
 def _said(placed: Placed) -> str:
     """Return what is said of a bar of speed-ups."""
     row = placed.row
-    lines = [f"{placed.what}: {_number(row['speed_up'])}x", _taken(row)]
+    lines = [f"{placed.what}: {times(row['speed_up'])}", _taken(row)]
     if isfinite(row["speed_up_dense_operands"]) and row["op"] != tables.STEP:
         dense, zeros = (row[f"speed_up_{name}"] for name in ("dense_operands", "zeros"))
-        lines.append(f"{dense:.2f}x with no zero in the operands; zeros add {zeros:.2f}x")
+        lines.append(f"{times(dense)} with no zero in the operands; zeros add {times(zeros)}")
     return "\n".join(lines)
 
 
 def _taken(row: Row) -> str:
-    """Return in words what a row takes, all recorded steps added up, and its baseline."""
-    ours, theirs = (tables.per_step(one, 1) for one in (row, row["baseline"]))
-    if isfinite(ours["time_ms"]) and isfinite(theirs["time_ms"]):
-        return f"{ours['time_ms']:.3g} ms, the baseline {theirs['time_ms']:.3g} ms"
-    return f"{ours['cycles']:,} cycles, the baseline {theirs['cycles']:,}"
+    """Return in words what a row takes in a mean step, and its baseline."""
+    means = [tables.per_step(one, row["steps"]) for one in (row, row["baseline"])]
+    if all(isfinite(mean["time_ms"]) for mean in means):
+        ours, theirs = (shown("time_ms", mean["time_ms"]) for mean in means)
+    else:
+        ours, theirs = (f"{shown('cycles', mean['cycles'])} cycles" for mean in means)
+    return f"{ours} a step, the baseline {theirs}"
 
 
 def pe_cycles(results: Results) -> Figure:
@@ -193,7 +198,3 @@ def _add_boxes(axes: Axes, bars: Sequence[Placed], met: Mapping[str, Look], whol
                 boxes.set(facecolor=look.colour, edgecolor="white", linewidth=0.3)
                 axes.add_collection(boxes, autolim=False)
         left = right
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}" if isfinite(value) else "no cycles"

@@ -17,7 +17,7 @@ from swatsim.reports import (
     tables,
 )
 from swatsim.reports.html import Chart, Page, Section, Table
-from swatsim.reports.labels import cell, shown
+from swatsim.reports.labels import cell, label, shown
 from swatsim.reports.over_steps import over_steps
 from swatsim.reports.remarks import remarks
 from swatsim.reports.roofline import roofline
@@ -163,9 +163,8 @@ def _rates(head: Row, table: str) -> Iterator[tuple[str, str]]:
 
 def _counterfactuals(found: Verdict) -> Iterator[tuple[str, str]]:
     """Yield by how much faster it would be, were it otherwise."""
-    yield "as fast, were DRAM never waited for", f"{found.no_dram_wait:.2f}x"
-    yield "as fast at best, with PEs that lose no cycle, on this DRAM", f"{found.ideal_pes:.2f}x"
-    yield "as fast at best, with both", f"{found.ideal:.2f}x"
+    for name, factor in found.changes.items():
+        yield label(name), cell(name, factor)
 
 
 def _speed_ups(head: Row, span: Span) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from swatsim.reports import everything_else, page_tables, tables
+from swatsim.reports.labels import cell
 from swatsim.reports.span import percent
 from swatsim.reports.style import PARTS, SMALL, Figure, axes_on, finish, wrapped
 from swatsim.results import Results
@@ -54,7 +55,7 @@ def _bar(
         axes.barh(place, value, 0.62, left, label=label, **look)
         if share >= LABELLED:
             axes.text(left + value / 2, place, percent(share), color=ink, **text)
-        whose, size = ("baseline", "machine")[not prefix], f"{value:.3g} {UNITS[unit]}"
+        whose, size = ("baseline", "machine")[not prefix], f"{cell(unit, value)} {UNITS[unit]}"
         words = f"{_words(row['part'])}, {whose}: {size}, {percent(share)} of its step"
         figure.hover(axes, (left, left + value), (place - 0.31, place + 0.31), words)
         left += value

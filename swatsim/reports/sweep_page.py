@@ -84,7 +84,7 @@ def _of_fastest(best: tables.Summary, several: bool) -> Iterator[Section]:
 
 def _fastest(trace: str, row: Row) -> str:
     span = Span.from_row(row)
-    of_step = f"{row['time_ms']:.3g} ms {span.subject} ({span.mean})"
+    of_step = f"{shown('time_ms', row['time_ms'])} {span.subject} ({span.mean})"
     faster = "" if span.left_out else f"; speed-up: {page_tables.of_step(row)}"
     return f"{trace}: fastest {row['machine']} ({differences.words(row)}), {of_step}{faster}."
 

@@ -59,38 +59,39 @@ def _remedy(settings: Mapping[str, Any]) -> str:
     return f"simulate the others with {words}"
 
 
-def _ops(every: Mapping[str, Compared]) -> Iterator[str]:
-    ops = {label: " and ".join(one.span.ops) for label, one in every.items()}
-    if len(set(ops.values())) > 1:
-        yield (
-            f"they are of different ops, {among(ops)}: only those that all have are compared; "
-            "simulate all without --op"
-        )
+def _where_unlike(values: Mapping[str, str], words: str) -> list[str]:
+    """Return the words with the values in place of "{}", if these are not all the same."""
+    return [words.format(among(values))] if len(set(values.values())) > 1 else []
 
 
-def _images(every: Mapping[str, Compared], unit: Unit) -> Iterator[str]:
-    images = {label: f"{one.span.images}" for label, one in every.items()}
-    batches = {label: f"{one.span.batch_size}" for label, one in every.items()}
+def _ops(every: Mapping[str, Compared]) -> list[str]:
+    return _where_unlike(
+        {label: " and ".join(one.span.ops) for label, one in every.items()},
+        "they are of different ops, {}: only those that all have are compared; simulate all "
+        "without --op",
+    )
+
+
+def _images(every: Mapping[str, Compared], unit: Unit) -> list[str]:
     if unit.per_image:
-        yield (
-            f"steps are of different numbers of images, {among(images)}: an image is compared; "
-            "weights are read and updated once a step, so that few images pay more of that each: "
-            "record as many"
+        return _where_unlike(
+            {label: f"{one.span.images}" for label, one in every.items()},
+            "steps are of different numbers of images, {}: an image is compared; weights are read "
+            "and updated once a step, so that few images pay more of that each: record as many",
         )
-    elif len(set(batches.values())) > 1:
-        yield (
-            f"the images are of different batches, {among(batches)}: what a step does once, for "
-            "all of its batch, weighs as much in each; record runs of one batch size"
-        )
+    return _where_unlike(
+        {label: f"{one.span.batch_size}" for label, one in every.items()},
+        "the images are of different batches, {}: what a step does once, for all of its batch, "
+        "weighs as much in each; record runs of one batch size",
+    )
 
 
-def _steps(every: Mapping[str, Compared]) -> Iterator[str]:
-    numbers = {label: _listed(one.numbers) for label, one in every.items()}
-    if len(set(numbers.values())) > 1:
-        yield (
-            f"the recorded steps are others, {among(numbers)}: what zeros there are changes over a "
-            "run; simulate the same ones (--step)"
-        )
+def _steps(every: Mapping[str, Compared]) -> list[str]:
+    return _where_unlike(
+        {label: _listed(one.numbers) for label, one in every.items()},
+        "the recorded steps are others, {}: what zeros there are changes over a run; simulate the "
+        "same ones (--step)",
+    )
 
 
 def _listed(steps: Sequence[int]) -> str:
@@ -99,16 +100,15 @@ def _listed(steps: Sequence[int]) -> str:
     return f"{len(steps)} steps from {steps[0]} to {steps[-1]}"
 
 
-def _energies(every: Mapping[str, Compared]) -> Iterator[str]:
-    names = {label: one.energy_table or "none" for label, one in every.items()}
-    if len(set(names.values())) > 1:
-        yield f"the energies are of different tables, {among(names)}: simulate all with one"
+def _energies(every: Mapping[str, Compared]) -> list[str]:
+    return _where_unlike(
+        {label: one.energy_table or "none" for label, one in every.items()},
+        "the energies are of different tables, {}: simulate all with one",
+    )
 
 
-def _versions(every: Mapping[str, Compared]) -> Iterator[str]:
-    versions = {label: one.version or "none that is noted" for label, one in every.items()}
-    if len(set(versions.values())) > 1:
-        yield (
-            f"different versions of swatsim simulated them, {among(versions)}: simulate all again "
-            "with one"
-        )
+def _versions(every: Mapping[str, Compared]) -> list[str]:
+    return _where_unlike(
+        {label: one.version or "none that is noted" for label, one in every.items()},
+        "different versions of swatsim simulated them, {}: simulate all again with one",
+    )

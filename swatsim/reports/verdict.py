@@ -21,6 +21,8 @@ BOUNDS: Mapping[str, str] = {
     "buffers": "waiting for buffers",
     "pes": "the PEs' own cycles",
 }
+#: What could be otherwise, each by itself and both.
+CHANGES = ("no_dram_wait", "ideal_pes", "ideal")
 #: A factor from which on a change is worth a word.
 LEAST = 1.005
 
@@ -65,6 +67,11 @@ class Verdict:
     def share(self) -> float:
         """The share of the time that what bounds it takes."""
         return self.shares[self.bound]
+
+    @property
+    def changes(self) -> Mapping[str, float]:
+        """By how much faster it would be, by what were otherwise."""
+        return {name: getattr(self, name) for name in CHANGES}
 
     @property
     def sentence(self) -> str:
@@ -124,14 +131,14 @@ def _verdict(results: Summary) -> Verdict:
         shares={name: quotient(cycles, whole) for name, cycles in parts.items()},
         lost=BUCKETS[lost].label if lost in BUCKETS else "",
         effectual=quotient(layers["lane_cycles_effectual"], compute),
-        **{name: quotient(whole, ours[name]) for name in ("no_dram_wait", "ideal_pes", "ideal")},
+        **{name: quotient(whole, ours[name]) for name in CHANGES},
         speed_up_no_dram_wait=quotient(theirs["no_dram_wait"] * faster, ours["no_dram_wait"]),
     )
 
 
 def _times(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Return cycles as they are, and were they otherwise, and the clock."""
-    found: dict[str, float] = dict.fromkeys(("cycles", "no_dram_wait", "ideal_pes", "ideal"), 0)
+    found: dict[str, float] = dict.fromkeys(("cycles", *CHANGES), 0)
     for row in rows:
         for name, value in _of_row(row).items():
             found[name] += value

@@ -7,9 +7,16 @@ from pathlib import Path
 
 from swatsim.arguments import arguments, either, flag, instance_of, maybe, path_like
 from swatsim.errors import ResultsError
-from swatsim.outputs import REPORT, check_folder, contents_of, refuse_existing, write_files
+from swatsim.outputs import (
+    REPORT,
+    SWEEP,
+    check_folder,
+    contents_of,
+    refuse_existing,
+    write_files,
+)
 from swatsim.reports.html import Page
-from swatsim.reports.inputs import SWEEP, index_of, point, unreadable
+from swatsim.reports.inputs import index_of, point, unreadable
 from swatsim.reports.made import made_of, stated
 from swatsim.reports.page import of_results
 from swatsim.reports.sweep_page import of_sweep

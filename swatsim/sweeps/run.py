@@ -32,6 +32,7 @@ from swatsim.arguments import (
 )
 from swatsim.columns import Role
 from swatsim.errors import ConfigError, SwatsimError
+from swatsim.outputs import SWEEP
 from swatsim.results import Results, as_csv
 from swatsim.sealed import seal
 from swatsim.simulator.run import threads_of
@@ -41,7 +42,7 @@ from swatsim.sweeps.cluster import Cluster
 from swatsim.sweeps.plan import Group, Plan, make_plan
 from swatsim.sweeps.pool import Pool
 from swatsim.sweeps.spec import Point, Spec, read_spec
-from swatsim.sweeps.store import INDEX, Store
+from swatsim.sweeps.store import Store
 from swatsim.sweeps.summary import Summary, numbers, summarise
 from swatsim.sweeps.worker import Done, place_of, work
 
@@ -135,7 +136,7 @@ def _files(spec: Spec, summary: Summary) -> dict[str, bytes]:
         "warnings": summary.warnings,
         "provenance": provenance.collect({}),
     }
-    return {INDEX: seal(index, indent=1), "summary.csv": as_csv(summary.rows)}
+    return {SWEEP: seal(index, indent=1), "summary.csv": as_csv(summary.rows)}
 
 
 def look(

@@ -14,14 +14,14 @@ from typing import Any
 
 from swatsim.errors import ResultsError
 from swatsim.files import leftovers, locked, publish, read_bounded, remove
-from swatsim.outputs import check_folder, page_of, write_files
+from swatsim.outputs import POINTS, check_folder, page_of, write_files
 from swatsim.results import Results, parse, read_parquet
 from swatsim.sealed import fingerprint, seal, unseal
 
 log = logging.getLogger(__name__)
 
-POINTS, FAILED = "points", "failed"
-INDEX = "sweep.json"
+#: The folder of what failed, a file a point.
+FAILED = "failed"
 #: A line a point: the digest of its file, and what a summary says of it.
 NUMBERS = "numbers.jsonl"
 #: Of each: a point's file, the notes of all points.

@@ -87,6 +87,15 @@ def test_a_column_goes_only_if_there_is_no_room_and_in_the_order_that_was_asked_
     assert max(map(len, lines)) <= 2
 
 
+def test_names_have_the_room_of_columns_that_went_and_of_their_own_heading() -> None:
+    heads = ("what this row is of", "ms", "of a baseline that nobody sees")
+    rows = [["everything else", "1.24", "9"], ["whole step", "1.65", "9"]]
+    lines, dropped = Grid("", heads, rows, 1, expendable=heads[2:]).fitted(22)
+    assert dropped == [*heads[2:]]
+    assert [line.split("  ")[0].strip() for line in lines[2:]] == ["everything else", "whole step"]
+    assert lines[0] == " what this row …    ms"
+
+
 @pytest.mark.parametrize("most", [6, 10, 14, 20, 31, 60])
 def test_short_names_differ_and_keep_what_differs(most: int) -> None:
     found = shortened(LONG, most)

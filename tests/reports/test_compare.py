@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from math import isnan, nan
+import re
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import pytest
 
 import swatsim
 from swatsim.errors import ResultsError
-from swatsim.reports import compared_words
 from swatsim.reports.compare import Comparison
 from swatsim.reports.compared import LEFT_OUT
 from swatsim.reports.compared_bars import times
@@ -426,6 +426,13 @@ def test_what_has_no_place_of_its_own_is_a_line_and_of_many_the_fastest_are_draw
 # ---- as text -------------------------------------------------------------------------------------
 
 
+def test_a_large_number_has_no_exponent() -> None:
+    found = swatsim.compare(made(cycles=(2_345_678_901, 4_691_357_802), energy=(2e13, 4e13)))
+    assert f"m on t, 2,346 ms for {found.unit.of_what}, 2.00x as" in found.sentences[0]
+    assert "the same, 20,000 mJ for" in found.sentences[1]
+    assert not re.search(r"\de\+\d", repr(found))
+
+
 def test_a_comparison_shows_itself() -> None:
     found = swatsim.compare(made("m<b>"), made("n", (450, 1800), clock_mhz=500))
     lines = repr(found).splitlines()
@@ -437,4 +444,3 @@ def test_a_comparison_shows_itself() -> None:
     assert "<b>" not in html
     many = swatsim.compare(*(made(f"m{i}") for i in range(22)))
     assert "and 2 more: .frame has all" in repr(many)
-    assert compared_words.number(nan) == "-"

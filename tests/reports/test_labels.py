@@ -16,7 +16,8 @@ from swatsim.reports.labels import LABELS, cell, digits, label, scaled, shown
     [
         ("time_ms", 0.32123, "time, ms", "0.321 ms"),
         ("energy_pj", 3.42e9, "energy without leakage, mJ", "3.42 mJ"),
-        ("energy_pj_b", 3.42e9, "energy without leakage, B, mJ", "3.42 mJ"),
+        ("own_speed_up", 1.5, "own speed-up", "1.50x"),
+        ("macs_per_image", 2_000_000, "MACs an image, dense", "2,000,000"),
         ("power_w", 12.345, "power with leakage, W", "12.3 W"),
         ("leakage_mw", 580.7, "leakage, W", "0.581 W"),
         ("images_per_s", 123456.7, "throughput, images/s", "123,457 images/s"),
@@ -62,7 +63,8 @@ def test_no_unit_of_a_column_is_lost() -> None:
     for column in COLUMNS:
         if column.unit in ("pJ", "bytes", "MHz", "MB/s", "mm2", "mW"):
             assert label(column.name).rpartition(", ")[2] in ("mJ", "MB", "MHz", "GB/s", "mm2", "W")
-    ends = {"_ms": "ms", "_pj": "mJ", "_w": "W", "_per_s": "/s", "_mm2": "mm2", "_image": "m"}
+    ends = {"_ms": "ms", "_pj": "mJ", "_w": "W", "_per_s": "/s", "_mm2": "mm2"}
+    ends |= {"ms_per_image": "ms", "_pj_per_image": "mJ"}
     for name in LABELS:
         for end, unit in ends.items():
             assert not name.endswith(end) or unit in label(name).rpartition(", ")[2], name

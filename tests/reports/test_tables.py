@@ -14,7 +14,7 @@ import swatsim
 from swatsim.cli.drawing import draw
 from swatsim.columns import COLUMNS
 from swatsim.errors import ResultsError
-from swatsim.reports import layer_bars, page_tables, tables
+from swatsim.reports import labels, layer_bars, page_tables, tables
 from swatsim.reports.names import labels as shortest
 from swatsim.reports.over_steps import over_steps
 from swatsim.reports.page import of_results
@@ -175,6 +175,10 @@ def test_bars_of_speed_ups_are_as_high_as_their_time(results: Results) -> None:
     said = {spot.text.splitlines()[0] for spot in figure.spots()}
     row = summary.layers[0]
     assert f"{row['layer']}, {row['op']}: {row['speed_up']:.2f}x" in said
+    step = tables.per_step(summary.of_layers, row["steps"])
+    words = next(it.text for it in figure.spots() if it.text.startswith("all layers: "))
+    taken = labels.shown("time_ms", step["time_ms"])
+    assert words.splitlines()[1].startswith(f"{taken} a step, the baseline ")
 
 
 def test_layers_that_take_little_are_one_bar(results: Results) -> None:
