@@ -108,7 +108,7 @@ def test_power_without_a_leakage_is_that_of_what_happens() -> None:
     found = rates(tables.summarise(results).ops[-1], steps=1, images=1)
     assert found["power_dynamic_w"] == pytest.approx(4e-3 / 100e-9)
     assert watts(found) == "40,000 W without leakage, which is not known"
-    assert watts({**found, "power_w": 50_000.0}) == "40,000 W (50,000 W with leakage)"
+    assert watts({**found, "power_w": 50_000.0}) == "40,000 W without leakage, 50,000 W with it"
     assert watts({**found, "power_dynamic_w": nan}) == ""
     assert isnan(found["power_w"])
     assert isnan(found["tops_per_w_dense"])
