@@ -86,7 +86,9 @@ def _of_fastest(best: tables.Summary, several: bool) -> Iterator[Section]:
 def _fastest(trace: str, row: Row) -> str:
     span = Span.from_row(row)
     of_step = f"{shown('time_ms', row['time_ms'])} {span.subject} ({span.mean})"
-    faster = "" if span.left_out else f"; speed-up over its own baseline: {page_tables.of_step(row)}"
+    faster = (
+        "" if span.left_out else f"; speed-up over its own baseline: {page_tables.of_step(row)}"
+    )
     return f"{trace}: fastest {row['machine']} ({differences.words(row)}), {of_step}{faster}."
 
 

@@ -398,7 +398,7 @@ def test_a_page_says_what_is_fastest_first_and_every_warning() -> None:
 
 
 def test_a_page_says_of_which_files_it_is_made_and_by_which_commands(tmp_path: Path) -> None:
-    results = made()
+    results = made(energy=None)
     run = {**results.provenance, "command": ["/x/swatsim", "simulate", "t"], "time": "today"}
     Results(results.rows, run).save(tmp_path / "a")
     said = page_of(swatsim.compare(tmp_path / "a")).made
