@@ -55,7 +55,7 @@ def as_own(error: BaseException, advice: str) -> SwatsimError:
 
 def unknown(what: str, got: str, known: Iterable[str]) -> str:
     """Return the refusal of a name in words: the nearest known one first, then all of them."""
-    names = sorted(known)
+    names = sorted(set(known))
     near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"unknown {what} {got!r}: {hint}known are {listed(names)}"

@@ -113,7 +113,7 @@ def _restored_parameter(known: Mapping[str, Any]) -> click.Parameter:
             CompletionItem(incomplete, type=kind) for _, kind in known["items"] if kind != "plain"
         ]
         words = (value for value, kind in known["items"] if kind == "plain")
-        return [*(CompletionItem(it) for it in words if it.startswith(incomplete)), *paths]
+        return [*paths, *(CompletionItem(it) for it in words if it.startswith(incomplete))]
 
     if "opts" not in known:
         return click.Argument([known["name"]], nargs=known["nargs"], shell_complete=items)

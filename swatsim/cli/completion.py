@@ -8,6 +8,15 @@ from click.shell_completion import ShellComplete, get_completion_class
 from swatsim.cli.main import COMPLETE, cli
 
 SHELLS = ("bash", "zsh", "fish")
+#: What bash is told besides: behind "rows=" comes a value, and no blank.
+BASH = """\
+_swatsim_words() {
+    _swatsim_completion "$@"
+    [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace
+    return 0
+}
+complete -o nosort -F _swatsim_words swatsim
+"""
 
 
 @click.command()
@@ -29,3 +38,5 @@ def completion(shell: str) -> None:
     assert found is not None, shell
     # not the class's own: bash's would start a bash to ask for its version
     click.echo(ShellComplete.source(found(cli, {}, "swatsim", COMPLETE)))
+    if shell == "bash":
+        click.echo(BASH, nl=False)

@@ -202,6 +202,13 @@ def _print_first(out: Console, lines: Sequence[str], most: int | None, what: str
         out.print(f".. and {len(lines) - len(lines[:most])} more {what} (--all shows them)")
 
 
+def _span_of_steps(steps: Sequence[int]) -> str:
+    """Return how many steps there are, and where they lie in the run."""
+    if len(steps) == 1:
+        return f"1, number {steps[0]}"
+    return f"{len(steps)}, from {steps[0]} to {steps[-1]}"
+
+
 def _summary(source: Trace, contents: Contents) -> list[str]:
     manifest = source.manifest
     policy = ", ".join(f"{key}={value}" for key, value in manifest.policy.items()) or "not stated"
@@ -213,7 +220,7 @@ def _summary(source: Trace, contents: Contents) -> list[str]:
         f"policy   {policy}",
         f"samples  {samples} of a batch of {manifest.batch_size}",
         f"made     {provenance.get('time', '?')} by swatsim {provenance.get('swatsim', '?')}",
-        f"steps    {len(source.steps)}, from {source.steps[0]} to {source.steps[-1]}",
+        f"steps    {_span_of_steps(source.steps)}",
         f"layers   {len(source.layers)}",
         f"covers   {_covers(source, contents.covered)}",
         f"others   {_others(contents)}",

@@ -27,7 +27,7 @@ def completing(known: Names, *, or_path: bool = False) -> dict[str, Any]:
 
     def complete(ctx: object, param: object, incomplete: str) -> list[CompletionItem]:
         paths = [CompletionItem(incomplete, type="file")] if or_path else []
-        return [*completed(known(), incomplete), *paths]
+        return [*paths, *completed(known(), incomplete)]  # bash forgets what comes before a path
 
     return {"shell_complete": complete}
 

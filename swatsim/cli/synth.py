@@ -100,7 +100,8 @@ def synth(
             progress=show,
         )
     masks = sum(len(trace.step(number).records) for number in trace.steps)
+    number = len(trace.steps)
     console().print(
-        f"wrote {trace.path}: {len(trace.steps)} steps, {masks} masks\n"
+        f"wrote {trace.path}: {number} step{'s' * (number != 1)}, {masks} masks\n"
         f"Next: swatsim simulate {shlex.quote(output)} -m tensordash"
     )

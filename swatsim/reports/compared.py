@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from swatsim.errors import ResultsError
 from swatsim.reports import differences, tables
 from swatsim.reports.inputs import Source
+from swatsim.reports.made import simulated, stated
 from swatsim.reports.rates import rates
 from swatsim.reports.span import Span, span_of
 from swatsim.reports.tables import Row, Summary, quotient
 from swatsim.reports.verdict import Verdict, verdict
-from swatsim.results import Results
+from swatsim.results import PROVENANCE, Results
 from swatsim.workload.layer import OPS
 
 #: Why what multiplies no matrices is in no figure of results that have it.
@@ -67,6 +69,8 @@ class Compared:
         What machines may differ in.
     energy_table : str
     verdict : Verdict
+    made : str
+        Where they are and their digest there, by which command they were made, and when.
     """
 
     source: Source
@@ -83,6 +87,7 @@ class Compared:
     ranked: differences.Ranked
     energy_table: str
     verdict: Verdict
+    made: str
 
 
 def look(source: Source, ops: Collection[str] = OPS, whole: bool = True) -> Compared:
@@ -120,7 +125,17 @@ def look(source: Source, ops: Collection[str] = OPS, whole: bool = True) -> Comp
         ranked=differences.of_results(results),
         energy_table=tables.energy_table_of(results),
         verdict=verdict(results),
+        made=f"{_whose(source)}: {simulated(results)}",
     )
+
+
+def _whose(source: Source) -> str:
+    """Return where results are, and the digest that stands beside them; a point has a key."""
+    if not source.place:
+        return "in memory"
+    folder = Path(source.place)
+    digest = f", digest {stated(folder / PROVENANCE)}" if folder.is_dir() else ""
+    return f"{source.place}{digest}"
 
 
 def restricted(results: Results, ops: Collection[str], whole: bool) -> Summary:

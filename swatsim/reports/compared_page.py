@@ -10,6 +10,7 @@ from swatsim.reports import compared_words as words
 from swatsim.reports.compared_bars import times
 from swatsim.reports.html import Chart, Page, Section, Table
 from swatsim.reports.labels import cell, label
+from swatsim.reports.made import ANEW
 from swatsim.reports.tables import Row
 from swatsim.reports.verdict import BOUNDS
 
@@ -75,12 +76,9 @@ def page_of(comparison: Comparison) -> Page:
 def _made(comparison: Comparison) -> str:
     """Return in words of which results a page is made."""
     every = list(comparison.compared.items())
-    named = [
-        f"{label} ({one.source.place or 'in memory'}, of trace {one.trace} {one.trace_id})"
-        for label, one in every[:NAMED]
-    ]
+    named = [f"{label} ({one.made})" for label, one in every[:NAMED]]
     more = f" and {len(every) - NAMED} more" if len(every) > NAMED else ""
-    return f"Made of {'; '.join(named)}{more}."
+    return f"Made of {'; '.join(named)}{more}. {ANEW}"
 
 
 def _sections(comparison: Comparison) -> Iterator[Section]:

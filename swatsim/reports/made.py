@@ -13,6 +13,11 @@ from swatsim.sealed import DIGEST
 
 #: What Python calls a package's command.
 MAIN = "__main__.py"
+#: How a page of earlier results is told.
+ANEW = (
+    "Results that are written anew have another digest: the one in provenance.json or sweep.json "
+    "beside them."
+)
 
 
 def made_of(whose: str, results: Results) -> str:
@@ -25,13 +30,17 @@ def made_of(whose: str, results: Results) -> str:
     results : Results
         They, or of a sweep those of one point: their command made all.
     """
+    return f"Made of the {whose}: {simulated(results)}. {ANEW}"
+
+
+def simulated(results: Results) -> str:
+    """Return in words of which trace results are, by which command, and of when."""
     known, first = results.provenance, results.rows[0]
     command = known.get("command", ())
     by = f" by: {command_line(command)}" if command else " in a process that is not known"
     return (
-        f"Made of the {whose}: trace {first['trace']} {first['trace_id']}, simulated"
-        f"{by}, at {known.get('time', 'a time that is not known')}. Results that are written anew "
-        "have another digest: the one in provenance.json or sweep.json beside them."
+        f"trace {first['trace']} {first['trace_id']}, simulated"
+        f"{by}, at {known.get('time', 'a time that is not known')}"
     )
 
 

@@ -38,7 +38,8 @@ def of_sweep(
     traces = list(dict.fromkeys(row["trace"] for row in done))
     fronts = {trace: _front(done, trace) for trace in traces}
     fastest = [_fastest(Path(trace).name, front[0]) for trace, front in fronts.items()]
-    about = "Times, energies and counts are a step's: the mean of the recorded ones."
+    about = "Times, energies and counts are a step's: the mean of the recorded ones; "
+    about += "speed-ups are over the own baseline of each machine."
     about += " Of layers alone, without everything else that a step does." * (not _whole(done))
     summary = [*fastest[1:], *warnings_of(warnings)]
     tiles, best = _tiles(done, failed, fronts), tables.summarise(best)
@@ -85,7 +86,9 @@ def _of_fastest(best: tables.Summary, several: bool) -> Iterator[Section]:
 def _fastest(trace: str, row: Row) -> str:
     span = Span.from_row(row)
     of_step = f"{shown('time_ms', row['time_ms'])} {span.subject} ({span.mean})"
-    faster = "" if span.left_out else f"; speed-up: {page_tables.of_step(row)}"
+    faster = (
+        "" if span.left_out else f"; speed-up over its own baseline: {page_tables.of_step(row)}"
+    )
     return f"{trace}: fastest {row['machine']} ({differences.words(row)}), {of_step}{faster}."
 
 

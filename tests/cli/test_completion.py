@@ -70,7 +70,7 @@ def test_a_trace_completes_as_a_path(line: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_network_or_a_trace_may_be_either(monkeypatch: pytest.MonkeyPatch) -> None:
     found = words("swatsim footprint vgg", monkeypatch)
-    assert found == [("plain", "vgg16"), ("plain", "vgg16-cifar"), ("file", "vgg")]
+    assert found == [("file", "vgg"), ("plain", "vgg16"), ("plain", "vgg16-cifar")]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -116,9 +116,16 @@ def test_bash_completes_with_the_script(tmp_path: Path) -> None:
     command = tmp_path / "swatsim"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m swatsim "$@"\n')
     command.chmod(0o700)
+    # outside of a prompt there is nothing whose options could be set
     asks = (
-        f"{swatsim('completion', 'bash')[1]}\nCOMP_WORDS=(swatsim sim); COMP_CWORD=1\n"
-        f"_swatsim_completion {command}\necho ${{COMPREPLY[@]}}"
+        f"{swatsim('completion', 'bash')[1]}\ncompopt() {{ echo $*; }}\n"
+        "for COMP_WORDS in 'swatsim sim' 'swatsim simulate t --set row' 'swatsim footprint gp'\n"
+        f"do words=($COMP_WORDS); COMPREPLY=(); COMP_CWORD=$((${{#words[@]}} - 1))\n"
+        f"_swatsim_words {command}; echo ${{COMPREPLY[@]}}; done"
     )
     done = subprocess.run(["bash", "-c", asks], capture_output=True, text=True, check=True)
-    assert done.stdout == "simulate\n"
+    assert done.stdout.splitlines() == [
+        "simulate",
+        *("-o nospace", "rows="),
+        *("-o default", "gpt2-small"),
+    ]

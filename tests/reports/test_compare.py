@@ -17,6 +17,7 @@ from swatsim.reports.compared import LEFT_OUT
 from swatsim.reports.compared_bars import times
 from swatsim.reports.compared_names import method
 from swatsim.reports.compared_page import page_of
+from swatsim.reports.made import ANEW
 from swatsim.results import Results
 from tests.pictures import unpainted
 from tests.reports.test_step_and_layers import by_hand
@@ -392,9 +393,18 @@ def test_a_page_says_what_is_fastest_first_and_every_warning() -> None:
     ]
     assert about.text.startswith("Alike in all: value type: fp32; DRAM, GB/s: 1; multipliers: 1; ")
     assert "power_w" not in first.columns, "nothing is known of it"
-    assert (
-        page.made == "Made of m (in memory, of trace t id of t); n (in memory, of trace t id of t)."
-    )
+    how = "trace t id of t, simulated in a process that is not known, at a time that is not known"
+    assert page.made == f"Made of m (in memory: {how}); n (in memory: {how}). {ANEW}"
+
+
+def test_a_page_says_of_which_files_it_is_made_and_by_which_commands(tmp_path: Path) -> None:
+    results = made(energy=None)
+    run = {**results.provenance, "command": ["/x/swatsim", "simulate", "t"], "time": "today"}
+    Results(results.rows, run).save(tmp_path / "a")
+    said = page_of(swatsim.compare(tmp_path / "a")).made
+    digest = json.loads((tmp_path / "a" / "provenance.json").read_text())["digest"]
+    assert f"({tmp_path / 'a'}, digest {digest}: trace t id of t, simulated by: " in said
+    assert "simulated by: swatsim simulate t, at today)" in said
 
 
 # ---- the picture ---------------------------------------------------------------------------------

@@ -322,7 +322,7 @@ def test_a_sweep_says_both(folders: dict[str, Path], words: str, tmp_path: Path)
     assert {name: row[name] for name in ratios} == ratios
     assert row["others_left_out"] == ""
     page = of_sweep(found.rows, "out", best)
-    assert f"speed-up: {page_tables.of_step(ratios)}" in page.verdict
+    assert f"speed-up over its own baseline: {page_tables.of_step(ratios)}" in page.verdict
     columns = page.sections[0].tables[0].columns
     assert {"speed_up", "speed_up_layers", "elsewhere", "of_ideal_layers"} <= set(columns)
 
