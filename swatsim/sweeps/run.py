@@ -83,6 +83,9 @@ def sweep(
     A point that is finished is on disk as a whole, and never done again; one that fails is
     recorded with its error, tried again next time, and does not stop the others.
 
+    Its processes import the script that they are started from, as Python's own pools do: a script
+    calls this below ``if __name__ == "__main__":``.
+
     Parameters
     ----------
     spec : path, mapping or Spec
