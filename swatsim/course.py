@@ -51,6 +51,9 @@ from swatsim.sampling import (
     without_interval,
 )
 
+#: Of each step what was seen of its images, in one part or several.
+Images = Sequence[Sequence[Stratum]]
+
 #: How often a course that only scatters is found to have a jump.
 FALSE_JUMPS = 0.01
 #: Six jumps of one size whose places go together count for as much as six such differences of a
@@ -123,7 +126,8 @@ class Course:
     @cached_property
     def freedom(self) -> float:
         """Degrees of freedom of what the gaps that are not cut tell of the scatter."""
-        a = self.shares
+        # of a run seen whole each counts alike
+        a = [1.0] * len(self.gaps) if self.complete else self.shares
         spread = fsum(2 * x * x for x in a) + fsum(x * y for x, y in pairwise(a))
         return 2 * fsum(a) ** 2 / spread
 
@@ -145,7 +149,11 @@ class Course:
             return without_interval(value)
         apart = differences(values)
         scattered = fsum(a * d * d / 2 for a, d in zip(self.shares, apart, strict=True))
-        second, freedom = self._second_stage(apart, images)
+        partly = self._partly(images)
+        if any(len(part.values) == 1 for _, parts in partly for part in parts):
+            scattered += self._square(apart) * fsum(w for w, parts in partly if parts)
+            partly = []
+        second, freedom = self._second_stage(partly)
         jumped = [(abs(apart[i]), self.gaps[i]) for i in self.cuts]
         unplaced = fsum(d * sqrt(gap**2 - 1) for d, gap in jumped) ** 2 / 12
         variance = scattered + unplaced + second
@@ -153,22 +161,25 @@ class Course:
             return without_interval(value, alike=variance == 0)
         parts = ((scattered, self.freedom if scattered else inf), (second, freedom))
         uncertain = fsum(part**2 / free for part, free in parts if part)
-        more = self._more(scattered, fsum(d for d, _ in jumped), variance, second)
+        size = fsum(d for d, _ in jumped)
+        more = None if self.complete else self._more(scattered, size, variance, second)
         return Estimate(value, variance, variance**2 / uncertain if uncertain else inf, more)
 
-    def _second_stage(
-        self, apart: Sequence[float], images: Sequence[Sequence[Stratum]]
-    ) -> tuple[float, float]:
+    def _partly(self, images: Images) -> list[tuple[float, list[Stratum]]]:
+        """Return each step's weight, and what was seen of its images where that is not all."""
+        each = images or [()] * len(self.steps)
+        pairs = zip(self.weights, each, strict=True)
+        return [(w, [part for part in parts if not part.complete]) for w, parts in pairs]
+
+    def _square(self, apart: Sequence[float]) -> float:
+        """Return s**2; not a number where no gap tells."""
+        if not self._plain:
+            return nan
+        squares = (self.gaps[i] * d * d / 2 for i, d in enumerate(apart) if self._tells(i))
+        return fsum(squares) / self._plain
+
+    def _second_stage(self, partly: Sequence[tuple[float, list[Stratum]]]) -> tuple[float, float]:
         """Return what images add to the variance of a total, and its degrees of freedom."""
-        partly = [
-            (w, [part for part in parts if not part.complete])
-            for w, parts in zip(self.weights, images or [()] * len(self.steps), strict=True)
-        ]
-        if any(len(part.values) == 1 for _, parts in partly for part in parts):
-            if not self._plain:
-                return nan, nan
-            square = fsum(self.gaps[i] * d * d / 2 for i, d in enumerate(apart) if self._tells(i))
-            return square / self._plain * fsum(w for w, parts in partly if parts), self.freedom
         # without a gap that tells of scatter nothing else has what images differ by
         all_of_it = not (self._plain or self.complete)
         parts = [
@@ -184,7 +195,7 @@ class Course:
         self,
         top: Sequence[float],
         bottom: Sequence[float],
-        images: tuple[Sequence[Sequence[Stratum]], Sequence[Sequence[Stratum]]] = ((), ()),
+        images: tuple[Images, Images] = ((), ()),
     ) -> Estimate:
         """Return an estimate of a quotient of two totals; as `sampling.ratio` where one is 0.
 

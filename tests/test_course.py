@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from swatsim.course import Course, jumps
-from swatsim.sampling import Estimate
+from swatsim.sampling import Estimate, Stratum
 
 
 def test_a_step_stands_for_those_nearest_to_it() -> None:
@@ -150,3 +150,69 @@ def test_many_steps_take_no_time_to_speak_of() -> None:
     values = rng.normal(100, 5, len(steps)).tolist()
     found = Course(200_000, steps, jumps(steps, [values])).total(values)
     assert found.half_width < 0.01 * found.value
+
+
+# ---- steps that are themselves estimated from some of their images ------------------------------
+
+
+def test_a_stated_jump_is_placed_and_tells_nothing_of_scatter() -> None:
+    levels = [1000.0 if step < 120 else 500.0 for step in STEPS]
+    course = Course(1000, STEPS, placed={1: 120})
+    assert course.weights[:3] == (50.5, 69.5, 130.5)
+    found = course.total(levels)
+    assert (found.value, found.known, found.alike) == (120 * 1000 + 880 * 500, False, True)
+    assert jumps(STEPS, [levels], placed={1: 120}) == set()
+    # scatter is what the other gaps tell
+    levels[9] += 30
+    gap = 100 * course.scatter / 800
+    assert course.total(levels).variance == pytest.approx(gap * 30**2 / 2)
+    # of two steps with a stated jump between, nothing is known
+    assert math.isnan(Course(10, (2, 7), placed={0: 4}).total([9.0, 5.0]).variance)
+
+
+def test_two_stages_by_hand() -> None:
+    course = Course(9, (1, 4, 7))  # each stands for 3; B = 3 * 3 * 2
+    images = [[Stratum(8, (v - 1, v + 1))] for v in (2.0, 3.0, 2.0)]
+    found = course.total([16.0, 24.0, 16.0], images)
+    # s^2 = 64 / 2; of each step N (N - n) s^2 / n = 8 * 6 * 2 / 2 = 48, w of that
+    assert found.variance == pytest.approx(18 * 32 + 3 * (3 * 48))
+    parts = (18 * 32) ** 2 / course.freedom + (3 * 3 * 48) ** 2 / 3
+    assert found.freedom == pytest.approx(found.variance**2 / parts)
+    # one image: what steps differ by stands for it
+    lone = course.total([16.0, 24.0, 16.0], [[Stratum(8, (0.0,))]] * 3)
+    assert lone.variance == pytest.approx((18 + 9) * 32)
+    assert lone.freedom == course.freedom
+    # every step was recorded: what is left are their images
+    whole = Course(3, (0, 1, 2)).total([16.0, 24.0, 16.0], images)
+    assert (whole.value, whole.variance, whole.more) == (56, 3 * 48, None)
+    alone = Course(3, (0, 1, 2)).total([16.0, 24.0, 16.0], [[Stratum(8, (0.0,))]] * 3)
+    assert (alone.variance, alone.freedom, alone.more) == (3 * 32, pytest.approx(1.6), None)
+    assert math.isnan(Course(1, (0,)).total([16.0], [[Stratum(8, (0.0,))]]).variance)
+    # the only gap is cut: nothing else has what images differ by
+    cut = Course(4, (0, 3), frozenset({0})).total([16.0, 24.0], [images[0], images[1]])
+    assert cut.variance == pytest.approx(64 * 8 / 12 + 2 * 2**2 * 48)
+
+
+def test_a_quotient_of_two_stages_by_hand() -> None:
+    course = Course(2, (0, 1))
+    top = [[Stratum(4, (2.0, 4.0))], [Stratum(4, (3.0, 3.0))]]
+    bottom = [[Stratum(4, (1.0, 2.0))], [Stratum(4, (1.0, 2.0))]]
+    found = course.ratio([12.0, 12.0], [6.0, 6.0], (top, bottom))
+    # residuals 2 - 2 * 1 = 0, 4 - 2 * 2 = 0; 1, -1: 4 * 2 * 2 / 2 = 8
+    assert (found.value, found.variance) == (2, pytest.approx(8 / 12**2))
+
+
+def test_the_variance_of_two_stages_is_that_of_its_errors() -> None:
+    rng = np.random.default_rng(7)
+    course = Course(30, (0, 6, 13, 21, 29))
+    errors, variances, covered = [], [], 0
+    for _ in range(1500):
+        run = rng.normal(100, 2, 30)[:, None] + rng.normal(0, 8, (30, 16))
+        seen = run[list(course.steps), :4]
+        images = [[Stratum(16, tuple(row))] for row in seen.tolist()]
+        found = course.total((16 * seen.mean(axis=1)).tolist(), images)
+        errors.append(found.value - run.sum())
+        variances.append(found.variance)
+        covered += found.low <= run.sum() <= found.high
+    assert np.mean(variances) == pytest.approx(np.var(errors), rel=0.1)
+    assert 0.93 < covered / 1500 < 0.98

@@ -60,18 +60,20 @@ class Grid:
                 kept.remove(self.headings.index(heading))
                 dropped.append(heading)
         room = width - _width([0, *(widths[i] for i in kept[1:])])
-        rows = self.rows
-        if self.left and room < widths[0]:  # names get what is left over
-            rows = self._named(room if room >= SHORTEST else self._beside_one(widths, width))
-            widths[0] = max(cell_len(row[0]) for row in (self.headings, *filter(None, rows)))
+        headings, rows = self.headings, self.rows
+        if self.left and room < widths[0]:  # names get what is left over, and their heading too
+            most = room if room >= SHORTEST else self._beside_one(widths, kept, width)
+            headings = [_cut(headings[0], most), *headings[1:]]
+            rows = self._named(most)
+            widths[0] = max(cell_len(row[0]) for row in (headings, *filter(None, rows)))
         lines: list[str] = []
         for block in self._blocks(widths, kept, width):
-            lines += ["", *self._lines(rows, widths, block, width)]
+            lines += ["", *self._lines([headings, *rows], widths, block, width)]
         return lines[1:], dropped
 
-    def _beside_one(self, widths: Sequence[int], width: int) -> int:
-        """Return how long names may be in a block of at least one column, whichever that is."""
-        widest = max(widths[self.left :], default=0)
+    def _beside_one(self, widths: Sequence[int], kept: Sequence[int], width: int) -> int:
+        """Return how long names may be in a block of at least one column, whichever is kept."""
+        widest = max((widths[i] for i in kept[self.left :]), default=0)
         return max(3, min(NAMES, width - _width([0, *widths[1 : self.left], widest])))
 
     def _named(self, most: int) -> list[Sequence[str]]:
@@ -98,10 +100,11 @@ class Grid:
     def _lines(
         self, rows: Sequence[Sequence[str]], widths: list[int], columns: list[int], width: int
     ) -> Iterator[str]:
-        yield _cut(self._line(self.headings, columns, widths), width)
+        head, *body = rows
+        yield _cut(self._line(head, columns, widths), width)
         rule = _width([widths[i] for i in columns]) - len(INDENT)
         yield _cut(INDENT + "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * rule, width)
-        for row in rows:
+        for row in body:
             yield _cut(self._line(row, columns, widths), width) if row else ""
 
     def _line(self, row: Sequence[str], columns: Sequence[int], widths: Sequence[int]) -> str:

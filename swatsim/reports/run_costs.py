@@ -8,13 +8,11 @@ from math import fsum
 from typing import Any
 
 from swatsim.columns import Role
-from swatsim.course import Course
+from swatsim.course import Course, Images
 from swatsim.reports.rates import PJ_PER_MW_MS
 from swatsim.sampling import Estimate, Seen, Stratum
 
 Rows = Sequence[Mapping[str, Any]]
-#: Of each step what is seen of its images, in one part or several.
-Images = Sequence[Sequence[Stratum]]
 #: By step, what is seen of its images.
 SeenOf = Mapping[int, Sequence[Seen]]
 

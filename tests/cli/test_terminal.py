@@ -87,6 +87,15 @@ def test_a_column_goes_only_if_there_is_no_room_and_in_the_order_that_was_asked_
     assert max(map(len, lines)) <= 2
 
 
+def test_names_have_the_room_of_columns_that_went_and_of_their_own_heading() -> None:
+    heads = ("what this row is of", "ms", "of a baseline that nobody sees")
+    rows = [["everything else", "1.24", "9"], ["whole step", "1.65", "9"]]
+    lines, dropped = Grid("", heads, rows, 1, expendable=heads[2:]).fitted(22)
+    assert dropped == [*heads[2:]]
+    assert [line.split("  ")[0].strip() for line in lines[2:]] == ["everything else", "whole step"]
+    assert lines[0] == " what this row …    ms"
+
+
 @pytest.mark.parametrize("most", [6, 10, 14, 20, 31, 60])
 def test_short_names_differ_and_keep_what_differs(most: int) -> None:
     found = shortened(LONG, most)
@@ -144,6 +153,7 @@ def test_totals_and_costs_are_of_a_mean_step(trace: Path, results: Results) -> N
     assert rows[-1]["share_up_to_here"] == pytest.approx(1)
     assert sum(row["time_ms"] for row in rows) == pytest.approx(step["time_ms"])
     assert sum(row["cycles"] for row in rows) == step["cycles"]
+    assert sum(row["energy_pj"] for row in rows) == pytest.approx(step["energy_pj"])
     assert [row["cycles"] for row in rows] == sorted((r["cycles"] for r in rows), reverse=True)
     assert [row["layer"] for row in rows if row["op"] == "other"] == ["forward: norm"]
 

@@ -16,16 +16,20 @@ import swatsim
 from swatsim import policies
 from swatsim.errors import ResultsError
 from swatsim.reports.caveats import periods, spacing_for
+from swatsim.reports.run_words import count, duration, energy
 from swatsim.results import Results
 from swatsim.sampling import Estimate, Stratum, ratio, total
+from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.layer import OPERANDS_OF, OPS
-from tests.traces import LAYERS
+from tests.traces import LAYERS, part_of
 
 #: Student's t of 97.5 %, as printed in tables.
 T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 10: 2.228}
 
 
-def results(steps: Sequence[int], ours: Sequence[float], dense: Sequence[float]) -> Results:
+def results(
+    steps: Sequence[int], ours: Sequence[float], dense: Sequence[float], **columns: Any
+) -> Results:
     """Make results of one op a step, of the columns that an estimate reads."""
     rows = []
     for step, *cycles in zip(steps, ours, dense, strict=True):
@@ -33,7 +37,7 @@ def results(steps: Sequence[int], ours: Sequence[float], dense: Sequence[float])
             key = {"trace": "t", "trace_id": "1", "step": step, "layer": "a", "op": "fprop"}
             cost = {"cycles": value, "cycles_compute": value / 2, "energy_pj": 3.0 * value}
             names = {"machine": role, "variant": "", "role": role, "function": "", "phase": ""}
-            rows.append({**key, **names, "samples": 2, **cost})
+            rows.append({**key, **names, "samples": 2, **cost, **columns})
     return Results(rows, {"parameters": {"batch_size": 2}})
 
 
@@ -143,6 +147,112 @@ def test_a_run_that_is_dense_first_and_then_half() -> None:
     whole = swatsim.estimate(results(steps, dense_first, [1000.0] * 10), 1000, strata=1)
     assert len(whole.phases) == 1
     assert whole.ours["cycles"].half_width > 2 * mean.half_width
+
+
+def test_a_jump_that_somebody_states_is_exact() -> None:
+    steps = range(0, 1000, 100)
+    dense_first = [1000.0 if step < 120 else 500.0 for step in steps]
+    some = results(steps, dense_first, [1000.0] * 10, clock_mhz=1)
+    for row in some.rows:
+        left = 1000 if row["step"] < 120 else 300
+        row |= {"macs_dense": 1000, "macs_effectual": left, "density_weight": left / 1000}  # type: ignore[operator]
+    found = swatsim.estimate(some, 1000, cuts=[120])
+    assert found.ours["cycles"].value == 560_000
+    assert found.ours["time_ms"].value == 560
+    assert found.per_step("time_ms").value == 0.56
+    assert found.ratios["speed_up"].value == pytest.approx(1000 / 560)
+    assert [(p.first, p.last, p.stated) for p in found.phases] == [
+        (0, 119, False),
+        (120, 999, True),
+    ]
+    first, second = found.phases
+    assert (first.name, second.name) == ("dense", "sparse, 30 % of the products left")
+    assert (first.speed_up, second.speed_up) == (1, 2)
+    assert first.share == pytest.approx(120 / 560)
+    assert (first.time, second.time) == (1, 0.5)
+    assert second.density == {"weight": pytest.approx(0.3)}
+    # another one that nobody stated is still found
+    dense_first[7:] = [250.0] * 3
+    both = swatsim.estimate(results(steps, dense_first, [1000.0] * 10), 1000, cuts=[120])
+    assert [p.first for p in both.phases] == [0, 120, 651]
+    assert [p.stated for p in both.phases] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("cuts", "message"),
+    [
+        ([0], "cuts=0 is not allowed: must be a step from 1 to 99"),
+        ([100], "cuts=100 is not allowed: must be a step from 1 to 99"),
+        ([30, 20, 41], r"no step of the phase 20\.\.29 was recorded, so nothing tells"),
+        ([5], r"no step of the phase 0\.\.4 was recorded"),
+        ([91], r"no step of the phase 91\.\.99 was recorded"),
+        ([1.5], "cuts=.*1.5.* is not allowed"),
+    ],
+)
+def test_cuts_that_leave_a_phase_without_a_recorded_step_are_refused(
+    cuts: list[Any], message: str
+) -> None:
+    some = results([10, 40, 90], [1, 2, 3], [4, 4, 4])
+    with pytest.raises(ResultsError, match=message):
+        swatsim.estimate(some, 100, cuts=cuts)
+
+
+def test_what_counts_is_time_where_clocks_differ() -> None:
+    some = results([0, 4, 9], [100, 120, 110], [400, 400, 400], clock_mhz=1000)
+    for row in some.rows:
+        row |= {"leakage_mw": 0.5}  # type: ignore[operator]
+        if row["role"] == "baseline":
+            row |= {"clock_mhz": 500}  # type: ignore[operator]
+    found = swatsim.estimate(some, 10)
+    cycles, theirs = found.ours["cycles"], found.baseline["cycles"]
+    assert found.ours["time_ms"].value == pytest.approx(cycles.value / 1e6)
+    assert found.baseline["time_ms"].value == pytest.approx(theirs.value / 5e5)
+    for name in ("speed_up", "speed_up_compute"):
+        assert found.ratios[name].value == pytest.approx(2 * 4000 / cycles.value)
+    assert found.phases[0].speed_up == pytest.approx(2 * 4000 / cycles.value)
+    time = found.ours["time_ms"]
+    # 0.5 mW for a ms are 0.5 uJ; two images a step
+    assert found.ours["energy_with_leakage_pj"].value == pytest.approx(
+        found.ours["energy_pj"].value + 5e5 * time.value
+    )
+    assert found.ours["images_per_s"].value == pytest.approx(1000 * 20 / time.value)
+    assert found.per_image("time_ms").value == pytest.approx(time.value / 20)
+    assert found.per_image("time_ms", baseline=True).value == pytest.approx(0.0004)
+    without = swatsim.estimate(results([0, 9], [1, 2], [3, 4]), 10)
+    assert "time_ms" not in without.ours
+    assert without.images == 20
+
+
+def test_an_estimate_shows_itself() -> None:
+    found = swatsim.estimate(results([0, 4, 9], [100, 120, 110], [400, 400, 400], clock_mhz=1), 10)
+    first, second, *_ = repr(found).splitlines()
+    assert first.startswith("A run of 10 steps of 2 images, layers alone, takes 1.12 ms (+-")
+    assert "machine; baseline takes 4 ms: a speed-up of 3.5" in first
+    assert second == "from t, 3 steps of 2 images, fprop only"
+    frame = found.frame.set_index(["of", "quantity"])
+    time = frame.loc["machine", "time_ms"]
+    assert (time.unit, time.per_step) == ("ms", pytest.approx(time.value / 10))
+    assert time.low < time.value < time.high
+    assert frame.loc["ratio", "speed_up"].value == found.ratios["speed_up"].value
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (duration(0.5), "0.5 ms"),
+        (duration(1500), "1.5 s"),
+        (duration(119_000), "119 s"),
+        (duration(3 * 6e4), "3 min"),
+        (duration(3.6e7), "10 h"),
+        (duration(8.64e8), "10 days"),
+        (energy(2e11), "200 mJ"),
+        (energy(5.1e15), "5.1 kJ"),
+        (energy(7.2e18), "2 kWh"),
+        (count(27_466_000_000), "27.5 G"),
+    ],
+)
+def test_quantities_are_in_units_that_people_read(shown: str, text: str) -> None:
+    assert shown == text
 
 
 def test_a_jump_of_density_cuts_where_cycles_hide_it() -> None:
@@ -360,6 +470,33 @@ def test_odd_runs_are_covered_too(level: Callable[..., np.ndarray]) -> None:
                 and speed_up.low <= 1e6 / ours.sum() <= speed_up.high
             )
         assert covered >= 54
+
+
+# ---- whole batches of a run ----------------------------------------------------------------------
+
+
+def test_some_images_of_some_steps_estimate_the_run(tmp_path: Path) -> None:
+    whole = synthesize(
+        LAYERS, tmp_path / "whole", policy=policies.SwatU(0.8), batch=6, seed=4, steps=3
+    )
+    machine = swatsim.machine("tensordash", tiles=1, rows=4, columns=4)
+    truth = swatsim.estimate_run(whole, machine, 3, workers=1)
+    exact = swatsim.estimate(swatsim.simulate(whole, machine, workers=1), 3)
+    assert truth.ours == exact.ours
+    assert (truth.notes, truth.ours["time_ms"].variance) == ((), 0)
+    some = part_of(whole, tmp_path / "some", range(3))
+    found = swatsim.estimate_run(some, machine, 3, workers=1)
+    for name in ("time_ms", "energy_pj", "cycles"):
+        assert found.ours[name].low < truth.ours[name].value < found.ours[name].high
+        assert found.ours[name].half_width < 0.1 * truth.ours[name].value
+    assert (found.images_of_step, found.images) == (6, 18)
+    assert "of 3 recorded images of each" in found.notes[0]
+    assert not any("of the batch of 6" in line for line in found.warnings)
+    one = swatsim.estimate_run(part_of(whole, tmp_path / "one", [2]), machine, 3, workers=1)
+    assert one.ours["cycles"].known
+    assert "One image of each batch was recorded" in one.notes[-1]
+    with pytest.raises(ResultsError, match="run_steps=2 is not allowed"):
+        swatsim.estimate_run(some, machine, 2)
 
 
 # ---- a run recorded in full ----------------------------------------------------------------------
