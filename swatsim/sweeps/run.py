@@ -83,9 +83,6 @@ def sweep(
     A point that is finished is on disk as a whole, and never done again; one that fails is
     recorded with its error, tried again next time, and does not stop the others.
 
-    Its processes import the script that they are started from, as Python's own pools do: a script
-    calls this below ``if __name__ == "__main__":``.
-
     Parameters
     ----------
     spec : path, mapping or Spec
@@ -96,7 +93,8 @@ def sweep(
         Simulate points that are finished anew, too, each of which is replaced when it is done.
     executor : concurrent.futures.Executor, optional
         Where to run: Dask's `Client.get_executor()`, for example. Its workers must see the traces
-        under the same paths. By default a pool of processes on this machine.
+        under the same paths. By default a pool of processes on this machine, each of which imports
+        the script that starts it: there it is called below ``if __name__ == "__main__":``.
     workers : int, optional
         Processes of that pool; one a core by default.
     progress : callable of (int, int), optional
