@@ -23,6 +23,8 @@ BOUNDS: Mapping[str, str] = {
 }
 #: What could be otherwise, each by itself and both.
 CHANGES = ("no_dram_wait", "ideal_pes", "ideal")
+#: Buckets that an ideal DRAM leaves empty.
+WAITS = ("lane_cycles_dram", "lane_cycles_fill_drain", "lane_cycles_prune")
 #: A factor from which on a change is worth a word.
 LEAST = 1.005
 
@@ -39,8 +41,8 @@ class Verdict:
         What takes the largest share of the time: dram, vector, buffers or pes.
     shares : mapping of str to float
         The share of each of these in the time: of waiting for DRAM, layers and everything else
-        alike; of the vector unit at work; of PEs that wait for buffers, or while an operand is
-        pruned; of PEs that compute. They add up to 1.
+        alike, and of an operand that is pruned through DRAM in each step; of the vector unit at
+        work; of PEs that wait for buffers; of PEs that compute. They add up to 1.
     lost : str
         Of the layers, the bucket that takes most PE-cycles without effectual work, in words.
     effectual : float
@@ -101,8 +103,9 @@ class Verdict:
 def verdict(results: Results) -> Verdict:
     """Return what bounds a step of results, all recorded ones together.
 
-    Of rows of layers, waiting for DRAM is the buckets `dram` and `fill_drain`; everything else
-    waits where its bytes take longer than its values. The ideal is that of `of_ideal`.
+    Of rows of layers, waiting for DRAM is the buckets of `WAITS`; everything else waits where its
+    bytes take longer than its values. So many times as fast would it be, to the cycle, simulated
+    with an ideal DRAM. The ideal is that of `of_ideal`.
 
     Raises
     ------
@@ -152,7 +155,7 @@ def _of_row(row: Mapping[str, Any]) -> dict[str, int]:
         compute = int(row["cycles_compute"])
         return {"cycles": taken, "no_dram_wait": compute, "ideal_pes": taken, "ideal": compute}
     multipliers = row["pes"] * row["lanes"]
-    waited = (row["lane_cycles_dram"] + row["lane_cycles_fill_drain"]) // multipliers
+    waited = sum(row[name] for name in WAITS) // multipliers
     ideal = tables.ideal_cycles(row)
     return {
         "cycles": taken,
