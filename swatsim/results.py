@@ -233,8 +233,8 @@ def _read(path: Path) -> Read:
         return _parsed(read_bounded(path, MAX_BYTES), path)
     except OSError as error:
         raise ResultsError(
-            f"no results in {path.parent} ({path.name}: {error.strerror or error}): simulate into "
-            "it first"
+            f"no results in {path.parent} ({path.name}: {error.strerror or error}): name a "
+            "folder that simulate wrote; a trace is simulated first"
         ) from None
 
 

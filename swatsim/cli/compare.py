@@ -144,6 +144,7 @@ def _table(found: Comparison, everything: bool) -> Grid:
         title += f"; {len(shown)} of {len(rows)} (--all shows them)"
     means = list(dict.fromkeys(map(words.mean_of, rows)))
     title += f": {means[0]}" if len(means) == 1 else ": means of the recorded steps of each"
+    title += "; energies without leakage"
     cells = ([text(row) for _, text in columns] for row in shown)
     expendable = () if everything else headings[KEPT:][::-1]
     return table(title, headings, cells, left=1, expendable=expendable)
@@ -188,7 +189,8 @@ def _layers(found: Comparison, rows: Sequence[Row], everything: bool) -> Grid:
         own = {row["label"]: row for row in same}
         cells.append([layer, TOTALS.get(op, op), *(cell(own) for _, cell in columns)])
     named = "; ".join(f"{letter}: {label}" for letter, label in _lettered(labels))
-    title = f"Each layer and op in one step; speed-ups are over the common baseline. {named}"
+    title = "Each layer and op in one step; speed-ups are over the common baseline, energies "
+    title += f"without leakage. {named}"
     expendable = () if everything else headings[2 + len(labels) :][::-1]
     return table(title, headings, cells, left=2, expendable=expendable)
 

@@ -128,6 +128,8 @@ def _as_total(row: Row) -> Row:
 
 # ---- what a step takes, and why ------------------------------------------------------------------
 
+#: What is said of all energies in a table.
+LEAKAGE = "energy without leakage"
 #: Headings of totals; where there is no room, those of `EXPENDABLE` go, the first one first.
 TOTALS = (
     *("op", "ms", "baseline ms", "speed-up", "with no zero", "zeros add"),
@@ -145,7 +147,7 @@ def _first(results: Summary, whole: bool) -> Iterator[Any]:
     over = [f"over {name}" for name in tables.alternatives_of(results)]
     expendable = () if whole else (*over, *EXPENDABLE)
     unit = "" if results.ops[-1]["clock_mhz"] else "; without a clock, ms are 1000 cycles"
-    title = f"Totals of {span_of(results).subject} ({span_of(results).mean}{unit})"
+    title = f"Totals of {span_of(results).subject} ({span_of(results).mean}{unit}; {LEAKAGE})"
     yield table(title, (*TOTALS, *over), _total_rows(results), left=1, expendable=expendable)
     if words := in_words(results):
         yield f"{words}\n"
@@ -161,6 +163,7 @@ def of_a_step(results: Summary) -> str:
         cycles = f"{count(step['cycles'])} cycles"
         time = labels.shown("time_ms", step["time_ms"]) if row["clock_mhz"] else cycles
         energy = "" if step["energy_pj"] is None else f" and {joules(step['energy_pj'])}"
+        energy += " without leakage" if energy and row is total else ""
         costs.append(time + energy)
     of_what = span.of_what and f" ({span.of_what})"
     if results.phases:
@@ -215,10 +218,11 @@ def in_words(results: Summary) -> str:
         return ""
     words = f"{digits(found['ms_per_image'])} ms an image, {digits(found['images_per_s'])} a second"
     if power := watts(found):
-        words += f"; {joules(found['energy_pj_per_image'])} an image, {power}"
+        energy = joules(found["energy_pj_per_image"])
+        words += f"; {energy} an image without leakage; {power}"
     if not isnan(found["power_w"]):
         dense, effectual = (digits(found[f"tops_per_w_{of}"]) for of in ("dense", "effectual"))
-        words += f", {dense} TOPS/W of the dense step, {effectual} effectual"
+        words += f": {dense} TOPS/W of the dense step, {effectual} effectual"
     if not isnan(found["area_mm2"]):
         words += f"; about {labels.shown('area_mm2', found['area_mm2'])}"
     return f"{words}."
@@ -240,6 +244,7 @@ def _costliest(results: Summary, whole: bool) -> Any:
         ops += f" and {others} other function{'s' * (others != 1)}"
     what = f"{MOST} of {ops} (--all)" if len(shown) < len(rows) else ops
     title = f"What costs most of {span_of(results).subject}: {what}"
+    title += f"; {LEAKAGE}" if whole else ""
     cells = (_cost(row) for row in shown)
     return table(title, COSTS, cells, left=2, expendable=() if whole else COSTS_EXPENDABLE)
 

@@ -255,7 +255,8 @@ def _table(summary: Summary, every: bool) -> Any:
         title += f", {SHOWN} of them (--all: every one)"
     spans = [Span.from_row(row) for row in fastest]
     if means := dict.fromkeys(f"{span.subject}: {span.mean}" for span in spans):
-        title += f". Cycles, ms, energy of {'; of '.join(means)}"
+        title += f". Cycles, ms, energy without leakage of {'; of '.join(means)}"
+    title += "; speed-ups over the own baseline of each" if fastest else ""
     headings = list(rows[0]) if rows else ["machine"]
     cells = (list(row.values()) for row in rows)
     return table(title, headings, cells, left=1, expendable=() if every else EXPENDABLE)

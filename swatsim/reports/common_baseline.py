@@ -53,7 +53,7 @@ class Unit:
         taken : dict
             What of `swatsim.reports.rates.rates` it has, and cycles.
         images : int
-        column : {"energy_pj"}, optional
+        column : {"energy_pj", "energy_with_leakage_pj"}, optional
         """
         name = column or self.column
         value: float = taken[name]

@@ -55,7 +55,7 @@ def page_of(comparison: Comparison) -> Page:
         (f"{comparison.unit.of_what}, the fastest: {first['label']}", cost),
         (f"speed-up of that over {comparison.baseline.words}", cell("speed_up", first["speed_up"])),
         (
-            f"energy of the same: that of {comparison.baseline.words} / its own",
+            f"energy of the same, without leakage: that of {comparison.baseline.words} / its own",
             cell("energy_efficiency", first["energy_efficiency"]),
         ),
     ]

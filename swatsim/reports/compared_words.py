@@ -119,17 +119,26 @@ def _differ(comparison: Comparison) -> str:
 
 
 def _most_frugal(comparison: Comparison) -> list[str]:
+    """Return which takes the least energy without leakage, and which with it, if all have one."""
     known = [row for row in comparison.rows if isfinite(row["energy_pj"])]
     if not known:
         return []
-    unit = comparison.unit
-    best = min(known, key=lambda row: unit.cost(row, row["images"], "energy_pj"))
-    energy = shown("energy_pj", unit.cost(best, best["images"], "energy_pj"))
-    who = "the same" if best is fastest(comparison) else best["label"]
-    words = f"Least energy: {who}, {energy} for {unit.of_what}"
+    best, words = _least(comparison, known, "energy_pj")
+    said = f"Least energy, without leakage: {words} for {comparison.unit.of_what}"
     if isfinite(best["energy_efficiency"]):
-        words += f", the baseline's energy / its own: {best['energy_efficiency']:.2f}"
-    return [words]
+        said += f", the baseline's energy / its own: {best['energy_efficiency']:.2f}"
+    if all(isfinite(row["energy_with_leakage_pj"]) for row in known):
+        said += f"; with leakage: {_least(comparison, known, 'energy_with_leakage_pj')[1]}"
+    return [said]
+
+
+def _least(comparison: Comparison, rows: Sequence[Row], column: str) -> tuple[Row, str]:
+    """Return the row of the least energy, and in words whose that is and how much."""
+    costs = [comparison.unit.cost(row, row["images"], column) for row in rows]
+    least = min(costs)
+    best = rows[costs.index(least)]
+    who = "the same" if best is fastest(comparison) else best["label"]
+    return best, f"{who}, {shown(column, least)}"
 
 
 #: Columns of the short table: heading to the cell's text.

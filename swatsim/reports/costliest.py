@@ -19,8 +19,8 @@ def costliest(results: Results) -> list[Row]:
         `layer`, or phase and function of everything else; `op`, of the latter "other"; `time_ms`
         and `cycles` of a mean step, and `baseline_time_ms` and `baseline_cycles`; `share` of all of
         the step's time that results hold, and `share_up_to_here`, of this row and all before it;
-        `speed_up` over the baseline; `energy_pj` of a mean step and `of_ideal`, of ops alone:
-        None where they are not known; `lost_most_to`.
+        `speed_up` over the baseline; `energy_pj` of a mean step, without leakage: None
+        where it is not known; `of_ideal`, of ops alone: None of others; `lost_most_to`.
     """
     return list(tables.summarise(results).once(_costliest))
 
@@ -58,6 +58,7 @@ def _functions(results: Summary) -> Iterator[Row]:
     clocks = step["clock_mhz"], step["baseline"]["clock_mhz"]
     for row in everything_else.by_function(results):
         cycles = [row[name] / step["steps"] for name in ("cycles", "baseline_cycles")]
+        energy = row["energy_pj"]
         times = [number / (1000 * clock) for number, clock in zip(cycles, clocks, strict=True)]
         yield {
             "layer": f"{row['phase']}: {row['function']}",
@@ -65,7 +66,7 @@ def _functions(results: Summary) -> Iterator[Row]:
             **dict(zip(("time_ms", "baseline_time_ms"), times, strict=True)),
             **dict(zip(("cycles", "baseline_cycles"), cycles, strict=True)),
             "speed_up": quotient(times[1], times[0]),
-            "energy_pj": None,
+            "energy_pj": None if energy is None else energy / step["steps"],
             "of_ideal": None,
             "lost_most_to": row["bound_by"] if row["bound_by"] == "DRAM" else "vector",
         }

@@ -42,8 +42,9 @@ def by_function(results: Results) -> list[Row]:
     list of dict
         `phase`; `function`, the framework's, or several of a chain; `modules`, in how many it ran;
         `cycles`, and their `share` of all of the step's; `baseline_cycles` and `baseline_share`,
-        the same of the baseline; `vector_elements`; `dram_bytes`; `bound_by`: what the machine
-        takes longer for, "vector lanes" or "DRAM".
+        the same of the baseline; `vector_elements`; `dram_bytes`; `energy_pj`, without leakage:
+        None where it is not known; `bound_by`: what the machine takes longer for, "vector lanes" or
+        "DRAM".
     """
     return list(tables.summarise(results).once(_by_function))
 
@@ -64,6 +65,7 @@ def _grouped(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[Ma
 
 def _row(key: tuple[str, str], ours: _Rows, theirs: _Rows, step: Row) -> Row:
     total = {name: sum(row[name] for row in ours) for name in _SUMS}
+    energies = [row["energy_pj"] for row in ours]
     found = {
         "phase": key[0],
         "function": key[1],
@@ -72,6 +74,7 @@ def _row(key: tuple[str, str], ours: _Rows, theirs: _Rows, step: Row) -> Row:
         "baseline_cycles": sum(row["cycles"] for row in theirs),
         "vector_elements": total["vector_elements"],
         "dram_bytes": total["dram_bytes_vector"],
+        "energy_pj": None if None in energies else sum(energies),
         "bound_by": _bound_by(total, ours[0]),
     }
     return _with_shares(found, step)

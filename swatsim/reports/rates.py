@@ -76,7 +76,7 @@ def watts(found: Row) -> str:
         return ""
     if isnan(found["power_w"]):
         return f"{alone} without leakage, which is not known"
-    return f"{alone} ({both} with leakage)"
+    return f"{alone} without leakage, {both} with it"
 
 
 def _known(value: float | None) -> float:

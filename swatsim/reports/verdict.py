@@ -88,16 +88,31 @@ class Verdict:
 
     @property
     def _changes(self) -> str:
+        """Return what would change it; both together only where that is more than one alone."""
         over = f"{self.speed_up_no_dram_wait:.2f}x over a baseline that waits as little"
+        limits = self.ideal >= self.ideal_pes * LEAST
         known = {
             f"were DRAM never waited for, {{}} ({over})": self.no_dram_wait,
-            "with PEs that lose no cycle, on this DRAM, at best {}": self.ideal_pes,
-            "with both {}": self.ideal,
+            f"with PEs that lose no cycle{', on this DRAM,' * limits} at best {{}}": self.ideal_pes,
         }
         found = [how.format(_faster(factor)) for how, factor in known.items() if factor >= LEAST]
+        if self.ideal >= max(self.no_dram_wait, self.ideal_pes, 1) * LEAST:
+            found.append(self._both.format(_faster(self.ideal)))
         if not found:
             return "neither a DRAM that is never waited for nor ideal PEs would change it"
         return "; ".join(found)
+
+    @property
+    def _both(self) -> str:
+        """What is said of both, by which of them was said something before."""
+        dram, pes = (factor >= LEAST for factor in (self.no_dram_wait, self.ideal_pes))
+        if dram and pes:
+            return "with both {}"
+        if dram:
+            return "and with PEs that lose no cycle besides, {}"
+        if pes:
+            return "were DRAM never waited for besides, {}"
+        return "were DRAM never waited for and did PEs lose no cycle, {}"
 
 
 def verdict(results: Results) -> Verdict:

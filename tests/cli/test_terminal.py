@@ -153,6 +153,7 @@ def test_totals_and_costs_are_of_a_mean_step(trace: Path, results: Results) -> N
     assert rows[-1]["share_up_to_here"] == pytest.approx(1)
     assert sum(row["time_ms"] for row in rows) == pytest.approx(step["time_ms"])
     assert sum(row["cycles"] for row in rows) == step["cycles"]
+    assert sum(row["energy_pj"] for row in rows) == pytest.approx(step["energy_pj"])
     assert [row["cycles"] for row in rows] == sorted((r["cycles"] for r in rows), reverse=True)
     assert [row["layer"] for row in rows if row["op"] == "other"] == ["forward: norm"]
 

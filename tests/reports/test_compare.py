@@ -82,10 +82,19 @@ def test_any_machines_are_compared_in_time_over_the_firsts_own_baseline() -> Non
         "as the next, n; they differ in clock"
     )
     assert found.sentences[1] == (
-        "Least energy: the same, 3e-08 mJ for a step's layers, the baseline's energy / its own: "
-        "3.00"
+        "Least energy, without leakage: the same, 3e-08 mJ for a step's layers, the baseline's "
+        "energy / its own: 3.00"
     )
     assert list(found.frame.speed_up) == column(found, "speed_up")
+
+
+def test_the_least_energy_is_said_with_leakage_too() -> None:
+    """1 W for 1 ms, at 1 MHz, is 1 mJ; 600 cycles are 0.6 ms and 0.6 mJ with 1000 mW."""
+    a = made(clock_mhz=1, leakage_mw=1000, area_mm2=1.0, energy=(1e8, 1e8))
+    b = made("n", (900, 1800), clock_mhz=1, leakage_mw=100, area_mm2=1.0, energy=(3e8, 3e8))
+    first, *_ = swatsim.compare(a, b).sentences[1].split(" for ")
+    assert first == "Least energy, without leakage: the same, 0.1 mJ"
+    assert swatsim.compare(a, b).sentences[1].endswith("; with leakage: n, 0.39 mJ")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,32 @@ def test_a_step_that_its_pes_bound() -> None:
     assert found.sentence == (
         "Bound by the PEs' own cycles, 100 % of the time of a step's layers (80 % of their "
         "lane-cycles are products that count; lost most to: waiting for other rows): with PEs that "
-        "lose no cycle, on this DRAM, at best 1.25x as fast; with both 1.25x as fast"
+        "lose no cycle at best 1.25x as fast"
     )
     ideal = {"cycles": 8, "lane_cycles_effectual": 8, "lane_cycles_idle": 0}
     assert verdict(_step(ideal, DENSE)).sentence.endswith(
         "neither a DRAM that is never waited for nor ideal PEs would change it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pes", "both", "words"),
+    [
+        (
+            1.0,
+            9.0,
+            "a baseline that waits as little); and with PEs that lose no cycle besides, 9.00x",
+        ),
+        (1.0, 2.5, "a baseline that waits as little)"),
+        (3.0, 3.0, "; with PEs that lose no cycle at best 3.00x"),
+    ],
+)
+def test_both_are_named_where_only_one_of_them_is_said(pes: float, both: float, words: str) -> None:
+    found = replace(verdict(_step(WAITS, DENSE)), ideal_pes=pes, ideal=both)
+    assert found.sentence.removesuffix(" as fast").endswith(words)
+    alone = replace(found, no_dram_wait=1.0, ideal_pes=1.0, ideal=2.0)
+    assert alone.sentence.endswith(
+        "were DRAM never waited for and did PEs lose no cycle, 2.00x as fast"
     )
 
 
@@ -131,7 +153,7 @@ def test_power_without_a_leakage_is_that_of_what_happens() -> None:
     found = rates(tables.summarise(results).ops[-1], steps=1, images=1)
     assert found["power_dynamic_w"] == pytest.approx(4e-3 / 100e-9)
     assert watts(found) == "40,000 W without leakage, which is not known"
-    assert watts({**found, "power_w": 50_000.0}) == "40,000 W (50,000 W with leakage)"
+    assert watts({**found, "power_w": 50_000.0}) == "40,000 W without leakage, 50,000 W with it"
     assert watts({**found, "power_dynamic_w": nan}) == ""
     assert isnan(found["power_w"])
     assert isnan(found["tops_per_w_dense"])
