@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite, isnan
 from typing import Any
 
 from swatsim.columns import Role
 from swatsim.counters import BUCKETS, DRAM_BYTES
 from swatsim.reports import tables
+from swatsim.reports.labels import times
 from swatsim.reports.span import percent, span_of
 from swatsim.reports.tables import Summary, quotient
 from swatsim.results import Results
@@ -78,6 +80,8 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """What bounds it and what would change it, in one sentence without its full stop."""
+        if isnan(self.share):
+            return f"Nothing bounds {self.subject}: no cycle is taken"
         words = f"{BOUNDS[self.bound]}, {percent(self.share)} of the time of {self.subject}"
         if self.bound == "pes":
             lost = f"; lost most to: {self.lost.partition(' (')[0]}" if self.lost else ""
@@ -89,14 +93,14 @@ class Verdict:
     @property
     def _changes(self) -> str:
         """Return what would change it; both together only where that is more than one alone."""
-        over = f"{self.speed_up_no_dram_wait:.2f}x over a baseline that waits as little"
-        limits = self.ideal >= self.ideal_pes * LEAST
+        over = f"{times(self.speed_up_no_dram_wait)} over a baseline that waits as little"
+        limits = _exceeds(self.ideal, self.ideal_pes)
         known = {
             f"were DRAM never waited for, {{}} ({over})": self.no_dram_wait,
             f"with PEs that lose no cycle{', on this DRAM,' * limits} at best {{}}": self.ideal_pes,
         }
         found = [how.format(_faster(factor)) for how, factor in known.items() if factor >= LEAST]
-        if self.ideal >= max(self.no_dram_wait, self.ideal_pes, 1) * LEAST:
+        if _exceeds(self.ideal, max(self.no_dram_wait, self.ideal_pes, 1)):
             found.append(self._both.format(_faster(self.ideal)))
         if not found:
             return "neither a DRAM that is never waited for nor ideal PEs would change it"
@@ -186,5 +190,10 @@ def _transfer(row: Mapping[str, Any]) -> int:
     return -(-carried * row["clock_mhz"] // speed) if speed else 0
 
 
+def _exceeds(factor: float, other: float) -> bool:
+    """Whether a factor is more than another, by what is worth a word; both may be infinite."""
+    return factor > other and factor >= other * LEAST
+
+
 def _faster(factor: float) -> str:
-    return f"{factor:.2f}x as fast"
+    return f"{times(factor)} as fast" if isfinite(factor) else times(factor)

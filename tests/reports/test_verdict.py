@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isnan, nan
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,17 @@ def test_both_are_named_where_only_one_of_them_is_said(pes: float, both: float, 
     assert alone.sentence.endswith(
         "were DRAM never waited for and did PEs lose no cycle, 2.00x as fast"
     )
+
+
+def test_what_takes_nothing_is_no_number() -> None:
+    nothing = {"cycles": 0, "macs_effectual": 0, "lane_cycles_effectual": 0, "lane_cycles_idle": 0}
+    assert verdict(_step(nothing, nothing)).sentence == (
+        "Nothing bounds a step's layers: no cycle is taken"
+    )
+    idle = {**nothing, "cycles": 10, "lane_cycles_idle": 10}
+    found = verdict(_step(idle, DENSE))
+    assert found.ideal_pes == found.ideal == inf
+    assert found.sentence.endswith("with PEs that lose no cycle at best no cycles")
 
 
 def test_another_clock_counts_in_a_speed_up() -> None:
