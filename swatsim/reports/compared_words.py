@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING
 
 from swatsim.printable import printable
@@ -87,15 +87,13 @@ def sentences(comparison: Comparison) -> list[str]:
 def _fastest(comparison: Comparison) -> str:
     first, *others = in_order(comparison)
     cost, title = cost_of(comparison, first), "Fastest: " * bool(others)
-    words = (
-        f"{title}{first['label']}, {amount(comparison, cost)} for {comparison.unit.of_what}, "
-        f"{first['speed_up']:.2f}x as fast as {comparison.baseline.words}"
-    )
-    if others:
-        second = others[0]
-        factor = quotient(cost_of(comparison, second), cost)
-        often = f"{factor:.2f}x as fast" if factor > LEAST else "as fast"
-        words += f"; {often} as the next, {second['label']}"
+    words = f"{title}{first['label']}, {amount(comparison, cost)} for {comparison.unit.of_what}"
+    if isfinite(first["speed_up"]):
+        words += f", {times(first['speed_up'])} as fast as {comparison.baseline.words}"
+    factor = quotient(cost_of(comparison, others[0]), cost) if others else inf
+    if isfinite(factor):
+        often = f"{times(factor)} as fast" if factor > LEAST else "as fast"
+        words += f"; {often} as the next, {others[0]['label']}"
     return words + _held(comparison) + _differ(comparison)
 
 

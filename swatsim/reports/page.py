@@ -17,7 +17,7 @@ from swatsim.reports import (
     tables,
 )
 from swatsim.reports.html import Chart, Page, Section, Table
-from swatsim.reports.labels import cell, label, shown
+from swatsim.reports.labels import cell, label, shown, times
 from swatsim.reports.over_steps import over_steps
 from swatsim.reports.remarks import remarks
 from swatsim.reports.roofline import roofline
@@ -101,7 +101,7 @@ def _headline(head: Row, span: Span) -> str:
     """Return the speed-up of a step, or of what of it there is."""
     of_share = span.of_what and f" ({span.of_what})"
     alone = ", of a step's layers alone" if span.left_out else ""
-    compute = f"; {head['speed_up_compute_layers']:.2f}x of the layers' compute cycles only"
+    compute = f"; {times(head['speed_up_compute_layers'])} of the layers' compute cycles only"
     return (
         f"Speed-up over {head['baseline']}: {page_tables.of_step(head)}{alone}{of_share}{compute}"
     )
@@ -169,12 +169,12 @@ def _counterfactuals(found: Verdict) -> Iterator[tuple[str, str]]:
 
 def _speed_ups(head: Row, span: Span) -> list[tuple[str, str]]:
     over = f"over {head['baseline']}{span.of_what and f', {span.of_what}'}"
-    alone = f"{head['speed_up_layers']:.2f}x"
+    alone = times(head["speed_up_layers"])
     if span.left_out:
         return [(f"speed-up of the layers {over}", alone)]
     elsewhere = f"; {percent(head['elsewhere'])} of the baseline's time is elsewhere"
     return [
-        (f"speed-up of the step {over}", f"{head['speed_up']:.2f}x"),
+        (f"speed-up of the step {over}", times(head["speed_up"])),
         (f"the same, of its layers alone{elsewhere}", alone),
     ]
 

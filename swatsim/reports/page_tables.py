@@ -10,6 +10,7 @@ from swatsim.columns import Role
 from swatsim.counters import BUCKETS, ENERGY_PARTS
 from swatsim.errors import ResultsError, unknown
 from swatsim.reports import rates, tables
+from swatsim.reports.labels import times
 from swatsim.reports.span import percent, span_of
 from swatsim.reports.tables import Row, Summary
 from swatsim.results import Results
@@ -91,11 +92,11 @@ def of_step(row: Row) -> str:
 
     `row` has what `ratios` gives, and may be a row of a sweep.
     """
-    whole = f"{row['speed_up']:.2f}x"
+    whole = times(row["speed_up"])
     if not isfinite(row.get("elsewhere", nan)):
         return whole
     return (
-        f"step {whole}; its layers alone {row['speed_up_layers']:.2f}x; "
+        f"step {whole}; its layers alone {times(row['speed_up_layers'])}; "
         f"{percent(row['elsewhere'])} of the baseline's time is elsewhere"
     )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite, isnan
 from typing import Any
 
 from swatsim.columns import Role
 from swatsim.counters import BUCKETS, DRAM_BYTES
 from swatsim.reports import tables
+from swatsim.reports.labels import times
 from swatsim.reports.span import percent, span_of
 from swatsim.reports.tables import Summary, quotient
 from swatsim.results import Results
@@ -23,6 +25,8 @@ BOUNDS: Mapping[str, str] = {
 }
 #: What could be otherwise, each by itself and both.
 CHANGES = ("no_dram_wait", "ideal_pes", "ideal")
+#: Buckets that an ideal DRAM leaves empty.
+WAITS = ("lane_cycles_dram", "lane_cycles_fill_drain", "lane_cycles_prune")
 #: A factor from which on a change is worth a word.
 LEAST = 1.005
 
@@ -39,8 +43,8 @@ class Verdict:
         What takes the largest share of the time: dram, vector, buffers or pes.
     shares : mapping of str to float
         The share of each of these in the time: of waiting for DRAM, layers and everything else
-        alike; of the vector unit at work; of PEs that wait for buffers, or while an operand is
-        pruned; of PEs that compute. They add up to 1.
+        alike, and of an operand that is pruned through DRAM in each step; of the vector unit at
+        work; of PEs that wait for buffers; of PEs that compute. They add up to 1.
     lost : str
         Of the layers, the bucket that takes most PE-cycles without effectual work, in words.
     effectual : float
@@ -76,6 +80,8 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """What bounds it and what would change it, in one sentence without its full stop."""
+        if isnan(self.share):
+            return f"Nothing bounds {self.subject}: no cycle is taken"
         words = f"{BOUNDS[self.bound]}, {percent(self.share)} of the time of {self.subject}"
         if self.bound == "pes":
             lost = f"; lost most to: {self.lost.partition(' (')[0]}" if self.lost else ""
@@ -87,14 +93,14 @@ class Verdict:
     @property
     def _changes(self) -> str:
         """Return what would change it; both together only where that is more than one alone."""
-        over = f"{self.speed_up_no_dram_wait:.2f}x over a baseline that waits as little"
-        limits = self.ideal >= self.ideal_pes * LEAST
+        over = f"{times(self.speed_up_no_dram_wait)} over a baseline that waits as little"
+        limits = _exceeds(self.ideal, self.ideal_pes)
         known = {
             f"were DRAM never waited for, {{}} ({over})": self.no_dram_wait,
             f"with PEs that lose no cycle{', on this DRAM,' * limits} at best {{}}": self.ideal_pes,
         }
         found = [how.format(_faster(factor)) for how, factor in known.items() if factor >= LEAST]
-        if self.ideal >= max(self.no_dram_wait, self.ideal_pes, 1) * LEAST:
+        if _exceeds(self.ideal, max(self.no_dram_wait, self.ideal_pes, 1)):
             found.append(self._both.format(_faster(self.ideal)))
         if not found:
             return "neither a DRAM that is never waited for nor ideal PEs would change it"
@@ -116,8 +122,9 @@ class Verdict:
 def verdict(results: Results) -> Verdict:
     """Return what bounds a step of results, all recorded ones together.
 
-    Of rows of layers, waiting for DRAM is the buckets `dram` and `fill_drain`; everything else
-    waits where its bytes take longer than its values. The ideal is that of `of_ideal`.
+    Of rows of layers, waiting for DRAM is the buckets of `WAITS`; everything else waits where its
+    bytes take longer than its values. So many times as fast would it be, to the cycle, simulated
+    with an ideal DRAM. The ideal is that of `of_ideal`.
 
     Raises
     ------
@@ -167,7 +174,7 @@ def _of_row(row: Mapping[str, Any]) -> dict[str, int]:
         compute = int(row["cycles_compute"])
         return {"cycles": taken, "no_dram_wait": compute, "ideal_pes": taken, "ideal": compute}
     multipliers = row["pes"] * row["lanes"]
-    waited = (row["lane_cycles_dram"] + row["lane_cycles_fill_drain"]) // multipliers
+    waited = sum(row[name] for name in WAITS) // multipliers
     ideal = tables.ideal_cycles(row)
     return {
         "cycles": taken,
@@ -183,5 +190,10 @@ def _transfer(row: Mapping[str, Any]) -> int:
     return -(-carried * row["clock_mhz"] // speed) if speed else 0
 
 
+def _exceeds(factor: float, other: float) -> bool:
+    """Whether a factor is more than another, by what is worth a word; both may be infinite."""
+    return factor > other and factor >= other * LEAST
+
+
 def _faster(factor: float) -> str:
-    return f"{factor:.2f}x as fast"
+    return f"{times(factor)} as fast" if isfinite(factor) else times(factor)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isnan, nan
+from math import inf, isnan, nan
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import swatsim
 from swatsim.reports import tables
 from swatsim.reports.rates import rates, watts
 from swatsim.reports.verdict import verdict
 from swatsim.results import Results
 from tests.reports.test_step_and_layers import by_hand
+from tests.traces import LAYERS, make_trace
 
 
 def _step(machine: dict[str, Any], baseline: dict[str, Any], **other: Any) -> Results:
@@ -48,6 +51,26 @@ def test_a_step_that_waits_for_dram() -> None:
         "Bound by waiting for DRAM, 60 % of the time of a step's layers: were DRAM never waited "
         "for, 2.50x as fast (4.00x over a baseline that waits as little); with PEs that lose no "
         "cycle, on this DRAM, at best 3.33x as fast; with both 12.50x as fast"
+    )
+
+
+@pytest.mark.parametrize("parameters", [{}, {"pattern": "3:4", "prune_each_step": True}])
+def test_dram_never_waited_for_is_an_ideal_dram(parameters: dict[str, Any], tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "t", steps=(0,), layers=LAYERS[-1:])
+    kinds = ("lpddr4-3200", "ideal")
+    here, there = (
+        swatsim.simulate(trace, swatsim.machine("stc", dram=dram, **parameters), workers=1)
+        for dram in kinds
+    )
+    pruned = sum(row["lane_cycles_prune"] for row in here.rows)
+    assert bool(pruned) == bool(parameters), "what this is about"
+    said, again = verdict(here), verdict(there)
+    taken = [tables.summarise(results).ops[-1] for results in (here, there)]
+    assert said.no_dram_wait == taken[0]["cycles"] / taken[1]["cycles"]
+    assert said.speed_up_no_dram_wait == taken[1]["speed_up"]
+    assert (said.ideal, again.no_dram_wait) == (pytest.approx(said.no_dram_wait * again.ideal), 1)
+    assert said.shares["buffers"] * taken[0]["cycles"] == pytest.approx(
+        again.shares["buffers"] * taken[1]["cycles"]
     )
 
 
@@ -96,6 +119,17 @@ def test_both_are_named_where_only_one_of_them_is_said(pes: float, both: float, 
     assert alone.sentence.endswith(
         "were DRAM never waited for and did PEs lose no cycle, 2.00x as fast"
     )
+
+
+def test_what_takes_nothing_is_no_number() -> None:
+    nothing = {"cycles": 0, "macs_effectual": 0, "lane_cycles_effectual": 0, "lane_cycles_idle": 0}
+    assert verdict(_step(nothing, nothing)).sentence == (
+        "Nothing bounds a step's layers: no cycle is taken"
+    )
+    idle = {**nothing, "cycles": 10, "lane_cycles_idle": 10}
+    found = verdict(_step(idle, DENSE))
+    assert found.ideal_pes == found.ideal == inf
+    assert found.sentence.endswith("with PEs that lose no cycle at best no cycles")
 
 
 def test_another_clock_counts_in_a_speed_up() -> None:
