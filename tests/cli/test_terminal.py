@@ -124,7 +124,14 @@ def test_one_long_name_alone_keeps_its_ends() -> None:
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(0.1234567, "0.123"), (0.19, "0.190"), (12.0, "12.0"), (123.4, "123"), (12345.6, "12,346")],
+    [
+        (0.00004976, "0.0000498"),
+        (0.1234567, "0.123"),
+        (0.19, "0.190"),
+        (12.0, "12.0"),
+        (123.4, "123"),
+        (12345.6, "12,346"),
+    ],
 )
 def test_three_digits_are_shown_of_any_size(value: float, words: str) -> None:
     assert show.digits(value) == words
