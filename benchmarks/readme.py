@@ -87,7 +87,7 @@ def estimated() -> Iterator[str]:
 def _of_tutorial(verb: str) -> str:
     """Return what a verb of the tutorial prints, the simulations before it done."""
     tutorial = (ROOT / "docs" / "tutorial.md").read_text().replace("\\\n", " ")
-    lines = re.findall(r"^swatsim ((?:simulate|\w+ results).*)$", tutorial, flags=re.M)
+    lines = re.findall(r"^swatsim ((?:simulate|compare|estimate) .*)$", tutorial, flags=re.M)
     at = next(i for i, line in enumerate(lines) if line.startswith(verb))
     before = [f"{line} --plots none" for line in lines[:at] if line.startswith("simulate")]
     return shown([*before, lines[at]])

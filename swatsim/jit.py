@@ -36,6 +36,7 @@ numba_config: Any = numba.config  # its attributes are made at run time
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+Array = TypeVar("Array", bound=np.ndarray[Any, Any])
 
 
 def _version() -> str | None:
@@ -77,6 +78,18 @@ def jit(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         compiled._cache = _Cache(repr((*name, _hash_of(code.co_filename))), _FOLDER)
     kernel: Callable[Parameters, Result] = compiled
     return kernel
+
+
+def read_only(array: Array) -> Array:
+    """Return an array in C order that can't be written to: a view, where it is in C order.
+
+    Numba compiles a kernel anew for arrays that can be written to, and for those of another order:
+    what is read alone, and comes now as it was recorded and now as a copy, goes through this.
+    """
+    view: Any = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    found: Array = view
+    return found
 
 
 def _population(context: Any, word: Any) -> Any:

@@ -26,6 +26,7 @@ from swatsim.reports.run_estimate import RunEstimate
 from swatsim.reports.span import percent
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.interface import Machine
+from swatsim.simulator.run import choice
 from swatsim.simulator.whole_batch import Batches, simulate_batches
 from swatsim.tracefile import Trace, open_trace
 
@@ -100,13 +101,14 @@ def estimate_run(
         As `swatsim.estimate` does; before anything is simulated.
     """
     source = trace if isinstance(trace, Trace) else open_trace(trace)
-    checked_run(run_steps, source.steps if steps is None else steps, strata, cuts)
+    chosen = choice("steps", source.steps if steps is None else steps)
+    checked_run(run_steps, chosen, strata, cuts)
     found = simulate_batches(
         source,
         machine,
         baseline=baseline,
         energy=energy,
-        steps=steps,
+        steps=chosen,
         workers=workers,
         progress=progress,
     )

@@ -24,6 +24,7 @@ from swatsim.counts import Count, bucket, declared, parts_of
 from swatsim.simulator.machines import machine, presets
 from swatsim.simulator.run import simulate
 from tests.simulator.test_other import NORM
+from tests.sources import nodes
 from tests.traces import make_trace
 
 ROOT = Path(__file__).parents[1] / "swatsim"
@@ -87,7 +88,7 @@ def listed(path: Path) -> set[str]:
     known = {*BUCKETS, *ENERGY_PARTS}
     known |= {name.removeprefix("lane_cycles_") for name in BUCKETS} - {"buffer", "dram"}
     longest: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict):
             inside = [one.value for one in ast.walk(node) if isinstance(one, ast.Constant)]
             longest = max(longest, known & {str(value) for value in inside}, key=len)

@@ -6,9 +6,12 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tests.sources import nodes
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "swatsim").rglob("*.py"))
@@ -92,10 +95,11 @@ ARROWS = {
 }
 
 
+@cache
 def modules(path: Path) -> set[str]:
     """Name every module that a file imports, wherever in it."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -161,9 +165,8 @@ def test_no_machine_imports_another(path: Path) -> None:
 
 def test_functions_and_files_are_short() -> None:
     for path in SOURCES:
-        text = path.read_text()
-        assert text.count("\n") <= 400, path
-        for node in ast.walk(ast.parse(text)):
+        assert path.read_text().count("\n") <= 400, path
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"
 
@@ -175,10 +178,10 @@ NO_BEGINNINGS = ("Tell", "Give", "Say", "Know")
 
 def test_docstrings_begin_with_what_is_returned_or_done() -> None:
     documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
-    nodes = ((path, node) for path in SOURCES for node in ast.walk(ast.parse(path.read_text())))
+    every = ((path, node) for path in SOURCES for node in nodes(path))
     assert [
         f"{path.relative_to(ROOT)}: {getattr(node, 'name', 'module')}"
-        for path, node in nodes
+        for path, node in every
         if isinstance(node, documented)
         and re.match(rf"(?:{'|'.join(NO_BEGINNINGS)})s?\b", ast.get_docstring(node) or "")
     ] == []

@@ -21,6 +21,7 @@ from swatsim.workload.layer import KINDS, OPERANDS, OPS
 from swatsim.workload.networks import NETWORKS
 from swatsim.workload.storage import FORMATS
 from swatsim.workload.value_types import DTYPES
+from tests.sources import nodes
 
 ROOT = Path(__file__).parents[1] / "swatsim"
 
@@ -72,13 +73,13 @@ def words_of(node: ast.AST) -> set[str]:
 def together() -> list[tuple[Path, set[str]]]:
     """Give the words that stand together, of all files."""
     paths = [path for path in sorted(ROOT.rglob("*.py")) if CHOSEN not in path.parents]
-    nodes = ((path, node) for path in paths for node in ast.walk(ast.parse(path.read_text())))
-    return [(path, words) for path, node in nodes if len(words := words_of(node)) > 1]
+    every = ((path, node) for path in paths for node in nodes(path))
+    return [(path, words) for path, node in every if len(words := words_of(node)) > 1]
 
 
 def lists_of(path: Path) -> Iterator[set[str]]:
     """Yield the texts of each tuple, list and set of a source."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Tuple | ast.List | ast.Set):
             yield words_of(node)
 

@@ -98,7 +98,11 @@ def test_commands_are_ones_that_are_understood(name: str) -> None:
 
 
 #: What spares time where a command runs here: no process that draws, no pool of them, one step.
-QUICKLY = {"simulate": ("--plots", "none"), "sweep": ("--dask", "here", "--step", "0")}
+QUICKLY = {
+    "simulate": ("--plots", "none"),
+    "sweep": ("--dask", "here", "--step", "0"),
+    "estimate": ("--step", "2339"),
+}
 
 
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +123,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     begin("verdict", printed["simulate"])
     begin("first", printed["simulate"], until="\n\n")
     begin("compared", printed["compare"], until="\nOf a step")
-    begin("estimated", printed["estimate"], until="\n")
+    begin("estimated", printed["estimate"], until=" takes ")
     assert {*"\n".join(PAGES.block("first")[1:-1]).replace("─", "").split()} <= {
         *printed["simulate"].split()
     }
@@ -223,6 +227,13 @@ def test_every_family_of_runs_has_its_intervals() -> None:
     assert [row.strip("| ").partition(", steps scatter")[0] for row in table[2:]] == list(
         script.FAMILIES
     )
+
+
+def test_whole_runs_are_measured_on_every_machine() -> None:
+    script, table = load("whole_run"), PAGES.block("whole-run")
+    rows = [script.Row("", *sample, 0, 1, 1) for sample in script.RECORDED]
+    assert table[:2] == list(script.lines(rows))[:2]
+    assert [row.strip("| ").partition(" | ")[0] for row in table[2:]] == list(script.MACHINES)
 
 
 def test_every_policy_is_in_the_table() -> None:

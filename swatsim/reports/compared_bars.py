@@ -54,7 +54,7 @@ def times(comparison: Comparison) -> Figure:
         [_named(one, short, panel) for one in panels],
         [(name, False) for name in short.values()],
         _title(comparison, len(panels), len(lines)),
-        _key(comparison, longest),
+        _key(comparison, longest, len(panels)),
         panel=panel,
         names=names,
     )
@@ -133,14 +133,14 @@ def _sides(comparison: Comparison) -> str:
     return f"{first} on {second}"
 
 
-def _key(comparison: Comparison, longest: float) -> str:
+def _key(comparison: Comparison, longest: float, panels: int) -> str:
     unit = comparison.unit
     parts = [f"numbers: {unit.word} of {unit.of_what}"]
     if any(row["layers_cycles"] != row["cycles"] for row in comparison.rows):
         parts.append("grey: everything beside the layers")
     cost = words.amount(comparison, words.baseline_cost(comparison))
     parts.append(f"dotted: the common baseline, {comparison.baseline.words}, {cost}")
-    parts.append("dark: the fastest of each column")
+    parts.append("dark: the fastest" + " of each column" * (panels > 1))
     if any(words.cost_of(comparison, row) > longest for row in comparison.rows):
         parts.append(f"with a gap: cut at {words.amount(comparison, longest)}")
     return "; ".join(parts)

@@ -10,6 +10,7 @@ from swatsim.reports.among import among
 from swatsim.reports.common_baseline import Reference, Unit
 from swatsim.reports.compared import Compared
 from swatsim.reports.compared_names import SAME_WORK
+from swatsim.reports.labels import digits
 from swatsim.reports.remarks import apart, unequal
 
 #: Steps that are named one by one.
@@ -47,7 +48,7 @@ def different_work(every: Mapping[str, Compared], reference: Reference) -> Itera
     macs = {label: one.macs for label, one in every.items()}
     own = [*every.values()][reference.whose].macs
     if any(abs(value - own) > SAME_WORK * own for value in macs.values()):
-        words = among({label: f"{value / 1e9:.3g} GMAC" for label, value in macs.items()})
+        words = among({label: f"{digits(value / 1e9)} GMAC" for label, value in macs.items()})
         yield (
             f"different work: an image is {words}, dense; times and energies compare that too, and "
             "the own speed-ups do not"

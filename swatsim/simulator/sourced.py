@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
@@ -49,6 +49,24 @@ class Access(Entry):
     pj: Energy
     bits: Bits
     source: Source
+
+
+def check_sizes(sizes: Sequence[float], name: str, values: Sequence[float | None]) -> None:
+    """Refuse KiB of memories that don't ascend, and a value that some of them have and others not.
+
+    Raises
+    ------
+    ValueError
+        For a validator, which makes a refusal of it.
+    """
+    if sorted(set(sizes)) != list(sizes):
+        raise ValueError(f"sizes of {list(sizes)} KiB must ascend, each once")
+    lacking = [kib for kib, value in zip(sizes, values, strict=True) if value is None]
+    if lacking and len(lacking) < len(sizes):
+        raise ValueError(
+            f"its size of {lacking[0]:g} KiB has no {name}, and others have: give `{name}` of "
+            "each size, or of none"
+        )
 
 
 def content_of(path: str | os.PathLike[str], what: str) -> bytes:

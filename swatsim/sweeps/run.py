@@ -93,7 +93,8 @@ def sweep(
         Simulate points that are finished anew, too, each of which is replaced when it is done.
     executor : concurrent.futures.Executor, optional
         Where to run: Dask's `Client.get_executor()`, for example. Its workers must see the traces
-        under the same paths. By default a pool of processes on this machine.
+        under the same paths. By default a pool of processes on this machine, each of which imports
+        the script that starts it: there it is called below ``if __name__ == "__main__":``.
     workers : int, optional
         Processes of that pool; one a core by default.
     progress : callable of (int, int), optional

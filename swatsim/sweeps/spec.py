@@ -1,20 +1,19 @@
-"""What a sweep is made of: traces, machines, grids of parameters, constraints."""
+"""What a sweep is made of: traces, machines, constraints; its points."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from swatsim.errors import ConfigError, SwatsimError, unknown
+from swatsim.errors import ConfigError, unknown
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.machines import find_preset, machine
 from swatsim.simulator.mechanism import ConfiguredMachine, MachineConfig
@@ -23,7 +22,8 @@ from swatsim.simulator.trace_run import Scope
 from swatsim.simulator.vector import SystemConfig
 from swatsim.sweeps import derived
 from swatsim.sweeps.expression import Value, holds
-from swatsim.validation import FrozenRecord, Whole
+from swatsim.sweeps.grids import Conditional, Grid, Part, product, size_of
+from swatsim.validation import Whole
 from swatsim.workload.layer import OPS, OpName
 
 #: More points than these are a mistake, and would take days.
@@ -37,64 +37,7 @@ MAX_MACHINES = 10_000
 MAX_CONSTRAINTS = 100
 
 
-class _Part(FrozenRecord):
-    error_type: ClassVar[type[SwatsimError]] = ConfigError
-
-    @classmethod
-    def subject(cls, data: Mapping[str, Any]) -> str:
-        """Return what refusals are about: the specification."""
-        return "sweep specification"
-
-
-class Range(_Part):
-    """Numbers from one to another, by steps or by factors, both ends included if they are met."""
-
-    first: Annotated[Whole, Field(alias="from", ge=-(2**63), lt=2**63)]
-    last: Annotated[Whole, Field(alias="to", ge=-(2**63), lt=2**63)]
-    step: Annotated[Whole, Field(ge=1)] | None = None
-    times: Annotated[Whole, Field(ge=2)] | None = None
-
-    @model_validator(mode="after")
-    def _relations(self) -> Range:
-        if (self.step is None) == (self.times is None):
-            raise ValueError(
-                "a range has either step or times: { from = 1, to = 9, step = 2 }, or "
-                "{ from = 1, to = 64, times = 2 }"
-            )
-        if self.first > self.last or (self.times and self.first < 1):
-            raise ValueError(
-                f"from={self.first} and to={self.last} give no numbers: from must be at most to, "
-                "and at least 1 if it grows by times"
-            )
-        return self
-
-    @property
-    def size(self) -> int:
-        """How many numbers there are, without listing them."""
-        if self.step:
-            return (self.last - self.first) // self.step + 1
-        return sum(1 for _ in self.numbers())  # it grows by factors: there are few
-
-    def numbers(self) -> Iterator[int]:
-        """Yield the numbers, ascending."""
-        number = self.first
-        while number <= self.last:
-            yield number
-            number = number + self.step if self.step else number * (self.times or 1)
-
-
-Values = Range | list[Value] | Value
-Grid = dict[str, Values]
-
-
-class Conditional(_Part):
-    """Parameters that are varied only where others have certain values."""
-
-    parameters: dict[str, Value]
-    grid: Grid
-
-
-class MachineSpec(_Part):
+class MachineSpec(Part):
     """A preset, what is fixed in it, and what is varied."""
 
     preset: str
@@ -118,7 +61,7 @@ class MachineSpec(_Part):
         for name, values in (pair for grid in grids for pair in grid.items()):
             if isinstance(values, list) and not values:
                 raise ValueError(f"{name} of {self.preset} has no values: list at least one")
-        if prod(_size(values) for grid in grids for values in grid.values()) > MAX_GRID:
+        if prod(size_of(values) for grid in grids for values in grid.values()) > MAX_GRID:
             raise ValueError(
                 f"the grid of {self.preset} has more than {MAX_GRID} combinations before any "
                 "constraint: narrow it"
@@ -130,7 +73,7 @@ def _path(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-class Spec(_Part):
+class Spec(Part):
     """A sweep: every trace on every machine of every grid that the constraints allow.
 
     `common` are parameters of all machines alike, unless one sets or varies them itself.
@@ -208,7 +151,7 @@ class Spec(_Part):
 
     def _machines(self) -> Iterator[tuple[dict[str, Value], str]]:
         for one in self.machines:
-            for parameters in _product({**self.common, **one.fixed}, one.grid, one.when):
+            for parameters in product({**self.common, **one.fixed}, one.grid, one.when):
                 yield parameters, one.preset
 
     def _allows(self, point: Point) -> bool:
@@ -280,42 +223,6 @@ def _check_number(points: int) -> None:
         raise ConfigError(
             f"the sweep has more than {MAX_POINTS} points: narrow its grids, or add constraints"
         )
-
-
-def _product(
-    fixed: Mapping[str, Value], grid: Grid, when: Sequence[Conditional]
-) -> Iterator[dict[str, Value]]:
-    """Yield every combination of a grid, and where a condition holds, of its grid too."""
-    begun = [(_combined(fixed, grid), when)]  # a list, not calls of calls: they may be many
-    while begun:
-        combined, conditions = begun[-1]
-        parameters = next(combined, None)
-        if parameters is None:
-            begun.pop()
-            continue
-        there = parameters.items()
-        met = next((one for one in conditions if one.parameters.items() <= there), None)
-        if met is None:
-            yield parameters
-        else:
-            rest = [one for one in conditions if one is not met]
-            begun.append((_combined(parameters, met.grid), rest))
-
-
-def _combined(fixed: Mapping[str, Value], grid: Grid) -> Iterator[dict[str, Value]]:
-    for chosen in itertools.product(*(_listed(values) for values in grid.values())):
-        yield {**fixed, **dict(zip(grid, chosen, strict=True))}
-
-
-def _size(values: Values) -> int:
-    many = len(values) if isinstance(values, list) else 1
-    return values.size if isinstance(values, Range) else many
-
-
-def _listed(values: Values) -> list[Value]:
-    if isinstance(values, Range):
-        return list(values.numbers())
-    return values if isinstance(values, list) else [values]
 
 
 def read_spec(path: str | os.PathLike[str], modules: Collection[str] = ()) -> Spec:

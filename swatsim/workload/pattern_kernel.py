@@ -18,9 +18,6 @@ Counts = npt.NDArray[np.int64]
 #: Of uint8, uint16, uint32 or uint64.
 Words = npt.NDArray[Any]
 
-#: By the bytes of a word, the widest first.
-WORDS = {8: np.uint64, 4: np.uint32, 2: np.uint16, 1: np.uint8}
-
 
 class Axis(NamedTuple):
     """Where windows lie on an axis of data: tap t of output i at i*stride + t*dilation + origin."""
@@ -32,18 +29,31 @@ class Axis(NamedTuple):
     outputs: int
 
 
-def line_of(length: int, m: int) -> Words:
-    """Return room for a line of zeros: whole groups of m, in words as wide as m allows."""
-    width = next(width for width in WORDS if m % width == 0)
-    return np.zeros(-(-length // m) * m // width, WORDS[width])
+def line_of(length: int, m: int) -> Bytes:
+    """Return room for a line of zeros: whole groups of m."""
+    return np.zeros(-(-length // m) * m, np.uint8)
 
 
 @jit
-def crowded(line: Words, n: int, m: int) -> int:
-    """Count the crowded groups of a line."""
+def crowded(line: Bytes, n: int, m: int) -> int:
+    """Count the crowded groups of a line, in words as wide as m allows.
+
+    The width is chosen here, and not by the type of the line: what calls this is compiled once.
+    """
+    if m % 8 == 0:
+        return _crowded_words(line.view(np.uint64), n, m // 8)
+    if m % 4 == 0:
+        return _crowded_words(line.view(np.uint32), n, m // 4)
+    if m % 2 == 0:
+        return _crowded_words(line.view(np.uint16), n, m // 2)
+    return _crowded_words(line, n, m)
+
+
+@jit
+def _crowded_words(line: Words, n: int, words: int) -> int:
+    """Count the crowded groups of so many words each."""
     shift = np.uint64(8 * (line.itemsize - 1))
-    ones = np.uint64(0x0101010101010101) >> (np.uint64(56) - shift)
-    words, found = m // line.itemsize, 0
+    ones, found = np.uint64(0x0101010101010101) >> (np.uint64(56) - shift), 0
     if words == 1:
         for word in line:
             found += int((((word * ones) >> shift) & np.uint64(255)) > np.uint64(n))
@@ -57,11 +67,11 @@ def crowded(line: Words, n: int, m: int) -> int:
 
 
 @jit
-def crowded_lines(lines: Bytes, line: Words, n: int, m: int) -> int:
+def crowded_lines(lines: Bytes, line: Bytes, n: int, m: int) -> int:
     """Count the crowded groups of lines, (lines, length); `line` is what `line_of` gives."""
-    room, found = line.view(np.uint8), 0
+    found = 0
     for i in range(len(lines)):
-        room[: lines.shape[1]] = lines[i]
+        line[: lines.shape[1]] = lines[i]
         found += crowded(line, n, m)
     return found
 
@@ -90,7 +100,7 @@ def crowded_places(data: Bytes, held: Words, n: int, m: int) -> Counts:
 
 @jit
 def crowded_windows(
-    data: Bytes, rows: Axis, columns: Axis, groups: int, line: Words, n: int, m: int
+    data: Bytes, rows: Axis, columns: Axis, groups: int, line: Bytes, n: int, m: int
 ) -> int:
     """Count the crowded groups of windows: lines of taps, and of a group's channels within.
 
@@ -100,11 +110,11 @@ def crowded_windows(
     rows, columns : Axis
     groups : int
         Into which the channels fall; a window has a line for each.
-    line : Words
+    line : numpy.ndarray of uint8
         What `line_of` gives for a window's line.
     """
     samples, height, width, channels = data.shape
-    each, room, found = channels // groups, line.view(np.uint8), 0
+    each, found = channels // groups, 0
     for sample, p, q, group in np.ndindex((samples, rows.outputs, columns.outputs, groups)):
         at, first = 0, group * each
         for r in range(rows.taps):
@@ -113,7 +123,7 @@ def crowded_windows(
                 v = q * columns.stride + s * columns.dilation + columns.origin
                 inside = 0 <= h < height and 0 <= v < width
                 for c in range(first, first + each):
-                    room[at] = inside and data[sample, h, v, c]
+                    line[at] = inside and data[sample, h, v, c]
                     at += 1
         found += crowded(line, n, m)
     return found
@@ -121,7 +131,7 @@ def crowded_windows(
 
 @jit
 def crowded_positions(
-    data: Bytes, rows: Counts, columns: Counts, output: tuple[int, int], line: Words, n: int, m: int
+    data: Bytes, rows: Counts, columns: Counts, output: tuple[int, int], line: Bytes, n: int, m: int
 ) -> int:
     """Count the crowded groups of lines of positions, one for each channel and tap.
 
@@ -132,11 +142,11 @@ def crowded_positions(
     rows, columns : (taps,)
         What a tap meets of output (p, q) lies at (p + rows[r], q + columns[s]).
     output : (P, Q)
-    line : Words
+    line : numpy.ndarray of uint8
         What `line_of` gives for samples, P, Q in a line.
     """
     samples, channels, height, width = data.shape
-    planes, room = data.reshape(samples, channels, height * width), line.view(np.uint8)
+    planes = data.reshape(samples, channels, height * width)
     size, found = output[0] * output[1], 0
     for r, s in np.ndindex((len(rows), len(columns))):
         line[:] = 0
@@ -150,7 +160,7 @@ def crowded_positions(
             inside[p * output[1] + first_q : p * output[1] + end_q] = 1
         for channel in range(channels):
             for sample in range(samples):
-                at, plane = room[sample * size : (sample + 1) * size], planes[sample, channel]
+                at, plane = line[sample * size : (sample + 1) * size], planes[sample, channel]
                 if width == output[1]:
                     first, end = first_p * width + first_q, (end_p - 1) * width + end_q
                     _copy_run(plane, down * width + right, at, first, end, inside)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from swatsim.jit import read_only
 from swatsim.workload.convolutions import Convolution, Lowering, convolutions
 from swatsim.workload.layer import OPERANDS, Layer, Operand
 from swatsim.workload.lowering import LoweredOp
@@ -113,7 +114,7 @@ def _crowded_weights(
     layer, weight = op.layer, as_4d(op.weight)
     if op.name == "fprop" or (layer.K // layer.groups) % m:
         return sum(_crowded_filters(_bytes(conv.weight), n, m) for conv in every)
-    flat = _bytes(np.ascontiguousarray(weight)).reshape(layer.groups, -1, weight[0].size)
+    flat = read_only(_bytes(weight)).reshape(layer.groups, -1, weight[0].size)
     rows, columns = (_taps_met(layer, axis, lowering) for axis in (0, 1))
     places = _places(flat, n, m).reshape(weight.shape[1:])
     return int((places * rows[:, None] * columns).sum())
@@ -131,9 +132,9 @@ def _crowded_filters(weight: Bytes, n: int, m: int) -> int:
     """Return the crowded groups of filters (K, C/groups, R, S)."""
     filters, channels, *taps = weight.shape
     if channels % m == 0 and prod(taps) > 1:
-        whole = np.ascontiguousarray(weight).reshape(filters, channels, prod(taps))
+        whole = read_only(weight).reshape(filters, channels, prod(taps))
         return int(_places(whole, n, m).sum())
-    lines = np.ascontiguousarray(weight.transpose(0, 2, 3, 1)).reshape(filters, -1)
+    lines = read_only(weight.transpose(0, 2, 3, 1)).reshape(filters, -1)
     return crowded_lines(lines, line_of(lines.shape[1], m), n, m)
 
 
@@ -149,10 +150,10 @@ def _crowded_images(every: list[Convolution], full: bool, n: int, m: int) -> int
         data, times = data[:1], len(data)
     channels, groups = data.shape[1], every[0].groups
     if (channels // groups) % m == 0:
-        flat = np.ascontiguousarray(data).reshape(*data.shape[:2], -1)
+        flat = read_only(data).reshape(*data.shape[:2], -1)
         places = _places(flat, n, m).reshape(data.shape[2:])
         return times * sum(int(_windows_that_have(conv, places).sum()) for conv in every)
-    last = np.ascontiguousarray(data.transpose(0, 2, 3, 1))
+    last = read_only(data.transpose(0, 2, 3, 1))
     return times * sum(_crowded_lines_of_taps(conv, last, n, m) for conv in every)
 
 
@@ -201,7 +202,7 @@ def _of_wgrad(op: LoweredOp, operand: Operand, n: int, m: int) -> Pattern:
     taps = layer.R * layer.S if operand == "act" else 1
     groups = mask.shape[1] * taps * -(-length // m)
     crowded = sum(
-        crowded_positions(np.ascontiguousarray(part), *shifts, (layer.P, layer.Q), line, n, m)
+        crowded_positions(read_only(part), *shifts, (layer.P, layer.Q), line, n, m)
         for part, shifts in (_met_parts(data, layer) if operand == "act" else _as_it_is(data))
         for line in (line_of(length, m),)
     )

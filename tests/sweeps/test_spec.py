@@ -17,7 +17,8 @@ from swatsim.simulator.energy.table import energy_table
 from swatsim.simulator.machines import machine
 from swatsim.simulator.mechanism import MachineConfig
 from swatsim.sweeps.expression import holds
-from swatsim.sweeps.spec import Range, Spec, read_spec
+from swatsim.sweeps.grids import Range
+from swatsim.sweeps.spec import Spec, read_spec
 
 TENSORDASH = {"preset": "tensordash"}
 ALWAYS = {"parameters": {}, "grid": {"tiles": [4]}}

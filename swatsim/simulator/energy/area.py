@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
-from swatsim.simulator.sourced import Entry, Number, Source
+from swatsim.simulator.sourced import Entry, Number, Source, check_sizes
 
 #: A wafer of 450 mm has fewer mm2, and no power plant gives more mW.
 MAX_MM2, MAX_MW = 1e6, 1e13
@@ -49,20 +49,9 @@ class SramArea(Entry):
     sizes: Annotated[tuple[Macro, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _leakages(self) -> SramArea:
-        lacking = [size.kib for size in self.sizes if size.leak_mw is None]
-        if lacking and len(lacking) < len(self.sizes):
-            raise ValueError(
-                f"its size of {lacking[0]:g} KiB has no leak_mw, and others have: give `leak_mw` "
-                "of each size, or of none"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _ascending(self) -> SramArea:
-        sizes = [size.kib for size in self.sizes]
-        if sorted(set(sizes)) != sizes:
-            raise ValueError(f"sizes of {sizes} KiB must ascend, each once")
+        kib, leaks = [size.kib for size in self.sizes], [size.leak_mw for size in self.sizes]
+        check_sizes(kib, "leak_mw", leaks)
         for small, large in itertools.pairwise(self.sizes):
             if large.mm2 < small.mm2 or (large.leak_mw or 0) < (small.leak_mw or 0):
                 raise ValueError(

@@ -25,6 +25,7 @@ from swatsim.simulator.sourced import (
     Entry,
     Number,
     Source,
+    check_sizes,
     content_of,
     entries_of,
 )
@@ -68,16 +69,6 @@ class Sram(Entry):
     source: Source
     sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
 
-    @model_validator(mode="after")
-    def _writes(self) -> Sram:
-        lacking = [size.kib for size in self.sizes if size.write is None]
-        if lacking and len(lacking) < len(self.sizes):
-            raise ValueError(
-                f"its size of {lacking[0]:g} KiB has no write, and others have: give `write` of "
-                "each size, or of none"
-            )
-        return self
-
     @property
     def has_writes(self) -> bool:
         """Whether writes have energies of their own; otherwise they cost what reads do."""
@@ -85,9 +76,8 @@ class Sram(Entry):
 
     @model_validator(mode="after")
     def _ascending(self) -> Sram:
-        sizes = [size.kib for size in self.sizes]
-        if sorted(set(sizes)) != sizes:
-            raise ValueError(f"sizes of {sizes} KiB must ascend, each once")
+        kib, writes = [size.kib for size in self.sizes], [size.write for size in self.sizes]
+        check_sizes(kib, "write", writes)
         for small, large in itertools.pairwise(self.sizes):
             growth = (large.pj / large.bits) / (small.pj / small.bits)
             if not 1 <= growth <= large.kib / small.kib:

@@ -253,7 +253,8 @@ def note_places(
                     run = room.order, n, n + 1, room.queues, sums.depth
                     spent = issue_row(room.made, 0, *run)
                 else:
-                    spent = max(1, fullest(larger(room.made[0, n, 0], room.made[0, n, 1])))
+                    held = fullest(larger(room.made[0, n, 0], room.made[0, n, 1]))
+                    spent = max(1, int(np.int64(held)))
                 where = places[i, 1], places[i, 0], m, first + n
                 note_wanted(given, pe, begin, spent, where, wanted)
                 begin += spent

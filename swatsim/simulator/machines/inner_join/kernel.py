@@ -144,10 +144,10 @@ def gather_rows(
 ) -> None:
     """Fill the streams that one sample's taps meet: p, then q; zeros outside.
 
-    ``packed`` is of `pack_rows`, ``streams`` (groups, R, S, channels of a group, words), all 0
+    ``packed`` is of `pack_rows`, ``streams`` (groups, channels of a group, R, S, words), all 0
     before; the last three integers are of the axis of R.
     """
-    groups, taps, _, channels, _ = streams.shape
+    groups, channels, taps, _, _ = streams.shape
     _, _, height, blocks = packed.shape
     for g in range(groups):
         for r in range(taps):
@@ -159,7 +159,7 @@ def gather_rows(
                             continue
                         for block in range(blocks):
                             word = packed[s, g * channels + c, h, block]
-                            append(streams[g, r, s, c], p * output[1] + 64 * block, word)
+                            append(streams[g, c, r, s], p * output[1] + 64 * block, word)
 
 
 @jit

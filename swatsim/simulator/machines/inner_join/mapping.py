@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from swatsim.jit import read_only
 from swatsim.simulator.machines.inner_join.config import WORD, Balancing, InnerJoinConfig
 from swatsim.simulator.machines.inner_join.kernel import (
     Counts,
@@ -91,7 +92,7 @@ class Held(NamedTuple):
         if outputs is None:
             return None
         filters = self.filters if self.sorted_by_chunk else self.filters[..., :1, :]
-        return Wanted(np.ascontiguousarray(outputs), np.ascontiguousarray(filters))
+        return Wanted(read_only(outputs), read_only(filters))
 
 
 def passes(op: LoweredOp, config: InnerJoinConfig) -> Iterator[Pass]:
@@ -213,7 +214,7 @@ def _windows(conv: Convolution, sample: Mask) -> Words:
     _, c, r, s = conv.weight.shape
     words = -(-(r * s * c) // WORD)
     streams = np.zeros((conv.groups, *conv.output, words), np.uint64)
-    packed = pack_channels(np.ascontiguousarray(sample), conv.groups)
+    packed = pack_channels(read_only(sample), conv.groups)
     gather(packed, c, (r, s), conv.stride, conv.dilation, conv.origin, streams)
     return streams.reshape(conv.groups, -1, words)
 
@@ -249,7 +250,6 @@ def _taps(layer: Layer, act: Mask) -> Words:
     (before_h, _), (before_w, _) = layer.padding
     for sample, own in zip(act, streams, strict=True):
         row = (layer.S, stride_w, dilation_w, -before_w, layer.Q)
-        packed = pack_rows(np.ascontiguousarray(sample), *row)
-        by_tap = own.transpose(0, 2, 3, 1, 4)
-        gather_rows(packed, (layer.P, layer.Q), stride_h, dilation_h, -before_h, by_tap)
+        packed = pack_rows(read_only(sample), *row)
+        gather_rows(packed, (layer.P, layer.Q), stride_h, dilation_h, -before_h, own)
     return streams.reshape(len(act) * layer.groups, -1, words)

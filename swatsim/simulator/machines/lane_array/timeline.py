@@ -172,11 +172,11 @@ class _Tile:
             taking=np.full(lanes, OWN, np.int16),
         )
         words = self.words if self.skips else self.part.lanes_in_use()
-        lines = np.array(np.broadcast_to(words, (self.part.mapped.max(), self.part.length)))
+        alike = np.broadcast_to(words, (self.part.mapped.max(), self.part.length))
         mapped = self.part.mapped[[self.row_set]]
         if not self.skips:
             scheduler = without_moves(scheduler)
-        kernel.schedule(lines[None], mapped, scheduler, log)
+        kernel.schedule(np.array(alike[None], order="C"), mapped, scheduler, log)
         return log
 
     def _waiting(self) -> Iterator[Event]:
