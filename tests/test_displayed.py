@@ -98,6 +98,16 @@ def test_a_trace_says_its_layers_steps_images_and_policy(trace: Trace) -> None:
     assert images == "2 of 8 images of a batch; policy: random"
 
 
+def test_a_step_says_its_masks_and_a_machine_its_name(trace: Trace) -> None:
+    step = trace.step(7)
+    masks = f"{len(step.records)} masks of 4 layers, a batch of 8"
+    (said,) = seen(step)
+    assert said.startswith(f"Step 7 of {trace.path}: {masks}")
+    machine = swatsim.machine("tensordash", rows=8)
+    assert "'tensordash[rows=8]'" in repr(machine)
+    assert len(repr(machine)) < 100, "its parameters are its config's to show"
+
+
 def test_a_name_that_a_terminal_obeys_is_escaped(tmp_path: Path) -> None:
     found = make_trace(tmp_path / "a\x1b[31m\nb", (0,))
     lines = seen(found)

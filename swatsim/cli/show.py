@@ -129,7 +129,7 @@ def digits(value: float) -> str:
     if not isfinite(value):
         return "-"
     places = 2 - floor(log10(abs(value))) if value else 0
-    return f"{value:,.{min(max(places, 0), 6)}f}"
+    return f"{value:,.{min(max(places, 0), 9)}f}"
 
 
 def share(value: float) -> str:

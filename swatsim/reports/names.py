@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, takewhile
+from unicodedata import combining, east_asian_width
 
 #: Stands for what is left out of a name's middle.
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
@@ -62,7 +64,7 @@ def shortened(names: Iterable[str], most: int) -> dict[str, str]:
     ----------
     names : iterable of str
     most : int
-        Characters of the longest short name, at least 3.
+        Width of the longest short name, at least 3.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def shortened(names: Iterable[str], most: int) -> dict[str, str]:
         Name to short name. They differ, unless the names differ in nothing that there is room for.
     """
     unique = list(dict.fromkeys(names))
-    if all(len(name) <= most for name in unique):
+    if all(width(name) <= most for name in unique):
         return {name: name for name in unique}
     bare = _bare(unique)
     # the longest head first: what comes last in a name tells most
@@ -92,6 +94,24 @@ def _bare(names: Sequence[str]) -> list[str]:
 
 
 def _elided(name: str, most: int, head: int) -> str:
-    if len(name) <= most:
+    if width(name) <= most:
         return name
-    return name[:head] + ELLIPSIS + name[len(name) - (most - head - 1) :]
+    tail = _beginning(name[::-1], most - head - 1)[::-1]
+    return _beginning(name, head) + ELLIPSIS + tail
+
+
+def width(text: str) -> int:
+    """Return the columns that a text takes: two for a wide character, none for a combining one."""
+    return sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if combining(character):
+        return 0
+    return 2 if east_asian_width(character) in "WF" else 1
+
+
+def _beginning(text: str, most: int) -> str:
+    """Return as much of a text's beginning as is no wider than `most` columns."""
+    reached = accumulate(map(_columns, text))
+    return text[: sum(1 for _ in takewhile(lambda columns: columns <= most, reached))]

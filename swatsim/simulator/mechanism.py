@@ -257,8 +257,8 @@ class ConfiguredMachine:
     """
 
     name: str
-    mechanism: Mechanism
-    config: MachineConfig
+    mechanism: Mechanism = field(repr=False)
+    config: MachineConfig = field(repr=False)
     sources: str = ""
     dtype_is_set: bool = False
 

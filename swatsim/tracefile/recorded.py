@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from swatsim.displayed import Displayed
 from swatsim.errors import SwatsimError, TraceError, WorkloadError, unknown
 from swatsim.tracefile import codec
 from swatsim.tracefile.format_1 import load_step
@@ -22,7 +23,7 @@ from swatsim.workload.windows import Mask
 MALFORMED = (ValueError, TypeError, RecursionError)
 
 
-class Step:
+class Step(Displayed):
     """One recorded training step. Reading a mask touches that mask's bytes only.
 
     Parameters
@@ -74,6 +75,14 @@ class Step:
         self.others = header.others
         self.notes = dict(header.notes)
         self.layers_digest = metadata.get("layers_digest")
+
+    def _lines(self) -> list[str]:
+        held = self.coverage.share if self.coverage else None
+        share = "" if held is None else f", {100 * held:.4g} % of its multiplications"
+        return [
+            f"Step {self.number} of {self.path.parent.parent}: {len(self.records)} masks of "
+            f"{len(self._layers)} layers, a batch of {self.batch_size}{share}"
+        ]
 
     def _load(self, metadata: Mapping[str, str]) -> StepHeader:
         if self.manifest.schema_version == 1:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 import swatsim as package
 from swatsim.cli import as_json, show, sweep
@@ -109,13 +110,28 @@ def test_short_names_differ_and_keep_what_differs(most: int) -> None:
         assert found[LONG[0]] == "0.attention.self.query"
 
 
+def test_wide_characters_take_two_columns() -> None:
+    wide = "\N{CJK UNIFIED IDEOGRAPH-5C42}"
+    assert shortened([wide * 20 + "z"], 9) == {wide * 20 + "z": f"{wide * 2}…{wide}z"}
+    lines, _ = Grid("", ("layer", "ms"), [[wide * 30, "1.24"], ["fc", "0.1"]], 1).fitted(30)
+    assert max(map(cell_len, lines)) <= 30
+    assert lines[2].endswith("1.24")
+
+
 def test_one_long_name_alone_keeps_its_ends() -> None:
     assert shortened(["a" * 20 + "z"], 9) == {"a" * 20 + "z": "aaaa…aaaz"}
 
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(0.1234567, "0.123"), (0.19, "0.190"), (12.0, "12.0"), (123.4, "123"), (12345.6, "12,346")],
+    [
+        (0.00004976, "0.0000498"),
+        (0.1234567, "0.123"),
+        (0.19, "0.190"),
+        (12.0, "12.0"),
+        (123.4, "123"),
+        (12345.6, "12,346"),
+    ],
 )
 def test_three_digits_are_shown_of_any_size(value: float, words: str) -> None:
     assert show.digits(value) == words
