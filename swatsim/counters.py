@@ -329,3 +329,6 @@ ENERGY_PARTS = parts_of(Energies)
 SUMMED = tuple(one.column for one in declared(Counters) if one.what.adds == "sum")
 OP_BYTES = tuple(name for name in MemoryCounters._fields if name.startswith("dram_bytes_"))
 DRAM_BYTES = (*OP_BYTES, "dram_bytes_vector")
+
+#: Buckets that an ideal DRAM leaves empty: waiting for it, and pruning on the way through it.
+DRAM_WAITS = tuple(f"lane_cycles_{it}" for it in ("dram", "fill_drain", "prune"))

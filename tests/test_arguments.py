@@ -241,8 +241,17 @@ def written(folder: Path) -> set[tuple[str, int]]:
 
 NAMES = (
     *("Layer", "Op", "machine", "machine scnn", "LoweredOp", "lower", "Mechanism", "simulate_op"),
-    *("simulate", "estimate_images", "estimate_run"),
-    *("timeline", "compare", "estimate", "per_op", "per_layer", "load_results", "open_trace"),
+    *("simulate", "estimate_images"),
+    *(
+        "timeline",
+        "compare",
+        "estimate",
+        "estimate_run",
+        "per_op",
+        "per_layer",
+        "load_results",
+        "open_trace",
+    ),
     *(
         "report",
         "sweep",

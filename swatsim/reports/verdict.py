@@ -8,7 +8,7 @@ from math import isfinite, isnan
 from typing import Any
 
 from swatsim.columns import Role
-from swatsim.counters import BUCKETS, DRAM_BYTES
+from swatsim.counters import BUCKETS, DRAM_BYTES, DRAM_WAITS
 from swatsim.reports import tables
 from swatsim.reports.labels import times
 from swatsim.reports.span import percent, span_of
@@ -25,8 +25,6 @@ BOUNDS: Mapping[str, str] = {
 }
 #: What could be otherwise, each by itself and both.
 CHANGES = ("no_dram_wait", "ideal_pes", "ideal")
-#: Buckets that an ideal DRAM leaves empty.
-WAITS = ("lane_cycles_dram", "lane_cycles_fill_drain", "lane_cycles_prune")
 #: A factor from which on a change is worth a word.
 LEAST = 1.005
 
@@ -122,8 +120,8 @@ class Verdict:
 def verdict(results: Results) -> Verdict:
     """Return what bounds a step of results, all recorded ones together.
 
-    Of rows of layers, waiting for DRAM is the buckets of `WAITS`; everything else waits where its
-    bytes take longer than its values. So many times as fast would it be, to the cycle, simulated
+    Of rows of layers, waiting for DRAM is the buckets of `DRAM_WAITS`; everything else waits where
+    its bytes take longer than its values. So many times as fast would it be, to the cycle, simulated
     with an ideal DRAM. The ideal is that of `of_ideal`.
 
     Raises
@@ -174,7 +172,7 @@ def _of_row(row: Mapping[str, Any]) -> dict[str, int]:
         compute = int(row["cycles_compute"])
         return {"cycles": taken, "no_dram_wait": compute, "ideal_pes": taken, "ideal": compute}
     multipliers = row["pes"] * row["lanes"]
-    waited = sum(row[name] for name in WAITS) // multipliers
+    waited = sum(row[name] for name in DRAM_WAITS) // multipliers
     ideal = tables.ideal_cycles(row)
     return {
         "cycles": taken,

@@ -124,7 +124,7 @@ def test_a_bar_says_its_figures(browser: Browser, pages: dict[str, Path]) -> Non
     tab.call("Input.dispatchMouseEvent", type="mouseMoved", **place)
     said = tab.value(f"{spot}.closest('figure').querySelector('.said').textContent")
     assert said == tab.value(f"{spot}.textContent")
-    assert re.search(r", (fprop|dgrad|wgrad): \d+\.\d\dx\n.* ms, the baseline .* ms\n", said)
+    assert re.search(r", (fprop|dgrad|wgrad): \d+\.\d\dx\n.* ms a step, the baseline .* ms\n", said)
 
 
 #: The rows of the table of layers, as far as they are shown.
