@@ -121,8 +121,8 @@ def verdict(results: Results) -> Verdict:
     """Return what bounds a step of results, all recorded ones together.
 
     Of rows of layers, waiting for DRAM is the buckets of `DRAM_WAITS`; everything else waits where
-    its bytes take longer than its values. So many times as fast would it be, to the cycle, simulated
-    with an ideal DRAM. The ideal is that of `of_ideal`.
+    its bytes take longer than its values. So many times as fast would it be, to the cycle,
+    simulated with an ideal DRAM. The ideal is that of `of_ideal`.
 
     Raises
     ------
