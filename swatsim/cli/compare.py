@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,12 +18,15 @@ from swatsim.cli import as_json
 from swatsim.cli.as_json import JSON
 from swatsim.cli.grid import Grid
 from swatsim.cli.show import console, count, digits, joules, percent, size, table, times
+from swatsim.errors import ResultsError
 from swatsim.reports import compared_words as words
 from swatsim.reports import gpu_time
 from swatsim.reports.compare import Comparison
 from swatsim.reports.compare import compare as beside
 from swatsim.reports.tables import LAYERS, OF_IDEAL, STEP, Row, quotient
 from swatsim.workload.phases import OTHER
+
+log = logging.getLogger(__name__)
 
 #: Rows of the table; --all shows the others.
 SHOWN = 20
@@ -71,12 +75,25 @@ def compare(
     differs.
     """
     found = beside(*results, baseline=baseline, labels=list(labels) or None)
-    rows = found.layers() if layers or everything else []
+    rows = _rows_of_layers(found, layers, everything)
     written = _saved(found, output)
     if as_json:
         _print_json(found, rows, written)
     else:
         _print_all(found, rows, everything, written, results)
+
+
+def _rows_of_layers(found: Comparison, asked: bool, everything: bool) -> list[Row]:
+    """Return rows of layers; none of other networks' ones, where --all means what there is."""
+    if not (asked or everything):
+        return []
+    try:
+        return found.layers()
+    except ResultsError as error:
+        if asked:
+            raise
+        log.warning("no layers are shown: %s", error)
+        return []
 
 
 def _saved(found: Comparison, output: str | None) -> list[str]:

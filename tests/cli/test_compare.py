@@ -11,6 +11,7 @@ import pytest
 
 import swatsim
 from swatsim.cli import show
+from swatsim.workload.layer import Layer
 from tests.command import refused
 from tests.command import swatsim as run
 from tests.pictures import unpainted
@@ -46,6 +47,16 @@ def test_the_verdict_comes_first_then_the_table_then_what_to_do_next(folder: Pat
     assert [cells[0] for cells in shown] == [row["label"] for row in ranked]
     assert [cells[2] for cells in shown] == [f"{row['speed_up']:.2f}x" for row in ranked]
     assert not any("layer1" in line or " fprop " in line for line in lines)
+
+
+def test_all_of_two_networks_is_all_that_can_be_compared(folder: Path, tmp_path: Path) -> None:
+    other = make_trace(tmp_path / "other", (0,), layers=(Layer(name="x", C=4, K=4, kind="linear"),))
+    swatsim.simulate(other, "scale-sim-os", workers=1).save(tmp_path / "c")
+    both = folder / "a", tmp_path / "c"
+    code, out, errors = run("compare", *both, "--all", "--json")
+    assert (code, "layers" in json.loads(out)) == (0, False)
+    assert errors.count("no layers are shown: ") == errors.count("no layer and op in common") == 1
+    assert "no layer and op in common" in refused("compare", *both, "--layers")
 
 
 def test_layers_of_two_are_side_by_side(folder: Path) -> None:
