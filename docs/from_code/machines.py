@@ -13,6 +13,7 @@ from swatsim.simulator.energy.table import energy_table
 from swatsim.simulator.energy.table import shipped as tables
 from swatsim.simulator.machines import MACHINES, presets
 from swatsim.simulator.mechanism import MachineConfig, Mechanism, Preset
+from swatsim.simulator.parameters import allowed, schema_of
 from swatsim.simulator.vector import SystemConfig
 
 ROOT = Path(__file__).parents[2]
@@ -130,8 +131,11 @@ def _parameters(
     for name, field in schema.items():
         values = {preset: _word(getattr(config, name)) for preset, config in configs.items()}
         unit = f" {field['unit']}" if field.get("unit", "-") != "-" else ""
-        allowed = f"Allowed: {words(_allowed(field))}{words(unit)}."
-        yield code(name), [words(sentence(field["description"])), f"{allowed} {_values(values)}"]
+        may = f"Allowed: {words(allowed(field))}{words(unit)}."
+        yield (
+            code(name),
+            [words(sentence(field["description"])), f"{may} {_values(values)}"],
+        )
 
 
 def _word(value: object) -> str:
@@ -146,28 +150,3 @@ def _values(values: Mapping[str, str]) -> str:
         having.setdefault(value, []).append(preset)
     parts = (f"{code(value)} in {', '.join(names)}" for value, names in having.items())
     return f"Presets: {'; '.join(parts)}."
-
-
-def schema_of(config: type[MachineConfig]) -> dict[str, Any]:
-    """Return each field's JSON schema; an enumeration's stands in the field's own."""
-    whole = config.model_json_schema()
-    fields = {}
-    for name, field in whole["properties"].items():
-        named = [field, *field.get("allOf", ())]
-        reference = next((each["$ref"] for each in named if "$ref" in each), "")
-        fields[name] = {**whole.get("$defs", {}).get(reference.rpartition("/")[2], {}), **field}
-    return fields
-
-
-def _allowed(field: Mapping[str, Any]) -> str:
-    if "anyOf" in field:
-        return ", ".join(_allowed(choice) for choice in field["anyOf"])
-    if "const" in field:
-        return str(field["const"])
-    if "enum" in field:
-        return ", ".join(field["enum"])
-    if field["type"] == "boolean":
-        return "true, false"
-    if field["type"] == "string":
-        return "as its meaning says"
-    return f"{field['minimum']} to {field['maximum']}"

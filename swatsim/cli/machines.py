@@ -19,6 +19,7 @@ from swatsim.simulator.machines import MACHINES, find_preset, presets
 from swatsim.simulator.mechanism import MachineConfig, Mechanism, Preset
 from swatsim.simulator.memory.config import BUFFERS
 from swatsim.simulator.memory.dram import Dram, dram, shipped
+from swatsim.simulator.parameters import allowed, schema_of
 from swatsim.simulator.vector import SystemConfig
 
 
@@ -66,7 +67,7 @@ def _of(name: str) -> Iterator[Words]:
     for preset, config in configs.items():
         yield from _preset(preset, found[preset], config)
     title = "\nParameters of its own; change one with --set PARAMETER=VALUE"
-    for parameter, field in _own_first(_schema(mechanism.config_type)):
+    for parameter, field in _own_first(schema_of(mechanism.config_type)):
         if title and parameter in SystemConfig.model_fields:
             title = "\nParameters of memory, vector unit and energy, which all machines have"
         if title:
@@ -74,7 +75,7 @@ def _of(name: str) -> Iterator[Words]:
             title = ""
         unit = field["unit"] + ", " if "unit" in field else ""
         values = {it: _word(getattr(config, parameter)) for it, config in configs.items()}
-        yield Words(f"{parameter}: {_values(values)} ({unit}{_allowed(field)})", indent=2)
+        yield Words(f"{parameter}: {_values(values)} ({unit}{allowed(field)})", indent=2)
         yield Words(field["description"], indent=6)
 
 
@@ -190,7 +191,7 @@ def _as_json(found: Mapping[str, Preset], mechanism: Mechanism) -> dict[str, Any
                 "parameters": config.model_dump(mode="json"),
             }
         )
-    fields = _own_first(_schema(mechanism.config_type))
+    fields = _own_first(schema_of(mechanism.config_type))
     return {
         "name": mechanism.name,
         "summary": mechanism.summary,
@@ -201,7 +202,7 @@ def _as_json(found: Mapping[str, Preset], mechanism: Mechanism) -> dict[str, Any
                 "name": parameter,
                 "of_every_machine": parameter in SystemConfig.model_fields,
                 "unit": field.get("unit"),
-                "allowed": _allowed(field),
+                "allowed": allowed(field),
                 "meaning": field["description"],
             }
             for parameter, field in fields
@@ -230,17 +231,6 @@ def _values(values: Mapping[str, str]) -> str:
     return "; ".join(f"{value} in {names}" for value, names in having.items())
 
 
-def _schema(config: type[MachineConfig]) -> dict[str, Any]:
-    """Return each field's JSON schema; an enumeration's stands in the field's own."""
-    whole = config.model_json_schema()
-    fields = {}
-    for name, field in whole["properties"].items():
-        named = [field, *field.get("allOf", ())]  # pydantic before 2.9 wraps a reference
-        reference = next((each["$ref"] for each in named if "$ref" in each), "")
-        fields[name] = {**whole.get("$defs", {}).get(reference.rpartition("/")[2], {}), **field}
-    return fields
-
-
 def _device(kind: Dram) -> str:
     """Return a kind of DRAM in words, each figure with its source."""
     if kind.ideal:
@@ -252,17 +242,3 @@ def _device(kind: Dram) -> str:
     )
     figures = f"{speed.mb_per_s} MB/s a channel ({speed.source})", f"{wait.ns} ns ({wait.source})"
     return f"dram={kind}: {'; '.join([*figures, *energies])}"
-
-
-def _allowed(field: dict[str, Any]) -> str:
-    if "anyOf" in field:
-        return ", ".join(_allowed(choice) for choice in field["anyOf"])
-    if "const" in field:
-        return str(field["const"])
-    if "enum" in field:
-        return ", ".join(field["enum"])
-    if field["type"] == "boolean":
-        return "true, false"
-    if field["type"] == "string":
-        return "see meaning"
-    return f"{field['minimum']}..{field['maximum']}"

@@ -36,9 +36,10 @@ def of_step(results: Results) -> Iterator[str]:
         yield f"{LAYERS_ALONE}: {span.left_out}"
     elif 0 < span.images < span.batch_size:
         yield (
-            f"A step here is one of {span.images} of its {span.batch_size} images: what works on "
-            "weights alone, the optimizer for one, does not shrink with them, and weighs more than "
-            "in the whole step"
+            f"A step here is one of {span.images} of its {span.batch_size} images, and not so many "
+            "times less than the whole: weights are loaded for these images alone, and what works "
+            "on weights alone, the optimizer for one, does not shrink with them; swatsim estimate "
+            "TRACE -m MACHINE --run-steps TOTAL has whole batches"
         )
 
 
