@@ -30,9 +30,9 @@ from swatsim.workload.layer import OPERANDS_OF, Layer
 #: Of a run, and of each batch.
 STEPS, BATCH = 20, 16
 #: Recorded steps, and images of each.
-RECORDED = ((5, 2), (5, 8), (10, 4))
+RECORDED = ((5, 2), (10, 4))
 MACHINES = ("tensordash", "swat", "sparten", "scale-sim-os")
-RUNS, SEED = 40, 23
+RUNS, SEED = 24, 23
 #: By so much of it densities of images, of steps and of layers differ, as standard deviations.
 OF_IMAGES, OF_STEPS, OF_LAYERS = 0.15, 0.03, 0.2
 #: Their means.

@@ -229,6 +229,13 @@ def test_every_family_of_runs_has_its_intervals() -> None:
     )
 
 
+def test_whole_runs_are_measured_on_every_machine() -> None:
+    script, table = load("whole_run"), PAGES.block("whole-run")
+    rows = [script.Row("", *sample, 0, 1, 1) for sample in script.RECORDED]
+    assert table[:2] == list(script.lines(rows))[:2]
+    assert [row.strip("| ").partition(" | ")[0] for row in table[2:]] == list(script.MACHINES)
+
+
 def test_every_policy_is_in_the_table() -> None:
     from swatsim import policies
 
