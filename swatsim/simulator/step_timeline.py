@@ -15,9 +15,9 @@ from swatsim import provenance
 from swatsim.columns import Role
 from swatsim.errors import ConfigError
 from swatsim.simulator.energy.table import energy_table
-from swatsim.simulator.mechanism import Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.run import checked, in_order, threads_of
+from swatsim.simulator.runnable import Runnable
 from swatsim.simulator.step_tracks import Tracks
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_events import UNIT, Json

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from swatsim.counters import BUCKETS, OP_BYTES
-from swatsim.simulator.mechanism import Runnable
 from swatsim.simulator.memory.simulate import Schedule
+from swatsim.simulator.runnable import Runnable
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_events import Json, counter, names, span
 from swatsim.simulator.trace_run import Scheduled

@@ -15,7 +15,7 @@ from swatsim.simulator import capacities
 from swatsim.simulator.area import area_of
 from swatsim.simulator.energy.energy import energies
 from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.mechanism import MachineConfig, Runnable
+from swatsim.simulator.mechanism import MachineConfig
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.memory.simulate import (
     NO_DEMAND,
@@ -28,6 +28,7 @@ from swatsim.simulator.memory.simulate import (
 )
 from swatsim.simulator.memory.stores import Packed
 from swatsim.simulator.other import Share, charged
+from swatsim.simulator.runnable import Runnable
 from swatsim.tracefile import OtherWork
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.lowering import LoweredOp

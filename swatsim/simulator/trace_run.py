@@ -15,11 +15,11 @@ from swatsim.columns import DENSE, Role
 from swatsim.counters import Counters, MemoryCounters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.mechanism import ConfiguredMachine, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.memory.simulate import Schedule
 from swatsim.simulator.other import Share, groups_of, share_of
 from swatsim.simulator.rows import Counted, Counting, checked_counters, cost, count, describe_op
+from swatsim.simulator.runnable import ConfiguredMachine, Runnable
 from swatsim.simulator.sizes import check_before
 from swatsim.simulator.systems import NO_MEMORY, Row, System, system_of
 from swatsim.tracefile import OtherWork, Step, Trace
