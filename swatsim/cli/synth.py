@@ -6,7 +6,7 @@ import shlex
 
 import click
 
-from swatsim.cli.lazy import completing
+from swatsim.cli.lazy import Choice, completing
 from swatsim.cli.options import networks
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console
@@ -60,7 +60,7 @@ class _Synth(click.Command):
 )
 @click.option(
     "--activation",
-    type=click.Choice(ACTIVATIONS),
+    type=Choice(ACTIVATIONS),
     help="Of a transformer's MLPs; by default its own.",
 )
 @click.option("--uneven", is_flag=True, help="Make channels as uneven as in trained layers.")

@@ -86,7 +86,8 @@ def _check_file(path: Path, overwrite: bool) -> None:
     if path.suffix != ".json" or path.name in RESERVED:
         raise ResultsError(
             f"can't write to {path}: a timeline is a .json file, and none of "
-            f"{', '.join(RESERVED)}; choose another name"
+            f"{', '.join(RESERVED)}; choose another name",
+            of_argument=True,
         )
     check_folder(path.parent)
     if overwrite or not path.is_file():

@@ -321,6 +321,18 @@ def test_a_forecast_is_corrected_once_by_the_first_jobs(
         (("footprint", "resnet8", "--format", "x"), "footprint"),
         (("sweep", "{trace}", "-o", "x"), "sweep"),
         (("reproduce", "swatt"), "reproduce"),
+        (("simulate", "{trace}", "-m"), "simulate"),
+        (("simulate", "{trace}", "-m", "tensordash", "--step", 99), "simulate"),
+        (("timeline", "{trace}", "-m", "swat", "-o", "x.txt"), "timeline"),
+        (
+            ("timeline", "{trace}", "-m", "swat", "-o", "x.json", "--layer", "y", "--op", "fprop"),
+            "timeline",
+        ),
+        (("synth", "resnet8", "--sparsity", 0.9, "-o", "x", "--batch", 0), "synth"),
+        (("synth", "resnet8", "--sparsity", 0.9, "-o", "x", "--act-density", 0), "synth"),
+        (("estimate", "{trace}", "-m", "swat", "--run-steps", 1), "estimate"),
+        (("estimate", "{trace}", "-m", "swat", "--run-steps", 9, "--strata", 0), "estimate"),
+        (("estimate", "{trace}", "-m", "swat", "--run-steps", 9, "--cut", 9), "estimate"),
     ],
 )
 def test_a_refusal_names_the_help_of_its_own_verb(
@@ -333,6 +345,19 @@ def test_a_refusal_names_the_help_of_its_own_verb(
 def test_an_unknown_option_names_the_nearest() -> None:
     assert "Did you mean '--machine'?" in refused("simulate", "x", "--machin", "y")
     assert refused("--simulat").endswith("(see swatsim --help)")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("reproduce", "swatt"), "unknown reproduction 'swatt': did you mean 'swat'?"),
+        (("simulate", "x", "-m", "swat", "--plots", "al"), "unknown plots 'al': did you mean 'all"),
+        (("simulate", "x", "-m", "swat", "--op", "fpro"), "unknown op 'fpro': did you mean 'fprop"),
+        (("completion", "bsh"), "unknown shell 'bsh': did you mean 'bash'?"),
+    ],
+)
+def test_an_unknown_word_names_the_nearest(command: tuple[str, ...], words: str) -> None:
+    assert words in refused(*command)
 
 
 def test_what_is_no_argument_does_not_lead_to_the_help(tmp_path: Path) -> None:
