@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 
 import click
 
+from swatsim.cli import as_json
+from swatsim.cli.as_json import JSON
 from swatsim.cli.lazy import Choice, completing
 from swatsim.cli.options import networks
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console
 from swatsim.policies import POLICIES, make_policy
+from swatsim.tracefile import Trace
+from swatsim.tracefile.schema import MaskRecord
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.networks import NETWORKS
 from swatsim.workload.networks import network as table
@@ -65,6 +70,7 @@ class _Synth(click.Command):
 )
 @click.option("--uneven", is_flag=True, help="Make channels as uneven as in trained layers.")
 @click.option("--overwrite", is_flag=True, help="Replace the trace that is there.")
+@JSON
 def synth(
     network: str,
     output: str,
@@ -78,6 +84,7 @@ def synth(
     activation: str | None,
     uneven: bool,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Make a trace of a known NETWORK, without training it.
 
@@ -99,9 +106,35 @@ def synth(
             overwrite=overwrite,
             progress=show,
         )
-    masks = sum(len(trace.step(number).records) for number in trace.steps)
+    if as_json:
+        _print_json(trace, network)
+    else:
+        _print(trace, output)
+
+
+def _print_json(trace: Trace, network: str) -> None:
+    records = list(_records(trace))
+    found = {
+        "written": [trace.path],
+        "trace_id": trace.id,
+        "network": network,
+        "policy": trace.manifest.policy,
+        "batch_size": trace.manifest.batch_size,
+        "layers": [layer.name for layer in trace.layers],
+        "steps": len(trace.steps),
+        "masks": len(records),
+        "elements": sum(record.elements for record in records),
+    }
+    as_json.write("synth", found)
+
+
+def _print(trace: Trace, output: str) -> None:
     number = len(trace.steps)
     console().print(
-        f"wrote {trace.path}: {number} step{'s' * (number != 1)}, {masks} masks\n"
-        f"Next: swatsim simulate {shlex.quote(output)} -m tensordash"
+        f"wrote {trace.path}: {number} step{'s' * (number != 1)}, {len(list(_records(trace)))} "
+        f"masks\nNext: swatsim simulate {shlex.quote(output)} -m tensordash"
     )
+
+
+def _records(trace: Trace) -> Iterator[MaskRecord]:
+    return (record for number in trace.steps for record in trace.step(number).records)

@@ -24,6 +24,7 @@ from swatsim.sweeps.plan import Plan
 from swatsim.tracefile import Operation, OtherWork
 from swatsim.workload.layer import Layer
 from tests.command import refused, swatsim
+from tests.pictures import unpainted
 from tests.sweeps.test_sweep import Here
 from tests.traces import make_trace
 
@@ -286,6 +287,26 @@ def test_json_of_a_sweep(trace: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert errors == "2 points, 0 to compute, 2 kept\n"
     found = read("sweep", trace, *options, "--dry-run")
     assert (found["points"], found["compute"], found["kept"]) == (2, 0, 2)
+
+
+def test_json_of_what_is_written_says_where_and_how_much(
+    trace: Path, results: Results, tmp_path: Path
+) -> None:
+    results.save(tmp_path / "results")
+    with unpainted():
+        found = read("report", tmp_path / "results")
+    assert found["page"] == found["written"][0] == str(tmp_path / "results/report/report.html")
+    assert all(Path(path).is_file() for path in found["written"])
+    step, tile = tmp_path / "step.json", tmp_path / "tile.json"
+    drawn = ("timeline", trace, "-m", "tensordash", "-o")
+    whole = read(*drawn, step)
+    assert len(json.loads(step.read_text())["traceEvents"]) == whole["events"]
+    assert (whole["written"], whole["step_ms"] > 0) == ([str(step)], True)
+    part = read(*drawn, tile, "--layer", LONG[0], "--op", "dgrad", "--cycles", 3)
+    assert (part["tile"], part["window"][0], "step_ms" in part) == (0, 0, False)
+    found = read("synth", "resnet8", "--sparsity", 0.5, "--batch", 1, "-o", tmp_path / "synth")
+    assert found["written"] == [str(tmp_path / "synth")]
+    assert found["masks"] == read("check", tmp_path / "synth")["masks"]
 
 
 def test_a_forecast_is_corrected_once_by_the_first_jobs(
