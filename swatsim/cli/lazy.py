@@ -16,7 +16,20 @@ Names = Callable[[], Iterable[str]]
 
 def completed(names: Iterable[str], incomplete: str, kind: str = "plain") -> list[CompletionItem]:
     """Return the names that begin so, as a shell is told of them."""
-    return [CompletionItem(name, type=kind) for name in names if name.startswith(incomplete)]
+    return [CompletionItem(name, type=kind) for name in beginning(names, incomplete)]
+
+
+def beginning(names: Iterable[str], incomplete: str) -> list[str]:
+    """Return the names that begin so; of "name=value" the value once "name=" is there.
+
+    Values may follow one another, behind a comma each.
+    """
+    name, equals, value = incomplete.partition("=")
+    if not equals:
+        return [it for it in names if it.startswith(name) and not it.partition("=")[2]]
+    others, comma, last = value.rpartition(",")
+    own = [it.partition("=")[2] for it in names if it.startswith(name + equals)]
+    return [name + equals + others + comma + it for it in own if it and it.startswith(last)]
 
 
 def completing(known: Names, *, or_path: bool = False) -> dict[str, Any]:
