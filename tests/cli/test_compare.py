@@ -129,3 +129,10 @@ def test_a_page_is_written_beside_its_numbers(folder: Path, tmp_path: Path) -> N
 def test_what_is_no_results_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
     assert "no results in" in refused("compare", folder / "a", tmp_path)
     assert "no results in" in refused("compare", folder / "small")
+    sweep = folder / "sweep"
+    for verb in ("compare", "report"):
+        assert f"name the sweep's folder, {sweep}; " in refused(verb, sweep / "points")
+    assert "it is a sweep's folder" in refused("estimate", sweep, "--run-steps", 9)
+    cut = tmp_path / "cut/points"
+    cut.mkdir(parents=True)
+    assert "sweep.json can't be used: No such file or directory; " in refused("report", cut.parent)
