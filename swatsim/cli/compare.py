@@ -16,7 +16,7 @@ import click
 from swatsim.cli import as_json
 from swatsim.cli.as_json import JSON
 from swatsim.cli.grid import Grid
-from swatsim.cli.show import console, count, digits, joules, percent, size, table, times
+from swatsim.cli.show import console, count, joules, padded, percent, size, table, times
 from swatsim.errors import ResultsError
 from swatsim.reports import compared_words as words
 from swatsim.reports import gpu_time
@@ -178,7 +178,7 @@ def _of_gpus(found: Comparison) -> Iterator[str]:
 
 #: What is shown of each layer and op: heading, and what makes a cell of a row.
 _SHOWN: dict[str, Any] = {
-    "ms": lambda row: digits(row["time_ms"]),
+    "ms": lambda row: padded(row["time_ms"]),
     "speed-up": lambda row: times(row["speed_up"]),
     "own speed-up": lambda row: times(row["own_speed_up"]),
     "energy": lambda row: "-" if row["energy_pj"] is None else joules(row["energy_pj"]),

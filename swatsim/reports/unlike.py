@@ -10,7 +10,7 @@ from swatsim.reports.among import among, in_brief
 from swatsim.reports.common_baseline import Reference, Unit
 from swatsim.reports.compared import Compared
 from swatsim.reports.compared_names import SAME_WORK
-from swatsim.reports.labels import digits
+from swatsim.reports.labels import trimmed
 from swatsim.reports.remarks import apart, unequal
 
 #: How a label is called in a sentence.
@@ -53,7 +53,7 @@ def different_work(
     macs = {label: one.macs for label, one in every.items()}
     own = [*every.values()][reference.whose].macs
     if any(abs(value - own) > SAME_WORK * own for value in macs.values()):
-        said = {label: f"{digits(value / 1e9)} GMAC" for label, value in macs.items()}
+        said = {label: f"{trimmed(value / 1e9)} GMAC" for label, value in macs.items()}
         yield (
             f"different work: an image is {among(said, call)}, dense; times and energies compare "
             "that too, and the own speed-ups do not"
