@@ -11,6 +11,7 @@ from swatsim.simulator.machines.tensor_core.machine import (
     simulate_dense,
     simulate_op,
 )
+from swatsim.simulator.machines.tensor_core.tiles import TILES
 from swatsim.simulator.machines.tensor_core.timeline import timeline
 from swatsim.simulator.mechanism import Mechanism
 
@@ -24,5 +25,6 @@ TENSOR_CORE = Mechanism(
     in_rounds=in_rounds,
     reads_images=reads_images,
     timeline=timeline,
+    tiles=TILES,
     tile="a core",
 )
