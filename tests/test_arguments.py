@@ -221,6 +221,8 @@ def policy_calls() -> dict[str, Call]:
         "StaticRandom": kept,
         "TopKast": {**swat, "backward_sparsity": 0.4, "every": 5, "penalty": 0.1},
         "MeProp": {"sparsity": 0.5, "unified": True},
+        "Bdwp": pattern,
+        "Slope": {"n": 2, "m": 4, "first_conv_dense": True, "seed": 1},
         "SrSte": pattern,
         "Transposable": {**pattern, "every": 5},
         "ByScore": {"score": abs, "sparsity": 0.5, **scored, **words},

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from swatsim.arguments import arguments, instance_of, several, string
 from swatsim.errors import PolicyError, unknown
 from swatsim.policies.allocation import ErdosRenyiKernel, Uniform
+from swatsim.policies.bdwp import Bdwp
 from swatsim.policies.by_score import ByScore
 from swatsim.policies.dense import Dense
 from swatsim.policies.interface import POLICY, Policy, Site, site_densities, with_weights
@@ -14,6 +15,7 @@ from swatsim.policies.periodic import Periodic
 from swatsim.policies.rigl import RigL
 from swatsim.policies.rules import Rule, View
 from swatsim.policies.set import SET
+from swatsim.policies.slope import Slope
 from swatsim.policies.snfs import SNFS
 from swatsim.policies.sparsifier import Sparsifier, begin_run
 from swatsim.policies.sr_ste import SrSte
@@ -34,11 +36,13 @@ _LAYERS = several(instance_of(Layer), "of swatsim.Layer")
 POLICIES: Mapping[str, type[Method]] = {
     kind.method: kind
     for kind in (
+        Bdwp,
         Dense,
         MeProp,
         RigL,
         SET,
         SNFS,
+        Slope,
         SrSte,
         StaticRandom,
         SwatErk,
@@ -95,6 +99,7 @@ __all__ = [
     "POLICIES",
     "SET",
     "SNFS",
+    "Bdwp",
     "ByScore",
     "Dense",
     "ErdosRenyiKernel",
@@ -104,6 +109,7 @@ __all__ = [
     "RigL",
     "Rule",
     "Site",
+    "Slope",
     "Sparsifier",
     "SrSte",
     "StaticRandom",

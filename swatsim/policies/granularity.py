@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import reduce
 from itertools import combinations, product
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from swatsim.errors import unknown
 from swatsim.policies.arrays import Array, fold, namespace
@@ -105,16 +105,17 @@ def n_and_m(name: str) -> tuple[int, int] | None:
     return (n, m) if 1 <= n <= m else None
 
 
-def n_of_m(n: int, m: int) -> Granularity:
-    """Return the granularity of n survivors in each m values that follow each other along C.
+def n_of_m(n: int, m: int, along: Literal["C", "K"] = "C") -> Granularity:
+    """Return the granularity of n survivors in each m values that follow each other along an axis.
 
-    Where m does not divide the channels of a group of the layer, the last m are fewer, and keep at
-    most n as well: none lie across two groups.
+    Where m does not divide the channels (or, of a weight along K, the filters) of a group of the
+    layer, the last m are fewer, and keep at most n as well: none lie across two groups.
     """
 
     def mark(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
         xp = namespace(scores)
-        split, axis = _by_group(scores, groups), 1 + CHANNEL_AXIS[kind]
+        split = _by_group(scores, groups)
+        axis = 1 + CHANNEL_AXIS[kind] if along == "C" else 2 - CHANNEL_AXIS[kind]
         channels = split.shape[axis]
         grouped = _grouped(xp.moveaxis(split, axis, -1), min(m, channels))
         order = xp.argsort(grouped, axis=-1, descending=True, stable=True)  # a NaN comes first

@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from swatsim.policies.granularity import transposable
+from swatsim.policies.interface import Site
 from swatsim.policies.method import Factor, Period
 from swatsim.policies.rules import Rule
 from swatsim.policies.sr_ste import SrSte
-from swatsim.workload.layer import Layer
 
 
 class Transposable(SrSte):
@@ -55,7 +55,8 @@ class Transposable(SrSte):
     def _rule(self) -> Rule:
         return Rule(granularity=transposable(self.n, self.m), every=self.every)
 
-    def _share(self, layer: Layer) -> Fraction:
+    def _share(self, site: Site) -> Fraction:
         """Return the share of a layer's weights that survives in whole blocks."""
+        layer = site.layer
         all_fit = max(layer.C, layer.K) // layer.groups <= self.n
         return Fraction(1) if all_fit else Fraction(self.n, self.m)

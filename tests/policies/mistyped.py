@@ -10,6 +10,7 @@ from collections.abc import Callable
 from swatsim.policies import (
     SET,
     SNFS,
+    Bdwp,
     ByScore,
     Dense,
     ErdosRenyiKernel,
@@ -17,6 +18,7 @@ from swatsim.policies import (
     Periodic,
     Policy,
     RigL,
+    Slope,
     SrSte,
     StaticRandom,
     SwatErk,
@@ -35,6 +37,7 @@ def score(it: View) -> object:
 
 
 REFUSED: dict[str, Callable[[], object]] = {
+    "Bdwp": lambda: Bdwp(2, 8, along="K"),  # type: ignore[call-arg]
     "ByScore": lambda: ByScore(score, 0.9, evry=7),  # type: ignore[call-arg]
     "Dense": lambda: Dense(sparsity=0.9),  # type: ignore[call-arg]
     "MeProp": lambda: MeProp(0.9, unifid=True),  # type: ignore[call-arg]
@@ -42,6 +45,7 @@ REFUSED: dict[str, Callable[[], object]] = {
     "RigL": lambda: RigL(0.9, evry=7),  # type: ignore[call-arg]
     "SET": lambda: SET(0.9, zeta=0.3),  # type: ignore[call-arg]
     "SNFS": lambda: SNFS(0.9, alpha=0.9),  # type: ignore[call-arg]
+    "Slope": lambda: Slope(2, 4, sede=1),  # type: ignore[call-arg]
     "SrSte": lambda: SrSte(2, 4, lambda_w=0.1),  # type: ignore[call-arg]
     "StaticRandom": lambda: StaticRandom(0.9, sede=1),  # type: ignore[call-arg]
     "SwatErk": lambda: SwatErk(0.9, first_dense=True),  # type: ignore[call-arg]
