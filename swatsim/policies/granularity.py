@@ -10,12 +10,10 @@ gradients (N, ...), and lie as a plain convolution's whatever the layer. Speaks 
 from __future__ import annotations
 
 import math
-import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
-from functools import reduce
-from itertools import combinations, product
+from itertools import product
 from typing import Literal, TypeAlias
 
 from swatsim.errors import unknown
@@ -23,8 +21,6 @@ from swatsim.policies.arrays import Array, fold, namespace
 from swatsim.policies.topk import topk_mask
 from swatsim.workload.layer import CHANNEL_AXIS, Kind
 
-#: Of each row the places of its survivors.
-Pattern: TypeAlias = tuple[tuple[int, ...], ...]
 Granularity: TypeAlias = Callable[[Array, Fraction, Kind, int], Array]
 
 
@@ -39,7 +35,7 @@ def sample(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Arr
     Of a weight in each filter: what makes one output channel.
     """
     xp = namespace(scores)
-    split, axis = _by_group(scores, groups), 2 - CHANNEL_AXIS[kind]
+    split, axis = by_group(scores, groups), 2 - CHANNEL_AXIS[kind]
     each = xp.moveaxis(split, axis, 1)  # group, filter, ..
     marks = xp.zeros_like(each, dtype=xp.bool)
     k = math.ceil(density * math.prod(each.shape[2:]))
@@ -54,7 +50,7 @@ def position(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> A
     Of a weight the same in all filters of a group: a tap of a channel, of which a grouped layer has
     as many as its groups together.
     """
-    split, filters = _by_group(scores, groups), 2 - CHANNEL_AXIS[kind]
+    split, filters = by_group(scores, groups), 2 - CHANNEL_AXIS[kind]
     axes = tuple(axis for axis in range(split.ndim) if axis != filters)
     return namespace(scores).reshape(_blocks(split, density, axes), scores.shape)
 
@@ -114,13 +110,13 @@ def n_of_m(n: int, m: int, along: Literal["C", "K"] = "C") -> Granularity:
 
     def mark(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
         xp = namespace(scores)
-        split = _by_group(scores, groups)
+        split = by_group(scores, groups)
         axis = 1 + CHANNEL_AXIS[kind] if along == "C" else 2 - CHANNEL_AXIS[kind]
         channels = split.shape[axis]
-        grouped = _grouped(xp.moveaxis(split, axis, -1), min(m, channels))
-        order = xp.argsort(grouped, axis=-1, descending=True, stable=True)  # a NaN comes first
-        survivors = (xp.argsort(order, axis=-1) < n) & (grouped != 0)
-        marks = xp.reshape(survivors, (*grouped.shape[:-2], math.prod(grouped.shape[-2:])))
+        cut = grouped(xp.moveaxis(split, axis, -1), min(m, channels))
+        order = xp.argsort(cut, axis=-1, descending=True, stable=True)  # a NaN comes first
+        survivors = (xp.argsort(order, axis=-1) < n) & (cut != 0)
+        marks = xp.reshape(survivors, (*cut.shape[:-2], math.prod(cut.shape[-2:])))
         marks = marks[..., :channels]
         return xp.reshape(xp.moveaxis(marks, -1, axis), scores.shape)
 
@@ -133,69 +129,7 @@ def share_of(n: int, m: int, channels: int) -> Fraction:
     return Fraction(n * whole + min(n, rest), channels)
 
 
-def transposable(n: int, m: int) -> Granularity:
-    """Return the granularity of n survivors in each row and column of m x m blocks over K and C.
-
-    Of all such patterns the one of the largest sum; of equal sums the one that comes first, with
-    patterns ordered by their rows, and rows by the places of their survivors. Sums are float64, of
-    a row's survivors in their order, then of the rows. Blocks at the edge are filled up with zeros,
-    of each group of a layer by itself.
-    """
-    patterns = [
-        rows
-        for rows in product(combinations(range(m), n), repeat=m)
-        if all(sum(place in places for places in rows) == n for place in range(m))
-    ]
-
-    def mark(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
-        xp = namespace(scores)
-        ranked = xp.where(xp.isnan(scores), xp.full_like(scores, math.inf), scores)
-        moved = xp.moveaxis(_by_group(ranked, groups), (1, 2), (-2, -1))
-        planes = xp.reshape(moved, (math.prod(moved.shape[:-2]), *moved.shape[-2:]))
-        blocks = _blocked(xp.astype(planes, xp.float64), m)
-        survivors = _best(blocks, patterns, m) & (blocks != 0)
-        back = xp.reshape(_unblocked(survivors, planes.shape, m), moved.shape)
-        return xp.reshape(xp.moveaxis(back, (-2, -1), (1, 2)), scores.shape)
-
-    return mark
-
-
-def _best(blocks: Array, patterns: Sequence[Pattern], m: int) -> Array:
-    """Return a mask of each block's best pattern; blocks are (B, m * m)."""
-    xp = namespace(blocks)
-    sums = {
-        (row, places): reduce(operator.add, (blocks[:, m * row + place] for place in places))
-        for row in range(m)
-        for places in {pattern[row] for pattern in patterns}
-    }
-    best = xp.full_like(blocks[:, 0], -1)
-    chosen = xp.zeros_like(best, dtype=xp.int64)
-    for i, pattern in enumerate(patterns):
-        total = reduce(operator.add, (sums[row, places] for row, places in enumerate(pattern)))
-        chosen = xp.where(total > best, xp.full_like(chosen, i), chosen)
-        best = xp.maximum(total, best)
-    marks = [[place in places for places in rows for place in range(m)] for rows in patterns]
-    return xp.take(xp.asarray(marks, device=blocks.device), chosen, axis=0)
-
-
-def _blocked(planes: Array, m: int) -> Array:
-    """Return (T, K, C) cut into blocks (B, m * m), filled up with zeros."""
-    xp = namespace(planes)
-    rows = _grouped(planes, m)  # T, K, C/m, m
-    both = _grouped(xp.moveaxis(rows, 1, -1), m)  # T, C/m, m, K/m, m
-    tiled = xp.permute_dims(both, (0, 3, 1, 4, 2))
-    return xp.reshape(tiled, (math.prod(tiled.shape[:3]), m * m))
-
-
-def _unblocked(blocks: Array, shape: tuple[int, ...], m: int) -> Array:
-    xp = namespace(blocks)
-    T, K, C = shape
-    k, c = -(-K // m), -(-C // m)
-    tiled = xp.permute_dims(xp.reshape(blocks, (T, k, c, m, m)), (0, 1, 3, 2, 4))
-    return xp.reshape(tiled, (T, k * m, c * m))[:, :K, :C]
-
-
-def _grouped(values: Array, m: int) -> Array:
+def grouped(values: Array, m: int) -> Array:
     """Return the last axis cut into groups of m, the last one filled up with zeros."""
     xp = namespace(values)
     missing = -values.shape[-1] % m
@@ -206,7 +140,7 @@ def _grouped(values: Array, m: int) -> Array:
     return xp.reshape(values, (*values.shape[:-1], values.shape[-1] // m, m))
 
 
-def _by_group(weights: Array, groups: int) -> Array:
+def by_group(weights: Array, groups: int) -> Array:
     """Return a view of weights as (groups, ..): the first axis has one group after another."""
     first, *rest = weights.shape
     return namespace(weights).reshape(weights, (groups, first // groups, *rest))
@@ -214,7 +148,7 @@ def _by_group(weights: Array, groups: int) -> Array:
 
 def _slices(scores: Array, density: Fraction, axis: int, groups: int) -> Array:
     """Return a mask of whole slices along an axis, of each group its own."""
-    split = _by_group(scores, groups)
+    split = by_group(scores, groups)
     return namespace(scores).reshape(_blocks(split, density, (0, 1 + axis)), scores.shape)
 
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from swatsim.policies.allocation import share_out
 from swatsim.policies.arrays import fold, mean_magnitude, only
-from swatsim.policies.granularity import GRANULARITIES, granularity, n_of_m, transposable
+from swatsim.policies.granularity import GRANULARITIES, granularity, n_of_m
 from swatsim.policies.topk import _mark_elsewhere, largest, topk_mask
+from swatsim.policies.transposable_masks import transposable
 from swatsim.workload.layer import Layer
 from tests.policies.driver import count_of, exactly, levels, normal, top
 

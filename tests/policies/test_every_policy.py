@@ -82,6 +82,7 @@ def policies(sparsity: float = 0.7) -> dict[str, Policy]:
         Slope(2, 4),
         Slope(1, 3, first_conv_dense=False),
         Transposable(2, every=3, decay=0.25),
+        Transposable(2, 6, first_conv_dense=False),
         ByScore(taylor, s, granularity="filter", **plenty),
         ByScore(taylor, s, granularity="2:4", **plenty),
         ByScore(taylor, s, allocation="erk", **plenty),
