@@ -225,6 +225,7 @@ def policy_calls() -> dict[str, Call]:
         "Slope": {"n": 2, "m": 4, "first_conv_dense": True, "seed": 1},
         "SrSte": pattern,
         "Transposable": {**pattern, "every": 5},
+        "Vnm": {**pattern, "v": 8},
         "ByScore": {"score": abs, "sparsity": 0.5, **scored, **words},
         "Periodic": {"policy": policies.SwatU(0.5), "every": 5, "warmup": 1},
         "keep_count": {"numel": 4, "sparsity": 0.5},

@@ -27,6 +27,7 @@ from swatsim.policies.swat_u import SwatU
 from swatsim.policies.top_kast import TopKast
 from swatsim.policies.topk import keep_count, topk_mask
 from swatsim.policies.transposable import Transposable
+from swatsim.policies.vnm import Vnm
 from swatsim.workload.layer import Layer
 
 _LAYERS = several(instance_of(Layer), "of swatsim.Layer")
@@ -51,6 +52,7 @@ POLICIES: Mapping[str, type[Method]] = {
         SwatU,
         TopKast,
         Transposable,
+        Vnm,
     )
 }
 
@@ -121,6 +123,7 @@ __all__ = [
     "Transposable",
     "Uniform",
     "View",
+    "Vnm",
     "allocate_once",
     "begin_run",
     "keep_count",

@@ -1,4 +1,4 @@
-"""What survives together: single values, blocks, or N of each M.
+"""What survives together: single values, blocks, N of each M, or these in V:N:M.
 
 A granularity is a function of scores (at least 0), a density, and of weights the layer's kind and
 groups, and marks what survives: of equal scores what comes first, and never what has a score of 0.
@@ -18,9 +18,12 @@ from typing import Literal, TypeAlias
 
 from swatsim.errors import unknown
 from swatsim.policies.arrays import Array, fold, namespace
+from swatsim.policies.tiles import by_group, cut, grouped, joined
 from swatsim.policies.topk import topk_mask
 from swatsim.workload.layer import CHANNEL_AXIS, Kind
 
+#: How many channels of a tile V:N:M leaves: those of which a sparse tensor core takes 2.
+COLUMNS = 4
 Granularity: TypeAlias = Callable[[Array, Fraction, Kind, int], Array]
 
 
@@ -85,20 +88,34 @@ def granularity(name: str) -> Granularity:
     Raises
     ------
     ValueError
-        If there is none of that name; ``N:M``, such as 2:4, is one.
+        If there is none of that name; ``N:M``, such as 2:4, and ``V:N:M``, such as 64:2:8, are.
     """
-    if nm := n_and_m(name):
-        return n_of_m(*nm)
+    if pattern := _pattern(name):
+        return v_n_m(*pattern) if pattern[0] else n_of_m(*pattern[1:])
     if name not in GRANULARITIES:
-        raise ValueError(unknown("granularity", name, [*GRANULARITIES, "N:M"]))
+        raise ValueError(unknown("granularity", name, [*GRANULARITIES, "N:M", "V:N:M"]))
     return GRANULARITIES[name]
 
 
+def of_weights(name: str) -> bool:
+    """Whether a granularity is one of weights only."""
+    pattern = _pattern(name)
+    return name in ("filter", "kernel") or (pattern is not None and pattern[0] > 0)
+
+
 def n_and_m(name: str) -> tuple[int, int] | None:
-    """Return N and M of a name such as ``2:4``; None if the granularity is another."""
-    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", name, re.ASCII)
-    n, m = map(int, match.groups()) if match else (0, 0)
-    return (n, m) if 1 <= n <= m else None
+    """Return N and M of a name such as ``2:4`` or ``64:2:8``; None if it is another."""
+    return pattern[1:] if (pattern := _pattern(name)) else None
+
+
+def _pattern(name: str) -> tuple[int, int, int] | None:
+    """Return V, N and M of a name; V is 0 where there is none."""
+    match = re.fullmatch(r"(?:(\d{1,9}):)?(\d{1,9}):(\d{1,9})", name, re.ASCII)
+    if not match:
+        return None
+    v, n, m = (int(number or 0) for number in match.groups())
+    fits = 1 <= n <= m and (match[1] is None or (v >= 1 and n <= COLUMNS <= m))
+    return (v, n, m) if fits else None
 
 
 def n_of_m(n: int, m: int, along: Literal["C", "K"] = "C") -> Granularity:
@@ -113,37 +130,43 @@ def n_of_m(n: int, m: int, along: Literal["C", "K"] = "C") -> Granularity:
         split = by_group(scores, groups)
         axis = 1 + CHANNEL_AXIS[kind] if along == "C" else 2 - CHANNEL_AXIS[kind]
         channels = split.shape[axis]
-        cut = grouped(xp.moveaxis(split, axis, -1), min(m, channels))
-        order = xp.argsort(cut, axis=-1, descending=True, stable=True)  # a NaN comes first
-        survivors = (xp.argsort(order, axis=-1) < n) & (cut != 0)
-        marks = xp.reshape(survivors, (*cut.shape[:-2], math.prod(cut.shape[-2:])))
+        parts = grouped(xp.moveaxis(split, axis, -1), min(m, channels))
+        survivors = _largest(parts, n) & (parts != 0)
+        marks = xp.reshape(survivors, (*parts.shape[:-2], math.prod(parts.shape[-2:])))
         marks = marks[..., :channels]
         return xp.reshape(xp.moveaxis(marks, -1, axis), scores.shape)
 
     return mark
 
 
+def v_n_m(v: int, n: int, m: int) -> Granularity:
+    """Return the granularity of tiles of v filters x m channels, of which COLUMNS channels stay.
+
+    Those of the largest sum of scores; of them each filter keeps n. Of a weight only, each tap by
+    itself; what is at the edge of a group is a tile of its own, with at most as many.
+    """
+
+    def mark(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
+        xp = namespace(scores)
+        tiles = cut(scores, v, m, kind, groups)
+        left = _largest(fold(tiles, -2), COLUMNS)[..., None, :]
+        rest = xp.where(left, tiles, xp.zeros_like(tiles))
+        return joined(_largest(rest, n) & (rest != 0), scores, kind, groups)
+
+    return mark
+
+
+def _largest(values: Array, n: int) -> Array:
+    """Return a mask of the n largest along the last axis; of equal ones the first."""
+    xp = namespace(values)
+    order = xp.argsort(values, axis=-1, descending=True, stable=True)  # a NaN comes first
+    return xp.argsort(order, axis=-1) < n
+
+
 def share_of(n: int, m: int, channels: int) -> Fraction:
     """Return the share of the channels that survives n of each m."""
     whole, rest = divmod(channels, m)
     return Fraction(n * whole + min(n, rest), channels)
-
-
-def grouped(values: Array, m: int) -> Array:
-    """Return the last axis cut into groups of m, the last one filled up with zeros."""
-    xp = namespace(values)
-    missing = -values.shape[-1] % m
-    if missing:
-        shape = (*values.shape[:-1], missing)
-        zeros = xp.zeros(shape, dtype=values.dtype, device=values.device)
-        values = xp.concat([values, zeros], axis=-1)
-    return xp.reshape(values, (*values.shape[:-1], values.shape[-1] // m, m))
-
-
-def by_group(weights: Array, groups: int) -> Array:
-    """Return a view of weights as (groups, ..): the first axis has one group after another."""
-    first, *rest = weights.shape
-    return namespace(weights).reshape(weights, (groups, first // groups, *rest))
 
 
 def _slices(scores: Array, density: Fraction, axis: int, groups: int) -> Array:

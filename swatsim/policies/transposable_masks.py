@@ -25,7 +25,8 @@ from typing import TypeAlias
 import numpy as np
 
 from swatsim.policies.arrays import Array, as_numpy, like, namespace
-from swatsim.policies.granularity import Granularity, by_group, grouped
+from swatsim.policies.granularity import Granularity
+from swatsim.policies.tiles import cut, joined
 from swatsim.workload.layer import Kind
 
 #: Of each row the places of its survivors.
@@ -47,13 +48,11 @@ def transposable(n: int, m: int) -> Granularity:
     def mark(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
         xp = namespace(scores)
         ranked = xp.where(xp.isnan(scores), xp.full_like(scores, math.inf), scores)
-        moved = xp.moveaxis(by_group(ranked, groups), (1, 2), (-2, -1))
-        planes = xp.reshape(moved, (math.prod(moved.shape[:-2]), *moved.shape[-2:]))
-        blocks = _blocked(xp.astype(planes, xp.float64), m)
+        tiles = cut(xp.astype(ranked, xp.float64), m, m, "conv", groups)  # both axes are alike
+        blocks = xp.reshape(tiles, (math.prod(tiles.shape[:-2]), m * m))
         chosen = _best(blocks, n, m) if m <= TRIED else _approximated(blocks, n, m)
-        survivors = chosen & (blocks != 0)
-        back = xp.reshape(_unblocked(survivors, planes.shape, m), moved.shape)
-        return xp.reshape(xp.moveaxis(back, (-2, -1), (1, 2)), scores.shape)
+        survivors = xp.reshape(chosen & (blocks != 0), tiles.shape)
+        return joined(survivors, scores, "conv", groups)
 
     return mark
 
@@ -91,20 +90,3 @@ def _approximated(blocks: Array, n: int, m: int) -> Array:
     from swatsim.policies.block_kernel import approximate  # numba: not for those who only count
 
     return like(approximate(np.ascontiguousarray(as_numpy(blocks)), n, m), blocks)
-
-
-def _blocked(planes: Array, m: int) -> Array:
-    """Return (T, K, C) cut into blocks (B, m * m), filled up with zeros."""
-    xp = namespace(planes)
-    rows = grouped(planes, m)  # T, K, C/m, m
-    both = grouped(xp.moveaxis(rows, 1, -1), m)  # T, C/m, m, K/m, m
-    tiled = xp.permute_dims(both, (0, 3, 1, 4, 2))
-    return xp.reshape(tiled, (math.prod(tiled.shape[:3]), m * m))
-
-
-def _unblocked(blocks: Array, shape: tuple[int, ...], m: int) -> Array:
-    xp = namespace(blocks)
-    T, K, C = shape
-    k, c = -(-K // m), -(-C // m)
-    tiled = xp.permute_dims(xp.reshape(blocks, (T, k, c, m, m)), (0, 1, 3, 2, 4))
-    return xp.reshape(tiled, (T, k * m, c * m))[:, :K, :C]

@@ -29,6 +29,7 @@ from swatsim.policies import (
     Transposable,
     Uniform,
     View,
+    Vnm,
 )
 
 
@@ -54,6 +55,7 @@ REFUSED: dict[str, Callable[[], object]] = {
     "SwatU": lambda: SwatU(0.9, first_convdense=True),  # type: ignore[call-arg]
     "TopKast": lambda: TopKast(0.9, backward=0.5),  # type: ignore[call-arg]
     "Transposable": lambda: Transposable(2, evry=7),  # type: ignore[call-arg]
+    "Vnm": lambda: Vnm(2, 8, V=64),  # type: ignore[call-arg]
     "a kind": lambda: RigL(0.9, every="often"),  # type: ignore[arg-type]
     "a word": lambda: RigL(0.9, allocation="even"),  # type: ignore[arg-type]
     "nothing": lambda: RigL(),  # type: ignore[call-arg]

@@ -190,7 +190,10 @@ def test_granularities_by_name() -> None:
         "a:b",
         "",
         "-1:4",
-        "2:4:8",
+        "2:5:8",
+        "0:2:8",
+        "8:2:3",
+        "1:2:4:8",
         "2:" + "9" * 10,
     ):
         with pytest.raises(ValueError, match="unknown granularity|N:M|must"):

@@ -36,6 +36,7 @@ from swatsim.policies import (
     Transposable,
     Uniform,
     View,
+    Vnm,
     begin_run,
 )
 from swatsim.policies.method import PolicyValue
@@ -80,11 +81,13 @@ def policies(sparsity: float = 0.7) -> dict[str, Policy]:
         SrSte(2, 4, decay=0.25),
         Bdwp(2, 4, decay=0.25),
         Slope(2, 4),
+        Vnm(2, 5, v=4, first_conv_dense=False, decay=0.25),
         Slope(1, 3, first_conv_dense=False),
         Transposable(2, every=3, decay=0.25),
         Transposable(2, 6, first_conv_dense=False),
         ByScore(taylor, s, granularity="filter", **plenty),
         ByScore(taylor, s, granularity="2:4", **plenty),
+        ByScore(taylor, s, granularity="3:1:4", **plenty),
         ByScore(taylor, s, allocation="erk", **plenty),
         ByScore(abs_of, s, of=("act", "grad_out"), every=3, holds="threshold"),
     ]
@@ -319,6 +322,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "unified": FLAGS,
     "unit": ("channels", None, 3),
     "until": COUNTS,
+    "v": (*NOT_NONE, 4097),
 }
 
 

@@ -280,7 +280,7 @@ def test_a_run_that_is_restarted_is_the_same_to_the_bit(make: Any, tmp_path: Pat
 
 def weights_obey(name: str, mask: np.ndarray, layer: Any) -> bool:
     """Whether a mask of weights, (K, C/groups, R, S) or (K, C), is one of a policy of 0.5."""
-    if name in ("sr-ste", "transposable", "bdwp", "slope"):
+    if name in ("sr-ste", "transposable", "bdwp", "slope", "vnm"):  # vnm: 64:2:4
         groups = mask.swapaxes(1, -1).reshape(-1, 4)
         return bool((groups.sum(1) == 2).all())
     if name == "swat-structured":
