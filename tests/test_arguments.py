@@ -216,6 +216,7 @@ def policy_calls() -> dict[str, Call]:
         "SwatM": {**swat, "every": 5, "smoothing": 0.9},
         "SwatStructured": {**swat, "unit": "filter"},
         "RigL": grown,
+        "SRigL": {**grown, "salient": 0.3},
         "SET": grown,
         "SNFS": {**grown, "smoothing": 0.9},
         "StaticRandom": kept,

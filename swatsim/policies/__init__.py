@@ -19,6 +19,7 @@ from swatsim.policies.slope import Slope
 from swatsim.policies.snfs import SNFS
 from swatsim.policies.sparsifier import Sparsifier, begin_run
 from swatsim.policies.sr_ste import SrSte
+from swatsim.policies.srigl import SRigL
 from swatsim.policies.static_random import StaticRandom
 from swatsim.policies.swat_erk import SwatErk
 from swatsim.policies.swat_m import SwatM
@@ -43,6 +44,7 @@ POLICIES: Mapping[str, type[Method]] = {
         RigL,
         SET,
         SNFS,
+        SRigL,
         Slope,
         SrSte,
         StaticRandom,
@@ -110,6 +112,7 @@ __all__ = [
     "Policy",
     "RigL",
     "Rule",
+    "SRigL",
     "Site",
     "Slope",
     "Sparsifier",

@@ -242,9 +242,12 @@ class DropGrowRun(PersistentMaskRun):
             scores = self.grow_scores(name, step) if known else None
             if scores is not None and self._fits(name, scores):
                 count = int(exact(fraction) * _count(self.layer_masks[name]))
-                left = drop(self.layer_masks[name], weights[name], count)
-                changed[name] = grow(left, scores, count)
+                changed[name] = self.change(name, weights[name], scores, count)
         return changed
+
+    def change(self, layer: str, weight: Array, scores: Array, count: int) -> Array:
+        """Return a layer's mask with so many weights dropped, and as many others grown."""
+        return grow(drop(self.layer_masks[layer], weight, count), scores, count)
 
     def grow_scores(self, layer: str, step: int) -> Array | None:
         """Return scores of a layer's places, the larger the sooner grown; None for no change."""

@@ -131,7 +131,7 @@ def n_of_m(n: int, m: int, along: Literal["C", "K"] = "C") -> Granularity:
         axis = 1 + CHANNEL_AXIS[kind] if along == "C" else 2 - CHANNEL_AXIS[kind]
         channels = split.shape[axis]
         parts = grouped(xp.moveaxis(split, axis, -1), min(m, channels))
-        survivors = _largest(parts, n) & (parts != 0)
+        survivors = largest_along(parts, n) & (parts != 0)
         marks = xp.reshape(survivors, (*parts.shape[:-2], math.prod(parts.shape[-2:])))
         marks = marks[..., :channels]
         return xp.reshape(xp.moveaxis(marks, -1, axis), scores.shape)
@@ -149,15 +149,18 @@ def v_n_m(v: int, n: int, m: int) -> Granularity:
     def mark(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
         xp = namespace(scores)
         tiles = cut(scores, v, m, kind, groups)
-        left = _largest(fold(tiles, -2), COLUMNS)[..., None, :]
+        left = largest_along(fold(tiles, -2), COLUMNS)[..., None, :]
         rest = xp.where(left, tiles, xp.zeros_like(tiles))
-        return joined(_largest(rest, n) & (rest != 0), scores, kind, groups)
+        return joined(largest_along(rest, n) & (rest != 0), scores, kind, groups)
 
     return mark
 
 
-def _largest(values: Array, n: int) -> Array:
-    """Return a mask of the n largest along the last axis; of equal ones the first."""
+def largest_along(values: Array, n: int | Array) -> Array:
+    """Return a mask of the n largest along the last axis; of equal ones the first.
+
+    `n` may be an array, of one number for each row.
+    """
     xp = namespace(values)
     order = xp.argsort(values, axis=-1, descending=True, stable=True)  # a NaN comes first
     return xp.argsort(order, axis=-1) < n

@@ -62,3 +62,20 @@ def joined(tiles: Array, like: Array, kind: Kind, groups: int) -> Array:
 def _axes(kind: Kind) -> tuple[int, int]:
     """Return the axes of the filters and of the channels of weights by group."""
     return 2 - CHANNEL_AXIS[kind], 1 + CHANNEL_AXIS[kind]
+
+
+def by_filter(weights: Array, kind: Kind, groups: int) -> Array:
+    """Return weights as (K, fan-in): a row for each filter of the layer, group by group."""
+    xp = namespace(weights)
+    moved = xp.moveaxis(by_group(weights, groups), _axes(kind)[0], 1)
+    rows = math.prod(moved.shape[:2])
+    return xp.reshape(moved, (rows, math.prod(moved.shape[2:])))
+
+
+def from_filters(rows: Array, like: Array, kind: Kind, groups: int) -> Array:
+    """Return rows as `by_filter` made them of weights, in the shape of these weights."""
+    xp, axis = namespace(rows), _axes(kind)[0]
+    shape = list(by_group(like, groups).shape)
+    filters = shape.pop(axis)
+    moved = xp.reshape(rows, (groups, filters, *shape[1:]))
+    return xp.reshape(xp.moveaxis(moved, 1, axis), like.shape)

@@ -19,6 +19,7 @@ from swatsim.policies import (
     Policy,
     RigL,
     Slope,
+    SRigL,
     SrSte,
     StaticRandom,
     SwatErk,
@@ -47,6 +48,7 @@ REFUSED: dict[str, Callable[[], object]] = {
     "SET": lambda: SET(0.9, zeta=0.3),  # type: ignore[call-arg]
     "SNFS": lambda: SNFS(0.9, alpha=0.9),  # type: ignore[call-arg]
     "Slope": lambda: Slope(2, 4, sede=1),  # type: ignore[call-arg]
+    "SRigL": lambda: SRigL(0.9, gamma=0.3),  # type: ignore[call-arg]
     "SrSte": lambda: SrSte(2, 4, lambda_w=0.1),  # type: ignore[call-arg]
     "StaticRandom": lambda: StaticRandom(0.9, sede=1),  # type: ignore[call-arg]
     "SwatErk": lambda: SwatErk(0.9, first_dense=True),  # type: ignore[call-arg]
