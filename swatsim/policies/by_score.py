@@ -93,9 +93,11 @@ class ByScore(PolicyValue):
     granularity : str
         element, filter, channel, kernel, sample, position, or N:M such as "2:4": N of each M
         channels, of a weight along the input channels of a group. V:N:M such as "64:2:8": of V
-        filters x M channels 4 channels of largest sum, and N of these in each filter. Filters,
-        kernels and V:N:M are those of weights; of a weight, a sample is a filter and a position a
-        tap of a channel. All are the layer's own: an index inside a group is none.
+        filters x M channels 4 channels of largest sum, and N of these in each filter. Blocks such
+        as "block:32x32": of so many filters x channels, tap by tap, by the sum of their scores;
+        one at the edge counts as a whole one. Filters, kernels, blocks and V:N:M are those of
+        weights; of a weight, a sample is a filter and a position a tap of a channel. All are the
+        layer's own: an index inside a group is none.
     allocation : {"uniform", "erk"}
     first_conv_dense : bool
         Leave the network's first convolution as it is.

@@ -88,19 +88,30 @@ def granularity(name: str) -> Granularity:
     Raises
     ------
     ValueError
-        If there is none of that name; ``N:M``, such as 2:4, and ``V:N:M``, such as 64:2:8, are.
+        If there is none of that name; ``N:M``, such as 2:4, ``V:N:M``, such as 64:2:8, and
+        ``block:KxC``, such as block:32x32, are.
     """
     if pattern := _pattern(name):
         return v_n_m(*pattern) if pattern[0] else n_of_m(*pattern[1:])
+    if sides := _sides(name):
+        return block(*sides)
     if name not in GRANULARITIES:
-        raise ValueError(unknown("granularity", name, [*GRANULARITIES, "N:M", "V:N:M"]))
+        named = [*GRANULARITIES, "N:M", "V:N:M", "block:KxC"]
+        raise ValueError(unknown("granularity", name, named))
     return GRANULARITIES[name]
 
 
 def of_weights(name: str) -> bool:
     """Whether a granularity is one of weights only."""
     pattern = _pattern(name)
-    return name in ("filter", "kernel") or (pattern is not None and pattern[0] > 0)
+    return name in ("filter", "kernel") or bool(_sides(name)) or bool(pattern and pattern[0])
+
+
+def _sides(name: str) -> tuple[int, int] | None:
+    """Return the filters and channels of a block, of a name such as ``block:32x32``."""
+    match = re.fullmatch(r"block:(\d{1,4})x(\d{1,4})", name, re.ASCII)
+    rows, columns = (int(number) for number in match.groups()) if match else (0, 0)
+    return (rows, columns) if rows and columns else None
 
 
 def n_and_m(name: str) -> tuple[int, int] | None:
@@ -152,6 +163,26 @@ def v_n_m(v: int, n: int, m: int) -> Granularity:
         left = largest_along(fold(tiles, -2), COLUMNS)[..., None, :]
         rest = xp.where(left, tiles, xp.zeros_like(tiles))
         return joined(largest_along(rest, n) & (rest != 0), scores, kind, groups)
+
+    return mark
+
+
+def block(rows: int, columns: int) -> Granularity:
+    """Return the granularity of whole blocks of rows filters x columns channels, tap by tap.
+
+    Those of the largest sum of scores; of equal ones that of the first filters, then of the first
+    channels, then of the first tap, group by group. Of a weight only. What is at the edge of a
+    group is a block of its own, and counts as one.
+    """
+
+    def mark(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
+        xp = namespace(scores)
+        tiles = cut(scores, rows, columns, kind, groups)
+        sums = fold(xp.reshape(tiles, (*tiles.shape[:4], rows * columns)))
+        in_order = xp.moveaxis(sums, 1, -1)  # taps last
+        marks = topk_mask(in_order, math.ceil(density * math.prod(in_order.shape)))
+        whole = xp.moveaxis(marks, -1, 1)[..., None, None]
+        return joined(xp.broadcast_to(whole, tiles.shape), scores, kind, groups)
 
     return mark
 

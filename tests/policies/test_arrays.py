@@ -194,6 +194,10 @@ def test_granularities_by_name() -> None:
         "0:2:8",
         "8:2:3",
         "1:2:4:8",
+        "block:32",
+        "block:0x8",
+        "block:4x",
+        "block",
         "2:" + "9" * 10,
     ):
         with pytest.raises(ValueError, match="unknown granularity|N:M|must"):

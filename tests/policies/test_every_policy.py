@@ -90,6 +90,7 @@ def policies(sparsity: float = 0.7) -> dict[str, Policy]:
         ByScore(taylor, s, granularity="filter", **plenty),
         ByScore(taylor, s, granularity="2:4", **plenty),
         ByScore(taylor, s, granularity="3:1:4", **plenty),
+        ByScore(taylor, s, granularity="block:2x3", **plenty),
         ByScore(taylor, s, allocation="erk", **plenty),
         ByScore(abs_of, s, of=("act", "grad_out"), every=3, holds="threshold"),
     ]
