@@ -224,6 +224,7 @@ def policy_calls() -> dict[str, Call]:
         "MeProp": {"sparsity": 0.5, "unified": True},
         "Bdwp": pattern,
         "Slope": {"n": 2, "m": 4, "first_conv_dense": True, "seed": 1},
+        "Mvue": {"n": 1, "m": 2, "seed": 1},
         "SrSte": pattern,
         "Transposable": {**pattern, "every": 5},
         "Vnm": {**pattern, "v": 8},

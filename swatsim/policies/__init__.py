@@ -11,6 +11,7 @@ from swatsim.policies.dense import Dense
 from swatsim.policies.interface import POLICY, Policy, Site, site_densities, with_weights
 from swatsim.policies.meprop import MeProp
 from swatsim.policies.method import Method
+from swatsim.policies.mvue import Mvue
 from swatsim.policies.periodic import Periodic
 from swatsim.policies.rigl import RigL
 from swatsim.policies.rules import Rule, View
@@ -41,6 +42,7 @@ POLICIES: Mapping[str, type[Method]] = {
         Bdwp,
         Dense,
         MeProp,
+        Mvue,
         RigL,
         SET,
         SNFS,
@@ -108,6 +110,7 @@ __all__ = [
     "Dense",
     "ErdosRenyiKernel",
     "MeProp",
+    "Mvue",
     "Periodic",
     "Policy",
     "RigL",

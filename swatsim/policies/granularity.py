@@ -32,6 +32,11 @@ def element(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Ar
     return topk_mask(scores, math.ceil(density * math.prod(scores.shape)))
 
 
+def marked(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
+    """Return a mask of all that has a score, however many: for scores that are a choice already."""
+    return scores > 0
+
+
 def sample(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
     """Return a mask of single values, equally many in each sample (row of a linear layer).
 

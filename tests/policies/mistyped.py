@@ -15,6 +15,7 @@ from swatsim.policies import (
     Dense,
     ErdosRenyiKernel,
     MeProp,
+    Mvue,
     Periodic,
     Policy,
     RigL,
@@ -43,6 +44,7 @@ REFUSED: dict[str, Callable[[], object]] = {
     "ByScore": lambda: ByScore(score, 0.9, evry=7),  # type: ignore[call-arg]
     "Dense": lambda: Dense(sparsity=0.9),  # type: ignore[call-arg]
     "MeProp": lambda: MeProp(0.9, unifid=True),  # type: ignore[call-arg]
+    "Mvue": lambda: Mvue(2, 4, sede=1),  # type: ignore[call-arg]
     "Periodic": lambda: Periodic(SwatU(0.9), 7, warm_up=3),  # type: ignore[call-arg]
     "RigL": lambda: RigL(0.9, evry=7),  # type: ignore[call-arg]
     "SET": lambda: SET(0.9, zeta=0.3),  # type: ignore[call-arg]

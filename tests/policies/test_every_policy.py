@@ -21,6 +21,7 @@ from swatsim.policies import (
     ByScore,
     Dense,
     MeProp,
+    Mvue,
     Periodic,
     Policy,
     RigL,
@@ -80,6 +81,8 @@ def policies(sparsity: float = 0.7) -> dict[str, Policy]:
         TopKast(s, every=3, allocation="erk", **kast),
         MeProp(s),
         MeProp(s, unified=True),
+        Mvue(1, 2),
+        Mvue(2, 4, seed=3),
         SrSte(2, 4, decay=0.25),
         Bdwp(2, 4, decay=0.25),
         Slope(2, 4),
@@ -194,7 +197,7 @@ def test_extreme_sparsities(name: str, sparsity: float) -> None:
             if (
                 mask is not None
                 and sparsity == 0
-                and not isinstance(ALL[name], SrSte | Slope)
+                and not isinstance(ALL[name], SrSte | Slope | Mvue)
                 and ":" not in str(ALL[name].describe())
             ):
                 values = seen.read[key[0], key[1], key[3]]
