@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 
 from swatsim.errors import unknown
 from swatsim.policies.arrays import Array, fold, namespace
-from swatsim.policies.tiles import by_group, cut, grouped, joined
+from swatsim.policies.tiles import by_group, cut, fitting, grouped, joined
 from swatsim.policies.topk import topk_mask
 from swatsim.workload.layer import CHANNEL_AXIS, Kind
 
@@ -164,7 +164,7 @@ def v_n_m(v: int, n: int, m: int) -> Granularity:
 
     def mark(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
         xp = namespace(scores)
-        tiles = cut(scores, v, m, kind, groups)
+        tiles = cut(scores, *fitting(scores, v, m, kind, groups), kind, groups)
         left = largest_along(fold(tiles, -2), COLUMNS)[..., None, :]
         rest = xp.where(left, tiles, xp.zeros_like(tiles))
         return joined(largest_along(rest, n) & (rest != 0), scores, kind, groups)
@@ -182,8 +182,8 @@ def block(rows: int, columns: int) -> Granularity:
 
     def mark(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
         xp = namespace(scores)
-        tiles = cut(scores, rows, columns, kind, groups)
-        sums = fold(xp.reshape(tiles, (*tiles.shape[:4], rows * columns)))
+        tiles = cut(scores, *fitting(scores, rows, columns, kind, groups), kind, groups)
+        sums = fold(xp.reshape(tiles, (*tiles.shape[:4], math.prod(tiles.shape[4:]))))
         in_order = xp.moveaxis(sums, 1, -1)  # taps last
         marks = topk_mask(in_order, math.ceil(density * math.prod(in_order.shape)))
         whole = xp.moveaxis(marks, -1, 1)[..., None, None]

@@ -122,7 +122,8 @@ class ConstantFanIn(GrowsByGradient):
         among = mask & active[:, None]
         stay = min(int(xp.count_nonzero(mask)) - count, int(xp.count_nonzero(among)))
         kept = largest(sizes, stay, among)
-        kept &= largest_along(xp.where(kept, sizes, xp.full_like(sizes, -1)), fan_in)
+        if bool(xp.any(xp.count_nonzero(kept, axis=1) > fan_in)):  # more neurons than before
+            kept &= largest_along(xp.where(kept, sizes, xp.full_like(sizes, -1)), fan_in)
         missing = fan_in - xp.count_nonzero(kept, axis=1)
         candidates = xp.where(kept, xp.full_like(gradients, -1), gradients)
         grown = largest_along(candidates, missing[:, None]) & active[:, None]

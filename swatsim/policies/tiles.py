@@ -49,6 +49,12 @@ def cut(weights: Array, rows: int, columns: int, kind: Kind, groups: int) -> Arr
     return xp.permute_dims(tall, (0, 1, 4, 2, 5, 3))
 
 
+def fitting(weights: Array, rows: int, columns: int, kind: Kind, groups: int) -> tuple[int, int]:
+    """Return the sides of a tile, none longer than a group of a layer: what is there is as much."""
+    K, C = (by_group(weights, groups).shape[axis] for axis in _axes(kind))
+    return max(1, min(rows, K)), max(1, min(columns, C))
+
+
 def joined(tiles: Array, like: Array, kind: Kind, groups: int) -> Array:
     """Return tiles as `cut` made them of weights, in the shape of these weights."""
     xp = namespace(tiles)

@@ -62,3 +62,10 @@ def test_a_policy_of_blocks() -> None:
 def test_blocks_are_of_weights() -> None:
     with pytest.raises(PolicyError, match=r"granularity='block:8x8' is of weights"):
         ByScore(abs, 0.5, of="grad_out", granularity="block:8x8", name="size")
+
+
+@pytest.mark.parametrize("name", ["block:9999x9999", "999999999:2:999999999"])
+def test_tiles_larger_than_a_layer_take_no_room(name: str) -> None:
+    scores = np.arange(1, 16, dtype=np.float32).reshape(3, 5)
+    mask = granularity(name)(scores, Fraction(1, 2), "linear")
+    assert mask.sum() == (15 if "block" in name else 6)
