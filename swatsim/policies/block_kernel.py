@@ -14,7 +14,6 @@ Marks: TypeAlias = npt.NDArray[np.bool_]
 Counts: TypeAlias = npt.NDArray[np.int64]
 
 
-@jit
 def approximate(blocks: Weights, n: int, m: int) -> Marks:
     """Return which places survive, at most n in each row and column of a block.
 
@@ -27,11 +26,17 @@ def approximate(blocks: Weights, n: int, m: int) -> Marks:
         Magnitudes, without NaN.
     n, m : int
     """
+    # from the back, so that a stable sort has the last of equal ones first
+    orders = m * m - 1 - np.argsort(blocks[:, ::-1], axis=1, kind="stable")
+    return prune(np.ascontiguousarray(blocks), orders, n, m)
+
+
+@jit
+def prune(blocks: Weights, orders: npt.NDArray[np.int64], n: int, m: int) -> Marks:
+    """Return which places survive, by the order of each block's places from the lightest on."""
     kept = np.ones(blocks.shape, np.bool_)
     for block in range(blocks.shape[0]):
-        weights, marks = blocks[block], kept[block]
-        # from the back, so that a stable sort has the last of equal ones first
-        order = m * m - 1 - np.argsort(weights[::-1], kind="mergesort")
+        weights, marks, order = blocks[block], kept[block], orders[block]
         rows, columns = np.zeros(m, np.int64), np.zeros(m, np.int64)
         for place in order:
             if rows[place // m] < m - n or columns[place % m] < m - n:

@@ -29,7 +29,8 @@ class Transposable(SrSte):
     which prunes more than it has to, and then by swaps of Xiang Meng, Mehdi Makni and Rahul
     Mazumder, "TSENOR: Highly-Efficient Algorithm for Finding Transposable N:M Sparse Masks",
     arXiv:2505.23949, algorithm 2. What it prunes weighs at most twice what the best pattern prunes,
-    and a few rows or columns keep fewer than n: the density that is stated is the most.
+    and a few rows or columns keep fewer than n: the density that is stated is the most. It is
+    approximated on the host, for tensors of any device.
 
     Parameters
     ----------

@@ -22,8 +22,6 @@ from functools import cache, reduce
 from itertools import combinations, product
 from typing import TypeAlias
 
-import numpy as np
-
 from swatsim.policies.arrays import Array, as_numpy, like, namespace
 from swatsim.policies.granularity import Granularity
 from swatsim.policies.tiles import cut, joined
@@ -89,4 +87,4 @@ def _approximated(blocks: Array, n: int, m: int) -> Array:
     """Return a mask of each block's approximation, made on the host; blocks are (B, m * m)."""
     from swatsim.policies.block_kernel import approximate  # numba: not for those who only count
 
-    return like(approximate(np.ascontiguousarray(as_numpy(blocks)), n, m), blocks)
+    return like(approximate(as_numpy(blocks), n, m), blocks)
