@@ -29,9 +29,9 @@ class Slope(NOfM):
     fprop reads n of each m weights that follow each other along C, in places that are drawn before
     the first step and never change; the others are zero and stay so, and only the gradients of kept
     weights are wanted. dgrad reads these weights pruned a second time, along K, along which it adds
-    up: the n largest of each m, chosen anew in each step. Groups of a layer are split as in
-    `SrSte`. dgrad's density is the expected one of random places, by the paper's lemma 2.1: of 2:4
-    9.375 % of all weights less than fprop's.
+    up: the n largest of each m, chosen anew in each step. Both lie in a group of the layer, and an
+    op in which a group has no more than n drops nothing. dgrad's density is the expected one of
+    random places, by the paper's lemma 2.1: of 2:4 9.375 % of all weights less than fprop's.
 
     Mohammad Mozaffari et al., "SLoPe: Double-Pruned Sparse Plus Lazy Low-Rank Adapter Pretraining
     of LLMs", ICLR 2025, arXiv:2405.16325, sections 2.1 and 2.3. Low-rank adapters (section 2.2),
