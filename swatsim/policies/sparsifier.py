@@ -78,6 +78,7 @@ class Sparsifier:
         self._new_gradients: dict[str, Array | None] = {}
         # asked once: a pydantic record takes long to say that it has no such attribute
         self.changes_gradients = callable(getattr(policy, "weight_gradient", None))
+        self._estimates = callable(getattr(policy, "estimate", None))
         self._wants = callable(getattr(policy, "wanted", None))
         self._meets = isinstance(getattr(policy, "allocation", None), ErdosRenyiKernel)
         trains = getattr(policy, "trains", "kept")
@@ -180,6 +181,22 @@ class Sparsifier:
         if training and sites[0].op == "fprop" and sites[0].operand == "weight":
             self._remember(sites[0], masks[0])
         return masks
+
+    def estimate(self, site: Site, values: Array, mask: Array) -> Array | None:
+        """Return what an op reads in place of the values that a mask marks; None for these values.
+
+        Parameters
+        ----------
+        site : Site
+        values : array of float
+            As `masks` was given them.
+        mask : array of bool
+            What `masks` gave for the site.
+        """
+        if not self._estimates:
+            return None
+        estimated: Array = self.policy.estimate(site, values, mask)  # type: ignore[attr-defined]
+        return estimated
 
     def output_mask(self, site: Site) -> Array | None:
         """Return which weight gradients of a layer are wanted in a step; None for all of them.
