@@ -159,6 +159,11 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
             {**simulated, "steps": [0, 2], "run_steps": 9, "cuts": [1], "strata": None}
             | {"baseline": None, "energy": "45nm"},
         ),
+        "export": Call(
+            swatsim.export,
+            {"source": results, "path": "made.et", "form": "chakra", "step": 0, "npus": 1}
+            | {"baseline": False, "overwrite": True},
+        ),
         "per_op": Call(swatsim.per_op, {"results": results}),
         "per_layer": Call(swatsim.per_layer, {"results": results}),
         "load_results": Call(swatsim.load_results, {"folder": folder / "results"}),
@@ -247,6 +252,7 @@ NAMES = (
         "compare",
         "estimate",
         "estimate_run",
+        "export",
         "per_op",
         "per_layer",
         "load_results",
