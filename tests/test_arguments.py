@@ -104,7 +104,7 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
     spaced = {"stride": 1, "padding": 1, "dilation": 1}
     synthetic = {"policy": policies.SwatU(0.5), "batch": 1, "seed": 1, "steps": 1}
     dense = {"act_density": 0.5, "grad_density": 0.5, "uneven": False, "progress": None}
-    dense |= {"overwrite": False}
+    dense |= {"overwrite": False, "masks": None}
     shown = {"layer": "fc", "op": "fprop", "step": None, "tile": 0, "start": 0, "cycles": 5}
     stored = {"format": "bitmask", "dtype": "fp32"}
     machine = {"rows": 4, "lanes": 16, "dtype": "fp32", "memory": "none", "clock_mhz": 500}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -10,7 +12,9 @@ from swatsim.cli.lazy import completing
 from swatsim.cli.options import networks
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console
+from swatsim.errors import WorkloadError
 from swatsim.policies import POLICIES, make_policy
+from swatsim.tracefile import Trace
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.networks import NETWORKS
 from swatsim.workload.networks import network as table
@@ -31,13 +35,20 @@ class _Synth(click.Command):
 @click.command(cls=_Synth)
 @click.argument("network", **completing(networks))
 @click.option("-o", "--output", type=click.Path(), required=True, help="Where the trace goes.")
-@click.option("--sparsity", type=float, required=True, help="Share that the policy drops.")
+@click.option(
+    "--sparsity", type=float, help="Share that the policy drops; may be left out with --masks."
+)
 @click.option(
     "--policy",
-    default="swat-u",
-    show_default=True,
-    help="A policy by its name: see below.",
+    help="A policy by its name: see below. By default swat-u; without --sparsity dense.",
     **completing(lambda: POLICIES),
+)
+@click.option(
+    "--masks",
+    type=click.Path(),
+    multiple=True,
+    help="Masks to take instead of drawing them: a .npy, .npz, .safetensors or .pt file, or a "
+    "folder of them; may be given several times.",
 )
 @click.option("--batch", type=int, default=4, show_default=True, help="Samples of a batch.")
 @click.option("--steps", type=int, default=1, show_default=True, help="How many steps.")
@@ -68,8 +79,9 @@ class _Synth(click.Command):
 def synth(
     network: str,
     output: str,
-    sparsity: float,
-    policy: str,
+    sparsity: float | None,
+    policy: str | None,
+    masks: tuple[str, ...],
     batch: int,
     steps: int,
     seed: int,
@@ -81,10 +93,13 @@ def synth(
 ) -> None:
     """Make a trace of a known NETWORK, without training it.
 
-    Weights and activations are drawn, and the policy really leaves what it leaves of them.
+    Weights and activations are drawn, and the policy really leaves what it leaves of them. With
+    --masks those of a network that somebody pruned: what is not zero in a checkpoint, for example.
     """
+    _check(network, sparsity, policy, masks)
     chosen = table(network, activation)
-    how = make_policy(policy, sparsity, chosen.layers)
+    name = "dense" if sparsity is None else policy or "swat-u"
+    how = make_policy(name, sparsity or 0, chosen.layers)
     with progress("drawing", "layers") as show:
         trace = synthesize(
             chosen,
@@ -95,13 +110,34 @@ def synth(
             seed=seed,
             act_density=act_density,
             grad_density=grad_density,
+            masks=masks or None,
             uneven=uneven,
             overwrite=overwrite,
             progress=show,
         )
-    masks = sum(len(trace.step(number).records) for number in trace.steps)
+    count = sum(len(trace.step(number).records) for number in trace.steps)
     number = len(trace.steps)
     console().print(
-        f"wrote {trace.path}: {number} step{'s' * (number != 1)}, {masks} masks\n"
+        f"wrote {trace.path}: {number} step{'s' * (number != 1)}, {count} masks{_given(trace)}\n"
         f"Next: swatsim simulate {shlex.quote(output)} -m tensordash"
     )
+
+
+def _check(network: str, sparsity: float | None, policy: str | None, masks: Sequence[str]) -> None:
+    if network not in NETWORKS and Path(network).exists():
+        raise WorkloadError(
+            f"{network} is no network: weights don't say how large activations are; name a network "
+            "and give this by --masks; of a model of your own make a table (layer_table) in Python"
+        )
+    if sparsity is None and (policy is not None or not masks):
+        raise click.UsageError("Missing option '--sparsity'.", click.get_current_context())
+
+
+def _given(trace: Trace) -> str:
+    """Return in words which masks were not drawn."""
+    given = trace.manifest.provenance["parameters"].get("masks")
+    if given is None:
+        return ""
+    counted = {operand: many for operand, many in given["layers_with"].items() if many}
+    of = ", ".join(f"{operand} of {many}" for operand, many in counted.items())
+    return f", not drawn: {of} of {len(trace.layers)} layers"

@@ -36,6 +36,6 @@ def in_run_order(
     if phase != "backward":
         return []
     place = {layer: -i for i, layer in enumerate(dict.fromkeys(named(op)[0] for op in ops))}
-    order = {name: i for i, name in enumerate(OPS)}
+    order: list[str] = list(OPS)
     backward = [op for op in ops if named(op)[1] not in ("fprop", OTHER)]
-    return sorted(backward, key=lambda op: (place[named(op)[0]], order[named(op)[1]]))
+    return sorted(backward, key=lambda op: (place[named(op)[0]], order.index(named(op)[1])))
