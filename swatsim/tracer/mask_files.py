@@ -15,7 +15,7 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -230,23 +230,31 @@ def _of_checkpoint(path: Path) -> dict[str, Stored]:
 
 
 def pruned(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Return the same with a weight for each that lies in two: its values and a mask."""
+    """Return the same with a weight for each that lies in two: its values and a mask.
+
+    A weight that is computed from its values by something else can't be read.
+    """
     found = dict(tensors)
-    for weight, values, mask in _pairs(tensors):
-        one, other = found.pop(values), found.pop(mask)
-        wrong = one.wrong or other.wrong
-        if one.shape != other.shape:
-            wrong = f"its mask is {other.shape}"
-        found[weight] = Stored(one.where, one.shape, partial(_both, one, other), wrong)
+    for name in tensors:
+        for values, mask in _PRUNED:
+            layer = name.removesuffix(values)
+            if name.endswith(values):
+                other = found.pop(layer + mask, None)
+                found[f"{layer}weight"] = _masked(found.pop(name), other)
     return found
 
 
-def _pairs(names: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for name in names:
-        for values, mask in _PRUNED:
-            layer = name.removesuffix(values)
-            if name.endswith(values) and layer + mask in names:
-                yield f"{layer}weight", name, layer + mask
+def _masked(values: Stored, mask: Stored | None) -> Stored:
+    if mask is None:
+        wrong = (
+            "it is computed from these values, and no mask lies beside them; save the weight "
+            "itself: after squash_mask(), prune.remove() or remove_parametrizations()"
+        )
+        return values._replace(wrong=wrong)
+    wrong = values.wrong or mask.wrong
+    if values.shape != mask.shape:
+        wrong = f"it is {values.shape}, its mask is {mask.shape}"
+    return values._replace(kept=partial(_both, values, mask), wrong=wrong)
 
 
 def _both(one: Stored, other: Stored) -> Mask:

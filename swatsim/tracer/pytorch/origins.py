@@ -142,6 +142,10 @@ class Origins:
         """Whether a parameter was looked up in, added to or put beside data, and nothing else."""
         return name in self._laid and name not in self._met
 
+    def has_met(self, name: str) -> bool:
+        """Whether an operation read a parameter, or what is computed from it, and data."""
+        return name in self._laid or name in self._met
+
     def copy(self, source: Tensor, target: Tensor) -> None:
         """Note that a tensor was computed out of sight from another alone."""
         self._mark(target, self.of(source))
