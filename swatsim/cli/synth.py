@@ -47,8 +47,8 @@ class _Synth(click.Command):
     "--masks",
     type=click.Path(),
     multiple=True,
-    help="Masks to take instead of drawing them: a .npy, .npz, .safetensors or .pt file, or a "
-    "folder of them; may be given several times.",
+    help="Masks to take instead of drawing them: a .npy, .npz, .safetensors or .pt file, "
+    "Timeloop's densities as .yaml, or a folder of them; may be given several times.",
 )
 @click.option("--batch", type=int, default=4, show_default=True, help="Samples of a batch.")
 @click.option("--steps", type=int, default=1, show_default=True, help="How many steps.")

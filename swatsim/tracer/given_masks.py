@@ -13,7 +13,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from swatsim.errors import RecordingError, WorkloadError, listed, shown
-from swatsim.tracer.mask_files import MALFORMED, NUMBERS, Stored, damaged, stored_in
+from swatsim.policies.draw import generator
+from swatsim.tracer.mask_files import MALFORMED, NUMBERS, damaged, stored_in
+from swatsim.tracer.stored import Density, Given, Stored
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, Operand, OpName
 from swatsim.workload.windows import Mask
 
@@ -42,11 +44,16 @@ class GivenMasks:
     ----------
     files : list of str
         Names of files, without their folders.
-    found : mapping of Key to Stored
+    found : mapping of Key to Stored or Density
+    batch, seed : int
+        Of masks that a density stands for.
     """
 
-    def __init__(self, files: Sequence[str], found: Mapping[Key, Stored]) -> None:
+    def __init__(
+        self, files: Sequence[str], found: Mapping[Key, Given], batch: int, seed: int
+    ) -> None:
         self._files, self._found = list(files), found
+        self._batch, self._seed = batch, seed
 
     def of(self, layer: Layer, operand: Operand, ops: Sequence[OpName]) -> dict[OpName, Mask]:
         """Return the masks that were given, by op; one that several ops read is read once.
@@ -78,15 +85,17 @@ class GivenMasks:
         keys = [Key(name, of, operand) for name in names for of in (op, None)]
         return next((key for key in keys if key in self._found), None)
 
-    @staticmethod
-    def _read(stored: Stored, layer: Layer, operand: Operand) -> Mask:
+    def _read(self, given: Given, layer: Layer, operand: Operand) -> Mask:
+        shape = layer.shape_of(operand, self._batch)
+        if isinstance(given, Density):
+            rng = generator(self._seed, layer.name, OPERANDS.index(operand))
+            return given.draw(given.share, shape, layer.channels_of(operand).axis, rng)
         try:
-            mask = stored.kept()
+            return given.kept().reshape(shape)
         except OSError as error:
-            raise RecordingError(f"{stored.where}: {error.strerror or error}") from None
+            raise RecordingError(f"{given.where}: {error.strerror or error}") from None
         except MALFORMED as error:
-            raise damaged(stored.where, error) from None
-        return mask.reshape(layer.shape_of(operand, len(mask)))
+            raise damaged(given.where, error) from None
 
     def describe(self) -> dict[str, Any]:
         """Return whose masks were given, as JSON, for the trace's provenance."""
@@ -97,7 +106,7 @@ class GivenMasks:
 
 
 def given_masks(
-    source: Source, layers: Sequence[Layer], batch: int, without_dgrad: str | None
+    source: Source, layers: Sequence[Layer], batch: int, seed: int, without_dgrad: str | None
 ) -> GivenMasks:
     """Return masks by layer, each known to fit.
 
@@ -110,6 +119,8 @@ def given_masks(
     layers : sequence of Layer
     batch : int
         Samples that activations and gradients have.
+    seed : int
+        Of masks that a density stands for.
     without_dgrad : str or None
         The layer that has no dgrad.
 
@@ -120,7 +131,7 @@ def given_masks(
         checkpoint is of a layer.
     """
     by_name = {layer.name: layer for layer in layers}
-    found: dict[Key, Stored] = {}
+    found: dict[Key, Given] = {}
     sets, files = _sets(source)
     for where, tensors in sets:
         keys = {name: _key(name, by_name, it.is_mask) for name, it in tensors.items()}
@@ -132,10 +143,10 @@ def given_masks(
                     raise RecordingError(f"{both} are masks of the same operand: give one")
                 _check(tensors[name], key, by_name[key.layer], batch, without_dgrad)
                 found[key] = tensors[name]
-    return GivenMasks(files, found)
+    return GivenMasks(files, found, batch, seed)
 
 
-def _sets(source: Source) -> tuple[list[tuple[str, dict[str, Stored]]], list[str]]:
+def _sets(source: Source) -> tuple[list[tuple[str, Mapping[str, Given]]], list[str]]:
     """Return tensors by where they are from, and names of files."""
     if source is None:
         return [], []
@@ -179,7 +190,7 @@ def _key(name: str, layers: Mapping[str, Layer], is_mask: bool) -> Key | None:
 
 def _check_known(
     where: str,
-    tensors: Mapping[str, Stored],
+    tensors: Mapping[str, Given],
     keys: Mapping[str, Key | None],
     layers: Mapping[str, Layer],
 ) -> None:
@@ -210,7 +221,7 @@ def _with_near(names: Sequence[str], layers: Iterable[str]) -> str:
     return listed([*parts, *names[NAMED:]], NAMED)
 
 
-def _check(stored: Stored, key: Key, layer: Layer, batch: int, without_dgrad: str | None) -> None:
+def _check(stored: Given, key: Key, layer: Layer, batch: int, without_dgrad: str | None) -> None:
     """Refuse a mask that can't be read, is of an op that does not read it, or does not fit."""
     where = stored.where
     if stored.wrong:
@@ -222,6 +233,10 @@ def _check(stored: Stored, key: Key, layer: Layer, batch: int, without_dgrad: st
         raise RecordingError(
             f"{where}: layer {layer.name!r} has no dgrad: what it reads is the network's input"
         )
+    if isinstance(stored, Density):
+        if refusal := stored.refuses(layer):
+            raise RecordingError(f"{where} is of another layer: {refusal}")
+        return
     expected = layer.shape_of(key.operand, batch)
     if _without_ones(stored.shape) != _without_ones(expected) or stored.shape[:1] != expected[:1]:
         try:

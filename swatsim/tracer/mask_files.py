@@ -1,4 +1,4 @@
-"""Masks in files that somebody else wrote: .npy, .npz, safetensors, a PyTorch checkpoint.
+"""Masks in files that somebody else wrote: NumPy's, safetensors, a PyTorch checkpoint.
 
 Nothing in them is executed, and no size is believed: of a tensor a file first gives its shape, and
 its values are read once somebody knows that shape for right. What is not zero is kept.
@@ -19,13 +19,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
 
 from swatsim.errors import RecordingError, SwatsimError, listed
 from swatsim.tracefile.step import MAX_HEADER_BYTES
+from swatsim.tracer.stored import Given, Stored
+from swatsim.tracer.timeloop import of_problem
 from swatsim.workload.windows import Mask
 
 #: NumPy writes a hundred bytes or so.
@@ -58,30 +60,7 @@ _PRUNED = (
 )
 
 
-class Stored(NamedTuple):
-    """A tensor that is not read yet.
-
-    Parameters
-    ----------
-    where : str
-        The file, and its name there.
-    shape : tuple of int
-    kept : callable
-        Gives where it is not zero, in that shape.
-    wrong : str
-        Why it can't be read; "": it can.
-    is_mask : bool
-        Whether nothing else is in such a file: a checkpoint has much that is no mask.
-    """
-
-    where: str
-    shape: tuple[int, ...]
-    kept: Callable[[], Mask]
-    wrong: str = ""
-    is_mask: bool = False
-
-
-def stored_in(path: Path) -> dict[str, Stored]:
+def stored_in(path: Path) -> dict[str, Given]:
     """Return the tensors in a file, or in all files of a folder that can have some, by name.
 
     Raises
@@ -90,7 +69,7 @@ def stored_in(path: Path) -> dict[str, Stored]:
         If it can't be read, is of another kind, or two files have a tensor of the same name.
     """
     files = _in_folder(path) if path.is_dir() else [path]
-    found: dict[str, Stored] = {}
+    found: dict[str, Given] = {}
     for file in files:
         for name, tensor in _of_file(file).items():
             if name in found:
@@ -108,7 +87,7 @@ def _in_folder(path: Path) -> list[Path]:
     return files
 
 
-def _of_file(path: Path) -> dict[str, Stored]:
+def _of_file(path: Path) -> Mapping[str, Given]:
     if path.suffix not in READERS:
         raise RecordingError(
             f"{path} is not allowed: masks are files of {listed(READERS)}, or a folder of them"
@@ -262,9 +241,10 @@ def _both(one: Stored, other: Stored) -> Mask:
 
 
 #: End of a file's name -> what reads it.
-READERS: Mapping[str, Callable[[Path], dict[str, Stored]]] = {
+READERS: Mapping[str, Callable[[Path], Mapping[str, Given]]] = {
     ".npy": _of_npy,
     ".npz": _of_npz,
     ".safetensors": _of_safetensors,
     **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin"), _of_checkpoint),
+    **dict.fromkeys((".yaml", ".yml"), of_problem),
 }

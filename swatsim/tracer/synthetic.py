@@ -159,7 +159,7 @@ def synthesize(
     """
     drawing = _drawing(layers, batch, seed, act_density, grad_density, uneven)
     numbers = range(_checked_count("steps", steps, 1))
-    given = given_masks(masks, drawing.layers, drawing.batch, drawing.without_dgrad)
+    given = given_masks(masks, drawing.layers, drawing.batch, drawing.seed, drawing.without_dgrad)
     chosen = allocate_once(policy, drawing.layers)
     described = {**drawing.describe(), "steps": len(numbers), **given.describe()}
     stated: dict[str, Any] = {"policy": describe_policy(policy), "parameters": described}

@@ -411,3 +411,65 @@ def test_the_command_line_refuses(
     code, out, errors = swatsim("synth", *chosen, "-o", tmp_path / "t")
     assert said in refusal(code, out, errors)
     assert not (tmp_path / "t").exists()
+
+
+# ---- Timeloop ------------------------------------------------------------------------------------
+
+PROBLEM = """problem:
+  version: 0.4
+  shape: cnn-layer
+  instance: {{C: 8, M: 6, R: 3, S: 3, N: 1, P: 5, Q: 5{densities}}}
+"""
+
+
+def problem(tmp_path: Path, densities: str, name: str = "body.conv.yaml") -> Path:
+    pytest.importorskip("yaml", reason="PyYAML is not installed")
+    path = tmp_path / name
+    path.write_text(PROBLEM.format(densities=densities))
+    return path
+
+
+def test_a_problems_densities_are_drawn(tmp_path: Path) -> None:
+    both = (
+        "Weights: {distribution: fixed-structured, density: 0.5}, "
+        "Inputs: {distribution: hypergeometric, density: 0.33}, Outputs: 0.1"
+    )
+    path = problem(tmp_path, f", densities: {{{both}}}")
+    step = made(tmp_path, path)
+    weight, act = (step.mask("body.conv", "fprop", operand) for operand in ("weight", "act"))
+    assert (weight.reshape(6, 2, 2, 3, 3).sum(axis=2) == 1).all(), "1 of 2 along the channels"
+    assert act.sum() == int(np.ceil(0.33 * act.size))
+    assert np.array_equal(step.mask("body.conv", "wgrad", "act"), act)
+    again = made(tmp_path, path)
+    assert np.array_equal(again.mask("body.conv", "fprop", "act"), act)
+
+
+@pytest.mark.parametrize("said", ["0.25", "{distribution: fixed_structured, density: 0.25}"])
+def test_a_density_of_all_data_spaces(tmp_path: Path, said: str) -> None:
+    step = made(tmp_path, problem(tmp_path, f", commonDensity: {said}"))
+    for operand in ("weight", "act"):
+        assert step.mask("body.conv", "fprop", operand).mean() == 0.25
+
+
+@pytest.mark.parametrize(
+    ("densities", "said"),
+    [
+        ("", "has no densities of Weights, Inputs"),
+        (", densities: {Weights: {distribution: banded, band_width: 3}}", "'banded' is not read: "),
+        (", densities: {Weights: {density: 0.5}}", "distribution=None is not read: allowed are"),
+        (", densities: {Weights: 0}", "density=0 is not allowed: must be a number in (0, 1]"),
+        (", densities: {Weights: yes}", "density=True is not allowed"),
+        (", densities: {Weights: 0.446133}", "is of no pattern: fixed is drawn as n of every m"),
+        (", densities: [1]", "density=[1] is not allowed"),
+        (", M: 7, densities: {Weights: 0.5}", "is of another layer: it has M=7, layer 'body.conv'"),
+        (", densities: {Weights: !!python/object:os.system 1}", "no YAML of plain values"),
+        ("}\n{", "no YAML of plain values"),
+    ],
+)
+def test_problems_that_are_refused(tmp_path: Path, densities: str, said: str) -> None:
+    assert said in refused(tmp_path, problem(tmp_path, densities))
+
+
+def test_a_yaml_file_that_is_no_problem(tmp_path: Path) -> None:
+    problem(tmp_path, "").write_text("[1, 2]")
+    assert "has no problem of Timeloop in it" in refused(tmp_path, tmp_path / "body.conv.yaml")

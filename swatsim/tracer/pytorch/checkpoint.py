@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from swatsim.errors import RecordingError
-from swatsim.tracer.mask_files import Stored
+from swatsim.tracer.stored import Stored
 from swatsim.workload.windows import Mask
 
 #: Where training scripts keep a state dict in a checkpoint.
