@@ -9,6 +9,7 @@ from typing import Any
 from weakref import ref
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from swatsim.tracer.pytorch.naming import Names, parts
 
@@ -153,7 +154,8 @@ class Origins:
     def _read(self, tensor: Tensor) -> Origin | None:
         """Return what a tensor is computed from, if it is a parameter that is new, too."""
         origin = self.of(tensor)
-        is_new = origin is None and isinstance(tensor, nn.Parameter)
+        # one that has no shape yet is nobody's; it is the same object once it has
+        is_new = origin is None and isinstance(tensor, nn.Parameter) and not is_lazy(tensor)
         if not is_new or id(tensor) in self._strangers or not self._running():
             return origin
         self._names.take(self._modules())
