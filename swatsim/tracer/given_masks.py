@@ -97,6 +97,10 @@ class GivenMasks:
         except MALFORMED as error:
             raise damaged(given.where, error) from None
 
+    def named(self) -> dict[str, Any]:
+        """Return what the masks are from, as JSON, to stand beside the policy that left them."""
+        return {"masks": self._files or ["arrays"]} if self._found else {}
+
     def describe(self) -> dict[str, Any]:
         """Return whose masks were given, as JSON, for the trace's provenance."""
         count = {

@@ -161,11 +161,16 @@ def synthesize(
     numbers = range(_checked_count("steps", steps, 1))
     given = given_masks(masks, drawing.layers, drawing.batch, drawing.seed, drawing.without_dgrad)
     chosen = allocate_once(policy, drawing.layers)
-    described = {**drawing.describe(), "steps": len(numbers), **given.describe()}
-    stated: dict[str, Any] = {"policy": describe_policy(policy), "parameters": described}
+    stated = _stated(drawing, given, policy, len(numbers))
     with Recorder(path, batch_size=drawing.batch, overwrite=overwrite, **stated) as recorder:
         _record(recorder, drawing, given, chosen, numbers, progress or (lambda done, total: None))
     return open_trace(path)
+
+
+def _stated(drawing: Drawing, given: GivenMasks, policy: Policy, steps: int) -> dict[str, Any]:
+    """Return what the trace says of itself: whose zeros are in it, and how they were drawn."""
+    described = {**drawing.describe(), "steps": steps, **given.describe()}
+    return {"policy": {**describe_policy(policy), **given.named()}, "parameters": described}
 
 
 def _drawing(

@@ -67,6 +67,8 @@ def test_arrays_by_name_stand_in_the_trace_and_the_rest_is_drawn(tmp_path: Path)
     said = step.manifest.provenance["parameters"]["masks"]
     assert said == {"files": [], "layers_with": {"weight": 1, "act": 2, "grad_out": 0}}
     assert "masks" not in drawn.manifest.provenance["parameters"]
+    assert step.manifest.policy == {"name": "dense", "masks": ["arrays"]}
+    assert drawn.manifest.policy == {"name": "dense"}, "it says whose zeros these are"
 
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.float16, np.float64, np.complex64, ">f4"])
@@ -392,7 +394,8 @@ def test_the_command_line_takes_masks(tmp_path: Path) -> None:
     assert code == 0, errors
     assert f"not drawn: weight of {len(masks)} of {len(layers)} layers" in " ".join(out.split())
     code, out, errors = swatsim("info", tmp_path / "t")
-    assert code == 0
+    assert code == 0, errors
+    assert "m.npz" in out
 
 
 @pytest.mark.parametrize(
