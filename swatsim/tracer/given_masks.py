@@ -97,9 +97,15 @@ class GivenMasks:
         except MALFORMED as error:
             raise damaged(given.where, error) from None
 
-    def named(self) -> dict[str, Any]:
-        """Return what the masks are from, as JSON, to stand beside the policy that left them."""
-        return {"masks": self._files or ["arrays"]} if self._found else {}
+    def named(self, policy: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a policy's description with what the masks are from, as JSON.
+
+        Where nothing else is dropped its name is `given`: zeros of a method are no dense training.
+        """
+        if not self._found:
+            return dict(policy)
+        name = "given" if policy.get("name") == "dense" else policy.get("name")
+        return {**policy, "name": name, "masks": self._files or ["arrays"]}
 
     def describe(self) -> dict[str, Any]:
         """Return whose masks were given, as JSON, for the trace's provenance."""

@@ -170,7 +170,7 @@ def synthesize(
 def _stated(drawing: Drawing, given: GivenMasks, policy: Policy, steps: int) -> dict[str, Any]:
     """Return what the trace says of itself: whose zeros are in it, and how they were drawn."""
     described = {**drawing.describe(), "steps": steps, **given.describe()}
-    return {"policy": {**describe_policy(policy), **given.named()}, "parameters": described}
+    return {"policy": given.named(describe_policy(policy)), "parameters": described}
 
 
 def _drawing(

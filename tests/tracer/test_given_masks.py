@@ -67,7 +67,9 @@ def test_arrays_by_name_stand_in_the_trace_and_the_rest_is_drawn(tmp_path: Path)
     said = step.manifest.provenance["parameters"]["masks"]
     assert said == {"files": [], "layers_with": {"weight": 1, "act": 2, "grad_out": 0}}
     assert "masks" not in drawn.manifest.provenance["parameters"]
-    assert step.manifest.policy == {"name": "dense", "masks": ["arrays"]}
+    assert step.manifest.policy == {"name": "given", "masks": ["arrays"]}
+    weights = {layer.name: own for layer, operand, _, own in step.kept() if operand == "weight"}
+    assert weights == {"body.conv": True, "fc": False}, "what a footprint may store without zeros"
     assert drawn.manifest.policy == {"name": "dense"}, "it says whose zeros these are"
 
 
