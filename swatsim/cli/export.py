@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
+from swatsim.cli import as_json
+from swatsim.cli.as_json import JSON
 from swatsim.cli.lazy import Chosen
 from swatsim.cli.show import console
 from swatsim.reports.export import FORMS
 from swatsim.reports.export import export as write
-from swatsim.reports.node_times import step_times
+from swatsim.reports.node_times import StepTimes, step_times
 from swatsim.results import load
 
 
@@ -18,6 +21,7 @@ from swatsim.results import load
 @click.argument("folder", type=click.Path())
 @click.option(
     "--as",
+    "--form",
     "form",
     type=Chosen(lambda: FORMS),
     default="latencies",
@@ -41,7 +45,16 @@ from swatsim.results import load
     help="Of chakra: data-parallel replicas, a file each.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
-def export(folder: str, form: Any, output: str, overwrite: bool, npus: int, **which: Any) -> None:
+@JSON
+def export(
+    folder: str,
+    form: Any,
+    output: str,
+    overwrite: bool,
+    npus: int,
+    as_json: bool,
+    **which: Any,
+) -> None:
     """Write what each op of a step takes, for other tools.
 
     FOLDER is what simulate wrote. latencies is a CSV file, a row an op of a layer, and everything
@@ -51,6 +64,30 @@ def export(folder: str, form: Any, output: str, overwrite: bool, npus: int, **wh
     results = load(folder)
     paths = write(results, output, form, npus=npus, overwrite=overwrite, **which)
     step = step_times(results, **which)
+    if as_json:
+        _print_json(folder, form, paths, step)
+    else:
+        _print(paths, step)
+
+
+def _print_json(source: str, form: str, paths: list[Path], step: StepTimes) -> None:
+    found = {
+        "source": source,
+        "written": paths,
+        "form": form,
+        "trace": step.trace,
+        "trace_id": step.trace_id,
+        "step": step.step,
+        "machine": step.machine,
+        "images": step.samples,
+        "nodes": len(step.nodes),
+        "cycles": step.cycles,
+        "others_left_out": step.left_out,
+    }
+    as_json.write("export", found)
+
+
+def _print(paths: list[Path], step: StepTimes) -> None:
     others = f"; everything else is left out: {step.left_out}" if step.left_out else ""
     files = f"{paths[0]} to {paths[-1].name}" if len(paths) > 1 else str(paths[0])
     console().print(

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from swatsim.cli.lazy import completing
+from swatsim.cli import as_json
+from swatsim.cli.as_json import JSON
+from swatsim.cli.lazy import Choice, completing
 from swatsim.cli.options import networks
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console
 from swatsim.errors import WorkloadError
 from swatsim.policies import POLICIES, make_policy
 from swatsim.tracefile import Trace
+from swatsim.tracefile.schema import MaskRecord
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.networks import NETWORKS
 from swatsim.workload.networks import network as table
@@ -71,11 +75,12 @@ class _Synth(click.Command):
 )
 @click.option(
     "--activation",
-    type=click.Choice(ACTIVATIONS),
+    type=Choice(ACTIVATIONS),
     help="Of a transformer's MLPs; by default its own.",
 )
 @click.option("--uneven", is_flag=True, help="Make channels as uneven as in trained layers.")
 @click.option("--overwrite", is_flag=True, help="Replace the trace that is there.")
+@JSON
 def synth(
     network: str,
     output: str,
@@ -90,6 +95,7 @@ def synth(
     activation: str | None,
     uneven: bool,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Make a trace of a known NETWORK, without training it.
 
@@ -115,12 +121,41 @@ def synth(
             overwrite=overwrite,
             progress=show,
         )
-    count = sum(len(trace.step(number).records) for number in trace.steps)
-    number = len(trace.steps)
+    if as_json:
+        _print_json(trace, network)
+    else:
+        _print(trace, output)
+
+
+def _print_json(trace: Trace, network: str) -> None:
+    records = list(_records(trace))
+    found = {
+        "written": [trace.path],
+        "trace_id": trace.id,
+        "network": network,
+        "policy": trace.manifest.policy,
+        "batch_size": trace.manifest.batch_size,
+        "layers": [layer.name for layer in trace.layers],
+        "steps": len(trace.steps),
+        "masks": len(records),
+        "layers_with_given": _given(trace),
+        "elements": sum(record.elements for record in records),
+    }
+    as_json.write("synth", found)
+
+
+def _print(trace: Trace, output: str) -> None:
+    number, counted = len(trace.steps), _given(trace)
+    of = ", ".join(f"{operand} of {many}" for operand, many in counted.items() if many)
+    given = f", not drawn: {of} of {len(trace.layers)} layers" if of else ""
     console().print(
-        f"wrote {trace.path}: {number} step{'s' * (number != 1)}, {count} masks{_given(trace)}\n"
-        f"Next: swatsim simulate {shlex.quote(output)} -m tensordash"
+        f"wrote {trace.path}: {number} step{'s' * (number != 1)}, {len(list(_records(trace)))} "
+        f"masks{given}\nNext: swatsim simulate {shlex.quote(output)} -m tensordash"
     )
+
+
+def _records(trace: Trace) -> Iterator[MaskRecord]:
+    return (record for number in trace.steps for record in trace.step(number).records)
 
 
 def _check(network: str, sparsity: float | None, policy: str | None, masks: Sequence[str]) -> None:
@@ -133,11 +168,7 @@ def _check(network: str, sparsity: float | None, policy: str | None, masks: Sequ
         raise click.UsageError("Missing option '--sparsity'.", click.get_current_context())
 
 
-def _given(trace: Trace) -> str:
-    """Return in words which masks were not drawn."""
-    given = trace.manifest.provenance["parameters"].get("masks")
-    if given is None:
-        return ""
-    counted = {operand: many for operand, many in given["layers_with"].items() if many}
-    of = ", ".join(f"{operand} of {many}" for operand, many in counted.items())
-    return f", not drawn: {of} of {len(trace.layers)} layers"
+def _given(trace: Trace) -> dict[str, Any]:
+    """Return by operand how many layers have a mask that was not drawn."""
+    given = trace.manifest.provenance["parameters"].get("masks", {})
+    return dict(given.get("layers_with", {}))

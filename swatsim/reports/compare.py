@@ -186,7 +186,7 @@ def compare(
         allowed.
     """
     if not results:
-        raise ResultsError("compare: no results are given: name two at least")
+        raise ResultsError("compare: no results are given: name two at least", of_argument=True)
     found = sources(results)
     whole, alike = all_of(found)
     names = labels_of(alike) if labels is None else _labels(labels, found, len(results), alike)
@@ -209,10 +209,12 @@ def _labels(
 ) -> list[str]:
     """Return a user's labels, one a source: points of a sweep have their own behind it."""
     if len(labels) != inputs:
-        raise ResultsError(f"there are {len(labels)} labels for {inputs} results: give each one")
+        message = f"there are {len(labels)} labels for {inputs} results: give each one"
+        raise ResultsError(message, of_argument=True)
     wrong = [one for one in labels if not one.strip() or labels.count(one) > 1]
     if wrong:
-        raise ResultsError(f"label {shown(wrong[0])} is not allowed: each must be another text")
+        message = f"label {shown(wrong[0])} is not allowed: each must be another text"
+        raise ResultsError(message, of_argument=True)
     names = []
     for i, label in enumerate(labels):
         own = [one for source, one in zip(found, every, strict=True) if source.given == i]

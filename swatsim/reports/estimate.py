@@ -241,7 +241,8 @@ def _checked_run_steps(run_steps: int, steps: Sequence[int]) -> int:
         raise ResultsError(
             f"run_steps={shown(run_steps)} is not allowed: must be a whole number of at least "
             f"{least}, since step {steps[-1]} was recorded, and below 2**63; give the number of "
-            "steps of the whole run"
+            "steps of the whole run",
+            of_argument=True,
         )
     return run_steps
 
@@ -252,7 +253,8 @@ def _checked_strata(strata: int | None, recorded: int) -> int:
     if not 1 <= strata <= recorded:
         raise ResultsError(
             f"strata={shown(strata)} is not allowed: must be a whole number from 1 to {recorded}, "
-            "since each has a recorded step; leave it out to cut at every jump"
+            "since each has a recorded step; leave it out to cut at every jump",
+            of_argument=True,
         )
     return strata
 
@@ -265,7 +267,8 @@ def _placed(cuts: Sequence[int], steps: Sequence[int], size: int) -> dict[int, i
         if not 0 < cut < size:
             raise ResultsError(
                 f"cuts={shown(cut)} is not allowed: must be a step from 1 to {size - 1}, the first "
-                "one of a phase of the run"
+                "one of a phase of the run",
+                of_argument=True,
             )
         before, after = found.get(gap), gap == len(steps) - 1
         if gap < 0 or after or before is not None:
@@ -273,7 +276,8 @@ def _placed(cuts: Sequence[int], steps: Sequence[int], size: int) -> dict[int, i
             last = (size if after else cut) - 1
             raise ResultsError(
                 f"cuts={shown(cut)} is not allowed: no step of the phase {first}..{last} was "
-                "recorded, so nothing tells what it takes; record one of it, or cut elsewhere"
+                "recorded, so nothing tells what it takes; record one of it, or cut elsewhere",
+                of_argument=True,
             )
         found[gap] = cut
     return found

@@ -101,12 +101,12 @@ def export(
 
 def _check(form: str, npus: int) -> None:
     if form not in FORMS:
-        raise ResultsError(unknown("form", form, FORMS))
+        raise ResultsError(unknown("form", form, FORMS), of_argument=True)
     if not 1 <= count_of(npus) <= (MAX_NPUS if form == "chakra" else 1):
         allowed = (
             f"must be 1 to {MAX_NPUS}" if form == "chakra" else "only chakra has a file an NPU"
         )
-        raise ResultsError(f"npus={shown(npus)} is not allowed: {allowed}")
+        raise ResultsError(f"npus={shown(npus)} is not allowed: {allowed}", of_argument=True)
 
 
 def _files(step: StepTimes, name: str, form: Form, npus: int, version: str) -> Mapping[str, bytes]:

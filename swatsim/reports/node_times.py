@@ -175,7 +175,8 @@ def _of_step(results: Results, step: int | None) -> Results:
     chosen = steps[0] if step is None else step
     if chosen not in steps:
         raise ResultsError(
-            f"the results have no step {chosen}: in them are {listed(map(str, steps))}"
+            f"the results have no step {chosen}: in them are {listed(map(str, steps))}",
+            of_argument=True,
         )
     rows = [row for row in results.rows if row["step"] == chosen]
     return Results(rows, results.provenance)

@@ -58,7 +58,8 @@ def report(
         If there are no results, no point of the sweep is done, or the folder can't be written to.
     """
     if output is None and isinstance(source, Results):
-        raise ResultsError("results in memory have no folder: name the report's output")
+        message = "results in memory have no folder: name the report's output"
+        raise ResultsError(message, of_argument=True)
     folder = Path(output) if output is not None else Path(str(source)) / REPORT
     page = _of(source) if isinstance(source, Results) else _page(Path(source))
     check_folder(folder)

@@ -92,7 +92,8 @@ class Trace(Displayed):
         wanted = whole(number)
         if not is_whole(wanted) or wanted not in self._numbers:
             there = listed(map(str, self.steps)) or "none"
-            raise TraceError(f"{self.path} has no step {shown(number)}: recorded are {there}")
+            message = f"{self.path} has no step {shown(number)}: recorded are {there}"
+            raise TraceError(message, of_argument=True)
         step = Step(self.path / STEPS / f"{wanted}{SUFFIX}", wanted, self.manifest)
         self._same(wanted, step.header)
         return step

@@ -14,7 +14,7 @@ import numpy as np
 
 from swatsim.errors import RecordingError, WorkloadError, listed, shown
 from swatsim.policies.draw import generator
-from swatsim.tracer.mask_files import MALFORMED, NUMBERS, damaged, stored_in
+from swatsim.tracer.mask_files import MALFORMED, NUMBERS, damaged, stored_in, unreadable
 from swatsim.tracer.stored import Density, Given, Stored
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, Operand, OpName
 from swatsim.workload.windows import Mask
@@ -93,7 +93,7 @@ class GivenMasks:
         try:
             return given.kept().reshape(shape)
         except OSError as error:
-            raise RecordingError(f"{given.where}: {error.strerror or error}") from None
+            raise unreadable(given.where, error.strerror or str(error)) from None
         except MALFORMED as error:
             raise damaged(given.where, error) from None
 
@@ -235,7 +235,7 @@ def _check(stored: Given, key: Key, layer: Layer, batch: int, without_dgrad: str
     """Refuse a mask that can't be read, is of an op that does not read it, or does not fit."""
     where = stored.where
     if stored.wrong:
-        raise RecordingError(f"{where} can't be read: {stored.wrong}")
+        raise unreadable(where, stored.wrong)
     if key.op is not None and key.operand not in OPERANDS_OF[key.op]:
         reads = " and ".join(OPERANDS_OF[key.op])
         raise RecordingError(f"{where}: {key.op} does not read {key.operand}, but {reads}")

@@ -94,21 +94,26 @@ def _of_file(path: Path) -> Mapping[str, Given]:
         )
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise RecordingError(f"{path} can't be read: it is no file, but a device or a pipe")
+            raise unreadable(path, "it is no file, but a device or a pipe")
         return READERS[path.suffix](path)
     except OSError as error:
-        raise RecordingError(f"{path} can't be read: {error.strerror or error}") from None
+        raise unreadable(path, error.strerror or str(error)) from None
     except SwatsimError:
         raise
     except MALFORMED as error:
         raise damaged(str(path), error) from None
 
 
+def unreadable(where: str | Path, why: str) -> RecordingError:
+    """Return the refusal of a file, or of what is in it."""
+    return RecordingError(f"{where} can't be read: {why}", of_argument=False)
+
+
 def damaged(where: str, error: BaseException) -> RecordingError:
     """Return the refusal of what can't be read: one line, whatever a library says of it."""
     said = " ".join(str(error).split()) or type(error).__name__
     short = said if len(said) <= 200 else f"{said[:197]}..."
-    return RecordingError(f"{where} can't be read, it is damaged or no such file: {short}")
+    return unreadable(where, f"it is damaged or no such file: {short}")
 
 
 # ---- NumPy ---------------------------------------------------------------------------------------

@@ -82,9 +82,10 @@ def test_a_baseline_labels_and_a_sweep(folder: Path) -> None:
     assert re.search(r"^ mine +\S+ +1\.00x", out, flags=re.M)
     line = refused("compare", folder / "a", folder / "b", "--baseline", "scale-sim-osx")
     assert "did you mean 'scale-sim-os'?" in line
-    assert "1 labels for 2 results" in refused(
-        "compare", folder / "a", folder / "b", "--label", "x"
-    )
+    assert line.endswith(" (see swatsim compare --help)")
+    line = refused("compare", folder / "a", folder / "b", "--label", "x")
+    assert "1 labels for 2 results" in line
+    assert line.endswith(" (see swatsim compare --help)")
 
 
 def test_many_rows_are_cut_unless_all_are_asked_for(

@@ -88,5 +88,7 @@ def test_bad_input_is_refused(tmp_path: Path, trace: Path) -> None:
     assert "must be a number in [0, 1)" in refused("resnet8", "--sparsity", 1, "-o", tmp_path / "t")
     assert "Missing option" in refused("resnet8", "-o", tmp_path / "t")
     assert "resnet8 is no transformer" in refused("resnet8", *good, "--activation", "relu")
-    assert "'glu' is not one of" in refused("gpt2-small", *good, "--activation", "glu")
+    assert "unknown activation 'glu': did you mean 'gelu'?" in refused(
+        "gpt2-small", *good, "--activation", "glu"
+    )
     assert not (tmp_path / "t").exists()

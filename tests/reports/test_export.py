@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -340,6 +341,11 @@ def test_the_command_line(results: Results, tmp_path: Path) -> None:
     assert f"wrote {target}: {len(times.nodes)} nodes, {times.cycles:,} cycles, step " in out
     assert "step.csv is there already" in refused(*chosen)
     assert command(*chosen, "--overwrite", "--baseline")[0] == 0
+    code, out, _ = command(*chosen, "--overwrite", "--json")
+    found = json.loads(out)
+    assert (found["nodes"], found["cycles"]) == (len(times.nodes), times.cycles)
+    assert found["written"] == [str(target)]
+    assert not {"nodes", "cycles", "images", "step"} - set(found["keys"])
     code, out, _ = command(*chosen[:3], tmp_path / "et", "--as", "chakra", "--npus", 2)
     assert code == 0
     assert "et.0.et to et.1.et: " in out
@@ -348,7 +354,7 @@ def test_the_command_line(results: Results, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (("--as", "chakr"), "Invalid value for '--as'"),
+        (("--as", "chakr"), "unknown form 'chakr': did you mean 'chakra'?"),
         (("--step", 99), "the results have no step 99: in them are "),
         (("--npus", 2), "npus=2 is not allowed: only chakra has a file an NPU"),
         (("--as", "chakra", "--npus", 0), "npus=0 is not allowed: must be 1 to 65536"),

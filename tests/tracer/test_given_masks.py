@@ -360,7 +360,7 @@ def test_a_damaged_member_is_refused(tmp_path: Path) -> None:
     at = content.index(b"\x93NUMPY") + 130
     content[at] ^= 1
     path.write_bytes(content)
-    with pytest.raises(RecordingError, match=r"m\.npz .*can't be read, it is damaged"):
+    with pytest.raises(RecordingError, match=r"m\.npz .*can't be read: it is damaged"):
         made(tmp_path, path)
 
 
@@ -395,6 +395,8 @@ def test_the_command_line_takes_masks(tmp_path: Path) -> None:
     code, out, errors = swatsim(*chosen, "-o", tmp_path / "t")
     assert code == 0, errors
     assert f"not drawn: weight of {len(masks)} of {len(layers)} layers" in " ".join(out.split())
+    code, out, _ = swatsim(*chosen, "-o", tmp_path / "t2", "--json")
+    assert json.loads(out)["layers_with_given"] == {"weight": len(masks), "act": 0, "grad_out": 0}
     code, out, errors = swatsim("info", tmp_path / "t")
     assert code == 0, errors
     assert "m.npz" in out
