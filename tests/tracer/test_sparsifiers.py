@@ -143,22 +143,6 @@ def test_torchaos_fake_sparsity(tmp_path: Path) -> None:
     assert_masks(first, masks)
 
 
-def test_torchaos_sparsify(tmp_path: Path) -> None:
-    sparsity = library("torchao.sparsity")
-    if not torch.cuda.is_available():
-        pytest.skip("torchao's 2:4 weights need a GPU")
-    network = model().half().cuda()
-    sparsity.apply_fake_sparsity(network)
-    masks = {name: (network[int(name)].weight != 0).cpu().numpy() for name in SIZES}
-    sparsity.sparsify_(network, sparsity.semi_sparse_weight())
-    with Observer(network, tmp_path / "t", steps=[0]) as observer, torch.no_grad():
-        network(torch.randn(64, 16, device="cuda").half())
-        observer.step()
-    step = open_trace(tmp_path / "t").step(0)
-    for layer, mask in masks.items():
-        assert np.array_equal(step.mask(layer, "fprop", "weight"), mask)
-
-
 def test_a_kernel_that_torch_does_not_see_is_named(tmp_path: Path) -> None:
     """sparselab multiplies in C++, on NumPy's arrays: no product is seen, and that is said."""
     library("sparselab")
