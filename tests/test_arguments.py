@@ -104,7 +104,7 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
     spaced = {"stride": 1, "padding": 1, "dilation": 1}
     synthetic = {"policy": policies.SwatU(0.5), "batch": 1, "seed": 1, "steps": 1}
     dense = {"act_density": 0.5, "grad_density": 0.5, "uneven": False, "progress": None}
-    dense |= {"overwrite": False}
+    dense |= {"overwrite": False, "masks": None}
     shown = {"layer": "fc", "op": "fprop", "step": None, "tile": 0, "start": 0, "cycles": 5}
     stored = {"format": "bitmask", "dtype": "fp32"}
     machine = {"rows": 4, "lanes": 16, "dtype": "fp32", "memory": "none", "clock_mhz": 500}
@@ -158,6 +158,11 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
             swatsim.estimate_run,
             {**simulated, "steps": [0, 2], "run_steps": 9, "cuts": [1], "strata": None}
             | {"baseline": None, "energy": "45nm"},
+        ),
+        "export": Call(
+            swatsim.export,
+            {"source": results, "path": "made.et", "form": "chakra", "step": 0, "npus": 1}
+            | {"baseline": False, "overwrite": True},
         ),
         "per_op": Call(swatsim.per_op, {"results": results}),
         "per_layer": Call(swatsim.per_layer, {"results": results}),
@@ -252,6 +257,7 @@ NAMES = (
         "compare",
         "estimate",
         "estimate_run",
+        "export",
         "per_op",
         "per_layer",
         "load_results",

@@ -45,7 +45,7 @@ ARROWS = {
         *("arguments", "displayed", "errors", "files", "printable", "validation", "workload"),
     },
     "tracer": {
-        *("arguments", "displayed", "errors", "policies", "printable", "provenance"),
+        *("arguments", "displayed", "errors", "files", "policies", "printable", "provenance"),
         *("tracefile", "validation", "workload"),
     },
     "results": {

@@ -8,7 +8,7 @@ it was done between them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from swatsim import provenance
@@ -24,9 +24,9 @@ from swatsim.simulator.tiles import spread
 from swatsim.simulator.trace_events import UNIT, Json
 from swatsim.simulator.trace_run import Job, Run
 from swatsim.tracefile import Step, Trace, covered
-from swatsim.workload.layer import OPS, Layer, OpName
+from swatsim.workload.layer import Layer, OpName
 from swatsim.workload.lowering import LoweredOp, lower
-from swatsim.workload.phases import PHASES
+from swatsim.workload.phases import PHASES, in_run_order
 
 log = logging.getLogger(__name__)
 
@@ -146,23 +146,13 @@ def _scheduled(run: Run, jobs: Sequence[Job], shown: _Shown) -> list[Drawn]:
 def _draw(tracks: Tracks, ops: Sequence[Drawn], others: Sequence[Row]) -> None:
     for phase in PHASES:
         begin = tracks.now
-        for op in _of_phase(ops, phase):
+        for op in in_run_order(ops, phase, lambda op: (op.of.layer, op.of.op)):
             tracks.op(*op)
         for row in others:
             if row["phase"] == phase:
                 tracks.other(row)
         if tracks.now > begin:
             tracks.phase(phase, begin)
-
-
-def _of_phase(ops: Sequence[Drawn], phase: str) -> Iterator[Drawn]:
-    """Yield the ops of a phase, in the order in which a step runs them."""
-    if phase == "forward":
-        yield from (one for one in ops if one.of.op == "fprop")
-    if phase == "backward":
-        place = {name: -i for i, name in enumerate(dict.fromkeys(one.of.layer for one in ops))}
-        backward = [one for one in ops if one.of.op != "fprop"]
-        yield from sorted(backward, key=lambda one: (place[one.of.layer], OPS.index(one.of.op)))
 
 
 def _sizes(machine: Runnable, cycles: int) -> Json:
