@@ -17,6 +17,7 @@ from swatsim.errors import TraceError, listed
 from swatsim.reports.span import percent
 from swatsim.tracefile import Manifest, Trace, open_trace
 from swatsim.tracefile.covered import Covered, why_unknown
+from swatsim.tracefile.described import in_words
 from swatsim.workload.layer import OPERANDS, OPS, OUTPUT_OF
 from swatsim.workload.phases import PHASES
 
@@ -211,13 +212,12 @@ def _span_of_steps(steps: Sequence[int]) -> str:
 
 def _summary(source: Trace, contents: Contents) -> list[str]:
     manifest = source.manifest
-    policy = ", ".join(f"{key}={value}" for key, value in manifest.policy.items()) or "not stated"
     provenance = manifest.provenance
     samples = "all" if manifest.samples is None else str(_number_of_samples(manifest))
     masks = f"{contents.masks} of {count(contents.elements)} elements in {size(contents.bytes)}"
     return [
         f"trace    {source.path} (id {source.id})",
-        f"policy   {policy}",
+        f"policy   {in_words(manifest.policy)}",
         f"samples  {samples} of a batch of {manifest.batch_size}",
         f"made     {provenance.get('time', '?')} by swatsim {provenance.get('swatsim', '?')}",
         f"steps    {_span_of_steps(source.steps)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 import click
 
@@ -10,11 +11,27 @@ from swatsim.cli.lazy import completing
 from swatsim.cli.options import networks
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console
-from swatsim.policies import POLICIES, make_policy
+from swatsim.policies import POLICIES, Phased, Policy, make_policy
 from swatsim.tracer.synthetic import synthesize
+from swatsim.workload.layer import Layer
 from swatsim.workload.networks import NETWORKS
 from swatsim.workload.networks import network as table
 from swatsim.workload.transformers import ACTIVATIONS
+
+
+def _phase(stated: str, sparsity: float, layers: Sequence[Layer]) -> tuple[int, Policy]:
+    """Return the first step and the policy of STEP=POLICY[:SPARSITY]."""
+    begin, _, rest = stated.partition("=")
+    name, _, own = rest.partition(":")
+    try:
+        step, share = int(begin), float(own) if own else sparsity
+    except ValueError:
+        raise click.BadParameter(
+            f"{stated!r} is not allowed: must be STEP=POLICY or STEP=POLICY:SPARSITY, such as "
+            "2=swat-u:0.8",
+            param_hint="'--phase'",
+        ) from None
+    return step, make_policy(name, share, layers)
 
 
 class _Synth(click.Command):
@@ -38,6 +55,14 @@ class _Synth(click.Command):
     show_default=True,
     help="A policy by its name: see below.",
     **completing(lambda: POLICIES),
+)
+@click.option(
+    "--phase",
+    "phases",
+    multiple=True,
+    metavar="STEP=POLICY[:SPARSITY]",
+    help="From a step on another policy; of --sparsity, if it says none of its own. Repeatable.",
+    **completing(lambda: [f"1={name}" for name in POLICIES]),
 )
 @click.option("--batch", type=int, default=4, show_default=True, help="Samples of a batch.")
 @click.option("--steps", type=int, default=1, show_default=True, help="How many steps.")
@@ -70,6 +95,7 @@ def synth(
     output: str,
     sparsity: float,
     policy: str,
+    phases: tuple[str, ...],
     batch: int,
     steps: int,
     seed: int,
@@ -85,6 +111,8 @@ def synth(
     """
     chosen = table(network, activation)
     how = make_policy(policy, sparsity, chosen.layers)
+    if phases:
+        how = Phased([(0, how), *(_phase(one, sparsity, chosen.layers) for one in phases)])
     with progress("drawing", "layers") as show:
         trace = synthesize(
             chosen,

@@ -11,6 +11,7 @@ from swatsim.policies.interface import POLICY, Policy, Site, site_densities, wit
 from swatsim.policies.meprop import MeProp
 from swatsim.policies.method import Method
 from swatsim.policies.periodic import Periodic
+from swatsim.policies.phased import Phased
 from swatsim.policies.rigl import RigL
 from swatsim.policies.rules import Rule, View
 from swatsim.policies.set import SET
@@ -100,6 +101,7 @@ __all__ = [
     "ErdosRenyiKernel",
     "MeProp",
     "Periodic",
+    "Phased",
     "Policy",
     "RigL",
     "Rule",

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from swatsim.displayed import Displayed
 from swatsim.errors import SwatsimError, TraceError, WorkloadError, unknown
 from swatsim.tracefile import codec
+from swatsim.tracefile.described import policy_at
 from swatsim.tracefile.format_1 import load_step
 from swatsim.tracefile.header import StepHeader, load_header, text_of
 from swatsim.tracefile.passes import alive
@@ -226,7 +227,7 @@ class Step(Displayed):
         training was dense. Of several runs of a layer those are there that keep something at once:
         of gradient accumulation, one.
         """
-        dense = self.manifest.policy.get("name") == "dense"
+        dense = policy_at(self.manifest.policy, self.number).get("name") == "dense"
         held = alive(self.records)
         for layer in (it for it in self.layers if it.name in held):
             ahead = self._records.get((layer.name, "fprop", "act"))

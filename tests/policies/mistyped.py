@@ -15,6 +15,7 @@ from swatsim.policies import (
     ErdosRenyiKernel,
     MeProp,
     Periodic,
+    Phased,
     Policy,
     RigL,
     SrSte,
@@ -39,6 +40,7 @@ REFUSED: dict[str, Callable[[], object]] = {
     "Dense": lambda: Dense(sparsity=0.9),  # type: ignore[call-arg]
     "MeProp": lambda: MeProp(0.9, unifid=True),  # type: ignore[call-arg]
     "Periodic": lambda: Periodic(SwatU(0.9), 7, warm_up=3),  # type: ignore[call-arg]
+    "Phased": lambda: Phased([(0, Dense())], warmup=3),  # type: ignore[call-arg]
     "RigL": lambda: RigL(0.9, evry=7),  # type: ignore[call-arg]
     "SET": lambda: SET(0.9, zeta=0.3),  # type: ignore[call-arg]
     "SNFS": lambda: SNFS(0.9, alpha=0.9),  # type: ignore[call-arg]
