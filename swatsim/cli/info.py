@@ -13,11 +13,11 @@ from swatsim.cli import as_json
 from swatsim.cli.as_json import JSON
 from swatsim.cli.contents import NOT_KNOWN, READS, Contents, Totals, densities, layer_rows, of_trace
 from swatsim.cli.show import console, count, share, size, table
+from swatsim.described import in_words
 from swatsim.errors import TraceError, listed
 from swatsim.reports.span import percent
 from swatsim.tracefile import Manifest, Trace, open_trace
 from swatsim.tracefile.covered import Covered, why_unknown
-from swatsim.tracefile.described import in_words
 from swatsim.workload.layer import OPERANDS, OPS, OUTPUT_OF
 from swatsim.workload.phases import PHASES
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from swatsim.tracefile.described import phases_of
+from swatsim.described import phases_of
 
 
 def method(policy: Mapping[str, Any]) -> str:

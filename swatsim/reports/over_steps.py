@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import MaxNLocator
 
+from swatsim.described import phases_of
 from swatsim.reports import page_tables, tables
 from swatsim.reports.methods import method
 from swatsim.reports.policy_phases import policy_of
@@ -25,7 +26,6 @@ from swatsim.reports.style import (
 )
 from swatsim.reports.tables import Row
 from swatsim.results import Results
-from swatsim.tracefile.described import phases_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

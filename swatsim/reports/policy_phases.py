@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from swatsim.described import phases_of
 from swatsim.results import Results
-from swatsim.tracefile.described import phases_of
 
 Policy = Mapping[str, Any]
 

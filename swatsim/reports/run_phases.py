@@ -9,11 +9,11 @@ from math import fsum, nan
 from typing import Any
 
 from swatsim.course import Course
+from swatsim.described import phases_of, policy_at
 from swatsim.reports.methods import method
 from swatsim.reports.run_costs import Rows, grouped
 from swatsim.reports.span import percent
 from swatsim.reports.totals import quotient
-from swatsim.tracefile.described import phases_of, policy_at
 from swatsim.workload.layer import OPERANDS
 
 #: From this share on nothing is said to be left out.

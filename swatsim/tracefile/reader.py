@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 from swatsim.arguments import is_whole, whole
+from swatsim.described import in_words
 from swatsim.displayed import Displayed
 from swatsim.errors import SwatsimError, TraceError, listed, shown
 from swatsim.files import read_bounded
 from swatsim.printable import printable
-from swatsim.tracefile.described import in_words
 from swatsim.tracefile.plain import canonical
 from swatsim.tracefile.recorded import MALFORMED, Step
 from swatsim.tracefile.schema import (

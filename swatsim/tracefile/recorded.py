@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from swatsim.described import policy_at
 from swatsim.displayed import Displayed
 from swatsim.errors import SwatsimError, TraceError, WorkloadError, unknown
 from swatsim.tracefile import codec
-from swatsim.tracefile.described import policy_at
 from swatsim.tracefile.format_1 import load_step
 from swatsim.tracefile.header import StepHeader, load_header, text_of
 from swatsim.tracefile.passes import alive
