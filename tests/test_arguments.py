@@ -235,6 +235,7 @@ def policy_calls() -> dict[str, Call]:
         "Vnm": {**pattern, "v": 8},
         "ByScore": {"score": abs, "sparsity": 0.5, **scored, **words},
         "Periodic": {"policy": policies.SwatU(0.5), "every": 5, "warmup": 1},
+        "Phased": {"phases": [(0, policies.Dense()), (5, policies.SwatU(0.5))]},
         "keep_count": {"numel": 4, "sparsity": 0.5},
         "topk_mask": {"values": np.ones(4, np.float32), "k": 2},
         "make_policy": {"name": "swat-u", "sparsity": 0.5, "layers": [LAYER]},

@@ -16,13 +16,29 @@ from swatsim.cli.options import networks
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console
 from swatsim.errors import WorkloadError
-from swatsim.policies import POLICIES, make_policy
+from swatsim.policies import POLICIES, Phased, Policy, make_policy
 from swatsim.tracefile import Trace
 from swatsim.tracefile.schema import MaskRecord
 from swatsim.tracer.synthetic import synthesize
+from swatsim.workload.layer import Layer
 from swatsim.workload.networks import NETWORKS
 from swatsim.workload.networks import network as table
 from swatsim.workload.transformers import ACTIVATIONS
+
+
+def _phase(stated: str, sparsity: float, layers: Sequence[Layer]) -> tuple[int, Policy]:
+    """Return the first step and the policy of STEP=POLICY[:SPARSITY]."""
+    begin, _, rest = stated.partition("=")
+    name, _, own = rest.partition(":")
+    try:
+        step, share = int(begin), float(own) if own else sparsity
+    except ValueError:
+        raise click.BadParameter(
+            f"{stated!r} is not allowed: must be STEP=POLICY or STEP=POLICY:SPARSITY, such as "
+            "2=swat-u:0.8",
+            param_hint="'--phase'",
+        ) from None
+    return step, make_policy(name, share, layers)
 
 
 class _Synth(click.Command):
@@ -53,6 +69,14 @@ class _Synth(click.Command):
     multiple=True,
     help="Masks to take instead of drawing them: a .npy, .npz, .safetensors or .pt file, "
     "Timeloop's densities as .yaml, or a folder of them; may be given several times.",
+)
+@click.option(
+    "--phase",
+    "phases",
+    multiple=True,
+    metavar="STEP=POLICY[:SPARSITY]",
+    help="From a step on another policy; of --sparsity, if it says none of its own. Repeatable.",
+    **completing(lambda: [f"1={name}" for name in POLICIES]),
 )
 @click.option("--batch", type=int, default=4, show_default=True, help="Samples of a batch.")
 @click.option("--steps", type=int, default=1, show_default=True, help="How many steps.")
@@ -87,6 +111,7 @@ def synth(
     sparsity: float | None,
     policy: str | None,
     masks: tuple[str, ...],
+    phases: tuple[str, ...],
     batch: int,
     steps: int,
     seed: int,
@@ -106,6 +131,8 @@ def synth(
     chosen = table(network, activation)
     name = "dense" if sparsity is None else policy or "swat-u"
     how = make_policy(name, sparsity or 0, chosen.layers)
+    if phases:
+        how = Phased([(0, how), *(_phase(one, sparsity or 0, chosen.layers) for one in phases)])
     with progress("drawing", "layers") as show:
         trace = synthesize(
             chosen,

@@ -13,6 +13,7 @@ from swatsim.policies.meprop import MeProp
 from swatsim.policies.method import Method
 from swatsim.policies.mvue import Mvue
 from swatsim.policies.periodic import Periodic
+from swatsim.policies.phased import Phased
 from swatsim.policies.rigl import RigL
 from swatsim.policies.rules import Rule, View
 from swatsim.policies.set import SET
@@ -112,6 +113,7 @@ __all__ = [
     "MeProp",
     "Mvue",
     "Periodic",
+    "Phased",
     "Policy",
     "RigL",
     "Rule",

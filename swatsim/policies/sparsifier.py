@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 from swatsim.arguments import arguments
 from swatsim.arguments import density as checked_density
@@ -66,7 +66,7 @@ class Sparsifier:
     """
 
     #: Whether masks persist from step to step; such a policy has no rules.
-    keeps_masks: ClassVar[bool] = False
+    keeps_masks: bool = False
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -145,6 +145,15 @@ class Sparsifier:
         PolicyError
             If the policy sets weights to zero, which then can't be done.
         """
+
+    def leaves(self, sites: Sequence[Site]) -> bool:
+        """Return whether nothing is dropped of what some sites read, nor of gradients.
+
+        Such a layer needs none of what follows.
+        """
+        if self.changes_gradients or type(self).masks is not Sparsifier.masks:
+            return False
+        return all(self.density(site) is None for site in sites)
 
     def masks(
         self, sites: Sequence[Site], values: Array, *, training: bool = True

@@ -17,6 +17,7 @@ from swatsim.policies import (
     MeProp,
     Mvue,
     Periodic,
+    Phased,
     Policy,
     RigL,
     Slope,
@@ -46,6 +47,7 @@ REFUSED: dict[str, Callable[[], object]] = {
     "MeProp": lambda: MeProp(0.9, unifid=True),  # type: ignore[call-arg]
     "Mvue": lambda: Mvue(2, 4, sede=1),  # type: ignore[call-arg]
     "Periodic": lambda: Periodic(SwatU(0.9), 7, warm_up=3),  # type: ignore[call-arg]
+    "Phased": lambda: Phased([(0, Dense())], warmup=3),  # type: ignore[call-arg]
     "RigL": lambda: RigL(0.9, evry=7),  # type: ignore[call-arg]
     "SET": lambda: SET(0.9, zeta=0.3),  # type: ignore[call-arg]
     "SNFS": lambda: SNFS(0.9, alpha=0.9),  # type: ignore[call-arg]

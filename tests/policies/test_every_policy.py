@@ -23,6 +23,7 @@ from swatsim.policies import (
     MeProp,
     Mvue,
     Periodic,
+    Phased,
     Policy,
     RigL,
     Site,
@@ -72,6 +73,7 @@ def policies(sparsity: float = 0.7) -> dict[str, Policy]:
         Periodic(SwatStructured(s), 3),
         Periodic(TopKast(s, **kast), 3),
         Periodic(ByScore(taylor, s, uses_gradient=True), 3),
+        Phased([(0, Dense()), (2, Periodic(SwatU(s), 3)), (5, SET(s, every=2))]),
         StaticRandom(s),
         SET(s, every=2, fraction=0.4),
         RigL(s, every=2, fraction=0.4, until=7),
@@ -177,7 +179,7 @@ def test_describe_is_json(name: str) -> None:
 
 def test_every_policy_by_name_is_tried() -> None:
     names = {policy.describe()["name"] for policy in ALL.values()}
-    assert set(POLICIES) | {"periodic"} <= names
+    assert set(POLICIES) | {"periodic", "phased"} <= names
 
 
 # ---- edges -------------------------------------------------------------------------------------

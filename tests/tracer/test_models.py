@@ -14,7 +14,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from swatsim.errors import RecordingError  # noqa: E402
-from swatsim.policies import POLICIES, SET, SNFS, Dense, Periodic, RigL, SwatM, SwatU  # noqa: E402
+from swatsim.policies import POLICIES, SET, SNFS, Dense, Periodic, Phased, RigL, SwatM, SwatU  # noqa: E402
 from swatsim.tracefile import open_trace  # noqa: E402
 from swatsim.tracer.pytorch import Observer, Tracer  # noqa: E402
 from tests.tracer.test_observer import inputs, state_of  # noqa: E402
@@ -261,6 +261,7 @@ def steps(
         lambda: SNFS(0.5, every=2),
         lambda: Periodic(SwatU(0.5), every=4),
         lambda: POLICIES["transposable"].of_sparsity(0.5),
+        lambda: Phased([(0, Dense()), (2, RigL(0.5, every=2)), (4, SwatU(0.5))]),
     ],
 )
 def test_a_run_that_is_restarted_is_the_same_to_the_bit(make: Any, tmp_path: Path) -> None:
