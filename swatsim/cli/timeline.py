@@ -60,13 +60,6 @@ def _tiles() -> list[str]:
     show_default=True,
     help="Blocks of an op that are drawn apart at most, of a step.",
 )
-@click.option(
-    "--tiles",
-    type=int,
-    default=4,
-    show_default=True,
-    help="Single tiles (clusters, cores, PEs) that are drawn at most, of a step; 0: none.",
-)
 @click.option("-o", "--output", type=click.Path(), required=True, help="The JSON file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is no timeline, too.")
 @JSON
@@ -82,8 +75,8 @@ def timeline(
     """Write a step as it runs, for Perfetto, or one tile cycle by cycle.
 
     By default the whole step: its ops one after another and everything else, the blocks that DRAM
-    brings, that PEs compute, that wait and leave, what single tiles have to do in each op; as
-    counters DRAM's bytes a second, PEs that wait for it, lanes with effectual work.
+    brings, that PEs compute, that wait and leave; as counters DRAM's bytes a second, PEs that wait
+    for it, lanes with effectual work.
 
     With --layer and --op one tile of that op: which lane took which value from where, and who
     waited for whom.

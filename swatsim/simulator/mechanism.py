@@ -15,7 +15,6 @@ from pydantic import Field, model_validator
 from swatsim.counters import Counters
 from swatsim.errors import ConfigError
 from swatsim.simulator.interface import Machine, Timeline
-from swatsim.simulator.tiles import Tiles
 from swatsim.simulator.vector import MULTIPLIERS_PER_LANE, SystemConfig
 from swatsim.workload.convolutions import Lowering
 from swatsim.workload.lowering import LoweredOp, lower
@@ -187,8 +186,6 @@ class Mechanism:
         What one tile does, cycle by cycle; tiles are numbered from 0.
     tile : str
         Of a machine with a timeline, what it shows one of, for people: "a PE".
-    tiles : Tiles, optional
-        What a step's timeline shows of the parts that wait for each other; by default nothing.
     by_image : callable of (LoweredOp, config) to config or None
         With which configuration the op's images, run one by one, give together exactly the op's
         counters, each of them but what is seen of a pattern: what is chosen by a look at the whole
@@ -221,10 +218,11 @@ class Mechanism:
     simulate_dense_operands: Callable[[LoweredOp, Any], Counters] | None = None
     timeline: Callable[[LoweredOp, Any, int], Timeline] | None = None
     tile: str = ""
-    tiles: Tiles | None = None
     by_image: Callable[[LoweredOp, Any], MachineConfig | None] = lambda op, config: None
     reads_images: Callable[[LoweredOp, Any], bool] = lambda op, config: True
-    in_rounds: Callable[[LoweredOp, Any], tuple[MachineConfig, int] | None] = lambda op, _: None
+    in_rounds: Callable[[LoweredOp, Any], tuple[MachineConfig, int] | None] = lambda op, config: (
+        None
+    )
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
@@ -286,7 +284,8 @@ class ConfiguredMachine:
 
     def simulate_alternatives(self, op: LoweredOp) -> dict[str, Counters]:
         """Return the counters of the op's other dense baselines, by their names."""
-        return {name: it(op, self.config) for name, it in self.mechanism.alternatives.items()}
+        alternatives = self.mechanism.alternatives.items()
+        return {name: simulate(op, self.config) for name, simulate in alternatives}
 
     def by_image(self, op: LoweredOp) -> ConfiguredMachine | None:
         """Return the machine on which the op's images can run one by one; None: there is none."""

@@ -22,7 +22,7 @@ from swatsim.simulator.trace_events import Json, counter, names, span
 from swatsim.simulator.trace_run import Scheduled
 
 #: Processes, and the threads of each.
-STEP, MEMORY, LANES, TILES = 1, 2, 3, 4
+STEP, MEMORY, LANES = 1, 2, 3
 PHASE, OPS, OTHERS = range(3)
 LOADS, COMPUTES, WAITS, STORES = range(4)
 THREADS = {
@@ -35,13 +35,6 @@ TITLES = {
     MEMORY: "blocks, between DRAM and PEs",
     LANES: "lanes of all PEs by what they do, the mean of each op",
 }
-
-
-class Drawn(NamedTuple):
-    """An op that is drawn, and of each tile that is the cycles in which it has work of its own."""
-
-    of: Scheduled
-    own: list[int]
 
 
 class _Groups(NamedTuple):
@@ -67,10 +60,6 @@ class Tracks:
         What is drawn, in words.
     blocks : int
         Of an op at most so many are drawn apart.
-    tiles : sequence of str
-        Names of single tiles.
-    tiles_title : str
-        Which they are, in words.
 
     Attributes
     ----------
@@ -80,17 +69,9 @@ class Tracks:
         Blocks that are drawn with others.
     """
 
-    def __init__(
-        self,
-        machine: Runnable,
-        title: str,
-        blocks: int,
-        tiles: Sequence[str] = (),
-        tiles_title: str = "",
-    ) -> None:
+    def __init__(self, machine: Runnable, title: str, blocks: int) -> None:
         self.now = self.merged = 0
         self._title, self._blocks = title, blocks
-        self._tiles, self._tiles_title = tuple(tiles), tiles_title
         self._events: list[Json] = []
         self._last: dict[tuple[int, str], float] = {}
         config = machine.config
@@ -102,16 +83,14 @@ class Tracks:
         """Draw a phase from a cycle to now."""
         self._span(STEP, PHASE, name, "phase", (begin, self.now))
 
-    def op(self, op: Scheduled, own: Sequence[int] = ()) -> None:
-        """Draw an op, what its blocks do, and what single tiles have to do in it."""
+    def op(self, op: Scheduled) -> None:
+        """Draw an op, and what its blocks do."""
         begin, memory = self.now, op.memory
         end, lanes = begin + memory.cycles, op.counters.pes * op.counters.lanes
         self._span(STEP, OPS, f"{op.layer} {op.op}", op.op, (begin, end), **_about(op))
         spent = {**op.counters.buckets, **_lane_cycles(memory._asdict())}
         self._lanes(begin, {name: of / max(1, memory.cycles) for name, of in spent.items()})
         self._pruned(memory.lane_cycles_prune // lanes, memory.dram_bytes_prune)
-        for tile, cycles in enumerate(own):
-            self._tile(tile, f"{op.layer} {op.op}", cycles, op.counters.cycles_compute)
         self._run(op, _groups(op.schedule, self._blocks))
         self.merged += max(0, len(op.schedule.ends) - 2 - self._blocks)
         self.now = end
@@ -131,10 +110,8 @@ class Tracks:
         """Return all events, names first, then by their begin; counters end with the step."""
         for process, name in list(self._last):
             self._count(process, name, self.now, 0)
-        titles, threads = {STEP: self._title, **TITLES}, {**THREADS, TILES: self._tiles}
-        if self._tiles:
-            titles[TILES] = self._tiles_title
-        named = [one for key, words in titles.items() for one in names(key, words, threads[key])]
+        titles = {STEP: self._title, **TITLES}
+        named = [one for key, words in titles.items() for one in names(key, words, THREADS[key])]
         return [*named, *sorted(self._events, key=itemgetter("ts"))]
 
     # ---- an op ---------------------------------------------------------------------------------
@@ -149,17 +126,6 @@ class Tracks:
             self._span(MEMORY, WAITS, "pruning in each step", "prune", slot)
             self._rates([slot[0]], [slot[1]], [carried])
         self.now = slot[1]
-
-    def _tile(self, tile: int, name: str, own: int, cycles: int) -> None:
-        """Draw what a tile has to do in an op, and how long it waits for others."""
-        end = self.now + own
-        if own:
-            share = own / cycles
-            what = f"{name}: {share:.0%}"
-            self._span(TILES, tile, what, "tile", (self.now, end), cycles=own, share=share)
-        if waits := cycles - own:
-            why = "waits for slower ones" if own else "nothing to do"
-            self._span(TILES, tile, why, "tile_sync", (end, end + waits))
 
     def _run(self, op: Scheduled, groups: _Groups) -> None:
         """Draw an op's blocks, and how fast DRAM carries their bytes."""

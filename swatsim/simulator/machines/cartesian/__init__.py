@@ -12,7 +12,6 @@ from swatsim.simulator.machines.cartesian.machine import (
     simulate_dense_with_conflicts,
     simulate_op,
 )
-from swatsim.simulator.machines.cartesian.tiles import TILES
 from swatsim.simulator.machines.cartesian.timeline import timeline
 from swatsim.simulator.mechanism import Mechanism
 
@@ -28,6 +27,5 @@ CARTESIAN = Mechanism(
     by_image=by_image,
     in_rounds=in_rounds,
     timeline=timeline,
-    tiles=TILES,
     tile="a PE",
 )

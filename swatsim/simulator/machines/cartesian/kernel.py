@@ -34,7 +34,6 @@ from swatsim.simulator.machines.cartesian.kernel_banks import (
 )
 from swatsim.simulator.machines.cartesian.kernel_log import (
     Log,
-    asks,
     fullest_bank,
     note_pair,
     note_step,
@@ -178,7 +177,7 @@ def note_pairs(
     (step, costs), (weights, first_k), (rows, columns, array) = at_step, filters, plane
     (classes, starts), (pattern_of, begins, patterns), log = queued, blocks, given.log
     pe = pe_of(log, array)
-    if pe < 0 or not asks(log, step):
+    if pe < 0:
         return
     own = np.empty((begins[pe + 1] - begins[pe], patterns.shape[1]), np.int64)
     for i in range(own.shape[0]):

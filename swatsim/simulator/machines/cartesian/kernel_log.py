@@ -100,12 +100,6 @@ def note_step(log: Log, cycles: int, own: int) -> None:
 
 
 @jit
-def asks(log: Log, step: int) -> bool:
-    """Whether any of a step's pairs is asked for."""
-    return bool(log.first[step] < log.end[step])
-
-
-@jit
 def note_pair(log: Log, step: int, begin: int, cost: int) -> int:
     """Write down when a pair is issued and what it costs; return its place, -1 if nobody asks."""
     if begin >= log.end[step] or begin + cost <= log.first[step]:

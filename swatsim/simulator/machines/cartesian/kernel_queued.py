@@ -25,7 +25,7 @@ from swatsim.simulator.machines.cartesian.kernel import (
     queue_weights,
 )
 from swatsim.simulator.machines.cartesian.kernel_banks import HIGH, Array, Axis, bank_of
-from swatsim.simulator.machines.cartesian.kernel_log import asks, note_pair, note_step
+from swatsim.simulator.machines.cartesian.kernel_log import note_pair, note_step
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts, Words
 from swatsim.simulator.machines.cartesian.kernel_queue import (
     DEEPEST_BYTE,
@@ -193,7 +193,7 @@ def note_part(
     """Write down the pairs that `issue_parts` issues of the logged PE, from what it begins with."""
     (rows, columns, array), first_k = plane, weights.first_k
     own = pe_of(given.log, array)
-    if own < 0 or not asks(given.log, step):
+    if own < 0:
         return
     cycle, before = costs[own], queues[own].copy()
     for begin in range(starts[own], starts[own + 1], array.act_vector):

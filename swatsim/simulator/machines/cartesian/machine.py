@@ -183,7 +183,7 @@ def _times(work: Work, times: int) -> Work:
 
 
 def _wgrad(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Iterator[Work]:
-    return (outer(part, config, conflicts) for part in outer_products(op, config))
+    return (_outer(part, config, conflicts) for part in outer_products(op, config))
 
 
 def _wgrad_dense(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Work:
@@ -205,7 +205,7 @@ def _alike_positions(
         met=np.zeros((1, 1), np.int64),
     )
     queues = conflicts and config.bank_queue > 0
-    work = _times(outer(one, config, conflicts and not queues), sum(positions))
+    work = _times(_outer(one, config, conflicts and not queues), sum(positions))
     if not queues:
         return work
     act, grad, _ = queue(one, config, (None, None))
@@ -269,8 +269,7 @@ def _places(channels: Places, block: int) -> Words:
     return np.where(channels >= 0, channels % block, block).astype(np.uint64)
 
 
-def outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Work:
-    """Run one group's and one sample's wgrad, its bank conflicts counted or not."""
+def _outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Work:
     if part.wanted is not None:
         return outer_wanted(part, config)
     act, grad, table = queue(part, config, (None, None))

@@ -375,17 +375,3 @@ def patterns(vector: int, modulus: int) -> tuple[Counts, Counts]:
             more = (*counts[:m], counts[m] + 1, *counts[m + 1 :])
             grown[i, m] = index.get(more, -1)
     return np.array(all_counts, np.int64), grown
-
-
-def one_by_one(op: LoweredOp) -> Iterator[LoweredOp]:
-    """Yield the op of each sample, which run one after another."""
-    for at in range(op.samples):
-        masks = {
-            name: mask if name == "weight" else mask[at : at + 1]
-            for name, mask in op.operands.items()
-        }
-        one = op.of_all_outputs() if op.name != "wgrad" else op
-        one = one.with_masks(masks)
-        if op.output is not None and op.name != "wgrad":
-            one = replace(one, output=op.output[at : at + 1])
-        yield one

@@ -8,6 +8,7 @@ a window, wherever that lies.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache, partial
 from itertools import groupby
 from operator import attrgetter
@@ -24,7 +25,6 @@ from swatsim.simulator.machines.cartesian.logged import log_pairs, log_steps
 from swatsim.simulator.machines.cartesian.mapping import (
     Channels,
     Planar,
-    one_by_one,
     outer_products,
     planar,
 )
@@ -111,7 +111,8 @@ def timeline(op: LoweredOp, config: CartesianConfig, tile: int) -> Timeline:
 
 def _steps(op: LoweredOp, config: CartesianConfig, pe: tuple[int, int]) -> Iterator[Step]:
     """Yield all steps: sample by sample, so that only one's elements are numbered at a time."""
-    for sample, one in enumerate(one_by_one(op)):
+    for sample in range(op.samples):
+        one = _one_sample(op, sample)
         if op.name == "wgrad":
             parts = _parts(one, config, outer_products, ("act", "grad"))
             for group, (channels, numbers) in enumerate(parts):
@@ -170,6 +171,17 @@ def _outer_steps(
         tap, round_ = divmod(number // each, rounds)
         name = "drain" if number % each else f"tap {tap}, round {round_}"
         yield Step(name, {**where, "tap": tap, "round": round_}, *taken, piece, number)
+
+
+def _one_sample(op: LoweredOp, sample: int) -> LoweredOp:
+    masks = {
+        name: mask if name == "weight" else mask[sample : sample + 1]
+        for name, mask in op.operands.items()
+    }
+    if op.output is None or op.name == "wgrad":
+        return op.with_masks(masks)
+    own = op.output[sample : sample + 1]
+    return replace(op.of_all_outputs().with_masks(masks), output=own)
 
 
 def _parts(

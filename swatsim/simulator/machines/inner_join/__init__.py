@@ -11,7 +11,6 @@ from swatsim.simulator.machines.inner_join.machine import (
     simulate_dense_operands,
     simulate_op,
 )
-from swatsim.simulator.machines.inner_join.tiles import TILES
 from swatsim.simulator.machines.inner_join.timeline import timeline
 from swatsim.simulator.mechanism import Mechanism
 
@@ -24,6 +23,5 @@ INNER_JOIN = Mechanism(
     simulate_dense_operands=simulate_dense_operands,
     by_image=by_image,
     timeline=timeline,
-    tiles=TILES,
     tile="a cluster",
 )

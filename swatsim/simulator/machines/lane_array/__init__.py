@@ -15,7 +15,6 @@ from swatsim.simulator.machines.lane_array.machine import (
     simulate_dense_plain,
     simulate_op,
 )
-from swatsim.simulator.machines.lane_array.tiles import TILES
 from swatsim.simulator.machines.lane_array.timeline import timeline
 from swatsim.simulator.mechanism import Mechanism
 
@@ -31,6 +30,5 @@ LANE_ARRAY = Mechanism(
     in_rounds=in_rounds,
     reads_images=reads_images,
     timeline=timeline,
-    tiles=TILES,
     tile="a row set of the op, in the order in which they run",
 )

@@ -6,7 +6,7 @@ multiplied.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from math import gcd
 
@@ -71,25 +71,17 @@ def _scheduled(
     scheduler = scheduler_of(config)
     tally = _Tally(op, config, scheduled, outputs=True)
     for part in passes(op, config, scheduled):
-        tally.add(part, *schedule_of(part, scheduler, _schedule_once if alike else kernel.schedule))
+        mapped = np.tile(part.mapped, part.groups)
+        whole, work = Schedule(np.zeros_like(mapped), np.zeros_like(mapped)), np.zeros_like(mapped)
+        for some, lines in part.lines():
+            work[some] = np.bitwise_count(lines).sum(axis=(1, 2), dtype=np.int64)
+            schedule = _schedule_once if alike else kernel.schedule
+            whole.lines[some], whole.waits[some] = schedule(lines, mapped[some], scheduler)
+        tally.add(part, whole, work)
     return tally.counters()._replace(
         multiplexed=tally.work if config.lookahead else 0,
         schedules=0 if config.scheduled_before else tally.schedules,
     )
-
-
-def schedule_of(
-    part: Pass,
-    scheduler: Scheduler,
-    schedule: Callable[[kernel.Words, kernel.Counts, Scheduler], Schedule],
-) -> tuple[Schedule, kernel.Counts]:
-    """Return what all row sets of a pass take, group by group, and the values that they hold."""
-    mapped = np.tile(part.mapped, part.groups)
-    whole, work = Schedule(np.zeros_like(mapped), np.zeros_like(mapped)), np.zeros_like(mapped)
-    for some, lines in part.lines():
-        work[some] = np.bitwise_count(lines).sum(axis=(1, 2), dtype=np.int64)
-        whole.lines[some], whole.waits[some] = schedule(lines, mapped[some], scheduler)
-    return whole, work
 
 
 def _schedule_once(lines: kernel.Words, mapped: kernel.Counts, scheduler: Scheduler) -> Schedule:

@@ -12,7 +12,6 @@ from swatsim.simulator.machines.systolic.machine import (
     simulate_dense,
     simulate_op,
 )
-from swatsim.simulator.machines.systolic.tiles import TILES
 from swatsim.simulator.machines.systolic.timeline import timeline
 from swatsim.simulator.mechanism import Mechanism
 
@@ -25,6 +24,5 @@ SYSTOLIC = Mechanism(
     by_image=by_image,
     reads_images=reads_images,
     timeline=timeline,
-    tiles=TILES,
     tile="a fold of the op, in the order in which they run",
 )

@@ -11,7 +11,6 @@ from swatsim.simulator.machines.tensor_core.machine import (
     simulate_dense,
     simulate_op,
 )
-from swatsim.simulator.machines.tensor_core.tiles import TILES
 from swatsim.simulator.machines.tensor_core.timeline import timeline
 from swatsim.simulator.mechanism import Mechanism
 
@@ -25,6 +24,5 @@ TENSOR_CORE = Mechanism(
     in_rounds=in_rounds,
     reads_images=reads_images,
     timeline=timeline,
-    tiles=TILES,
     tile="a core",
 )
