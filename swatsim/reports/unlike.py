@@ -102,10 +102,18 @@ def _listed(steps: Sequence[int]) -> str:
 
 
 def _energies(every: Mapping[str, Compared]) -> list[str]:
-    return _where_unlike(
-        {label: one.energy_table or "none" for label, one in every.items()},
-        "the energies are of different tables, {}: simulate all with one",
-    )
+    dram = {True: "with a DRAM", False: "without"}
+    return [
+        *_where_unlike(
+            {label: dram[one.machine.has_dram] for label, one in every.items()},
+            "the energies don't compare, {}: simulate the others with a memory system, and a DRAM "
+            "that is not ideal",
+        ),
+        *_where_unlike(
+            {label: one.energy_table or "none" for label, one in every.items()},
+            "the energies are of different tables, {}: simulate all with one",
+        ),
+    ]
 
 
 def _versions(every: Mapping[str, Compared]) -> list[str]:
