@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,8 @@ class Comparison:
         machine has a clock) and `energy_pj` for example, and `cycles`; `layers_ms` and
         `layers_cycles`, its layers alone. Over the common baseline: `speed_up`, in time, or in
         cycles where no machine has a clock; `speed_up_layers`, of the layers alone;
-        `energy_efficiency`, the baseline's energy by its own. Over its own baseline,
+        `energy_efficiency`, the baseline's energy by its own, not a number where but one of them
+        has a DRAM's in it. Over its own baseline,
         `own_baseline`: `own_speed_up`. `bound` and `bound_share`: what takes most of its time.
         `dtype`, `clock_mhz`, `dram_mb_per_s` (0: no end to it), `multipliers`, `energy_table`;
         `macs_per_image`, dense; `ops`; `share` of a step's multiplications that all this is of;
@@ -243,7 +245,9 @@ def _row(label: str, one: Compared, unit: Unit, reference: Reference) -> Row:
         **{"machine": machine.name, "time_ms": machine.step["time_ms"]},
         **{"speed_up": over("step"), "speed_up_layers": over("layers")},
         "energy_pj": machine.step["energy_pj"],
-        "energy_efficiency": over("step", "energy_pj"),
+        "energy_efficiency": over("step", "energy_pj")
+        if machine.has_dram == base.has_dram
+        else nan,
         **machine.step,
         **{"layers_ms": machine.layers["time_ms"], "layers_cycles": machine.layers["cycles"]},
         **{"own_baseline": one.baseline.name, "own_speed_up": one.own["speed_up"]},

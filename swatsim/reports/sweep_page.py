@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from swatsim.reports import differences, page_tables, sweep_points, tables
+from swatsim.reports.comparable import alike_in_energy
 from swatsim.reports.html import Chart, Page, Section, Table
 from swatsim.reports.labels import shown
 from swatsim.reports.page import notes_of, of_what, sections_of, warnings_of
@@ -64,7 +65,7 @@ def _tiles(
         return [*counts, ("traces, each with a front of its own", f"{len(fronts)}")]
     (front,) = fronts.values()
     time, energy, *_ = page_tables.costs_of(done)
-    least = min(row[energy] for row in done)
+    least = min(row[energy] for row in alike_in_energy(done))
     leakage = "leakage in it" if energy != "energy_pj" else "without leakage"
     return [
         ("a step, the fastest", shown(time, front[0][time])),
@@ -107,12 +108,14 @@ def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterat
     on = f", {Path(done[0]['trace']).name}" if suffix else ""
     text = "No other point is at most as slow, as hungry and as large, and better in one of these: "
     text += f"{page_tables.weighed_by(done)}."
+    if left_out := page_tables.not_weighed(done):
+        text += f" {left_out}."
     text += f" Of the ideal, layers alone: {tables.OF_IDEAL}."
     numbered = [{"number": i, **row} for i, row in enumerate(front, 1)]
     every = f"points{suffix}.csv"
     of_step = f"a step's: {Span.from_row(done[0]).mean}"
     own = [name for name in POINT_COLUMNS if name != "elsewhere" or _whole(done)]
-    words = f"Time and energy of every point, {of_step}."
+    words = f"Time and energy of every point{' but those' * bool(left_out)}, {of_step}."
     chart = Chart(f"pareto{suffix}", lambda: sweep_points.pareto(done, front), words, every)
     words = f"The front; time and energy are {of_step}"
     table = Table(f"front{suffix}", numbered, words, ("number", *own))

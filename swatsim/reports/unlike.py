@@ -111,11 +111,20 @@ def _listed(steps: Sequence[int]) -> str:
 
 
 def _energies(every: Mapping[str, Compared], call: Call) -> list[str]:
-    return _where_unlike(
-        {label: one.energy_table or "none" for label, one in every.items()},
-        "the energies are of different tables, {}: simulate all with one",
-        call,
-    )
+    dram = {True: "with a DRAM", False: "without"}
+    return [
+        *_where_unlike(
+            {label: dram[one.machine.has_dram] for label, one in every.items()},
+            "the energies don't compare, {}: simulate the others with a memory system, and a DRAM "
+            "that is not ideal",
+            call,
+        ),
+        *_where_unlike(
+            {label: one.energy_table or "none" for label, one in every.items()},
+            "the energies are of different tables, {}: simulate all with one",
+            call,
+        ),
+    ]
 
 
 def _versions(every: Mapping[str, Compared], call: Call) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,23 @@ def test_the_least_energy_is_said_with_leakage_too() -> None:
     first, *_ = swatsim.compare(a, b).sentences[1].split(" for ")
     assert first == "Least energy, without leakage: the same, 0.1 mJ"
     assert swatsim.compare(a, b).sentences[1].endswith("; with leakage: n, 0.39 mJ")
+
+
+def test_energies_without_a_dram_are_not_ranked_with_others() -> None:
+    a, b = made(dram_mb_per_s=1000), made("n", dram_mb_per_s=0, energy=(1.0, 3.0))
+    found = swatsim.compare(a, b)
+    (said,) = [one for one in found.sentences if one.startswith("Least energy")]
+    assert said.startswith("Least energy, without leakage: the same, 3e-08 mJ")
+    assert said.endswith(
+        "; not ranked: memory=none or dram=ideal, so that no DRAM is in the energy (n)"
+    )
+    assert column(found, "energy_efficiency") == [3, pytest.approx(nan, nan_ok=True)]
+    assert any(
+        one.startswith("the energies don't compare, with a DRAM (m), without (n): simulate")
+        for one in found.warnings
+    )
+    alone = swatsim.compare(b, made("o", dram_mb_per_s=0, energy=(2.0, 3.0)))
+    assert "not ranked" not in alone.sentences[1], "none has any"
 
 
 @pytest.mark.parametrize(

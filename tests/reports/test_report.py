@@ -181,6 +181,21 @@ def test_a_front_is_of_area_and_leakage_where_all_points_have_them() -> None:
     assert "without leakage, which is not known" in page_tables.weighed_by(points)
 
 
+def test_a_front_leaves_out_points_without_a_dram_in_their_energy() -> None:
+    size = {"multipliers": 1, "buffer_kib": 1}
+    points: list[dict[str, Any]] = [
+        {"point": "a", "time_ms": 2.0, "energy_pj": 2.0, "area_mm2": 1.0, "dram_mb_per_s": 9},
+        {"point": "b", "time_ms": 1.0, "energy_pj": 1.0, "area_mm2": nan, "dram_mb_per_s": 0},
+    ]
+    points = [{**size, **point} for point in points]
+    assert [row["point"] for row in page_tables.pareto(points)] == ["a"]
+    assert "size (area)" in page_tables.weighed_by(points), "it is known of all that are weighed"
+    words = "1 point is left out: memory=none or dram=ideal, so that no DRAM is in the energy"
+    assert page_tables.not_weighed(points) == words
+    assert [row["point"] for row in page_tables.pareto(points[1:])] == ["b"]
+    assert not page_tables.not_weighed(points[1:])
+
+
 def test_what_is_said_of_a_point_stands_where_it_is_drawn() -> None:
     """With leakage in the energy, an axis says so, and points lie there; so does what is said."""
     of = {"trace": "t", "steps": 1, "images": 1, "batch_size": 1, "ops": "fprop", "share": 1.0}
