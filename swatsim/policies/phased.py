@@ -42,9 +42,9 @@ class Phased(PolicyValue):
         If there is no phase, or they don't begin in that order.
     """
 
-    phases: Annotated[tuple[Any, ...], PlainValidator(lambda value: _checked(value))] = Field(
-        kw_only=False
-    )
+    phases: Annotated[
+        Sequence[tuple[int, Policy]], PlainValidator(lambda value: _checked(value))
+    ] = Field(kw_only=False)
 
     @property
     def is_allocated(self) -> bool:

@@ -25,8 +25,9 @@ from swatsim.outputs import check_folder, contents_of, refuse_existing, write_fi
 from swatsim.reports import compared_words
 from swatsim.reports.common_baseline import Reference, Unit, reference_of, unit_of
 from swatsim.reports.compared import Compared, all_of, restricted
-from swatsim.reports.compared_names import labels_of, machines_of, method, methods_of
+from swatsim.reports.compared_names import labels_of, machines_of, methods_of
 from swatsim.reports.inputs import Source, sources
+from swatsim.reports.methods import method
 from swatsim.reports.side_by_side import side_by_side
 from swatsim.reports.tables import Row, quotient
 from swatsim.reports.unlike import unlike
