@@ -39,12 +39,6 @@ METHODS = {
     "rigl-90": "RigL 90 %",
     "2to4": "2:4 (SR-STE)",
 }
-GPT_METHODS = {
-    "dense": "dense",
-    "2to4": "2:4 (SR-STE)",
-    "swat-u-80": "SWAT-U 80 %",
-    "relu2": "squared ReLU",
-}
 MACHINES = ("tensordash", "swat", "scnn-queued", "sparten")
 SEED = 7
 BASELINE = "dense baseline"
@@ -309,30 +303,12 @@ def epochs(found: Sequence[Run]) -> Iterator[str]:
         yield f"| {run.label} | {' | '.join(f'{each:.2f}' for each in run.accuracies)} |"
 
 
-def losses() -> Iterator[str]:
-    """Yield the table of the character GPT's losses."""
-    said = {
-        method: json.loads(path.read_text())
-        for method in GPT_METHODS
-        if (path := TRACES / f"gpt-characters-{method}.json").is_file()
-    }
-    if not said:
-        return
-    ends = [step + 1 for step in next(iter(said.values()))["recorded_steps"][2:]]
-    yield f"| steps | {' | '.join(map(str, ends))} |"
-    yield "|---|" + "---:|" * len(ends)
-    for method, of in said.items():
-        cells = " | ".join(f"{loss:.3f}" for loss in of["test_loss_nats"])
-        yield f"| {GPT_METHODS[method]} | {cells} |"
-
-
 def main() -> None:
     found = [compared(run) for run in runs()]
     PICTURE.write_bytes(style.as_png(draw(found)))
     put("trained-masks", lines(found))
     put("trained-epochs", epochs([of.run for of in found]))
     put("trained-times", times([of.run for of in found]))
-    put("trained-losses", losses())
     print(*lines(found), sep="\n")
 
 
