@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.ticker import LogLocator
 
 from swatsim.columns import Role
 from swatsim.reports import tables
@@ -19,11 +21,16 @@ from swatsim.reports.style import (
 )
 from swatsim.results import Results
 
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+
 #: In inches.
 WIDTH = 8.0
 
 #: How far the axes go beyond the points, as a factor.
 MARGIN = 2.0
+#: An axis that ends within so many times of where it begins has but a power of ten or two.
+NARROW = 100
 
 
 def roofline(results: Results) -> Figure:
@@ -67,7 +74,7 @@ def roofline(results: Results) -> Figure:
     axes.set_ylabel(f"MACs per cycle ({counted})", fontsize=LEGEND)
     _roofs(axes, rows, points)
     for axis in (axes.xaxis, axes.yaxis):
-        plain_numbers(axis)
+        _number(axis)
     axes.minorticks_off()  # each takes as long to draw as a label
     finish(axes, _title(results))
     if points:
@@ -103,12 +110,22 @@ def _roofs(axes: Any, rows: list[tables.Row], points: list[tuple[float, float]])
         ys = [min(peak, x * per_cycle) if per_cycle else peak for x in xs]
         axes.plot(xs, ys, line, color="black", linewidth=1.2, label=label)
     axes.set_xlim(low, high)
+    every = [*(y for _, y in points), *(peak for peak, _ in roofs)]
+    axes.set_ylim(min(every) / MARGIN, max(every) * MARGIN)
 
 
 def _roof(row: tables.Row) -> tuple[int, float]:
     """Return multipliers, and bytes that the DRAM carries in a cycle."""
     clock = row["clock_mhz"]
     return row["pes"] * row["lanes"], row["dram_mb_per_s"] / clock if clock else 0.0
+
+
+def _number(axis: Axis) -> None:
+    """Write plain numbers on a logarithmic axis, several of them on a short one too."""
+    low, high = axis.get_view_interval()
+    if high < NARROW * low:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    plain_numbers(axis)
 
 
 def _title(results: Results) -> list[str]:

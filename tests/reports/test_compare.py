@@ -18,6 +18,7 @@ from swatsim.reports.compared_bars import times
 from swatsim.reports.compared_names import method
 from swatsim.reports.compared_page import page_of
 from swatsim.reports.made import ANEW
+from swatsim.reports.side_by_side import ALL_LAYERS
 from swatsim.results import Results
 from tests.pictures import unpainted
 from tests.reports.test_step_and_layers import by_hand
@@ -421,6 +422,18 @@ def test_a_page_says_what_is_fastest_first_and_every_warning() -> None:
     assert "power_w" not in first.columns, "nothing is known of it"
     how = "trace t id of t, simulated in a process that is not known, at a time that is not known"
     assert page.made == f"Made of m (in memory: {how}); n (in memory: {how}). {ANEW}"
+
+
+def test_of_many_layers_those_that_take_longest_are_printed() -> None:
+    every = [made(cycles=(600 * (i + 1), 9000), layer=f"l{i}", energy=None) for i in range(5)]
+    both = Results([row for one in every for row in one.rows], every[0].provenance)
+    other = Results([{**row, "machine": "n"} for row in both.rows], both.provenance)
+    table = page_of(swatsim.compare(both, other)).sections[-1].tables[0]
+    assert table.paper is not None
+    assert table.paper.words == "the 10 of 15 that take longest, and totals"
+    kept = {table.rows[place]["layer"] for place in table.paper.rows}
+    assert kept == {"l1", "l2", "l3", "l4", ALL_LAYERS}
+    assert len(table.paper.rows) == 2 * (10 + 4)
 
 
 def test_a_page_says_of_which_files_it_is_made_and_by_which_commands(tmp_path: Path) -> None:

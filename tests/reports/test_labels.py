@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from swatsim.columns import COLUMNS
-from swatsim.reports.labels import LABELS, cell, label, scaled, shown, trimmed
+from swatsim.reports.labels import LABELS, alike, cell, label, scaled, shown, trimmed
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,8 @@ from swatsim.reports.labels import LABELS, cell, label, scaled, shown, trimmed
         ("area_mm2", 241.78, "area, mm2", "242 mm2"),
         ("dram_bytes", 123_456_789, "DRAM, MB", "123 MB"),
         ("dram_mb_per_s", 51_200, "DRAM, GB/s", "51.2 GB/s"),
+        ("dram_mb_per_s", 0, "DRAM, GB/s", "endless"),
+        ("clock_mhz", 0, "clock, MHz", "none"),
         ("cycles", 1_234_567, "cycles", "1,234,567"),
         ("speed_up", 1.5, "speed-up", "1.50x"),
         ("speed_up_compute_zeros", inf, "speed-up, compute cycles, by zeros", "no cycles"),
@@ -42,6 +44,15 @@ def test_words_unit_and_scale_belong_together(
 ) -> None:
     assert label(column) == heading
     assert shown(column, value) == text
+
+
+def test_what_rows_have_alike_is_a_sentence() -> None:
+    rows = [{"dtype": "fp16", "clock_mhz": 500, "area_mm2": nan, "multipliers": i} for i in (1, 2)]
+    words = "Alike in all: value type: fp16; clock, MHz: 500."
+    assert alike(rows, ("dtype", "clock_mhz", "area_mm2", "multipliers")) == (
+        ["multipliers"],
+        words,
+    )
 
 
 def test_a_cell_is_in_the_unit_of_its_heading() -> None:
