@@ -78,6 +78,8 @@ KEYS: Mapping[str, str] = {
     "batch_size": "images of a step",
     "steps": "recorded steps",
     "masks": "masks",
+    "nodes": "ops of layers, and what modules do of everything else",
+    "layers_with_given": "layers with a mask that was not drawn, by operand",
     "events": "events of the timeline, all of them",
     "tile": "which one, from 0",
     "tiles": "tiles of the op",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from swatsim.arguments import (
     arguments,
     either,
+    flag,
     instance_of,
     maybe,
     path_like,
@@ -20,12 +21,13 @@ from swatsim.arguments import (
     whole_number,
 )
 from swatsim.errors import ResultsError, shown
-from swatsim.outputs import check_folder, contents_of, write_files
+from swatsim.outputs import check_folder, contents_of, refuse_existing, write_files
 from swatsim.reports import compared_words
 from swatsim.reports.common_baseline import Reference, Unit, reference_of, unit_of
 from swatsim.reports.compared import Compared, all_of, restricted
-from swatsim.reports.compared_names import labels_of, machines_of, method, methods_of
+from swatsim.reports.compared_names import labels_of, machines_of, methods_of
 from swatsim.reports.inputs import Source, sources
+from swatsim.reports.methods import method
 from swatsim.reports.side_by_side import side_by_side
 from swatsim.reports.tables import Row, quotient
 from swatsim.reports.unlike import unlike
@@ -116,11 +118,15 @@ class Comparison:
         }
         return list(side_by_side(every, self.unit, self.baseline))
 
-    @arguments(ResultsError, folder=path_like)
-    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+    @arguments(ResultsError, folder=path_like, overwrite=flag)
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = True) -> list[Path]:
         """Write a page, ``report.html``, the rows as ``comparison.csv``, and a picture of them.
 
-        An earlier page in the folder is replaced, with its parts.
+        Parameters
+        ----------
+        folder : path
+        overwrite : bool
+            Replace an earlier page there, and its parts; else refuse.
 
         Returns
         -------
@@ -136,6 +142,8 @@ class Comparison:
 
         check_folder(folder)
         files = page_of(self).files()
+        if not overwrite:
+            refuse_existing(Path(folder), files)
         gone = set(contents_of(Path(folder))).difference(files)
         return write_files(Path(folder), files, gone)
 

@@ -179,7 +179,13 @@ def columns(comparison: Comparison) -> list[Column]:
         ("bound by", lambda row: f"{row['bound']} {percent(row['bound_share'])}"),
     ]
     found += [(it.name, _property(it)) for it in differences.PROPERTIES if it not in differ]
-    return [*found, ("share held", lambda row: _share(row["share"]))]
+    found.append(("share held", lambda row: _share(row["share"])))
+    return [it for it in found if any(it[1](row) != "-" for row in comparison.rows)]
+
+
+def has_energies(rows: Sequence[Row]) -> bool:
+    """Whether the energy of any is known."""
+    return any(isfinite(row["energy_pj"]) for row in rows)
 
 
 def _property(what: differences.Property) -> Callable[[Row], str]:

@@ -15,6 +15,7 @@ from swatsim.columns import Role
 from swatsim.course import Course, jumps
 from swatsim.errors import ResultsError, shown
 from swatsim.reports.caveats import caveats
+from swatsim.reports.policy_phases import policy_of, with_those_of
 from swatsim.reports.run_costs import TIME, SeenOf, Series, constant, costs, grouped
 from swatsim.reports.run_estimate import THROUGHPUT, UNITS, RunEstimate
 from swatsim.reports.run_phases import phases, products_of
@@ -75,7 +76,8 @@ def estimate(
         don't. By default at all jumps.
     cuts : sequence of int, optional
         First steps of phases, such as 120 of a run that is dense for 120 steps and sparse then.
-        There the run is cut exactly: steps before it are like the recorded one before it.
+        There the run is cut exactly: steps before it are like the recorded one before it. So it is
+        where the run's policy changes (`swatsim.policies.Phased`).
 
     Returns
     -------
@@ -113,7 +115,8 @@ def of_batches(
     _check_roles(results)
     results = summarise(results)
     steps = sorted({int(row["step"]) for row in results.rows})
-    size, most, placed = checked_run(run_steps, steps, strata, cuts)
+    size, most, stated = checked_run(run_steps, steps, strata, cuts)
+    placed = with_those_of(policy_of(results), stated, steps, size)
     ours, theirs = (
         costs(results.all_of(role), role, steps, seen or {})
         for role in (Role.MACHINE, Role.BASELINE)
@@ -133,7 +136,9 @@ def of_batches(
         machine=label_of(first_of(results, Role.MACHINE)),
         against=baseline_of(results),
         source=source_of(results),
-        phases=phases(course, layers, (ours[taken].values, theirs[taken].values)),
+        phases=phases(
+            course, layers, (ours[taken].values, theirs[taken].values), policy_of(results)
+        ),
         ours=totals,
         baseline=others,
         ratios={

@@ -178,7 +178,7 @@ def cell(column: str, value: Any) -> str:
         return tenths(value).removesuffix(" %")
     if isinstance(value, int) and found.scale == 1:
         return f"{value:,}"
-    return digits(value * found.scale)
+    return trimmed(value * found.scale)
 
 
 def shown(column: str, value: Any) -> str:
@@ -195,7 +195,7 @@ def times(value: float) -> str:
     return f"{value:.2f}x" if isfinite(value) else "no cycles"
 
 
-def digits(value: float) -> str:
-    """Return a number with three digits; a larger one whole."""
+def trimmed(value: float) -> str:
+    """Return a number with three digits, without zeros at its end; a larger one whole."""
     rounded = float(f"{value:.3g}")
     return f"{value:,.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"

@@ -8,7 +8,7 @@ from matplotlib.ticker import LogLocator
 
 from swatsim.columns import Role
 from swatsim.reports import tables
-from swatsim.reports.labels import digits
+from swatsim.reports.labels import trimmed
 from swatsim.reports.style import (
     LEGEND,
     MOST_POINTS,
@@ -57,7 +57,7 @@ def roofline(results: Results) -> Figure:
             known = [(at, row["layer"]) for at, row in zip(found, mine, strict=True) if at]
             seen = [point for point, _ in known]
             said = [
-                f"{name}, {label}: {digits(x)} MACs a byte, {digits(y)} MACs a cycle"
+                f"{name}, {label}: {trimmed(x)} MACs a byte, {trimmed(y)} MACs a cycle"
                 for (x, y), name in known
             ]
             figure.hover_points(axes, seen, said)
@@ -106,7 +106,7 @@ def _roofs(axes: Any, rows: list[tables.Row], points: list[tuple[float, float]])
         xs = sorted({low, min(max(knee, low), high), high})
         whose = f" of the {roofs[peak, per_cycle][0]}" if len(roofs) > 1 else ""
         label = f"roof{whose}: {peak} multipliers"
-        label += f", {digits(per_cycle)} bytes a cycle" if per_cycle else ""
+        label += f", {trimmed(per_cycle)} bytes a cycle" if per_cycle else ""
         ys = [min(peak, x * per_cycle) if per_cycle else peak for x in xs]
         axes.plot(xs, ys, line, color="black", linewidth=1.2, label=label)
     axes.set_xlim(low, high)

@@ -135,8 +135,8 @@ def test_one_long_name_alone_keeps_its_ends() -> None:
     ],
 )
 def test_three_digits_are_shown_of_any_size(value: float, words: str) -> None:
-    assert show.digits(value) == words
-    assert show.digits(math.nan) == "-"
+    assert show.padded(value) == words
+    assert show.padded(math.nan) == "-"
 
 
 # ---- simulate ------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def test_totals_and_costs_are_of_a_mean_step(trace: Path, results: Results) -> N
     _, out, _ = swatsim("simulate", trace, "-m", "tensordash")
     step = per_step(per_op(results)[-1], 2)
     (whole,) = re.findall(r"^ whole step +(\S+) ", out, flags=re.M)
-    assert whole == show.digits(step["time_ms"])
+    assert whole == show.padded(step["time_ms"])
     rows = costliest(results)
     assert rows[-1]["share_up_to_here"] == pytest.approx(1)
     assert sum(row["time_ms"] for row in rows) == pytest.approx(step["time_ms"])

@@ -225,6 +225,15 @@ def test_versions_and_batches_that_differ_are_warned_of() -> None:
     )
 
 
+def test_a_long_label_is_there_once_in_all_warnings() -> None:
+    a, b = made(), made("n")
+    b.provenance["swatsim"] = "2"
+    b.provenance["parameters"]["batch_size"] = 64
+    batch, version = swatsim.compare(a, b, labels=["the first of two", "another"]).warnings
+    assert "different batches, 8 (A: the first of two), 64 (B: another): " in batch
+    assert "simulated them, 1 (A), 2 (B): " in version
+
+
 # ---- names ---------------------------------------------------------------------------------------
 
 

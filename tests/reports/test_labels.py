@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from swatsim.columns import COLUMNS
-from swatsim.reports.labels import LABELS, alike, cell, digits, label, scaled, shown
+from swatsim.reports.labels import LABELS, alike, cell, label, scaled, shown, trimmed
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_cell_is_in_the_unit_of_its_heading() -> None:
     assert cell("of_ideal", 0.5) == "50.0"
     assert cell("speed_up", 2.0) == "2.00x"
     assert label("time_ms", "a step") == "time of a step, ms"
-    assert [digits(value) for value in (999.96, 0, 1.5e-5, -1234.5)] == [
+    assert [trimmed(value) for value in (999.96, 0, 1.5e-5, -1234.5)] == [
         "1,000",
         "0",
         "1.5e-05",

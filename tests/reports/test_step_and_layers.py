@@ -448,6 +448,17 @@ def test_bars_of_layers_say_so_and_those_of_cycles_end_with_the_step(
     assert all(plot.there(results.rows) for plot in PLOTS.values())
 
 
+def test_a_run_in_phases_shows_where_its_policy_changes(folders: dict[str, Path]) -> None:
+    results = swatsim.simulate(folders["whole"], "tensordash")
+    assert not over_steps(results).axes[0].texts
+    phases = [{"from": 0, "policy": {"name": "dense"}}, {"from": 1, "policy": {"name": "rigl"}}]
+    results.provenance["parameters"]["policy"] = {"name": "phased", "phases": phases}
+    above, below = over_steps(results).axes
+    assert [text.get_text() for text in above.texts] == ["rigl from 1 on"]
+    for axes in (above, below):
+        assert [0.5, 0.5] in [list(line.get_xdata()) for line in axes.get_lines()]
+
+
 def test_info_says_of_what_figures_will_be(folders: dict[str, Path]) -> None:
     out = said("info", folders["whole"], "--all")
     assert "others in 2 of 2 steps: forward 2 operations" in out
