@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from swatsim.errors import SwatsimError as SwatsimError
     from swatsim.reports.compare import compare as compare
     from swatsim.reports.estimate import estimate as estimate
+    from swatsim.reports.export import export as export
     from swatsim.reports.frames import per_layer as per_layer
     from swatsim.reports.frames import per_op as per_op
     from swatsim.reports.write import report as report
@@ -82,6 +83,7 @@ _PUBLIC = {
     "estimate": ("swatsim.reports.estimate", "estimate"),
     "estimate_images": ("swatsim.simulator.images", "estimate_images"),
     "estimate_run": ("swatsim.whole_run", "estimate_run"),
+    "export": ("swatsim.reports.export", "export"),
     "load_results": ("swatsim.results", "load"),
     "lower": ("swatsim.workload.lowering", "lower"),
     "machine": ("swatsim.simulator.machines", "machine"),

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from swatsim.cli import as_json
+from swatsim.cli.as_json import JSON
 from swatsim.cli.lazy import Registered
 from swatsim.cli.options import MACHINE, OP, SETTINGS, parse
 from swatsim.cli.show import console
@@ -23,6 +25,8 @@ from swatsim.tracefile.schema import MANIFEST
 
 #: Files of swatsim's own.
 RESERVED = (MANIFEST, PROVENANCE, SCHEMA, SWEEP, CONTENTS)
+#: What --json says of what was drawn.
+SAID = ("trace", "trace_id", "machine", "step", "layer", "op", "tile", "tiles", "cycles", "window")
 #: What a timeline begins with.
 BEGINNING = f'{{"otherData":{{"unit":"{UNIT}'.encode()
 
@@ -70,8 +74,15 @@ def _tiles() -> list[str]:
 )
 @click.option("-o", "--output", type=click.Path(), required=True, help="The JSON file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is no timeline, too.")
+@JSON
 def timeline(
-    trace: str, name: str, settings: tuple[str, ...], output: str, overwrite: bool, **which: Any
+    trace: str,
+    name: str,
+    settings: tuple[str, ...],
+    output: str,
+    overwrite: bool,
+    as_json: bool,
+    **which: Any,
 ) -> None:
     """Write a step as it runs, for Perfetto, or one tile cycle by cycle.
 
@@ -91,6 +102,9 @@ def timeline(
     document = draw(trace, machine(name, **parse(settings)), **which)
     content = json.dumps(document, separators=(",", ":")).encode()
     write_files(path.parent, {path.name: content})
+    if as_json:
+        _print_json(path, document)
+        return
     console().print(f"wrote {path}: {_words(document)}\nNext: open it at https://ui.perfetto.dev")
 
 
@@ -99,7 +113,8 @@ def _check_file(path: Path, overwrite: bool) -> None:
     if path.suffix != ".json" or path.name in RESERVED:
         raise ResultsError(
             f"can't write to {path}: a timeline is a .json file, and none of "
-            f"{', '.join(RESERVED)}; choose another name"
+            f"{', '.join(RESERVED)}; choose another name",
+            of_argument=True,
         )
     check_folder(path.parent)
     if overwrite or not path.is_file():
@@ -111,6 +126,15 @@ def _check_file(path: Path, overwrite: bool) -> None:
             f"can't write to {path}: it is a file that is no timeline of this version; choose "
             "another name, or replace it by --overwrite"
         )
+
+
+def _print_json(path: Path, document: dict[str, Any]) -> None:
+    about = document["otherData"]
+    found = {"written": [path], "events": len(document["traceEvents"]), "unit": about["unit"]}
+    found |= {name: about[name] for name in SAID if name in about}
+    if "tile" not in about:
+        found["step_ms"] = about.get("time_ms")
+    as_json.write("timeline", found)
 
 
 def _words(document: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ it was done between them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -25,8 +25,7 @@ from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_events import UNIT, Json
 from swatsim.simulator.trace_run import Job, Run, Scheduled
 from swatsim.tracefile import Step, Trace, covered
-from swatsim.workload.layer import OPS
-from swatsim.workload.phases import PHASES
+from swatsim.workload.phases import PHASES, in_run_order
 
 log = logging.getLogger(__name__)
 
@@ -120,23 +119,13 @@ def _scheduled(run: Run, jobs: Sequence[Job], tiles: bool) -> list[Scheduled]:
 def _draw(tracks: Tracks, ops: Sequence[Scheduled], others: Sequence[Row]) -> None:
     for phase in PHASES:
         begin = tracks.now
-        for op in _of_phase(ops, phase):
+        for op in in_run_order(ops, phase, lambda op: (op.layer, op.op)):
             tracks.op(op)
         for row in others:
             if row["phase"] == phase:
                 tracks.other(row)
         if tracks.now > begin:
             tracks.phase(phase, begin)
-
-
-def _of_phase(ops: Sequence[Scheduled], phase: str) -> Iterator[Scheduled]:
-    """Yield the ops of a phase, in the order in which a step runs them."""
-    if phase == "forward":
-        yield from (op for op in ops if op.op == "fprop")
-    if phase == "backward":
-        place = {name: -i for i, name in enumerate(dict.fromkeys(op.layer for op in ops))}
-        backward = [op for op in ops if op.op != "fprop"]
-        yield from sorted(backward, key=lambda op: (place[op.layer], OPS.index(op.op)))
 
 
 def _sizes(machine: Runnable, cycles: int) -> Json:

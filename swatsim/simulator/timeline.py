@@ -166,7 +166,8 @@ def _op(step: Step, trace: Trace, layer: str, name: OpName) -> Op:
     """Return the op, its masks read."""
     known, layers = trace.manifest.by_name, {one.name: one for one in step.layers}
     if layer not in known:
-        raise TraceError(f"{trace.path}: {unknown('layer', str(layer), known)}")
+        message = f"{trace.path}: {unknown('layer', str(layer), known)}"
+        raise TraceError(message, of_argument=True)
     if name not in OPS:
         raise ConfigError(unknown("op", str(name), OPS))
     recorded = [op for recorded_layer, op in step.ops() if recorded_layer.name == layer]
@@ -174,7 +175,8 @@ def _op(step: Step, trace: Trace, layer: str, name: OpName) -> Op:
         there = ", ".join(recorded) or "none"
         raise TraceError(
             f"{trace.path}: step {step.number} has no {name} of layer {layer!r}: with both masks "
-            f"recorded are {there}; choose another op or step"
+            f"recorded are {there}; choose another op or step",
+            of_argument=True,
         )
     return step.op(layers[layer], name)
 

@@ -84,7 +84,7 @@ def test_parameters_can_be_set(trace: Path, tmp_path: Path) -> None:
     ("wrong", "message"),
     [
         (("--layer", "block.con"), "did you mean 'block.conv'"),
-        (("--op", "wgrat"), "Invalid value for '--op'"),
+        (("--op", "wgrat"), "did you mean 'wgrad'?"),
         (("--step", 3), "has no step 3: recorded are 0, 7"),
         (("--tile", 99_999), "tile=99999 is not allowed"),
         (("--from", 99_999), "from=99999 is past the end: the last cycle of this tile is "),
