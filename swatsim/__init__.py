@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from swatsim.results import Results as Results
     from swatsim.results import load as load_results  # noqa: F401
     from swatsim.simulator.images import estimate_images as estimate_images
+    from swatsim.simulator.interface import Busy as Busy
     from swatsim.simulator.interface import Event as Event
     from swatsim.simulator.interface import Machine as Machine
     from swatsim.simulator.interface import Timeline as Timeline
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 
 #: Public name -> (module, name there).
 _PUBLIC = {
+    "Busy": ("swatsim.simulator.interface", "Busy"),
     "Counters": ("swatsim.counters", "Counters"),
     "Event": ("swatsim.simulator.interface", "Event"),
     "Layer": ("swatsim.workload.layer", "Layer"),

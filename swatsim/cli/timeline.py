@@ -12,13 +12,17 @@ from swatsim.cli.lazy import Registered
 from swatsim.cli.options import MACHINE, OP, SETTINGS, parse
 from swatsim.cli.show import console
 from swatsim.errors import ResultsError
-from swatsim.outputs import check_folder, write_files
+from swatsim.outputs import CONTENTS, SWEEP, check_folder, write_files
+from swatsim.reports.labels import shown
+from swatsim.results import PROVENANCE, SCHEMA
 from swatsim.simulator.machines import MACHINES, machine
+from swatsim.simulator.step_timeline import TILES
 from swatsim.simulator.timeline import timeline as draw
 from swatsim.simulator.trace_events import UNIT
+from swatsim.tracefile.schema import MANIFEST
 
 #: Files of swatsim's own.
-RESERVED = ("manifest.json", "provenance.json", "schema.json", "sweep.json")
+RESERVED = (MANIFEST, PROVENANCE, SCHEMA, SWEEP, CONTENTS)
 #: What a timeline begins with.
 BEGINNING = f'{{"otherData":{{"unit":"{UNIT}'.encode()
 
@@ -56,6 +60,14 @@ def _tiles() -> list[str]:
     show_default=True,
     help="Blocks of an op that are drawn apart at most, of a step.",
 )
+@click.option(
+    "--tiles",
+    type=int,
+    default=TILES,
+    show_default=True,
+    help="Tiles of the machine (clusters, cores, PEs) that are drawn, evenly spread, of a step; "
+    "0: none.",
+)
 @click.option("-o", "--output", type=click.Path(), required=True, help="The JSON file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is no timeline, too.")
 def timeline(
@@ -64,8 +76,9 @@ def timeline(
     """Write a step as it runs, for Perfetto, or one tile cycle by cycle.
 
     By default the whole step: its ops one after another and everything else, the blocks that DRAM
-    brings, that PEs compute, that wait and leave; as counters DRAM's bytes a second, PEs that wait
-    for it, lanes with effectual work.
+    brings, that PEs compute, that wait and leave; how long some tiles compute in each op, and wait
+    for the slowest or for memory; as counters DRAM's bytes a second, PEs that wait for it, lanes
+    with effectual work.
 
     With --layer and --op one tile of that op: which lane took which value from where, and who
     waited for whom.
@@ -104,8 +117,8 @@ def _words(document: dict[str, Any]) -> str:
     """Return in words what was written."""
     about, events = document["otherData"], len(document["traceEvents"])
     if "tile" in about:
-        shown = "{} to {} of {}".format(*about["window"], about["cycles"])
-        return f"{events} events, cycles {shown}, tile {about['tile']} of {about['tiles']}"
-    time = f" ({about['time_ms']:.3g} ms)" if "time_ms" in about else ""
+        window = "{} to {} of {}".format(*about["window"], about["cycles"])
+        return f"{events} events, cycles {window}, tile {about['tile']} of {about['tiles']}"
+    time = f" ({shown('time_ms', about['time_ms'])})" if "time_ms" in about else ""
     of = f"{about['cycles']} cycles{time} on {about['machine']}"
     return f"{events} events, step {about['step']} of {of}"

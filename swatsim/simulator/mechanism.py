@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from swatsim.counters import Counters
 from swatsim.errors import ConfigError
-from swatsim.simulator.interface import Timeline
+from swatsim.simulator.interface import Busy, Timeline
 from swatsim.simulator.vector import MULTIPLIERS_PER_LANE, SystemConfig
 from swatsim.workload.convolutions import Lowering
 from swatsim.workload.lowering import LoweredOp
@@ -185,6 +185,9 @@ class Mechanism:
         What one tile does, cycle by cycle; tiles are numbered from 0.
     tile : str
         Of a machine with a timeline, what it shows one of, for people: "a PE".
+    busy : callable of (LoweredOp, config) to Busy, optional
+        In how many of the op's compute cycles, as `simulate_op` counts them, each tile of the
+        machine has work of its own, and waits for slower ones: for the timeline of a step.
     by_image : callable of (LoweredOp, config) to config or None
         With which configuration the op's images, run one by one, give together exactly the op's
         counters, each of them but what is seen of a pattern: what is chosen by a look at the whole
@@ -217,6 +220,7 @@ class Mechanism:
     simulate_dense_operands: Callable[[LoweredOp, Any], Counters] | None = None
     timeline: Callable[[LoweredOp, Any, int], Timeline] | None = None
     tile: str = ""
+    busy: Callable[[LoweredOp, Any], Busy] | None = None
     by_image: Callable[[LoweredOp, Any], MachineConfig | None] = lambda op, config: None
     reads_images: Callable[[LoweredOp, Any], bool] = lambda op, config: True
     in_rounds: Callable[[LoweredOp, Any], tuple[MachineConfig, int] | None] = lambda op, config: (

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from swatsim.counters import Counters
 from swatsim.errors import ConfigError
-from swatsim.simulator.interface import Machine, Timeline
+from swatsim.simulator.interface import Busy, Machine, Timeline
 from swatsim.simulator.mechanism import MachineConfig, Mechanism
 from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.training_ops import Op
@@ -85,6 +85,10 @@ class ConfiguredMachine:
             raise _no_timeline(self)
         return self.mechanism.timeline(op, self.config, tile)
 
+    def busy(self, op: LoweredOp) -> Busy | None:
+        """Return what each tile does in the op; None: the machine does not say."""
+        return None if self.mechanism.busy is None else self.mechanism.busy(op, self.config)
+
     def describe(self) -> dict[str, Any]:
         """Return mechanism and configuration as JSON types."""
         return {
@@ -155,6 +159,10 @@ class OwnMachine:
     def timeline(self, op: LoweredOp, tile: int) -> Timeline:
         """Refuse: the object has no timeline."""
         raise _no_timeline(self)
+
+    def busy(self, op: LoweredOp) -> Busy | None:
+        """Return nothing: it does not say what its tiles are."""
+        return None
 
     def describe(self) -> dict[str, Any]:
         """Return the object's own description."""

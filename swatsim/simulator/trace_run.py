@@ -15,6 +15,7 @@ from swatsim.columns import DENSE, Role
 from swatsim.counters import Counters, MemoryCounters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.simulator.energy.table import EnergyTable
+from swatsim.simulator.interface import Busy, checked_busy
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.memory.simulate import Schedule
 from swatsim.simulator.other import Share, groups_of, share_of
@@ -65,13 +66,14 @@ EVERYTHING = Scope()
 
 
 class Scheduled(NamedTuple):
-    """An op on a machine: what is counted of it, and its blocks in time."""
+    """An op on a machine: what is counted of it, its blocks in time; its tiles, where it has."""
 
     layer: str
     op: OpName
     counters: Counters
     memory: MemoryCounters
     schedule: Schedule
+    busy: Busy | None
 
 
 class Run:
@@ -157,7 +159,7 @@ class Run:
         with self._in_memory(layer, name):
             return self._rows(step, layer, name)
 
-    def scheduled(self, step: Step, layer: Layer, name: OpName) -> Scheduled:
+    def scheduled(self, step: Step, layer: Layer, name: OpName, tiles: bool) -> Scheduled:
         """Return one op on the first machine alone, block by block; `rows` counts the same."""
         with self._in_memory(layer, name):
             op, machine = lower(self.read(step, layer, name)), self.machines[0]
@@ -166,9 +168,10 @@ class Run:
             system = self._systems[id(machine)].of_values(dtype)
             on_chip = system.on_chip(op, self._partner(step, layer, name), False)
             memory = system.simulate_memory(op, counters, False, on_chip)
-            return Scheduled(
-                layer.name, name, counters, memory, system.schedule(op, counters, on_chip)
-            )
+            schedule = system.schedule(op, counters, on_chip)
+            busy = machine.busy(op) if tiles else None
+            busy = busy and checked_busy(busy, counters.cycles_compute)
+            return Scheduled(layer.name, name, counters, memory, schedule, busy)
 
     @contextmanager
     def _in_memory(self, layer: Layer, name: OpName) -> Iterator[None]:
