@@ -59,7 +59,7 @@ def timeline(
     """Return what a machine does in a step, block by block; or one tile in one op, cycle by cycle.
 
     Of a step: its ops one after another and what the vector unit does, what is loaded, computed and
-    stored of each op's blocks, when PEs wait, what some tiles do; as counters DRAM's bytes a second,
+    stored of its blocks, when PEs wait, what some tiles do; as counters DRAM's bytes a second,
     PEs that wait for it, lanes with effectual work. All adds up to what `swatsim.simulate` says.
 
     Parameters
