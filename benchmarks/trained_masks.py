@@ -41,7 +41,6 @@ METHODS = {
 }
 MACHINES = ("tensordash", "swat", "scnn-queued", "sparten")
 SEED = 7
-BASELINE = "dense baseline"
 
 Shuffle = Callable[[Mask, str], Mask]
 
@@ -273,27 +272,6 @@ def lines(found: Sequence[Found]) -> Iterator[str]:
         yield f"| {of.run.label} | {' | '.join(cells)} |"
 
 
-def times(found: Sequence[Run]) -> Iterator[str]:
-    """Yield the table of what whole runs take, in minutes."""
-    yield f"| minutes | {' | '.join(MACHINES)} |"
-    yield "|---|" + "---:|" * len(MACHINES)
-    rows: dict[str, list[float]] = {}
-    for run in found:
-        total = run.trace.steps[-1] + 1
-        for machine in MACHINES:
-            of = swatsim.estimate_run(run.trace, machine, total)
-            if not rows.get(BASELINE) or len(rows[BASELINE]) < len(MACHINES):
-                rows.setdefault(BASELINE, []).append(of.baseline["time_ms"].value)
-            rows.setdefault(run.label, []).append(of.ours["time_ms"].value)
-    least = [min(each) for each in zip(*rows.values(), strict=True)]
-    for label, row in rows.items():
-        cells = [
-            f"**{ms / 60_000:.2f}**" if ms == best else f"{ms / 60_000:.2f}"
-            for ms, best in zip(row, least, strict=True)
-        ]
-        yield f"| {label} | {' | '.join(cells)} |"
-
-
 def epochs(found: Sequence[Run]) -> Iterator[str]:
     """Yield the table of accuracies after each epoch."""
     count = max(len(run.accuracies) for run in found)
@@ -308,7 +286,6 @@ def main() -> None:
     PICTURE.write_bytes(style.as_png(draw(found)))
     put("trained-masks", lines(found))
     put("trained-epochs", epochs([of.run for of in found]))
-    put("trained-times", times([of.run for of in found]))
     print(*lines(found), sep="\n")
 
 
