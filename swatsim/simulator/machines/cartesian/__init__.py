@@ -11,6 +11,7 @@ from swatsim.simulator.machines.cartesian.machine import (
     simulate_dense_operands,
     simulate_dense_with_conflicts,
     simulate_op,
+    tiles,
 )
 from swatsim.simulator.machines.cartesian.timeline import timeline
 from swatsim.simulator.mechanism import Mechanism
@@ -28,4 +29,5 @@ CARTESIAN = Mechanism(
     in_rounds=in_rounds,
     timeline=timeline,
     tile="a PE",
+    tiles=tiles,
 )

@@ -14,6 +14,7 @@ from swatsim.simulator.machines.lane_array.machine import (
     simulate_dense_operands,
     simulate_dense_plain,
     simulate_op,
+    tiles,
 )
 from swatsim.simulator.machines.lane_array.timeline import timeline
 from swatsim.simulator.mechanism import Mechanism
@@ -31,4 +32,5 @@ LANE_ARRAY = Mechanism(
     reads_images=reads_images,
     timeline=timeline,
     tile="a row set of the op, in the order in which they run",
+    tiles=tiles,
 )
