@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
 from swatsim.counters import Counters
 from swatsim.errors import ConfigError
 from swatsim.workload.lowering import LoweredOp
@@ -60,25 +57,6 @@ class Timeline(NamedTuple):
     about: Mapping[str, Any]
 
 
-class Tiles(NamedTuple):
-    """What each of a machine's tiles does in an op, altogether.
-
-    Of what is left of the op's compute cycles nothing is mapped onto the tile.
-
-    Parameters
-    ----------
-    one : str
-        What the machine calls one: "tile", "cluster", "core", "PE", "array".
-    works, waits : numpy.ndarray of int64, shape (tiles,)
-        Cycles in which a tile has something of its own to do, and in which it has done its share
-        and waits for slower tiles.
-    """
-
-    one: str
-    works: npt.NDArray[np.int64]
-    waits: npt.NDArray[np.int64]
-
-
 def check_tile(tile: object, tiles: int, op: LoweredOp, one: str) -> None:
     """Refuse a tile that an op does not have: they are numbered from 0.
 
@@ -95,13 +73,6 @@ def check_tile(tile: object, tiles: int, op: LoweredOp, one: str) -> None:
             f"tile={tile!r} is not allowed: a tile of {of} on this machine is {one}; choose one of "
             f"0 to {tiles - 1}"
         )
-
-
-def no_timeline(name: str) -> ConfigError:
-    """Return the refusal of a machine that shows no tile cycle by cycle."""
-    return ConfigError(
-        f"{name} has no timeline: choose one of which `swatsim machines NAME` names it"
-    )
 
 
 @runtime_checkable

@@ -14,8 +14,7 @@ from pydantic import Field, model_validator
 
 from swatsim.counters import Counters
 from swatsim.errors import ConfigError
-from swatsim.simulator.interface import Tiles, Timeline, no_timeline
-from swatsim.simulator.own import OwnMachine
+from swatsim.simulator.interface import Machine, Timeline
 from swatsim.simulator.vector import MULTIPLIERS_PER_LANE, SystemConfig
 from swatsim.workload.convolutions import Lowering
 from swatsim.workload.lowering import LoweredOp, lower
@@ -187,9 +186,6 @@ class Mechanism:
         What one tile does, cycle by cycle; tiles are numbered from 0.
     tile : str
         Of a machine with a timeline, what it shows one of, for people: "a PE".
-    tiles : callable of (LoweredOp, config) to Tiles, optional
-        How many of the op's compute cycles each tile of the machine works, and how many it waits
-        for slower ones: what the machine knows before it adds up over them.
     by_image : callable of (LoweredOp, config) to config or None
         With which configuration the op's images, run one by one, give together exactly the op's
         counters, each of them but what is seen of a pattern: what is chosen by a look at the whole
@@ -222,7 +218,6 @@ class Mechanism:
     simulate_dense_operands: Callable[[LoweredOp, Any], Counters] | None = None
     timeline: Callable[[LoweredOp, Any, int], Timeline] | None = None
     tile: str = ""
-    tiles: Callable[[LoweredOp, Any], Tiles] | None = None
     by_image: Callable[[LoweredOp, Any], MachineConfig | None] = lambda op, config: None
     reads_images: Callable[[LoweredOp, Any], bool] = lambda op, config: True
     in_rounds: Callable[[LoweredOp, Any], tuple[MachineConfig, int] | None] = lambda op, config: (
@@ -315,13 +310,8 @@ class ConfiguredMachine:
             If the machine has no timeline, or there is no such tile.
         """
         if self.mechanism.timeline is None:
-            raise no_timeline(self.name)
+            raise _no_timeline(self)
         return self.mechanism.timeline(op, self.config, tile)
-
-    def tiles(self, op: LoweredOp) -> Tiles | None:
-        """Return what each tile does in an op, altogether; None: the machine does not say."""
-        tiles = self.mechanism.tiles
-        return None if tiles is None else tiles(op, self.config)
 
     def describe(self) -> dict[str, Any]:
         """Return mechanism and configuration as JSON types."""
@@ -335,5 +325,75 @@ class ConfiguredMachine:
         }
 
 
+@dataclass(frozen=True)
+class OwnMachine:
+    """A user's object that satisfies `Machine` and no more, as the simulator takes it.
+
+    It has no configuration: its memory system is `NO_MEMORY`, and what asks for more is refused.
+    """
+
+    machine: Machine
+    config: ClassVar[None] = None
+    alternatives: ClassVar[tuple[str, ...]] = ()
+    #: What it counts of operands without a zero: all steps want the same.
+    _without_zeros: dict[tuple[Any, ...], Counters] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """How the machine is called in results."""
+        return self.machine.name
+
+    def simulate_op(self, op: LoweredOp) -> Counters:
+        """Return the counters of one op."""
+        return self.machine.simulate_op(op)
+
+    def simulate_dense(self, op: LoweredOp) -> Counters:
+        """Return the counters of the op's dense baseline."""
+        return self.machine.simulate_dense(op)
+
+    def simulate_dense_operands(self, op: LoweredOp) -> Counters:
+        """Return the op's counters, skipping as ever, were no value of its operands zero."""
+        key = (op.layer, op.name, op.samples, op.of_transposed)
+        if key not in self._without_zeros:
+            self._without_zeros[key] = self.machine.simulate_op(op.without_zeros())
+        return self._without_zeros[key]
+
+    def simulate_alternatives(self, op: LoweredOp) -> dict[str, Counters]:
+        """Return nothing: it names no other baselines."""
+        return {}
+
+    def by_image(self, op: LoweredOp) -> ConfiguredMachine | None:
+        """Refuse: what an object of the user's own does with images is not known."""
+        raise self._unknown_images()
+
+    def in_rounds(self, op: LoweredOp) -> tuple[ConfiguredMachine, int] | None:
+        """Refuse: what an object of the user's own does with images is not known."""
+        raise self._unknown_images()
+
+    def reads_images(self, op: LoweredOp) -> bool:
+        """Refuse: what an object of the user's own does with images is not known."""
+        raise self._unknown_images()
+
+    def _unknown_images(self) -> ConfigError:
+        return ConfigError(
+            f"machine {self.name!r} is an object of your own, and does not say whether its images "
+            "follow one another: pass a preset's name or swatsim.machine(..)"
+        )
+
+    def timeline(self, op: LoweredOp, tile: int) -> Timeline:
+        """Refuse: the object has no timeline."""
+        raise _no_timeline(self)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the object's own description."""
+        return self.machine.describe()
+
+
 #: What the simulator runs.
 Runnable = ConfiguredMachine | OwnMachine
+
+
+def _no_timeline(machine: Runnable) -> ConfigError:
+    return ConfigError(
+        f"{machine.name} has no timeline: choose one of which `swatsim machines NAME` names it"
+    )

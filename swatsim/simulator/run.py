@@ -29,8 +29,7 @@ from swatsim.results import Results
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.interface import Machine
 from swatsim.simulator.machines import machine as find_machine
-from swatsim.simulator.mechanism import ConfiguredMachine, Runnable
-from swatsim.simulator.own import OwnMachine
+from swatsim.simulator.mechanism import ConfiguredMachine, OwnMachine, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.sizes import Sums
 from swatsim.simulator.systems import Row

@@ -37,8 +37,7 @@ from swatsim.sampling import Seen
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.images import split, with_samples
 from swatsim.simulator.interface import Machine
-from swatsim.simulator.mechanism import ConfiguredMachine, Runnable
-from swatsim.simulator.own import OwnMachine
+from swatsim.simulator.mechanism import ConfiguredMachine, OwnMachine, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.other import Share
 from swatsim.simulator.rows import Counting

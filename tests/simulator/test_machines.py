@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 from swatsim.counters import MACHINE_BUCKETS, SUMMED, Counters
 from swatsim.simulator.interface import Machine
 from swatsim.simulator.machines import MACHINES, machine, presets
-from swatsim.simulator.machines.cartesian import CARTESIAN
 from swatsim.simulator.machines.lane_array import LANE_ARRAY
 from swatsim.simulator.machines.lane_array.config import Scheduled
 from swatsim.simulator.mechanism import ConfiguredMachine, Mechanism
@@ -110,30 +108,7 @@ def test_equals_its_twin(mechanism: Mechanism, data: st.DataObject) -> None:
         }
         assert events(ours) == events_of_twin(theirs)
         assert ours.compressed == theirs.compressed
-        if simulate is mechanism.simulate_op:
-            check_tiles(mechanism, op, config, theirs)
         np.testing.assert_array_equal(theirs.output, right)
-
-
-def check_tiles(mechanism: Mechanism, op: LoweredOp, config: Any, theirs: NaiveResult) -> None:
-    """Hold what each tile works and waits to the twin's, and to the op's own counters."""
-    if mechanism.tiles is None:
-        return
-    _, works, waits = mechanism.tiles(op, config)
-    assert (works.tolist(), waits.tolist()) == (theirs.works, theirs.waits)
-    assert min(works.min(), waits.min()) >= 0
-    assert (works + waits).max() <= theirs.cycles
-    counters = mechanism.simulate_op(op, config)
-    lanes = counters.pes * counters.lanes // works.size
-    synced = counters.lane_cycles_tile_sync + counters.lane_cycles_pe_sync
-    if mechanism is CARTESIAN:  # a tile is a PE: none is mapped in part
-        assert lanes * waits.sum() == synced
-        nothing = theirs.cycles * works.size - works.sum() - waits.sum()
-        assert lanes * nothing == counters.lane_cycles_unmapped
-    else:
-        missing = lanes * (theirs.cycles * works.size - works.sum())
-        assert counters.lane_cycles_tile_sync <= lanes * waits.sum() <= missing
-        assert missing <= counters.lane_cycles_tile_sync + counters.lane_cycles_unmapped
 
 
 @EACH_MECHANISM

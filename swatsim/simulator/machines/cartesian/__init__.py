@@ -11,7 +11,6 @@ from swatsim.simulator.machines.cartesian.machine import (
     simulate_dense_operands,
     simulate_dense_with_conflicts,
     simulate_op,
-    tiles,
 )
 from swatsim.simulator.machines.cartesian.timeline import timeline
 from swatsim.simulator.mechanism import Mechanism
@@ -29,5 +28,4 @@ CARTESIAN = Mechanism(
     in_rounds=in_rounds,
     timeline=timeline,
     tile="a PE",
-    tiles=tiles,
 )

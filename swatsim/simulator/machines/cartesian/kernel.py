@@ -53,23 +53,23 @@ class Work(NamedTuple):
     ----------
     cycles : int
         Sum over the steps of the slowest PE's cost.
-    cost : numpy.ndarray of int64, shape (PEs of a column, PEs of a row)
-        What each PE takes, but those that have no part in any step.
+    cost : int
+        Sum of all PEs' costs.
     pairs : int
         Pairs of blocks.
     products : int
         Products, valid or not.
-    mapped : numpy.ndarray of int64, of that shape
-        What each PE takes, and waits for the slowest, in the steps in which it has a part.
+    mapped : int
+        Sum over the steps of the slowest PE's cost times the PEs that have a part in it.
     words_a, words_b : int
         Values taken of the first and of the second operand.
     """
 
     cycles: int
-    cost: Counts
+    cost: int
     pairs: int
     products: int
-    mapped: Counts
+    mapped: int
     words_a: int
     words_b: int
 
@@ -259,9 +259,7 @@ def convolve(
     costs = np.empty((chunks, samples * pes), np.int64)
     counters = np.empty(classes * BANKS * MAX_WORDS, np.uint64)
     none, plane = np.empty((0, 0), np.uint8), (rows, columns, array)
-    cost = np.zeros((array.pe_h, array.pe_w), np.int64)
-    of_pe = cost.ravel()
-    cycles = pairs = products = words_a = words_b = 0
+    cycles = cost = pairs = products = words_a = words_b = 0
     for c in range(data.shape[0]):
         costs.fill(0)
         for a in range(rows.stride):
@@ -291,11 +289,11 @@ def convolve(
         for chunk in range(chunks):
             for n in range(samples):
                 slowest = 0
-                for e in range(pes):
-                    slowest = max(slowest, costs[chunk, n * pes + e])
-                    of_pe[e] += costs[chunk, n * pes + e]
+                for e in range(n * pes, (n + 1) * pes):
+                    slowest = max(slowest, costs[chunk, e])
+                    cost += costs[chunk, e]
                 cycles += slowest
                 if log is not None:
                     own = pe_of(log.log, array)
                     note_step(log.log, slowest, costs[chunk, own] if own >= 0 else -1)
-    return Work(cycles, cost, pairs, products, array.owns * cycles, words_a, words_b)
+    return Work(cycles, cost, pairs, products, cycles * array.owns.sum(), words_a, words_b)

@@ -209,24 +209,19 @@ def note_part(
 
 
 @jit
-def end_step(
-    costs: Counts, queues: Words, array: Array, cost: Counts, log: PixelLog | None
-) -> int:
-    """Let PEs wait for the slowest, their queues going on; return its cycles.
-
-    To the cost of each PE is added what each takes itself.
-    """
-    pes, cycles = array.pe_h * array.pe_w, 0
+def end_step(costs: Counts, queues: Words, array: Array, log: PixelLog | None):  # type: ignore[no-untyped-def]
+    """Let PEs wait for the slowest, their queues going on; return its cycles and those of all."""
+    pes, cycles, cost = array.pe_h * array.pe_w, 0, 0
     for first in range(0, costs.size, pes):
         slowest = costs[first : first + pes].max()
         for part in range(first, first + pes):
             rest(queues[part], array.queue, slowest - costs[part])
-            cost[(part - first) // array.pe_w, (part - first) % array.pe_w] += costs[part]
+            cost += costs[part]
         cycles += slowest
         if log is not None:
             own = pe_of(log.log, array)
             note_step(log.log, slowest, costs[own] if own >= 0 else -1)
-    return cycles
+    return cycles, cost
 
 
 @jit
@@ -246,8 +241,7 @@ def convolve_queued(
     rows, columns, array = plane
     chunks, parts = queues.shape[:2]
     costs = np.empty((chunks, parts), np.int64)
-    cost = np.zeros((array.pe_h, array.pe_w), np.int64)
-    cycles = pairs = products = words_a = words_b = 0
+    cycles = cost = pairs = products = words_a = words_b = 0
     for c in range(data.shape[0]):
         costs.fill(0)
         for a in range(rows.stride):
@@ -274,8 +268,10 @@ def convolve_queued(
                     words_b += pixels.size
                     pairs += blocks * weights.each.size
         for chunk in range(chunks):
-            cycles += end_step(costs[chunk], queues[chunk], array, cost, log)
-    return Work(cycles, cost, pairs, products, array.owns * cycles, words_a, words_b)
+            slowest, spent = end_step(costs[chunk], queues[chunk], array, log)
+            cycles += slowest
+            cost += spent
+    return Work(cycles, cost, pairs, products, cycles * array.owns.sum(), words_a, words_b)
 
 
 @jit
@@ -283,9 +279,11 @@ def drain(queues: Words, array: Array, log: PixelLog | None = None) -> Work:
     """Empty all queues at the end of each chunk and sample; what a PE waits for is its own."""
     chunks, parts = queues.shape[:2]
     left = np.empty(parts, np.int64)
-    cycles, cost = 0, np.zeros((array.pe_h, array.pe_w), np.int64)
+    cycles = cost = 0
     for chunk in range(chunks):
         for part in range(parts):
             left[part] = longest(queues[chunk, part], array.queue)
-        cycles += end_step(left, queues[chunk], array, cost, log)
-    return Work(cycles, cost, 0, 0, array.owns * cycles, 0, 0)
+        slowest, spent = end_step(left, queues[chunk], array, log)
+        cycles += slowest
+        cost += spent
+    return Work(cycles, cost, 0, 0, cycles * array.owns.sum(), 0, 0)

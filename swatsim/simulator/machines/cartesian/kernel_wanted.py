@@ -178,8 +178,7 @@ def convolve_wanted(
     rows, columns, array = plane
     (chunks, parts), pes = queues.shape[:2], array.pe_h * array.pe_w
     costs = np.empty((chunks, parts), np.int64)
-    cost = np.zeros((array.pe_h, array.pe_w), np.int64)
-    cycles = pairs = products = words_a = words_b = 0
+    cycles = cost = pairs = products = words_a = words_b = 0
     for c in range(data.shape[0]):
         costs.fill(0)
         for a in range(rows.stride):
@@ -213,5 +212,7 @@ def convolve_wanted(
                         products += (starts[part + 1] - starts[part]) * queue.shape[0]
                         words_b += starts[part + 1] - starts[part]
         for chunk in range(chunks):
-            cycles += end_step(costs[chunk], queues[chunk], array, cost, log)
-    return Work(cycles, cost, pairs, products, array.owns * cycles, words_a, words_b)
+            slowest, spent = end_step(costs[chunk], queues[chunk], array, log)
+            cycles += slowest
+            cost += spent
+    return Work(cycles, cost, pairs, products, cycles * array.owns.sum(), words_a, words_b)

@@ -221,8 +221,7 @@ def outer_product_queued(
 
     A log has a step and its drain one after the other.
     """
-    cost, mapped = np.zeros((pe_h, pe_w), np.int64), np.zeros((pe_h, pe_w), np.int64)
-    cycles = pairs = products = words_a = words_b = 0
+    cycles = cost = pairs = products = mapped = words_a = words_b = 0
     costs, left = np.empty((pe_h, pe_w), np.int64), np.empty((pe_h, pe_w), np.int64)
     room, stays = np.empty((met.shape[1], 2), np.int64), log is None and is_constant(grad, blocks_k)
     queues = np.empty(BANKS_USED if depth > DEEPEST_BYTE else WORDS_USED, np.uint64)
@@ -253,8 +252,8 @@ def outer_product_queued(
                 left_here[:] = np.maximum(left_here - (costs_here.max() - costs_here), 0)
                 for taken in (costs_here, left_here):
                     cycles += taken.max()
-                    cost[:rows, :columns] += taken
-                    mapped[:rows, :columns] += taken.max()
+                    cost += taken.sum()
+                    mapped += taken.max() * taken.size
                     if log is not None:
                         owns = log.log.row < rows and log.log.column < columns
                         share = taken[log.log.row, log.log.column] if owns else -1

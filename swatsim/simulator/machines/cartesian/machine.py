@@ -10,7 +10,6 @@ from functools import lru_cache
 import numpy as np
 
 from swatsim.counters import Counters
-from swatsim.simulator.interface import Tiles
 from swatsim.simulator.machines.cartesian import kernel, kernel_wgrad, kernel_wgrad_queued, queued
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.kernel import PixelLog, Work
@@ -38,24 +37,13 @@ from swatsim.workload.lowering import LoweredOp
 
 def simulate_op(op: LoweredOp, config: CartesianConfig) -> Counters:
     """Return an op's counters on a `cartesian`, the zeros of both operands skipped."""
-    return _counters(op, config, *_run(op, config), op.macs_effectual)
-
-
-def tiles(op: LoweredOp, config: CartesianConfig) -> Tiles:
-    """Return what each PE does in an op; it works, too, where it exchanges halos, as all do."""
-    parts, halo = _run(op, config)
-    work = queued.added(parts, (config.pe_h, config.pe_w))
-    return Tiles("PE", (work.cost + halo).ravel(), (work.mapped - work.cost).ravel())
-
-
-def _run(op: LoweredOp, config: CartesianConfig) -> tuple[Iterator[Work], int]:
-    """Return what an op's parts take when they are run, and the cycles of its halos."""
+    valid = op.macs_effectual
     if op.name == "wgrad":
-        return _wgrad(op, config, conflicts=True), 0
+        return _counters(op, config, _wgrad(op, config, conflicts=True), 0, valid)
     parts = list(planar(op, config))
     # pair of blocks by pair of blocks is slow: channels that are alike are run once
     work = (convolve(part) if part.wanted is None else _alike_channels(part) for part in parts)
-    return work, sum(part.halo_cycles for part in parts)
+    return _counters(op, config, work, sum(part.halo_cycles for part in parts), valid)
 
 
 def simulate_dense(op: LoweredOp, config: CartesianConfig) -> Counters:
@@ -112,12 +100,10 @@ def _alike_channels(part: Planar) -> Work:
 
 def _in_order(ones: Mapping[Hashable, Planar], order: Sequence[Hashable]) -> Work:
     """Run channels, each like one of `ones`; where nothing is queued the order doesn't matter."""
-    array = next(iter(ones.values())).array
-    if array.queue:
+    if next(iter(ones.values())).array.queue:
         return queued.convolve_alike(ones, order)
     times = Counter(order)
-    works = (_times(convolve(one), times[kind]) for kind, one in ones.items())
-    return queued.added(works, (array.pe_h, array.pe_w))
+    return queued.added(_times(convolve(one), times[kind]) for kind, one in ones.items())
 
 
 def _kinds_of_chunks(part: Planar) -> Counter[tuple[int, int]]:
@@ -134,9 +120,8 @@ def _counters(
 
     `valid` are the products that reach an accumulator; None: all of them.
     """
+    work = queued.added(parts)
     lanes, pes = config.lanes, config.pes
-    work = queued.added(parts, (config.pe_h, config.pe_w))
-    cost, mapped = int(work.cost.sum()), int(work.mapped.sum())
     effectual = op.macs_effectual
     return Counters(
         cycles_compute=work.cycles + halo,
@@ -145,10 +130,10 @@ def _counters(
         lane_cycles_effectual=effectual,
         lane_cycles_ineffectual=work.products - effectual,
         lane_cycles_idle=work.pairs * lanes - work.products,
-        lane_cycles_bank_conflict=(cost - work.pairs) * lanes,
-        lane_cycles_pe_sync=(mapped - cost) * lanes,
+        lane_cycles_bank_conflict=(work.cost - work.pairs) * lanes,
+        lane_cycles_pe_sync=(work.mapped - work.cost) * lanes,
         lane_cycles_halo=halo * pes * lanes,
-        lane_cycles_unmapped=(work.cycles * pes - mapped) * lanes,
+        lane_cycles_unmapped=(work.cycles * pes - work.mapped) * lanes,
         words_a=work.words_a,
         words_b=work.words_b,
         accumulations=2 * (work.products if valid is None else valid),

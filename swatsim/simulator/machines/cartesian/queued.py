@@ -28,17 +28,10 @@ from swatsim.simulator.machines.cartesian.kernel_wgrad import Outer
 from swatsim.simulator.machines.cartesian.mapping import Planar
 
 
-def added(works: Iterable[Work], pes: tuple[int, ...]) -> Work:
-    """Return the sum of what several parts take, each on the first rows and columns of PEs."""
-    cost, mapped = np.zeros(pes, np.int64), np.zeros(pes, np.int64)
-    counts = [0] * len(Work._fields)
-    for work in works:
-        rows, columns = work.cost.shape
-        cost[:rows, :columns] += work.cost
-        mapped[:rows, :columns] += work.mapped
-        others = work._replace(cost=0, mapped=0)
-        counts = [a + b for a, b in zip(counts, others, strict=True)]
-    return Work(*counts)._replace(cost=cost, mapped=mapped)
+def added(works: Iterable[Work]) -> Work:
+    """Return the sum of what several parts take."""
+    nothing = Work(*(0 for _ in Work._fields))
+    return Work(*(int(sum(column)) for column in zip(*works, nothing, strict=True)))
 
 
 def convolve(part: Planar, log: PixelLog | None = None) -> Work:
@@ -51,8 +44,7 @@ def convolve(part: Planar, log: PixelLog | None = None) -> Work:
     work = _run(part, queues, *logs)
     if not part.array.queue:
         return work
-    drained = kernel_queued.drain(queues, part.array, *logs)
-    return added([work, drained], work.cost.shape)
+    return added([work, kernel_queued.drain(queues, part.array, *logs)])
 
 
 def _run(part: Planar, queues: Words, *logs: PixelLog) -> Work:
@@ -78,8 +70,7 @@ def convolve_alike(ones: Mapping[Hashable, Planar], order: Iterable[Hashable]) -
         times[found] += 1
         queues = seen[found][1]
     works = [_times(work, times[found]) for found, (work, _) in seen.items()]
-    drained = kernel_queued.drain(queues, first.array)
-    return added([*works, drained], drained.cost.shape)
+    return added([*works, kernel_queued.drain(queues, first.array)])
 
 
 def _empty(part: Planar) -> Words:
@@ -130,7 +121,7 @@ def outer_alike(alike: Alike, products: Words, config: CartesianConfig) -> Work:
             for kind in (0, 1)
         )
         works += [_times(work, taps) for work in _rounds(spent, left, config)]
-    return added(works, (config.pe_h, config.pe_w))
+    return added(works)
 
 
 def _blocks(queued: Outer, blocks: int) -> list[tuple[int, ...]]:
@@ -147,7 +138,7 @@ def _rounds(spent: Counts, left: Counts, config: CartesianConfig) -> Iterator[Wo
             # who waits for the slowest goes on retiring
             for taken in (spent[here], np.maximum(left[here] - waits, 0)):
                 slowest = int(taken.max())
-                yield Work(slowest, taken, 0, 0, np.full_like(taken, slowest), 0, 0)
+                yield Work(slowest, int(taken.sum()), 0, 0, slowest * taken.size, 0, 0)
 
 
 def _times(work: Work, times: int) -> Work:

@@ -10,7 +10,6 @@ from swatsim.simulator.machines.inner_join.machine import (
     simulate_dense,
     simulate_dense_operands,
     simulate_op,
-    tiles,
 )
 from swatsim.simulator.machines.inner_join.timeline import timeline
 from swatsim.simulator.mechanism import Mechanism
@@ -25,5 +24,4 @@ INNER_JOIN = Mechanism(
     by_image=by_image,
     timeline=timeline,
     tile="a cluster",
-    tiles=tiles,
 )

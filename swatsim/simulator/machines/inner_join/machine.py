@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from swatsim.counters import Counters
-from swatsim.simulator.interface import Tiles
 from swatsim.simulator.machines.inner_join import kernel
 from swatsim.simulator.machines.inner_join.config import WORD, InnerJoinConfig
 from swatsim.simulator.machines.inner_join.kernel import Counts, Words
@@ -21,13 +20,12 @@ from swatsim.workload.lowering import LoweredOp
 
 def simulate_op(op: LoweredOp, config: InnerJoinConfig) -> Counters:
     """Return an op's counters on an `inner_join`: only values that meet are multiplied."""
-    return _run(op, config).counters(op.name, op.macs_effectual)
-
-
-def tiles(op: LoweredOp, config: InnerJoinConfig) -> Tiles:
-    """Return what each cluster does in an op; one without a window of a pass has nothing in it."""
-    tally = _run(op, config)
-    return Tiles("cluster", tally.works, tally.waits)
+    tally = _Tally(config)
+    for part in passes(op, config):
+        joined = run(part, config)
+        tally.add(part, joined.cycles, joined.working)
+        tally.send(joined.window_words, joined.filter_words)
+    return tally.counters(op.name, op.macs_effectual)
 
 
 def simulate_dense(op: LoweredOp, config: InnerJoinConfig) -> Counters:
@@ -89,15 +87,6 @@ def run(part: Pass, config: InnerJoinConfig) -> Joined:
     return Joined(cycles, working, sent.window_words, sent.filter_words(streams))
 
 
-def _run(op: LoweredOp, config: InnerJoinConfig) -> _Tally:
-    tally = _Tally(config)
-    for part in passes(op, config):
-        joined = run(part, config)
-        tally.add(part, joined.cycles, joined.working)
-        tally.send(joined.window_words, joined.filter_words)
-    return tally
-
-
 @lru_cache(maxsize=10_000)
 def _without_zeros(layer: Layer, name: OpName, samples: int, config: InnerJoinConfig) -> Counters:
     """Return the counters from one sample's windows: all filters are alike, and all samples."""
@@ -129,22 +118,18 @@ class _Tally:
         self.config = config
         self.cycles = self.working = self.pe_sync = self.tile_sync = 0
         self.window_words = self.filter_words = 0
-        #: Of each cluster.
-        self.works = np.zeros(config.clusters, np.int64)
-        self.waits = np.zeros(config.clusters, np.int64)
 
     def add(self, part: Pass, cycles: Counts, working: int) -> None:
         """Add a pass of which each cluster takes some cycles in each round."""
         used = rounds_of(part.filters, self.config).used
         taken = cycles.sum(axis=2)
         slowest = taken.max(axis=1, keepdims=True)
-        waits = (slowest - taken)[:, : clusters_used(part, self.config)].sum(axis=0)
         self.cycles += int(slowest.sum())
         self.working += working
         self.pe_sync += int((cycles * used).sum()) - working
-        self.tile_sync += int(used[0] * waits.sum())
-        self.works += taken.sum(axis=0)
-        self.waits[: waits.size] += waits
+        self.tile_sync += int(
+            used[0] * (slowest - taken[:, : clusters_used(part, self.config)]).sum()
+        )
 
     def add_alike(self, part: Pass, costs: Counts) -> None:
         """Add a pass of which each window takes the same of all filters: (parts, windows)."""

@@ -14,7 +14,6 @@ from swatsim.simulator.machines.lane_array.machine import (
     simulate_dense_operands,
     simulate_dense_plain,
     simulate_op,
-    tiles,
 )
 from swatsim.simulator.machines.lane_array.timeline import timeline
 from swatsim.simulator.mechanism import Mechanism
@@ -32,5 +31,4 @@ LANE_ARRAY = Mechanism(
     reads_images=reads_images,
     timeline=timeline,
     tile="a row set of the op, in the order in which they run",
-    tiles=tiles,
 )

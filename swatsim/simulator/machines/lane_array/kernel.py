@@ -97,15 +97,12 @@ class Runs(NamedTuple):
         With how many column sets a row set runs, and the streams in them.
     waits : numpy.ndarray of int64, shape (groups, row sets)
         The sum, over these streams, of the lines that the slowest tile takes more.
-    of_tiles : numpy.ndarray of int64, shape (2, tiles)
-        Cycles in which each tile runs its row sets, and in which it then waits for the slowest.
     """
 
     cycles: int
     sets: Counts
     streams: Counts
     waits: Counts
-    of_tiles: Counts
 
 
 @jit
@@ -116,7 +113,7 @@ def run_wanted(wanted: Bits, lines: Counts, columns: Counts, tiles: int) -> Runs
     ``columns[column set]``. Those that are left go to consecutive tiles.
     """
     sets, streams = np.zeros_like(lines), np.zeros_like(lines)
-    waits, of_tiles = np.zeros_like(lines), np.zeros((2, tiles), np.int64)
+    waits = np.zeros_like(lines)
     left = np.empty(lines.shape[1], np.int64)
     cycles = 0
     for n in range(wanted.shape[0]):
@@ -131,14 +128,12 @@ def run_wanted(wanted: Bits, lines: Counts, columns: Counts, tiles: int) -> Runs
                     slowest = 0
                     for i in together:
                         slowest = max(slowest, lines[g, i])
-                    for tile, i in enumerate(together):
-                        of_tiles[0, tile] += lines[g, i]
-                        of_tiles[1, tile] += slowest - lines[g, i]
+                    for i in together:
                         sets[g, i] += 1
                         streams[g, i] += columns[j]
                         waits[g, i] += columns[j] * (slowest - lines[g, i])
                     cycles += slowest
-    return Runs(cycles, sets, streams, waits, of_tiles)
+    return Runs(cycles, sets, streams, waits)
 
 
 @jit

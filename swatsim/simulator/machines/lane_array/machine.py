@@ -13,7 +13,6 @@ from math import gcd
 import numpy as np
 
 from swatsim.counters import Counters
-from swatsim.simulator.interface import Tiles
 from swatsim.simulator.machines.lane_array import kernel
 from swatsim.simulator.machines.lane_array.config import (
     LEVELS,
@@ -38,14 +37,9 @@ def simulate_op(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     scheduled = scheduled_operand(op, config)
     if scheduled:
         return _scheduled(op, config, scheduled)
-    return _unscheduled(op, config).counters()
-
-
-def tiles(op: LoweredOp, config: LaneArrayConfig) -> Tiles:
-    """Return what each tile does in an op; one that no row set is left for has nothing."""
-    scheduled = scheduled_operand(op, config)
-    tally = _run(op, config, scheduled) if scheduled else _unscheduled(op, config)
-    return Tiles("tile", tally.works, tally.waits)
+    # what skips no zeros of this op skips outputs; what skips nothing, nothing
+    outputs = config.scheduled is not Scheduled.NONE
+    return _dense(op, config, OPERANDS_OF[op.name][0], outputs)
 
 
 def simulate_dense_operands(op: LoweredOp, config: LaneArrayConfig) -> Counters:
@@ -73,18 +67,7 @@ def _without_zeros(
 def _scheduled(
     op: LoweredOp, config: LaneArrayConfig, scheduled: Operand, alike: bool = False
 ) -> Counters:
-    """Return the counters with one operand's zeros skipped; `alike` as of `_run`."""
-    tally = _run(op, config, scheduled, alike)
-    return tally.counters()._replace(
-        multiplexed=tally.work if config.lookahead else 0,
-        schedules=0 if config.scheduled_before else tally.schedules,
-    )
-
-
-def _run(
-    op: LoweredOp, config: LaneArrayConfig, scheduled: Operand, alike: bool = False
-) -> _Tally:
-    """Run an op, one operand's zeros skipped; `alike`: row sets should be equal."""
+    """Return the counters with one operand's zeros skipped; `alike`: row sets should be equal."""
     scheduler = scheduler_of(config)
     tally = _Tally(op, config, scheduled, outputs=True)
     for part in passes(op, config, scheduled):
@@ -95,7 +78,10 @@ def _run(
             schedule = _schedule_once if alike else kernel.schedule
             whole.lines[some], whole.waits[some] = schedule(lines, mapped[some], scheduler)
         tally.add(part, whole, work)
-    return tally
+    return tally.counters()._replace(
+        multiplexed=tally.work if config.lookahead else 0,
+        schedules=0 if config.scheduled_before else tally.schedules,
+    )
 
 
 def _schedule_once(lines: kernel.Words, mapped: kernel.Counts, scheduler: Scheduler) -> Schedule:
@@ -111,7 +97,7 @@ def _schedule_once(lines: kernel.Words, mapped: kernel.Counts, scheduler: Schedu
 def simulate_dense(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     """Return the counters with the same operand on the rows and every line costing its cycle."""
     rows_hold = scheduled_operand(op, config) or OPERANDS_OF[op.name][0]
-    return _dense(op, config, rows_hold, outputs=False).counters()
+    return _dense(op, config, rows_hold, outputs=False)
 
 
 def simulate_dense_plain(op: LoweredOp, config: LaneArrayConfig) -> Counters:
@@ -120,7 +106,7 @@ def simulate_dense_plain(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     Weights on the rows, in wgrad activations: where zero skipping moved another operand there, the
     mapping can cost more than the skipping gains.
     """
-    return _dense(op, config, OPERANDS_OF[op.name][0], outputs=False).counters()
+    return _dense(op, config, OPERANDS_OF[op.name][0], outputs=False)
 
 
 def by_image(op: LoweredOp, config: LaneArrayConfig) -> LaneArrayConfig | None:
@@ -175,23 +161,14 @@ def _share(op: LoweredOp, config: LaneArrayConfig) -> bool:
     return sums_batch(config) if op.name == "wgrad" else op.is_matrix_product
 
 
-def _unscheduled(op: LoweredOp, config: LaneArrayConfig) -> _Tally:
-    """Run an op that lacks the operand whose zeros are skipped.
-
-    What skips no zeros of this op skips outputs; what skips nothing, nothing.
-    """
-    outputs = config.scheduled is not Scheduled.NONE
-    return _dense(op, config, OPERANDS_OF[op.name][0], outputs)
-
-
-def _dense(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand, outputs: bool) -> _Tally:
-    """Run an op with no zero skipped; `outputs`: but outputs that nobody wants."""
+def _dense(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand, outputs: bool) -> Counters:
+    """Return the counters with no zero skipped; `outputs`: but outputs that nobody wants."""
     tally = _Tally(op, config, rows_hold, outputs)
     for part in passes(op, config, rows_hold):
         mapped = np.tile(part.mapped, part.groups)
         schedule = Schedule(np.full_like(mapped, part.length), np.zeros_like(mapped))
         tally.add(part, schedule, mapped * part.elements)
-    return tally
+    return tally.counters()
 
 
 def scheduler_of(config: LaneArrayConfig) -> Scheduler:
@@ -238,9 +215,6 @@ class _Tally:
         self.rows_hold = rows_hold
         self.cycles = self.work = self.running = self.row_sync = self.tile_sync = 0
         self.row_words = self.column_words = self.schedules = 0
-        #: Cycles of each tile.
-        self.works = np.zeros(config.tiles, np.int64)
-        self.waits = np.zeros(config.tiles, np.int64)
 
     def add(self, part: Pass, schedule: Schedule, work: kernel.Counts) -> None:
         """Add a pass whose row sets hold `work` values each (dense: elements)."""
@@ -255,8 +229,6 @@ class _Tally:
         self.running += lanes * int((mapped * taken * runs.streams).sum())
         self.row_sync += lanes * int((schedule.waits.reshape(taken.shape) * runs.streams).sum())
         self.tile_sync += lanes * int((mapped * runs.waits).sum())
-        self.works[: part.tiles] += runs.of_tiles[0]
-        self.waits[: part.tiles] += runs.of_tiles[1]
 
     def _runs(self, part: Pass, taken: kernel.Counts) -> Runs:
         """Return how often each row set runs, and what it waits for, with lines that it takes."""
@@ -265,13 +237,11 @@ class _Tally:
             return kernel.run_wanted(wanted, taken, part.columns, part.tiles)
         slowest = _slowest_of_tiles(taken, part.tiles)
         sets, streams = part.repeats * part.columns.size, part.repeats * part.following
-        waits = slowest - taken
         return Runs(
             sets * int(slowest[:, :: part.tiles].sum()),
             np.full_like(taken, sets),
             np.full_like(taken, streams),
-            streams * waits,
-            sets * np.array([_sums_of_tiles(of, part.tiles) for of in (taken, waits)]),
+            streams * (slowest - taken),
         )
 
     def counters(self) -> Counters:
@@ -305,19 +275,9 @@ class _Tally:
 
 def _slowest_of_tiles(lines: kernel.Counts, tiles: int) -> kernel.Counts:
     """Return, for each row set, the lines of the slowest of its `tiles` consecutive sets."""
-    slowest = _in_rounds(lines, tiles).max(axis=2)
-    return np.repeat(slowest, tiles, axis=1)[:, : lines.shape[1]]
-
-
-def _sums_of_tiles(lines: kernel.Counts, tiles: int) -> kernel.Counts:
-    """Return the sum over a tile's row sets, of each tile."""
-    return np.asarray(_in_rounds(lines, tiles).sum(axis=(0, 1)))
-
-
-def _in_rounds(lines: kernel.Counts, tiles: int) -> kernel.Counts:
-    """Return (groups, row sets) as (groups, rounds, tiles); 0 where no row set is left."""
     groups, sets = lines.shape
     rounds = -(-sets // tiles)
     filled = np.zeros((groups, rounds * tiles), np.int64)
     filled[:, :sets] = lines
-    return filled.reshape(groups, rounds, tiles)
+    slowest = filled.reshape(groups, rounds, tiles).max(axis=2)
+    return np.repeat(slowest, tiles, axis=1)[:, :sets]

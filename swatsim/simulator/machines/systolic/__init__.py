@@ -11,7 +11,6 @@ from swatsim.simulator.machines.systolic.machine import (
     reads_images,
     simulate_dense,
     simulate_op,
-    tiles,
 )
 from swatsim.simulator.machines.systolic.timeline import timeline
 from swatsim.simulator.mechanism import Mechanism
@@ -26,5 +25,4 @@ SYSTOLIC = Mechanism(
     reads_images=reads_images,
     timeline=timeline,
     tile="a fold of the op, in the order in which they run",
-    tiles=tiles,
 )

@@ -5,10 +5,7 @@ Only whether the weights obey a pattern is looked at.
 
 from __future__ import annotations
 
-import numpy as np
-
 from swatsim.counters import Counters
-from swatsim.simulator.interface import Tiles
 from swatsim.simulator.machines.systolic.config import SystolicConfig
 from swatsim.simulator.machines.systolic.mapping import Product, layout, products, words
 from swatsim.simulator.n_of_m import NONE as NO_PATTERN
@@ -30,11 +27,6 @@ def simulate_op(op: LoweredOp, config: SystolicConfig) -> Counters:
 def simulate_dense(op: LoweredOp, config: SystolicConfig) -> Counters:
     """Return the counters with all products, whether the weights obey or not."""
     return _counters(op, config, compressed=False)
-
-
-def tiles(op: LoweredOp, config: SystolicConfig) -> Tiles:
-    """Return what the one array does in an op: it is at work from the first fold to the last."""
-    return Tiles("array", np.array([simulate_op(op, config).cycles_compute]), np.zeros(1, np.int64))
 
 
 def by_image(op: LoweredOp, config: SystolicConfig) -> SystolicConfig | None:

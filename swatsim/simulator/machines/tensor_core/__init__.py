@@ -10,7 +10,6 @@ from swatsim.simulator.machines.tensor_core.machine import (
     reads_images,
     simulate_dense,
     simulate_op,
-    tiles,
 )
 from swatsim.simulator.machines.tensor_core.timeline import timeline
 from swatsim.simulator.mechanism import Mechanism
@@ -26,5 +25,4 @@ TENSOR_CORE = Mechanism(
     reads_images=reads_images,
     timeline=timeline,
     tile="a core",
-    tiles=tiles,
 )

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from swatsim.counters import Counters
-from swatsim.simulator.interface import Tiles
 from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
 from swatsim.simulator.machines.tensor_core.mapping import Part, parts
 from swatsim.simulator.n_of_m import NONE as NO_PATTERN
@@ -38,15 +35,6 @@ def simulate_op(op: LoweredOp, config: TensorCoreConfig) -> Counters:
 def simulate_dense(op: LoweredOp, config: TensorCoreConfig) -> Counters:
     """Return the counters of the op's dense baseline: all blocks, and nothing is compressed."""
     return _counters(op, config, parts(op.of_all_outputs(), config, False), None)
-
-
-def tiles(op: LoweredOp, config: TensorCoreConfig) -> Tiles:
-    """Return what each core does in an op: its blocks; all take as long, and none is waited for."""
-    chosen = compressed(op, config, obeying(op, config))
-    core, works = np.arange(config.cores), np.zeros(config.cores, np.int64)
-    for part in parts(op, config, chosen is not None):
-        works += -((core - part.blocks.count) // config.cores) * part.cycles
-    return Tiles("core", works, np.zeros_like(works))
 
 
 def in_rounds(op: LoweredOp, config: TensorCoreConfig) -> tuple[TensorCoreConfig, int] | None:
