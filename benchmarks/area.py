@@ -66,6 +66,10 @@ def _memory(mib: int) -> Callable[[EnergyTable], float]:
     return found
 
 
+#: Of the first two no open text with the figure was found in a search (November 2026): they are as
+#: the papers are cited, and not confirmed. 30.41 mm2 is the row of compute cores, fp32, of
+#: TensorDash's table of area and power, the same with and without its schedulers; 7.9 mm2 is the
+#: total of 64 PEs in SCNN's table of a PE's area, and its area in the table of what is compared.
 PUBLISHED = (
     Beside(
         "tensordash: its compute cores, beside multipliers and adders",

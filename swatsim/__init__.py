@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     from swatsim.errors import SwatsimError as SwatsimError
     from swatsim.reports.compare import compare as compare
     from swatsim.reports.estimate import estimate as estimate
+    from swatsim.reports.export import export as export
     from swatsim.reports.frames import per_layer as per_layer
     from swatsim.reports.frames import per_op as per_op
     from swatsim.reports.write import report as report
     from swatsim.results import Results as Results
     from swatsim.results import load as load_results  # noqa: F401
     from swatsim.simulator.images import estimate_images as estimate_images
+    from swatsim.simulator.interface import Busy as Busy
     from swatsim.simulator.interface import Event as Event
     from swatsim.simulator.interface import Machine as Machine
     from swatsim.simulator.interface import Timeline as Timeline
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
 
 #: Public name -> (module, name there).
 _PUBLIC = {
+    "Busy": ("swatsim.simulator.interface", "Busy"),
     "Counters": ("swatsim.counters", "Counters"),
     "Event": ("swatsim.simulator.interface", "Event"),
     "Layer": ("swatsim.workload.layer", "Layer"),
@@ -80,6 +83,7 @@ _PUBLIC = {
     "estimate": ("swatsim.reports.estimate", "estimate"),
     "estimate_images": ("swatsim.simulator.images", "estimate_images"),
     "estimate_run": ("swatsim.whole_run", "estimate_run"),
+    "export": ("swatsim.reports.export", "export"),
     "load_results": ("swatsim.results", "load"),
     "lower": ("swatsim.workload.lowering", "lower"),
     "machine": ("swatsim.simulator.machines", "machine"),

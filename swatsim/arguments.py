@@ -59,7 +59,8 @@ def accepted(error: type[SwatsimError], who: str, name: str, value: Any, check: 
     try:
         return check(value)
     except ValueError as refusal:
-        raise error(f"{who}: {name}={shown(value)} is not allowed: {refusal}") from None
+        message = f"{who}: {name}={shown(value)} is not allowed: {refusal}"
+        raise error(message, of_argument=True) from None
 
 
 def whole(value: Any) -> Any:

@@ -201,7 +201,8 @@ COLUMNS: tuple[Column, ...] = (
         "area_mm2",
         "float64",
         "mm2",
-        "multipliers of the type of the row's values, vector unit and memories, and nothing else; "
+        "multipliers of the type of the row's values, a vector unit of the widest type that it "
+        "works in, and memories, and nothing else; "
         "empty: not known of this machine",
         "most",
         optional=True,

@@ -9,7 +9,22 @@ from swatsim.printable import one_line
 
 
 class SwatsimError(Exception):
-    """A bad input; the message says what was wrong, what was got, what is allowed, what to do."""
+    """A bad input; the message says what was wrong, what was got, what is allowed, what to do.
+
+    Parameters
+    ----------
+    *message : str
+    of_argument : bool, optional
+        Whether the value of an argument is refused, and not a file; by default as most of its kind.
+    """
+
+    #: Whether the value of an argument is refused: the help says what is allowed.
+    of_argument = False
+
+    def __init__(self, *message: object, of_argument: bool | None = None) -> None:
+        super().__init__(*message)
+        if of_argument is not None:
+            self.of_argument = of_argument
 
     def __str__(self) -> str:
         """Return one line, safe to print: names and paths in it may be anybody's."""
@@ -19,6 +34,8 @@ class SwatsimError(Exception):
 class ConfigError(SwatsimError):
     """An unknown machine, preset or parameter, or a value out of range or at odds with another."""
 
+    of_argument = True
+
 
 class TraceError(SwatsimError):
     """A trace that is missing, foreign, damaged, or can't be written."""
@@ -27,13 +44,19 @@ class TraceError(SwatsimError):
 class WorkloadError(SwatsimError):
     """A layer that can't exist, or a mask that doesn't fit its layer."""
 
+    of_argument = True
+
 
 class PolicyError(SwatsimError):
     """A sparsity or a policy parameter that is not allowed."""
 
+    of_argument = True
+
 
 class RecordingError(SwatsimError):
     """A training run that can't be recorded as asked."""
+
+    of_argument = True
 
 
 class ResultsError(SwatsimError):

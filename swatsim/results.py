@@ -22,7 +22,7 @@ from swatsim.displayed import Displayed, told
 from swatsim.errors import ResultsError
 from swatsim.files import read_bounded
 from swatsim.form import led_by
-from swatsim.outputs import PLOT_FILES, page_of, refuse_existing, write_files
+from swatsim.outputs import PLOT_FILES, POINTS, SWEEP, page_of, refuse_existing, write_files
 from swatsim.parquet import Read, Written, decode, encode
 from swatsim.printable import printable
 from swatsim.workload.phases import OTHER
@@ -232,10 +232,26 @@ def _read(path: Path) -> Read:
     try:
         return _parsed(read_bounded(path, MAX_BYTES), path)
     except OSError as error:
-        raise ResultsError(
-            f"no results in {path.parent} ({path.name}: {error.strerror or error}): name a "
-            "folder that simulate wrote; a trace is simulated first"
-        ) from None
+        why = f"no results in {path.parent} ({path.name}: {error.strerror or error})"
+        raise ResultsError(f"{why}: {_instead_of(path.parent)}") from None
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a folder is a sweep's: it holds results of many machines, and none of its own."""
+    many = (folder / SWEEP).is_file() or (folder / POINTS).is_dir()
+    return many and not (folder / PARQUET).is_file()
+
+
+def _instead_of(folder: Path) -> str:
+    """Return what to name instead of a folder without results."""
+    if is_sweep(folder):
+        return "it is a sweep's folder, which report and compare take; simulate one machine"
+    if folder.name == POINTS and is_sweep(folder.parent):
+        return (
+            f"it has the points of a sweep: name the sweep's folder, {folder.parent}; compare "
+            f"takes single points too, {folder / 'KEY.parquet'}"
+        )
+    return "name a folder that simulate wrote; a trace is simulated first"
 
 
 def _parsed(content: bytes, path: Path) -> Read:

@@ -104,7 +104,7 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
     spaced = {"stride": 1, "padding": 1, "dilation": 1}
     synthetic = {"policy": policies.SwatU(0.5), "batch": 1, "seed": 1, "steps": 1}
     dense = {"act_density": 0.5, "grad_density": 0.5, "uneven": False, "progress": None}
-    dense |= {"overwrite": False}
+    dense |= {"overwrite": False, "masks": None}
     shown = {"layer": "fc", "op": "fprop", "step": None, "tile": 0, "start": 0, "cycles": 5}
     stored = {"format": "bitmask", "dtype": "fp32"}
     machine = {"rows": 4, "lanes": 16, "dtype": "fp32", "memory": "none", "clock_mhz": 500}
@@ -158,6 +158,11 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
             swatsim.estimate_run,
             {**simulated, "steps": [0, 2], "run_steps": 9, "cuts": [1], "strata": None}
             | {"baseline": None, "energy": "45nm"},
+        ),
+        "export": Call(
+            swatsim.export,
+            {"source": results, "path": "made.et", "form": "chakra", "step": 0, "npus": 1}
+            | {"baseline": False, "overwrite": True},
         ),
         "per_op": Call(swatsim.per_op, {"results": results}),
         "per_layer": Call(swatsim.per_layer, {"results": results}),
@@ -216,15 +221,21 @@ def policy_calls() -> dict[str, Call]:
         "SwatM": {**swat, "every": 5, "smoothing": 0.9},
         "SwatStructured": {**swat, "unit": "filter"},
         "RigL": grown,
+        "SRigL": {**grown, "salient": 0.3},
         "SET": grown,
         "SNFS": {**grown, "smoothing": 0.9},
         "StaticRandom": kept,
         "TopKast": {**swat, "backward_sparsity": 0.4, "every": 5, "penalty": 0.1},
         "MeProp": {"sparsity": 0.5, "unified": True},
+        "Bdwp": pattern,
+        "Slope": {"n": 2, "m": 4, "first_conv_dense": True, "seed": 1},
+        "Mvue": {"n": 1, "m": 2, "seed": 1},
         "SrSte": pattern,
         "Transposable": {**pattern, "every": 5},
+        "Vnm": {**pattern, "v": 8},
         "ByScore": {"score": abs, "sparsity": 0.5, **scored, **words},
         "Periodic": {"policy": policies.SwatU(0.5), "every": 5, "warmup": 1},
+        "Phased": {"phases": [(0, policies.Dense()), (5, policies.SwatU(0.5))]},
         "keep_count": {"numel": 4, "sparsity": 0.5},
         "topk_mask": {"values": np.ones(4, np.float32), "k": 2},
         "make_policy": {"name": "swat-u", "sparsity": 0.5, "layers": [LAYER]},
@@ -247,6 +258,7 @@ NAMES = (
         "compare",
         "estimate",
         "estimate_run",
+        "export",
         "per_op",
         "per_layer",
         "load_results",
@@ -296,7 +308,13 @@ def test_all_that_is_public_is_tried(world: dict[str, Any]) -> None:
     found = calls(world)
     assert tuple(found) == NAMES
     public = set(swatsim.__all__) - {"__version__", "Counters", "Machine"}
-    public -= {"Event", "MachineConfig", "Preset", "Timeline"}  # declared, or given by a machine
+    public -= {
+        "Busy",
+        "Event",
+        "MachineConfig",
+        "Preset",
+        "Timeline",
+    }  # declared, or given by a machine
     assert public - {"Results", "SwatsimError", "Trace"} <= set(found)
     made = {it for it in policies.__all__ if hasattr(getattr(policies, it), "describe")}
     assert made - {"Policy", "Dense"} <= set(found)
@@ -373,7 +391,8 @@ def test_numbers_of_other_libraries_wherever_one_is_asked_for(world: dict[str, A
         start=number,
         cycles=number + 9,
     )
-    assert drawn == swatsim.timeline(trace, machine, layer="fc", op="fprop", cycles=9)
+    plain = swatsim.timeline(trace, machine, layer="fc", op="fprop", cycles=9)
+    assert drawn["traceEvents"] == plain["traceEvents"]  # what they are of has the time in it
     spec = {
         "traces": ["trace"],
         "machines": [{"preset": "ideal"}],

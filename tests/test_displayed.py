@@ -123,8 +123,10 @@ def test_a_recorder_says_where_it_is(tmp_path: Path) -> None:
         model(torch.randn(2, 4)).sum().backward()
         tracer.step()
         shown = f"Tracer of Sequential into {path}: at step 1, recorded steps 0"
-        assert repr(tracer) == shown
+        assert seen(tracer) == [shown]
     assert repr(tracer) == f"{shown}; closed"
+    with swatsim.Observer(model, tmp_path / "o", steps=(0,)) as observer:
+        assert seen(observer)[0].startswith(f"Observer of Sequential into {tmp_path / 'o'}: ")
 
 
 def test_a_sweep_says_how_far_it_is_and_what_is_fastest(trace: Trace, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ ARROWS = {
     "columns": {"counters", "counts", "form", "upgrades", "workload"},
     "counters": {"counts"},
     "counts": set(),
+    "described": set(),
     "displayed": {"printable"},
     "errors": {"printable"},
     "files": set(),
@@ -42,10 +43,11 @@ ARROWS = {
     "workload": {"arguments", "errors", "jit", "validation"},
     "policies": {"arguments", "errors", "jit", "validation", "workload"},
     "tracefile": {
-        *("arguments", "displayed", "errors", "files", "printable", "validation", "workload"),
+        *("arguments", "described", "displayed", "errors", "files", "printable", "validation"),
+        "workload",
     },
     "tracer": {
-        *("arguments", "errors", "policies", "printable", "provenance"),
+        *("arguments", "displayed", "errors", "files", "policies", "printable", "provenance"),
         *("tracefile", "validation", "workload"),
     },
     "results": {
@@ -59,7 +61,7 @@ ARROWS = {
     },
     "reports": {
         *("arguments", "columns", "counters", "counts", "course", "errors", "files", "outputs"),
-        *("displayed", "form", "printable", "results"),
+        *("described", "displayed", "form", "printable", "results"),
         *("sampling", "sealed", "workload"),
     },
     "sweeps": {
@@ -82,7 +84,8 @@ ARROWS = {
         *("columns", "policies", "reports", "results", "simulator", "tracer", "workload"),
     },
     "cli": {
-        *("_version", "cache", "columns", "counters", "errors", "outputs", "policies"),
+        *("_version", "cache", "columns", "counters", "described", "errors", "outputs"),
+        "policies",
         *("printable", "provenance"),
         *("reports", "reproduce", "results", "sampling", "signals", "simulator", "sweeps"),
         *("tracefile", "tracer", "whole_run", "workload"),

@@ -54,7 +54,11 @@ def test_results_and_pages_are_replaced_unless_one_says_no(
             swatsim.report(results, tmp_path / "page", overwrite=False)
         assert page.read_text() == "mine"
         swatsim.report(results, tmp_path / "page")
-    assert page.read_text() != "mine"
+        assert page.read_text() != "mine"
+        page.write_text("mine")
+        with pytest.raises(ResultsError, match="report.html is there already"):
+            swatsim.compare(results).save(page.parent, overwrite=False)
+        assert page.read_text() == "mine"
 
 
 def test_it_is_true_or_false(results: Results, tmp_path: Path) -> None:

@@ -56,14 +56,20 @@ class Block(nn.Module):
         return functional.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
-class ResNet8(nn.Module):
-    """A stem of 16 filters, three blocks of 16, 32 and 64, and a linear layer."""
+class ResNet(nn.Module):
+    """A stem of 16 filters, so many blocks of 16, 32 and 64 each, and a linear layer.
 
-    def __init__(self, classes: int = 10) -> None:
+    With one block of each it has 8 layers, with three 20.
+    """
+
+    def __init__(self, blocks: int = 1, classes: int = 10) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.stages = nn.Sequential(Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2))
+        self.stages = nn.Sequential()
+        for channels, filters, stride in ((16, 16, 1), (16, 32, 2), (32, 64, 2)):
+            self.stages.append(Block(channels, filters, stride))
+            self.stages.extend(Block(filters, filters, 1) for _ in range(blocks - 1))
         self.fc = nn.Linear(64, classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,7 +158,8 @@ def train(
 ) -> list[float]:
     """Train with momentum and a one-cycle learning rate; test accuracy after each epoch.
 
-    `done` is called after each step.
+    `done` is called after each step. A run that is stopped after some epochs is the beginning of
+    the whole one: its learning rate is that of all epochs.
     """
     generator = torch.Generator().manual_seed(arguments.seed)
     optimizer = torch.optim.SGD(
@@ -161,7 +168,7 @@ def train(
     steps = len(data[0][0]) // BATCH * arguments.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     accuracies = []
-    for epoch in range(arguments.epochs):
+    for epoch in range(arguments.epochs if arguments.stop_after is None else arguments.stop_after):
         start = time.perf_counter()
         for images, labels in batches(data[0], generator):
             optimizer.zero_grad()
@@ -182,10 +189,10 @@ def recorded_steps(total: int) -> tuple[int, ...]:
     return tuple(sorted(wanted & set(range(total))))
 
 
-def new_model(seed: int) -> ResNet8:
+def new_model(seed: int, blocks: int = 1) -> ResNet:
     """Make a model whose weights depend on the seed alone."""
     torch.manual_seed(seed)
-    return ResNet8()
+    return ResNet(blocks)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -193,13 +200,23 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = Path(__file__).parent / "resnet8-fashion-mnist-swat-u-80"
     parser.add_argument("--sparsity", type=float, default=0.8)
-    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--out", type=Path, default=default, help="the trace's directory")
+    return parsed(parser, argv, epochs=5, images=8, threads=2)
+
+
+def parsed(
+    parser: argparse.ArgumentParser, argv: list[str] | None, **default: int
+) -> argparse.Namespace:
+    """Read the command line: a script's own options, and those of a run on these data."""
+    parser.add_argument("--epochs", type=int, default=default["epochs"])
+    parser.add_argument("--stop-after", type=int, help="train so many of the epochs alone")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--images", type=int, default=8, help="images recorded, of 128")
+    parser.add_argument(
+        "--images", type=int, default=default["images"], help=f"images recorded, of {BATCH}"
+    )
     parser.add_argument("--data", choices=SETS, help="the first of these that is there by default")
     parser.add_argument("--limit", type=int, help="train and test on so many images")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=default["threads"])
     arguments = parser.parse_args(argv)
     if arguments.limit is not None and arguments.limit < BATCH:
         parser.error(f"--limit {arguments.limit}: must be at least {BATCH}, one batch")

@@ -30,7 +30,7 @@ import swatsim
 from swatsim.counters import OP_BYTES
 from swatsim.reports.gpu_time import FITTED, Compared, Model
 from swatsim.simulator.energy.table import energy_table
-from swatsim.simulator.mechanism import ConfiguredMachine
+from swatsim.simulator.runnable import ConfiguredMachine
 from swatsim.simulator.systems import NOTHING_ON_CHIP, system_of
 from swatsim.workload.layer import OPS, Operand
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from from_code.markdown import code, sentence, table, terms, toctree, words
-from swatsim.reports.labels import digits
+from swatsim.reports.labels import trimmed
 from swatsim.simulator.area import area_of, peak_tops, why_unknown
 from swatsim.simulator.energy.table import energy_table
 from swatsim.simulator.energy.table import shipped as tables
@@ -106,7 +106,7 @@ def _machine(mechanism: Mechanism) -> Iterator[str]:
 def _preset(preset: Preset, config: MachineConfig) -> Iterator[str]:
     yield f"{words(preset.citation)}\n"
     yield f"- Multipliers: {config.multipliers:,}: {config.pes:,} PEs of {config.lanes:,} lanes."
-    yield f"- Peak: {digits(peak_tops(config))} TOPS, dense. Area: {_areas(config)}."
+    yield f"- Peak: {trimmed(peak_tops(config))} TOPS, dense. Area: {_areas(config)}."
     yield f"- Memory: {words(preset.memory)}."
     yield f"- Vector unit: {config.vector_width:,} values a cycle ({words(preset.vector)})."
     for figure in preset.published:
@@ -118,7 +118,7 @@ def _preset(preset: Preset, config: MachineConfig) -> Iterator[str]:
 def _areas(config: MachineConfig) -> str:
     """Return a machine's area by each table that ships, or why it has none."""
     found = {name: area_of(config, energy_table(name)) for name in tables()}
-    known = [f"{digits(area.mm2)} mm2 at {name}" for name, area in found.items() if area]
+    known = [f"{trimmed(area.mm2)} mm2 at {name}" for name, area in found.items() if area]
     if known:
         how = "[coarsely](../../machines/memory.md#area-and-leakage)"
         return f"{', '.join(known)}, of {config.dtype}, {how}"

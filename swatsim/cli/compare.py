@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import groupby
-from string import ascii_uppercase
 from typing import Any
 
 import click
@@ -17,10 +16,11 @@ import click
 from swatsim.cli import as_json
 from swatsim.cli.as_json import JSON
 from swatsim.cli.grid import Grid
-from swatsim.cli.show import console, count, digits, joules, percent, size, table, times
+from swatsim.cli.show import console, count, joules, padded, percent, size, table, times
 from swatsim.errors import ResultsError
 from swatsim.reports import compared_words as words
 from swatsim.reports import gpu_time
+from swatsim.reports.among import lettered
 from swatsim.reports.compare import Comparison
 from swatsim.reports.compare import compare as beside
 from swatsim.reports.tables import LAYERS, OF_IDEAL, STEP, Row, quotient
@@ -161,7 +161,7 @@ def _table(found: Comparison, everything: bool) -> Grid:
         title += f"; {len(shown)} of {len(rows)} (--all shows them)"
     means = list(dict.fromkeys(map(words.mean_of, rows)))
     title += f": {means[0]}" if len(means) == 1 else ": means of the recorded steps of each"
-    title += "; energies without leakage"
+    title += "; energies without leakage" * words.has_energies(rows)
     cells = ([text(row) for _, text in columns] for row in shown)
     expendable = () if everything else headings[KEPT:][::-1]
     return table(title, headings, cells, left=1, expendable=expendable)
@@ -178,7 +178,7 @@ def _of_gpus(found: Comparison) -> Iterator[str]:
 
 #: What is shown of each layer and op: heading, and what makes a cell of a row.
 _SHOWN: dict[str, Any] = {
-    "ms": lambda row: digits(row["time_ms"]),
+    "ms": lambda row: padded(row["time_ms"]),
     "speed-up": lambda row: times(row["speed_up"]),
     "own speed-up": lambda row: times(row["own_speed_up"]),
     "energy": lambda row: "-" if row["energy_pj"] is None else joules(row["energy_pj"]),
@@ -186,6 +186,8 @@ _SHOWN: dict[str, Any] = {
     "DRAM": lambda row: size(row["dram_bytes"]),
     "cycles": lambda row: count(row["cycles"]),
 }
+#: The same of machines without a clock, which have no memory system either.
+UNCLOCKED = ["cycles", "speed-up", "own speed-up", "of the ideal"]
 
 
 def _of_ideal(row: Row) -> str:
@@ -205,18 +207,20 @@ def _layers(found: Comparison, rows: Sequence[Row], everything: bool) -> Grid:
     for (layer, op), same in groupby(rows, lambda row: (row["layer"], row["op"])):
         own = {row["label"]: row for row in same}
         cells.append([layer, TOTALS.get(op, op), *(cell(own) for _, cell in columns)])
-    named = "; ".join(f"{letter}: {label}" for letter, label in _lettered(labels))
-    title = "Each layer and op in one step; speed-ups are over the common baseline, energies "
-    title += f"without leakage. {named}"
+    named = "; ".join(f"{letter}: {label}" for label, letter in lettered(labels).items())
+    title = "Each layer and op in one step; speed-ups are over the common baseline"
+    title += ", energies without leakage" * words.has_energies(found.rows)
+    title += f". {named}"
     expendable = () if everything else headings[2 + len(labels) :][::-1]
     return table(title, headings, cells, left=2, expendable=expendable)
 
 
 def _columns(found: Comparison, labels: Sequence[str], everything: bool) -> Iterator[_Column]:
     """Yield the columns: times first, then, of two results, by how much the second is faster."""
-    known = list(_SHOWN) if everything or len(labels) <= SIDES else list(_SHOWN)[:2]
+    known = list(_SHOWN) if found.unit.word == "ms" else UNCLOCKED
+    known = known if everything or len(labels) <= SIDES else known[:2]
     for what in known:
-        for letter, label in _lettered(labels):
+        for label, letter in lettered(labels).items():
             yield f"{what} {letter}", partial(_cell, what, label)
         if what == known[0] and len(labels) == 2:
             yield "B faster than A", partial(_faster, found, labels)
@@ -224,12 +228,6 @@ def _columns(found: Comparison, labels: Sequence[str], everything: bool) -> Iter
 
 def _cell(what: str, label: str, own: Mapping[str, Row]) -> str:
     return str(_SHOWN[what](own[label])) if label in own else "-"
-
-
-def _lettered(labels: Sequence[str]) -> list[tuple[str, str]]:
-    """Return labels with a letter each, or a number where there are too many."""
-    few = len(labels) <= len(ascii_uppercase)
-    return [(ascii_uppercase[i] if few else str(i + 1), label) for i, label in enumerate(labels)]
 
 
 def _faster(found: Comparison, labels: Sequence[str], own: Mapping[str, Row]) -> str:

@@ -10,16 +10,20 @@ import json
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import BashComplete, CompletionItem, get_completion_class
 
 from swatsim.cache import folder_of, read, write
-from swatsim.cli.lazy import LazyGroup
+from swatsim.cli.lazy import LazyGroup, completed
 from swatsim.provenance import sources
 
 Known = dict[str, Any]
+
+#: Of the characters at which bash tears words, those that stand in words of ours.
+BREAKS = "=:"
 
 
 def complete(group: LazyGroup, variable: str, instruction: str) -> int:
@@ -41,10 +45,43 @@ def complete(group: LazyGroup, variable: str, instruction: str) -> int:
     level = log.level
     log.setLevel(logging.CRITICAL)  # a warning would stand amid what is being typed
     try:
-        click.echo(found(_Remembered(group), {}, group.name or "", variable).complete())
+        asked = _Bash if shell == BashComplete.name else found
+        click.echo(asked(_Remembered(group), {}, group.name or "", variable).complete())
     finally:
         log.setLevel(level)
     return 0
+
+
+class _Bash(BashComplete):
+    """Bash, which tears words at "=" and ":", and completes what stands behind the last of them."""
+
+    _ahead = ""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        args, piece = super().get_completion_args()
+        *args, whole = _joined([*args, piece])
+        self._ahead = whole if _breaks(piece) else whole.removesuffix(piece)
+        return args, whole
+
+    def format_completion(self, item: CompletionItem[Any]) -> str:
+        lengths = range(len(item.value), 0, -1)
+        there = next((n for n in lengths if self._ahead.endswith(item.value[:n])), 0)
+        return super().format_completion(CompletionItem(item.value[there:], type=item.type))
+
+
+def _breaks(word: str) -> bool:
+    return bool(word) and not word.strip(BREAKS)
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Return words as they were typed; an empty one is a new one, whatever stands before it."""
+    found = words[:1]
+    for before, word in pairwise(words):
+        if _breaks(word) or (word and _breaks(before)):
+            found[-1] += word
+        else:
+            found.append(word)
+    return found
 
 
 class _Remembered(click.Group):
@@ -87,6 +124,12 @@ def known_of(command: click.Command) -> Known:
 
 def _parameter(param: click.Parameter, context: click.Context) -> Known:
     items = param.shell_complete(context, "")
+    items += [
+        it
+        for name in items
+        if name.value.endswith("=")
+        for it in param.shell_complete(context, name.value)
+    ]
     found = {
         "name": param.name,
         "nargs": param.nargs,
@@ -112,8 +155,8 @@ def _restored_parameter(known: Mapping[str, Any]) -> click.Parameter:
         paths = [
             CompletionItem(incomplete, type=kind) for _, kind in known["items"] if kind != "plain"
         ]
-        words = (value for value, kind in known["items"] if kind == "plain")
-        return [*paths, *(CompletionItem(it) for it in words if it.startswith(incomplete))]
+        words = [value for value, kind in known["items"] if kind == "plain"]
+        return [*paths, *completed(words, incomplete)]
 
     if "opts" not in known:
         return click.Argument([known["name"]], nargs=known["nargs"], shell_complete=items)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import ShellComplete, get_completion_class
 
+from swatsim.cli.lazy import Choice
 from swatsim.cli.main import COMPLETE, cli
 
 SHELLS = ("bash", "zsh", "fish")
@@ -20,9 +21,9 @@ complete -o nosort -F _swatsim_words swatsim
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=Choice(SHELLS))
 def completion(shell: str) -> None:
-    r"""Print what makes a shell complete swatsim's words.
+    """Print what makes a shell complete swatsim's words.
 
     Verbs, options, presets, parameters, networks, policies, and paths. Put one of these where your
     shell starts:
@@ -33,7 +34,7 @@ def completion(shell: str) -> None:
     ~/.config/fish/config.fish   swatsim completion fish | source
 
     Bash has to be 4.4 or newer.
-    """
+    """  # noqa: D301  (click's mark of lines that stay as they are, which is one character)
     found = get_completion_class(shell)
     assert found is not None, shell
     # not the class's own: bash's would start a bash to ask for its version

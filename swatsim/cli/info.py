@@ -13,6 +13,7 @@ from swatsim.cli import as_json
 from swatsim.cli.as_json import JSON
 from swatsim.cli.contents import NOT_KNOWN, READS, Contents, Totals, densities, layer_rows, of_trace
 from swatsim.cli.show import console, count, share, size, table
+from swatsim.described import in_words
 from swatsim.errors import TraceError, listed
 from swatsim.reports.span import percent
 from swatsim.tracefile import Manifest, Trace, open_trace
@@ -211,13 +212,12 @@ def _span_of_steps(steps: Sequence[int]) -> str:
 
 def _summary(source: Trace, contents: Contents) -> list[str]:
     manifest = source.manifest
-    policy = ", ".join(f"{key}={value}" for key, value in manifest.policy.items()) or "not stated"
     provenance = manifest.provenance
     samples = "all" if manifest.samples is None else str(_number_of_samples(manifest))
     masks = f"{contents.masks} of {count(contents.elements)} elements in {size(contents.bytes)}"
     return [
         f"trace    {source.path} (id {source.id})",
-        f"policy   {policy}",
+        f"policy   {in_words(manifest.policy)}",
         f"samples  {samples} of a batch of {manifest.batch_size}",
         f"made     {provenance.get('time', '?')} by swatsim {provenance.get('swatsim', '?')}",
         f"steps    {_span_of_steps(source.steps)}",

@@ -16,7 +16,20 @@ Names = Callable[[], Iterable[str]]
 
 def completed(names: Iterable[str], incomplete: str, kind: str = "plain") -> list[CompletionItem]:
     """Return the names that begin so, as a shell is told of them."""
-    return [CompletionItem(name, type=kind) for name in names if name.startswith(incomplete)]
+    return [CompletionItem(name, type=kind) for name in beginning(names, incomplete)]
+
+
+def beginning(names: Iterable[str], incomplete: str) -> list[str]:
+    """Return the names that begin so; of "name=value" the value once "name=" is there.
+
+    Values may follow one another, behind a comma each.
+    """
+    name, equals, value = incomplete.partition("=")
+    if not equals:
+        return [it for it in names if it.startswith(name) and not it.partition("=")[2]]
+    others, comma, last = value.rpartition(",")
+    own = [it.partition("=")[2] for it in names if it.startswith(name + equals)]
+    return [name + equals + others + comma + it for it in own if it and it.startswith(last)]
 
 
 def completing(known: Names, *, or_path: bool = False) -> dict[str, Any]:
@@ -32,7 +45,36 @@ def completing(known: Names, *, or_path: bool = False) -> dict[str, Any]:
     return {"shell_complete": complete}
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """Commands under a command; a refusal names the nearest.
+
+    Parameters
+    ----------
+    what : str
+        What its commands are called: "verb".
+    """
+
+    def __init__(self, *arguments: Any, what: str, **other: Any):
+        super().__init__(*arguments, **other)
+        self._what = what
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that a command line begins with, and the rest.
+
+        Raises
+        ------
+        click.UsageError
+            If there is none of that name; it names the nearest.
+        """
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-"):
+            raise click.UsageError(unknown(self._what, args[0], known), ctx)
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
     """A group whose verbs are modules: the verb ``info`` is ``info`` of the module ``info``.
 
     Parameters
@@ -53,7 +95,7 @@ class LazyGroup(click.Group):
         examples: Mapping[str, str],
         **other: Any,
     ):
-        super().__init__(*arguments, **other)
+        super().__init__(*arguments, what="verb", **other)
         self._package = package
         self._verbs = verbs
         self._examples = examples
@@ -76,21 +118,6 @@ class LazyGroup(click.Group):
         verbs = self._verbs.items()
         found = [CompletionItem(name, help=it) for name, it in verbs if name.startswith(incomplete)]
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the verb that a command line begins with, and the rest.
-
-        Raises
-        ------
-        click.UsageError
-            If there is none of that name; it names the nearest.
-        """
-        known = self.list_commands(ctx)
-        if args[0] not in known and not args[0].startswith("-"):
-            raise click.UsageError(unknown("verb", args[0], known), ctx)
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs, and load none."""
@@ -120,6 +147,17 @@ class Registered(click.Option):
         return completed(self._known(), incomplete)
 
 
+class Choice(click.Choice[str]):
+    """One of some names; a refusal names the nearest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name, if it is one of them."""
+        if value in self.choices:
+            return value
+        what = max(param.opts, key=len).lstrip("-") if param else "value"
+        raise click.UsageError(unknown(what, str(value), self.choices), ctx)
+
+
 class Chosen(click.ParamType[str]):
     """One of the names of a registry, which is loaded when one is given, or help is shown."""
 
@@ -143,5 +181,5 @@ class Chosen(click.ParamType[str]):
         return completed(self._known(), incomplete)
 
     @property
-    def _choice(self) -> click.Choice[str]:
-        return click.Choice(list(self._known()))
+    def _choice(self) -> Choice:
+        return Choice(self._known())

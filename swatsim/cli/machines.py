@@ -10,7 +10,7 @@ import click
 from swatsim.cli import as_json
 from swatsim.cli.as_json import JSON
 from swatsim.cli.lazy import completing
-from swatsim.cli.show import Words, console, digits, size
+from swatsim.cli.show import Words, console, padded, size
 from swatsim.errors import ConfigError, unknown
 from swatsim.simulator.area import PARTS, Area, area_of, peak_tops, why_unknown
 from swatsim.simulator.energy.table import energy_table
@@ -138,7 +138,7 @@ def _in_words(config: MachineConfig, facts: Mapping[str, Any]) -> Iterator[str]:
     pes = f"{config.pes} PE{'s' * (config.pes != 1)}"
     yield f"multipliers: {config.multipliers} ({pes} of {config.lanes}), {config.dtype}"
     yield (
-        f"peak: {digits(facts['peak_tops'])} TOPS at {config.clock_mhz} MHz, two operations a "
+        f"peak: {padded(facts['peak_tops'])} TOPS at {config.clock_mhz} MHz, two operations a "
         "product; products that are skipped come on top"
     )
     yield from _areas(config)
@@ -161,10 +161,10 @@ def _areas(config: MachineConfig) -> Iterator[str]:
             yield f"area: not known, {why_unknown(config, table)}"
             return
         parts = ", ".join(
-            f"{part} {digits(getattr(area, part))}" for part in PARTS if getattr(area, part)
+            f"{part} {padded(getattr(area, part))}" for part in PARTS if getattr(area, part)
         )
-        leaks = "" if area.leakage_mw is None else f"; leaks {digits(area.leakage_mw / 1000)} W"
-        yield f"area at {name}: {digits(area.mm2)} mm2 of {config.dtype} ({parts}){leaks}"
+        leaks = "" if area.leakage_mw is None else f"; leaks {padded(area.leakage_mw / 1000)} W"
+        yield f"area at {name}: {padded(area.mm2)} mm2 of {config.dtype} ({parts}){leaks}"
 
 
 def _print_json(name: str | None) -> None:

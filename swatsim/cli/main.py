@@ -12,7 +12,7 @@ import click
 
 from swatsim._version import __version__
 from swatsim.cli.lazy import LazyGroup
-from swatsim.errors import ConfigError, PolicyError, SwatsimError, WorkloadError
+from swatsim.errors import SwatsimError
 from swatsim.printable import one_line, printable
 
 BAD_INPUT = 2
@@ -23,6 +23,7 @@ VERBS: Mapping[str, str] = {
     "simulate": "Run a trace on a machine.",
     "report": "Write results as a page.",
     "compare": "Compare results, of any machines and traces.",
+    "export": "Write what each op of a step takes, for other tools.",
     "timeline": "Write a step as it runs, for Perfetto, or one tile cycle by cycle.",
     "info": "Show what a trace holds.",
     "check": "Verify every mask of a trace.",
@@ -39,6 +40,7 @@ EXAMPLES: Mapping[str, str] = {
     "simulate": "swatsim simulate runs/mine -m tensordash --set rows=1 -o results",
     "report": "swatsim report results",
     "compare": "swatsim compare results/tensordash results/swat",
+    "export": "swatsim export results --as astra-sim -o resnet50.txt",
     "timeline": "swatsim timeline runs/mine -m tensordash -o step.json",
     "info": "swatsim info runs/mine --all",
     "check": "swatsim check runs/mine",
@@ -50,8 +52,6 @@ EXAMPLES: Mapping[str, str] = {
     "sweep": "swatsim sweep runs/mine -m tensordash -m swat --set dram=ddr4,hbm2 -o sweeps/dram",
     "completion": 'eval "$(swatsim completion bash)"',
 }
-#: What a wrong argument ends in: the verb's help says what is allowed.
-OF_ARGUMENTS = (ConfigError, PolicyError, WorkloadError)
 #: A shell asks for completions with it.
 COMPLETE = "_SWATSIM_COMPLETE"
 
@@ -103,12 +103,9 @@ def run(arguments: list[str]) -> int:
         click.echo(error.format_message(), err=True)
         return BAD_INPUT
     except SwatsimError as error:
-        verb = context.invoked_subcommand if context else None
-        see = f" (see swatsim {verb} --help)" if verb and isinstance(error, OF_ARGUMENTS) else ""
-        return _refuse(f"{error}{see}")
+        return _refuse(f"{error}{_see(context) if error.of_argument else ''}")
     except click.ClickException as error:
-        whose = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
-        return _refuse(f"{error.format_message()} (see {whose or 'swatsim'} --help)")
+        return _refuse(f"{error.format_message()}{_see(getattr(error, 'ctx', None) or context)}")
     except click.Abort:
         raise KeyboardInterrupt from None
     except MemoryError:
@@ -126,6 +123,13 @@ def _complete(instruction: str) -> int:
     from swatsim.cli.completing import complete  # what no other command needs
 
     return complete(cli, COMPLETE, instruction)
+
+
+def _see(context: click.Context | None) -> str:
+    """Return which help says what is allowed: that of the verb, once one is known."""
+    path = [context.command_path if context else "swatsim"]
+    path += [context.invoked_subcommand] if context and context.invoked_subcommand else []
+    return f" (see {' '.join(path)} --help)"
 
 
 def _refuse(message: str) -> int:

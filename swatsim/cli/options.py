@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import click
@@ -39,11 +40,17 @@ def _ops() -> Iterable[str]:
     return OPS
 
 
+@cache  # asked for once for each parameter, and schemas take their time
 def _parameters() -> Iterable[str]:
+    """Return "name=" of each parameter, and "name=value" where values have names."""
     from swatsim.simulator.machines import MACHINES
+    from swatsim.simulator.parameters import choices, schema_of
 
-    fields = (name for it in MACHINES for name in it.config_type.model_fields)
-    return (f"{name}=" for name in dict.fromkeys(fields))
+    found: dict[str, None] = {}
+    for machine in MACHINES:
+        for name, field in schema_of(machine.config_type).items():
+            found |= dict.fromkeys([f"{name}=", *(f"{name}={it}" for it in choices(field))])
+    return tuple(found)
 
 
 def networks() -> Iterable[str]:

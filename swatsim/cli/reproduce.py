@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from swatsim.cli import reproduced_machines, reproduced_swat
+from swatsim.cli.lazy import Choice, Group
 from swatsim.cli.show import console
 from swatsim.outputs import check_folder
 from swatsim.reproduce import machines as compared
@@ -12,7 +13,7 @@ from swatsim.reproduce import machines as compared
 OUTPUT = click.option("-o", "--output", type=click.Path(), help="Write tables (CSV), plots here.")
 
 
-@click.group()
+@click.group(cls=Group, what="reproduction")
 def reproduce() -> None:
     """Set a paper's figures beside ours, or machines beside each other.
 
@@ -39,7 +40,7 @@ def swat(batch: int, output: str | None) -> None:
 @click.option(
     "--network",
     "networks",
-    type=click.Choice([it.network for it in compared.WORKLOADS.values()]),
+    type=Choice([it.network for it in compared.WORKLOADS.values()]),
     multiple=True,
     help="Of which network, again for another; by default of all.",
 )

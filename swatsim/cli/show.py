@@ -124,8 +124,8 @@ def joules(picojoules: float) -> str:
     return f"{picojoules:.3g} pJ"
 
 
-def digits(value: float) -> str:
-    """Return a number to three digits, of which none is left out; a dash where it is not known."""
+def padded(value: float) -> str:
+    """Return a number to three digits, zeros at its end too; a dash where it is not known."""
     if not isfinite(value):
         return "-"
     places = 2 - floor(log10(abs(value))) if value else 0

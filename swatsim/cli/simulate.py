@@ -8,6 +8,7 @@ import click
 
 from swatsim.cli.as_json import JSON
 from swatsim.cli.drawing import CHOICES, Drawing
+from swatsim.cli.lazy import Choice
 from swatsim.cli.options import DTYPE, ENERGY, MACHINE, OP, PRESETS, SETTINGS
 from swatsim.outputs import PLOTS, check_folder
 
@@ -41,7 +42,7 @@ def _shown(main: bool) -> str:
 @click.option("-o", "--output", type=click.Path(), help="Write results and plots here.")
 @click.option(
     "--plots",
-    type=click.Choice([*CHOICES]),
+    type=Choice([*CHOICES]),
     default="main",
     show_default=True,
     help=f"Draw into the output directory: {_shown(True)}; all: {_shown(False)} too.",

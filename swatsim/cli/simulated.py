@@ -14,7 +14,7 @@ from swatsim.cli import as_json
 from swatsim.cli.drawing import Drawing
 from swatsim.cli.options import parse
 from swatsim.cli.progress import progress
-from swatsim.cli.show import console, count, digits, joules, percent, table, times
+from swatsim.cli.show import console, count, joules, padded, percent, table, times
 from swatsim.cli.simulated_all import ALL_OPS, ELSE, WHOLE, everything, word_of
 from swatsim.outputs import write_files
 from swatsim.reports import (
@@ -202,7 +202,7 @@ def _total_row(name: str, row: Row, *, of_layers: bool = True) -> list[str]:
 
 def _time(row: Row) -> str:
     step = tables.per_step(row, row["steps"])
-    return digits(step["time_ms"] if row["clock_mhz"] else step["cycles"] / 1000)
+    return padded(step["time_ms"] if row["clock_mhz"] else step["cycles"] / 1000)
 
 
 def _energy(row: Row) -> str:
@@ -216,12 +216,12 @@ def in_words(results: Summary) -> str:
     found = rates(total, span.steps, span.images)
     if not isfinite(found["images_per_s"]):
         return ""
-    words = f"{digits(found['ms_per_image'])} ms an image, {digits(found['images_per_s'])} a second"
+    words = f"{padded(found['ms_per_image'])} ms an image, {padded(found['images_per_s'])} a second"
     if power := watts(found):
         energy = joules(found["energy_pj_per_image"])
         words += f"; {energy} an image without leakage; {power}"
     if not isnan(found["power_w"]):
-        dense, effectual = (digits(found[f"tops_per_w_{of}"]) for of in ("dense", "effectual"))
+        dense, effectual = (padded(found[f"tops_per_w_{of}"]) for of in ("dense", "effectual"))
         words += f": {dense} TOPS/W of the dense step, {effectual} effectual"
     if not isnan(found["area_mm2"]):
         words += f"; about {labels.shown('area_mm2', found['area_mm2'])}"
@@ -258,8 +258,8 @@ def _cost(row: Row) -> list[str]:
     ideal = "-" if row["of_ideal"] is None else percent(row["of_ideal"])
     energy = "-" if row["energy_pj"] is None else joules(row["energy_pj"])
     faster = times(row["speed_up"]) if row["baseline_cycles"] else "-"
-    own = [digits(time), *shares, faster, lost, ideal, energy]
-    return [row["layer"], "else" if row["op"] == OTHER else row["op"], *own, digits(theirs)]
+    own = [padded(time), *shares, faster, lost, ideal, energy]
+    return [row["layer"], "else" if row["op"] == OTHER else row["op"], *own, padded(theirs)]
 
 
 # ---- what else there is to say -------------------------------------------------------------------

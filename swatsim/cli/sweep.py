@@ -16,7 +16,7 @@ from swatsim.cli import as_json
 from swatsim.cli.as_json import JSON
 from swatsim.cli.options import ENERGY, OP, PRESETS, SETTINGS, parse
 from swatsim.cli.progress import progress
-from swatsim.cli.show import console, count, digits, joules, percent, table, times
+from swatsim.cli.show import console, count, joules, padded, percent, table, times
 from swatsim.errors import ConfigError
 from swatsim.reports import differences
 from swatsim.reports.remarks import LAYERS_ALONE
@@ -267,7 +267,7 @@ def _words(row: Row, whole: bool) -> dict[str, str]:
     layers = "layers, " if whole else ""
     found = {
         "machine": row["machine"],
-        "ms": digits(row["time_ms"]),
+        "ms": padded(row["time_ms"]),
         "speed-up": times(row["speed_up"]),
     }
     found |= {"energy": joules(row["energy_pj"]), "trace": PurePath(row["trace"]).name}

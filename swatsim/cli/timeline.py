@@ -8,17 +8,25 @@ from typing import Any
 
 import click
 
+from swatsim.cli import as_json
+from swatsim.cli.as_json import JSON
 from swatsim.cli.lazy import Registered
 from swatsim.cli.options import MACHINE, OP, SETTINGS, parse
 from swatsim.cli.show import console
 from swatsim.errors import ResultsError
-from swatsim.outputs import check_folder, write_files
+from swatsim.outputs import CONTENTS, SWEEP, check_folder, write_files
+from swatsim.reports.labels import shown
+from swatsim.results import PROVENANCE, SCHEMA
 from swatsim.simulator.machines import MACHINES, machine
+from swatsim.simulator.step_timeline import TILES
 from swatsim.simulator.timeline import timeline as draw
 from swatsim.simulator.trace_events import UNIT
+from swatsim.tracefile.schema import MANIFEST
 
 #: Files of swatsim's own.
-RESERVED = ("manifest.json", "provenance.json", "schema.json", "sweep.json")
+RESERVED = (MANIFEST, PROVENANCE, SCHEMA, SWEEP, CONTENTS)
+#: What --json says of what was drawn.
+SAID = ("trace", "trace_id", "machine", "step", "layer", "op", "tile", "tiles", "cycles", "window")
 #: What a timeline begins with.
 BEGINNING = f'{{"otherData":{{"unit":"{UNIT}'.encode()
 
@@ -56,16 +64,32 @@ def _tiles() -> list[str]:
     show_default=True,
     help="Blocks of an op that are drawn apart at most, of a step.",
 )
+@click.option(
+    "--tiles",
+    type=int,
+    default=TILES,
+    show_default=True,
+    help="Tiles of the machine (clusters, cores, PEs) that are drawn, evenly spread, of a step; "
+    "0: none.",
+)
 @click.option("-o", "--output", type=click.Path(), required=True, help="The JSON file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is no timeline, too.")
+@JSON
 def timeline(
-    trace: str, name: str, settings: tuple[str, ...], output: str, overwrite: bool, **which: Any
+    trace: str,
+    name: str,
+    settings: tuple[str, ...],
+    output: str,
+    overwrite: bool,
+    as_json: bool,
+    **which: Any,
 ) -> None:
     """Write a step as it runs, for Perfetto, or one tile cycle by cycle.
 
     By default the whole step: its ops one after another and everything else, the blocks that DRAM
-    brings, that PEs compute, that wait and leave; as counters DRAM's bytes a second, PEs that wait
-    for it, lanes with effectual work.
+    brings, that PEs compute, that wait and leave; how long some tiles compute in each op, and wait
+    for the slowest or for memory; as counters DRAM's bytes a second, PEs that wait for it, lanes
+    with effectual work.
 
     With --layer and --op one tile of that op: which lane took which value from where, and who
     waited for whom.
@@ -78,6 +102,9 @@ def timeline(
     document = draw(trace, machine(name, **parse(settings)), **which)
     content = json.dumps(document, separators=(",", ":")).encode()
     write_files(path.parent, {path.name: content})
+    if as_json:
+        _print_json(path, document)
+        return
     console().print(f"wrote {path}: {_words(document)}\nNext: open it at https://ui.perfetto.dev")
 
 
@@ -86,7 +113,8 @@ def _check_file(path: Path, overwrite: bool) -> None:
     if path.suffix != ".json" or path.name in RESERVED:
         raise ResultsError(
             f"can't write to {path}: a timeline is a .json file, and none of "
-            f"{', '.join(RESERVED)}; choose another name"
+            f"{', '.join(RESERVED)}; choose another name",
+            of_argument=True,
         )
     check_folder(path.parent)
     if overwrite or not path.is_file():
@@ -100,12 +128,21 @@ def _check_file(path: Path, overwrite: bool) -> None:
         )
 
 
+def _print_json(path: Path, document: dict[str, Any]) -> None:
+    about = document["otherData"]
+    found = {"written": [path], "events": len(document["traceEvents"]), "unit": about["unit"]}
+    found |= {name: about[name] for name in SAID if name in about}
+    if "tile" not in about:
+        found["step_ms"] = about.get("time_ms")
+    as_json.write("timeline", found)
+
+
 def _words(document: dict[str, Any]) -> str:
     """Return in words what was written."""
     about, events = document["otherData"], len(document["traceEvents"])
     if "tile" in about:
-        shown = "{} to {} of {}".format(*about["window"], about["cycles"])
-        return f"{events} events, cycles {shown}, tile {about['tile']} of {about['tiles']}"
-    time = f" ({about['time_ms']:.3g} ms)" if "time_ms" in about else ""
+        window = "{} to {} of {}".format(*about["window"], about["cycles"])
+        return f"{events} events, cycles {window}, tile {about['tile']} of {about['tiles']}"
+    time = f" ({shown('time_ms', about['time_ms'])})" if "time_ms" in about else ""
     of = f"{about['cycles']} cycles{time} on {about['machine']}"
     return f"{events} events, step {about['step']} of {of}"

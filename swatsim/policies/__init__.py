@@ -5,18 +5,23 @@ from collections.abc import Mapping, Sequence
 from swatsim.arguments import arguments, instance_of, several, string
 from swatsim.errors import PolicyError, unknown
 from swatsim.policies.allocation import ErdosRenyiKernel, Uniform
+from swatsim.policies.bdwp import Bdwp
 from swatsim.policies.by_score import ByScore
 from swatsim.policies.dense import Dense
 from swatsim.policies.interface import POLICY, Policy, Site, site_densities, with_weights
 from swatsim.policies.meprop import MeProp
 from swatsim.policies.method import Method
+from swatsim.policies.mvue import Mvue
 from swatsim.policies.periodic import Periodic
+from swatsim.policies.phased import Phased
 from swatsim.policies.rigl import RigL
 from swatsim.policies.rules import Rule, View
 from swatsim.policies.set import SET
+from swatsim.policies.slope import Slope
 from swatsim.policies.snfs import SNFS
 from swatsim.policies.sparsifier import Sparsifier, begin_run
 from swatsim.policies.sr_ste import SrSte
+from swatsim.policies.srigl import SRigL
 from swatsim.policies.static_random import StaticRandom
 from swatsim.policies.swat_erk import SwatErk
 from swatsim.policies.swat_m import SwatM
@@ -25,6 +30,7 @@ from swatsim.policies.swat_u import SwatU
 from swatsim.policies.top_kast import TopKast
 from swatsim.policies.topk import keep_count, topk_mask
 from swatsim.policies.transposable import Transposable
+from swatsim.policies.vnm import Vnm
 from swatsim.workload.layer import Layer
 
 _LAYERS = several(instance_of(Layer), "of swatsim.Layer")
@@ -34,11 +40,15 @@ _LAYERS = several(instance_of(Layer), "of swatsim.Layer")
 POLICIES: Mapping[str, type[Method]] = {
     kind.method: kind
     for kind in (
+        Bdwp,
         Dense,
         MeProp,
+        Mvue,
         RigL,
         SET,
         SNFS,
+        SRigL,
+        Slope,
         SrSte,
         StaticRandom,
         SwatErk,
@@ -47,6 +57,7 @@ POLICIES: Mapping[str, type[Method]] = {
         SwatU,
         TopKast,
         Transposable,
+        Vnm,
     )
 }
 
@@ -95,15 +106,20 @@ __all__ = [
     "POLICIES",
     "SET",
     "SNFS",
+    "Bdwp",
     "ByScore",
     "Dense",
     "ErdosRenyiKernel",
     "MeProp",
+    "Mvue",
     "Periodic",
+    "Phased",
     "Policy",
     "RigL",
     "Rule",
+    "SRigL",
     "Site",
+    "Slope",
     "Sparsifier",
     "SrSte",
     "StaticRandom",
@@ -115,6 +131,7 @@ __all__ = [
     "Transposable",
     "Uniform",
     "View",
+    "Vnm",
     "allocate_once",
     "begin_run",
     "keep_count",

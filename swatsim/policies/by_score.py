@@ -19,7 +19,7 @@ from swatsim.policies.allocation import (
     share_at,
 )
 from swatsim.policies.arrays import Array, namespace
-from swatsim.policies.granularity import granularity, n_and_m, share_of
+from swatsim.policies.granularity import granularity, n_and_m, of_weights, share_of
 from swatsim.policies.interface import Site
 from swatsim.policies.method import Period, PolicyValue, Sparsity
 from swatsim.policies.rules import Rule, View
@@ -92,7 +92,10 @@ class ByScore(PolicyValue):
         "weight" (in fprop and dgrad), "act" (in wgrad), "grad_out" (in dgrad and wgrad).
     granularity : str
         element, filter, channel, kernel, sample, position, or N:M such as "2:4": N of each M
-        channels, of a weight along the input channels of a group. Filters and kernels are those of
+        channels, of a weight along the input channels of a group. V:N:M such as "64:2:8": of V
+        filters x M channels 4 channels of largest sum, and N of these in each filter. Blocks such
+        as "block:32x32": of so many filters x channels, tap by tap, by the sum of their scores;
+        one at the edge counts as a whole one. Filters, kernels, blocks and V:N:M are those of
         weights; of a weight, a sample is a filter and a position a tap of a channel. All are the
         layer's own: an index inside a group is none.
     allocation : {"uniform", "erk"}
@@ -144,7 +147,7 @@ class ByScore(PolicyValue):
             raise ValueError(
                 f'holds="threshold" goes with granularity="element", got {self.granularity!r}'
             )
-        if self.granularity in ("filter", "kernel") and others:
+        if of_weights(self.granularity) and others:
             raise ValueError(
                 f"granularity={self.granularity!r} is of weights, and {' and '.join(others)} have "
                 'none: choose "channel", "sample", "position" or "element"'

@@ -12,9 +12,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from swatsim.arguments import exact, share
@@ -28,7 +29,7 @@ from swatsim.policies.allocation import (
 )
 from swatsim.policies.arrays import Array, fits, like, namespace, only
 from swatsim.policies.draw import generator
-from swatsim.policies.interface import Site, Work
+from swatsim.policies.interface import Policy, Site, Work
 from swatsim.policies.method import Method, Period, Sparsity, as_float
 from swatsim.policies.sparsifier import Sparsifier
 from swatsim.policies.topk import keep_count, largest
@@ -87,12 +88,21 @@ class PersistentMask(Method):
         return PersistentMaskRun(self)
 
 
+class Seeded(Policy, Protocol):
+    """A policy whose first masks are drawn."""
+
+    @property
+    def seed(self) -> int:
+        """Return the seed of the masks."""
+        ...
+
+
 class PersistentMaskRun(Sparsifier):
     """The masks of a run, one a layer. The base draws them once, at random."""
 
     keeps_masks = True
 
-    def __init__(self, policy: PersistentMask) -> None:
+    def __init__(self, policy: Seeded) -> None:
         super().__init__(policy)
         self.seed = policy.seed
         self.step = 0
@@ -158,12 +168,17 @@ class PersistentMaskRun(Sparsifier):
         if share is None:
             return None
         if not self._fits(name, values):
-            scores = generator(self.seed, name).random(math.prod(values.shape))
-            order = np.argsort(-scores, kind="stable")[: keep_count(scores.size, 1 - share)]
-            mask = np.zeros(scores.size, np.bool_)
-            mask[order] = True
-            self.layer_masks[name] = like(mask.reshape(values.shape), values)
+            shape = tuple(values.shape)
+            self.layer_masks[name] = like(self.drawn(site, shape, share), values)
         return self.layer_masks[name]
+
+    def drawn(self, site: Site, shape: tuple[int, ...], share: Fraction) -> npt.NDArray[np.bool_]:
+        """Return a layer's first mask: so many places, each as likely as any other."""
+        scores = generator(self.seed, site.layer.name).random(math.prod(shape))
+        order = np.argsort(-scores, kind="stable")[: keep_count(scores.size, 1 - share)]
+        mask = np.zeros(scores.size, np.bool_)
+        mask[order] = True
+        return mask.reshape(shape)
 
 
 class DropGrow(PersistentMask):
@@ -227,9 +242,12 @@ class DropGrowRun(PersistentMaskRun):
             scores = self.grow_scores(name, step) if known else None
             if scores is not None and self._fits(name, scores):
                 count = int(exact(fraction) * _count(self.layer_masks[name]))
-                left = drop(self.layer_masks[name], weights[name], count)
-                changed[name] = grow(left, scores, count)
+                changed[name] = self.change(name, weights[name], scores, count)
         return changed
+
+    def change(self, layer: str, weight: Array, scores: Array, count: int) -> Array:
+        """Return a layer's mask with so many weights dropped, and as many others grown."""
+        return grow(drop(self.layer_masks[layer], weight, count), scores, count)
 
     def grow_scores(self, layer: str, step: int) -> Array | None:
         """Return scores of a layer's places, the larger the sooner grown; None for no change."""

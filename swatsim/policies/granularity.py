@@ -1,4 +1,4 @@
-"""What survives together: single values, blocks, or N of each M.
+"""What survives together: single values, blocks, N of each M, or these in V:N:M.
 
 A granularity is a function of scores (at least 0), a density, and of weights the layer's kind and
 groups, and marks what survives: of equal scores what comes first, and never what has a score of 0.
@@ -10,21 +10,20 @@ gradients (N, ...), and lie as a plain convolution's whatever the layer. Speaks 
 from __future__ import annotations
 
 import math
-import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
-from functools import reduce
-from itertools import combinations, product
-from typing import TypeAlias
+from itertools import product
+from typing import Literal, TypeAlias
 
 from swatsim.errors import unknown
 from swatsim.policies.arrays import Array, fold, namespace
+from swatsim.policies.tiles import by_group, cut, fitting, grouped, joined
 from swatsim.policies.topk import topk_mask
 from swatsim.workload.layer import CHANNEL_AXIS, Kind
 
-#: Of each row the places of its survivors.
-Pattern: TypeAlias = tuple[tuple[int, ...], ...]
+#: How many channels of a tile V:N:M leaves: those of which a sparse tensor core takes 2.
+COLUMNS = 4
 Granularity: TypeAlias = Callable[[Array, Fraction, Kind, int], Array]
 
 
@@ -33,13 +32,18 @@ def element(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Ar
     return topk_mask(scores, math.ceil(density * math.prod(scores.shape)))
 
 
+def marked(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
+    """Return a mask of all that has a score, however many: for scores that are a choice already."""
+    return scores > 0
+
+
 def sample(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
     """Return a mask of single values, equally many in each sample (row of a linear layer).
 
     Of a weight in each filter: what makes one output channel.
     """
     xp = namespace(scores)
-    split, axis = _by_group(scores, groups), 2 - CHANNEL_AXIS[kind]
+    split, axis = by_group(scores, groups), 2 - CHANNEL_AXIS[kind]
     each = xp.moveaxis(split, axis, 1)  # group, filter, ..
     marks = xp.zeros_like(each, dtype=xp.bool)
     k = math.ceil(density * math.prod(each.shape[2:]))
@@ -54,7 +58,7 @@ def position(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> A
     Of a weight the same in all filters of a group: a tap of a channel, of which a grouped layer has
     as many as its groups together.
     """
-    split, filters = _by_group(scores, groups), 2 - CHANNEL_AXIS[kind]
+    split, filters = by_group(scores, groups), 2 - CHANNEL_AXIS[kind]
     axes = tuple(axis for axis in range(split.ndim) if axis != filters)
     return namespace(scores).reshape(_blocks(split, density, axes), scores.shape)
 
@@ -89,41 +93,113 @@ def granularity(name: str) -> Granularity:
     Raises
     ------
     ValueError
-        If there is none of that name; ``N:M``, such as 2:4, is one.
+        If there is none of that name; ``N:M``, such as 2:4, ``V:N:M``, such as 64:2:8, and
+        ``block:KxC``, such as block:32x32, are.
     """
-    if nm := n_and_m(name):
-        return n_of_m(*nm)
+    if pattern := _pattern(name):
+        return v_n_m(*pattern) if pattern[0] else n_of_m(*pattern[1:])
+    if sides := _sides(name):
+        return block(*sides)
     if name not in GRANULARITIES:
-        raise ValueError(unknown("granularity", name, [*GRANULARITIES, "N:M"]))
+        named = [*GRANULARITIES, "N:M", "V:N:M", "block:KxC"]
+        raise ValueError(unknown("granularity", name, named))
     return GRANULARITIES[name]
 
 
+def of_weights(name: str) -> bool:
+    """Whether a granularity is one of weights only."""
+    pattern = _pattern(name)
+    return name in ("filter", "kernel") or bool(_sides(name)) or bool(pattern and pattern[0])
+
+
+def _sides(name: str) -> tuple[int, int] | None:
+    """Return the filters and channels of a block, of a name such as ``block:32x32``."""
+    match = re.fullmatch(r"block:(\d{1,4})x(\d{1,4})", name, re.ASCII)
+    rows, columns = (int(number) for number in match.groups()) if match else (0, 0)
+    return (rows, columns) if rows and columns else None
+
+
 def n_and_m(name: str) -> tuple[int, int] | None:
-    """Return N and M of a name such as ``2:4``; None if the granularity is another."""
-    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", name, re.ASCII)
-    n, m = map(int, match.groups()) if match else (0, 0)
-    return (n, m) if 1 <= n <= m else None
+    """Return N and M of a name such as ``2:4`` or ``64:2:8``; None if it is another."""
+    return pattern[1:] if (pattern := _pattern(name)) else None
 
 
-def n_of_m(n: int, m: int) -> Granularity:
-    """Return the granularity of n survivors in each m values that follow each other along C.
+def _pattern(name: str) -> tuple[int, int, int] | None:
+    """Return V, N and M of a name; V is 0 where there is none."""
+    match = re.fullmatch(r"(?:(\d{1,9}):)?(\d{1,9}):(\d{1,9})", name, re.ASCII)
+    if not match:
+        return None
+    v, n, m = (int(number or 0) for number in match.groups())
+    fits = 1 <= n <= m and (match[1] is None or (v >= 1 and n <= COLUMNS <= m))
+    return (v, n, m) if fits else None
 
-    Where m does not divide the channels of a group of the layer, the last m are fewer, and keep at
-    most n as well: none lie across two groups.
+
+def n_of_m(n: int, m: int, along: Literal["C", "K"] = "C") -> Granularity:
+    """Return the granularity of n survivors in each m values that follow each other along an axis.
+
+    Where m does not divide the channels (or, of a weight along K, the filters) of a group of the
+    layer, the last m are fewer, and keep at most n as well: none lie across two groups.
     """
 
     def mark(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
         xp = namespace(scores)
-        split, axis = _by_group(scores, groups), 1 + CHANNEL_AXIS[kind]
+        split = by_group(scores, groups)
+        axis = 1 + CHANNEL_AXIS[kind] if along == "C" else 2 - CHANNEL_AXIS[kind]
         channels = split.shape[axis]
-        grouped = _grouped(xp.moveaxis(split, axis, -1), min(m, channels))
-        order = xp.argsort(grouped, axis=-1, descending=True, stable=True)  # a NaN comes first
-        survivors = (xp.argsort(order, axis=-1) < n) & (grouped != 0)
-        marks = xp.reshape(survivors, (*grouped.shape[:-2], math.prod(grouped.shape[-2:])))
+        parts = grouped(xp.moveaxis(split, axis, -1), min(m, channels))
+        survivors = largest_along(parts, n) & (parts != 0)
+        marks = xp.reshape(survivors, (*parts.shape[:-2], math.prod(parts.shape[-2:])))
         marks = marks[..., :channels]
         return xp.reshape(xp.moveaxis(marks, -1, axis), scores.shape)
 
     return mark
+
+
+def v_n_m(v: int, n: int, m: int) -> Granularity:
+    """Return the granularity of tiles of v filters x m channels, of which COLUMNS channels stay.
+
+    Those of the largest sum of scores; of them each filter keeps n. Of a weight only, each tap by
+    itself; what is at the edge of a group is a tile of its own, with at most as many.
+    """
+
+    def mark(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
+        xp = namespace(scores)
+        tiles = cut(scores, *fitting(scores, v, m, kind, groups), kind, groups)
+        left = largest_along(fold(tiles, -2), COLUMNS)[..., None, :]
+        rest = xp.where(left, tiles, xp.zeros_like(tiles))
+        return joined(largest_along(rest, n) & (rest != 0), scores, kind, groups)
+
+    return mark
+
+
+def block(rows: int, columns: int) -> Granularity:
+    """Return the granularity of whole blocks of rows filters x columns channels, tap by tap.
+
+    Those of the largest sum of scores; of equal ones that of the first filters, then of the first
+    channels, then of the first tap, group by group. Of a weight only. What is at the edge of a
+    group is a block of its own, and counts as one.
+    """
+
+    def mark(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
+        xp = namespace(scores)
+        tiles = cut(scores, *fitting(scores, rows, columns, kind, groups), kind, groups)
+        sums = fold(xp.reshape(tiles, (*tiles.shape[:4], math.prod(tiles.shape[4:]))))
+        in_order = xp.moveaxis(sums, 1, -1)  # taps last
+        marks = topk_mask(in_order, math.ceil(density * math.prod(in_order.shape)))
+        whole = xp.moveaxis(marks, -1, 1)[..., None, None]
+        return joined(xp.broadcast_to(whole, tiles.shape), scores, kind, groups)
+
+    return mark
+
+
+def largest_along(values: Array, n: int | Array) -> Array:
+    """Return a mask of the n largest along the last axis; of equal ones the first.
+
+    `n` may be an array, of one number for each row.
+    """
+    xp = namespace(values)
+    order = xp.argsort(values, axis=-1, descending=True, stable=True)  # a NaN comes first
+    return xp.argsort(order, axis=-1) < n
 
 
 def share_of(n: int, m: int, channels: int) -> Fraction:
@@ -132,88 +208,9 @@ def share_of(n: int, m: int, channels: int) -> Fraction:
     return Fraction(n * whole + min(n, rest), channels)
 
 
-def transposable(n: int, m: int) -> Granularity:
-    """Return the granularity of n survivors in each row and column of m x m blocks over K and C.
-
-    Of all such patterns the one of the largest sum; of equal sums the one that comes first, with
-    patterns ordered by their rows, and rows by the places of their survivors. Sums are float64, of
-    a row's survivors in their order, then of the rows. Blocks at the edge are filled up with zeros,
-    of each group of a layer by itself.
-    """
-    patterns = [
-        rows
-        for rows in product(combinations(range(m), n), repeat=m)
-        if all(sum(place in places for places in rows) == n for place in range(m))
-    ]
-
-    def mark(scores: Array, density: Fraction, kind: Kind, groups: int = 1) -> Array:
-        xp = namespace(scores)
-        ranked = xp.where(xp.isnan(scores), xp.full_like(scores, math.inf), scores)
-        moved = xp.moveaxis(_by_group(ranked, groups), (1, 2), (-2, -1))
-        planes = xp.reshape(moved, (math.prod(moved.shape[:-2]), *moved.shape[-2:]))
-        blocks = _blocked(xp.astype(planes, xp.float64), m)
-        survivors = _best(blocks, patterns, m) & (blocks != 0)
-        back = xp.reshape(_unblocked(survivors, planes.shape, m), moved.shape)
-        return xp.reshape(xp.moveaxis(back, (-2, -1), (1, 2)), scores.shape)
-
-    return mark
-
-
-def _best(blocks: Array, patterns: Sequence[Pattern], m: int) -> Array:
-    """Return a mask of each block's best pattern; blocks are (B, m * m)."""
-    xp = namespace(blocks)
-    sums = {
-        (row, places): reduce(operator.add, (blocks[:, m * row + place] for place in places))
-        for row in range(m)
-        for places in {pattern[row] for pattern in patterns}
-    }
-    best = xp.full_like(blocks[:, 0], -1)
-    chosen = xp.zeros_like(best, dtype=xp.int64)
-    for i, pattern in enumerate(patterns):
-        total = reduce(operator.add, (sums[row, places] for row, places in enumerate(pattern)))
-        chosen = xp.where(total > best, xp.full_like(chosen, i), chosen)
-        best = xp.maximum(total, best)
-    marks = [[place in places for places in rows for place in range(m)] for rows in patterns]
-    return xp.take(xp.asarray(marks, device=blocks.device), chosen, axis=0)
-
-
-def _blocked(planes: Array, m: int) -> Array:
-    """Return (T, K, C) cut into blocks (B, m * m), filled up with zeros."""
-    xp = namespace(planes)
-    rows = _grouped(planes, m)  # T, K, C/m, m
-    both = _grouped(xp.moveaxis(rows, 1, -1), m)  # T, C/m, m, K/m, m
-    tiled = xp.permute_dims(both, (0, 3, 1, 4, 2))
-    return xp.reshape(tiled, (math.prod(tiled.shape[:3]), m * m))
-
-
-def _unblocked(blocks: Array, shape: tuple[int, ...], m: int) -> Array:
-    xp = namespace(blocks)
-    T, K, C = shape
-    k, c = -(-K // m), -(-C // m)
-    tiled = xp.permute_dims(xp.reshape(blocks, (T, k, c, m, m)), (0, 1, 3, 2, 4))
-    return xp.reshape(tiled, (T, k * m, c * m))[:, :K, :C]
-
-
-def _grouped(values: Array, m: int) -> Array:
-    """Return the last axis cut into groups of m, the last one filled up with zeros."""
-    xp = namespace(values)
-    missing = -values.shape[-1] % m
-    if missing:
-        shape = (*values.shape[:-1], missing)
-        zeros = xp.zeros(shape, dtype=values.dtype, device=values.device)
-        values = xp.concat([values, zeros], axis=-1)
-    return xp.reshape(values, (*values.shape[:-1], values.shape[-1] // m, m))
-
-
-def _by_group(weights: Array, groups: int) -> Array:
-    """Return a view of weights as (groups, ..): the first axis has one group after another."""
-    first, *rest = weights.shape
-    return namespace(weights).reshape(weights, (groups, first // groups, *rest))
-
-
 def _slices(scores: Array, density: Fraction, axis: int, groups: int) -> Array:
     """Return a mask of whole slices along an axis, of each group its own."""
-    split = _by_group(scores, groups)
+    split = by_group(scores, groups)
     return namespace(scores).reshape(_blocks(split, density, (0, 1 + axis)), scores.shape)
 
 

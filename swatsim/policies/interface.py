@@ -59,6 +59,9 @@ class Policy(Protocol):
       of a weight, of which `mask` (array of bool) marks what fprop read. Where fewer than asked for
       are not zero, zeros are marked as well, so that a layer which starts at zero is trained: not
       with a ``trains`` of "all", which says that what is marked gets no more than what is not;
+    - ``estimate(site, values, mask) -> array``: what an op reads in place of the values that a mask
+      marks, where that is not these values: scaled ones, say. Zero where the mask is not set, and
+      not where it is; in the shape and dtype of the values. Sites with one mask have one estimate;
     - ``allocate(layers) -> policy``: called once with all layers of the network before the run,
       unless it has a true ``is_allocated``;
     - ``sparsifier() -> Sparsifier``: a run's state, where masks depend on masks before; and what

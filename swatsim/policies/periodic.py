@@ -12,6 +12,7 @@ from pydantic import Field, PlainValidator, model_validator
 from swatsim.policies.granularity import element
 from swatsim.policies.interface import POLICY, Policy, Site, wanted_at
 from swatsim.policies.method import Period, PolicyValue
+from swatsim.policies.phased import Phased
 from swatsim.policies.rules import TOP_K, Rule
 from swatsim.policies.sparsifier import Sparsifier, begin_run
 from swatsim.validation import Whole
@@ -53,6 +54,11 @@ class Periodic(PolicyValue):
 
     @model_validator(mode="after")
     def _has_thresholds(self) -> Self:
+        if isinstance(self.policy, Phased):
+            raise ValueError(
+                "Phased has no thresholds of its own: put Periodic around the policies of its "
+                "phases"
+            )
         if begin_run(self.policy).keeps_masks:
             raise ValueError(
                 f"{type(self.policy).__name__} keeps masks from step to step and has no thresholds "

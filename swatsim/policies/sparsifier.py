@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 from swatsim.arguments import arguments
 from swatsim.arguments import density as checked_density
@@ -66,7 +66,7 @@ class Sparsifier:
     """
 
     #: Whether masks persist from step to step; such a policy has no rules.
-    keeps_masks: ClassVar[bool] = False
+    keeps_masks: bool = False
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -78,6 +78,7 @@ class Sparsifier:
         self._new_gradients: dict[str, Array | None] = {}
         # asked once: a pydantic record takes long to say that it has no such attribute
         self.changes_gradients = callable(getattr(policy, "weight_gradient", None))
+        self._estimates = callable(getattr(policy, "estimate", None))
         self._wants = callable(getattr(policy, "wanted", None))
         self._meets = isinstance(getattr(policy, "allocation", None), ErdosRenyiKernel)
         trains = getattr(policy, "trains", "kept")
@@ -145,6 +146,15 @@ class Sparsifier:
             If the policy sets weights to zero, which then can't be done.
         """
 
+    def leaves(self, sites: Sequence[Site]) -> bool:
+        """Return whether nothing is dropped of what some sites read, nor of gradients.
+
+        Such a layer needs none of what follows.
+        """
+        if self.changes_gradients or type(self).masks is not Sparsifier.masks:
+            return False
+        return all(self.density(site) is None for site in sites)
+
     def masks(
         self, sites: Sequence[Site], values: Array, *, training: bool = True
     ) -> list[Array | None]:
@@ -180,6 +190,22 @@ class Sparsifier:
         if training and sites[0].op == "fprop" and sites[0].operand == "weight":
             self._remember(sites[0], masks[0])
         return masks
+
+    def estimate(self, site: Site, values: Array, mask: Array) -> Array | None:
+        """Return what an op reads in place of the values that a mask marks; None for these values.
+
+        Parameters
+        ----------
+        site : Site
+        values : array of float
+            As `masks` was given them.
+        mask : array of bool
+            What `masks` gave for the site.
+        """
+        if not self._estimates:
+            return None
+        estimated: Array = self.policy.estimate(site, values, mask)  # type: ignore[attr-defined]
+        return estimated
 
     def output_mask(self, site: Site) -> Array | None:
         """Return which weight gradients of a layer are wanted in a step; None for all of them.

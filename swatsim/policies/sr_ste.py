@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from functools import cached_property
-from typing import Annotated, ClassVar, Self
+from typing import ClassVar
 
-from pydantic import Field, model_validator
-
-from swatsim.arguments import accepted
-from swatsim.arguments import sparsity as checked_sparsity
-from swatsim.errors import PolicyError
-from swatsim.policies.allocation import WEIGHTS
 from swatsim.policies.arrays import Array, namespace
-from swatsim.policies.granularity import n_of_m, share_of
+from swatsim.policies.granularity import n_of_m
 from swatsim.policies.interface import Site
-from swatsim.policies.method import Factor, Method
+from swatsim.policies.method import Factor
+from swatsim.policies.n_of_m import NOfM
 from swatsim.policies.rules import Rule
-from swatsim.validation import Whole
-from swatsim.workload.layer import Layer
-
-Count = Annotated[Whole, Field(ge=1, le=64)]
 
 
-class SrSte(Method):
+class SrSte(NOfM):
     """N:M sparse weights, trained with a sparse-refined straight-through estimator ("SR-STE").
 
     fprop and dgrad read the n largest of each m weights that follow each other along C, chosen anew
@@ -56,44 +46,7 @@ class SrSte(Method):
     method: ClassVar[str] = "sr-ste"
     trains: ClassVar[str] = "all"
 
-    n: Count = Field(default=2, kw_only=False)
-    m: Count = Field(default=4, kw_only=False)
     decay: Factor = 2e-4
-    first_conv_dense: bool = True
-
-    @classmethod
-    def of_sparsity(cls, sparsity: float) -> Self:
-        """Return the policy n:4 of a sparsity.
-
-        Raises
-        ------
-        PolicyError
-            If the sparsity is none of 0, 0.25, 0.5 and 0.75.
-        """
-        n = 4 * (1 - accepted(PolicyError, cls.__name__, "sparsity", sparsity, checked_sparsity))
-        if n.denominator != 1:
-            raise PolicyError(
-                f"{cls.__name__}: sparsity={sparsity!r} is not allowed: of n:4 must be 0, 0.25, "
-                "0.5 or 0.75"
-            )
-        return cls(int(n), 4)
-
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
-        if self.n > self.m:
-            raise ValueError(f"n={self.n} must be at most m={self.m}")
-        return self
-
-    def density(self, site: Site) -> Fraction | None:
-        """Return the share of the weights that survives; None where an operand is left as it is."""
-        dense = site.first_convolution and self.first_conv_dense
-        sparse = (site.op, site.operand) in WEIGHTS and not dense
-        share = self._share(site.layer)
-        return share if sparse and share < 1 else None
-
-    def _share(self, layer: Layer) -> Fraction:
-        """Return the share of a layer's weights that survives the pattern."""
-        return share_of(self.n, self.m, layer.C // layer.groups)
 
     @cached_property
     def _rule(self) -> Rule:

@@ -8,6 +8,7 @@ from math import gcd
 from typing import Any
 
 from swatsim.course import Course
+from swatsim.reports.policy_phases import not_recorded, policy_of
 from swatsim.reports.remarks import missing
 from swatsim.results import Results
 from swatsim.sampling import CONFIDENCE, Estimate
@@ -30,11 +31,12 @@ def caveats(results: Results, course: Course, totals: Mapping[str, Estimate]) ->
     totals : dict of str to Estimate
         The machine's, by column.
     """
-    policy = _parameters(results).get("policy")
+    policy = policy_of(results)
     return [
         *_single(course),
         *_alike(totals),
         *_ends(course),
+        *not_recorded(policy, course.steps, course.size),
         *_clusters(course),
         *(line for every in periods(policy) for line in _aliases(course, every, policy)),
         *_partial_batch(results),

@@ -100,7 +100,8 @@ def unit_of(every: Sequence[Compared], labels: Sequence[str]) -> Unit:
         words = among({label: of[it] for label, it in zip(labels, clocked, strict=True)})
         raise ResultsError(
             f"there is no unit in which all can be compared: of the machines some have {words}; "
-            "leave out those without a clock, or compare these alone, in cycles"
+            "leave out those without a clock, or compare these alone, in cycles",
+            of_argument=True,
         )
     images = {one.span.images for one in every}
     column = "time_ms" if clocked[0] else "cycles"
@@ -127,7 +128,8 @@ def reference_of(
     if unit.column == "time_ms" and not side.clock_mhz:
         raise ResultsError(
             f"baseline {label!r} has no clock, and the others' times can't be put beside its "
-            f"cycles: choose another baseline; known are {', '.join(labels)}"
+            f"cycles: choose another baseline; known are {', '.join(labels)}",
+            of_argument=True,
         )
     return found
 
@@ -139,12 +141,14 @@ def _chosen(
     if isinstance(chosen, Results):
         places = [i for i, one in enumerate(every) if one.source.kept is chosen]
         if not places:
-            raise ResultsError("baseline: these results are none of those that are compared")
+            message = "baseline: these results are none of those that are compared"
+            raise ResultsError(message, of_argument=True)
         return places[0], False
     if isinstance(chosen, int):
         if not 0 <= chosen < len(every):
             raise ResultsError(
-                f"baseline={shown(chosen)} is not allowed: must be from 0 to {len(every) - 1}"
+                f"baseline={shown(chosen)} is not allowed: must be from 0 to {len(every) - 1}",
+                of_argument=True,
             )
         return chosen, False
     if chosen in labels:
@@ -152,4 +156,4 @@ def _chosen(
     known = {f"{label}{DENSE}": i for i, label in enumerate(labels)}
     if chosen in known:
         return known[chosen], True
-    raise ResultsError(unknown("baseline", chosen, [*labels, *known]))
+    raise ResultsError(unknown("baseline", chosen, [*labels, *known]), of_argument=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from swatsim.columns import Role, label
@@ -10,6 +10,10 @@ from swatsim.errors import ResultsError
 from swatsim.results import Results
 from swatsim.workload.phases import OTHER, Phase
 
+Row = dict[str, Any]
+
+#: Why an energy is not ranked with others.
+NO_DRAM = "memory=none or dram=ideal, so that no DRAM is in the energy"
 #: Work of this phase is the machine's alone.
 ALONE: Phase = "policy"
 
@@ -17,6 +21,16 @@ ALONE: Phase = "policy"
 def label_of(row: Mapping[str, Any]) -> str:
     """Return what people call the machine of a row."""
     return label(row["machine"], row["variant"])
+
+
+def has_dram(row: Mapping[str, Any]) -> bool:
+    """Whether a row's energy has a DRAM's in it: none that is not modelled, or ideal, takes any."""
+    return row.get("dram_mb_per_s") != 0
+
+
+def alike_in_energy(rows: Sequence[Row]) -> list[Row]:
+    """Return those of some rows whose energies may be ranked: where some have a DRAM's, those."""
+    return [row for row in rows if has_dram(row)] or list(rows)
 
 
 def check_comparable(results: Results) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swatsim.arguments import (
     arguments,
     either,
+    flag,
     instance_of,
     maybe,
     path_like,
@@ -19,12 +21,13 @@ from swatsim.arguments import (
     whole_number,
 )
 from swatsim.errors import ResultsError, shown
-from swatsim.outputs import check_folder, contents_of, write_files
+from swatsim.outputs import check_folder, contents_of, refuse_existing, write_files
 from swatsim.reports import compared_words
 from swatsim.reports.common_baseline import Reference, Unit, reference_of, unit_of
 from swatsim.reports.compared import Compared, all_of, restricted
-from swatsim.reports.compared_names import labels_of, machines_of, method, methods_of
+from swatsim.reports.compared_names import labels_of, machines_of, methods_of
 from swatsim.reports.inputs import Source, sources
+from swatsim.reports.methods import method
 from swatsim.reports.side_by_side import side_by_side
 from swatsim.reports.tables import Row, quotient
 from swatsim.reports.unlike import unlike
@@ -49,7 +52,8 @@ class Comparison:
         machine has a clock) and `energy_pj` for example, and `cycles`; `layers_ms` and
         `layers_cycles`, its layers alone. Over the common baseline: `speed_up`, in time, or in
         cycles where no machine has a clock; `speed_up_layers`, of the layers alone;
-        `energy_efficiency`, the baseline's energy by its own. Over its own baseline,
+        `energy_efficiency`, the baseline's energy by its own, not a number where but one of them
+        has a DRAM's in it. Over its own baseline,
         `own_baseline`: `own_speed_up`. `bound` and `bound_share`: what takes most of its time.
         `dtype`, `clock_mhz`, `dram_mb_per_s` (0: no end to it), `multipliers`, `energy_table`;
         `macs_per_image`, dense; `ops`; `share` of a step's multiplications that all this is of;
@@ -114,11 +118,15 @@ class Comparison:
         }
         return list(side_by_side(every, self.unit, self.baseline))
 
-    @arguments(ResultsError, folder=path_like)
-    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+    @arguments(ResultsError, folder=path_like, overwrite=flag)
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = True) -> list[Path]:
         """Write a page, ``report.html``, the rows as ``comparison.csv``, and a picture of them.
 
-        An earlier page in the folder is replaced, with its parts.
+        Parameters
+        ----------
+        folder : path
+        overwrite : bool
+            Replace an earlier page there, and its parts; else refuse.
 
         Returns
         -------
@@ -134,6 +142,8 @@ class Comparison:
 
         check_folder(folder)
         files = page_of(self).files()
+        if not overwrite:
+            refuse_existing(Path(folder), files)
         gone = set(contents_of(Path(folder))).difference(files)
         return write_files(Path(folder), files, gone)
 
@@ -186,7 +196,7 @@ def compare(
         allowed.
     """
     if not results:
-        raise ResultsError("compare: no results are given: name two at least")
+        raise ResultsError("compare: no results are given: name two at least", of_argument=True)
     found = sources(results)
     whole, alike = all_of(found)
     names = labels_of(alike) if labels is None else _labels(labels, found, len(results), alike)
@@ -209,10 +219,12 @@ def _labels(
 ) -> list[str]:
     """Return a user's labels, one a source: points of a sweep have their own behind it."""
     if len(labels) != inputs:
-        raise ResultsError(f"there are {len(labels)} labels for {inputs} results: give each one")
+        message = f"there are {len(labels)} labels for {inputs} results: give each one"
+        raise ResultsError(message, of_argument=True)
     wrong = [one for one in labels if not one.strip() or labels.count(one) > 1]
     if wrong:
-        raise ResultsError(f"label {shown(wrong[0])} is not allowed: each must be another text")
+        message = f"label {shown(wrong[0])} is not allowed: each must be another text"
+        raise ResultsError(message, of_argument=True)
     names = []
     for i, label in enumerate(labels):
         own = [one for source, one in zip(found, every, strict=True) if source.given == i]
@@ -234,7 +246,9 @@ def _row(label: str, one: Compared, unit: Unit, reference: Reference) -> Row:
         **{"machine": machine.name, "time_ms": machine.step["time_ms"]},
         **{"speed_up": over("step"), "speed_up_layers": over("layers")},
         "energy_pj": machine.step["energy_pj"],
-        "energy_efficiency": over("step", "energy_pj"),
+        "energy_efficiency": over("step", "energy_pj")
+        if machine.has_dram == base.has_dram
+        else nan,
         **machine.step,
         **{"layers_ms": machine.layers["time_ms"], "layers_cycles": machine.layers["cycles"]},
         **{"own_baseline": one.baseline.name, "own_speed_up": one.own["speed_up"]},

@@ -9,6 +9,7 @@ from typing import Any
 
 from swatsim.errors import ResultsError
 from swatsim.reports import differences, tables
+from swatsim.reports.comparable import has_dram
 from swatsim.reports.inputs import Source
 from swatsim.reports.made import simulated, stated
 from swatsim.reports.rates import rates
@@ -36,12 +37,15 @@ class Side:
         The same of its layers alone.
     clock_mhz : int
         0: it has none.
+    has_dram : bool
+        Whether a DRAM's energy is in its energy.
     """
 
     name: str
     step: Row
     layers: Row
     clock_mhz: int
+    has_dram: bool
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ def _side(name: str, step: Row, layers: Row, span: Span) -> Side:
         cycles = tables.per_step(row, span.steps)["cycles"]
         return {**rates(row, span.steps, span.images), "cycles": cycles}
 
-    return Side(name, taken(step), taken(layers), step["clock_mhz"])
+    return Side(name, taken(step), taken(layers), step["clock_mhz"], has_dram(step))
 
 
 def all_of(sources: Sequence[Source]) -> tuple[list[Compared], list[Compared]]:

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from swatsim.reports.compared import Compared
+from swatsim.reports.methods import method
 
 #: Between a method and the machine that it runs on.
 ON = " on "
@@ -14,24 +15,6 @@ ON = " on "
 LISTED = 4
 #: Work is called the same within this share of it.
 SAME_WORK = 0.01
-
-
-def method(policy: Mapping[str, Any]) -> str:
-    """Return a method in words: swat-u 80 %, sr-ste 2:4; "" if the trace does not say.
-
-    Parameters
-    ----------
-    policy : mapping
-        As a policy describes itself: its name and parameters.
-    """
-    name = str(policy.get("name", ""))
-    sparsity, n, m = (policy.get(key) for key in ("sparsity", "n", "m"))
-    inner = policy.get("policy")
-    if isinstance(inner, Mapping):
-        return f"{name} {method(inner)}".strip()
-    if isinstance(sparsity, int | float):
-        return f"{name} {100 * sparsity:g} %".strip()
-    return f"{name} {n}:{m}".strip() if n and m else name
 
 
 def labels_of(every: Sequence[Compared]) -> list[str]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from swatsim.errors import ResultsError
 from swatsim.reports import compared_words as words
 from swatsim.reports.compared_bars import times
-from swatsim.reports.html import Chart, Page, Section, Table
-from swatsim.reports.labels import cell, label
+from swatsim.reports.html import PRINTED, Chart, Page, Paper, Section, Table
+from swatsim.reports.labels import alike, cell
 from swatsim.reports.made import ANEW
+from swatsim.reports.side_by_side import ALL_LAYERS
 from swatsim.reports.tables import Row
 from swatsim.reports.verdict import BOUNDS
 
@@ -43,6 +44,8 @@ ABOUT_FIGURES = (
 )
 #: Results that the last line names.
 NAMED = 10
+#: Of so many layers and ops, at most, the figures are printed.
+COSTLIEST = 10
 #: Of more results than these a page has no layers and ops: `Comparison.layers` has them.
 LAYERED = 30
 
@@ -100,8 +103,28 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
         layers = comparison.layers()
     except ResultsError:  # of other networks, or their files have gone: the rows are there
         return
-    table = Table("layers", layers, "Layers and ops of each, in one step", LAYERS, folded=True)
+    caption, paper = "Layers and ops of each, in one step", _on_paper(layers, len(rows))
+    table = Table("layers", layers, caption, LAYERS, folded=True, paper=paper)
     yield Section("Layers and ops", tables=[table])
+
+
+def _on_paper(layers: list[Row], results: int) -> Paper | None:
+    """Return which layers and ops are printed: those that take most, of all results together."""
+    taken: dict[tuple[str, str], float] = {}
+    for row in layers:
+        if row["layer"] != ALL_LAYERS:
+            key = row["layer"], row["op"]
+            taken[key] = taken.get(key, 0.0) + row["cycles"]
+    most = max(1, min(COSTLIEST, PRINTED // results))
+    if len(taken) <= most:
+        return None
+    kept = sorted(taken, key=lambda key: -taken[key])[:most]
+    rows = [
+        place
+        for place, row in enumerate(layers)
+        if row["layer"] == ALL_LAYERS or (row["layer"], row["op"]) in kept
+    ]
+    return Paper(frozenset(rows), f"the {most} of {len(taken)} that take longest, and totals")
 
 
 def _is_known(value: Any) -> bool:
@@ -110,15 +133,9 @@ def _is_known(value: Any) -> bool:
 
 def _of_what(rows: list[Row]) -> Section:
     """Return what results are: a table of what differs, and what is alike in a sentence."""
-    alike = [name for name in ABOUT if len({str(row[name]) for row in rows}) == 1]
-    words = [
-        f"{label(name)}: {cell(name, rows[0][name])}"
-        for name in alike
-        if name not in NAMES and _is_known(rows[0][name]) and rows[0][name] != ""
-    ]
-    shown = [name for name in ABOUT if name in NAMES or name not in alike]
-    text = f"Alike in all: {'; '.join(words)}." if words and len(rows) > 1 else ""
-    columns = shown if len(rows) > 1 else ABOUT
+    differ, text = alike(rows, ABOUT[len(NAMES) :])
+    columns = (*NAMES, *differ) if len(rows) > 1 else ABOUT
+    text = text if len(rows) > 1 else ""
     table = Table("compared", rows, "What they are, as far as they differ", columns)
     return Section("What is compared", text, tables=[table])
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from swatsim.printable import printable
 from swatsim.reports import differences
 from swatsim.reports.among import among
+from swatsim.reports.comparable import NO_DRAM, alike_in_energy
 from swatsim.reports.labels import cell, shown, times
 from swatsim.reports.remarks import LAYERS_ALONE
 from swatsim.reports.span import Span, percent
@@ -117,17 +118,28 @@ def _differ(comparison: Comparison) -> str:
 
 
 def _most_frugal(comparison: Comparison) -> list[str]:
-    """Return which takes the least energy without leakage, and which with it, if all have one."""
-    known = [row for row in comparison.rows if isfinite(row["energy_pj"])]
-    if not known:
+    """Return which takes the least energy without leakage, and which with it, if all have one.
+
+    Results without a DRAM in their energy count where no other has one.
+    """
+    every = [row for row in comparison.rows if isfinite(row["energy_pj"])]
+    if not every:
         return []
+    known = alike_in_energy(every)
     best, words = _least(comparison, known, "energy_pj")
     said = f"Least energy, without leakage: {words} for {comparison.unit.of_what}"
     if isfinite(best["energy_efficiency"]):
         said += f", the baseline's energy / its own: {best['energy_efficiency']:.2f}"
     if all(isfinite(row["energy_with_leakage_pj"]) for row in known):
         said += f"; with leakage: {_least(comparison, known, 'energy_with_leakage_pj')[1]}"
-    return [said]
+    return [said + _not_ranked(every, known)]
+
+
+def _not_ranked(every: Sequence[Row], known: Sequence[Row]) -> str:
+    """Return in words whose energies are not ranked, and why; "": all are."""
+    left = [row["label"] for row in every if row not in known]
+    shown = among(dict.fromkeys(left, NO_DRAM)) if left else ""
+    return f"; not ranked: {shown}" if left else ""
 
 
 def _least(comparison: Comparison, rows: Sequence[Row], column: str) -> tuple[Row, str]:
@@ -167,7 +179,13 @@ def columns(comparison: Comparison) -> list[Column]:
         ("bound by", lambda row: f"{row['bound']} {percent(row['bound_share'])}"),
     ]
     found += [(it.name, _property(it)) for it in differences.PROPERTIES if it not in differ]
-    return [*found, ("share held", lambda row: _share(row["share"]))]
+    found.append(("share held", lambda row: _share(row["share"])))
+    return [it for it in found if any(it[1](row) != "-" for row in comparison.rows)]
+
+
+def has_energies(rows: Sequence[Row]) -> bool:
+    """Whether the energy of any is known."""
+    return any(isfinite(row["energy_pj"]) for row in rows)
 
 
 def _property(what: differences.Property) -> Callable[[Row], str]:

@@ -15,6 +15,7 @@ from swatsim.columns import Role
 from swatsim.course import Course, jumps
 from swatsim.errors import ResultsError, shown
 from swatsim.reports.caveats import caveats
+from swatsim.reports.policy_phases import policy_of, with_those_of
 from swatsim.reports.run_costs import TIME, SeenOf, Series, constant, costs, grouped
 from swatsim.reports.run_estimate import THROUGHPUT, UNITS, RunEstimate
 from swatsim.reports.run_phases import phases, products_of
@@ -75,7 +76,8 @@ def estimate(
         don't. By default at all jumps.
     cuts : sequence of int, optional
         First steps of phases, such as 120 of a run that is dense for 120 steps and sparse then.
-        There the run is cut exactly: steps before it are like the recorded one before it.
+        There the run is cut exactly: steps before it are like the recorded one before it. So it is
+        where the run's policy changes (`swatsim.policies.Phased`).
 
     Returns
     -------
@@ -113,7 +115,8 @@ def of_batches(
     _check_roles(results)
     results = summarise(results)
     steps = sorted({int(row["step"]) for row in results.rows})
-    size, most, placed = checked_run(run_steps, steps, strata, cuts)
+    size, most, stated = checked_run(run_steps, steps, strata, cuts)
+    placed = with_those_of(policy_of(results), stated, steps, size)
     ours, theirs = (
         costs(results.all_of(role), role, steps, seen or {})
         for role in (Role.MACHINE, Role.BASELINE)
@@ -133,7 +136,9 @@ def of_batches(
         machine=label_of(first_of(results, Role.MACHINE)),
         against=baseline_of(results),
         source=source_of(results),
-        phases=phases(course, layers, (ours[taken].values, theirs[taken].values)),
+        phases=phases(
+            course, layers, (ours[taken].values, theirs[taken].values), policy_of(results)
+        ),
         ours=totals,
         baseline=others,
         ratios={
@@ -241,7 +246,8 @@ def _checked_run_steps(run_steps: int, steps: Sequence[int]) -> int:
         raise ResultsError(
             f"run_steps={shown(run_steps)} is not allowed: must be a whole number of at least "
             f"{least}, since step {steps[-1]} was recorded, and below 2**63; give the number of "
-            "steps of the whole run"
+            "steps of the whole run",
+            of_argument=True,
         )
     return run_steps
 
@@ -252,7 +258,8 @@ def _checked_strata(strata: int | None, recorded: int) -> int:
     if not 1 <= strata <= recorded:
         raise ResultsError(
             f"strata={shown(strata)} is not allowed: must be a whole number from 1 to {recorded}, "
-            "since each has a recorded step; leave it out to cut at every jump"
+            "since each has a recorded step; leave it out to cut at every jump",
+            of_argument=True,
         )
     return strata
 
@@ -265,7 +272,8 @@ def _placed(cuts: Sequence[int], steps: Sequence[int], size: int) -> dict[int, i
         if not 0 < cut < size:
             raise ResultsError(
                 f"cuts={shown(cut)} is not allowed: must be a step from 1 to {size - 1}, the first "
-                "one of a phase of the run"
+                "one of a phase of the run",
+                of_argument=True,
             )
         before, after = found.get(gap), gap == len(steps) - 1
         if gap < 0 or after or before is not None:
@@ -273,7 +281,8 @@ def _placed(cuts: Sequence[int], steps: Sequence[int], size: int) -> dict[int, i
             last = (size if after else cut) - 1
             raise ResultsError(
                 f"cuts={shown(cut)} is not allowed: no step of the phase {first}..{last} was "
-                "recorded, so nothing tells what it takes; record one of it, or cut elsewhere"
+                "recorded, so nothing tells what it takes; record one of it, or cut elsewhere",
+                of_argument=True,
             )
         found[gap] = cut
     return found

@@ -6,7 +6,8 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -23,9 +24,14 @@ log = logging.getLogger(__name__)
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-#: Rows of a table that a page shows, the CSV has all; and bytes of a chart that it has as an SVG,
-#: sharp at any size and on paper: a larger one is there as a PNG.
-MOST_ROWS, MOST_BYTES = 500, 400_000
+#: Rows of a table that a page shows, the CSV has all; of these, rows that are printed; bytes of a
+#: chart that it has as an SVG, sharp at any size and on paper: a larger one is there as a PNG.
+MOST_ROWS, PRINTED, MOST_BYTES = 500, 60, 400_000
+#: A name of more characters may be broken here.
+NAMED = 24
+BREAKS = re.compile(r"(?<=[\[,./])")
+#: A heading of more characters has room for its words beside each other.
+LONG = 32
 #: Pixels of a browser's inch.
 PIXELS = 96
 #: Of a chart's width and height, the units in which its parts are placed.
@@ -42,11 +48,29 @@ class Chart:
     table: str
 
 
+class Paper(NamedTuple):
+    """Which rows of a table are printed, by their numbers from 0, and in words which these are."""
+
+    rows: Collection[int]
+    words: str
+
+
+def on_paper(
+    rows: Sequence[Row], weigh: Callable[[Row], float], words: str, most: int = PRINTED
+) -> Paper | None:
+    """Return as printed so many rows of a table, those that weigh most; None: there are no more."""
+    if len(rows) <= most:
+        return None
+    order = sorted(range(len(rows)), key=lambda place: -weigh(rows[place]))
+    return Paper(frozenset(order[:most]), f"{most} of {len(rows)} rows, {words}")
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows: shown with their headings, and written as CSV.
 
-    `headings` are those of columns that say more in this table than elsewhere.
+    `headings` are those of columns that say more in this table than elsewhere. Of a long table
+    `paper` says what is printed; by default the first rows.
     """
 
     name: str
@@ -55,6 +79,15 @@ class Table:
     columns: Sequence[str] = ()
     folded: bool = False
     headings: Mapping[str, str] = field(default_factory=dict)
+    paper: Paper | None = None
+
+    @property
+    def printed(self) -> Paper:
+        """Which rows are printed; without words where all are."""
+        every = len(self.rows)
+        if self.paper is not None or every <= PRINTED:
+            return self.paper or Paper(range(every), "")
+        return Paper(range(PRINTED), f"the first {PRINTED} of {every} rows")
 
 
 @dataclass(frozen=True)
@@ -199,14 +232,23 @@ def _cells(table: Table) -> Row:
     names = list(table.columns or (rows[0] if rows else ()))
     more = f"; {len(rows)} of {len(table.rows)} rows" if len(rows) < len(table.rows) else ""
     words = [name for name in names if any(isinstance(row.get(name), str) for row in rows)]
+    printed = table.printed
     return {
         "caption": f"{table.caption} ({table.name}.csv{more})",
+        "on_paper": printed.words,
         "folded": table.folded,
         "columns": [
-            {"heading": table.headings.get(name, label(name)), "words": name in words}
+            {"heading": heading, "words": name in words, "long": len(heading) > LONG}
             for name in names
+            for heading in [table.headings.get(name, label(name))]
         ],
-        "rows": [[_cell(row.get(name), name, name in words) for name in names] for row in rows],
+        "rows": [
+            {
+                "cells": [_cell(row.get(name), name, name in words) for name in names],
+                "printed": place in printed.rows,
+            }
+            for place, row in enumerate(rows)
+        ],
     }
 
 
@@ -215,4 +257,13 @@ def _cell(value: Any, column: str, words: bool) -> Row:
     known = isinstance(value, float) and isfinite(value)
     exact = f"{scaled(column, value):.9g}" if known else ""
     text = cell(column, value)
-    return {"text": text, "words": words, "value": exact if exact != text else ""}
+    shown = _breakable(text) if words else text
+    return {"text": shown, "words": words, "value": exact if exact != text else ""}
+
+
+def _breakable(text: str) -> str:
+    """Return a text that a browser may break behind what parts of a name end with."""
+    from markupsafe import Markup
+
+    parts = BREAKS.split(printable(text)) if len(text) > NAMED else [printable(text)]
+    return Markup("<wbr>").join(parts)

@@ -11,7 +11,7 @@ from typing import Any
 from swatsim.errors import ResultsError
 from swatsim.files import read_bounded
 from swatsim.outputs import POINTS, SWEEP
-from swatsim.results import PARQUET, Results, load, read_parquet
+from swatsim.results import Results, is_sweep, load, read_parquet
 from swatsim.sealed import fingerprint, unseal
 
 #: A sweep's index takes a kilobyte or two a point.
@@ -72,10 +72,10 @@ def _of_input(number: int, one: str | os.PathLike[str] | Results) -> Iterator[So
         yield Source(number, kept=one)
         return
     folder = Path(one)
-    if (folder / PARQUET).is_file() or not (folder / POINTS).is_dir():
+    if is_sweep(folder):
+        yield from (Source(number, str(path)) for path in _points(folder))
+    else:
         yield Source(number, str(folder))
-        return
-    yield from (Source(number, str(path)) for path in _points(folder))
 
 
 def _points(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ take their words, unit and scale from here; files have the columns as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite, isnan
 from typing import Any, NamedTuple
 
@@ -42,6 +42,10 @@ class Label(NamedTuple):
     def heading(self) -> str:
         """The words and the unit: "time, ms"; a ratio's "x" stands behind its numbers alone."""
         return f"{self.words}, {self.unit}" if self.unit not in ("", RATIO) else self.words
+
+
+#: What a zero says in a column where it is no amount.
+OF_NOTHING = {"dram_mb_per_s": "endless", "clock_mhz": "none"}
 
 
 def _energy(words: str) -> Label:
@@ -136,6 +140,22 @@ def label(column: str, of: str = "") -> str:
     return (found._replace(words=f"{found.words} of {of}") if of else found).heading
 
 
+def alike(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> tuple[list[str], str]:
+    """Return the columns in which rows differ; of the others, in a sentence, what all have.
+
+    A value that is not known, or empty, is in no sentence.
+    """
+    names = list(columns)
+    same = [name for name in names if len({str(row.get(name)) for row in rows}) == 1]
+    words = [
+        f"{label(name)}: {cell(name, value)}"
+        for name in same
+        if (value := rows[0].get(name)) is not None and value == value and value != ""
+    ]
+    sentence = f"Alike in all: {'; '.join(words)}." if words else ""
+    return [name for name in names if name not in same], sentence
+
+
 def scaled(column: str, value: float) -> float:
     """Return a column's value in the unit that its heading names."""
     return value * labelled(column).scale
@@ -147,6 +167,8 @@ def cell(column: str, value: Any) -> str:
         return "-"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
+    if not value and column in OF_NOTHING:
+        return OF_NOTHING[column]
     found = labelled(column)
     if found.unit == RATIO:
         return times(value)
@@ -156,13 +178,14 @@ def cell(column: str, value: Any) -> str:
         return tenths(value).removesuffix(" %")
     if isinstance(value, int) and found.scale == 1:
         return f"{value:,}"
-    return digits(value * found.scale)
+    return trimmed(value * found.scale)
 
 
 def shown(column: str, value: Any) -> str:
     """Return a value with its unit, as it stands in a sentence or a tile: "0.321 ms"."""
     text, unit = cell(column, value), labelled(column).unit
-    return text if unit in ("", RATIO) or text in ("-", "no cycles") else f"{text} {unit}"
+    wordy = text in ("-", "no cycles", *OF_NOTHING.values())
+    return text if unit in ("", RATIO) or wordy else f"{text} {unit}"
 
 
 def times(value: float) -> str:
@@ -172,7 +195,7 @@ def times(value: float) -> str:
     return f"{value:.2f}x" if isfinite(value) else "no cycles"
 
 
-def digits(value: float) -> str:
-    """Return a number with three digits; a larger one whole."""
+def trimmed(value: float) -> str:
+    """Return a number with three digits, without zeros at its end; a larger one whole."""
     rounded = float(f"{value:.3g}")
     return f"{value:,.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"

@@ -27,6 +27,7 @@ from swatsim.reports.style import (
     TOTAL,
     TOTAL_LABEL,
     Figure,
+    fits,
 )
 from swatsim.reports.tables import Row
 from swatsim.results import Results
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 #: In inches: from which height on a bar has its number on it, and a part of one is hatched.
 LETTERED, HATCHED = 0.13, 0.05
+#: Where that number begins, as a share of the plot's width.
+FOOT = 0.008
 #: Parts of a stacked bar that are hatched are no narrower than this.
 HATCHED_WIDTH = 0.01
 #: What takes less of the time than this may leave the plot, beyond so many times all others: its
@@ -60,7 +63,7 @@ def speed_up(results: Results) -> Figure:
     stage = staged(summary, lambda row: float(row["cycles"]))
     end = 1.1 * _end(stage)
     for placed in stage.bars():
-        _speed_up(stage.figure, placed, end)
+        _speed_up(stage.figure, placed, end, stage.wide)
     for words, style, value in _lines(summary):
         look: dict[str, Any] = {"color": "black", "linestyle": style, "zorder": 0}
         for axes in (stage.above, stage.below):
@@ -92,8 +95,11 @@ def _lines(summary: tables.Summary) -> Iterator[tuple[str, str, float]]:
         yield "step, everything else in it", ":", summary.ops[-1]["speed_up"]
 
 
-def _speed_up(figure: Figure, placed: Placed, end: float) -> None:
-    """Draw a bar, a tick as far as it would go with no zero in the operands, and its number."""
+def _speed_up(figure: Figure, placed: Placed, end: float, wide: float) -> None:
+    """Draw a bar, a tick as far as it would go with no zero in the operands, and its number.
+
+    The plot is so many inches wide.
+    """
     axes, row, (top, foot) = placed.axes, placed.row, placed.span
     value = row["speed_up"] if isfinite(row["speed_up"]) else 0.0
     colour = OP_COLOURS.get(row["op"], TOTAL)
@@ -103,10 +109,11 @@ def _speed_up(figure: Figure, placed: Placed, end: float) -> None:
         look: dict[str, Any] = {"colors": NOTICE, "linewidth": 1.6, "zorder": 3, "label": label}
         axes.vlines([dense], top, foot, **look)
     if placed.inches >= LETTERED:  # at the foot, where no line crosses it
-        ink = {"color": OP_LABEL_COLOURS.get(row["op"], TOTAL_LABEL), "fontsize": SMALL}
-        axes.text(
-            0.008 * end, placed.middle, times(row["speed_up"]).removesuffix("x"), ink, va="center"
-        )
+        text = times(row["speed_up"]).removesuffix("x")
+        inside = fits(text, (value / end - FOOT) * wide, SMALL)  # else behind it, in black
+        ink = OP_LABEL_COLOURS.get(row["op"], TOTAL_LABEL) if inside else "black"
+        begin = FOOT * end + (0.0 if inside else value)
+        axes.text(begin, placed.middle, text, {"color": ink, "fontsize": SMALL}, va="center")
     figure.hover(axes, (0, end), (top, foot), _said(placed))
 
 

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import MaxNLocator
 
+from swatsim.described import phases_of
 from swatsim.reports import page_tables, tables
+from swatsim.reports.methods import method
+from swatsim.reports.policy_phases import policy_of
 from swatsim.reports.style import (
+    EDGE,
     OP_COLOURS,
     OP_MARKERS,
     OPERAND_LINES,
     SMALL,
+    TINY,
     Figure,
     axes_on,
     finish,
@@ -54,12 +59,32 @@ def over_steps(results: Results) -> Figure:
     above.xaxis.set_major_locator(MaxNLocator(integer=True))
     means = f"; means of {span} recorded steps each, bands from the lowest to the highest"
     what = "Over the steps of the run" + ": layers' ops, and the whole step" * bool(whole)
+    _draw_phases((above, below), results)
     words = [what + means * (span > 1), *tables.about(results)]
     finish(above, wrapped(words, WIDTH))
     finish(below)
     above.legend(frameon=False, fontsize=SMALL, ncols=3)
     below.legend(frameon=False, fontsize=SMALL, ncols=3)
     return figure
+
+
+def _draw_phases(both: Sequence[Axes], results: Results) -> None:
+    """Draw where the run's policy changes, and over the curves what it is from there on."""
+    changes = phases_of(policy_of(results))[1:]
+    if changes:
+        both[0].set_ylim(0, 1.1 * both[0].get_ylim()[1])
+    for first, policy in changes:
+        for axes in both:
+            axes.axvline(first - 0.5, color=EDGE, linestyle=":", zorder=0)
+        both[0].annotate(
+            f"{method(policy)} from {first} on",
+            (first - 0.5, 1),
+            (3, -3),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            fontsize=TINY,
+            va="top",
+        )
 
 
 def _drift(

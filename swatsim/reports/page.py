@@ -16,7 +16,7 @@ from swatsim.reports import (
     patterns,
     tables,
 )
-from swatsim.reports.html import Chart, Page, Section, Table
+from swatsim.reports.html import Chart, Page, Section, Table, on_paper
 from swatsim.reports.labels import cell, label, shown, times
 from swatsim.reports.over_steps import over_steps
 from swatsim.reports.remarks import remarks
@@ -36,6 +36,8 @@ LAYER_COLUMNS = (
     *("cycles", "baseline_cycles", "energy_pj", "dram_bytes", "lost_most_to"),
 )
 
+#: Of so many layers and ops the figures are printed: a sheet.
+PRINTED_LAYERS = 30
 #: Of shares of a step's time, which elsewhere are of its multiplications.
 OF_TIME = {"share": "share of the time, %", "baseline_share": "share of the baseline's time, %"}
 
@@ -191,7 +193,8 @@ def sections_of(results: Results) -> Iterator[Section]:
     words = f"Every layer and op, {span_of(results)} added up"
     masked = any(isfinite(row["density_output"]) for row in layers)
     columns = (*LAYER_COLUMNS, *(("density_output",) if masked else ()))
-    every = Table("layers", layers, words, columns, folded=True)
+    paper = on_paper(layers, lambda row: row["cycles"], "those that take longest", PRINTED_LAYERS)
+    every = Table("layers", layers, words, columns, folded=True, paper=paper)
     words = (
         "Speed-up of each layer and op, those that take longest first; a bar is as high as the "
         "time that it takes. Ticks: what it would be with no zero in the operands."
@@ -224,19 +227,19 @@ def sections_of(results: Results) -> Iterator[Section]:
     if len({row["step"] for row in results.rows}) > 1:
         words = "Drift of densities and speed-ups, step by step."
         rows = page_tables.over_steps(results)
-        yield _drawn("over_steps", rows, lambda: over_steps(results), "Over the run", words)
+        yield from _drawn("over_steps", rows, lambda: over_steps(results), "Over the run", words)
     words = (
         "What zeros add to each layer and op: its speed-up over the same shapes with no zero in "
         "the operands, against the share of its MACs that has a zero of one as a factor."
     )
     rows, title = page_tables.sparsity(results), "Speed-up against sparsity"
-    yield _drawn("sparsity", rows, lambda: sparsity(results), title, words)
+    yield from _drawn("sparsity", rows, lambda: sparsity(results), title, words)
     words = (
         "FLOPs of a step that have no zero factor, padding left out; bytes of the operands without "
         "their zeros."
     )
     rows, title = page_tables.reductions(results), "FLOPs and operands without zeros"
-    yield _drawn("reductions", rows, lambda: reductions(results), title, words, NO_MEMORY)
+    yield from _drawn("reductions", rows, lambda: reductions(results), title, words, NO_MEMORY)
     yield _provenance(results)
 
 
@@ -266,10 +269,14 @@ def _drawn(
     title: str,
     caption: str,
     text: str = "",
-) -> Section:
-    """Return the section of a chart and its numbers, which are folded if no text goes with them."""
-    chart = Chart(name, draw, caption, f"{name}.csv")
-    return Section(title, text, [chart], [Table(name, rows, "Its numbers", folded=not text)])
+) -> Iterator[Section]:
+    """Yield the section of a chart and its numbers, if there are any.
+
+    They are folded if no text goes with them.
+    """
+    if rows:
+        chart = Chart(name, draw, caption, f"{name}.csv")
+        yield Section(title, text, [chart], [Table(name, rows, "Its numbers", folded=not text)])
 
 
 def _provenance(results: Results) -> Section:

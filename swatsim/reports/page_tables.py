@@ -10,6 +10,7 @@ from swatsim.columns import Role
 from swatsim.counters import BUCKETS, ENERGY_PARTS
 from swatsim.errors import ResultsError, unknown
 from swatsim.reports import rates, tables
+from swatsim.reports.comparable import NO_DRAM, alike_in_energy
 from swatsim.reports.labels import times
 from swatsim.reports.span import percent, span_of
 from swatsim.reports.tables import Row, Summary
@@ -315,15 +316,24 @@ def costs_of(points: Sequence[Row]) -> tuple[str, ...]:
     """Return the columns by which points are weighed: of time, of energy and of size.
 
     Energy has leakage in it, and size is area, where that is known of all points; otherwise energy
-    is of what happens alone, and size multipliers, and buffers.
+    is of what happens alone, and size multipliers, and buffers. Points without a DRAM in their
+    energy count where no other has one.
     """
+    ranked = alike_in_energy(points)
 
     def known(name: str) -> bool:
-        return all(isfinite(row.get(name, nan)) for row in points)
+        return all(isfinite(row.get(name, nan)) for row in ranked)
 
     energy = "energy_with_leakage_pj" if known("energy_with_leakage_pj") else "energy_pj"
     sizes = ("area_mm2",) if known("area_mm2") else ("multipliers", "buffer_kib")
     return ("time_ms", energy, *sizes)
+
+
+def not_weighed(points: Sequence[Row]) -> str:
+    """Return in words which points a front leaves out, and why; "": none."""
+    left = len(points) - len(alike_in_energy(points))
+    several = "point is" if left == 1 else "points are"
+    return f"{left} {several} left out: {NO_DRAM}" if left else ""
 
 
 def weighed_by(points: Sequence[Row]) -> str:
@@ -339,9 +349,9 @@ def pareto(points: Sequence[Row]) -> list[Row]:
     """Return the points that no other beats in time, energy and size at once.
 
     Another beats a point if it is at most as slow, as hungry, as large, and better in one of them;
-    by which columns, `costs_of` says.
+    by which columns, `costs_of` says. Where some have a DRAM in their energy, others are left out.
     """
-    columns = costs_of(points)
+    points, columns = alike_in_energy(points), costs_of(points)
 
     def costs(row: Row) -> tuple[float, ...]:
         return tuple(row[name] for name in columns)

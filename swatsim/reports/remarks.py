@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from swatsim.columns import Role
@@ -76,28 +76,32 @@ def missing(results: Results) -> Iterator[str]:
         )
 
 
-def unequal(spans: Mapping[str, Span]) -> str:
+def unequal(spans: Mapping[str, Span], call: Callable[[str], str] = str) -> str:
     """Return a warning that of several figures some are of layers alone; "" if it is not so.
 
     Parameters
     ----------
     spans : mapping of label to Span
+    call : callable of label to str
+        How labels are called.
     """
     alone = {label: span.left_out for label, span in spans.items() if span.left_out}
     if len(alone) in (0, len(spans)):
         return ""
     return (
-        f"some are of a step's layers alone, {among(alone)}; the others of all that a step does: "
-        "only layers are compared; simulate all alike"
+        f"some are of a step's layers alone, {among(alone, call)}; the others of all that a step "
+        "does: only layers are compared; simulate all alike"
     )
 
 
-def apart(spans: Mapping[str, Span]) -> str:
+def apart(spans: Mapping[str, Span], call: Callable[[str], str] = str) -> str:
     """Return a warning that figures are of shares that differ much; "" if they do not.
 
     Parameters
     ----------
     spans : mapping of label to Span
+    call : callable of label to str
+        How labels are called.
     """
     shares = {label: span.share for label, span in spans.items()}
     known = [share for share in shares.values() if share is not None]
@@ -105,8 +109,8 @@ def apart(spans: Mapping[str, Span]) -> str:
         return ""
     words = {label: UNKNOWN if it is None else percent(it) for label, it in shares.items()}
     return (
-        f"the figures are of different shares of a step's multiplications, {among(words)}: times "
-        "and energies compare that too; record what is left out, or compare what all hold"
+        f"the figures are of different shares of a step's multiplications, {among(words, call)}: "
+        "times and energies compare that too; record what is left out, or compare what all hold"
     )
 
 

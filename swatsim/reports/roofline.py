@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.ticker import LogLocator
 
 from swatsim.columns import Role
 from swatsim.reports import tables
-from swatsim.reports.labels import digits
+from swatsim.reports.labels import trimmed
 from swatsim.reports.style import (
     LEGEND,
     MOST_POINTS,
@@ -19,11 +21,16 @@ from swatsim.reports.style import (
 )
 from swatsim.results import Results
 
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+
 #: In inches.
 WIDTH = 8.0
 
 #: How far the axes go beyond the points, as a factor.
 MARGIN = 2.0
+#: An axis that ends within so many times of where it begins has but a power of ten or two.
+NARROW = 100
 
 
 def roofline(results: Results) -> Figure:
@@ -50,7 +57,7 @@ def roofline(results: Results) -> Figure:
             known = [(at, row["layer"]) for at, row in zip(found, mine, strict=True) if at]
             seen = [point for point, _ in known]
             said = [
-                f"{name}, {label}: {digits(x)} MACs a byte, {digits(y)} MACs a cycle"
+                f"{name}, {label}: {trimmed(x)} MACs a byte, {trimmed(y)} MACs a cycle"
                 for (x, y), name in known
             ]
             figure.hover_points(axes, seen, said)
@@ -67,7 +74,7 @@ def roofline(results: Results) -> Figure:
     axes.set_ylabel(f"MACs per cycle ({counted})", fontsize=LEGEND)
     _roofs(axes, rows, points)
     for axis in (axes.xaxis, axes.yaxis):
-        plain_numbers(axis)
+        _number(axis)
     axes.minorticks_off()  # each takes as long to draw as a label
     finish(axes, _title(results))
     if points:
@@ -99,16 +106,26 @@ def _roofs(axes: Any, rows: list[tables.Row], points: list[tuple[float, float]])
         xs = sorted({low, min(max(knee, low), high), high})
         whose = f" of the {roofs[peak, per_cycle][0]}" if len(roofs) > 1 else ""
         label = f"roof{whose}: {peak} multipliers"
-        label += f", {digits(per_cycle)} bytes a cycle" if per_cycle else ""
+        label += f", {trimmed(per_cycle)} bytes a cycle" if per_cycle else ""
         ys = [min(peak, x * per_cycle) if per_cycle else peak for x in xs]
         axes.plot(xs, ys, line, color="black", linewidth=1.2, label=label)
     axes.set_xlim(low, high)
+    every = [*(y for _, y in points), *(peak for peak, _ in roofs)]
+    axes.set_ylim(min(every) / MARGIN, max(every) * MARGIN)
 
 
 def _roof(row: tables.Row) -> tuple[int, float]:
     """Return multipliers, and bytes that the DRAM carries in a cycle."""
     clock = row["clock_mhz"]
     return row["pes"] * row["lanes"], row["dram_mb_per_s"] / clock if clock else 0.0
+
+
+def _number(axis: Axis) -> None:
+    """Write plain numbers on a logarithmic axis, several of them on a short one too."""
+    low, high = axis.get_view_interval()
+    if high < NARROW * low:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    plain_numbers(axis)
 
 
 def _title(results: Results) -> list[str]:

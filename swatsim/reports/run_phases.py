@@ -9,6 +9,8 @@ from math import fsum, nan
 from typing import Any
 
 from swatsim.course import Course
+from swatsim.described import phases_of, policy_at
+from swatsim.reports.methods import method
 from swatsim.reports.run_costs import Rows, grouped
 from swatsim.reports.span import percent
 from swatsim.reports.totals import quotient
@@ -29,7 +31,9 @@ class Phase:
     steps : tuple of int
         Which of them were recorded.
     stated : bool
-        Whether somebody stated where it begins.
+        Whether somebody stated where it begins, or the policy did.
+    method : str
+        Which policy it has, in words, of a run whose policy changes; "" of another.
     products : float
         Of the layers' multiply-accumulates those whose factors are both non-zero; not a number: the
         results don't say.
@@ -48,6 +52,7 @@ class Phase:
     last: int
     steps: tuple[int, ...]
     stated: bool = False
+    method: str = ""
     products: float = nan
     density: Mapping[str, float] = field(default_factory=dict)
     time: float = nan
@@ -61,7 +66,12 @@ class Phase:
 
     @property
     def name(self) -> str:
-        """What it is, by its densities: "dense", or how many of its products are left."""
+        """What it is: its method, and by its densities "dense", or how many products are left."""
+        left = self._left
+        return f"{self.method}: {left}" if self.method not in ("", left) else left
+
+    @property
+    def _left(self) -> str:
         if self.products >= DENSE:
             return "dense"
         left = f"{percent(self.products)} of the products left"
@@ -70,7 +80,10 @@ class Phase:
 
 
 def phases(
-    course: Course, layers: Rows, times: tuple[Sequence[float], Sequence[float]]
+    course: Course,
+    layers: Rows,
+    times: tuple[Sequence[float], Sequence[float]],
+    policy: Mapping[str, Any],
 ) -> tuple[Phase, ...]:
     """Return a run's phases.
 
@@ -81,9 +94,12 @@ def phases(
         The machine's rows of layers.
     times : pair of sequence of float
         The machine's and the baseline's, of each recorded step.
+    policy : mapping
+        As it describes itself.
     """
     whole = fsum(w * y for w, y in zip(course.weights, times[0], strict=True))
     by_step, found = grouped(layers), []
+    in_phases = len(phases_of(policy)) > 1
     for lowest, highest in _bounds(course):
         own = slice(lowest, highest)
         steps, weights = course.steps[own], course.weights[own]
@@ -95,6 +111,7 @@ def phases(
                 last=last,
                 steps=steps,
                 stated=lowest - 1 in course.placed,
+                method=method(policy_at(policy, first)) if in_phases else "",
                 **_densities([row for step in steps for row in by_step[step]]),
                 time=ours / fsum(weights),
                 speed_up=quotient(theirs, ours),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
-from swatsim.reports.labels import digits
+from swatsim.reports.labels import trimmed
 from swatsim.reports.run_costs import LEAKING, TIME
 from swatsim.reports.span import percent
 from swatsim.sampling import Estimate
@@ -49,7 +49,7 @@ def energy(picojoules: float) -> str:
 def count(value: float) -> str:
     """Return a number with a decimal prefix."""
     limit, prefix = next(((it, name) for it, name in _PREFIXES if abs(value) >= it), (1.0, ""))
-    return f"{digits(value / limit)} {prefix}".rstrip()
+    return f"{trimmed(value / limit)} {prefix}".rstrip()
 
 
 def times(value: float) -> str:
@@ -60,15 +60,15 @@ def times(value: float) -> str:
 def _in_units(value: float, units: tuple[tuple[float, float, str], ...], smallest: str) -> str:
     for least, scale, unit in units:
         if abs(value) >= least:
-            return f"{digits(value / scale)} {unit}"
-    return f"{digits(value)} {smallest}"
+            return f"{trimmed(value / scale)} {unit}"
+    return f"{trimmed(value)} {smallest}"
 
 
 QUANTITIES: Mapping[str, Quantity] = {
     TIME: Quantity("time", duration),
     "energy_pj": Quantity("energy without leakage", energy),
     LEAKING: Quantity("energy with leakage", energy),
-    "images_per_s": Quantity("images a second", digits),
+    "images_per_s": Quantity("images a second", trimmed),
     "cycles": Quantity("cycles", count),
     "cycles_compute": Quantity("compute cycles", count),
     "speed_up": Quantity("speed-up", times),

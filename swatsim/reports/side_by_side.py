@@ -80,7 +80,8 @@ def _check(keys: Mapping[str, set[Key]]) -> None:
     if not set.intersection(*layers):
         names = ", ".join(keys)
         raise ResultsError(
-            f"{names} have no layer and op in common: compare results of one network"
+            f"{names} have no layer and op in common: compare results of one network",
+            of_argument=True,
         )
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: In inches: the figure's width; a line of text; a letter of a layer's name; a total's bar.
 WIDTH, LINE, LETTER, TOTAL_BAR = 8.0, 0.19, 0.062, 0.2
+#: In inches, what is free beside the plots.
+EDGE_FREE = 0.15
 #: In inches: of a key, an entry's patch and what is left free.
 KEY = 0.6
 #: In inches, how high the bars of layers are together: of each, at least and at most.
@@ -93,6 +95,11 @@ class Stage:
     totals: Sequence[Group]
     groups: Sequence[Group]
     high: float
+
+    @property
+    def wide(self) -> float:
+        """Inches of both plots, between the names and the figure's edge."""
+        return WIDTH - _left(self) - EDGE_FREE
 
     def bars(self) -> list[Placed]:
         """Return all bars, totals first."""
@@ -218,7 +225,7 @@ def _frame(stage: Stage, title_lines: int, key_lines: int) -> None:
     height = above + totals + 0.12 + stage.high + key
     stage.figure.set_figheight(height)
     left = _left(stage)
-    width = (WIDTH - left - 0.15) / WIDTH
+    width = stage.wide / WIDTH
     stage.below.set_position((left / WIDTH, key / height, width, stage.high / height))
     foot = (key + stage.high + 0.12) / height
     stage.above.set_position((left / WIDTH, foot, width, totals / height))

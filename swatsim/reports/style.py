@@ -60,6 +60,9 @@ DOTS_PER_INCH = 150
 #: Characters of a title in a line, by the figure's width in inches.
 CHARACTERS = 11
 
+#: Inches of a letter a point of its size; of one in a number, with what is left free beside it.
+LETTER = 0.0088
+
 #: More points than these are drawn as pixels in an SVG too.
 MOST_POINTS = 1000
 
@@ -162,6 +165,11 @@ def axes_on(
 def wrapped(parts: Iterable[str], width: float) -> list[str]:
     """Return the lines of a title over a figure of a width in inches: at least one a part."""
     return [line for part in parts for line in wrap(part, int(CHARACTERS * width))]
+
+
+def fits(text: str, inches: float, size: float) -> bool:
+    """Whether a text in letters of a size, in points, has room in so many inches."""
+    return LETTER * size * len(text) <= inches
 
 
 def finish(

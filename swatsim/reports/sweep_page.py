@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from swatsim.reports import differences, page_tables, sweep_points, tables
-from swatsim.reports.html import Chart, Page, Section, Table
-from swatsim.reports.labels import shown
+from swatsim.reports.comparable import alike_in_energy
+from swatsim.reports.html import Chart, Page, Section, Table, on_paper
+from swatsim.reports.labels import alike, shown
 from swatsim.reports.page import notes_of, of_what, sections_of, warnings_of
 from swatsim.reports.remarks import remarks
 from swatsim.reports.span import Span, span_of
@@ -20,6 +21,16 @@ POINT_COLUMNS = (
     *("machine", "dtype", "clock_mhz", "dram_mb_per_s", "multipliers", "buffer_kib", "area_mm2"),
     *("time_ms", "images_per_s", "energy_pj", "energy_with_leakage_pj", "power_w"),
     *("tops_per_w_effectual", "speed_up", "speed_up_layers", "elsewhere", "energy_efficiency"),
+    "of_ideal_layers",
+)
+#: Of these, what a machine is like; and what a table of the front shows in any case, for it is to
+#: fit a page: the others are in that of all points.
+PROPERTIES = POINT_COLUMNS[1:7]
+FRONT_COLUMNS = (
+    "power_w",
+    "tops_per_w_effectual",
+    "speed_up",
+    "speed_up_layers",
     "of_ideal_layers",
 )
 
@@ -51,7 +62,7 @@ def of_sweep(
         own = [row for row in done if row["trace"] == trace]
         suffix = f"_{number + 1}" if len(traces) > 1 else ""
         page.sections.extend(_of_points(own, fronts[trace], suffix))
-    page.sections.append(_all_points(done, failed))
+    page.sections.extend(_all_points(done, failed, len(traces)))
     page.sections.extend(_of_fastest(best, several=len(traces) > 1))
     return page
 
@@ -64,7 +75,7 @@ def _tiles(
         return [*counts, ("traces, each with a front of its own", f"{len(fronts)}")]
     (front,) = fronts.values()
     time, energy, *_ = page_tables.costs_of(done)
-    least = min(row[energy] for row in done)
+    least = min(row[energy] for row in alike_in_energy(done))
     leakage = "leakage in it" if energy != "energy_pj" else "without leakage"
     return [
         ("a step, the fastest", shown(time, front[0][time])),
@@ -107,17 +118,21 @@ def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterat
     on = f", {Path(done[0]['trace']).name}" if suffix else ""
     text = "No other point is at most as slow, as hungry and as large, and better in one of these: "
     text += f"{page_tables.weighed_by(done)}."
+    if left_out := page_tables.not_weighed(done):
+        text += f" {left_out}."
     text += f" Of the ideal, layers alone: {tables.OF_IDEAL}."
     numbered = [{"number": i, **row} for i, row in enumerate(front, 1)]
     every = f"points{suffix}.csv"
     of_step = f"a step's: {Span.from_row(done[0]).mean}"
-    own = [name for name in POINT_COLUMNS if name != "elsewhere" or _whole(done)]
-    words = f"Time and energy of every point, {of_step}."
+    words = f"Time and energy of every point{' but those' * bool(left_out)}, {of_step}."
     chart = Chart(f"pareto{suffix}", lambda: sweep_points.pareto(done, front), words, every)
+    differ, same = alike(front, PROPERTIES)
+    text += f" Of the front, {same[:1].lower()}{same[1:]}" * bool(same)
+    energy = page_tables.costs_of(done)[1]
+    columns = ("number", "machine", *differ, "time_ms", energy, *FRONT_COLUMNS)
     words = f"The front; time and energy are {of_step}"
-    table = Table(f"front{suffix}", numbered, words, ("number", *own))
-    words = f"Every point; time and energy are {of_step}"
-    points = Table(f"points{suffix}", list(done), words, own, folded=True)
+    table = Table(f"front{suffix}", numbered, words, columns)
+    points = _points_table(f"points{suffix}", done, f"Every point; time and energy are {of_step}")
     yield Section(f"The front of time, energy and size{on}", text, [chart], [table, points])
     several = [n for n in _parameters(done) if len({row.get(n) for row in done} - {None}) > 1]
     if varied := sweep_points.varied(done, several):
@@ -128,14 +143,25 @@ def _of_points(done: Sequence[Row], front: Sequence[Row], suffix: str) -> Iterat
         yield Section(f"What each parameter does{on}", charts=[chart])
 
 
-def _all_points(done: Sequence[Row], failed: Sequence[Row]) -> Section:
-    columns = ("trace", *POINT_COLUMNS)
-    words = "All points that are done; time and energy are a mean recorded step's"
-    found = [Table("all_points", list(done), words, columns, folded=True)]
+def _points_table(name: str, rows: Sequence[Row], words: str, *more: str) -> Table:
+    """Return a table of points; those that are printed are the fastest."""
+    own = [name for name in POINT_COLUMNS if name != "elsewhere" or _whole(rows)]
+    columns = (*more, *own)
+    paper = on_paper(rows, lambda row: -row["time_ms"], "the fastest")
+    return Table(name, list(rows), words, columns, folded=True, paper=paper)
+
+
+def _all_points(done: Sequence[Row], failed: Sequence[Row], traces: int) -> Iterator[Section]:
+    """Yield what is of all traces: each one's points are with its front."""
+    found = []
+    if traces > 1:
+        words = "All points that are done; time and energy are a mean recorded step's"
+        found.append(_points_table("all_points", done, words, "trace"))
     if failed:
         names = ("machine", "trace", "error")
         found.append(Table("failed", list(failed), "Failed points", names, folded=True))
-    return Section("All points", tables=found)
+    if found:
+        yield Section("All points" if traces > 1 else "Failed points", tables=found)
 
 
 def _parameters(rows: Sequence[Row]) -> list[str]:

@@ -11,6 +11,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.lines import Line2D
 
 from swatsim.reports import differences, labels, page_tables
+from swatsim.reports.comparable import alike_in_energy
 from swatsim.reports.span import Span
 from swatsim.reports.style import (
     LEGEND,
@@ -109,7 +110,11 @@ def _ordered(values: set[Any]) -> list[Any]:
 
 
 def pareto(points: Sequence[Row], front: Sequence[Row]) -> Figure:
-    """Draw time against energy, a point a machine, as large as its size; the front is named."""
+    """Draw time against energy, a point a machine, as large as its size; the front is named.
+
+    Points whose energies don't compare with the others' are left out.
+    """
+    points = alike_in_energy(points)
     figure, (axes,) = axes_on(WIDTH, 5.4 + 0.14 * min(len(front), NAMED))
     best = {row["point"] for row in front}
     presets = list(dict.fromkeys(row["preset"] for row in points))

@@ -21,7 +21,7 @@ from swatsim.reports.made import made_of, stated
 from swatsim.reports.page import of_results
 from swatsim.reports.sweep_page import of_sweep
 from swatsim.reports.tables import Row
-from swatsim.results import PARQUET, PROVENANCE, Results, load
+from swatsim.results import PROVENANCE, Results, is_sweep, load
 
 
 @arguments(
@@ -58,7 +58,8 @@ def report(
         If there are no results, no point of the sweep is done, or the folder can't be written to.
     """
     if output is None and isinstance(source, Results):
-        raise ResultsError("results in memory have no folder: name the report's output")
+        message = "results in memory have no folder: name the report's output"
+        raise ResultsError(message, of_argument=True)
     folder = Path(output) if output is not None else Path(str(source)) / REPORT
     page = _of(source) if isinstance(source, Results) else _page(Path(source))
     check_folder(folder)
@@ -77,7 +78,7 @@ def _of(results: Results, folder: Path | None = None) -> Page:
 
 
 def _page(folder: Path) -> Page:
-    if (folder / PARQUET).is_file() or not (folder / SWEEP).is_file():
+    if not is_sweep(folder):
         return _of(load(folder), folder)
     index = index_of(folder / SWEEP)
     try:

@@ -20,8 +20,8 @@ from swatsim.policies.interface import Policy
 from swatsim.reports import tables
 from swatsim.results import Results
 from swatsim.simulator.machines import machine
-from swatsim.simulator.mechanism import ConfiguredMachine
 from swatsim.simulator.run import simulate
+from swatsim.simulator.runnable import ConfiguredMachine
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.layer import OPS, OpName
 from swatsim.workload.networks import network

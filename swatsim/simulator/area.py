@@ -23,7 +23,7 @@ class Area(NamedTuple):
     multipliers : float
         Each with the adder to its sum.
     vector : float
-        The same of the vector unit's lanes.
+        The same of the vector unit's lanes, of the type that it works in.
     buffers, accumulators : float
     leakage_mw : float or None
         Of all of them together; None: the table does not say.
@@ -41,24 +41,30 @@ class Area(NamedTuple):
         return float(sum(getattr(self, part) for part in PARTS))
 
 
-def area_of(config: MachineConfig, table: EnergyTable) -> Area | None:
+def area_of(config: MachineConfig, table: EnergyTable, vector: str | None = None) -> Area | None:
     """Return the area of a machine whose values are of its type; None: it is not known.
 
-    `why_unknown` says why not.
+    `vector` is the type that its vector unit works in, by default the same. `why_unknown` says why
+    an area is not known.
     """
     if why_unknown(config, table) or table.area is None:
         return None
     known = table.area
-    unit = known.logic[value_types.stand_in(config.dtype, known.logic) or ""].mm2
-    multipliers, vector = config.multipliers * unit, config.vector_width * unit
+    multipliers = config.multipliers * _unit(config.dtype, known)
+    lanes = config.vector_width * _unit(vector or config.dtype, known)
     buffers, sums = _buffers(config), _accumulators(config)
     return Area(
         multipliers,
-        vector,
+        lanes,
         sum(memory.kib * known.sram.mm2_per_kib(memory.bank_kib) for memory in buffers),
         sum(memory.kib * known.sram.mm2_per_kib(memory.bank_kib) for memory in sums),
-        _leakage(multipliers + vector, [*buffers, *sums], known),
+        _leakage(multipliers + lanes, [*buffers, *sums], known),
     )
+
+
+def _unit(dtype: str, known: AreaTable) -> float:
+    """Return the mm2 of a multiplier of a type, with its adder."""
+    return known.logic[value_types.stand_in(dtype, known.logic) or ""].mm2
 
 
 def why_unknown(config: MachineConfig, table: EnergyTable) -> str:

@@ -47,8 +47,8 @@ from swatsim.counters import Counters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.sampling import Estimate, Stratum, ratio, total
 from swatsim.simulator.interface import Machine
-from swatsim.simulator.mechanism import Runnable
 from swatsim.simulator.run import Progress, as_machine, choice, in_order, threads_of
+from swatsim.simulator.runnable import Runnable
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.tracefile.covered import covered
 from swatsim.workload.layer import OPS, OUTPUT_OF, Layer, OpName

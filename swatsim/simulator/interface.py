@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 from swatsim.counters import Counters
 from swatsim.errors import ConfigError
 from swatsim.workload.lowering import LoweredOp
+
+Counts = npt.NDArray[np.int64]
 
 
 class Event(NamedTuple):
@@ -55,6 +60,51 @@ class Timeline(NamedTuple):
     cycles: int
     events: Callable[[range], Iterator[Event]]
     about: Mapping[str, Any]
+
+
+class Busy(NamedTuple):
+    """What each tile of a machine does in an op's compute cycles, added up over the op.
+
+    In what is left of these cycles nothing is mapped on the tile.
+
+    Parameters
+    ----------
+    tile : str
+        What a tile of the machine is, for people: "cluster".
+    own : numpy.ndarray of int64, shape (tiles,)
+        Cycles in which a tile has work of its own.
+    waits : numpy.ndarray of int64, shape (tiles,)
+        Cycles in which it has done its part, and waits for slower tiles.
+    """
+
+    tile: str
+    own: Counts
+    waits: Counts
+
+
+def checked_busy(busy: Busy, cycles: int) -> Busy:
+    """Return what a machine says of its tiles in an op of so many compute cycles.
+
+    Raises
+    ------
+    ConfigError
+        If it is none, or more than the op takes.
+    """
+    given = isinstance(busy, Busy) and [np.asarray(of) for of in (busy.own, busy.waits)]
+    if not given or not all(of.ndim == 1 and of.dtype == np.int64 for of in given):
+        raise ConfigError(
+            f"the machine gave {busy!r}: busy must give a swatsim.Busy, its own and waits arrays "
+            "of int64, a number for each tile"
+        )
+    own, waits = given
+    if own.shape != waits.shape or min(own.min(initial=0), waits.min(initial=0)) < 0:
+        raise ConfigError(f"the machine gave {busy!r}: own and waits are 0 or more, of all tiles")
+    if (own + waits).max(initial=0) > cycles:
+        raise ConfigError(
+            f"the machine gave {busy!r}: own and waits of a tile must be at most the op's compute "
+            f"cycles, {cycles}"
+        )
+    return busy
 
 
 def check_tile(tile: object, tiles: int, op: LoweredOp, one: str) -> None:

@@ -19,16 +19,21 @@ def schema_of(config: type[MachineConfig]) -> dict[str, Any]:
     return fields
 
 
+def choices(field: Mapping[str, Any]) -> list[str]:
+    """Return the names among the values that a parameter of such a schema takes."""
+    if "anyOf" in field:
+        return [name for choice in field["anyOf"] for name in choices(choice)]
+    if field.get("type") == "boolean":
+        return ["true", "false"]
+    return [str(field["const"])] if "const" in field else list(field.get("enum", ()))
+
+
 def allowed(field: Mapping[str, Any]) -> str:
     """Return in words which values a parameter of such a schema takes."""
     if "anyOf" in field:
         return ", ".join(allowed(choice) for choice in field["anyOf"])
-    if "const" in field:
-        return str(field["const"])
-    if "enum" in field:
-        return ", ".join(field["enum"])
-    if field["type"] == "boolean":
-        return "true, false"
+    if names := choices(field):
+        return ", ".join(names)
     if field["type"] == "string":
-        return "see meaning"
+        return ", ".join(field.get("examples", ["see meaning"]))
     return f"{field['minimum']}..{field['maximum']}"

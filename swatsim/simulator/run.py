@@ -29,8 +29,8 @@ from swatsim.results import Results
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.interface import Machine
 from swatsim.simulator.machines import machine as find_machine
-from swatsim.simulator.mechanism import ConfiguredMachine, OwnMachine, Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
+from swatsim.simulator.runnable import ConfiguredMachine, OwnMachine, Runnable
 from swatsim.simulator.sizes import Sums
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_run import Job, Run, Scope

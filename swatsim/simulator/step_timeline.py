@@ -8,28 +8,31 @@ it was done between them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from swatsim import provenance
 from swatsim.columns import Role
 from swatsim.errors import ConfigError
 from swatsim.simulator.energy.table import energy_table
-from swatsim.simulator.mechanism import Runnable
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.run import checked, in_order, threads_of
+from swatsim.simulator.runnable import Runnable
+from swatsim.simulator.step_tiles import EVENTS_OF_TILE
 from swatsim.simulator.step_tracks import Tracks
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_events import UNIT, Json
 from swatsim.simulator.trace_run import Job, Run, Scheduled
 from swatsim.tracefile import Step, Trace, covered
-from swatsim.workload.layer import OPS
-from swatsim.workload.phases import PHASES
+from swatsim.workload.phases import PHASES, in_run_order
 
 log = logging.getLogger(__name__)
 
 #: Blocks of an op that are drawn apart, by default and at most.
 BLOCKS, MAX_BLOCKS = 64, 10_000
+#: Tiles of the machine that are drawn, by default and at most.
+TILES, MAX_TILES = 4, 1024
 #: Events of a step for which a viewer stays quick, and of a block, at most.
 EVENTS, EVENTS_OF_BLOCK = 200_000, 10
 #: A viewer is slow beyond: about 100 MB of JSON.
@@ -38,11 +41,15 @@ MAX_EVENTS = 500_000
 DRAWN = (
     "ops one after another, forward in the network's order, backward from the last layer on, dgrad "
     "before wgrad; what else a phase does behind its layers; while a block is computed the next "
-    "one's loads before the last one's stores, and waiting after computing"
+    "one's loads before the last one's stores, and waiting after computing; of each op first a "
+    "tile's own work, then its waiting for slower ones, then what nothing is mapped on it, then "
+    "what memory takes"
 )
 
 
-def step_timeline(trace: Trace, machine: Runnable, number: int, blocks: int) -> dict[str, Any]:
+def step_timeline(
+    trace: Trace, machine: Runnable, number: int, blocks: int, tiles: int
+) -> dict[str, Any]:
     """Return what a step does on a machine, as `swatsim.timeline` does.
 
     Raises
@@ -50,24 +57,30 @@ def step_timeline(trace: Trace, machine: Runnable, number: int, blocks: int) -> 
     TraceError
         If the trace has no such step, or is damaged.
     ConfigError
-        If a number of blocks is none, a buffer is too small, or there are too many ops to draw.
+        If a number of blocks or tiles is none, a buffer is too small, what the machine says of its
+        tiles is wrong, or there are too many ops to draw.
     """
-    if blocks not in range(1, MAX_BLOCKS + 1):
-        raise ConfigError(f"blocks={blocks} is not allowed: must be 1 to {MAX_BLOCKS}")
+    _check(blocks, tiles)
     run = Run(trace, [machine], None, energy_table("45nm"))
     jobs = run.jobs([number])
     run.check_before(jobs)
     resolved = checked(run.describe(machine, covered.describe(trace, [number]), [number]))
     step, left_out = jobs[0][0], resolved["others_left_out"]
-    apart = max(1, min(blocks, EVENTS // (EVENTS_OF_BLOCK * len(jobs))))
-    tracks = Tracks(machine, _title(trace, step, machine, left_out), apart)
+    left = EVENTS // len(jobs) - EVENTS_OF_TILE * tiles
+    apart = max(1, min(blocks, left // EVENTS_OF_BLOCK))
+    tracks = Tracks(machine, _title(trace, step, machine, left_out), apart, tiles)
     others = [] if left_out else run.others(step)[0]
-    _draw(tracks, _scheduled(run, jobs), [row for row in others if row["role"] == Role.MACHINE])
+    _draw(
+        tracks,
+        _scheduled(run, jobs, tiles > 0),
+        [row for row in others if row["role"] == Role.MACHINE],
+    )
     events = tracks.end()
     if len(events) > MAX_EVENTS:
         raise ConfigError(
             f"step {number} of {trace.name} has {len(jobs)} ops: more than {MAX_EVENTS} events, "
-            "the most that is written; choose one of its ops (--layer and --op)"
+            "the most that is written; choose fewer tiles (--tiles), or one of its ops (--layer "
+            "and --op)"
         )
     log.info("%d events of step %d", len(events), number)
     about = {
@@ -78,15 +91,27 @@ def step_timeline(trace: Trace, machine: Runnable, number: int, blocks: int) -> 
         "trace_id": trace.id,
         "drawn": DRAWN,
         "blocks_apart": f"at most {apart} of an op; {tracks.merged} are drawn with others",
+        "tiles_drawn": tracks.tiles or ("none: " + _no_tiles(machine, tiles)),
         "provenance": provenance.collect(resolved),
     }
     return {"otherData": about, "displayTimeUnit": "ms", "traceEvents": events}
 
 
-def _scheduled(run: Run, jobs: Sequence[Job]) -> list[Scheduled]:
+def _check(blocks: int, tiles: int) -> None:
+    if blocks not in range(1, MAX_BLOCKS + 1):
+        raise ConfigError(f"blocks={blocks} is not allowed: must be 1 to {MAX_BLOCKS}")
+    if tiles not in range(MAX_TILES + 1):
+        raise ConfigError(f"tiles={tiles} is not allowed: must be 0 to {MAX_TILES}")
+
+
+def _no_tiles(machine: Runnable, tiles: int) -> str:
+    return f"{machine.name} does not say what its tiles do" if tiles else "none were asked for"
+
+
+def _scheduled(run: Run, jobs: Sequence[Job], tiles: bool) -> list[Scheduled]:
     """Return the ops of the jobs, block by block, on all cores."""
     try:
-        return list(in_order(run.scheduled, jobs, threads_of(None), None))
+        return list(in_order(partial(run.scheduled, tiles=tiles), jobs, threads_of(None), None))
     except BufferTooSmallError as error:
         raise run.refusal(error, jobs) from None
 
@@ -94,23 +119,13 @@ def _scheduled(run: Run, jobs: Sequence[Job]) -> list[Scheduled]:
 def _draw(tracks: Tracks, ops: Sequence[Scheduled], others: Sequence[Row]) -> None:
     for phase in PHASES:
         begin = tracks.now
-        for op in _of_phase(ops, phase):
+        for op in in_run_order(ops, phase, lambda op: (op.layer, op.op)):
             tracks.op(op)
         for row in others:
             if row["phase"] == phase:
                 tracks.other(row)
         if tracks.now > begin:
             tracks.phase(phase, begin)
-
-
-def _of_phase(ops: Sequence[Scheduled], phase: str) -> Iterator[Scheduled]:
-    """Yield the ops of a phase, in the order in which a step runs them."""
-    if phase == "forward":
-        yield from (op for op in ops if op.op == "fprop")
-    if phase == "backward":
-        place = {name: -i for i, name in enumerate(dict.fromkeys(op.layer for op in ops))}
-        backward = [op for op in ops if op.op != "fprop"]
-        yield from sorted(backward, key=lambda op: (place[op.layer], OPS.index(op.op)))
 
 
 def _sizes(machine: Runnable, cycles: int) -> Json:

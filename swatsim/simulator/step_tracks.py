@@ -15,14 +15,16 @@ from typing import NamedTuple
 import numpy as np
 
 from swatsim.counters import BUCKETS, OP_BYTES
-from swatsim.simulator.mechanism import Runnable
+from swatsim.simulator.interface import Busy
 from swatsim.simulator.memory.simulate import Schedule
+from swatsim.simulator.runnable import Runnable
+from swatsim.simulator.step_tiles import doing, spread, words
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_events import Json, counter, names, span
 from swatsim.simulator.trace_run import Scheduled
 
 #: Processes, and the threads of each.
-STEP, MEMORY, LANES = 1, 2, 3
+STEP, MEMORY, LANES, TILES = 1, 2, 3, 4
 PHASE, OPS, OTHERS = range(3)
 LOADS, COMPUTES, WAITS, STORES = range(4)
 THREADS = {
@@ -60,6 +62,8 @@ class Tracks:
         What is drawn, in words.
     blocks : int
         Of an op at most so many are drawn apart.
+    tiles : int
+        Of the machine at most so many are drawn.
 
     Attributes
     ----------
@@ -69,9 +73,10 @@ class Tracks:
         Blocks that are drawn with others.
     """
 
-    def __init__(self, machine: Runnable, title: str, blocks: int) -> None:
+    def __init__(self, machine: Runnable, title: str, blocks: int, tiles: int) -> None:
         self.now = self.merged = 0
-        self._title, self._blocks = title, blocks
+        self._title, self._blocks, self._most_tiles = title, blocks, tiles
+        self._busy: Busy | None = None
         self._events: list[Json] = []
         self._last: dict[tuple[int, str], float] = {}
         config = machine.config
@@ -91,6 +96,7 @@ class Tracks:
         spent = {**op.counters.buckets, **_lane_cycles(memory._asdict())}
         self._lanes(begin, {name: of / max(1, memory.cycles) for name, of in spent.items()})
         self._pruned(memory.lane_cycles_prune // lanes, memory.dram_bytes_prune)
+        self._tiles(op, end)
         self._run(op, _groups(op.schedule, self._blocks))
         self.merged += max(0, len(op.schedule.ends) - 2 - self._blocks)
         self.now = end
@@ -110,9 +116,18 @@ class Tracks:
         """Return all events, names first, then by their begin; counters end with the step."""
         for process, name in list(self._last):
             self._count(process, name, self.now, 0)
-        titles = {STEP: self._title, **TITLES}
-        named = [one for key, words in titles.items() for one in names(key, words, THREADS[key])]
+        titles, threads = {STEP: self._title, **TITLES}, dict(THREADS)
+        if self._busy is not None:
+            titles[TILES] = f"tiles: {self.tiles}; of each op own work first, then waiting"
+            shown = spread(self._busy.own.size, self._most_tiles)
+            threads[TILES] = tuple(f"{self._busy.tile} {tile}" for tile in shown)
+        named = [one for key, of in titles.items() for one in names(key, of, threads[key])]
         return [*named, *sorted(self._events, key=itemgetter("ts"))]
+
+    @property
+    def tiles(self) -> str:
+        """Which tiles are drawn, in words; empty: none of the ops drawn has them."""
+        return "" if self._busy is None else words(self._busy, self._most_tiles)
 
     # ---- an op ---------------------------------------------------------------------------------
 
@@ -126,6 +141,19 @@ class Tracks:
             self._span(MEMORY, WAITS, "pruning in each step", "prune", slot)
             self._rates([slot[0]], [slot[1]], [carried])
         self.now = slot[1]
+
+    def _tiles(self, op: Scheduled, end: int) -> None:
+        """Draw what some tiles do until an op's end."""
+        if op.busy is None:
+            return
+        self._busy = op.busy
+        for thread, tile in enumerate(spread(op.busy.own.size, self._most_tiles)):
+            begin = self.now
+            for it in doing(op, op.busy, tile, end - begin):
+                slot, begin = (begin, begin + it.cycles), begin + it.cycles
+                if it.cycles:
+                    about = {"cycles": it.cycles, "share": it.cycles / op.memory.cycles}
+                    self._span(TILES, thread, it.name, it.category, slot, **about)
 
     def _run(self, op: Scheduled, groups: _Groups) -> None:
         """Draw an op's blocks, and how fast DRAM carries their bytes."""

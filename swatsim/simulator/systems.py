@@ -15,7 +15,7 @@ from swatsim.simulator import capacities
 from swatsim.simulator.area import area_of
 from swatsim.simulator.energy.energy import energies
 from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.mechanism import MachineConfig, Runnable
+from swatsim.simulator.mechanism import MachineConfig
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.memory.simulate import (
     NO_DEMAND,
@@ -28,6 +28,7 @@ from swatsim.simulator.memory.simulate import (
 )
 from swatsim.simulator.memory.stores import Packed
 from swatsim.simulator.other import Share, charged
+from swatsim.simulator.runnable import Runnable
 from swatsim.tracefile import OtherWork
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.lowering import LoweredOp
@@ -53,6 +54,20 @@ class OnChip(NamedTuple):
 NOTHING_ON_CHIP = OnChip()
 
 
+class Types(NamedTuple):
+    """Types of values that a machine is made for, as large as it is: the widest that it meets.
+
+    Parameters
+    ----------
+    layers, vector : str or None
+        Of what multiplies matrices, and of the vector unit's work. None: the configuration's, and
+        the same as of layers.
+    """
+
+    layers: str | None
+    vector: str | None
+
+
 class System(Protocol):
     """What a run asks of a machine's memory system."""
 
@@ -64,8 +79,11 @@ class System(Protocol):
     def parameters(self) -> Row:
         """Columns of what machines are told apart by."""
 
-    def of_values(self, dtype: str | None) -> System:
-        """Return the same system for values of a type; None: of the type that it has."""
+    def of_values(self, dtype: str | None, vector: str | None = None) -> System:
+        """Return the same system for values of a type; None: of the type that it has.
+
+        `vector` is the type that the vector unit works in: its area is of that. None: of the same.
+        """
 
     @property
     def keeps_on_chip(self) -> bool:
@@ -88,11 +106,12 @@ class System(Protocol):
         """Return the columns of energy, None where it is not known."""
 
     def other(
-        self, works: Sequence[OtherWork], dtypes: Sequence[str | None], share: Share
+        self, works: Sequence[OtherWork], dtypes: Sequence[str | None], share: Share, types: Types
     ) -> Row | None:
         """Return the columns of work that multiplies no matrices; None: there is no vector unit.
 
-        `dtypes` are the values' types, as `of_values` takes them, of each.
+        `dtypes` are the values' types, as `of_values` takes them, of each; `types` those of all
+        that the machine is made for.
         """
 
     def on_chip(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> OnChip:
@@ -117,7 +136,7 @@ class NoMemory:
         **{"area_mm2": None, "leakage_mw": None},
     }
 
-    def of_values(self, dtype: str | None) -> NoMemory:
+    def of_values(self, dtype: str | None, vector: str | None = None) -> NoMemory:
         """Return itself: of what type values are makes no difference."""
         return self
 
@@ -139,7 +158,9 @@ class NoMemory:
         """Return the columns of energy, None in each."""
         return dict.fromkeys((*ENERGY_PARTS, ENERGY), None)
 
-    def other(self, works: Sequence[OtherWork], dtypes: Sequence[str | None], share: Share) -> None:
+    def other(
+        self, works: Sequence[OtherWork], dtypes: Sequence[str | None], share: Share, types: Types
+    ) -> None:
         """Return None: the object says nothing of a vector unit."""
 
     def on_chip(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> OnChip:
@@ -169,15 +190,19 @@ class Modelled:
         The machine's.
     config : MachineConfig
     table : EnergyTable
+    vector : str, optional
+        The type that the vector unit works in; by default the configuration's.
     """
 
-    def __init__(self, name: str, config: MachineConfig, table: EnergyTable) -> None:
+    def __init__(
+        self, name: str, config: MachineConfig, table: EnergyTable, vector: str | None = None
+    ) -> None:
         self._name = name
         self._config = config
         self._table = table
         self.memory = config.memory
         self.keeps_on_chip = config.keep_on_chip
-        area = area_of(config, table)
+        area = area_of(config, table, vector)
         self.parameters: Row = {
             "dtype": config.dtype,
             "clock_mhz": config.clock_mhz,
@@ -185,15 +210,16 @@ class Modelled:
             "area_mm2": area and area.mm2,
             "leakage_mw": area and area.leakage_mw,
         }
-        self._of_values: dict[str, Modelled] = {config.dtype: self}
+        self._of_values: dict[tuple[str, str | None], Modelled] = {(config.dtype, vector): self}
 
-    def of_values(self, dtype: str | None) -> Modelled:
+    def of_values(self, dtype: str | None, vector: str | None = None) -> Modelled:
         """Return the same buffers, DRAM and energies for values of a type."""
         wanted = self._config.dtype if dtype is None else dtype
-        if wanted not in self._of_values:
+        if (wanted, vector) not in self._of_values:
             config = self._config.model_copy(update={"dtype": wanted})
-            self._of_values[wanted] = Modelled(self._name, config, self._table)
-        return self._of_values[wanted]
+            found = Modelled(self._name, config, self._table, vector)
+            self._of_values[wanted, vector] = found
+        return self._of_values[wanted, vector]
 
     def simulate_memory(
         self, op: LoweredOp, counters: Counters, dense: bool, on_chip: OnChip
@@ -244,11 +270,13 @@ class Modelled:
         each = dict(zip(ENERGY_PARTS, map(float, parts), strict=True))
         return {**each, ENERGY: float(sum(parts))}
 
-    def other(self, works: Sequence[OtherWork], dtypes: Sequence[str | None], share: Share) -> Row:
+    def other(
+        self, works: Sequence[OtherWork], dtypes: Sequence[str | None], share: Share, types: Types
+    ) -> Row:
         """Return the columns of work that multiplies no matrices."""
         configs = [self.of_values(dtype)._config for dtype in dtypes]
         row = charged(works, configs, share, self._table)
-        return {**row, **self.of_values(row["dtype"]).parameters}
+        return {**self.of_values(*types).parameters, **row}
 
     def on_chip(self, op: LoweredOp, partner: LoweredOp | None, dense: bool) -> OnChip:
         """Return what stays on chip: of dgrad and wgrad the grad_out, if that saves bytes."""

@@ -16,7 +16,7 @@ from swatsim.arguments import arguments, either, instance_of, maybe, path_like, 
 from swatsim.errors import ConfigError, TraceError, shown, unknown
 from swatsim.simulator.interface import Event, Machine, Timeline
 from swatsim.simulator.run import as_machine
-from swatsim.simulator.step_timeline import BLOCKS, MAX_EVENTS, step_timeline
+from swatsim.simulator.step_timeline import BLOCKS, MAX_EVENTS, TILES, step_timeline
 from swatsim.simulator.trace_events import UNIT, names, span
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPS, OpName
@@ -41,6 +41,7 @@ PROCESS = 1
     start=whole_number,
     cycles=whole_number,
     blocks=whole_number,
+    tiles=whole_number,
 )
 def timeline(
     trace: str | os.PathLike[str] | Trace,
@@ -53,12 +54,14 @@ def timeline(
     start: int = 0,
     cycles: int = DEFAULT_CYCLES,
     blocks: int = BLOCKS,
+    tiles: int = TILES,
 ) -> dict[str, Any]:
     """Return what a machine does in a step, block by block; or one tile in one op, cycle by cycle.
 
     Of a step: its ops one after another and what the vector unit does, what is loaded, computed and
-    stored of each op's blocks, when PEs wait, and as counters DRAM's bytes a second, PEs that wait
-    for it, lanes with effectual work. Cycles and bytes add up to those of `swatsim.simulate`.
+    stored of each op's blocks, when PEs wait, how long some tiles compute and wait for others, and
+    as counters DRAM's bytes a second, PEs that wait for it, lanes with effectual work. Cycles and
+    bytes add up to those of `swatsim.simulate`.
 
     Parameters
     ----------
@@ -76,6 +79,9 @@ def timeline(
     blocks : int
         Of a step: so many blocks of an op are drawn apart at most, more of them several as one; in
         a step of many ops fewer.
+    tiles : int
+        Of a step: so many of the machine's tiles (clusters, cores, PEs) are drawn at most, evenly
+        spread; 0: none.
 
     Returns
     -------
@@ -96,7 +102,7 @@ def timeline(
     source = trace if isinstance(trace, Trace) else open_trace(trace)
     opened = source.step(source.steps[0] if step is None else step)
     if layer is None or op is None:
-        return step_timeline(source, chosen, opened.number, blocks)
+        return step_timeline(source, chosen, opened.number, blocks, tiles)
     drawn = chosen.timeline(lower(_op(opened, source, layer, op)), tile)
     what = {"machine": chosen.name, "layer": layer, "op": op, "step": opened.number, "tile": tile}
     written = provenance.collect({"machine": chosen.describe()})
@@ -160,7 +166,8 @@ def _op(step: Step, trace: Trace, layer: str, name: OpName) -> Op:
     """Return the op, its masks read."""
     known, layers = trace.manifest.by_name, {one.name: one for one in step.layers}
     if layer not in known:
-        raise TraceError(f"{trace.path}: {unknown('layer', str(layer), known)}")
+        message = f"{trace.path}: {unknown('layer', str(layer), known)}"
+        raise TraceError(message, of_argument=True)
     if name not in OPS:
         raise ConfigError(unknown("op", str(name), OPS))
     recorded = [op for recorded_layer, op in step.ops() if recorded_layer.name == layer]
@@ -168,7 +175,8 @@ def _op(step: Step, trace: Trace, layer: str, name: OpName) -> Op:
         there = ", ".join(recorded) or "none"
         raise TraceError(
             f"{trace.path}: step {step.number} has no {name} of layer {layer!r}: with both masks "
-            f"recorded are {there}; choose another op or step"
+            f"recorded are {there}; choose another op or step",
+            of_argument=True,
         )
     return step.op(layers[layer], name)
 

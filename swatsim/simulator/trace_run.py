@@ -15,16 +15,24 @@ from swatsim.columns import DENSE, Role
 from swatsim.counters import Counters, MemoryCounters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.mechanism import ConfiguredMachine, Runnable
+from swatsim.simulator.interface import Busy, checked_busy
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.memory.simulate import Schedule
 from swatsim.simulator.other import Share, groups_of, share_of
+from swatsim.simulator.recorded_types import (
+    type_among,
+    type_of,
+    type_on,
+    types_of_layers,
+    types_of_others,
+)
 from swatsim.simulator.rows import Counted, Counting, checked_counters, cost, count, describe_op
+from swatsim.simulator.runnable import Runnable
 from swatsim.simulator.sizes import check_before
-from swatsim.simulator.systems import NO_MEMORY, Row, System, system_of
+from swatsim.simulator.systems import NO_MEMORY, Row, System, Types, system_of
 from swatsim.tracefile import OtherWork, Step, Trace
 from swatsim.tracefile.covered import OTHERS_UNKNOWN, held_by_op
-from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, Layer, OpName
+from swatsim.workload.layer import OPERANDS, OPS, Layer, OpName
 from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.training_ops import Op
 from swatsim.workload.value_types import narrowest, of_recorded, widest
@@ -65,13 +73,14 @@ EVERYTHING = Scope()
 
 
 class Scheduled(NamedTuple):
-    """An op on a machine: what is counted of it, and its blocks in time."""
+    """An op on a machine: what is counted of it, its blocks in time; its tiles, where it has."""
 
     layer: str
     op: OpName
     counters: Counters
     memory: MemoryCounters
     schedule: Schedule
+    busy: Busy | None
 
 
 class Run:
@@ -99,6 +108,7 @@ class Run:
         self._all_machines = [*machines, *([] if baseline is None else [baseline])]
         self._systems = _systems(self._all_machines, energy)
         self._held_of: dict[int, Mapping[tuple[str, OpName], float]] = {}
+        self._types_of: dict[int, tuple[set[str | None], set[str | None]]] = {}
         for machine in machines:
             _check_alike(machine, baseline)
 
@@ -131,44 +141,34 @@ class Run:
         self, machine: Runnable, jobs: Sequence[Job], which: Callable[[Iterable[str]], str | None]
     ) -> str | None:
         """Return the narrowest or the widest type of value that a machine meets in some ops."""
-        if machine.config is None:
-            return None
-        first, own = self.machines[0], machine.config.dtype
-        return which({self._dtype(type_of(*job), machine, first) or own for job in jobs})
+        recorded = {type_of(*job) for job in jobs}
+        return type_among(recorded, machine, self.machines[0], which)
 
-    def _dtype(self, recorded: str | None, machine: Runnable, compared: Runnable) -> str | None:
-        """Return the type of a machine's values; None: its own.
-
-        Parameters
-        ----------
-        recorded : str or None
-            The trace's.
-        machine : ConfiguredMachine or OwnMachine
-        compared : ConfiguredMachine or OwnMachine
-            The one that it is the baseline of, or itself.
-        """
-        for one in (machine, compared):
-            if isinstance(one, ConfiguredMachine) and one.dtype_is_set:
-                return one.config.dtype
-        return recorded
+    def _types(self, step: Step, machine: Runnable, compared: Runnable) -> Types:
+        """Return the widest types that a machine meets in a step; see `type_on`."""
+        if step.number not in self._types_of:
+            self._types_of[step.number] = types_of_layers(step), types_of_others(step)
+        every = self._types_of[step.number]
+        return Types(*(type_among(recorded, machine, compared) for recorded in every))
 
     def rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
         """Return the rows of one op: of each machine, and of its baselines."""
         with self._in_memory(layer, name):
             return self._rows(step, layer, name)
 
-    def scheduled(self, step: Step, layer: Layer, name: OpName) -> Scheduled:
+    def scheduled(self, step: Step, layer: Layer, name: OpName, tiles: bool) -> Scheduled:
         """Return one op on the first machine alone, block by block; `rows` counts the same."""
         with self._in_memory(layer, name):
             op, machine = lower(self.read(step, layer, name)), self.machines[0]
             counters = checked_counters(machine.simulate_op(op))
-            dtype = self._dtype(type_of(step, layer, name), machine, machine)
+            dtype = type_on(type_of(step, layer, name), machine, machine)
             system = self._systems[id(machine)].of_values(dtype)
             on_chip = system.on_chip(op, self._partner(step, layer, name), False)
             memory = system.simulate_memory(op, counters, False, on_chip)
-            return Scheduled(
-                layer.name, name, counters, memory, system.schedule(op, counters, on_chip)
-            )
+            schedule = system.schedule(op, counters, on_chip)
+            busy = machine.busy(op) if tiles else None
+            busy = busy and checked_busy(busy, counters.cycles_compute)
+            return Scheduled(layer.name, name, counters, memory, schedule, busy)
 
     @contextmanager
     def _in_memory(self, layer: Layer, name: OpName) -> Iterator[None]:
@@ -193,9 +193,8 @@ class Run:
         """Return what of an op's rows depends on the machine, of each machine."""
         counted = self._counted(run, step, layer)
         partner = self._partner(step, layer, name)
-        dtype = type_of(step, layer, name)
         return [
-            list(self._of_machine(run, machine, counted, partner, dtype))
+            list(self._of_machine(run, machine, counted, partner, (step, layer, name)))
             for machine in self.machines
         ]
 
@@ -214,7 +213,7 @@ class Run:
             [
                 {**columns, **names, **row}
                 for columns, works in groups
-                for names, row in self._others_of(works, machine, of_batch)
+                for names, row in self._others_of(step, works, machine, of_batch)
             ]
             for machine in self.machines
         ]
@@ -225,7 +224,7 @@ class Run:
         return samples, share_of(step)
 
     def _others_of(
-        self, works: Sequence[OtherWork], machine: Runnable, share: Share
+        self, step: Step, works: Sequence[OtherWork], machine: Runnable, share: Share
     ) -> Iterator[tuple[Row, Row]]:
         """Yield the columns that name each machine, and those that it counts."""
         for variant, role in self._compared():
@@ -233,8 +232,9 @@ class Run:
                 continue
             another = None if role is Role.MACHINE else self.baseline
             runs = another or machine
-            dtypes = [self._dtype(of_recorded(work.dtype), runs, machine) for work in works]
-            counted = self._systems[id(runs)].other(works, dtypes, share)
+            dtypes = [type_on(of_recorded(work.dtype), runs, machine) for work in works]
+            types = self._types(step, runs, machine)
+            counted = self._systems[id(runs)].other(works, dtypes, share, types)
             if counted is not None:
                 yield {"machine": runs.name, "variant": variant, "role": role.value}, counted
 
@@ -309,13 +309,15 @@ class Run:
         machine: Runnable,
         counted: list[tuple[str, Role, Counted]],
         partner: LoweredOp | None,
-        dtype: str | None,
+        job: Job,
     ) -> Iterator[Row]:
         """Yield the rows of the machine, and of what it is compared with."""
+        dtype = type_of(*job)
         for variant, role, counts in counted:
             another = None if role is Role.MACHINE else self.baseline
             runs = another or machine
-            system = self._systems[id(runs)].of_values(self._dtype(dtype, runs, machine))
+            vector = self._types(job[0], runs, machine).vector
+            system = self._systems[id(runs)].of_values(type_on(dtype, runs, machine), vector)
             names = {"machine": runs.name, "variant": variant, "role": role.value}
             yield {**names, **_costs(op, system, bool(variant), counts, partner)}
 
@@ -361,15 +363,6 @@ class Run:
             "dense_outputs": self.scope.dense_outputs,
             "others_left_out": self.others_left_out(coverage),
         }
-
-
-def type_of(step: Step, layer: Layer, name: OpName) -> str | None:
-    """Return the value type of an op's operands in the run, the wider one; None: it is not known.
-
-    Where one is not known, or none that there is here, it is the other's.
-    """
-    records = (step.record(layer.name, name, operand) for operand in OPERANDS_OF[name])
-    return widest(of_recorded(record.dtype) for record in records)
 
 
 def _costs(

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from swatsim.errors import ConfigError
 from swatsim.simulator.area import area_of, peak_tops, why_unknown
 from swatsim.simulator.energy.table import EnergyTable
-from swatsim.simulator.mechanism import ConfiguredMachine, MachineConfig
+from swatsim.simulator.mechanism import MachineConfig
+from swatsim.simulator.runnable import ConfiguredMachine
 
 #: In mm2, by the sweep's table, of values of the machine's own type: the one that needs a table.
 AREA = "area_mm2"

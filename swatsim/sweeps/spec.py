@@ -16,7 +16,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from swatsim.errors import ConfigError, unknown
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.machines import find_preset, machine
-from swatsim.simulator.mechanism import ConfiguredMachine, MachineConfig
+from swatsim.simulator.mechanism import MachineConfig
+from swatsim.simulator.runnable import ConfiguredMachine
 from swatsim.simulator.sourced import content_of, entries_of
 from swatsim.simulator.trace_run import Scope
 from swatsim.simulator.vector import SystemConfig

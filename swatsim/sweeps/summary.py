@@ -82,7 +82,8 @@ class Summary(Displayed):
     def front(self) -> list[Row]:
         """The rows that no other beats in time, energy and size at once.
 
-        Energy has leakage in it, and size is area, where these are known of all points: of tables
+        Points without a DRAM in their energy (memory=none, dram=ideal) are left out, unless all are
+        such. Energy has leakage in it, and size is area, where these are known of all: of tables
         that have them, and machines with a memory system. Otherwise energy is without leakage, and
         size the multipliers, and the buffers.
         """
@@ -109,7 +110,9 @@ class Summary(Displayed):
                 f"Fastest: {best['machine']} on {best['trace']}, {takes}, speed-up over its own "
                 f"baseline: {page_tables.of_step(best)}"
             )
-            lines.append(f"{len(self.front)} that no other beats in all costs: .front")
+            left = page_tables.not_weighed(done)
+            words = f"{len(self.front)} that no other beats in all costs: .front"
+            lines.append(f"{words}; {left}" if left else words)
         return [*lines, *self.warnings]
 
     @property

@@ -14,9 +14,9 @@ from swatsim._version import __version__
 from swatsim.errors import SwatsimError
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.machines import machine
-from swatsim.simulator.mechanism import ConfiguredMachine, Runnable
 from swatsim.simulator.memory.dram import Dram
 from swatsim.simulator.run import as_machine
+from swatsim.simulator.runnable import ConfiguredMachine, Runnable
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_run import Run, Scope
 from swatsim.sweeps.expression import Value

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from swatsim.arguments import is_whole, whole
+from swatsim.described import in_words
 from swatsim.displayed import Displayed
 from swatsim.errors import SwatsimError, TraceError, listed, shown
 from swatsim.files import read_bounded
@@ -73,11 +74,9 @@ class Trace(Displayed):
             steps = str(error)
         made, held = self.manifest, self.manifest.samples
         images = "all" if held is None else len(held)
-        policy = made.policy.get("name", "not stated")
-        stated = ", ".join(f"{key}={value}" for key, value in made.policy.items() if key != "name")
         return [
             f"Trace {self.path}: {len(made.layers)} layers, steps {steps}",
-            f"{images} of {made.batch_size} images of a batch; policy: {policy} {stated}".strip(),
+            f"{images} of {made.batch_size} images of a batch; policy: {in_words(made.policy)}",
         ]
 
     def step(self, number: int) -> Step:
@@ -92,7 +91,8 @@ class Trace(Displayed):
         wanted = whole(number)
         if not is_whole(wanted) or wanted not in self._numbers:
             there = listed(map(str, self.steps)) or "none"
-            raise TraceError(f"{self.path} has no step {shown(number)}: recorded are {there}")
+            message = f"{self.path} has no step {shown(number)}: recorded are {there}"
+            raise TraceError(message, of_argument=True)
         step = Step(self.path / STEPS / f"{wanted}{SUFFIX}", wanted, self.manifest)
         self._same(wanted, step.header)
         return step

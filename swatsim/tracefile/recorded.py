@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from swatsim.described import policy_at
 from swatsim.displayed import Displayed
 from swatsim.errors import SwatsimError, TraceError, WorkloadError, unknown
 from swatsim.tracefile import codec
@@ -226,7 +227,7 @@ class Step(Displayed):
         training was dense. Of several runs of a layer those are there that keep something at once:
         of gradient accumulation, one.
         """
-        dense = self.manifest.policy.get("name") == "dense"
+        dense = policy_at(self.manifest.policy, self.number).get("name") == "dense"
         held = alive(self.records)
         for layer in (it for it in self.layers if it.name in held):
             ahead = self._records.get((layer.name, "fprop", "act"))

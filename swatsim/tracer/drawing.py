@@ -59,6 +59,11 @@ class Drawing:
         """Whether what the first layer reads is trained."""
         return self.table is not None and self.table.embedded
 
+    @property
+    def without_dgrad(self) -> str | None:
+        """The layer that has no dgrad: what the first one reads is not trained."""
+        return None if self.embedded else self.layers[0].name
+
     def describe(self) -> dict[str, Any]:
         """Return what the values are drawn with, as JSON, for the trace's provenance."""
         density = {f"{name.removesuffix('_out')}_density": x for name, x in self.density.items()}

@@ -63,6 +63,7 @@ from swatsim.arguments import (
     function,
     having,
     instance_of,
+    mapping,
     maybe,
     path_like,
     several,
@@ -74,6 +75,7 @@ from swatsim.policies.interface import Policy, Site, first_convolution
 from swatsim.tracefile.reader import Trace, open_trace
 from swatsim.tracer.arguments import describe_policy
 from swatsim.tracer.drawing import Drawing
+from swatsim.tracer.given_masks import GivenMasks, Source, given_masks
 from swatsim.tracer.policy_work import policy_work
 from swatsim.tracer.recorder import Recorder
 from swatsim.tracer.step_record import StepRecord
@@ -99,6 +101,7 @@ MOST = 2**63 - 1
     steps=whole_number,
     act_density=density,
     grad_density=density,
+    masks=maybe(either(path_like, mapping, several(path_like, "of paths"))),
     uneven=flag,
     overwrite=flag,
     progress=maybe(function),
@@ -113,6 +116,7 @@ def synthesize(
     steps: int = 1,
     act_density: float = 0.5,
     grad_density: float = 1.0,
+    masks: Source = None,
     uneven: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -135,6 +139,11 @@ def synthesize(
         same masks, of whichever other layers there are.
     act_density, grad_density : float
         Natural densities, in (0, 1].
+    masks : path, sequence of paths, or mapping of str to array, optional
+        Masks that somebody else made, of weights, activations or gradients, in files of
+        ``mask_files.READERS`` or as arrays of bools or numbers: what is not zero is kept. They are
+        called ``LAYER`` (its weight), ``LAYER.OPERAND`` or ``LAYER.OP.OPERAND``. The policy drops
+        nothing of them; all others are drawn. They are the same in each step.
     uneven, overwrite : bool
         Channels are uneven; a trace at `path` is replaced, as soon as the first step is written.
     progress : callable of int and int, optional
@@ -143,30 +152,53 @@ def synthesize(
     Raises
     ------
     RecordingError, PolicyError
-        If an argument is not allowed, or the policy knows nothing of a layer.
+        If an argument is not allowed, the policy knows nothing of a layer, or a mask can't be
+        read, is of no layer or does not fit it.
     TraceError
         If something is at `path` already that is not replaced, or it can't be written.
     """
-    drawing = Drawing(
+    drawing = _drawing(layers, batch, seed, act_density, grad_density, uneven)
+    numbers = range(_checked_count("steps", steps, 1))
+    given = given_masks(masks, drawing.layers, drawing.batch, drawing.seed, drawing.without_dgrad)
+    chosen = allocate_once(policy, drawing.layers)
+    stated = _stated(drawing, given, policy, len(numbers))
+    with Recorder(path, batch_size=drawing.batch, overwrite=overwrite, **stated) as recorder:
+        _record(recorder, drawing, given, chosen, numbers, progress or (lambda done, total: None))
+    return open_trace(path)
+
+
+def _stated(drawing: Drawing, given: GivenMasks, policy: Policy, steps: int) -> dict[str, Any]:
+    """Return what the trace says of itself: whose zeros are in it, and how they were drawn."""
+    described = {**drawing.describe(), "steps": steps, **given.describe()}
+    return {"policy": given.named(describe_policy(policy)), "parameters": described}
+
+
+def _drawing(
+    layers: Network | Sequence[Layer],
+    batch: int,
+    seed: int,
+    act_density: float,
+    grad_density: float,
+    uneven: bool,
+) -> Drawing:
+    return Drawing(
         network=layers.name if isinstance(layers, Network) else None,
         layers=_checked_layers(layers),
         batch=_checked_count("batch", batch, 1),
         seed=_checked_count("seed", seed, 0),
         density={"act": float(act_density), "grad_out": float(grad_density)},
-        uneven=bool(uneven),
+        uneven=uneven,
         table=layers if isinstance(layers, Network) else None,
     )
-    numbers = range(_checked_count("steps", steps, 1))
-    chosen = allocate_once(policy, drawing.layers)
-    described = {**drawing.describe(), "steps": len(numbers)}
-    stated: dict[str, Any] = {"policy": describe_policy(policy), "parameters": described}
-    with Recorder(path, batch_size=drawing.batch, overwrite=overwrite, **stated) as recorder:
-        _record(recorder, drawing, chosen, numbers, progress or (lambda done, total: None))
-    return open_trace(path)
 
 
 def _record(
-    recorder: Recorder, drawing: Drawing, policy: Policy, numbers: range, progress: Progress
+    recorder: Recorder,
+    drawing: Drawing,
+    given: GivenMasks,
+    policy: Policy,
+    numbers: range,
+    progress: Progress,
 ) -> None:
     for layer in drawing.layers:
         recorder.declare(layer)
@@ -176,48 +208,61 @@ def _record(
         with recorder.step(number) as record:
             record.others = noted
             for done, layer in enumerate(drawing.layers, number * len(drawing.layers) + 1):
-                _record_layer(record, layer, drawing, chosen)
+                _record_layer(record, layer, drawing, given, chosen)
                 progress(done, total)
 
 
 def _record_layer(
-    record: StepRecord, layer: Layer, drawing: Drawing, sparsifier: Sparsifier
+    record: StepRecord, layer: Layer, drawing: Drawing, given: GivenMasks, sparsifier: Sparsifier
 ) -> None:
     if layer.multiplies_activations:
-        _record_product(record, layer, drawing)
+        _record_product(record, layer, drawing, given)
         return
     first, own = layer.name == first_convolution(drawing.layers), {}
     for operand in OPERANDS:
         ops = [op for op in OPS if operand in OPERANDS_OF[op]]
-        if layer.name == drawing.layers[0].name and not drawing.embedded:
+        if layer.name == drawing.without_dgrad:
             ops = [op for op in ops if op != "dgrad"]
-        sites = [Site(layer, op, operand, first, record.number) for op in ops]
-        own[operand] = sparsifier.work(sites)
-        masks = _masks(sites, drawing, sparsifier)
-        for op, mask in zip(ops, masks, strict=True):
+        theirs = given.of(layer, operand, ops)
+        sites = [Site(layer, op, operand, first, record.number) for op in ops if op not in theirs]
+        own[operand] = sparsifier.work(sites) if sites else ()
+        drawn = iter(_masks(sites, drawing, sparsifier) if sites else ())
+        for op in ops:
+            mask = theirs[op] if op in theirs else next(drawn)
             record.operand(layer.name, op, operand, mask)
-    wanted = sparsifier.output_mask(Site(layer, "wgrad", "weight", first, record.number))
-    if wanted is not None:
-        record.output(layer.name, "wgrad", wanted)
+    if not given.has(layer, "weight"):  # of the policy's own masks some gradients may be unwanted
+        wanted = sparsifier.output_mask(Site(layer, "wgrad", "weight", first, record.number))
+        if wanted is not None:
+            record.output(layer.name, "wgrad", wanted)
     if record.others is not None:
         record.others = [*record.others, *policy_work(layer, drawing.batch, own)]
 
 
-def _record_product(record: StepRecord, layer: Layer, drawing: Drawing) -> None:
+def _record_product(record: StepRecord, layer: Layer, drawing: Drawing, given: GivenMasks) -> None:
     """Record a product of two activations, of which no policy drops anything."""
     for operand in OPERANDS:
         ops = [op for op in OPS if operand in OPERANDS_OF[op]]
-        mask, seen = (
-            _nonzero(layer, operand, drawing, record.number),
-            drawing.causal(layer, operand),
-        )
+        seen = drawing.causal(layer, operand)
         if seen is not None:  # what it hides is neither computed nor differentiated
-            mask = mask & seen
             (op,) = (op for op, made in OUTPUT_OF.items() if made == operand)
             record.output(layer.name, op, seen)
-            if operand == "grad_out":  # the first query's softmax is 1, always
-                mask &= (np.arange(layer.H) > 0)[:, None]
-        record.operand(layer.name, ops, operand, mask)
+        theirs = given.of(layer, operand, ops)
+        for op, mask in theirs.items():
+            record.operand(layer.name, op, operand, mask if seen is None else mask & seen)
+        if free := [op for op in ops if op not in theirs]:
+            drawn = _factor(layer, operand, drawing, record.number, seen)
+            record.operand(layer.name, free, operand, drawn)
+
+
+def _factor(layer: Layer, operand: Operand, drawing: Drawing, step: int, seen: Mask | None) -> Mask:
+    """Return the mask of an operand of a product of two activations."""
+    mask = _nonzero(layer, operand, drawing, step)
+    if seen is None:
+        return mask
+    mask = mask & seen
+    if operand == "grad_out":  # the first query's softmax is 1, always
+        mask &= (np.arange(layer.H) > 0)[:, None]
+    return mask
 
 
 def _nonzero(layer: Layer, operand: Operand, drawing: Drawing, step: int) -> Mask:

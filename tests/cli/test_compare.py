@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,9 +83,10 @@ def test_a_baseline_labels_and_a_sweep(folder: Path) -> None:
     assert re.search(r"^ mine +\S+ +1\.00x", out, flags=re.M)
     line = refused("compare", folder / "a", folder / "b", "--baseline", "scale-sim-osx")
     assert "did you mean 'scale-sim-os'?" in line
-    assert "1 labels for 2 results" in refused(
-        "compare", folder / "a", folder / "b", "--label", "x"
-    )
+    assert line.endswith(" (see swatsim compare --help)")
+    line = refused("compare", folder / "a", folder / "b", "--label", "x")
+    assert "1 labels for 2 results" in line
+    assert line.endswith(" (see swatsim compare --help)")
 
 
 def test_many_rows_are_cut_unless_all_are_asked_for(
@@ -105,6 +107,23 @@ def test_it_fits_a_narrow_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch
     lines = said(folder / "sweep", "--layers").splitlines()
     assert max(map(len, lines)) <= 80
     assert any("more columns: --all" in line for line in lines)
+
+
+def test_without_a_clock_all_is_in_cycles_and_no_column_is_empty(
+    folder: Path, tmp_path: Path
+) -> None:
+    parts = ("simulate_op", "simulate_dense", "describe")
+    for name in ("scale-sim-os", "scale-sim-ws"):
+        own = SimpleNamespace(
+            name=name, **{part: getattr(swatsim.machine(name), part) for part in parts}
+        )
+        swatsim.simulate(folder / "small", own, workers=1).save(tmp_path / name)
+    out = said(tmp_path / "scale-sim-os", tmp_path / "scale-sim-ws", "--layers")
+    heads = [line for line in out.splitlines() if " speed-up" in line and "  " in line]
+    assert [head.split()[0] for head in heads] == ["cycles", "layer"]
+    assert "cycles A" in heads[1]
+    assert not re.search(r" (ms|mJ|energy|W)\b", " ".join(heads))
+    assert "energies" not in out
 
 
 def test_json_is_one_object_and_nothing_else(folder: Path) -> None:
@@ -128,3 +147,10 @@ def test_a_page_is_written_beside_its_numbers(folder: Path, tmp_path: Path) -> N
 def test_what_is_no_results_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
     assert "no results in" in refused("compare", folder / "a", tmp_path)
     assert "no results in" in refused("compare", folder / "small")
+    sweep = folder / "sweep"
+    for verb in ("compare", "report"):
+        assert f"name the sweep's folder, {sweep}; " in refused(verb, sweep / "points")
+    assert "it is a sweep's folder" in refused("estimate", sweep, "--run-steps", 9)
+    cut = tmp_path / "cut/points"
+    cut.mkdir(parents=True)
+    assert "sweep.json can't be used: No such file or directory; " in refused("report", cut.parent)

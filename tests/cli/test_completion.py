@@ -47,6 +47,16 @@ def words(line: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         ("swatsim simulate t -m ", PRESETS),
         ("swatsim simulate t --op ", ["fprop", "dgrad", "wgrad"]),
         ("swatsim simulate t -m swat --set row", ["rows="]),
+        ("swatsim simulate t -m swat --set dataflow =", ["is", "os", "ws"]),
+        ("swatsim simulate t --set dram = h", ["hbm2"]),
+        ("swatsim simulate t --set dram=h", ["dram=hbm2"]),
+        ("swatsim simulate t --set = dram = h", ["hbm2"]),
+        ("swatsim simulate t --machine = tensord", ["tensordash"]),
+        ("swatsim sweep t -s dataflow = os,w", ["os,ws"]),
+        ("swatsim simulate t -s rows = 4 --op f", ["fprop"]),
+        ("swatsim simulate t -m my : own --op f", ["fprop"]),
+        ("swatsim simulate t -s rows =", []),
+        ("swatsim simulate t -s dram = ", []),
         ("swatsim synth ", [*NETWORKS]),
         ("swatsim synth resnet8 --policy s", [it for it in POLICIES if it.startswith("s")]),
         ("swatsim machines ", [*(it.name for it in MACHINES), *PRESETS]),
@@ -119,7 +129,8 @@ def test_bash_completes_with_the_script(tmp_path: Path) -> None:
     # outside of a prompt there is nothing whose options could be set
     asks = (
         f"{swatsim('completion', 'bash')[1]}\ncompopt() {{ echo $*; }}\n"
-        "for COMP_WORDS in 'swatsim sim' 'swatsim simulate t --set row' 'swatsim footprint gp'\n"
+        "for COMP_WORDS in 'swatsim sim' 'swatsim simulate t --set row' "
+        "'swatsim simulate t --set dram = l' 'swatsim footprint gp'\n"
         f"do words=($COMP_WORDS); COMPREPLY=(); COMP_CWORD=$((${{#words[@]}} - 1))\n"
         f"_swatsim_words {command}; echo ${{COMPREPLY[@]}}; done"
     )
@@ -127,5 +138,6 @@ def test_bash_completes_with_the_script(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [
         "simulate",
         *("-o nospace", "rows="),
+        "lpddr4-3200",
         *("-o default", "gpt2-small"),
     ]

@@ -57,6 +57,32 @@ def test_the_policy_and_the_densities_can_be_chosen(tmp_path: Path) -> None:
     assert step.record("stages.2.conv1", "fprop", "act").density == pytest.approx(0.3, abs=0.1)
 
 
+def test_a_run_has_phases(tmp_path: Path) -> None:
+    phases = ("--phase", "1=swat-u", "--phase", "2=static-random:0.9")
+    chosen = ("--policy", "dense", "--steps", 3, "--sparsity", 0.5, "--batch", 1)
+    code, _, errors = swatsim("synth", "resnet8", *chosen, *phases, "-o", tmp_path / "t")
+    assert code == 0, errors
+    made = open_trace(tmp_path / "t")
+    masks = [made.step(n).mask("stages.2.conv1", "fprop", "weight") for n in made.steps]
+    assert [mask.mean() for mask in masks] == pytest.approx([1, 0.5, 0.05], abs=0.06)
+    assert "policy: dense, then swat-u " in repr(made)
+    assert "from step 1 on, then static-random " in repr(made)
+
+
+@pytest.mark.parametrize(
+    ("phase", "message"),
+    [
+        ("swat-u", "'swat-u' is not allowed: must be STEP=POLICY or STEP=POLICY:SPARSITY"),
+        ("1=swat-u:much", "'1=swat-u:much' is not allowed"),
+        ("1=swatu", "unknown policy 'swatu': did you mean 'swat-u'?"),
+        ("0=swat-u", r"begin with steps [0, 0]"),
+    ],
+)
+def test_phases_that_are_refused(phase: str, message: str, tmp_path: Path) -> None:
+    chosen = ("--sparsity", 0.5, "--phase", phase, "-o", tmp_path / "t")
+    assert message in refused("resnet8", *chosen)
+
+
 def test_a_transformers_activation_can_be_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,5 +114,7 @@ def test_bad_input_is_refused(tmp_path: Path, trace: Path) -> None:
     assert "must be a number in [0, 1)" in refused("resnet8", "--sparsity", 1, "-o", tmp_path / "t")
     assert "Missing option" in refused("resnet8", "-o", tmp_path / "t")
     assert "resnet8 is no transformer" in refused("resnet8", *good, "--activation", "relu")
-    assert "'glu' is not one of" in refused("gpt2-small", *good, "--activation", "glu")
+    assert "unknown activation 'glu': did you mean 'gelu'?" in refused(
+        "gpt2-small", *good, "--activation", "glu"
+    )
     assert not (tmp_path / "t").exists()

@@ -24,6 +24,7 @@ from swatsim.sweeps.plan import Plan
 from swatsim.tracefile import Operation, OtherWork
 from swatsim.workload.layer import Layer
 from tests.command import refused, swatsim
+from tests.pictures import unpainted
 from tests.sweeps.test_sweep import Here
 from tests.traces import make_trace
 
@@ -134,8 +135,8 @@ def test_one_long_name_alone_keeps_its_ends() -> None:
     ],
 )
 def test_three_digits_are_shown_of_any_size(value: float, words: str) -> None:
-    assert show.digits(value) == words
-    assert show.digits(math.nan) == "-"
+    assert show.padded(value) == words
+    assert show.padded(math.nan) == "-"
 
 
 # ---- simulate ------------------------------------------------------------------------------------
@@ -164,7 +165,7 @@ def test_totals_and_costs_are_of_a_mean_step(trace: Path, results: Results) -> N
     _, out, _ = swatsim("simulate", trace, "-m", "tensordash")
     step = per_step(per_op(results)[-1], 2)
     (whole,) = re.findall(r"^ whole step +(\S+) ", out, flags=re.M)
-    assert whole == show.digits(step["time_ms"])
+    assert whole == show.padded(step["time_ms"])
     rows = costliest(results)
     assert rows[-1]["share_up_to_here"] == pytest.approx(1)
     assert sum(row["time_ms"] for row in rows) == pytest.approx(step["time_ms"])
@@ -288,6 +289,26 @@ def test_json_of_a_sweep(trace: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert (found["points"], found["compute"], found["kept"]) == (2, 0, 2)
 
 
+def test_json_of_what_is_written_says_where_and_how_much(
+    trace: Path, results: Results, tmp_path: Path
+) -> None:
+    results.save(tmp_path / "results")
+    with unpainted():
+        found = read("report", tmp_path / "results")
+    assert found["page"] == found["written"][0] == str(tmp_path / "results/report/report.html")
+    assert all(Path(path).is_file() for path in found["written"])
+    step, tile = tmp_path / "step.json", tmp_path / "tile.json"
+    drawn = ("timeline", trace, "-m", "tensordash", "-o")
+    whole = read(*drawn, step)
+    assert len(json.loads(step.read_text())["traceEvents"]) == whole["events"]
+    assert (whole["written"], whole["step_ms"] > 0) == ([str(step)], True)
+    part = read(*drawn, tile, "--layer", LONG[0], "--op", "dgrad", "--cycles", 3)
+    assert (part["tile"], part["window"][0], "step_ms" in part) == (0, 0, False)
+    found = read("synth", "resnet8", "--sparsity", 0.5, "--batch", 1, "-o", tmp_path / "synth")
+    assert found["written"] == [str(tmp_path / "synth")]
+    assert found["masks"] == read("check", tmp_path / "synth")["masks"]
+
+
 def test_a_forecast_is_corrected_once_by_the_first_jobs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -321,6 +342,18 @@ def test_a_forecast_is_corrected_once_by_the_first_jobs(
         (("footprint", "resnet8", "--format", "x"), "footprint"),
         (("sweep", "{trace}", "-o", "x"), "sweep"),
         (("reproduce", "swatt"), "reproduce"),
+        (("simulate", "{trace}", "-m"), "simulate"),
+        (("simulate", "{trace}", "-m", "tensordash", "--step", 99), "simulate"),
+        (("timeline", "{trace}", "-m", "swat", "-o", "x.txt"), "timeline"),
+        (
+            ("timeline", "{trace}", "-m", "swat", "-o", "x.json", "--layer", "y", "--op", "fprop"),
+            "timeline",
+        ),
+        (("synth", "resnet8", "--sparsity", 0.9, "-o", "x", "--batch", 0), "synth"),
+        (("synth", "resnet8", "--sparsity", 0.9, "-o", "x", "--act-density", 0), "synth"),
+        (("estimate", "{trace}", "-m", "swat", "--run-steps", 1), "estimate"),
+        (("estimate", "{trace}", "-m", "swat", "--run-steps", 9, "--strata", 0), "estimate"),
+        (("estimate", "{trace}", "-m", "swat", "--run-steps", 9, "--cut", 9), "estimate"),
     ],
 )
 def test_a_refusal_names_the_help_of_its_own_verb(
@@ -333,6 +366,19 @@ def test_a_refusal_names_the_help_of_its_own_verb(
 def test_an_unknown_option_names_the_nearest() -> None:
     assert "Did you mean '--machine'?" in refused("simulate", "x", "--machin", "y")
     assert refused("--simulat").endswith("(see swatsim --help)")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("reproduce", "swatt"), "unknown reproduction 'swatt': did you mean 'swat'?"),
+        (("simulate", "x", "-m", "swat", "--plots", "al"), "unknown plots 'al': did you mean 'all"),
+        (("simulate", "x", "-m", "swat", "--op", "fpro"), "unknown op 'fpro': did you mean 'fprop"),
+        (("completion", "bsh"), "unknown shell 'bsh': did you mean 'bash'?"),
+    ],
+)
+def test_an_unknown_word_names_the_nearest(command: tuple[str, ...], words: str) -> None:
+    assert words in refused(*command)
 
 
 def test_what_is_no_argument_does_not_lead_to_the_help(tmp_path: Path) -> None:

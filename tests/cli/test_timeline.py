@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from swatsim.reports import labels
 from tests.cli.test_cli import small_files_only
 from tests.command import refused, swatsim
 from tests.simulator.test_timeline import validate
@@ -36,14 +37,29 @@ def test_a_timeline_is_written(trace: Path, tmp_path: Path, machine: str) -> Non
 
 def test_a_whole_step_is_written_and_replaced_but_nothing_else(trace: Path, tmp_path: Path) -> None:
     target = tmp_path / "step.json"
-    chosen = ("timeline", trace, "-m", "tensordash", "--step", 7, "--blocks", 2, "-o", target)
+    chosen = (
+        "timeline",
+        trace,
+        "-m",
+        "tensordash",
+        "--step",
+        7,
+        "--blocks",
+        2,
+        "-o",
+        target,
+        "--tiles",
+        3,
+    )
     for _ in range(2):
         code, out, errors = swatsim(*chosen)
         assert code == 0, errors
     made = json.loads(target.read_text())
     validate(made["traceEvents"])
-    cycles = made["otherData"]["cycles"]
-    assert f"{len(made['traceEvents'])} events, step 7 of {cycles} cycles (" in out
+    about = made["otherData"]
+    time = f"({labels.shown('time_ms', about['time_ms'])})"
+    assert f"{len(made['traceEvents'])} events, step 7 of {about['cycles']} cycles {time}" in out
+    assert about["tiles_drawn"] == "3 of 16 tiles, evenly spread"
     assert out.endswith("Next: open it at https://ui.perfetto.dev\n")
     target.write_text('{"scripts": {}}')
     assert "it is a file that is no timeline of this version" in refused(*chosen)
@@ -68,7 +84,7 @@ def test_parameters_can_be_set(trace: Path, tmp_path: Path) -> None:
     ("wrong", "message"),
     [
         (("--layer", "block.con"), "did you mean 'block.conv'"),
-        (("--op", "wgrat"), "Invalid value for '--op'"),
+        (("--op", "wgrat"), "did you mean 'wgrad'?"),
         (("--step", 3), "has no step 3: recorded are 0, 7"),
         (("--tile", 99_999), "tile=99999 is not allowed"),
         (("--from", 99_999), "from=99999 is past the end: the last cycle of this tile is "),
@@ -98,7 +114,7 @@ def test_where_it_can_not_be_written(trace: Path, tmp_path: Path) -> None:
 
 
 def test_files_of_other_kinds_are_not_overwritten(trace: Path, tmp_path: Path) -> None:
-    for name in ("results.parquet", "sweep.json", "t"):
+    for name in ("results.parquet", "sweep.json", "contents.json", "t"):
         (tmp_path / name).write_text("mine")
         chosen = ("--layer", "block.conv", "--op", "wgrad", "-m", "tensordash")
         line = refused("timeline", trace, *chosen, "-o", tmp_path / name)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from swatsim.policies.allocation import share_out
 from swatsim.policies.arrays import fold, mean_magnitude, only
-from swatsim.policies.granularity import GRANULARITIES, granularity, n_of_m, transposable
+from swatsim.policies.granularity import GRANULARITIES, granularity, n_of_m
 from swatsim.policies.topk import _mark_elsewhere, largest, topk_mask
+from swatsim.policies.transposable_masks import transposable
 from swatsim.workload.layer import Layer
 from tests.policies.driver import count_of, exactly, levels, normal, top
 
@@ -189,7 +190,14 @@ def test_granularities_by_name() -> None:
         "a:b",
         "",
         "-1:4",
-        "2:4:8",
+        "2:5:8",
+        "0:2:8",
+        "8:2:3",
+        "1:2:4:8",
+        "block:32",
+        "block:0x8",
+        "block:4x",
+        "block",
         "2:" + "9" * 10,
     ):
         with pytest.raises(ValueError, match="unknown granularity|N:M|must"):

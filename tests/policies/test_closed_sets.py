@@ -31,7 +31,7 @@ def test_no_policy_is_forgotten() -> None:
     assert methods == set(POLICIES.values())
     assert all(POLICIES[it.method] is it for it in methods if issubclass(it, Method))
     bases = {it for it in found if issubclass(it, Method)} - methods
-    assert {it.__name__ for it in bases} == {"PersistentMask", "DropGrow"}
+    assert {it.__name__ for it in bases} == {"PersistentMask", "DropGrow", "NOfM"}
     assert {it.__name__ for it in found if it not in bases} <= set(policies.__all__)
 
 

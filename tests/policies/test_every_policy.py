@@ -17,13 +17,18 @@ from swatsim.policies import (
     POLICIES,
     SET,
     SNFS,
+    Bdwp,
     ByScore,
     Dense,
     MeProp,
+    Mvue,
     Periodic,
+    Phased,
     Policy,
     RigL,
     Site,
+    Slope,
+    SRigL,
     SrSte,
     StaticRandom,
     SwatErk,
@@ -34,6 +39,7 @@ from swatsim.policies import (
     Transposable,
     Uniform,
     View,
+    Vnm,
     begin_run,
 )
 from swatsim.policies.method import PolicyValue
@@ -67,18 +73,29 @@ def policies(sparsity: float = 0.7) -> dict[str, Policy]:
         Periodic(SwatStructured(s), 3),
         Periodic(TopKast(s, **kast), 3),
         Periodic(ByScore(taylor, s, uses_gradient=True), 3),
+        Phased([(0, Dense()), (2, Periodic(SwatU(s), 3)), (5, SET(s, every=2))]),
         StaticRandom(s),
         SET(s, every=2, fraction=0.4),
         RigL(s, every=2, fraction=0.4, until=7),
+        SRigL(s, every=2, fraction=0.4, until=7, salient=0.6),
         SNFS(s, every=2, fraction=0.4),
         TopKast(s, **kast),
         TopKast(s, every=3, allocation="erk", **kast),
         MeProp(s),
         MeProp(s, unified=True),
+        Mvue(1, 2),
+        Mvue(2, 4, seed=3),
         SrSte(2, 4, decay=0.25),
+        Bdwp(2, 4, decay=0.25),
+        Slope(2, 4),
+        Vnm(2, 5, v=4, first_conv_dense=False, decay=0.25),
+        Slope(1, 3, first_conv_dense=False),
         Transposable(2, every=3, decay=0.25),
+        Transposable(2, 6, first_conv_dense=False),
         ByScore(taylor, s, granularity="filter", **plenty),
         ByScore(taylor, s, granularity="2:4", **plenty),
+        ByScore(taylor, s, granularity="3:1:4", **plenty),
+        ByScore(taylor, s, granularity="block:2x3", **plenty),
         ByScore(taylor, s, allocation="erk", **plenty),
         ByScore(abs_of, s, of=("act", "grad_out"), every=3, holds="threshold"),
     ]
@@ -162,7 +179,7 @@ def test_describe_is_json(name: str) -> None:
 
 def test_every_policy_by_name_is_tried() -> None:
     names = {policy.describe()["name"] for policy in ALL.values()}
-    assert set(POLICIES) | {"periodic"} <= names
+    assert set(POLICIES) | {"periodic", "phased"} <= names
 
 
 # ---- edges -------------------------------------------------------------------------------------
@@ -182,11 +199,11 @@ def test_extreme_sparsities(name: str, sparsity: float) -> None:
             if (
                 mask is not None
                 and sparsity == 0
-                and "SrSte" not in name
+                and not isinstance(ALL[name], SrSte | Slope | Mvue)
                 and ":" not in str(ALL[name].describe())
             ):
                 values = seen.read[key[0], key[1], key[3]]
-                assert mask[values != 0].all() or "Transposable" in name
+                assert mask[values != 0].all()
         assert all(np.isfinite(weight).all() for weight in seen.weights.values())
 
 
@@ -308,11 +325,13 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "m": (*NOT_NONE, 65),
     "n": (*NOT_NONE, 65),
     "penalty": AT_LEAST_0,
+    "salient": (1.1, -0.1, "some", float("nan"), None, float("inf")),
     "seed": (-1, 1.5, "x", None, float("nan")),
     "smoothing": (1, -0.1, "some", float("nan"), None),
     "unified": FLAGS,
     "unit": ("channels", None, 3),
     "until": COUNTS,
+    "v": (*NOT_NONE, 4097),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from swatsim.reports.compared_bars import times
 from swatsim.reports.compared_names import method
 from swatsim.reports.compared_page import page_of
 from swatsim.reports.made import ANEW
+from swatsim.reports.side_by_side import ALL_LAYERS
 from swatsim.results import Results
 from tests.pictures import unpainted
 from tests.reports.test_step_and_layers import by_hand
@@ -96,6 +97,23 @@ def test_the_least_energy_is_said_with_leakage_too() -> None:
     first, *_ = swatsim.compare(a, b).sentences[1].split(" for ")
     assert first == "Least energy, without leakage: the same, 0.1 mJ"
     assert swatsim.compare(a, b).sentences[1].endswith("; with leakage: n, 0.39 mJ")
+
+
+def test_energies_without_a_dram_are_not_ranked_with_others() -> None:
+    a, b = made(dram_mb_per_s=1000), made("n", dram_mb_per_s=0, energy=(1.0, 3.0))
+    found = swatsim.compare(a, b)
+    (said,) = [one for one in found.sentences if one.startswith("Least energy")]
+    assert said.startswith("Least energy, without leakage: the same, 3e-08 mJ")
+    assert said.endswith(
+        "; not ranked: memory=none or dram=ideal, so that no DRAM is in the energy (n)"
+    )
+    assert column(found, "energy_efficiency") == [3, pytest.approx(nan, nan_ok=True)]
+    assert any(
+        one.startswith("the energies don't compare, with a DRAM (m), without (n): simulate")
+        for one in found.warnings
+    )
+    alone = swatsim.compare(b, made("o", dram_mb_per_s=0, energy=(2.0, 3.0)))
+    assert "not ranked" not in alone.sentences[1], "none has any"
 
 
 @pytest.mark.parametrize(
@@ -205,6 +223,15 @@ def test_versions_and_batches_that_differ_are_warned_of() -> None:
     assert version == (
         "different versions of swatsim simulated them, 1 (m), 2 (n): simulate all again with one"
     )
+
+
+def test_a_long_label_is_there_once_in_all_warnings() -> None:
+    a, b = made(), made("n")
+    b.provenance["swatsim"] = "2"
+    b.provenance["parameters"]["batch_size"] = 64
+    batch, version = swatsim.compare(a, b, labels=["the first of two", "another"]).warnings
+    assert "different batches, 8 (A: the first of two), 64 (B: another): " in batch
+    assert "simulated them, 1 (A), 2 (B): " in version
 
 
 # ---- names ---------------------------------------------------------------------------------------
@@ -395,6 +422,18 @@ def test_a_page_says_what_is_fastest_first_and_every_warning() -> None:
     assert "power_w" not in first.columns, "nothing is known of it"
     how = "trace t id of t, simulated in a process that is not known, at a time that is not known"
     assert page.made == f"Made of m (in memory: {how}); n (in memory: {how}). {ANEW}"
+
+
+def test_of_many_layers_those_that_take_longest_are_printed() -> None:
+    every = [made(cycles=(600 * (i + 1), 9000), layer=f"l{i}", energy=None) for i in range(5)]
+    both = Results([row for one in every for row in one.rows], every[0].provenance)
+    other = Results([{**row, "machine": "n"} for row in both.rows], both.provenance)
+    table = page_of(swatsim.compare(both, other)).sections[-1].tables[0]
+    assert table.paper is not None
+    assert table.paper.words == "the 10 of 15 that take longest, and totals"
+    kept = {table.rows[place]["layer"] for place in table.paper.rows}
+    assert kept == {"l1", "l2", "l3", "l4", ALL_LAYERS}
+    assert len(table.paper.rows) == 2 * (10 + 4)
 
 
 def test_a_page_says_of_which_files_it_is_made_and_by_which_commands(tmp_path: Path) -> None:

@@ -178,6 +178,49 @@ def test_a_jump_that_somebody_states_is_exact() -> None:
     assert [p.stated for p in both.phases] == [False, True, False]
 
 
+def in_phases(*begins: int) -> dict[str, Any]:
+    policies = [{"name": "dense"}, {"name": "swat-u", "sparsity": 0.7}, {"name": "rigl"}]
+    phases = zip((0, *begins), policies, strict=False)
+    return {"name": "phased", "phases": [{"from": a, "policy": b} for a, b in phases]}
+
+
+def test_a_policy_that_changes_cuts_the_run_where_it_does() -> None:
+    steps = range(0, 1000, 100)
+    dense_first = [1000.0 if step < 120 else 500.0 for step in steps]
+    some = results(steps, dense_first, [1000.0] * 10)
+    some.provenance["parameters"]["policy"] = in_phases(120)
+    found = swatsim.estimate(some, 1000)
+    assert found.ours["cycles"].value == 560_000
+    assert [(p.first, p.last, p.stated) for p in found.phases] == [
+        (0, 119, False),
+        (120, 999, True),
+    ]
+    assert [p.name.partition(":")[0] for p in found.phases] == ["dense", "swat-u 70 %"]
+    # what somebody states holds
+    assert swatsim.estimate(some, 1000, cuts=[150]).phases[1].first == 150
+
+
+@pytest.mark.parametrize(
+    ("begins", "first", "message"),
+    [
+        ((120, 150), 150, "no step of the policy's phase 120..149 was recorded"),
+        ((120, 950), 120, "no step of the policy's phase 950..999 was recorded"),
+        ((120, 2000), 120, ""),
+    ],
+)
+def test_phases_that_were_not_recorded_are_said(
+    begins: tuple[int, ...], first: int, message: str
+) -> None:
+    steps = range(0, 1000, 100)
+    some = results(steps, [1000.0 if step < 120 else 500.0 for step in steps], [1000.0] * 10)
+    some.provenance["parameters"]["policy"] = in_phases(*begins)
+    found = swatsim.estimate(some, 1000)
+    assert [p.first for p in found.phases if p.stated] == [first]
+    said = [warning for warning in found.warnings if "no step of the policy's" in warning]
+    assert len(said) == bool(message)
+    assert all(message in warning for warning in said)
+
+
 @pytest.mark.parametrize(
     ("cuts", "message"),
     [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from swatsim.columns import COLUMNS
-from swatsim.reports.labels import LABELS, cell, digits, label, scaled, shown
+from swatsim.reports.labels import LABELS, alike, cell, label, scaled, shown, trimmed
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,8 @@ from swatsim.reports.labels import LABELS, cell, digits, label, scaled, shown
         ("area_mm2", 241.78, "area, mm2", "242 mm2"),
         ("dram_bytes", 123_456_789, "DRAM, MB", "123 MB"),
         ("dram_mb_per_s", 51_200, "DRAM, GB/s", "51.2 GB/s"),
+        ("dram_mb_per_s", 0, "DRAM, GB/s", "endless"),
+        ("clock_mhz", 0, "clock, MHz", "none"),
         ("cycles", 1_234_567, "cycles", "1,234,567"),
         ("speed_up", 1.5, "speed-up", "1.50x"),
         ("speed_up_compute_zeros", inf, "speed-up, compute cycles, by zeros", "no cycles"),
@@ -44,13 +46,22 @@ def test_words_unit_and_scale_belong_together(
     assert shown(column, value) == text
 
 
+def test_what_rows_have_alike_is_a_sentence() -> None:
+    rows = [{"dtype": "fp16", "clock_mhz": 500, "area_mm2": nan, "multipliers": i} for i in (1, 2)]
+    words = "Alike in all: value type: fp16; clock, MHz: 500."
+    assert alike(rows, ("dtype", "clock_mhz", "area_mm2", "multipliers")) == (
+        ["multipliers"],
+        words,
+    )
+
+
 def test_a_cell_is_in_the_unit_of_its_heading() -> None:
     assert cell("energy_pj", 3.42e9) == "3.42"
     assert scaled("energy_pj", 3.42e9) == pytest.approx(3.42)
     assert cell("of_ideal", 0.5) == "50.0"
     assert cell("speed_up", 2.0) == "2.00x"
     assert label("time_ms", "a step") == "time of a step, ms"
-    assert [digits(value) for value in (999.96, 0, 1.5e-5, -1234.5)] == [
+    assert [trimmed(value) for value in (999.96, 0, 1.5e-5, -1234.5)] == [
         "1,000",
         "0",
         "1.5e-05",

@@ -16,7 +16,9 @@ import pytest
 import swatsim
 from swatsim.errors import ResultsError
 from swatsim.outputs import PLOT_FILES
+from swatsim.reports import html as pages
 from swatsim.reports import page_tables, sweep_points, tables
+from swatsim.reports.page import sections_of
 from swatsim.results import Results
 from swatsim.sealed import seal
 from tests.pictures import unpainted
@@ -72,7 +74,7 @@ class Page(HTMLParser):
         known = dict(attrs)
         self.links += [known[name] or "" for name in ("src", "href") if name in known]
         self.images += tag == "img"
-        if tag not in ("meta", "img", "br", "link"):
+        if tag not in ("meta", "img", "br", "wbr", "link"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -101,6 +103,43 @@ def test_the_page_needs_nothing_else_and_its_parts_are_there(
     assert named <= {path.name for path in folder.iterdir()}
     assert page.images == len({name for name in named if name.endswith(".png")})
     assert all(path.stat().st_size for path in folder.iterdir())
+
+
+def _rendered(table: pages.Table) -> str:
+    section = pages.Section("a", tables=[table])
+    return pages.Page("t", "of nothing", sections=[section]).files()["report.html"].decode()
+
+
+def test_of_a_long_table_some_rows_are_printed_and_it_says_which() -> None:
+    rows = [{"name": f"row {i}", "cycles": i} for i in range(70)]
+    text = _rendered(pages.Table("all", rows, "All"))
+    assert "; on paper: the first 60 of 70 rows" in text
+    assert text.count('<tr class="screen">') == 10
+    paper = pages.on_paper(rows, lambda row: row["cycles"], "those that take longest", 2)
+    text = _rendered(pages.Table("all", rows, "All", paper=paper))
+    assert "; on paper: 2 of 70 rows, those that take longest" in text
+    kept = re.findall(r'<tr><th scope="row" class="text">(row \d+)', text)
+    assert kept == ["row 68", "row 69"]
+    assert pages.on_paper(rows[:2], lambda row: row["cycles"], "those", 2) is None
+    assert 'class="screen"' not in _rendered(pages.Table("all", rows[:60], "All"))
+
+
+def test_a_long_name_may_be_broken_where_its_parts_end() -> None:
+    names = ("scnn[a=1]", "tensordash[clock_mhz=700,<b>=1]")
+    text = _rendered(pages.Table("all", [{"name": name} for name in names], "All"))
+    assert "scnn[a=1]<" in text
+    assert "tensordash[<wbr>clock_mhz=700,<wbr>&lt;b&gt;=1]<" in text
+
+
+def test_a_section_without_numbers_is_left_out(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def names() -> set[str]:
+        return {table.name for section in sections_of(results) for table in section.tables}
+
+    assert "sparsity" in names()
+    monkeypatch.setattr(page_tables, "sparsity", lambda _results: [])
+    assert "sparsity" not in names()
 
 
 def test_the_headline_is_what_the_tables_say(written: Path, results: Results) -> None:
@@ -179,6 +218,21 @@ def test_a_front_is_of_area_and_leakage_where_all_points_have_them() -> None:
     points[1]["energy_with_leakage_pj"] = nan
     assert [row["point"] for row in page_tables.pareto(points)] == ["a"]
     assert "without leakage, which is not known" in page_tables.weighed_by(points)
+
+
+def test_a_front_leaves_out_points_without_a_dram_in_their_energy() -> None:
+    size = {"multipliers": 1, "buffer_kib": 1}
+    points: list[dict[str, Any]] = [
+        {"point": "a", "time_ms": 2.0, "energy_pj": 2.0, "area_mm2": 1.0, "dram_mb_per_s": 9},
+        {"point": "b", "time_ms": 1.0, "energy_pj": 1.0, "area_mm2": nan, "dram_mb_per_s": 0},
+    ]
+    points = [{**size, **point} for point in points]
+    assert [row["point"] for row in page_tables.pareto(points)] == ["a"]
+    assert "size (area)" in page_tables.weighed_by(points), "it is known of all that are weighed"
+    words = "1 point is left out: memory=none or dram=ideal, so that no DRAM is in the energy"
+    assert page_tables.not_weighed(points) == words
+    assert [row["point"] for row in page_tables.pareto(points[1:])] == ["b"]
+    assert not page_tables.not_weighed(points[1:])
 
 
 def test_what_is_said_of_a_point_stands_where_it_is_drawn() -> None:

@@ -106,6 +106,37 @@ def test_a_step_is_its_layers_and_everything_else_by_hand() -> None:
     assert (layers["cycles"], step["cycles"], step["baseline"]["cycles"]) == (60, 180, 200)
 
 
+def test_shares_are_written_where_they_have_room() -> None:
+    """The policy's forty cycles become eight times as many: all else is narrow then."""
+    rows = [
+        {**row, "cycles": 8 * row["cycles"]} if row["phase"] == "policy" else row
+        for row in rows_of_step()
+    ]
+    figure = step_time(Results(rows, {"parameters": {"others_left_out": ""}}))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    parts = [part.get_window_extent() for part in axes.patches]
+    labels = [text.get_window_extent() for text in axes.texts]
+    assert 1 < len(labels) < len(parts)
+    for label in labels:
+        x = (label.x0 + label.x1) / 2
+        (part,) = [it for it in parts if it.contains(x, (label.y0 + label.y1) / 2)]
+        assert part.x0 <= label.x0
+        assert label.x1 <= part.x1
+
+
+def test_a_number_that_its_bar_has_no_room_for_is_behind_it_in_black() -> None:
+    rows = rows_of_step()
+    for row in rows:
+        if row["op"] == "wgrad" and row["role"] == "machine":
+            row["cycles"] = 4000  # a hundredth of the baseline's speed
+    figure = layer_bars.speed_up(Results(rows, {"parameters": {"others_left_out": ""}}))
+    inks = {text.get_text(): text for axes in figure.axes for text in axes.texts}
+    assert inks["0.01"].get_color() == "black"
+    assert inks["0.01"].get_position()[0] > 0.01
+    assert inks["4.00"].get_color() == "white"
+
+
 def test_of_some_images_it_is_said_what_does_not_shrink_with_them() -> None:
     rows = rows_of_step()
     images = rows[0]["samples"]
@@ -323,7 +354,7 @@ def test_a_sweep_says_both(folders: dict[str, Path], words: str, tmp_path: Path)
     assert row["others_left_out"] == ""
     page = of_sweep(found.rows, "out", best)
     assert f"speed-up over its own baseline: {page_tables.of_step(ratios)}" in page.verdict
-    columns = page.sections[0].tables[0].columns
+    columns = page.sections[0].tables[1].columns
     assert {"speed_up", "speed_up_layers", "elsewhere", "of_ideal_layers"} <= set(columns)
 
 
@@ -415,6 +446,17 @@ def test_bars_of_layers_say_so_and_those_of_cycles_end_with_the_step(
         row["speed_up"] for row in tables.by_step(results) if row["op"] == "step"
     ]
     assert all(plot.there(results.rows) for plot in PLOTS.values())
+
+
+def test_a_run_in_phases_shows_where_its_policy_changes(folders: dict[str, Path]) -> None:
+    results = swatsim.simulate(folders["whole"], "tensordash")
+    assert not over_steps(results).axes[0].texts
+    phases = [{"from": 0, "policy": {"name": "dense"}}, {"from": 1, "policy": {"name": "rigl"}}]
+    results.provenance["parameters"]["policy"] = {"name": "phased", "phases": phases}
+    above, below = over_steps(results).axes
+    assert [text.get_text() for text in above.texts] == ["rigl from 1 on"]
+    for axes in (above, below):
+        assert [0.5, 0.5] in [list(line.get_xdata()) for line in axes.get_lines()]
 
 
 def test_info_says_of_what_figures_will_be(folders: dict[str, Path]) -> None:

@@ -62,6 +62,16 @@ def test_parts_by_hand() -> None:
     assert area_of(config(**SMALL, **BUFFERS, dtype="bf16"), table()) == narrow, "the next wider"
 
 
+def test_a_vector_unit_of_another_type_is_as_large_as_that() -> None:
+    narrow = config(**SMALL, **BUFFERS, dtype="fp16")
+    found, alike = area_of(narrow, table(), "fp32"), area_of(narrow, table())
+    assert found is not None
+    assert alike is not None
+    assert found[:2] == pytest.approx((64 * 0.0005, 4 * 0.001))
+    assert found[2:4] == alike[2:4]
+    assert found.leakage_mw == pytest.approx((alike.leakage_mw or 0) + 4 * 0.0005 * 10)
+
+
 def test_accumulators_in_pes_are_memories() -> None:
     small = {"pe_h": 2, "pe_w": 2, "accumulator": 1024, "banks": 4}
     found = area_of(config("scnn", **small), table())
@@ -144,6 +154,21 @@ def test_rows_have_the_area_of_their_type_and_totals_the_largest(tmp_path: Path)
     step = tables.per_op(results)[-1]
     assert step["area_mm2"] == 1e4
     assert step["baseline"]["area_mm2"] == found.mm2
+
+
+def test_what_the_vector_unit_does_in_a_wider_type_makes_it_larger(tmp_path: Path) -> None:
+    types = {"dtypes": dict.fromkeys(("weight", "act", "grad_out"), "float16")}
+    trace = make_trace(tmp_path / "trace", steps=(0,), others=[NORM], **types)
+    results = simulate(trace, "tensordash", energy="45nm", workers=1)
+    assert {row["dtype"] for row in results.rows} == {"fp16", "fp32"}, "NORM is of float32"
+    made, of = config(dtype="fp16"), energy_table("45nm")
+    found, narrow = area_of(made, of, "fp32"), area_of(made, of)
+    assert found is not None
+    assert narrow is not None
+    assert found.mm2 > narrow.mm2
+    assert {row["area_mm2"] for row in results.rows} == {found.mm2}, "of layers and all else"
+    chosen = simulate(trace, machine("tensordash", dtype="fp16"), energy="45nm", workers=1)
+    assert {row["area_mm2"] for row in chosen.rows} == {narrow.mm2}, "the user's goes before both"
 
 
 def test_without_a_memory_system_there_is_none(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from swatsim.sampling import Stratum, total
 from swatsim.simulator.images import OpEstimate, batch_cycles, split
 from swatsim.simulator.machines import MACHINES
 from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
-from swatsim.simulator.mechanism import ConfiguredMachine, Mechanism
+from swatsim.simulator.mechanism import Mechanism
+from swatsim.simulator.runnable import ConfiguredMachine
 from swatsim.tracefile import Trace
 from swatsim.tracefile.header import dump_header, load_header
 from swatsim.tracer.synthetic import synthesize

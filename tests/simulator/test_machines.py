@@ -18,7 +18,8 @@ from swatsim.simulator.interface import Machine
 from swatsim.simulator.machines import MACHINES, machine, presets
 from swatsim.simulator.machines.lane_array import LANE_ARRAY
 from swatsim.simulator.machines.lane_array.config import Scheduled
-from swatsim.simulator.mechanism import ConfiguredMachine, Mechanism
+from swatsim.simulator.mechanism import Mechanism
+from swatsim.simulator.runnable import ConfiguredMachine
 from swatsim.workload import flops
 from swatsim.workload.lowering import LoweredOp
 from tests.naive.common import NaiveResult

@@ -10,7 +10,7 @@ import pytest
 import swatsim
 import swatsim.policies
 from swatsim.errors import WorkloadError
-from swatsim.policies import ByScore, Policy, SrSte, Transposable
+from swatsim.policies import Bdwp, ByScore, Mvue, Policy, Slope, SrSte, Transposable, Vnm
 from swatsim.policies.granularity import share_of
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload import footprint, storage
@@ -83,3 +83,39 @@ def test_a_pattern_of_any_width_is_checked(m: int) -> None:
         storage.stored(mask, f"{m - 1}:{m}", "fp32")
     mask[0, -1] = False
     assert storage.stored(mask, f"{m - 1}:{m}", "fp32")[0] == f"{m - 1}:{m}"
+
+
+@pytest.mark.parametrize(
+    ("policy", "compressed"),
+    [
+        (SrSte(2, 4, first_conv_dense=False), {"fprop": "weight"}),
+        (Vnm(2, 4, first_conv_dense=False), {"fprop": "weight"}),
+        (Bdwp(2, 4, first_conv_dense=False), {"fprop": "weight", "dgrad": "weight"}),
+        (Slope(2, 4, first_conv_dense=False), {"fprop": "weight", "dgrad": "weight"}),
+        (Transposable(2, first_conv_dense=False), {"fprop": "weight", "dgrad": "weight"}),
+        (Mvue(1, 2), {"wgrad": "grad_out"}),
+        (Mvue(2, 4), {"wgrad": "grad_out"}),
+    ],
+    ids=str,
+)
+def test_what_a_machine_compresses_of_each_method(
+    policy: Policy, compressed: dict[str, str], tmp_path: Path
+) -> None:
+    """Each operand is n:m along what the op adds up, which a 2:4 machine takes no other way."""
+    layers = (
+        Layer(name="first", C=4, K=4),
+        Layer(name="conv", C=16, K=32, R=3, S=3, H=6, W=6, padding=1),
+        Layer(name="fc", kind="linear", C=32, K=16),
+    )
+    trace = synthesize(layers, tmp_path / "trace", policy=policy, batch=4, seed=1)
+    rows = swatsim.simulate(trace, swatsim.machine("a100")).rows
+    found = {
+        (row["layer"], row["op"]): row["compressed"]
+        for row in rows
+        if row["role"] == "machine" and row["layer"] in ("conv", "fc")
+    }
+    assert found == {
+        (layer, op): compressed.get(op, "")
+        for layer in ("conv", "fc")
+        for op in ("fprop", "dgrad", "wgrad")
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 import swatsim
 from swatsim.counters import BUCKETS
 from swatsim.errors import ConfigError, SwatsimError
-from swatsim.simulator import step_timeline, step_tracks
+from swatsim.simulator import step_tiles, step_timeline, step_tracks
 from swatsim.simulator.memory.simulate import Schedule
+from swatsim.simulator.step_tiles import spread
 from swatsim.tracefile import Trace
 from tests.simulator.test_other import work
 from tests.simulator.test_timeline import validate
@@ -128,6 +130,7 @@ def test_events_add_up_to_results(trace: Trace, packed: Trace, name: str, blocks
     computing = sum(spans(events, (2, 1)).values())
     buffers = sum(it["lane_cycles_buffer"] for it in layers) // lanes
     assert computing == sum(it["cycles_compute"] for it in layers) + buffers
+    check_tiles(events, trace, machine, layers)
     # counters
     close = {"rel": 1e-9, "abs": 1e-6}
     for bucket, look in BUCKETS.items():
@@ -138,6 +141,31 @@ def test_events_add_up_to_results(trace: Trace, packed: Trace, name: str, blocks
     effectual = sum(it["lane_cycles_effectual"] for it in layers)
     assert integral(events, step_tracks.EFFECTUAL, total) == pytest.approx(effectual, **close)
     check_bytes(events, rows, machine.config)
+
+
+def check_tiles(
+    events: list[dict[str, Any]], trace: Trace, machine: Any, layers: list[dict[str, Any]]
+) -> None:
+    """Hold what some tiles are drawn to do to what the machine says, op by op."""
+    step, every = trace.step(7), []
+    for layer, name in step.ops():
+        op = swatsim.lower(step.op(layer, name))
+        every.append((machine.simulate_op(op).cycles_compute, machine.busy(op)))
+    tiles = spread(every[0][1].own.size, step_timeline.TILES)
+    cycles = sum(it["cycles"] for it in layers)
+    pruned = sum(it["lane_cycles_prune"] for it in layers) // (
+        layers[0]["pes"] * layers[0]["lanes"]
+    )
+    compute = sum(compute for compute, _ in every)
+    for thread, tile in enumerate(tiles):
+        spent = spans(events, (step_tracks.TILES, thread), "cat")
+        assert spent["work"] == sum(busy.own[tile] for _, busy in every)
+        assert spent["waiting"] == sum(busy.waits[tile] for _, busy in every)
+        assert spent["work"] + spent["waiting"] + spent["unmapped"] == compute
+        assert sum(spent.values()) == cycles - pruned
+    drawn = [it for it in events if it["ph"] != "M" and it["pid"] == step_tracks.TILES]
+    assert len(drawn) <= step_tiles.EVENTS_OF_TILE * len(tiles) * len(every)
+    assert sum(it["args"]["cycles"] for it in drawn) == sum(it["dur"] for it in drawn)
 
 
 def check_bytes(events: list[dict[str, Any]], rows: list[dict[str, Any]], config: Any) -> None:
@@ -168,6 +196,50 @@ def test_a_machine_of_ones_own_has_ops_alone(trace: Trace) -> None:
         title
         == "own: step 0 of t, 2 of 8 images; its layers alone: own says nothing of a vector unit"
     )
+
+
+@pytest.mark.parametrize(
+    ("tiles", "said", "threads"),
+    [
+        (0, "none: none were asked for", []),
+        (2, "2 of 32 clusters, evenly spread", ["cluster 0", "cluster 31"]),
+        (99, "32 clusters", [f"cluster {i}" for i in range(32)]),
+    ],
+)
+def test_which_tiles_are_drawn_is_said(
+    trace: Trace, tiles: int, said: str, threads: list[str]
+) -> None:
+    made = swatsim.timeline(trace, "sparten", tiles=tiles)
+    validate(made["traceEvents"])
+    assert made["otherData"]["tiles_drawn"] == said
+    own = [it for it in made["traceEvents"] if it["pid"] == step_tracks.TILES]
+    named = [it["args"]["name"] for it in own if it["name"] in ("process_name", "thread_name")]
+    title = f"tiles: {said}; of each op own work first, then waiting"
+    assert named == ([title, *threads] if threads else [])
+    assert threads or not own
+
+
+def test_a_machine_that_says_nothing_of_its_tiles_has_none(trace: Trace) -> None:
+    for machine in ("ideal", Own()):
+        made = swatsim.timeline(trace, machine)
+        name = machine if isinstance(machine, str) else machine.name
+        assert made["otherData"]["tiles_drawn"] == f"none: {name} does not say what its tiles do"
+        assert not [it for it in made["traceEvents"] if it["pid"] == step_tracks.TILES]
+
+
+def test_what_a_machine_says_wrongly_of_its_tiles_is_refused(trace: Trace) -> None:
+    own = swatsim.machine("tensordash")
+    more = swatsim.Busy("tile", np.array([10**9]), np.array([0]))
+    wrong = replace(own, mechanism=replace(own.mechanism, busy=lambda op, config: more))
+    with pytest.raises(ConfigError, match="must be at most the op's compute cycles"):
+        swatsim.timeline(trace, wrong)
+    assert swatsim.timeline(trace, wrong, tiles=0)
+
+
+def test_tiles_leave_fewer_blocks_apart(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_timeline, "EVENTS", 11 * (4 * 5 + 10 * 3))
+    made = swatsim.timeline(trace, machine_of("blocks"), tiles=5)
+    assert made["otherData"]["blocks_apart"].startswith("at most 3 of an op; ")
 
 
 def test_ops_are_in_the_order_of_a_step(trace: Trace) -> None:
@@ -219,7 +291,7 @@ def test_groups_by_hand() -> None:
 
 
 def test_bytes_of_less_than_a_cycle_are_in_the_rate_beside() -> None:
-    tracks = step_tracks.Tracks(swatsim.machine("tensordash", clock_mhz=500), "t", 1)  # type: ignore[arg-type]
+    tracks = step_tracks.Tracks(swatsim.machine("tensordash", clock_mhz=500), "t", 1, 0)  # type: ignore[arg-type]
     tracks._rates([0, 10, 10, 30], [10, 10, 30, 30], [100, 7, 40, 2])
     rates = [(it["ts"], it["args"]["value"]) for it in tracks._events]
     assert rates == [(0, 107 * 500 / 10 / 1000), (10, 42 * 500 / 20 / 1000)]
@@ -234,6 +306,8 @@ def test_bytes_of_less_than_a_cycle_are_in_the_rate_beside() -> None:
         ({"start": 1}, "from=1"),
         ({"cycles": 5}, "cycles=5"),
         ({"blocks": 0}, "blocks=0 is not allowed: must be 1 to 10000"),
+        ({"tiles": -1}, "tiles=-1 is not allowed: must be 0 to 1024"),
+        ({"tiles": 1025}, "tiles=1025 is not allowed"),
         ({"blocks": True}, "blocks=True is not allowed: must be a whole number"),
         ({"step": 3}, "recorded are 0, 7"),
     ],
@@ -263,7 +337,9 @@ def test_a_buffer_that_is_too_small_is_refused_as_simulate_does(trace: Trace) ->
 
 def test_too_many_ops_are_refused(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_timeline, "MAX_EVENTS", 100)
-    with pytest.raises(ConfigError, match=r"has 11 ops: more than 100 events.*--layer and --op"):
+    with pytest.raises(
+        ConfigError, match=r"more than 100 events.*--tiles\), or .*--layer and --op"
+    ):
         swatsim.timeline(trace, "tensordash")
 
 

@@ -20,7 +20,7 @@ from swatsim.simulator.machines import MACHINES, presets
 from swatsim.simulator.machines.cartesian import logged, mapping
 from swatsim.simulator.machines.cartesian import machine as cartesian
 from swatsim.simulator.machines.lane_array import machine as lane_array
-from swatsim.simulator.mechanism import ConfiguredMachine
+from swatsim.simulator.runnable import ConfiguredMachine
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, OpName
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.training_ops import Op

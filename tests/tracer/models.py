@@ -292,7 +292,7 @@ def recorded_resnet8() -> nn.Module:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.ResNet8()
+    return module.ResNet()
 
 
 #: Name in `swatsim.workload.networks` -> builder and an input's shape, without the batch.

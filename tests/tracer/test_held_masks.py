@@ -11,15 +11,19 @@ from swatsim.errors import PolicyError
 from swatsim.policies import (
     SET,
     SNFS,
+    Bdwp,
     ByScore,
     Periodic,
     RigL,
+    Slope,
+    SRigL,
     SrSte,
     StaticRandom,
     SwatU,
     TopKast,
     Transposable,
     View,
+    Vnm,
 )
 from swatsim.tracefile import open_trace
 
@@ -59,7 +63,12 @@ def train(model: Any, policy: Any, path: Path, steps: int = 40) -> dict[int, int
         ByScore(size, 0.5, every=40, trains="kept", granularity="2:4"),
         Periodic(SwatU(0.5), 40),
         SrSte(2, 4),
+        Bdwp(2, 4),
+        Vnm(2, 4),
+        Slope(2, 4),
+        Transposable(4, 8),
         RigL(0.5, every=4),
+        SRigL(0.5, every=4, salient=0),
         SET(0.5, every=40),
         SNFS(0.5, every=40),
         StaticRandom(0.5),

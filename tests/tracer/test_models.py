@@ -14,7 +14,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from swatsim.errors import RecordingError  # noqa: E402
-from swatsim.policies import POLICIES, SET, SNFS, Dense, Periodic, RigL, SwatM, SwatU  # noqa: E402
+from swatsim.policies import POLICIES, SET, SNFS, Dense, Periodic, Phased, RigL, SwatM, SwatU  # noqa: E402
 from swatsim.tracefile import open_trace  # noqa: E402
 from swatsim.tracer.pytorch import Observer, Tracer  # noqa: E402
 from tests.tracer.test_observer import inputs, state_of  # noqa: E402
@@ -261,6 +261,7 @@ def steps(
         lambda: SNFS(0.5, every=2),
         lambda: Periodic(SwatU(0.5), every=4),
         lambda: POLICIES["transposable"].of_sparsity(0.5),
+        lambda: Phased([(0, Dense()), (2, RigL(0.5, every=2)), (4, SwatU(0.5))]),
     ],
 )
 def test_a_run_that_is_restarted_is_the_same_to_the_bit(make: Any, tmp_path: Path) -> None:
@@ -280,7 +281,7 @@ def test_a_run_that_is_restarted_is_the_same_to_the_bit(make: Any, tmp_path: Pat
 
 def weights_obey(name: str, mask: np.ndarray, layer: Any) -> bool:
     """Whether a mask of weights, (K, C/groups, R, S) or (K, C), is one of a policy of 0.5."""
-    if name in ("sr-ste", "transposable"):
+    if name in ("sr-ste", "transposable", "bdwp", "slope", "vnm"):  # vnm: 64:2:4
         groups = mask.swapaxes(1, -1).reshape(-1, 4)
         return bool((groups.sum(1) == 2).all())
     if name == "swat-structured":
@@ -309,6 +310,13 @@ def test_policies(name: str, tmp_path: Path) -> None:
                 np.testing.assert_array_equal(mask, step.mask(layer.name, "dgrad", "weight"))
             if name == "transposable":
                 assert weights_obey(name, mask.swapaxes(0, 1), layer)
+            if name == "bdwp":
+                second = step.mask(layer.name, "dgrad", "weight")
+                assert weights_obey(name, second.swapaxes(0, 1), layer)
+            if name == "slope":
+                second = step.mask(layer.name, "dgrad", "weight")
+                assert not (second & ~mask).any()
+                assert 0.3 < second.mean() < 0.45
     if name in ("rigl", "set", "snfs", "static-random"):
         total = sum(trace.step(2).record(it.name, "fprop", "weight").ones for it in layers)
         assert total / sum(layer.weights for layer in layers) == pytest.approx(0.5, abs=0.02)

@@ -15,6 +15,8 @@ from swatsim.policies import (
     Periodic,
     Policy,
     RigL,
+    Slope,
+    SRigL,
     SrSte,
     StaticRandom,
     SwatM,
@@ -41,8 +43,8 @@ def size(it: View) -> Any:
     return abs(it.values)
 
 
-#: n of each m weights, chosen once and kept, as SLoPe does.
-SLOPE = ByScore(size, 0.5, granularity="2:4", every=1000, trains="kept", name="slope")
+#: n of each m weights, chosen once and kept.
+KEPT = ByScore(size, 0.5, granularity="2:4", every=1000, trains="kept", name="kept")
 #: Policy -> the steps in which it wants some weight gradients only.
 SOME = {
     RigL(0.5, every=2): (0, 1, 3),
@@ -50,7 +52,9 @@ SOME = {
     StaticRandom(0.5): (0, 1, 2, 3),
     TopKast(0.75, backward_sparsity=0.25, every=2): (0, 1, 2, 3),
     Periodic(TopKast(0.75, backward_sparsity=0.25), 2): (0, 1, 2, 3),
-    SLOPE: (0, 1, 2, 3),
+    KEPT: (0, 1, 2, 3),
+    Slope(2, 4, first_conv_dense=False): (0, 1, 2, 3),
+    SRigL(0.5, every=2): (0, 1, 3),
 }
 NONE = (
     SNFS(0.5, every=2),

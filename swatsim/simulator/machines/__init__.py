@@ -13,8 +13,9 @@ from swatsim.simulator.machines.inner_join import INNER_JOIN
 from swatsim.simulator.machines.lane_array import LANE_ARRAY
 from swatsim.simulator.machines.systolic import SYSTOLIC
 from swatsim.simulator.machines.tensor_core import TENSOR_CORE
-from swatsim.simulator.mechanism import ConfiguredMachine, MachineConfig, Mechanism, Preset
+from swatsim.simulator.mechanism import MachineConfig, Mechanism, Preset
 from swatsim.simulator.memory.config import PRESET
+from swatsim.simulator.runnable import ConfiguredMachine
 
 #: The one list. The command line, the tests and the documentation iterate over it.
 MACHINES: tuple[Mechanism, ...] = (LANE_ARRAY, CARTESIAN, SYSTOLIC, TENSOR_CORE, INNER_JOIN, IDEAL)

@@ -90,7 +90,7 @@ Device = Annotated[
     Dram,
     BeforeValidator(_dram),
     PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "enum": [*shipped(), "FILE.toml"]}),
+    WithJsonSchema({"anyOf": [{"enum": shipped()}, {"type": "string", "examples": ["FILE.toml"]}]}),
 ]
 Extent = Auto | Annotated[int, Field(ge=1, le=2**40)]
 

@@ -88,14 +88,11 @@ class Call:
     @property
     def leaves_all(self) -> bool:
         """Whether nothing is recorded, and the policy leaves every operand as it is."""
-        own = type(self.sparsifier)
-        if self.recording is not None or own.masks is not Sparsifier.masks:
+        if self.recording is not None:
             return False
-        if self.sparsifier.changes_gradients:
-            return False
-        sites = (self._site(op, operand) for op, read in OPERANDS_OF.items() for operand in read)
+        sites = [self._site(op, operand) for op, read in OPERANDS_OF.items() for operand in read]
         try:
-            return all(self.sparsifier.density(site) is None for site in sites)
+            return self.sparsifier.leaves(sites)
         except Exception as error:
             raise PolicyFailedError(error) from error
 
@@ -114,13 +111,18 @@ class Call:
                 own = operand_work(self.layer.name, operand, values.numel(), works, dtype)
                 self.recording.worked(own)
             masked: dict[int, Tensor] = {}
-            for mask in masks:
+            for site, mask in zip(sites, masks, strict=True):
                 if id(mask) not in masked:
-                    masked[id(mask)] = self._masked(values, mask)
+                    masked[id(mask)] = self._masked(site, values, shown, mask)
             return [masked[id(mask)] for mask in masks]
 
-    def _masked(self, values: Tensor, mask: Tensor | None) -> Tensor:
-        masked = _only(values, mask)
+    def _masked(self, site: Site, values: Tensor, shown: Tensor, mask: Tensor | None) -> Tensor:
+        """Return what an op reads of values, which a policy has been shown: an estimate, if any."""
+        try:
+            read = None if mask is None else self.sparsifier.estimate(site, shown, mask)
+        except Exception as error:
+            raise PolicyFailedError(error) from error
+        masked = _only(values, mask) if read is None else _in_place_of(values, read)
         if self.recording is not None and masked is not values:
             self.recording.computed(values, masked)
         return masked
@@ -179,6 +181,14 @@ def _only(values: Tensor, mask: Tensor | None) -> Tensor:
         return torch.where(mask.reshape(values.shape), values, 0)
     masked: Tensor = only(apart(values.detach()), mask.reshape(values.shape))
     return masked
+
+
+def _in_place_of(values: Tensor, read: Tensor) -> Tensor:
+    """Return what is read in place of values, of which it is a multiple, each its own."""
+    read = read.reshape(values.shape)
+    if torch.is_grad_enabled():  # create_graph=True
+        return values * torch.where(read != 0, read / values.detach(), 0)
+    return read
 
 
 class _Sparse(torch.autograd.Function):

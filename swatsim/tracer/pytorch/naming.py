@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import gcd, prod
 
@@ -99,6 +99,22 @@ class Names:
                 called = self._names_of(owned.tensor)
                 if known.isdisjoint({*called, *(it.removesuffix("_weight") for it in called)}):
                     yield owned.name
+
+    def unread(self, met: Callable[[str], bool], learnt: Collection[int]) -> Iterator[str]:
+        """Yield the parameters that got a gradient and that no operation of torch read with data.
+
+        A kernel that torch does not dispatch did: one in C++ that is called with NumPy arrays.
+
+        Parameters
+        ----------
+        met : callable of str to bool
+            Whether an operation read a parameter, by name.
+        learnt : collection of int
+            Ids of the parameters that got a gradient.
+        """
+        for owned in self:
+            if owned.tensor.dim() and id(owned.tensor) in learnt and not met(owned.name):
+                yield owned.name
 
     def _names_of(self, tensor: Tensor) -> set[str]:
         places = {_place(part) for part in parts(tensor)}

@@ -9,6 +9,7 @@ from typing import Any
 from weakref import ref
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from swatsim.tracer.pytorch.naming import Names, parts
 
@@ -142,6 +143,10 @@ class Origins:
         """Whether a parameter was looked up in, added to or put beside data, and nothing else."""
         return name in self._laid and name not in self._met
 
+    def has_met(self, name: str) -> bool:
+        """Whether an operation read a parameter, or what is computed from it, and data."""
+        return name in self._laid or name in self._met
+
     def copy(self, source: Tensor, target: Tensor) -> None:
         """Note that a tensor was computed out of sight from another alone."""
         self._mark(target, self.of(source))
@@ -149,7 +154,8 @@ class Origins:
     def _read(self, tensor: Tensor) -> Origin | None:
         """Return what a tensor is computed from, if it is a parameter that is new, too."""
         origin = self.of(tensor)
-        is_new = origin is None and isinstance(tensor, nn.Parameter)
+        # one that has no shape yet is nobody's; it is the same object once it has
+        is_new = origin is None and isinstance(tensor, nn.Parameter) and not is_lazy(tensor)
         if not is_new or id(tensor) in self._strangers or not self._running():
             return origin
         self._names.take(self._modules())

@@ -360,7 +360,8 @@ class Recognition:
     def coverage(self, left_alone: Mapping[str, str]) -> Coverage:
         """Return how much is in the trace; log once what multiplies by a parameter and is not."""
         missing = self.names.missing(self.recorded, self.learnt)
-        unseen = sorted({name for name in missing if not self.origins.is_laid(name)})
+        seen = {name for name in missing if not self.origins.is_laid(name)}
+        unseen = seen.union(self.names.unread(self.origins.has_met, self.learnt))
         self._activations.end()
         shares = self.shares.coverage({*left_alone, *self._skip}, unseen)
         for name, function in self.origins.foreign.items():

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from swatsim.arguments import flag, maybe, path_like, string, whole_number
+from swatsim.displayed import Displayed
 from swatsim.errors import RecordingError, SwatsimError
 from swatsim.policies.interface import Policy
-from swatsim.printable import one_line
 from swatsim.tracefile.coverage import Coverage
 from swatsim.tracefile.others import OtherWork
 from swatsim.tracer.arguments import checked_batch
@@ -44,7 +44,7 @@ _eager = 0
 _stance: Any = None
 
 
-class Run:
+class Run(Displayed):
     """Counts steps, and watches the model in those that are recorded."""
 
     def __init__(
@@ -80,13 +80,11 @@ class Run:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def __repr__(self) -> str:
+    def _lines(self) -> list[str]:
         """Return the model, where its trace goes, and how far it is."""
         how = "" if self._open else "; closed"
         how += "" if self.error is None else f"; recording ended: {self.error}"
-        return one_line(
-            f"{type(self).__name__} of {type(self._model).__name__} into {self._session}{how}"
-        )
+        return [f"{type(self).__name__} of {type(self._model).__name__} into {self._session}{how}"]
 
     @property
     def number(self) -> int:

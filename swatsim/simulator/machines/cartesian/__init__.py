@@ -7,6 +7,7 @@ Presets: SCNN, and the machine that SWAT's published speed-ups fit. `config` has
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.images import by_image, in_rounds
 from swatsim.simulator.machines.cartesian.machine import (
+    busy,
     simulate_dense,
     simulate_dense_operands,
     simulate_dense_with_conflicts,
@@ -27,5 +28,6 @@ CARTESIAN = Mechanism(
     by_image=by_image,
     in_rounds=in_rounds,
     timeline=timeline,
+    busy=busy,
     tile="a PE",
 )

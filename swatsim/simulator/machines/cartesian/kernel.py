@@ -53,23 +53,24 @@ class Work(NamedTuple):
     ----------
     cycles : int
         Sum over the steps of the slowest PE's cost.
-    cost : int
-        Sum of all PEs' costs.
+    cost : numpy.ndarray of int64, shape (rows, columns)
+        Sum over the steps of each PE's cost: of the first rows and columns, where others own
+        nothing.
     pairs : int
         Pairs of blocks.
     products : int
         Products, valid or not.
-    mapped : int
-        Sum over the steps of the slowest PE's cost times the PEs that have a part in it.
+    mapped : numpy.ndarray of int64, shape (rows, columns)
+        Sum over the steps that each PE has a part in of the slowest one's cost.
     words_a, words_b : int
         Values taken of the first and of the second operand.
     """
 
     cycles: int
-    cost: int
+    cost: Counts
     pairs: int
     products: int
-    mapped: int
+    mapped: Counts
     words_a: int
     words_b: int
 
@@ -238,6 +239,16 @@ def add_costs(costs: Counts, of: Counts, pattern_of: Counts, begins: Counts) -> 
 
 
 @jit
+def of_owners(cycles: int, array: Array) -> Counts:
+    """Return the cycles of steps that all PEs with pixels have a part in: (pe_h, pe_w)."""
+    mapped = np.zeros((array.pe_h, array.pe_w), np.int64)
+    for i in range(array.pe_h):
+        for j in range(array.pe_w):
+            mapped[i, j] = cycles if array.owns[i, j] else 0
+    return mapped
+
+
+@jit
 def convolve(
     data: Bits,
     weight: Bits,
@@ -259,7 +270,8 @@ def convolve(
     costs = np.empty((chunks, samples * pes), np.int64)
     counters = np.empty(classes * BANKS * MAX_WORDS, np.uint64)
     none, plane = np.empty((0, 0), np.uint8), (rows, columns, array)
-    cycles = cost = pairs = products = words_a = words_b = 0
+    cost = np.zeros(pes, np.int64)
+    cycles = pairs = products = words_a = words_b = 0
     for c in range(data.shape[0]):
         costs.fill(0)
         for a in range(rows.stride):
@@ -291,9 +303,10 @@ def convolve(
                 slowest = 0
                 for e in range(n * pes, (n + 1) * pes):
                     slowest = max(slowest, costs[chunk, e])
-                    cost += costs[chunk, e]
+                    cost[e - n * pes] += costs[chunk, e]
                 cycles += slowest
                 if log is not None:
                     own = pe_of(log.log, array)
                     note_step(log.log, slowest, costs[chunk, own] if own >= 0 else -1)
-    return Work(cycles, cost, pairs, products, cycles * array.owns.sum(), words_a, words_b)
+    of_pes = cost.reshape(array.pe_h, array.pe_w)
+    return Work(cycles, of_pes, pairs, products, of_owners(cycles, array), words_a, words_b)

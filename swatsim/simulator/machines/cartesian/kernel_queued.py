@@ -20,6 +20,7 @@ from swatsim.simulator.machines.cartesian.kernel import (
     Work,
     is_met,
     note_products,
+    of_owners,
     pe_of,
     queue_pixels,
     queue_weights,
@@ -209,19 +210,22 @@ def note_part(
 
 
 @jit
-def end_step(costs: Counts, queues: Words, array: Array, log: PixelLog | None):  # type: ignore[no-untyped-def]
-    """Let PEs wait for the slowest, their queues going on; return its cycles and those of all."""
-    pes, cycles, cost = array.pe_h * array.pe_w, 0, 0
+def end_step(costs: Counts, queues: Words, array: Array, cost: Counts, log: PixelLog | None) -> int:
+    """Let PEs wait for the slowest, their queues going on; return its cycles.
+
+    Those of each PE are added to ``cost[i, j]``.
+    """
+    pes, cycles = array.pe_h * array.pe_w, 0
     for first in range(0, costs.size, pes):
         slowest = costs[first : first + pes].max()
         for part in range(first, first + pes):
             rest(queues[part], array.queue, slowest - costs[part])
-            cost += costs[part]
+            cost[(part - first) // array.pe_w, (part - first) % array.pe_w] += costs[part]
         cycles += slowest
         if log is not None:
             own = pe_of(log.log, array)
             note_step(log.log, slowest, costs[own] if own >= 0 else -1)
-    return cycles, cost
+    return int(cycles)
 
 
 @jit
@@ -240,8 +244,8 @@ def convolve_queued(
     """
     rows, columns, array = plane
     chunks, parts = queues.shape[:2]
-    costs = np.empty((chunks, parts), np.int64)
-    cycles = cost = pairs = products = words_a = words_b = 0
+    costs, cost = np.empty((chunks, parts), np.int64), np.zeros((array.pe_h, array.pe_w), np.int64)
+    cycles = pairs = products = words_a = words_b = 0
     for c in range(data.shape[0]):
         costs.fill(0)
         for a in range(rows.stride):
@@ -268,22 +272,18 @@ def convolve_queued(
                     words_b += pixels.size
                     pairs += blocks * weights.each.size
         for chunk in range(chunks):
-            slowest, spent = end_step(costs[chunk], queues[chunk], array, log)
-            cycles += slowest
-            cost += spent
-    return Work(cycles, cost, pairs, products, cycles * array.owns.sum(), words_a, words_b)
+            cycles += end_step(costs[chunk], queues[chunk], array, cost, log)
+    return Work(cycles, cost, pairs, products, of_owners(cycles, array), words_a, words_b)
 
 
 @jit
 def drain(queues: Words, array: Array, log: PixelLog | None = None) -> Work:
     """Empty all queues at the end of each chunk and sample; what a PE waits for is its own."""
     chunks, parts = queues.shape[:2]
-    left = np.empty(parts, np.int64)
-    cycles = cost = 0
+    left, cost = np.empty(parts, np.int64), np.zeros((array.pe_h, array.pe_w), np.int64)
+    cycles = 0
     for chunk in range(chunks):
         for part in range(parts):
             left[part] = longest(queues[chunk, part], array.queue)
-        slowest, spent = end_step(left, queues[chunk], array, log)
-        cycles += slowest
-        cost += spent
-    return Work(cycles, cost, 0, 0, cycles * array.owns.sum(), 0, 0)
+        cycles += end_step(left, queues[chunk], array, cost, log)
+    return Work(cycles, cost, 0, 0, of_owners(cycles, array), 0, 0)

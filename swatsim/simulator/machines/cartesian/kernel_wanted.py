@@ -18,6 +18,7 @@ from swatsim.simulator.machines.cartesian.kernel import (
     Work,
     is_met,
     note_products,
+    of_owners,
     pe_of,
     queue_pixels,
     queue_weights,
@@ -177,8 +178,8 @@ def convolve_wanted(
     """
     rows, columns, array = plane
     (chunks, parts), pes = queues.shape[:2], array.pe_h * array.pe_w
-    costs = np.empty((chunks, parts), np.int64)
-    cycles = cost = pairs = products = words_a = words_b = 0
+    costs, cost = np.empty((chunks, parts), np.int64), np.zeros((array.pe_h, array.pe_w), np.int64)
+    cycles = pairs = products = words_a = words_b = 0
     for c in range(data.shape[0]):
         costs.fill(0)
         for a in range(rows.stride):
@@ -212,7 +213,5 @@ def convolve_wanted(
                         products += (starts[part + 1] - starts[part]) * queue.shape[0]
                         words_b += starts[part + 1] - starts[part]
         for chunk in range(chunks):
-            slowest, spent = end_step(costs[chunk], queues[chunk], array, log)
-            cycles += slowest
-            cost += spent
-    return Work(cycles, cost, pairs, products, cycles * array.owns.sum(), words_a, words_b)
+            cycles += end_step(costs[chunk], queues[chunk], array, cost, log)
+    return Work(cycles, cost, pairs, products, of_owners(cycles, array), words_a, words_b)

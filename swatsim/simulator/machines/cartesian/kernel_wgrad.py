@@ -180,7 +180,9 @@ def outer_product_constant(
 
     A PE's cost is then linear in how often each pattern of activations comes up.
     """
-    cycles = cost = pairs = products = mapped = words_a = words_b = 0
+    cost = np.zeros((min(pe_h, blocks_c), min(pe_w, blocks_k)), np.int64)
+    cycles, mapped = 0, np.zeros_like(cost)
+    pairs = products = words_a = words_b = 0
     against = np.zeros((blocks_k, table.shape[0]), np.int64)
     for j in range(blocks_k):
         for g in range(grad.starts[j], grad.starts[j + 1]):
@@ -204,13 +206,13 @@ def outer_product_constant(
                         for a in range(table.shape[0]):
                             own += counts[i, a] * against[j, a]
                         slowest = max(slowest, own)
-                        cost += own
+                        cost[i - first_c, j - first_k] += own
                         pairs += blocks * (grad.starts[j + 1] - grad.starts[j])
                         products += nonzero[i] * grad.nonzero[j]
                         words_a += nonzero[i] if grad.nonzero[j] else 0
                         words_b += blocks * grad.nonzero[j]
                 cycles += slowest
-                mapped += slowest * rows * columns
+                mapped[:rows, :columns] += slowest
     return Work(cycles, cost, pairs, products, mapped, words_a, words_b)
 
 
@@ -232,8 +234,10 @@ def outer_product(
     holds input-channel block i and out-channel block j of a round. A step is one tap and one round;
     PEs wait for each other after it.
     """
-    cycles = cost = pairs = products = mapped = words_a = words_b = 0
+    pairs = products = words_a = words_b = 0
     costs = np.empty((pe_h, pe_w), np.int64)
+    cost = np.zeros((min(pe_h, blocks_c), min(pe_w, blocks_k)), np.int64)
+    cycles, mapped = 0, np.zeros_like(cost)
     for tap in range(met.shape[0]):
         for first_c in range(0, blocks_c, pe_h):
             for first_k in range(0, blocks_k, pe_w):
@@ -263,9 +267,9 @@ def outer_product(
                 for i in range(rows):
                     for j in range(columns):
                         slowest = max(slowest, costs[i, j])
-                        cost += costs[i, j]
+                        cost[i, j] += costs[i, j]
                 cycles += slowest
-                mapped += slowest * rows * columns
+                mapped[:rows, :columns] += slowest
                 if log is not None:
                     owns = log.log.row < rows and log.log.column < columns
                     own = costs[log.log.row, log.log.column] if owns else -1

@@ -221,7 +221,9 @@ def outer_product_queued(
 
     A log has a step and its drain one after the other.
     """
-    cycles = cost = pairs = products = mapped = words_a = words_b = 0
+    pairs = products = words_a = words_b = 0
+    cost = np.zeros((min(pe_h, blocks_c), min(pe_w, blocks_k)), np.int64)
+    cycles, mapped = 0, np.zeros_like(cost)
     costs, left = np.empty((pe_h, pe_w), np.int64), np.empty((pe_h, pe_w), np.int64)
     room, stays = np.empty((met.shape[1], 2), np.int64), log is None and is_constant(grad, blocks_k)
     queues = np.empty(BANKS_USED if depth > DEEPEST_BYTE else WORDS_USED, np.uint64)
@@ -252,8 +254,8 @@ def outer_product_queued(
                 left_here[:] = np.maximum(left_here - (costs_here.max() - costs_here), 0)
                 for taken in (costs_here, left_here):
                     cycles += taken.max()
-                    cost += taken.sum()
-                    mapped += taken.max() * taken.size
+                    cost[:rows, :columns] += taken
+                    mapped[:rows, :columns] += taken.max()
                     if log is not None:
                         owns = log.log.row < rows and log.log.column < columns
                         share = taken[log.log.row, log.log.column] if owns else -1

@@ -261,12 +261,13 @@ def note_places(
 
 
 @jit
-def close(spent: Counts, turn: int) -> tuple[int, int, int]:
-    """Let PEs wait for the slowest; return its cycles, those of all, and of all that wait too.
+def close(spent: Counts, turn: int, cost: Counts, mapped: Counts) -> int:
+    """Let PEs wait for the slowest, and return its cycles.
 
-    `turn` is 0 for a step, and 1 for its drain, before which who has waited has retired.
+    Those of each PE are added to `cost`, and with what it waits to `mapped`. `turn` is 0 for a
+    step, and 1 for its drain, before which who has waited has retired.
     """
-    cycles = cost = owners = 0
+    cycles = 0
     for pe in range(spent.shape[1]):
         cycles = max(cycles, spent[0, pe])
     if turn:
@@ -277,9 +278,9 @@ def close(spent: Counts, turn: int) -> tuple[int, int, int]:
                 cycles = max(cycles, spent[1, pe])
     for pe in range(spent.shape[1]):
         if spent[turn, pe] >= 0:
-            cost += spent[turn, pe]
-            owners += 1
-    return cycles, cost, cycles * owners
+            cost[pe] += spent[turn, pe]
+            mapped[pe] += cycles
+    return cycles
 
 
 @jit
@@ -298,7 +299,8 @@ def outer_product_wanted(
 
     PEs without a wanted sum own nothing in a step. With queues a log has a step and its drain.
     """
-    cycles = cost = pairs = products = mapped = words_a = words_b = 0
+    cycles = pairs = products = words_a = words_b = 0
+    cost, mapped = np.zeros(pe_h * pe_w, np.int64), np.zeros(pe_h * pe_w, np.int64)
     # of the step and its drain what each PE takes; -1: it owns nothing
     spent, room = np.empty((2, pe_h * pe_w), np.int64), room_for(sums)
     found = np.empty((met.shape[1], 2), np.int64)
@@ -327,11 +329,10 @@ def outer_product_wanted(
                         words_a += counted[2]
                         words_b += counted[3]
                 for turn in range(2 if sums.depth else 1):
-                    taken = close(spent, turn)
-                    cycles += taken[0]
-                    cost += taken[1]
-                    mapped += taken[2]
+                    taken = close(spent, turn, cost, mapped)
+                    cycles += taken
                     if log is not None:
                         own = spent[turn, log.log.row * pe_w + log.log.column]
-                        note_step(log.log, taken[0], own)
-    return Work(cycles, cost, pairs, products, mapped, words_a, words_b)
+                        note_step(log.log, taken, own)
+    of_pes = cost.reshape(pe_h, pe_w), mapped.reshape(pe_h, pe_w)
+    return Work(cycles, of_pes[0], pairs, products, of_pes[1], words_a, words_b)

@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from swatsim.counters import Counters
+from swatsim.simulator.interface import Busy
 from swatsim.simulator.machines.cartesian import kernel, kernel_wgrad, kernel_wgrad_queued, queued
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.kernel import PixelLog, Work
@@ -37,13 +38,31 @@ from swatsim.workload.lowering import LoweredOp
 
 def simulate_op(op: LoweredOp, config: CartesianConfig) -> Counters:
     """Return an op's counters on a `cartesian`, the zeros of both operands skipped."""
-    valid = op.macs_effectual
+    work, halo = _run(op, config)
+    return _counters(op, config, work, halo, op.macs_effectual)
+
+
+def busy(op: LoweredOp, config: CartesianConfig) -> Busy:
+    """Return in how many cycles each PE multiplies, stalls, drains or exchanges borders; or waits.
+
+    PEs are numbered row by row.
+    """
+    parts, halo = _run(op, config)
+    work = queued.added(parts)
+    cost, mapped = np.zeros((2, config.pe_h, config.pe_w), np.int64)
+    rows, columns = work.cost.shape
+    cost[:rows, :columns], mapped[:rows, :columns] = work.cost, work.mapped
+    return Busy("PE", (cost + halo).ravel(), (mapped - cost).ravel())
+
+
+def _run(op: LoweredOp, config: CartesianConfig) -> tuple[Iterator[Work], int]:
+    """Return what an op's parts take, and the cycles of its halos."""
     if op.name == "wgrad":
-        return _counters(op, config, _wgrad(op, config, conflicts=True), 0, valid)
+        return _wgrad(op, config, conflicts=True), 0
     parts = list(planar(op, config))
     # pair of blocks by pair of blocks is slow: channels that are alike are run once
     work = (convolve(part) if part.wanted is None else _alike_channels(part) for part in parts)
-    return _counters(op, config, work, sum(part.halo_cycles for part in parts), valid)
+    return work, sum(part.halo_cycles for part in parts)
 
 
 def simulate_dense(op: LoweredOp, config: CartesianConfig) -> Counters:
@@ -122,6 +141,7 @@ def _counters(
     """
     work = queued.added(parts)
     lanes, pes = config.lanes, config.pes
+    cost, mapped = int(work.cost.sum()), int(work.mapped.sum())
     effectual = op.macs_effectual
     return Counters(
         cycles_compute=work.cycles + halo,
@@ -130,10 +150,10 @@ def _counters(
         lane_cycles_effectual=effectual,
         lane_cycles_ineffectual=work.products - effectual,
         lane_cycles_idle=work.pairs * lanes - work.products,
-        lane_cycles_bank_conflict=(work.cost - work.pairs) * lanes,
-        lane_cycles_pe_sync=(work.mapped - work.cost) * lanes,
+        lane_cycles_bank_conflict=(cost - work.pairs) * lanes,
+        lane_cycles_pe_sync=(mapped - cost) * lanes,
         lane_cycles_halo=halo * pes * lanes,
-        lane_cycles_unmapped=(work.cycles * pes - work.mapped) * lanes,
+        lane_cycles_unmapped=(work.cycles * pes - mapped) * lanes,
         words_a=work.words_a,
         words_b=work.words_b,
         accumulations=2 * (work.products if valid is None else valid),
@@ -179,7 +199,7 @@ def _dense_chunks(part: Planar, conflicts: bool) -> Iterator[Work]:
 
 
 def _times(work: Work, times: int) -> Work:
-    return Work(*(value * times for value in work))
+    return Work._make(value * times for value in work)
 
 
 def _wgrad(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Iterator[Work]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,24 @@ from swatsim.simulator.machines.cartesian.mapping import Planar
 
 def added(works: Iterable[Work]) -> Work:
     """Return the sum of what several parts take."""
-    nothing = Work(*(0 for _ in Work._fields))
-    return Work(*(int(sum(column)) for column in zip(*works, nothing, strict=True)))
+    none = np.zeros((0, 0), np.int64)
+    total = Work(0, none, 0, 0, none, 0, 0)
+    for work in works:
+        total = Work._make(_plus(*of) for of in zip(total, work, strict=True))
+    return total
+
+
+def _plus(total: Any, of: Any) -> Any:
+    """Return the sum; of what PEs take, the first rows and columns of either are the same."""
+    if not isinstance(of, np.ndarray):
+        return int(total) + int(of)
+    if total.shape == of.shape:
+        return total + of
+    size = [max(sides) for sides in zip(total.shape, of.shape, strict=True)]
+    added_up = np.zeros(size, np.int64)
+    for one in (total, of):
+        added_up[: one.shape[0], : one.shape[1]] += one
+    return added_up
 
 
 def convolve(part: Planar, log: PixelLog | None = None) -> Work:
@@ -138,8 +154,8 @@ def _rounds(spent: Counts, left: Counts, config: CartesianConfig) -> Iterator[Wo
             # who waits for the slowest goes on retiring
             for taken in (spent[here], np.maximum(left[here] - waits, 0)):
                 slowest = int(taken.max())
-                yield Work(slowest, int(taken.sum()), 0, 0, slowest * taken.size, 0, 0)
+                yield Work(slowest, taken, 0, 0, np.full_like(taken, slowest), 0, 0)
 
 
 def _times(work: Work, times: int) -> Work:
-    return Work(*(times * n for n in work))
+    return Work._make(times * n for n in work)

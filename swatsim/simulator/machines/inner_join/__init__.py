@@ -6,6 +6,7 @@ Preset: SparTen. `config` has the parameters, `mapping` cuts an op into windows 
 
 from swatsim.simulator.machines.inner_join.config import InnerJoinConfig
 from swatsim.simulator.machines.inner_join.machine import (
+    busy,
     by_image,
     simulate_dense,
     simulate_dense_operands,
@@ -23,5 +24,6 @@ INNER_JOIN = Mechanism(
     simulate_dense_operands=simulate_dense_operands,
     by_image=by_image,
     timeline=timeline,
+    busy=busy,
     tile="a cluster",
 )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from swatsim.counters import Counters
+from swatsim.simulator.interface import Busy
 from swatsim.simulator.machines.inner_join import kernel
 from swatsim.simulator.machines.inner_join.config import WORD, InnerJoinConfig
 from swatsim.simulator.machines.inner_join.kernel import Counts, Words
@@ -20,12 +21,21 @@ from swatsim.workload.lowering import LoweredOp
 
 def simulate_op(op: LoweredOp, config: InnerJoinConfig) -> Counters:
     """Return an op's counters on an `inner_join`: only values that meet are multiplied."""
+    return _joined(op, config).counters(op.name, op.macs_effectual)
+
+
+def busy(op: LoweredOp, config: InnerJoinConfig) -> Busy:
+    """Return in how many cycles each cluster joins, and waits for the slowest of a pass."""
+    return Busy("cluster", *_joined(op, config).clusters)
+
+
+def _joined(op: LoweredOp, config: InnerJoinConfig) -> _Tally:
     tally = _Tally(config)
     for part in passes(op, config):
         joined = run(part, config)
         tally.add(part, joined.cycles, joined.working)
         tally.send(joined.window_words, joined.filter_words)
-    return tally.counters(op.name, op.macs_effectual)
+    return tally
 
 
 def simulate_dense(op: LoweredOp, config: InnerJoinConfig) -> Counters:
@@ -111,25 +121,28 @@ def _costs_of_ones(windows: Words, chunk: int) -> Counts:
 class _Tally:
     """Adds up the passes of an op.
 
-    A PE in use is working, or waits for others of its cluster, or for other clusters.
+    A PE in use is working, or waits for others of its cluster, or for other clusters. `clusters`
+    are, of each, the cycles in which it joins, and those in which it waits for others.
     """
 
     def __init__(self, config: InnerJoinConfig) -> None:
         self.config = config
         self.cycles = self.working = self.pe_sync = self.tile_sync = 0
         self.window_words = self.filter_words = 0
+        self.clusters = np.zeros((2, config.clusters), np.int64)
 
     def add(self, part: Pass, cycles: Counts, working: int) -> None:
         """Add a pass of which each cluster takes some cycles in each round."""
         used = rounds_of(part.filters, self.config).used
         taken = cycles.sum(axis=2)
         slowest = taken.max(axis=1, keepdims=True)
+        waits = (slowest - taken)[:, : clusters_used(part, self.config)]
+        self.clusters[0] += taken.sum(axis=0)
+        self.clusters[1, : waits.shape[1]] += waits.sum(axis=0)
         self.cycles += int(slowest.sum())
         self.working += working
         self.pe_sync += int((cycles * used).sum()) - working
-        self.tile_sync += int(
-            used[0] * (slowest - taken[:, : clusters_used(part, self.config)]).sum()
-        )
+        self.tile_sync += int(used[0] * waits.sum())
 
     def add_alike(self, part: Pass, costs: Counts) -> None:
         """Add a pass of which each window takes the same of all filters: (parts, windows)."""

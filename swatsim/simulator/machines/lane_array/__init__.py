@@ -7,6 +7,7 @@ sparser operand). `config` has the parameters, `mapping` cuts an op into streams
 
 from swatsim.simulator.machines.lane_array.config import LaneArrayConfig
 from swatsim.simulator.machines.lane_array.machine import (
+    busy,
     by_image,
     in_rounds,
     reads_images,
@@ -31,4 +32,5 @@ LANE_ARRAY = Mechanism(
     reads_images=reads_images,
     timeline=timeline,
     tile="a row set of the op, in the order in which they run",
+    busy=busy,
 )

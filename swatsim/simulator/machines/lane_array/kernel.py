@@ -97,12 +97,15 @@ class Runs(NamedTuple):
         With how many column sets a row set runs, and the streams in them.
     waits : numpy.ndarray of int64, shape (groups, row sets)
         The sum, over these streams, of the lines that the slowest tile takes more.
+    tiles : numpy.ndarray of int64, shape (2, tiles)
+        The lines that each tile takes, and for how many it waits for the slowest.
     """
 
     cycles: int
     sets: Counts
     streams: Counts
     waits: Counts
+    tiles: Counts
 
 
 @jit
@@ -113,7 +116,7 @@ def run_wanted(wanted: Bits, lines: Counts, columns: Counts, tiles: int) -> Runs
     ``columns[column set]``. Those that are left go to consecutive tiles.
     """
     sets, streams = np.zeros_like(lines), np.zeros_like(lines)
-    waits = np.zeros_like(lines)
+    waits, of_tiles = np.zeros_like(lines), np.zeros((2, tiles), np.int64)
     left = np.empty(lines.shape[1], np.int64)
     cycles = 0
     for n in range(wanted.shape[0]):
@@ -128,12 +131,15 @@ def run_wanted(wanted: Bits, lines: Counts, columns: Counts, tiles: int) -> Runs
                     slowest = 0
                     for i in together:
                         slowest = max(slowest, lines[g, i])
-                    for i in together:
+                    for tile in range(together.size):
+                        i = together[tile]
                         sets[g, i] += 1
                         streams[g, i] += columns[j]
                         waits[g, i] += columns[j] * (slowest - lines[g, i])
+                        of_tiles[0, tile] += lines[g, i]
+                        of_tiles[1, tile] += slowest - lines[g, i]
                     cycles += slowest
-    return Runs(cycles, sets, streams, waits)
+    return Runs(cycles, sets, streams, waits, of_tiles)
 
 
 @jit

@@ -13,6 +13,7 @@ from math import gcd
 import numpy as np
 
 from swatsim.counters import Counters
+from swatsim.simulator.interface import Busy
 from swatsim.simulator.machines.lane_array import kernel
 from swatsim.simulator.machines.lane_array.config import (
     LEVELS,
@@ -34,6 +35,15 @@ ROUND_LINES = 256
 
 def simulate_op(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     """Return an op's counters on a `lane_array`, its zeros skipped as the config says."""
+    return _run(op, config).counters()
+
+
+def busy(op: LoweredOp, config: LaneArrayConfig) -> Busy:
+    """Return in how many cycles each tile has a row set, and waits for the slowest of a group."""
+    return Busy("tile", *_run(op, config).tiles)
+
+
+def _run(op: LoweredOp, config: LaneArrayConfig) -> _Tally:
     scheduled = scheduled_operand(op, config)
     if scheduled:
         return _scheduled(op, config, scheduled)
@@ -61,15 +71,16 @@ def simulate_dense_operands(op: LoweredOp, config: LaneArrayConfig) -> Counters:
 def _without_zeros(
     layer: Layer, name: OpName, samples: int, config: LaneArrayConfig, scheduled: Operand
 ) -> Counters:
-    return _scheduled(LoweredOp.dense(layer, name, samples), config, scheduled, alike=True)
+    op = LoweredOp.dense(layer, name, samples)
+    return _scheduled(op, config, scheduled, alike=True).counters()
 
 
 def _scheduled(
     op: LoweredOp, config: LaneArrayConfig, scheduled: Operand, alike: bool = False
-) -> Counters:
-    """Return the counters with one operand's zeros skipped; `alike`: row sets should be equal."""
+) -> _Tally:
+    """Run an op with one operand's zeros skipped; `alike`: row sets should be equal."""
     scheduler = scheduler_of(config)
-    tally = _Tally(op, config, scheduled, outputs=True)
+    tally = _Tally(op, config, scheduled, outputs=True, zeros=True)
     for part in passes(op, config, scheduled):
         mapped = np.tile(part.mapped, part.groups)
         whole, work = Schedule(np.zeros_like(mapped), np.zeros_like(mapped)), np.zeros_like(mapped)
@@ -78,10 +89,7 @@ def _scheduled(
             schedule = _schedule_once if alike else kernel.schedule
             whole.lines[some], whole.waits[some] = schedule(lines, mapped[some], scheduler)
         tally.add(part, whole, work)
-    return tally.counters()._replace(
-        multiplexed=tally.work if config.lookahead else 0,
-        schedules=0 if config.scheduled_before else tally.schedules,
-    )
+    return tally
 
 
 def _schedule_once(lines: kernel.Words, mapped: kernel.Counts, scheduler: Scheduler) -> Schedule:
@@ -97,7 +105,7 @@ def _schedule_once(lines: kernel.Words, mapped: kernel.Counts, scheduler: Schedu
 def simulate_dense(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     """Return the counters with the same operand on the rows and every line costing its cycle."""
     rows_hold = scheduled_operand(op, config) or OPERANDS_OF[op.name][0]
-    return _dense(op, config, rows_hold, outputs=False)
+    return _dense(op, config, rows_hold, outputs=False).counters()
 
 
 def simulate_dense_plain(op: LoweredOp, config: LaneArrayConfig) -> Counters:
@@ -106,7 +114,7 @@ def simulate_dense_plain(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     Weights on the rows, in wgrad activations: where zero skipping moved another operand there, the
     mapping can cost more than the skipping gains.
     """
-    return _dense(op, config, OPERANDS_OF[op.name][0], outputs=False)
+    return _dense(op, config, OPERANDS_OF[op.name][0], outputs=False).counters()
 
 
 def by_image(op: LoweredOp, config: LaneArrayConfig) -> LaneArrayConfig | None:
@@ -161,14 +169,14 @@ def _share(op: LoweredOp, config: LaneArrayConfig) -> bool:
     return sums_batch(config) if op.name == "wgrad" else op.is_matrix_product
 
 
-def _dense(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand, outputs: bool) -> Counters:
-    """Return the counters with no zero skipped; `outputs`: but outputs that nobody wants."""
-    tally = _Tally(op, config, rows_hold, outputs)
+def _dense(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand, outputs: bool) -> _Tally:
+    """Run an op with no zero skipped; `outputs`: but outputs that nobody wants."""
+    tally = _Tally(op, config, rows_hold, outputs, zeros=False)
     for part in passes(op, config, rows_hold):
         mapped = np.tile(part.mapped, part.groups)
         schedule = Schedule(np.full_like(mapped, part.length), np.zeros_like(mapped))
         tally.add(part, schedule, mapped * part.elements)
-    return tally.counters()
+    return tally
 
 
 def scheduler_of(config: LaneArrayConfig) -> Scheduler:
@@ -203,13 +211,15 @@ class _Tally:
 
     A PE with a stream on both sides is *mapped*. Its lane-cycles are work, idle lanes, or waiting
     for rows while its own tile runs, and waiting for tiles after that. `outputs`: those that
-    nobody wants are skipped.
+    nobody wants are skipped; `zeros`: those of one operand are. `tiles` are, of each, the cycles
+    in which it has a row set, and those in which it waits for the slowest.
     """
 
     def __init__(
-        self, op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand, outputs: bool
+        self, op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand, outputs: bool, zeros: bool
     ) -> None:
-        self.outputs = outputs
+        self.outputs, self.zeros = outputs, zeros
+        self.tiles = np.zeros((2, config.tiles), np.int64)
         self.op = op
         self.config = config
         self.rows_hold = rows_hold
@@ -222,6 +232,7 @@ class _Tally:
         runs = self._runs(part, taken)
         lanes, mapped = self.config.lanes, part.mapped
         self.cycles += runs.cycles
+        self.tiles[:, : part.tiles] += runs.tiles
         self.work += int((runs.streams * work.reshape(taken.shape)).sum())
         self.row_words += part.elements * int((mapped * runs.sets).sum())
         self.column_words += int((part.followed * runs.streams).sum())
@@ -242,6 +253,7 @@ class _Tally:
             np.full_like(taken, sets),
             np.full_like(taken, streams),
             streams * (slowest - taken),
+            sets * np.array([_of_tiles(of, part.tiles) for of in (taken, slowest - taken)]),
         )
 
     def counters(self) -> Counters:
@@ -264,6 +276,8 @@ class _Tally:
             lane_cycles_unmapped=total - self.running - self.tile_sync,
             words_a=words[0],
             words_b=words[1],
+            multiplexed=self.work if self.zeros and self.config.lookahead else 0,
+            schedules=self.schedules if self.zeros and not self.config.scheduled_before else 0,
             sums_written=self._sums if once else 0,
         )
 
@@ -275,9 +289,19 @@ class _Tally:
 
 def _slowest_of_tiles(lines: kernel.Counts, tiles: int) -> kernel.Counts:
     """Return, for each row set, the lines of the slowest of its `tiles` consecutive sets."""
+    slowest = _rounds(lines, tiles).max(axis=2)
+    return np.repeat(slowest, tiles, axis=1)[:, : lines.shape[1]]
+
+
+def _of_tiles(lines: kernel.Counts, tiles: int) -> kernel.Counts:
+    """Return the lines of each tile, to which consecutive row sets go in turn."""
+    return np.asarray(_rounds(lines, tiles).sum(axis=(0, 1)))
+
+
+def _rounds(lines: kernel.Counts, tiles: int) -> kernel.Counts:
+    """Return the lines of row sets as (groups, rounds, tiles), those of none 0."""
     groups, sets = lines.shape
     rounds = -(-sets // tiles)
     filled = np.zeros((groups, rounds * tiles), np.int64)
     filled[:, :sets] = lines
-    slowest = filled.reshape(groups, rounds, tiles).max(axis=2)
-    return np.repeat(slowest, tiles, axis=1)[:, :sets]
+    return filled.reshape(groups, rounds, tiles)

@@ -7,6 +7,7 @@ its three dataflows, two TPUs. `config` has the parameters, `mapping` lays an op
 
 from swatsim.simulator.machines.systolic.config import SystolicConfig
 from swatsim.simulator.machines.systolic.machine import (
+    busy,
     by_image,
     reads_images,
     simulate_dense,
@@ -24,5 +25,6 @@ SYSTOLIC = Mechanism(
     by_image=by_image,
     reads_images=reads_images,
     timeline=timeline,
+    busy=busy,
     tile="a fold of the op, in the order in which they run",
 )

@@ -5,7 +5,10 @@ Only whether the weights obey a pattern is looked at.
 
 from __future__ import annotations
 
+import numpy as np
+
 from swatsim.counters import Counters
+from swatsim.simulator.interface import Busy
 from swatsim.simulator.machines.systolic.config import SystolicConfig
 from swatsim.simulator.machines.systolic.mapping import Product, layout, products, words
 from swatsim.simulator.n_of_m import NONE as NO_PATTERN
@@ -22,6 +25,12 @@ def simulate_op(op: LoweredOp, config: SystolicConfig) -> Counters:
     found = _pattern(op, config)
     counters = _counters(op, config, _compresses(op, config, found))
     return counters._replace(pattern_groups_a=found.groups, pattern_obeying_a=found.obeying)
+
+
+def busy(op: LoweredOp, config: SystolicConfig) -> Busy:
+    """Return the op's cycles: there is one array, and waves pass it in all of them."""
+    own = np.array([simulate_op(op, config).cycles_compute])
+    return Busy("array", own, np.zeros_like(own))
 
 
 def simulate_dense(op: LoweredOp, config: SystolicConfig) -> Counters:

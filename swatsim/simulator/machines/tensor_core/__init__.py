@@ -6,6 +6,7 @@ parameters, `mapping` cuts an op's GEMMs into blocks and waves, `machine` adds u
 
 from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
 from swatsim.simulator.machines.tensor_core.machine import (
+    busy,
     in_rounds,
     reads_images,
     simulate_dense,
@@ -24,5 +25,6 @@ TENSOR_CORE = Mechanism(
     in_rounds=in_rounds,
     reads_images=reads_images,
     timeline=timeline,
+    busy=busy,
     tile="a core",
 )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from swatsim.counters import Counters
+from swatsim.simulator.interface import Busy
 from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
 from swatsim.simulator.machines.tensor_core.mapping import Part, parts
 from swatsim.simulator.n_of_m import NONE as NO_PATTERN
@@ -30,6 +33,15 @@ def simulate_op(op: LoweredOp, config: TensorCoreConfig) -> Counters:
         if operand in found
     }
     return counters._replace(**seen)
+
+
+def busy(op: LoweredOp, config: TensorCoreConfig) -> Busy:
+    """Return in how many cycles each core computes a block: none of a wave waits for another."""
+    own = np.zeros(config.cores, np.int64)
+    for part in parts(op, config, compressed(op, config, obeying(op, config)) is not None):
+        last = part.blocks.count - (part.waves - 1) * config.cores
+        own += (part.waves - (np.arange(config.cores) >= last)) * part.cycles
+    return Busy("core", own, np.zeros_like(own))
 
 
 def simulate_dense(op: LoweredOp, config: TensorCoreConfig) -> Counters:

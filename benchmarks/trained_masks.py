@@ -1,0 +1,316 @@
+"""What masks of a trained network do that random ones of the same densities don't.
+
+    python benchmarks/trained_masks.py
+
+Reads the traces of ResNet-20 in traces/. A random twin of a step has each of its masks shuffled: as
+dense in every operand of every op, at other places. Both are simulated, layers alone. Makes
+benchmarks/figures/trained_masks.png and the tables of docs/trained.md.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from pages import ROOT, put
+
+import swatsim
+from swatsim.reports import style
+from swatsim.reports.style import Figure
+from swatsim.tracefile import Step, Trace
+from swatsim.tracer.recorder import Recorder
+from swatsim.workload.layer import Operand, OpName
+from swatsim.workload.windows import Mask
+
+PICTURE = ROOT / "benchmarks" / "figures" / "trained_masks.png"
+TRACES = ROOT / "traces"
+NETWORK = "resnet20-fashion-mnist"
+#: Folder -> what a reader calls it.
+METHODS = {
+    "dense": "dense",
+    "swat-u-80": "SWAT-U 80 %",
+    "swat-u-90": "SWAT-U 90 %",
+    "rigl-90": "RigL 90 %",
+    "2to4": "2:4 (SR-STE)",
+}
+MACHINES = ("tensordash", "swat", "scnn-queued", "sparten")
+SEED = 7
+BASELINE = "dense baseline"
+
+Shuffle = Callable[[Mask, str], Mask]
+
+
+class Run(NamedTuple):
+    """A trained network.
+
+    Parameters
+    ----------
+    label : str
+    trace : Trace
+    accuracies : list of float
+        Test accuracy after each epoch, in percent.
+    """
+
+    label: str
+    trace: Trace
+    accuracies: list[float]
+
+
+class Found(NamedTuple):
+    """A run's last recorded step, and its random twin.
+
+    Parameters
+    ----------
+    run : Run
+    speed_ups : dict of str to (float, float)
+        Machine -> of the recorded masks, and of shuffled ones.
+    """
+
+    run: Run
+    speed_ups: dict[str, tuple[float, float]]
+
+    @property
+    def sparse(self) -> bool:
+        """Whether weights are."""
+        return self.run.label != METHODS["dense"]
+
+
+def runs() -> list[Run]:
+    """Return the runs whose traces are there."""
+    found = []
+    for folder, label in METHODS.items():
+        path = TRACES / f"{NETWORK}-{folder}"
+        said = path.with_name(path.name + ".json")
+        if said.is_file():
+            accuracies = json.loads(said.read_text())["test_accuracy_percent"]
+            found.append(Run(label, swatsim.open_trace(path), accuracies))
+    return found
+
+
+# ---- twins -------------------------------------------------------------------------------------
+
+
+def shuffled(mask: Mask, name: str) -> Mask:
+    """Return as many ones at random places; equal masks of one name stay equal."""
+    rng = np.random.default_rng([SEED, zlib.crc32(name.encode()), int(mask.sum())])
+    return rng.permutation(mask.reshape(-1)).reshape(mask.shape)
+
+
+def as_it_is(mask: Mask, name: str) -> Mask:
+    """Return a mask unchanged."""
+    return mask
+
+
+def twin(trace: Trace, number: int, path: Path, shuffle: Shuffle = shuffled) -> Trace:
+    """Write a step with each mask shuffled."""
+    step, manifest = trace.step(number), trace.manifest
+    with Recorder(path, batch_size=manifest.batch_size, samples=manifest.samples) as recorder:
+        for layer in step.layers:
+            recorder.declare(layer)
+        with recorder.step(number, step.batch_size) as record:
+            for it in step.records:
+                mask = shuffle(step.mask(*it.key), f"{it.layer} {it.operand}")
+                if step.output_record(it.layer, it.op) is it:
+                    record.output(it.layer, it.op, mask)
+                else:
+                    record.operand(it.layer, it.op, it.operand, mask, it.dtype)
+    return swatsim.open_trace(path)
+
+
+def speed_up(trace: Trace, machine: str, number: int) -> float:
+    """Return the machine's speed-up over its dense baseline in a step's layers, DRAM left out."""
+    own = swatsim.machine(machine, dram="ideal")
+    frame = swatsim.simulate(trace, own, steps=[number], layers_only=True).frame
+    cycles = frame.groupby("role").cycles.sum()
+    return float(cycles["baseline"] / cycles["machine"])
+
+
+def compared(run: Run) -> Found:
+    """Simulate the last step of a run, and its twin."""
+    number = run.trace.steps[-1]
+    with tempfile.TemporaryDirectory() as folder:
+        random = twin(run.trace, number, Path(folder) / "twin")
+        pairs = {
+            machine: (
+                speed_up(run.trace, machine, number),
+                speed_up(random, machine, number),
+            )
+            for machine in MACHINES
+        }
+    return Found(run, pairs)
+
+
+# ---- what masks look like ----------------------------------------------------------------------
+
+
+class Slices(NamedTuple):
+    """Parts of an operand that a machine gives to different PEs."""
+
+    op: OpName
+    operand: Operand
+    axis: int
+
+
+FILTERS, CHANNELS = Slices("fprop", "weight", 0), Slices("wgrad", "act", 1)
+
+
+def relative(step: Step, of: Slices, shuffle: Shuffle = as_it_is) -> np.ndarray:
+    """Return the densities of all slices of all sparse operands, by their operand's own."""
+    found = []
+    for layer in step.layers:
+        mask = shuffle(step.mask(layer.name, of.op, of.operand), f"{layer.name} {of.operand}")
+        others = tuple(axis for axis in range(mask.ndim) if axis != of.axis)
+        if not mask.all():
+            found.append(mask.mean(axis=others) / mask.mean())
+    return np.sort(np.concatenate(found)) if found else np.ones(1)
+
+
+def kept(trace: Trace, number: int) -> float:
+    """Return which share of a step's kept weights, in sparse layers, the last step still keeps."""
+    early, late = trace.step(number), trace.step(trace.steps[-1])
+    both = had = 0
+    for layer in late.layers:
+        mask, last = (step.mask(layer.name, "fprop", "weight") for step in (early, late))
+        if not last.all():
+            both, had = both + int((mask & last).sum()), had + int(mask.sum())
+    return both / had if had else 1.0
+
+
+# ---- the picture, and the table ----------------------------------------------------------------
+
+
+def draw(found: Sequence[Found]) -> Figure:
+    """Return the picture: unevenness, what it costs, drift."""
+    figure, (left, middle, right) = style.axes_on(13.0, 4.6, 3, 3)
+    for (colour, marker), of in zip(style.SERIES, found, strict=False):
+        _draw_channels(left, of, colour)
+        if of.sparse:
+            _draw_drift(right, of, colour, marker)
+    _draw_speed_ups(middle, found)
+    for axes, (title, x, y) in zip((left, middle, right), TITLES, strict=True):
+        style.finish(axes, style.wrapped([title], 4.2))
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+    for axes in (left, right):
+        axes.legend(fontsize=style.TINY, frameon=False)
+    return figure
+
+
+TITLES = (
+    (
+        "Channels keep unequal numbers of activations: what wgrad reads, all layers of ResNet-20, "
+        "last step; dotted: the same masks shuffled",
+        "density of a channel / density of its layer",
+        "share of channels below",
+    ),
+    (
+        "So random masks promise another speed-up: layers of the last step, DRAM left out, "
+        "recorded (filled) and shuffled (hollow)",
+        "speed-up over each machine's dense baseline",
+        "",
+    ),
+    (
+        "And masks move while a network learns: kept weights of a step that the last step still "
+        "keeps",
+        "step of the run",
+        "share of kept weights",
+    ),
+)
+
+
+def _draw_channels(axes: Axes, of: Found, colour: str) -> None:
+    last = of.run.trace.step(of.run.trace.steps[-1])
+    for shuffle, line, label in ((as_it_is, "-", of.run.label), (shuffled, ":", None)):
+        values = relative(last, CHANNELS, shuffle)
+        share = np.arange(1, len(values) + 1) / len(values)
+        axes.step(values, share, line, color=colour, label=label, where="post", linewidth=1.3)
+    axes.set_xlim(0, 3)
+
+
+def _draw_drift(axes: Axes, of: Found, colour: str, marker: str) -> None:
+    steps = of.run.trace.steps
+    shares = [kept(of.run.trace, number) for number in steps]
+    axes.plot(steps, shares, color=colour, marker=marker, label=of.run.label, markersize=4)
+    axes.set_ylim(0, 1.02)
+
+
+def _draw_speed_ups(axes: Axes, found: Sequence[Found]) -> None:
+    height = len(found) + 1
+    for row, machine in enumerate(MACHINES):
+        for place, ((colour, marker), of) in enumerate(zip(style.SERIES, found, strict=False)):
+            y = row * height + place
+            recorded, random = of.speed_ups[machine]
+            axes.plot([recorded, random], [y, y], color=colour, linewidth=1)
+            axes.plot([random], [y], marker, color=colour, fillstyle="none", markersize=5)
+            axes.plot([recorded], [y], marker, color=colour, markersize=5)
+    ticks = [row * height + (len(found) - 1) / 2 for row in range(len(MACHINES))]
+    axes.set_yticks(ticks, MACHINES)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+
+
+def lines(found: Sequence[Found]) -> Iterator[str]:
+    """Yield the table of accuracies, unevenness and speed-ups."""
+    epochs = len(found[0].run.accuracies)
+    yield (
+        f"| method | test accuracy after {epochs} epochs | filters' weights "
+        f"| channels' activations | {' | '.join(MACHINES)} |"
+    )
+    yield "|---|---:|---:|---:|" + "---:|" * len(MACHINES)
+    for of in found:
+        last = of.run.trace.step(of.run.trace.steps[-1])
+        cells = [f"{of.run.accuracies[-1]:.2f} %"]
+        for slices in (FILTERS, CHANNELS):
+            pair = [relative(last, slices, shuffle).std() for shuffle in (as_it_is, shuffled)]
+            cells.append("{:.2f} ({:.2f})".format(*pair))
+        cells += ["{:.2f}x ({:.2f}x)".format(*of.speed_ups[name]) for name in MACHINES]
+        yield f"| {of.run.label} | {' | '.join(cells)} |"
+
+
+def times(found: Sequence[Run]) -> Iterator[str]:
+    """Yield the table of what whole runs take, in minutes."""
+    yield f"| minutes | {' | '.join(MACHINES)} |"
+    yield "|---|" + "---:|" * len(MACHINES)
+    rows: dict[str, list[float]] = {}
+    for run in found:
+        total = run.trace.steps[-1] + 1
+        for machine in MACHINES:
+            of = swatsim.estimate_run(run.trace, machine, total)
+            if not rows.get(BASELINE) or len(rows[BASELINE]) < len(MACHINES):
+                rows.setdefault(BASELINE, []).append(of.baseline["time_ms"].value)
+            rows.setdefault(run.label, []).append(of.ours["time_ms"].value)
+    least = [min(each) for each in zip(*rows.values(), strict=True)]
+    for label, row in rows.items():
+        cells = [
+            f"**{ms / 60_000:.2f}**" if ms == best else f"{ms / 60_000:.2f}"
+            for ms, best in zip(row, least, strict=True)
+        ]
+        yield f"| {label} | {' | '.join(cells)} |"
+
+
+def epochs(found: Sequence[Run]) -> Iterator[str]:
+    """Yield the table of accuracies after each epoch."""
+    count = max(len(run.accuracies) for run in found)
+    yield f"| epoch | {' | '.join(map(str, range(count)))} |"
+    yield "|---|" + "---:|" * count
+    for run in found:
+        yield f"| {run.label} | {' | '.join(f'{each:.2f}' for each in run.accuracies)} |"
+
+
+def main() -> None:
+    found = [compared(run) for run in runs()]
+    PICTURE.write_bytes(style.as_png(draw(found)))
+    put("trained-masks", lines(found))
+    put("trained-epochs", epochs([of.run for of in found]))
+    put("trained-times", times([of.run for of in found]))
+    print(*lines(found), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
