@@ -77,7 +77,7 @@ class Meter:
 
     config: object
     cycles: int = 0
-    works: Counter = field(default_factory=Counter)
+    own: Counter = field(default_factory=Counter)
     waits: Counter = field(default_factory=Counter)
     lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
     events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENTS, 0))
@@ -106,9 +106,9 @@ class Meter:
         product.output[product.at] += product.value
         self.count("accumulations", 2)
 
-    def spend(self, pe: tuple, works: int, waits: int) -> None:
+    def spend(self, pe: tuple, own: int, waits: int) -> None:
         """Let a PE be at work, and wait for slower ones, for some cycles."""
-        self.works[pe] += works
+        self.own[pe] += own
         self.waits[pe] += waits
 
     def exchange_halos(self, cycles: int) -> None:
@@ -852,5 +852,5 @@ def simulate(
         output = output[:, :, 0, 0]
     counted = meter.cycles, meter.lane_cycles, meter.events
     pes = list(np.ndindex(config.pe_h, config.pe_w))
-    by_pe = ([of[pe] for pe in pes] for of in (meter.works, meter.waits))
+    by_pe = ([of[pe] for pe in pes] for of in (meter.own, meter.waits))
     return NaiveResult(output, *counted, "", *by_pe)

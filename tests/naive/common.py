@@ -41,9 +41,9 @@ class NaiveResult:
     events: dict[str, int]
     compressed: str = ""
     """The operand that ran packed, n of each m values; "" if none did."""
-    works: list[int] = field(default_factory=list)
+    own: list[int] = field(default_factory=list)
     waits: list[int] = field(default_factory=list)
-    """Of each tile (cluster, core, PE) the cycles of its own, and those of waiting for slower ones."""
+    """Of each tile (cluster, core, PE) the cycles of its own, and of waiting for slower ones."""
 
 
 def chunks(items, size: int) -> list[list]:

@@ -239,7 +239,7 @@ class Meter:
     wanted: np.ndarray
     joins_all: bool
     """Whether outputs that nobody wants are made too: so the dense baseline."""
-    works: list[int]
+    own: list[int]
     waits: list[int]
     cycles: int = 0
     lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
@@ -327,7 +327,7 @@ def run_pass(work: Pass, config, meter: Meter) -> None:
     in_use = len(held(rounds_of(work.filters, config)[0], 0, config))
     for cluster, (windows, cycles) in enumerate(zip(shares, busy, strict=True)):
         mapped = in_use if windows else 0
-        meter.works[cluster] += cycles
+        meter.own[cluster] += cycles
         meter.waits[cluster] += max(busy) - cycles if windows else 0
         meter.add("tile_sync", (max(busy) - cycles) * mapped)
         meter.add("unmapped", (max(busy) - cycles) * (config.pes_per_cluster - mapped))
@@ -357,7 +357,7 @@ def simulate(
         output,
         wanted_outputs(output, wanted),
         joins_all=not skipping,
-        works=[0] * config.clusters,
+        own=[0] * config.clusters,
         waits=[0] * config.clusters,
     )
     cutter = Cutter(config.chunk, skipping)
@@ -367,4 +367,4 @@ def simulate(
     assert sum(meter.lane_cycles.values()) == meter.cycles * pes
     output = meter.output[:, :, 0, 0] if linear else meter.output
     counted = meter.cycles, meter.lane_cycles, meter.events
-    return NaiveResult(output, *counted, works=meter.works, waits=meter.waits)
+    return NaiveResult(output, *counted, own=meter.own, waits=meter.waits)

@@ -540,7 +540,7 @@ class Meter:
     leaves_out: bool
     keeps_all: bool
     tells_sums: bool
-    works: list[int]
+    own: list[int]
     waits: list[int]
     cycles: int = 0
     lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
@@ -704,7 +704,7 @@ def run_pass(work: Pass, skipping: bool, config, meter: Meter) -> None:
             slowest = max(plan.cycles for plan in plans)
             meter.cycles += slowest
             for tile, plan in enumerate(filled(plans, config.tiles)):
-                meter.works[tile] += plan.cycles if plan else 0
+                meter.own[tile] += plan.cycles if plan else 0
                 meter.waits[tile] += slowest - plan.cycles if plan else 0
                 run_tile(plan or no_plan, columns, slowest, config, meter)
 
@@ -749,7 +749,7 @@ def simulate(
         leaves_out=skipping and config.scheduled != "none",
         keeps_all=not skipping,
         tells_sums=of_batch,
-        works=[0] * config.tiles,
+        own=[0] * config.tiles,
         waits=[0] * config.tiles,
     )
     for work in passes_of(op, shape, images, on_rows, config):
@@ -758,4 +758,4 @@ def simulate(
     assert sum(meter.lane_cycles.values()) == meter.cycles * machine_lanes
     output = as_layer_output(layer, op, meter.output)
     counted = meter.cycles, meter.lane_cycles, meter.events
-    return NaiveResult(output, *counted, works=meter.works, waits=meter.waits)
+    return NaiveResult(output, *counted, own=meter.own, waits=meter.waits)

@@ -404,4 +404,4 @@ def simulate(
     output = output[:, :, 0, 0] if layer.kind == "linear" else output
     name = "weight" if packed else ""
     counted = meter.cycles, meter.lane_cycles, meter.events
-    return NaiveResult(output, *counted, name, works=[meter.cycles], waits=[0])
+    return NaiveResult(output, *counted, name, own=[meter.cycles], waits=[0])

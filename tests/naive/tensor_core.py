@@ -61,7 +61,7 @@ class Meter:
     wanted: np.ndarray
     leaves_out: bool
     """Whether blocks of which no output is wanted are; what else nobody wants is then not kept."""
-    works: list[int]
+    own: list[int]
     cycles: int = 0
     lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
     events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENTS, 0))
@@ -204,7 +204,7 @@ def run_batch(op: str, batch: list[Product], packed: str, meter: Meter) -> None:
         rooms = [run_block(*one, terms, meter) for one in wave]
         meter.cycles += ceil_div(max(rooms), config.macs)
         for core, room in enumerate(rooms):
-            meter.works[core] += ceil_div(room, config.macs)
+            meter.own[core] += ceil_div(room, config.macs)
 
 
 def batches_of(products: list[Product]) -> list[list[Product]]:
@@ -243,4 +243,4 @@ def simulate(
     assert meter.lane_cycles["unmapped"] >= 0
     output = output[:, :, 0, 0] if layer.kind == "linear" else output
     counted = meter.cycles, meter.lane_cycles, meter.events
-    return NaiveResult(output, *counted, packed, meter.works, [0] * config.cores)
+    return NaiveResult(output, *counted, packed, meter.own, [0] * config.cores)
