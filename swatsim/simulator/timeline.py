@@ -59,9 +59,8 @@ def timeline(
     """Return what a machine does in a step, block by block; or one tile in one op, cycle by cycle.
 
     Of a step: its ops one after another and what the vector unit does, what is loaded, computed and
-    stored of each op's blocks, when PEs wait, how long some tiles compute and wait for others, and
-    as counters DRAM's bytes a second, PEs that wait for it, lanes with effectual work. Cycles and
-    bytes add up to those of `swatsim.simulate`.
+    stored of its blocks, when PEs wait, what some tiles do; as counters DRAM's bytes a second,
+    PEs that wait for it, lanes with effectual work. All adds up to what `swatsim.simulate` says.
 
     Parameters
     ----------
@@ -76,18 +75,14 @@ def timeline(
         Which one, from 0: what a machine's tiles are, its mechanism's `tile` says.
     start, cycles : int
         The window of the tile's cycles that is written.
-    blocks : int
-        Of a step: so many blocks of an op are drawn apart at most, more of them several as one; in
-        a step of many ops fewer.
-    tiles : int
-        Of a step: so many of the machine's tiles (clusters, cores, PEs) are drawn at most, evenly
-        spread; 0: none.
+    blocks, tiles : int
+        Of a step: so many blocks of an op are drawn apart at most, more of them several as one (in
+        a step of many ops fewer), and so many of the machine's tiles, evenly spread.
 
     Returns
     -------
     dict
-        A trace of events, ready for JSON: ``traceEvents`` and, on all of it, ``otherData``, which
-        says how long a cycle is, and what is drawn how.
+        Ready for JSON: ``traceEvents``, and on all of them ``otherData``, how they are drawn.
 
     Raises
     ------

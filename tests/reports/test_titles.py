@@ -325,7 +325,9 @@ def test_a_comparison_is_of_a_step_and_its_remedy_is_one(
     assert settings == {"dtype": "fp32", "clock_mhz": "500", "dram_mb_per_s": "25600"}
     equal = swatsim.simulate(trace, swatsim.machine("scnn", **settings), steps=[0])
     steps, size = swatsim.compare(a, equal).warnings
-    assert steps.startswith("the recorded steps are others, steps 0, 3, 7 (tensordash), step 0 (")
+    assert steps.startswith(
+        "the recorded steps are others, steps 0, 3, 7 (A: tensordash), step 0 (B: "
+    )
     assert "(multipliers: 1024, 4096)" in size  # it is left: no one parameter sets it
     out = CliRunner().invoke(cli, ["compare", str(saved), str(other)]).output
     words = " ".join(out.split())
@@ -337,8 +339,8 @@ def test_a_comparison_is_of_a_step_and_its_remedy_is_one(
 def test_energies_of_two_tables_are_not_compared_silently(trace: Path, results: Results) -> None:
     small = swatsim.simulate(trace, "tensordash", energy="7nm")
     assert swatsim.compare(results, small).warnings == [
-        "the energies are of different tables, 45nm (tensordash on small (45nm energies)), 7nm "
-        "(tensordash on small (7nm energies)): simulate all with one"
+        "the energies are of different tables, 45nm (A: tensordash on small (45nm energies)), 7nm "
+        "(B: tensordash on small (7nm energies)): simulate all with one"
     ]
 
 

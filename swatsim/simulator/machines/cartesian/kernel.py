@@ -267,10 +267,9 @@ def convolve(
     samples, pes = data.shape[1], array.pe_h * array.pe_w
     chunks = -(-weight.shape[1] // array.chunk)
     classes = rows.output_bits.shape[0] * columns.output_bits.shape[0]
-    costs = np.empty((chunks, samples * pes), np.int64)
+    costs, cost = np.empty((chunks, samples * pes), np.int64), np.zeros(pes, np.int64)
     counters = np.empty(classes * BANKS * MAX_WORDS, np.uint64)
     none, plane = np.empty((0, 0), np.uint8), (rows, columns, array)
-    cost = np.zeros(pes, np.int64)
     cycles = pairs = products = words_a = words_b = 0
     for c in range(data.shape[0]):
         costs.fill(0)
