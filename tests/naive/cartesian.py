@@ -23,7 +23,7 @@ before the banks, cycle by cycle; fprop, and dgrad as the convolution it is afte
 """
 
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import gcd, isqrt
@@ -77,6 +77,8 @@ class Meter:
 
     config: object
     cycles: int = 0
+    own: Counter = field(default_factory=Counter)
+    waits: Counter = field(default_factory=Counter)
     lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
     events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENTS, 0))
 
@@ -104,9 +106,16 @@ class Meter:
         product.output[product.at] += product.value
         self.count("accumulations", 2)
 
+    def spend(self, pe: tuple, own: int, waits: int) -> None:
+        """Let a PE be at work, and wait for slower ones, for some cycles."""
+        self.own[pe] += own
+        self.waits[pe] += waits
+
     def exchange_halos(self, cycles: int) -> None:
         """Let cycles pass in which PEs send each other partial sums and multiply nothing."""
         self.cycles += cycles
+        for pe in np.ndindex(self.config.pe_h, self.config.pe_w):
+            self.spend(pe, cycles, 0)
         self.add("halo", cycles * self.config.pe_h * self.config.pe_w * self.multipliers)
 
 
@@ -255,6 +264,7 @@ def run_step(step: Step, mode: Mode, meter: Meter) -> None:
     meter.cycles += slowest
     for pe in np.ndindex(meter.config.pe_h, meter.config.pe_w):
         if pe in busy:
+            meter.spend(pe, busy[pe], slowest - busy[pe])
             meter.add("pe_sync", (slowest - busy[pe]) * meter.multipliers)
         else:
             meter.add("unmapped", slowest * meter.multipliers)
@@ -315,6 +325,7 @@ def run_queued_step(step: Step, banks: dict[tuple, Banks], meter: Meter) -> None
         meter.cycles += 1
         for pe in np.ndindex(meter.config.pe_h, meter.config.pe_w):
             if pe in left:
+                meter.spend(pe, *((1, 0) if left[pe] else (0, 1)))
                 cycle_of_pe(banks[pe], left[pe], meter)
             else:
                 meter.add("unmapped", meter.multipliers)
@@ -328,9 +339,11 @@ def drain(banks: dict[tuple, Banks], meter: Meter) -> None:
             if pe not in banks:
                 meter.add("unmapped", meter.multipliers)
             elif banks[pe].waiting:
+                meter.spend(pe, 1, 0)
                 banks[pe].retire(meter)
                 meter.add("bank_conflict", meter.multipliers)
             else:
+                meter.spend(pe, 0, 1)
                 meter.add("pe_sync", meter.multipliers)
 
 
@@ -837,4 +850,7 @@ def simulate(
     assert sum(meter.lane_cycles.values()) == meter.cycles * lanes
     if layer.kind == "linear":
         output = output[:, :, 0, 0]
-    return NaiveResult(output, meter.cycles, meter.lane_cycles, meter.events)
+    counted = meter.cycles, meter.lane_cycles, meter.events
+    pes = list(np.ndindex(config.pe_h, config.pe_w))
+    by_pe = ([of[pe] for pe in pes] for of in (meter.own, meter.waits))
+    return NaiveResult(output, *counted, "", *by_pe)

@@ -4,7 +4,7 @@ The shape of a layer, the lowering of its dgrad, and `reference`: what an op com
 from its formula. It imports nothing of the package on purpose.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -41,6 +41,9 @@ class NaiveResult:
     events: dict[str, int]
     compressed: str = ""
     """The operand that ran packed, n of each m values; "" if none did."""
+    own: list[int] = field(default_factory=list)
+    waits: list[int] = field(default_factory=list)
+    """Of each tile (cluster, core, PE) the cycles of its own, and of waiting for slower ones."""
 
 
 def chunks(items, size: int) -> list[list]:

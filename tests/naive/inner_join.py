@@ -239,6 +239,8 @@ class Meter:
     wanted: np.ndarray
     joins_all: bool
     """Whether outputs that nobody wants are made too: so the dense baseline."""
+    own: list[int]
+    waits: list[int]
     cycles: int = 0
     lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
     events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENTS, 0))
@@ -323,8 +325,10 @@ def run_pass(work: Pass, config, meter: Meter) -> None:
     busy = [run_cluster(work, windows, config, meter) for windows in shares]
     meter.cycles += max(busy)
     in_use = len(held(rounds_of(work.filters, config)[0], 0, config))
-    for windows, cycles in zip(shares, busy, strict=True):
+    for cluster, (windows, cycles) in enumerate(zip(shares, busy, strict=True)):
         mapped = in_use if windows else 0
+        meter.own[cluster] += cycles
+        meter.waits[cluster] += max(busy) - cycles if windows else 0
         meter.add("tile_sync", (max(busy) - cycles) * mapped)
         meter.add("unmapped", (max(busy) - cycles) * (config.pes_per_cluster - mapped))
 
@@ -348,11 +352,19 @@ def simulate(
     images = {name: a[:, :, None, None] if linear else a for name, a in operands.items()}
     shape = convolution_shape(layer)
     output = empty_output(op, shape, samples_in(images))
-    meter = Meter(OUTPUT_AXES[op], output, wanted_outputs(output, wanted), joins_all=not skipping)
+    meter = Meter(
+        OUTPUT_AXES[op],
+        output,
+        wanted_outputs(output, wanted),
+        joins_all=not skipping,
+        own=[0] * config.clusters,
+        waits=[0] * config.clusters,
+    )
     cutter = Cutter(config.chunk, skipping)
     for work in passes_of(op, shape, images, cutter, config):
         run_pass(work, config, meter)
     pes = config.clusters * config.pes_per_cluster
     assert sum(meter.lane_cycles.values()) == meter.cycles * pes
     output = meter.output[:, :, 0, 0] if linear else meter.output
-    return NaiveResult(output, meter.cycles, meter.lane_cycles, meter.events)
+    counted = meter.cycles, meter.lane_cycles, meter.events
+    return NaiveResult(output, *counted, own=meter.own, waits=meter.waits)

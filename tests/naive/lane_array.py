@@ -540,6 +540,8 @@ class Meter:
     leaves_out: bool
     keeps_all: bool
     tells_sums: bool
+    own: list[int]
+    waits: list[int]
     cycles: int = 0
     lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
     events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENTS, 0))
@@ -701,7 +703,9 @@ def run_pass(work: Pass, skipping: bool, config, meter: Meter) -> None:
         for plans in chunks(left, config.tiles):
             slowest = max(plan.cycles for plan in plans)
             meter.cycles += slowest
-            for plan in filled(plans, config.tiles):
+            for tile, plan in enumerate(filled(plans, config.tiles)):
+                meter.own[tile] += plan.cycles if plan else 0
+                meter.waits[tile] += slowest - plan.cycles if plan else 0
                 run_tile(plan or no_plan, columns, slowest, config, meter)
 
 
@@ -745,10 +749,13 @@ def simulate(
         leaves_out=skipping and config.scheduled != "none",
         keeps_all=not skipping,
         tells_sums=of_batch,
+        own=[0] * config.tiles,
+        waits=[0] * config.tiles,
     )
     for work in passes_of(op, shape, images, on_rows, config):
         run_pass(work, skipping and scheduled, config, meter)
     machine_lanes = config.tiles * config.rows * config.columns * config.lanes
     assert sum(meter.lane_cycles.values()) == meter.cycles * machine_lanes
     output = as_layer_output(layer, op, meter.output)
-    return NaiveResult(output, meter.cycles, meter.lane_cycles, meter.events)
+    counted = meter.cycles, meter.lane_cycles, meter.events
+    return NaiveResult(output, *counted, own=meter.own, waits=meter.waits)

@@ -403,4 +403,5 @@ def simulate(
     assert sum(meter.lane_cycles.values()) == meter.cycles * config.rows * config.columns
     output = output[:, :, 0, 0] if layer.kind == "linear" else output
     name = "weight" if packed else ""
-    return NaiveResult(output, meter.cycles, meter.lane_cycles, meter.events, name)
+    counted = meter.cycles, meter.lane_cycles, meter.events
+    return NaiveResult(output, *counted, name, own=[meter.cycles], waits=[0])

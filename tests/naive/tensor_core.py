@@ -61,6 +61,7 @@ class Meter:
     wanted: np.ndarray
     leaves_out: bool
     """Whether blocks of which no output is wanted are; what else nobody wants is then not kept."""
+    own: list[int]
     cycles: int = 0
     lane_cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
     events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENTS, 0))
@@ -200,8 +201,10 @@ def run_batch(op: str, batch: list[Product], packed: str, meter: Meter) -> None:
         if is_begun(product, block, meter)
     ]
     for wave in chunks(run, config.cores):
-        room = max(run_block(*one, terms, meter) for one in wave)
-        meter.cycles += ceil_div(room, config.macs)
+        rooms = [run_block(*one, terms, meter) for one in wave]
+        meter.cycles += ceil_div(max(rooms), config.macs)
+        for core, room in enumerate(rooms):
+            meter.own[core] += ceil_div(room, config.macs)
 
 
 def batches_of(products: list[Product]) -> list[list[Product]]:
@@ -224,7 +227,7 @@ def simulate(
     """
     operands = operands_of(op, {"weight": weight, "act": act, "grad_out": grad_out})
     output = empty_output(op, convolution_shape(layer), samples_in(operands))
-    meter = Meter(config, output, wanted_outputs(output, wanted), leaves_out=skipping)
+    meter = Meter(config, output, wanted_outputs(output, wanted), skipping, [0] * config.cores)
     products = list(products_of(op, layer, config.dgrad_lowering, operands))
     found = look_for_pattern(op, products, config) if skipping else {}
     packed = choose(products, found, operands, config)
@@ -239,4 +242,5 @@ def simulate(
     meter.lane_cycles["unmapped"] = room - products_made
     assert meter.lane_cycles["unmapped"] >= 0
     output = output[:, :, 0, 0] if layer.kind == "linear" else output
-    return NaiveResult(output, meter.cycles, meter.lane_cycles, meter.events, packed)
+    counted = meter.cycles, meter.lane_cycles, meter.events
+    return NaiveResult(output, *counted, packed, meter.own, [0] * config.cores)

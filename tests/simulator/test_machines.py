@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,7 +110,18 @@ def test_equals_its_twin(mechanism: Mechanism, data: st.DataObject) -> None:
         }
         assert events(ours) == events_of_twin(theirs)
         assert ours.compressed == theirs.compressed
+        if simulate is mechanism.simulate_op:
+            check_tiles(mechanism, op, config, theirs)
         np.testing.assert_array_equal(theirs.output, right)
+
+
+def check_tiles(mechanism: Mechanism, op: LoweredOp, config: Any, theirs: NaiveResult) -> None:
+    """Hold what each tile has to do, and what it waits for others, to the twin's."""
+    found = mechanism.busy and mechanism.busy(op, config)
+    if found:
+        assert (found.own.tolist(), found.waits.tolist()) == (theirs.own, theirs.waits)
+    else:
+        assert not theirs.own, "the twin knows of tiles"
 
 
 @EACH_MECHANISM

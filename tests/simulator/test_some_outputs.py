@@ -15,6 +15,7 @@ from swatsim.workload.layer import OPS
 from swatsim.workload.lowering import LoweredOp, lower
 from tests.simulator.test_machines import (
     buckets,
+    check_tiles,
     events,
     events_of_twin,
     takes_long,
@@ -70,5 +71,7 @@ def test_a_machine_does_what_its_twin_does(
             if n
         }
         assert events(ours) == events_of_twin(theirs)
+        if simulate is mechanism.simulate_op:
+            check_tiles(mechanism, op, config, theirs)
         made = wanted | (not options.get("skipping", True))  # a dense baseline makes all
         np.testing.assert_array_equal(theirs.output, np.where(made, right, 0))
