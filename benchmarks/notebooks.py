@@ -47,7 +47,22 @@ def executed(path: Path) -> Any:
     )
     client.log.setLevel(logging.ERROR)
     client.execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = joined(cell.outputs)
     return notebook
+
+
+def joined(outputs: list[Any]) -> list[Any]:
+    """Return outputs, texts that follow each other as one: how they are sent is chance."""
+    found: list[Any] = []
+    for output in outputs:
+        name = output.get("name")
+        if found and name is not None and found[-1].get("name") == name:
+            found[-1].text += output.text
+        else:
+            found.append(output)
+    return found
 
 
 def small(png: str) -> str:
