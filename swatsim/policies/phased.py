@@ -139,6 +139,10 @@ class PhasedRun(Sparsifier):
         self._now = self.policy.place(sites[0].step)
         return self.runs[self._now].masks(sites, values, training=training)
 
+    def estimate(self, site: Site, values: Array, mask: Array) -> Array | None:
+        """Return what an op reads of a step's policy in place of the values that a mask marks."""
+        return self._at(site.step).estimate(site, values, mask)
+
     def output_mask(self, site: Site) -> Array | None:
         """Return which weight gradients of a layer are wanted in a step; None for all of them."""
         return self._at(site.step).output_mask(site)

@@ -93,7 +93,7 @@ def timeline(
         the end or too large.
     """
     chosen, window = as_machine(machine), _window(start, cycles)
-    _check_whole(layer, op, (tile, start, cycles))
+    _check_whole(layer, op, (tile, start, cycles), (blocks, tiles))
     source = trace if isinstance(trace, Trace) else open_trace(trace)
     opened = source.step(source.steps[0] if step is None else step)
     if layer is None or op is None:
@@ -123,8 +123,10 @@ def _document(
     return {"otherData": about, "displayTimeUnit": "ns", "traceEvents": events}
 
 
-def _check_whole(layer: str | None, op: str | None, window: tuple[int, int, int]) -> None:
-    """Refuse what is said of a tile, where none is chosen."""
+def _check_whole(
+    layer: str | None, op: str | None, window: tuple[int, int, int], apart: tuple[int, int]
+) -> None:
+    """Refuse what is said of a tile, where none is chosen, and of a step, where one is."""
     if (layer is None) != (op is None):
         raise ConfigError(
             f"layer={shown(layer)} with op={shown(op)} is not allowed: name both for one tile of "
@@ -134,6 +136,11 @@ def _check_whole(layer: str | None, op: str | None, window: tuple[int, int, int]
         raise ConfigError(
             "tile={}, from={}, cycles={} are not allowed of a whole step: name a layer and an op "
             "for one of its tiles".format(*window)
+        )
+    if layer is not None and apart != (BLOCKS, TILES):
+        raise ConfigError(
+            "blocks={}, tiles={} are not allowed of one tile of an op: leave them out, or layer "
+            "and op, for the whole step".format(*apart)
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,20 @@ from swatsim.errors import PolicyError
 from swatsim.policies import (
     SET,
     Dense,
+    Mvue,
     Periodic,
     Phased,
     Policy,
     RigL,
     Site,
+    Sparsifier,
     StaticRandom,
     SwatU,
     TopKast,
+    begin_run,
     site_densities,
 )
+from swatsim.policies.phased import PhasedRun
 from tests.policies.driver import LAYERS, Run, same
 
 SPARSE: tuple[Policy, ...] = (
@@ -59,6 +64,27 @@ def test_a_dense_phase_reads_all() -> None:
     masks = [[mask is None for mask in one.masks.values()] for one in seen]
     assert not any(all(of) for of in masks[:3])
     assert all(all(of) for of in masks[3:])
+
+
+def test_a_phase_is_asked_everything_that_a_run_is() -> None:
+    asked = {
+        name for name in vars(Sparsifier) if name[0] != "_" and callable(vars(Sparsifier)[name])
+    }
+    assert asked <= set(vars(PhasedRun))
+
+
+def test_a_phase_reads_what_its_policy_estimates() -> None:
+    mvue = Mvue(1, 2, seed=3)
+    run, alone = begin_run(Phased([(0, Dense()), (2, mvue)])), begin_run(mvue)
+    values = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
+    site = Site(LAYERS[-1], "wgrad", "grad_out", step=2)
+    (mask,) = run.masks([site], values)
+    assert mask is not None
+    read = run.estimate(site, values, mask)
+    assert read is not None
+    assert np.array_equal(read, alone.estimate(site, values, mask))
+    assert not np.allclose(read[mask], values[mask])
+    assert run.estimate(replace(site, step=0), values, mask) is None
 
 
 def test_a_site_is_asked_of_its_steps_policy() -> None:

@@ -302,6 +302,10 @@ def test_bytes_of_less_than_a_cycle_are_in_the_rate_beside() -> None:
     [
         ({"layer": "fc"}, "name both for one tile of an op, or neither for the whole step"),
         ({"op": "fprop"}, "name both for one tile"),
+        (
+            {"layer": "fc", "op": "fprop", "tiles": 2},
+            "blocks=64, tiles=2 are not allowed of one tile of an op: leave them out",
+        ),
         ({"tile": 1}, "not allowed of a whole step: name a layer and an op"),
         ({"start": 1}, "from=1"),
         ({"cycles": 5}, "cycles=5"),
