@@ -223,6 +223,13 @@ def parsed(
     return arguments
 
 
+def write_summary(out: Path, **said: object) -> None:
+    """Write what a run says of itself, and its command, into a .json beside its trace."""
+    summary = {"command": " ".join(["python", *sys.argv]), **said}
+    out.with_name(out.name + ".json").write_text(json.dumps(summary, indent=1) + "\n")
+    print(f"trace: {out}\nnext:  swatsim simulate {out} -m tensordash", flush=True)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Train twice, and write the trace and the accuracies."""
     arguments = parse(argv)
@@ -236,20 +243,16 @@ def main(argv: list[str] | None = None) -> None:
         sparse = train(model, data, arguments, tracer.step)
     print("dense", flush=True)
     dense = train(new_model(arguments.seed), data, arguments)
-    summary = {
-        "command": " ".join(["python", *sys.argv]),
-        "data": name,
-        "seed": arguments.seed,
-        "epochs": arguments.epochs,
-        "sparsity": arguments.sparsity,
-        "recorded_steps": steps,
-        "test_accuracy_percent": {"dense": dense, "swat-u": sparse},
-    }
-    path = arguments.out.with_name(arguments.out.name + ".json")
-    if arguments.limit is not None:
-        summary["limit"] = arguments.limit
-    path.write_text(json.dumps(summary, indent=1) + "\n")
-    print(f"trace: {arguments.out}\nnext:  swatsim simulate {arguments.out} -m tensordash")
+    write_summary(
+        arguments.out,
+        data=name,
+        limit=arguments.limit,
+        seed=arguments.seed,
+        epochs=arguments.epochs,
+        sparsity=arguments.sparsity,
+        recorded_steps=steps,
+        test_accuracy_percent={"dense": dense, "swat-u": sparse},
+    )
 
 
 if __name__ == "__main__":

@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import logging
 import platform
-import sys
 import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from record_resnet8 import write_summary
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -166,21 +165,19 @@ def run(method: str, arguments: argparse.Namespace, texts: tuple[Tensor, Tensor]
     with Tracer(model, policy_of(method), out, steps=steps, images=arguments.images) as tracer:
         losses = train(model, texts, arguments, tracer)
     digest = hashlib.sha256(torch.cat(texts).numpy().tobytes()).hexdigest()
-    summary = {
-        "command": " ".join(["python", *sys.argv]),
-        "method": method,
-        "text": f"standard library of Python {platform.python_version()}, PSF licence",
-        "text_sha256": digest,
-        "characters": {"train": len(texts[0]), "test": len(texts[1])},
-        "seed": arguments.seed,
-        "steps": arguments.steps,
-        "threads": arguments.threads,
-        "torch": torch.__version__,
-        "recorded_steps": steps,
-        "test_loss_nats": losses,
-    }
-    out.with_name(out.name + ".json").write_text(json.dumps(summary, indent=1) + "\n")
-    print(f"trace: {out}\nnext:  swatsim simulate {out} -m tensordash", flush=True)
+    write_summary(
+        out,
+        method=method,
+        text=f"standard library of Python {platform.python_version()}, PSF licence",
+        text_sha256=digest,
+        characters={"train": len(texts[0]), "test": len(texts[1])},
+        seed=arguments.seed,
+        steps=arguments.steps,
+        threads=arguments.threads,
+        torch=torch.__version__,
+        recorded_steps=steps,
+        test_loss_nats=losses,
+    )
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

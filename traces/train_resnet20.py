@@ -13,13 +13,11 @@ epoch alone, to compare:
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import sys
 from pathlib import Path
 
 import torch
-from record_resnet8 import BATCH, load, new_model, parsed, train
+from record_resnet8 import BATCH, load, new_model, parsed, train, write_summary
 
 from swatsim.policies import Dense, Policy, RigL, SrSte, SwatU
 from swatsim.tracer.pytorch import Tracer
@@ -58,20 +56,18 @@ def run(method: str, arguments: argparse.Namespace) -> None:
     print(f"{method}: {total} steps", flush=True)
     with Tracer(model, policy, out, steps=steps, images=arguments.images) as tracer:
         accuracies = train(model, data, arguments, tracer.step)
-    summary = {
-        "command": " ".join(["python", *sys.argv]),
-        "method": method,
-        "data": name,
-        "limit": arguments.limit,
-        "seed": arguments.seed,
-        "epochs": arguments.epochs,
-        "threads": arguments.threads,
-        "torch": torch.__version__,
-        "recorded_steps": steps,
-        "test_accuracy_percent": accuracies,
-    }
-    out.with_name(out.name + ".json").write_text(json.dumps(summary, indent=1) + "\n")
-    print(f"trace: {out}\nnext:  swatsim simulate {out} -m tensordash", flush=True)
+    write_summary(
+        out,
+        method=method,
+        data=name,
+        limit=arguments.limit,
+        seed=arguments.seed,
+        epochs=arguments.epochs,
+        threads=arguments.threads,
+        torch=torch.__version__,
+        recorded_steps=steps,
+        test_accuracy_percent=accuracies,
+    )
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
