@@ -19,6 +19,26 @@ from swatsim.policies.sparsifier import Sparsifier, begin_run
 from swatsim.workload.layer import Layer
 
 
+def _phase(value: Any) -> tuple[int, Policy]:
+    """Allow a pair of a step and a policy."""
+    pair = tuple(value) if isinstance(value, tuple | list) else ()
+    if len(pair) != 2:
+        raise ValueError("must be pairs of a step and a policy: [(0, Dense()), (9, SwatU(0.8))]")
+    return whole_number(pair[0]), POLICY(pair[1])
+
+
+def _checked(value: Any) -> tuple[tuple[int, Policy], ...]:
+    """Allow phases in their order, the first one from step 0 on."""
+    phases = tuple(_phase(one) for one in iterable(value))
+    begins = [first for first, _ in phases]
+    if not begins or begins[0] != 0 or any(a >= b for a, b in pairwise(begins)):
+        raise ValueError(
+            f"begin with steps {begins}: must be one or more, from step 0 on, each after the one "
+            "before it"
+        )
+    return phases
+
+
 class Phased(PolicyValue):
     """A run in phases: dense and then sparse, sparse and then dense, one method after another.
 
@@ -42,9 +62,7 @@ class Phased(PolicyValue):
         If there is no phase, or they don't begin in that order.
     """
 
-    phases: Annotated[
-        Sequence[tuple[int, Policy]], PlainValidator(lambda value: _checked(value))
-    ] = Field(kw_only=False)
+    phases: Annotated[Sequence[tuple[int, Policy]], PlainValidator(_checked)] = Field(kw_only=False)
 
     @property
     def is_allocated(self) -> bool:
@@ -174,26 +192,6 @@ class PhasedRun(Sparsifier):
 
     def _at(self, step: int) -> Sparsifier:
         return self.runs[self.policy.place(step)]
-
-
-def _checked(value: Any) -> tuple[tuple[int, Policy], ...]:
-    """Allow phases in their order, the first one from step 0 on."""
-    phases = tuple(_phase(one) for one in iterable(value))
-    begins = [first for first, _ in phases]
-    if not begins or begins[0] != 0 or any(a >= b for a, b in pairwise(begins)):
-        raise ValueError(
-            f"begin with steps {begins}: must be one or more, from step 0 on, each after the one "
-            "before it"
-        )
-    return phases
-
-
-def _phase(value: Any) -> tuple[int, Policy]:
-    """Allow a pair of a step and a policy."""
-    pair = tuple(value) if isinstance(value, tuple | list) else ()
-    if len(pair) != 2:
-        raise ValueError("must be pairs of a step and a policy: [(0, Dense()), (9, SwatU(0.8))]")
-    return whole_number(pair[0]), POLICY(pair[1])
 
 
 def _allocated(policy: Policy, layers: Sequence[Layer]) -> Policy:
