@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from swatsim.jit import jit
 from swatsim.simulator.machines.cartesian.kernel import Work
@@ -61,9 +62,10 @@ def queue_blocks(  # type: ignore[no-untyped-def]
     """
     positions, channels = values.shape
     parts = -(-channels // size)
-    patterns = np.empty(values.size, np.int64)
-    starts = np.zeros(positions * parts + 1, np.int64)
-    nonzero = np.zeros(positions * parts, np.int64)
+    # there is one for each position and PE: small types
+    patterns = np.empty(values.size, np.int16)
+    starts = np.zeros(positions * parts + 1, np.int32)
+    nonzero = np.zeros(positions * parts, np.int16)
     length = part = 0
     for position in range(positions):
         for begin in range(0, channels, size):
@@ -89,9 +91,9 @@ def queue_blocks(  # type: ignore[no-untyped-def]
 class Outer(NamedTuple):
     """One operand of an outer product, as `queue_blocks` returns it."""
 
-    patterns: Counts
-    starts: Counts
-    nonzero: Counts
+    patterns: npt.NDArray[np.int16]
+    starts: npt.NDArray[np.int32]
+    nonzero: npt.NDArray[np.int16]
 
 
 class OuterLog(NamedTuple):
