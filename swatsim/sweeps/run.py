@@ -35,9 +35,10 @@ from swatsim.errors import ConfigError, SwatsimError
 from swatsim.outputs import SWEEP
 from swatsim.results import Results, as_csv
 from swatsim.sealed import seal
-from swatsim.simulator.run import threads_of
+from swatsim.simulator.run import WHERE, threads_of
 from swatsim.simulator.sizes import Sums
 from swatsim.simulator.systems import Row
+from swatsim.store import Where, open_store
 from swatsim.sweeps.cluster import Cluster
 from swatsim.sweeps.plan import Group, Plan, make_plan
 from swatsim.sweeps.pool import Pool
@@ -67,6 +68,7 @@ QUIET_SECONDS = 10
     workers=maybe(whole_number),
     progress=maybe(function),
     announce=maybe(function),
+    store=WHERE,
 )
 def sweep(
     spec: str | os.PathLike[str] | Mapping[str, Any] | Spec,
@@ -77,6 +79,7 @@ def sweep(
     workers: int | None = None,
     progress: Progress | None = None,
     announce: Callable[[Plan], None] | None = None,
+    store: Where = True,
 ) -> Summary:
     """Simulate every point of a sweep that is not finished yet.
 
@@ -101,11 +104,8 @@ def sweep(
         Told how many of how many jobs are done.
     announce : callable of Plan, optional
         Told what is to do, before it starts.
-
-    Returns
-    -------
-    Summary
-        A row a point; `Summary.frame` is a pandas frame.
+    store : bool, path or str
+        As in `swatsim.simulate`; an executor's workers must see a folder under the same path.
 
     Raises
     ------
@@ -117,16 +117,17 @@ def sweep(
         If the folder can't be written to.
     """
     processes = threads_of(workers)
-    chosen, store = _spec(spec), Store(Path(output))
-    plan = make_plan(chosen, store, overwrite)
+    chosen, folder, counts = _spec(spec), Store(Path(output)), open_store(store)
+    plan = make_plan(chosen, folder, overwrite)
+    plan.store_in(False if counts is None else counts.place)
     if announce:
         announce(plan)
-    with store.open():
-        _run(plan, store, executor, processes, progress)
+    with folder.open():
+        _run(plan, folder, executor, processes, progress)
         for key, point, error in plan.impossible:
-            store.fail(key, _about(point, error))
-        summary = summarise(store, plan.points)
-        store.publish(_files(chosen, summary))
+            folder.fail(key, _about(point, error))
+        summary = summarise(folder, plan.points)
+        folder.publish(_files(chosen, summary))
     return summary
 
 
