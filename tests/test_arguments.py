@@ -177,8 +177,10 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
                 "workers": 1,
                 "executor": None,
                 "overwrite": False,
+                "max_hours": 1,
+                "shard": (1, 2),
             },
-            ("spec", "workers", "executor", "overwrite"),
+            ("spec", "workers", "executor", "overwrite", "max_hours", "shard"),
         ),
         "Trace.step": Call(trace.step, {"number": 0}),
         "synthesize": Call(
