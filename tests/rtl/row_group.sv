@@ -28,37 +28,9 @@ module row_group #(
 );
   localparam LANES = 16;
   localparam WINDOW = 3;
-  localparam INPUTS = 7;  // of a multiplexer, beside the lane's own value
-
-  // The i-th choice of a lane: from so many lines ahead, so many lanes to the side.
-  function automatic logic [1:0] ahead(input int i);
-    case (i)
-      0: ahead = 1;
-      1: ahead = 2;
-      2: ahead = 1;
-      3: ahead = 1;
-      4: ahead = 2;
-      5: ahead = 2;
-      default: ahead = 1;
-    endcase
-  endfunction
-
-  function automatic logic [3:0] from(input int lane, input int i);
-    case (i)
-      0: from = 4'(lane);
-      1: from = 4'(lane);
-      2: from = 4'(lane - 1);
-      3: from = 4'(lane + 1);
-      4: from = 4'(lane - 2);
-      5: from = 4'(lane + 2);
-      default: from = 4'(lane - 3);
-    endcase
-  endfunction
-
-  function automatic int level(input int lane);
-    level = lane == 15 ? 5 : lane % 5;
-  endfunction
-
+  // Of a lane's choices, its own value the lowest: how many lines ahead, how many lanes to the side.
+  localparam [15:0] AHEAD = {2'd1, 2'd2, 2'd2, 2'd1, 2'd1, 2'd2, 2'd1, 2'd0};
+  localparam [31:0] SIDE = {4'd13, 4'd2, 4'd14, 4'd1, 4'd15, 4'd0, 4'd0, 4'd0};
   logic [ROWS*LANES*WIDTH-1:0] memory[DEPTH];
   logic [LANES*WIDTH-1:0] following_memory[DEPTH];
   always_ff @(posedge clk) begin
@@ -79,43 +51,68 @@ module row_group #(
   logic signed [SUM-1:0] accumulators[ROWS];
   always_comb for (int r = 0; r < ROWS; r++) sums[r*SUM+:SUM] = accumulators[r];
 
-  // Who takes what.
-  logic [ROWS*LANES-1:0] rest[WINDOW];
-  logic signed [SUM-1:0] added[ROWS];
-  logic taken;
-  logic [1:0] dt;
-  logic [3:0] source;
-  logic signed [WIDTH-1:0] one, other;
+  // Who takes what: a bit for a lane's own value, then one for each other slot that it may look into,
+  // in the order in which it does. Slots of the next line, and of the one after it, are as they are
+  // left by the levels before.
+  logic [7:0] takes[ROWS][LANES];
+  logic [7:0] offers;
+  logic [LANES-1:0] next, second;
+  logic [ROWS*LANES-1:0] next_rest, second_rest;
   always_comb begin
-    for (int t = 0; t < WINDOW; t++) rest[t] = left[t];
-    taken = 0;
-    dt = 0;
-    source = 0;
-    one = 0;
-    other = 0;
+    offers = 0;
+    next_rest = 0;
+    second_rest = 0;
+    for (int r = 0; r < ROWS; r++) for (int lane = 0; lane < LANES; lane++) takes[r][lane] = 0;
     for (int r = 0; r < ROWS; r++) begin
-      added[r] = accumulators[r];
-      for (int step = 0; step < 6; step++) begin
+      next = left[1][r*LANES+:LANES];
+      second = left[2][r*LANES+:LANES];
+      for (int level = 0; level < 6; level++) begin
         for (int lane = 0; lane < LANES; lane++) begin
-          if (filled && level(lane) == step) begin
-            taken = left[0][r*LANES+lane];
-            dt = 0;
-            source = 4'(lane);
-            for (int i = 0; i < INPUTS; i++) begin
-              if (!taken && rest[ahead(i)][r*LANES+32'(from(lane, i))]) begin
-                taken = 1;
-                dt = ahead(i);
-                source = from(lane, i);
-              end
-            end
-            if (taken) begin
-              rest[dt][r*LANES+32'(source)] = 0;
-              one = staged[dt][(r*LANES+32'(source))*WIDTH+:WIDTH];
-              other = beside[dt][32'(source)*WIDTH+:WIDTH];
-              added[r] = added[r] + one * other;
-            end
+          if ((lane == 15 ? 5 : lane % 5) == level) begin
+            offers = {
+              next[(lane+13)%LANES],
+              second[(lane+2)%LANES],
+              second[(lane+14)%LANES],
+              next[(lane+1)%LANES],
+              next[(lane+15)%LANES],
+              second[lane],
+              next[lane],
+              left[0][r*LANES+lane]
+            };
+            if (!filled) offers = 0;
+            offers = offers & -offers;  // the first one
+            takes[r][lane] = offers;
+            next[lane] = next[lane] && !offers[1];
+            second[lane] = second[lane] && !offers[2];
+            next[(lane+15)%LANES] = next[(lane+15)%LANES] && !offers[3];
+            next[(lane+1)%LANES] = next[(lane+1)%LANES] && !offers[4];
+            second[(lane+14)%LANES] = second[(lane+14)%LANES] && !offers[5];
+            second[(lane+2)%LANES] = second[(lane+2)%LANES] && !offers[6];
+            next[(lane+13)%LANES] = next[(lane+13)%LANES] && !offers[7];
           end
         end
+      end
+      next_rest[r*LANES+:LANES] = next;
+      second_rest[r*LANES+:LANES] = second;
+    end
+  end
+
+  // The multiplexers, of both operands alike, and the sums.
+  logic signed [WIDTH-1:0] one, other;
+  logic signed [SUM-1:0] added[ROWS];
+  always_comb begin
+    for (int r = 0; r < ROWS; r++) begin
+      added[r] = accumulators[r];
+      for (int lane = 0; lane < LANES; lane++) begin
+        one = 0;
+        other = 0;
+        for (int i = 0; i < 8; i++) begin
+          if (takes[r][lane][i]) begin
+            one = one | staged[AHEAD[i*2+:2]][(r*LANES+(lane+SIDE[i*4+:4])%LANES)*WIDTH+:WIDTH];
+            other = other | beside[AHEAD[i*2+:2]][((lane+SIDE[i*4+:4])%LANES)*WIDTH+:WIDTH];
+          end
+        end
+        added[r] = added[r] + one * other;
       end
     end
   end
@@ -124,15 +121,15 @@ module row_group #(
   logic [1:0] moves;
   always_comb begin
     moves = 1;
-    if (rest[1] == 0) moves = rest[2] == 0 ? 3 : 2;
+    if (next_rest == 0) moves = second_rest == 0 ? 3 : 2;
   end
 
-  function automatic logic [ROWS*LANES-1:0] marks(input logic [ROWS*LANES*WIDTH-1:0] line);
-    for (int i = 0; i < ROWS * LANES; i++) marks[i] = line[i*WIDTH+:WIDTH] != 0;
+  function automatic logic [ROWS*LANES-1:0] marks(input logic [ROWS*LANES*WIDTH-1:0] values);
+    for (int i = 0; i < ROWS * LANES; i++) marks[i] = values[i*WIDTH+:WIDTH] != 0;
   endfunction
 
-  logic [7:0] next[WINDOW];
-  always_comb for (int t = 0; t < WINDOW; t++) next[t] = head + 8'(moves) + 8'(t);
+  logic [7:0] line[WINDOW];  // what the buffer holds next
+  always_comb for (int t = 0; t < WINDOW; t++) line[t] = head + 8'(moves) + 8'(t);
 
   always_ff @(posedge clk) begin
     if (start) begin
@@ -148,18 +145,18 @@ module row_group #(
       for (int r = 0; r < ROWS; r++) accumulators[r] <= 0;
     end else if (busy) begin
       filled <= 1;
-      head <= next[0];
-      busy <= next[0] < lines;
+      head <= line[0];
+      busy <= line[0] < lines;
       if (filled) for (int r = 0; r < ROWS; r++) accumulators[r] <= added[r];
       for (int t = 0; t < WINDOW; t++) begin
         if (32'(moves) + t < WINDOW) begin
           staged[t] <= staged[32'(moves)+t];
           beside[t] <= beside[32'(moves)+t];
-          left[t] <= rest[32'(moves)+t];
+          left[t] <= 32'(moves) + t == 1 ? next_rest : second_rest;
         end else begin
-          staged[t] <= memory[next[t][5:0]];
-          beside[t] <= following_memory[next[t][5:0]];
-          left[t] <= next[t] < lines ? marks(memory[next[t][5:0]]) : 0;
+          staged[t] <= memory[line[t][5:0]];
+          beside[t] <= following_memory[line[t][5:0]];
+          left[t] <= line[t] < lines ? marks(memory[line[t][5:0]]) : 0;
         end
       end
     end

@@ -34,9 +34,13 @@ def test_a_machines_cycles_are_its_circuits(name: str, tmp_path: Path) -> None:
 
 #: What is changed in a circuit: its name in `BUILT`, the text, and what stands in its place.
 MUTATIONS = {
-    "a level later": ("row_group-1", "lane == 15 ? 5 : lane % 5", "lane == 15 ? 5 : 4 - lane % 5"),
-    "a window of two": ("row_group-4", "rest[2] == 0 ? 3 : 2", "2"),
-    "a side move": ("row_group-1", "3: from = 4'(lane + 1)", "3: from = 4'(lane + 2)"),
+    "levels in another order": (
+        "row_group-1",
+        "(lane == 15 ? 5 : lane % 5)",
+        "(lane == 15 ? 5 : 4 - lane % 5)",
+    ),
+    "a window of two": ("row_group-4", "second_rest == 0 ? 3 : 2", "2"),
+    "a side move": ("row_group-1", "second[(lane+2)%LANES],", "second[(lane+3)%LANES],"),
     "the bank hash": ("cartesian_pe-0", "(8 * (w & 2))", "(8 * (w & 1))"),
     "room of a queue": ("cartesian_pe-3", "32'(after[b]) > QUEUE", "32'(after[b]) >= QUEUE"),
     "a crowded group": ("nm_core-2:4", "if (used > N)", "if (used > N + 1)"),
