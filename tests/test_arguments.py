@@ -180,8 +180,10 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
                 "executor": None,
                 "overwrite": False,
                 "store": False,
+                "max_hours": 1,
+                "shard": (1, 2),
             },
-            ("spec", "workers", "executor", "overwrite", "store"),
+            ("spec", "workers", "executor", "overwrite", "store", "max_hours", "shard"),
         ),
         "Trace.step": Call(trace.step, {"number": 0}),
         "synthesize": Call(

@@ -26,9 +26,9 @@ STEPS = "steps"
 REPLACED = ".replaced"
 SUFFIX = ".safetensors"
 
-#: A mask of more elements is refused before anything is allocated for it (128 MiB packed, 1 GiB
+#: A mask of more elements is refused before anything is allocated for it (256 MiB packed, 2 GiB
 #: unpacked).
-MAX_ELEMENTS = 2**30
+MAX_ELEMENTS = 2**31
 
 #: More layers, or listed samples, are refused: a manifest is read as a whole.
 MAX_LAYERS = 100_000

@@ -31,8 +31,8 @@ class Convolution:
     Parameters
     ----------
     weight : numpy.ndarray of bool, shape (K, C/groups, R, S)
-    data : numpy.ndarray of bool, shape (N, C, H, W)
-        Zero outside.
+    stored : numpy.ndarray of bool, shape (N, C, .., ..)
+        What `data` makes the data of, (N, C, H, W): with zeros between. Zero outside.
     origin : pair of int
         Where in `data` the first tap of the first output lies: minus the padding before it. A
         phase of dgrad may begin inside the data, so it can be positive too.
@@ -40,31 +40,49 @@ class Convolution:
         P and Q.
     wanted : numpy.ndarray of bool, shape (N, K, P, Q), optional
         Which outputs somebody wants; by default all.
+    apart : pair of int
+        How far apart neighbours of `stored` lie in the data.
     """
 
     weight: Mask
-    data: Mask
+    stored: Mask
     stride: Axes
     dilation: Axes
     origin: Axes
     output: Axes
     groups: int
     wanted: Mask | None = None
+    apart: Axes = (1, 1)
+
+    @property
+    def samples(self) -> int:
+        """Samples, N."""
+        return len(self.stored)
+
+    def data(self, samples: slice = slice(None), channels: slice = slice(None)) -> Mask:
+        """Return the data of some samples and channels: a view, where no zeros lie between."""
+        some = self.stored[samples, channels]
+        return some if self.apart == (1, 1) else _stuff(some, self.apart)
 
     def windows(self) -> Mask:
         """Return the data as windows: (N, C, R, S, P, Q), zero where a tap falls outside."""
         return windows(
-            self.data, self.weight.shape[2:4], self.stride, self.dilation, self.origin, self.output
+            self.data(),
+            self.weight.shape[2:4],
+            self.stride,
+            self.dilation,
+            self.origin,
+            self.output,
         )
 
     def as_one_image(self) -> Convolution:
         """Return a linear layer's samples as the windows of one image."""
-        n, c, _, _ = self.data.shape
-        data = self.data.reshape(n, c).T.reshape(1, c, 1, n)
+        n, c, _, _ = self.stored.shape
+        data = self.stored.reshape(n, c).T.reshape(1, c, 1, n)
         wanted = self.wanted
         if wanted is not None:
             wanted = wanted.reshape(n, -1).T.reshape(1, -1, 1, n)
-        return replace(self, data=data, output=(1, n), wanted=wanted)
+        return replace(self, stored=data, output=(1, n), wanted=wanted)
 
 
 def convolutions(op: LoweredOp, lowering: Lowering = "split") -> Iterator[Convolution]:
@@ -101,7 +119,7 @@ def _fprop(op: LoweredOp) -> Convolution:
     layer = op.layer
     return Convolution(
         weight=as_4d(op.weight),
-        data=as_4d(op.act),
+        stored=as_4d(op.act),
         stride=layer.stride,
         dilation=layer.dilation,
         origin=(-layer.padding[0][0], -layer.padding[1][0]),
@@ -125,7 +143,7 @@ def _dgrad_split(op: LoweredOp) -> Iterator[Convolution]:
         for column in columns:
             yield Convolution(
                 weight=weight[:, :, row.taps, column.taps],
-                data=as_4d(op.grad_out),
+                stored=as_4d(op.grad_out),
                 stride=(1, 1),
                 dilation=(row.dilation, column.dilation),
                 origin=(row.origin, column.origin),
@@ -141,7 +159,8 @@ def _dgrad_dilated(op: LoweredOp) -> Convolution:
     taps = (layer.R, layer.S)
     return Convolution(
         weight=weight[:, :, ::-1, ::-1],
-        data=_stuff(as_4d(op.grad_out), layer.stride),
+        stored=as_4d(op.grad_out),
+        apart=layer.stride,
         stride=(1, 1),
         dilation=layer.dilation,
         origin=tuple(  # type: ignore[arg-type]
@@ -165,6 +184,8 @@ def _stuff(data: Mask, stride: Axes) -> Mask:
 
 def _exchange_channels(weight: Mask, groups: int) -> Mask:
     """Return (K, C/groups, R, S) as (C, K/groups, R, S): dgrad makes channels out of filters."""
+    if groups == 1:
+        return weight.swapaxes(0, 1)  # a view, which a large one had better be
     k, c, r, s = weight.shape
     grouped = weight.reshape(groups, k // groups, c, r, s).swapaxes(1, 2)
     return grouped.reshape(groups * c, k // groups, r, s)

@@ -7,7 +7,7 @@ So it costs the operands' size times R*S, never the MACs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
 import numpy as np
@@ -15,9 +15,16 @@ import numpy.typing as npt
 
 from swatsim.workload.layer import OUTPUT_OF, Layer, Operand, OpName
 from swatsim.workload.wanted_kernel import Words, add_common
-from swatsim.workload.windows import Mask, Scalar, as_4d, windows
+from swatsim.workload.windows import Mask, as_4d, windows
 
 Counts = npt.NDArray[np.int64]
+
+#: Numbers that are held at a time (32 MiB), or those of a row of an image.
+MOST_COUNTS = 2**22
+#: Bits that are laid out at a time, as bytes first (32 MiB), or those of a window.
+MOST_BITS = 2**25
+#: Sums of fewer slices are taken one by one.
+FEW_TAPS = 4
 
 #: As many ones a byte counts.
 _MOST = 255
@@ -44,12 +51,31 @@ def wanted(layer: Layer, op: OpName, masks: Mapping[Operand, Mask], output: Mask
     """
     three = {**masks, OUTPUT_OF[op]: output}
     weights = as_4d(three["weight"]).reshape(layer.groups, layer.K // layer.groups, -1)
+    filters = max(1, MOST_BITS // (layer.groups * weights.shape[2]))
+    return sum(
+        _wanted_of(layer, weights[:, first : first + filters], first, three)
+        for first in range(0, weights.shape[1], filters)
+    )
+
+
+def _wanted_of(layer: Layer, weights: Mask, first: int, three: Mapping[Operand, Mask]) -> int:
+    """Return such MACs of some filters of each group, from the first one's number on."""
     rows, total = _words(weights), 0
     for act, grad in zip(as_4d(three["act"]), as_4d(three["grad_out"]), strict=True):
-        positions = _met(layer, act[None])[0].reshape(layer.groups, -1, layer.P * layer.Q)
-        grads = grad.reshape(layer.groups, -1, layer.P * layer.Q)
-        total += add_common(_words(positions.swapaxes(1, 2)), rows, np.ascontiguousarray(grads))
+        grads = grad.reshape(layer.groups, -1, layer.P, layer.Q)[:, first : first + rows.shape[1]]
+        for p, q in _rectangles(layer, MOST_BITS // (layer.C * layer.R * layer.S)):
+            met = _met_by(layer, act[None], p, q)[0].reshape(*rows.shape[:1], -1, len(p) * len(q))
+            own = grads[:, :, p.start : p.stop, q.start : q.stop].reshape(*rows.shape[:2], -1)
+            total += add_common(_words(met.swapaxes(1, 2)), rows, np.ascontiguousarray(own))
     return total
+
+
+def _rectangles(layer: Layer, most: int) -> Iterator[tuple[range, range]]:
+    """Yield rows and columns of outputs: whole rows, or parts of one, of so many outputs."""
+    rows, columns = max(1, most // layer.Q), max(1, min(layer.Q, most))
+    for p in range(0, layer.P, rows):
+        for q in range(0, layer.Q, columns):
+            yield range(p, min(p + rows, layer.P)), range(q, min(q + columns, layer.Q))
 
 
 def _words(bits: Mask) -> Words:
@@ -62,23 +88,32 @@ def _words(bits: Mask) -> Words:
 
 def inside(layer: Layer, samples: int) -> int:
     """Return the MACs of any op of the layer without a factor in padding: so many have no zero."""
-    sizes = zip((layer.H, layer.W), (layer.R, layer.S), (layer.P, layer.Q), strict=True)
-    met = [_met_inside(layer, axis, *of_axis) for axis, of_axis in enumerate(sizes)]
+    met = [sum(len(outputs) for outputs, _ in _met_inside(layer, axis)) for axis in (0, 1)]
     return samples * layer.K * (layer.C // layer.groups) * met[0] * met[1]
 
 
-def _met_inside(layer: Layer, axis: int, size: int, taps: int, outputs: int) -> int:
-    """Return the pairs of an output and a tap of one axis that meet inside the input."""
-    tap = np.arange(taps)[:, None] * layer.dilation[axis] - layer.padding[axis][0]
-    place = tap + np.arange(outputs) * layer.stride[axis]
-    return int(np.count_nonzero((place >= 0) & (place < size)))
+def _met_inside(layer: Layer, axis: int) -> list[tuple[range, range]]:
+    """Return, of each tap of an axis, the outputs that it gives an input, and these inputs."""
+    size, taps = ((layer.H, layer.R), (layer.W, layer.S))[axis]
+    outputs, stride = (layer.P, layer.Q)[axis], layer.stride[axis]
+    found = []
+    for tap in range(taps):
+        place = tap * layer.dilation[axis] - layer.padding[axis][0]
+        first, end = max(0, -(place // stride)), min(outputs, (size - 1 - place) // stride + 1)
+        some = range(first, max(first, end))
+        begin = some.start * stride + place
+        found.append((some, range(begin, begin + len(some) * stride, stride)))
+    return found
 
 
-def _met(layer: Layer, counts: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
-    """Return counts, or a mask, over (N, C, H, W) as the windows of the layer's fprop."""
-    origin = (-layer.padding[0][0], -layer.padding[1][0])
-    taps, output = (layer.R, layer.S), (layer.P, layer.Q)
-    return windows(counts, taps, layer.stride, layer.dilation, origin, output)
+def _met_by(layer: Layer, mask: Mask, p: range, q: range) -> Mask:
+    """Return a mask over (N, C, H, W) as the windows of some outputs of the layer's fprop."""
+    origin = tuple(
+        some.start * stride - padding[0]
+        for some, stride, padding in zip((p, q), layer.stride, layer.padding, strict=True)
+    )
+    at, output = (origin[0], origin[1]), (len(p), len(q))
+    return windows(mask, (layer.R, layer.S), layer.stride, layer.dilation, at, output)
 
 
 def _ones_along(mask: Mask, axis: int) -> Counts:
@@ -100,24 +135,118 @@ def _per_group(mask: Mask, axis: int, groups: int) -> Counts:
 
 def _fprop(layer: Layer, weight: Mask, act: Mask) -> int:
     weights = _per_group(as_4d(weight), 0, layer.groups)  # (G, C/G, R, S)
-    acts = _ones_along(as_4d(act), 0)
-    met = _met(layer, acts[None]).sum(axis=(0, 4, 5))  # (C, R, S)
+    slices = [[inputs for _, inputs in _met_inside(layer, axis)] for axis in (0, 1)]
+    met = _summed(as_4d(act), slices)  # (C, R, S)
     return int((weights.reshape(met.shape) * met).sum())
 
 
 def _dgrad(layer: Layer, weight: Mask, grad_out: Mask) -> int:
     weights = _ones_along(as_4d(weight), 1)  # (K, R, S)
-    within = _met(layer, np.ones((1, 1, layer.H, layer.W), np.int64))[0, 0]  # (R, S, P, Q)
-    if within.all():  # each weight meets each gradient of its filter
+    slices = [[outputs for outputs, _ in _met_inside(layer, axis)] for axis in (0, 1)]
+    every = (range(layer.P), range(layer.Q))
+    if all(met == whole for axis, whole in zip(slices, every, strict=True) for met in axis):
+        # each weight meets each gradient of its filter
         of_filters = grad_out.reshape(len(grad_out), layer.K, -1)
         return int(weights.sum(axis=(1, 2)) @ _ones_along(of_filters, 2).sum(axis=0))
-    grads = _ones_along(as_4d(grad_out), 0)  # (K, P, Q)
-    return int(np.einsum("krs,kpq,rspq->", weights, grads, within, optimize=True))
+    return int((weights * _summed(as_4d(grad_out), slices)).sum())
+
+
+def _summed(mask: Mask, slices: Sequence[Sequence[range]]) -> Counts:
+    """Return the ones of all samples in each pair of slices of rows and of columns.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray of bool, shape (N, C, H, W)
+    slices : two sequences of range
+        As many as there are taps, R and S.
+
+    Returns
+    -------
+    numpy.ndarray of int64, shape (C, R, S)
+    """
+    _, channels, height, width = mask.shape
+    found = np.empty((channels, len(slices[0]), len(slices[1])), np.int64)
+    rows = max(1, MOST_COUNTS // max(width, len(slices[1])))
+    at_once = max(1, rows // height)
+    for c in range(0, channels, at_once):
+        some = mask[:, c : c + at_once]
+        along = np.empty((some.shape[1], height, len(slices[1])), np.int64)
+        for h in range(0, height, rows):
+            along[:, h : h + rows] = _along(_ones_along(some[:, :, h : h + rows], 0), slices[1])
+        found[c : c + at_once] = _along(along.swapaxes(1, 2), slices[0]).swapaxes(1, 2)
+    return found
+
+
+def _along(counts: Counts, slices: Sequence[range]) -> Counts:
+    """Return the sums of slices of the last axis, which are of one stride: (.., slices)."""
+    found = np.zeros((*counts.shape[:-1], len(slices)), np.int64)
+    if len(slices) < FEW_TAPS:
+        for i, some in enumerate(slices):
+            found[..., i] = counts[..., some.start : some.stop : some.step].sum(axis=-1)
+        return found
+    step = slices[0].step
+    for phase in range(step):
+        own = [i for i, some in enumerate(slices) if some and some.start % step == phase]
+        if own:
+            part = counts[..., phase::step]
+            sums = np.zeros((*part.shape[:-1], part.shape[-1] + 1), np.int64)
+            np.cumsum(part, axis=-1, out=sums[..., 1:])
+            first = np.array([slices[i].start // step for i in own])
+            found[..., own] = sums[..., first + [len(slices[i]) for i in own]] - sums[..., first]
+    return found
 
 
 def _wgrad(layer: Layer, act: Mask, grad_out: Mask) -> int:
-    acts = _met(layer, _per_group(as_4d(act), 1, layer.groups))  # (N, G, R, S, P, Q)
-    grads = _per_group(as_4d(grad_out), 1, layer.groups)  # (N, G, P, Q)
+    size = max(layer.H * layer.W, layer.P * layer.Q)
+    groups = max(1, min(layer.groups, MOST_COUNTS // size))
+    samples = max(1, MOST_COUNTS // (groups * size))
+    acts, grads = as_4d(act), as_4d(grad_out)
+    c, k = layer.C // layer.groups, layer.K // layer.groups
+    some = list(_rectangles(layer, MOST_COUNTS // (layer.stride[0] * layer.stride[1])))
     return sum(
-        int((acts[:, :, r, s] * grads).sum()) for r in range(layer.R) for s in range(layer.S)
+        _met_pairs(
+            layer,
+            acts[n : n + samples, g * c : (g + groups) * c],
+            grads[n : n + samples, g * k : (g + groups) * k],
+            outputs,
+        )
+        for n in range(0, len(act), samples)
+        for g in range(0, layer.groups, groups)
+        for outputs in some
     )
+
+
+def _met_pairs(layer: Layer, act: Mask, grad_out: Mask, outputs: tuple[range, range]) -> int:
+    """Return the MACs of some samples, groups, and rows and columns of outputs."""
+    rows, columns = (_met_of(layer, axis, some) for axis, some in enumerate(outputs))
+    if not (rows and columns):
+        return 0
+    (top, bottom), (left, right) = (
+        (min(of.start for _, of in axis), max(of.stop for _, of in axis))
+        for axis in (rows, columns)
+    )
+    (p, q), groups = outputs, act.shape[1] // (layer.C // layer.groups)
+    acts = _per_group(act[:, :, top:bottom, left:right], 1, groups)
+    grads = _per_group(grad_out[:, :, p.start : p.stop, q.start : q.stop], 1, groups)
+    total = 0
+    for of_p, h in rows:
+        for of_q, w in columns:
+            met = acts[:, :, _within(h, top), _within(w, left)]
+            total += int((met * grads[:, :, _within(of_p, p.start), _within(of_q, q.start)]).sum())
+    return total
+
+
+def _met_of(layer: Layer, axis: int, some: range) -> list[tuple[range, range]]:
+    """Return what `_met_inside` does of some outputs, where a tap gives one of them an input."""
+    found = []
+    for outputs, inputs in _met_inside(layer, axis):
+        first = max(outputs.start, some.start) - outputs.start
+        end = min(outputs.stop, some.stop) - outputs.start
+        if first < end:
+            found.append((outputs[first:end], inputs[first:end]))
+    return found
+
+
+def _within(some: range, first: int) -> slice:
+    """Return places as a slice of what begins at the first."""
+    return slice(some.start - first, some.stop - first, some.step)

@@ -73,8 +73,8 @@ def channels_of(kind: Kind, groups: int, operand: Operand) -> Channels:
 
 #: No dimension of a layer may be larger: what a header promises is checked before it is believed.
 MAX_DIMENSION = 2**24
-#: No tensor of one sample, padding included, may be larger (1 GiB as booleans).
-MAX_ELEMENTS = 2**30
+#: No tensor of one sample, padding included, may be larger (2 GiB as booleans).
+MAX_ELEMENTS = 2**31
 
 Extent = Annotated[Whole, Field(ge=1, le=MAX_DIMENSION)]
 Gap = Annotated[Whole, Field(ge=0, le=MAX_DIMENSION)]

@@ -34,6 +34,9 @@ from swatsim.workload.pattern_kernel import (
 )
 from swatsim.workload.windows import Mask, as_4d
 
+#: Values of filters that are laid out at a time (16 MiB), or those of one.
+MOST_VALUES = 2**24
+
 
 class Pattern(NamedTuple):
     """Groups of m values of an operand along what its op sums, and those that obey.
@@ -90,7 +93,7 @@ def _groups_of(every: Iterable[Convolution], operand: Operand, m: int) -> int:
     """Return the groups of an operand in all convolutions."""
     found = 0
     for conv in every:
-        windows = conv.groups * len(conv.data) * prod(conv.output)
+        windows = conv.groups * conv.samples * prod(conv.output)
         lines = len(conv.weight) if operand == "weight" else windows
         found += lines * -(-prod(conv.weight.shape[1:]) // m)
     return found
@@ -130,6 +133,12 @@ def _taps_met(layer: Layer, axis: int, lowering: Lowering) -> npt.NDArray[np.boo
 
 def _crowded_filters(weight: Bytes, n: int, m: int) -> int:
     """Return the crowded groups of filters (K, C/groups, R, S)."""
+    at_once = max(1, MOST_VALUES // weight[0].size)
+    some = (weight[first : first + at_once] for first in range(0, len(weight), at_once))
+    return sum(_crowded_of_some(filters, n, m) for filters in some)
+
+
+def _crowded_of_some(weight: Bytes, n: int, m: int) -> int:
     filters, channels, *taps = weight.shape
     if channels % m == 0 and prod(taps) > 1:
         whole = read_only(weight).reshape(filters, channels, prod(taps))
@@ -145,16 +154,21 @@ def _crowded_images(every: list[Convolution], full: bool, n: int, m: int) -> int
     """
     if not every:
         return 0
-    data, times = _bytes(every[0].data), 1
-    if full:
-        data, times = data[:1], len(data)
-    channels, groups = data.shape[1], every[0].groups
-    if (channels // groups) % m == 0:
-        flat = read_only(data).reshape(*data.shape[:2], -1)
-        places = _places(flat, n, m).reshape(data.shape[2:])
-        return times * sum(int(_windows_that_have(conv, places).sum()) for conv in every)
-    last = read_only(data.transpose(0, 2, 3, 1))
-    return times * sum(_crowded_lines_of_taps(conv, last, n, m) for conv in every)
+    first = every[0]
+    samples, times = (1, first.samples) if full else (first.samples, 1)
+    whole = first.weight.shape[1] % m == 0
+    found, places = 0, np.zeros((), np.int64)
+    for sample in range(samples):
+        data = _bytes(first.data(slice(sample, sample + 1)))
+        if whole:
+            flat = read_only(data).reshape(*data.shape[:2], -1)
+            places = places + _places(flat, n, m).reshape(data.shape[2:])
+        else:
+            last = read_only(data.transpose(0, 2, 3, 1))
+            found += sum(_crowded_lines_of_taps(conv, last, n, m) for conv in every)
+    if whole:
+        found = sum(int(_windows_that_have(conv, places).sum()) for conv in every)
+    return times * found
 
 
 def _places(data: Bytes, n: int, m: int) -> Counts:
@@ -170,9 +184,16 @@ def _windows_that_have(conv: Convolution, places: Counts) -> Counts:
 
 def _visits(axis: Axis, size: int) -> Counts:
     """Return how many pairs of an output and a tap meet each place of an axis."""
-    tap = np.arange(axis.taps)[:, None] * axis.dilation + axis.origin
-    met = tap + np.arange(axis.outputs) * axis.stride
-    return np.bincount(met[(met >= 0) & (met < size)], minlength=size)
+    visits = np.zeros(size, np.int64)
+    for tap in range(axis.taps):
+        place = tap * axis.dilation + axis.origin
+        first = max(0, -(place // axis.stride))
+        end = min(axis.outputs, (size - 1 - place) // axis.stride + 1)
+        if first < end:
+            visits[
+                first * axis.stride + place : (end - 1) * axis.stride + place + 1 : axis.stride
+            ] += 1
+    return visits
 
 
 def _crowded_lines_of_taps(conv: Convolution, last: Bytes, n: int, m: int) -> int:

@@ -37,6 +37,8 @@ from swatsim.workload.windows import Mask
 Shape = tuple[int, ...]
 Density = Fraction | float
 
+#: Values of a mask that are looked at at a time (16 MiB).
+MOST_VALUES = 2**24
 #: What a name such as 2:4 may be, in words.
 N_OF_M = "N:M with 1 <= N <= M <= 9999, such as 2:4"
 
@@ -369,6 +371,24 @@ def fewest_bits(largest: int) -> int:
 
 def check_pattern(mask: Mask, n: int, m: int, channels: Channels = SECOND_AXIS) -> None:
     """Refuse a mask with more than n of m channels retained."""
+    cut = 0 if channels.axis else 1  # any axis but that of the channels
+    at_once, places = max(1, MOST_VALUES * mask.shape[cut] // mask.size), []
+    for first in range(0, mask.shape[cut], at_once):
+        some = mask.take(range(first, min(first + at_once, mask.shape[cut])), axis=cut)
+        excess = _excess(some, n, m, channels)
+        if excess.any():
+            place = list(map(int, np.unravel_index(excess.argmax(), excess.shape)))
+            place[cut] += first
+            places.append(tuple(place))
+    if places:
+        raise WorkloadError(
+            f"its mask does not obey {n}:{m}: at {min(places)} is value number {n + 1} of its "
+            f"group of {m} channels (axis {channels.axis}); choose another format"
+        )
+
+
+def _excess(mask: Mask, n: int, m: int, channels: Channels) -> Mask:
+    """Return which values are more than n of m channels."""
     axis, groups = channels
     before, after = prod(mask.shape[:axis]), prod(mask.shape[axis + 1 :])
     size = mask.shape[axis] // groups
@@ -377,11 +397,4 @@ def check_pattern(mask: Mask, n: int, m: int, channels: Channels = SECOND_AXIS) 
     filled = np.pad(split, [(0, 0), (0, 0), (0, -size % together), (0, 0)])
     of_each = filled.reshape(before, groups, -1, together, after)
     excess = of_each & (of_each.cumsum(axis=3, dtype=np.min_scalar_type(together)) > n)
-    if not excess.any():
-        return
-    inside = excess.reshape(before, groups, -1, after)[:, :, :size].reshape(mask.shape)
-    place = tuple(map(int, np.argwhere(inside)[0]))
-    raise WorkloadError(
-        f"its mask does not obey {n}:{m}: at {place} is value number {n + 1} of its group of {m} "
-        f"channels (axis {axis}); choose another format"
-    )
+    return excess.reshape(before, groups, -1, after)[:, :, :size].reshape(mask.shape)

@@ -113,7 +113,7 @@ def test_rows_are_cut_as_the_streams_are() -> None:
     grad = rng.random((2, 2, layer.P, layer.Q)) < 0.4
     op = LoweredOp(layer, "wgrad", act=act, grad_out=grad)
     (part,) = mapping.passes(op, swatsim.machine("sparten").config)
-    (streams,) = part.window_streams()
+    (streams,) = part.window_streams(range(part.parts))
     bits = np.unpackbits(streams.view(np.uint8), axis=-1, bitorder="little")
     filled = np.pad(act, [(0, 0), (0, 0), (1, 9), (0, 9)])
     for n, group, r, s, c in np.ndindex(2, 2, 3, 2, 2):

@@ -9,7 +9,6 @@ import pytest
 
 import swatsim
 from swatsim.errors import ConfigError
-from swatsim.simulator.machines.lane_array import wgrad
 from swatsim.simulator.machines.lane_array.config import LEVELS, LaneArrayConfig
 from swatsim.simulator.machines.lane_array.mapping import scheduled_operand
 
@@ -318,21 +317,3 @@ def test_a_line_holds_positions_of_two_samples() -> None:
         .cycles_compute
         == 4
     )
-
-
-@pytest.mark.parametrize("operand", ["act", "grad_out"])
-@pytest.mark.parametrize("groups", [1, 3])
-def test_how_many_row_sets_are_packed_at_once_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, operand: str, groups: int
-) -> None:
-    layer = swatsim.Layer(name="x", C=15, K=21, H=5, W=4, R=3, S=2, padding=1, groups=groups)
-    op = wgrad_op(layer, 3, 0.4)
-    for reduces in ("positions", "batch"):
-        machine = small(tiles=2, scheduled=operand, wgrad_reduces=reduces)
-        found = []
-        for most in (2**21, 300, 40, 1):
-            monkeypatch.setattr(wgrad, "MOST_WORDS", most)
-            drawn = [machine.timeline(op, tile) for tile in (0, 5)]
-            events = [sorted(map(str, one.events(range(one.cycles)))) for one in drawn]
-            found.append((machine.simulate_op(op), events))
-        assert found.count(found[0]) == len(found)

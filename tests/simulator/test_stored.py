@@ -32,6 +32,7 @@ from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.training_ops import Op
 from tests.sources import nodes
 from tests.strategies import CONFIGS, matmuls, ops, ops_of_some_outputs
+from tests.sweeps.test_sweep import Here
 from tests.test_store import Memory
 from tests.traces import LAYERS, make_trace
 
@@ -383,6 +384,22 @@ def test_a_step_drawn_and_images_estimated_are_counted_once(
     assert found(where) == plain
     no_more_counting()
     assert found(where) == plain
+
+
+def test_a_sweep_counts_nothing_that_another_has(
+    trace: Trace, where: Path, tmp_path: Path, no_more_counting: Callable[[], None]
+) -> None:
+    def sweep(name: str, *drams: str, store: Any = where) -> list[dict[str, Any]]:
+        spec = {
+            "traces": [str(trace.path)],
+            "machines": [{"preset": "sparten", "grid": {"dram": list(drams)}}],
+        }
+        return swatsim.sweep(spec, tmp_path / name, executor=Here(), store=store).rows
+
+    plain = sweep("plain", "hbm2", store=False)
+    sweep("first", "ddr4-3200")
+    no_more_counting()
+    assert sweep("second", "hbm2") == plain
 
 
 def test_damaged_entries_are_counted_anew(trace: Trace, where: Path) -> None:

@@ -72,7 +72,7 @@ class Here(Executor):
         self.jobs: list[Job] = []
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.jobs.append(args[0])
+        self.jobs += fn.jobs
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))

@@ -53,7 +53,7 @@ def test_padding_can_be_one_number_a_pair_or_four() -> None:
         ({"strde": 2}, "unknown parameter 'strde': did you mean 'stride'?"),
         ({"kind": "linear"}, "a linear layer has H = W = R = S = 1"),
         ({"padding": -1}, "padding"),
-        ({"padding": 2**20}, "at most 1073741824 can be simulated"),
+        ({"padding": 2**20}, "at most 2147483648 can be simulated"),
         ({"stride": 0}, "stride"),
     ],
 )

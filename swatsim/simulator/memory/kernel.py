@@ -1,4 +1,4 @@
-"""Adding up masks: the one part of the memory system that looks at every element.
+"""Adding up masks: the one part of the memory system that looks at every element; and their blocks.
 
 Legend of dimensions: n samples, and a table of cells in rows and columns; a cell is what is never
 cut, the taps of a kernel or a row of an image.
@@ -65,3 +65,115 @@ def add_up_runs(mask: Cells, sums: Counts) -> None:
         for at in range(1, sums.shape[1]):
             along += sums[row, at]
             sums[row, at] = sums[row - 1, at] + along
+
+
+@jit
+def zeros_before(mask: Cells) -> Counts:
+    """Return the zeros, in memory order, between each ``mask[n, row]`` and the value before it."""
+    samples, rows, columns, width = mask.shape
+    before, zeros = np.empty((samples, rows), np.int64), 0
+    for n in range(samples):
+        for row in range(rows):
+            before[n, row] = zeros
+            for column in range(columns):
+                for i in range(width):
+                    zeros = 0 if mask[n, row, column, i] else zeros + 1
+    return before
+
+
+@jit
+def add_row(mask: Cells, before: Counts, row: int, sums: Counts) -> None:
+    """Add a row's entries to those of the rows before it; with `before`, those of run-length."""
+    samples, _, columns, width = mask.shape
+    along = 0
+    for n in range(samples):
+        zeros = before[n, row] if before.size else 0
+        for column in range(columns):
+            for i in range(width):
+                if not before.size:
+                    along += mask[n, row, column, i]
+                elif mask[n, row, column, i]:
+                    along += 1 + (zeros >> 4)
+                    zeros = 0
+                else:
+                    zeros += 1
+            sums[n * columns + column + 1] += along
+
+
+@jit
+def add_up_some(mask: Cells, before: Counts, every: int, sums: Counts) -> None:
+    """Fill, of the table that `add_up` or `add_up_runs` fills, each so manieth row, and the last.
+
+    `before` is what `zeros_before` returns, or empty where values are added up.
+    """
+    row_sums = np.zeros(sums.shape[1], np.int64)
+    sums[0] = row_sums
+    for row in range(mask.shape[1]):
+        add_row(mask, before, row, row_sums)
+        if (row + 1) % every == 0:
+            sums[(row + 1) // every] = row_sums
+    sums[-1] = row_sums
+
+
+@jit
+def find_sums(
+    mask: Cells,
+    before: Counts,
+    every: int,
+    sums: Counts,
+    rows: Counts,
+    first: Counts,
+    last: Counts,
+    found: Counts,
+) -> None:
+    """Fill in what the whole table has of ascending rows, between columns: (rows, blocks)."""
+    row_sums, done = np.zeros(sums.shape[1], np.int64), 0
+    for i in range(rows.size):
+        begin = rows[i] // every * every
+        if done < begin:
+            row_sums[:] = sums[begin // every]
+            done = begin
+        while done < rows[i]:
+            add_row(mask, before, done, row_sums)
+            done += 1
+        for j in range(first.size):
+            found[i, j] = row_sums[last[j]] - row_sums[first[j]]
+
+
+@jit
+def largest_and_bytes(
+    sums: Counts,
+    first_row: Counts,
+    last_row: Counts,
+    first_column: Counts,
+    last_column: Counts,
+    leading: Counts,
+    cell: int,
+    terms: tuple[int, int, int],
+    lines: int,
+) -> tuple[int, int]:
+    """Return the most bits of a block of `sums`, and the bytes of all, each of whole bytes.
+
+    `terms` are bits of an entry, of an element and of a pointer. `lines` says what has a pointer,
+    beside the one at the end: 0 nothing, 1 each index of the leading dimension, 2 each place within
+    the others. `leading` are those indices: of the blocks of the columns, or none of them, if they
+    are the rows.
+    """
+    largest, total = 0, 0
+    for i in range(len(first_row)):
+        low, high = first_row[i], last_row[i]
+        for j in range(len(first_column)):
+            left, right = first_column[j], last_column[j]
+            entries = np.int64(sums[high, right]) - sums[low, right]
+            entries -= np.int64(sums[high, left]) - sums[low, left]
+            elements = (high - low) * (right - left) * cell
+            indices = leading[j] if len(leading) else high - low
+            pointers = 1
+            if lines == 1:
+                pointers += indices
+            elif lines == 2:
+                pointers += elements // indices
+            bits = entries * terms[0] + elements * terms[1] + pointers * terms[2]
+            largest = max(largest, bits)
+            total += (bits + 7) >> 3
+    return largest, total

@@ -28,6 +28,7 @@ from swatsim.simulator.machines.cartesian.kernel_log import fullest_bank, note_p
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts, Words
 from swatsim.simulator.machines.cartesian.kernel_queue import TO_A_WORD, WORDS, issue
 from swatsim.simulator.machines.cartesian.kernel_queued import Plane, end_step
+from swatsim.simulator.machines.cartesian.sides import Reached
 
 
 class Wanted(NamedTuple):
@@ -36,16 +37,16 @@ class Wanted(NamedTuple):
     Parameters
     ----------
     outputs : numpy.ndarray of bool, shape (N, W, H, K)
-    rows : numpy.ndarray of int64, shape (X, R)
+    rows : numpy.ndarray of int32, shape (X, R)
         The output w that pixel x reaches through tap r; -1: none.
-    columns : numpy.ndarray of int64, shape (Y, S)
+    columns : numpy.ndarray of int32, shape (Y, S)
     chunks : numpy.ndarray of bool, shape (chunks, N)
         Which chunks of filters have a wanted output of a sample.
     """
 
     outputs: Bits
-    rows: Counts
-    columns: Counts
+    rows: Reached
+    columns: Reached
     chunks: Bits
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from swatsim.simulator.machines.cartesian import kernel_wgrad
+from swatsim.simulator.machines.cartesian.channels import Channels
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
+from swatsim.simulator.machines.cartesian.groups import Planar
 from swatsim.simulator.machines.cartesian.kernel import PixelLog
 from swatsim.simulator.machines.cartesian.kernel_log import Log, new_log
 from swatsim.simulator.machines.cartesian.kernel_patterns import Counts
@@ -17,7 +19,7 @@ from swatsim.simulator.machines.cartesian.machine import (
     product_table,
     queue_members,
 )
-from swatsim.simulator.machines.cartesian.mapping import Channels, Planar, bank_table
+from swatsim.simulator.machines.cartesian.mapping import bank_table
 
 
 def log_steps(
@@ -51,14 +53,14 @@ def log_pairs(
     log = new_log(pe, first, end, vectors, 2, config.bank_queue > 0)
     act, grad, table, acts, grads = queue_members(part, config)
     given = OuterLog(log, acts, grads, bank_table(config.banks))
-    pes = config.pe_h, config.pe_w
+    pes, met = (config.pe_h, config.pe_w), part.met.of(range(part.met.taps))
     if part.wanted is not None:
-        outer_wanted(part, config, given)
+        list(outer_wanted(part, config, given))
     elif config.bank_queue:
         made, depth = product_table(config), config.bank_queue
-        outer_product_queued(act, grad, part.met, *part.blocks, made, depth, *pes, given)
+        outer_product_queued(act, grad, met, *part.blocks, made, depth, *pes, given)
     else:
-        kernel_wgrad.outer_product(act, grad, part.met, *part.blocks, table, *pes, given)
+        kernel_wgrad.outer_product(act, grad, met, *part.blocks, table, *pes, given)
     return log
 
 
@@ -69,4 +71,4 @@ def _most_steps(part: Planar | Channels) -> int:
         chunks: int = -(-filters // part.array.chunk)
         return int((channels + 1) * chunks)
     rounds: int = part.blocks[0] * part.blocks[1]
-    return 2 * len(part.met) * rounds
+    return 2 * part.met.taps * rounds

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 
 from swatsim.counters import Counters
 from swatsim.simulator.interface import Busy
-from swatsim.simulator.machines.cartesian import kernel, kernel_wgrad, kernel_wgrad_queued, queued
+from swatsim.simulator.machines.cartesian import (
+    kernel,
+    kernel_wgrad,
+    kernel_wgrad_queued,
+    points,
+    queued,
+)
+from swatsim.simulator.machines.cartesian.channels import ONE_POSITION, Channels, OuterProduct
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
+from swatsim.simulator.machines.cartesian.groups import Group, Planar
 from swatsim.simulator.machines.cartesian.kernel import PixelLog, Work
 from swatsim.simulator.machines.cartesian.kernel_banks import BANKS
 from swatsim.simulator.machines.cartesian.kernel_log import Places
@@ -25,12 +34,10 @@ from swatsim.simulator.machines.cartesian.kernel_wgrad_queued import (
 )
 from swatsim.simulator.machines.cartesian.kernel_wgrad_wanted import Sums, outer_product_wanted
 from swatsim.simulator.machines.cartesian.mapping import (
-    Channels,
-    Planar,
     bank_table,
+    groups,
     outer_products,
     patterns,
-    planar,
 )
 from swatsim.workload.layer import Layer, OpName
 from swatsim.workload.lowering import LoweredOp
@@ -59,10 +66,21 @@ def _run(op: LoweredOp, config: CartesianConfig) -> tuple[Iterator[Work], int]:
     """Return what an op's parts take, and the cycles of its halos."""
     if op.name == "wgrad":
         return _wgrad(op, config, conflicts=True), 0
-    parts = list(planar(op, config))
-    # pair of blocks by pair of blocks is slow: channels that are alike are run once
-    work = (convolve(part) if part.wanted is None else _alike_channels(part) for part in parts)
-    return work, sum(part.halo_cycles for part in parts)
+    every = list(groups(op, config))
+    work = (some for group in every for block in group.blocks() for some in _run_block(block))
+    return work, sum(group.halo_cycles for group in every)
+
+
+def _run_block(block: Iterator[Planar]) -> Iterator[Work]:
+    """Yield what the pieces of a block take, which follow one another."""
+    first = next(block)
+    pieces = chain([first], block)
+    if first.array.queue:
+        yield queued.convolve_in_turn(pieces)
+    elif first.wanted is None:
+        yield from map(convolve, pieces)
+    else:  # pair of blocks by pair of blocks is slow: channels that are alike are run once
+        yield from (_alike_channels([piece]) for piece in pieces)
 
 
 def simulate_dense(op: LoweredOp, config: CartesianConfig) -> Counters:
@@ -88,33 +106,33 @@ def _without_zeros(layer: Layer, name: OpName, config: CartesianConfig) -> Count
     valid = op.macs_effectual
     if name == "wgrad":
         part = next(outer_products(op, config))  # groups are alike
-        met = np.count_nonzero(part.met >= 0, axis=1).tolist()
+        met = part.met.positions_inside().tolist()
         work = _times(_alike_positions(part, met, config, conflicts=True), layer.groups)
         return _counters(op, config, iter([work]), 0, valid)
-    parts = list(planar(op, config))
-    every = (some for part in parts for some in _alike_chunks(part))
-    return _counters(op, config, every, sum(part.halo_cycles for part in parts), valid)
+    every = list(groups(op, config))
+    works = (some for group in every for some in _alike_chunks(group))
+    return _counters(op, config, works, sum(group.halo_cycles for group in every), valid)
 
 
-def _alike_chunks(part: Planar) -> Iterator[Work]:
+def _alike_chunks(group: Group) -> Iterator[Work]:
     """Yield one of each kind of chunk of filters that are alike."""
-    for (size, first_k), times in _kinds_of_chunks(part).items():
-        one = replace(part, weight=np.array(part.weight[:, :size], order="C"), first_k=first_k)
-        yield _times(_alike_channels(one), times)
+    for filters, times in _kinds_of_chunks(group):
+        for pieces in group.blocks(filters):
+            yield _times(_alike_channels(pieces), times)
 
 
-def _alike_channels(part: Planar) -> Work:
+def _alike_channels(pieces: Iterable[Planar]) -> Work:
     """Run one of each kind of channel: all are alike, but the last of a linear layer's images."""
-    channels = [
-        (data.tobytes(), weight.tobytes())
-        for data, weight in zip(part.data, part.weight, strict=True)
-    ]
-    first = {kind: channels.index(kind) for kind in set(channels)}
-    ones: dict[Hashable, Planar] = {
-        kind: replace(part, data=part.data[at : at + 1], weight=part.weight[at : at + 1])
-        for kind, at in first.items()
-    }
-    return _in_order(ones, channels)
+    ones: dict[Hashable, Planar] = {}
+    order: list[Hashable] = []
+    for piece in pieces:
+        for data, weight in zip(piece.data, piece.weight, strict=True):
+            kind = data.tobytes(), weight.tobytes()
+            if kind not in ones:
+                own = np.array(data[None]), np.array(weight[None])
+                ones[kind] = replace(piece, data=own[0], weight=own[1])
+            order.append(kind)
+    return _in_order(ones, order)
 
 
 def _in_order(ones: Mapping[Hashable, Planar], order: Sequence[Hashable]) -> Work:
@@ -125,11 +143,13 @@ def _in_order(ones: Mapping[Hashable, Planar], order: Sequence[Hashable]) -> Wor
     return queued.added(_times(convolve(one), times[kind]) for kind, one in ones.items())
 
 
-def _kinds_of_chunks(part: Planar) -> Counter[tuple[int, int]]:
-    """Return how many chunks have each size and bank of their first filter."""
-    filters, chunk = part.weight.shape[1], part.array.chunk
-    firsts = range(0, filters, chunk)
-    return Counter((min(chunk, filters - k), (part.first_k + k) % 8) for k in firsts)
+def _kinds_of_chunks(group: Group) -> Iterator[tuple[range, int]]:
+    """Yield one chunk of each size and bank of its first filter, and how many of them there are."""
+    chunk = group.array.chunk
+    chunks = [range(k, min(k + chunk, group.filters)) for k in range(0, group.filters, chunk)]
+    kinds = [(len(filters), (group.first_k + filters.start) % 8) for filters in chunks]
+    for kind, times in Counter(kinds).items():
+        yield chunks[kinds.index(kind)], times
 
 
 def _counters(
@@ -164,6 +184,8 @@ def convolve(part: Planar, log: PixelLog | None = None) -> Work:
     """Run one group's convolution, and write it down if there is a log."""
     if part.array.queue or part.wanted is not None:
         return queued.convolve(part, log)
+    if log is None and points.is_pointwise(part):
+        return points.convolve(part)
     logs = () if log is None else (log,)  # so that it is compiled without one
     run = part.data, part.weight, part.first_k, part.rows, part.columns, part.array
     work: Work = kernel.convolve(*run, *logs)
@@ -173,29 +195,29 @@ def convolve(part: Planar, log: PixelLog | None = None) -> Work:
 def _dense(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Counters:
     if op.name == "wgrad":
         return _counters(op, config, iter([_wgrad_dense(op, config, conflicts)]), 0, None)
-    parts = list(planar(op.of_all_outputs(), config))
-    work = (some for part in parts for some in _dense_chunks(part, conflicts))
-    valid = sum(part.products_valid for part in parts)
-    return _counters(op, config, work, sum(part.halo_cycles for part in parts), valid)
+    every = list(groups(op.of_all_outputs(), config))
+    work = (some for group in every for some in _dense_chunks(group, conflicts))
+    valid = sum(group.products_valid for group in every)
+    return _counters(op, config, work, sum(group.halo_cycles for group in every), valid)
 
 
-def _dense_chunks(part: Planar, conflicts: bool) -> Iterator[Work]:
+def _dense_chunks(group: Group, conflicts: bool) -> Iterator[Work]:
     """Yield each kind of chunk: with every value there, all channels and samples are alike.
 
     Chunks are alike if they have as many filters, and first ones of the same bank.
     """
-    channels, samples = part.data.shape[:2]
-    taps = part.weight.shape[2:]
-    array = part.array if conflicts else part.array._replace(conflicts=False, queue=0)
-    for (size, first_k), times in _kinds_of_chunks(part).items():
-        one = replace(
-            part,
-            data=np.array(part.exists[None, None]),
-            weight=np.ones((1, size, *taps), np.bool_),
-            first_k=first_k,
+    array = group.array if conflicts else group.array._replace(conflicts=False, queue=0)
+    for filters, times in _kinds_of_chunks(group):
+        one = Planar(
+            data=np.array(group.layout.exists[None, None]),
+            weight=np.ones((1, len(filters), *group.layout.taps), np.bool_),
+            first_k=group.first_k + filters.start,
+            rows=group.rows,
+            columns=group.columns,
             array=array,
+            halo=group.halo,
         )
-        yield _times(_in_order({0: one}, [0] * channels), times * samples)
+        yield _times(_in_order({0: one}, [0] * group.channels), times * group.samples)
 
 
 def _times(work: Work, times: int) -> Work:
@@ -203,33 +225,35 @@ def _times(work: Work, times: int) -> Work:
 
 
 def _wgrad(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Iterator[Work]:
-    return (_outer(part, config, conflicts) for part in outer_products(op, config))
+    return (
+        work
+        for outer in outer_products(op, config)
+        for part in outer.pieces()
+        for work in _outer(part, config, conflicts)
+    )
 
 
 def _wgrad_dense(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Work:
     """Run every position of every tap, also where the tap falls into the padding."""
     part = next(outer_products(op.of_all_outputs(), config))
-    taps, positions = part.met.shape
-    work = _alike_positions(part, [positions] * taps, config, conflicts)
+    positions = [part.met.positions] * part.met.taps
+    work = _alike_positions(part, positions, config, conflicts)
     return _times(work, op.samples * op.layer.groups)
 
 
 def _alike_positions(
-    part: Channels, positions: Sequence[int], config: CartesianConfig, conflicts: bool
+    part: OuterProduct, positions: Sequence[int], config: CartesianConfig, conflicts: bool
 ) -> Work:
     """Run wgrad with every value there, which makes all of each tap's `positions` alike."""
-    one = replace(
-        part,
-        act=np.ones((1, part.act.shape[1]), np.bool_),
-        grad=np.ones((1, part.grad.shape[1]), np.bool_),
-        met=np.zeros((1, 1), np.int64),
-    )
+    act, grad = (np.ones((1, size), np.bool_) for size in part.sizes)
+    one = Channels(act, grad, ONE_POSITION, *part.blocks)
     queues = conflicts and config.bank_queue > 0
-    work = _times(_outer(one, config, conflicts and not queues), sum(positions))
+    work = queued.added(_outer(one, config, conflicts and not queues))
+    work = _times(work, sum(positions))
     if not queues:
         return work
-    act, grad, _ = queue(one, config, (None, None))
-    alike = queued.Alike(act, grad, part.blocks, Counter(positions))
+    acts, grads, _ = queue(one, config, (None, None))
+    alike = queued.Alike(acts, grads, one.blocks, Counter(positions))
     waiting = queued.outer_alike(alike, product_table(config), config)
     return work._replace(cycles=waiting.cycles, cost=waiting.cost, mapped=waiting.mapped)
 
@@ -262,8 +286,10 @@ def queue_members(
     return act, grad, table, acts, grads
 
 
-def outer_wanted(part: Channels, config: CartesianConfig, log: OuterLog | None = None) -> Work:
-    """Run one group's wgrad of which not all sums are wanted, and write it down if asked."""
+def outer_wanted(
+    part: Channels, config: CartesianConfig, log: OuterLog | None = None
+) -> Iterator[Work]:
+    """Yield what taps take of a wgrad of which not all sums are wanted; all at once with a log."""
     assert part.wanted is not None, "nothing is left out"
     act, grad, _, acts, grads = queue_members(part, config)
     constant = all(
@@ -280,8 +306,10 @@ def outer_wanted(part: Channels, config: CartesianConfig, log: OuterLog | None =
         alike=constant and not config.bank_queue and log is None,
     )
     logs = () if log is None else (log,)  # so that it is compiled without one
-    pes = config.pe_h, config.pe_w
-    return outer_product_wanted(act, grad, part.met, *part.blocks, sums, *pes, *logs)
+    for taps in part.met.cuts() if log is None else [range(part.met.taps)]:
+        some = sums._replace(wanted=part.wanted[taps.start : taps.stop])
+        run = act, grad, part.met.of(taps), *part.blocks, some, config.pe_h, config.pe_w
+        yield outer_product_wanted(*run, *logs)
 
 
 def _places(channels: Places, block: int) -> Words:
@@ -289,18 +317,23 @@ def _places(channels: Places, block: int) -> Words:
     return np.where(channels >= 0, channels % block, block).astype(np.uint64)
 
 
-def _outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Work:
+def _outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Iterator[Work]:
+    """Yield what taps take of a piece of a wgrad, some at a time."""
     if part.wanted is not None:
-        return outer_wanted(part, config)
+        yield from outer_wanted(part, config)
+        return
     act, grad, table = queue(part, config, (None, None))
     pes = config.pe_h, config.pe_w
     if conflicts and config.bank_queue:
-        made, depth = product_table(config), config.bank_queue
-        return outer_product_queued(act, grad, part.met, *part.blocks, made, depth, *pes)
+        made = product_table(config), config.bank_queue
+        for taps in part.met.cuts():
+            yield outer_product_queued(act, grad, part.met.of(taps), *part.blocks, *made, *pes)
+        return
     costs = table if conflicts else np.ones_like(table)
     constant = kernel_wgrad.is_constant(grad, part.blocks[1])
     run = kernel_wgrad.outer_product_constant if constant else kernel_wgrad.outer_product
-    return run(act, grad, part.met, *part.blocks, costs, *pes)
+    for taps in part.met.cuts():
+        yield run(act, grad, part.met.of(taps), *part.blocks, costs, *pes)
 
 
 @lru_cache(maxsize=32)

@@ -6,7 +6,6 @@ Speaks convolution letters, and the machine's: X, Y the padded planar operand, x
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations_with_replacement
 from math import isqrt
@@ -14,88 +13,43 @@ from typing import assert_never
 
 import numpy as np
 
+from swatsim.simulator.machines.cartesian.channels import Met, OuterProduct
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
-from swatsim.simulator.machines.cartesian.kernel_banks import Array, Axis
-from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts
-from swatsim.simulator.machines.cartesian.kernel_wanted import Wanted
-from swatsim.simulator.machines.cartesian.wanted import (
-    on_plane,
-    reached,
-    wanted_of_groups,
-    wanted_sums,
+from swatsim.simulator.machines.cartesian.groups import (
+    Group,
+    Layout,
+    Planar,
+    of_channels,
+    on_a_plane,
+    padded,
 )
+from swatsim.simulator.machines.cartesian.kernel_banks import Array
+from swatsim.simulator.machines.cartesian.kernel_patterns import Counts
+from swatsim.simulator.machines.cartesian.sides import Side
 from swatsim.workload.convolutions import Convolution, convolutions
 from swatsim.workload.layer import Layer
 from swatsim.workload.lowering import LoweredOp
-from swatsim.workload.windows import Axes, Mask, crop_or_pad
-
-#: A linear layer's channels are seen as images of this side: one application of a kernel as large.
-LINEAR_SIDE = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Planar:
-    """One group's convolution, its planar operand padded.
-
-    Parameters
-    ----------
-    data : numpy.ndarray of bool, shape (C, N, X, Y)
-    weight : numpy.ndarray of bool, shape (C, K, R, S)
-    first_k : int
-        Index of the group's first filter in the layer.
-    rows, columns : Axis
-    array : Array
-    halo : int
-        Cycles for each filter of a chunk, after it.
-    outputs : int
-        Elements of one filter's output plane.
-    exists : numpy.ndarray of bool, shape (X, Y)
-        Which pixels there are: all, but where positions fill no plane.
-    wanted : Wanted, optional
-        Which outputs somebody wants; by default all.
-    """
-
-    data: Mask
-    weight: Mask
-    first_k: int
-    rows: Axis
-    columns: Axis
-    array: Array
-    halo: int
-    outputs: int
-    exists: Mask
-    wanted: Wanted | None = None
-
-    @property
-    def products_valid(self) -> int:
-        """Products that fall into the output plane, if no value is zero."""
-        samples: int = self.data.shape[1]
-        return self.outputs * samples * self.weight.size
-
-    @property
-    def halo_cycles(self) -> int:
-        """Halo of all chunks and samples."""
-        filters: int = self.weight.shape[1]
-        if self.wanted is not None:
-            first = np.arange(0, filters, self.array.chunk)
-            sizes = np.minimum(filters - first, self.array.chunk)
-            return self.halo * int((self.wanted.chunks * sizes[:, None]).sum())
-        samples: int = self.data.shape[1]
-        return self.halo * filters * samples
+from swatsim.workload.windows import Axes, Mask
 
 
 def planar(op: LoweredOp, config: CartesianConfig) -> Iterator[Planar]:
-    """Yield the convolutions of the phases and groups of fprop or dgrad."""
+    """Yield the convolutions of the phases and groups of fprop or dgrad, each whole."""
+    return (group.whole() for group in groups(op, config))
+
+
+def groups(op: LoweredOp, config: CartesianConfig) -> Iterator[Group]:
+    """Yield the convolutions of the phases and groups of fprop or dgrad, to be laid out."""
     for conv in convolutions(op, config.dgrad_lowering):
         if op.is_matrix_product:
-            conv = _as_images(conv)
-            yield from _groups(conv, np.ones(_read(conv), np.bool_), config)
+            yield from _groups(conv, of_channels(), conv.output, config)
         elif config.positions == "square" and is_of_tokens(op.layer):
-            yield from _groups(*as_square(conv, config), config)
+            positions = conv.output[0] * conv.output[1]
+            plane = square(positions, config.pe_h, config.pe_w)
+            yield from _groups(conv, on_a_plane(positions, plane), plane, config)
         else:
             # fprop pads the whole image; a lowered dgrad holds exactly what its outputs read
-            padded = op.layer.padded if op.name == "fprop" else _read(conv)
-            yield from _groups(conv, np.ones(padded, np.bool_), config)
+            size = op.layer.padded if op.name == "fprop" else _read(conv)
+            yield from _groups(conv, padded(conv, size), conv.output, config)
 
 
 def _read(conv: Convolution) -> tuple[int, int]:
@@ -108,44 +62,24 @@ def _read(conv: Convolution) -> tuple[int, int]:
     return height, width
 
 
-def _as_images(conv: Convolution) -> Convolution:
-    """Return a linear layer's channels as 16 x 16 images: channel 256 * block + 16 * x + y."""
-    return replace(conv, data=_fold_channels(conv.data), weight=_fold_channels(conv.weight))
-
-
-def _fold_channels(mask: Mask) -> Mask:
-    n, channels = mask.shape[:2]
-    area = LINEAR_SIDE**2
-    blocks = -(-channels // area)
-    filled = np.zeros((n, blocks * area), np.bool_)
-    filled[:, :channels] = mask.reshape(n, channels)
-    return filled.reshape(n, blocks, LINEAR_SIDE, LINEAR_SIDE)
-
-
-def _groups(conv: Convolution, exists: Mask, config: CartesianConfig) -> Iterator[Planar]:
-    padded = exists.shape
-    data = crop_or_pad(conv.data, 2, conv.origin[0], padded[0])
-    data = crop_or_pad(data, 3, conv.origin[1], padded[1]).transpose(1, 0, 2, 3)
-    rows, columns = (_axis(conv, i, padded[i], pes) for i, pes in enumerate(_pes(config)))
+def _groups(
+    conv: Convolution, layout: Layout, output: Axes, config: CartesianConfig
+) -> Iterator[Group]:
+    sides = [
+        Side(layout.exists.shape[i], layout.taps[i], conv.stride[i], conv.dilation[i], output[i])
+        for i in (0, 1)
+    ]
+    rows, columns = (
+        side.axis(pes, conv.wanted is not None)
+        for side, pes in zip(sides, _pes(config), strict=True)
+    )
     # PEs that own no pixel do nothing: the kernel need not know them
-    array = _array(conv, config)._replace(owns=_owns(exists, (rows.tile, columns.tile)))
+    array = _array(output, config)._replace(owns=_owns(layout.exists, (rows.tile, columns.tile)))
     array = array._replace(pe_h=array.owns.shape[0], pe_w=array.owns.shape[1])
-    channels, filters = len(data) // conv.groups, len(conv.weight) // conv.groups
-    some = wanted_of_groups(conv, padded, array.chunk)
-    for group, wanted in enumerate(some):
-        weight = conv.weight[group * filters : (group + 1) * filters].transpose(1, 0, 2, 3)
-        yield Planar(
-            data=np.array(data[group * channels : (group + 1) * channels], order="C"),
-            weight=np.array(weight, order="C"),
-            first_k=group * filters,
-            rows=rows,
-            columns=columns,
-            array=array,
-            halo=_halo(conv, (rows.tile, columns.tile), config),
-            outputs=conv.output[0] * conv.output[1] - int(np.count_nonzero(~exists)),
-            exists=exists,
-            wanted=wanted,
-        )
+    reached = None if conv.wanted is None else (sides[0].reached(), sides[1].reached())
+    halo = _halo(conv, layout.taps, output, (rows.tile, columns.tile), config)
+    for number in range(conv.groups):
+        yield Group(conv, number, layout, rows, columns, array, halo, output, reached)
 
 
 def _owns(exists: Mask, tile: Axes) -> Mask:
@@ -158,9 +92,9 @@ def _pes(config: CartesianConfig) -> tuple[int, int]:
     return config.pe_h, config.pe_w
 
 
-def _array(conv: Convolution, config: CartesianConfig) -> Array:
+def _array(output: Axes, config: CartesianConfig) -> Array:
     """Return the PEs; a chunk has as many filters as accumulators have room for output tiles."""
-    height, width = _output_tile(conv, config)
+    height, width = _output_tile(output, config)
     return Array(
         config.pe_h,
         config.pe_w,
@@ -174,8 +108,8 @@ def _array(conv: Convolution, config: CartesianConfig) -> Array:
     )
 
 
-def _output_tile(conv: Convolution, config: CartesianConfig) -> Axes:
-    height, width = (-(-size // n) for size, n in zip(conv.output, _pes(config), strict=True))
+def _output_tile(output: Axes, config: CartesianConfig) -> Axes:
+    height, width = (-(-size // n) for size, n in zip(output, _pes(config), strict=True))
     return height, width
 
 
@@ -194,57 +128,36 @@ def bank_table(banks: int) -> Counts:
     return np.ascontiguousarray((high + 8 * (w & 1) + 4 * (h & 1) + (k & 3)) % banks, np.int64)
 
 
-def _axis(conv: Convolution, axis: int, size: int, pes: int) -> Axis:
-    """Return the pixels of an axis in classes that meet the same taps in the same way.
-
-    Where not all outputs are wanted, each is a class of its own.
-    """
-    stride = conv.stride[axis]
-    taps = np.arange(conv.weight.shape[2 + axis]) * conv.dilation[axis]
-    output = reached(conv, axis, size)
-    bits, classes = np.where(output >= 0, output & 3, -1), np.arange(size)
-    if conv.wanted is None:
-        bits, classes = np.unique(bits, axis=0, return_inverse=True)
-    return Axis(
-        stride=stride,
-        tile=-(-size // pes),
-        pixel_class=classes.reshape(-1).astype(np.int64),
-        output_bits=np.ascontiguousarray(bits, np.int64),
-        tap_phase=(taps % stride).astype(np.int64),
-    )
-
-
-def _halo(conv: Convolution, tile: Axes, config: CartesianConfig) -> int:
+def _halo(conv: Convolution, taps: Axes, output: Axes, tile: Axes, config: CartesianConfig) -> int:
     """Return the size of the largest border that a PE exchanges, for each filter.
 
     The largest a * b over the nine pairs of (what reaches over the far edge, the tile, the padding
     before) of the two axes, but the pair of the two tiles; negative counts as 0.
     """
-    sides = [_reach(conv, axis, tile[axis]) for axis in (0, 1)]
+    sides = [_reach(conv, axis, taps[axis], tile[axis]) for axis in (0, 1)]
     match config.halo:
         case "reach":
             pass
         case "output":
-            sides = [_within(conv, config, axis, side) for axis, side in enumerate(sides)]
+            own = _output_tile(output, config)
+            strides = conv.stride
+            sides = [_within(output[i], own[i], strides[i], side) for i, side in enumerate(sides)]
         case _:
             assert_never(config.halo)
     pairs = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
     return max(sides[0][i] * sides[1][j] for i, j in pairs)
 
 
-def _reach(conv: Convolution, axis: int, tile: int) -> tuple[int, int, int]:
+def _reach(conv: Convolution, axis: int, taps: int, tile: int) -> tuple[int, int, int]:
     before = max(0, -conv.origin[axis])
-    span = (conv.weight.shape[2 + axis] - 1) * conv.dilation[axis]
+    span = (taps - 1) * conv.dilation[axis]
     return max(0, span - before), tile, before
 
 
-def _within(
-    conv: Convolution, config: CartesianConfig, axis: int, side: tuple[int, int, int]
-) -> tuple[int, int, int]:
+def _within(size: int, own: int, stride: int, side: tuple[int, int, int]) -> tuple[int, int, int]:
     """Return the sums of pixels on a side: in the output plane, borders outside the own tile."""
-    far, tile, near = (-(-pixels // conv.stride[axis]) for pixels in side)
-    size = conv.output[axis]
-    others = size - _output_tile(conv, config)[axis]
+    far, tile, near = (-(-pixels // stride) for pixels in side)
+    others = size - own
     return min(far, others), min(tile, size), min(near, others)
 
 
@@ -255,17 +168,6 @@ def is_of_tokens(layer: Layer) -> bool:
     """Whether a layer's positions have no neighbours, and lie in a row: they may lie anyhow."""
     alone = layer.R == layer.S == 1 and layer.stride == (1, 1)
     return alone and layer.padded == (layer.H, layer.W) and 1 in (layer.H, layer.W)
-
-
-def as_square(conv: Convolution, config: CartesianConfig) -> tuple[Convolution, Mask]:
-    """Return a 1 x 1 convolution on the plane `square`, and which of its pixels there are."""
-    positions = conv.output[0] * conv.output[1]
-    plane = square(positions, config.pe_h, config.pe_w)
-    exists = (np.arange(plane[0] * plane[1]) < positions).reshape(plane)
-    data = np.zeros((*conv.data.shape[:2], plane[0] * plane[1]), np.bool_)
-    data[..., :positions] = conv.data.reshape(*conv.data.shape[:2], positions)
-    data = data.reshape(*conv.data.shape[:2], *plane)
-    return replace(conv, data=data, output=plane, wanted=on_plane(conv.wanted, plane)), exists
 
 
 @lru_cache(maxsize=1024)
@@ -284,73 +186,19 @@ def square(positions: int, pe_h: int, pe_w: int) -> Axes:
 # ---- wgrad ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Channels:
-    """One group's and sample's wgrad, as an outer product over channels.
-
-    Parameters
-    ----------
-    act : numpy.ndarray of bool, shape (H * W, C)
-    grad : numpy.ndarray of bool, shape (P * Q, K)
-    met : numpy.ndarray of int64, shape (R * S, P * Q)
-        Input pixel under a tap at an output position, -1 outside.
-    block_c, block_k : int
-        Channels of a PE.
-    wanted : numpy.ndarray of bool, shape (R * S, C, K), optional
-        Which sums somebody wants; by default all.
-    """
-
-    act: Bits
-    grad: Bits
-    met: Counts
-    block_c: int
-    block_k: int
-    wanted: Mask | None = None
-
-    @property
-    def blocks(self) -> tuple[int, int]:
-        """Blocks of input channels and of out-channels."""
-        return -(-self.act.shape[1] // self.block_c), -(-self.grad.shape[1] // self.block_k)
-
-
-def outer_products(op: LoweredOp, config: CartesianConfig) -> Iterator[Channels]:
-    """Yield the outer products of the samples and groups of wgrad.
+def outer_products(op: LoweredOp, config: CartesianConfig) -> Iterator[OuterProduct]:
+    """Yield the outer products of the samples and groups of wgrad, to be laid out.
 
     SCNN has no mapping of wgrad; this one is ours. A PE's accumulators hold a square of input and
     output channels at most, and no more than its share of them.
     """
-    layer = op.layer
-    assert op.act is not None, "wgrad reads act"
-    assert op.grad_out is not None, "wgrad reads grad_out"
-    met, wanted = _met(op), wanted_sums(op)
-    channels, filters = layer.C // layer.groups, layer.K // layer.groups
-    square = isqrt(config.accumulator)
+    layer, met = op.layer, Met.of_layer(op.layer)
+    square, pes = isqrt(config.accumulator), _pes(config)
+    sizes = layer.C // layer.groups, layer.K // layer.groups
+    block_c, block_k = (min(square, -(-size // n)) for size, n in zip(sizes, pes, strict=True))
     for sample in range(op.samples):
-        act = op.act[sample].reshape(layer.groups, channels, -1)
-        grad = op.grad_out[sample].reshape(layer.groups, filters, -1)
         for group in range(layer.groups):
-            yield Channels(
-                act=np.array(act[group].T, order="C"),
-                grad=np.array(grad[group].T, order="C"),
-                met=met,
-                block_c=min(square, -(-channels // config.pe_h)),
-                block_k=min(square, -(-filters // config.pe_w)),
-                wanted=wanted[group],
-            )
-
-
-def _met(op: LoweredOp) -> Counts:
-    layer = op.layer
-    reached = []
-    for axis, (size, taps, outputs) in enumerate(
-        ((layer.H, layer.R, layer.P), (layer.W, layer.S, layer.Q))
-    ):
-        tap = np.arange(taps)[:, None] * layer.dilation[axis] - layer.padding[axis][0]
-        place = tap + np.arange(outputs) * layer.stride[axis]
-        reached.append(np.where((place >= 0) & (place < size), place, -1))
-    rows, columns = reached[0][:, None, :, None], reached[1][None, :, None, :]
-    met = np.where((rows >= 0) & (columns >= 0), rows * layer.W + columns, -1)
-    return np.ascontiguousarray(met.reshape(layer.R * layer.S, layer.P * layer.Q), np.int64)
+            yield OuterProduct(op, sample, group, met, (block_c, block_k), pes)
 
 
 def patterns(vector: int, modulus: int) -> tuple[Counts, Counts]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -19,13 +20,13 @@ from swatsim.simulator.machines.cartesian import (
     kernel_wgrad_queued,
 )
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
+from swatsim.simulator.machines.cartesian.groups import Planar
 from swatsim.simulator.machines.cartesian.kernel import PixelLog, Work
 from swatsim.simulator.machines.cartesian.kernel_banks import BANKS
 from swatsim.simulator.machines.cartesian.kernel_patterns import Counts, Words
 from swatsim.simulator.machines.cartesian.kernel_queue import words_of_queues
 from swatsim.simulator.machines.cartesian.kernel_queued import Plane
 from swatsim.simulator.machines.cartesian.kernel_wgrad import Outer
-from swatsim.simulator.machines.cartesian.mapping import Planar
 
 
 def added(works: Iterable[Work]) -> Work:
@@ -63,6 +64,34 @@ def convolve(part: Planar, log: PixelLog | None = None) -> Work:
     return added([work, kernel_queued.drain(queues, part.array, *logs)])
 
 
+def convolve_in_turn(pieces: Iterable[Planar]) -> Work:
+    """Run the channels of some samples and chunks, piece by piece; then their drain.
+
+    Where not all outputs are wanted that is slow: of a piece channels that are alike run once.
+    """
+    queues, works = None, []
+    for piece in pieces:
+        queues = _empty(piece) if queues is None else queues
+        kinds = None if piece.wanted is None else _kinds(piece)
+        if kinds is None or len(set(kinds)) == len(kinds):
+            works.append(_run(piece, queues))
+            continue
+        ones = {
+            kind: replace(piece, data=piece.data[c : c + 1], weight=piece.weight[c : c + 1])
+            for c, kind in enumerate(kinds)
+        }
+        work, queues = _run_alike(ones, kinds, queues)
+        works.append(work)
+    assert queues is not None, "a block has channels"
+    return added([*works, kernel_queued.drain(queues, piece.array)])
+
+
+def _kinds(piece: Planar) -> list[Hashable]:
+    """Return what tells the channels of a piece apart: their values."""
+    pairs = zip(piece.data, piece.weight, strict=True)
+    return [(data.tobytes(), weight.tobytes()) for data, weight in pairs]
+
+
 def _run(part: Planar, queues: Words, *logs: PixelLog) -> Work:
     """Run one group's convolution, and leave in the queues what is in them in the end."""
     plane = Plane(part.rows, part.columns, part.array)
@@ -75,7 +104,14 @@ def _run(part: Planar, queues: Words, *logs: PixelLog) -> Work:
 def convolve_alike(ones: Mapping[Hashable, Planar], order: Iterable[Hashable]) -> Work:
     """Run the channels of one chunk of filters, in an order, each like one of `ones`."""
     first = next(iter(ones.values()))
-    queues = _empty(first)
+    work, queues = _run_alike(ones, order, _empty(first))
+    return added([work, kernel_queued.drain(queues, first.array)])
+
+
+def _run_alike(
+    ones: Mapping[Hashable, Planar], order: Iterable[Hashable], queues: Words
+) -> tuple[Work, Words]:
+    """Return what channels take, and what they leave in the queues."""
     seen: dict[tuple[Hashable, bytes], tuple[Work, Words]] = {}
     times: Counter[tuple[Hashable, bytes]] = Counter()
     for kind in order:
@@ -85,8 +121,7 @@ def convolve_alike(ones: Mapping[Hashable, Planar], order: Iterable[Hashable]) -
             seen[found] = _run(ones[kind], after), after
         times[found] += 1
         queues = seen[found][1]
-    works = [_times(work, times[found]) for found, (work, _) in seen.items()]
-    return added([*works, kernel_queued.drain(queues, first.array)])
+    return added(_times(work, times[found]) for found, (work, _) in seen.items()), queues
 
 
 def _empty(part: Planar) -> Words:
@@ -125,7 +160,7 @@ def outer_alike(alike: Alike, products: Words, config: CartesianConfig) -> Work:
     acts, grads = (_blocks(it, n) for it, n in zip(alike[:2], alike.blocks, strict=True))
     seen = {
         (a, g): kernel_wgrad_queued.issue_alike(
-            np.array(a, np.int64), np.array(g, np.int64), products, depth, most
+            np.array(a, np.int16), np.array(g, np.int16), products, depth, most
         )
         for a in set(acts)
         for g in set(grads)

@@ -18,16 +18,13 @@ import numpy as np
 
 from swatsim.simulator.elements import Numbers, assemble, element, numbered
 from swatsim.simulator.interface import Event, Timeline, check_tile
+from swatsim.simulator.machines.cartesian.channels import Channels
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
+from swatsim.simulator.machines.cartesian.groups import Planar
 from swatsim.simulator.machines.cartesian.kernel_log import Log
 from swatsim.simulator.machines.cartesian.kernel_patterns import Counts
 from swatsim.simulator.machines.cartesian.logged import log_pairs, log_steps
-from swatsim.simulator.machines.cartesian.mapping import (
-    Channels,
-    Planar,
-    outer_products,
-    planar,
-)
+from swatsim.simulator.machines.cartesian.mapping import outer_products, planar
 from swatsim.workload.layer import OPERANDS_OF
 from swatsim.workload.lowering import LoweredOp
 
@@ -114,7 +111,7 @@ def _steps(op: LoweredOp, config: CartesianConfig, pe: tuple[int, int]) -> Itera
     for sample in range(op.samples):
         one = _one_sample(op, sample)
         if op.name == "wgrad":
-            parts = _parts(one, config, outer_products, ("act", "grad"))
+            parts = _parts(one, config, _whole_products, ("act", "grad"))
             for group, (channels, numbers) in enumerate(parts):
                 where = {"sample": sample, "group": group}
                 yield from _outer_steps(channels, numbers, config, pe, where)
@@ -166,11 +163,15 @@ def _outer_steps(
     cycles, own = log_steps(part, config, pe)
     rounds = -(-part.blocks[0] // config.pe_h) * -(-part.blocks[1] // config.pe_w)
     piece = Piece(partial(log_pairs, part, config, pe), numbers, cycles.size)
-    each = cycles.size // (len(part.met) * rounds)
+    each = cycles.size // (part.met.taps * rounds)
     for number, taken in enumerate(zip(cycles.tolist(), own.tolist(), strict=True)):
         tap, round_ = divmod(number // each, rounds)
         name = "drain" if number % each else f"tap {tap}, round {round_}"
         yield Step(name, {**where, "tap": tap, "round": round_}, *taken, piece, number)
+
+
+def _whole_products(op: LoweredOp, config: CartesianConfig) -> Iterator[Channels]:
+    return (product.whole() for product in outer_products(op, config))
 
 
 def _one_sample(op: LoweredOp, sample: int) -> LoweredOp:

@@ -10,9 +10,9 @@ import numpy as np
 
 from swatsim.counters import Counters
 from swatsim.simulator.interface import Busy
-from swatsim.simulator.machines.inner_join import kernel
+from swatsim.simulator.machines.inner_join import kernel, mapping
 from swatsim.simulator.machines.inner_join.config import WORD, InnerJoinConfig
-from swatsim.simulator.machines.inner_join.kernel import Counts, Words
+from swatsim.simulator.machines.inner_join.kernel import Counts, Rounds, Words
 from swatsim.simulator.machines.inner_join.mapping import Pass, hold, passes, rounds_of
 from swatsim.simulator.machines.inner_join.sent import Sent, clusters_used, ones
 from swatsim.workload.layer import Layer, OpName
@@ -32,9 +32,10 @@ def busy(op: LoweredOp, config: InnerJoinConfig) -> Busy:
 def _joined(op: LoweredOp, config: InnerJoinConfig) -> _Tally:
     tally = _Tally(config)
     for part in passes(op, config):
-        joined = run(part, config)
-        tally.add(part, joined.cycles, joined.working)
-        tally.send(joined.window_words, joined.filter_words)
+        for some in part.cuts():
+            joined = run(part, some, config)
+            tally.add(part, joined.cycles, joined.working)
+            tally.send(joined.window_words, joined.filter_words)
     return tally
 
 
@@ -81,20 +82,30 @@ class Joined(NamedTuple):
     filter_words: int
 
 
-def run(part: Pass, config: InnerJoinConfig) -> Joined:
-    """Run all windows of a pass through its rounds."""
+def run(part: Pass, parts: range, config: InnerJoinConfig) -> Joined:
+    """Run all windows of some parts of a pass through its rounds, as many rounds as are held."""
     rounds = rounds_of(part.filters, config)
-    streams = part.filter_streams()
-    held = hold(streams, rounds, config)
-    cycles = np.zeros((part.parts, config.clusters, len(rounds.used)), np.int64)
-    sent = Sent(part, config, rounds, held.filters[:, :, 0])
-    first = working = 0
-    for windows, outputs in part.windows_and_wanted():
-        begun = held.begun(outputs)
-        working += kernel.join_parts(windows, held.words, rounds, first, cycles, begun)
-        sent.add(windows, outputs, first)
-        first += windows.shape[1]
-    return Joined(cycles, working, sent.window_words, sent.filter_words(streams))
+    streams = part.filter_streams(parts)
+    cycles = np.zeros((len(parts), config.clusters, len(rounds.used)), np.int64)
+    of_round = len(parts) * int(rounds.filters.max()) * streams.shape[2]
+    at_once = max(1, mapping.MOST_WORDS // of_round)
+    working = window_words = filter_words = 0
+    for begin in range(0, len(rounds.used), at_once):
+        some = range(begin, min(begin + at_once, len(rounds.used)))
+        held = hold(streams, rounds, config, some)
+        own = Rounds(rounds.filters[begin : some.stop], rounds.used[begin : some.stop])
+        sent, first = Sent(part, len(parts), config, own, held.filters[:, :, 0]), 0
+        taken = np.zeros((len(parts), config.clusters, len(some)), np.int64)
+        for windows, outputs in part.windows_and_wanted(parts):
+            working += kernel.join_parts(
+                windows, held.words, own, first, taken, held.begun(outputs)
+            )
+            sent.add(windows, outputs, first)
+            first += windows.shape[1]
+        cycles[:, :, begin : some.stop] = taken
+        window_words += sent.window_words
+        filter_words = sent.filter_words(streams)  # whatever the rounds
+    return Joined(cycles, working, window_words, filter_words)
 
 
 @lru_cache(maxsize=10_000)
@@ -103,11 +114,14 @@ def _without_zeros(layer: Layer, name: OpName, samples: int, config: InnerJoinCo
     one, tally = LoweredOp.dense(layer, name, 1), _Tally(config)
     in_a_row = 1 if name == "wgrad" else samples  # else the samples follow one another
     for part in passes(one, config):
-        (windows,) = part.window_streams()
         whole = replace(part, windows=part.windows * in_a_row)
-        tally.add_alike(whole, np.tile(_costs_of_ones(windows, config.chunk), in_a_row))
-        values = part.parts * part.length * part.filters
-        tally.take(whole, in_a_row * int(ones(windows).sum()), values)
+        for some in part.cuts():
+            costs, sent = [], 0
+            for windows in part.window_streams(some):
+                costs.append(_costs_of_ones(windows, config.chunk))
+                sent += int(ones(windows).sum())
+            tally.add_alike(whole, np.tile(np.concatenate(costs, axis=1), in_a_row))
+            tally.take(whole, in_a_row * sent, len(some) * part.length * part.filters)
     return tally.counters(name, in_a_row * one.macs_effectual).times(samples // in_a_row)
 
 
@@ -145,12 +159,12 @@ class _Tally:
         self.tile_sync += int(used[0] * waits.sum())
 
     def add_alike(self, part: Pass, costs: Counts) -> None:
-        """Add a pass of which each window takes the same of all filters: (parts, windows)."""
+        """Add parts of which each window takes the same of all filters: (parts, windows)."""
         clusters, rounds = self.config.clusters, rounds_of(part.filters, self.config)
         turns = -(-part.windows // clusters)
-        filled = np.zeros((part.parts, turns * clusters), np.int64)
+        filled = np.zeros((len(costs), turns * clusters), np.int64)
         filled[:, : part.windows] = costs
-        own = filled.reshape(part.parts, turns, clusters).sum(axis=1)
+        own = filled.reshape(len(costs), turns, clusters).sum(axis=1)
         filters_a_pe = -(-rounds.filters // rounds.used)
         self.add(part, own[..., None] * filters_a_pe, int(costs.sum()) * part.filters)
 

@@ -29,6 +29,11 @@ from swatsim.workload.layer import Layer
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.windows import Mask, as_4d
 
+#: Words of streams that are held at a time (16 MiB), or those of one window, filter or channel.
+MOST_WORDS = 2**21
+#: Values that are laid out at a time before they are packed (16 MiB), or those of one.
+MOST_VALUES = 2**24
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -42,10 +47,11 @@ class Pass:
         Of a part.
     length : int
         Values of a stream.
-    window_streams : callable returning an iterator of numpy.ndarray of uint64
-        Shape (parts, some windows, words): in order, together all of them.
-    filter_streams : callable returning numpy.ndarray of uint64, shape (parts, filters, words)
-    wanted : callable returning an iterator of numpy.ndarray of bool, optional
+    window_streams : callable of range returning an iterator of numpy.ndarray of uint64
+        Of some parts, shape (parts, some windows, words): in order, together all of them.
+    filter_streams : callable of range returning numpy.ndarray of uint64
+        Of some parts, shape (parts, filters, words).
+    wanted : callable of range returning an iterator of numpy.ndarray of bool, optional
         Shape (parts, some windows, filters): with the window streams, of which windows and filters
         the outputs are wanted. By default all.
     """
@@ -54,16 +60,22 @@ class Pass:
     windows: int
     filters: int
     length: int
-    window_streams: Callable[[], Iterator[Words]]
-    filter_streams: Callable[[], Words]
-    wanted: Callable[[], Iterator[Mask]] | None = None
+    window_streams: Callable[[range], Iterator[Words]]
+    filter_streams: Callable[[range], Words]
+    wanted: Callable[[range], Iterator[Mask]] | None = None
 
-    def windows_and_wanted(self) -> Iterator[tuple[Words, Mask | None]]:
-        """Yield window streams, each with what is wanted of it."""
+    def cuts(self) -> Iterator[range]:
+        """Yield the parts in order, so many that their filters can be held at once."""
+        at_once = max(1, MOST_WORDS // (max(self.filters, 64) * -(-self.length // WORD)))
+        for first in range(0, self.parts, at_once):
+            yield range(first, min(first + at_once, self.parts))
+
+    def windows_and_wanted(self, parts: range) -> Iterator[tuple[Words, Mask | None]]:
+        """Yield window streams of some parts, each with what is wanted of it."""
         if self.wanted is None:
-            yield from ((windows, None) for windows in self.window_streams())
+            yield from ((windows, None) for windows in self.window_streams(parts))
         else:
-            yield from zip(self.window_streams(), self.wanted(), strict=True)
+            yield from zip(self.window_streams(parts), self.wanted(parts), strict=True)
 
 
 class Held(NamedTuple):
@@ -112,34 +124,36 @@ def rounds_of(filters: int, config: InnerJoinConfig) -> Rounds:
     return Rounds(counts, np.where(counts > pes, -(-counts // 2), counts))
 
 
-def hold(streams: Words, rounds: Rounds, config: InnerJoinConfig) -> Held:
-    """Lay filters (parts, filters, words) into slots, round by round."""
+def hold(
+    streams: Words, rounds: Rounds, config: InnerJoinConfig, some: range | None = None
+) -> Held:
+    """Lay filters (parts, filters, words) into the slots of some rounds, by default of all."""
+    some = range(len(rounds.used)) if some is None else some
+    own = slice(some.start, some.stop)
+    held = Rounds(rounds.filters[own], rounds.used[own])
+    filters = _filters_of(streams, rounds, config.balancing)[:, own]  # (parts, rounds, slots)
     words = config.chunk // WORD
     chunks = -(-streams.shape[2] // words)
-    filled = np.zeros((*streams.shape[:2], chunks * words), np.uint64)
-    filled[..., : streams.shape[2]] = streams
-    cut = filled.reshape(*streams.shape[:2], chunks, words)
-    filters = _slots(cut, rounds, config.balancing)
-    group = np.arange(len(streams))[:, None, None, None]
-    chunk = np.arange(chunks)[:, None]
-    laid = cut[group, filters, chunk]  # (parts, rounds, chunks, slots, words)
+    laid = np.zeros((*filters.shape, chunks * words), np.uint64)
+    laid[..., : streams.shape[2]] = streams[np.arange(len(streams))[:, None, None], filters]
+    cut = laid.reshape(*filters.shape, chunks, words).swapaxes(2, 3)  # chunks before slots
     by_chunk = config.balancing is Balancing.GREEDY_HARDWARE
-    return Held(np.ascontiguousarray(laid.swapaxes(3, 4)), filters, by_chunk)
+    filters = np.broadcast_to(filters[:, :, None], cut.shape[:-1])
+    if by_chunk:
+        order = _sorted_by_chunk(np.bitwise_count(cut).sum(axis=4, dtype=np.int64), held)
+        cut = np.take_along_axis(cut, order[..., None], axis=3)
+        filters = np.take_along_axis(filters, order, axis=3)
+    return Held(np.ascontiguousarray(cut.swapaxes(3, 4)), filters, by_chunk)
 
 
-def _slots(cut: Words, rounds: Rounds, balancing: Balancing) -> Counts:
-    """Return the filters in the slots: (parts, rounds, chunks, slots)."""
-    parts, filters, chunks, _ = cut.shape
-    nonzero = np.bitwise_count(cut).sum(axis=3, dtype=np.int64)  # (parts, filters, chunks)
-    match balancing:
-        case Balancing.NONE:
-            order = np.arange(filters)[None, _by_index(rounds)][..., None, :]
-        case Balancing.GREEDY_SOFTWARE:
-            ranked = np.argsort(-nonzero.sum(axis=2), axis=1, kind="stable")
-            order = ranked[:, _from_both_ends(rounds)][..., None, :]
-        case Balancing.GREEDY_HARDWARE:
-            order = _sorted_by_chunk(nonzero, rounds)
-    return np.broadcast_to(order, (parts, len(rounds.filters), chunks, order.shape[-1]))
+def _filters_of(streams: Words, rounds: Rounds, balancing: Balancing) -> Counts:
+    """Return the filters of each round, before chunks sort them anew: (parts, rounds, slots)."""
+    if balancing is not Balancing.GREEDY_SOFTWARE:
+        every = _by_index(rounds)
+        return np.broadcast_to(every, (len(streams), *every.shape))
+    nonzero = np.bitwise_count(streams).sum(axis=2, dtype=np.int64)
+    ranked = np.argsort(-nonzero, axis=1, kind="stable")
+    return np.asarray(ranked[:, _from_both_ends(rounds)])
 
 
 def _by_index(rounds: Rounds) -> Counts:
@@ -161,16 +175,17 @@ def _from_both_ends(rounds: Rounds) -> Counts:
 
 
 def _sorted_by_chunk(nonzero: Counts, rounds: Rounds) -> Counts:
-    """Return the filters in the slots, each round ranked anew in each chunk where it is paired."""
-    places = _by_index(rounds)
-    there = np.arange(places.shape[1]) < rounds.filters[:, None]
-    counts = np.where(there[..., None], nonzero[:, places], -1)  # (parts, rounds, places, chunks)
+    """Return which place of a round lies in each slot, ranked anew in each chunk where paired.
+
+    Of values that are not zero, (parts, rounds, chunks, places); the same shape.
+    """
+    places = nonzero.shape[3]
+    there = (np.arange(places) < rounds.filters[:, None])[:, None]
     unpaired = (rounds.filters == rounds.used)[:, None, None]
-    ranked = np.argsort(np.where(unpaired, 0, -counts), axis=2, kind="stable")
-    slots = np.array([_paired(*pair, places.shape[1]) for pair in zip(*rounds, strict=True)])
-    row = np.arange(len(places))[:, None]
-    laid = ranked[:, row, slots]  # (parts, rounds, slots, chunks)
-    return np.asarray(places[row[..., None], laid]).swapaxes(2, 3)
+    counts = np.where(there, nonzero, -1)
+    ranked = np.argsort(np.where(unpaired, 0, -counts), axis=3, kind="stable")
+    slots = np.array([_paired(*pair, places) for pair in zip(*rounds, strict=True)])
+    return np.take_along_axis(ranked, np.broadcast_to(slots[:, None], ranked.shape), axis=3)
 
 
 def _paired(filters: int, used: int, slots: int) -> Counts:
@@ -191,65 +206,141 @@ def pack(values: Mask) -> Words:
 
 def _convolution(conv: Convolution) -> Pass:
     k, c, r, s = conv.weight.shape
-    filters = conv.weight.transpose(0, 2, 3, 1).reshape(conv.groups, k // conv.groups, -1)
+    filters = k // conv.groups
+
+    def filter_streams(parts: range) -> Words:
+        words = np.empty((len(parts) * filters, -(-(r * s * c) // WORD)), np.uint64)
+        own = conv.weight[parts.start * filters : parts.stop * filters]
+        at_once = max(1, MOST_VALUES // (r * s * c))
+        for first in range(0, len(own), at_once):
+            some = own[first : first + at_once].transpose(0, 2, 3, 1)
+            words[first : first + at_once] = pack(some.reshape(len(some), -1))
+        return words.reshape(len(parts), filters, -1)
+
     return Pass(
         parts=conv.groups,
-        windows=len(conv.data) * conv.output[0] * conv.output[1],
-        filters=k // conv.groups,
+        windows=conv.samples * conv.output[0] * conv.output[1],
+        filters=filters,
         length=r * s * c,
-        window_streams=lambda: (_windows(conv, sample) for sample in conv.data),
-        filter_streams=lambda: pack(filters),
+        window_streams=partial(_windows_of_samples, conv),
+        filter_streams=filter_streams,
         wanted=None if conv.wanted is None else partial(_wanted_of_samples, conv, conv.wanted),
     )
 
 
-def _wanted_of_samples(conv: Convolution, outputs: Mask) -> Iterator[Mask]:
-    """Yield which outputs of a sample are wanted: (groups, windows, filters)."""
+def _rectangles(conv: Convolution, groups: int) -> Iterator[tuple[range, range]]:
+    """Yield rows and columns of outputs: whole rows, or parts of one, as many as are held."""
+    values = conv.weight.shape[1] * conv.weight.shape[2] * conv.weight.shape[3]
+    most = MOST_WORDS // (groups * -(-values // WORD))
+    if conv.wanted is not None:
+        most = min(most, MOST_VALUES // (groups * len(conv.weight) // conv.groups))
+    rows, columns = max(1, most // conv.output[1]), max(1, min(most, conv.output[1]))
+    for p in range(0, conv.output[0], rows):
+        for q in range(0, conv.output[1], columns):
+            ends = min(p + rows, conv.output[0]), min(q + columns, conv.output[1])
+            yield range(p, ends[0]), range(q, ends[1])
+
+
+def _wanted_of_samples(conv: Convolution, outputs: Mask, parts: range) -> Iterator[Mask]:
+    """Yield which outputs of some of a sample's windows are wanted: (parts, windows, filters)."""
+    filters = len(conv.weight) // conv.groups
     for sample in outputs:
-        yield sample.reshape(conv.groups, len(sample) // conv.groups, -1).swapaxes(1, 2)
+        own = sample[parts.start * filters : parts.stop * filters]
+        for p, q in _rectangles(conv, len(parts)):
+            some = own[:, p.start : p.stop, q.start : q.stop]
+            yield some.reshape(len(parts), filters, -1).swapaxes(1, 2)
 
 
-def _windows(conv: Convolution, sample: Mask) -> Words:
-    """Return one sample's windows: channels are packed first, then gathered tap by tap."""
+def _windows_of_samples(conv: Convolution, parts: range) -> Iterator[Words]:
+    """Yield some of a sample's windows, sample by sample."""
+    depth = conv.weight.shape[1]
+    for sample in range(conv.samples):
+        some = slice(parts.start * depth, parts.stop * depth)
+        own = conv.data(slice(sample, sample + 1), some)[0]
+        for p, q in _rectangles(conv, len(parts)):
+            yield _windows(conv, own, len(parts), p, q)
+
+
+def _windows(conv: Convolution, sample: Mask, groups: int, p: range, q: range) -> Words:
+    """Return windows of one sample: channels are packed first, then gathered tap by tap."""
     _, c, r, s = conv.weight.shape
-    words = -(-(r * s * c) // WORD)
-    streams = np.zeros((conv.groups, *conv.output, words), np.uint64)
-    packed = pack_channels(read_only(sample), conv.groups)
-    gather(packed, c, (r, s), conv.stride, conv.dilation, conv.origin, streams)
-    return streams.reshape(conv.groups, -1, words)
+    origin, inside = [0, 0], [slice(0), slice(0)]
+    for axis, some in enumerate((p, q)):  # nothing is packed that these don't read
+        first = conv.origin[axis] + some.start * conv.stride[axis]
+        span = (len(some) - 1) * conv.stride[axis] + ((r, s)[axis] - 1) * conv.dilation[axis] + 1
+        begin, end = (min(max(at, 0), sample.shape[1 + axis]) for at in (first, first + span))
+        origin[axis], inside[axis] = first - begin, slice(begin, end)
+    streams = np.zeros((groups, len(p), len(q), -(-(r * s * c) // WORD)), np.uint64)
+    packed = pack_channels(read_only(sample[:, *inside]), groups)
+    at = origin[0], origin[1]
+    gather(packed, c, (r, s), conv.stride, conv.dilation, at, streams)
+    return streams.reshape(groups, -1, streams.shape[-1])
 
 
 def _wgrad(op: LoweredOp) -> Pass:
-    layer, act, grad_out = op.layer, as_4d(op.act), as_4d(op.grad_out)
+    layer, grad_out = op.layer, as_4d(op.grad_out)
     parts, filters = op.samples * layer.groups, layer.K // layer.groups
     positions = layer.P * layer.Q
+    grads = grad_out.reshape(parts, filters, positions)
     return Pass(
         parts=parts,
         windows=layer.R * layer.S * (layer.C // layer.groups),
         filters=filters,
         length=positions,
-        window_streams=lambda: iter([_taps(layer, act)]),
-        filter_streams=lambda: pack(grad_out.reshape(parts, filters, positions)),
+        window_streams=partial(_taps, op),
+        filter_streams=lambda some: pack(grads[some.start : some.stop]),
         wanted=None if op.output is None else partial(_wanted_weights, op),
     )
 
 
-def _wanted_weights(op: LoweredOp) -> Iterator[Mask]:
+def _channels(op: LoweredOp, parts: int) -> Iterator[range]:
+    """Yield the channels of a group in order, as many as are held."""
+    layer = op.layer
+    channels, taps = layer.C // layer.groups, layer.R * layer.S
+    words = max(-(-layer.P * layer.Q // WORD), layer.H * -(-layer.Q // WORD) // layer.R)
+    most = MOST_WORDS // (parts * taps * words)
+    if op.output is not None:
+        most = min(most, MOST_VALUES // (parts * taps * layer.K // layer.groups))
+    for first in range(0, channels, max(1, most)):
+        yield range(first, min(first + max(1, most), channels))
+
+
+def _wanted_weights(op: LoweredOp, parts: range) -> Iterator[Mask]:
     """Yield which weight gradients are wanted, the same of each sample."""
-    own = as_4d(op.output).reshape(op.layer.groups, op.layer.K // op.layer.groups, -1)
-    every = np.broadcast_to(own.swapaxes(1, 2), (op.samples, len(own), own.shape[2], own.shape[1]))
-    yield every.reshape(-1, *every.shape[2:])
+    groups = op.layer.groups
+    own = as_4d(op.output).reshape(groups, op.layer.K // groups, op.layer.C // groups, -1)
+    for channels in _channels(op, len(parts)):
+        of_parts = own[[part % groups for part in parts], :, channels.start : channels.stop]
+        yield of_parts.reshape(len(parts), own.shape[1], -1).swapaxes(1, 2)
 
 
-def _taps(layer: Layer, act: Mask) -> Words:
-    """Return what each tap of each channel meets: rows are packed first, then put together."""
-    channels, words = layer.C // layer.groups, -(-layer.P * layer.Q // WORD)
-    shape = (len(act), layer.groups, channels, layer.R, layer.S, words)
-    streams = np.zeros(shape, np.uint64)
+def _taps(op: LoweredOp, parts: range) -> Iterator[Words]:
+    """Yield what each tap of some channels meets: rows are packed first, then put together."""
+    layer, act = op.layer, as_4d(op.act)
+    each, words = layer.C // layer.groups, -(-layer.P * layer.Q // WORD)
+    for channels in _channels(op, len(parts)):
+        shape = (len(parts), len(channels), layer.R, layer.S, words)
+        streams = np.zeros(shape, np.uint64)
+        at_once = layer.groups if len(channels) == each else 1  # whole groups lie together
+        for part in _parts_of_samples(parts, layer.groups, at_once):
+            sample, group = divmod(part.start, layer.groups)
+            first = group * each + channels.start
+            own = act[sample, first : first + len(part) * len(channels)]
+            _fill_taps(layer, own, streams[part.start - parts.start : part.stop - parts.start])
+        yield streams.reshape(len(parts), -1, words)
+
+
+def _parts_of_samples(parts: range, groups: int, most: int) -> Iterator[range]:
+    """Yield parts in order, at most so many that are of one sample."""
+    at = parts.start
+    while at < parts.stop:
+        end = min(at + most, at - at % groups + groups, parts.stop)
+        yield range(at, end)
+        at = end
+
+
+def _fill_taps(layer: Layer, sample: Mask, streams: Words) -> None:
     (stride_h, stride_w), (dilation_h, dilation_w) = layer.stride, layer.dilation
     (before_h, _), (before_w, _) = layer.padding
-    for sample, own in zip(act, streams, strict=True):
-        row = (layer.S, stride_w, dilation_w, -before_w, layer.Q)
-        packed = pack_rows(read_only(sample), *row)
-        gather_rows(packed, (layer.P, layer.Q), stride_h, dilation_h, -before_h, own)
-    return streams.reshape(len(act) * layer.groups, -1, words)
+    packed = pack_rows(read_only(sample), layer.S, stride_w, dilation_w, -before_w, layer.Q)
+    gather_rows(packed, (layer.P, layer.Q), stride_h, dilation_h, -before_h, streams)

@@ -26,6 +26,8 @@ class Sent:
     Parameters
     ----------
     part : Pass
+    parts : int
+        So many of its parts.
     config : InnerJoinConfig
     rounds : Rounds
     filters : numpy.ndarray of int64, shape (parts, rounds, slots)
@@ -33,7 +35,7 @@ class Sent:
     """
 
     def __init__(
-        self, part: Pass, config: InnerJoinConfig, rounds: Rounds, filters: Counts
+        self, part: Pass, parts: int, config: InnerJoinConfig, rounds: Rounds, filters: Counts
     ) -> None:
         self.config = config
         self.rounds = rounds
@@ -41,9 +43,7 @@ class Sent:
         self.clusters = clusters_used(part, config)
         self.window_words = 0
         masked = part.wanted is not None
-        self._met = (
-            np.zeros((self.clusters, part.parts, part.filters), np.bool_) if masked else None
-        )
+        self._met = np.zeros((self.clusters, parts, part.filters), np.bool_) if masked else None
 
     def add(self, windows: Words, outputs: Mask | None, first: int) -> None:
         """Add windows, from the first one's number on, of which some outputs are wanted."""

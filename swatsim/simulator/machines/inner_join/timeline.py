@@ -49,9 +49,9 @@ def _stretches(op: LoweredOp, config: InnerJoinConfig, cluster: int) -> Iterator
     """Yield what the cluster has of each pass, in the order in which they run."""
     for number, part in enumerate(passes(op, config)):
         rounds = rounds_of(part.filters, config)
-        held = hold(part.filter_streams(), rounds, config)
+        held = hold(part.filter_streams(range(part.parts)), rounds, config)
         windows, outputs = _own(part, config.clusters, cluster)
-        slowest = run(part, config).cycles.sum(axis=2).max(axis=1)
+        slowest = run(part, range(part.parts), config).cycles.sum(axis=2).max(axis=1)
         for group in range(part.parts):
             own = held.of_part(group, None if outputs is None else outputs[group])
             where = {"pass": number, "part": group}
@@ -66,7 +66,7 @@ def _own(part: Pass, clusters: int, cluster: int) -> tuple[Words, Mask | None]:
     Shapes (parts, windows, words) and (parts, windows, filters).
     """
     found, wanted, first = [], [], 0
-    for windows, outputs in part.windows_and_wanted():
+    for windows, outputs in part.windows_and_wanted(range(part.parts)):
         own = slice((cluster - first) % clusters, None, clusters)
         found.append(windows[:, own])
         wanted += [] if outputs is None else [outputs[:, own]]

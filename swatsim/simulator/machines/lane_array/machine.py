@@ -24,7 +24,7 @@ from swatsim.simulator.machines.lane_array.config import (
 from swatsim.simulator.machines.lane_array.config import Scheduler as Choice
 from swatsim.simulator.machines.lane_array.kernel import Runs, Schedule, Scheduler
 from swatsim.simulator.machines.lane_array.mapping import passes, scheduled_operand
-from swatsim.simulator.machines.lane_array.streams import Pass
+from swatsim.simulator.machines.lane_array.streams import Pass, Sets
 from swatsim.simulator.machines.lane_array.wgrad import sums_batch
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 from swatsim.workload.lowering import LoweredOp
@@ -90,14 +90,24 @@ def _scheduled(
     scheduler = scheduler_of(config)
     tally = _Tally(op, config, scheduled, outputs=True, zeros=True)
     for part in passes(op, config, scheduled):
-        mapped = np.tile(part.mapped, part.groups)
-        whole, work = Schedule(np.zeros_like(mapped), np.zeros_like(mapped)), np.zeros_like(mapped)
-        for some, lines in part.lines():
-            work[some] = np.bitwise_count(lines).sum(axis=(1, 2), dtype=np.int64)
-            schedule = _schedule_once if alike else kernel.schedule
-            whole.lines[some], whole.waits[some] = schedule(lines, mapped[some], scheduler)
-        tally.add(part, whole, work)
+        for slab in part.slabs():
+            taken = [_run_piece(part, piece, scheduler, alike) for piece in part.pieces(slab)]
+            lines, waits, work = (
+                np.concatenate(of_pieces) for of_pieces in zip(*taken, strict=True)
+            )
+            tally.add(part, slab, Schedule(lines, waits), work)
     return tally
+
+
+def _run_piece(
+    part: Pass, piece: Sets, scheduler: Scheduler, alike: bool
+) -> tuple[kernel.Counts, kernel.Counts, kernel.Counts]:
+    """Return the lines, the waits and the values of some row sets."""
+    lines = part.lines(piece)
+    work = np.bitwise_count(lines).sum(axis=(1, 2), dtype=np.int64)
+    mapped = np.tile(part.mapped[piece.sets.start : piece.sets.stop], len(piece.groups))
+    schedule = _schedule_once if alike else kernel.schedule
+    return *schedule(lines, mapped, scheduler), work
 
 
 def _schedule_once(lines: kernel.Words, mapped: kernel.Counts, scheduler: Scheduler) -> Schedule:
@@ -181,9 +191,10 @@ def _dense(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand, outputs: 
     """Run an op with no zero skipped; `outputs`: but outputs that nobody wants."""
     tally = _Tally(op, config, rows_hold, outputs, zeros=False)
     for part in passes(op, config, rows_hold):
-        mapped = np.tile(part.mapped, part.groups)
-        schedule = Schedule(np.full_like(mapped, part.length), np.zeros_like(mapped))
-        tally.add(part, schedule, mapped * part.elements)
+        for slab in part.slabs():
+            mapped = np.tile(part.mapped[slab.sets.start : slab.sets.stop], len(slab.groups))
+            schedule = Schedule(np.full_like(mapped, part.length), np.zeros_like(mapped))
+            tally.add(part, slab, schedule, mapped * part.elements)
     return tally
 
 
@@ -234,25 +245,26 @@ class _Tally:
         self.cycles = self.work = self.running = self.row_sync = self.tile_sync = 0
         self.row_words = self.column_words = self.schedules = 0
 
-    def add(self, part: Pass, schedule: Schedule, work: kernel.Counts) -> None:
-        """Add a pass whose row sets hold `work` values each (dense: elements)."""
-        taken = schedule.lines.reshape(part.groups, -1)
-        runs = self._runs(part, taken)
-        lanes, mapped = self.config.lanes, part.mapped
+    def add(self, part: Pass, slab: Sets, schedule: Schedule, work: kernel.Counts) -> None:
+        """Add row sets of a pass that hold `work` values each (dense: elements)."""
+        taken = schedule.lines.reshape(slab.shape)
+        runs = self._runs(part, slab, taken)
+        lanes, some = self.config.lanes, slice(slab.sets.start, slab.sets.stop)
+        mapped, followed = part.mapped[some], part.followed[some]
         self.cycles += runs.cycles
         self.tiles[:, : part.tiles] += runs.tiles
         self.work += int((runs.streams * work.reshape(taken.shape)).sum())
         self.row_words += part.elements * int((mapped * runs.sets).sum())
-        self.column_words += int((part.followed * runs.streams).sum())
+        self.column_words += int((followed * runs.streams).sum())
         self.schedules += int((mapped * taken * runs.sets).sum())
         self.running += lanes * int((mapped * taken * runs.streams).sum())
         self.row_sync += lanes * int((schedule.waits.reshape(taken.shape) * runs.streams).sum())
         self.tile_sync += lanes * int((mapped * runs.waits).sum())
 
-    def _runs(self, part: Pass, taken: kernel.Counts) -> Runs:
+    def _runs(self, part: Pass, slab: Sets, taken: kernel.Counts) -> Runs:
         """Return how often each row set runs, and what it waits for, with lines that it takes."""
         if self.outputs and part.wanted is not None:
-            wanted = np.ascontiguousarray(part.wanted())
+            wanted = np.ascontiguousarray(part.wanted(slab.groups))
             return kernel.run_wanted(wanted, taken, part.columns, part.tiles)
         slowest = _slowest_of_tiles(taken, part.tiles)
         sets, streams = part.repeats * part.columns.size, part.repeats * part.following

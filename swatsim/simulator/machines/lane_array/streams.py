@@ -4,11 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from swatsim.simulator.machines.lane_array.kernel import Counts, Words, pack_lines
 from swatsim.workload.windows import Mask
+
+#: Lines are packed so many words at a time (16 MiB), or one row set at a time.
+MOST_WORDS = 2**21
+#: Row sets whose schedules are held at once, but for those of a group that has outputs left out.
+MOST_SETS = 2**18
+
+
+class Sets(NamedTuple):
+    """Row sets of some groups; of several groups, all of them.
+
+    Parameters
+    ----------
+    groups, sets : range
+    """
+
+    groups: range
+    sets: range
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many there are, as (groups, row sets)."""
+        return len(self.groups), len(self.sets)
 
 
 @dataclass(frozen=True)
@@ -17,11 +40,9 @@ class Pass:
 
     Parameters
     ----------
-    pieces : sequence of callable returning numpy.ndarray of uint64, shape (row sets, rows, T)
-        The lines of the row sets of all groups in order, some at a time. Packed when asked for; the
-        dense baseline never asks.
-    at_once : int
-        Row sets of a piece; the last one may have fewer.
+    lines : callable of Sets returning numpy.ndarray of uint64, shape (row sets, rows, T)
+        The lines of some row sets, group by group. Packed when asked for; the dense baseline never
+        asks.
     lanes_in_use : callable returning numpy.ndarray of uint64, shape (1 or rows, T)
         The lanes of each line that hold an element, zero or not: free lanes are none.
     mapped : numpy.ndarray of int64, shape (row sets,)
@@ -40,13 +61,12 @@ class Pass:
         Times that the same pass runs: samples, where the rows hold weights.
     tiles : int
         Tiles over which row sets are spread.
-    wanted : callable returning numpy.ndarray of bool, optional
-        Of shape (repeats, groups, column sets, row sets): which have an output that somebody wants
-        with each other. By default all.
+    wanted : callable of range returning numpy.ndarray of bool, optional
+        Of some groups, shape (repeats, groups, column sets, row sets): which have an output that
+        somebody wants with each other. By default all.
     """
 
-    pieces: Sequence[Callable[[], Words]]
-    at_once: int
+    lines: Callable[[Sets], Words]
     lanes_in_use: Callable[[], Words]
     mapped: Counts
     groups: int
@@ -56,23 +76,63 @@ class Pass:
     followed: Counts
     repeats: int
     tiles: int
-    wanted: Callable[[], Mask] | None = None
+    wanted: Callable[[range], Mask] | None = None
 
     @property
     def following(self) -> int:
         """Column streams of all column sets."""
         return int(self.columns.sum())
 
-    def lines(self) -> Iterator[tuple[slice, Words]]:
-        """Yield the lines of row sets, and where these lie among those of all groups."""
-        for number, piece in enumerate(self.pieces):
-            lines, first = piece(), number * self.at_once
-            yield slice(first, first + len(lines)), lines
+    def slabs(self) -> Iterator[Sets]:
+        """Yield all row sets in order, so many that what they take can be added up alone.
+
+        Those of a group are cut between rounds of all tiles, if each row set runs with all columns.
+        """
+        sets = range(self.mapped.size)
+        rounds = max(1, MOST_SETS // self.tiles) * self.tiles
+        together = rounds if self.wanted is None else len(sets)
+        yield from _cut(range(self.groups), sets, MOST_SETS, together)
+
+    def pieces(self, slab: Sets) -> Iterator[Sets]:
+        """Yield the row sets of a slab in order, so many that their lines can be held at once."""
+        together = max(1, MOST_WORDS // (int(self.mapped.max()) * self.length))
+        yield from _cut(slab.groups, slab.sets, together, together)
 
     def lines_of(self, sets: Sequence[int]) -> Words:
         """Return the lines of some row sets, which are counted over all groups."""
-        pieces = {number: self.pieces[number]() for number in {i // self.at_once for i in sets}}
-        return np.array([pieces[i // self.at_once][i % self.at_once] for i in sets])
+        places = (divmod(number, self.mapped.size) for number in sets)
+        some = (Sets(range(group, group + 1), range(at, at + 1)) for group, at in places)
+        return np.concatenate([self.lines(one) for one in some])
+
+
+def _cut(groups: range, sets: range, most: int, together: int) -> Iterator[Sets]:
+    """Yield some whole groups, of `most` row sets; of larger ones `together` at a time."""
+    if len(sets) > max(most, together):
+        for group in groups:
+            for first in range(0, len(sets), together):
+                yield Sets(range(group, group + 1), sets[first : first + together])
+        return
+    at_once = max(1, most // len(sets))
+    for first in range(0, len(groups), at_once):
+        yield Sets(groups[first : first + at_once], sets)
+
+
+def streams_of(some: Sets, rows: int, streams: int) -> range:
+    """Return the streams in some row sets, of all groups, each of so many."""
+    first = some.groups.start * streams + some.sets.start * rows
+    end = (some.groups.stop - 1) * streams + min(some.sets.stop * rows, streams)
+    return range(first, end)
+
+
+def rectangles(positions: range, width: int) -> Iterator[tuple[range, range]]:
+    """Yield positions that lie row by row as rows and columns: two parts of rows, whole ones."""
+    at = positions.start
+    while at < positions.stop:
+        row, column = divmod(at, width)
+        rows = 1 if column else max(1, (positions.stop - at) // width)
+        size = min(width - column, positions.stop - at)
+        yield range(row, row + rows), range(column, column + size)
+        at += rows * size
 
 
 def ceil_of(a: int, b: int) -> int:
@@ -83,7 +143,7 @@ def ceil_of(a: int, b: int) -> int:
 def pack(mask: Mask, lanes: int) -> Words:
     """Return the last axis as lines: (.., n) as (.., ceil(n/lanes)) words, lane l in bit l."""
     rows = np.require(mask, requirements=["C", "W"]).reshape(-1, mask.shape[-1])
-    return pack_lines(rows, lanes).reshape(*mask.shape[:-1], -1)
+    return pack_lines(rows, lanes).reshape(*mask.shape[:-1], ceil_of(mask.shape[-1], lanes))
 
 
 def lanes_of(values: int, times: int, lanes: int) -> Words:

@@ -78,8 +78,8 @@ class _Tile:
         """Which row sets of its group run with each column set, over all repeats; None: all do."""
         if self.part.wanted is None or self.config.scheduled is Scheduled.NONE:
             return None
-        sets = self.part.mapped.size
-        return self.part.wanted()[:, self.group].reshape(-1, sets)
+        own = range(self.group, self.group + 1)
+        return self.part.wanted(own).reshape(-1, self.part.mapped.size)
 
     @cached_property
     def beside(self) -> list[int]:

@@ -5,7 +5,7 @@ Speaks convolution letters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
@@ -16,20 +16,21 @@ from swatsim.simulator.machines.lane_array.config import LaneArrayConfig, WgradR
 from swatsim.simulator.machines.lane_array.kernel import Counts, Words
 from swatsim.simulator.machines.lane_array.streams import (
     Pass,
+    Sets,
     any_of_sets,
     ceil_of,
     lanes_of,
     pack,
     rows_in_use,
     rows_of,
-    sets_of,
+    streams_of,
 )
-from swatsim.workload.layer import Operand
+from swatsim.workload.layer import Layer, Operand
 from swatsim.workload.lowering import LoweredOp
-from swatsim.workload.windows import Mask, as_4d, windows
+from swatsim.workload.windows import Mask, as_4d
 
-#: A pass holds so many lines of all its rows, or one round of row sets: 16 MiB.
-MOST_WORDS = 2**21
+#: Values of streams that are packed at a time (32 MiB), or those of one.
+MOST_VALUES = 2**25
 
 
 def sums_batch(config: LaneArrayConfig) -> bool:
@@ -47,11 +48,7 @@ def wgrad_passes(op: LoweredOp, config: LaneArrayConfig, rows_hold: Operand) -> 
     """Yield the passes of a wgrad, which follow one another."""
     together = op.samples if sums_batch(config) else 1
     for first in range(0, op.samples, together):
-        yield from _Reduction(op, config, rows_hold, first, together).passes()
-
-
-#: Values of some groups at one tap: (groups, streams, n, P, Q), where they lie.
-AtTap = Callable[[int], Mask]
+        yield _Reduction(op, config, rows_hold, first, together).whole_pass()
 
 
 @dataclass(frozen=True)
@@ -93,32 +90,22 @@ class _Reduction:
         taps = layer.R * layer.S
         return rows_in_use(layer.C // layer.groups, self.config.columns, times=taps)
 
-    def passes(self) -> Iterator[Pass]:
-        """Yield the passes: of all groups, or as many as are laid out at once."""
+    def whole_pass(self) -> Pass:
+        """Return the pass: that of all groups."""
         mapped = rows_in_use(self.streams, self.config.rows, times=self.taps)
-        of_set = rows_of(self.streams, self.config.rows) * ceil_of(self.values, self.config.lanes)
-        at_once = max(1, MOST_WORDS // (of_set * mapped.size))
-        together = max(1, MOST_WORDS // of_set)  # row sets of a group that is too large for that
-        for first in range(0, self.op.layer.groups, at_once):
-            groups = range(first, min(first + at_once, self.op.layer.groups))
-            pieces = [
-                range(begin, min(begin + together, mapped.size))
-                for begin in range(0, mapped.size, together)
-            ]
-            yield Pass(
-                pieces=[partial(self._lines, groups, sets) for sets in pieces],
-                at_once=len(groups) * len(pieces[0]),
-                lanes_in_use=partial(lanes_of, self.values, 1, self.config.lanes),
-                mapped=mapped,
-                groups=len(groups),
-                length=ceil_of(self.values, self.config.lanes),
-                elements=self.values,
-                columns=self.columns,
-                followed=np.full(mapped.size, self.values),
-                repeats=1,
-                tiles=self.config.tiles,
-                wanted=None if self.op.output is None else partial(self._wanted, groups),
-            )
+        return Pass(
+            lines=self._lines,
+            lanes_in_use=partial(lanes_of, self.values, 1, self.config.lanes),
+            mapped=mapped,
+            groups=self.op.layer.groups,
+            length=ceil_of(self.values, self.config.lanes),
+            elements=self.values,
+            columns=self.columns,
+            followed=np.full(mapped.size, self.values),
+            repeats=1,
+            tiles=self.config.tiles,
+            wanted=None if self.op.output is None else self._wanted,
+        )
 
     def _wanted(self, groups: range) -> Mask:
         """Return which column sets and row sets of some groups have a wanted sum in common."""
@@ -132,31 +119,51 @@ class _Reduction:
         some = some.swapaxes(2, 3).reshape(1, len(groups), filters, taps * channels)
         return some if self.rows_hold == "act" else some.swapaxes(2, 3)
 
-    def _lines(self, groups: range, sets: range) -> Words:
-        at_tap, rows = self._at_tap(groups), rows_of(self.streams, self.config.rows)
+    def _lines(self, some: Sets) -> Words:
+        rows = rows_of(self.streams, self.config.rows)
         blocks = ceil_of(self.streams, self.config.rows)  # row sets of one tap
-        parts = []
-        for tap in range(sets.start // blocks, ceil_of(sets.stop, blocks)):
-            first, end = (min(max(at - tap * blocks, 0), blocks) for at in (sets.start, sets.stop))
-            some = at_tap(tap)[:, first * rows : end * rows]
-            streams = pack(some.reshape(*some.shape[:2], self.values), self.config.lanes)
-            parts.append(sets_of(streams, rows).reshape(len(groups), end - first, rows, -1))
-        lines = np.concatenate(parts, axis=1)
-        return lines.reshape(-1, *lines.shape[2:])
+        length = ceil_of(self.values, self.config.lanes)
+        cut = np.zeros((*some.shape, rows, length), np.uint64)
+        for tap in range(some.sets.start // blocks, ceil_of(some.sets.stop, blocks)):
+            first, end = (
+                max(some.sets.start, tap * blocks),
+                min(some.sets.stop, (tap + 1) * blocks),
+            )
+            of_tap = Sets(some.groups, range(first - tap * blocks, end - tap * blocks))
+            place = cut[:, first - some.sets.start : end - some.sets.start]
+            self._fill(place.reshape(len(some.groups), -1, length), of_tap, tap)
+        return cut.reshape(-1, rows, length)
 
-    def _at_tap(self, groups: range) -> AtTap:
+    def _fill(self, place: Words, some: Sets, tap: int) -> None:
+        """Pack the streams of some row sets at a tap, of one group some at a time."""
+        held = streams_of(some, rows_of(self.streams, self.config.rows), self.streams)
+        groups = len(some.groups)
+        together = len(held) if groups > 1 else max(1, MOST_VALUES // self.values)
+        for first in range(0, len(held), together):
+            values = self._at_tap(tap, held[first : first + together])
+            own = values.reshape(groups, -1, self.values)
+            place[:, first : first + own.shape[1]] = pack(own, self.config.lanes)
+
+    def _at_tap(self, tap: int, streams: range) -> Mask:
+        """Return the values of some streams of all groups at a tap: (streams, n, P, Q)."""
         layer, samples = self.op.layer, slice(self.first, self.first + self.together)
-        channels = slice(groups.start * self.streams, groups.stop * self.streams)
-        data = as_4d(self.op.operands[self.rows_hold])[samples, channels]
-        split = (len(data), len(groups), self.streams, layer.P, layer.Q)
+        held = as_4d(self.op.operands[self.rows_hold])[samples, streams.start : streams.stop]
+        data = held.swapaxes(0, 1)
         if self.rows_hold == "grad_out":
-            return lambda tap: data.reshape(split).transpose(1, 2, 0, 3, 4)
-        origin = (-layer.padding[0][0], -layer.padding[1][0])
-        taps, output = (layer.R, layer.S), (layer.P, layer.Q)
-        view = windows(data, taps, layer.stride, layer.dilation, origin, output)
+            return data
+        found = np.zeros((*data.shape[:2], layer.P, layer.Q), np.bool_)
+        pairs = zip((layer.P, layer.Q), divmod(tap, layer.S), strict=True)
+        rows, columns = (_met(layer, axis, *pair) for axis, pair in enumerate(pairs))
+        found[:, :, rows[0], columns[0]] = data[:, :, rows[1], columns[1]]
+        return found
 
-        def at_tap(tap: int) -> Mask:
-            r, s = divmod(tap, layer.S)
-            return view[:, :, r, s].reshape(split).transpose(1, 2, 0, 3, 4)
 
-        return at_tap
+def _met(layer: Layer, axis: int, outputs: int, tap: int) -> tuple[slice, slice]:
+    """Return which outputs of an axis a tap gives an input, and which inputs."""
+    stride, size = layer.stride[axis], (layer.H, layer.W)[axis]
+    place = tap * layer.dilation[axis] - layer.padding[axis][0]
+    first, end = max(0, ceil_of(-place, stride)), min(outputs, (size - 1 - place) // stride + 1)
+    if end <= first:
+        return slice(0, 0), slice(0, 0)
+    begin, last = first * stride + place, (end - 1) * stride + place
+    return slice(first, end), slice(begin, last + 1, stride)

@@ -1,0 +1,222 @@
+"""Memory of an op: what is cut into pieces so that it is bounded counts the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+import swatsim
+from swatsim.simulator.machines.cartesian import machine as cartesian
+from swatsim.simulator.machines.inner_join import machine as inner_join
+from swatsim.simulator.machines.lane_array import machine as lane_array
+from swatsim.simulator.memory.simulate import Demand, simulate_memory
+from swatsim.simulator.runnable import ConfiguredMachine
+from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, OUTPUT_OF, OpName
+from swatsim.workload.lowering import LoweredOp, lower
+from swatsim.workload.patterns import patterns
+
+MACHINES = "swatsim.simulator.machines"
+
+LAYERS = {
+    "groups": {"C": 15, "K": 21, "H": 5, "W": 4, "R": 3, "S": 2, "padding": 1, "groups": 3},
+    "strided": {"C": 9, "K": 7, "H": 7, "W": 9, "R": 3, "S": 2, "stride": (2, 3), "padding": 1},
+    "depth": {"C": 6, "K": 6, "H": 6, "W": 5, "R": 2, "S": 3, "dilation": 2, "padding": 2}
+    | {"groups": 6},
+    "stem": {"C": 3, "K": 9, "H": 9, "W": 8, "R": 3, "S": 3, "stride": 2},
+    "beside": {"C": 2, "K": 3, "H": 4, "W": 3, "padding": 3, "stride": 2},
+    "linear": {"C": 37, "K": 41, "kind": "linear"},
+}
+EACH_LAYER = pytest.mark.parametrize("sizes", LAYERS.values(), ids=LAYERS)
+EACH_OP = pytest.mark.parametrize("name", OPS)
+
+
+def ops_of(sizes: dict[str, Any], name: OpName, samples: int = 2) -> list[LoweredOp]:
+    """Return an op of random masks: of all outputs, and of some."""
+    layer, rng = swatsim.Layer(name="x", **sizes), np.random.default_rng(5)
+    masks: dict[str, Any] = {
+        it: rng.random(layer.shape_of(it, samples)) < 0.4 for it in OPERANDS_OF[name]
+    }
+    wanted = rng.random(layer.shape_of(OUTPUT_OF[name], samples)) < 0.3
+    return [lower(swatsim.Op(layer, name, **masks, output=it)) for it in (None, wanted)]
+
+
+def counted(machine: ConfiguredMachine, op: LoweredOp) -> list[Any]:
+    """Return all that is counted of an op, and what tiles do, all of them and one by one."""
+    found: list[Any] = [machine.simulate_op(op), machine.simulate_dense(op)]
+    found += [machine.simulate_dense_operands(op), machine.simulate_alternatives(op)]
+    if (busy := machine.busy(op)) is not None:
+        found.append([busy.own.tolist(), busy.waits.tolist()])
+    drawn = machine.timeline(op, 0)
+    found.append([drawn.about, sorted(map(str, drawn.events(range(drawn.cycles))))])
+    return found
+
+
+@EACH_OP
+@EACH_LAYER
+def test_how_many_row_sets_are_packed_at_once_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, sizes: dict[str, Any], name: OpName
+) -> None:
+    ops = ops_of(sizes, name)
+    for scheduled, reduces in product((*OPERANDS_OF[name], "none"), ("positions", "batch")):
+        if reduces == "batch" and name != "wgrad":
+            continue
+        moves = {"lookahead": 0} if scheduled == "none" else {"lookahead": 1}
+        machine = swatsim.machine(
+            "bit-tactical",
+            **{"tiles": 2, "rows": 2, "columns": 2, "lanes": 4, "lookaside": 0, **moves},
+            **{"scheduled": scheduled, "wgrad_reduces": reduces},
+        )
+        found = []
+        for most in (2**21, 40, 1):
+            for where in ("streams.MOST_WORDS", "streams.MOST_SETS", "wgrad.MOST_VALUES"):
+                monkeypatch.setattr(f"{MACHINES}.lane_array.{where}", most)
+            lane_array._without_zeros.cache_clear()
+            found.append([counted(machine, op) for op in ops])
+        assert found[1] == found[0]
+        assert found[2] == found[0]
+
+
+@EACH_OP
+@EACH_LAYER
+@pytest.mark.parametrize("preset", ["swat", "scnn-queued"])
+def test_how_much_is_laid_out_at_once_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, preset: str, sizes: dict[str, Any], name: OpName
+) -> None:
+    ops = ops_of(sizes, name)
+    machine = swatsim.machine(preset, pe_h=2, pe_w=2, accumulator=48, banks=8)
+    budgets = ("groups.MOST_PIXELS", "groups.MOST_VALUES", "channels.MOST_VALUES")
+    found = []
+    for most in (2**22, 60, 1):
+        for where in (*budgets, "channels.MOST_MET"):
+            monkeypatch.setattr(f"{MACHINES}.cartesian.{where}", most)
+        cartesian._without_zeros.cache_clear()
+        found.append([counted(machine, op) for op in ops])
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+
+
+@EACH_OP
+@EACH_LAYER
+@pytest.mark.parametrize("balancing", ["none", "greedy-software", "greedy-hardware"])
+def test_how_many_streams_are_held_at_once_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, balancing: str, sizes: dict[str, Any], name: OpName
+) -> None:
+    ops = ops_of(sizes, name)
+    machine = swatsim.machine("sparten", clusters=3, pes_per_cluster=2, balancing=balancing)
+    found = []
+    for most in (2**21, 9, 1):
+        for where in ("MOST_WORDS", "MOST_VALUES"):
+            monkeypatch.setattr(f"{MACHINES}.inner_join.mapping.{where}", most)
+        inner_join._without_zeros.cache_clear()
+        found.append([counted(machine, op) for op in ops])
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+
+
+@EACH_OP
+@EACH_LAYER
+def test_how_much_is_counted_at_once_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, sizes: dict[str, Any], name: OpName
+) -> None:
+    found = []
+    for most in (2**24, 50, 1):
+        for where in ("effectual.MOST_COUNTS", "effectual.MOST_BITS", "patterns.MOST_VALUES"):
+            monkeypatch.setattr(f"swatsim.workload.{where}", most)
+        ops = ops_of(sizes, name)
+        every = [patterns(op, "split", 2, m) for op in ops for m in (3, 4)]
+        found.append(([op.macs_effectual for op in ops], every))
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+
+
+@pytest.mark.parametrize("format", ["bitmask", "run-length", "csr"])
+@EACH_LAYER
+def test_how_many_sums_are_held_changes_no_block(
+    monkeypatch: pytest.MonkeyPatch, sizes: dict[str, Any], format: str
+) -> None:
+    of_tensors = {f"format_{it}": format for it in OPERANDS}
+    config = swatsim.machine("tensordash", buffer_a_kib=4, buffer_b_kib=4, **of_tensors).config
+    found = []
+    for most in (2**24, 20, 1):
+        monkeypatch.setattr("swatsim.simulator.memory.sums.MOST_SUMS", most)
+        ops = [ops_of(sizes, name)[0] for name in OPS]
+        found.append([simulate_memory(op, Demand(900, 16, 90, 90), config) for op in ops])
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+
+
+DEPTHWISE = {"C": 8, "K": 8, "groups": 8, "H": 56, "W": 56, "R": 31, "S": 31, "padding": 15}
+LONG, HEAD = {"C": 1, "K": 2, "W": 20_000, "S": 1024}, {"kind": "linear", "C": 4096, "K": 16_384}
+#: What took above 256 MiB before it was cut: a layer, which op, a preset, the sparsest operand.
+LARGE = [
+    (DEPTHWISE, "fprop", "tensordash", "act"),
+    (LONG, "wgrad", "swat", "act"),
+    (LONG, "fprop", "sparten", "act"),
+    (HEAD, "fprop", "swat", "weight"),
+    (HEAD, "dgrad", "tensordash", "weight"),
+]
+
+#: Simulates each op of two layers, a tiny one and a large one, the latter with little room.
+PROGRAM = """
+import json, resource, sys
+from math import prod
+import numpy as np
+import swatsim
+from swatsim.simulator.energy.table import energy_table
+from swatsim.simulator.rows import cost, count
+from swatsim.simulator.systems import system_of
+from swatsim.workload.layer import OPERANDS_OF
+from swatsim.workload.lowering import lower
+
+def op_of(sizes, name, sparse):
+    layer, rng, masks = swatsim.Layer(name="x", **sizes), np.random.default_rng(1), {}
+    for it in OPERANDS_OF[name]:
+        shape = layer.shape_of(it, 1)
+        some = rng.integers(0, 256, prod(shape), np.uint8) < (20 if it == sparse else 128)
+        masks[it] = some.reshape(shape)
+    return lower(swatsim.Op(layer, name, **masks))
+
+def run(op, preset):
+    machine = swatsim.machine(preset)
+    system = system_of(machine, energy_table("45nm"))
+    cost(op, count(op, machine), system)
+    machine.simulate_dense(op)
+
+def size():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+for sizes, tiny, name, preset, sparse in json.loads(sys.argv[1]):
+    run(op_of(tiny, name, sparse), preset)  # loads kernels
+    op = op_of(sizes, name, sparse)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size() + 2**28, before[1]))
+    run(op, preset)
+    resource.setrlimit(resource.RLIMIT_AS, before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_op_takes_its_unpacked_masks_and_256_mib() -> None:
+    cases = [
+        [sizes, {**sizes, **_tiny(sizes)}, name, preset, sparse]
+        for sizes, name, preset, sparse in LARGE
+    ]
+    command = [sys.executable, "-c", PROGRAM, json.dumps(cases)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert not done.returncode, done.stderr[-2000:]
+
+
+def _tiny(sizes: dict[str, Any]) -> dict[str, Any]:
+    """Return a layer's sizes, small."""
+    if sizes.get("kind") == "linear":
+        return {"C": 40, "K": 24}
+    if "groups" in sizes:
+        return {"C": 2, "K": 2, "groups": 2, "H": 8, "W": 8, "R": 3, "S": 3, "padding": 1}
+    return {"W": 40, "S": 3}
