@@ -123,10 +123,8 @@ def sweep(
         After so long no point is begun any more, and what was begun is finished.
     shard : (int, int), optional
         ``(3, 8)``: the third of eight parts alone. Parts may run at once, anywhere, on one folder.
-    progress : callable of (int, int), optional
-        Told how many of how many jobs are done.
-    announce : callable of Plan, optional
-        Told what is to do, before it starts.
+    progress, announce : callable of (int, int), callable of Plan, optional
+        Told how many of how many jobs are done, and, before it starts, what is to do.
     store : bool, path or str
         As in `swatsim.simulate`; an executor's workers must see a folder under the same path.
 
