@@ -9,7 +9,6 @@ benchmarks/figures/trained_masks.png and the tables of docs/trained.md.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from pages import ROOT, put
+from trained_runs import GPT, METHODS, RESNET, Network, Run
 
 import swatsim
 from swatsim.reports import style
@@ -29,36 +29,10 @@ from swatsim.workload.layer import Operand, OpName
 from swatsim.workload.windows import Mask
 
 PICTURE = ROOT / "benchmarks" / "figures" / "trained_masks.png"
-TRACES = ROOT / "traces"
-NETWORK = "resnet20-fashion-mnist"
-#: Folder -> what a reader calls it.
-METHODS = {
-    "dense": "dense",
-    "swat-u-80": "SWAT-U 80 %",
-    "swat-u-90": "SWAT-U 90 %",
-    "rigl-90": "RigL 90 %",
-    "2to4": "2:4 (SR-STE)",
-}
 MACHINES = ("tensordash", "swat", "scnn-queued", "sparten")
 SEED = 7
 
 Shuffle = Callable[[Mask, str], Mask]
-
-
-class Run(NamedTuple):
-    """A trained network.
-
-    Parameters
-    ----------
-    label : str
-    trace : Trace
-    accuracies : list of float
-        Test accuracy after each epoch, in percent.
-    """
-
-    label: str
-    trace: Trace
-    accuracies: list[float]
 
 
 class Found(NamedTuple):
@@ -78,18 +52,6 @@ class Found(NamedTuple):
     def sparse(self) -> bool:
         """Whether weights are."""
         return self.run.label != METHODS["dense"]
-
-
-def runs() -> list[Run]:
-    """Return the runs whose traces are there."""
-    found = []
-    for folder, label in METHODS.items():
-        path = TRACES / f"{NETWORK}-{folder}"
-        said = path.with_name(path.name + ".json")
-        if said.is_file():
-            accuracies = json.loads(said.read_text())["test_accuracy_percent"]
-            found.append(Run(label, swatsim.open_trace(path), accuracies))
-    return found
 
 
 # ---- twins -------------------------------------------------------------------------------------
@@ -256,7 +218,7 @@ def _draw_speed_ups(axes: Axes, found: Sequence[Found]) -> None:
 
 def lines(found: Sequence[Found]) -> Iterator[str]:
     """Yield the table of accuracies, unevenness and speed-ups."""
-    epochs = len(found[0].run.accuracies)
+    epochs = len(found[0].run.scores)
     yield (
         f"| method | test accuracy after {epochs} epochs | filters' weights "
         f"| channels' activations | {' | '.join(MACHINES)} |"
@@ -264,7 +226,7 @@ def lines(found: Sequence[Found]) -> Iterator[str]:
     yield "|---|---:|---:|---:|" + "---:|" * len(MACHINES)
     for of in found:
         last = of.run.trace.step(of.run.trace.steps[-1])
-        cells = [f"{of.run.accuracies[-1]:.2f} %"]
+        cells = [f"{of.run.scores[-1]:.2f} %"]
         for slices in (FILTERS, CHANNELS):
             pair = [relative(last, slices, shuffle).std() for shuffle in (as_it_is, shuffled)]
             cells.append("{:.2f} ({:.2f})".format(*pair))
@@ -272,20 +234,21 @@ def lines(found: Sequence[Found]) -> Iterator[str]:
         yield f"| {of.run.label} | {' | '.join(cells)} |"
 
 
-def epochs(found: Sequence[Run]) -> Iterator[str]:
-    """Yield the table of accuracies after each epoch."""
-    count = max(len(run.accuracies) for run in found)
-    yield f"| epoch | {' | '.join(map(str, range(count)))} |"
+def scores(of: Network, part: str) -> Iterator[str]:
+    """Yield the table of what was measured after each part of the runs."""
+    count = max(len(run.scores) for run in of.runs)
+    yield f"| {part} | {' | '.join(str(i + 1) for i in range(count))} |"
     yield "|---|" + "---:|" * count
-    for run in found:
-        yield f"| {run.label} | {' | '.join(f'{each:.2f}' for each in run.accuracies)} |"
+    for run in of.runs:
+        yield f"| {run.label} | {' | '.join(f'{each:.2f}' for each in run.scores)} |"
 
 
 def main() -> None:
-    found = [compared(run) for run in runs()]
+    found = [compared(run) for run in RESNET.runs]
     PICTURE.write_bytes(style.as_png(draw(found)))
     put("trained-masks", lines(found))
-    put("trained-epochs", epochs([of.run for of in found]))
+    put("trained-epochs", scores(RESNET, "after epoch"))
+    put("trained-losses", scores(GPT, "after fifth"))
     print(*lines(found), sep="\n")
 
 

@@ -188,7 +188,7 @@ def function(value: Any) -> Any:
 
 def mapping(value: Any) -> Any:
     """Allow a mapping with names as its keys."""
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+    if not isinstance(value, Mapping) or not all(issubclass(it, str) for it in {*map(type, value)}):
         raise ValueError("must be a dict with names as its keys")
     return value
 

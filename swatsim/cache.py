@@ -44,14 +44,38 @@ def folder_of(version: str) -> Path | None:
         Names all that compiled code depends on; hexadecimal digits.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen == "":
-        return None
     try:
-        return _opened(_root(chosen), version)
+        root = root_folder()
+        return None if root is None else _opened(root, version)
     except OSError as error:
         where, why = chosen or error.filename or "the usual place", error.strerror or error
         log.warning("kernels are compiled anew in each process: no cache at %s (%s)", where, why)
         return None
+
+
+def root_folder() -> Path | None:
+    """Return the folder of all that is cached, which may not be there yet; None: no cache at all.
+
+    Raises
+    ------
+    OSError
+        If none is set, and no home folder is known.
+    """
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return None if chosen == "" else _root(chosen)
+
+
+def make(folder: Path, mode: int = 0o700) -> None:
+    """Make a folder and those above it, as far as they are not there.
+
+    Raises
+    ------
+    OSError
+        If one can't be made.
+    """
+    for part in (*reversed(folder.parents), folder):
+        if not part.is_dir():
+            part.mkdir(mode=mode, exist_ok=True)
 
 
 def read(path: Path) -> bytes | None:
@@ -117,7 +141,7 @@ def _opened(root: Path, version: str) -> Path:
     """Return the folder of a version, made if need be; only its owner can write there."""
     folder = root / "kernels" / version
     is_new = not folder.is_dir()
-    _make(folder)
+    make(folder)
     own = (folder, folder.parent, root)
     for part in own:
         _check_own(part)
@@ -128,12 +152,6 @@ def _opened(root: Path, version: str) -> Path:
         if is_new:
             _tidy(folder)
     return folder
-
-
-def _make(folder: Path) -> None:
-    for part in (*reversed(folder.parents), folder):
-        if not part.is_dir():
-            part.mkdir(mode=0o700, exist_ok=True)
 
 
 def _check_own(folder: Path) -> None:

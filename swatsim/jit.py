@@ -23,6 +23,7 @@ import numpy as np
 from numba import types
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
+from numba.core.runtime.nrt import rtsys
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
@@ -33,6 +34,9 @@ from swatsim.provenance import sources
 log = logging.getLogger(__name__)
 
 numba_config: Any = numba.config  # its attributes are made at run time
+
+#: What kernels call that is there as soon as Numba's runtime is.
+BUILT_IN = ("llvm.", "NRT_", "Py", "_Py", "numba_", "mem")
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -129,24 +133,25 @@ class _Cache(NullCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the cached code for a signature, or None."""
-        target_context.refresh()
         path = self._path(sig, target_context.codegen())
         try:
             content = cache.read(path)
-            if content is None:
-                return None
-            stored, reduced = pickle.loads(content)
-            return CompileResult._rebuild(target_context, *reduced) if stored == sig else None
+            if content is not None:
+                _prepare(target_context, is_plain=bool(content[0]))
+                stored, reduced = pickle.loads(memoryview(content)[1:])
+                if stored == sig:
+                    return CompileResult._rebuild(target_context, *reduced)
         except Exception as error:  # noqa: BLE001  (a pickle raises whatever it likes)
             _say_once(f"cached kernels can't be used, and are compiled anew ({_reason(error)})")
-            return None
+        _say_once("compiling kernels: some seconds, once for each machine and op", logging.INFO)
+        return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Write the code for a signature to the cache, if that can be done."""
         if data.library.has_dynamic_globals:  # it holds addresses of this process
             return
         try:
-            content = dumps((sig, data._reduce()))
+            content = bytes([_is_plain(data.library)]) + dumps((sig, data._reduce()))
             cache.write(self._path(sig, data.codegen), content)
         except Exception as error:  # noqa: BLE001  (a pickle raises whatever it likes)
             _say_once(f"compiled kernels can't be kept ({_reason(error)})")
@@ -155,6 +160,24 @@ class _Cache(NullCache):
         whole = repr((self._kernel, sig, codegen.magic_tuple()))  # the last one is the processor
         name = hashlib.blake2b(whole.encode(), digest_size=20).hexdigest()
         return self._folder / f"{name}.kernel"
+
+
+def _prepare(target_context: Any, is_plain: bool) -> None:
+    """Make ready what a kernel runs on: with all that Numba compiles, only where it needs that.
+
+    To load that takes as long as to load Numba, and SciPy with it.
+    """
+    if is_plain:
+        rtsys.initialize(target_context)
+    else:
+        target_context.refresh()
+
+
+def _is_plain(library: Any) -> bool:
+    """Whether compiled code calls nothing that is there only once some module is loaded."""
+    module = library._final_module
+    outside = (it for it in (*module.functions, *module.global_variables) if it.is_declaration)
+    return all(it.name.startswith(BUILT_IN) for it in outside)
 
 
 @functools.cache
@@ -169,5 +192,5 @@ def _reason(error: Exception) -> str:
 
 
 @functools.cache
-def _say_once(message: str) -> None:
-    log.warning(message)
+def _say_once(message: str, level: int = logging.WARNING) -> None:
+    log.log(level, message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args, get_origin
 
 from pydantic import (
@@ -40,6 +41,10 @@ def one_of(known: Collection[str]) -> AfterValidator:
 Whole: TypeAlias = Annotated[int, Field(strict=True), BeforeValidator(whole)]
 
 
+#: What is read as it is: nearly all that a trace's headers hold, of which there are thousands.
+PLAIN = frozenset({int, str, float, list, tuple, dict, type(None)})
+
+
 class FrozenRecord(BaseModel):
     """Base of every record that comes from outside: configs, layers, manifests.
 
@@ -61,7 +66,9 @@ class FrozenRecord(BaseModel):
     @classmethod
     def _own(cls, name: str, value: Any) -> Any:
         """Return a field's value as Python's own kind of number, if it is a number."""
-        kinds = _kinds(cls.model_fields[name].annotation) if name in cls.model_fields else {Any}
+        if type(value) in PLAIN:
+            return value
+        kinds = _kinds_of(cls, name) if name in cls.model_fields else {Any}
         if type(value).__module__ == "numpy" and not getattr(value, "shape", (1,)):
             # as it is written: of single precision 0.8 is 0.8
             value = value.item() if isinstance(value.item(), bool | int) else _float(value)
@@ -92,6 +99,11 @@ class _Foreign:
 
     def __repr__(self) -> str:
         return shown(self._value)
+
+
+@cache
+def _kinds_of(model: type[BaseModel], name: str) -> set[Any]:
+    return _kinds(model.model_fields[name].annotation)
 
 
 def _kinds(annotation: Any) -> set[Any]:

@@ -26,8 +26,9 @@ from swatsim.reports.run_estimate import RunEstimate
 from swatsim.reports.span import percent
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.interface import Machine
-from swatsim.simulator.run import choice
+from swatsim.simulator.run import TRACE, WHERE, choice
 from swatsim.simulator.whole_batch import Batches, simulate_batches
+from swatsim.store import Where
 from swatsim.tracefile import Trace, open_trace
 
 #: How whole batches come about.
@@ -47,7 +48,7 @@ LONE = (
 
 @arguments(
     ConfigError,
-    trace=either(path_like, instance_of(Trace)),
+    trace=TRACE,
     run_steps=whole_number,
     cuts=several(whole_number, "whole numbers, the first steps of phases"),
     strata=maybe(whole_number),
@@ -55,6 +56,7 @@ LONE = (
     steps=maybe(several(whole_number, "whole numbers, of recorded steps")),
     workers=maybe(whole_number),
     progress=maybe(function),
+    store=WHERE,
 )
 def estimate_run(
     trace: str | os.PathLike[str] | Trace,
@@ -68,6 +70,7 @@ def estimate_run(
     steps: Sequence[int] | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    store: Where = True,
 ) -> RunEstimate:
     """Return what a whole training run costs, in ms and pJ, from some images of some of its steps.
 
@@ -86,7 +89,7 @@ def estimate_run(
         Steps of the whole run, counted from 0; below 2**63.
     cuts, strata
         As in `swatsim.estimate`.
-    baseline, energy, steps, workers, progress
+    baseline, energy, steps, workers, progress, store
         As in `swatsim.simulate`.
 
     Returns
@@ -111,6 +114,7 @@ def estimate_run(
         steps=chosen,
         workers=workers,
         progress=progress,
+        store=store,
     )
     return of_batches(found.results, run_steps, strata, cuts, found.seen, list(_notes(found)))
 

@@ -186,7 +186,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--method", choices=(*METHODS, "all"), default="all")
     default = Path(__file__).parent
     parser.add_argument("--out", type=Path, default=default, help="the traces' directory")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--stop-after", type=int, help="train so many of the steps alone")
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)

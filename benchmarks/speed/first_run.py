@@ -3,7 +3,7 @@
     python benchmarks/speed/first_run.py [MACHINE]
 
 Wall and CPU seconds of the whole process, start-up, tables, files and plots included; peak memory.
-The second figure is the median of five.
+The second figure is the median of five, which find compiled kernels and what the first counted.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ PAIRS = 5
 
 def cpu_seconds(trace: Path, machine: str, memory: str) -> float:
     begin = time.process_time()
-    swatsim.simulate(trace, swatsim.machine(machine, memory=memory))
+    swatsim.simulate(trace, swatsim.machine(machine, memory=memory), store=False)
     return time.process_time() - begin
 
 

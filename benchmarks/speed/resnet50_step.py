@@ -26,9 +26,9 @@ from swatsim.workload.networks import network
 CHILD = """
 import json, sys, time, swatsim
 trace, machine, warm = sys.argv[1:]
-swatsim.simulate(warm, machine)
+swatsim.simulate(warm, machine, store=False)
 begin, cpu = time.perf_counter(), time.process_time()
-results = swatsim.simulate(trace, machine)
+results = swatsim.simulate(trace, machine, store=False)
 wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
 mine = [row for row in results.rows if row["role"] == "machine"]
 print(json.dumps({

@@ -87,6 +87,8 @@ KEYS: Mapping[str, str] = {
     "elements": "values",
     "weights": "values",
     "bytes": "bytes",
+    "limit": "bytes that are kept at most",
+    "entries": "counts of an op that are kept",
     "fixed": "values that are there whatever the batch",
     "modules": "modules of the network",
     "operations": "operations",

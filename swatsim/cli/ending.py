@@ -6,6 +6,7 @@ What it imports it imports itself: loading the command line can be interrupted t
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import signal
 import sys
@@ -34,6 +35,8 @@ def main() -> None:
         _obey()
         from swatsim.cli.main import run
 
+        # a first run takes seconds before anything can be shown: it says why, also without -v
+        logging.getLogger("swatsim.jit").setLevel(logging.INFO)
         code = run(sys.argv[1:])
     except Terminated:
         code = _told(signal.SIGTERM)

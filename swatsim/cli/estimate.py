@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from swatsim.cli.as_json import JSON
 from swatsim.cli.estimated import print_run, print_run_json
-from swatsim.cli.options import DTYPE, ENERGY, PRESETS, SETTINGS, parse
+from swatsim.cli.options import DTYPE, ENERGY, PRESETS, SETTINGS, STORE, parse
 from swatsim.cli.progress import progress
 from swatsim.errors import ConfigError
 from swatsim.reports.estimate import estimate as of_run
@@ -24,10 +24,13 @@ from swatsim.tracefile.schema import MANIFEST
 _RESULTS, _IMAGES = "an estimate from results", "an estimate of images"
 UNUSED: Mapping[str, tuple[str, ...]] = {
     "an estimate of a run": (),
-    _RESULTS: ("settings", "baseline", "dtype", "energy", "steps"),
+    _RESULTS: ("settings", "baseline", "dtype", "energy", "steps", "store"),
     _IMAGES: ("run_steps", "cuts", "strata", "baseline", "dtype", "energy"),
 }
-OPTIONS = {"settings": "--set", "steps": "--step", "cuts": "--cut", "name": "--machine"}
+OPTIONS = {
+    **{"settings": "--set", "steps": "--step", "cuts": "--cut", "name": "--machine"},
+    "store": "--no-store",
+}
 
 
 @click.command()
@@ -58,6 +61,7 @@ OPTIONS = {"settings": "--set", "steps": "--step", "cuts": "--cut", "name": "--m
 @ENERGY
 @click.option("--step", "steps", type=int, multiple=True, help="Of a trace only this step.")
 @click.option("--images", is_flag=True, help="Compute cycles of a trace's whole batches, by op.")
+@STORE
 @click.option("--all", "whole", is_flag=True, help="Show every column.")
 @JSON
 @click.pass_context
@@ -138,6 +142,7 @@ def _run(options: Mapping[str, Any]) -> None:
             energy=options["energy"],
             steps=list(options["steps"]) or None,
             progress=show,
+            store=options["store"],
         )
     source, name = (shlex.quote(options[it]) for it in ("source", "name"))
     _print(run, f"swatsim simulate {source} -m {name}", options)
@@ -159,8 +164,9 @@ def _images(options: Mapping[str, Any]) -> None:
     if options["name"] is None:
         raise ConfigError("--images needs --machine NAME: see swatsim machines")
     chosen, steps = machine(options["name"], **parse(options["settings"])), options["steps"]
+    choice = {"steps": list(steps) or None, "store": options["store"]}
     with progress("simulating", "ops") as show:
-        found = estimate_images(options["source"], chosen, steps=list(steps) or None, progress=show)
+        found = estimate_images(options["source"], chosen, progress=show, **choice)
     if options["as_json"]:
         print_images_json(found)
     else:

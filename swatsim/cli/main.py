@@ -33,6 +33,7 @@ VERBS: Mapping[str, str] = {
     "reproduce": "Set a paper's figures beside ours, or machines beside each other.",
     "estimate": "Estimate a whole run, or whole batches.",
     "sweep": "Simulate many machines on many traces.",
+    "store": "Show what is kept of what was computed, bound it, or clear it.",
     "completion": "Print what makes a shell complete swatsim's words.",
 }
 #: Of each verb, a command that its help ends with.
@@ -50,6 +51,7 @@ EXAMPLES: Mapping[str, str] = {
     "reproduce": "swatsim reproduce swat -o results/swat",
     "estimate": "swatsim estimate results --run-steps 90000",
     "sweep": "swatsim sweep runs/mine -m tensordash -m swat --set dram=ddr4,hbm2 -o sweeps/dram",
+    "store": "swatsim store --limit 4GiB",
     "completion": 'eval "$(swatsim completion bash)"',
 }
 #: A shell asks for completions with it.

@@ -86,6 +86,14 @@ DTYPE = click.option(
     help="Type of the values, of the machine and of its baseline: {known}, which is each machine's "
     "own. By default as the run had them, where the trace says so.",
 )
+#: Of every verb that simulates.
+STORE = click.option(
+    "--no-store",
+    "store",
+    flag_value=False,
+    default=True,
+    help="Count everything anew, and keep nothing of it: see swatsim store.",
+)
 #: Of every verb that builds a machine; `parse` reads it.
 SETTINGS = click.option(
     "-s",

@@ -6,6 +6,7 @@ import click
 
 from swatsim.cli import reproduced_machines, reproduced_swat
 from swatsim.cli.lazy import Choice, Group
+from swatsim.cli.options import STORE
 from swatsim.cli.show import console
 from swatsim.outputs import check_folder
 from swatsim.reproduce import machines as compared
@@ -23,8 +24,9 @@ def reproduce() -> None:
 
 @reproduce.command()
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Images.")
+@STORE
 @OUTPUT
-def swat(batch: int, output: str | None) -> None:
+def swat(batch: int, store: bool, output: str | None) -> None:
     """Set SWAT's published figures beside ours.
 
     Speed-ups, FLOPs and backward-pass memory of Sparse Weight Activation Training (NeurIPS 2020),
@@ -33,7 +35,7 @@ def swat(batch: int, output: str | None) -> None:
     """
     if output is not None:
         check_folder(output)
-    _print(reproduced_swat.run(batch, output), output)
+    _print(reproduced_swat.run(batch, store, output), output)
 
 
 @reproduce.command()
@@ -57,9 +59,10 @@ def swat(batch: int, output: str | None) -> None:
     show_default=True,
     help="Channels as uneven as trained ones, or all alike.",
 )
+@STORE
 @OUTPUT
 def machines(
-    networks: tuple[str, ...], batch: int | None, uneven: bool, output: str | None
+    networks: tuple[str, ...], batch: int | None, uneven: bool, store: bool, output: str | None
 ) -> None:
     """Set machines beside each other, all of them made alike.
 
@@ -71,7 +74,7 @@ def machines(
         check_folder(output)
     chosen = [it.title for it in compared.WORKLOADS.values() if it.network in networks]
     titles = chosen or list(compared.WORKLOADS)
-    _print(reproduced_machines.run(titles, batch, uneven, output), output)
+    _print(reproduced_machines.run(titles, batch, uneven, store, output), output)
 
 
 def _print(parts: list[object], output: str | None) -> None:

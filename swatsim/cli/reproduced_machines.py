@@ -46,10 +46,13 @@ FIGURES: Mapping[str, Figure] = {
 }
 
 
-def run(titles: Sequence[str], samples: int | None, uneven: bool, output: str | None) -> list[Any]:
+def run(
+    titles: Sequence[str], samples: int | None, uneven: bool, store: bool, output: str | None
+) -> list[Any]:
     """Simulate, write what is to be written, and return what is to be printed."""
     with progress("simulating (machines)", "machines") as show:
-        steps = machines.measure(titles, samples=samples, uneven=uneven, progress=show)
+        what = {"samples": samples, "uneven": uneven, "store": store}
+        steps = machines.measure(titles, progress=show, **what)
     written = [] if output is None else _write(output, steps)
     words = (f"{line[0].upper()}{line[1:]}." for line in machines_words.causes(steps))
     shown = map(_table, machines_words.networks(steps).values())

@@ -16,10 +16,10 @@ from swatsim.reproduce.swat_speed import SPARSITIES, SpeedUp
 from swatsim.results import as_csv
 
 
-def run(batch: int, output: str | None) -> list[Any]:
+def run(batch: int, store: bool, output: str | None) -> list[Any]:
     """Simulate, write what is to be written, and return what is to be printed."""
     with progress("simulating (swat)", "traces") as show:
-        speed_ups = swat_speed.measure(batch=batch, progress=show)
+        speed_ups = swat_speed.measure(batch=batch, progress=show, store=store)
     lines = swat.lines(speed_ups)
     written = [] if output is None else _write(output, speed_ups, lines)
     return [*_tables(lines, speed_ups), *(f"wrote {path}" for path in written)]

@@ -9,7 +9,7 @@ import click
 from swatsim.cli.as_json import JSON
 from swatsim.cli.drawing import CHOICES, Drawing
 from swatsim.cli.lazy import Choice
-from swatsim.cli.options import DTYPE, ENERGY, MACHINE, OP, PRESETS, SETTINGS
+from swatsim.cli.options import DTYPE, ENERGY, MACHINE, OP, PRESETS, SETTINGS, STORE
 from swatsim.outputs import PLOTS, check_folder
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def _shown(main: bool) -> str:
     is_flag=True,
     help="Compute all outputs, those too that the trace says nobody wants.",
 )
+@STORE
 @click.option("-o", "--output", type=click.Path(), help="Write results and plots here.")
 @click.option(
     "--plots",
@@ -60,6 +61,7 @@ def simulate(
     ops: tuple[OpName, ...],
     layers_only: bool,
     dense_outputs: bool,
+    store: bool,
     output: str | None,
     plots: str,
     whole: bool,
@@ -93,6 +95,7 @@ def simulate(
             "steps": list(steps) or None,
             "layers_only": layers_only,
             "dense_outputs": dense_outputs,
+            "store": store,
         }
         if ops:
             choice["ops"] = ops

@@ -14,7 +14,7 @@ import click
 
 from swatsim.cli import as_json
 from swatsim.cli.as_json import JSON
-from swatsim.cli.options import ENERGY, OP, PRESETS, SETTINGS, parse
+from swatsim.cli.options import ENERGY, OP, PRESETS, SETTINGS, STORE, parse
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, padded, percent, table, times
 from swatsim.errors import ConfigError
@@ -90,6 +90,7 @@ SECONDS, SHARE = 3.0, 0.05
     multiple=True,
     help="A module of your own whose machines SPEC may name, as MODULE:PRESET; its code is run.",
 )
+@STORE
 @click.option("--dry-run", is_flag=True, help="Say what is to do, of traces as a SPEC, and stop.")
 @click.option("--all", "whole", is_flag=True, help=f"Show all points and columns, not {SHOWN}.")
 @JSON
@@ -101,6 +102,7 @@ def sweep(
     slurm: tuple[str, ...],
     shard: str | None,
     max_hours: float | None,
+    store: bool,
     dry_run: bool,
     whole: bool,
     as_json: bool,
@@ -134,6 +136,7 @@ def sweep(
             shard=part,
             progress=watch.progress,
             announce=watch.announce,
+            store=store,
         )
     if as_json:
         _print_json(summary)

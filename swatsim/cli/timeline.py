@@ -11,7 +11,7 @@ import click
 from swatsim.cli import as_json
 from swatsim.cli.as_json import JSON
 from swatsim.cli.lazy import Registered
-from swatsim.cli.options import MACHINE, OP, SETTINGS, parse
+from swatsim.cli.options import MACHINE, OP, SETTINGS, STORE, parse
 from swatsim.cli.show import console
 from swatsim.errors import ResultsError
 from swatsim.outputs import CONTENTS, SWEEP, check_folder, write_files
@@ -72,6 +72,7 @@ def _tiles() -> list[str]:
     help="Tiles of the machine (clusters, cores, PEs) that are drawn, evenly spread, of a step; "
     "0: none.",
 )
+@STORE
 @click.option("-o", "--output", type=click.Path(), required=True, help="The JSON file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is no timeline, too.")
 @JSON

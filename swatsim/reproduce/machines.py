@@ -247,6 +247,7 @@ def measure(
     samples: int | None = None,
     uneven: bool = True,
     progress: Progress | None = None,
+    store: bool = True,
 ) -> list[Step]:
     """Return what a step of each method takes on each machine, networks and methods outermost.
 
@@ -262,6 +263,8 @@ def measure(
         Whether channels are as uneven as trained ones.
     progress : callable of (int, int), optional
         Told how many of how many simulations are done.
+    store : bool
+        Whether what was counted before is used, as in `swatsim.simulate`.
     """
     steps: list[Step] = []
     runs = [(WORKLOADS[it], method) for it in titles for method in methods or WORKLOADS[it].methods]
@@ -271,7 +274,7 @@ def measure(
         with tempfile.TemporaryDirectory(prefix="swatsim-") as folder:
             path = Path(folder) / "trace"
             write_masks(chosen, METHODS[method], path, uneven)
-            for found in on_all(path):
+            for found in on_all(path, store):
                 steps.append(_step(chosen, method, uneven, *found))
                 if progress:
                     progress(len(steps), total)
@@ -284,11 +287,11 @@ def write_masks(workload: Workload, policy: Policy, path: Path, uneven: bool) ->
     synthesize(table, path, policy=policy, batch=workload.samples, seed=SEED, uneven=uneven)
 
 
-def on_all(trace: Path) -> Iterator[tuple[str, Entry, Results]]:
+def on_all(trace: Path, store: bool) -> Iterator[tuple[str, Entry, Results]]:
     """Yield the results of each machine, two simulated at a time."""
     every = list(entries())
     with ThreadPoolExecutor(max_workers=2) as pool:
-        found = pool.map(lambda it: simulate(trace, it[1].quick, workers=1), every)
+        found = pool.map(lambda it: simulate(trace, it[1].quick, workers=1, store=store), every)
         for (skips, entry), results in zip(every, found, strict=True):
             yield skips, entry, results
 

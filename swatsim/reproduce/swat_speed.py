@@ -108,7 +108,11 @@ def settings(sparsities: Sequence[int] = SPARSITIES) -> list[Setting]:
 
 
 def measure(
-    chosen: Sequence[Setting] | None = None, *, batch: int = 1, progress: Progress | None = None
+    chosen: Sequence[Setting] | None = None,
+    *,
+    batch: int = 1,
+    progress: Progress | None = None,
+    store: bool = True,
 ) -> list[SpeedUp]:
     """Return the speed-ups of synthetic traces, simulated two at a time.
 
@@ -120,11 +124,13 @@ def measure(
         Images.
     progress : callable of (int, int), optional
         Told how many of how many traces are done.
+    store : bool
+        Whether what was counted before is used, as in `swatsim.simulate`.
     """
     wanted = settings() if chosen is None else chosen
     speed_ups: list[SpeedUp] = []
     with ThreadPoolExecutor(max_workers=2) as pool:
-        measured = pool.map(lambda setting: _measure(setting, batch), wanted)
+        measured = pool.map(lambda setting: _measure(setting, batch, store), wanted)
         for done, some in enumerate(measured, start=1):
             speed_ups += some
             if progress:
@@ -132,7 +138,7 @@ def measure(
     return speed_ups
 
 
-def _measure(setting: Setting, batch: int) -> list[SpeedUp]:
+def _measure(setting: Setting, batch: int, store: bool) -> list[SpeedUp]:
     layers = [layer for layer in network(NETWORK).layers if layer.kind == "conv"]
     with tempfile.TemporaryDirectory(prefix="swatsim-") as folder:
         trace = synthesize(
@@ -149,7 +155,7 @@ def _measure(setting: Setting, batch: int) -> list[SpeedUp]:
             for name, ops in setting.runs
             for row in tables.per_op(
                 # compute cycles: what SWAT's figures were counted in
-                simulate(trace, machine(name, memory="none"), ops=ops, workers=1)
+                simulate(trace, machine(name, memory="none"), ops=ops, workers=1, store=store)
             )[:-1]
         ]
 

@@ -32,23 +32,15 @@ from typing import Any
 
 import numpy as np
 
-from swatsim.arguments import (
-    arguments,
-    either,
-    function,
-    instance_of,
-    maybe,
-    path_like,
-    several,
-    whole_number,
-)
+from swatsim.arguments import arguments, function, maybe, several, whole_number
 from swatsim.columns import DENSE, label
 from swatsim.counters import Counters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.sampling import Estimate, Stratum, ratio, total
 from swatsim.simulator.interface import Machine
-from swatsim.simulator.run import Progress, as_machine, choice, in_order, threads_of
-from swatsim.simulator.runnable import Runnable
+from swatsim.simulator.run import TRACE, WHERE, Progress, as_machine, choice, in_order, threads_of
+from swatsim.simulator.runnable import Runnable, storing
+from swatsim.store import Where, open_store
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.tracefile.covered import covered
 from swatsim.workload.layer import OPS, OUTPUT_OF, Layer, OpName
@@ -145,10 +137,11 @@ class _Counted:
 
 @arguments(
     ConfigError,
-    trace=either(path_like, instance_of(Trace)),
+    trace=TRACE,
     steps=maybe(several(whole_number, "whole numbers, of recorded steps")),
     workers=maybe(whole_number),
     progress=maybe(function),
+    store=WHERE,
 )
 def estimate_images(
     trace: str | os.PathLike[str] | Trace,
@@ -157,6 +150,7 @@ def estimate_images(
     steps: Sequence[int] | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
+    store: Where = True,
 ) -> ImagesEstimate:
     """Estimate the compute cycles of whole batches of which a trace holds some images.
 
@@ -181,6 +175,8 @@ def estimate_images(
         Threads; one a core by default.
     progress : callable of (int, int), optional
         Told how many of how many ops are done.
+    store : bool, path or str
+        As in `swatsim.simulate`.
 
     Raises
     ------
@@ -190,7 +186,7 @@ def estimate_images(
         If the machine is unknown, or an object of your own.
     """
     source = trace if isinstance(trace, Trace) else open_trace(trace)
-    chosen = as_machine(machine)
+    chosen = storing(as_machine(machine), open_store(store))
     opened = [source.step(n) for n in choice("steps", source.steps if steps is None else steps)]
     jobs = [(step, layer, name) for step in opened for layer, name in step.ops()]
     if not jobs:

@@ -6,7 +6,7 @@ outsider's: with them come the memory system, energy, sweeps, estimates and time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
@@ -18,6 +18,7 @@ from swatsim.simulator.interface import Busy, Timeline
 from swatsim.simulator.vector import MULTIPLIERS_PER_LANE, SystemConfig
 from swatsim.workload.convolutions import Lowering
 from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.training_ops import MaskName
 
 #: Of a machine: lane-cycles of 2**31 cycles are then counted in 63 bits.
 MAX_MULTIPLIERS = 2**32
@@ -161,6 +162,11 @@ def _multipliers(config: MachineConfig) -> int:
     return config.pes * config.lanes
 
 
+def every_mask(op: LoweredOp, config: MachineConfig) -> tuple[MaskName, ...]:
+    """Return the names of all masks, as `Mechanism.looks_at` of a machine that looks at them."""
+    return (*op.operands, "output")
+
+
 @dataclass(frozen=True)
 class Mechanism:
     """One entry of MACHINES: a config type and the functions that use it.
@@ -204,6 +210,12 @@ class Mechanism:
         Whether compute cycles depend on the masks of what each image has for itself (act, grad_out,
         of a product of activations weight too); if not they are the same for all images of which
         the same outputs are wanted. True of a machine that does not say.
+    looks_at : callable of (LoweredOp, config) to collection, optional
+        Names of the masks, of operands and "output", that the op's counters depend on: all others
+        may be any, and the counters are the same but for the op's `macs_effectual` among the
+        products. Which names these are is all that the dense baselines, and operands without a
+        zero, may take from the masks. Counts are kept from one run to the next by it; of a machine
+        that does not say, all of them depend on every mask.
 
     Raises
     ------
@@ -226,6 +238,7 @@ class Mechanism:
     in_rounds: Callable[[LoweredOp, Any], tuple[MachineConfig, int] | None] = lambda op, config: (
         None
     )
+    looks_at: Callable[[LoweredOp, Any], Collection[MaskName]] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():

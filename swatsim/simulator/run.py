@@ -34,12 +34,15 @@ from swatsim.simulator.runnable import ConfiguredMachine, OwnMachine, Runnable
 from swatsim.simulator.sizes import Sums
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_run import Job, Run, Scope
+from swatsim.store import Where, open_store
 from swatsim.tracefile import Trace, covered, open_trace
 from swatsim.workload.layer import OPS, OpName
 from swatsim.workload.lowering import lower
 from swatsim.workload.training_ops import Op
 
 Progress = Callable[[int, int], None]
+#: Arguments that say which trace is meant, and which store.
+TRACE, WHERE = either(path_like, instance_of(Trace)), either(flag, path_like)
 Result = TypeVar("Result")
 
 
@@ -102,7 +105,7 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
 
 @arguments(
     ConfigError,
-    trace=either(path_like, instance_of(Trace)),
+    trace=TRACE,
     energy=either(path_like, instance_of(EnergyTable)),
     steps=maybe(several(whole_number, "whole numbers, of recorded steps")),
     ops=several(string, ", ".join(OPS)),
@@ -110,6 +113,7 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     dense_outputs=flag,
     workers=maybe(whole_number),
     progress=maybe(function),
+    store=WHERE,
 )
 def simulate(
     trace: str | os.PathLike[str] | Trace,
@@ -123,6 +127,7 @@ def simulate(
     dense_outputs: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
+    store: Where = True,
 ) -> Results:
     """Run every recorded op of a trace on a machine, and on its baseline.
 
@@ -139,16 +144,16 @@ def simulate(
         same operand on the rows.
     energy : str, path or EnergyTable
         Energies of events, areas, leakages: a table that ships, or a TOML file of your own.
-    steps : sequence of int, optional
-        Which recorded steps; all by default.
-    ops : sequence of {"fprop", "dgrad", "wgrad"}, optional
-        Which ops; all by default.
+    steps, ops : sequence of int, sequence of {"fprop", "dgrad", "wgrad"}, optional
+        Which recorded steps, and which ops; all by default.
     layers_only, dense_outputs : bool
         Run nothing but what multiplies matrices; compute outputs that nobody wants, too.
     workers : int, optional
         Threads; one a core by default. Counts do not depend on it.
     progress : callable of (int, int), optional
         Told how many of how many ops are done.
+    store : bool, path or str
+        Where counts are kept, and looked for first: a folder, a URL, False: nowhere.
 
     Returns
     -------
@@ -166,10 +171,16 @@ def simulate(
     source = trace if isinstance(trace, Trace) else open_trace(trace)
     other = None if baseline is None else as_machine(baseline, "baseline")
     scope = Scope(choice("ops", ops, OPS), layers_only, dense_outputs)
-    run = Run(source, [as_machine(machine)], other, energy_table(energy), scope)
+    what = [as_machine(machine)], other, energy_table(energy), scope
+    run = Run(source, *what, store=open_store(store))
     chosen = choice("steps", source.steps if steps is None else steps)
-    resolved = checked(run.describe(run.machines[0], covered.describe(source, chosen), chosen))
-    rows = _rows(run, chosen, not resolved["others_left_out"], threads_of(workers), progress)
+    return _results(run, chosen, threads_of(workers), progress)
+
+
+def _results(run: Run, steps: Sequence[int], threads: int, progress: Progress | None) -> Results:
+    shares = covered.describe(run.trace, steps)
+    resolved = checked(run.describe(run.machines[0], shares, steps))
+    rows = _rows(run, steps, not resolved["others_left_out"], threads, progress)
     return Results(rows, provenance.collect(resolved))
 
 

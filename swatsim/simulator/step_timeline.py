@@ -24,6 +24,7 @@ from swatsim.simulator.step_tracks import Tracks
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_events import UNIT, Json
 from swatsim.simulator.trace_run import Job, Run, Scheduled
+from swatsim.store import Store
 from swatsim.tracefile import Step, Trace, covered
 from swatsim.workload.phases import PHASES, in_run_order
 
@@ -48,9 +49,11 @@ DRAWN = (
 
 
 def step_timeline(
-    trace: Trace, machine: Runnable, number: int, blocks: int, tiles: int
+    trace: Trace, machine: Runnable, number: int, apart: tuple[int, int], store: Store | None
 ) -> dict[str, Any]:
     """Return what a step does on a machine, as `swatsim.timeline` does.
+
+    `apart` are the blocks of an op, and the tiles, that are drawn apart at most.
 
     Raises
     ------
@@ -60,15 +63,16 @@ def step_timeline(
         If a number of blocks or tiles is none, a buffer is too small, what the machine says of its
         tiles is wrong, or there are too many ops to draw.
     """
+    blocks, tiles = apart
     _check(blocks, tiles)
-    run = Run(trace, [machine], None, energy_table("45nm"))
+    run = Run(trace, [machine], None, energy_table("45nm"), store=store)
     jobs = run.jobs([number])
     run.check_before(jobs)
     resolved = checked(run.describe(machine, covered.describe(trace, [number]), [number]))
     step, left_out = jobs[0][0], resolved["others_left_out"]
     left = EVENTS // len(jobs) - EVENTS_OF_TILE * tiles
-    apart = max(1, min(blocks, left // EVENTS_OF_BLOCK))
-    tracks = Tracks(machine, _title(trace, step, machine, left_out), apart, tiles)
+    blocks = max(1, min(blocks, left // EVENTS_OF_BLOCK))
+    tracks = Tracks(machine, _title(trace, step, machine, left_out), blocks, tiles)
     others = [] if left_out else run.others(step)[0]
     _draw(
         tracks,
@@ -90,7 +94,7 @@ def step_timeline(
         "trace": trace.name,
         "trace_id": trace.id,
         "drawn": DRAWN,
-        "blocks_apart": f"at most {apart} of an op; {tracks.merged} are drawn with others",
+        "blocks_apart": f"at most {blocks} of an op; {tracks.merged} are drawn with others",
         "tiles_drawn": tracks.tiles or ("none: " + _no_tiles(machine, tiles)),
         "provenance": provenance.collect(resolved),
     }

@@ -12,12 +12,14 @@ from operator import attrgetter
 from typing import Any
 
 from swatsim import provenance
-from swatsim.arguments import arguments, either, instance_of, maybe, path_like, string, whole_number
+from swatsim.arguments import arguments, maybe, string, whole_number
 from swatsim.errors import ConfigError, TraceError, shown, unknown
 from swatsim.simulator.interface import Event, Machine, Timeline
-from swatsim.simulator.run import as_machine
+from swatsim.simulator.run import TRACE, WHERE, as_machine
+from swatsim.simulator.runnable import Runnable
 from swatsim.simulator.step_timeline import BLOCKS, MAX_EVENTS, TILES, step_timeline
 from swatsim.simulator.trace_events import UNIT, names, span
+from swatsim.store import Where, open_store
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPS, OpName
 from swatsim.workload.lowering import lower
@@ -33,7 +35,7 @@ PROCESS = 1
 
 @arguments(
     ConfigError,
-    trace=either(path_like, instance_of(Trace)),
+    trace=TRACE,
     layer=maybe(string),
     op=maybe(string),
     step=maybe(whole_number),
@@ -42,6 +44,7 @@ PROCESS = 1
     cycles=whole_number,
     blocks=whole_number,
     tiles=whole_number,
+    store=WHERE,
 )
 def timeline(
     trace: str | os.PathLike[str] | Trace,
@@ -55,6 +58,7 @@ def timeline(
     cycles: int = DEFAULT_CYCLES,
     blocks: int = BLOCKS,
     tiles: int = TILES,
+    store: Where = True,
 ) -> dict[str, Any]:
     """Return what a machine does in a step, block by block; or one tile in one op, cycle by cycle.
 
@@ -69,15 +73,16 @@ def timeline(
         A preset's name, or `swatsim.machine(..)`.
     layer, op : str, optional
         Of one tile, which op: fprop, dgrad or wgrad. By default the whole step.
-    step : int, optional
-        The first recorded one by default.
-    tile : int
-        Which one, from 0: what a machine's tiles are, its mechanism's `tile` says.
+    step, tile : int
+        The first recorded step by default; which tile, from 0: what these are, the mechanism's
+        `tile` says.
     start, cycles : int
         The window of the tile's cycles that is written.
     blocks, tiles : int
         Of a step: so many blocks of an op are drawn apart at most, more of them several as one (in
         a step of many ops fewer), and so many of the machine's tiles, evenly spread.
+    store
+        Of a step: as in `swatsim.simulate`.
 
     Returns
     -------
@@ -92,17 +97,20 @@ def timeline(
         If the machine is unknown or has no timeline, there is no such tile, or the window is past
         the end or too large.
     """
-    chosen, window = as_machine(machine), _window(start, cycles)
-    _check_whole(layer, op, (tile, start, cycles), (blocks, tiles))
+    chosen, window, apart = as_machine(machine), _window(start, cycles), (blocks, tiles)
+    _check_whole(layer, op, (tile, start, cycles), apart)
     source = trace if isinstance(trace, Trace) else open_trace(trace)
     opened = source.step(source.steps[0] if step is None else step)
     if layer is None or op is None:
-        return step_timeline(source, chosen, opened.number, blocks, tiles)
+        return step_timeline(source, chosen, opened.number, apart, open_store(store))
     drawn = chosen.timeline(lower(_op(opened, source, layer, op)), tile)
-    what = {"machine": chosen.name, "layer": layer, "op": op, "step": opened.number, "tile": tile}
-    written = provenance.collect({"machine": chosen.describe()})
-    where = {"trace": source.name, "trace_id": source.id, "provenance": written}
-    return _document(drawn, window, what, where)
+    what = {"layer": layer, "op": op, "step": opened.number, "tile": tile}
+    return _document(drawn, window, {"machine": chosen.name, **what}, _where(source, chosen))
+
+
+def _where(trace: Trace, machine: Runnable) -> dict[str, Any]:
+    written = provenance.collect({"machine": machine.describe()})
+    return {"trace": trace.name, "trace_id": trace.id, "provenance": written}
 
 
 def _document(

@@ -27,9 +27,11 @@ from swatsim.simulator.recorded_types import (
     types_of_others,
 )
 from swatsim.simulator.rows import Counted, Counting, checked_counters, cost, count, describe_op
-from swatsim.simulator.runnable import Runnable
+from swatsim.simulator.runnable import Runnable, storing
 from swatsim.simulator.sizes import check_before
+from swatsim.simulator.stored import Stored
 from swatsim.simulator.systems import NO_MEMORY, Row, System, Types, system_of
+from swatsim.store import Store
 from swatsim.tracefile import OtherWork, Step, Trace
 from swatsim.tracefile.covered import OTHERS_UNKNOWN, held_by_op
 from swatsim.workload.layer import OPERANDS, OPS, Layer, OpName
@@ -86,8 +88,8 @@ class Scheduled(NamedTuple):
 class Run:
     """One trace on machines that differ in nothing but memory system, vector unit and value type.
 
-    What they count is counted once. `baseline` is None: the machine with nothing skipped. `scope`
-    says what is run, `read` gives an op's masks.
+    What they count is counted once, and kept in `store` for other runs. `baseline` is None: the
+    machine with nothing skipped. `scope` says what is run, `read` gives an op's masks.
     """
 
     def __init__(
@@ -98,14 +100,16 @@ class Run:
         energy: EnergyTable,
         scope: Scope = EVERYTHING,
         read: Read = Step.op,
+        store: Store | None = None,
     ) -> None:
         self.trace = trace
-        self.machines = machines
-        self.baseline = baseline
+        self.machines = [storing(machine, store) for machine in machines]
+        self.baseline = None if baseline is None else storing(baseline, store)
         self.energy = energy
         self.scope = scope
         self._read = read
-        self._all_machines = [*machines, *([] if baseline is None else [baseline])]
+        self._stored = None if store is None else Stored(store)
+        self._all_machines = [*self.machines, *([] if self.baseline is None else [self.baseline])]
         self._systems = _systems(self._all_machines, energy)
         self._held_of: dict[int, Mapping[tuple[str, OpName], float]] = {}
         self._types_of: dict[int, tuple[set[str | None], set[str | None]]] = {}
@@ -116,6 +120,10 @@ class Run:
         """Return an op as it is run."""
         op = self._read(step, layer, name)
         return op.of_all_outputs() if self.scope.dense_outputs else op
+
+    def entered(self, op: Op) -> LoweredOp:
+        """Return an op as machines take it, its effectual products known if a store has them."""
+        return lower(op) if self._stored is None else self._stored.entered(lower(op))
 
     def jobs(self, steps: Sequence[int]) -> list[Job]:
         """Return the ops of the steps; their masks are read when they run."""
@@ -159,7 +167,7 @@ class Run:
     def scheduled(self, step: Step, layer: Layer, name: OpName, tiles: bool) -> Scheduled:
         """Return one op on the first machine alone, block by block; `rows` counts the same."""
         with self._in_memory(layer, name):
-            op, machine = lower(self.read(step, layer, name)), self.machines[0]
+            op, machine = self.entered(self.read(step, layer, name)), self.machines[0]
             counters = checked_counters(machine.simulate_op(op))
             dtype = type_on(type_of(step, layer, name), machine, machine)
             system = self._systems[id(machine)].of_values(dtype)
@@ -184,7 +192,7 @@ class Run:
 
     def _rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
         op = self.read(step, layer, name)
-        run = lower(op)  # whatever the row calls it
+        run = self.entered(op)  # whatever the row calls it
         common = {**self._common(step, op), **describe_op(op, run)}
         costs = self.costs(step, layer, name, run)
         return [[{**common, **row} for row in of_machine] for of_machine in costs]

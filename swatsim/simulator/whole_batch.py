@@ -44,9 +44,10 @@ from swatsim.simulator.run import Progress, as_machine, checked, choice, in_orde
 from swatsim.simulator.runnable import ConfiguredMachine, OwnMachine, Runnable
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_run import Job, Run
+from swatsim.store import Store, Where, open_store
 from swatsim.tracefile import Step, Trace, covered, open_trace
 from swatsim.workload.layer import Layer, OpName
-from swatsim.workload.lowering import LoweredOp, lower
+from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.training_ops import Op
 
 #: Of a layer's largest tensor, and of its images: a larger batch is not laid out.
@@ -117,9 +118,10 @@ class Repeated(Run):
         machine: Runnable,
         baseline: Runnable | None,
         energy: EnergyTable,
+        store: Store | None,
         pick: Pick,
     ) -> None:
-        super().__init__(trace, [machine], baseline, energy)
+        super().__init__(trace, [machine], baseline, energy, store=store)
         self._pick = pick
 
     def read(self, step: Step, layer: Layer, name: OpName) -> Op:
@@ -215,7 +217,7 @@ class _Batch:
 
 
 def _costs(run: Repeated, step: Step, layer: Layer, name: OpName) -> list[Row]:
-    (rows,) = run.costs(step, layer, name, lower(run.read(step, layer, name)))
+    (rows,) = run.costs(step, layer, name, run.entered(run.read(step, layer, name)))
     return rows
 
 
@@ -254,6 +256,7 @@ def simulate_batches(
     steps: Sequence[int] | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
+    store: Where = True,
 ) -> Batches:
     """Run every recorded op of a trace with whole batches, made of the images that it holds.
 
@@ -265,9 +268,8 @@ def simulate_batches(
     held = [
         step.samples_of(layer.name) for step in map(source.step, chosen) for layer in step.layers
     ]
-    batch = _Batch(
-        max(held), partial(Repeated, source, as_machine(machine), other, energy_table(energy))
-    )
+    what = source, as_machine(machine), other, energy_table(energy), open_store(store)
+    batch = _Batch(max(held), partial(Repeated, *what))
     run = batch.whole
     resolved = checked(run.describe(run.machines[0], covered.describe(source, chosen), chosen))
     jobs = run.jobs(chosen)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
 
 from swatsim.errors import ConfigError, SwatsimError
 from swatsim.simulator.energy.table import EnergyTable, energy_table
@@ -68,6 +68,11 @@ class Plan:
             "impossible": len(self.impossible),
             "other_parts": len(self.elsewhere),
         }
+
+    def store_in(self, where: str | Literal[False]) -> None:
+        """Have all jobs keep what they count somewhere, as `swatsim.store.open_store` takes it."""
+        for group in self.groups:
+            group.jobs = [replace(job, store=where) for job in group.jobs]
 
     def words(self) -> str:
         """Return the plan's counts, in words."""

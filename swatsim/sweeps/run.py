@@ -31,9 +31,10 @@ from swatsim.errors import ConfigError
 from swatsim.outputs import SWEEP
 from swatsim.results import Results, as_csv
 from swatsim.sealed import seal
-from swatsim.simulator.run import threads_of
+from swatsim.simulator.run import WHERE, threads_of
 from swatsim.simulator.sizes import Sums
 from swatsim.simulator.systems import Row
+from swatsim.store import Where, open_store
 from swatsim.sweeps.dispatch import Means, completed, pieces
 from swatsim.sweeps.logs import Logs
 from swatsim.sweeps.plan import WHOLE, Group, Plan, Shard, make_plan
@@ -84,6 +85,7 @@ def _shard(value: Any) -> Shard:
     shard=maybe(_shard),
     progress=maybe(function),
     announce=maybe(function),
+    store=WHERE,
 )
 def sweep(
     spec: Source,
@@ -96,6 +98,7 @@ def sweep(
     shard: tuple[int, int] | None = None,
     progress: Progress | None = None,
     announce: Callable[[Plan], None] | None = None,
+    store: Where = True,
 ) -> Summary:
     """Simulate every point of a sweep that is not finished yet; its folder has a log of each.
 
@@ -111,9 +114,9 @@ def sweep(
     overwrite : bool
         Simulate points that are finished anew, too, each of which is replaced when it is done.
     executor : concurrent.futures.Executor or submitit.Executor, optional
-        Where to run: Dask's `Client.get_executor()`, for example. Its workers must see the traces
-        under the same paths. By default a pool of processes on this machine, each of which imports
-        the script that starts it: there it is called below ``if __name__ == "__main__":``.
+        Where to run: Dask's `Client.get_executor()`, for example. Its workers must see traces and
+        store under the same paths. By default a pool of processes on this machine, each of which
+        imports the script that starts it: call it there below ``if __name__ == "__main__":``.
     workers : int, optional
         Processes of that pool, one a core by default; tasks that an executor has at a time.
     max_hours : float, optional
@@ -124,6 +127,8 @@ def sweep(
         Told how many of how many jobs are done.
     announce : callable of Plan, optional
         Told what is to do, before it starts.
+    store : bool, path or str
+        As in `swatsim.simulate`.
 
     Raises
     ------
@@ -135,13 +140,22 @@ def sweep(
         If the folder can't be written to.
     """
     until = inf if max_hours is None else time.monotonic() + 3600 * max_hours
-    chosen, store, processes = _spec(spec), Store(Path(output)), threads_of(workers)
-    plan = make_plan(chosen, store, overwrite, _part(shard))
+    chosen, folder, processes = _spec(spec), Store(Path(output)), threads_of(workers)
+    plan = _planned(chosen, folder, overwrite, shard, store)
     if announce:
         announce(plan)
-    with store.open(alone=shard is None), _running(executor) as runs:
-        _run(plan, store, Means(runs, workers if runs else processes, until), progress)
-        return _concluded(chosen, plan, store)
+    with folder.open(alone=shard is None), _running(executor) as runs:
+        _run(plan, folder, Means(runs, workers if runs else processes, until), progress)
+        return _concluded(chosen, plan, folder)
+
+
+def _planned(
+    spec: Spec, folder: Store, anew: bool, shard: tuple[int, int] | None, store: Where
+) -> Plan:
+    """Return what is to do, with where its jobs keep what they count."""
+    counts, plan = open_store(store), make_plan(spec, folder, anew, _part(shard))
+    plan.store_in(False if counts is None else counts.place)
+    return plan
 
 
 def _concluded(spec: Spec, plan: Plan, store: Store) -> Summary:

@@ -19,6 +19,7 @@ from swatsim.simulator.run import as_machine
 from swatsim.simulator.runnable import ConfiguredMachine, Runnable
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_run import Run, Scope
+from swatsim.store import Store, open_store
 from swatsim.sweeps.expression import Value
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
@@ -53,6 +54,8 @@ class Job:
         All that the sweep runs.
     drams : tuple of Dram
         Of each machine, and of the baseline: their files must still be these.
+    store : str or False
+        Where counts are kept, as `swatsim.store.open_store` takes it; False: nowhere.
     sources : str
         `SOURCES` of the process that asks: counts of other code are not what it asks for.
     """
@@ -66,6 +69,7 @@ class Job:
     op: OpName | Literal["other"]
     scope: Scope
     drams: tuple[Dram, ...]
+    store: str | Literal[False] = False
     sources: str = SOURCES
 
 
@@ -121,7 +125,8 @@ def _rows(
     trace: Trace, step: Step, machines: Sequence[ConfiguredMachine], job: Job
 ) -> list[list[Row]]:
     baseline = None if job.baseline is None else as_machine(job.baseline)
-    run = Run(trace, machines, baseline, job.energy, job.scope, OPS.read)
+    store = _store(job.store)
+    run = Run(trace, machines, baseline, job.energy, job.scope, OPS.read, store)
     if job.op == OTHER:
         return run.others(step)
     layers = [layer for layer, op in step.ops() if op == job.op]
@@ -146,6 +151,12 @@ def _trace(path: str, trace_id: str) -> Trace:
     if trace.id != trace_id:
         raise SwatsimError(f"{path} is another trace than the sweep began with: sweep again")
     return trace
+
+
+@lru_cache(maxsize=8)
+def _store(where: str | Literal[False]) -> Store | None:
+    """Return a store, opened once: what it remembers is of use to the next job."""
+    return open_store(where)
 
 
 #: What an op is: its layer, its name, and of each mask, the output's too if there is one, the

@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from swatsim.arguments import is_whole, whole
 from swatsim.described import in_words
@@ -27,6 +28,10 @@ from swatsim.tracefile.schema import (
 )
 from swatsim.workload.layer import Layer
 
+#: Steps of so many masks in all are kept open, each counted as some at least: whoever needs one
+#: again need not read it again.
+KEPT_MASKS, LEAST_MASKS = 4096, 128
+
 #: A manifest larger than this is refused; 100,000 layers take a tenth of it.
 MAX_MANIFEST_BYTES = 256 * 2**20
 
@@ -46,6 +51,7 @@ class Trace(Displayed):
         self._id: str | None = None
         self._seen: dict[int, bytes] = {}
         self._batches: dict[int, int] = {}
+        self._kept: dict[int, Step] = {}  # the one used last is the last
 
     @property
     def name(self) -> str:
@@ -93,9 +99,23 @@ class Trace(Displayed):
             there = listed(map(str, self.steps)) or "none"
             message = f"{self.path} has no step {shown(number)}: recorded are {there}"
             raise TraceError(message, of_argument=True)
-        step = Step(self.path / STEPS / f"{wanted}{SUFFIX}", wanted, self.manifest)
-        self._same(wanted, step.header)
+        step = self._kept.pop(wanted, None)
+        if step is None or not step.is_as_opened:
+            step = Step(self.path / STEPS / f"{wanted}{SUFFIX}", wanted, self.manifest)
+            self._same(wanted, step.header)
+        self._keep(step)
         return step
+
+    def _keep(self, step: Step) -> None:
+        self._kept[step.number] = step
+        left = KEPT_MASKS
+        for number, other in [*self._kept.items()][::-1]:
+            left -= max(LEAST_MASKS, len(other.records))
+            if left < 0:
+                self._kept.pop(number, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}}  # an open file stays where it is
 
     def _same(self, number: int, header: str) -> None:
         """Refuse a step that is not what it was when it was first opened."""

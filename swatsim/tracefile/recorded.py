@@ -64,6 +64,7 @@ class Step(Displayed):
         self.manifest = manifest
         try:
             _check_file(path)
+            self._version = _version_of(path)
             self._file = safe_open(path, framework="numpy")
             metadata = self._file.metadata() or {}
             header = self._load(metadata)
@@ -84,6 +85,14 @@ class Step(Displayed):
             f"Step {self.number} of {self.path.parent.parent}: {len(self.records)} masks of "
             f"{len(self._layers)} layers, a batch of {self.batch_size}{share}"
         ]
+
+    @property
+    def is_as_opened(self) -> bool:
+        """Whether its file is the one that was opened, untouched."""
+        try:
+            return _version_of(self.path) == self._version
+        except OSError:
+            return False
 
     def _load(self, metadata: Mapping[str, str]) -> StepHeader:
         if self.manifest.schema_version == 1:
@@ -252,6 +261,12 @@ class Step(Displayed):
         for record in self.records:
             self.mask(*record.key)
             yield record
+
+
+def _version_of(path: Path) -> tuple[int, ...]:
+    """Return what differs once a file was written or replaced."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _check_file(path: Path) -> None:

@@ -89,6 +89,10 @@ class LoweredOp(MaskedOp):
             return self.samples * effectual.effectual(self.layer, self.name, alike)
         return effectual.effectual(self.layer, self.name, self.operands)
 
+    def know_effectual(self, macs: int) -> None:
+        """Take `macs_effectual` from somebody who has counted it for an op of these masks."""
+        vars(self)["macs_effectual"] = macs  # as the property itself keeps it
+
     def _effectual_of(self, output: Mask, full: Collection[Operand]) -> int:
         """Return the MACs of outputs that are wanted; of a factor without a zero, as another op's.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,6 +14,9 @@ import numpy as np
 from swatsim.errors import WorkloadError, unknown
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, OUTPUT_OF, Layer, Operand, OpName
 from swatsim.workload.windows import Mask
+
+#: Of an operand, or of what the op makes.
+MaskName = Operand | Literal["output"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +59,7 @@ class MaskedOp:
                 f"{' and '.join(OPERANDS_OF[self.name])}"
             )
 
-    def _check_type(self, operand: Operand | Literal["output"]) -> None:
+    def _check_type(self, operand: MaskName) -> None:
         mask = getattr(self, operand)
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             got = getattr(mask, "dtype", type(mask).__name__)
@@ -121,6 +125,19 @@ class MaskedOp:
             for it, mask in self.operands.items()
         }
 
+    @cached_property
+    def digests(self) -> Mapping[MaskName, str]:
+        """Digest of the bits of each mask, 32 hex digits; "1" of an operand without a zero.
+
+        The output's is among them if not all of it is wanted. Shapes are not in them: the layer and
+        the number of samples say these.
+        """
+        found: dict[MaskName, str] = {
+            it: "1" if self.counts[it] == mask.size else _digest(mask)
+            for it, mask in self.operands.items()
+        }
+        return found if self.output is None else {**found, "output": _digest(self.output)}
+
     def of_all_outputs(self) -> Self:
         """Return the same op where every element of what it makes is wanted."""
         return self if self.output is None else replace(self, output=None)
@@ -136,6 +153,10 @@ class MaskedOp:
         shapes = {operand: layer.shape_of(operand, samples) for operand in OPERANDS_OF[name]}
         masks = {operand: np.broadcast_to(np.True_, shape) for operand, shape in shapes.items()}
         return cls(layer, name, **masks, known={it: mask.size for it, mask in masks.items()})
+
+
+def _digest(mask: Mask) -> str:
+    return hashlib.blake2b(np.packbits(mask).data, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

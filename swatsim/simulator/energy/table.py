@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from math import exp
 from math import log as ln
 from pathlib import Path
@@ -100,9 +101,15 @@ class Sram(Entry):
         (x0, y0), (x1, y1) = points[max(above, 1) - 1], points[max(above, 1)]
         return exp(y0 + (y1 - y0) * (ln(kib) - x0) / (x1 - x0))
 
-    @property
+    @cached_property
     def _points(self) -> list[tuple[float, float]]:
         return [(ln(size.kib), ln(size.pj / size.bits)) for size in self.sizes]
+
+    @cached_property
+    def _writes(self) -> tuple[list[float], list[float]]:
+        """Sizes, and what a write takes of a read, as logarithms."""
+        ratios = [ln((size.write or size.pj) / size.pj) for size in self.sizes]
+        return [x for x, _ in self._points], ratios
 
     def pj_per_bit_written(self, kib: float) -> float:
         """Return the energy of writing one bit: a read's, times what writes cost of it.
@@ -110,9 +117,7 @@ class Sram(Entry):
         That ratio is interpolated on log-log scales too, which gives each size's own write; beyond
         both ends it stays. 1 if the table has no writes.
         """
-        ratios = [ln((size.write or size.pj) / size.pj) for size in self.sizes]
-        sizes = [x for x, _ in self._points]
-        return self.pj_per_bit(kib) * exp(float(np.interp(ln(kib), sizes, ratios)))
+        return self.pj_per_bit(kib) * exp(float(np.interp(ln(kib), *self._writes)))
 
 
 class EnergyTable(Entry):

@@ -14,7 +14,7 @@ from swatsim.simulator.machines.cartesian.machine import (
     simulate_op,
 )
 from swatsim.simulator.machines.cartesian.timeline import timeline
-from swatsim.simulator.mechanism import Mechanism
+from swatsim.simulator.mechanism import Mechanism, every_mask
 
 CARTESIAN = Mechanism(
     name="cartesian",
@@ -27,6 +27,7 @@ CARTESIAN = Mechanism(
     simulate_dense_operands=simulate_dense_operands,
     by_image=by_image,
     in_rounds=in_rounds,
+    looks_at=every_mask,
     timeline=timeline,
     busy=busy,
     tile="a PE",

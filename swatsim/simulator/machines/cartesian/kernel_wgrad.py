@@ -166,6 +166,14 @@ def count_patterns(act: Outer, pixels: Counts, blocks_c: int, counts: Counts, no
 
 
 @jit
+def add_to_corner(table: Counts, rows: int, columns: int, value: int) -> None:
+    """Add a value to the first rows and columns: slices would compile for seconds, of messages."""
+    for i in range(rows):
+        for j in range(columns):
+            table[i, j] += value
+
+
+@jit
 def outer_product_constant(
     act: Outer,
     grad: Outer,
@@ -181,7 +189,7 @@ def outer_product_constant(
     A PE's cost is then linear in how often each pattern of activations comes up.
     """
     cost = np.zeros((min(pe_h, blocks_c), min(pe_w, blocks_k)), np.int64)
-    cycles, mapped = 0, np.zeros_like(cost)
+    cycles, mapped = 0, np.zeros(cost.shape, np.int64)
     pairs = products = words_a = words_b = 0
     against = np.zeros((blocks_k, table.shape[0]), np.int64)
     for j in range(blocks_k):
@@ -212,7 +220,7 @@ def outer_product_constant(
                         words_a += nonzero[i] if grad.nonzero[j] else 0
                         words_b += blocks * grad.nonzero[j]
                 cycles += slowest
-                mapped[:rows, :columns] += slowest
+                add_to_corner(mapped, rows, columns, slowest)
     return Work(cycles, cost, pairs, products, mapped, words_a, words_b)
 
 
@@ -237,7 +245,7 @@ def outer_product(
     pairs = products = words_a = words_b = 0
     costs = np.empty((pe_h, pe_w), np.int64)
     cost = np.zeros((min(pe_h, blocks_c), min(pe_w, blocks_k)), np.int64)
-    cycles, mapped = 0, np.zeros_like(cost)
+    cycles, mapped = 0, np.zeros(cost.shape, np.int64)
     for tap in range(met.shape[0]):
         for first_c in range(0, blocks_c, pe_h):
             for first_k in range(0, blocks_k, pe_w):
@@ -269,7 +277,7 @@ def outer_product(
                         slowest = max(slowest, costs[i, j])
                         cost[i, j] += costs[i, j]
                 cycles += slowest
-                mapped[:rows, :columns] += slowest
+                add_to_corner(mapped, rows, columns, slowest)
                 if log is not None:
                     owns = log.log.row < rows and log.log.column < columns
                     own = costs[log.log.row, log.log.column] if owns else -1

@@ -6,6 +6,7 @@
 from swatsim.simulator.machines.ideal.config import IdealConfig
 from swatsim.simulator.machines.ideal.machine import (
     in_rounds,
+    looks_at,
     reads_images,
     simulate_dense,
     simulate_op,
@@ -20,4 +21,5 @@ IDEAL = Mechanism(
     simulate_dense=simulate_dense,
     in_rounds=in_rounds,
     reads_images=reads_images,
+    looks_at=looks_at,
 )

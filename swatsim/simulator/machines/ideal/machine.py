@@ -9,6 +9,7 @@ from swatsim.simulator.machines.ideal.config import IdealConfig, Skips
 from swatsim.workload import flops
 from swatsim.workload.layer import Operand
 from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.training_ops import MaskName
 
 #: Images of a batch are laid out so many values at a time: what is rounded up once a round is then
 #: nothing beside the round.
@@ -36,6 +37,11 @@ def simulate_dense(op: LoweredOp, config: IdealConfig) -> Counters:
 def reads_images(op: LoweredOp, config: IdealConfig) -> bool:
     """Whether zeros of images are skipped, and not those of weights alone, or none."""
     return not op.operands_of_images.isdisjoint(_skipped(op, config))
+
+
+def looks_at(op: LoweredOp, config: IdealConfig) -> set[MaskName]:
+    """Return the operands whose zeros are skipped, and the outputs."""
+    return {*_skipped(op, config), "output"}
 
 
 def in_rounds(op: LoweredOp, config: IdealConfig) -> tuple[IdealConfig, int] | None:

@@ -13,7 +13,7 @@ from swatsim.simulator.machines.inner_join.machine import (
     simulate_op,
 )
 from swatsim.simulator.machines.inner_join.timeline import timeline
-from swatsim.simulator.mechanism import Mechanism
+from swatsim.simulator.mechanism import Mechanism, every_mask
 
 INNER_JOIN = Mechanism(
     name="inner_join",
@@ -23,6 +23,7 @@ INNER_JOIN = Mechanism(
     simulate_dense=simulate_dense,
     simulate_dense_operands=simulate_dense_operands,
     by_image=by_image,
+    looks_at=every_mask,
     timeline=timeline,
     busy=busy,
     tile="a cluster",

@@ -28,6 +28,7 @@ from swatsim.simulator.machines.lane_array.streams import Pass
 from swatsim.simulator.machines.lane_array.wgrad import sums_batch
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 from swatsim.workload.lowering import LoweredOp
+from swatsim.workload.training_ops import MaskName
 
 #: Lines of a round of images that are one reduction: many beside any lookahead that is in use.
 ROUND_LINES = 256
@@ -65,6 +66,13 @@ def simulate_dense_operands(op: LoweredOp, config: LaneArrayConfig) -> Counters:
     together = op.samples if _share(op, config) else 1
     counters = _without_zeros(anonymous, op.name, together, config, scheduled)
     return counters.times(op.samples // together)
+
+
+def looks_at(op: LoweredOp, config: LaneArrayConfig) -> set[MaskName]:
+    """Return the operand whose zeros are skipped, and the outputs; of what skips nothing, none."""
+    scheduled = scheduled_operand(op, config)
+    outputs: set[MaskName] = set() if config.scheduled is Scheduled.NONE else {"output"}
+    return outputs | ({scheduled} if scheduled else set())
 
 
 @lru_cache(maxsize=10_000)

@@ -9,6 +9,7 @@ from swatsim.simulator.machines.systolic.config import SystolicConfig
 from swatsim.simulator.machines.systolic.machine import (
     busy,
     by_image,
+    looks_at,
     reads_images,
     simulate_dense,
     simulate_op,
@@ -24,6 +25,7 @@ SYSTOLIC = Mechanism(
     simulate_dense=simulate_dense,
     by_image=by_image,
     reads_images=reads_images,
+    looks_at=looks_at,
     timeline=timeline,
     busy=busy,
     tile="a fold of the op, in the order in which they run",

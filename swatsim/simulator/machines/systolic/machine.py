@@ -5,6 +5,8 @@ Only whether the weights obey a pattern is looked at.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from swatsim.counters import Counters
@@ -15,6 +17,7 @@ from swatsim.simulator.n_of_m import NONE as NO_PATTERN
 from swatsim.workload.layer import Operand
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.patterns import Pattern, patterns
+from swatsim.workload.training_ops import MaskName
 
 #: Operands that may run n:m.
 LOOKED_AT: tuple[Operand, ...] = ("weight",)
@@ -52,6 +55,11 @@ def by_image(op: LoweredOp, config: SystolicConfig) -> SystolicConfig | None:
 def reads_images(op: LoweredOp, config: SystolicConfig) -> bool:
     """Whether cycles depend on the images: where weights are such, and obey the pattern."""
     return bool(op.of_samples) and runs_compressed(op, config)
+
+
+def looks_at(op: LoweredOp, config: SystolicConfig) -> Collection[MaskName]:
+    """Return the operands that may run n:m."""
+    return LOOKED_AT if config.packing is not None and op.name != "wgrad" else ()
 
 
 def runs_compressed(op: LoweredOp, config: SystolicConfig) -> bool:

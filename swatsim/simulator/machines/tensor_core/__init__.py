@@ -8,6 +8,7 @@ from swatsim.simulator.machines.tensor_core.config import TensorCoreConfig
 from swatsim.simulator.machines.tensor_core.machine import (
     busy,
     in_rounds,
+    looks_at,
     reads_images,
     simulate_dense,
     simulate_op,
@@ -24,6 +25,7 @@ TENSOR_CORE = Mechanism(
     simulate_dense=simulate_dense,
     in_rounds=in_rounds,
     reads_images=reads_images,
+    looks_at=looks_at,
     timeline=timeline,
     busy=busy,
     tile="a core",

@@ -15,6 +15,7 @@ from swatsim.workload.gemm import SIDES
 from swatsim.workload.layer import OPERANDS_OF, Operand
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.patterns import Pattern, patterns
+from swatsim.workload.training_ops import MaskName
 
 #: Images of a batch are laid out so many values at a time at most (128 MiB). Where no number of
 #: them fills whole waves, what a round leaves of its last one is little beside the round.
@@ -88,6 +89,11 @@ def reads_images(op: LoweredOp, config: TensorCoreConfig) -> bool:
         return bool(_allowed(op, config))
     found = obeying(op, config)
     return any(found[operand].obeys for operand in op.operands_of_images & found.keys())
+
+
+def looks_at(op: LoweredOp, config: TensorCoreConfig) -> set[MaskName]:
+    """Return the operands that may be compressed, and the outputs, whose blocks are left out."""
+    return {*_allowed(op, config), "output"}
 
 
 def _allowed(op: LoweredOp, config: TensorCoreConfig) -> set[Operand]:

@@ -1,0 +1,73 @@
+"""Which store is meant: the usual one, a folder, a URL, or none."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+from pathlib import Path
+from typing import TypeAlias
+
+from swatsim.cache import root_folder
+from swatsim.errors import ConfigError
+from swatsim.store.folder import Folder, LocalFolder
+from swatsim.store.store import Store
+
+log = logging.getLogger(__name__)
+
+#: Set to a folder or a URL of your choice, or to the empty string for no store at all.
+STORE_VARIABLE = "SWATSIM_STORE"
+
+#: What a store is told by: True: the usual one; False: none; or a folder, or a URL.
+Where: TypeAlias = bool | str | os.PathLike[str]
+
+
+def open_store(where: Where = True) -> Store | None:
+    """Return a store; None: nothing is to be kept.
+
+    The usual one is what the environment variable `STORE_VARIABLE` says, empty for none, or else
+    the folder "store" where compiled kernels are cached too, in the user's cache folder.
+
+    Parameters
+    ----------
+    where : bool, path or str
+        True: the usual one; False, or an empty text: none. A text with "://" in it is a URL, which
+        the package fsspec opens.
+
+    Raises
+    ------
+    ConfigError
+        If a URL can't be opened, or fsspec is missing.
+    """
+    if where is True:
+        where = os.environ.get(STORE_VARIABLE, True)
+    if where is True:
+        return _usual()
+    if where is False or not os.fspath(where):
+        return None
+    return Store(_folder(os.fspath(where)))
+
+
+def _usual() -> Store | None:
+    try:
+        root = root_folder()
+    except OSError as error:
+        _say_once(f"what is computed is not kept ({error})")
+        return None
+    return None if root is None else Store(LocalFolder(root / "store", private=True))
+
+
+@cache
+def _say_once(message: str) -> None:
+    log.warning(message)
+
+
+def _folder(where: str) -> Folder:
+    if "://" in where:
+        from swatsim.store.remote import RemoteFolder  # the package that it needs is an extra
+
+        return RemoteFolder(where)
+    path = Path(os.path.abspath(os.path.expanduser(where)))
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"the store {where} is a file: give a folder, or a URL")
+    return LocalFolder(path)

@@ -1,0 +1,216 @@
+"""A store: entries that are checked as they are read, and make room as they are written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from swatsim.errors import ConfigError
+from swatsim.store.folder import PARTS, Folder, Kept, name_of
+
+log = logging.getLogger(__name__)
+
+#: Bytes of all entries, unless the folder has a limit of its own; and the lowest such limit.
+LIMIT, LEAST_LIMIT = 2**30, 2**24
+#: The file of a folder's own limit.
+SETTINGS = "settings.json"
+#: A subfolder is looked at for room once in so many entries that are written into it.
+LOOKED = 16
+#: Once it is full it is emptied down to this share of what it may hold.
+EMPTIED = 0.9
+#: Entries that a process remembers: steps share what masks don't change.
+REMEMBERED = 4096
+
+_DIGEST = 16  # bytes
+
+
+class Size(NamedTuple):
+    """Entries, and what they take in bytes."""
+
+    entries: int
+    bytes: int
+
+
+class Store:
+    """Bytes by their keys, shared with other processes and users.
+
+    A key is the digest of all that an entry depends on, so that nothing is ever out of date. What
+    the folder refuses, whether it can't be read or written or is full, is logged once and costs
+    a computation; threads may share a store.
+
+    Parameters
+    ----------
+    folder : Folder
+
+    Attributes
+    ----------
+    found, missed : int
+        Entries that were asked for and were there, and that were not.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.found = self.missed = 0
+        self._recent: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+        self._limit: int | None = None
+        self._said: set[str] = set()
+
+    @property
+    def place(self) -> str:
+        """Where the folder is: what `open_store` takes."""
+        return self.folder.place
+
+    def get(self, key: str) -> bytes | None:
+        """Return an entry; None: there is none, or it is damaged, which is logged.
+
+        Parameters
+        ----------
+        key : str
+            32 hexadecimal digits.
+        """
+        payload = self._remembered(key)
+        if payload is None:
+            payload = self._read(key)
+        with self._lock:
+            self.found += payload is not None
+            self.missed += payload is None
+        return payload
+
+    def put(self, key: str, payload: bytes) -> None:
+        """Keep an entry; where that can't be done, say so once."""
+        self._remember(key, payload)
+        try:
+            self.folder.write(name_of(key), _digest(key, payload) + payload)
+            if int(key[2:4], 16) % LOOKED == 0:
+                self._make_room(key[:2])
+        except OSError as error:
+            self._say("what is computed can't be kept", error)
+
+    def size(self) -> Size:
+        """Return how much there is.
+
+        Raises
+        ------
+        OSError
+            If the folder can't be read.
+        """
+        sizes = [kept.size for kept in self._entries()]
+        return Size(len(sizes), sum(sizes))
+
+    def clear(self) -> Size:
+        """Remove all entries, and return how much that was; a limit stays.
+
+        Raises
+        ------
+        OSError
+            If the folder can't be read.
+        """
+        gone = list(self._entries())
+        self.folder.remove(name_of(kept.key) for kept in gone)
+        self._recent.clear()
+        return Size(len(gone), sum(kept.size for kept in gone))
+
+    @property
+    def limit(self) -> int:
+        """Bytes that the entries may take: the folder's own limit, or `LIMIT`."""
+        if self._limit is None:
+            self._limit = self._read_limit()
+        return self._limit
+
+    def set_limit(self, limit: int) -> None:
+        """Set what all entries may take from now on, whoever writes them, and make room.
+
+        Parameters
+        ----------
+        limit : int
+            Bytes, at least `LEAST_LIMIT`.
+
+        Raises
+        ------
+        ConfigError
+            If it is too low.
+        OSError
+            If the folder can't be written to.
+        """
+        if limit < LEAST_LIMIT:
+            raise ConfigError(f"a limit of {limit} bytes is too low: at least {LEAST_LIMIT}")
+        self.folder.write(SETTINGS, json.dumps({"limit_bytes": limit}).encode())
+        self._limit = limit
+        for part in PARTS:
+            self._make_room(part)
+
+    def _remembered(self, key: str) -> bytes | None:
+        with self._lock:
+            if key in self._recent:
+                self._recent.move_to_end(key)
+            return self._recent.get(key)
+
+    def _remember(self, key: str, payload: bytes) -> None:
+        with self._lock:
+            self._recent[key] = payload
+            while len(self._recent) > REMEMBERED:
+                self._recent.popitem(last=False)
+
+    def _read(self, key: str) -> bytes | None:
+        try:
+            content = self.folder.read(name_of(key))
+        except OSError as error:
+            self._say("what was computed can't be read", error)
+            return None
+        if content is None:
+            return None
+        digest, payload = content[:_DIGEST], content[_DIGEST:]
+        if digest != _digest(key, payload):
+            log.info("%s in %s is damaged, and computed anew", name_of(key), self.place)
+            return None
+        self._remember(key, payload)
+        return payload
+
+    def _read_limit(self) -> int:
+        try:
+            limit = json.loads(self.folder.read(SETTINGS) or b"{}").get("limit_bytes", LIMIT)
+            return limit if isinstance(limit, int) and limit >= LEAST_LIMIT else LIMIT
+        except (OSError, ValueError, AttributeError, RecursionError):
+            return LIMIT
+
+    def _entries(self) -> Iterator[Kept]:
+        for part in PARTS:
+            yield from self.folder.entries(part)
+
+    def _make_room(self, part: str) -> None:
+        """Remove the entries of a subfolder that were not used longest, if it has too many.
+
+        Keys are digests: each subfolder holds as much as any other.
+        """
+        self.folder.tidy(part)
+        kept = sorted(self.folder.entries(part), key=lambda it: it.used)
+        most, taken = self.limit / len(PARTS), sum(it.size for it in kept)
+        if taken <= most:
+            return
+        gone = []
+        for it in kept:
+            if taken <= EMPTIED * most:
+                break
+            taken -= it.size
+            gone.append(name_of(it.key))
+        self.folder.remove(gone)
+
+    def _say(self, what: str, error: OSError) -> None:
+        """Log a fault of the folder, one of each kind."""
+        why = error.strerror or str(error)
+        with self._lock:
+            said = f"{what}: {why}" in self._said
+            self._said.add(f"{what}: {why}")
+        if not said:
+            log.warning("%s in %s (%s): going on without", what, self.place, why)
+
+
+def _digest(key: str, payload: bytes) -> bytes:
+    """Return the digest of an entry and its key: no entry passes for another."""
+    return hashlib.blake2b(payload, digest_size=_DIGEST, key=key.encode()).digest()
