@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args, get_origin
 
 from pydantic import (
@@ -61,7 +62,9 @@ class FrozenRecord(BaseModel):
     @classmethod
     def _own(cls, name: str, value: Any) -> Any:
         """Return a field's value as Python's own kind of number, if it is a number."""
-        kinds = _kinds(cls.model_fields[name].annotation) if name in cls.model_fields else {Any}
+        if type(value) in _AS_THEY_ARE:
+            return value
+        kinds = _kinds_of(cls).get(name, _ANYTHING)
         if type(value).__module__ == "numpy" and not getattr(value, "shape", (1,)):
             # as it is written: of single precision 0.8 is 0.8
             value = value.item() if isinstance(value.item(), bool | int) else _float(value)
@@ -92,6 +95,19 @@ class _Foreign:
 
     def __repr__(self) -> str:
         return shown(self._value)
+
+
+_ANYTHING = frozenset([Any])
+#: What JSON is read as, but for bools: a step has thousands of records of nothing else.
+_AS_THEY_ARE = frozenset([str, int, float, list, tuple, dict, type(None)])
+
+
+@cache  # a step has thousands of records: what their fields may be is found out once
+def _kinds_of(model: type[BaseModel]) -> dict[str, frozenset[Any]]:
+    """Return the types that are somewhere in each field's annotation."""
+    return {
+        name: frozenset(_kinds(field.annotation)) for name, field in model.model_fields.items()
+    }
 
 
 def _kinds(annotation: Any) -> set[Any]:

@@ -95,10 +95,10 @@ def _check_depth(value: Any, left: int) -> None:
     """Refuse JSON so deep that writing it again would fail."""
     if left == 0:
         raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
-    inner = value.values() if isinstance(value, dict) else value
     if isinstance(value, dict | list):
-        for item in inner:
-            _check_depth(item, left - 1)
+        for item in value.values() if isinstance(value, dict) else value:
+            if left == 1 or isinstance(item, dict | list):  # most are words and numbers
+                _check_depth(item, left - 1)
 
 
 def canonical(value: Any) -> str:
