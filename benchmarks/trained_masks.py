@@ -248,7 +248,8 @@ def main() -> None:
     PICTURE.write_bytes(style.as_png(draw(found)))
     put("trained-masks", lines(found))
     put("trained-epochs", scores(RESNET, "after epoch"))
-    put("trained-losses", scores(GPT, "after fifth"))
+    if GPT.runs:
+        put("trained-losses", scores(GPT, "after fifth"))
     print(*lines(found), sep="\n")
 
 
