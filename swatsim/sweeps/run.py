@@ -114,9 +114,9 @@ def sweep(
     overwrite : bool
         Simulate points that are finished anew, too, each of which is replaced when it is done.
     executor : concurrent.futures.Executor or submitit.Executor, optional
-        Where to run: Dask's `Client.get_executor()`, for example. Its workers must see the traces
-        under the same paths. By default a pool of processes on this machine, each of which imports
-        the script that starts it: there it is called below ``if __name__ == "__main__":``.
+        Where to run: Dask's `Client.get_executor()`, for example. Its workers must see traces and
+        store under the same paths. By default a pool of processes on this machine, each of which
+        imports the script that starts it: call it there below ``if __name__ == "__main__":``.
     workers : int, optional
         Processes of that pool, one a core by default; tasks that an executor has at a time.
     max_hours : float, optional
@@ -138,15 +138,22 @@ def sweep(
         If the folder can't be written to.
     """
     until = inf if max_hours is None else time.monotonic() + 3600 * max_hours
-    chosen, folder, counts = _spec(spec), Store(Path(output)), open_store(store)
-    processes = threads_of(workers)
-    plan = make_plan(chosen, folder, overwrite, _part(shard))
-    plan.store_in(False if counts is None else counts.place)
+    chosen, folder, processes = _spec(spec), Store(Path(output)), threads_of(workers)
+    plan = _planned(chosen, folder, overwrite, shard, store)
     if announce:
         announce(plan)
     with folder.open(alone=shard is None), _running(executor) as runs:
         _run(plan, folder, Means(runs, workers if runs else processes, until), progress)
         return _concluded(chosen, plan, folder)
+
+
+def _planned(
+    spec: Spec, folder: Store, anew: bool, shard: tuple[int, int] | None, store: Where
+) -> Plan:
+    """Return what is to do, with where its jobs keep what they count."""
+    counts, plan = open_store(store), make_plan(spec, folder, anew, _part(shard))
+    plan.store_in(False if counts is None else counts.place)
+    return plan
 
 
 def _concluded(spec: Spec, plan: Plan, store: Store) -> Summary:

@@ -87,6 +87,44 @@ def pattern_at(queue: Counts, first: int, blocks: Blocks) -> int:
 
 
 @jit
+def queue_points(
+    data: npt.NDArray[np.bool_],
+    points: Points,
+    of_pixels: Blocks,
+    queue: Counts,
+    known: Counts,
+    used: Counts,
+    block_of: Counts,
+    begins: Counts,
+) -> tuple[int, int, int]:
+    """Queue a channel's pixels, ``data[n, place]``; return how many, their blocks, and patterns.
+
+    Filled in: the patterns in use, of each block which of them it has, and where each PE's begin.
+    """
+    samples, pes, vector = data.shape[0], points.starts.size - 1, of_pixels.vector
+    pixels = blocks = patterns = 0
+    for n in range(samples):
+        for e in range(pes):
+            length = 0
+            for i in range(points.starts[e], points.starts[e + 1]):
+                queue[length] = points.kinds[i]  # kept if it is not zero: see `queue_pixels`
+                length += int(data[n, points.places[i]])
+            queue[length : length + vector] = 0
+            for first in range(0, length, vector):
+                pattern = pattern_at(queue, first, of_pixels)
+                if known[pattern] < 0:
+                    known[pattern], used[patterns] = patterns, pattern
+                    patterns += 1
+                block_of[blocks] = known[pattern]
+                blocks += 1
+            pixels += length
+            begins[n * pes + e + 1] = blocks
+    for pattern in used[:patterns]:
+        known[pattern] = -1
+    return pixels, blocks, patterns
+
+
+@jit
 def convolve_points(
     data: npt.NDArray[np.bool_],
     weight: Bits,
@@ -108,25 +146,8 @@ def convolve_points(
     cost = np.zeros(pes, np.int64)
     cycles = pairs = products = words_a = words_b = 0
     for c in range(channels):
-        pixels = blocks = patterns = 0
-        for n in range(samples):
-            for e in range(pes):
-                length = 0
-                for i in range(points.starts[e], points.starts[e + 1]):
-                    queue[length] = points.kinds[i]  # kept if it is not zero: see `queue_pixels`
-                    length += int(data[c, n, points.places[i]])
-                queue[length : length + vector] = 0
-                for first in range(0, length, vector):
-                    pattern = pattern_at(queue, first, of_pixels)
-                    if known[pattern] < 0:
-                        known[pattern], used[patterns] = patterns, pattern
-                        patterns += 1
-                    block_of[blocks] = known[pattern]
-                    blocks += 1
-                pixels += length
-                begins[n * pes + e + 1] = blocks
-        for pattern in used[:patterns]:
-            known[pattern] = -1
+        own = queue, known, used, block_of, begins
+        pixels, blocks, patterns = queue_points(data[c], points, of_pixels, *own)
         for chunk in range(0, filters, array.chunk):
             length = 0
             for k in range(chunk, min(chunk + array.chunk, filters)):
@@ -141,11 +162,11 @@ def convolve_points(
             for n in range(samples):
                 slowest = 0
                 for e in range(pes):
-                    own = 0
+                    mine = 0
                     for i in range(begins[n * pes + e], begins[n * pes + e + 1]):
-                        own += sums[block_of[i]]
-                    slowest = max(slowest, own)
-                    cost[e] += own
+                        mine += sums[block_of[i]]
+                    slowest = max(slowest, mine)
+                    cost[e] += mine
                 cycles += slowest
             if length:
                 products += pixels * length
