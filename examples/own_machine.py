@@ -79,7 +79,7 @@ def parts(op: LoweredOp, config: VectorConfig, skips: bool) -> Iterator[Part]:
             yield from _groups(sample, layer.groups, of_group, skips)
         return
     for conv in convolutions(op, config.dgrad_lowering):
-        outputs = len(conv.data) * conv.output[0] * conv.output[1]
+        outputs = conv.samples * conv.output[0] * conv.output[1]
         yield from _groups(conv.weight, conv.groups, outputs, skips)
 
 

@@ -51,7 +51,7 @@ def run(
 ) -> list[Any]:
     """Simulate, write what is to be written, and return what is to be printed."""
     with progress("simulating (machines)", "machines") as show:
-        what = {"samples": samples, "uneven": uneven, "store": store}
+        what: dict[str, Any] = {"samples": samples, "uneven": uneven, "store": store}
         steps = machines.measure(titles, progress=show, **what)
     written = [] if output is None else _write(output, steps)
     words = (f"{line[0].upper()}{line[1:]}." for line in machines_words.causes(steps))

@@ -141,7 +141,7 @@ def digest_of(material: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _as_entry(counters: Counters, effectual: int) -> dict[str, Any] | None:
+def _as_entry(counters: Any, effectual: int) -> dict[str, Any] | None:
     """Return counters as JSON: but for zeros, and products relative to the effectual ones.
 
     Those depend on all masks, what the machine makes of the op may not. None: a machine of
