@@ -1,93 +1,138 @@
-"""Compare the bytes of the blocks that are chosen with the fewest that any could move.
+"""Compare the bytes of the blocks that are chosen with the fewest of blocks tried one by one.
 
-    python benchmarks/blocks.py [--batch 4]
+    python benchmarks/blocks.py [--preset scnn] [--ops 40] [--random 300] [--batch 4]
 
-Of every op of ResNet-50 (SWAT-U at 90 %) on every preset: by how much the chosen blocks move more
-than a bound below all blocks of a fine grid, ceil(n / j) elements of an axis of n for every j, any
-loop order. The bound is below the fewest: whether a block fits is judged by the mean of them.
-Prints one line a preset.
+Of ops of ResNet-50 (SWAT-U at 90 %) the blocks tried are all of ceil(n / j) elements of an axis of
+n, for every j, in any loop order; of small random ops every block there is. What they move is
+counted by `tests/naive/blocks.py`, which shares no code with the simulator. Prints one line a
+preset, the share of a simulation's CPU time that choosing blocks takes, and one of the random ops.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
+import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-import swatsim
-from swatsim.policies import SwatU
-from swatsim.simulator.machines import presets
-from swatsim.simulator.mechanism import MachineConfig
-from swatsim.simulator.memory.candidates import cut_axes, fine_extents, times_of
-from swatsim.simulator.memory.config import ORDERS
-from swatsim.simulator.memory.pipeline import LACKS, SUM_BYTES
-from swatsim.simulator.memory.plan import buffers_of
-from swatsim.simulator.memory.simulate import NO_DEMAND, simulate_memory
-from swatsim.simulator.memory.stores import stores_of
-from swatsim.simulator.memory.tensors import shape_of
-from swatsim.tracefile import open_trace
-from swatsim.tracer.synthetic import synthesize
-from swatsim.workload.lowering import LoweredOp, lower
-from swatsim.workload.networks import network
-from swatsim.workload.value_types import DTYPES
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # tests are no part of the package
 
-#: Of tables of weight (k, c), act (c, n), grad_out (k, n): the axes among (k, c, n).
-AXES = ((0, 1), (1, 2), (0, 2))
+import swatsim  # noqa: E402
+from swatsim.errors import ConfigError, WorkloadError  # noqa: E402
+from swatsim.policies import SwatU  # noqa: E402
+from swatsim.simulator.machines import presets  # noqa: E402
+from swatsim.simulator.memory.config import MemoryConfig  # noqa: E402
+from swatsim.simulator.memory.plan import find  # noqa: E402
+from swatsim.simulator.memory.simulate import NO_DEMAND, simulate_memory  # noqa: E402
+from swatsim.simulator.memory.stores import stores_of  # noqa: E402
+from swatsim.simulator.memory.tensors import shape_of  # noqa: E402
+from swatsim.tracefile import open_trace  # noqa: E402
+from swatsim.tracer.synthetic import synthesize  # noqa: E402
+from swatsim.workload.layer import OPERANDS_OF, OPS, Layer  # noqa: E402
+from swatsim.workload.lowering import LoweredOp, lower  # noqa: E402
+from swatsim.workload.networks import network  # noqa: E402
+from tests.naive.blocks import even, every, fewest  # noqa: E402
 
-
-def bound(op: LoweredOp, config: MachineConfig) -> int:
-    """Give bytes that no blocks of the fine grid can stay below."""
-    shape = shape_of(op.layer, op.name, op.samples)
-    ks, cs, ns = fine_extents(shape, "auto", "auto", "auto")
-    rows, columns = cut_axes(shape, ks, cs, cs, ns)
-    extents = np.array(ks), np.array(cs)
-    k, c = (-(-size // it) for size, it in zip((shape.K, shape.C), extents, strict=True))
-    n = columns[2 if shape.output != 1 else 1].blocks
-    loops = k[:, None, None, None], c[None, :, None, None], n[None, None, :, None]
-    fit, moved = np.bool_(True), np.int64(0)
-    for tensor, store in enumerate(stores_of(op, shape, config, False)):
-        name = f"buffer_{buffers_of(shape.output)[tensor]}_kib"
-        limit = getattr(config, name) * 8 * 1024 // 2
-        times = times_of(tuple(it[..., 0] for it in loops), ORDERS, LACKS[tensor])
-        blocks = rows[tensor].blocks[:, None] * columns[tensor].blocks
-        if tensor == shape.output:
-            whole = int(rows[tensor].total[0] * columns[tensor].total[0]) * store.cell
-            size = DTYPES[config.dtype] // 8 + 2 * SUM_BYTES * (times - 1)
-            fits, part = whole * 8 * SUM_BYTES <= limit * blocks, whole * size
-        else:
-            fits = store.bits_in_all(rows[tensor], columns[tensor]) <= limit * blocks
-            once, _ = store.bytes_in_all(rows[tensor], columns[tensor])
-            part = np.expand_dims(once, 3 - sum(AXES[tensor]))[..., None] * times
-        fit = fit & np.expand_dims(fits, 3 - sum(AXES[tensor]))
-        moved = moved + part
-    return int(np.where(fit[..., None], moved, 2**62).min())
+FORMATS = ("dense", "bitmask", "csr", "csc", "run-length")
 
 
-def line(name: str, ops: list[LoweredOp]) -> str:
-    config = swatsim.machine(name).config
-    memory = [simulate_memory(op, NO_DEMAND, config).dram_bytes for op in ops]
-    least = [bound(op, config) for op in ops]
-    above = [chosen / below - 1 for chosen, below in zip(memory, least, strict=True)]
+def above(op: LoweredOp, config: MemoryConfig, grid: Any) -> float:
+    """Return by which share the chosen blocks move more than the fewest bytes."""
+    chosen = simulate_memory(op, NO_DEMAND, config).dram_bytes
+    best = fewest(op.name, op.layer, config, op.operands, grid)
+    assert best is not None, "the chosen blocks fit"
+    return chosen / best.moved - 1
+
+
+def in_words(above: list[float]) -> str:
     far = sum(it > 1 / 64 for it in above)
+    return f"at most {100 * max(above):.2f} % above the fewest, {far} of {len(above)} above 1/64"
+
+
+def share(trace: Path, ops: list[LoweredOp], machine: str) -> str:
+    """Return the CPU time of choosing blocks beside that of a simulation of the same step."""
+    config = swatsim.machine(machine).config
+    shapes = [shape_of(op) for op in ops]
+    stores = [stores_of(op, it, config, False) for op, it in zip(ops, shapes, strict=True)]
+    taken = []
+    for _ in range(2):  # the first compiles
+        begin = time.process_time()
+        for shape, store in zip(shapes, stores, strict=True):
+            find(shape, store, config)
+        chosen = time.process_time()
+        swatsim.simulate(trace, machine)
+        taken = [chosen - begin, time.process_time() - chosen]
     return (
-        f"{name}: at most {100 * max(above):.1f} % above the bound, {far} of {len(ops)} ops above "
-        f"1/64; all together {100 * (sum(memory) / sum(least) - 1):.2f} %"
+        f"choosing takes {taken[0]:.2f} of {taken[1]:.2f} CPU s, {100 * taken[0] / taken[1]:.0f} %"
     )
+
+
+def random_ops(number: int, seed: int) -> Iterator[tuple[LoweredOp, MemoryConfig]]:
+    """Yield small ops, ragged, strided, grouped, some channels denser, on small buffers."""
+    draw, rng = random.Random(seed), np.random.default_rng(seed)
+    for _ in range(number):
+        groups, kernel = draw.choice([1, 1, 1, 2, 3, 12]), draw.choice([1, 1, 2, 3, 5])
+        most = 32 if groups == 1 else 12
+        layer = Layer(
+            name="x",
+            C=groups * draw.randint(1, most),
+            K=groups * draw.randint(1, most),
+            H=draw.randint(kernel, 20),
+            W=draw.choice([1, 4, 9]),
+            R=kernel,
+            stride=(draw.choice([1, 1, 2, kernel]), 1),
+            padding=((draw.randint(0, kernel // 2),) * 2, (0, 0)),
+            groups=groups,
+        )
+        name, samples = draw.choice(OPS), draw.choice([1, 2, 3, 5])
+        masks = {}
+        for operand in OPERANDS_OF[name]:
+            size = layer.shape_of(operand, samples)
+            uneven = rng.random((1, size[1], 1, 1)) ** draw.choice([0, 1])
+            masks[operand] = rng.random(size) < draw.choice([0.1, 0.3, 0.6, 1.0]) * uneven
+        formats = {f"format_{it}": draw.choice(FORMATS) for it in ("weight", "act", "grad_out")}
+        sizes = {f"buffer_{it}_kib": draw.choice([1, 1, 2]) for it in ("a", "b", "out")}
+        types = {"dtype": draw.choice(["fp32", "bf16", "int8"])}
+        yield LoweredOp(layer, name, **masks), MemoryConfig(**formats, **sizes, **types)
+
+
+def of_random(number: int) -> str:
+    found = []
+    for op, config in random_ops(number, seed=1):
+        try:
+            found.append(above(op, config, every))
+        except (ConfigError, WorkloadError):
+            continue  # nothing fits
+    return f"{len(found)} random ops, all blocks there are: {in_words(found)}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=4)
-    batch = parser.parse_args().batch
+    parser.add_argument("--preset", action="append", choices=[name for name, _, _ in presets()])
+    parser.add_argument("--ops", type=int, default=40)
+    parser.add_argument("--random", type=int, default=300)
+    given = parser.parse_args()
+    print(of_random(given.random), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace"
-        synthesize(network("resnet50").layers, trace, policy=SwatU(0.9), batch=batch, seed=1)
+        synthesize(network("resnet50").layers, trace, policy=SwatU(0.9), batch=given.batch, seed=1)
         step = open_trace(trace).step(0)
         ops = [lower(step.op(layer, op)) for layer, op in step.ops()]
-        for name, _, _ in presets():
-            print(f"ResNet-50, batch {batch}, 90 %, {line(name, ops)}", flush=True)
+        distinct = list({shape_of(op): op for op in ops}.values())
+        some = random.Random(1).sample(distinct, min(given.ops, len(distinct)))
+        for name in given.preset or [name for name, _, _ in presets()]:
+            config = swatsim.machine(name).config
+            tried = in_words([above(op, config, even) for op in some])
+            print(f"ResNet-50, batch {given.batch}, 90 %, {name}: {tried}; ", end="")
+            print(share(trace, ops, name), flush=True)
 
 
 if __name__ == "__main__":

@@ -106,11 +106,13 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
     dense = {"act_density": 0.5, "grad_density": 0.5, "uneven": False, "progress": None}
     dense |= {"overwrite": False, "masks": None}
     shown = {"layer": "fc", "op": "fprop", "step": None, "tile": 0, "start": 0, "cycles": 5}
+    shown |= {"store": False}
     stored = {"format": "bitmask", "dtype": "fp32"}
     machine = {"rows": 4, "lanes": 16, "dtype": "fp32", "memory": "none", "clock_mhz": 500}
     lanes = {"fold_stem": False, "scheduled": "weight", "block_rows": "auto", "dram": "ideal"}
     one = swatsim.machine("tensordash", tiles=1)
     simulated = {"trace": trace, "machine": one, "steps": [0], "workers": 1, "progress": None}
+    simulated |= {"store": False}
     more = {"baseline": None, "energy": "45nm", "ops": ["fprop"]}
     kept = list(trace.step(0).kept())
     recording = {"path": "made", "steps": [], "images": None, "skip": (), "batch_axis": 0}
@@ -177,8 +179,11 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
                 "workers": 1,
                 "executor": None,
                 "overwrite": False,
+                "store": False,
+                "max_hours": 1,
+                "shard": (1, 2),
             },
-            ("spec", "workers", "executor", "overwrite"),
+            ("spec", "workers", "executor", "overwrite", "store", "max_hours", "shard"),
         ),
         "Trace.step": Call(trace.step, {"number": 0}),
         "synthesize": Call(

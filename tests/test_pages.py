@@ -108,7 +108,7 @@ QUICKLY = {
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "traces").symlink_to(ROOT / "traces")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sweep, "_cluster", lambda address: Here())
+    monkeypatch.setattr(sweep, "_cluster", lambda *named: Here())
     printed: dict[str, str] = {}
     with unpainted():
         for verb, *words in commands(TUTORIAL):

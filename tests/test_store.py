@@ -294,7 +294,7 @@ def test_the_usual_one_lies_beside_compiled_kernels(
     assert found.place == str(tmp_path / "cache" / "store")
     assert not (tmp_path / "cache").exists()
     found.put(KEYS[1], b"counts")
-    assert mode(tmp_path / "cache") == 0o700
+    assert mode(tmp_path / "cache") == 0o700  # as kernels want it, that run
     monkeypatch.setenv(cache.CACHE_VARIABLE, "")
     assert open_store() is None
     monkeypatch.delenv(cache.CACHE_VARIABLE)

@@ -113,8 +113,10 @@ KEYS: Mapping[str, str] = {
     "kept": "points that were finished before",
     "impossible": "points that no machine can be",
     "computations": "different computations among them",
+    "other_parts": "points to compute that belong to other parts of the sweep",
     "processes": "processes",
     "seconds": "s",
+    "cpu_seconds": "s: on one process",
 }
 #: Of any other key, by its end: the unit.
 SUFFIXES: Mapping[str, str] = {

@@ -106,14 +106,17 @@ SETTINGS = click.option(
 )
 
 
-def parse(settings: tuple[str, ...]) -> dict[str, str]:
-    """Return the parts of ``name=value``; the machine's config checks both."""
+def parse(settings: tuple[str, ...], option: str = "--set rows=16") -> dict[str, str]:
+    """Return the parts of ``name=value``; who takes them checks both. `option`: a right one."""
+    name_of_option = option.split()[0]
     for setting in settings:
         if "=" not in setting:
-            raise ConfigError(f"--set {setting}: expected PARAMETER=VALUE, as in --set rows=16")
+            raise ConfigError(
+                f"{name_of_option} {setting}: expected PARAMETER=VALUE, as in {option}"
+            )
     pairs = [setting.split("=", 1) for setting in settings]
     names = [name.strip().replace("-", "_") for name, _ in pairs]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"--set {name} is given twice: give each parameter once")
+            raise ConfigError(f"{name_of_option} {name} is given twice: give each parameter once")
     return dict(zip(names, (value.strip() for _, value in pairs), strict=True))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePath
 from typing import Any
@@ -19,6 +19,7 @@ from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, padded, percent, table, times
 from swatsim.errors import ConfigError
 from swatsim.reports import differences
+from swatsim.reports.made import command_line
 from swatsim.reports.remarks import LAYERS_ALONE
 from swatsim.reports.span import Span
 from swatsim.reports.tables import OF_IDEAL
@@ -26,13 +27,17 @@ from swatsim.simulator.run import threads_of
 from swatsim.sweeps import run
 from swatsim.sweeps.cluster import Cluster
 from swatsim.sweeps.forecast import Forecast, duration, forecast
-from swatsim.sweeps.inline import as_toml, entries_of
+from swatsim.sweeps.inline import as_toml, entries_of, value_of
+from swatsim.sweeps.logs import LOGS
 from swatsim.sweeps.plan import Plan
+from swatsim.sweeps.slurm import slurm as submitting
 from swatsim.sweeps.spec import Spec, read_spec
 from swatsim.sweeps.summary import Row, Summary
 
 #: Points of the table that ends a sweep.
 SHOWN = 20
+#: The exit code when time was up before all was done: as of `timeout`.
+UNFINISHED = 124
 #: A forecast is corrected once, when jobs took so many seconds, and were this share of all.
 SECONDS, SHARE = 3.0, 0.05
 
@@ -55,8 +60,30 @@ SECONDS, SHARE = 3.0, 0.05
 @click.option("--step", "steps", type=int, multiple=True, help="Of traces: only this step.")
 @click.option("--op", "ops", type=OP, multiple=True, help="Of traces: only this op; repeatable.")
 @click.option("--layers-only", is_flag=True, help="Of traces: only what multiplies matrices.")
-@click.option("--workers", type=click.IntRange(1), help="Processes; one a core by default.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes; one a core by default. On a cluster: tasks that it has at a time.",
+)
 @click.option("--dask", metavar="ADDRESS", help="Run on a Dask cluster: its scheduler's address.")
+@click.option(
+    "--slurm",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Run on Slurm: a parameter of sbatch as submitit names it, such as time=120 (minutes), "
+    "partition=cpu, mem=8GB; repeatable.",
+)
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Run the I-th of N parts alone, such as 3/8; all parts write into one folder.",
+)
+@click.option(
+    "--max-hours",
+    type=click.FloatRange(0, min_open=True),
+    metavar="HOURS",
+    help=f"Begin no point after so long; if any is left, the exit code is {UNFINISHED}.",
+)
 @click.option(
     "--module",
     "modules",
@@ -72,6 +99,9 @@ def sweep(
     output: str,
     workers: int | None,
     dask: str | None,
+    slurm: tuple[str, ...],
+    shard: str | None,
+    max_hours: float | None,
     store: bool,
     dry_run: bool,
     whole: bool,
@@ -90,17 +120,20 @@ def sweep(
     first jobs, on standard error.
     """
     entries, chosen = _chosen(sources, **options)
-    processes = threads_of(workers)
+    processes = None if dask or slurm else threads_of(workers)
+    part = None if shard is None else _part(shard)
     if dry_run:
-        _print_plan(run.look(chosen, output), entries, processes, as_json)
+        _print_plan(run.look(chosen, output, part), entries, processes, as_json)
         return
-    with _cluster(dask) as executor, progress("sweeping", "jobs") as show:
-        watch = _Watch(None if dask else processes, show)
+    with _cluster(dask, slurm, output) as executor, progress("sweeping", "jobs") as show:
+        watch = _Watch(processes, show)
         summary = run.sweep(
             chosen,
             output,
             executor=executor,
             workers=workers,
+            max_hours=max_hours,
+            shard=part,
             progress=watch.progress,
             announce=watch.announce,
             store=store,
@@ -108,7 +141,17 @@ def sweep(
     if as_json:
         _print_json(summary)
     else:
-        _print(summary, output, whole)
+        _print(summary, whole, watch.is_left)
+    if watch.is_left:
+        click.get_current_context().exit(UNFINISHED)
+
+
+def _part(text: str) -> tuple[int, int]:
+    """Return which part of how many "3/8" is."""
+    part, _, of = text.partition("/")
+    if not (part.isdecimal() and of.isdecimal() and 1 <= int(part) <= int(of)):
+        raise ConfigError(f"--shard {text!r} is none: write the part, from 1, and of how many: 3/8")
+    return int(part), int(of)
 
 
 def _chosen(
@@ -154,7 +197,7 @@ class _Watch:
     Parameters
     ----------
     processes : int or None
-        None: it runs elsewhere, and nothing is known before.
+        None: it runs elsewhere, on nobody knows how many.
     show : callable of (int, int)
         A bar.
     """
@@ -164,57 +207,82 @@ class _Watch:
         self._show = show
         self._forecast: Forecast | None = None
         self._begun = 0.0
+        self._jobs_before: int | None = None
         self._corrected = False
+        self._jobs = self._done = 0
 
     def announce(self, plan: Plan) -> None:
         """Print what is to do, and how long it will take."""
         words = plan.words()
-        jobs = [job for group in plan.groups for job in group.jobs]
-        if jobs and self._processes:
+        self._jobs = sum(len(group.jobs) for group in plan.groups)
+        if self._jobs:
             self._forecast = forecast(plan, self._processes)
-            words += f"; {self._forecast.words}"
-        elif jobs:
-            self._forecast = Forecast([1.0] * len(jobs), 1)
+            words += f", {self._forecast.words}"
         click.echo(words, err=True)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether jobs of this process are left."""
+        return self._done < self._jobs
 
     def progress(self, done: int, total: int) -> None:
         """Show how many jobs are done, and correct the forecast when enough are."""
         self._show(done, total)
+        self._done = done
         if self._corrected or self._forecast is None:
             return
-        warm = self._forecast.processes
-        if done <= warm:  # a process's first job waits for it to start
-            self._begun = time.monotonic()
+        if self._jobs_before is None or done <= (self._forecast.processes or 1):
+            # a process's first job waits for it to start
+            self._jobs_before, self._begun = done, time.monotonic()
         elapsed = time.monotonic() - self._begun
-        parts = (self._forecast.jobs[warm:done], self._forecast.jobs)
+        parts = (self._forecast.jobs[self._jobs_before : done], self._forecast.jobs)
         if elapsed > SECONDS and done < total and sum(parts[0]) > SHARE * sum(parts[1]):
-            left = duration(self._forecast.left(warm, done, elapsed))
+            left = duration(self._forecast.left(self._jobs_before, done, elapsed))
             click.echo(f"{left} left, by the first {done} of {total} jobs", err=True)
             self._corrected = True
 
 
-def _print_plan(plan: Plan, entries: dict[str, Any] | None, processes: int, json: bool) -> None:
+def _print_plan(
+    plan: Plan, entries: dict[str, Any] | None, processes: int | None, json: bool
+) -> None:
     """Print what is to do; of a sweep in options, behind it, the file that says the same."""
     found = forecast(plan, processes) if plan.groups else Forecast([], processes)
     if json:
         counts = {**plan.counts, "processes": processes, "seconds": found.seconds}
+        counts["cpu_seconds"] = found.cpu_seconds
         as_json.write("sweep", {**counts, "spec": entries})
         return
-    words = plan.words() + (f"; {found.words}" if plan.groups else "")
+    words = plan.words() + (f", {found.words}" if plan.groups else "")
     if entries is None:
         console().print(words)
     else:
         click.echo(f"# {words}\n{as_toml(entries)}", nl=False)
 
 
-def _print(summary: Summary, output: str, whole: bool) -> None:
+def _print(summary: Summary, whole: bool, unfinished: bool) -> None:
     out = console()
     out.print(_table(summary, whole))
     out.say_what_was_dropped()
     for sentence in _sentences(summary, whole):
         out.print(sentence)
-    out.print(f"wrote {output}: sweep.json, summary.csv, points/")
-    out.print(f"Next: swatsim report {shlex.quote(output)}")
+    for sentence in _ending(summary, unfinished):
+        out.print(sentence)
+
+
+def _ending(summary: Summary, unfinished: bool) -> Iterator[str]:
+    """Yield what was written, what is left, and the command that comes next."""
+    output = str(summary.folder)
+    if not summary.left:
+        yield f"wrote {output}: sweep.json, summary.csv, points/, logs/"
+        yield f"Next: swatsim report {shlex.quote(output)}"
+        return
+    yield f"wrote {output}: points/, logs/"
+    left = f"{len(summary.left)} of {len(summary.rows)} points are left"
+    if unfinished:
+        yield f"{left}: the time is up."
+        yield f"Next: {command_line(sys.argv)}"
+    else:
+        yield f"{left} to other parts of the sweep."
 
 
 def _sentences(summary: Summary, whole: bool) -> Iterator[str]:
@@ -227,7 +295,9 @@ def _sentences(summary: Summary, whole: bool) -> Iterator[str]:
     for warning in summary.warnings:
         yield f"warning: {warning}."
     for row in summary.failed[:SHOWN]:
-        yield f"failed: {row['machine']} on {row['trace']}: {row['error']}"
+        log = summary.folder / LOGS / f"{row['point']}.log"
+        see = f" (see {log})" if log.is_file() else ""
+        yield f"failed: {row['machine']} on {row['trace']}: {row['error']}{see}"
 
 
 def _print_json(summary: Summary) -> None:
@@ -235,8 +305,16 @@ def _print_json(summary: Summary) -> None:
     as_json.write("sweep", found)
 
 
-def _cluster(address: str | None) -> AbstractContextManager[Executor | None]:
-    """Return a connection to a Dask cluster, if one is named."""
+def _cluster(
+    address: str | None, slurm: tuple[str, ...], output: str
+) -> AbstractContextManager[Any]:
+    """Return a Dask cluster or submitit's executor, if one is named, else None, as a context."""
+    if address and slurm:
+        raise ConfigError("--dask and --slurm are two clusters: name one")
+    if slurm:
+        words = parse(slurm, "--slurm time=120")
+        parameters = {name: value_of(text) for name, text in words.items()}
+        return nullcontext(submitting(Path(output), parameters))
     return nullcontext() if address is None else Cluster(address)
 
 

@@ -134,7 +134,10 @@ class LocalFolder:
     def tidy(self, part: str) -> None:
         """Remove what killed writers left in a subfolder."""
         before = time.time() - LEFT
-        remove(path for path in leftovers(self._path / part, "*") if path.lstat().st_mtime < before)
+        for path in leftovers(self._path / part, "*"):
+            with suppress(FileNotFoundError):  # another process tidies, too
+                if path.lstat().st_mtime < before:
+                    remove([path])
 
     def _prepared(self, folder: Path) -> int | None:
         """Make a subfolder, if need be; return the folder's mode if others may write there."""

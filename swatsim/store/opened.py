@@ -39,22 +39,25 @@ def open_store(where: Where = True) -> Store | None:
     ConfigError
         If a URL can't be opened, or fsspec is missing.
     """
-    if where is True:
-        where = os.environ.get(STORE_VARIABLE, True)
-    if where is True:
-        return _usual()
-    if where is False or not os.fspath(where):
-        return None
-    return Store(_folder(os.fspath(where)))
+    chosen = _chosen(where)
+    return Store(_folder(chosen)) if chosen else None
 
 
-def _usual() -> Store | None:
+def _chosen(where: Where) -> str:
+    """Return which folder or URL is meant; empty: none."""
+    if not isinstance(where, bool):
+        return os.fspath(where)
+    chosen = os.environ.get(STORE_VARIABLE) if where else ""
+    return str(_usual_path() or "") if chosen is None else chosen
+
+
+def _usual_path() -> Path | None:
     try:
         root = root_folder()
     except OSError as error:
-        _say_once(f"what is computed is not kept ({error})")
+        _say_once(f"what is computed is not kept in the usual place ({error})")
         return None
-    return None if root is None else Store(LocalFolder(root / "store", private=True))
+    return None if root is None else root / "store"
 
 
 @cache
@@ -70,4 +73,4 @@ def _folder(where: str) -> Folder:
     path = Path(os.path.abspath(os.path.expanduser(where)))
     if path.exists() and not path.is_dir():
         raise ConfigError(f"the store {where} is a file: give a folder, or a URL")
-    return LocalFolder(path)
+    return LocalFolder(path, private=path == _usual_path())

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import log10
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,30 +29,38 @@ from swatsim.workload.phases import OTHER
 #: Of each kind of machine so many ops are timed, as long as all of them took less than `BUDGET`.
 TIMED = 4
 BUDGET = 2.0
-#: Of machines that differ in memory alone, so many are timed together.
+#: Of machines that differ in memory alone, so many are timed together, and one alone.
 MACHINES = 4
+#: Fewer seconds are some.
+SHORT = 10
 #: A sweep's machines are of few kinds.
 KINDS = 8
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """How long a sweep's jobs will take.
+    """How long a sweep's jobs will take, at the rates of this machine.
 
     Parameters
     ----------
     jobs : sequence of float
         Seconds of each on one process, in their order.
-    processes : int
+    processes : int or None
+        None: how many there will be is not known.
     """
 
     jobs: Sequence[float]
-    processes: int
+    processes: int | None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all jobs, on one process."""
+        return sum(self.jobs)
 
     @property
     def seconds(self) -> float:
         """Of all jobs, on all processes."""
-        return sum(self.jobs) / self.processes
+        return self.cpu_seconds / (self.processes or 1)
 
     def left(self, first: int, done: int, elapsed: float) -> float:
         """Return the seconds that are left, if jobs from `first` up to `done` took so many."""
@@ -62,23 +70,29 @@ class Forecast:
     @property
     def words(self) -> str:
         """It, in words."""
+        cpu = duration(self.cpu_seconds, "CPU ")
+        if self.processes is None:
+            return f"{cpu} at the rates of this machine"
         processes = f"{self.processes} process{'es' * (self.processes != 1)}"
-        return f"{duration(self.seconds)} on {processes}"
+        wall = f"{duration(self.seconds)} on {processes}"
+        return wall if self.cpu_seconds < SHORT else f"{cpu}, {wall}"
 
 
-def duration(seconds: float) -> str:
-    """Return a time in words, as exact as a forecast is."""
-    if seconds < 10:
-        return "some seconds"
+def duration(seconds: float, of: str = "") -> str:
+    """Return a time in words, as exact as a forecast is; `of`: what stands before its unit."""
+    if seconds < SHORT:
+        return f"some {of}seconds"
     for unit, name, above in ((1, "seconds", 0), (60, "minutes", 100), (3600, "hours", 6000)):
         if seconds >= above:
             value, word = seconds / unit, name
     rounded = round(value, 1 - int(log10(value)))
-    return f"about {rounded:g} {word}"
+    return f"about {rounded:g} {of}{word}"
 
 
-def forecast(plan: Plan, processes: int) -> Forecast:
+def forecast(plan: Plan, processes: int | None) -> Forecast:
     """Return how long a plan will take; of each kind of machine some ops are run here for it.
+
+    A job computes once what its machines share, and runs the memory system of each.
 
     Raises
     ------
@@ -94,13 +108,18 @@ def forecast(plan: Plan, processes: int) -> Forecast:
     seconds = []
     for job in jobs:
         sizes = [_macs(step, layer) for step, layer in traces.layers(job)]
-        each, mac = costs.get(_kind(job), next(iter(costs.values())))
-        seconds.append(len(job.machines) * (each * max(1, len(sizes)) + mac * sum(sizes)))
+        cost = costs.get(_kind(job), next(iter(costs.values())))
+        each = cost.each + cost.machine * (len(job.machines) - 1)
+        seconds.append(each * max(1, len(sizes)) + cost.mac * sum(sizes))
     return Forecast(seconds, processes)
 
 
-#: Seconds of an op on a machine, and of each of its multiply-accumulates.
-_Cost = tuple[float, float]
+class _Cost(NamedTuple):
+    """Seconds of an op, of each of its multiply-accumulates, and of each machine but the first."""
+
+    each: float
+    mac: float
+    machine: float
 
 
 class _Traces:
@@ -131,6 +150,7 @@ def _macs(step: Step, layer: Layer) -> int:
 def _measured(jobs: Sequence[Job], traces: _Traces, begun: float) -> _Cost:
     """Return what an op costs, from the longest of a job and some that are drawn."""
     points: list[tuple[int, float]] = []
+    machines: list[float] = []
     drawn = random.Random(0)
     for place in range(TIMED if jobs else 0):
         job = drawn.choice(jobs)
@@ -138,16 +158,20 @@ def _measured(jobs: Sequence[Job], traces: _Traces, begun: float) -> _Cost:
         chosen = max(layers, key=lambda it: _macs(*it)) if place == 1 else drawn.choice(layers)
         try:
             if not points:
-                _timed(job, *chosen, traces)  # kernels load
-            points.append((_macs(*chosen), _timed(job, *chosen, traces)))
+                _timed(job, *chosen, traces, 1)  # kernels load
+            points.append((_macs(*chosen), _timed(job, *chosen, traces, 1)))
+            if len(job.machines) > 1:
+                some = min(len(job.machines), MACHINES)
+                more = _timed(job, *chosen, traces, some) - points[-1][1]
+                machines.append(max(more, 0.0) / (some - 1))
         except SwatsimError:  # what can't be run takes no time
             continue
         if time.perf_counter() - begun > BUDGET:
             break
-    return _fitted(points)
+    return _Cost(*_fitted(points), sum(machines) / max(1, len(machines)))
 
 
-def _fitted(points: Sequence[tuple[int, float]]) -> _Cost:
+def _fitted(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
     """Return a time of each op and one of each multiply-accumulate, neither below nothing."""
     if not points:
         return 0.0, 0.0
@@ -161,12 +185,12 @@ def _fitted(points: Sequence[tuple[int, float]]) -> _Cost:
     return float(seconds.mean()), 0.0
 
 
-def _timed(job: Job, step: Step, layer: Layer, traces: _Traces) -> float:
-    """Return the seconds that an op takes on one of a job's machines, when several are run."""
-    machines = [machine(preset, **parameters) for preset, parameters in job.machines[:MACHINES]]
+def _timed(job: Job, step: Step, layer: Layer, traces: _Traces, number: int) -> float:
+    """Return the seconds that an op takes on some of a job's machines together."""
+    machines = [machine(preset, **parameters) for preset, parameters in job.machines[:number]]
     baseline = None if job.baseline is None else as_machine(job.baseline)
     run = Run(traces.open(job.trace), machines, baseline, job.energy, job.scope)
     op: Any = job.op  # never "other" here
     begun = time.perf_counter()
     run.rows(step, layer, op)
-    return (time.perf_counter() - begun) / len(machines)
+    return time.perf_counter() - begun

@@ -43,7 +43,7 @@ def entries_of(
         if not any(name in own for own in fields.values()):
             every = {field for own in fields.values() for field in own}
             raise ConfigError(unknown(f"parameter of {' or '.join(presets)}", name, every))
-    values = {name: [_value(it) for it in text.split(COMMA)] for name, text in settings.items()}
+    values = {name: [value_of(it) for it in text.split(COMMA)] for name, text in settings.items()}
     machines = []
     for preset, own in fields.items():
         mine = {name: listed for name, listed in values.items() if name in own}
@@ -55,7 +55,7 @@ def entries_of(
     return {name: value for name, value in whole.items() if value not in (None, [], (), False)}
 
 
-def _value(text: str) -> Value:
+def value_of(text: str) -> Value:
     """Return a value as TOML would have it."""
     word = text.strip()
     if word in ("true", "false"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from swatsim.errors import ConfigError, SwatsimError
 from swatsim.simulator.energy.table import EnergyTable, energy_table
@@ -16,6 +16,16 @@ from swatsim.sweeps.worker import SOURCES, Done, Job, drams_of
 from swatsim.tracefile import Trace, covered, open_trace
 from swatsim.workload.layer import OPS
 from swatsim.workload.phases import OTHER
+
+
+class Shard(NamedTuple):
+    """A part of a sweep's computations: of every `of` one, the `part`-th, from 1."""
+
+    part: int
+    of: int
+
+
+WHOLE = Shard(1, 1)
 
 
 @dataclass
@@ -35,22 +45,28 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """All points, in order; those to do by what they share; and those that can't be, with why."""
+    """All points, in order; those to do by what they share; and those that can't be, with why.
+
+    `elsewhere` are those to do that belong to another part of the sweep.
+    """
 
     points: list[tuple[str, Point]]
     groups: list[Group]
     impossible: list[tuple[str, Point, str]]
+    elsewhere: list[str] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[str, int]:
         """Points, those to compute and those kept, different computations, and impossible ones."""
         to_do = sum(len(group.points) for group in self.groups)
+        others = to_do + len(self.impossible) + len(self.elsewhere)
         return {
             "points": len(self.points),
             "compute": to_do,
-            "kept": len(self.points) - to_do - len(self.impossible),
+            "kept": len(self.points) - others,
             "computations": len(self.groups),
             "impossible": len(self.impossible),
+            "other_parts": len(self.elsewhere),
         }
 
     def store_in(self, where: str | Literal[False]) -> None:
@@ -63,17 +79,21 @@ class Plan:
         found = self.counts
         parts = [f"{found['points']} points", f"{found['compute']} to compute"]
         parts.append(f"{found['kept']} kept")
-        if found["computations"] < found["compute"]:
-            parts.append(f"{found['computations']} different computations")
+        if self.elsewhere:
+            parts.append(f"{found['other_parts']} of other parts")
+        if found["computations"]:
+            s = "s" * (found["computations"] != 1)
+            parts.append(f"{found['computations']} computation{s}")
         if self.impossible:
             parts.append(f"{len(self.impossible)} that no machine can be")
         return ", ".join(parts)
 
 
-def make_plan(spec: Spec, store: Store, anew: bool = False) -> Plan:
+def make_plan(spec: Spec, store: Store, anew: bool = False, part: Shard = WHOLE) -> Plan:
     """Return the points sorted: finished, impossible, and the rest by what they share.
 
-    `anew`: none counts as finished.
+    `anew`: none counts as finished. Which part of a sweep a computation belongs to depends on the
+    specification alone, and not on what is finished.
     """
     table = energy_table(spec.energy)
     traces = {path: _opened(path, spec) for path in spec.traces}
@@ -84,6 +104,7 @@ def make_plan(spec: Spec, store: Store, anew: bool = False) -> Plan:
     baseline = None if spec.baseline is None else as_machine(spec.baseline)
     plan = Plan([], [], [])
     groups: dict[str, Group] = {}
+    numbers: dict[str, int] = {}
     for point in spec.points():
         trace = traces[point.trace]
         try:
@@ -100,9 +121,14 @@ def make_plan(spec: Spec, store: Store, anew: bool = False) -> Plan:
         resolved |= {"steps": spec.steps, "ops": spec.ops, "sources": SOURCES}
         key = Store.key(resolved)
         plan.points.append((key, point))
+        computation = point.computation()
+        number = numbers.setdefault(computation, len(numbers))
         if not anew and store.is_done(key):
             continue
-        group = groups.setdefault(point.computation(), Group([], [], [], [], []))
+        if number % part.of != part.part - 1:
+            plan.elsewhere.append(key)
+            continue
+        group = groups.setdefault(computation, Group([], [], [], [], []))
         group.points.append((key, point))
         group.resolved.append(resolved)
         group.drams.extend(drams_of(run.machines))

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    wait,
-)
-from contextlib import closing
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, closing, nullcontext
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swatsim import provenance
 from swatsim.arguments import (
     arguments,
     either,
+    exact,
     flag,
     function,
     instance_of,
     mapping,
     maybe,
     path_like,
+    several,
     whole_number,
 )
 from swatsim.columns import Role
-from swatsim.errors import ConfigError, SwatsimError
+from swatsim.errors import ConfigError
 from swatsim.outputs import SWEEP
 from swatsim.results import Results, as_csv
 from swatsim.sealed import seal
@@ -39,24 +35,43 @@ from swatsim.simulator.run import WHERE, threads_of
 from swatsim.simulator.sizes import Sums
 from swatsim.simulator.systems import Row
 from swatsim.store import Where, open_store
-from swatsim.sweeps.cluster import Cluster
-from swatsim.sweeps.plan import Group, Plan, make_plan
-from swatsim.sweeps.pool import Pool
+from swatsim.sweeps.dispatch import Means, completed, pieces
+from swatsim.sweeps.logs import Logs
+from swatsim.sweeps.plan import WHOLE, Group, Plan, Shard, make_plan
+from swatsim.sweeps.slurm import Submitted, is_submitit
 from swatsim.sweeps.spec import Point, Spec, read_spec
 from swatsim.sweeps.store import Store
 from swatsim.sweeps.summary import Summary, numbers, summarise
-from swatsim.sweeps.worker import Done, place_of, work
+from swatsim.sweeps.worker import place_of
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import submitit
 
 Progress = Callable[[int, int], None]
+Source = str | os.PathLike[str] | Mapping[str, Any] | Spec
 
-#: Jobs that wait in an executor, for each of its workers; more would only take memory.
-WAITING = 4
-#: How often a pool whose worker died is started anew.
-RESTARTS = 3
-#: A cluster that gave nothing for so long is asked whether it is there.
-QUIET_SECONDS = 10
+
+def _an_executor(value: Any) -> Any:
+    """Allow an executor of `concurrent.futures`, or of submitit."""
+    if not isinstance(value, Executor) and not is_submitit(value):
+        raise ValueError("must be an Executor of concurrent.futures or submitit")
+    return value
+
+
+def _hours(value: Any) -> float:
+    """Allow a number of hours; more than anybody waits for are as good as these."""
+    hours = float(min(exact(value), 1_000_000))
+    if hours <= 0:
+        raise ValueError("must be a number above 0")
+    return hours
+
+
+def _shard(value: Any) -> Shard:
+    """Allow (3, 8): the third of eight parts."""
+    numbers = several(whole_number, "the part, from 1, and of how many, such as (3, 8)")(value)
+    if len(numbers) != 2 or not 1 <= numbers[0] <= numbers[1]:
+        raise ValueError("must be the part, from 1, and of how many, such as (3, 8)")
+    return Shard(*numbers)
 
 
 @arguments(
@@ -64,24 +79,28 @@ QUIET_SECONDS = 10
     spec=either(path_like, mapping, instance_of(Spec)),
     output=path_like,
     overwrite=flag,
-    executor=maybe(instance_of(Executor)),
+    executor=maybe(_an_executor),
     workers=maybe(whole_number),
+    max_hours=maybe(_hours),
+    shard=maybe(_shard),
     progress=maybe(function),
     announce=maybe(function),
     store=WHERE,
 )
 def sweep(
-    spec: str | os.PathLike[str] | Mapping[str, Any] | Spec,
+    spec: Source,
     output: str | os.PathLike[str],
     *,
     overwrite: bool = False,
-    executor: Executor | None = None,
+    executor: Executor | submitit.Executor | None = None,
     workers: int | None = None,
+    max_hours: float | None = None,
+    shard: tuple[int, int] | None = None,
     progress: Progress | None = None,
     announce: Callable[[Plan], None] | None = None,
     store: Where = True,
 ) -> Summary:
-    """Simulate every point of a sweep that is not finished yet.
+    """Simulate every point of a sweep that is not finished yet; its folder has a log of each.
 
     A point that is finished is on disk as a whole, and never done again; one that fails is
     recorded with its error, tried again next time, and does not stop the others.
@@ -91,44 +110,75 @@ def sweep(
     spec : path, mapping or Spec
         A TOML file, or its entries.
     output : path
-        Folder of the sweep.
+        Folder of the sweep. Its index (sweep.json) is written when no point is left.
     overwrite : bool
         Simulate points that are finished anew, too, each of which is replaced when it is done.
-    executor : concurrent.futures.Executor, optional
-        Where to run: Dask's `Client.get_executor()`, for example. Its workers must see the traces
-        under the same paths. By default a pool of processes on this machine, each of which imports
-        the script that starts it: there it is called below ``if __name__ == "__main__":``.
+    executor : concurrent.futures.Executor or submitit.Executor, optional
+        Where to run: Dask's `Client.get_executor()`, for example. Its workers must see traces and
+        store under the same paths. By default a pool of processes on this machine, each of which
+        imports the script that starts it: call it there below ``if __name__ == "__main__":``.
     workers : int, optional
-        Processes of that pool; one a core by default.
-    progress : callable of (int, int), optional
-        Told how many of how many jobs are done.
-    announce : callable of Plan, optional
-        Told what is to do, before it starts.
+        Processes of that pool, one a core by default; tasks that an executor has at a time.
+    max_hours : float, optional
+        After so long no point is begun any more, and what was begun is finished.
+    shard : (int, int), optional
+        ``(3, 8)``: the third of eight parts alone. Parts may run at once, anywhere, on one folder.
+    progress, announce : callable of (int, int), callable of Plan, optional
+        Told how many of how many jobs are done, and, before it starts, what is to do.
     store : bool, path or str
         As in `swatsim.simulate`; an executor's workers must see a folder under the same path.
 
     Raises
     ------
     ConfigError
-        If the specification is not allowed.
+        If the specification is not allowed, or an executor broke.
     TraceError
         If no trace can be opened; points of one that can't, among others that can, fail.
     ResultsError
         If the folder can't be written to.
     """
-    processes = threads_of(workers)
-    chosen, folder, counts = _spec(spec), Store(Path(output)), open_store(store)
-    plan = make_plan(chosen, folder, overwrite)
-    plan.store_in(False if counts is None else counts.place)
+    until = inf if max_hours is None else time.monotonic() + 3600 * max_hours
+    chosen, folder, processes = _spec(spec), Store(Path(output)), threads_of(workers)
+    plan = _planned(chosen, folder, overwrite, shard, store)
     if announce:
         announce(plan)
-    with folder.open():
-        _run(plan, folder, executor, processes, progress)
-        for key, point, error in plan.impossible:
-            folder.fail(key, _about(point, error))
-        summary = summarise(folder, plan.points)
-        folder.publish(_files(chosen, summary))
+    with folder.open(alone=shard is None), _running(executor) as runs:
+        _run(plan, folder, Means(runs, workers if runs else processes, until), progress)
+        return _concluded(chosen, plan, folder)
+
+
+def _planned(
+    spec: Spec, folder: Store, anew: bool, shard: tuple[int, int] | None, store: Where
+) -> Plan:
+    """Return what is to do, with where its jobs keep what they count."""
+    counts, plan = open_store(store), make_plan(spec, folder, anew, _part(shard))
+    plan.store_in(False if counts is None else counts.place)
+    return plan
+
+
+def _concluded(spec: Spec, plan: Plan, store: Store) -> Summary:
+    """Return a sweep's summary; its index is written if no point is left."""
+    for key, point, error in plan.impossible:
+        store.fail(key, _about(point, error))
+    if plan.elsewhere:
+        store.refresh()
+    summary = summarise(store, plan.points)
+    if not summary.left:
+        store.publish(_files(spec, summary))
     return summary
+
+
+def _part(shard: tuple[int, int] | None) -> Shard:
+    return WHOLE if shard is None else Shard(*shard)
+
+
+def _running(
+    executor: Executor | submitit.Executor | None,
+) -> AbstractContextManager[Executor | None]:
+    """Return an executor of `concurrent.futures`; one that is made here ends with its block."""
+    if executor is None or isinstance(executor, Executor):
+        return nullcontext(executor)
+    return Submitted(executor)
 
 
 def _files(spec: Spec, summary: Summary) -> dict[str, bytes]:
@@ -142,13 +192,13 @@ def _files(spec: Spec, summary: Summary) -> dict[str, bytes]:
 
 
 def look(
-    spec: str | os.PathLike[str] | Mapping[str, Any] | Spec, output: str | os.PathLike[str]
+    spec: Source, output: str | os.PathLike[str], shard: tuple[int, int] | None = None
 ) -> Plan:
     """Return what a sweep would do, without doing it; raises what `sweep` does."""
-    return make_plan(_spec(spec), Store(Path(output)))
+    return make_plan(_spec(spec), Store(Path(output)), part=_part(shard))
 
 
-def _spec(spec: str | os.PathLike[str] | Mapping[str, Any] | Spec) -> Spec:
+def _spec(spec: Source) -> Spec:
     if isinstance(spec, Spec):
         return spec
     return Spec(**spec) if isinstance(spec, Mapping) else read_spec(spec)
@@ -157,108 +207,25 @@ def _spec(spec: str | os.PathLike[str] | Mapping[str, Any] | Spec) -> Spec:
 # ---- running it ----------------------------------------------------------------------------------
 
 
-def _run(
-    plan: Plan,
-    store: Store,
-    executor: Executor | None,
-    workers: int,
-    progress: Progress | None,
-) -> None:
+def _run(plan: Plan, store: Store, means: Means, progress: Progress | None) -> None:
     """Run all jobs; a group whose jobs are all done is written at once."""
-    pending = [(group, i) for group in plan.groups for i in range(len(group.jobs))]
-    total = len(pending)
+    pending = pieces(plan.groups, means.tasks)
+    total, count, logs = sum(len(group.jobs) for group in plan.groups), 0, Logs(store.folder)
     if not total:
         return
     # closed whatever happens: a pool that is left alone leaves its workers behind
-    with closing(_completed(pending, executor, workers)) as outcomes:
-        for count, ((group, i), outcome) in enumerate(outcomes, start=1):
-            group.done[i] = outcome
+    with closing(completed(pending, means)) as outcomes:
+        for piece, outcome in outcomes:
+            group, keys = piece.group, [key for key, _ in piece.group.points]
+            for place, done in zip(piece.places, outcome, strict=True):
+                job, group.done[place] = group.jobs[place], done
+                logs.add(keys, f"step {job.step} {job.op}: {done.log}")
+            count += len(piece.places)
             if len(group.done) == len(group.jobs):
                 _finish(group, store)
             if progress:
                 progress(count, total)
     gc.collect()  # the pool's semaphores, which the command line would not wait for
-
-
-Task = tuple[Group, int]
-
-
-def _completed(
-    pending: list[Task], executor: Executor | None, workers: int
-) -> Generator[tuple[Task, Done], None, None]:
-    """Yield each job's outcome as it comes; a pool of our own is started anew if a worker dies."""
-    if executor is not None:
-        try:
-            yield from _through(executor, pending, 64)
-        except BrokenExecutor as error:
-            raise ConfigError(
-                f"the executor broke ({error}): run the sweep again to go on"
-            ) from None
-        return
-    for attempt in range(RESTARTS + 1):
-        try:
-            with Pool(workers) as pool:
-                yield from _through(pool, pending, WAITING * workers)
-        except BrokenExecutor as error:
-            log.warning("a worker died (%s): %d jobs are left", error, len(pending))
-        if not pending:
-            return
-        if attempt == RESTARTS:
-            for task in list(pending):
-                yield task, _failed(task, "a worker died each time: too little memory?")
-
-
-def _through(executor: Executor, pending: list[Task], waiting: int) -> Iterator[tuple[Task, Done]]:
-    """Yield outcomes from an executor that is kept busy; finished tasks leave `pending`."""
-    queue = iter(list(pending))
-    running: dict[Future[Done], Task] = {}
-    while True:
-        for task in queue:
-            running[executor.submit(work, task[0].jobs[task[1]])] = task
-            if len(running) >= waiting:
-                break
-        if not running:
-            return
-        for future in _finished(executor, running):
-            try:
-                outcome = _outcome(future, running[future])
-            except BrokenExecutor:
-                # one of these took its worker down: the others come first, next time
-                for task in running.values():
-                    pending.remove(task)
-                    pending.append(task)
-                raise
-            task = running.pop(future)
-            pending.remove(task)
-            yield task, outcome
-
-
-def _finished(executor: Executor, running: Mapping[Future[Done], Task]) -> set[Future[Done]]:
-    """Return the jobs that finish next; waits as long as there is somebody to do them."""
-    while True:
-        finished, _ = wait(running, timeout=QUIET_SECONDS, return_when=FIRST_COMPLETED)
-        if finished:
-            return finished
-        if isinstance(executor, Cluster):
-            executor.check()
-
-
-def _outcome(future: Future[Done], task: Task) -> Done:
-    try:
-        return future.result()
-    except BrokenExecutor:
-        raise
-    except CancelledError:  # not by us: Dask does it when it has lost its scheduler
-        raise BrokenExecutor("it cancelled its jobs: is its scheduler gone?") from None
-    except SwatsimError as error:
-        return _failed(task, str(error))
-    except Exception as error:  # noqa: BLE001  (whatever an executor raises for a lost worker)
-        return _failed(task, f"{type(error).__name__}: {error}")
-
-
-def _failed(task: Task, error: str) -> Done:
-    machines = len(task[0].points)
-    return Done([[] for _ in range(machines)], [error] * machines)
 
 
 def _finish(group: Group, store: Store) -> None:

@@ -59,13 +59,16 @@ class Store:
         return fingerprint(resolved)
 
     @contextmanager
-    def open(self) -> Iterator[None]:
-        """Lock the store for a sweep; remove what a killed one left if no other is at work."""
+    def open(self, alone: bool = True) -> Iterator[None]:
+        """Lock the store for a sweep; remove what a killed one left if no other is at work.
+
+        `alone`: False for a part of a sweep, beside which others write: it removes nothing.
+        """
         points = self.folder / POINTS
         with ExitStack() as stack:
             try:
                 points.mkdir(parents=True, exist_ok=True)
-                if stack.enter_context(locked(points, seconds=0)):
+                if alone and stack.enter_context(locked(points, seconds=0)):
                     remove(leftovers(points, "*") + leftovers(self.folder / FAILED, "*"))
             except TimeoutError:
                 log.info("another sweep is at work in %s", self.folder)
@@ -86,6 +89,14 @@ class Store:
             return False
         self._right[key] = digest
         return True
+
+    def is_there(self, key: str) -> bool:
+        """Whether a point has a file, whole or damaged."""
+        return self._path(key).is_file()
+
+    def refresh(self) -> None:
+        """Read the notes anew when one is asked for: other processes may have added some."""
+        self.__dict__.pop("_notes", None)
 
     def save(self, key: str, results: Results, numbers: Numbers) -> None:
         """Write a finished point, and a note of what a summary says of it.
@@ -189,7 +200,10 @@ class Store:
     def _publish(self, path: Path, content: bytes) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            publish(path, content)
+            try:
+                publish(path, content)
+            except FileNotFoundError:  # a sweep that began meanwhile took it for what a kill left
+                publish(path, content)
         except OSError as error:
             raise ResultsError(
                 f"can't write to {path}: {error.strerror or error}; points that are finished stay: "

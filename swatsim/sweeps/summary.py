@@ -48,8 +48,8 @@ class Summary(Displayed):
     Parameters
     ----------
     rows : list of dict
-        `point` (its file's name), `status` (done or failed), `error`, `trace`, `machine`, `preset`,
-        the parameters that are varied, `multipliers`, `buffer_kib`, `dtype`, `clock_mhz`,
+        `point` (its file's name), `status` (done, failed or left), `error`, `trace`, `machine`,
+        `preset`, the parameters that are varied, `multipliers`, `buffer_kib`, `dtype`, `clock_mhz`,
         `dram_mb_per_s` (0: no end to it). Of one step, the mean of `steps` recorded ones, of
         `images` of a batch of `batch_size`, in the `ops` that were run: what
         `swatsim.reports.rates.of_step` has: `time_ms`, `ms_per_image`, `images_per_s`, `energy_pj`,
@@ -101,6 +101,7 @@ class Summary(Displayed):
     def _lines(self) -> list[str]:
         done = [row for row in self.rows if row["status"] == "done"]
         counts = f"{len(self.rows)} points, {len(done)} done, {len(self.failed)} failed"
+        counts += f", {len(self.left)} left" if self.left else ""
         lines = [f"Sweep in {self.folder}: {counts}"]
         if done:
             best = min(done, key=lambda row: row["time_ms"])
@@ -119,6 +120,11 @@ class Summary(Displayed):
     def failed(self) -> list[Row]:
         """The rows of points that could not be simulated."""
         return [row for row in self.rows if row["status"] == "failed"]
+
+    @property
+    def left(self) -> list[Row]:
+        """The rows of points that were not begun: time was up, or they are of another part."""
+        return [row for row in self.rows if row["status"] == "left"]
 
 
 def summarise(store: Store, points: Sequence[tuple[str, Point]]) -> Summary:
@@ -171,6 +177,8 @@ def _row(store: Store, key: str, point: Point, varied: Sequence[str]) -> Row:
     failure = store.failure(key)
     if failure is not None:
         return {**row, "status": "failed", "error": failure}
+    if not store.is_there(key):
+        return {**row, "status": "left"}
     try:
         return {**row, **store.numbers(key, numbers)}
     except ResultsError as error:

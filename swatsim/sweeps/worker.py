@@ -75,10 +75,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What a job gives for each of its machines: rows, or why there are none."""
+    """What a job gives for each of its machines: rows, or why there are none; what is logged."""
 
     rows: list[list[Row]]
     errors: list[str | None]
+    log: str = ""
 
 
 def work(job: Job) -> Done:

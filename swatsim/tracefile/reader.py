@@ -164,8 +164,8 @@ class Trace(Displayed):
         In format 1 the manifest says it.
         """
         if self.manifest.schema_version > 1 and self.id:  # all steps were opened for it
-            batches = self._batches.items()
-            chosen = [batch for number, batch in batches if steps is None or number in steps]
+            wanted = self._numbers if steps is None else frozenset(steps)
+            chosen = [batch for number, batch in self._batches.items() if number in wanted]
             return max(chosen, default=self.manifest.batch_size)
         return self.manifest.batch_size
 

@@ -274,12 +274,12 @@ def test_json_of_machines() -> None:
 
 
 def test_json_of_a_sweep(trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "_cluster", lambda address: Here())
+    monkeypatch.setattr(sweep, "_cluster", lambda *named: Here())
     options = ("-m", "tensordash", "--set", "rows=2,4", "--op", "fprop", "-o", tmp_path / "out")
     code, out, errors = swatsim("sweep", trace, *options, "--json")
     assert code == 0, errors
     assert [row["rows"] for row in json.loads(out)["points"]] == [2, 4]
-    assert errors.startswith("2 points, 2 to compute, 0 kept; some seconds on ")
+    assert errors.startswith("2 points, 2 to compute, 0 kept, 2 computations, some seconds on ")
     at(80, monkeypatch)
     code, out, errors = swatsim("sweep", trace, *options)
     assert max(map(len, out.splitlines())) <= 80

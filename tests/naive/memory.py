@@ -396,32 +396,55 @@ def candidates(problem: Problem, config, kept: frozenset) -> tuple[list[Candidat
     return found, None if found else [*too_small, "a"][0]
 
 
-def even(limit: int) -> list[int]:
-    """ceil(limit / j) for every j, each once, descending."""
-    return sorted({ceil_div(limit, j) for j in range(1, limit + 1)}, reverse=True)
+def fine(limit: int, steps: tuple[int, ...] = ()) -> list[int]:
+    """Every extent up to 32; above, ceil(limit / j) for every j, and likewise in multiples."""
+    if limit <= 32:
+        return list(range(limit, 0, -1))
+    found = {ceil_div(limit, j) for j in range(1, limit + 1)}
+    for step in steps:
+        multiples = ceil_div(limit, step)
+        found |= {min(limit, step * ceil_div(multiples, j)) for j in range(1, multiples + 1)}
+    return sorted(found, reverse=True)
 
 
-def even_sizes(problem: Problem, config) -> dict[str, list[int]]:
-    """The sizes of the even candidates, descending."""
+def slots_along(problem: Problem) -> dict[str, set[int]]:
+    """The M of operands stored N:M, by the loop that their channels are of."""
+    found: dict[str, set[int]] = {"K": set(), "C": set()}
+    for name in OPERANDS[problem.op]:
+        tensor = problem.tensors[name]
+        if ":" in tensor.format and not tensor.packed:
+            of_filters = name == "grad_out" or (name == "weight" and tensor.channels == 0)
+            found["K" if of_filters else "C"].add(int(tensor.format.split(":")[1]))
+    return found
+
+
+def fine_sizes(problem: Problem, config) -> dict[str, list[int]]:
+    """The sizes of the fine candidates, descending."""
     rows, samples, extents = problem.rows, problem.samples, problem.extents
-    sizes = {}
+    sizes, slots = {}, slots_along(problem)
     for loop, wanted in (("K", config.block_filters), ("C", config.block_channels)):
-        sizes[loop] = even(extents[loop]) if wanted == "auto" else [min(wanted, extents[loop])]
+        full = extents[loop]
+        sizes[loop] = fine(full, tuple(slots[loop])) if wanted == "auto" else [min(wanted, full)]
     n = config.block_rows
     if n == "auto":
-        whole = [rows * count for count in even(samples)]
-        sizes["N"] = whole + [size for size in even(rows) if size < rows]
+        whole = [rows * count for count in fine(samples)]
+        stride = (problem.shape.stride[0],) if problem.op == "dgrad" else ()
+        sizes["N"] = whole + [size for size in fine(rows, stride) if size < rows]
     else:
         sizes["N"] = [n if n < rows else rows * min(n // rows, samples)]
     return sizes
 
 
-def even_candidates(problem: Problem, config, kept: frozenset, held: frozenset) -> list[Candidate]:
-    """For each even number of channels and rows, the most filters of which every block fits."""
+def fine_candidates(problem: Problem, config, kept: frozenset, held: frozenset) -> list[Candidate]:
+    """For each fine number of channels and rows the most filters of which every block fits.
+
+    The same among the multiples of each M that filters are stored by. And several groups.
+    """
     a, b = OPERANDS[problem.op]
     halves = {name: getattr(config, f"buffer_{name}_kib") * 8192 // 2 for name in ("a", "b", "out")}
     orders = ORDERS if config.loop_order == "auto" else (config.loop_order,)
-    sizes, found, known = even_sizes(problem, config), [], {}
+    sizes, known, found = fine_sizes(problem, config), {}, {}
+    full = problem.extents["K"], problem.extents["C"]
 
     def of(name: str, parts: dict, where: tuple) -> dict:
         """The bits of a tensor's blocks; many candidates have the same."""
@@ -430,18 +453,25 @@ def even_candidates(problem: Problem, config, kept: frozenset, held: frozenset) 
             known[key] = bits_of_blocks(problem, parts, name)
         return known[key]
 
+    def take(block: tuple[int, int, int, int]) -> bool:
+        """Whether every block fits; if so it is a candidate."""
+        parts = cut(problem, block)
+        bits = {name: of(name, parts, block) for name in problem.tensors}
+        largest = {name: max(of_blocks.values()) for name, of_blocks in bits.items()}
+        out = partial_bits(problem, largest[OUTPUT[problem.op]])
+        fits = largest[a] <= halves["a"] and largest[b] <= halves["b"] and out <= halves["out"]
+        if fits and all(len(bits[name]) == 1 for name in held) and block not in found:
+            found[block] = [make_candidate(problem, block, parts, bits, o, kept) for o in orders]
+        return block in found
+
     for c, n in product(sizes["C"], sizes["N"]):
-        for k in sizes["K"]:
-            block = (1, k, c, n)
-            parts = cut(problem, block)
-            bits = {name: of(name, parts, block) for name in problem.tensors}
-            largest = {name: max(of_blocks.values()) for name, of_blocks in bits.items()}
-            out = partial_bits(problem, largest[OUTPUT[problem.op]])
-            fits = largest[a] <= halves["a"] and largest[b] <= halves["b"] and out <= halves["out"]
-            if fits and all(len(bits[name]) == 1 for name in held):
-                found += [make_candidate(problem, block, parts, bits, o, kept) for o in orders]
-                break
-    return sorted(found, key=lambda one: one.block, reverse=True)
+        for step in (1, *slots_along(problem)["K"]):
+            some = (k for k in sizes["K"] if k % step == 0 or k == full[0])
+            any(take((1, k, c, n)) for k in some)  # up to the first that fits
+    if (sizes["K"][0], sizes["C"][0]) == full:
+        for g, n in product(fine(problem.extents["G"]), sizes["N"]):
+            take((g, *full, n))
+    return [one for block in sorted(found, reverse=True) for one in found[block]]
 
 
 def best_of(fitting: list[Candidate]) -> Candidate:
@@ -452,7 +482,7 @@ def best_of(fitting: list[Candidate]) -> Candidate:
 
 
 def choose(problem: Problem, config, fitting: list, kept: frozenset, held: frozenset) -> Candidate:
-    """The best of the powers of two, unless the even ones move fewer bytes by over a 64th.
+    """The best of the powers of two, unless the fine ones move fewer bytes by over a 64th.
 
     Where a tensor in `held` can be a single block, only such candidates count.
     """
@@ -460,7 +490,7 @@ def choose(problem: Problem, config, fitting: list, kept: frozenset, held: froze
     best = best_of([one for one in fitting if single <= one.single])
     if "auto" not in (config.block_filters, config.block_channels, config.block_rows):
         return best
-    others = even_candidates(problem, config, kept, single)
+    others = fine_candidates(problem, config, kept, single)
     least = min((one.moved for one in others), default=best.moved)
     return best if best.moved <= least + least // 64 else best_of(others)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +23,7 @@ from swatsim.simulator.systems import system_of
 from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, OPERANDS_OF, Layer
 from swatsim.workload.lowering import LoweredOp
+from tests.naive import blocks
 from tests.naive import memory as twin
 from tests.strategies import FORMATS, matmuls, memories, ops, ops_of_some_outputs
 
@@ -366,43 +366,40 @@ def test_a_denser_mask_of_a_small_op_moves_no_fewer_bytes() -> None:
         assert many + many // 64 >= few
 
 
-def fewest(op: LoweredOp, config: MemoryConfig) -> int:
-    """Bytes of the best of all blocks there are, each taken by hand."""
-    layer = op.layer
-    rows = layer.H if op.name == "dgrad" else layer.P
-    n = [*range(1, rows), *(rows * some for some in range(1, op.samples + 1))]
-    found = []
-    for k, c, r in product(range(1, layer.K + 1), range(1, layer.C + 1), n):
-        by_hand = {"block_filters": k, "block_channels": c, "block_rows": r}
-        for order in ORDERS:
-            taken = config.model_copy(update={**by_hand, "loop_order": order})
-            try:
-                found.append(bytes_of(simulate_memory(op, NO_DEMAND, taken)))
-            except ConfigError:
-                break  # whatever the order
-    return min(found)
+SMALL = Layer(name="small", C=5, K=7, H=5, W=7, R=3, S=3, padding=1)
+#: Rows in whole windows of the stride; groups by three; M = 8 of filters, of channels.
+STRIDED = Layer(name="strided", C=5, K=23, H=16, W=5, R=3, stride=(2, 1))
+GROUPED = Layer(name="grouped", C=12, K=12, H=13, W=3, R=3, groups=12)
+FILTERS = Layer(name="filters", C=9, K=35, H=20, W=5, R=5, padding=((1, 1), (0, 0)))
+CHANNELS = Layer(name="channels", C=18, K=4, H=17, W=6, R=4, S=4, groups=2)
 
 
 @pytest.mark.parametrize(
-    ("name", "format", "kib"),
+    ("layer", "name", "format", "kib"),
     [
-        ("fprop", "dense", (1, 1, 1)),
-        ("fprop", "run-length", (1, 2, 1)),
-        ("dgrad", "bitmask", (1, 1, 1)),
-        ("wgrad", "csr", (1, 1, 1)),
+        (SMALL, "fprop", "dense", (1, 1, 1)),
+        (SMALL, "fprop", "run-length", (1, 2, 1)),
+        (SMALL, "dgrad", "bitmask", (1, 1, 1)),
+        (SMALL, "wgrad", "csr", (1, 1, 1)),
+        (STRIDED, "dgrad", "bitmask", (1, 1, 3)),
+        (GROUPED, "wgrad", "csr", (1, 1, 1)),
+        (FILTERS, "dgrad", "2:8", (1, 1, 1)),
+        (CHANNELS, "fprop", "2:8", (1, 1, 1)),
     ],
 )
-def test_no_blocks_by_hand_move_fewer_bytes_by_over_a_64th(
-    name: Any, format: str, kib: tuple[int, int, int]
+def test_no_blocks_there_are_move_fewer_bytes_by_over_a_64th(
+    layer: Layer, name: Any, format: str, kib: tuple[int, int, int]
 ) -> None:
-    layer = Layer(name="small", C=5, K=7, H=5, W=7, R=3, S=3, padding=1)
     rng = np.random.default_rng(4)
     masks = {it: rng.random(layer.shape_of(it, 2)) < 0.6 for it in OPERANDS_OF[name]}
+    if ":" in format:
+        masks = {it: thinned(mask, 2, 8) for it, mask in masks.items()}
     formats = {f"format_{it}": format for it in OPERANDS}
     sizes = dict(zip(("buffer_a_kib", "buffer_b_kib", "buffer_out_kib"), kib, strict=True))
     op, config = LoweredOp(layer, name, **masks), MemoryConfig(**formats, **sizes)
-    chosen = bytes_of(simulate_memory(op, NO_DEMAND, config))
-    assert chosen * 64 <= fewest(op, config) * 65
+    best = blocks.fewest(name, layer, config, masks)
+    assert best is not None
+    assert best.moved <= bytes_of(simulate_memory(op, NO_DEMAND, config)) <= best.moved * 65 / 64
 
 
 # ---- by hand -------------------------------------------------------------------------------------

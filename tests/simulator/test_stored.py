@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,11 +32,12 @@ from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.training_ops import Op
 from tests.sources import nodes
 from tests.strategies import CONFIGS, matmuls, ops, ops_of_some_outputs
+from tests.sweeps.test_sweep import Here
 from tests.test_store import Memory
 from tests.traces import LAYERS, make_trace
 
 EACH = pytest.mark.parametrize("mechanism", MACHINES, ids=lambda it: it.name)
-SOME = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+SOME = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 
 #: Every op that there is, as machines take it.
 LOWERED = st.one_of(
@@ -107,43 +109,19 @@ def test_masks_that_a_machine_does_not_look_at_may_be_any(
 ) -> None:
     op, config = data.draw(LOWERED), data.draw(CONFIGS[mechanism.name]())
     assert mechanism.looks_at is not None
-    looks_at = set(mechanism.looks_at(op, config))
-    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    masks: dict[str, Any] = {
-        it: rng.random(mask.shape) < rng.random()
-        for it, mask in op.operands.items()
-        if it not in looks_at
-    }
-    if "output" not in looks_at:
-        masks["output"] = rng.random(op.output_shape) < 0.5
-    other = replace(op, **masks, known={})
-    if set(mechanism.looks_at(other, config)) != looks_at:  # its choice is another one
-        return
-    store = Store(Memory())
-    everything(kept_by(mechanism, config, store), anew(op))
-    found = everything(kept_by(mechanism, config, store), anew(other))
-    assert found == everything(ConfiguredMachine("x", mechanism, config), anew(other))
-
-
-@EACH
-@SOME
-@given(data=st.data())
-def test_dense_counts_take_from_the_masks_only_which_are_looked_at(
-    mechanism: Mechanism, data: st.DataObject
-) -> None:
-    op, config = data.draw(LOWERED), data.draw(CONFIGS[mechanism.name]())
-    assert mechanism.looks_at is not None
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     masks: dict[str, Any] = {
         it: rng.random(mask.shape) < rng.random() for it, mask in op.operands.items()
     }
-    other = replace(op, **masks, output=rng.random(op.output_shape) < 0.5, known={})
-    if set(mechanism.looks_at(other, config)) != set(mechanism.looks_at(op, config)):
-        return
-    store = Store(Memory())
+    masks["output"] = rng.random(op.output_shape) < 0.5
+    looks_at, store = set(mechanism.looks_at(op, config)), Store(Memory())
     everything(kept_by(mechanism, config, store), anew(op))
-    found = everything(kept_by(mechanism, config, store), anew(other))
-    assert found == everything(ConfiguredMachine("x", mechanism, config), anew(other))
+    unseen = {it: mask for it, mask in masks.items() if it not in looks_at}
+    # the first finds all of what is kept, the other what is dense
+    for other in (replace(op, **unseen, known={}), replace(op, **masks, known={})):
+        if set(mechanism.looks_at(other, config)) == looks_at:  # it chooses the same
+            found = everything(kept_by(mechanism, config, store), anew(other))
+            assert found == everything(ConfiguredMachine("x", mechanism, config), anew(other))
 
 
 @EACH
@@ -160,9 +138,8 @@ def test_each_mask_that_is_looked_at_changes_a_count(mechanism: Mechanism) -> No
             op = replace(op, output=drawn.random(op.output_shape) < 0.5)
             assert mechanism.looks_at is not None
             for it in mechanism.looks_at(op, one.config):
-                few = np.zeros_like(op.output if it == "output" else op.operands[it])
-                few.flat[0] = True
-                other = replace(op, **{it: few}, known={})
+                none = np.zeros_like(op.output if it == "output" else op.operands[it])
+                other = replace(op, **{it: none}, known={})
                 if it in mechanism.looks_at(other, one.config):
                     assert _shape(one.simulate_op(other)) != _shape(one.simulate_op(op)), it
 
@@ -241,10 +218,11 @@ def test_what_surrounds_the_pes_is_in_no_key_and_no_count() -> None:
             op = LoweredOp(layer, name, **masks)
             every.append((op, one.simulate_op(op), one.simulate_dense(op)))
         for name, value in OTHER_SYSTEM.items():
-            other = replace(one, config=one.config.model_copy(update={name: value}))
-            assert other._code == code, name
-            for op, counted, dense in every:
-                assert (other.simulate_op(op), other.simulate_dense(op)) == (counted, dense), name
+            changed = one.config.model_copy(update={name: value})
+            assert replace(one, config=changed)._code == code, name
+        other = replace(one, config=one.config.model_copy(update=OTHER_SYSTEM))
+        for op, counted, dense in every:
+            assert (other.simulate_op(op), other.simulate_dense(op)) == (counted, dense)
 
 
 def _fields(mechanism: Mechanism) -> Mapping[str, Any]:
@@ -257,8 +235,8 @@ def test_each_parameter_of_its_own_is_in_a_machines_keys(mechanism: Mechanism) -
     for name in set(_fields(mechanism)) - set(SystemConfig.model_fields):
         value = one.config.model_dump(mode="json")[name]
         config = one.config.model_copy(update={name: f"other than {value}"})
-        with np.testing.suppress_warnings() as warned:
-            warned.filter(UserWarning)  # pydantic's, of a value that can't be
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydantic's, of a value that can't be
             assert replace(one, config=config)._code != one._code, name
 
 
@@ -358,7 +336,6 @@ def no_more_counting(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         real = Stored.counters
         monkeypatch.setattr(Stored, "counters", refused)
         monkeypatch.setattr("swatsim.workload.effectual.effectual", pytest.fail)
-        monkeypatch.setattr("swatsim.workload.effectual.inside", pytest.fail)
         monkeypatch.setattr("swatsim.workload.effectual.wanted", pytest.fail)
 
     return begin
@@ -384,8 +361,9 @@ def test_the_second_run_counts_nothing_and_gives_the_same(
 def test_other_memories_energies_clocks_names_and_traces_are_counted_for_nothing(
     trace: Trace, where: Path, tmp_path: Path, no_more_counting: Callable[[], None]
 ) -> None:
-    renamed = tuple(it.model_copy(update={"name": f"other.{it.name}"}) for it in LAYERS)
-    elsewhere = make_trace(tmp_path / "elsewhere", layers=renamed)
+    stem, *others = LAYERS  # which has no dgrad, by its name
+    renamed = [it.model_copy(update={"name": f"other.{it.name}"}) for it in others]
+    elsewhere = make_trace(tmp_path / "elsewhere", layers=(stem, *renamed))
     changed = machine("tensordash", dram="hbm2", clock_mhz=700, buffer_a_kib=64, dtype="bf16")
     plain = swatsim.simulate(elsewhere, changed, energy="7nm", store=False)
     swatsim.simulate(trace, "tensordash", store=where)
@@ -397,15 +375,31 @@ def test_a_step_drawn_and_images_estimated_are_counted_once(
     trace: Trace, where: Path, no_more_counting: Callable[[], None]
 ) -> None:
     def found(store: Any) -> list[Any]:
-        images = swatsim.estimate_images(trace, "swat", store=store)
-        run = swatsim.estimate_run(trace, "swat", 100, store=store, workers=1)
-        drawn = swatsim.timeline(trace, "swat", store=store)
+        images = swatsim.estimate_images(trace, "tensordash", store=store)
+        run = swatsim.estimate_run(trace, "tensordash", 100, store=store, workers=1)
+        drawn = swatsim.timeline(trace, "tensordash", store=store)
         return [repr(images), repr(run), drawn["traceEvents"]]
 
     plain = found(False)
     assert found(where) == plain
     no_more_counting()
     assert found(where) == plain
+
+
+def test_a_sweep_counts_nothing_that_another_has(
+    trace: Trace, where: Path, tmp_path: Path, no_more_counting: Callable[[], None]
+) -> None:
+    def sweep(name: str, *drams: str, store: Any = where) -> list[dict[str, Any]]:
+        spec = {
+            "traces": [str(trace.path)],
+            "machines": [{"preset": "sparten", "grid": {"dram": list(drams)}}],
+        }
+        return swatsim.sweep(spec, tmp_path / name, executor=Here(), store=store).rows
+
+    plain = sweep("plain", "hbm2", store=False)
+    sweep("first", "ddr4-3200")
+    no_more_counting()
+    assert sweep("second", "hbm2") == plain
 
 
 def test_damaged_entries_are_counted_anew(trace: Trace, where: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import swatsim
 from swatsim.errors import ConfigError, ResultsError
 from swatsim.signals import undisturbed
-from swatsim.sweeps import run
+from swatsim.sweeps import dispatch
 from swatsim.sweeps.cluster import Cluster
 from swatsim.sweeps.pool import Pool
 from swatsim.workload.layer import Layer
@@ -208,7 +208,7 @@ def test_a_scheduler_that_is_gone_is_an_error(
     with pytest.raises(ConfigError, match="it cancelled its jobs: is its scheduler gone"):
         swatsim.sweep(spec, tmp_path / "out", executor=Cancels())
     assert not list((tmp_path / "out").rglob("*.json")), "no point failed: none was tried"
-    monkeypatch.setattr(run, "QUIET_SECONDS", 0.01)
+    monkeypatch.setattr(dispatch, "QUIET_SECONDS", 0.01)
     with pytest.raises(ConfigError, match="scheduler at tcp://there:1 did not answer for 30 s"):
         swatsim.sweep(spec, tmp_path / "out", executor=Silent())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from swatsim.sweeps import run
 from swatsim.sweeps.forecast import Forecast, _fitted, duration, forecast
 from swatsim.sweeps.inline import as_toml, entries_of
 from swatsim.sweeps.spec import Spec, read_spec
+from swatsim.tracefile import open_trace
 from tests.command import refused, swatsim
+from tests.sweeps.test_sweep import Here
 from tests.traces import make_trace
 
 
@@ -75,7 +78,7 @@ def test_a_dry_run_prints_a_file_of_the_same_points(
     options = ("-m", "tensordash", "-m", "ideal", "--set", "tiles=1,2", "--op", "fprop")
     code, out, errors = swatsim("sweep", trace, *options, "-o", "out", "--dry-run")
     assert (code, errors) == (0, "")
-    assert out.startswith("# 3 points, 3 to compute, 0 kept; some seconds on ")
+    assert out.startswith("# 3 points, 3 to compute, 0 kept, 3 computations, some seconds on ")
     (tmp_path / "spec.toml").write_text(out)
     read = read_spec("spec.toml")
     said = entries_of([str(trace)], ["tensordash", "ideal"], {"tiles": "1,2"}, ops=["fprop"])
@@ -111,6 +114,21 @@ def test_a_forecast_has_a_time_of_each_job(trace: Path, tmp_path: Path) -> None:
     assert all(seconds > 0 for seconds in found.jobs)
     assert found.seconds == pytest.approx(sum(found.jobs) / 2)
     assert found.words == "some seconds on 2 processes"
+    assert forecast(plan, None).words == "some CPU seconds at the rates of this machine"
+
+
+def test_a_forecast_is_of_computations_and_not_of_points(
+    trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swatsim.sweeps.forecast._timed", lambda *given: 5.0 + 0.25 * given[-1])
+    memories = ",".join(f"{64 * 2**i}" for i in range(8))
+    settings = {"tiles": "1,2", "buffer_b_kib": memories}
+    plan = run.look(entries_of([str(trace)], ["tensordash"], settings), tmp_path / "out")
+    assert plan.words() == "16 points, 16 to compute, 0 kept, 2 computations"
+    ops = len(list(open_trace(trace).step(0).ops()))
+    # each is computed once, for 5 s, and takes a quarter of a second on each memory
+    assert forecast(plan, 4).cpu_seconds == pytest.approx(2 * ops * (5 + 8 * 0.25))
+    assert Forecast([3600.0] * 31, 4).words == "about 31 CPU hours, about 7.8 hours on 4 processes"
 
 
 def test_an_op_has_a_time_and_each_of_its_products_too() -> None:
@@ -149,3 +167,39 @@ def test_what_has_no_machine_of_its_own_is_read_from_a_file(tmp_path: Path) -> N
         "sweep", tmp_path / "none.toml", "-o", tmp_path / "out"
     )
     assert verb._default_energy() == "45nm"
+
+
+# ---- parts, and time that is up ------------------------------------------------------------------
+
+
+def test_a_command_whose_time_is_up_says_how_to_go_on(
+    trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "_cluster", lambda *named: nullcontext(Here()))
+    monkeypatch.setattr(verb, "forecast", lambda plan, processes: Forecast([1.0], processes))
+    monkeypatch.setattr("sys.argv", ["/bin/swatsim", "sweep", "a trace"])
+    sweep = ("sweep", trace, "-m", "scale-sim-ws", "--set", "rows=4,8", "-o", tmp_path / "out")
+    code, out, errors = swatsim(*sweep, "--max-hours", "1e-9")
+    assert code == verb.UNFINISHED == 124, errors
+    assert "2 of 2 points are left: the time is up." in out
+    assert "Next: swatsim sweep 'a trace'" in out
+    code, out, errors = swatsim(*sweep, "--shard", "1/2")
+    assert code == 0, errors
+    assert errors.startswith("2 points, 1 to compute, 0 kept, 1 of other parts, 1 computation, ")
+    assert "1 of 2 points are left to other parts of the sweep." in out
+    code, out, errors = swatsim(*sweep, "--shard", "2/2", "--max-hours", "5")
+    assert code == 0, errors
+    assert "Next: swatsim report" in out
+
+
+@pytest.mark.parametrize("part", ["0/8", "9/8", "3", "3/x", "1/0", "-1/8"])
+def test_a_part_that_is_none_is_refused(trace: Path, tmp_path: Path, part: str) -> None:
+    sweep = ("sweep", trace, "-m", "swat", "-o", tmp_path / "out")
+    assert "write the part, from 1, and of how many: 3/8" in refused(*sweep, "--shard", part)
+
+
+def test_what_a_cluster_is_told_is_checked(trace: Path, tmp_path: Path) -> None:
+    sweep = ("sweep", trace, "-m", "swat", "-o", tmp_path / "out")
+    assert "as in --slurm time=120" in refused(*sweep, "--slurm", "time")
+    assert "--slurm time is given twice" in refused(*sweep, *(2 * ("--slurm", "time=1")))
+    assert "name one" in refused(*sweep, "--slurm", "time=1", "--dask", "tcp://here:1")

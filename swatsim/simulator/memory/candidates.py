@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from swatsim.simulator.memory.tensors import (
 
 #: Loops by their letters.
 LOOPS = "KCN"
+#: Of an axis up to so long all extents are looked at.
+SHORT = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,23 +139,61 @@ def _descending(size: int) -> list[int]:
     return [size, *(2**i for i in reversed(range((size - 1).bit_length())))]
 
 
-def fine_extents(
-    shape: Shape, filters: int | str, channels: int | str, rows: int | str
-) -> tuple[list[int], list[int], list[int]]:
-    """Return filters, channels, rows of blocks: for each number of blocks the fewest, descending.
+class Extents(NamedTuple):
+    """Extents of a fine grid, each descending.
 
-    What a user gives is the only one.
+    Parameters
+    ----------
+    groups : list of int
+        Above one: blocks of several groups have all filters and channels of each.
+    filters, channels, rows : list of int
+        Of blocks within a group.
     """
-    ks = _even(shape.K) if filters == "auto" else [min(int(filters), shape.K)]
-    cs = _even(shape.C) if channels == "auto" else [min(int(channels), shape.C)]
+
+    groups: list[int]
+    filters: list[int]
+    channels: list[int]
+    rows: list[int]
+
+
+def fine_extents(
+    shape: Shape,
+    filters: int | str,
+    channels: int | str,
+    rows: int | str,
+    of_filters: tuple[int, ...] = (),
+    of_channels: tuple[int, ...] = (),
+) -> Extents:
+    """Return the extents that are looked at where powers of two are too coarse.
+
+    What a user gives is the only one. `of_filters` and `of_channels` are the M of operands that are
+    stored N:M along them: where no M of them are cut, they take the fewest slots.
+    """
+    ks = fine(shape.K, of_filters) if filters == "auto" else [min(int(filters), shape.K)]
+    cs = fine(shape.C, of_channels) if channels == "auto" else [min(int(channels), shape.C)]
+    whole = ks[0] == shape.K and cs[0] == shape.C
+    groups = [g for g in fine(shape.groups) if g > 1] if whole else []
     if rows != "auto":
-        return ks, cs, _rows(shape, rows)
-    samples = [shape.rows * n for n in _even(shape.samples) if n > 1]
-    return ks, cs, samples + _even(shape.rows)
+        return Extents(groups, ks, cs, _rows(shape, rows))
+    samples = [shape.rows * n for n in fine(shape.samples) if n > 1]
+    # rows of a gradient that the stride cuts in whole windows touch no window twice
+    strides = (shape.stride,) if shape.output == ACT else ()
+    return Extents(groups, ks, cs, samples + fine(shape.rows, strides))
 
 
-def _even(size: int) -> list[int]:
-    return sorted({-(-size // j) for j in range(1, size + 1)}, reverse=True)
+def fine(size: int, steps: tuple[int, ...] = ()) -> list[int]:
+    """Return extents of an axis, descending: all of a short one.
+
+    Of a longer one the fewest that make j blocks, for every j, and the same in multiples of each of
+    some steps.
+    """
+    if size <= SHORT:
+        return list(range(size, 0, -1))
+    found = {-(-size // j) for j in range(1, size + 1)}
+    for step in steps:
+        most = -(-size // step)
+        found |= {min(size, step * -(-most // j)) for j in range(1, most + 1)}
+    return sorted(found, reverse=True)
 
 
 def _rows(shape: Shape, wanted: int | str) -> list[int]:

@@ -1,11 +1,13 @@
-"""Blocks of any size, where powers of two move too many bytes.
+"""Blocks of other sizes, where powers of two move too many bytes.
 
-An axis of n is cut into the fewest elements that make j blocks, ceil(n / j), for every j: what
-moves depends on how many blocks there are. Of each number of channels and rows only the most
-filters that fit are looked at: with more of them nothing is loaded more often. What the masks bear
-on is bounded at first, and counted for those blocks that may be chosen.
+An axis is cut into any extents if it is short, else into the fewest elements that make j blocks,
+ceil(n / j), for every j: what moves depends on how many blocks there are. Where it matters where
+blocks begin (N:M, strides) multiples of that are there too. Of each number of channels and rows
+only the most filters that fit are looked at: with more of them nothing is loaded more often. What
+the masks bear on is bounded at first, and counted for those blocks that may be chosen.
 
-Legend of dimensions: k, c, n extents of filters, channels, rows, descending; o loop orders.
+Legend of dimensions: k, c, n extents of filters, channels, rows, descending; o loop orders; m all
+that is looked at.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.simulator.memory.candidates import cut_axes, fine_extents, times_of
+from swatsim.simulator.memory.candidates import Extents, cut_axes, fine_extents, times_of
 from swatsim.simulator.memory.kernel import Counts
 from swatsim.simulator.memory.pipeline import LACKS, SUM_BYTES
 from swatsim.simulator.memory.stores import Store, Stores
-from swatsim.simulator.memory.tensors import ACT, GRAD_OUT, WEIGHT, Cuts, Shape
+from swatsim.simulator.memory.tensors import ACT, GRAD_OUT, Cuts, Shape
 
 Bools = npt.NDArray[np.bool_]
 
@@ -48,6 +50,8 @@ class Constraints(NamedTuple):
         The tensors that come from DRAM.
     grain : int
         What is less than one in so many does not matter.
+    of_filters, of_channels : tuple of int
+        The M of operands stored N:M along them.
     """
 
     shape: Shape
@@ -58,12 +62,15 @@ class Constraints(NamedTuple):
     single: int
     loaded: tuple[int, ...]
     grain: int
+    of_filters: tuple[int, ...]
+    of_channels: tuple[int, ...]
 
 
 class Blocks(NamedTuple):
-    """Blocks: loop order, filters, channels, rows, and how many there are."""
+    """Blocks: loop order, groups, filters, channels, rows, and how many there are."""
 
     order: str
+    groups: int
     filters: int
     channels: int
     rows: int
@@ -73,30 +80,42 @@ class Blocks(NamedTuple):
 class Grid(NamedTuple):
     """What is looked at; it depends on no mask.
 
+    Groups come first: blocks of several are rows of the tables as those of a part of one are.
+
     Parameters
     ----------
-    extents : three of numpy.ndarray of int64
-        Of filters, channels, rows.
-    blocks : three of numpy.ndarray of int64
-        Of each extent, in all.
+    extents : Extents
     rows, columns : three of Cuts
         Of the tables of weight (k, c), act (c, n), grad_out (k, n).
+    choices : tuple of numpy.ndarray of int64
+        Filters among which the most that fit are looked at: all, and multiples of each step.
     """
 
-    extents: tuple[Counts, Counts, Counts]
-    blocks: tuple[Counts, Counts, Counts]
+    extents: Extents
     rows: tuple[Cuts, Cuts, Cuts]
     columns: tuple[Cuts, Cuts, Cuts]
+    choices: tuple[Counts, ...]
 
 
 @lru_cache(maxsize=512)
-def grid_of(shape: Shape, extents: tuple[int | str, int | str, int | str]) -> Grid:
+def grid_of(
+    shape: Shape,
+    extents: tuple[int | str, int | str, int | str],
+    of_filters: tuple[int, ...],
+    of_channels: tuple[int, ...],
+) -> Grid:
     """Return what is looked at for an op."""
-    ks, cs, ns = fine_extents(shape, *extents)
-    rows, columns = cut_axes(shape, ks, cs, cs, ns)
-    loops = columns[GRAD_OUT if shape.output != ACT else ACT].blocks
-    k, c, n = (np.array(it, np.int64) for it in (ks, cs, ns))
-    return Grid((k, c, n), (-(-shape.K // k), -(-shape.C // c), loops), rows, columns)
+    every = fine_extents(shape, *extents, of_filters, of_channels)
+    groups, ks, cs, ns = every
+    filters = [g * shape.K for g in groups] + ks
+    channels = [g * shape.C for g in groups] + cs
+    rows, columns = cut_axes(shape, filters, channels, cs, ns)
+    choices = (
+        [len(groups) + i for i, k in enumerate(ks) if k % step == 0 or k == shape.K]
+        for step in (1, *of_filters)
+    )
+    some = tuple(np.array(choice, np.int64) for choice in choices if choice)
+    return Grid(every, rows, columns, some)
 
 
 class _Table:
@@ -137,28 +156,30 @@ class _Table:
         """Whether what was known of a pair of cuts was right; its blocks are counted now."""
         if self.sure[i, j] and self.known[i, j]:
             return True
-        bits = self.store.bits(self.rows.cuts[i], self.columns.cuts[j])
-        size = int(((bits + 7) // 8).sum())
-        right = bool(bits.max() <= self.limit) and size == self.total_bytes[i, j]
-        self.fit[i, j] &= bits.max() <= self.limit
+        largest, size = self.store.largest_and_bytes(self.rows.cuts[i], self.columns.cuts[j])
+        right = bool(largest <= self.limit and size == self.total_bytes[i, j])
+        self.fit[i, j] &= largest <= self.limit
         self.total_bytes[i, j] = size
         self.sure[i, j] = self.known[i, j] = True
         return right
 
 
 class _Cells(NamedTuple):
-    """Of each number of channels and rows (c, n): the most filters that fit, and what moves.
+    """What is looked at: of each number of channels and rows the most filters that fit.
 
     Parameters
     ----------
-    filters : numpy.ndarray of int64, shape (c, n)
-        Which extent.
-    blocks : numpy.ndarray of int64, shape (c, n)
-    moved : numpy.ndarray of int64, shape (c, n, o)
+    k, c, across, n : numpy.ndarray of int64, shape (m,)
+        Which cut of the filters, of the channels, of those of a group, of the rows.
+    blocks : numpy.ndarray of int64, shape (m,)
+    moved : numpy.ndarray of int64, shape (m, o)
         Bytes; NO_LIMIT where nothing fits.
     """
 
-    filters: Counts
+    k: Counts
+    c: Counts
+    across: Counts
+    n: Counts
     blocks: Counts
     moved: Counts
 
@@ -167,6 +188,11 @@ class _Cells(NamedTuple):
         """The fewest bytes."""
         return int(self.moved.min())
 
+    @property
+    def places(self) -> tuple[tuple[Counts, Counts], ...]:
+        """Rows and columns of the tables of weight, act and grad_out."""
+        return (self.k, self.across), (self.c, self.n), (self.k, self.n)
+
 
 class Fine:
     """The fine grid of one op.
@@ -174,11 +200,13 @@ class Fine:
     Parameters
     ----------
     stores : tuple of Store
-    constraints : Wanted
+    constraints : Constraints
     """
 
     def __init__(self, stores: Stores, constraints: Constraints) -> None:
-        self.constraints, self.grid = constraints, grid_of(constraints.shape, constraints.extents)
+        self.constraints = constraints
+        steps = constraints.of_filters, constraints.of_channels
+        self.grid = grid_of(constraints.shape, constraints.extents, *steps)
         self.tables = [_Table(store, self.grid, constraints) for store in stores]
         self.cells = self._cells()
 
@@ -189,15 +217,19 @@ class Fine:
 
     def best(self) -> tuple[Blocks, int]:
         """Return the blocks chosen among those that move few bytes, and the fewest bytes."""
-        self._settle(lambda cells: np.argsort(cells.moved.min(axis=2), axis=None, kind="stable"))
+        self._settle(lambda cells: np.argsort(cells.moved.min(axis=1), kind="stable"))
         least = self.cells.least
         at = self._settle(lambda cells: self._ranked(cells, least))
-        c, n = np.unravel_index(at, self.cells.filters.shape)
-        near = self.cells.moved[c, n] <= least + least // self.constraints.grain
-        ks, cs, ns = self.grid.extents
-        extents = int(ks[self.cells.filters[c, n]]), int(cs[c]), int(ns[n])
+        near = self.cells.moved[at] <= least + least // self.constraints.grain
         order = self.constraints.orders[int(near.argmax())]
-        return Blocks(order, *extents, int(self.cells.blocks[c, n])), least
+        return Blocks(order, *self._extents(at), int(self.cells.blocks[at])), least
+
+    def _extents(self, at: int) -> tuple[int, int, int, int]:
+        groups, ks, cs, ns = self.grid.extents
+        k, across, n = (int(one[at]) for one in (self.cells.k, self.cells.across, self.cells.n))
+        whole = len(groups)
+        filters = ks[k - whole] if k >= whole else self.constraints.shape.K
+        return groups[k] if k < whole else 1, filters, cs[across], ns[n]
 
     def _settle(self, ranked: Callable[[_Cells], Counts]) -> int:
         """Verify cells in the order of a rank until the first one was right; return it."""
@@ -212,26 +244,22 @@ class Fine:
             self.cells = self._cells()
 
     def _verify(self, at: int) -> bool:
-        c, n = (int(index) for index in np.unravel_index(at, self.cells.filters.shape))
-        k = int(self.cells.filters[c, n])
-        places = {WEIGHT: (k, c), ACT: (c, n), GRAD_OUT: (k, n)}
-        right = [self.tables[tensor].verify(*place) for tensor, place in places.items()]
+        places = zip(self.tables, self.cells.places, strict=True)
+        right = [table.verify(int(row[at]), int(column[at])) for table, (row, column) in places]
         return all(right)  # all of them are looked at
 
     def _ranked(self, cells: _Cells, least: int) -> Counts:
         """Return those that move few bytes, by what nothing overlaps with, then by their blocks."""
-        near = cells.moved.min(axis=2) <= least + least // self.constraints.grain
-        c, n = np.nonzero(near)
-        k = cells.filters[c, n]
-        first = np.maximum(self._unoverlapped(k, c, n), least // self.constraints.grain)
-        order = np.lexsort((n, c, k, cells.blocks[c, n], first))
-        ranked: Counts = np.ravel_multi_index((c[order], n[order]), cells.filters.shape)
+        near = np.flatnonzero(cells.moved.min(axis=1) <= least + least // self.constraints.grain)
+        k, c, across, n, blocks = (one[near] for one in cells[:5])
+        places = (k, across), (c, n), (k, n)
+        first = np.maximum(self._unoverlapped(places), least // self.constraints.grain)
+        ranked: Counts = near[np.lexsort((n, c, k, blocks, first))]
         return ranked
 
-    def _unoverlapped(self, k: Counts, c: Counts, n: Counts) -> Counts:
+    def _unoverlapped(self, places: tuple[tuple[Counts, Counts], ...]) -> Counts:
         """Return the bytes of the first block's operands and of a result."""
-        places = ((k, c), (c, n), (k, n))
-        first = 0 * k
+        first = 0 * places[0][0]
         for table, (i, j) in zip(self.tables, places, strict=True):
             tensor = table.store.tensor
             if tensor == self.constraints.shape.output:
@@ -242,20 +270,49 @@ class Fine:
         return first
 
     def _cells(self) -> _Cells:
-        weight, act, grad_out = self.tables
-        fit = weight.fit[:, :, None] & grad_out.fit[:, None, :]
-        k, there = fit.argmax(axis=0), fit.any(axis=0) & act.fit
-        filters, channels, rows = self.grid.blocks
-        loops = filters[k], channels[:, None], rows[None, :]
-        c, n = np.arange(len(channels))[:, None], np.arange(len(rows))[None, :]
-        total_bytes = weight.total_bytes[k, c], act.total_bytes, grad_out.total_bytes[k, n]
-        moved = np.zeros((*k.shape, len(self.constraints.orders)), np.int64)
-        for tensor in range(3):
+        """Put together what fits, of one group's part and of several groups."""
+        parts = [self._in_a_group(some) for some in self.grid.choices]
+        if self.grid.extents.groups:
+            parts.append(self._of_groups())
+        k, c, across, n, fit = (np.concatenate([part[i] for part in parts]) for i in range(5))
+        shape, (groups, ks, cs, _) = self.constraints.shape, self.grid.extents
+        of_groups = np.array([-(-shape.groups // g) for g in groups] + [shape.groups] * len(ks))
+        of_filters = np.array([1] * len(groups) + [-(-shape.K // one) for one in ks])
+        of_channels = np.array([-(-shape.C // one) for one in cs])
+        of_rows = self.grid.columns[GRAD_OUT if shape.output != ACT else ACT].blocks
+        loops = of_filters[k], of_channels[across], of_rows[n]
+        blocks = of_groups[k] * loops[0] * loops[1] * loops[2]
+        moved = np.where(fit[:, None], self._moved(((k, across), (c, n), (k, n)), loops), NO_LIMIT)
+        return _Cells(k, c, across, n, blocks, moved)
+
+    def _in_a_group(self, filters: Counts) -> tuple[Counts, ...]:
+        """Return, for each number of channels and rows, the most of some filters that fit."""
+        weight, act, grad_out = (table.fit for table in self.tables)
+        whole = len(self.grid.extents.groups)
+        fit = weight[filters][:, :, None] & grad_out[filters][:, None, :]
+        k, there = filters[fit.argmax(axis=0)], fit.any(axis=0) & act[whole:]
+        across, n = np.indices(k.shape)
+        return tuple(one.reshape(-1) for one in (k, whole + across, across, n, there))
+
+    def _of_groups(self) -> tuple[Counts, ...]:
+        """Return all numbers of groups and rows."""
+        weight, act, grad_out = (table.fit for table in self.tables)
+        g = slice(len(self.grid.extents.groups))
+        there = weight[g, :1] & act[g] & grad_out[g]
+        groups, n = np.indices(there.shape)
+        return tuple(one.reshape(-1) for one in (groups, groups, 0 * groups, n, there))
+
+    def _moved(
+        self, places: tuple[tuple[Counts, Counts], ...], loops: tuple[Counts, Counts, Counts]
+    ) -> Counts:
+        """Return the bytes that move in each order."""
+        moved = np.zeros((len(loops[0]), len(self.constraints.orders)), np.int64)
+        for tensor, (i, j) in enumerate(places):
             times = times_of(loops, self.constraints.orders, LACKS[tensor])
+            table = self.tables[tensor]
             if tensor == self.constraints.shape.output:
                 per = self.constraints.value_bytes + 2 * SUM_BYTES * (times - 1)
-                moved += self.tables[tensor].elements * per
+                moved += table.elements * per
             elif tensor in self.constraints.loaded:
-                moved += total_bytes[tensor][:, :, None] * times
-        blocks = self.constraints.shape.groups * loops[0] * loops[1] * loops[2]
-        return _Cells(k, blocks, np.where(there[:, :, None], moved, NO_LIMIT))
+                moved += table.total_bytes[i, j][:, None] * times
+        return moved

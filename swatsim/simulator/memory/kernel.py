@@ -1,4 +1,4 @@
-"""Adding up masks: the one part of the memory system that looks at every element.
+"""Adding up masks: the one part of the memory system that looks at every element; and their blocks.
 
 Legend of dimensions: n samples, and a table of cells in rows and columns; a cell is what is never
 cut, the taps of a kernel or a row of an image.
@@ -138,3 +138,42 @@ def find_sums(
             done += 1
         for j in range(first.size):
             found[i, j] = row_sums[last[j]] - row_sums[first[j]]
+
+
+@jit
+def largest_and_bytes(
+    sums: Counts,
+    first_row: Counts,
+    last_row: Counts,
+    first_column: Counts,
+    last_column: Counts,
+    leading: Counts,
+    cell: int,
+    terms: tuple[int, int, int],
+    lines: int,
+) -> tuple[int, int]:
+    """Return the most bits of a block of `sums`, and the bytes of all, each of whole bytes.
+
+    `terms` are bits of an entry, of an element and of a pointer. `lines` says what has a pointer,
+    beside the one at the end: 0 nothing, 1 each index of the leading dimension, 2 each place within
+    the others. `leading` are those indices: of the blocks of the columns, or none of them, if they
+    are the rows.
+    """
+    largest, total = 0, 0
+    for i in range(len(first_row)):
+        low, high = first_row[i], last_row[i]
+        for j in range(len(first_column)):
+            left, right = first_column[j], last_column[j]
+            entries = np.int64(sums[high, right]) - sums[low, right]
+            entries -= np.int64(sums[high, left]) - sums[low, left]
+            elements = (high - low) * (right - left) * cell
+            indices = leading[j] if len(leading) else high - low
+            pointers = 1
+            if lines == 1:
+                pointers += indices
+            elif lines == 2:
+                pointers += elements // indices
+            bits = entries * terms[0] + elements * terms[1] + pointers * terms[2]
+            largest = max(largest, bits)
+            total += (bits + 7) >> 3
+    return largest, total

@@ -18,7 +18,7 @@ from swatsim.simulator.memory.fine import NO_LIMIT, Constraints, Fine
 from swatsim.simulator.memory.kernel import Counts
 from swatsim.simulator.memory.pipeline import SUM_BYTES
 from swatsim.simulator.memory.refusals import BufferTooSmallError
-from swatsim.simulator.memory.stores import Store, Stores, dense_stores
+from swatsim.simulator.memory.stores import Store, Stores, dense_stores, slots_along
 from swatsim.simulator.memory.tensors import Cuts, Shape
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.value_types import DTYPES
@@ -150,16 +150,17 @@ def _chosen(problem: Problem, stores: Stores) -> Plan | None:
     of_powers, moved = best
     if "auto" not in (problem.filters, problem.channels, problem.rows):
         return of_powers
-    fine = Fine(stores, _constraints(problem))
+    fine = Fine(stores, _constraints(problem, stores))
     if moved <= fine.bound + fine.bound // GRAIN:
         return of_powers
     other, least = fine.best()
     if moved <= least + least // GRAIN:
         return of_powers
-    return Plan(other.order, 1, other.filters, other.channels, other.rows, other.blocks)
+    return Plan(*other)
 
 
-def _constraints(problem: Problem) -> Constraints:
+def _constraints(problem: Problem, stores: Stores) -> Constraints:
+    of_filters, of_channels = slots_along(stores)
     return Constraints(
         shape=problem.shape,
         orders=ORDERS if problem.order == "auto" else (problem.order,),
@@ -169,6 +170,8 @@ def _constraints(problem: Problem) -> Constraints:
         single=problem.pinned,
         loaded=tuple(_loaded(problem)),
         grain=GRAIN,
+        of_filters=of_filters,
+        of_channels=of_channels,
     )
 
 
@@ -222,7 +225,8 @@ def _widest(store: Store, rows: Cuts, columns: Cuts, limit: int) -> Counts:
     def fits(i: int, j: int) -> bool:
         # if the mean block does not, there is one that does not
         return bool(
-            mean[i, j] <= limit and store.bits(rows.cuts[i], columns.cuts[j]).max() <= limit
+            mean[i, j] <= limit
+            and store.largest_and_bytes(rows.cuts[i], columns.cuts[j])[0] <= limit
         )
 
     if fits(0, 0):
@@ -273,7 +277,8 @@ class _BlockBytes:
         m, n = np.nonzero(near & ~self._known[self.at])
         rows, columns = (np.broadcast_to(index, near.shape)[m, n] for index in self.at)
         for i, j in set(zip(rows.tolist(), columns.tolist(), strict=True)):
-            self._bytes[i, j] = self.store.bytes(self.rows.cuts[i], self.columns.cuts[j]).sum()
+            cuts = self.rows.cuts[i], self.columns.cuts[j]
+            self._bytes[i, j] = self.store.largest_and_bytes(*cuts)[1]
             self._known[i, j] = True
         return len(m)
 

@@ -11,14 +11,18 @@ import numpy as np
 
 from swatsim.errors import WorkloadError
 from swatsim.simulator.memory.config import MemoryConfig
-from swatsim.simulator.memory.kernel import Cells, Counts
+from swatsim.simulator.memory.kernel import Cells, Counts, largest_and_bytes
 from swatsim.simulator.memory.sums import Sums
-from swatsim.simulator.memory.tensors import WEIGHT, Cut, Cuts, Shape
+from swatsim.simulator.memory.tensors import GRAD_OUT, WEIGHT, Cut, Cuts, Shape
 from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.value_types import DTYPES
 from swatsim.workload.windows import Mask, as_4d
+
+#: What has a pointer, as the kernel numbers it.
+LINES: tuple[storage.Lines, ...] = ("none", "leading", "trailing")
+NO_COUNTS = np.zeros(0, np.int64)
 
 
 def bytes_of_products(
@@ -90,6 +94,18 @@ class Store:
             return None
         bits: Counts = self.terms.bits(elements, elements, elements + 1)
         return bits
+
+    def largest_and_bytes(self, rows: Cut, columns: Cut) -> tuple[int, int]:
+        """Return the most bits that a block has, and the bytes of all blocks."""
+        if self.sums is None or not self.sums.whole:
+            bits = self.bits(rows, columns)
+            return int(bits.max()), int(((bits + 7) // 8).sum())
+        leading = NO_COUNTS if self.tensor == WEIGHT else columns.samples
+        ends = (*rows[:2], *columns[:2])
+        lines = LINES.index(self.format.lines)
+        return largest_and_bytes(
+            self.sums.sums, *ends, leading, self.cell, tuple(self.terms), lines
+        )
 
     def bytes(self, rows: Cut, columns: Cut) -> Counts:
         """Return the bytes of all blocks: each is a transfer of its own, of whole bytes."""
@@ -213,6 +229,16 @@ class Store:
 
 
 Stores = tuple[Store, Store, Store]
+
+
+def slots_along(stores: Stores) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the M of operands that are stored N:M along filters, and along channels; each once."""
+    filters, channels = set(), set()
+    for store in stores:
+        if store.format.entries == "slots":
+            of_filters = store.tensor == GRAD_OUT or (store.tensor == WEIGHT and not store.along)
+            (filters if of_filters else channels).add(store.format.m)
+    return tuple(sorted(filters)), tuple(sorted(channels))
 
 
 class Packed(NamedTuple):

@@ -40,13 +40,18 @@ class Sums:
         kind = np.int32 if cells.size < 2**31 else np.int64
         self.every = max(1, -(-rows * width // MOST_SUMS))
         self.sums: Counts = np.empty((-(-rows // self.every) + 1, width), kind)
-        if self.every == 1:
+        if self.whole:
             (add_up_runs if runs else add_up)(cells, self.sums)
             return
         self.cells = cells
         # where nothing depends on what is before, there is nothing
         self.before = zeros_before(cells) if runs else np.zeros((0, 0), np.int64)
         add_up_some(cells, self.before, self.every, self.sums)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all rows of the table are held."""
+        return self.every == 1
 
     @property
     def of_columns(self) -> Counts:
@@ -61,7 +66,7 @@ class Sums:
 
     def _of(self, rows: Counts, columns: Cut) -> Counts:
         """Return the entries of the first rows in blocks of columns."""
-        if self.every == 1:
+        if self.whole:
             some = rows[:, None]
             found: Counts = self.sums[some, columns.last] - self.sums[some, columns.first]
             return found

@@ -12,7 +12,13 @@ import numpy as np
 
 from swatsim.counters import Counters
 from swatsim.simulator.interface import Busy
-from swatsim.simulator.machines.cartesian import kernel, kernel_wgrad, kernel_wgrad_queued, queued
+from swatsim.simulator.machines.cartesian import (
+    kernel,
+    kernel_wgrad,
+    kernel_wgrad_queued,
+    points,
+    queued,
+)
 from swatsim.simulator.machines.cartesian.channels import ONE_POSITION, Channels, OuterProduct
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.groups import Group, Planar
@@ -178,6 +184,8 @@ def convolve(part: Planar, log: PixelLog | None = None) -> Work:
     """Run one group's convolution, and write it down if there is a log."""
     if part.array.queue or part.wanted is not None:
         return queued.convolve(part, log)
+    if log is None and points.is_pointwise(part):
+        return points.convolve(part)
     logs = () if log is None else (log,)  # so that it is compiled without one
     run = part.data, part.weight, part.first_k, part.rows, part.columns, part.array
     work: Work = kernel.convolve(*run, *logs)
