@@ -120,7 +120,9 @@ def in_a_process(function: Callable[[], object]) -> int:
 
 
 def _simulate(path: Path, preset: str, name: OpName, step: int) -> None:
-    swatsim.simulate(str(path), preset, steps=(step,), ops=(name,), layers_only=True, workers=1)
+    swatsim.simulate(
+        str(path), preset, steps=(step,), ops=(name,), layers_only=True, store=False, workers=1
+    )
 
 
 def write(

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from swatsim.simulator.machines.inner_join import machine as inner_join
 from swatsim.simulator.machines.lane_array import machine as lane_array
 from swatsim.simulator.memory.simulate import Demand, simulate_memory
 from swatsim.simulator.runnable import ConfiguredMachine
-from swatsim.workload.layer import OPERANDS, OPERANDS_OF, OPS, OUTPUT_OF, OpName
+from swatsim.workload.layer import MAX_ELEMENTS, OPERANDS, OPERANDS_OF, OPS, OUTPUT_OF, OpName
 from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.patterns import patterns
 
+ROOT = Path(__file__).parents[2]
 MACHINES = "swatsim.simulator.machines"
 
 LAYERS = {
@@ -220,3 +222,10 @@ def _tiny(sizes: dict[str, Any]) -> dict[str, Any]:
     if "groups" in sizes:
         return {"C": 2, "K": 2, "groups": 2, "H": 8, "W": 8, "R": 3, "S": 3, "padding": 1}
     return {"W": 40, "S": 3}
+
+
+def test_a_page_says_how_large_an_op_may_be() -> None:
+    page = (ROOT / "docs" / "modelled.md").read_text()
+    power = MAX_ELEMENTS.bit_length() - 1
+    assert 2**power == MAX_ELEMENTS
+    assert f"2<sup>{power}</sup> elements" in page

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,32 +27,53 @@ MOST_MET = 2**22
 ALIKE = 8
 
 
+class Line(NamedTuple):
+    """One axis of a wgrad: so many pixels, taps and outputs."""
+
+    size: int
+    taps: int
+    outputs: int
+    stride: int = 1
+    dilation: int = 1
+    padding: int = 0
+
+    def places(self, taps: Counts) -> Counts:
+        """Return the pixels that some taps meet at each output, (taps, outputs); -1: none."""
+        tap = taps[:, None] * self.dilation - self.padding
+        place = tap + np.arange(self.outputs) * self.stride
+        place[(place < 0) | (place >= self.size)] = -1
+        return place
+
+    def outputs_inside(self) -> Counts:
+        """Return at how many outputs each tap meets a pixel, (taps,)."""
+        tap = np.arange(self.taps) * self.dilation - self.padding
+        first = np.maximum(0, -(tap // self.stride))
+        end = np.minimum(self.outputs, (self.size - 1 - tap) // self.stride + 1)
+        return np.maximum(0, end - first)
+
+
 class Met:
     """Which input pixels taps meet at output positions.
 
     Parameters
     ----------
-    rows, columns : numpy.ndarray of int64, shape (R, P) and (S, Q)
-        Of each axis, the input that a tap meets at an output; -1: none.
-    width : int
-        Pixels of a row.
+    rows, columns : Line
     """
 
-    def __init__(self, rows: Counts, columns: Counts, width: int) -> None:
-        self.rows, self.columns, self.width = rows, columns, width
-        self.taps = len(rows) * len(columns)
-        self.positions = rows.shape[1] * columns.shape[1]
+    def __init__(self, rows: Line, columns: Line) -> None:
+        self.rows, self.columns = rows, columns
+        self.taps = rows.taps * columns.taps
+        self.positions = rows.outputs * columns.outputs
 
     @classmethod
     def of_layer(cls, layer: Layer) -> Met:
         """Return what a layer's taps meet."""
         axes = ((layer.H, layer.R, layer.P), (layer.W, layer.S, layer.Q))
-        reached = []
-        for axis, (size, taps, outputs) in enumerate(axes):
-            tap = np.arange(taps)[:, None] * layer.dilation[axis] - layer.padding[axis][0]
-            place = tap + np.arange(outputs) * layer.stride[axis]
-            reached.append(np.where((place >= 0) & (place < size), place, -1))
-        return cls(*reached, layer.W)
+        rows, columns = (
+            Line(*sizes, layer.stride[i], layer.dilation[i], layer.padding[i][0])
+            for i, sizes in enumerate(axes)
+        )
+        return cls(rows, columns)
 
     def of(self, taps: range) -> Counts:
         """Return what some taps meet: (taps, P * Q), pixels row by row; -1: none."""
@@ -65,7 +87,7 @@ class Met:
 
     def positions_inside(self) -> Counts:
         """Return at how many positions each tap meets a pixel, (R * S,)."""
-        rows, columns = (np.count_nonzero(it >= 0, axis=1) for it in (self.rows, self.columns))
+        rows, columns = self.rows.outputs_inside(), self.columns.outputs_inside()
         return np.asarray(np.outer(rows, columns).reshape(-1))
 
     @cached_property
@@ -73,15 +95,15 @@ class Met:
         return self._made(range(self.taps))
 
     def _made(self, taps: range) -> Counts:
-        r, s = np.divmod(np.arange(taps.start, taps.stop), len(self.columns))
-        rows, columns = self.rows[r][:, :, None], self.columns[s][:, None, :]
-        met = rows * self.width + columns
-        met[(rows < 0) | (columns < 0)] = -1
+        r, s = np.divmod(np.arange(taps.start, taps.stop), self.columns.taps)
+        rows, columns = self.rows.places(r)[:, :, None], self.columns.places(s)[:, None, :]
+        met = rows * self.columns.size + columns
+        met[np.broadcast_to((rows < 0) | (columns < 0), met.shape)] = -1
         return met.reshape(len(taps), self.positions)
 
 
 #: One position, which the only tap meets.
-ONE_POSITION = Met(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.int64), 1)
+ONE_POSITION = Met(Line(1, 1, 1), Line(1, 1, 1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from swatsim.simulator.machines.cartesian.kernel_wanted import Wanted
 from swatsim.simulator.machines.cartesian.sides import Reached
 from swatsim.simulator.machines.cartesian.wanted import on_plane, wanted_outputs
 from swatsim.workload.convolutions import Convolution
-from swatsim.workload.windows import Axes, Mask, crop_or_pad
+from swatsim.workload.windows import Axes, Mask
 
 #: A linear layer's channels are seen as images of this side: one application of a kernel as large.
 LINEAR_SIDE = 16
@@ -64,7 +64,7 @@ class Layout:
     Parameters
     ----------
     of_data, of_weight : callable of numpy.ndarray of bool to the same
-        Of some samples or filters, and some channels: (N, C, X, Y), (K, C, R, S).
+        Of some samples or filters, and some channels: (N, C, X, Y), a new one, and (K, C, R, S).
     joined : int
         The layer's channels that are one here.
     taps : pair of int
@@ -84,12 +84,21 @@ def padded(conv: Convolution, size: Axes) -> Layout:
     """Return the layout of images on a plane of some size, zeros around them."""
 
     def of_data(data: Mask) -> Mask:
-        for axis in (0, 1):
-            data = crop_or_pad(data, 2 + axis, conv.origin[axis], size[axis])
-        return data
+        samples, channels, *sides = data.shape
+        laid = np.zeros((channels, samples, *size), np.bool_)  # as kernels read it
+        inside, read = zip(*map(_overlap, conv.origin, sides, size), strict=True)
+        laid[:, :, *inside] = data.swapaxes(0, 1)[:, :, *read]
+        return laid.swapaxes(0, 1)
 
     taps = conv.weight.shape[2], conv.weight.shape[3]
     return Layout(of_data, lambda weight: weight, 1, taps, np.ones(size, np.bool_))
+
+
+def _overlap(start: int, size: int, length: int) -> tuple[slice, slice]:
+    """Return where an axis lies in `length` positions from `start` on, and which part of it."""
+    first = max(0, -start)
+    inside = max(0, min(length, size - start) - first)
+    return slice(first, first + inside), slice(first + start, first + start + inside)
 
 
 def of_channels() -> Layout:
@@ -215,7 +224,7 @@ class Group:
         data = conv.data(slice(samples.start, samples.stop), slice(before + first, before + end))
         weight = conv.weight[self.first_k + filters.start : self.first_k + filters.stop, first:end]
         return Planar(
-            data=np.array(self.layout.of_data(data).swapaxes(0, 1), order="C"),
+            data=np.ascontiguousarray(self.layout.of_data(data).swapaxes(0, 1)),
             weight=np.array(self.layout.of_weight(weight).swapaxes(0, 1), order="C"),
             first_k=self.first_k + filters.start,
             rows=self.rows,
