@@ -27,7 +27,7 @@ from swatsim.simulator.machines.cartesian.wanted import (
 from swatsim.workload.convolutions import Convolution, convolutions
 from swatsim.workload.layer import Layer
 from swatsim.workload.lowering import LoweredOp
-from swatsim.workload.windows import Axes, Mask, crop_or_pad
+from swatsim.workload.windows import Axes, Mask, channels_first, crop_or_pad
 
 #: A linear layer's channels are seen as images of this side: one application of a kernel as large.
 LINEAR_SIDE = 16
@@ -133,10 +133,10 @@ def _groups(conv: Convolution, exists: Mask, config: CartesianConfig) -> Iterato
     channels, filters = len(data) // conv.groups, len(conv.weight) // conv.groups
     some = wanted_of_groups(conv, padded, array.chunk)
     for group, wanted in enumerate(some):
-        weight = conv.weight[group * filters : (group + 1) * filters].transpose(1, 0, 2, 3)
+        weight = channels_first(conv.weight[group * filters : (group + 1) * filters])
         yield Planar(
             data=np.array(data[group * channels : (group + 1) * channels], order="C"),
-            weight=np.array(weight, order="C"),
+            weight=weight,
             first_k=group * filters,
             rows=rows,
             columns=columns,
@@ -199,11 +199,18 @@ def _axis(conv: Convolution, axis: int, size: int, pes: int) -> Axis:
 
     Where not all outputs are wanted, each is a class of its own.
     """
-    stride = conv.stride[axis]
-    taps = np.arange(conv.weight.shape[2 + axis]) * conv.dilation[axis]
-    output = reached(conv, axis, size)
+    of_axis = conv.weight.shape[2 + axis], conv.stride[axis], conv.dilation[axis]
+    return _axis_of(*of_axis, size, conv.output[axis], pes, conv.wanted is None)
+
+
+@lru_cache(maxsize=1024)
+def _axis_of(
+    kernel: int, stride: int, dilation: int, size: int, outputs: int, pes: int, joined: bool
+) -> Axis:
+    taps = np.arange(kernel) * dilation
+    output = reached(taps, stride, size, outputs)
     bits, classes = np.where(output >= 0, output & 3, -1), np.arange(size)
-    if conv.wanted is None:
+    if joined:
         bits, classes = np.unique(bits, axis=0, return_inverse=True)
     return Axis(
         stride=stride,

@@ -13,17 +13,20 @@ from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.windows import Axes, Mask, as_4d
 
 
-def reached(conv: Convolution, axis: int, size: int) -> Counts:
+def reached(taps: Counts, stride: int, size: int, outputs: int) -> Counts:
     """Return the outputs that pixels of a padded axis reach through each tap; -1: none.
 
-    Shape (X, R).
+    `taps` are the pixels under them at the first output. Shape (X, R).
     """
-    stride = conv.stride[axis]
-    taps = np.arange(conv.weight.shape[2 + axis]) * conv.dilation[axis]
     reach = np.arange(size)[:, None] - taps  # stride times the output
     output = reach // stride
-    valid = (reach % stride == 0) & (output >= 0) & (output < conv.output[axis])
+    valid = (reach % stride == 0) & (output >= 0) & (output < outputs)
     return np.ascontiguousarray(np.where(valid, output, -1), np.int64)
+
+
+def _reached(conv: Convolution, axis: int, size: int) -> Counts:
+    taps = np.arange(conv.weight.shape[2 + axis]) * conv.dilation[axis]
+    return reached(taps, conv.stride[axis], size, conv.output[axis])
 
 
 def wanted_of_groups(conv: Convolution, padded: Axes, chunk: int) -> Iterator[Wanted | None]:
@@ -31,7 +34,7 @@ def wanted_of_groups(conv: Convolution, padded: Axes, chunk: int) -> Iterator[Wa
     if conv.wanted is None:
         yield from [None] * conv.groups
         return
-    rows, columns = (reached(conv, axis, size) for axis, size in enumerate(padded))
+    rows, columns = (_reached(conv, axis, size) for axis, size in enumerate(padded))
     samples, filters = conv.wanted.shape[:2]
     split = conv.wanted.reshape(samples, conv.groups, filters // conv.groups, *conv.output)
     for group in range(conv.groups):
