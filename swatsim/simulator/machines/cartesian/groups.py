@@ -17,7 +17,7 @@ from swatsim.simulator.machines.cartesian.kernel_wanted import Wanted
 from swatsim.simulator.machines.cartesian.sides import Reached
 from swatsim.simulator.machines.cartesian.wanted import on_plane, wanted_outputs
 from swatsim.workload.convolutions import Convolution
-from swatsim.workload.windows import Axes, Mask
+from swatsim.workload.windows import Axes, Mask, channels_first
 
 #: A linear layer's channels are seen as images of this side: one application of a kernel as large.
 LINEAR_SIDE = 16
@@ -225,7 +225,7 @@ class Group:
         weight = conv.weight[self.first_k + filters.start : self.first_k + filters.stop, first:end]
         return Planar(
             data=np.ascontiguousarray(self.layout.of_data(data).swapaxes(0, 1)),
-            weight=np.array(self.layout.of_weight(weight).swapaxes(0, 1), order="C"),
+            weight=channels_first(self.layout.of_weight(weight)),
             first_k=self.first_k + filters.start,
             rows=self.rows,
             columns=self.columns,

@@ -97,6 +97,22 @@ def bank_of(k: int, w: int, h: int, array: Array) -> int:
 
 
 @jit
+def classes_of(patterns: Counts, classes: int) -> Counts:
+    """Return the classes that come up in some patterns."""
+    seen = np.zeros(classes, np.int64)
+    for pattern in range(patterns.shape[0]):
+        for pixel in range(patterns.shape[1]):
+            if patterns[pattern, pixel] >= 0:
+                seen[patterns[pattern, pixel]] = 1
+    used = np.empty(classes, np.int64)
+    length = 0
+    for at in range(classes):
+        used[length] = at
+        length += seen[at]
+    return used[:length]
+
+
+@jit
 def lay_out(
     counters: Words,
     weights: Counts,
@@ -105,24 +121,38 @@ def lay_out(
     columns: Axis,
     array: Array,
     words: int,
+    used: Counts,
 ) -> None:
-    """Lay out the counters ``[p, b, j]`` of up to 8 * words weight blocks, in a buffer."""
+    """Lay out the counters ``[p, b, j]`` of up to 8 * words weight blocks, in a buffer.
+
+    Those of the classes in `used`; what lies between them is left as it was.
+    """
     of_rows, of_columns = rows.output_bits, columns.output_bits
     width = BANKS * words
-    for i in range(of_rows.shape[0] * of_columns.shape[0] * width):
-        counters[i] = 0
+    for at in used:
+        for i in range(at * width, (at + 1) * width):
+            counters[i] = 0
+    places = np.empty((8, used.size), np.int64)  # of filters modulo 8, in each class that is met
+    met = 0
     for i in range(weights.shape[0] if array.conflicts else 0):
         r, s, k = weights[i, 0], weights[i, 1], (first_k + weights[i, 2]) % 8
+        if i == 0 or r != weights[i - 1, 0] or s != weights[i - 1, 1]:  # they come tap by tap
+            met = 0
+            for at in used:
+                w, h = (
+                    of_rows[at // of_columns.shape[0], r],
+                    of_columns[at % of_columns.shape[0], s],
+                )
+                if w >= 0 and h >= 0:
+                    for other in range(8):
+                        bank = bank_of(other, w, h, array)
+                        places[other, met] = at * width + bank * words
+                    met += 1
         block = i // array.weight_vector
         one = np.uint64(1) << np.uint64(8 * (block % BLOCKS))
         word = block // BLOCKS
-        for x in range(of_rows.shape[0]):
-            w = of_rows[x, r]
-            for y in range(of_columns.shape[0] if w >= 0 else 0):
-                bank = bank_of(k, w, of_columns[y, s], array)
-                if bank >= 0:
-                    at = bank * words + word
-                    counters[(x * of_columns.shape[0] + y) * width + at] += one
+        for at in places[k, :met]:
+            counters[at + word] += one
 
 
 @jit
@@ -171,6 +201,7 @@ def cost_patterns(
     """
     costs = np.zeros(patterns.shape[0], np.int64)
     at_once = MAX_WORDS * BLOCKS * array.weight_vector
+    used = classes_of(patterns, rows.output_bits.shape[0] * columns.output_bits.shape[0])
     total = np.empty(BANKS * MAX_WORDS, np.uint64)
     for begin in range(0, weights.shape[0], at_once):
         some = weights[begin : begin + at_once]
@@ -178,7 +209,7 @@ def cost_patterns(
         floor = np.zeros(-(-blocks // BLOCKS), np.uint64)
         for block in range(blocks):
             floor[block // BLOCKS] |= np.uint64(1) << np.uint64(8 * (block % BLOCKS))
-        lay_out(counters, some, first_k, rows, columns, array, floor.size)
+        lay_out(counters, some, first_k, rows, columns, array, floor.size, used)
         for i in range(patterns.shape[0]):
             costs[i] += cost_of_pattern(patterns[i], counters, floor, total)
             for block in range(blocks if each.size else 0):

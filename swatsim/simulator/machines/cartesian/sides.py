@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ class Side(NamedTuple):
             found[:, tap] = np.where(valid, output, -1)
         return found
 
+    @lru_cache(maxsize=1024)  # noqa: B019  (a tuple of numbers: a step's layers share few)
     def axis(self, pes: int, apart: bool) -> Axis:
         """Return the pixels in classes that meet the same taps in the same way.
 
