@@ -105,9 +105,7 @@ _AS_THEY_ARE = frozenset([str, int, float, list, tuple, dict, type(None)])
 @cache  # a step has thousands of records: what their fields may be is found out once
 def _kinds_of(model: type[BaseModel]) -> dict[str, frozenset[Any]]:
     """Return the types that are somewhere in each field's annotation."""
-    return {
-        name: frozenset(_kinds(field.annotation)) for name, field in model.model_fields.items()
-    }
+    return {name: frozenset(_kinds(field.annotation)) for name, field in model.model_fields.items()}
 
 
 def _kinds(annotation: Any) -> set[Any]:
