@@ -3,9 +3,9 @@
     python benchmarks/long_runs.py [--steps 100 1000 10000] [--layers 20 200 2000] [--verbs info ..]
 
 Traces are of tiny linear layers: many steps of the first number of layers, and one step of each of
-the other numbers of layers. All steps of a trace are one file, linked. `report` and `estimate` read the results
-that `simulate` wrote, two rows an op. Prints one line a size and verb: both should grow as the rows
-do, and no faster.
+the other numbers of layers. All steps of a trace are one file, linked. `report` and `estimate` read
+the results that `simulate` wrote, two rows an op. Prints one line a size and verb: both should grow
+as the rows do, and no faster.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def decode(content: bytes, form: Form) -> Read:
         counted, written = digest(table, columns, version, about), known[b"digest"].decode()
         if counted != written:
             raise ResultsError(f"its digest is {counted}, that of what was written {written}")
-        return Read(_upgraded(table, version, form).to_pylist(), provenance, counted)
+        return Read(_rows_of(_upgraded(table, version, form)), provenance, counted)
 
 
 def _version(known: Mapping[bytes, bytes], form: Form) -> int:
@@ -250,6 +250,16 @@ def _field(column: Column, lean: bool) -> pa.Field:
 
     about = None if lean else {"unit": column.unit, "meaning": column.meaning}
     return pa.field(column.name, _type(column), nullable=column.optional, metadata=about)
+
+
+def _rows_of(table: pa.Table) -> list[dict[str, Any]]:
+    """Return a table's rows; equal words and whole numbers of a column are one object."""
+    names, columns = table.column_names, []
+    for name in names:
+        values, known = table[name].to_pylist(), dict[Any, Any]()
+        floats = str(table[name].type) == "double"  # hardly two are equal, and -0.0 is 0.0
+        columns.append(values if floats else [known.setdefault(it, it) for it in values])
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 @contextmanager

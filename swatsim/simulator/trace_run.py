@@ -342,7 +342,7 @@ class Run:
         if not any(system.keeps_on_chip for system in self._systems.values()):
             return None
         other = PARTNERS.get(name)
-        if other is None or other not in self.scope.ops or (layer, other) not in step.ops():
+        if other is None or other not in self.scope.ops or not step.has(layer.name, other):
             return None
         records = (step.record(layer.name, op, "grad_out") for op in (name, other))
         same = len({record.digest for record in records}) == 1

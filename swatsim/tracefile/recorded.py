@@ -198,12 +198,11 @@ class Step(Displayed):
 
     def ops(self) -> list[tuple[Layer, OpName]]:
         """Return the ops whose two masks are recorded, in the order of the layers."""
-        return [
-            (layer, op)
-            for layer in self.layers
-            for op in OPS
-            if all((layer.name, op, operand) in self._records for operand in OPERANDS_OF[op])
-        ]
+        return [(layer, op) for layer in self.layers for op in OPS if self.has(layer.name, op)]
+
+    def has(self, layer: str, op: OpName) -> bool:
+        """Whether the two masks of an op are recorded; asked of one op, it looks at no other."""
+        return all((layer, op, operand) in self._records for operand in OPERANDS_OF[op])
 
     def op(self, layer: Layer, name: OpName) -> Op:
         """Return one op, with its two masks, and that of its output if there is one."""
