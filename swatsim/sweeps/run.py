@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, closing, nullcontext
+from fractions import Fraction
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     import submitit
 
 Progress = Callable[[int, int], None]
+#: Longer than anybody waits for.
+MOST_HOURS = 1e6
 Source = str | os.PathLike[str] | Mapping[str, Any] | Spec
 
 
@@ -59,8 +62,9 @@ def _an_executor(value: Any) -> Any:
 
 
 def _hours(value: Any) -> float:
-    """Allow a number of hours; more than anybody waits for are as good as these."""
-    hours = float(min(exact(value), 1_000_000))
+    """Allow a number of hours."""
+    known: Fraction | float = exact(value)
+    hours = float(known) if known < MOST_HOURS else MOST_HOURS
     if hours <= 0:
         raise ValueError("must be a number above 0")
     return hours

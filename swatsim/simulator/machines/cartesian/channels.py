@@ -49,7 +49,8 @@ class Line(NamedTuple):
         tap = np.arange(self.taps) * self.dilation - self.padding
         first = np.maximum(0, -(tap // self.stride))
         end = np.minimum(self.outputs, (self.size - 1 - tap) // self.stride + 1)
-        return np.maximum(0, end - first)
+        inside: Counts = np.maximum(0, end - first)
+        return inside
 
 
 class Met:

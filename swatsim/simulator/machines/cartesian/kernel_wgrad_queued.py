@@ -7,6 +7,7 @@ queue here, two words of bytes.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from swatsim.jit import jit
 from swatsim.simulator.machines.cartesian.kernel import Work
@@ -59,7 +60,13 @@ def product_table(act_counts: Counts, grad_counts: Counts, bank: Counts, number:
 
 @jit
 def issue_row(
-    table: Words, act: int, patterns: Counts, begin: int, end: int, queues: Words, depth: int
+    table: Words,
+    act: int,
+    patterns: npt.NDArray[np.int16],
+    begin: int,
+    end: int,
+    queues: Words,
+    depth: int,
 ) -> int:
     """Issue a block of activations with gradients' blocks `begin` to `end`; return the cycles.
 
