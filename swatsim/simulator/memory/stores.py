@@ -108,7 +108,8 @@ class Store:
         leading = NO_COUNTS if self.tensor == WEIGHT else columns.samples
         ends = (*rows[:2], *columns[:2])
         lines = LINES.index(self.format.lines)
-        return largest_and_bytes(self.sums, *ends, leading, self.cell, tuple(self.terms), lines)
+        terms = self.terms.entry, self.terms.element, self.terms.pointer
+        return largest_and_bytes(self.sums, *ends, leading, self.cell, terms, lines)
 
     def bytes(self, rows: Cut, columns: Cut) -> Counts:
         """Return the bytes of all blocks: each is a transfer of its own, of whole bytes."""
@@ -244,7 +245,8 @@ Stores = tuple[Store, Store, Store]
 
 def slots_along(stores: Stores) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the M of operands that are stored N:M along filters, and along channels; each once."""
-    filters, channels = set(), set()
+    filters: set[int] = set()
+    channels: set[int] = set()
     for store in stores:
         if store.format.entries == "slots":
             of_filters = store.tensor == GRAD_OUT or (store.tensor == WEIGHT and not store.along)
