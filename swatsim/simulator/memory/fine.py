@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -285,7 +285,7 @@ class Fine:
         moved = np.where(fit[:, None], self._moved(((k, across), (c, n), (k, n)), loops), NO_LIMIT)
         return _Cells(k, c, across, n, blocks, moved)
 
-    def _in_a_group(self, filters: Counts) -> tuple[Counts, ...]:
+    def _in_a_group(self, filters: Counts) -> tuple[npt.NDArray[Any], ...]:
         """Return, for each number of channels and rows, the most of some filters that fit."""
         weight, act, grad_out = (table.fit for table in self.tables)
         whole = len(self.grid.extents.groups)
@@ -294,7 +294,7 @@ class Fine:
         across, n = np.indices(k.shape)
         return tuple(one.reshape(-1) for one in (k, whole + across, across, n, there))
 
-    def _of_groups(self) -> tuple[Counts, ...]:
+    def _of_groups(self) -> tuple[npt.NDArray[Any], ...]:
         """Return all numbers of groups and rows."""
         weight, act, grad_out = (table.fit for table in self.tables)
         g = slice(len(self.grid.extents.groups))

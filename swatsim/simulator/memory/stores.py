@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple, assert_never
@@ -11,8 +11,13 @@ import numpy as np
 
 from swatsim.errors import WorkloadError
 from swatsim.simulator.memory.config import MemoryConfig
-from swatsim.simulator.memory.kernel import Cells, Counts, largest_and_bytes
-from swatsim.simulator.memory.sums import Sums
+from swatsim.simulator.memory.kernel import (
+    Cells,
+    Counts,
+    add_up,
+    add_up_runs,
+    largest_and_bytes,
+)
 from swatsim.simulator.memory.tensors import GRAD_OUT, WEIGHT, Cut, Cuts, Shape
 from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, Operand
@@ -57,8 +62,8 @@ class Store:
     format : storage.Format
     terms : storage.Terms
         The format's bits, of the whole tensor.
-    sums : Sums, optional
-        Of the entries, where the mask says which there are.
+    sums : numpy.ndarray of int64, optional
+        Of the entries, as `kernel.add_up` fills them in, where the mask says which there are.
     along : int
         Of slots: the axis of the table that holds the channels, 0 for its rows.
     of_group : int
@@ -69,7 +74,7 @@ class Store:
     cell: int
     format: storage.Format
     terms: storage.Terms
-    sums: Sums | None = None
+    sums: Counts | None = None
     along: int = 0
     of_group: int = 1
 
@@ -97,15 +102,14 @@ class Store:
 
     def largest_and_bytes(self, rows: Cut, columns: Cut) -> tuple[int, int]:
         """Return the most bits that a block has, and the bytes of all blocks."""
-        if self.sums is None or not self.sums.whole:
+        if self.sums is None:
             bits = self.bits(rows, columns)
             return int(bits.max()), int(((bits + 7) // 8).sum())
         leading = NO_COUNTS if self.tensor == WEIGHT else columns.samples
         ends = (*rows[:2], *columns[:2])
         lines = LINES.index(self.format.lines)
-        return largest_and_bytes(
-            self.sums.sums, *ends, leading, self.cell, tuple(self.terms), lines
-        )
+        terms = self.terms.entry, self.terms.element, self.terms.pointer
+        return largest_and_bytes(self.sums, *ends, leading, self.cell, terms, lines)
 
     def bytes(self, rows: Cut, columns: Cut) -> Counts:
         """Return the bytes of all blocks: each is a transfer of its own, of whole bytes."""
@@ -116,8 +120,7 @@ class Store:
             case "elements":
                 return elements
             case "values" | "runs":
-                assert self.sums is not None, "entries that depend on the mask are added up"
-                return self.sums.inside(rows, columns)
+                return self._summed(rows, columns)
             case "slots":
                 if self.along:
                     return self._slots(columns) * rows.size[:, None] * self.cell
@@ -138,6 +141,15 @@ class Store:
         tail = np.minimum(n, begin + size - last * m)
         several: Counts = head + (last - first - 1) * n + tail
         return whole * np.where(first == last, np.minimum(n, size), several)
+
+    def _summed(self, rows: Cut, columns: Cut) -> Counts:
+        sums = self.sums
+        assert sums is not None, "entries that depend on the mask are added up"
+        low, high = rows.first[:, None], rows.last[:, None]
+        right = sums[high, columns.last] - sums[low, columns.last]
+        left = sums[high, columns.first] - sums[low, columns.first]
+        entries: Counts = (right - left).astype(np.int64)
+        return entries
 
     def _lines(self, rows: Cut, columns: Cut, elements: Counts) -> Counts:
         """Return the pointers of each block: to indices of its leading dimension, or to places."""
@@ -192,7 +204,7 @@ class Store:
                 return elements
             case "values" | "runs":
                 assert self.sums is not None, "entries that depend on the mask are added up"
-                last = self.sums.of_columns
+                last = self.sums[-1]
                 inside = (last[columns.every.last] - last[columns.every.first]).astype(np.int64)
                 return elements * 0 + columns.add_up(inside)
             case "slots":
@@ -233,7 +245,8 @@ Stores = tuple[Store, Store, Store]
 
 def slots_along(stores: Stores) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the M of operands that are stored N:M along filters, and along channels; each once."""
-    filters, channels = set(), set()
+    filters: set[int] = set()
+    channels: set[int] = set()
     for store in stores:
         if store.format.entries == "slots":
             of_filters = store.tensor == GRAD_OUT or (store.tensor == WEIGHT and not store.along)
@@ -293,9 +306,10 @@ def _stored(op: LoweredOp, operand: Operand, plain: Store, format: storage.Forma
     match format.entries:
         case "elements" | "packed":
             return store
-        case "values" | "runs":
-            runs = format.entries == "runs"
-            return replace(store, sums=Sums(_cells(operand, mask), runs))
+        case "values":
+            return replace(store, sums=_sums(_cells(operand, mask), add_up))
+        case "runs":
+            return replace(store, sums=_sums(_cells(operand, mask), add_up_runs))
         case "slots":
             _check_pattern(op, operand, mask, (format.n, format.m))
             axis, groups = op.channels_of(operand)
@@ -303,6 +317,15 @@ def _stored(op: LoweredOp, operand: Operand, plain: Store, format: storage.Forma
             return replace(store, along=along, of_group=mask.shape[axis] // groups)
         case _:
             assert_never(format.entries)
+
+
+def _sums(cells: Cells, fill: Callable[[Cells, Counts], None]) -> Counts:
+    """Return the entries added up, in the smallest type that holds them."""
+    samples, rows, columns, _ = cells.shape
+    kind = np.int32 if cells.size < 2**31 else np.int64
+    sums: Counts = np.empty((rows + 1, samples * columns + 1), kind)
+    fill(cells, sums)
+    return sums
 
 
 def _cells(operand: Operand, mask: Mask) -> Cells:
