@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple, assert_never
@@ -11,13 +11,8 @@ import numpy as np
 
 from swatsim.errors import WorkloadError
 from swatsim.simulator.memory.config import MemoryConfig
-from swatsim.simulator.memory.kernel import (
-    Cells,
-    Counts,
-    add_up,
-    add_up_runs,
-    largest_and_bytes,
-)
+from swatsim.simulator.memory.kernel import Cells, Counts, largest_and_bytes
+from swatsim.simulator.memory.sums import Sums
 from swatsim.simulator.memory.tensors import GRAD_OUT, WEIGHT, Cut, Cuts, Shape
 from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, Operand
@@ -62,8 +57,8 @@ class Store:
     format : storage.Format
     terms : storage.Terms
         The format's bits, of the whole tensor.
-    sums : numpy.ndarray of int64, optional
-        Of the entries, as `kernel.add_up` fills them in, where the mask says which there are.
+    sums : Sums, optional
+        Of the entries, where the mask says which there are.
     along : int
         Of slots: the axis of the table that holds the channels, 0 for its rows.
     of_group : int
@@ -74,7 +69,7 @@ class Store:
     cell: int
     format: storage.Format
     terms: storage.Terms
-    sums: Counts | None = None
+    sums: Sums | None = None
     along: int = 0
     of_group: int = 1
 
@@ -102,14 +97,14 @@ class Store:
 
     def largest_and_bytes(self, rows: Cut, columns: Cut) -> tuple[int, int]:
         """Return the most bits that a block has, and the bytes of all blocks."""
-        if self.sums is None:
+        if self.sums is None or not self.sums.whole:
             bits = self.bits(rows, columns)
             return int(bits.max()), int(((bits + 7) // 8).sum())
         leading = NO_COUNTS if self.tensor == WEIGHT else columns.samples
         ends = (*rows[:2], *columns[:2])
         lines = LINES.index(self.format.lines)
         terms = self.terms.entry, self.terms.element, self.terms.pointer
-        return largest_and_bytes(self.sums, *ends, leading, self.cell, terms, lines)
+        return largest_and_bytes(self.sums.sums, *ends, leading, self.cell, terms, lines)
 
     def bytes(self, rows: Cut, columns: Cut) -> Counts:
         """Return the bytes of all blocks: each is a transfer of its own, of whole bytes."""
@@ -120,7 +115,8 @@ class Store:
             case "elements":
                 return elements
             case "values" | "runs":
-                return self._summed(rows, columns)
+                assert self.sums is not None, "entries that depend on the mask are added up"
+                return self.sums.inside(rows, columns)
             case "slots":
                 if self.along:
                     return self._slots(columns) * rows.size[:, None] * self.cell
@@ -141,15 +137,6 @@ class Store:
         tail = np.minimum(n, begin + size - last * m)
         several: Counts = head + (last - first - 1) * n + tail
         return whole * np.where(first == last, np.minimum(n, size), several)
-
-    def _summed(self, rows: Cut, columns: Cut) -> Counts:
-        sums = self.sums
-        assert sums is not None, "entries that depend on the mask are added up"
-        low, high = rows.first[:, None], rows.last[:, None]
-        right = sums[high, columns.last] - sums[low, columns.last]
-        left = sums[high, columns.first] - sums[low, columns.first]
-        entries: Counts = (right - left).astype(np.int64)
-        return entries
 
     def _lines(self, rows: Cut, columns: Cut, elements: Counts) -> Counts:
         """Return the pointers of each block: to indices of its leading dimension, or to places."""
@@ -204,7 +191,7 @@ class Store:
                 return elements
             case "values" | "runs":
                 assert self.sums is not None, "entries that depend on the mask are added up"
-                last = self.sums[-1]
+                last = self.sums.of_columns
                 inside = (last[columns.every.last] - last[columns.every.first]).astype(np.int64)
                 return elements * 0 + columns.add_up(inside)
             case "slots":
@@ -306,10 +293,9 @@ def _stored(op: LoweredOp, operand: Operand, plain: Store, format: storage.Forma
     match format.entries:
         case "elements" | "packed":
             return store
-        case "values":
-            return replace(store, sums=_sums(_cells(operand, mask), add_up))
-        case "runs":
-            return replace(store, sums=_sums(_cells(operand, mask), add_up_runs))
+        case "values" | "runs":
+            runs = format.entries == "runs"
+            return replace(store, sums=Sums(_cells(operand, mask), runs))
         case "slots":
             _check_pattern(op, operand, mask, (format.n, format.m))
             axis, groups = op.channels_of(operand)
@@ -317,15 +303,6 @@ def _stored(op: LoweredOp, operand: Operand, plain: Store, format: storage.Forma
             return replace(store, along=along, of_group=mask.shape[axis] // groups)
         case _:
             assert_never(format.entries)
-
-
-def _sums(cells: Cells, fill: Callable[[Cells, Counts], None]) -> Counts:
-    """Return the entries added up, in the smallest type that holds them."""
-    samples, rows, columns, _ = cells.shape
-    kind = np.int32 if cells.size < 2**31 else np.int64
-    sums: Counts = np.empty((rows + 1, samples * columns + 1), kind)
-    fill(cells, sums)
-    return sums
 
 
 def _cells(operand: Operand, mask: Mask) -> Cells:

@@ -6,6 +6,8 @@ queue here, two words of bytes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -62,7 +64,7 @@ def product_table(act_counts: Counts, grad_counts: Counts, bank: Counts, number:
 def issue_row(
     table: Words,
     act: int,
-    patterns: npt.NDArray[np.int16],
+    patterns: npt.NDArray[np.signedinteger[Any]],
     begin: int,
     end: int,
     queues: Words,
