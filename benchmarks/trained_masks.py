@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from pages import ROOT, put
-from trained_runs import GPT, METHODS, RESNET, Network, Run
+from trained_runs import METHODS, RESNET, Network, Run
 
 import swatsim
 from swatsim.reports import style
@@ -248,8 +248,6 @@ def main() -> None:
     PICTURE.write_bytes(style.as_png(draw(found)))
     put("trained-masks", lines(found))
     put("trained-epochs", scores(RESNET, "after epoch"))
-    if GPT.runs:
-        put("trained-losses", scores(GPT, "after fifth"))
     print(*lines(found), sep="\n")
 
 

@@ -20,7 +20,6 @@ METHODS = {
     "swat-u-90": "SWAT-U 90 %",
     "rigl-90": "RigL 90 %",
     "2to4": "2:4 (SR-STE)",
-    "relu2": "dense, squared ReLU",
 }
 
 
@@ -86,11 +85,4 @@ RESNET = Network(
     "test_accuracy_percent",
     "test accuracy, %",
     ("dense", "swat-u-80", "swat-u-90", "rigl-90", "2to4"),
-)
-GPT = Network(
-    "gpt-characters",
-    "GPT on characters",
-    "test_loss_nats",
-    "test loss, nats a character",
-    ("dense", "swat-u-80", "2to4", "relu2"),
 )
