@@ -51,12 +51,13 @@ class Sums:
     @property
     def whole(self) -> bool:
         """Whether all rows of the table are held."""
-        return self.every == 1
+        return bool(self.every == 1)
 
     @property
     def of_columns(self) -> Counts:
         """Entries of all rows in the first columns, of each number of them."""
-        return self.sums[-1]
+        last: Counts = self.sums[-1]
+        return last
 
     def inside(self, rows: Cut, columns: Cut) -> Counts:
         """Return the entries of all blocks, shape (blocks of rows, blocks of columns)."""

@@ -49,7 +49,7 @@ class Line(NamedTuple):
         tap = np.arange(self.taps) * self.dilation - self.padding
         first = np.maximum(0, -(tap // self.stride))
         end = np.minimum(self.outputs, (self.size - 1 - tap) // self.stride + 1)
-        return np.maximum(0, end - first)
+        return np.asarray(np.maximum(0, end - first))
 
 
 class Met:

@@ -25,6 +25,7 @@ from swatsim.simulator.machines.cartesian.kernel_queue import (
 from swatsim.simulator.machines.cartesian.kernel_wgrad import (
     Outer,
     OuterLog,
+    Patterns,
     bank_of,
     is_constant,
     note_products,
@@ -59,7 +60,13 @@ def product_table(act_counts: Counts, grad_counts: Counts, bank: Counts, number:
 
 @jit
 def issue_row(
-    table: Words, act: int, patterns: Counts, begin: int, end: int, queues: Words, depth: int
+    table: Words,
+    act: int,
+    patterns: Counts | Patterns,
+    begin: int,
+    end: int,
+    queues: Words,
+    depth: int,
 ) -> int:
     """Issue a block of activations with gradients' blocks `begin` to `end`; return the cycles.
 
@@ -264,7 +271,7 @@ def outer_product_queued(
 
 
 @jit
-def issue_alike(acts: Counts, grads: Counts, table: Words, depth: int, times: int):  # type: ignore[no-untyped-def]
+def issue_alike(acts: Patterns, grads: Patterns, table: Words, depth: int, times: int):  # type: ignore[no-untyped-def]
     """Issue the same blocks of activations and gradients at each of some positions.
 
     Returns, after as many positions as the index says: the cycles, and the longest queue.

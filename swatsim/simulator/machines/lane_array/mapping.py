@@ -156,7 +156,8 @@ def _depthwise(conv: Convolution, config: LaneArrayConfig) -> Pass:
 
 
 def _data_of(conv: Convolution, sample: int) -> Mask:
-    return conv.data(slice(sample, sample + 1))[0]
+    data: Mask = conv.data(slice(sample, sample + 1))[0]
+    return data
 
 
 def _windows_on_rows(
@@ -254,7 +255,8 @@ def _fold_data(conv: Convolution, sample: int) -> Mask:
     """Return a sample with space turned into depth."""
     before = [(0, 0), (0, 0), *((-start, 0) for start in conv.origin)]
     data = conv.data(slice(sample, sample + 1))
-    return _space_to_depth(np.pad(data, before), conv.stride)[0]
+    folded: Mask = _space_to_depth(np.pad(data, before), conv.stride)[0]
+    return folded
 
 
 def _space_to_depth(mask: Mask, stride: tuple[int, int]) -> Mask:
