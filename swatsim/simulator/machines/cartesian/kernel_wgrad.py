@@ -24,6 +24,9 @@ from swatsim.simulator.machines.cartesian.kernel_log import (
 )
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts
 
+#: Of blocks: as many as vectors of 8 can have.
+Patterns = npt.NDArray[np.int16]
+
 
 @jit
 def bank_of(c: int, k: int, bank: Counts) -> int:
@@ -91,7 +94,7 @@ def queue_blocks(  # type: ignore[no-untyped-def]
 class Outer(NamedTuple):
     """One operand of an outer product, as `queue_blocks` returns it."""
 
-    patterns: npt.NDArray[np.int16]
+    patterns: Patterns
     starts: npt.NDArray[np.int32]
     nonzero: npt.NDArray[np.int16]
 

@@ -6,10 +6,7 @@ queue here, two words of bytes.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from swatsim.jit import jit
 from swatsim.simulator.machines.cartesian.kernel import Work
@@ -28,6 +25,7 @@ from swatsim.simulator.machines.cartesian.kernel_queue import (
 from swatsim.simulator.machines.cartesian.kernel_wgrad import (
     Outer,
     OuterLog,
+    Patterns,
     bank_of,
     is_constant,
     note_products,
@@ -64,7 +62,7 @@ def product_table(act_counts: Counts, grad_counts: Counts, bank: Counts, number:
 def issue_row(
     table: Words,
     act: int,
-    patterns: npt.NDArray[np.signedinteger[Any]],
+    patterns: Counts | Patterns,
     begin: int,
     end: int,
     queues: Words,
@@ -273,7 +271,7 @@ def outer_product_queued(
 
 
 @jit
-def issue_alike(acts: Counts, grads: Counts, table: Words, depth: int, times: int):  # type: ignore[no-untyped-def]
+def issue_alike(acts: Patterns, grads: Patterns, table: Words, depth: int, times: int):  # type: ignore[no-untyped-def]
     """Issue the same blocks of activations and gradients at each of some positions.
 
     Returns, after as many positions as the index says: the cycles, and the longest queue.
