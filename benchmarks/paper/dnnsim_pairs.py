@@ -81,7 +81,8 @@ def theirs(part: Planar, layer: Layer) -> Planar:
 def cycles(part: Planar) -> int:
     """Run a part, its exchange of borders included."""
     run = kernel.convolve(part.data, part.weight, part.first_k, part.rows, part.columns, part.array)
-    return int(run.cycles) + part.halo_cycles
+    filters, samples = part.weight.shape[1], part.data.shape[1]
+    return int(run.cycles) + part.halo * filters * samples
 
 
 def compare(layer: Layer, weights: int, acts: int) -> Found:

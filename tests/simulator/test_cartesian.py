@@ -18,7 +18,7 @@ from swatsim.simulator.machines.cartesian.kernel_queue import (
     words_of_queues,
 )
 from swatsim.simulator.machines.cartesian.machine import convolve, simulate_op
-from swatsim.simulator.machines.cartesian.mapping import planar, square
+from swatsim.simulator.machines.cartesian.mapping import groups, planar, square
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, OpName
 from swatsim.workload.lowering import LoweredOp
 
@@ -81,9 +81,9 @@ def test_of_channels_that_are_alike_one_is_run() -> None:
     run = replace(op.with_masks({"weight": op.weight, "act": act}), output=causal)
     for preset in ("swat", "scnn-queued"):
         config = swatsim.machine(preset, pe_h=2, pe_w=2).config
-        (part,) = planar(run, config)
-        every, found = convolve(part), simulate_op(run, config)
-        assert found.cycles_compute == every.cycles + part.halo_cycles
+        (group,) = groups(run, config)
+        every, found = convolve(group.whole()), simulate_op(run, config)
+        assert found.cycles_compute == every.cycles + group.halo_cycles
         assert (found.words_a, found.words_b) == (every.words_a, every.words_b)
 
 

@@ -323,11 +323,11 @@ def test_ops_that_no_reader_would_take_are_refused(tmp_path: Path, op: Any) -> N
 
 def test_a_mask_that_is_too_large_is_refused_before_it_is_packed(tmp_path: Path) -> None:
     wide = Layer(name="wide", kind="linear", C=2**20, K=1)
-    with Recorder(tmp_path / "t", batch_size=2**11) as recorder:
+    with Recorder(tmp_path / "t", batch_size=2**12) as recorder:
         recorder.declare(wide)
-        with pytest.raises(RecordingError, match="act mask of 2048 samples would have 2147483648"):
+        with pytest.raises(RecordingError, match="act mask of 4096 samples would have 4294967296"):
             with recorder.step(0) as step:
-                step.operand("wide", "fprop", "act", np.broadcast_to(True, (2**11, 2**20)))
+                step.operand("wide", "fprop", "act", np.broadcast_to(True, (2**12, 2**20)))
 
 
 def test_more_samples_than_are_read_are_refused_without_listing_them(tmp_path: Path) -> None:

@@ -552,7 +552,7 @@ def test_layers_that_a_trace_can_not_hold_are_left_out_and_named_once(
     session = Session(SwatU(0.8), tmp_path, steps=range(3))
     for _ in range(3):
         ran(session, long)
-        assert session.record(large, 2**11, 2**11) == (large, None)
+        assert session.record(large, 2**12, 2**12) == (large, None)
         assert session.record(FC, 5, 6)[1] is None
         ran(session, long)  # its second run has a name that is too long
         session.step()
@@ -562,7 +562,7 @@ def test_layers_that_a_trace_can_not_hold_are_left_out_and_named_once(
     assert [trace.step(number).layers for number in trace.steps] == [(long,)] * 3
     (line,) = (record.getMessage() for record in caplog.records)
     assert line.startswith(
-        "step 0 is recorded without 'large' (layer 'large': its act mask of 2048"
+        "step 0 is recorded without 'large' (layer 'large': its act mask of 4096"
     )
     assert "'fc' (layer 'fc': samples=6 can't be in a batch of 5), 'xx" in line
     assert "at most 1000 characters" in line
