@@ -118,9 +118,8 @@ def sweep(
     overwrite : bool
         Simulate points that are finished anew, too, each of which is replaced when it is done.
     executor : concurrent.futures.Executor or submitit.Executor, optional
-        Where to run: Dask's `Client.get_executor()`, for example. Its workers must see traces and
-        store under the same paths. By default a pool of processes on this machine, each of which
-        imports the script that starts it: call it there below ``if __name__ == "__main__":``.
+        Where to run: Dask's `Client.get_executor()`, for example, whose workers see the same paths.
+        By default processes here, which a script starts below ``if __name__ == "__main__":``.
     workers : int, optional
         Processes of that pool, one a core by default; tasks that an executor has at a time.
     max_hours : float, optional
@@ -128,18 +127,21 @@ def sweep(
     shard : (int, int), optional
         ``(3, 8)``: the third of eight parts alone. Parts may run at once, anywhere, on one folder.
     progress, announce : callable of (int, int), callable of Plan, optional
-        Told how many of how many jobs are done, and, before it starts, what is to do.
+        Told how many of how many jobs are done; before it starts, what is to do.
     store : bool, path or str
-        As in `swatsim.simulate`; an executor's workers must see a folder under the same path.
+        As in `swatsim.simulate`.
+
+    Returns
+    -------
+    Summary
+        A row a point; `Summary.frame` is a pandas frame.
 
     Raises
     ------
     ConfigError
         If the specification is not allowed, or an executor broke.
-    TraceError
-        If no trace can be opened; points of one that can't, among others that can, fail.
-    ResultsError
-        If the folder can't be written to.
+    TraceError, ResultsError
+        If no trace can be opened (of some that can't, points fail), or the folder not written to.
     """
     until = inf if max_hours is None else time.monotonic() + 3600 * max_hours
     chosen, folder, processes = _spec(spec), Store(Path(output)), threads_of(workers)

@@ -47,7 +47,7 @@ def _points_of(part: Planar, bank: bytes) -> Points:
     return _points(*outputs, *strides, *tiles, part.array.pe_h, part.array.pe_w, bank)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=16)  # a network has few shapes; of a large image each takes megabytes
 def _points(
     along_x: bytes,
     along_y: bytes,
