@@ -63,7 +63,7 @@ class Names:
     def owner(self, tensor: Tensor, frame: str = "") -> Owned | None:
         """Return whose storage a tensor has: the running module's own first; None for nobody's."""
         places = (_place(part) for part in parts(tensor))
-        owners = next((own for place in places if (own := self._owned.get(place))), [])
+        owners = next((own for place in places if (own := self._owners(place))), [])
         return next((own for own in owners if own.module == frame), owners[0] if owners else None)
 
     def of(self, tensor: Tensor, frame: str = "") -> str | None:
@@ -117,9 +117,13 @@ class Names:
                 yield owned.name
 
     def _names_of(self, tensor: Tensor) -> set[str]:
-        places = {_place(part) for part in parts(tensor)}
-        owners = [owned for place in places for owned in self._owned.get(place, ())]
+        places = _places(tensor)
+        owners = [owned for place in places for owned in self._owners(place)]
         return {owned.name for owned in owners if owned.tensor is tensor}
+
+    def _owners(self, place: int) -> list[Owned]:
+        """Return who has a storage now: one that got another (``mask.data = ...``) left its own."""
+        return [owned for owned in self._owned.get(place, ()) if place in _places(owned.tensor)]
 
     def derived(self, tensors: Collection[Tensor], frame: str = "") -> str | None:
         """Return the name of a weight that is computed from parameters: the largest one's."""
@@ -178,6 +182,10 @@ def parts(tensor: Tensor) -> list[Tensor]:
 
 def _place(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
+
+
+def _places(tensor: Tensor) -> set[int]:
+    return {_place(part) for part in parts(tensor)}
 
 
 def _tensors_of(path: str, module: nn.Module) -> list[Owned]:

@@ -152,17 +152,22 @@ class Origins:
         self._mark(target, self.of(source))
 
     def _read(self, tensor: Tensor) -> Origin | None:
-        """Return what a tensor is computed from, if it is a parameter that is new, too."""
+        """Return what a tensor is computed from, if it is a parameter that is new or moved, too."""
         origin = self.of(tensor)
-        # one that has no shape yet is nobody's; it is the same object once it has
-        is_new = origin is None and isinstance(tensor, nn.Parameter) and not is_lazy(tensor)
-        if not is_new or id(tensor) in self._strangers or not self._running():
+        if not self._is_new(tensor, origin) or not self._running():
             return origin
         self._names.take(self._modules())
         self._set_own()
-        if (origin := self.of(tensor)) is None:
+        if self._is_new(tensor, origin := self.of(tensor)):
             self._strangers.add(id(tensor))
         return origin
+
+    def _is_new(self, tensor: Tensor, origin: Origin | None) -> bool:
+        """Whether a parameter, or its storage (``weight.data = ...``), was not there before."""
+        if not isinstance(tensor, nn.Parameter) or id(tensor) in self._strangers:
+            return False
+        # one that has no shape yet is nobody's; it is the same object once it has
+        return not is_lazy(tensor) and (origin is None or self._names.owner(tensor) is None)
 
     def _set_own(self) -> None:
         for owned in self._names:

@@ -97,10 +97,7 @@ class Weights:
 
     def _owner(self, tensor: Tensor, frame: str, kind: str = "parameter") -> Owned | None:
         owned = self.names.owner(tensor, frame)
-        if owned is None or owned.kind != kind:
-            return None
-        own, other = owned.tensor.untyped_storage(), tensor.untyped_storage()
-        return owned if own._cdata == other._cdata else None  # not one that took a place since
+        return owned if owned is not None and owned.kind == kind else None
 
     def _stored(self, tensor: Tensor, owned: Owned, frame: str) -> Weight:
         name = self.names.of(tensor, frame) or owned.name
