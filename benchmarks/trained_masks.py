@@ -2,9 +2,9 @@
 
     python benchmarks/trained_masks.py
 
-Reads the traces of ResNet-20 in traces/. A random twin of a step has each of its masks shuffled: as
-dense in every operand of every op, at other places. Both are simulated, layers alone. Makes
-benchmarks/figures/trained_masks.png and the tables of docs/trained.md.
+Reads the traces of ResNet-20 and of the GPT in traces/. A random twin of a step has each mask
+shuffled: as dense in every operand of every op, at other places. Both are simulated, layers alone.
+Makes benchmarks/figures/trained_masks.png, of ResNet-20, and tables of docs/trained.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from pages import ROOT, put
-from trained_runs import METHODS, RESNET, Network, Run
+from trained_runs import GPT, METHODS, RESNET, Network, Run
 
 import swatsim
 from swatsim.reports import style
@@ -216,22 +216,21 @@ def _draw_speed_ups(axes: Axes, found: Sequence[Found]) -> None:
     axes.set_xlim(left=0)
 
 
-def lines(found: Sequence[Found]) -> Iterator[str]:
-    """Yield the table of accuracies, unevenness and speed-ups."""
-    epochs = len(found[0].run.scores)
+def lines(of: Network, found: Sequence[Found]) -> Iterator[str]:
+    """Yield the table of what was learned, unevenness and speed-ups."""
     yield (
-        f"| method | test accuracy after {epochs} epochs | filters' weights "
+        f"| method | {of.score}, at the end | filters' weights "
         f"| channels' activations | {' | '.join(MACHINES)} |"
     )
     yield "|---|---:|---:|---:|" + "---:|" * len(MACHINES)
-    for of in found:
-        last = of.run.trace.step(of.run.trace.steps[-1])
-        cells = [f"{of.run.scores[-1]:.2f} %"]
+    for it in found:
+        last = it.run.trace.step(it.run.trace.steps[-1])
+        cells = [f"{it.run.scores[-1]:.{of.digits}f}"]
         for slices in (FILTERS, CHANNELS):
             pair = [relative(last, slices, shuffle).std() for shuffle in (as_it_is, shuffled)]
             cells.append("{:.2f} ({:.2f})".format(*pair))
-        cells += ["{:.2f}x ({:.2f}x)".format(*of.speed_ups[name]) for name in MACHINES]
-        yield f"| {of.run.label} | {' | '.join(cells)} |"
+        cells += ["{:.2f}x ({:.2f}x)".format(*it.speed_ups[name]) for name in MACHINES]
+        yield f"| {it.run.label} | {' | '.join(cells)} |"
 
 
 def scores(of: Network, part: str) -> Iterator[str]:
@@ -240,15 +239,20 @@ def scores(of: Network, part: str) -> Iterator[str]:
     yield f"| {part} | {' | '.join(str(i + 1) for i in range(count))} |"
     yield "|---|" + "---:|" * count
     for run in of.runs:
-        yield f"| {run.label} | {' | '.join(f'{each:.2f}' for each in run.scores)} |"
+        yield f"| {run.label} | {' | '.join(f'{each:.{of.digits}f}' for each in run.scores)} |"
 
 
 def main() -> None:
-    found = [compared(run) for run in RESNET.runs]
-    PICTURE.write_bytes(style.as_png(draw(found)))
-    put("trained-masks", lines(found))
-    put("trained-epochs", scores(RESNET, "after epoch"))
-    print(*lines(found), sep="\n")
+    for of, masks, parts, part in (
+        (RESNET, "trained-masks", "trained-epochs", "after epoch"),
+        (GPT, "trained-gpt-masks", "trained-losses", "after fifth of the run"),
+    ):
+        found = [compared(run) for run in of.runs]
+        if of is RESNET:
+            PICTURE.write_bytes(style.as_png(draw(found)))
+        put(masks, lines(of, found))
+        put(parts, scores(of, part))
+        print(*lines(of, found), sep="\n")
 
 
 if __name__ == "__main__":

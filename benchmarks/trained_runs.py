@@ -20,6 +20,7 @@ METHODS = {
     "swat-u-90": "SWAT-U 90 %",
     "rigl-90": "RigL 90 %",
     "2to4": "2:4 (SR-STE)",
+    "relu2": "dense, squared ReLU",
 }
 
 
@@ -56,6 +57,8 @@ class Network:
         Of the scores in the file beside a trace.
     score : str
         What they are, unit included.
+    digits : int
+        After the point.
     methods : tuple of str
         Keys of `METHODS`, as the training script has them.
     """
@@ -64,6 +67,7 @@ class Network:
     title: str
     key: str
     score: str
+    digits: int
     methods: tuple[str, ...]
 
     @cached_property
@@ -84,5 +88,14 @@ RESNET = Network(
     "ResNet-20",
     "test_accuracy_percent",
     "test accuracy, %",
+    2,
     ("dense", "swat-u-80", "swat-u-90", "rigl-90", "2to4"),
+)
+GPT = Network(
+    "gpt-characters",
+    "GPT on characters",
+    "test_loss_nats",
+    "test loss, nats a character",
+    3,
+    ("dense", "swat-u-80", "2to4", "relu2"),
 )
