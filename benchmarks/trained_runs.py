@@ -59,6 +59,8 @@ class Network:
         What they are, unit included.
     digits : int
         After the point.
+    better : int
+        1 if more is better, -1 if less is.
     methods : tuple of str
         Keys of `METHODS`, as the training script has them.
     """
@@ -68,6 +70,7 @@ class Network:
     key: str
     score: str
     digits: int
+    better: int
     methods: tuple[str, ...]
 
     @cached_property
@@ -89,6 +92,7 @@ RESNET = Network(
     "test_accuracy_percent",
     "test accuracy, %",
     2,
+    1,
     ("dense", "swat-u-80", "swat-u-90", "rigl-90", "2to4"),
 )
 GPT = Network(
@@ -97,5 +101,6 @@ GPT = Network(
     "test_loss_nats",
     "test loss, nats a character",
     3,
+    -1,
     ("dense", "swat-u-80", "2to4", "relu2"),
 )

@@ -14,7 +14,7 @@ import csv
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 from matplotlib.axes import Axes
 from pages import ROOT, put
@@ -89,9 +89,8 @@ def load() -> list[Time]:
         return []
     with TABLE.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    kinds = Time.__annotations__
-    read = {"int": int, "float": float, "str": str}
-    return [Time(**{name: read[kinds[name]](row[name]) for name in Time._fields}) for row in rows]
+    kinds = get_type_hints(Time)
+    return [Time(**{name: kinds[name](row[name]) for name in Time._fields}) for row in rows]
 
 
 def lines(times: Sequence[Time]) -> Iterator[str]:
@@ -107,7 +106,7 @@ def lines(times: Sequence[Time]) -> Iterator[str]:
 
 
 def sentence(times: Sequence[Time]) -> str:
-    """Return what ResNet-20 learned by each method, and how long its run takes where it is least."""
+    """Return what ResNet-20 learned by each method, and its run's time where that is shortest."""
     own = [time for time in times if time.network == RESNET.title]
     best = min(own, key=lambda time: time.seconds).machine
     scores = {run.label: run.scores[-1] for run in RESNET.runs}
@@ -117,8 +116,8 @@ def sentence(times: Sequence[Time]) -> str:
         if time.machine == best
     ]
     return (
-        f"[Really trained](docs/trained.md): {RESNET.title} on Fashion-MNIST, ten epochs, one seed; "
-        f"test accuracy, and the whole run on `{best}` made alike: {'; '.join(said)}."
+        f"[Really trained](docs/trained.md): {RESNET.title} on Fashion-MNIST, ten epochs, one "
+        f"seed; test accuracy, and the whole run on `{best}` made alike: {'; '.join(said)}."
     )
 
 
@@ -128,27 +127,34 @@ def skipped() -> dict[str, str]:
 
 
 def draw(times: Sequence[Time]) -> Figure:
-    """Return the picture: what was learned, against the run's time; a plot a machine."""
-    figure, plots = style.axes_on(14.0, 6.6, len(NETWORKS) * len(MACHINES), len(MACHINES))
-    places = ((network, machine) for network in NETWORKS for machine in skipped().items())
-    for axes, (network, (name, skips)) in zip(plots, places, strict=True):
+    """Return the picture: a plot a network, a row a method, the one that learned most on top."""
+    figure, plots = style.axes_on(13.0, 4.0, len(NETWORKS), len(NETWORKS))
+    for axes, network in zip(plots, NETWORKS, strict=True):
         own = [time for time in times if time.network == network.title]
-        _draw_runs(axes, network, [time for time in own if time.machine == name])
-        style.finish(axes, [f"{network.title} on {name}", skips])
-        axes.set_xlim(0, 1.08 * max(time.high for time in own))
-        axes.set_xlabel(f"s a run: {own[0].steps} steps of {own[0].batch}")
-    for first, network in zip(plots[:: len(MACHINES)], NETWORKS, strict=True):
-        first.set_ylabel(network.score)
-        first.legend(fontsize=style.TINY, frameon=False, loc="center left")
+        runs = sorted(network.runs, key=lambda run: run.scores[-1] * network.better)
+        _draw_runs(axes, [run.label for run in runs], own)
+        named = [f"{run.label}: {run.scores[-1]:.{network.digits}f}" for run in runs]
+        axes.set_yticks(range(len(runs)), named)
+        axes.set_ylabel(network.score)
+        axes.set_xlabel(f"s a run of {own[0].steps} steps of {own[0].batch}")
+        style.finish(axes, [f"{network.title}: what was learned, and what the whole run takes"])
+    plots[-1].legend(fontsize=style.TINY, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
-def _draw_runs(axes: Axes, network: Network, times: Sequence[Time]) -> None:
-    scores = {run.label: run.scores[-1] for run in network.runs}
-    for (colour, marker), time in zip(style.SERIES, times, strict=False):
-        spread = [[time.seconds - time.low], [time.high - time.seconds]]
-        y = scores[time.method]
-        axes.errorbar(time.seconds, y, None, spread, marker, color=colour, label=time.method)
+def _draw_runs(axes: Axes, labels: Sequence[str], times: Sequence[Time]) -> None:
+    for (colour, marker), (name, skips) in zip(style.SERIES, skipped().items(), strict=False):
+        own = [time for time in times if time.machine == name]
+        x = [time.seconds for time in own]
+        spread = [
+            [time.seconds - time.low for time in own],
+            [time.high - time.seconds for time in own],
+        ]
+        y = [labels.index(time.method) for time in own]
+        label = f"{name}: {skips}"
+        axes.errorbar(x, y, None, spread, marker, color=colour, label=label, markersize=6)
+    axes.set_xlim(left=0)
+    axes.set_ylim(-0.6, len(labels) - 0.4)
 
 
 def main() -> None:
