@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from swatsim.cli import as_json
+from swatsim.cli import as_json, stored
 from swatsim.cli.as_json import JSON
 from swatsim.cli.options import ENERGY, OP, PRESETS, SETTINGS, STORE, parse
 from swatsim.cli.progress import progress
@@ -123,7 +123,7 @@ def sweep(
     processes = None if dask or slurm else threads_of(workers)
     part = None if shard is None else _part(shard)
     if dry_run:
-        _print_plan(run.look(chosen, output, part), entries, processes, as_json)
+        _print_plan(run.look(chosen, output, part, store), entries, processes, as_json)
         return
     with _cluster(dask, slurm, output) as executor, progress("sweeping", "jobs") as show:
         watch = _Watch(processes, show)
@@ -138,6 +138,7 @@ def sweep(
             announce=watch.announce,
             store=store,
         )
+    stored.show(summary.looked)
     if as_json:
         _print_json(summary)
     else:
@@ -213,12 +214,12 @@ class _Watch:
 
     def announce(self, plan: Plan) -> None:
         """Print what is to do, and how long it will take."""
-        words = plan.words()
         self._jobs = sum(len(group.jobs) for group in plan.groups)
         if self._jobs:
             self._forecast = forecast(plan, self._processes)
-            words += f", {self._forecast.words}"
-        click.echo(words, err=True)
+            click.echo(f"{plan.words(self._forecast.kept)}, {self._forecast.words}", err=True)
+        else:
+            click.echo(plan.words(), err=True)
 
     @property
     def is_left(self) -> bool:
@@ -249,10 +250,10 @@ def _print_plan(
     found = forecast(plan, processes) if plan.groups else Forecast([], processes)
     if json:
         counts = {**plan.counts, "processes": processes, "seconds": found.seconds}
-        counts["cpu_seconds"] = found.cpu_seconds
+        counts |= {"cpu_seconds": found.cpu_seconds, "stored": found.stored}
         as_json.write("sweep", {**counts, "spec": entries})
         return
-    words = plan.words() + (f", {found.words}" if plan.groups else "")
+    words = plan.words(found.kept) + (f", {found.words}" if plan.groups else "")
     if entries is None:
         console().print(words)
     else:

@@ -34,7 +34,7 @@ from swatsim.simulator.runnable import ConfiguredMachine, OwnMachine, Runnable
 from swatsim.simulator.sizes import Sums
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_run import Job, Run, Scope
-from swatsim.store import Where, open_store
+from swatsim.store import Store, Where, open_store
 from swatsim.tracefile import Trace, covered, open_trace
 from swatsim.workload.layer import OPS, OpName
 from swatsim.workload.lowering import lower
@@ -42,7 +42,8 @@ from swatsim.workload.training_ops import Op
 
 Progress = Callable[[int, int], None]
 #: Arguments that say which trace is meant, and which store.
-TRACE, WHERE = either(path_like, instance_of(Trace)), either(flag, path_like)
+TRACE = either(path_like, instance_of(Trace))
+WHERE = either(flag, path_like, instance_of(Store))
 Result = TypeVar("Result")
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from swatsim.columns import COLUMNS
 from swatsim.errors import ConfigError
+from swatsim.simulator.runnable import Runnable
 from swatsim.simulator.systems import System
 from swatsim.workload.layer import OUTPUT_OF, Layer, OpName
+from swatsim.workload.lowering import lowered_shape
 
 #: The largest number of a column of results, and of the sum of one.
 LARGEST = 2**63 - 1
@@ -21,6 +23,8 @@ _SUMMED = tuple(
 _WHOLE = tuple(
     column.name for column in COLUMNS if column.dtype == "int64" and column.adds != "sum"
 )
+#: Bytes that an op may take beside its masks.
+MOST_ROOM = 2**28
 _ADVICE = "make the machine smaller, its clock slower, its DRAM faster, or simulate fewer steps"
 
 
@@ -82,3 +86,23 @@ def check_before(
                 f"{name}: its lane-cycles would add up to {least} or more, and at most "
                 f"{LARGEST} can be written: {_ADVICE}"
             )
+
+
+def check_room(ops: Iterable[tuple[Layer, OpName]], machines: Iterable[Runnable]) -> None:
+    """Refuse, before it is simulated, an op that can't be cut into pieces that fit `MOST_ROOM`.
+
+    Raises
+    ------
+    ConfigError
+        Naming the layer, the op and the machine.
+    """
+    every = tuple(machines)
+    for layer, name in dict.fromkeys(ops):
+        lowered = lowered_shape(layer, name)
+        for machine in every:
+            if (room := machine.room(*lowered)) > MOST_ROOM:
+                raise ConfigError(
+                    f"layer {layer.name!r}, {name}, on {machine.name}: its planes can't be cut, "
+                    f"and take {room} bytes beside the masks; at most {MOST_ROOM} are taken: "
+                    "record smaller images (crops of them), or choose another machine"
+                )

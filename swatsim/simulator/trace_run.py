@@ -28,7 +28,7 @@ from swatsim.simulator.recorded_types import (
 )
 from swatsim.simulator.rows import Counted, Counting, checked_counters, cost, count, describe_op
 from swatsim.simulator.runnable import Runnable, storing
-from swatsim.simulator.sizes import check_before
+from swatsim.simulator.sizes import check_before, check_room
 from swatsim.simulator.stored import Stored
 from swatsim.simulator.systems import NO_MEMORY, Row, System, Types, system_of
 from swatsim.store import Store
@@ -137,7 +137,8 @@ class Run:
         return jobs
 
     def check_before(self, jobs: Sequence[Job]) -> None:
-        """Refuse, before anything is simulated, what is sure to pass 63 bits."""
+        """Refuse, before anything is simulated, what is sure to pass 63 bits, or has no room."""
+        check_room(((layer, name) for _, layer, name in jobs), self._all_machines)
         ops = [(layer, name, step.samples_of(layer.name)) for step, layer, name in jobs]
         systems = [
             (one.name, self._systems[id(one)].of_values(self._extreme(one, jobs, narrowest)))

@@ -74,8 +74,8 @@ class Plan:
         for group in self.groups:
             group.jobs = [replace(job, store=where) for job in group.jobs]
 
-    def words(self) -> str:
-        """Return the plan's counts, in words."""
+    def words(self, kept: str = "") -> str:
+        """Return the plan's counts, in words; `kept`: which of its computations a store has."""
         found = self.counts
         parts = [f"{found['points']} points", f"{found['compute']} to compute"]
         parts.append(f"{found['kept']} kept")
@@ -84,6 +84,7 @@ class Plan:
         if found["computations"]:
             s = "s" * (found["computations"] != 1)
             parts.append(f"{found['computations']} computation{s}")
+            parts += [kept] if kept else []
         if self.impossible:
             parts.append(f"{len(self.impossible)} that no machine can be")
         return ", ".join(parts)
