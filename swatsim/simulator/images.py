@@ -37,8 +37,9 @@ from swatsim.columns import DENSE, label
 from swatsim.counters import Counters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.sampling import Estimate, Stratum, ratio, total
+from swatsim.simulator.abreast import Progress, in_order
 from swatsim.simulator.interface import Machine
-from swatsim.simulator.run import TRACE, WHERE, Progress, as_machine, choice, in_order, threads_of
+from swatsim.simulator.run import TRACE, WHERE, as_machine, choice, threads_of
 from swatsim.simulator.runnable import Runnable, storing
 from swatsim.store import Where, open_store
 from swatsim.tracefile import Step, Trace, open_trace

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 from swatsim import provenance
 from swatsim.arguments import (
@@ -26,6 +25,7 @@ from swatsim.counters import Counters
 from swatsim.errors import ConfigError, shown, unknown
 from swatsim.printable import printable_json
 from swatsim.results import Results
+from swatsim.simulator.abreast import Progress, in_order
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.interface import Machine
 from swatsim.simulator.machines import machine as find_machine
@@ -33,18 +33,16 @@ from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.runnable import ConfiguredMachine, OwnMachine, Runnable
 from swatsim.simulator.sizes import Sums
 from swatsim.simulator.systems import Row
-from swatsim.simulator.trace_run import Job, Run, Scope
+from swatsim.simulator.trace_run import Run, Scope
 from swatsim.store import Store, Where, open_store
 from swatsim.tracefile import Trace, covered, open_trace
 from swatsim.workload.layer import OPS, OpName
 from swatsim.workload.lowering import lower
 from swatsim.workload.training_ops import Op
 
-Progress = Callable[[int, int], None]
 #: Arguments that say which trace is meant, and which store.
 TRACE = either(path_like, instance_of(Trace))
 WHERE = either(flag, path_like, instance_of(Store))
-Result = TypeVar("Result")
 
 
 def as_machine(machine: str | Machine, name: str = "machine") -> Runnable:
@@ -211,24 +209,6 @@ def _added(results: Iterable[list[list[Row]]]) -> list[Row]:
         sums.add(of_machine)
         rows += of_machine
     return rows
-
-
-def in_order(
-    function: Callable[..., Result], jobs: Sequence[Job], threads: int, progress: Progress | None
-) -> Iterator[Result]:
-    """Yield what a function returns for all jobs, run on some threads, in the order of the jobs.
-
-    After an error or Ctrl-C nothing is waited for: what a thread is at, it ends alone.
-    """
-    pool = ThreadPoolExecutor(max_workers=threads)
-    try:
-        results = pool.map(lambda job: function(*job), jobs)
-        for done, result in enumerate(results, start=1):
-            yield result
-            if progress:
-                progress(done, len(jobs))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def checked(description: dict[str, Any]) -> dict[str, Any]:

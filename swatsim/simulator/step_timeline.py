@@ -15,9 +15,10 @@ from typing import Any
 from swatsim import provenance
 from swatsim.columns import Role
 from swatsim.errors import ConfigError
+from swatsim.simulator.abreast import in_order
 from swatsim.simulator.energy.table import energy_table
 from swatsim.simulator.memory.refusals import BufferTooSmallError
-from swatsim.simulator.run import checked, in_order, threads_of
+from swatsim.simulator.run import checked, threads_of
 from swatsim.simulator.runnable import Runnable
 from swatsim.simulator.step_tiles import EVENTS_OF_TILE
 from swatsim.simulator.step_tracks import Tracks

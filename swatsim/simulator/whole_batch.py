@@ -34,13 +34,14 @@ from swatsim.columns import COLUMNS, Role
 from swatsim.counters import SUMMED, Counters
 from swatsim.results import Results
 from swatsim.sampling import Seen
+from swatsim.simulator.abreast import Progress, in_order
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.images import split, with_samples
 from swatsim.simulator.interface import Machine
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.other import Share
 from swatsim.simulator.rows import Counting
-from swatsim.simulator.run import Progress, as_machine, checked, choice, in_order, threads_of
+from swatsim.simulator.run import as_machine, checked, choice, threads_of
 from swatsim.simulator.runnable import ConfiguredMachine, OwnMachine, Runnable
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_run import Job, Run

@@ -1,0 +1,86 @@
+"""Ops on threads, in their order, and no more at a time than their masks leave room for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
+from math import prod
+from typing import TypeVar
+
+from swatsim.simulator.trace_run import Job
+from swatsim.workload.layer import OPERANDS_OF
+
+#: Bytes of the masks of ops that run at a time; an op with more runs alone.
+MOST_BYTES = 2**30
+
+Progress = Callable[[int, int], None]
+Result = TypeVar("Result")
+
+
+def in_order(
+    function: Callable[..., Result], jobs: Sequence[Job], threads: int, progress: Progress | None
+) -> Iterator[Result]:
+    """Yield what a function returns for all jobs, run on some threads, in the order of the jobs.
+
+    After an error or Ctrl-C nothing is waited for: what a thread is at, it ends alone.
+    """
+    pool, room = ThreadPoolExecutor(max_workers=threads), _Room()
+
+    def run(job: Job) -> Result:
+        with room.taken(bytes_of(job)):
+            return function(*job)
+
+    try:
+        for done, result in enumerate(pool.map(run, jobs), start=1):
+            yield result
+            if progress:
+                progress(done, len(jobs))
+    finally:
+        room.close()
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def bytes_of(job: Job) -> int:
+    """Return the bytes of an op's masks, as they are in memory."""
+    step, layer, name = job
+    samples = step.samples_of(layer.name)
+    return sum(prod(layer.shape_of(operand, samples)) for operand in OPERANDS_OF[name])
+
+
+class _Room:
+    """Bytes that some threads have taken, together not above `MOST_BYTES`."""
+
+    def __init__(self) -> None:
+        self._taken, self._closed, self._changed = 0, False, threading.Condition()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Take so many bytes while a block runs, once there are so many, or nobody has any.
+
+        Raises
+        ------
+        CancelledError
+            If nobody is to begin any more.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._fits(size))
+            if self._closed:
+                raise CancelledError
+            self._taken += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= size
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody begin any more, who waits included."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _fits(self, size: int) -> bool:
+        return not self._taken or self._taken + size <= MOST_BYTES
