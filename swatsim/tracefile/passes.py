@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from heapq import heappop, heappush
 from math import inf, prod
 
 from swatsim.tracefile.schema import MaskRecord
@@ -59,8 +60,13 @@ def _most(runs: Mapping[str, _Run]) -> list[str]:
     """Return the runs of a layer that are alive when they keep the most, the first such moment."""
     if any(run.end < inf for run in runs.values()):
         runs = {name: run for name, run in runs.items() if run.end < inf}
-    moments = [
-        [name for name, run in runs.items() if run.begin <= now.begin < run.end]
-        for now in runs.values()
-    ]
-    return max(moments, key=lambda names: sum(runs[name].elements for name in names))
+    ends: list[tuple[float, int]] = []
+    kept, most, moment = 0, -1, 0
+    for run in runs.values():  # in the order in which they begin
+        kept += run.elements
+        heappush(ends, (run.end, run.elements))
+        while ends and ends[0][0] <= run.begin:
+            kept -= heappop(ends)[1]
+        if kept > most:
+            most, moment = kept, run.begin
+    return [name for name, run in runs.items() if run.begin <= moment < run.end]
