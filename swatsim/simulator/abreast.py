@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count, islice
 from math import prod
 from typing import TypeVar
 
-from swatsim.simulator.trace_run import Job
+from swatsim.simulator.jobs import Job, Some
 from swatsim.workload.layer import OPERANDS_OF
 
 #: Bytes of the masks of ops that run at a time; an op with more runs alone.
 MOST_BYTES = 2**30
+#: Ops that are handed out, for each thread, before what the first of them gives is taken.
+AHEAD = 64
 
 Progress = Callable[[int, int], None]
 Result = TypeVar("Result")
 
 
 def in_order(
-    function: Callable[..., Result], jobs: Sequence[Job], threads: int, progress: Progress | None
+    function: Callable[..., Result], jobs: Some, threads: int, progress: Progress | None
 ) -> Iterator[Result]:
     """Yield what a function returns for all jobs, run on some threads, in the order of the jobs.
 
-    After an error or Ctrl-C nothing is waited for: what a thread is at, it ends alone.
+    Not many more are handed out than threads can run, so that of many steps few are open. After an
+    error or Ctrl-C nothing is waited for: what a thread is at, it ends alone.
     """
     pool, room = ThreadPoolExecutor(max_workers=threads), _Room()
 
@@ -32,8 +37,14 @@ def in_order(
         with room.taken(bytes_of(job)):
             return function(*job)
 
+    handed = (pool.submit(run, job) for job in jobs)
     try:
-        for done, result in enumerate(pool.map(run, jobs), start=1):
+        waiting = deque(islice(handed, AHEAD * threads))
+        for done in count(1):
+            if not waiting:
+                return
+            result = waiting.popleft().result()
+            waiting.extend(islice(handed, 1))
             yield result
             if progress:
                 progress(done, len(jobs))

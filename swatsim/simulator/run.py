@@ -194,8 +194,7 @@ def _rows(
     """Return the rows of all ops of some steps; of whole ones, then, of what else they do."""
     jobs = run.jobs(steps)
     run.check_before(jobs)
-    opened = {step.number: step for step, _, _ in jobs}
-    others = (run.others(opened.get(n) or run.trace.step(n)) for n in steps if whole)
+    others = (run.others(run.trace.step(number)) for number in steps if whole)
     try:
         return _added(chain(in_order(run.rows, jobs, threads, progress), others))
     except BufferTooSmallError as error:
