@@ -35,6 +35,7 @@ from swatsim.simulator.sizes import Sums
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_run import Run, Scope
 from swatsim.store import Store, Where, open_store
+from swatsim.table import Gathered, Rows
 from swatsim.tracefile import Trace, covered, open_trace
 from swatsim.workload.layer import OPS, OpName
 from swatsim.workload.lowering import lower
@@ -189,7 +190,7 @@ def _rows(
     whole: bool,
     threads: int,
     progress: Progress | None,
-) -> list[Row]:
+) -> Rows:
     """Return the rows of all ops of some steps; of whole ones, then, of what else they do."""
     jobs = run.jobs(steps)
     run.check_before(jobs)
@@ -200,14 +201,13 @@ def _rows(
         raise run.refusal(error, jobs) from None
 
 
-def _added(results: Iterable[list[list[Row]]]) -> list[Row]:
+def _added(results: Iterable[list[list[Row]]]) -> Rows:
     """Return the rows of one machine; stop where their sums pass what can be written."""
-    rows: list[Row] = []
-    sums = Sums()
+    rows, sums = Gathered(), Sums()
     for (of_machine,) in results:
         sums.add(of_machine)
-        rows += of_machine
-    return rows
+        rows.add(of_machine)
+    return rows.rows()
 
 
 def checked(description: dict[str, Any]) -> dict[str, Any]:

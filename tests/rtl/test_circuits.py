@@ -45,7 +45,7 @@ MUTATIONS = {
         "(lane == 15 ? 5 : lane % 5)",
         "(lane == 15 ? 5 : 4 - lane % 5)",
     ),
-    "a window of two": ("row_group-4", "second_rest == 0 ? 3 : 2", "2"),
+    "a window of two": ("row_group-4", "&second_empty ? 3 : 2", "2"),
     "a side move": ("row_group-1", "second[(lane+2)%LANES],", "second[(lane+3)%LANES],"),
     "the bank hash": ("cartesian_pe-0", "(8 * (p & 2))", "(8 * (p & 1))"),
     "room of a queue": ("cartesian_pe-3", "32'(after) <= QUEUE", "32'(after) < QUEUE"),

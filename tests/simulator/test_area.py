@@ -11,6 +11,7 @@ import pytest
 
 from swatsim.errors import ConfigError
 from swatsim.reports import tables
+from swatsim.results import Results
 from swatsim.simulator.area import Area, area_of, peak_tops, why_unknown
 from swatsim.simulator.energy.area import SramArea
 from swatsim.simulator.energy.table import EnergyTable, energy_table, shipped
@@ -150,7 +151,8 @@ def test_rows_have_the_area_of_their_type_and_totals_the_largest(tmp_path: Path)
     assert {row["area_mm2"] for row in results.rows} == {found.mm2}
     assert {row["leakage_mw"] for row in results.rows} == {found.leakage_mw}
     assert results.rows[0]["role"] == "machine"
-    results.rows[0]["area_mm2"] = 1e4  # as if one op had values of a wider type
+    wider = {**results.rows[0], "area_mm2": 1e4}  # as if one op had values of a wider type
+    results = Results([wider, *results.rows[1:]], results.provenance)
     step = tables.per_op(results)[-1]
     assert step["area_mm2"] == 1e4
     assert step["baseline"]["area_mm2"] == found.mm2
