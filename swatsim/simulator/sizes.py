@@ -79,8 +79,8 @@ def check_before(
         Naming the machine.
     """
     outputs = Counter[int]()
-    for (layer, name, samples), times in ops.items():
-        outputs[prod(layer.shape_of(OUTPUT_OF[name], samples))] += times
+    for (layer, op, samples), times in ops.items():
+        outputs[prod(layer.shape_of(OUTPUT_OF[op], samples))] += times
     for name, system in systems:
         each = outputs.items()
         least = sum(times * system.least_lane_cycles(elements) for elements, times in each)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from weakref import WeakSet
 
 import pytest
@@ -135,7 +136,8 @@ def test_many_computations_open_the_steps_of_a_trace_once(
     for grid in grids:
         opened.clear()
         machines = [{"preset": "tensordash", "grid": grid}]
-        plan = make_plan(Spec(traces=[str(trace.path)], machines=machines), Store(tmp_path / "x"))
+        entries: dict[str, Any] = {"traces": [str(trace.path)], "machines": machines}
+        plan = make_plan(Spec(**entries), Store(tmp_path / "x"))
         assert len(plan.groups) == len(grid["rows"])
         found.append(len(opened))
     assert found[0] == found[1]
