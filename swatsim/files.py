@@ -59,7 +59,9 @@ def publish_chunks(path: Path, chunks: Iterable[bytes]) -> None:
     _publish({path: chunks})
 
 
-def publish_all(contents: Mapping[Path, bytes], gone: Collection[Path] = ()) -> None:
+def publish_all(
+    contents: Mapping[Path, bytes | Iterable[bytes]], gone: Collection[Path] = ()
+) -> None:
     """Write a set of files; none is renamed into place before all are on disk.
 
     Who writes a set has its folders for itself, so two sets never mix, and what was left half
@@ -68,7 +70,7 @@ def publish_all(contents: Mapping[Path, bytes], gone: Collection[Path] = ()) -> 
 
     Parameters
     ----------
-    contents : mapping of pathlib.Path to bytes
+    contents : mapping of pathlib.Path to bytes, or to pieces of them
     gone : collection of pathlib.Path, optional
         Files of earlier sets that are not in this one: they are removed.
 
@@ -85,7 +87,11 @@ def publish_all(contents: Mapping[Path, bytes], gone: Collection[Path] = ()) -> 
             stack.enter_context(locked(folder, MAX_WAIT_SECONDS))
         for path in contents:
             remove(leftovers(path.parent, glob.escape(path.name)))
-        _publish({path: (content,) for path, content in contents.items()})
+        whole = {
+            path: (content,) if isinstance(content, bytes) else content
+            for path, content in contents.items()
+        }
+        _publish(whole)
         remove(gone)
 
 

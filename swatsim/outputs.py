@@ -130,14 +130,14 @@ def _check_folder(path: Path) -> None:
 
 
 def write_files(
-    folder: Path, contents: Mapping[str, bytes], gone: Collection[str] = ()
+    folder: Path, contents: Mapping[str, bytes | Iterable[bytes]], gone: Collection[str] = ()
 ) -> list[Path]:
     """Write a set of files into a folder, in place of an earlier one: all of them or none.
 
     Parameters
     ----------
     folder : pathlib.Path
-    contents : mapping of str to bytes
+    contents : mapping of str to bytes, or to pieces of them
         In the order in which they replace what is there.
     gone : collection of str, optional
         Files of an earlier set that are removed.

@@ -11,8 +11,9 @@ import io
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from swatsim.form import led_by
 from swatsim.outputs import PLOT_FILES, POINTS, SWEEP, page_of, refuse_existing, write_files
 from swatsim.parquet import Read, Written, decode, encode
 from swatsim.printable import printable
+from swatsim.table import AT_A_TIME, Rows, column_of, last_of_each, where
 from swatsim.workload.phases import OTHER
 
 if TYPE_CHECKING:
@@ -50,20 +52,27 @@ LEADING = (
 )
 
 
+def _rows(value: Any) -> Any:
+    """Allow a sequence of mappings; rows that are columns are left what they are."""
+    every = several(mapping, "a dict of columns a row")
+    return value if isinstance(value, Rows) else every(value)
+
+
 class Results(Displayed):
     """Rows with the columns of `COLUMNS`, and where they come from.
 
     Parameters
     ----------
     rows : sequence of mapping
-        One a row, with every column; None where a density does not apply.
+        One a row, with every column; None where a density does not apply. Those of `simulate` and
+        `load` are kept as columns, and none is changed: ``dict(row)`` makes one's own of a row.
     provenance : mapping
         Versions, machine, command and the resolved parameters.
     """
 
-    @arguments(ResultsError, rows=several(mapping, "a dict of columns a row"), provenance=mapping)
+    @arguments(ResultsError, rows=_rows, provenance=mapping)
     def __init__(self, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
-        self.rows = list(rows)
+        self.rows = rows
         self.provenance = dict(provenance)
 
     @property
@@ -76,7 +85,10 @@ class Results(Displayed):
         import pandas as pd  # a third of a second that reading a trace need not pay
 
         kinds = {column.name: column.dtype for column in COLUMNS}
-        frame = pd.DataFrame(self.rows, columns=list(kinds)).astype(kinds)
+        columns = {
+            name: pd.Series(column_of(self.rows, name)).astype(kind) for name, kind in kinds.items()
+        }
+        frame = pd.DataFrame(columns)
         frame["time_ms"] = frame.cycles / (1000 * frame.clock_mhz.where(frame.clock_mhz > 0))
         return frame[led_by(LEADING, frame.columns)]
 
@@ -85,7 +97,7 @@ class Results(Displayed):
 
     def layers_only(self) -> Results:
         """Return the rows of what multiplies matrices alone."""
-        rows = [row for row in self.rows if row["op"] != OTHER]
+        rows = where(self.rows, "op", lambda op: op != OTHER)
         said = {**self.provenance.get("parameters", {}), "others_left_out": "rows were left out"}
         return Results(rows, {**self.provenance, "parameters": said})
 
@@ -95,11 +107,12 @@ class Results(Displayed):
 
         Of the whole batch, forward and backward, as they were counted in the run; None: not known.
         """
-        rows = [row for row in self.rows if row["role"] == Role.MACHINE]
-        of_step = {row["step"]: row.get("macs_seen") for row in rows}
-        held: list[Any] = [row.get("macs_held") for row in rows]
-        seen: list[Any] = list(of_step.values())
-        if not rows or None in held or None in seen:
+        rows = where(self.rows, "role", lambda role: role == Role.MACHINE)
+        if not rows or "macs_held" not in rows[0]:
+            return None
+        held = column_of(rows, "macs_held")
+        seen = list(last_of_each(rows, "step", "macs_seen").values())
+        if None in held or None in seen:
             return None
         return min(1.0, sum(held) / sum(seen)) if sum(seen) else 1.0
 
@@ -133,7 +146,7 @@ class Results(Displayed):
         contents = {
             PROVENANCE: _json({**self.provenance, "digest": table.digest}),
             SCHEMA: _json({"schema_version": SCHEMA_VERSION, "columns": _schema()}),
-            CSV: as_csv(self.rows, [column.name for column in COLUMNS]),
+            CSV: csv_parts(self.rows, [column.name for column in COLUMNS]),
             PARQUET: table.content,
         }
         return write_files(Path(folder), contents, [*PLOT_FILES, *page_of(Path(folder))])
@@ -151,8 +164,8 @@ class Results(Displayed):
     def _encoded(self, lean: bool = False) -> Written:
         try:
             _check_names(self.rows)
-            text = as_csv(self.rows, [column.name for column in COLUMNS], for_people=False)
-            return encode(text, FORM, self.provenance, lean)
+            parts = csv_parts(self.rows, [column.name for column in COLUMNS], for_people=False)
+            return encode(islice(parts, 1, None), FORM, self.provenance, lean)
         except ResultsError as error:
             raise ResultsError(f"these rows are no results, and can't be kept: {error}") from None
 
@@ -171,13 +184,34 @@ def as_csv(
         A text that a spreadsheet would take for a formula (it begins with = + - @) gets an
         apostrophe before it, and what is not printable is escaped.
     """
-    sink = io.StringIO()
     names = list(columns or dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(sink, names, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _cell(value) for name, value in row.items()} if for_people else row)
+    return b"".join(csv_parts(rows, names, for_people=for_people))
+
+
+def csv_parts(
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str], *, for_people: bool = True
+) -> Iterator[bytes]:
+    """Yield the same in parts: the line of names, then some thousand rows each."""
+    yield _lines([names])
+    for first in range(0, len(rows), AT_A_TIME):
+        part = rows[first : first + AT_A_TIME]
+        if isinstance(part, Rows):
+            cells: list[list[Any]] = [part.column(name) for name in names]
+        else:
+            cells = [[row.get(name, "") for row in part] for name in names]
+        if for_people:
+            cells = [list(map(_cell, column)) if _texts(column) else column for column in cells]
+        yield _lines(zip(*cells, strict=True))
+
+
+def _lines(rows: Iterable[Iterable[Any]]) -> bytes:
+    sink = io.StringIO()
+    csv.writer(sink, lineterminator="\n").writerows(rows)
     return sink.getvalue().encode()
+
+
+def _texts(values: list[Any]) -> bool:
+    return any(issubclass(kind, str) for kind in {*map(type, values)})
 
 
 def _cell(value: Any) -> Any:
@@ -264,7 +298,7 @@ def _parsed(content: bytes, path: Path) -> Read:
 def _check_names(rows: Sequence[Mapping[str, Any]]) -> None:
     """Refuse rows that lack a column: nobody filled it, and as CSV it would pass for empty."""
     names = {column.name for column in COLUMNS}
-    for row in rows:
+    for row in rows[:1] if isinstance(rows, Rows) else rows:
         if row.keys() == names:
             continue
         if missing := [name for name in names if name not in row]:

@@ -32,7 +32,9 @@ ARROWS = {
     "jit": {"cache", "errors", "provenance"},
     "outputs": {"errors", "files"},
     "form": set(),
-    "parquet": {"errors", "form"},
+    "parquet": {"errors", "form", "table", "table_checks"},
+    "table": set(),
+    "table_checks": {"errors", "form", "table"},
     "sealed": {"errors"},
     "store": {"cache", "errors", "files"},
     "signals": set(),
@@ -53,17 +55,17 @@ ARROWS = {
     },
     "results": {
         *("arguments", "columns", "displayed", "errors", "files", "form", "outputs", "parquet"),
-        *("printable", "workload"),
+        *("printable", "table", "workload"),
     },
     "simulator": {
         *("arguments", "columns", "counters", "counts", "errors", "files", "jit", "printable"),
         *("provenance", "results"),
-        *("sampling", "store", "tracefile", "validation", "workload"),
+        *("sampling", "store", "table", "tracefile", "validation", "workload"),
     },
     "reports": {
         *("arguments", "columns", "counters", "counts", "course", "errors", "files", "outputs"),
         *("described", "displayed", "form", "printable", "results"),
-        *("sampling", "sealed", "workload"),
+        *("sampling", "sealed", "table", "workload"),
     },
     "sweeps": {
         *(

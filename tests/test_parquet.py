@@ -184,6 +184,26 @@ def test_how_cells_are_encoded_is_none_of_their_digest(results: Results, saved: 
     assert pc.all(pc.is_valid(table["cycles"])).as_py()
 
 
+def test_rows_are_written_and_read_some_at_a_time(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results.save(tmp_path / "whole")
+    monkeypatch.setattr("swatsim.parquet.GROUP", 2)
+    monkeypatch.setattr("swatsim.results.AT_A_TIME", 1)
+    results.save(tmp_path / "parts")
+    assert pq.ParquetFile(tmp_path / "parts" / PARQUET).num_row_groups == -(-len(results.rows) // 2)
+    for folder in ("whole", "parts"):
+        assert load(tmp_path / folder).rows == results.rows
+    files = (tmp_path / folder / PARQUET for folder in ("whole", "parts"))
+    digests = {pq.read_metadata(file).metadata[b"digest"] for file in files}
+    assert len(digests) == 1
+    for it in (CSV, PROVENANCE):
+        assert (tmp_path / "whole" / it).read_bytes() == (tmp_path / "parts" / it).read_bytes()
+    twice = Results([*results.rows, results.rows[0]], {})
+    with pytest.raises(ResultsError, match="two rows have the same trace, trace_id, step, layer"):
+        twice.save(tmp_path / "twice")
+
+
 def test_rows_that_would_be_refused_are_not_written(results: Results, tmp_path: Path) -> None:
     for column, value in (
         ("cycles", -5),

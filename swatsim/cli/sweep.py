@@ -236,8 +236,8 @@ class _Watch:
             # a process's first job waits for it to start
             self._jobs_before, self._begun = done, time.monotonic()
         elapsed = time.monotonic() - self._begun
-        parts = (self._forecast.jobs[self._jobs_before : done], self._forecast.jobs)
-        if elapsed > SECONDS and done < total and sum(parts[0]) > SHARE * sum(parts[1]):
+        seconds = self._forecast.seconds_of(self._jobs_before, done)
+        if elapsed > SECONDS and done < total and seconds > SHARE * self._forecast.cpu_seconds:
             left = duration(self._forecast.left(self._jobs_before, done, elapsed))
             click.echo(f"{left} left, by the first {done} of {total} jobs", err=True)
             self._corrected = True

@@ -12,6 +12,7 @@ from swatsim.reports.policy_phases import not_recorded, policy_of
 from swatsim.reports.remarks import missing
 from swatsim.results import Results
 from swatsim.sampling import CONFIDENCE, Estimate
+from swatsim.table import column_of
 
 #: Phases of a period left out, all in a row, that steps drawn by chance would miss more rarely.
 BY_CHANCE = 0.05
@@ -166,7 +167,7 @@ def _parameters(results: Results) -> Mapping[str, Any]:
 
 def _partial_batch(results: Results) -> Iterator[str]:
     """Yield the caveat of batches of more images than the results hold."""
-    images = max(row["samples"] for row in results.rows)
+    images = max(column_of(results.rows, "samples"))
     batch = _parameters(results).get("batch_size", 0)
     if batch > images:
         yield (

@@ -16,13 +16,14 @@ from swatsim.course import Course, jumps
 from swatsim.errors import ResultsError, shown
 from swatsim.reports.caveats import caveats
 from swatsim.reports.policy_phases import policy_of, with_those_of
-from swatsim.reports.run_costs import TIME, SeenOf, Series, constant, costs, grouped
+from swatsim.reports.run_costs import TIME, SeenOf, Series, by_steps, constant, costs
 from swatsim.reports.run_estimate import THROUGHPUT, UNITS, RunEstimate
 from swatsim.reports.run_phases import phases, products_of
 from swatsim.reports.span import span_of
 from swatsim.reports.tables import Summary, baseline_of, first_of, label_of, source_of, summarise
 from swatsim.results import Results
 from swatsim.sampling import Estimate
+from swatsim.table import column_of
 
 ASSUMPTION = (
     "Assumed: steps scatter by chance about a level that goes from each recorded step's to the "
@@ -114,7 +115,7 @@ def of_batches(
     """
     _check_roles(results)
     results = summarise(results)
-    steps = sorted({int(row["step"]) for row in results.rows})
+    steps = sorted({*map(int, column_of(results.rows, "step"))})
     size, most, stated = checked_run(run_steps, steps, strata, cuts)
     placed = with_those_of(policy_of(results), stated, steps, size)
     ours, theirs = (
@@ -181,8 +182,8 @@ def _throughput(found: _Costs, course: Course, images: Sequence[int]) -> dict[st
 
 def _images(results: Summary, steps: Sequence[int]) -> list[int]:
     """Return how many images each step's figures are of."""
-    by_step = grouped(results.rows)
-    return [max(row["samples"] for row in by_step[step]) for step in steps]
+    by_step = by_steps(results.rows)
+    return [max(column_of(by_step[step], "samples")) for step in steps]
 
 
 def _faster(results: Summary) -> float:
@@ -224,13 +225,13 @@ def _of_parts(results: Summary, course: Course, seen: SeenOf) -> dict[str, Estim
 
 def _products(rows: Sequence[Mapping[str, Any]], steps: Sequence[int]) -> list[list[float]]:
     """Return each step's share of products without a zero: one series, or none if not known."""
-    by_step = grouped(rows)
+    by_step = by_steps(rows)
     found = [products_of(by_step[step]) for step in steps]
     return [found] if not any(map(isnan, found)) else []
 
 
 def _check_roles(results: Results) -> None:
-    roles = {row["role"] for row in results.rows}
+    roles = {*column_of(results.rows, "role")}
     for role in (Role.MACHINE, Role.BASELINE):
         if role not in roles:
             held = ", ".join(sorted(map(repr, roles))) or "none"

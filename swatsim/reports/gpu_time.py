@@ -22,6 +22,7 @@ from swatsim.reports import differences
 from swatsim.reports.labels import shown
 from swatsim.reports.span import span_of
 from swatsim.results import Results
+from swatsim.table import where
 from swatsim.workload.phases import OTHER
 
 FITTED = Path(__file__).with_suffix(".toml")
@@ -213,8 +214,9 @@ def sentences(results: Results) -> list[str]:
     ]
 
 
-def _of_role(results: Results, role: Role) -> list[Row]:
-    return [row for row in results.rows if row["role"] == role and row["op"] != OTHER]
+def _of_role(results: Results, role: Role) -> Sequence[Row]:
+    rows = where(results.rows, "role", lambda it: it == role)
+    return where(rows, "op", lambda op: op != OTHER)
 
 
 def _preset_of(results: Results, role: Role) -> Model | None:

@@ -11,6 +11,7 @@ from swatsim.columns import Role
 from swatsim.course import Course, Images
 from swatsim.reports.rates import PJ_PER_MW_MS
 from swatsim.sampling import Estimate, Seen, Stratum
+from swatsim.table import column_of, grouped
 
 Rows = Sequence[Mapping[str, Any]]
 #: By step, what is seen of its images.
@@ -78,14 +79,14 @@ def costs(rows: Rows, role: Role, steps: Sequence[int], seen: SeenOf) -> dict[st
     seen : mapping of int to sequence of Seen
         What images say, by step; empty where nothing is estimated from some of them.
     """
-    by_step = grouped(rows)
+    by_step = by_steps(rows)
     found = {
         name: Series(
-            [fsum(row[name] for row in by_step[step]) for step in steps],
+            [fsum(column_of(by_step[step], name)) for step in steps],
             [[part.stratum((role.value, name)) for part in seen.get(step, ())] for step in steps],
         )
         for name in SUMMED
-        if all(row[name] is not None for row in rows)
+        if None not in column_of(rows, name)
     }
     if clock := rows[0].get("clock_mhz"):
         found[TIME] = found["cycles"].times(1 / (1000 * clock))
@@ -95,9 +96,6 @@ def costs(rows: Rows, role: Role, steps: Sequence[int], seen: SeenOf) -> dict[st
     return found
 
 
-def grouped(rows: Rows) -> dict[int, list[Mapping[str, Any]]]:
+def by_steps(rows: Rows) -> dict[int, Rows]:
     """Return rows by their step."""
-    found: dict[int, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        found.setdefault(row["step"], []).append(row)
-    return found
+    return {step: found for (step,), found in grouped(rows, ("step",)).items()}

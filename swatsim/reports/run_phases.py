@@ -11,9 +11,10 @@ from typing import Any
 from swatsim.course import Course
 from swatsim.described import phases_of, policy_at
 from swatsim.reports.methods import method
-from swatsim.reports.run_costs import Rows, grouped
+from swatsim.reports.run_costs import Rows, by_steps
 from swatsim.reports.span import percent
 from swatsim.reports.totals import quotient
+from swatsim.table import behind
 from swatsim.workload.layer import OPERANDS
 
 #: From this share on nothing is said to be left out.
@@ -98,7 +99,7 @@ def phases(
         As it describes itself.
     """
     whole = fsum(w * y for w, y in zip(course.weights, times[0], strict=True))
-    by_step, found = grouped(layers), []
+    by_step, found = by_steps(layers), []
     in_phases = len(phases_of(policy)) > 1
     for lowest, highest in _bounds(course):
         own = slice(lowest, highest)
@@ -112,7 +113,7 @@ def phases(
                 steps=steps,
                 stated=lowest - 1 in course.placed,
                 method=method(policy_at(policy, first)) if in_phases else "",
-                **_densities([row for step in steps for row in by_step[step]]),
+                **_densities(behind([by_step[step] for step in steps])),
                 time=ours / fsum(weights),
                 speed_up=quotient(theirs, ours),
                 share=quotient(ours, whole),

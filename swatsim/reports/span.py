@@ -12,6 +12,7 @@ from math import floor
 from typing import Any
 
 from swatsim.results import Results
+from swatsim.table import column_of
 from swatsim.workload.layer import OPS
 from swatsim.workload.phases import OTHER
 
@@ -119,10 +120,10 @@ def tenths(share: float) -> str:
 
 def span_of(results: Results) -> Span:
     """Return how much of a training run results hold."""
-    ops = {row["op"] for row in results.rows}
+    ops = {*column_of(results.rows, "op")}
     return Span(
-        steps=len({row["step"] for row in results.rows}),
-        images=max(row["samples"] for row in results.rows),
+        steps=len({*column_of(results.rows, "step")}),
+        images=max(column_of(results.rows, "samples")),
         batch_size=results.provenance.get("parameters", {}).get("batch_size") or 0,
         ops=tuple(op for op in OPS if op in ops),
         share=results.share,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from math import nan
-from operator import itemgetter
 from typing import Any, TypeVar
 
 from swatsim.columns import Role, label
@@ -18,12 +17,13 @@ from swatsim.reports.comparable import check_comparable
 from swatsim.reports.comparable import label_of as label_of
 from swatsim.reports.span import span_of
 from swatsim.reports.totals import AND as AND
-from swatsim.reports.totals import Key, Rows, add_up, beside, clocked, grouped, nothing_of
 from swatsim.reports.totals import Row as Row
+from swatsim.reports.totals import Rows, add_up, beside, clocked, nothing_of
 from swatsim.reports.totals import ideal_cycles as ideal_cycles
 from swatsim.reports.totals import quotient as quotient
 from swatsim.reports.totals import speed_ups as speed_ups
 from swatsim.results import Results
+from swatsim.table import Key, behind, column_of, grouped, where
 from swatsim.workload.layer import OPS
 from swatsim.workload.phases import OTHER, PHASES
 
@@ -52,7 +52,7 @@ class Summary(Results):
 
     def __init__(self, results: Results) -> None:
         # its rows were looked at when the results were made
-        own = {"rows": list(results.rows), "provenance": results.provenance, "_computed": {}}
+        own = {"rows": results.rows, "provenance": results.provenance, "_computed": {}}
         self.__dict__.update(own)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -76,7 +76,7 @@ class Summary(Results):
 
     def all_of(self, role: Role) -> Sequence[Mapping[str, Any]]:
         """Return all rows of a role."""
-        return [*self.of_role(role), *self.others_of(role)]
+        return behind([self.of_role(role), self.others_of(role)])
 
     @cached_property
     def layers(self) -> tuple[Row, ...]:
@@ -115,14 +115,14 @@ class Summary(Results):
     def roles(self) -> Mapping[Key, Rows]:
         """The rows of layers by (role, machine, variant), known to belong together."""
         check_comparable(self)
-        rows = (row for row in self.rows if row["op"] != OTHER)
+        rows = where(self.rows, "op", lambda op: op != OTHER)
         return grouped(rows, ("role", "machine", "variant"))
 
     @cached_property
     def others(self) -> Mapping[Key, Rows]:
         """The same of the rows of what multiplies no matrices."""
         check_comparable(self)
-        rows = (row for row in self.rows if row["op"] == OTHER)
+        rows = where(self.rows, "op", lambda op: op == OTHER)
         return grouped(rows, ("role", "machine", "variant"))
 
 
@@ -211,8 +211,8 @@ def first_of(results: Results, role: Role) -> Mapping[str, Any]:
 
 def total_of(results: Results, role: Role) -> Row:
     """Return the first row of a role, with all types of values that its layers' rows have."""
-    rows = (row for row in results.rows if row["op"] != OTHER)
-    types = (row["dtype"] for row in rows if row["role"] == role)
+    rows = where(results.rows, "op", lambda op: op != OTHER)
+    types = column_of(where(rows, "role", lambda it: it == role), "dtype")
     return {**first_of(results, role), "dtype": AND.join(dict.fromkeys(types))}
 
 
@@ -235,8 +235,9 @@ def _clock(row: Mapping[str, Any]) -> str:
 
 def alternatives_of(results: Results) -> list[str]:
     """Return the other dense baselines in the results."""
-    rows = (row for row in results.rows if row["role"] == Role.ALTERNATIVE)
-    return list(dict.fromkeys(map(label_of, rows)))
+    rows = where(results.rows, "role", lambda role: role == Role.ALTERNATIVE)
+    names = zip(column_of(rows, "machine"), column_of(rows, "variant"), strict=True)
+    return [label(*name) for name in dict.fromkeys(names)]
 
 
 def about(results: Results) -> list[str]:
@@ -255,8 +256,8 @@ def source_of(results: Results) -> str:
     return f"{results.rows[0]['trace']}, {span_of(results)}"
 
 
-def _of_role(roles: Mapping[Key, Rows], role: Role) -> list[Mapping[str, Any]]:
-    return [row for (found, *_), rows in roles.items() if found == role for row in rows]
+def _of_role(roles: Mapping[Key, Rows], role: Role) -> Rows:
+    return behind([rows for (found, *_), rows in roles.items() if found == role])
 
 
 def together(rows: Sequence[Row]) -> Row:
@@ -308,9 +309,7 @@ def _whole(results: Summary, parts: Sequence[Row]) -> Row:
     return {**whole, "op": STEP, "speed_up_layers": alone, "elsewhere": share}
 
 
-def _alternatives(
-    roles: Mapping[Key, Rows], by: Sequence[str]
-) -> dict[str, dict[Key, list[Mapping[str, Any]]]]:
+def _alternatives(roles: Mapping[Key, Rows], by: Sequence[str]) -> dict[str, dict[Key, Rows]]:
     """Return the rows of other dense baselines, by their names."""
     return {
         label(machine, variant): grouped(rows, by)
@@ -319,8 +318,8 @@ def _alternatives(
     }
 
 
-def _cycles(rows: Iterable[Mapping[str, Any]]) -> int:
-    return sum(map(itemgetter("cycles"), rows))
+def _cycles(rows: Rows) -> int:
+    return sum(column_of(rows, "cycles"))
 
 
 def _by_step(results: Summary) -> Iterable[Row]:
@@ -336,8 +335,7 @@ def _by_step(results: Summary) -> Iterable[Row]:
 def _whole_steps(results: Summary) -> Iterable[Row]:
     """Yield the same of each step with everything else in it."""
     ours, theirs = (
-        grouped([*results.of_role(role), *results.others_of(role)], ("step",))
-        for role in (Role.MACHINE, Role.BASELINE)
+        grouped(results.all_of(role), ("step",)) for role in (Role.MACHINE, Role.BASELINE)
     )
     for (step,) in sorted(ours):
         totals = [clocked(groups[step,]) for groups in (ours, theirs)]

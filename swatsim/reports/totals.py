@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf, isnan, nan
-from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
 from swatsim.columns import COLUMNS
 from swatsim.counters import DRAM_BYTES
+from swatsim.table import column_of, last_of_each
 from swatsim.workload.layer import FLOPS_PER_MAC
 from swatsim.workload.phases import OTHER
 
 Row = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
-Key = tuple[Any, ...]
 
 #: Between values of a column of which several are listed.
 AND = " and "
 #: Columns that speed-ups are computed from, beside the clock.
 _CYCLES = ("cycles", "cycles_compute", "cycles_dense_operands", "cycles_compute_dense_operands")
 #: What the ideal takes, of all and of compute cycles.
+_OF_IDEAL = ("op", "macs_effectual", "pes", "lanes")
 _IDEALS = {"cycles_ideal": "cycles", "cycles_ideal_compute": "cycles_compute"}
 
 
 def clocked(rows: Sequence[Mapping[str, Any]]) -> Row:
     """Return the sums that speed-ups need."""
-    added = {name: _added([row[name] for row in rows]) for name in _CYCLES}
+    added = {name: _added(column_of(rows, name)) for name in _CYCLES}
     return {**added, "clock_mhz": rows[0]["clock_mhz"]}
-
-
-def grouped(
-    rows: Iterable[Mapping[str, Any]], by: Sequence[str]
-) -> dict[Key, list[Mapping[str, Any]]]:
-    """Return rows by some columns, groups and rows in their order."""
-    groups: dict[Key, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in by), []).append(row)
-    return groups
 
 
 def add_up(rows: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]] = ()) -> Row:
@@ -46,18 +36,16 @@ def add_up(rows: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]]
 
     Sums are of `parts`, which are totals of the same rows, if there are any.
     """
-    total = {**rows[0], "steps": len({row["step"] for row in rows})}
+    total = {**rows[0], "steps": len({*column_of(rows, "step")})}
     for name, taken in _IDEALS.items():
-        total[name] = sum(
-            part[name] if parts else ideal_cycles(part, taken) for part in parts or rows
-        )
+        total[name] = sum(column_of(parts, name) if parts else _ideals(rows, taken))
     for column in COLUMNS:
         how = _wanted if column.name == "density_output" else _HOW.get(column.adds)
         if how is not None:
             values = parts if parts and column.adds == "sum" else rows
-            total[column.name] = how(list(map(itemgetter(column.name), values)))
+            total[column.name] = how(column_of(values, column.name))
         elif column.adds == "step":
-            of_each = {row["step"]: row[column.name] for row in rows}
+            of_each = last_of_each(rows, "step", column.name)
             total[column.name] = _added(list(of_each.values()))
     return total
 
@@ -67,10 +55,15 @@ def ideal_cycles(row: Mapping[str, Any], taken: str = "cycles") -> int:
 
     What multiplies nothing takes what it takes.
     """
-    if row["op"] == OTHER:
-        return int(row[taken])
-    multipliers: int = row["pes"] * row["lanes"]
-    return -(-int(row["macs_effectual"]) // multipliers)
+    return _ideal(*(row[name] for name in (taken, *_OF_IDEAL)))
+
+
+def _ideals(rows: Rows, taken: str) -> Iterator[int]:
+    return map(_ideal, *(column_of(rows, name) for name in (taken, *_OF_IDEAL)))
+
+
+def _ideal(taken: int, op: str, macs: int, pes: int, lanes: int) -> int:
+    return int(taken) if op == OTHER else -(-int(macs) // (pes * lanes))
 
 
 def _added(values: list[Any]) -> Any:

@@ -149,6 +149,15 @@ class MachineConfig(SystemConfig):
         return False
 
     @property
+    def front_end(self) -> Mapping[str, float] | None:
+        """How many of which parts of a front end stand before the multipliers.
+
+        Parts are those of [area.front_end] in tables of energies and areas. None: it is not known;
+        so of a machine that does not say.
+        """
+        return None
+
+    @property
     def accumulator_bank_kib(self) -> float:
         """Size of a bank of accumulators in a PE; 0: sums stay in registers."""
         return 0.0

@@ -59,7 +59,7 @@ class Sums:
 
 
 def check_before(
-    jobs: Iterable[tuple[Layer, OpName, int]], systems: Iterable[tuple[str, System]]
+    ops: Mapping[tuple[Layer, OpName, int], int], systems: Iterable[tuple[str, System]]
 ) -> None:
     """Refuse, before anything is simulated, what is sure to pass 63 bits.
 
@@ -68,8 +68,8 @@ def check_before(
 
     Parameters
     ----------
-    jobs : iterable of (Layer, op, int)
-        The last are the samples of the op's masks.
+    ops : mapping of (Layer, op, samples of the op's masks) to int
+        How many there are of each.
     systems : iterable of (str, System)
         Each with its machine's name.
 
@@ -78,9 +78,12 @@ def check_before(
     ConfigError
         Naming the machine.
     """
-    outputs = [prod(layer.shape_of(OUTPUT_OF[name], samples)) for layer, name, samples in jobs]
+    outputs = Counter[int]()
+    for (layer, name, samples), times in ops.items():
+        outputs[prod(layer.shape_of(OUTPUT_OF[name], samples))] += times
     for name, system in systems:
-        least = sum(system.least_lane_cycles(elements) for elements in outputs)
+        each = outputs.items()
+        least = sum(times * system.least_lane_cycles(elements) for elements, times in each)
         if least > LARGEST:
             raise ConfigError(
                 f"{name}: its lane-cycles would add up to {least} or more, and at most "

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from math import log10
 
 from swatsim.store import Store, open_store
@@ -54,7 +56,16 @@ class Forecast:
     @property
     def cpu_seconds(self) -> float:
         """Of all jobs, on one process."""
-        return sum(self.jobs)
+        return self._before[-1]
+
+    @cached_property
+    def _before(self) -> Sequence[float]:
+        """Seconds of all jobs before each, and of all."""
+        return [0.0, *accumulate(self.jobs)]
+
+    def seconds_of(self, first: int, end: int) -> float:
+        """Return the seconds of some jobs, on one process."""
+        return self._before[end] - self._before[first]
 
     @property
     def seconds(self) -> float:
@@ -63,7 +74,7 @@ class Forecast:
 
     def left(self, first: int, done: int, elapsed: float) -> float:
         """Return the seconds that are left, if jobs from `first` up to `done` took so many."""
-        before, after = sum(self.jobs[first:done]), sum(self.jobs[done:])
+        before, after = self.seconds_of(first, done), self.seconds_of(done, len(self.jobs))
         return elapsed * after / before if before else self.seconds
 
     @property

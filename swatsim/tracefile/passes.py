@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from heapq import heappop, heappush
 from math import inf, prod
 
 from swatsim.tracefile.schema import MaskRecord
@@ -59,8 +60,14 @@ def _most(runs: Mapping[str, _Run]) -> list[str]:
     """Return the runs of a layer that are alive when they keep the most, the first such moment."""
     if any(run.end < inf for run in runs.values()):
         runs = {name: run for name, run in runs.items() if run.end < inf}
-    moments = [
-        [name for name, run in runs.items() if run.begin <= now.begin < run.end]
-        for now in runs.values()
-    ]
-    return max(moments, key=lambda names: sum(runs[name].elements for name in names))
+    size, most, when = 0, -1, 0
+    ends: list[tuple[float, int]] = []
+    for run in runs.values():  # as they begin
+        while ends and ends[0][0] <= run.begin:
+            size -= heappop(ends)[1]
+        if run.end > run.begin:
+            size += run.elements
+            heappush(ends, (run.end, run.elements))
+        if size > most:
+            most, when = size, run.begin
+    return [name for name, run in runs.items() if run.begin <= when < run.end]

@@ -109,7 +109,7 @@ def test_rows_of_two_traces_or_two_machines_are_not_compared(results: Results) -
 
 def test_rows_of_unequal_ops_are_not_compared(results: Results) -> None:
     last = next(row for row in reversed(results.rows) if row["role"] == "baseline")
-    for rows in ([row for row in results.rows if row is not last], [*results.rows, last]):
+    for rows in ([row for row in results.rows if row != last], [*results.rows, last]):
         with pytest.raises(ResultsError, match="'tensordash dense' are not of the same ops"):
             tables.per_layer(Results(rows, {}))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,11 @@ def test_a_latency_that_passes_is_refused_before_anything_is_simulated(tmp_path:
     trace = make_trace(tmp_path / "trace")
     found = swatsim.machine("dadiannao", **ENDS[2][1], **SLOW)
     step = trace.step(trace.steps[0])
-    jobs = [(layer, name, 2) for layer, name in step.ops()]
+    jobs = Counter((layer, name, 2) for layer, name in step.ops())
     least = MAX_MULTIPLIERS * 10**7 * len(jobs)
     check_before(jobs, [(found.name, system_of(found, energy_table("45nm")))])
     assert least < LARGEST
-    many = jobs * (LARGEST // least + 1)
+    many = dict.fromkeys(jobs, LARGEST // least + 1)
     with pytest.raises(ConfigError, match=r"its lane-cycles would add up to \d+ or more"):
         check_before(many, [(found.name, system_of(found, energy_table("45nm")))])
 

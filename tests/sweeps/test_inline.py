@@ -159,7 +159,7 @@ def test_of_many_computations_some_are_looked_up(
     trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("swatsim.sweeps.kept.SECONDS", 0.0)
-    spec = entries_of([str(trace)], ["ideal"], {"pes": "1,2,3", "dtype": "fp32"})
+    spec = entries_of([str(trace)], ["ideal"], {"multipliers": "64,128,256"})
     run.sweep(spec, tmp_path / "one", executor=Here(), store=tmp_path / "store")
     plan = run.look(spec, tmp_path / "two", store=tmp_path / "store")
     assert forecast(plan, 2).kept == "about 3 of them stored"

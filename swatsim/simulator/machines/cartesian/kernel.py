@@ -262,6 +262,26 @@ def of_owners(cycles: int, array: Array) -> Counts:
 
 
 @jit
+def end_steps(costs: Counts, array: Array, cost: Counts, log: PixelLog | None) -> int:
+    """Let the PEs of each chunk and sample wait for the slowest; return the cycles of all.
+
+    ``costs[chunk, part]`` is added to each PE's ``cost[e]``.
+    """
+    cycles, pes = 0, cost.size
+    for chunk in range(costs.shape[0]):
+        for first in range(0, costs.shape[1], pes):
+            slowest = 0
+            for e in range(pes):
+                slowest = max(slowest, costs[chunk, first + e])
+                cost[e] += costs[chunk, first + e]
+            cycles += slowest
+            if log is not None:
+                own = pe_of(log.log, array)
+                note_step(log.log, slowest, costs[chunk, own] if own >= 0 else -1)
+    return cycles
+
+
+@jit
 def convolve(
     data: Bits,
     weight: Bits,
@@ -277,8 +297,8 @@ def convolve(
     chunk of filters of one sample; a log holds a channel's chunks one after another, and is of one
     sample.
     """
-    samples, pes = data.shape[1], array.pe_h * array.pe_w
-    parts, chunks = samples * pes, -(-weight.shape[1] // array.chunk)
+    pes, chunks = array.pe_h * array.pe_w, -(-weight.shape[1] // array.chunk)
+    parts = data.shape[1] * pes
     classes = rows.output_bits.shape[0] * columns.output_bits.shape[0]
     costs, cost = np.empty((chunks, parts), np.int64), np.zeros(pes, np.int64)
     counters = np.empty(min(classes, MOST_CLASSES) * BANKS * MAX_WORDS, np.uint64)
@@ -314,15 +334,6 @@ def convolve(
                             words_a += pattern_of.size * weights.shape[0]
                             words_b += pixels.size
                             pairs += pattern_of.size * -(-weights.shape[0] // array.weight_vector)
-        for chunk in range(chunks):
-            for n in range(samples):
-                slowest = 0
-                for e in range(n * pes, (n + 1) * pes):
-                    slowest = max(slowest, costs[chunk, e])
-                    cost[e - n * pes] += costs[chunk, e]
-                cycles += slowest
-                if log is not None:
-                    pe = pe_of(log.log, array)
-                    note_step(log.log, slowest, costs[chunk, pe] if pe >= 0 else -1)
+        cycles += end_steps(costs, array, cost, log)
     of_pes = cost.reshape(array.pe_h, array.pe_w)
     return Work(cycles, of_pes, pairs, products, of_owners(cycles, array), words_a, words_b)

@@ -250,9 +250,8 @@ def outer_product_queued(
                             note_places(log, (i, j), places, act, grad, at, table, found, depth)
                         run = places, act, grad, at, table, queues, depth
                         deep = depth > DEEPEST_BYTE
-                        held.spent[tap, c, k] += (
-                            issue_places_deep(*run) if deep else issue_places(*run)
-                        )
+                        issued = issue_places_deep(*run) if deep else issue_places(*run)
+                        held.spent[tap, c, k] += issued
                         costs[i, j] = held.spent[tap, c, k]
                         left[i, j] = longest(queues, depth)
                         counted = count_places(places, act, grad, at)
