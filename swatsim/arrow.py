@@ -13,10 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    Cells = pa.Array | pa.ChunkedArray
 
-
-def numbers(cells: Cells) -> np.ndarray[Any, Any]:
+def numbers(cells: pa.Array | pa.ChunkedArray) -> np.ndarray[Any, Any]:
     """Return numbers in the array's own type, one a cell; none of them is empty."""
     import pyarrow as pa
 
@@ -29,12 +27,12 @@ def numbers(cells: Cells) -> np.ndarray[Any, Any]:
     return every[cells.offset : cells.offset + len(cells)]
 
 
-def flags(cells: Cells) -> np.ndarray[Any, Any]:
+def flags(cells: pa.Array | pa.ChunkedArray) -> np.ndarray[Any, Any]:
     """Return booleans, one a cell; none of them is empty."""
     return numbers(cells.cast("uint8")).view(np.bool_)
 
 
-def filled(cells: Cells) -> np.ndarray[Any, Any]:
+def filled(cells: pa.Array | pa.ChunkedArray) -> np.ndarray[Any, Any]:
     """Return numbers, one a cell, and 0 for those that are empty."""
     return numbers(cells.fill_null(scalar(0).cast(cells.type)) if cells.null_count else cells)
 
@@ -52,5 +50,5 @@ def scalar(value: str | float) -> pa.Scalar[Any]:
     return pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(one)])[0]
 
 
-def _kind(cells: Cells) -> np.dtype[Any]:
+def _kind(cells: pa.Array | pa.ChunkedArray) -> np.dtype[Any]:
     return np.dtype(str(cells.type))  # Arrow's "double" is NumPy's too
