@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from swatsim.arrow import filled, flags, numbers
 from swatsim.errors import ResultsError
 from swatsim.form import Column, Form
 from swatsim.table import Floats, Integers, Kept, Rows, Words, joined, of_columns
@@ -89,13 +90,13 @@ def _groups(parts: Iterable[bytes], form: Form) -> Iterator[pa.Table]:
     import pyarrow as pa
 
     schema = pa.schema([pa.field(c.name, type_of(c)) for c in form.columns])
-    some, waiting = iter(parts), [schema.empty_table()]
-    for part in some:
+    waiting: list[pa.Table] = []
+    for part in parts:
         if sum(map(len, waiting)) >= GROUP:
             yield pa.concat_tables(waiting)
             waiting = []
         waiting.append(_of_csv(part, schema))
-    yield pa.concat_tables(waiting)
+    yield pa.concat_tables(waiting or [schema.empty_table()])
 
 
 class _Table:
@@ -221,16 +222,15 @@ def _field(column: Column, lean: bool) -> pa.Field:
 
 def _kept(values: pa.ChunkedArray) -> Kept:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     if pa.types.is_string(values.type):
         coded = values.dictionary_encode().unify_dictionaries()
         codes = pa.chunked_array([chunk.indices for chunk in coded.chunks])
-        return Words(codes.to_numpy(), coded.chunk(0).dictionary.to_pylist())
+        return Words(numbers(codes), coded.chunk(0).dictionary.to_pylist())
     if pa.types.is_integer(values.type):
-        return Integers(values.to_numpy())
-    empty = values.is_null().to_numpy() if values.null_count else None
-    return Floats(pc.fill_null(values, 0.0).to_numpy(), empty)
+        return Integers(numbers(values))
+    empty = flags(values.is_null()) if values.null_count else None
+    return Floats(filled(values), empty)
 
 
 @contextmanager

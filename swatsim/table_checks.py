@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from swatsim.arrow import filled, flags, numbers, scalar
 from swatsim.errors import ResultsError
 from swatsim.form import Column, Form
 from swatsim.table import Array, Integers, Rows, Words
@@ -121,15 +122,14 @@ class _Cells:
         import pyarrow.compute as pc
 
         for chunk in values.chunks:
-            self.there.update(chunk.is_valid().to_numpy(zero_copy_only=False).data)
+            self.there.update(flags(chunk.is_valid()).data)
             if dtype == "string":
-                lengths = pc.binary_length(chunk).to_numpy(zero_copy_only=False)
+                lengths = numbers(pc.binary_length(chunk))
                 self.sizes.update(np.ascontiguousarray(lengths, "<i8").data)
                 self.values.update(_characters(chunk))
             else:
                 kind = "<i8" if dtype == "int64" else "<f8"
-                numbers = chunk.fill_null(0).to_numpy(zero_copy_only=False)
-                self.values.update(np.ascontiguousarray(numbers, kind).data)
+                self.values.update(np.ascontiguousarray(filled(chunk), kind).data)
 
 
 def _characters(chunk: pa.Array) -> memoryview:
@@ -195,11 +195,11 @@ def _check_sizes(table: pa.Table, form: Form, name: str, value: str) -> None:
     """Refuse rows of a value that have sizes, and others that lack one."""
     import pyarrow.compute as pc
 
-    without = pc.equal(table[name], value)
+    without, zero = pc.equal(table[name], scalar(value)), scalar(0)
     for column in form.columns:
         if column.adds != "shape" or column.dtype != "int64" or column.least:
             continue
-        if pc.any(pc.not_equal(pc.equal(table[column.name], 0), without)).as_py():
+        if pc.any(pc.not_equal(pc.equal(table[column.name], zero), without)).as_py():
             raise ResultsError(
                 f"column {column.name!r} must be 0 where {name!r} is {value!r}, and at least 1 "
                 "elsewhere"
@@ -213,7 +213,7 @@ def _check_equal(values: pa.ChunkedArray, others: pa.ChunkedArray, complaint: st
     apart = pc.not_equal(values, others)
     if str(values.type) == "double":
         apart = pc.greater(
-            pc.abs(pc.subtract(values, others)), pc.multiply(pc.abs(values), TOLERANCE)
+            pc.abs(pc.subtract(values, others)), pc.multiply(pc.abs(values), scalar(TOLERANCE))
         )
     uneven = pc.not_equal(pc.is_null(values), pc.is_null(others))
     if pc.any(apart).as_py() or pc.any(uneven).as_py():

@@ -94,12 +94,8 @@ def _function(name: str) -> Callable[[Results], Figure]:
 
 def _serve(connection: Connection, names: Sequence[str]) -> None:
     os.environ["MPLBACKEND"] = "agg"
-    # matplotlib: here, in a process of its own, and before there is anything to draw
-    from swatsim.reports import style
-
-    for name in names:
+    for name in names:  # matplotlib: here, and before there is anything to draw
         _function(name)
-    style.warm_up()
     connection.send(draw(connection.recv(), names))
 
 

@@ -17,8 +17,7 @@ from swatsim.reports.labels import times
 from swatsim.reports.span import percent, span_of
 from swatsim.reports.tables import Row, Summary
 from swatsim.results import Results
-from swatsim.workload.flops import FLOPS_PER_MAC
-from swatsim.workload.layer import OPERANDS_OF, OPS, OUTPUT_OF, Operand
+from swatsim.workload.layer import FLOPS_PER_MAC, OPERANDS_OF, OPS, OUTPUT_OF, Operand
 from swatsim.workload.value_types import DTYPES
 
 #: The kind of a layer that multiplies two activations, and what the second is called.

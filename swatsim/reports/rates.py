@@ -6,7 +6,7 @@ from math import isnan, nan
 
 from swatsim.reports import labels, tables
 from swatsim.reports.tables import Row
-from swatsim.workload.flops import FLOPS_PER_MAC
+from swatsim.workload.layer import FLOPS_PER_MAC
 
 #: mW for so many ms, in pJ.
 PJ_PER_MW_MS = 1e6

@@ -214,13 +214,3 @@ def as_svg(figure: Figure) -> bytes:
     ):  # else a random one: the same figure, the same file
         figure.savefig(sink, format="svg", metadata={"Date": None})
     return sink.getvalue()
-
-
-def warm_up() -> None:
-    """Draw a figure for nobody: fonts, hatches and the PNG writer are loaded at their first use."""
-    figure = Figure(8.0, 3.2)
-    axes = figure.add_subplot()
-    axes.bar([0], [1], hatch="/", label="0123456789.")
-    axes.set_title("abcdefghijklmnopqrstuvwxyz", fontsize=TITLE)
-    axes.legend(fontsize=LEGEND)
-    as_png(figure)

@@ -10,7 +10,7 @@ from typing import Any
 from swatsim.columns import COLUMNS
 from swatsim.counters import DRAM_BYTES
 from swatsim.table import column_of, last_of_each
-from swatsim.workload.flops import FLOPS_PER_MAC
+from swatsim.workload.layer import FLOPS_PER_MAC
 from swatsim.workload.phases import OTHER
 
 Row = dict[str, Any]

@@ -9,7 +9,7 @@ from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.mechanism import MachineConfig
 from swatsim.simulator.memory.config import BUFFERS
 from swatsim.workload import value_types
-from swatsim.workload.flops import FLOPS_PER_MAC
+from swatsim.workload.layer import FLOPS_PER_MAC
 
 #: Of what an area is made up.
 PARTS = ("multipliers", "vector", "buffers", "accumulators", "front_end")

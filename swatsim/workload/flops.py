@@ -33,9 +33,6 @@ from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.tables import Network
 from swatsim.workload.training_ops import Op
 
-#: A multiply-accumulate is one multiplication and one addition.
-FLOPS_PER_MAC = 2
-
 Convention = Literal["exact", "swat"]
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 

@@ -19,6 +19,9 @@ Kind = Literal["conv", "conv_transpose", "linear", "matmul"]
 OpName = Literal["fprop", "dgrad", "wgrad"]
 Operand = Literal["weight", "act", "grad_out"]
 
+#: A multiply-accumulate is one multiplication and one addition.
+FLOPS_PER_MAC = 2
+
 KINDS: tuple[Kind, ...] = get_args(Kind)
 OPS: tuple[OpName, ...] = get_args(OpName)
 OPERANDS: tuple[Operand, ...] = get_args(Operand)

@@ -24,7 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry  # noqa: E40
 
 from swatsim.tracer.pytorch.modules import Depth, Geometry, linear  # noqa: E402
 from swatsim.tracer.pytorch.products import _FORMULAS, macs  # noqa: E402
-from swatsim.workload.flops import FLOPS_PER_MAC, macs_dense  # noqa: E402
+from swatsim.workload.flops import macs_dense  # noqa: E402
+from swatsim.workload.layer import FLOPS_PER_MAC  # noqa: E402
 
 aten = torch.ops.aten
 

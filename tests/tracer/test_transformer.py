@@ -18,7 +18,8 @@ from swatsim.policies import SwatU  # noqa: E402
 from swatsim.tracefile import open_trace  # noqa: E402
 from swatsim.tracefile.reader import Step  # noqa: E402
 from swatsim.tracer.pytorch import Observer, Tracer  # noqa: E402
-from swatsim.workload.flops import FLOPS_PER_MAC, macs_dense  # noqa: E402
+from swatsim.workload.flops import macs_dense  # noqa: E402
+from swatsim.workload.layer import FLOPS_PER_MAC  # noqa: E402
 
 WIDTH, HEADS, LENGTH, BATCH, WORDS, BLOCKS = 12, 3, 7, 4, 19, 2
 

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from swatsim.workload.flops import FLOPS_PER_MAC
+from swatsim.workload.layer import FLOPS_PER_MAC
 
 #: An operation's arguments by the names of its schema; those left at their defaults are missing.
 _Given: TypeAlias = Mapping[str, Any]
