@@ -16,6 +16,7 @@ from pages import put
 from swatsim.simulator.area import Area, area_of
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.machines import machine
+from swatsim.workload.value_types import DTYPES
 
 #: Stillmaker and Baas, Integration 58, 2017, table of areas: from 45 nm to another node.
 FROM_45 = {65: 1.5, 45: 1.0, 16: 0.19}
@@ -56,6 +57,20 @@ def _machine(name: str, part: str = "mm2") -> Callable[[EnergyTable], float]:
     return found
 
 
+def _front_end(name: str, *parts: str) -> Callable[[EnergyTable], float]:
+    """Return the area of some parts of a machine's front end."""
+
+    def found(table: EnergyTable) -> float:
+        config = machine(name).config
+        assert config is not None
+        assert config.front_end is not None
+        assert table.area is not None
+        known, bits = table.area.front_end, DTYPES[config.dtype]
+        return sum(config.front_end[part] * known[part].mm2(bits) for part in parts)
+
+    return found
+
+
 def _memory(mib: int) -> Callable[[EnergyTable], float]:
     """Return the area of a memory of so many MiB, in banks of one."""
 
@@ -66,15 +81,32 @@ def _memory(mib: int) -> Callable[[EnergyTable], float]:
     return found
 
 
-#: Of the first two no open text with the figure was found in a search (November 2026): they are as
+#: Of the first four no open text with the figure was found in a search (November 2026): they are as
 #: the papers are cited, and not confirmed. 30.41 mm2 is the row of compute cores, fp32, of
-#: TensorDash's table of area and power, the same with and without its schedulers; 7.9 mm2 is the
-#: total of 64 PEs in SCNN's table of a PE's area, and its area in the table of what is compared.
+#: TensorDash's table of area and power, the same with and without its schedulers; 0.91 and 1.73 are
+#: its rows of schedulers and B-side multiplexers, and of A-side ones; 7.9 mm2 is the total of 64
+#: PEs in SCNN's table of a PE's area, and its area in the table of what is compared; 0.026 is that
+#: table's scatter network.
 PUBLISHED = (
     Beside(
         "tensordash: its compute cores, beside multipliers and adders",
         *(65, 30.41, "Mahmoud et al., MICRO 2020, table of area"),
         *(_machine("tensordash", "multipliers"), "45nm"),
+    ),
+    Beside(
+        "tensordash: its schedulers and multiplexers",
+        *(65, 0.91 + 1.73, "Mahmoud et al., MICRO 2020, table of area"),
+        *(_front_end("tensordash", "scheduler", "multiplexer"), "45nm"),
+    ),
+    Beside(
+        "scnn: its scatter networks, beside crossbars and arbiters",
+        *(16, 64 * 0.026, "Parashar et al., ISCA 2017, table of area"),
+        *(_front_end("scnn", "crossbar", "arbiter"), "45nm"),
+    ),
+    Beside(
+        "scnn-queued: the same of SCNN, beside queues",
+        *(16, 64 * 0.026, "Parashar et al., ISCA 2017, table of area"),
+        *(_front_end("scnn-queued", "queue"), "45nm"),
     ),
     Beside(
         "scnn: the whole of it",

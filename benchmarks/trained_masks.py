@@ -243,16 +243,12 @@ def scores(of: Network, part: str) -> Iterator[str]:
 
 
 def main() -> None:
-    for of, masks, parts, part in (
-        (RESNET, "trained-masks", "trained-epochs", "after epoch"),
-        (GPT, "trained-gpt-masks", "trained-losses", "after fifth of the run"),
-    ):
-        found = [compared(run) for run in of.runs]
-        if of is RESNET:
-            PICTURE.write_bytes(style.as_png(draw(found)))
-        put(masks, lines(of, found))
-        put(parts, scores(of, part))
-        print(*lines(of, found), sep="\n")
+    resnet, gpt = ([compared(run) for run in of.runs] for of in (RESNET, GPT))
+    PICTURE.write_bytes(style.as_png(draw(resnet)))
+    put("trained-epochs", scores(RESNET, "after epoch"))
+    put("trained-masks", lines(RESNET, resnet))
+    put("trained-losses", scores(GPT, "after fifth of the run"))
+    put("trained-gpt-masks", lines(GPT, gpt))
 
 
 if __name__ == "__main__":

@@ -161,8 +161,8 @@ def main() -> None:
     save(measure([] if "--measure" in sys.argv else load()))
     times = load()
     PICTURE.write_bytes(style.as_png(draw(times)))
-    for network, block in zip(NETWORKS, ("trained-times", "trained-gpt-times"), strict=True):
-        put(block, lines([time for time in times if time.network == network.title]))
+    put("trained-times", lines([time for time in times if time.network == RESNET.title]))
+    put("trained-gpt-times", lines([time for time in times if time.network == GPT.title]))
     put("trained", [sentence(times)])
 
 

@@ -19,7 +19,7 @@ import pytest
 from swatsim import cache
 from swatsim.errors import ConfigError
 from swatsim.store import Store, open_store, opened, store
-from swatsim.store.folder import LEFT, MARKED, Kept, LocalFolder, name_of
+from swatsim.store.folder import LEFT, MARKED, PARTS, Kept, LocalFolder, name_of
 
 KEYS = tuple(f"{i:032x}" for i in range(4096))
 #: A key whose writing has its subfolder looked at for room.
@@ -110,11 +110,11 @@ def test_what_is_no_file_of_ours_is_none(root: Path) -> None:
     opened_at(root).put(KEYS[1], b"counts")
     (root / name_of(KEYS[2])).mkdir()
     os.mkfifo(root / name_of(KEYS[3]))
-    (root / "00" / "README").write_text("somebody's")
+    (root / "0" / "README").write_text("somebody's")
     one = opened_at(root)
     assert (one.get(KEYS[2]), one.get(KEYS[3])) == (None, None)
     assert one.clear().entries == 1
-    assert (root / "00" / "README").is_file()
+    assert (root / "0" / "README").is_file()
 
 
 def test_writers_of_one_entry_leave_it_whole(root: Path) -> None:
@@ -156,7 +156,7 @@ def test_what_a_killed_writer_leaves_is_whole(root: Path) -> None:
         writer.send_signal(signal.SIGKILL)
     entries = [key for key in KEYS[:512] if (root / name_of(key)).is_file()]
     assert all(opened_at(root).get(key) for key in entries)
-    left = root / "ab" / f".{'0' * 30}.123.0123abcd.tmp"
+    left = (root / name_of(LOOKED_AT)).parent / f".{'0' * 31}.123.0123abcd.tmp"
     left.parent.mkdir()
     for age, goes in ((LEFT // 2, False), (2 * LEFT, True)):
         left.write_bytes(b"half")
@@ -177,10 +177,10 @@ def test_what_was_not_used_longest_makes_room(root: Path, monkeypatch: pytest.Mo
         os.utime(path, (0, time.time() - 10 * MARKED + i))
     a_file = one.size().bytes // 20
     assert opened_at(root).get(keys[0]) is not None  # which marks it
-    one.set_limit(256 * 10 * a_file)
+    one.set_limit(len(PARTS) * 10 * a_file)
     kept = [key for key in keys if opened_at(root).get(key) is not None]
     assert kept == [keys[0], *keys[-8:]]
-    assert opened_at(root).limit == 256 * 10 * a_file
+    assert opened_at(root).limit == len(PARTS) * 10 * a_file
 
 
 def test_a_store_stays_within_its_limit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +188,7 @@ def test_a_store_stays_within_its_limit(root: Path, monkeypatch: pytest.MonkeyPa
     one, keys = opened_at(root), [f"ab{i:04x}{'0' * 26}" for i in range(400)]
     one.put(keys[0], b"")
     most = 20 * one.size().bytes
-    one.set_limit(256 * most)
+    one.set_limit(len(PARTS) * most)
     for key in keys:
         one.put(key, bytes(100))
         if int(key[2:4], 16) % store.LOOKED == 0:
@@ -209,12 +209,12 @@ def test_a_limit_that_is_none_is_the_usual_one(root: Path, content: bytes) -> No
 
 def test_clearing_leaves_the_limit(root: Path) -> None:
     one = opened_at(root)
-    one.set_limit(2**25)
+    one.set_limit(2 * store.LEAST_LIMIT)
     for key in KEYS[:5]:
         one.put(key, b"counts")
     assert one.clear().entries == 5
     assert (one.size(), one.get(KEYS[0])) == (store.Size(0, 0), None)
-    assert opened_at(root).limit == 2**25
+    assert opened_at(root).limit == 2 * store.LEAST_LIMIT
 
 
 # ---- faults of the folder
@@ -351,10 +351,10 @@ def test_a_url_is_a_folder_too(
     assert found().get(keys[3]) == bytes(1000)
     assert found().size().entries == 15
     assert found().size().bytes >= 15_000
-    found().set_limit(256 * 5 * 1100)
+    found().set_limit(len(PARTS) * 5 * 1100)
     assert found().size().entries == 4
     assert found().get(keys[-1]) == bytes(1000)
-    assert found().limit == 256 * 5 * 1100
+    assert found().limit == len(PARTS) * 5 * 1100
     found().put(keys[0], b"")
     assert found().clear().entries == 5
     assert found().get(keys[-1]) is None

@@ -78,9 +78,9 @@ def on_cartesian(swatsim: Any) -> Cases:
     dense = an_op(swatsim, "wgrad", "act", "grad_out", dense=("grad_out",))
     sparse, constant = (next(machine.outer_products(op, config)) for op in (wgrad, dense))
     return {
-        "convolve": partial(machine._convolve, planar),
-        "outer_product": partial(machine._outer, sparse, config, True),
-        "outer_product_constant": partial(machine._outer, constant, config, True),
+        "convolve": partial(machine.convolve, planar),
+        "outer_product": lambda: list(machine._outer([sparse.whole()], config, True)),
+        "outer_product_constant": lambda: list(machine._outer([constant.whole()], config, True)),
     }
 
 

@@ -25,6 +25,8 @@ SHOWN = {
     "ns": "{} ns",
     "multiply_um2": "multiplier {} um2",
     "add_um2": "adder {} um2",
+    "um2": "{} um2",
+    "um2_per_bit": "{} um2 more a bit",
     "mm2": "{} mm2",
     "leak_mw": "leaks {} mW",
     "mw_per_mm2": "{} mW a mm2",

@@ -117,6 +117,7 @@ KEYS: Mapping[str, str] = {
     "processes": "processes",
     "seconds": "s",
     "cpu_seconds": "s: on one process",
+    "stored": "computations that the store of counts has already",
 }
 #: Of any other key, by its end: the unit.
 SUFFIXES: Mapping[str, str] = {

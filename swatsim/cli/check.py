@@ -8,6 +8,7 @@ import click
 
 from swatsim.cli import as_json
 from swatsim.cli.as_json import JSON
+from swatsim.cli.progress import reading
 from swatsim.cli.show import console, count
 from swatsim.errors import TraceError, listed
 from swatsim.tracefile import Trace, open_trace
@@ -27,15 +28,17 @@ def check(trace: str, as_json: bool) -> None:
     source = open_trace(trace)
     masks = elements = bare = 0
     damaged: dict[int, str] = {}
-    for number in source.steps:
-        try:
-            step = source.step(number)
-            bare += source.manifest.schema_version == 1 and step.layers_digest is None
-            for record in step.check():
-                masks += 1
-                elements += record.elements
-        except TraceError as error:
-            damaged[number] = str(error)
+    with reading(len(source.steps)) as show:
+        for done, number in enumerate(source.steps, start=1):
+            try:
+                step = source.step(number)
+                bare += source.manifest.schema_version == 1 and step.layers_digest is None
+                for record in step.check():
+                    masks += 1
+                    elements += record.elements
+            except TraceError as error:
+                damaged[number] = str(error)
+            show(done, len(source.steps))
     if as_json:
         _print_json(source, masks, elements, bare, damaged)
     _refuse_if(damaged, source)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from swatsim.cli.progress import reading
 from swatsim.errors import TraceError
 from swatsim.reports.tables import quotient
 from swatsim.tracefile import Step, Trace
@@ -83,9 +84,11 @@ class Contents:
 
 def of_trace(source: Trace, every: bool) -> Contents:
     """Return what all steps of a trace hold."""
-    contents = Contents(every)
-    for step in source.opened():
-        contents.add(step)
+    contents, number = Contents(every), len(source.steps)
+    with reading(number) as show:
+        for done, step in enumerate(source.opened(), start=1):
+            contents.add(step)
+            show(done, number)
     return contents
 
 

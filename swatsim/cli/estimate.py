@@ -123,6 +123,7 @@ def _run(options: Mapping[str, Any]) -> None:
     if options["run_steps"] is None:
         raise ConfigError("--run-steps is missing: give the steps of the whole run, or --images")
     # kernels, which an estimate from results does without
+    from swatsim.cli.stored import looking
     from swatsim.simulator.machines import machine
     from swatsim.whole_run import estimate_run
 
@@ -131,7 +132,7 @@ def _run(options: Mapping[str, Any]) -> None:
     chosen = machine(options["name"], **parse(settings))
     if dtype and baseline:
         baseline = machine(baseline, dtype=dtype)
-    with progress("simulating", "ops") as show:
+    with looking(options["store"]) as store, progress("simulating", "ops") as show:
         run = estimate_run(
             options["source"],
             chosen,
@@ -142,7 +143,7 @@ def _run(options: Mapping[str, Any]) -> None:
             energy=options["energy"],
             steps=list(options["steps"]) or None,
             progress=show,
-            store=options["store"],
+            store=store,
         )
     source, name = (shlex.quote(options[it]) for it in ("source", "name"))
     _print(run, f"swatsim simulate {source} -m {name}", options)
@@ -158,14 +159,15 @@ def _print(run: RunEstimate, following: str, options: Mapping[str, Any]) -> None
 def _images(options: Mapping[str, Any]) -> None:
     # kernels, as above
     from swatsim.cli.estimated_images import print_images, print_images_json
+    from swatsim.cli.stored import looking
     from swatsim.simulator.images import estimate_images
     from swatsim.simulator.machines import machine
 
     if options["name"] is None:
         raise ConfigError("--images needs --machine NAME: see swatsim machines")
     chosen, steps = machine(options["name"], **parse(options["settings"])), options["steps"]
-    choice = {"steps": list(steps) or None, "store": options["store"]}
-    with progress("simulating", "ops") as show:
+    with looking(options["store"]) as store, progress("simulating", "ops") as show:
+        choice = {"steps": list(steps) or None, "store": store}
         found = estimate_images(options["source"], chosen, progress=show, **choice)
     if options["as_json"]:
         print_images_json(found)

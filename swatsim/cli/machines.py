@@ -161,8 +161,11 @@ def _areas(config: MachineConfig) -> Iterator[str]:
             yield f"area: not known, {why_unknown(config, table)}"
             return
         parts = ", ".join(
-            f"{part} {padded(getattr(area, part))}" for part in PARTS if getattr(area, part)
+            f"{part.replace('_', ' ')} {padded(getattr(area, part))}"
+            for part in PARTS
+            if getattr(area, part)
         )
+        parts += ", front end not known" * (area.front_end is None)
         leaks = "" if area.leakage_mw is None else f"; leaks {padded(area.leakage_mw / 1000)} W"
         yield f"area at {name}: {padded(area.mm2)} mm2 of {config.dtype} ({parts}){leaks}"
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+#: Of so many steps the reading is shown.
+MANY_STEPS = 50
+
+Show = Callable[[int, int], None]
 
 
 @contextmanager
-def progress(doing: str, what: str) -> Iterator[Callable[[int, int], None]]:
+def progress(doing: str, what: str) -> Iterator[Show]:
     """Show a bar while a block runs; what is yielded takes how many of how many are done.
 
     The bar appears with the first report, so that an early refusal stays one line, and only where
@@ -28,6 +25,16 @@ def progress(doing: str, what: str) -> Iterator[Callable[[int, int], None]]:
     doing, what : str
         Words before and after the bar: "simulating", "ops".
     """
+    # a moment that a verb without a bar does without
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     console = Console(stderr=True)
     times = (TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn())
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn(what), *times)
@@ -42,3 +49,12 @@ def progress(doing: str, what: str) -> Iterator[Callable[[int, int], None]]:
         yield show
     finally:
         bar.stop()
+
+
+def reading(steps: int) -> AbstractContextManager[Show]:
+    """Show a bar while so many steps of a trace are read, as `progress` does; none of a few."""
+    return progress("reading", "steps") if steps >= MANY_STEPS else nullcontext(_nothing)
+
+
+def _nothing(done: int, total: int) -> None:
+    """Show nothing."""

@@ -10,6 +10,7 @@ import click
 
 from swatsim.cli import as_json
 from swatsim.cli.as_json import JSON
+from swatsim.cli.progress import progress
 from swatsim.cli.show import console
 
 
@@ -26,7 +27,8 @@ def report(folder: str, output: str | None, as_json: bool) -> None:
     os.environ["MPLBACKEND"] = "agg"
     from swatsim.reports.write import report as write  # matplotlib, which reads it
 
-    page, *parts = write(folder, output)
+    with progress("drawing", "plots") as show:
+        page, *parts = write(folder, output, progress=show)
     if as_json:
         _print_json(folder, [page, *parts])
         return

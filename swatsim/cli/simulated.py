@@ -16,6 +16,7 @@ from swatsim.cli.options import parse
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, padded, percent, table, times
 from swatsim.cli.simulated_all import ALL_OPS, ELSE, WHOLE, everything, word_of
+from swatsim.cli.stored import looking
 from swatsim.outputs import write_files
 from swatsim.reports import (
     differences,
@@ -66,8 +67,8 @@ def run(
     chosen = machine(name, **parse((*settings, f"dtype={dtype}") if dtype else settings))
     if dtype and options["baseline"]:
         options["baseline"] = machine(options["baseline"], dtype=dtype)
-    with progress("simulating", "ops") as show:
-        results = simulate(trace, chosen, progress=show, **options)
+    with looking(options.pop("store")) as store, progress("simulating", "ops") as show:
+        results = simulate(trace, chosen, progress=show, store=store, **options)
     drawing.start(results)
     # saved before anything is drawn or printed: no fault of a plot, and no reader of the
     # output that goes away, costs a number

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from swatsim.cli import as_json
+from swatsim.cli import as_json, stored
 from swatsim.cli.as_json import JSON
 from swatsim.cli.options import ENERGY, OP, PRESETS, SETTINGS, STORE, parse
 from swatsim.cli.progress import progress
@@ -123,7 +123,7 @@ def sweep(
     processes = None if dask or slurm else threads_of(workers)
     part = None if shard is None else _part(shard)
     if dry_run:
-        _print_plan(run.look(chosen, output, part), entries, processes, as_json)
+        _print_plan(run.look(chosen, output, part, store), entries, processes, as_json)
         return
     with _cluster(dask, slurm, output) as executor, progress("sweeping", "jobs") as show:
         watch = _Watch(processes, show)
@@ -138,6 +138,7 @@ def sweep(
             announce=watch.announce,
             store=store,
         )
+    stored.show(summary.looked)
     if as_json:
         _print_json(summary)
     else:
@@ -213,12 +214,12 @@ class _Watch:
 
     def announce(self, plan: Plan) -> None:
         """Print what is to do, and how long it will take."""
-        words = plan.words()
         self._jobs = sum(len(group.jobs) for group in plan.groups)
         if self._jobs:
             self._forecast = forecast(plan, self._processes)
-            words += f", {self._forecast.words}"
-        click.echo(words, err=True)
+            click.echo(f"{plan.words(self._forecast.kept)}, {self._forecast.words}", err=True)
+        else:
+            click.echo(plan.words(), err=True)
 
     @property
     def is_left(self) -> bool:
@@ -235,8 +236,8 @@ class _Watch:
             # a process's first job waits for it to start
             self._jobs_before, self._begun = done, time.monotonic()
         elapsed = time.monotonic() - self._begun
-        parts = (self._forecast.jobs[self._jobs_before : done], self._forecast.jobs)
-        if elapsed > SECONDS and done < total and sum(parts[0]) > SHARE * sum(parts[1]):
+        seconds = self._forecast.seconds_of(self._jobs_before, done)
+        if elapsed > SECONDS and done < total and seconds > SHARE * self._forecast.cpu_seconds:
             left = duration(self._forecast.left(self._jobs_before, done, elapsed))
             click.echo(f"{left} left, by the first {done} of {total} jobs", err=True)
             self._corrected = True
@@ -249,10 +250,10 @@ def _print_plan(
     found = forecast(plan, processes) if plan.groups else Forecast([], processes)
     if json:
         counts = {**plan.counts, "processes": processes, "seconds": found.seconds}
-        counts["cpu_seconds"] = found.cpu_seconds
+        counts |= {"cpu_seconds": found.cpu_seconds, "stored": found.stored}
         as_json.write("sweep", {**counts, "spec": entries})
         return
-    words = plan.words() + (f", {found.words}" if plan.groups else "")
+    words = plan.words(found.kept) + (f", {found.words}" if plan.groups else "")
     if entries is None:
         console().print(words)
     else:

@@ -20,6 +20,8 @@ from swatsim.reports.style import Figure, Spot, as_png, as_svg
 from swatsim.reports.tables import Row
 from swatsim.results import as_csv
 
+Progress = Callable[[int, int], None]
+
 log = logging.getLogger(__name__)
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -131,9 +133,14 @@ class Page:
     notes: Sequence[str] = ()
     made: str = ""
 
-    def files(self) -> dict[str, bytes]:
+    def files(self, progress: Progress | None = None) -> dict[str, bytes]:
         """Return the page and its parts, rendered: file name to content."""
-        drawn = {chart.name: _drawn(chart) for section in self.sections for chart in section.charts}
+        charts = [chart for section in self.sections for chart in section.charts]
+        drawn = {}
+        for done, chart in enumerate(charts, start=1):
+            drawn[chart.name] = _drawn(chart)
+            if progress:
+                progress(done, len(charts))
         parts = {name: content for one in drawn.values() for name, content in one.files.items()}
         for section in self.sections:
             for table in section.tables:

@@ -34,9 +34,9 @@ def labels(names: Iterable[str]) -> dict[str, str]:
     ends = Counter(end for name in unique for end in _ends(name))
     own = {name: next((it for it in _ends(name) if ends[it] == 1), name) for name in unique}
     short = shortened(own.values(), LONGEST)
-    found: dict[str, str] = {}
+    found, taken = dict[str, str](), Counter[str]()
     for name, label in own.items():
-        found[name] = _free(short[label], set(found.values()))
+        found[name] = _free(short[label], taken)
     return found
 
 
@@ -46,13 +46,11 @@ def _ends(name: str) -> list[str]:
     return [DOT.join(parts[start:]) for start in range(len(parts) - 1, -1, -1)]
 
 
-def _free(label: str, taken: set[str]) -> str:
-    """Return a label that is not taken, with a number behind it if need be."""
-    number, found = 1, label
-    while found in taken:
-        number += 1
-        found = f"{label} ({number})"
-    return found
+def _free(label: str, taken: Counter[str]) -> str:
+    """Take a label, with a number behind it if need be; `taken` is how often each was asked for."""
+    taken[label] += 1
+    found = label if taken[label] == 1 else f"{label} ({taken[label]})"
+    return found if found == label else _free(found, taken)
 
 
 def shortened(names: Iterable[str], most: int) -> dict[str, str]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from math import isfinite, nan, prod
 from typing import Any
 
+import numpy as np
+
 from swatsim.columns import Role
 from swatsim.counters import BUCKETS, ENERGY_PARTS
 from swatsim.errors import ResultsError, unknown
@@ -356,11 +358,13 @@ def pareto(points: Sequence[Row]) -> list[Row]:
     def costs(row: Row) -> tuple[float, ...]:
         return tuple(row[name] for name in columns)
 
-    front: dict[tuple[float, ...], None] = {}
+    every = sorted(set(map(costs, points)))
+    found, front = np.empty((len(every), len(columns))), set[tuple[float, ...]]()
     # whoever beats a point comes before it, and is beaten by one of the front if not in it
-    for cost in sorted(map(costs, points)):
-        if not any(all(a <= b for a, b in zip(best, cost, strict=True)) for best in front):
-            front[cost] = None
+    for cost in every:
+        if not (found[: len(front)] <= cost).all(axis=1).any():
+            found[len(front)] = cost
+            front.add(cost)
     return [row for row in points if costs(row) in front]
 
 

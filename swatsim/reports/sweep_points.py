@@ -86,10 +86,11 @@ def _sensitivity(
     """Draw one panel, and return which presets are in it."""
     families = _families(points, name, parameters)
     values = _ordered({row[name] for rows in families for row in rows})
+    place = {value: i for i, value in enumerate(values)}
     for rows in families:
         colour, marker = styles[rows[0]["preset"]]
-        rows.sort(key=lambda row: values.index(row[name]))
-        x, y = [values.index(row[name]) for row in rows], [row["time_ms"] for row in rows]
+        rows.sort(key=lambda row: place[row[name]])
+        x, y = [place[row[name]] for row in rows], [row["time_ms"] for row in rows]
         axes.plot(x, y, color=colour, marker=marker, markersize=3, linewidth=0.8, alpha=0.6)
     names = [str(value) for value in values]
     axes.set_xticks(range(len(values)), names, fontsize=TINY, rotation=30, ha="right")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from swatsim.arguments import arguments, either, flag, instance_of, maybe, path_like
+from swatsim.arguments import arguments, either, flag, function, instance_of, maybe, path_like
 from swatsim.errors import ResultsError
 from swatsim.outputs import (
     REPORT,
@@ -15,7 +15,7 @@ from swatsim.outputs import (
     refuse_existing,
     write_files,
 )
-from swatsim.reports.html import Page
+from swatsim.reports.html import Page, Progress
 from swatsim.reports.inputs import index_of, point, unreadable
 from swatsim.reports.made import made_of, stated
 from swatsim.reports.page import of_results
@@ -29,12 +29,14 @@ from swatsim.results import PROVENANCE, Results, is_sweep, load
     source=either(path_like, instance_of(Results)),
     output=maybe(path_like),
     overwrite=flag,
+    progress=maybe(function),
 )
 def report(
     source: str | os.PathLike[str] | Results,
     output: str | os.PathLike[str] | None = None,
     *,
     overwrite: bool = True,
+    progress: Progress | None = None,
 ) -> list[Path]:
     """Write a report: ``report.html``, which needs nothing else, and its parts as PNG, SVG, CSV.
 
@@ -46,6 +48,8 @@ def report(
         By default the folder ``report`` in `source`.
     overwrite : bool
         Replace an earlier page there, and its parts; else refuse.
+    progress : callable of (int, int), optional
+        Told how many of how many plots are drawn.
 
     Returns
     -------
@@ -63,7 +67,7 @@ def report(
     folder = Path(output) if output is not None else Path(str(source)) / REPORT
     page = _of(source) if isinstance(source, Results) else _page(Path(source))
     check_folder(folder)
-    files = page.files()
+    files = page.files(progress)
     if not overwrite:
         refuse_existing(folder, files)
     return write_files(folder, files, set(contents_of(folder)).difference(files))

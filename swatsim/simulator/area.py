@@ -12,7 +12,7 @@ from swatsim.workload import value_types
 from swatsim.workload.flops import FLOPS_PER_MAC
 
 #: Of what an area is made up.
-PARTS = ("multipliers", "vector", "buffers", "accumulators")
+PARTS = ("multipliers", "vector", "buffers", "accumulators", "front_end")
 
 
 class Area(NamedTuple):
@@ -25,6 +25,8 @@ class Area(NamedTuple):
     vector : float
         The same of the vector unit's lanes, of the type that it works in.
     buffers, accumulators : float
+    front_end : float or None
+        Of what finds values that are not zero, or brings them together; None: it is not known.
     leakage_mw : float or None
         Of all of them together; None: the table does not say.
     """
@@ -33,12 +35,13 @@ class Area(NamedTuple):
     vector: float
     buffers: float
     accumulators: float
+    front_end: float | None
     leakage_mw: float | None
 
     @property
     def mm2(self) -> float:
-        """All parts."""
-        return float(sum(getattr(self, part) for part in PARTS))
+        """All parts that are known."""
+        return float(sum(getattr(self, part) or 0 for part in PARTS))
 
 
 def area_of(config: MachineConfig, table: EnergyTable, vector: str | None = None) -> Area | None:
@@ -53,18 +56,29 @@ def area_of(config: MachineConfig, table: EnergyTable, vector: str | None = None
     multipliers = config.multipliers * _unit(config.dtype, known)
     lanes = config.vector_width * _unit(vector or config.dtype, known)
     buffers, sums = _buffers(config), _accumulators(config)
+    front = _front_end(config, known)
     return Area(
         multipliers,
         lanes,
         sum(memory.kib * known.sram.mm2_per_kib(memory.bank_kib) for memory in buffers),
         sum(memory.kib * known.sram.mm2_per_kib(memory.bank_kib) for memory in sums),
-        _leakage(multipliers + lanes, [*buffers, *sums], known),
+        front,
+        _leakage(multipliers + lanes + (front or 0), [*buffers, *sums], known),
     )
 
 
 def _unit(dtype: str, known: AreaTable) -> float:
     """Return the mm2 of a multiplier of a type, with its adder."""
     return known.logic[value_types.stand_in(dtype, known.logic) or ""].mm2
+
+
+def _front_end(config: MachineConfig, known: AreaTable) -> float | None:
+    """Return the mm2 of all parts of a machine's front end; None: one of them is not known."""
+    parts = config.front_end
+    if parts is None or parts.keys() - known.front_end.keys():
+        return None
+    bits = value_types.DTYPES[config.dtype]
+    return sum(many * known.front_end[name].mm2(bits) for name, many in parts.items())
 
 
 def why_unknown(config: MachineConfig, table: EnergyTable) -> str:

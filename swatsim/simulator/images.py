@@ -37,8 +37,10 @@ from swatsim.columns import DENSE, label
 from swatsim.counters import Counters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.sampling import Estimate, Stratum, ratio, total
+from swatsim.simulator.abreast import Progress, in_order
 from swatsim.simulator.interface import Machine
-from swatsim.simulator.run import TRACE, WHERE, Progress, as_machine, choice, in_order, threads_of
+from swatsim.simulator.jobs import Jobs
+from swatsim.simulator.run import TRACE, WHERE, as_machine, choice, threads_of
 from swatsim.simulator.runnable import Runnable, storing
 from swatsim.store import Where, open_store
 from swatsim.tracefile import Step, Trace, open_trace
@@ -187,8 +189,8 @@ def estimate_images(
     """
     source = trace if isinstance(trace, Trace) else open_trace(trace)
     chosen = storing(as_machine(machine), open_store(store))
-    opened = [source.step(n) for n in choice("steps", source.steps if steps is None else steps)]
-    jobs = [(step, layer, name) for step in opened for layer, name in step.ops()]
+    numbers = choice("steps", source.steps if steps is None else steps)
+    jobs = Jobs(source, numbers, OPS)
     if not jobs:
         raise TraceError(f"{source.path}: no op has the masks of both operands: record again")
     count = partial(_count_op, chosen)
@@ -198,10 +200,10 @@ def estimate_images(
         machine=chosen.name,
         baseline=label(chosen.name, DENSE),
         images=max(step.samples_of(layer.name) for step, layer, _ in jobs),
-        batches={step.number: step.batch_size for step in opened},
+        batches={number: source.step(number).batch_size for number in numbers},
         ops=tuple(_by_layer(counted)),
         totals=tuple(_totals(counted)),
-        share=held.share if (held := covered(opened)).known else None,
+        share=held.share if (held := covered(map(source.step, numbers))).known else None,
     )
 
 

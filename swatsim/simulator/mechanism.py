@@ -17,6 +17,7 @@ from swatsim.errors import ConfigError
 from swatsim.simulator.interface import Busy, Timeline
 from swatsim.simulator.vector import MULTIPLIERS_PER_LANE, SystemConfig
 from swatsim.workload.convolutions import Lowering
+from swatsim.workload.layer import Layer, OpName
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.training_ops import MaskName
 
@@ -148,6 +149,15 @@ class MachineConfig(SystemConfig):
         return False
 
     @property
+    def front_end(self) -> Mapping[str, float] | None:
+        """How many of which parts of a front end stand before the multipliers.
+
+        Parts are those of [area.front_end] in tables of energies and areas. None: it is not known;
+        so of a machine that does not say.
+        """
+        return None
+
+    @property
     def accumulator_bank_kib(self) -> float:
         """Size of a bank of accumulators in a PE; 0: sums stay in registers."""
         return 0.0
@@ -216,6 +226,10 @@ class Mechanism:
         products. Which names these are is all that the dense baselines, and operands without a
         zero, may take from the masks. Counts are kept from one run to the next by it; of a machine
         that does not say, all of them depend on every mask.
+    room : callable of (Layer, op's name, config) to int
+        Bytes that an op of a lowered layer takes beside its masks at least, however finely it is
+        cut into pieces: what takes too much is refused before anything is simulated. 0 of a machine
+        that does not say.
 
     Raises
     ------
@@ -239,6 +253,7 @@ class Mechanism:
         None
     )
     looks_at: Callable[[LoweredOp, Any], Collection[MaskName]] | None = None
+    room: Callable[[Layer, OpName, Any], int] = lambda layer, name, config: 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():

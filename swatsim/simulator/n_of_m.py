@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -27,6 +28,14 @@ def kept_of(depth: int, packing: tuple[int, int] | None) -> int:
         return depth
     n, m = packing
     return min(depth, n * -(-depth // m))
+
+
+def pattern_multiplexers(packing: tuple[int, int] | None, multipliers: int) -> Mapping[str, float]:
+    """Return the front end of multipliers that take the other operand's value by a place of m.
+
+    In multiplexers of four inputs, which are of 2:4; others in proportion.
+    """
+    return {"pattern_multiplexer": multipliers * (packing[1] - 1) / 3} if packing else {}
 
 
 def _pattern(value: str) -> str:

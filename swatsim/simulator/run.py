@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 from swatsim import provenance
 from swatsim.arguments import (
@@ -26,6 +25,7 @@ from swatsim.counters import Counters
 from swatsim.errors import ConfigError, shown, unknown
 from swatsim.printable import printable_json
 from swatsim.results import Results
+from swatsim.simulator.abreast import Progress, in_order
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.interface import Machine
 from swatsim.simulator.machines import machine as find_machine
@@ -33,18 +33,17 @@ from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.runnable import ConfiguredMachine, OwnMachine, Runnable
 from swatsim.simulator.sizes import Sums
 from swatsim.simulator.systems import Row
-from swatsim.simulator.trace_run import Job, Run, Scope
-from swatsim.store import Where, open_store
+from swatsim.simulator.trace_run import Run, Scope
+from swatsim.store import Store, Where, open_store
 from swatsim.table import Gathered, Rows
 from swatsim.tracefile import Trace, covered, open_trace
 from swatsim.workload.layer import OPS, OpName
 from swatsim.workload.lowering import lower
 from swatsim.workload.training_ops import Op
 
-Progress = Callable[[int, int], None]
 #: Arguments that say which trace is meant, and which store.
-TRACE, WHERE = either(path_like, instance_of(Trace)), either(flag, path_like)
-Result = TypeVar("Result")
+TRACE = either(path_like, instance_of(Trace))
+WHERE = either(flag, path_like, instance_of(Store))
 
 
 def as_machine(machine: str | Machine, name: str = "machine") -> Runnable:
@@ -195,8 +194,7 @@ def _rows(
     """Return the rows of all ops of some steps; of whole ones, then, of what else they do."""
     jobs = run.jobs(steps)
     run.check_before(jobs)
-    opened = {step.number: step for step, _, _ in jobs}
-    others = (run.others(opened.get(n) or run.trace.step(n)) for n in steps if whole)
+    others = (run.others(run.trace.step(number)) for number in steps if whole)
     try:
         return _added(chain(in_order(run.rows, jobs, threads, progress), others))
     except BufferTooSmallError as error:
@@ -210,24 +208,6 @@ def _added(results: Iterable[list[list[Row]]]) -> Rows:
         sums.add(of_machine)
         rows.add(of_machine)
     return rows.rows()
-
-
-def in_order(
-    function: Callable[..., Result], jobs: Sequence[Job], threads: int, progress: Progress | None
-) -> Iterator[Result]:
-    """Yield what a function returns for all jobs, run on some threads, in the order of the jobs.
-
-    After an error or Ctrl-C nothing is waited for: what a thread is at, it ends alone.
-    """
-    pool = ThreadPoolExecutor(max_workers=threads)
-    try:
-        results = pool.map(lambda job: function(*job), jobs)
-        for done, result in enumerate(results, start=1):
-            yield result
-            if progress:
-                progress(done, len(jobs))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def checked(description: dict[str, Any]) -> dict[str, Any]:

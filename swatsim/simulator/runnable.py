@@ -17,6 +17,7 @@ from swatsim.simulator.stored import DENSE_OPERANDS, OP, Basis, Stored, digest_o
 from swatsim.simulator.vector import SystemConfig
 from swatsim.simulator.versions import version_of
 from swatsim.store import Store
+from swatsim.workload.layer import Layer, OpName
 from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.training_ops import Op
 
@@ -88,6 +89,10 @@ class ConfiguredMachine:
         """Whether the op's compute cycles depend on its images."""
         return self.mechanism.reads_images(op, self.config)
 
+    def room(self, layer: Layer, name: OpName) -> int:
+        """Return the bytes that an op of a lowered layer takes beside its masks at least."""
+        return self.mechanism.room(layer, name, self.config)
+
     def timeline(self, op: LoweredOp, tile: int) -> Timeline:
         """Return what one tile does, cycle by cycle.
 
@@ -114,6 +119,10 @@ class ConfiguredMachine:
         if self.stored is None:
             return count(op, self.config)
         return self.stored.counters(what, op, self._basis(op), lambda: count(op, self.config))
+
+    def is_kept(self, op: LoweredOp) -> bool:
+        """Whether its counters of an op are in its store."""
+        return self.stored is not None and self.stored.has(OP, op, self._basis(op))
 
     def _basis(self, op: LoweredOp) -> Basis:
         looks_at = self.mechanism.looks_at
@@ -186,6 +195,10 @@ class OwnMachine:
             self._without_zeros[key] = self._counted(OP, dense, self.machine.simulate_op)
         return self._without_zeros[key]
 
+    def is_kept(self, op: LoweredOp) -> bool:
+        """Return False: a sweep, which asks, has no such object."""
+        return False
+
     def _counted(
         self, what: str, op: LoweredOp, count: Callable[[LoweredOp], Counters]
     ) -> Counters:
@@ -222,6 +235,10 @@ class OwnMachine:
             f"machine {self.name!r} is an object of your own, and does not say whether its images "
             "follow one another: pass a preset's name or swatsim.machine(..)"
         )
+
+    def room(self, layer: Layer, name: OpName) -> int:
+        """Return 0: the object does not say."""
+        return 0
 
     def timeline(self, op: LoweredOp, tile: int) -> Timeline:
         """Refuse: the object has no timeline."""

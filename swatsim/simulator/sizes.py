@@ -9,8 +9,10 @@ from typing import Any
 
 from swatsim.columns import COLUMNS
 from swatsim.errors import ConfigError
+from swatsim.simulator.runnable import Runnable
 from swatsim.simulator.systems import System
 from swatsim.workload.layer import OUTPUT_OF, Layer, OpName
+from swatsim.workload.lowering import lowered_shape
 
 #: The largest number of a column of results, and of the sum of one.
 LARGEST = 2**63 - 1
@@ -21,6 +23,8 @@ _SUMMED = tuple(
 _WHOLE = tuple(
     column.name for column in COLUMNS if column.dtype == "int64" and column.adds != "sum"
 )
+#: Bytes that an op may take beside its masks.
+MOST_ROOM = 2**28
 _ADVICE = "make the machine smaller, its clock slower, its DRAM faster, or simulate fewer steps"
 
 
@@ -55,7 +59,7 @@ class Sums:
 
 
 def check_before(
-    jobs: Iterable[tuple[Layer, OpName, int]], systems: Iterable[tuple[str, System]]
+    ops: Mapping[tuple[Layer, OpName, int], int], systems: Iterable[tuple[str, System]]
 ) -> None:
     """Refuse, before anything is simulated, what is sure to pass 63 bits.
 
@@ -64,8 +68,8 @@ def check_before(
 
     Parameters
     ----------
-    jobs : iterable of (Layer, op, int)
-        The last are the samples of the op's masks.
+    ops : mapping of (Layer, op, samples of the op's masks) to int
+        How many there are of each.
     systems : iterable of (str, System)
         Each with its machine's name.
 
@@ -74,11 +78,34 @@ def check_before(
     ConfigError
         Naming the machine.
     """
-    outputs = [prod(layer.shape_of(OUTPUT_OF[name], samples)) for layer, name, samples in jobs]
+    outputs = Counter[int]()
+    for (layer, name, samples), times in ops.items():
+        outputs[prod(layer.shape_of(OUTPUT_OF[name], samples))] += times
     for name, system in systems:
-        least = sum(system.least_lane_cycles(elements) for elements in outputs)
+        each = outputs.items()
+        least = sum(times * system.least_lane_cycles(elements) for elements, times in each)
         if least > LARGEST:
             raise ConfigError(
                 f"{name}: its lane-cycles would add up to {least} or more, and at most "
                 f"{LARGEST} can be written: {_ADVICE}"
             )
+
+
+def check_room(ops: Iterable[tuple[Layer, OpName]], machines: Iterable[Runnable]) -> None:
+    """Refuse, before it is simulated, an op that can't be cut into pieces that fit `MOST_ROOM`.
+
+    Raises
+    ------
+    ConfigError
+        Naming the layer, the op and the machine.
+    """
+    every = tuple(machines)
+    for layer, name in dict.fromkeys(ops):
+        lowered = lowered_shape(layer, name)
+        for machine in every:
+            if (room := machine.room(*lowered)) > MOST_ROOM:
+                raise ConfigError(
+                    f"layer {layer.name!r}, {name}, on {machine.name}: its planes can't be cut, "
+                    f"and take {room} bytes beside the masks; at most {MOST_ROOM} are taken: "
+                    "record smaller images (crops of them), or choose another machine"
+                )

@@ -15,15 +15,17 @@ from typing import Any
 from swatsim import provenance
 from swatsim.columns import Role
 from swatsim.errors import ConfigError
+from swatsim.simulator.abreast import in_order
 from swatsim.simulator.energy.table import energy_table
+from swatsim.simulator.jobs import Job
 from swatsim.simulator.memory.refusals import BufferTooSmallError
-from swatsim.simulator.run import checked, in_order, threads_of
+from swatsim.simulator.run import checked, threads_of
 from swatsim.simulator.runnable import Runnable
 from swatsim.simulator.step_tiles import EVENTS_OF_TILE
 from swatsim.simulator.step_tracks import Tracks
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_events import UNIT, Json
-from swatsim.simulator.trace_run import Job, Run, Scheduled
+from swatsim.simulator.trace_run import Run, Scheduled
 from swatsim.store import Store
 from swatsim.tracefile import Step, Trace, covered
 from swatsim.workload.phases import PHASES, in_run_order
@@ -66,7 +68,7 @@ def step_timeline(
     blocks, tiles = apart
     _check(blocks, tiles)
     run = Run(trace, [machine], None, energy_table("45nm"), store=store)
-    jobs = run.jobs([number])
+    jobs = list(run.jobs([number]))
     run.check_before(jobs)
     resolved = checked(run.describe(machine, covered.describe(trace, [number]), [number]))
     step, left_out = jobs[0][0], resolved["others_left_out"]

@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from swatsim.counts import declared
 from swatsim.simulator.interface import Busy
 from swatsim.simulator.versions import version_of
 from swatsim.store import Store
+from swatsim.workload.layer import Layer
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.training_ops import MaskName
 
@@ -32,6 +34,8 @@ FORM = 1
 #: What is counted of an op as it is: its counters, and its tiles; and of one without a zero. Dense
 #: baselines have names of their own.
 OP, BUSY, DENSE_OPERANDS = "op", "busy", "dense operands"
+#: Of masks of fewer values effectual products are counted in less time than an entry takes.
+QUICK = 2**18
 
 #: Code that counts an op's effectual multiply-accumulates.
 _EFFECTUAL = frozenset({"swatsim.workload.lowering"})
@@ -67,8 +71,12 @@ class Stored:
         self.store = store
 
     def entered(self, op: LoweredOp) -> LoweredOp:
-        """Return an op that knows its effectual multiply-accumulates: kept ones, or counted now."""
-        version = version_of(_EFFECTUAL)
+        """Return an op that knows its effectual multiply-accumulates: kept ones, or counted now.
+
+        Of one whose masks are small they are counted when they are asked for, and not kept.
+        """
+        small = sum(mask.size for mask in op.operands.values()) < QUICK
+        version = "" if small else version_of(_EFFECTUAL)
         if "macs_effectual" not in vars(op) and version:
             key = key_of("effectual", op, Basis(version, None))
             op.know_effectual(self._kept(key, lambda: op.macs_effectual, lambda it: it, _whole))
@@ -87,6 +95,10 @@ class Stored:
             lambda counters: _as_entry(counters, effectual),
             lambda entry: _as_counters(entry, effectual),
         )
+
+    def has(self, what: str, op: LoweredOp, basis: Basis) -> bool:
+        """Whether something that is counted of an op is kept."""
+        return bool(basis.machine) and self.store.get(key_of(what, op, basis)) is not None
 
     def busy(self, op: LoweredOp, basis: Basis, count: Callable[[], Busy]) -> Busy:
         """Return what each tile does in an op: kept, or counted now and kept."""
@@ -115,15 +127,17 @@ class Stored:
 def key_of(what: str, op: LoweredOp, basis: Basis) -> str:
     """Return the key of a count (32 hex digits)."""
     return digest_of(
-        {
-            "form": FORM,
-            "what": what,
-            "machine": basis.machine,
-            "layer": op.layer.model_dump(mode="json", exclude={"name"}),
-            "op": (op.name, op.samples, op.of_samples, op.of_transposed),
-            "masks": _masks(what, op, basis.looks_at),
-        }
+        (
+            *(FORM, what, basis.machine, _shape_of(op.layer)),
+            *(op.name, op.samples, op.of_samples, op.of_transposed),
+            _masks(what, op, basis.looks_at),
+        )
     )
+
+
+@lru_cache(maxsize=4096)  # one for each layer of a network
+def _shape_of(layer: Layer) -> str:
+    return digest_of(layer.model_dump(mode="json", exclude={"name"}))
 
 
 def _masks(what: str, op: LoweredOp, names: Collection[MaskName] | None) -> Any:

@@ -7,15 +7,18 @@ the baseline's too, unless it has one set for itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from swatsim.columns import DENSE, Role
 from swatsim.counters import Counters, MemoryCounters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.interface import Busy, checked_busy
+from swatsim.simulator.jobs import Job, Jobs, Some
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.memory.simulate import Schedule
 from swatsim.simulator.other import Share, groups_of, share_of
@@ -28,7 +31,7 @@ from swatsim.simulator.recorded_types import (
 )
 from swatsim.simulator.rows import Counted, Counting, checked_counters, cost, count, describe_op
 from swatsim.simulator.runnable import Runnable, storing
-from swatsim.simulator.sizes import check_before
+from swatsim.simulator.sizes import check_before, check_room
 from swatsim.simulator.stored import Stored
 from swatsim.simulator.systems import NO_MEMORY, Row, System, Types, system_of
 from swatsim.store import Store
@@ -39,7 +42,6 @@ from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.training_ops import Op
 from swatsim.workload.value_types import narrowest, of_recorded, widest
 
-Job = tuple[Step, Layer, OpName]
 Read = Callable[[Step, Layer, OpName], Op]
 
 #: Ops that read the same grad_out, one after the other.
@@ -111,8 +113,9 @@ class Run:
         self._stored = None if store is None else Stored(store)
         self._all_machines = [*self.machines, *([] if self.baseline is None else [self.baseline])]
         self._systems = _systems(self._all_machines, energy)
-        self._held_of: dict[int, Mapping[tuple[str, OpName], float]] = {}
-        self._types_of: dict[int, tuple[set[str | None], set[str | None]]] = {}
+        # of steps that are open: of a long trace never of many
+        self._held_of = WeakKeyDictionary[Step, Mapping[tuple[str, OpName], float]]()
+        self._types_of = WeakKeyDictionary[Step, tuple[set[str | None], set[str | None]]]()
         for machine in machines:
             _check_alike(machine, baseline)
 
@@ -125,38 +128,34 @@ class Run:
         """Return an op as machines take it, its effectual products known if a store has them."""
         return lower(op) if self._stored is None else self._stored.entered(lower(op))
 
-    def jobs(self, steps: Sequence[int]) -> list[Job]:
-        """Return the ops of the steps; their masks are read when they run."""
-        ops, opened = self.scope.ops, [self.trace.step(number) for number in steps]
-        jobs = [(step, layer, name) for step in opened for layer, name in step.ops() if name in ops]
+    def jobs(self, steps: Sequence[int]) -> Jobs:
+        """Return the ops of the steps; steps are opened, and masks read, when they run."""
+        jobs = Jobs(self.trace, steps, self.scope.ops)
         if not jobs:
             raise TraceError(
-                f"{self.trace.path}: steps {list(steps)} hold none of {', '.join(ops)} with the "
-                "masks of both operands: choose other steps or ops, or record again"
+                f"{self.trace.path}: steps {list(steps)} hold none of {', '.join(self.scope.ops)} "
+                "with the masks of both operands: choose other steps or ops, or record again"
             )
         return jobs
 
-    def check_before(self, jobs: Sequence[Job]) -> None:
-        """Refuse, before anything is simulated, what is sure to pass 63 bits."""
-        ops = [(layer, name, step.samples_of(layer.name)) for step, layer, name in jobs]
-        systems = [
-            (one.name, self._systems[id(one)].of_values(self._extreme(one, jobs, narrowest)))
-            for one in self._all_machines
-        ]
+    def check_before(self, jobs: Some) -> None:
+        """Refuse, before anything is simulated, what is sure to pass 63 bits, or has no room."""
+        recorded, ops = set[str | None](), Counter[tuple[Layer, OpName, int]]()
+        for step, layer, name in jobs:
+            recorded.add(type_of(step, layer, name))
+            ops[layer, name, step.samples_of(layer.name)] += 1
+        check_room(((layer, name) for layer, name, _ in ops), self._all_machines)
+        systems = []
+        for one in self._all_machines:
+            dtype = type_among(recorded, one, self.machines[0], narrowest)
+            systems.append((one.name, self._systems[id(one)].of_values(dtype)))
         check_before(ops, systems)
-
-    def _extreme(
-        self, machine: Runnable, jobs: Sequence[Job], which: Callable[[Iterable[str]], str | None]
-    ) -> str | None:
-        """Return the narrowest or the widest type of value that a machine meets in some ops."""
-        recorded = {type_of(*job) for job in jobs}
-        return type_among(recorded, machine, self.machines[0], which)
 
     def _types(self, step: Step, machine: Runnable, compared: Runnable) -> Types:
         """Return the widest types that a machine meets in a step; see `type_on`."""
-        if step.number not in self._types_of:
-            self._types_of[step.number] = types_of_layers(step), types_of_others(step)
-        every = self._types_of[step.number]
+        if step not in self._types_of:
+            self._types_of[step] = types_of_layers(step), types_of_others(step)
+        every = self._types_of[step]
         return Types(*(type_among(recorded, machine, compared) for recorded in every))
 
     def rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
@@ -288,9 +287,9 @@ class Run:
 
     def _held(self, step: Step) -> Mapping[tuple[str, OpName], float]:
         """Return what `covered.held_by_op` does, computed once a step."""
-        if step.number not in self._held_of:
-            self._held_of[step.number] = held_by_op(step)
-        return self._held_of[step.number]
+        if step not in self._held_of:
+            self._held_of[step] = held_by_op(step)
+        return self._held_of[step]
 
     def _counting(self, machine: Runnable, op: LoweredOp, step: Step, layer: Layer) -> Counting:
         """Return what counts an op of a layer on a machine: the machine itself."""
@@ -329,10 +328,12 @@ class Run:
             names = {"machine": runs.name, "variant": variant, "role": role.value}
             yield {**names, **_costs(op, system, bool(variant), counts, partner)}
 
-    def refusal(self, error: BufferTooSmallError, jobs: Sequence[Job]) -> BufferTooSmallError:
+    def refusal(self, error: BufferTooSmallError, jobs: Some) -> BufferTooSmallError:
         """Return a refusal that says which capacity would do for all jobs."""
+        recorded = {type_of(*job) for job in jobs}
         for machine in self._all_machines:
-            system = self._systems[id(machine)].of_values(self._extreme(machine, jobs, widest))
+            dtype = type_among(recorded, machine, self.machines[0], widest)
+            system = self._systems[id(machine)].of_values(dtype)
             ops = (lower(self.read(step, layer, name)) for step, layer, name in jobs)
             error = system.refusal(error, self.baseline is None, ops)
         return error

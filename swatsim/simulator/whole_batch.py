@@ -34,16 +34,18 @@ from swatsim.columns import COLUMNS, Role
 from swatsim.counters import SUMMED, Counters
 from swatsim.results import Results
 from swatsim.sampling import Seen
+from swatsim.simulator.abreast import Progress, in_order
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.images import split, with_samples
 from swatsim.simulator.interface import Machine
+from swatsim.simulator.jobs import Some
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.other import Share
 from swatsim.simulator.rows import Counting
-from swatsim.simulator.run import Progress, as_machine, checked, choice, in_order, threads_of
+from swatsim.simulator.run import as_machine, checked, choice, threads_of
 from swatsim.simulator.runnable import ConfiguredMachine, OwnMachine, Runnable
 from swatsim.simulator.systems import Row
-from swatsim.simulator.trace_run import Job, Run
+from swatsim.simulator.trace_run import Run
 from swatsim.store import Store, Where, open_store
 from swatsim.tracefile import Step, Trace, covered, open_trace
 from swatsim.workload.layer import Layer, OpName
@@ -285,7 +287,7 @@ def simulate_batches(
     return Batches(results, _seen(jobs, counted), _share_extended(counted))
 
 
-def _seen(jobs: Sequence[Job], counted: Sequence[_Counted]) -> dict[int, tuple[Seen, ...]]:
+def _seen(jobs: Some, counted: Sequence[_Counted]) -> dict[int, tuple[Seen, ...]]:
     """Return what images say of the batches, the ops of an image added up."""
     groups: dict[tuple[int, int, int], list[_Counted]] = {}
     for (step, layer, _), one in zip(jobs, counted, strict=True):

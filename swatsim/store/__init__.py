@@ -5,6 +5,6 @@ costs a computation and no more, and what was used least recently makes room.
 """
 
 from swatsim.store.opened import Where, open_store
-from swatsim.store.store import Store
+from swatsim.store.store import Looked, Store
 
-__all__ = ["Store", "Where", "open_store"]
+__all__ = ["Looked", "Store", "Where", "open_store"]

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 #: Set to a folder or a URL of your choice, or to the empty string for no store at all.
 STORE_VARIABLE = "SWATSIM_STORE"
 
-#: What a store is told by: True: the usual one; False: none; or a folder, or a URL.
-Where: TypeAlias = bool | str | os.PathLike[str]
+#: What a store is told by: True: the usual one; False: none; a folder, a URL, or an opened one.
+Where: TypeAlias = bool | str | os.PathLike[str] | Store
 
 
 def open_store(where: Where = True) -> Store | None:
@@ -30,20 +30,22 @@ def open_store(where: Where = True) -> Store | None:
 
     Parameters
     ----------
-    where : bool, path or str
+    where : bool, path, str or Store
         True: the usual one; False, or an empty text: none. A text with "://" in it is a URL, which
-        the package fsspec opens.
+        the package fsspec opens. A store is itself.
 
     Raises
     ------
     ConfigError
         If a URL can't be opened, or fsspec is missing.
     """
+    if isinstance(where, Store):
+        return where
     chosen = _chosen(where)
     return Store(_folder(chosen)) if chosen else None
 
 
-def _chosen(where: Where) -> str:
+def _chosen(where: bool | str | os.PathLike[str]) -> str:
     """Return which folder or URL is meant; empty: none."""
     if not isinstance(where, bool):
         return os.fspath(where)

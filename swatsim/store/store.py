@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from swatsim.errors import ConfigError
-from swatsim.store.folder import PARTS, Folder, Kept, name_of
+from swatsim.store.folder import PARTS, Folder, Kept, name_of, part_of
 
 log = logging.getLogger(__name__)
 
 #: Bytes of all entries, unless the folder has a limit of its own; and the lowest such limit.
-LIMIT, LEAST_LIMIT = 2**30, 2**24
+LIMIT, LEAST_LIMIT = 2**30, 2**26
 #: The file of a folder's own limit.
 SETTINGS = "settings.json"
 #: A subfolder is looked at for room once in so many entries that are written into it.
-LOOKED = 16
+LOOKED = 64
 #: Once it is full it is emptied down to this share of what it may hold.
 EMPTIED = 0.9
 #: Entries that a process remembers: steps share what masks don't change.
@@ -34,6 +34,25 @@ class Size(NamedTuple):
 
     entries: int
     bytes: int
+
+
+class Looked(NamedTuple):
+    """Entries that were looked for in a folder: those that were there, and all.
+
+    What a process remembers it does not look for.
+    """
+
+    stored: int = 0
+    counts: int = 0
+
+    def plus(self, other: Looked, times: int = 1) -> Looked:
+        """Return both together."""
+        return Looked(self.stored + times * other.stored, self.counts + times * other.counts)
+
+    @property
+    def words(self) -> str:
+        """It, in words."""
+        return f"{self.stored} of {self.counts} counts came from the store"
 
 
 class Store:
@@ -55,7 +74,7 @@ class Store:
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
-        self.found = self.missed = 0
+        self.found = self.missed = self._read_there = 0
         self._recent: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
         self._limit: int | None = None
@@ -66,6 +85,11 @@ class Store:
         """Where the folder is: what `open_store` takes."""
         return self.folder.place
 
+    @property
+    def looked(self) -> Looked:
+        """What was looked for so far."""
+        return Looked(self._read_there, self._read_there + self.missed)
+
     def get(self, key: str) -> bytes | None:
         """Return an entry; None: there is none, or it is damaged, which is logged.
 
@@ -74,10 +98,11 @@ class Store:
         key : str
             32 hexadecimal digits.
         """
-        payload = self._remembered(key)
+        remembered = payload = self._remembered(key)
         if payload is None:
             payload = self._read(key)
         with self._lock:
+            self._read_there += remembered is None and payload is not None
             self.found += payload is not None
             self.missed += payload is None
         return payload
@@ -88,7 +113,7 @@ class Store:
         try:
             self.folder.write(name_of(key), _digest(key, payload) + payload)
             if int(key[2:4], 16) % LOOKED == 0:
-                self._make_room(key[:2])
+                self._make_room(part_of(key))
         except OSError as error:
             self._say("what is computed can't be kept", error)
 

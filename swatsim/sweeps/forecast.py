@@ -6,31 +6,20 @@ first jobs take corrects it (`Forecast.left`).
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
+from itertools import accumulate
 from math import log10
-from typing import Any, NamedTuple
 
-import numpy as np
-
-from swatsim.errors import SwatsimError
-from swatsim.simulator.machines import machine
-from swatsim.simulator.run import as_machine
-from swatsim.simulator.trace_run import Run
+from swatsim.store import Store, open_store
+from swatsim.sweeps.kept import kept
 from swatsim.sweeps.plan import Plan
+from swatsim.sweeps.timed import Cost, Traces, macs, measured
 from swatsim.sweeps.worker import Job
-from swatsim.tracefile import Step, open_trace
-from swatsim.workload.layer import Layer
 from swatsim.workload.phases import OTHER
 
-#: Of each kind of machine so many ops are timed, as long as all of them took less than `BUDGET`.
-TIMED = 4
-BUDGET = 2.0
-#: Of machines that differ in memory alone, so many are timed together, and one alone.
-MACHINES = 4
 #: Fewer seconds are some.
 SHORT = 10
 #: A sweep's machines are of few kinds.
@@ -47,15 +36,36 @@ class Forecast:
         Seconds of each on one process, in their order.
     processes : int or None
         None: how many there will be is not known.
+    stored : int
+        Computations that a store has already.
+    exact : bool
+        Whether all of them were looked up.
     """
 
     jobs: Sequence[float]
     processes: int | None
+    stored: int = 0
+    exact: bool = True
+
+    @property
+    def kept(self) -> str:
+        """How many computations a store has, in words; empty: none."""
+        about = "" if self.exact else "about "
+        return f"{about}{self.stored} of them stored" if self.stored else ""
 
     @property
     def cpu_seconds(self) -> float:
         """Of all jobs, on one process."""
-        return sum(self.jobs)
+        return self._before[-1]
+
+    @cached_property
+    def _before(self) -> Sequence[float]:
+        """Seconds of all jobs before each, and of all."""
+        return [0.0, *accumulate(self.jobs)]
+
+    def seconds_of(self, first: int, end: int) -> float:
+        """Return the seconds of some jobs, on one process."""
+        return self._before[end] - self._before[first]
 
     @property
     def seconds(self) -> float:
@@ -64,7 +74,7 @@ class Forecast:
 
     def left(self, first: int, done: int, elapsed: float) -> float:
         """Return the seconds that are left, if jobs from `first` up to `done` took so many."""
-        before, after = sum(self.jobs[first:done]), sum(self.jobs[done:])
+        before, after = self.seconds_of(first, done), self.seconds_of(done, len(self.jobs))
         return elapsed * after / before if before else self.seconds
 
     @property
@@ -92,105 +102,44 @@ def duration(seconds: float, of: str = "") -> str:
 def forecast(plan: Plan, processes: int | None) -> Forecast:
     """Return how long a plan will take; of each kind of machine some ops are run here for it.
 
-    A job computes once what its machines share, and runs the memory system of each.
+    A job computes once what its machines share, unless its store has it, and runs the memory system
+    of each.
 
     Raises
     ------
     SwatsimError
         If a trace can't be read.
     """
+    traces, begun = Traces(), time.perf_counter()
+    found = kept(plan.groups, traces)
+    shares = [
+        share for share, group in zip(found.shares, plan.groups, strict=True) for _ in group.jobs
+    ]
     jobs = [job for group in plan.groups for job in group.jobs]
-    traces, begun = _Traces(), time.perf_counter()
-    costs: dict[str, _Cost] = {}
+    seconds = [0.0] * len(jobs)
+    for are_kept in (False, True):
+        weights = [share if are_kept else 1 - share for share in shares]
+        some = [job for job, weight in zip(jobs, weights, strict=True) if weight]
+        store = open_store(some[0].store) if are_kept and some else None
+        costs = _costs(some, traces, begun, store)
+        for i, (job, weight) in enumerate(zip(jobs, weights, strict=True)):
+            if weight and costs:
+                sizes = [macs(step, layer) for step, layer in traces.layers(job)]
+                cost = costs.get(_kind(job), next(iter(costs.values())))
+                seconds[i] += weight * cost.of(job, sizes)
+    return Forecast(seconds, processes, found.computations, found.exact)
+
+
+def _costs(
+    jobs: Sequence[Job], traces: Traces, begun: float, store: Store | None
+) -> dict[str, Cost]:
+    """Return what an op costs on each kind of machine."""
+    costs: dict[str, Cost] = {}
     for kind in list(dict.fromkeys(map(_kind, jobs)))[:KINDS]:
         own = [job for job in jobs if _kind(job) == kind and job.op != OTHER]
-        costs[kind] = _measured(own, traces, begun)
-    seconds = []
-    for job in jobs:
-        sizes = [_macs(step, layer) for step, layer in traces.layers(job)]
-        cost = costs.get(_kind(job), next(iter(costs.values())))
-        each = cost.each + cost.machine * (len(job.machines) - 1)
-        seconds.append(each * max(1, len(sizes)) + cost.mac * sum(sizes))
-    return Forecast(seconds, processes)
-
-
-class _Cost(NamedTuple):
-    """Seconds of an op, of each of its multiply-accumulates, and of each machine but the first."""
-
-    each: float
-    mac: float
-    machine: float
-
-
-class _Traces:
-    """Traces, each opened once, and the layers of their ops."""
-
-    def __init__(self) -> None:
-        self.open = lru_cache(maxsize=None)(open_trace)
-        self._found: dict[tuple[str, int, str], list[tuple[Step, Layer]]] = {}
-
-    def layers(self, job: Job) -> list[tuple[Step, Layer]]:
-        """Return a job's layers; none of everything else."""
-        key = job.trace, job.step, job.op
-        if key not in self._found:
-            step = self.open(job.trace).step(job.step)
-            self._found[key] = [(step, layer) for layer, op in step.ops() if op == job.op]
-        return self._found[key]
+        costs[kind] = measured(own, traces, begun, store)
+    return costs
 
 
 def _kind(job: Job) -> str:
     return job.machines[0][0]
-
-
-def _macs(step: Step, layer: Layer) -> int:
-    kernel = layer.C // layer.groups * layer.R * layer.S
-    return step.samples_of(layer.name) * layer.K * layer.P * layer.Q * kernel
-
-
-def _measured(jobs: Sequence[Job], traces: _Traces, begun: float) -> _Cost:
-    """Return what an op costs, from the longest of a job and some that are drawn."""
-    points: list[tuple[int, float]] = []
-    machines: list[float] = []
-    drawn = random.Random(0)
-    for place in range(TIMED if jobs else 0):
-        job = drawn.choice(jobs)
-        layers = traces.layers(job)
-        chosen = max(layers, key=lambda it: _macs(*it)) if place == 1 else drawn.choice(layers)
-        try:
-            if not points:
-                _timed(job, *chosen, traces, 1)  # kernels load
-            points.append((_macs(*chosen), _timed(job, *chosen, traces, 1)))
-            if len(job.machines) > 1:
-                some = min(len(job.machines), MACHINES)
-                more = _timed(job, *chosen, traces, some) - points[-1][1]
-                machines.append(max(more, 0.0) / (some - 1))
-        except SwatsimError:  # what can't be run takes no time
-            continue
-        if time.perf_counter() - begun > BUDGET:
-            break
-    return _Cost(*_fitted(points), sum(machines) / max(1, len(machines)))
-
-
-def _fitted(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """Return a time of each op and one of each multiply-accumulate, neither below nothing."""
-    if not points:
-        return 0.0, 0.0
-    macs, seconds = (np.array(column, float) for column in zip(*points, strict=True))
-    if len(set(macs)) > 1:
-        mac, each = np.polyfit(macs, seconds, 1)
-        if each >= 0 and mac >= 0:
-            return float(each), float(mac)
-        if each < 0:
-            return 0.0, float(seconds.sum() / macs.sum())
-    return float(seconds.mean()), 0.0
-
-
-def _timed(job: Job, step: Step, layer: Layer, traces: _Traces, number: int) -> float:
-    """Return the seconds that an op takes on some of a job's machines together."""
-    machines = [machine(preset, **parameters) for preset, parameters in job.machines[:number]]
-    baseline = None if job.baseline is None else as_machine(job.baseline)
-    run = Run(traces.open(job.trace), machines, baseline, job.energy, job.scope)
-    op: Any = job.op  # never "other" here
-    begun = time.perf_counter()
-    run.rows(step, layer, op)
-    return time.perf_counter() - begun

@@ -14,7 +14,7 @@ from swatsim.sweeps.spec import Point, Spec
 from swatsim.sweeps.store import Store
 from swatsim.sweeps.worker import SOURCES, Done, Job, drams_of
 from swatsim.tracefile import Trace, covered, open_trace
-from swatsim.workload.layer import OPS
+from swatsim.workload.layer import OPS, OpName
 from swatsim.workload.phases import OTHER
 
 
@@ -74,8 +74,8 @@ class Plan:
         for group in self.groups:
             group.jobs = [replace(job, store=where) for job in group.jobs]
 
-    def words(self) -> str:
-        """Return the plan's counts, in words."""
+    def words(self, kept: str = "") -> str:
+        """Return the plan's counts, in words; `kept`: which of its computations a store has."""
         found = self.counts
         parts = [f"{found['points']} points", f"{found['compute']} to compute"]
         parts.append(f"{found['kept']} kept")
@@ -84,6 +84,7 @@ class Plan:
         if found["computations"]:
             s = "s" * (found["computations"] != 1)
             parts.append(f"{found['computations']} computation{s}")
+            parts += [kept] if kept else []
         if self.impossible:
             parts.append(f"{len(self.impossible)} that no machine can be")
         return ", ".join(parts)
@@ -132,9 +133,13 @@ def make_plan(spec: Spec, store: Store, anew: bool = False, part: Shard = WHOLE)
         group.points.append((key, point))
         group.resolved.append(resolved)
         group.drams.extend(drams_of(run.machines))
+    there: dict[str, _Ops] = {}
     for group in groups.values():
         group.drams.extend(drams_of([baseline]))
-        _add_jobs(group, spec, table, opened[group.points[0][1].trace])
+        path = group.points[0][1].trace
+        if path not in there:  # opened once, not for each computation
+            there[path] = _ops_of(opened[path], spec)
+        _add_jobs(group, spec, table, opened[path], there[path])
     plan.groups.extend(groups.values())
     return plan
 
@@ -143,8 +148,7 @@ def _opened(path: str, spec: Spec) -> Trace | SwatsimError:
     """Return a trace and the steps to run, opened; a damaged one does not stop the others."""
     try:
         trace = open_trace(path)
-        steps = trace.steps if spec.steps is None else spec.steps
-        there = {op for number in steps for _, op in trace.step(number).ops()}
+        there = {op for _, found in _ops_of(trace, spec) for op in found}
         wanted = spec.ops or OPS
         if not there & set(wanted):
             raise ConfigError(
@@ -156,15 +160,23 @@ def _opened(path: str, spec: Spec) -> Trace | SwatsimError:
     return trace
 
 
-def _add_jobs(group: Group, spec: Spec, table: EnergyTable, trace: Trace) -> None:
+_Ops = list[tuple[int, set[OpName]]]
+
+
+def _ops_of(trace: Trace, spec: Spec) -> _Ops:
+    """Return the steps to run, each with the ops whose two masks it has."""
+    numbers = trace.steps if spec.steps is None else spec.steps
+    return [(number, {op for _, op in trace.step(number).ops()}) for number in numbers]
+
+
+def _add_jobs(group: Group, spec: Spec, table: EnergyTable, trace: Trace, ops: _Ops) -> None:
     """Cut a group into its steps and ops."""
     first = group.points[0][1]
     machines = tuple((point.preset, point.parameters) for _, point in group.points)
     group.layers.extend(layer.name for layer in trace.manifest.layers)
-    for number in trace.steps if spec.steps is None else spec.steps:
-        there = {op for _, op in trace.step(number).ops()}
+    drams = tuple(group.drams)
+    for number, there in ops:
         counted = () if group.resolved[0]["others_left_out"] else (OTHER,)
         for op in (*(op for op in spec.ops or OPS if op in there), *counted):
             where = first.trace, trace.id, machines
-            drams = tuple(group.drams)
             group.jobs.append(Job(*where, spec.baseline, table, number, op, spec.scope, drams))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from fractions import Fraction
 from math import inf
 from pathlib import Path
@@ -35,7 +36,7 @@ from swatsim.sealed import seal
 from swatsim.simulator.run import WHERE, threads_of
 from swatsim.simulator.sizes import Sums
 from swatsim.simulator.systems import Row
-from swatsim.store import Where, open_store
+from swatsim.store import Looked, Where, open_store
 from swatsim.sweeps.dispatch import Means, completed, pieces
 from swatsim.sweeps.logs import Logs
 from swatsim.sweeps.plan import WHOLE, Group, Plan, Shard, make_plan
@@ -149,8 +150,8 @@ def sweep(
     if announce:
         announce(plan)
     with folder.open(alone=shard is None), _running(executor) as runs:
-        _run(plan, folder, Means(runs, workers if runs else processes, until), progress)
-        return _concluded(chosen, plan, folder)
+        found = _run(plan, folder, Means(runs, workers if runs else processes, until), progress)
+        return replace(_concluded(chosen, plan, folder), looked=found)
 
 
 def _planned(
@@ -198,10 +199,13 @@ def _files(spec: Spec, summary: Summary) -> dict[str, bytes]:
 
 
 def look(
-    spec: Source, output: str | os.PathLike[str], shard: tuple[int, int] | None = None
+    spec: Source,
+    output: str | os.PathLike[str],
+    shard: tuple[int, int] | None = None,
+    store: Where = True,
 ) -> Plan:
     """Return what a sweep would do, without doing it; raises what `sweep` does."""
-    return make_plan(_spec(spec), Store(Path(output)), part=_part(shard))
+    return _planned(_spec(spec), Store(Path(output)), False, shard, store)
 
 
 def _spec(spec: Source) -> Spec:
@@ -213,18 +217,23 @@ def _spec(spec: Source) -> Spec:
 # ---- running it ----------------------------------------------------------------------------------
 
 
-def _run(plan: Plan, store: Store, means: Means, progress: Progress | None) -> None:
-    """Run all jobs; a group whose jobs are all done is written at once."""
+def _run(plan: Plan, store: Store, means: Means, progress: Progress | None) -> Looked:
+    """Run all jobs; a group whose jobs are all done is written at once.
+
+    Returns what they looked for in the store of counts.
+    """
     pending = pieces(plan.groups, means.tasks)
     total, count, logs = sum(len(group.jobs) for group in plan.groups), 0, Logs(store.folder)
+    found = Looked()
     if not total:
-        return
+        return found
     # closed whatever happens: a pool that is left alone leaves its workers behind
     with closing(completed(pending, means)) as outcomes:
         for piece, outcome in outcomes:
             group, keys = piece.group, [key for key, _ in piece.group.points]
             for place, done in zip(piece.places, outcome, strict=True):
                 job, group.done[place] = group.jobs[place], done
+                found = found.plus(done.looked)
                 logs.add(keys, f"step {job.step} {job.op}: {done.log}")
             count += len(piece.places)
             if len(group.done) == len(group.jobs):
@@ -232,6 +241,7 @@ def _run(plan: Plan, store: Store, means: Means, progress: Progress | None) -> N
             if progress:
                 progress(count, total)
     gc.collect()  # the pool's semaphores, which the command line would not wait for
+    return found
 
 
 def _finish(group: Group, store: Store) -> None:

@@ -16,6 +16,7 @@ from swatsim.reports.labels import shown
 from swatsim.reports.span import Span, span_of
 from swatsim.results import Results
 from swatsim.simulator.vector import SystemConfig
+from swatsim.store import Looked
 from swatsim.sweeps.spec import Point
 from swatsim.sweeps.store import Store
 
@@ -62,11 +63,14 @@ class Summary(Displayed):
         Of the sweep: ``swatsim.report(summary.folder)``.
     warnings : list of str
         In what the machines differ, though no parameter of the sweep says so.
+    looked : (int, int)
+        Of the counts that were looked for in the store now, those that it had, and all.
     """
 
     rows: list[Row]
     folder: Path
     warnings: list[str] = field(default_factory=list)
+    looked: Looked = field(default_factory=Looked)
 
     def results(self, point: str) -> Results:
         """Return the results of one point, by its name in the column `point`.

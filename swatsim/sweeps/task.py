@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from swatsim.errors import SwatsimError
-from swatsim.sweeps.worker import Done, Job, work
+from swatsim.sweeps.worker import Done, Job, looked_by, work
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Task:
 
 def attempt(job: Job) -> Done:
     """Return what a job gives, whatever it raises, and for its log how long it took and where."""
-    begun = time.perf_counter()
+    begun, before = time.perf_counter(), looked_by(job)
     try:
         done = work(job)
     except SwatsimError as error:
@@ -54,7 +54,8 @@ def attempt(job: Job) -> Done:
         done = failed(job, f"{type(error).__name__}: {error}", traceback.format_exc())
     took = f"{time.perf_counter() - begun:.3f} s on {_where()}"
     errors = dict.fromkeys(f"\n{error}" for error in done.errors if error)
-    return replace(done, log="".join([took, *errors, f"\n{done.log}" if done.log else ""]))
+    log = "".join([took, *errors, f"\n{done.log}" if done.log else ""])
+    return replace(done, log=log, looked=looked_by(job).plus(before, -1))
 
 
 def failed(job: Job, error: str, log: str = "") -> Done:

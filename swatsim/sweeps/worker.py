@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -17,9 +17,10 @@ from swatsim.simulator.machines import machine
 from swatsim.simulator.memory.dram import Dram
 from swatsim.simulator.run import as_machine
 from swatsim.simulator.runnable import ConfiguredMachine, Runnable
+from swatsim.simulator.sizes import check_room
 from swatsim.simulator.systems import Row
 from swatsim.simulator.trace_run import Run, Scope
-from swatsim.store import Store, open_store
+from swatsim.store import Looked, Store, open_store
 from swatsim.sweeps.expression import Value
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
@@ -75,11 +76,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What a job gives for each of its machines: rows, or why there are none; what is logged."""
+    """What a job gives for each of its machines: rows, or why there are none; what is logged.
+
+    And what was looked for in its store.
+    """
 
     rows: list[list[Row]]
     errors: list[str | None]
     log: str = ""
+    looked: Looked = field(default_factory=Looked)
 
 
 def work(job: Job) -> Done:
@@ -130,6 +135,7 @@ def _rows(
     if job.op == OTHER:
         return run.others(step)
     layers = [layer for layer, op in step.ops() if op == job.op]
+    check_room(((layer, job.op) for layer in layers), run.machines[:1])
     rows = [run.rows(step, layer, job.op) for layer in layers]
     return [[row for of_layer in rows for row in of_layer[i]] for i in range(len(machines))]
 
@@ -157,6 +163,12 @@ def _trace(path: str, trace_id: str) -> Trace:
 def _store(where: str | Literal[False]) -> Store | None:
     """Return a store, opened once: what it remembers is of use to the next job."""
     return open_store(where)
+
+
+def looked_by(job: Job) -> Looked:
+    """Return what was looked for so far in a job's store, by this process."""
+    store = _store(job.store)
+    return Looked() if store is None else store.looked
 
 
 #: What an op is: its layer, its name, and of each mask, the output's too if there is one, the

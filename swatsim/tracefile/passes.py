@@ -60,13 +60,14 @@ def _most(runs: Mapping[str, _Run]) -> list[str]:
     """Return the runs of a layer that are alive when they keep the most, the first such moment."""
     if any(run.end < inf for run in runs.values()):
         runs = {name: run for name, run in runs.items() if run.end < inf}
+    size, most, when = 0, -1, 0
     ends: list[tuple[float, int]] = []
-    kept, most, moment = 0, -1, 0
-    for run in runs.values():  # in the order in which they begin
-        kept += run.elements
-        heappush(ends, (run.end, run.elements))
+    for run in runs.values():  # as they begin
         while ends and ends[0][0] <= run.begin:
-            kept -= heappop(ends)[1]
-        if kept > most:
-            most, moment = kept, run.begin
-    return [name for name, run in runs.items() if run.begin <= moment < run.end]
+            size -= heappop(ends)[1]
+        if run.end > run.begin:
+            size += run.elements
+            heappush(ends, (run.end, run.elements))
+        if size > most:
+            most, when = size, run.begin
+    return [name for name, run in runs.items() if run.begin <= when < run.end]

@@ -185,6 +185,11 @@ def lower(op: Op | LoweredOp) -> LoweredOp:
             assert_never(op.layer.kind)
 
 
+def lowered_shape(layer: Layer, name: OpName) -> tuple[Layer, OpName]:
+    """Return layer and name of an op as machines take it, but for the groups of `matmul`."""
+    return (layer.adjoint, ADJOINT_OP[name]) if layer.transposed else (layer, name)
+
+
 def _of_adjoint(op: Op) -> LoweredOp:
     masks: dict[str, Any] = {
         ADJOINT_OPERAND[operand]: mask for operand, mask in op.operands.items()

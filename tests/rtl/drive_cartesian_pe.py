@@ -10,10 +10,13 @@ import cocotb
 import numpy as np
 
 import swatsim
+from swatsim.simulator.runnable import ConfiguredMachine
 from swatsim.workload.layer import Layer
 from tests.rtl.harness import LATENCY, begin, issued, put, span
 from tests.rtl.streams import turns, values
 
+#: Of so many streams' turns one has a wgrad too.
+EACH = 4
 Queue = list[tuple[int, ...]]
 
 
@@ -28,19 +31,65 @@ class Segment(NamedTuple):
 async def convolutions_take_the_machines_cycles(dut: Any) -> None:
     rng = np.random.default_rng(23)
     stride, dilation = int(dut.STRIDE.value), int(dut.DILATION.value)
-    queue = int(dut.QUEUE.value)
-    machine = swatsim.machine("scnn", pe_h=1, pe_w=1, halo="output", bank_queue=queue)
+    machine = machine_of(dut)
     await begin(dut)
     for i in turns():
         layer = drawn(rng, stride, dilation)
         act = values(rng, (layer.C, layer.H, layer.W), i)
         weight = values(rng, (layer.K, layer.C, layer.R, layer.S), i + 1)
-        cycles, sums = await convolved(dut, layer, act, weight)
-        op = swatsim.Op(layer, "fprop", weight=weight != 0, act=act[None] != 0)
-        expected = machine.simulate_op(swatsim.lower(op)).cycles_compute
-        assert span(cycles) == len(cycles) == expected
+        of = segments(layer, act, weight, stride, dilation)
+        cycles, sums = await run(dut, list(of), (layer.K, layer.P, layer.Q))
+        assert span(cycles) == len(cycles)
+        for op in convolutions(layer, act, weight):
+            assert len(cycles) == machine.simulate_op(swatsim.lower(op)).cycles_compute
         assert not cycles or cycles[0] == LATENCY
         assert np.array_equal(sums, convolution(layer, act, weight))
+
+
+@cocotb.test()
+async def gradients_of_weights_take_the_machines_cycles(dut: Any) -> None:
+    rng = np.random.default_rng(24)
+    machine = machine_of(dut)
+    await begin(dut)
+    for i in range(0, len(turns()) if dut.STRIDE.value == 1 else 0, EACH):
+        c, k, p, q = map(int, rng.integers(1, [12, 9, 7, 7]))
+        act, grad_out = values(rng, (p * q, c), i), values(rng, (p * q, k), i // EACH)
+        cycles, sums = await run(dut, list(positions(act, grad_out)), (k, c, 1))
+        layer = Layer(name="conv", C=c, K=k, H=p, W=q, R=1, S=1)
+        masks = {
+            "act": act.T.reshape(1, c, p, q) != 0,
+            "grad_out": grad_out.T.reshape(1, k, p, q) != 0,
+        }
+        op = swatsim.Op(layer, "wgrad", **masks)
+        expected = machine.simulate_op(swatsim.lower(op)).cycles_compute
+        assert span(cycles) == len(cycles) == expected
+        assert np.array_equal(sums[..., 0], grad_out.T @ act)
+
+
+def machine_of(dut: Any) -> ConfiguredMachine:
+    """Return the machine of one PE that a circuit's parameters describe."""
+    queue = int(dut.QUEUE.value)
+    return swatsim.machine("scnn", pe_h=1, pe_w=1, halo="output", bank_queue=queue)
+
+
+def convolutions(layer: Layer, act: Any, weight: Any) -> Iterator[swatsim.Op]:
+    """Yield the fprop that is this convolution, and a dgrad that is, of stride 1."""
+    yield swatsim.Op(layer, "fprop", weight=weight != 0, act=act[None] != 0)
+    dilation, padding = layer.dilation[0], layer.padding[0][0]
+    back = [(side - 1) * dilation - padding for side in (layer.R, layer.S)]
+    if layer.stride[0] == 1 and min(back) >= 0:
+        whole = {"C": layer.K, "K": layer.C, "H": layer.P, "W": layer.Q}
+        taps = {"R": layer.R, "S": layer.S, "dilation": dilation, "padding": tuple(back)}
+        turned = weight.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1] != 0
+        adjoint = Layer(name="conv", **whole, **taps)
+        yield swatsim.Op(adjoint, "dgrad", weight=turned, grad_out=act[None] != 0)
+
+
+def positions(act: Any, grad_out: Any) -> Iterator[Segment]:
+    """Yield what meets in a wgrad of one tap: a position's activations, its gradients."""
+    for one, other in zip(act, grad_out, strict=True):
+        pixels = [(int(c), 0, int(one[c])) for c in np.flatnonzero(one)]
+        yield Segment(pixels, [(0, 0, int(k), int(other[k])) for k in np.flatnonzero(other)])
 
 
 def drawn(rng: np.random.Generator, stride: int, dilation: int) -> Layer:
@@ -83,15 +132,14 @@ def convolution(layer: Layer, act: Any, weight: Any) -> Any:
     return found
 
 
-async def convolved(dut: Any, layer: Layer, act: Any, weight: Any) -> tuple[list[int], Any]:
-    """Run a layer; return the cycles in which it was at work, and its outputs."""
+async def run(dut: Any, of: list[Segment], outputs: tuple[int, int, int]) -> tuple[list[int], Any]:
+    """Multiply segments; return the cycles in which it was at work, and outputs of that shape."""
     await put(dut, clear=1)
     dut.clear.value = 0
-    of = segments(layer, act, weight, layer.stride[0], layer.dilation[0])
-    await written(dut, list(of))
-    dut.outputs_w.value, dut.outputs_h.value = layer.P, layer.Q
+    await written(dut, of)
+    _, dut.outputs_w.value, dut.outputs_h.value = outputs
     cycles = await issued(dut)
-    sums = np.zeros((layer.K, layer.P, layer.Q), np.int64)
+    sums = np.zeros(outputs, np.int64)
     for at in range(sums.size):
         await put(dut, address=at)
         sums.flat[at] = dut.result.value.to_signed()

@@ -8,9 +8,9 @@ import cocotb
 import numpy as np
 
 import swatsim
-from swatsim.counters import Counters
 from swatsim.simulator.runnable import ConfiguredMachine
-from tests.rtl.harness import LATENCY, begin, issued, packed, put, span
+from swatsim.workload.layer import OpName
+from tests.rtl.harness import LATENCY, begin, issued, linear, packed, put, span
 from tests.rtl.streams import turns, values
 
 SIZE = 14
@@ -20,24 +20,30 @@ SIZE = 14
 async def products_take_the_machines_cycles(dut: Any) -> None:
     rng = np.random.default_rng(22)
     of = {name: int(getattr(dut, name).value) for name in NAMES}
-    machine = machine_of(of)
+    machines = {operand: machine_of(of, operand) for operand in PACKED.values()}
     await begin(dut)
     for i in turns():
         m, n, k = rng.integers(1, SIZE, 3)
         left, right = values(rng, (m, k), i), weights(rng, (k, n), i + 1, of)
         cycles, result = await multiplied(dut, left, right, of)
-        found = expected(machine, left, right)
+        assert cycles
         assert cycles[0] == LATENCY
-        assert span(cycles) == len(cycles) == found.cycles_compute
-        assert int(dut.packed_run.value) == (found.compressed == "weight")
+        assert span(cycles) == len(cycles)
+        for op, operand in PACKED.items():
+            lowered = swatsim.lower(linear(op, left, right))
+            found = machines[operand].simulate_op(lowered)
+            assert len(cycles) == found.cycles_compute
+            assert int(dut.packed_run.value) == (found.compressed == operand)
         assert np.array_equal(result, left @ right)
 
 
+#: The right operand of each op.
+PACKED: dict[OpName, str] = {"fprop": "weight", "dgrad": "weight", "wgrad": "grad_out"}
 NAMES = ("TILE_M", "TILE_N", "K_STEP", "CYCLES", "N", "M")
 
 
-def machine_of(of: dict[str, int]) -> ConfiguredMachine:
-    """Return the machine of one core that a circuit's parameters describe."""
+def machine_of(of: dict[str, int], operand: str) -> ConfiguredMachine:
+    """Return the machine of one core that a circuit's parameters describe; an operand is packed."""
     products = of["TILE_M"] * of["TILE_N"] * of["K_STEP"]
     return swatsim.machine(
         "stc",
@@ -46,7 +52,7 @@ def machine_of(of: dict[str, int]) -> ConfiguredMachine:
         tile_n=of["TILE_N"],
         k_step=of["K_STEP"],
         pattern=f"{of['N']}:{of['M']}",
-        sparse_operands="weight",
+        sparse_operands=operand,
     )
 
 
@@ -59,13 +65,6 @@ def weights(rng: np.random.Generator, shape: tuple[int, ...], turn: int, of: dic
             rank = rng.random(some.shape).argsort(0).argsort(0)
             some[rank >= of["N"]] = 0
     return drawn
-
-
-def expected(machine: ConfiguredMachine, left: Any, right: Any) -> Counters:
-    """Return the machine's counters for the fprop of a linear layer."""
-    layer = swatsim.Layer(name="fc", kind="linear", C=left.shape[1], K=right.shape[1])
-    op = swatsim.Op(layer, "fprop", weight=right.T != 0, act=left != 0)
-    return machine.simulate_op(swatsim.lower(op))
 
 
 async def multiplied(dut: Any, left: Any, right: Any, of: dict[str, int]) -> tuple[list[int], Any]:

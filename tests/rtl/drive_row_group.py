@@ -8,11 +8,13 @@ import cocotb
 import numpy as np
 
 import swatsim
-from swatsim.simulator.runnable import ConfiguredMachine
-from tests.rtl.harness import LATENCY, begin, issued, packed, put, span
+from swatsim.workload.layer import OPS, OpName
+from tests.rtl.harness import LATENCY, begin, issued, linear, packed, put, span
 from tests.rtl.streams import turns, values
 
 LANES, LINES = 16, 24
+#: Whose values lie on the rows.
+ON_ROWS = {"fprop": "weight", "dgrad": "weight", "wgrad": "act"}
 #: Cycles more before the first issue: the staging buffer is filled.
 FILL = 1
 
@@ -21,14 +23,17 @@ FILL = 1
 async def streams_take_the_machines_cycles(dut: Any) -> None:
     rng = np.random.default_rng(21)
     rows = int(dut.ROWS.value)
-    machine = swatsim.machine("tensordash", tiles=1, rows=rows, columns=1, scheduled="weight")
+    one = {"tiles": 1, "rows": rows, "columns": 1}
+    machines = {op: swatsim.machine("tensordash", **one, scheduled=ON_ROWS[op]) for op in OPS}
     await begin(dut)
     for i in turns():
         length = int(rng.integers(1, LANES * LINES))
         weights, act = values(rng, (rows, length), i), values(rng, (length,), i + 2)
         weights[:, empty(rng, length)] = 0
         cycles, sums = await reduced(dut, weights, act)
-        assert span(cycles) == len(cycles) == expected(machine, weights, act)
+        assert span(cycles) == len(cycles)
+        for op, lowered in reductions(weights, act).items():
+            assert len(cycles) == machines[op].simulate_op(lowered).cycles_compute
         assert not cycles or cycles[0] == LATENCY + FILL
         assert np.array_equal(sums, weights @ act)
 
@@ -39,11 +44,11 @@ def empty(rng: np.random.Generator, length: int) -> slice:
     return slice(first * LANES, min(length, (first + more) * LANES))
 
 
-def expected(machine: ConfiguredMachine, weights: Any, act: Any) -> int:
-    """Return the machine's cycles for the fprop of a linear layer of one sample."""
-    layer = swatsim.Layer(name="fc", kind="linear", C=len(act), K=len(weights))
-    op = swatsim.Op(layer, "fprop", weight=weights != 0, act=act[None] != 0)
-    return machine.simulate_op(swatsim.lower(op)).cycles_compute
+def reductions(rows: Any, column: Any) -> dict[OpName, swatsim.LoweredOp]:
+    """Return the ops of linear layers that reduce these streams: of one sample, wgrad of many."""
+    weights_on_rows = {op: linear(op, column[None], rows.T) for op in ("fprop", "dgrad")}
+    ops = {**weights_on_rows, "wgrad": linear("wgrad", rows, column[:, None])}
+    return {op: swatsim.lower(made) for op, made in ops.items()}
 
 
 async def reduced(dut: Any, weights: Any, act: Any) -> tuple[list[int], Any]:

@@ -9,10 +9,30 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
+import swatsim
+from swatsim.workload.layer import Layer, OpName
+
 #: Cycles from `start` to the first issue that is possible: a register that holds `busy`.
 LATENCY = 1
 #: Cycles after which a circuit that is still busy hangs.
 PATIENCE = 100_000
+
+
+def linear(op: OpName, left: Any, right: Any) -> swatsim.Op:
+    """Return the op of a linear layer that multiplies a left with a right operand, M x K and K x N.
+
+    fprop takes act and weight so, dgrad grad_out and weight, wgrad act of all samples and grad_out.
+    """
+    (m, k), n = left.shape, right.shape[1]
+    one, other = left != 0, right != 0
+    if op == "fprop":
+        layer = Layer(name="fc", kind="linear", C=k, K=n)
+        return swatsim.Op(layer, op, weight=other.T, act=one)
+    if op == "dgrad":
+        layer = Layer(name="fc", kind="linear", C=n, K=k)
+        return swatsim.Op(layer, op, weight=other, grad_out=one)
+    layer = Layer(name="fc", kind="linear", C=m, K=n)
+    return swatsim.Op(layer, op, act=one.T, grad_out=other)
 
 
 async def begin(dut: Any) -> None:

@@ -49,31 +49,17 @@ module nm_core #(
   logic obeys;
   assign result = results[address_row[4:0]][address_column[4:0]];
 
-  // The packer, of a group of each column.
-  logic signed [WIDTH-1:0] slot[TILE_N][N];
-  logic [PLACE-1:0] slot_place[TILE_N][N];
-  logic crowded;
-  int used;
-  always_comb begin
-    crowded = 0;
-    for (int j = 0; j < TILE_N; j++) begin
-      used = 0;
-      for (int s = 0; s < N; s++) begin
-        slot[j][s] = 0;
-        slot_place[j][s] = 0;
-      end
-      for (int i = 0; i < M; i++) begin
-        if (values[(j*M+i)*WIDTH+:WIDTH] != 0) begin
-          if (used < N) begin
-            slot[j][used] = values[(j*M+i)*WIDTH+:WIDTH];
-            slot_place[j][used] = PLACE'(i);
-          end
-          used = used + 1;
-        end
-      end
-      if (used > N) crowded = 1;
-    end
+  // The packers, of a group of each column.
+  logic [TILE_N-1:0] full;
+  logic [TILE_N*N*WIDTH-1:0] slots_kept;
+  logic [TILE_N*N*PLACE-1:0] slots_place;
+  for (genvar j = 0; j < TILE_N; j++) begin : of_column
+    packer #(.N(N), .M(M), .WIDTH(WIDTH)) group (
+        .values(values[j*M*WIDTH+:M*WIDTH]), .kept(slots_kept[j*N*WIDTH+:N*WIDTH]),
+        .places(slots_place[j*N*PLACE+:N*PLACE]), .crowded(full[j])
+    );
   end
+  wire crowded = full != 0;
 
   always_ff @(posedge clk) begin
     if (write_left) left[address_row[4:0]][address_column[4:0]] <= values[WIDTH-1:0];
@@ -82,8 +68,9 @@ module nm_core #(
         for (int i = 0; i < M; i++)
           dense[5'(address_column*TILE_N+j)][5'(address_row*M+i)] <= values[(j*M+i)*WIDTH+:WIDTH];
         for (int s = 0; s < N; s++) begin
-          kept[5'(address_column*TILE_N+j)][5'(address_row*N+s)] <= slot[j][s];
-          place[5'(address_column*TILE_N+j)][5'(address_row*N+s)] <= slot_place[j][s];
+          kept[5'(address_column*TILE_N+j)][5'(address_row*N+s)] <= slots_kept[(j*N+s)*WIDTH+:WIDTH];
+          place[5'(address_column*TILE_N+j)][5'(address_row*N+s)] 
+              <= slots_place[(j*N+s)*PLACE+:PLACE];
         end
       end
     end
@@ -100,23 +87,38 @@ module nm_core #(
   logic [7:0] row_block, column_block, step, part;
   assign issue = busy;
 
-  // The multipliers of a cycle: ROWS x TILE_N sums of K_STEP products.
-  logic [7:0] row, column, at, source;
-  logic signed [WIDTH-1:0] weight;
+  // The multipliers of a cycle: ROWS x TILE_N sums of K_STEP products. A left value is that of a
+  // group which lies at the place of the weight: in a dense run the weight's own.
+  logic signed [WIDTH-1:0] one[ROWS][TILE_N][K_STEP], other[ROWS][TILE_N][K_STEP];
+  for (genvar i = 0; i < ROWS; i++) begin : of_row
+    for (genvar j = 0; j < TILE_N; j++) begin : of_column
+      for (genvar s = 0; s < K_STEP; s++) begin : of_step
+        wire [7:0] row = row_block + part * ROWS + 8'(i);
+        wire [7:0] column = column_block + 8'(j);
+        wire [7:0] at = step + 8'(s);
+        wire [7:0] group = packed_run ? at / N : at / M;
+        wire [PLACE-1:0] own = packed_run ? place[column[4:0]][at[4:0]] : PLACE'(at % M);
+        logic [M*WIDTH-1:0] seen;
+        for (genvar g = 0; g < M; g++) begin : of_group
+          wire [7:0] source = group * M + 8'(g);
+          assign seen[g*WIDTH+:WIDTH] = source < k ? left[row[4:0]][source[4:0]] : 0;
+        end
+        wire [WIDTH-1:0] met;
+        pattern_multiplexer #(.M(M), .WIDTH(WIDTH)) of (.values(seen), .place(own), .value(met));
+        assign one[i][j][s] = at < length && row < m && column < n ? met : 0;
+        assign other[i][j][s] = packed_run ? kept[column[4:0]][at[4:0]] : dense[column[4:0]][at[4:0]];
+      end
+    end
+  end
   logic signed [SUM-1:0] added[ROWS][TILE_N];
   always_comb begin
     for (int i = 0; i < ROWS; i++) begin
       for (int j = 0; j < TILE_N; j++) begin
-        row = row_block + part * ROWS + 8'(i);
-        column = column_block + 8'(j);
-        added[i][j] = step == 0 ? 0 : results[row[4:0]][column[4:0]];
-        for (int s = 0; s < K_STEP; s++) begin
-          at = step + 8'(s);
-          source = packed_run ? (at / N) * M + 8'(place[column[4:0]][at[4:0]]) : at;
-          weight = packed_run ? kept[column[4:0]][at[4:0]] : dense[column[4:0]][at[4:0]];
-          if (at < length && row < m && column < n && source < k)
-            added[i][j] = added[i][j] + left[row[4:0]][source[4:0]] * weight;
-        end
+        added[i][j] = 0;
+        if (step != 0)
+          added[i][j] = results[5'(row_block+part*ROWS+8'(i))][5'(column_block+8'(j))];
+        for (int s = 0; s < K_STEP; s++)
+          added[i][j] = added[i][j] + one[i][j][s] * other[i][j][s];
       end
     end
   end
@@ -151,4 +153,48 @@ module nm_core #(
     end
     if (reset) busy <= 0;
   end
+endmodule
+
+// The first N values of a group that are not zero, each with its place; and whether it has more.
+module packer #(
+    parameter N = 2,
+    parameter M = 4,
+    parameter WIDTH = 8
+) (
+    input logic [M*WIDTH-1:0] values,
+    output logic [N*WIDTH-1:0] kept,
+    output logic [N*$clog2(M)-1:0] places,
+    output logic crowded
+);
+  localparam PLACE = $clog2(M);
+  int used;
+  always_comb begin
+    kept = 0;
+    places = 0;
+    used = 0;
+    for (int i = 0; i < M; i++) begin
+      if (values[i*WIDTH+:WIDTH] != 0) begin
+        for (int s = 0; s < N; s++) begin
+          if (used == s) begin
+            kept[s*WIDTH+:WIDTH] = values[i*WIDTH+:WIDTH];
+            places[s*PLACE+:PLACE] = PLACE'(i);
+          end
+        end
+        used = used + 1;
+      end
+    end
+    crowded = used > N;
+  end
+endmodule
+
+// The value of a group that lies at a place.
+module pattern_multiplexer #(
+    parameter M = 4,
+    parameter WIDTH = 8
+) (
+    input logic [M*WIDTH-1:0] values,
+    input logic [$clog2(M)-1:0] place,
+    output logic [WIDTH-1:0] value
+);
+  assign value = values[place*WIDTH+:WIDTH];
 endmodule

@@ -26,10 +26,16 @@ BUILT = {
 STREAMS = 1000
 
 
+@pytest.fixture(scope="session")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runtime")
+
+
 @pytest.mark.parametrize("name", BUILT)
-def test_a_machines_cycles_are_its_circuits(name: str, tmp_path: Path) -> None:
+def test_a_machines_cycles_are_its_circuits(name: str, tmp_path: Path, runtime: Path) -> None:
     circuit, parameters = BUILT[name]
-    assert circuits.passes(circuits.HERE / f"{circuit}.sv", tmp_path, parameters, STREAMS)
+    source = circuits.HERE / f"{circuit}.sv"
+    assert circuits.passes(source, tmp_path / "built", parameters, STREAMS, runtime)
 
 
 #: What is changed in a circuit: its name in `BUILT`, the text, and what stands in its place.
@@ -39,21 +45,21 @@ MUTATIONS = {
         "(lane == 15 ? 5 : lane % 5)",
         "(lane == 15 ? 5 : 4 - lane % 5)",
     ),
-    "a window of two": ("row_group-4", "second_rest == 0 ? 3 : 2", "2"),
+    "a window of two": ("row_group-4", "&second_empty ? 3 : 2", "2"),
     "a side move": ("row_group-1", "second[(lane+2)%LANES],", "second[(lane+3)%LANES],"),
-    "the bank hash": ("cartesian_pe-0", "(8 * (w & 2))", "(8 * (w & 1))"),
-    "room of a queue": ("cartesian_pe-3", "32'(after[b]) > QUEUE", "32'(after[b]) >= QUEUE"),
-    "a crowded group": ("nm_core-2:4", "if (used > N)", "if (used > N + 1)"),
+    "the bank hash": ("cartesian_pe-0", "(8 * (p & 2))", "(8 * (p & 1))"),
+    "room of a queue": ("cartesian_pe-3", "32'(after) <= QUEUE", "32'(after) < QUEUE"),
+    "a crowded group": ("nm_core-2:4", "crowded = used > N;", "crowded = used > N + 1;"),
     "a wave": ("systolic-os", "front[i] == streams - 1", "front[i] == streams"),
 }
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_another_circuit_is_told_apart(name: str, tmp_path: Path) -> None:
+def test_another_circuit_is_told_apart(name: str, tmp_path: Path, runtime: Path) -> None:
     of, text, other = MUTATIONS[name]
     circuit, parameters = BUILT[of]
     source = (circuits.HERE / f"{circuit}.sv").read_text()
     assert source.count(text) == 1
     mutated = tmp_path / f"{circuit}.sv"
     mutated.write_text(source.replace(text, other))
-    assert not circuits.passes(mutated, tmp_path / "built", parameters, 100)
+    assert not circuits.passes(mutated, tmp_path / "built", parameters, 100, runtime)

@@ -185,3 +185,51 @@ def test_published_areas_stand_beside_what_the_tables_make(
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     made = "\n".join(import_module("area").lines())
     assert f"\n{made}\n<!-- end: area -->" in (MEMORY / "README.md").read_text()
+
+
+#: A um2 each, so that an area is how many there are; of a multiplexer 1 more a bit.
+EACH = {"um2": 1, "source": "guessed"}
+FRONT = dict.fromkeys(("scheduler", "staging", "pixel_place", "weight_place"), EACH)
+FRONT |= dict.fromkeys(("product_place", "arbiter", "crossbar", "queue"), EACH)
+FRONT |= {
+    "multiplexer": {**EACH, "um2_per_bit": 1},
+    "pattern_multiplexer": {**EACH, "um2_per_bit": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "um2"),
+    [
+        ("tensordash", {}, 64 + (64 + 64) * 16 * 3 + (64 * 16 + 4096) * 33),
+        ("tensordash", {"scheduled": "weight"}, 64 + 128 * 48 + 5120 * 33),
+        ("bit-tactical", {}, 256 * 16 * 3 + 65536 * 17),
+        ("bit-tactical", {"lookahead": 1, "lookaside": 0}, 256 * 16 * 2 + 65536 * 17 / 7),
+        ("dadiannao", {}, 0),
+        ("scnn", {}, 64 * (4 + 4 + 16 + 32 + 32)),
+        ("scnn", {"weight_vector": 8}, 64 * (4 + 8 + 32 + 64 + 64)),
+        ("scnn-queued", {}, 64 * (4 + 4 + 16 + 32)),
+        ("scnn-queued", {"bank_queue": 32}, 64 * (4 + 4 + 16 + 64)),
+        ("a100", {}, 108 * 1024 * 17),
+        ("a100", {"pattern": "1:2"}, 108 * 1024 * 17 / 3),
+        ("a100", {"pattern": "none"}, 0),
+        ("scale-sim-os", {"pattern": "2:4"}, 1024 * 17),
+        ("scale-sim-os", {}, 0),
+    ],
+)
+def test_front_ends_by_hand(name: str, changes: dict[str, Any], um2: float) -> None:
+    found = area_of(config(name, **changes), table(front_end=FRONT))
+    assert found is not None
+    assert found.front_end == pytest.approx(um2 / 1e6)
+    assert found.mm2 == pytest.approx(sum(found[:4]) + um2 / 1e6)
+    without = area_of(config(name, **changes), table())
+    assert without is not None
+    assert without.front_end == (None if um2 else 0), "its parts are not in the table"
+    leaks = [area.leakage_mw or 0 for area in (found, without)]
+    assert leaks[0] - leaks[1] == pytest.approx(10 * um2 / 1e6)
+
+
+def test_of_a_machine_that_does_not_say_no_front_end_is_known() -> None:
+    found = area_of(config("sparten"), table(front_end=FRONT))
+    assert found is not None
+    assert found.front_end is None
+    assert found.mm2 == pytest.approx(sum(found[:4]))

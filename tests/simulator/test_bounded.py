@@ -154,11 +154,14 @@ def test_how_many_sums_are_held_changes_no_block(
 
 
 DEPTHWISE = {"C": 8, "K": 8, "groups": 8, "H": 56, "W": 56, "R": 31, "S": 31, "padding": 15}
+IMAGE, PLANE = {"C": 8, "K": 8, "H": 2048, "W": 2048}, {"C": 1, "K": 1, "H": 8192, "W": 2048}
 LONG, HEAD = {"C": 1, "K": 2, "W": 20_000, "S": 1024}, {"kind": "linear", "C": 4096, "K": 16_384}
 #: What took above 256 MiB before it was cut: a layer, which op, a preset, the sparsest operand.
 LARGE = [
     (DEPTHWISE, "fprop", "tensordash", "act"),
     (LONG, "wgrad", "swat", "act"),
+    (IMAGE, "wgrad", "swat", "act"),
+    (PLANE, "fprop", "swat", "act"),
     (LONG, "fprop", "sparten", "act"),
     (HEAD, "fprop", "swat", "weight"),
     (HEAD, "dgrad", "tensordash", "weight"),
@@ -221,7 +224,7 @@ def _tiny(sizes: dict[str, Any]) -> dict[str, Any]:
         return {"C": 40, "K": 24}
     if "groups" in sizes:
         return {"C": 2, "K": 2, "groups": 2, "H": 8, "W": 8, "R": 3, "S": 3, "padding": 1}
-    return {"W": 40, "S": 3}
+    return {"W": 40, "S": 3} if "S" in sizes and "R" not in sizes else {"H": 8, "W": 8}
 
 
 def test_a_page_says_how_large_an_op_may_be() -> None:

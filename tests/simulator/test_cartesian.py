@@ -10,6 +10,8 @@ import pytest
 
 import swatsim
 from swatsim.counters import Counters
+from swatsim.simulator.machines.cartesian import kernel_banks
+from swatsim.simulator.machines.cartesian.kernel_patterns import find_patterns
 from swatsim.simulator.machines.cartesian.kernel_queue import (
     DEEPEST_BYTE,
     issue,
@@ -31,6 +33,34 @@ def random_op(layer: Layer, name: OpName, samples: int = 1, **density: float) ->
     shapes = {it: layer.shape_of(it, samples) for it in OPERANDS_OF[name]}
     masks: Any = {it: rng.random(shapes[it]) < density.get(it, 0.5) for it in shapes}
     return LoweredOp(layer, name, **masks)
+
+
+# ---- large kernels -------------------------------------------------------------------------------
+
+
+def test_how_many_classes_are_laid_out_at_once_changes_no_cost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    op = random_op(Layer(name="x", C=1, K=5, H=9, W=8, R=4, S=3, padding=2), "fprop")
+    part = next(planar(op, swatsim.machine("scnn", pe_h=1, pe_w=1).config))
+    axes, pixels = (part.rows, part.columns, part.array), np.flatnonzero(part.data[0, 0])
+    classes = part.rows.pixel_class[:, None] * len(part.columns.output_bits)
+    queue = (classes + part.columns.pixel_class).ravel()[pixels]
+    number = len(part.rows.output_bits) * len(part.columns.output_bits)
+    starts = np.array([0, len(queue)])
+    _, _, patterns = find_patterns(queue, starts, number, part.array.act_vector)
+    taps, filters = part.weight.shape[2:], np.argwhere(part.weight[0].transpose(1, 2, 0))
+    assert max(taps) == 4
+    found = []
+    for most in (2**14, 8, 4):
+        monkeypatch.setattr(kernel_banks, "MOST_CLASSES", most)
+        counters = np.empty(min(number, most) * 32 * 8, np.uint64)
+        each = np.zeros((len(patterns), -(-len(filters) // part.array.weight_vector)), np.uint8)
+        run = counters, patterns, filters, 3, *axes, each
+        uncompiled: Any = kernel_banks.cost_patterns  # compiled, the constant is one
+        found.append((uncompiled.py_func(*run).tolist(), each.tolist()))
+    assert found[1] == found[0]
+    assert found[2] == found[0]
 
 
 # ---- outputs that nobody wants -------------------------------------------------------------------

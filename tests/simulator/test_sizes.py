@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from swatsim.results import load
 from swatsim.simulator.energy.table import energy_table
 from swatsim.simulator.machines import MACHINES, presets
 from swatsim.simulator.mechanism import MAX_MULTIPLIERS
-from swatsim.simulator.sizes import LARGEST, Sums, check_before
+from swatsim.simulator.sizes import LARGEST, Sums, check_before, check_room
 from swatsim.simulator.systems import system_of
+from swatsim.workload.layer import OPS
 from swatsim.workload.lowering import LoweredOp
 from tests.command import refused
 from tests.traces import make_trace
@@ -78,13 +80,41 @@ def test_a_latency_that_passes_is_refused_before_anything_is_simulated(tmp_path:
     trace = make_trace(tmp_path / "trace")
     found = swatsim.machine("dadiannao", **ENDS[2][1], **SLOW)
     step = trace.step(trace.steps[0])
-    jobs = [(layer, name, 2) for layer, name in step.ops()]
+    jobs = Counter((layer, name, 2) for layer, name in step.ops())
     least = MAX_MULTIPLIERS * 10**7 * len(jobs)
     check_before(jobs, [(found.name, system_of(found, energy_table("45nm")))])
     assert least < LARGEST
-    many = jobs * (LARGEST // least + 1)
+    many = dict.fromkeys(jobs, LARGEST // least + 1)
     with pytest.raises(ConfigError, match=r"its lane-cycles would add up to \d+ or more"):
         check_before(many, [(found.name, system_of(found, energy_table("45nm")))])
+
+
+def test_a_plane_that_can_not_be_cut_is_refused(tmp_path: Path) -> None:
+    found, other = swatsim.machine("swat"), swatsim.machine("tensordash")
+    fits, large = (swatsim.Layer(name="x", C=1, K=1, H=side, W=side) for side in (10_000, 12_000))
+    for name in OPS:
+        check_room([(fits, name)], [found, other])
+    check_room([(large, "fprop")], [other])
+    said = r"layer 'x', fprop, on swat: .* and take \d+ bytes .*; at most \d+ .*: record smaller"
+    with pytest.raises(ConfigError, match=said):
+        check_room([(large, "fprop")], [other, found])
+    turned = swatsim.Layer(name="x", kind="conv_transpose", C=1, K=1, H=12_000, W=12_000)
+    with pytest.raises(ConfigError, match="layer 'x', dgrad, on swat"):
+        check_room([(turned, "dgrad")], [found])
+
+
+def test_what_has_no_room_is_refused_before_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trace = make_trace(tmp_path / "trace")
+    monkeypatch.setattr("swatsim.simulator.sizes.MOST_ROOM", 10)
+    monkeypatch.setattr("swatsim.simulator.trace_run.Run.rows", None)
+    with pytest.raises(ConfigError, match="on swat: its planes can't be cut"):
+        swatsim.simulate(trace, "swat", store=False)
+    spec = {"traces": [str(trace.path)], "machines": [{"preset": "swat"}]}
+    with ThreadPoolExecutor(1) as pool:
+        done = swatsim.sweep(spec, tmp_path / "out", executor=pool, store=False)
+    assert "on swat: its planes can't be cut" in done.failed[0]["error"]
 
 
 def test_the_slowest_memory_before_the_largest_machine_is_exact(tmp_path: Path) -> None:

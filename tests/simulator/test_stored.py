@@ -25,7 +25,7 @@ from swatsim.simulator.mechanism import Mechanism
 from swatsim.simulator.runnable import ConfiguredMachine, storing
 from swatsim.simulator.stored import BUSY, OP, Basis, Stored, key_of
 from swatsim.simulator.vector import SystemConfig
-from swatsim.store import Store
+from swatsim.store import Store, open_store
 from swatsim.tracefile import Trace
 from swatsim.workload.layer import OPERANDS_OF, Layer
 from swatsim.workload.lowering import LoweredOp, lower
@@ -321,7 +321,9 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
 
 
 @pytest.fixture
-def where(tmp_path: Path) -> Path:
+def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a store where counts of small masks are kept, too."""
+    monkeypatch.setattr("swatsim.simulator.stored.QUICK", 0)
     return tmp_path / "store"
 
 
@@ -400,6 +402,19 @@ def test_a_sweep_counts_nothing_that_another_has(
     sweep("first", "ddr4-3200")
     no_more_counting()
     assert sweep("second", "hbm2") == plain
+
+
+def test_effectual_products_of_small_masks_are_quicker_counted_than_kept(
+    where: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    op = LoweredOp.dense(Layer(name="x", kind="linear", C=20, K=30), "fprop", 1)
+    size = sum(mask.size for mask in op.operands.values())
+    for quick, kept in ((size + 1, 0), (size, 1)):
+        monkeypatch.setattr("swatsim.simulator.stored.QUICK", quick)
+        store = open_store(where)
+        assert store is not None
+        assert Stored(store).entered(replace(op, known={})).macs_effectual == 600
+        assert store.size().entries == kept
 
 
 def test_damaged_entries_are_counted_anew(trace: Trace, where: Path) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import tomllib
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from swatsim.cli import sweep as verb
 from swatsim.errors import ConfigError
-from swatsim.sweeps import run
-from swatsim.sweeps.forecast import Forecast, _fitted, duration, forecast
+from swatsim.sweeps import run, worker
+from swatsim.sweeps.forecast import Forecast, duration, forecast
 from swatsim.sweeps.inline import as_toml, entries_of
 from swatsim.sweeps.spec import Spec, read_spec
+from swatsim.sweeps.timed import fitted
 from swatsim.tracefile import open_trace
 from tests.command import refused, swatsim
 from tests.sweeps.test_sweep import Here
@@ -120,7 +122,7 @@ def test_a_forecast_has_a_time_of_each_job(trace: Path, tmp_path: Path) -> None:
 def test_a_forecast_is_of_computations_and_not_of_points(
     trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swatsim.sweeps.forecast._timed", lambda *given: 5.0 + 0.25 * given[-1])
+    monkeypatch.setattr("swatsim.sweeps.timed._timed", lambda *given: 5.0 + 0.25 * given[-1])
     memories = ",".join(f"{64 * 2**i}" for i in range(8))
     settings = {"tiles": "1,2", "buffer_b_kib": memories}
     plan = run.look(entries_of([str(trace)], ["tensordash"], settings), tmp_path / "out")
@@ -131,12 +133,44 @@ def test_a_forecast_is_of_computations_and_not_of_points(
     assert Forecast([3600.0] * 31, 4).words == "about 31 CPU hours, about 7.8 hours on 4 processes"
 
 
+def test_a_forecast_knows_what_a_store_has(trace: Path, tmp_path: Path) -> None:
+    def spec(tiles: str) -> dict[str, Any]:
+        return entries_of([str(trace)], ["tensordash"], {"tiles": tiles, "dram": "hbm2,ddr4-3200"})
+
+    store = tmp_path / "store"
+    done = run.sweep(spec("1,2"), tmp_path / "one", executor=Here(), store=store)
+    assert done.looked.stored == 0 < done.looked.counts
+    plan = run.look(spec("1,2,3"), tmp_path / "two", store=store)
+    found = forecast(plan, 2)
+    assert (found.stored, found.exact, found.kept) == (2, True, "2 of them stored")
+    assert plan.words(found.kept).endswith("3 computations, 2 of them stored")
+    assert all(seconds > 0 for seconds in found.jobs)
+    assert forecast(run.look(spec("1"), tmp_path / "two", store=False), 2).kept == ""
+    worker._store.cache_clear()  # as in another process
+    again = run.sweep(spec("2"), tmp_path / "three", executor=Here(), store=store)
+    assert again.looked.stored == again.looked.counts > 0
+    assert (
+        again.looked.words == f"{again.looked.stored} of {again.looked.stored} counts came "
+        "from the store"
+    )
+
+
+def test_of_many_computations_some_are_looked_up(
+    trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swatsim.sweeps.kept.SECONDS", 0.0)
+    spec = entries_of([str(trace)], ["ideal"], {"multipliers": "64,128,256"})
+    run.sweep(spec, tmp_path / "one", executor=Here(), store=tmp_path / "store")
+    plan = run.look(spec, tmp_path / "two", store=tmp_path / "store")
+    assert forecast(plan, 2).kept == "about 3 of them stored"
+
+
 def test_an_op_has_a_time_and_each_of_its_products_too() -> None:
-    assert _fitted([(100, 2.0), (300, 4.0), (200, 3.0)]) == pytest.approx((1.0, 0.01))
-    assert _fitted([(100, 1.0), (300, 4.0)]) == pytest.approx((0.0, 5 / 400))  # none is below 0
-    assert _fitted([(100, 3.0), (300, 1.0)]) == pytest.approx((2.0, 0.0))
-    assert _fitted([(7, 3.0)]) == pytest.approx((3.0, 0.0))
-    assert _fitted([]) == (0.0, 0.0)
+    assert fitted([(100, 2.0), (300, 4.0), (200, 3.0)]) == pytest.approx((1.0, 0.01))
+    assert fitted([(100, 1.0), (300, 4.0)]) == pytest.approx((0.0, 5 / 400))  # none is below 0
+    assert fitted([(100, 3.0), (300, 1.0)]) == pytest.approx((2.0, 0.0))
+    assert fitted([(7, 3.0)]) == pytest.approx((3.0, 0.0))
+    assert fitted([]) == (0.0, 0.0)
 
 
 def test_what_is_left_follows_from_what_jobs_took() -> None:

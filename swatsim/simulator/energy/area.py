@@ -34,6 +34,21 @@ class Arithmetic(Entry):
         return (self.multiply_um2 + self.add_um2) / UM2_PER_MM2
 
 
+class FrontEndPart(Entry):
+    """A part of a front end, of which `MachineConfig.front_end` has so many: so much, in um2.
+
+    And so much more for each bit of a value.
+    """
+
+    um2: Annotated[Number, Field(ge=0, le=MAX_MM2 * UM2_PER_MM2)]
+    um2_per_bit: Annotated[Number, Field(ge=0, le=MAX_MM2 * UM2_PER_MM2)] = 0.0
+    source: Source
+
+    def mm2(self, bits: int) -> float:
+        """Return the area of one of it, for values of so many bits."""
+        return (self.um2 + bits * self.um2_per_bit) / UM2_PER_MM2
+
+
 class Macro(Entry):
     """An SRAM of so many KiB: its mm2, and what it leaks, in mW."""
 
@@ -93,9 +108,12 @@ class AreaTable(Entry):
     logic : mapping of str to Arithmetic
         By value type.
     sram : SramArea
+    front_end : mapping of str to FrontEndPart
+        By what `MachineConfig.front_end` calls it.
     leakage : LogicLeakage, optional
     """
 
     logic: Annotated[Mapping[str, Arithmetic], Field(min_length=1)]
     sram: SramArea
+    front_end: Mapping[str, FrontEndPart] = {}
     leakage: LogicLeakage | None = None

@@ -80,7 +80,7 @@ def _format_of(operand: str) -> Any:
 
 
 def _extent(what: str, unit: str) -> Any:
-    meaning = f"a block's {what}; auto: what moves the fewest bytes, within a 64th"
+    meaning = f"a block's {what}; auto: the fewest bytes of a fine grid, within a 64th"
     return Field(description=meaning, json_schema_extra={"unit": unit})
 
 
@@ -168,7 +168,7 @@ class MemoryConfig(FrozenRecord):
         Auto | Order,
         Field(
             description="loops over blocks, outermost first: K filters, C channels, N rows of all "
-            "samples; auto: what moves the fewest bytes, within a 64th"
+            "samples; auto: the fewest bytes of a fine grid, within a 64th"
         ),
     ] = "auto"
     block_filters: Annotated[Extent, _extent("filters of a group", "filters")] = "auto"

@@ -75,7 +75,7 @@ def plan(
     pinned: Operand | None = None,
     resident: bool = False,
 ) -> Plan:
-    """Return the blocks of an op that move the fewest bytes, within a 64th.
+    """Return the blocks of an op that move the fewest bytes of a fine grid, within a 64th.
 
     Parameters
     ----------

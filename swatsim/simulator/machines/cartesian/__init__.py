@@ -13,6 +13,7 @@ from swatsim.simulator.machines.cartesian.machine import (
     simulate_dense_with_conflicts,
     simulate_op,
 )
+from swatsim.simulator.machines.cartesian.room import room
 from swatsim.simulator.machines.cartesian.timeline import timeline
 from swatsim.simulator.mechanism import Mechanism, every_mask
 
@@ -28,6 +29,7 @@ CARTESIAN = Mechanism(
     by_image=by_image,
     in_rounds=in_rounds,
     looks_at=every_mask,
+    room=room,
     timeline=timeline,
     busy=busy,
     tile="a PE",

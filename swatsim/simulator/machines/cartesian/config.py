@@ -134,6 +134,23 @@ class CartesianConfig(MachineConfig):
         return self.act_vector * self.weight_vector
 
     @property
+    def front_end(self) -> Mapping[str, float]:
+        """Places of values and products, and what brings these to their banks.
+
+        Banks are of 16 products, and queues of 16 too; others in proportion: `memory/README.md`.
+        """
+        products = self.lanes
+        banks = self.banks * products / 16
+        ways = {"queue": banks * max(self.bank_queue, products) / 16}
+        each = {
+            "pixel_place": self.act_vector,
+            "weight_place": self.weight_vector,
+            "product_place": products,
+            **(ways if self.bank_queue else {"arbiter": banks, "crossbar": banks}),
+        }
+        return {name: self.pes * many for name, many in each.items()}
+
+    @property
     def accumulator_bank_kib(self) -> float:
         """Size of a bank of accumulators, of 4 bytes each."""
         return 4 * self.accumulator / self.banks / 1024

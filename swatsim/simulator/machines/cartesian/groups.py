@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from swatsim.simulator.machines.cartesian.channels import cut
 from swatsim.simulator.machines.cartesian.kernel_banks import Array, Axis
 from swatsim.simulator.machines.cartesian.kernel_wanted import Wanted
 from swatsim.simulator.machines.cartesian.sides import Reached
@@ -22,8 +23,8 @@ from swatsim.workload.windows import Axes, Mask, channels_first
 #: A linear layer's channels are seen as images of this side: one application of a kernel as large.
 LINEAR_SIDE = 16
 
-#: Pixels of a channel in all samples of a block, or one sample: the kernel's queues take 26 bytes
-#: of each (104 MiB).
+#: Pixels of a channel that are queued at a time, or those of one PE: the kernel's queues take 26
+#: bytes of each (104 MiB). So many are in the samples of a block, too, or it is one sample.
 MOST_PIXELS = 2**22
 #: Values of an operand that are laid out at a time (16 MiB), or of one channel and chunk.
 MOST_VALUES = 2**24
@@ -91,7 +92,7 @@ def padded(conv: Convolution, size: Axes) -> Layout:
         return laid.swapaxes(0, 1)
 
     taps = conv.weight.shape[2], conv.weight.shape[3]
-    return Layout(of_data, lambda weight: weight, 1, taps, np.ones(size, np.bool_))
+    return Layout(of_data, lambda weight: weight, 1, taps, np.broadcast_to(np.True_, size))
 
 
 def _overlap(start: int, size: int, length: int) -> tuple[slice, slice]:
@@ -176,8 +177,9 @@ class Group:
     @property
     def outputs(self) -> int:
         """Elements of one filter's output plane."""
-        missing = np.count_nonzero(~self.layout.exists)
-        return self.output[0] * self.output[1] - int(missing)
+        exists = self.layout.exists
+        missing = exists.size - int(np.count_nonzero(exists))
+        return self.output[0] * self.output[1] - missing
 
     @property
     def halo_cycles(self) -> int:
@@ -212,9 +214,9 @@ class Group:
         chunks = max(1, MOST_VALUES // max(taps, outputs) // self.array.chunk)
         at_once = min(len(filters), chunks * self.array.chunk)
         depth = max(1, MOST_VALUES // max(together * pixels, at_once * taps))
-        for n in _cut(range(self.samples), together):
-            for k in _cut(filters, at_once):
-                yield (self.part(n, k, c) for c in _cut(range(self.channels), depth))
+        for n in cut(range(self.samples), together):
+            for k in cut(filters, at_once):
+                yield (self.part(n, k, c) for c in cut(range(self.channels), depth))
 
     def part(self, samples: range, filters: range, channels: range) -> Planar:
         """Return some samples, some whole chunks of filters, and some channels."""
@@ -242,7 +244,6 @@ class Group:
         return wanted_outputs(own, self.output, self.reached, self.array.chunk)
 
 
-def _cut(some: range, at_once: int) -> Iterator[range]:
-    """Yield a range in order, so many at a time."""
-    for first in range(0, len(some), at_once):
-        yield some[first : first + at_once]
+def pes_at_once(pixels: int) -> int:
+    """Return of how many PEs, of so many pixels, the pixels are queued at a time."""
+    return max(1, MOST_PIXELS // pixels)

@@ -27,6 +27,7 @@ from swatsim.jit import jit
 from swatsim.simulator.machines.cartesian.kernel_banks import (
     BANKS,
     MAX_WORDS,
+    MOST_CLASSES,
     Array,
     Axis,
     bank_of,
@@ -100,34 +101,46 @@ def is_met(axis: Axis, phase: int) -> bool:
 
 @jit
 def queue_pixels(  # type: ignore[no-untyped-def]
-    image: Bits, a: int, b: int, rows: Axis, columns: Axis, array: Array, log: PixelLog | None
+    image: Bits,
+    a: int,
+    b: int,
+    rows: Axis,
+    columns: Axis,
+    array: Array,
+    parts: tuple[int, int],
+    log: PixelLog | None,
 ):
     """Queue the classes of phase (a, b)'s non-zero pixels, PE by PE, x outer, y inner.
 
-    ``image[n, x, y]`` is one channel. Returns the queue, and where each (sample, PE)'s part of it
-    begins.
+    ``image[n, x, y]`` is one channel; `parts` are the first (sample, PE), and where to end. Returns
+    the queue, and where each one's part of it begins.
     """
-    samples, height, width = image.shape
-    classes = columns.output_bits.shape[0]
-    queue = np.empty(image.size + 1, np.int64)
-    starts = np.zeros(samples * array.pe_h * array.pe_w + 1, np.int64)
-    length = part = 0
-    for n in range(samples):
-        for e in range(array.pe_h * array.pe_w):
-            top, left = e // array.pe_w * rows.tile, e % array.pe_w * columns.tile
-            first_x = top + (a - top) % rows.stride
-            first_y = left + (b - left) % columns.stride
-            for x in range(first_x, min(top + rows.tile, height), rows.stride):
-                of_row = rows.pixel_class[x] * classes
-                for y in range(first_y, min(left + columns.tile, width), columns.stride):
-                    # written in any case, kept if it is not zero: a branch would be guessed wrong
-                    queue[length] = of_row + columns.pixel_class[y]
-                    if log is not None:
-                        log.places[length, 0], log.places[length, 1] = x, y
-                    length += int(image[n, x, y])
-            part += 1
-            starts[part] = length
+    (_, height, width), pes = image.shape, array.pe_h * array.pe_w
+    classes, (first, end) = columns.output_bits.shape[0], parts
+    queue = np.empty(min(image.size, (end - first) * rows.tile * columns.tile) + 1, np.int64)
+    starts = np.zeros(end - first + 1, np.int64)
+    length = 0
+    for part in range(first, end):
+        n, e = part // pes, part % pes
+        top, left = e // array.pe_w * rows.tile, e % array.pe_w * columns.tile
+        first_x = top + (a - top) % rows.stride
+        first_y = left + (b - left) % columns.stride
+        for x in range(first_x, min(top + rows.tile, height), rows.stride):
+            of_row = rows.pixel_class[x] * classes
+            for y in range(first_y, min(left + columns.tile, width), columns.stride):
+                # written in any case, kept if it is not zero: a branch would be guessed wrong
+                queue[length] = of_row + columns.pixel_class[y]
+                if log is not None:
+                    log.places[length, 0], log.places[length, 1] = x, y
+                length += int(image[n, x, y])
+        starts[part - first + 1] = length
     return queue[:length], starts
+
+
+@jit
+def cut(parts: int, first: int, array: Array) -> tuple[int, int]:
+    """Return the parts from a first one on that are queued at a time, as `queue_pixels` asks."""
+    return first, min(first + array.at_once, parts)
 
 
 @jit
@@ -162,7 +175,7 @@ def pe_of(log: Log, array: Array) -> int:
 @jit
 def note_pairs(
     given: PixelLog,
-    at_step: tuple[int, Counts],
+    at_step: tuple[int, int, Counts],
     queued: tuple[Counts, Counts],
     blocks: tuple[Counts, Counts, Counts],
     filters: tuple[Counts, int],
@@ -171,14 +184,14 @@ def note_pairs(
 ) -> None:
     """Write down how the logged PE's blocks of pixels meet the blocks of a queue of weights.
 
-    Block after block of pixels, each against all of the weights. `at_step` is the step, and the
-    cycles of it that each PE has spent before; `filters` are the weights, and the index of the
-    first filter in the layer.
+    Block after block of pixels, each against all of the weights. `at_step` is the step, the first
+    PE whose pixels are queued, and the cycles of the step that each has spent before; `filters` are
+    the weights, and the index of the first filter in the layer.
     """
-    (step, costs), (weights, first_k), (rows, columns, array) = at_step, filters, plane
+    (step, first_pe, costs), (weights, first_k), (rows, columns, array) = at_step, filters, plane
     (classes, starts), (pattern_of, begins, patterns), log = queued, blocks, given.log
-    pe = pe_of(log, array)
-    if pe < 0:
+    pe = pe_of(log, array) - first_pe
+    if pe < 0 or pe >= costs.size:
         return
     own = np.empty((begins[pe + 1] - begins[pe], patterns.shape[1]), np.int64)
     for i in range(own.shape[0]):
@@ -249,6 +262,26 @@ def of_owners(cycles: int, array: Array) -> Counts:
 
 
 @jit
+def end_steps(costs: Counts, array: Array, cost: Counts, log: PixelLog | None) -> int:
+    """Let the PEs of each chunk and sample wait for the slowest; return the cycles of all.
+
+    ``costs[chunk, part]`` is added to each PE's ``cost[e]``.
+    """
+    cycles, pes = 0, cost.size
+    for chunk in range(costs.shape[0]):
+        for first in range(0, costs.shape[1], pes):
+            slowest = 0
+            for e in range(pes):
+                slowest = max(slowest, costs[chunk, first + e])
+                cost[e] += costs[chunk, first + e]
+            cycles += slowest
+            if log is not None:
+                own = pe_of(log.log, array)
+                note_step(log.log, slowest, costs[chunk, own] if own >= 0 else -1)
+    return cycles
+
+
+@jit
 def convolve(
     data: Bits,
     weight: Bits,
@@ -264,11 +297,11 @@ def convolve(
     chunk of filters of one sample; a log holds a channel's chunks one after another, and is of one
     sample.
     """
-    samples, pes = data.shape[1], array.pe_h * array.pe_w
-    chunks = -(-weight.shape[1] // array.chunk)
+    pes, chunks = array.pe_h * array.pe_w, -(-weight.shape[1] // array.chunk)
+    parts = data.shape[1] * pes
     classes = rows.output_bits.shape[0] * columns.output_bits.shape[0]
-    costs, cost = np.empty((chunks, samples * pes), np.int64), np.zeros(pes, np.int64)
-    counters = np.empty(classes * BANKS * MAX_WORDS, np.uint64)
+    costs, cost = np.empty((chunks, parts), np.int64), np.zeros(pes, np.int64)
+    counters = np.empty(min(classes, MOST_CLASSES) * BANKS * MAX_WORDS, np.uint64)
     none, plane = np.empty((0, 0), np.uint8), (rows, columns, array)
     cycles = pairs = products = words_a = words_b = 0
     for c in range(data.shape[0]):
@@ -277,35 +310,30 @@ def convolve(
             for b in range(columns.stride):
                 if not (is_met(rows, a) and is_met(columns, b)):
                     continue  # by no tap: a 1 x 1 kernel of stride 2 meets a quarter of the pixels
-                queued = pixels, starts = queue_pixels(data[c], a, b, rows, columns, array, log)
-                blocks = find_patterns(pixels, starts, classes, array.act_vector)
-                pattern_of, begins, patterns = blocks
-                for chunk in range(chunks):
-                    first = chunk * array.chunk
-                    kernel = weight[c, first : first + array.chunk]
-                    weights = queue_weights(kernel, a, b, rows, columns)
-                    if weights.shape[0]:
-                        k = first_k + first
-                        of = cost_patterns(
-                            counters, patterns, weights, k, rows, columns, array, none
-                        )
-                        if log is not None:
-                            at_step = c * chunks + chunk, costs[chunk]
-                            note_pairs(log, at_step, queued, blocks, (weights, k), plane, counters)
-                        add_costs(costs[chunk], of, pattern_of, begins)
-                        products += pixels.size * weights.shape[0]
-                        words_a += pattern_of.size * weights.shape[0]
-                        words_b += pixels.size
-                        pairs += pattern_of.size * -(-weights.shape[0] // array.weight_vector)
-        for chunk in range(chunks):
-            for n in range(samples):
-                slowest = 0
-                for e in range(n * pes, (n + 1) * pes):
-                    slowest = max(slowest, costs[chunk, e])
-                    cost[e - n * pes] += costs[chunk, e]
-                cycles += slowest
-                if log is not None:
-                    own = pe_of(log.log, array)
-                    note_step(log.log, slowest, costs[chunk, own] if own >= 0 else -1)
+                for part in range(0, parts, array.at_once):
+                    some = begin, end = cut(parts, part, array)
+                    queued = pixels, starts = queue_pixels(
+                        data[c], a, b, rows, columns, array, some, log
+                    )
+                    blocks = find_patterns(pixels, starts, classes, array.act_vector)
+                    pattern_of, begins, patterns = blocks
+                    for chunk in range(chunks):
+                        first, own = chunk * array.chunk, costs[chunk, begin:end]
+                        kernel = weight[c, first : first + array.chunk]
+                        weights = queue_weights(kernel, a, b, rows, columns)
+                        if weights.shape[0]:
+                            k = first_k + first
+                            of = cost_patterns(
+                                counters, patterns, weights, k, rows, columns, array, none
+                            )
+                            if log is not None:
+                                at = c * chunks + chunk, begin, own
+                                note_pairs(log, at, queued, blocks, (weights, k), plane, counters)
+                            add_costs(own, of, pattern_of, begins)
+                            products += pixels.size * weights.shape[0]
+                            words_a += pattern_of.size * weights.shape[0]
+                            words_b += pixels.size
+                            pairs += pattern_of.size * -(-weights.shape[0] // array.weight_vector)
+        cycles += end_steps(costs, array, cost, log)
     of_pes = cost.reshape(array.pe_h, array.pe_w)
     return Work(cycles, of_pes, pairs, products, of_owners(cycles, array), words_a, words_b)

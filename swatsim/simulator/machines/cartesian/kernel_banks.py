@@ -15,6 +15,8 @@ BANKS = 32
 BLOCKS = 8
 #: Words that are laid out at once: more would not stay in the cache.
 MAX_WORDS = 8
+#: Classes of pixels whose counters are laid out at once (32 MiB); kernels up to 60 x 60 have fewer.
+MOST_CLASSES = 2**14
 
 HIGH = np.uint64(0x8080808080808080)
 LOW_HALVES = np.uint64(0x00FF00FF00FF00FF)
@@ -60,6 +62,8 @@ class Array(NamedTuple):
         Whether products wait for their bank.
     queue : int
         Products that wait before a bank; 0: there are no queues.
+    at_once : int
+        PEs, those of each sample for themselves, whose pixels are queued at a time.
     owns : numpy.ndarray of bool, shape (pe_h, pe_w)
         Whether a PE owns a pixel.
     """
@@ -72,6 +76,7 @@ class Array(NamedTuple):
     chunk: int
     conflicts: bool
     queue: int
+    at_once: int
     owns: Bits
 
 
@@ -125,51 +130,55 @@ def lay_out(
 ) -> None:
     """Lay out the counters ``[p, b, j]`` of up to 8 * words weight blocks, in a buffer.
 
-    Those of the classes in `used`; what lies between them is left as it was.
+    Those of the classes in `used`, one after another.
     """
     of_rows, of_columns = rows.output_bits, columns.output_bits
     width = BANKS * words
-    for at in used:
-        for i in range(at * width, (at + 1) * width):
-            counters[i] = 0
+    for i in range(used.size * width):
+        counters[i] = 0
     places = np.empty((8, used.size), np.int64)  # of filters modulo 8, in each class that is met
-    met = 0
+    filters = met = 0
+    for i in range(weights.shape[0]):
+        filters = max(filters, weights[i, 2] + 1)
     for i in range(weights.shape[0] if array.conflicts else 0):
         r, s, k = weights[i, 0], weights[i, 1], (first_k + weights[i, 2]) % 8
         if i == 0 or r != weights[i - 1, 0] or s != weights[i - 1, 1]:  # they come tap by tap
             met = 0
-            for at in used:
-                w, h = (
-                    of_rows[at // of_columns.shape[0], r],
-                    of_columns[at % of_columns.shape[0], s],
-                )
+            for at in range(used.size):
+                x, y = used[at] // of_columns.shape[0], used[at] % of_columns.shape[0]
+                w, h = of_rows[x, r], of_columns[y, s]
                 if w >= 0 and h >= 0:
-                    for other in range(8):
+                    for one in range(min(8, filters)):
+                        other = (first_k + one) % 8
                         bank = bank_of(other, w, h, array)
                         places[other, met] = at * width + bank * words
                     met += 1
         block = i // array.weight_vector
-        one = np.uint64(1) << np.uint64(8 * (block % BLOCKS))
+        bit = np.uint64(1) << np.uint64(8 * (block % BLOCKS))
         word = block // BLOCKS
         for at in places[k, :met]:
-            counters[at + word] += one
+            counters[at + word] += bit
 
 
 @jit
-def cost_of_pattern(pattern: Counts, counters: Words, floor: Words, total: Words) -> int:
+def cost_of_pattern(
+    pattern: Counts, place: Counts, counters: Words, floor: Words, total: Words
+) -> int:
     """Return the cost of one block of pixels against the weight blocks that are laid out.
+
+    ``place[p]`` says where among these the counters of a class lie.
 
     Equivalent: the sum, over the weight blocks, of max(1, largest counter of a bank), where the
     counters are added up over the pixels. `floor` holds a 1 for every weight block. Byte after
     byte, ``total[:floor.size]`` then holds each weight block's part of the sum.
     """
     width = BANKS * floor.size
-    first = pattern[0] * width
+    first = place[pattern[0]] * width
     for i in range(width):
         total[i] = counters[first + i]
     for pixel in range(1, pattern.size):
         if pattern[pixel] >= 0:
-            first = pattern[pixel] * width
+            first = place[pattern[pixel]] * width
             for i in range(width):
                 total[i] += counters[first + i]
     while width > floor.size:  # halve the banks until one is left: words of a bank lie together
@@ -201,18 +210,28 @@ def cost_patterns(
     """
     costs = np.zeros(patterns.shape[0], np.int64)
     at_once = MAX_WORDS * BLOCKS * array.weight_vector
-    used = classes_of(patterns, rows.output_bits.shape[0] * columns.output_bits.shape[0])
     total = np.empty(BANKS * MAX_WORDS, np.uint64)
-    for begin in range(0, weights.shape[0], at_once):
-        some = weights[begin : begin + at_once]
-        blocks = -(-some.shape[0] // array.weight_vector)
-        floor = np.zeros(-(-blocks // BLOCKS), np.uint64)
-        for block in range(blocks):
-            floor[block // BLOCKS] |= np.uint64(1) << np.uint64(8 * (block % BLOCKS))
-        lay_out(counters, some, first_k, rows, columns, array, floor.size, used)
-        for i in range(patterns.shape[0]):
-            costs[i] += cost_of_pattern(patterns[i], counters, floor, total)
-            for block in range(blocks if each.size else 0):
-                byte = total[block // BLOCKS] >> np.uint64(8 * (block % BLOCKS))
-                each[i, begin // array.weight_vector + block] = byte & np.uint64(255)
+    classes = rows.output_bits.shape[0] * columns.output_bits.shape[0]
+    place = np.empty(classes, np.int64)
+    together = patterns.shape[0]
+    if classes > MOST_CLASSES:
+        together = MOST_CLASSES // patterns.shape[1]
+    for first in range(0, patterns.shape[0], max(1, together)):
+        own = patterns[first : first + together]
+        used = classes_of(own, classes)
+        for i in range(used.size):
+            place[used[i]] = i
+        for begin in range(0, weights.shape[0], at_once):
+            some = weights[begin : begin + at_once]
+            blocks = -(-some.shape[0] // array.weight_vector)
+            floor = np.zeros(-(-blocks // BLOCKS), np.uint64)
+            for block in range(blocks):
+                floor[block // BLOCKS] |= np.uint64(1) << np.uint64(8 * (block % BLOCKS))
+            lay_out(counters, some, first_k, rows, columns, array, floor.size, used)
+            for i in range(own.shape[0]):
+                costs[first + i] += cost_of_pattern(own[i], place, counters, floor, total)
+                for block in range(blocks if each.size else 0):
+                    byte = total[block // BLOCKS] >> np.uint64(8 * (block % BLOCKS))
+                    at = begin // array.weight_vector + block
+                    each[first + i, at] = byte & np.uint64(255)
     return costs

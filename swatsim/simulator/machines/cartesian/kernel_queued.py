@@ -18,6 +18,7 @@ from swatsim.jit import jit
 from swatsim.simulator.machines.cartesian.kernel import (
     PixelLog,
     Work,
+    cut,
     is_met,
     note_products,
     of_owners,
@@ -184,6 +185,7 @@ def count_products(block: Counts, weights: Weights, plane: Plane) -> None:
 def note_part(
     given: PixelLog,
     step: int,
+    first: int,
     pixels: Counts,
     starts: Counts,
     weights: Weights,
@@ -191,10 +193,13 @@ def note_part(
     queues: Words,
     costs: Counts,
 ) -> None:
-    """Write down the pairs that `issue_parts` issues of the logged PE, from what it begins with."""
+    """Write down the pairs that `issue_parts` issues of the logged PE, from what it begins with.
+
+    `first` is the first PE whose pixels are queued.
+    """
     (rows, columns, array), first_k = plane, weights.first_k
-    own = pe_of(given.log, array)
-    if own < 0:
+    own = pe_of(given.log, array) - first
+    if own < 0 or own >= costs.size:
         return
     cycle, before = costs[own], queues[own].copy()
     for begin in range(starts[own], starts[own + 1], array.act_vector):
@@ -252,25 +257,28 @@ def convolve_queued(
             for b in range(columns.stride):
                 if not (is_met(rows, a) and is_met(columns, b)):
                     continue
-                pixels, starts = queue_pixels(data[c], a, b, rows, columns, array, log)
-                blocks = 0
-                for part in range(parts):
-                    blocks += -((starts[part] - starts[part + 1]) // array.act_vector)
-                for chunk in range(chunks):
-                    first = chunk * array.chunk
-                    kernel = weight[c, first : first + array.chunk]
-                    queue = queue_weights(kernel, a, b, rows, columns)
-                    if not (queue.shape[0] and pixels.size):
-                        continue
-                    weights = lay_out(queue, first_k + first, plane)
-                    of_chunk = weights, plane, queues[chunk], costs[chunk]
-                    if log is not None:
-                        note_part(log, c * chunks + chunk, pixels, starts, *of_chunk)
-                    issue_parts(pixels, starts, *of_chunk)
-                    products += pixels.size * queue.shape[0]
-                    words_a += blocks * queue.shape[0]
-                    words_b += pixels.size
-                    pairs += blocks * weights.each.size
+                for begin in range(0, parts, array.at_once):
+                    some = begin, end = cut(parts, begin, array)
+                    pixels, starts = queue_pixels(data[c], a, b, rows, columns, array, some, log)
+                    blocks = 0
+                    for part in range(end - begin):
+                        blocks += -((starts[part] - starts[part + 1]) // array.act_vector)
+                    for chunk in range(chunks):
+                        first = chunk * array.chunk
+                        kernel = weight[c, first : first + array.chunk]
+                        queue = queue_weights(kernel, a, b, rows, columns)
+                        if not (queue.shape[0] and pixels.size):
+                            continue
+                        weights = lay_out(queue, first_k + first, plane)
+                        own = queues[chunk, begin:end], costs[chunk, begin:end]
+                        of_chunk = pixels, starts, weights, plane, *own
+                        if log is not None:
+                            note_part(log, c * chunks + chunk, begin, *of_chunk)
+                        issue_parts(*of_chunk)
+                        products += pixels.size * queue.shape[0]
+                        words_a += blocks * queue.shape[0]
+                        words_b += pixels.size
+                        pairs += blocks * weights.each.size
         for chunk in range(chunks):
             cycles += end_step(costs[chunk], queues[chunk], array, cost, log)
     return Work(cycles, cost, pairs, products, of_owners(cycles, array), words_a, words_b)

@@ -16,6 +16,7 @@ from swatsim.jit import jit
 from swatsim.simulator.machines.cartesian.kernel import (
     PixelLog,
     Work,
+    cut,
     is_met,
     note_products,
     of_owners,
@@ -187,32 +188,34 @@ def convolve_wanted(
             for b in range(columns.stride):
                 if not (is_met(rows, a) and is_met(columns, b)):
                     continue
-                pixels, starts = queue_pixels(data[c], a, b, rows, columns, array, log)
-                for chunk in range(chunks):
-                    first = chunk * array.chunk
-                    kernel = weight[c, first : first + array.chunk]
-                    queue = queue_weights(kernel, a, b, rows, columns)
-                    met = meet(queue, first, first_k + first, array.weight_vector)
-                    for part in range(parts):
-                        n = part // pes
-                        if not (queue.shape[0] and wanted.chunks[chunk, n]):
-                            continue
-                        for begin in range(starts[part], starts[part + 1], array.act_vector):
-                            end = min(begin + array.act_vector, starts[part + 1])
-                            count_wanted(pixels[begin:end], n, met, array, wanted)
-                            if array.queue:
-                                own = queues[chunk, part]
-                                spent = issue(met.products, own, array.queue, met.each)
-                            else:
-                                spent = wait(met.products, met.each)
-                            if log is not None and part == pe_of(log.log, array):
-                                at = c * chunks + chunk, costs[chunk, part], begin
-                                note_wanted(log, at, pixels[begin:end], met, plane, wanted)
-                            costs[chunk, part] += spent
-                            words_a += queue.shape[0]
-                            pairs += met.each.size
-                        products += (starts[part + 1] - starts[part]) * queue.shape[0]
-                        words_b += starts[part + 1] - starts[part]
+                for first_part in range(0, parts, array.at_once):
+                    some = cut(parts, first_part, array)
+                    pixels, starts = queue_pixels(data[c], a, b, rows, columns, array, some, log)
+                    for chunk in range(chunks):
+                        first = chunk * array.chunk
+                        kernel = weight[c, first : first + array.chunk]
+                        queue = queue_weights(kernel, a, b, rows, columns)
+                        met = meet(queue, first, first_k + first, array.weight_vector)
+                        for part in range(some[0], some[1]):
+                            n, at = part // pes, part - first_part
+                            if not (queue.shape[0] and wanted.chunks[chunk, n]):
+                                continue
+                            for begin in range(starts[at], starts[at + 1], array.act_vector):
+                                end = min(begin + array.act_vector, starts[at + 1])
+                                count_wanted(pixels[begin:end], n, met, array, wanted)
+                                if array.queue:
+                                    own = queues[chunk, part]
+                                    spent = issue(met.products, own, array.queue, met.each)
+                                else:
+                                    spent = wait(met.products, met.each)
+                                if log is not None and part == pe_of(log.log, array):
+                                    noted = c * chunks + chunk, costs[chunk, part], begin
+                                    note_wanted(log, noted, pixels[begin:end], met, plane, wanted)
+                                costs[chunk, part] += spent
+                                words_a += queue.shape[0]
+                                pairs += met.each.size
+                            products += (starts[at + 1] - starts[at]) * queue.shape[0]
+                            words_b += starts[at + 1] - starts[at]
         for chunk in range(chunks):
             cycles += end_step(costs[chunk], queues[chunk], array, cost, log)
     return Work(cycles, cost, pairs, products, of_owners(cycles, array), words_a, words_b)

@@ -22,7 +22,7 @@ from swatsim.simulator.machines.cartesian.kernel_log import (
     note_pair,
     note_step,
 )
-from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts
+from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts, Words
 
 #: Of blocks: as many as vectors of 8 can have.
 Patterns = npt.NDArray[np.int16]
@@ -117,6 +117,24 @@ class OuterLog(NamedTuple):
     bank: Counts
 
 
+class Held(NamedTuple):
+    """What PEs took of the steps of some taps so far: their positions may come in several bands.
+
+    Parameters
+    ----------
+    spent : numpy.ndarray of int64, shape (taps, blocks_c, blocks_k)
+        Cycles.
+    queues : numpy.ndarray of uint64, shape (taps, blocks_c, blocks_k, words)
+        What waits before the banks.
+    last : bool
+        Whether no band comes after this one.
+    """
+
+    spent: Counts
+    queues: Words
+    last: bool
+
+
 @jit
 def note_products(
     given: OuterLog, row: int, column: int, begin: int, cost: int, of: tuple[int, int, int, int]
@@ -171,6 +189,21 @@ def count_patterns(act: Outer, pixels: Counts, blocks_c: int, counts: Counts, no
 
 
 @jit
+def end_step(
+    spent: Counts, first_c: int, first_k: int, rows: int, columns: int, cost: Counts, mapped: Counts
+) -> int:
+    """Let the PEs of a round wait for the slowest, and return its cycles."""
+    slowest = 0
+    for i in range(rows):
+        for j in range(columns):
+            own = spent[first_c + i, first_k + j]
+            slowest = max(slowest, own)
+            cost[i, j] += own
+    add_to_corner(mapped, rows, columns, slowest)
+    return slowest
+
+
+@jit
 def add_to_corner(table: Counts, rows: int, columns: int, value: int) -> None:
     """Add a value to the first rows and columns: slices would compile for seconds, of messages."""
     for i in range(rows):
@@ -188,6 +221,7 @@ def outer_product_constant(
     table: Counts,
     pe_h: int,
     pe_w: int,
+    held: Held,
 ) -> Work:
     """Run `outer_product` for gradients that are the same at every position.
 
@@ -209,7 +243,6 @@ def outer_product_constant(
             for first_k in range(0, blocks_k, pe_w):
                 rows = min(pe_h, blocks_c - first_c)
                 columns = min(pe_w, blocks_k - first_k)
-                slowest = 0
                 for i in range(first_c, first_c + rows):
                     blocks = 0
                     for a in range(table.shape[0]):
@@ -218,14 +251,14 @@ def outer_product_constant(
                         own = 0
                         for a in range(table.shape[0]):
                             own += counts[i, a] * against[j, a]
-                        slowest = max(slowest, own)
-                        cost[i - first_c, j - first_k] += own
+                        held.spent[tap, i, j] += own
                         pairs += blocks * (grad.starts[j + 1] - grad.starts[j])
                         products += nonzero[i] * grad.nonzero[j]
                         words_a += nonzero[i] if grad.nonzero[j] else 0
                         words_b += blocks * grad.nonzero[j]
-                cycles += slowest
-                add_to_corner(mapped, rows, columns, slowest)
+                if held.last:
+                    at = first_c, first_k, rows, columns
+                    cycles += end_step(held.spent[tap], *at, cost, mapped)
     return Work(cycles, cost, pairs, products, mapped, words_a, words_b)
 
 
@@ -239,22 +272,22 @@ def outer_product(
     table: Counts,
     pe_h: int,
     pe_w: int,
+    held: Held,
     log: OuterLog | None = None,
 ) -> Work:
     """Run one group's and one sample's wgrad. SCNN has no mapping of it; this one is ours.
 
     ``met[tap, position]`` is the input pixel under a tap at an output position, or -1. PE (i, j)
     holds input-channel block i and out-channel block j of a round. A step is one tap and one round;
-    PEs wait for each other after it.
+    PEs wait for each other after it, that is after its last band of positions.
     """
     pairs = products = words_a = words_b = 0
-    costs = np.empty((pe_h, pe_w), np.int64)
     cost = np.zeros((min(pe_h, blocks_c), min(pe_w, blocks_k)), np.int64)
     cycles, mapped = 0, np.zeros(cost.shape, np.int64)
     for tap in range(met.shape[0]):
+        spent = held.spent[tap]
         for first_c in range(0, blocks_c, pe_h):
             for first_k in range(0, blocks_k, pe_w):
-                costs.fill(0)
                 rows = min(pe_h, blocks_c - first_c)
                 columns = min(pe_w, blocks_k - first_k)
                 for position in range(met.shape[1]):
@@ -269,22 +302,21 @@ def outer_product(
                                     of = table[act.patterns[m], grad.patterns[n]]
                                     if log is not None:
                                         where = met[tap, position], position, m, n
-                                        note_products(log, i, j, costs[i, j], of, where)
-                                    costs[i, j] += of
+                                        begin = spent[first_c + i, first_k + j]
+                                        note_products(log, i, j, begin, of, where)
+                                    spent[first_c + i, first_k + j] += of
                             blocks = act.starts[a + 1] - act.starts[a]
                             pairs += blocks * (grad.starts[g + 1] - grad.starts[g])
                             products += act.nonzero[a] * grad.nonzero[g]
                             words_a += act.nonzero[a] if grad.nonzero[g] else 0
                             words_b += blocks * grad.nonzero[g]
-                slowest = 0
-                for i in range(rows):
-                    for j in range(columns):
-                        slowest = max(slowest, costs[i, j])
-                        cost[i, j] += costs[i, j]
+                if not held.last:
+                    continue
+                slowest = end_step(spent, first_c, first_k, rows, columns, cost, mapped)
                 cycles += slowest
-                add_to_corner(mapped, rows, columns, slowest)
                 if log is not None:
                     owns = log.log.row < rows and log.log.column < columns
-                    own = costs[log.log.row, log.log.column] if owns else -1
+                    at = first_c + log.log.row, first_k + log.log.column
+                    own = spent[at[0], at[1]] if owns else -1
                     note_step(log.log, slowest, own)
     return Work(cycles, cost, pairs, products, mapped, words_a, words_b)

@@ -23,6 +23,7 @@ from swatsim.simulator.machines.cartesian.kernel_queue import (
     room_of,
 )
 from swatsim.simulator.machines.cartesian.kernel_wgrad import (
+    Held,
     Outer,
     OuterLog,
     Patterns,
@@ -222,6 +223,7 @@ def outer_product_queued(
     depth: int,
     pe_h: int,
     pe_w: int,
+    held: Held,
     log: OuterLog | None = None,
 ) -> Work:
     """Run one group's and one sample's wgrad, as `outer_product`; each step ends with a drain.
@@ -233,7 +235,6 @@ def outer_product_queued(
     cycles, mapped = 0, np.zeros_like(cost)
     costs, left = np.empty((pe_h, pe_w), np.int64), np.empty((pe_h, pe_w), np.int64)
     room, stays = np.empty((met.shape[1], 2), np.int64), log is None and is_constant(grad, blocks_k)
-    queues = np.empty(BANKS_USED if depth > DEEPEST_BYTE else WORDS_USED, np.uint64)
     for tap in range(met.shape[0]):
         for first_c in range(0, blocks_c, pe_h):
             for first_k in range(0, blocks_k, pe_w):
@@ -242,20 +243,24 @@ def outer_product_queued(
                     c = first_c + i
                     places = room[: find_places(met[tap], act, c, blocks_c, room, stays)]
                     for j in range(columns):
-                        at = c, blocks_c, first_k + j, blocks_k
+                        k = first_k + j
+                        at, queues = (c, blocks_c, k, blocks_k), held.queues[tap, c, k]
                         if log is not None:
-                            queues.fill(0)
-                            note_places(log, (i, j), places, act, grad, at, table, queues, depth)
-                        queues.fill(0)
+                            found = queues.copy()
+                            note_places(log, (i, j), places, act, grad, at, table, found, depth)
                         run = places, act, grad, at, table, queues, depth
                         deep = depth > DEEPEST_BYTE
-                        costs[i, j] = issue_places_deep(*run) if deep else issue_places(*run)
+                        issued = issue_places_deep(*run) if deep else issue_places(*run)
+                        held.spent[tap, c, k] += issued
+                        costs[i, j] = held.spent[tap, c, k]
                         left[i, j] = longest(queues, depth)
                         counted = count_places(places, act, grad, at)
                         pairs += counted[0]
                         products += counted[1]
                         words_a += counted[2]
                         words_b += counted[3]
+                if not held.last:
+                    continue
                 costs_here, left_here = costs[:rows, :columns], left[:rows, :columns]
                 # who waits for the slowest goes on retiring
                 left_here[:] = np.maximum(left_here - (costs_here.max() - costs_here), 0)
@@ -271,16 +276,19 @@ def outer_product_queued(
 
 
 @jit
-def issue_alike(acts: Patterns, grads: Patterns, table: Words, depth: int, times: int):  # type: ignore[no-untyped-def]
+def issue_alike(acts: Patterns, grads: Patterns, table: Words, depth: int, ends: Counts):  # type: ignore[no-untyped-def]
     """Issue the same blocks of activations and gradients at each of some positions.
 
-    Returns, after as many positions as the index says: the cycles, and the longest queue.
+    Returns, after as many positions as each of `ends` says, in rising order: the cycles, and the
+    longest queue.
     """
-    cycles, left = np.zeros(times + 1, np.int64), np.zeros(times + 1, np.int64)
+    cycles, left = np.zeros(ends.size, np.int64), np.zeros(ends.size, np.int64)
     queues = np.zeros(BANKS_USED if depth > DEEPEST_BYTE else WORDS_USED, np.uint64)
-    for at in range(1, times + 1):
-        cycles[at] = cycles[at - 1]
-        for a in acts:
-            cycles[at] += issue_row(table, a, grads, 0, grads.size, queues, depth)
-        left[at] = longest(queues, depth)
+    spent = at = 0
+    for i in range(ends.size):
+        while at < ends[i]:
+            for a in acts:
+                spent += issue_row(table, a, grads, 0, grads.size, queues, depth)
+            at += 1
+        cycles[i], left[i] = spent, longest(queues, depth)
     return cycles, left

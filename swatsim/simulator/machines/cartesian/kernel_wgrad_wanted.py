@@ -19,7 +19,12 @@ from swatsim.simulator.machines.cartesian.kernel_log import fullest_bank, note_s
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts, Words
 from swatsim.simulator.machines.cartesian.kernel_queue import DEEPEST_BYTE, longest
 from swatsim.simulator.machines.cartesian.kernel_wanted import fullest
-from swatsim.simulator.machines.cartesian.kernel_wgrad import Outer, OuterLog, note_products
+from swatsim.simulator.machines.cartesian.kernel_wgrad import (
+    Held,
+    Outer,
+    OuterLog,
+    note_products,
+)
 from swatsim.simulator.machines.cartesian.kernel_wgrad_queued import (
     BANKS_USED,
     WORDS_USED,
@@ -261,6 +266,13 @@ def note_places(
 
 
 @jit
+def copy(words: Words, into: Words) -> None:
+    """Copy some words: slices would compile for seconds, of messages."""
+    for i in range(words.size):
+        into[i] = words[i]
+
+
+@jit
 def close(spent: Counts, turn: int, cost: Counts, mapped: Counts) -> int:
     """Let PEs wait for the slowest, and return its cycles.
 
@@ -293,6 +305,7 @@ def outer_product_wanted(
     sums: Sums,
     pe_h: int,
     pe_w: int,
+    held: Held,
     log: OuterLog | None = None,
 ) -> Work:
     """Run one group's and one sample's wgrad, as `outer_product` or, with queues, the other one.
@@ -316,19 +329,22 @@ def outer_product_wanted(
                             continue
                         at, pe = (c, blocks_c, k, blocks_k), i * pe_w + j
                         places = found[: find_places(met[tap], act, c, blocks_c, found, False)]
-                        room.queues.fill(0)
+                        waiting = held.queues[tap, c, k]
+                        copy(waiting, room.queues)
                         if log is not None:
                             run = places, act, grad, at, sums, room, wanted
                             note_places(log, (i, j), *run)
-                            room.queues.fill(0)
-                        spent[0, pe] = spend(places, act, grad, at, sums, room)
+                            copy(waiting, room.queues)
+                        held.spent[tap, c, k] += spend(places, act, grad, at, sums, room)
+                        copy(room.queues, waiting)
+                        spent[0, pe] = held.spent[tap, c, k]
                         spent[1, pe] = longest(room.queues, sums.depth) if sums.depth else 0
                         counted = count_places(places, act, grad, at)
                         pairs += counted[0]
                         products += counted[1]
                         words_a += counted[2]
                         words_b += counted[3]
-                for turn in range(2 if sums.depth else 1):
+                for turn in range((2 if sums.depth else 1) if held.last else 0):
                     taken = close(spent, turn, cost, mapped)
                     cycles += taken
                     if log is not None:

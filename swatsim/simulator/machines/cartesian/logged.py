@@ -15,6 +15,7 @@ from swatsim.simulator.machines.cartesian.kernel_wgrad import OuterLog
 from swatsim.simulator.machines.cartesian.kernel_wgrad_queued import outer_product_queued
 from swatsim.simulator.machines.cartesian.machine import (
     convolve,
+    new_held,
     outer_wanted,
     product_table,
     queue_members,
@@ -54,13 +55,14 @@ def log_pairs(
     act, grad, table, acts, grads = queue_members(part, config)
     given = OuterLog(log, acts, grads, bank_table(config.banks))
     pes, met = (config.pe_h, config.pe_w), part.met.of(range(part.met.taps))
+    held = new_held(part, config)
     if part.wanted is not None:
-        list(outer_wanted(part, config, given))
+        list(outer_wanted(part, config, held, given))
     elif config.bank_queue:
         made, depth = product_table(config), config.bank_queue
-        outer_product_queued(act, grad, met, *part.blocks, made, depth, *pes, given)
+        outer_product_queued(act, grad, met, *part.blocks, made, depth, *pes, held, given)
     else:
-        kernel_wgrad.outer_product(act, grad, met, *part.blocks, table, *pes, given)
+        kernel_wgrad.outer_product(act, grad, met, *part.blocks, table, *pes, held, given)
     return log
 
 

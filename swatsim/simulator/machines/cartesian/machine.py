@@ -26,9 +26,10 @@ from swatsim.simulator.machines.cartesian.kernel import PixelLog, Work
 from swatsim.simulator.machines.cartesian.kernel_banks import BANKS
 from swatsim.simulator.machines.cartesian.kernel_log import Places
 from swatsim.simulator.machines.cartesian.kernel_patterns import Counts, Words
-from swatsim.simulator.machines.cartesian.kernel_queue import TO_A_WORD
-from swatsim.simulator.machines.cartesian.kernel_wgrad import Outer, OuterLog
+from swatsim.simulator.machines.cartesian.kernel_queue import TO_A_WORD, words_of_queues
+from swatsim.simulator.machines.cartesian.kernel_wgrad import Held, Outer, OuterLog
 from swatsim.simulator.machines.cartesian.kernel_wgrad_queued import (
+    BANKS_USED,
     WORDS_USED,
     outer_product_queued,
 )
@@ -127,7 +128,7 @@ def _alike_channels(pieces: Iterable[Planar]) -> Work:
     order: list[Hashable] = []
     for piece in pieces:
         for data, weight in zip(piece.data, piece.weight, strict=True):
-            kind = data.tobytes(), weight.tobytes()
+            kind = queued.kind_of(data, weight)
             if kind not in ones:
                 own = np.array(data[None]), np.array(weight[None])
                 ones[kind] = replace(piece, data=own[0], weight=own[1])
@@ -228,8 +229,8 @@ def _wgrad(op: LoweredOp, config: CartesianConfig, conflicts: bool) -> Iterator[
     return (
         work
         for outer in outer_products(op, config)
-        for part in outer.pieces()
-        for work in _outer(part, config, conflicts)
+        for bands in outer.pieces()
+        for work in _outer(bands, config, conflicts)
     )
 
 
@@ -248,7 +249,7 @@ def _alike_positions(
     act, grad = (np.ones((1, size), np.bool_) for size in part.sizes)
     one = Channels(act, grad, ONE_POSITION, *part.blocks)
     queues = conflicts and config.bank_queue > 0
-    work = queued.added(_outer(one, config, conflicts and not queues))
+    work = queued.added(_outer([one], config, conflicts and not queues))
     work = _times(work, sum(positions))
     if not queues:
         return work
@@ -287,7 +288,7 @@ def queue_members(
 
 
 def outer_wanted(
-    part: Channels, config: CartesianConfig, log: OuterLog | None = None
+    part: Channels, config: CartesianConfig, held: Held, log: OuterLog | None = None
 ) -> Iterator[Work]:
     """Yield what taps take of a wgrad of which not all sums are wanted; all at once with a log."""
     assert part.wanted is not None, "nothing is left out"
@@ -309,7 +310,7 @@ def outer_wanted(
     for taps in part.met.cuts() if log is None else [range(part.met.taps)]:
         some = sums._replace(wanted=part.wanted[taps.start : taps.stop])
         run = act, grad, part.met.of(taps), *part.blocks, some, config.pe_h, config.pe_w
-        yield outer_product_wanted(*run, *logs)
+        yield outer_product_wanted(*run, _of_taps(held, taps), *logs)
 
 
 def _places(channels: Places, block: int) -> Words:
@@ -317,23 +318,46 @@ def _places(channels: Places, block: int) -> Words:
     return np.where(channels >= 0, channels % block, block).astype(np.uint64)
 
 
-def _outer(part: Channels, config: CartesianConfig, conflicts: bool) -> Iterator[Work]:
-    """Yield what taps take of a piece of a wgrad, some at a time."""
-    if part.wanted is not None:
-        yield from outer_wanted(part, config)
-        return
+def new_held(part: Channels, config: CartesianConfig) -> Held:
+    """Return what PEs took of a wgrad of as many taps and blocks before its first position."""
+    steps = part.met.taps, *part.blocks
+    words = words_of_queues(config.bank_queue, BANKS_USED)
+    return Held(np.zeros(steps, np.int64), np.zeros((*steps, words), np.uint64), part.last)
+
+
+def _of_taps(held: Held, taps: range) -> Held:
+    some = slice(taps.start, taps.stop)
+    return Held(held.spent[some], held.queues[some], held.last)
+
+
+def _outer(bands: Iterable[Channels], config: CartesianConfig, conflicts: bool) -> Iterator[Work]:
+    """Yield what taps take of a piece of a wgrad, some at a time, band by band of its positions."""
+    held = None
+    for part in bands:
+        held = (new_held(part, config) if held is None else held)._replace(last=part.last)
+        if part.wanted is not None:
+            yield from outer_wanted(part, config, held)
+        else:
+            yield from _outer_band(part, config, conflicts, held)
+
+
+def _outer_band(
+    part: Channels, config: CartesianConfig, conflicts: bool, held: Held
+) -> Iterator[Work]:
     act, grad, table = queue(part, config, (None, None))
     pes = config.pe_h, config.pe_w
     if conflicts and config.bank_queue:
         made = product_table(config), config.bank_queue
         for taps in part.met.cuts():
-            yield outer_product_queued(act, grad, part.met.of(taps), *part.blocks, *made, *pes)
+            own = part.met.of(taps), *part.blocks, *made, *pes, _of_taps(held, taps)
+            yield outer_product_queued(act, grad, *own)
         return
     costs = table if conflicts else np.ones_like(table)
     constant = kernel_wgrad.is_constant(grad, part.blocks[1])
     run = kernel_wgrad.outer_product_constant if constant else kernel_wgrad.outer_product
     for taps in part.met.cuts():
-        yield run(act, grad, part.met.of(taps), *part.blocks, costs, *pes)
+        own = part.met.of(taps), *part.blocks, costs, *pes, _of_taps(held, taps)
+        yield run(act, grad, *own)
 
 
 @lru_cache(maxsize=32)

@@ -22,6 +22,7 @@ from swatsim.simulator.machines.cartesian.groups import (
     of_channels,
     on_a_plane,
     padded,
+    pes_at_once,
 )
 from swatsim.simulator.machines.cartesian.kernel_banks import Array
 from swatsim.simulator.machines.cartesian.kernel_patterns import Counts
@@ -76,6 +77,7 @@ def _groups(
     # PEs that own no pixel do nothing: the kernel need not know them
     array = _array(output, config)._replace(owns=_owns(layout.exists, (rows.tile, columns.tile)))
     array = array._replace(pe_h=array.owns.shape[0], pe_w=array.owns.shape[1])
+    array = array._replace(at_once=pes_at_once(rows.tile * columns.tile))
     reached = None if conv.wanted is None else (sides[0].reached(), sides[1].reached())
     halo = _halo(conv, layout.taps, output, (rows.tile, columns.tile), config)
     for number in range(conv.groups):
@@ -104,6 +106,7 @@ def _array(output: Axes, config: CartesianConfig) -> Array:
         chunk=max(1, config.accumulator // (height * width)),
         conflicts=True,
         queue=config.bank_queue,
+        at_once=1,
         owns=np.ones(_pes(config), np.bool_),
     )
 
@@ -189,16 +192,25 @@ def square(positions: int, pe_h: int, pe_w: int) -> Axes:
 def outer_products(op: LoweredOp, config: CartesianConfig) -> Iterator[OuterProduct]:
     """Yield the outer products of the samples and groups of wgrad, to be laid out.
 
-    SCNN has no mapping of wgrad; this one is ours. A PE's accumulators hold a square of input and
-    output channels at most, and no more than its share of them.
+    SCNN has no mapping of wgrad; this one is ours.
     """
     layer, met = op.layer, Met.of_layer(op.layer)
-    square, pes = isqrt(config.accumulator), _pes(config)
-    sizes = layer.C // layer.groups, layer.K // layer.groups
-    block_c, block_k = (min(square, -(-size // n)) for size, n in zip(sizes, pes, strict=True))
+    blocks, pes = blocks_of(layer, config), _pes(config)
     for sample in range(op.samples):
         for group in range(layer.groups):
-            yield OuterProduct(op, sample, group, met, (block_c, block_k), pes)
+            yield OuterProduct(op, sample, group, met, blocks, pes)
+
+
+def blocks_of(layer: Layer, config: CartesianConfig) -> tuple[int, int]:
+    """Return the input channels and filters of a PE in wgrad.
+
+    Its accumulators hold a square of them at most, and it has no more than its share.
+    """
+    square, sizes = isqrt(config.accumulator), (layer.C // layer.groups, layer.K // layer.groups)
+    channels, filters = (
+        min(square, -(-size // pes)) for size, pes in zip(sizes, _pes(config), strict=True)
+    )
+    return channels, filters
 
 
 def patterns(vector: int, modulus: int) -> tuple[Counts, Counts]:

@@ -20,6 +20,8 @@ from swatsim.simulator.machines.cartesian.kernel_points import (
 MAX_VECTOR = 4
 #: Of fewer pairs of a pixel and a filter it takes less time to run them than to compile the kernel.
 LEAST_PAIRS = 2**23
+#: Of a larger plane it would take too much room to lay down where each pixel is (48 MiB).
+MOST_PLANE = 2**20
 
 
 def is_pointwise(part: Planar) -> bool:
@@ -27,6 +29,7 @@ def is_pointwise(part: Planar) -> bool:
     array = part.array
     alone = part.weight.shape[2:] == (1, 1) and not array.queue and part.wanted is None
     small = max(array.act_vector, array.weight_vector) <= MAX_VECTOR
+    small &= part.data[0, 0].size <= MOST_PLANE
     return alone and small and part.data.size * part.weight.shape[1] >= LEAST_PAIRS
 
 

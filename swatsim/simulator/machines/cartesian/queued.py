@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from hashlib import blake2b
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.groups import Planar
 from swatsim.simulator.machines.cartesian.kernel import PixelLog, Work
 from swatsim.simulator.machines.cartesian.kernel_banks import BANKS
-from swatsim.simulator.machines.cartesian.kernel_patterns import Counts, Words
+from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts, Words
 from swatsim.simulator.machines.cartesian.kernel_queue import words_of_queues
 from swatsim.simulator.machines.cartesian.kernel_queued import Plane
 from swatsim.simulator.machines.cartesian.kernel_wgrad import Outer
@@ -87,9 +88,13 @@ def convolve_in_turn(pieces: Iterable[Planar]) -> Work:
 
 
 def _kinds(piece: Planar) -> list[Hashable]:
-    """Return what tells the channels of a piece apart: their values."""
     pairs = zip(piece.data, piece.weight, strict=True)
-    return [(data.tobytes(), weight.tobytes()) for data, weight in pairs]
+    return [kind_of(data, weight) for data, weight in pairs]
+
+
+def kind_of(data: Bits, weight: Bits) -> Hashable:
+    """Return what tells a channel from those with other values."""
+    return tuple(blake2b(it, digest_size=16).digest() for it in (data, weight))
 
 
 def _run(part: Planar, queues: Words, *logs: PixelLog) -> Work:
@@ -156,22 +161,21 @@ def outer_alike(alike: Alike, products: Words, config: CartesianConfig) -> Work:
 
     ``products[act, grad, word]`` is what each pair of block patterns feeds into the banks.
     """
-    depth, most = config.bank_queue, max(alike.positions)
+    depth, ends = config.bank_queue, sorted(alike.positions)
     acts, grads = (_blocks(it, n) for it, n in zip(alike[:2], alike.blocks, strict=True))
     seen = {
         (a, g): kernel_wgrad_queued.issue_alike(
-            np.array(a, np.int16), np.array(g, np.int16), products, depth, most
+            np.array(a, np.int16), np.array(g, np.int16), products, depth, np.array(ends)
         )
         for a in set(acts)
         for g in set(grads)
     }
     works = []
-    for positions, taps in alike.positions.items():
+    for end, positions in enumerate(ends):
         spent, left = (
-            np.array([[seen[a, g][kind][positions] for g in grads] for a in acts])
-            for kind in (0, 1)
+            np.array([[seen[a, g][kind][end] for g in grads] for a in acts]) for kind in (0, 1)
         )
-        works += [_times(work, taps) for work in _rounds(spent, left, config)]
+        works += [_times(work, alike.positions[positions]) for work in _rounds(spent, left, config)]
     return added(works)
 
 

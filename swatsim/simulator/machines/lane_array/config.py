@@ -192,6 +192,22 @@ class LaneArrayConfig(MachineConfig):
                 assert_never(self.scheduling)
 
     @property
+    def front_end(self) -> Mapping[str, float]:
+        """Staging buffers, multiplexers, and schedulers where hardware schedules.
+
+        In parts for 16 lanes that look into 7 other slots: `memory/README.md`.
+        """
+        if not self.lookahead:
+            return {}
+        rows = 0 if self.scheduled_before else self.tiles * self.rows
+        sides, choices = rows + self.tiles * self.columns, len(self.moves) / 7
+        return {
+            "scheduler": rows * self.lanes / 16 * choices,
+            "staging": sides * self.lanes * (self.lookahead + 1),
+            "multiplexer": (rows * self.lanes + self.multipliers) * choices,
+        }
+
+    @property
     def moves(self) -> tuple[Move, ...]:
         """The moves (dt, dl): a free slot (t, l) may take the value of (t + dt, (l + dl) % lanes).
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from swatsim.simulator.mechanism import MachineConfig, Preset
 from swatsim.simulator.memory.config import BUFFERS
-from swatsim.simulator.n_of_m import NONE, PatternName, packing_of
+from swatsim.simulator.n_of_m import NONE, PatternName, packing_of, pattern_multiplexers
 from swatsim.validation import count
 from swatsim.workload.layer import OPERANDS
 
@@ -78,6 +78,11 @@ class SystolicConfig(MachineConfig):
     def packing(self) -> tuple[int, int] | None:
         """The N and M of `pattern`; None: weights are not looked at."""
         return packing_of(self.pattern)
+
+    @property
+    def front_end(self) -> Mapping[str, float]:
+        """A multiplexer for each PE, of n:m."""
+        return pattern_multiplexers(self.packing, self.pes)
 
     presets: ClassVar[Mapping[str, Preset]] = {}
 

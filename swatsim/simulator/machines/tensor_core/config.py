@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from swatsim.simulator.mechanism import MachineConfig, Preset, Published
-from swatsim.simulator.n_of_m import PatternName, packing_of
+from swatsim.simulator.n_of_m import PatternName, packing_of, pattern_multiplexers
 from swatsim.validation import count
 from swatsim.workload.layer import OPERANDS, Operand
 
@@ -88,6 +88,11 @@ class TensorCoreConfig(MachineConfig):
     def packing(self) -> tuple[int, int] | None:
         """N and M of the pattern; None: nothing is compressed."""
         return packing_of(self.pattern)
+
+    @property
+    def front_end(self) -> Mapping[str, float]:
+        """A multiplexer for each multiplier, of n:m."""
+        return pattern_multiplexers(self.packing, self.multipliers)
 
     @property
     def prunes_each_step(self) -> bool:
