@@ -85,10 +85,8 @@ class Results(Displayed):
         import pandas as pd  # a third of a second that reading a trace need not pay
 
         kinds = {column.name: column.dtype for column in COLUMNS}
-        columns = {
-            name: pd.Series(column_of(self.rows, name)).astype(kind) for name, kind in kinds.items()
-        }
-        frame = pd.DataFrame(columns)
+        columns = {name: pd.Series(column_of(self.rows, name)) for name in kinds}
+        frame = pd.DataFrame(columns).astype(kinds)
         frame["time_ms"] = frame.cycles / (1000 * frame.clock_mhz.where(frame.clock_mhz > 0))
         return frame[led_by(LEADING, frame.columns)]
 
@@ -143,7 +141,7 @@ class Results(Displayed):
             _check_no_directory(Path(folder) / name)
         table = self._encoded()
         # the first to be replaced and the last: where both are of one simulation, all are
-        contents = {
+        contents: dict[str, bytes | Iterable[bytes]] = {
             PROVENANCE: _json({**self.provenance, "digest": table.digest}),
             SCHEMA: _json({"schema_version": SCHEMA_VERSION, "columns": _schema()}),
             CSV: csv_parts(self.rows, [column.name for column in COLUMNS]),
