@@ -167,8 +167,8 @@ def _images(options: Mapping[str, Any]) -> None:
         raise ConfigError("--images needs --machine NAME: see swatsim machines")
     chosen, steps = machine(options["name"], **parse(options["settings"])), options["steps"]
     with looking(options["store"]) as store, progress("simulating", "ops") as show:
-        choice = {"steps": list(steps) or None, "store": store}
-        found = estimate_images(options["source"], chosen, progress=show, **choice)
+        what = options["source"], chosen
+        found = estimate_images(*what, steps=list(steps) or None, store=store, progress=show)
     if options["as_json"]:
         print_images_json(found)
     else:

@@ -356,8 +356,8 @@ def _outer_band(
     constant = kernel_wgrad.is_constant(grad, part.blocks[1])
     run = kernel_wgrad.outer_product_constant if constant else kernel_wgrad.outer_product
     for taps in part.met.cuts():
-        own = part.met.of(taps), *part.blocks, costs, *pes, _of_taps(held, taps)
-        yield run(act, grad, *own)
+        rest = part.met.of(taps), *part.blocks, costs, *pes, _of_taps(held, taps)
+        yield run(act, grad, *rest)
 
 
 @lru_cache(maxsize=32)
