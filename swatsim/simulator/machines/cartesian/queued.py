@@ -94,7 +94,8 @@ def _kinds(piece: Planar) -> list[Hashable]:
 
 def kind_of(data: Bits, weight: Bits) -> Hashable:
     """Return what tells a channel from those with other values."""
-    return tuple(blake2b(np.ascontiguousarray(it).data, digest_size=16).digest() for it in (data, weight))
+    laid = map(np.ascontiguousarray, (data, weight))
+    return tuple(blake2b(it.data, digest_size=16).digest() for it in laid)
 
 
 def _run(part: Planar, queues: Words, *logs: PixelLog) -> Work:
