@@ -39,7 +39,7 @@ def in_order(
 
     handed = (pool.submit(run, job) for job in jobs)
     try:
-        waiting = deque(islice(handed, AHEAD * threads))
+        waiting = deque(islice(handed, min(AHEAD * threads, len(jobs))))
         for done in count(1):
             if not waiting:
                 return

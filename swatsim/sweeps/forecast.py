@@ -65,7 +65,8 @@ class Forecast:
 
     def seconds_of(self, first: int, end: int) -> float:
         """Return the seconds of some jobs, on one process."""
-        return self._before[end] - self._before[first]
+        last = len(self._before) - 1  # a count may go on behind what was foreseen
+        return self._before[min(end, last)] - self._before[min(first, last)]
 
     @property
     def seconds(self) -> float:

@@ -211,7 +211,7 @@ def test_the_page_of_a_sweep_ranks_steps_with_type_clock_and_bandwidth(swept: Pa
         assert "a step's: mean of 3 steps of 2 of 8 images" in table.caption
     assert "mean of 3 steps of 2 of 8 images" in chart.draw().axes[0].get_title(loc="left")
     assert (
-        "(fp16, 1000 MHz, 50 GB/s, 1024 multipliers, 31.5 mm2)" in chart.draw().axes[0].get_xlabel()
+        "(fp16, 1000 MHz, 50 GB/s, 1024 multipliers, 34.2 mm2)" in chart.draw().axes[0].get_xlabel()
     )
 
 

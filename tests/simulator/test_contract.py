@@ -136,7 +136,7 @@ def test_a_machine_is_swept_in_processes_of_its_own(
         swatsim.simulate(trace, swatsim.machine(preset, dram=dram), steps=[1]).rows
         for dram in ("hbm2", "ideal")
     ]
-    assert sorted(found, key=str) == sorted(alone, key=str)
+    assert sorted(map(list, found), key=str) == sorted(map(list, alone), key=str)
 
 
 @EACH

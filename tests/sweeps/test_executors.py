@@ -209,7 +209,9 @@ def test_a_task_whose_time_is_over_goes_on_where_it_was(monkeypatch: pytest.Monk
         return Done([[]], [None])
 
     monkeypatch.setattr("swatsim.sweeps.task.work", work)
-    jobs: Any = tuple(SimpleNamespace(step=step, machines=("one",)) for step in range(3))
+    jobs: Any = tuple(
+        SimpleNamespace(step=step, machines=("one",), store=False) for step in range(3)
+    )
     task = Task(jobs, [Done([[]], [None], "from before")])
     again = pickle.loads(pickle.dumps(task.checkpoint())).function
     found = again()
