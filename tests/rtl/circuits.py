@@ -31,12 +31,8 @@ def tools() -> Path:
     return Path(spec.origin).parent / "bin"
 
 
-def passes(
-    source: Path, folder: Path, parameters: Mapping[str, int], streams: int, runtime: Path
-) -> bool:
+def passes(source: Path, folder: Path, parameters: Mapping[str, int], streams: int) -> bool:
     """Whether a circuit's driver, run with so many streams, finds no difference.
-
-    What Verilator compiles for any circuit is taken from `runtime`, or put there by the first one.
 
     Raises
     ------
@@ -46,9 +42,7 @@ def passes(
     own = {"PATH": f"{tools()}{os.pathsep}{os.environ['PATH']}", "MAKEFLAGS": QUICK}
     with patch.dict(os.environ, own):
         del os.environ["PYTEST_CURRENT_TEST"]  # with it the runner ends the process
-        _copy(runtime, folder)
         results = run(source, folder, parameters, streams)
-        _copy(folder, runtime)
     found = ElementTree.parse(results).getroot().findall("testsuite/testcase")
     assert found
     wrong = [each for case in found for each in (*case.findall("failure"), *case.findall("error"))]
@@ -56,14 +50,6 @@ def passes(
         if each.get("type") != AssertionError.__name__:
             raise RuntimeError(f"{source.name}: {ElementTree.tostring(each, encoding='unicode')}")
     return not wrong
-
-
-def _copy(of: Path, to: Path) -> None:
-    """Copy the objects that are the same for all circuits."""
-    to.mkdir(exist_ok=True)
-    for path in (*of.glob("verilated*.o"), *of.glob("verilator.o")):
-        if not (to / path.name).exists():
-            shutil.copy(path, to)
 
 
 #: cocotb would have pytest rewrite all assertions, those of kernels too, which numba then refuses.

@@ -26,16 +26,11 @@ BUILT = {
 STREAMS = 1000
 
 
-@pytest.fixture(scope="session")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runtime")
-
-
 @pytest.mark.parametrize("name", BUILT)
-def test_a_machines_cycles_are_its_circuits(name: str, tmp_path: Path, runtime: Path) -> None:
+def test_a_machines_cycles_are_its_circuits(name: str, tmp_path: Path) -> None:
     circuit, parameters = BUILT[name]
     source = circuits.HERE / f"{circuit}.sv"
-    assert circuits.passes(source, tmp_path / "built", parameters, STREAMS, runtime)
+    assert circuits.passes(source, tmp_path / "built", parameters, STREAMS)
 
 
 #: What is changed in a circuit: its name in `BUILT`, the text, and what stands in its place.
@@ -55,11 +50,11 @@ MUTATIONS = {
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_another_circuit_is_told_apart(name: str, tmp_path: Path, runtime: Path) -> None:
+def test_another_circuit_is_told_apart(name: str, tmp_path: Path) -> None:
     of, text, other = MUTATIONS[name]
     circuit, parameters = BUILT[of]
     source = (circuits.HERE / f"{circuit}.sv").read_text()
     assert source.count(text) == 1
     mutated = tmp_path / f"{circuit}.sv"
     mutated.write_text(source.replace(text, other))
-    assert not circuits.passes(mutated, tmp_path / "built", parameters, 100, runtime)
+    assert not circuits.passes(mutated, tmp_path / "built", parameters, 100)
