@@ -18,7 +18,7 @@ from tests.command import written
 from tests.scripts import load
 
 ROOT = Path(__file__).parents[1]
-MASKS = load("trained_masks")
+MASKS, TIMES, PAGES = map(load, ("trained_masks", "trained_times", "pages"))
 
 
 def train(script: str, out: Path, *options: str) -> str:
@@ -104,3 +104,17 @@ def test_a_shuffled_twin_is_as_dense(resnet: tuple[Trace, dict[str, Any]], tmp_p
     assert not np.array_equal(random.mask(*key), step.mask(*key))
     weights = [random.mask("stages.4.conv2", op, "weight") for op in ("fprop", "dgrad")]
     assert np.array_equal(*weights)
+
+
+def test_what_the_page_says_of_learning_and_time_is_what_was_kept() -> None:
+    of = {"trained-epochs": MASKS.RESNET, "trained-losses": MASKS.GPT}
+    for name, network in of.items():
+        assert {run.label for run in network.runs} == {MASKS.METHODS[it] for it in network.methods}
+        head, *_ = block = PAGES.block(name)
+        assert block == list(MASKS.scores(network, head.split("|")[1].strip()))
+    times = TIMES.load()
+    for name, network in {"trained-times": TIMES.RESNET, "trained-gpt-times": TIMES.GPT}.items():
+        own = [time for time in times if time.network == network.title]
+        assert PAGES.block(name) == list(TIMES.lines(own))
+        assert {time.steps for time in own} == {run.steps for run in network.runs}
+    assert PAGES.block("trained") == [TIMES.sentence(times)]
