@@ -29,6 +29,7 @@ TABLE = Path(__file__).with_name("trained_times.csv")
 PICTURE = ROOT / "benchmarks" / "figures" / "trained_times.png"
 NETWORKS = (RESNET, GPT)
 MACHINES = ("scale-sim-os", "stc", "tensordash", "swat", "sparten")
+ALIKE = "takes on machines made alike, everything else included"
 #: Every so many recorded steps, and the last one.
 EVERY = 4
 
@@ -137,7 +138,7 @@ def draw(times: Sequence[Time]) -> Figure:
         axes.set_yticks(range(len(runs)), named)
         axes.set_ylabel(network.score)
         axes.set_xlabel(f"s a run of {own[0].steps} steps of {own[0].batch}")
-        style.finish(axes, [f"{network.title}: what was learned, and what the whole run takes"])
+        style.finish(axes, [f"{network.title}: what was learned, and what the whole run", ALIKE])
     plots[-1].legend(fontsize=style.TINY, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 

@@ -63,8 +63,8 @@ class Summary(Displayed):
         Of the sweep: ``swatsim.report(summary.folder)``.
     warnings : list of str
         In what the machines differ, though no parameter of the sweep says so.
-    looked : (int, int)
-        Of the counts that were looked for in the store now, those that it had, and all.
+    looked : Looked
+        Counts that were looked for in the store now: those that it had, and all.
     """
 
     rows: list[Row]

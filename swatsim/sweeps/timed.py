@@ -17,6 +17,7 @@ from swatsim.simulator.trace_run import Run
 from swatsim.store import Store
 from swatsim.sweeps.worker import Job
 from swatsim.tracefile import Step, open_trace
+from swatsim.workload.flops import macs_dense
 from swatsim.workload.layer import Layer
 
 #: Of each kind of machine so many ops are timed, as long as all of them took less than `BUDGET`.
@@ -57,8 +58,7 @@ class Traces:
 
 def macs(step: Step, layer: Layer) -> int:
     """Return the multiply-accumulates of a layer's op."""
-    kernel = layer.C // layer.groups * layer.R * layer.S
-    return step.samples_of(layer.name) * layer.K * layer.P * layer.Q * kernel
+    return macs_dense(layer, step.samples_of(layer.name))
 
 
 def measured(jobs: Sequence[Job], traces: Traces, begun: float, store: Store | None) -> Cost:
