@@ -1,87 +1,88 @@
-"""The only caller of `numba.njit`: its options, and a cache that can't be stale, nor damaged.
+"""Kernels: functions that are compiled when they are first called.
 
-Numba's own file cache looks at the file of the function that is compiled, not at the helpers and
-constants that it uses from other modules, so it can return code that is out of date; and it loads
-whatever bytes it finds. Here the folder is named after a hash of every source of the package, the
-versions of what compiles and the settings that change the code, and each file has a digest.
+Numba is loaded then, and not before, for that takes longer than a run that finds all that it counts
+in a store.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import logging
-import pickle
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from threading import RLock
+from typing import Any, Generic, ParamSpec, TypeVar
 
-import llvmlite
-import numba
 import numpy as np
-from numba import types
-from numba.core.caching import NullCache
-from numba.core.compiler import CompileResult
-from numba.core.runtime.nrt import rtsys
-from numba.core.serialize import dumps
-from numba.extending import intrinsic
-
-from swatsim import cache
-from swatsim.errors import SwatsimError
-from swatsim.provenance import sources
-
-log = logging.getLogger(__name__)
-
-numba_config: Any = numba.config  # its attributes are made at run time
-
-#: What kernels call that is there as soon as Numba's runtime is.
-BUILT_IN = ("llvm.", "NRT_", "Py", "_Py", "numba_", "mem")
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 Array = TypeVar("Array", bound=np.ndarray[Any, Any])
 
-
-def _version() -> str | None:
-    """Return the digest of all that compiled code depends on; None without sources."""
-    seen = hashlib.blake2b(digest_size=8)
-    versions = (numba.__version__, llvmlite.__version__, np.__version__)
-    settings = (sys.implementation.cache_tag, numba_config.BOUNDSCHECK)
-    seen.update(repr((*versions, *settings)).encode())
-    seen.update(sources().encode())
-    return seen.hexdigest() if sources() else None
+#: Held while a kernel is made: threads call one for the first time together.
+_MAKING = RLock()
 
 
-def _folder() -> Path | None:
-    version = _version()
-    if version is None:
-        log.warning("kernels are compiled anew in each process: no sources to tell versions by")
-    return None if version is None or numba_config.DISABLE_JIT else cache.folder_of(version)
+class Kernel(Generic[Parameters, Result]):
+    """A function that Numba compiles as soon as it is called, or a kernel that calls it is.
 
+    Whatever else Numba's own object has, it has too: ``kernel.py_func`` is the function.
+    """
 
-_FOLDER = _folder()
+    def __init__(self, function: Callable[Parameters, Result]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._made: Any = None
+
+    def __call__(self, *arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
+        """Run it.
+
+        Raises
+        ------
+        SwatsimError
+            If the user has turned Numba's compiler off. As plain Python the kernels would not be
+            slow only: NumPy's small integers overflow where Numba's grow.
+        """
+        result: Result = (self._made or self._make())(*arguments, **named)
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # of which the class has its own
+            raise AttributeError(name)
+        return getattr(self._made or self._make(), name)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What Numba asks of a value that a kernel names: the compiled kernel's own."""
+        return (self._made or self._make())._numba_type_
+
+    def _make(self) -> Any:
+        from swatsim.compiled import compiled  # Numba: not for those whose counts are all kept
+
+        with _MAKING:
+            self._made = self._made or compiled(self._function)
+        return self._made
 
 
 def jit(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Return a kernel that is compiled on first use, without the GIL, and cached for later.
+    """Return a kernel that is compiled on first use, without the GIL, and cached for later."""
+    return Kernel(function)
 
-    Raises
-    ------
-    SwatsimError
-        When a kernel is called, not before, if the user has turned Numba's compiler off. As plain
-        Python the kernels would not be slow only: NumPy's small integers overflow where Numba's
-        grow.
-    """
-    if numba_config.DISABLE_JIT:
-        return _refused
-    compiled: Any = numba.njit(nogil=True)(function)
-    code = compiled.py_func.__code__
-    if _FOLDER is not None and Path(code.co_filename).is_file():
-        name = (function.__module__, function.__qualname__, code.co_firstlineno)
-        compiled._cache = _Cache(repr((*name, _hash_of(code.co_filename))), _FOLDER)
-    kernel: Callable[Parameters, Result] = compiled
-    return kernel
+
+class _Popcount:
+    """The number of ones of a word of 64 bits, in a kernel."""
+
+    def __call__(self, word: np.uint64) -> np.uint64:
+        raise NotImplementedError("popcount is for kernels alone")
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What Numba asks of a value that a kernel names."""
+        from swatsim.compiled import type_of_popcount  # Numba, which asks
+
+        return type_of_popcount()
+
+
+#: In a kernel: the number of ones of a word of 64 bits.
+popcount: Callable[[np.uint64], np.uint64] = _Popcount()
 
 
 def read_only(array: Array) -> Array:
@@ -94,103 +95,3 @@ def read_only(array: Array) -> Array:
     view.flags.writeable = False
     found: Array = view
     return found
-
-
-def _population(context: Any, word: Any) -> Any:
-    """Generate LLVM's ctpop: one instruction where the processor has it, in vectors too."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return types.uint64(types.uint64), generate
-
-
-_intrinsic: Any = intrinsic
-#: In a kernel: the number of ones of a word of 64 bits.
-popcount: Callable[[np.uint64], np.uint64] = _intrinsic(_population)
-
-
-def _refused(*arguments: object, **named: object) -> NoReturn:
-    raise SwatsimError(
-        "NUMBA_DISABLE_JIT is set: kernels count right only when they are compiled; unset it"
-    )
-
-
-class _Cache(NullCache):
-    """What Numba asks for a kernel's compiled code, and gives it to: a file for each signature.
-
-    A kernel can be compiled all the same: files that are damaged or can't be read, and disks that
-    are full, cost a compilation, and no more.
-    """
-
-    def __init__(self, kernel: str, folder: Path) -> None:
-        self._kernel, self._folder = kernel, folder
-
-    @property
-    def cache_path(self) -> str:
-        """The folder, for Numba's statistics."""
-        return str(self._folder)
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return the cached code for a signature, or None."""
-        path = self._path(sig, target_context.codegen())
-        try:
-            content = cache.read(path)
-            if content is not None:
-                _prepare(target_context, is_plain=bool(content[0]))
-                stored, reduced = pickle.loads(memoryview(content)[1:])
-                if stored == sig:
-                    return CompileResult._rebuild(target_context, *reduced)
-        except Exception as error:  # noqa: BLE001  (a pickle raises whatever it likes)
-            _say_once(f"cached kernels can't be used, and are compiled anew ({_reason(error)})")
-        _say_once("compiling kernels: some seconds, once for each machine and op", logging.INFO)
-        return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Write the code for a signature to the cache, if that can be done."""
-        if data.library.has_dynamic_globals:  # it holds addresses of this process
-            return
-        try:
-            content = bytes([_is_plain(data.library)]) + dumps((sig, data._reduce()))
-            cache.write(self._path(sig, data.codegen), content)
-        except Exception as error:  # noqa: BLE001  (a pickle raises whatever it likes)
-            _say_once(f"compiled kernels can't be kept ({_reason(error)})")
-
-    def _path(self, sig: Any, codegen: Any) -> Path:
-        whole = repr((self._kernel, sig, codegen.magic_tuple()))  # the last one is the processor
-        name = hashlib.blake2b(whole.encode(), digest_size=20).hexdigest()
-        return self._folder / f"{name}.kernel"
-
-
-def _prepare(target_context: Any, is_plain: bool) -> None:
-    """Make ready what a kernel runs on: with all that Numba compiles, only where it needs that.
-
-    To load that takes as long as to load Numba, and SciPy with it.
-    """
-    if is_plain:
-        rtsys.initialize(target_context)
-    else:
-        target_context.refresh()
-
-
-def _is_plain(library: Any) -> bool:
-    """Whether compiled code calls nothing that is there only once some module is loaded."""
-    module = library._final_module
-    outside = (it for it in (*module.functions, *module.global_variables) if it.is_declaration)
-    return all(it.name.startswith(BUILT_IN) for it in outside)
-
-
-@functools.cache
-def _hash_of(file: str) -> str:
-    """Return the hash of a kernel's own file: it may lie outside of the package."""
-    return hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    """Return an error's text without names of files: of many that fail alike, one is logged."""
-    return getattr(error, "strerror", None) or str(error)
-
-
-@functools.cache
-def _say_once(message: str, level: int = logging.WARNING) -> None:
-    log.log(level, message)

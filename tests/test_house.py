@@ -157,7 +157,7 @@ def test_only_one_package_imports_torch_and_one_file_calls_njit() -> None:
         return {str(p.relative_to(ROOT / "swatsim")) for p in found}
 
     assert all(name.startswith("tracer/pytorch/") for name in users("torch"))
-    assert users("numba") == {"jit.py"}
+    assert users("numba") == {"compiled.py"}
     assert all(not name.startswith("simulator") for name in users("matplotlib"))
 
 

@@ -36,7 +36,7 @@ def main() -> None:
         from swatsim.cli.main import run
 
         # a first run takes seconds before anything can be shown: it says why, also without -v
-        logging.getLogger("swatsim.jit").setLevel(logging.INFO)
+        logging.getLogger("swatsim.compiled").setLevel(logging.INFO)
         code = run(sys.argv[1:])
     except Terminated:
         code = _told(signal.SIGTERM)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import swatsim
-from swatsim import jit, provenance
+from swatsim import compiled, provenance
 
 PACKAGE = Path(swatsim.__file__).parent
 TRACE = PACKAGE.parent / "traces/resnet8-fashion-mnist-swat-u-80"
@@ -105,8 +105,8 @@ def test_a_package_without_sources_has_no_cache(
 ) -> None:
     place = tmp_path / "swatsim.zip" / "swatsim" / "provenance.py"
     monkeypatch.setattr(provenance, "__file__", str(place))
-    monkeypatch.setattr(jit, "sources", provenance.sources.__wrapped__)
-    assert jit._folder() is None
+    monkeypatch.setattr(compiled, "sources", provenance.sources.__wrapped__)
+    assert compiled._folder() is None
     assert "no sources to tell versions by" in caplog.text
 
 
