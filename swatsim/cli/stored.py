@@ -21,5 +21,5 @@ def looking(wanted: bool) -> Iterator[Where]:
 
 def show(looked: Looked) -> None:
     """Print how many counts came from the store, if any was looked for, on standard error."""
-    if looked.counts:
+    if looked.counts or looked.steps:
         click.echo(looked.words, err=True)

@@ -28,6 +28,7 @@ from swatsim.results import Results
 from swatsim.simulator.abreast import Progress, in_order
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.interface import Machine
+from swatsim.simulator.kept_steps import KeptSteps
 from swatsim.simulator.machines import machine as find_machine
 from swatsim.simulator.memory.refusals import BufferTooSmallError
 from swatsim.simulator.runnable import ConfiguredMachine, OwnMachine, Runnable
@@ -192,11 +193,11 @@ def _rows(
     progress: Progress | None,
 ) -> Rows:
     """Return the rows of all ops of some steps; of whole ones, then, of what else they do."""
-    jobs = run.jobs(steps)
+    jobs, kept = run.jobs(steps), KeptSteps(run, run.store)
     run.check_before(jobs)
-    others = (run.others(run.trace.step(number)) for number in steps if whole)
+    others = (kept.others(run.trace.step(number)) for number in steps if whole)
     try:
-        return _added(chain(in_order(run.rows, jobs, threads, progress), others))
+        return _added(chain(in_order(kept.rows, jobs, threads, progress), others))
     except BufferTooSmallError as error:
         raise run.refusal(error, jobs) from None
 

@@ -126,10 +126,10 @@ class ConfiguredMachine:
 
     def _basis(self, op: LoweredOp) -> Basis:
         looks_at = self.mechanism.looks_at
-        return Basis(self._code, None if looks_at is None else looks_at(op, self.config))
+        return Basis(self.code, None if looks_at is None else looks_at(op, self.config))
 
     @cached_property
-    def _code(self) -> str:
+    def code(self) -> str:
         """Digest of all that counts depend on beside the op; empty: it can't be told."""
         version = _version(self.mechanism, self.sources)
         own = self.config.model_dump(mode="json", exclude=set(SystemConfig.model_fields))
@@ -204,10 +204,11 @@ class OwnMachine:
     ) -> Counters:
         if self.stored is None:
             return count(op)
-        return self.stored.counters(what, op, Basis(self._code, None), lambda: count(op))
+        return self.stored.counters(what, op, Basis(self.code, None), lambda: count(op))
 
     @cached_property
-    def _code(self) -> str:
+    def code(self) -> str:
+        """Digest of the object's version and description; empty: it says no version."""
         version, kind = getattr(self.machine, "version", None), type(self.machine)
         if not isinstance(version, str) or not version:
             return ""

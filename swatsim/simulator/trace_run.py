@@ -109,6 +109,7 @@ class Run:
         self.baseline = None if baseline is None else storing(baseline, store)
         self.energy = energy
         self.scope = scope
+        self.store = store
         self._read = read
         self._stored = None if store is None else Stored(store)
         self._all_machines = [*self.machines, *([] if self.baseline is None else [self.baseline])]

@@ -37,22 +37,29 @@ class Size(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """Entries that were looked for in a folder: those that were there, and all.
+    """Counts that were looked for in a folder: those that were there, and all; and whole steps.
 
-    What a process remembers it does not look for.
+    What a process remembers it does not look for. Of a step that was there no count is looked for.
     """
 
     stored: int = 0
     counts: int = 0
+    steps: int = 0
 
     def plus(self, other: Looked, times: int = 1) -> Looked:
         """Return both together."""
-        return Looked(self.stored + times * other.stored, self.counts + times * other.counts)
+        own, others = (self.stored, self.counts, self.steps), tuple(other)
+        return Looked(*(mine + times * one for mine, one in zip(own, others, strict=True)))
 
     @property
     def words(self) -> str:
         """It, in words."""
-        return f"{self.stored} of {self.counts} counts came from the store"
+        steps = f"{self.steps} step{'s' * (self.steps > 1)}"
+        if self.steps and not self.counts:
+            return f"{steps} came from the store"
+        counts = f"{self.stored} of {self.counts} counts"
+        beside = f"{steps} and, of the others, " if self.steps else ""
+        return f"{beside}{counts} came from the store"
 
 
 class Store:
@@ -74,7 +81,7 @@ class Store:
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
-        self.found = self.missed = self._read_there = 0
+        self.found = self.missed = self._read_there = self._looked_for = self._steps = 0
         self._recent: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
         self._limit: int | None = None
@@ -88,21 +95,30 @@ class Store:
     @property
     def looked(self) -> Looked:
         """What was looked for so far."""
-        return Looked(self._read_there, self._read_there + self.missed)
+        return Looked(self._read_there, self._looked_for, self._steps)
 
-    def get(self, key: str) -> bytes | None:
+    def note_step(self) -> None:
+        """Note that the rows of a whole step were there."""
+        with self._lock:
+            self._steps += 1
+
+    def get(self, key: str, counted: bool = True) -> bytes | None:
         """Return an entry; None: there is none, or it is damaged, which is logged.
 
         Parameters
         ----------
         key : str
             32 hexadecimal digits.
+        counted : bool
+            Whether it is a count, of which `looked` says how many there were.
         """
         remembered = payload = self._remembered(key)
         if payload is None:
             payload = self._read(key)
         with self._lock:
-            self._read_there += remembered is None and payload is not None
+            there = payload is not None
+            self._read_there += counted and there and remembered is None
+            self._looked_for += counted and (remembered is None or not there)
             self.found += payload is not None
             self.missed += payload is None
         return payload
