@@ -47,6 +47,12 @@ PLOTS: Mapping[str, Plot] = {
     ),
     "roofline": Plot("roofline", "roofline", there=lambda rows: any(row["blocks"] for row in rows)),
 }
+#: What may be asked for.
+CHOICES: Mapping[str, Sequence[str]] = {
+    "none": (),
+    "main": tuple(name for name, plot in PLOTS.items() if plot.main),
+    "all": tuple(PLOTS),
+}
 PLOT_FILES = tuple(f"{name}.png" for name in PLOTS)
 
 #: Beside a page: the files that it wrote. A page of other results must not stay as theirs.

@@ -1,105 +1,68 @@
-"""Drawing plots in a process of its own, so that matplotlib loads while the simulation runs.
+"""Plots beside results: drawn, or taken from the store where the same were drawn before.
 
-Loading it takes as long as simulating a small trace, and drawing as long again.
+Matplotlib takes longer to load than a small trace to simulate, and drawing as long again: it is
+loaded here, and only where there is something to draw.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swatsim.outputs import PLOTS
-from swatsim.signals import undisturbed
+from swatsim.provenance import sources
+from swatsim.simulator.stored import digest_of
+from swatsim.table import Rows, digest
 
 if TYPE_CHECKING:
     from swatsim.reports.style import Figure
     from swatsim.results import Results
+    from swatsim.store import Store
 
 
 log = logging.getLogger(__name__)
 
 Plots = dict[str, bytes]
 
-#: All of them take longer to draw than a small trace to simulate.
-CHOICES: Mapping[str, Sequence[str]] = {
-    "none": (),
-    "main": tuple(name for name, plot in PLOTS.items() if plot.main),
-    "all": tuple(PLOTS),
-}
+#: Of entries in a store: those of another form are found under other keys.
+FORM = 1
+#: What draws, beside this package.
+_BENEATH = ("matplotlib", "pillow", "numpy")
 
 
-class Drawing:
-    """A context in which results can be drawn beside other work.
+def plots_of(results: Results, names: Sequence[str], store: Store | None = None) -> Plots:
+    """Return plots, file name to PNG: of those wanted all that can be drawn, or were before.
+
+    What can't be is logged, and costs no number.
 
     Parameters
     ----------
-    wanted : {"none", "main", "all"}
-        With none nothing is started and nothing drawn.
+    results : Results
+    names : sequence of str
+        Of `PLOTS`.
+    store : Store, optional
+        Where they are kept.
     """
-
-    def __init__(self, wanted: str) -> None:
-        self._names = CHOICES[wanted]
-        self._wanted = bool(self._names)
-        self._results: Results | None = None
-        self._ours, theirs = get_context("spawn").Pipe()
-        self._process = get_context("spawn").Process(
-            target=_serve, args=(theirs, self._names), daemon=True
-        )
-        if self._wanted:
-            with undisturbed():
-                self._process.start()
-        theirs.close()
-
-    def __enter__(self) -> Drawing:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._wanted:
-            self._process.kill()  # it has nothing to tidy up, and would take its time
-        self._ours.close()
-
-    def start(self, results: Results) -> None:
-        """Begin to draw."""
-        self._results = results
-        if self._wanted:
-            with suppress(OSError):  # it is gone: `finish` will draw
-                self._ours.send(results)
-
-    def finish(self) -> Plots:
-        """Return the plots, once drawn: file name to PNG, of those wanted that can be drawn."""
-        if not self._wanted or self._results is None:
-            return {}
-        try:
-            plots: Plots
-            plots, failed = self._ours.recv()
-        except (EOFError, OSError):  # it was killed, or could not start: draw here
-            plots, failed = draw(self._results, self._names)
-        for name, why in failed.items():
-            log.warning("%s can't be drawn (%s); no number is missing for that", name, why)
-        return plots
+    keys = _keys(results, names) if store is not None and names else {}
+    kept = {name: store.get(key, counted=False) for name, key in keys.items()} if store else {}
+    found = {f"{name}.png": content for name, content in kept.items() if content is not None}
+    missing = [name for name in names if f"{name}.png" not in found]
+    drawn, failed = draw(results, missing) if missing else ({}, {})
+    for name, why in failed.items():
+        log.warning("%s can't be drawn (%s); no number is missing for that", name, why)
+    for name, key in keys.items():
+        if store is not None and f"{name}.png" in drawn:
+            store.put(key, drawn[f"{name}.png"])
+    both = {**found, **drawn}
+    return {name: both[name] for name in map("{}.png".format, names) if name in both}
 
 
-def _function(name: str) -> Callable[[Results], Figure]:
-    """Return what draws a plot; its module loads matplotlib."""
-    draws: Callable[[Results], Figure]
-    draws = getattr(import_module(f"swatsim.reports.{PLOTS[name].module}"), name)
-    return draws
-
-
-def _serve(connection: Connection, names: Sequence[str]) -> None:
-    os.environ["MPLBACKEND"] = "agg"
-    for name in names:  # matplotlib: here, and before there is anything to draw
-        _function(name)
-    connection.send(draw(connection.recv(), names))
-
-
-def draw(results: Results, names: Sequence[str] = CHOICES["all"]) -> tuple[Plots, dict[str, str]]:
+def draw(results: Results, names: Sequence[str] = tuple(PLOTS)) -> tuple[Plots, dict[str, str]]:
     """Return some of a simulation's plots: those for which there is something to show.
 
     Returns
@@ -110,7 +73,7 @@ def draw(results: Results, names: Sequence[str] = CHOICES["all"]) -> tuple[Plots
         File name to what went wrong, of those that can't be drawn.
     """
     os.environ["MPLBACKEND"] = "agg"  # whatever a user's shell says: matplotlib would fail on it
-    # matplotlib, which must not load in the process that simulates
+    # matplotlib, which takes as long to load as all else
     from swatsim.reports import style
     from swatsim.reports.tables import summarise
 
@@ -123,3 +86,36 @@ def draw(results: Results, names: Sequence[str] = CHOICES["all"]) -> tuple[Plots
         except Exception as error:  # noqa: BLE001  (whatever it is, the numbers are there)
             failed[f"{name}.png"] = f"{type(error).__name__}: {error}"
     return drawn, failed
+
+
+def _function(name: str) -> Callable[[Results], Figure]:
+    """Return what draws a plot; its module loads matplotlib."""
+    draws: Callable[[Results], Figure]
+    draws = getattr(import_module(f"swatsim.reports.{PLOTS[name].module}"), name)
+    return draws
+
+
+def _keys(results: Results, names: Sequence[str]) -> Mapping[str, str]:
+    """Return by the names of plots the keys under which they are kept; none: nothing is.
+
+    A plot depends on the rows, on what was run, and on what draws. Where a user has told matplotlib
+    how to draw, it is asked each time.
+    """
+    rows = digest(results.rows) if isinstance(results.rows, Rows) else ""
+    if not rows or not sources() or any(path.exists() for path in _settings()):
+        return {}
+    with_what = sources(), [version(name) for name in _BENEATH]
+    about = results.provenance.get("parameters")
+    there = (name for name in names if PLOTS[name].there(results.rows))
+    return {name: digest_of((FORM, "plot", name, rows, about, with_what)) for name in there}
+
+
+def _settings() -> Iterator[Path]:
+    """Yield where matplotlib looks for settings of a user's own."""
+    home, known = Path(os.path.expanduser("~")), os.environ  # as it is, where none is known
+    folders = [Path(), home / ".config/matplotlib", home / ".matplotlib"]
+    folders += [Path(known[name]) for name in ("MPLCONFIGDIR", "MATPLOTLIBRC") if known.get(name)]
+    if known.get("XDG_CONFIG_HOME"):
+        folders.append(Path(known["XDG_CONFIG_HOME"]) / "matplotlib")
+    for folder in folders:
+        yield folder if folder.is_file() else folder / "matplotlibrc"

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swatsim.cli.as_json import JSON
-from swatsim.cli.drawing import CHOICES, Drawing
 from swatsim.cli.lazy import Choice
 from swatsim.cli.options import DTYPE, ENERGY, MACHINE, OP, PRESETS, SETTINGS, STORE
-from swatsim.outputs import PLOTS, check_folder
+from swatsim.outputs import CHOICES, PLOTS, check_folder
 
 if TYPE_CHECKING:
     from swatsim.workload.layer import OpName
@@ -84,20 +83,19 @@ def simulate(
     """
     if output is not None:
         check_folder(output)
-    with Drawing(wanted=plots if output is not None else "none") as drawing:
-        # kernels load while matplotlib does, in its own process
-        from swatsim.cli.simulated import print_all, print_json, run
+    # what help and refusals need not wait for
+    from swatsim.cli.simulated import print_all, print_json, run
 
-        choice: dict[str, Any] = {
-            "baseline": baseline,
-            "dtype": dtype,
-            "energy": energy,
-            "steps": list(steps) or None,
-            "layers_only": layers_only,
-            "dense_outputs": dense_outputs,
-            "store": store,
-        }
-        if ops:
-            choice["ops"] = ops
-        done = run(trace, name, settings, drawing, output, choice)
+    choice: dict[str, Any] = {
+        "baseline": baseline,
+        "dtype": dtype,
+        "energy": energy,
+        "steps": list(steps) or None,
+        "layers_only": layers_only,
+        "dense_outputs": dense_outputs,
+        "store": store,
+    }
+    if ops:
+        choice["ops"] = ops
+    done = run(trace, name, settings, CHOICES[plots], output, choice)
     (print_json if as_json else print_all)(done, whole)

@@ -1,4 +1,4 @@
-"""What ``swatsim simulate`` does and shows: it is loaded while matplotlib is, elsewhere."""
+"""What ``swatsim simulate`` does and shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from swatsim.cli import as_json
-from swatsim.cli.drawing import Drawing
+from swatsim.cli.drawing import plots_of
 from swatsim.cli.options import parse
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, padded, percent, table, times
@@ -35,6 +35,7 @@ from swatsim.reports.tables import Row, Summary, summarise
 from swatsim.reports.verdict import verdict
 from swatsim.simulator.machines import machine
 from swatsim.simulator.run import simulate
+from swatsim.store import Store
 from swatsim.workload.layer import OPS
 from swatsim.workload.phases import OTHER
 
@@ -57,11 +58,11 @@ def run(
     trace: str,
     name: str,
     settings: tuple[str, ...],
-    drawing: Drawing,
+    plots: Sequence[str],
     output: str | None,
     choice: Mapping[str, Any],
 ) -> Simulated:
-    """Simulate, and write what is to be written."""
+    """Simulate, and write what is to be written, the plots of some names among it."""
     options = dict(choice)
     dtype = options.pop("dtype")
     chosen = machine(name, **parse((*settings, f"dtype={dtype}") if dtype else settings))
@@ -69,13 +70,13 @@ def run(
         options["baseline"] = machine(options["baseline"], dtype=dtype)
     with looking(options.pop("store")) as store, progress("simulating", "ops") as show:
         results = simulate(trace, chosen, progress=show, store=store, **options)
-    drawing.start(results)
-    # saved before anything is drawn or printed: no fault of a plot, and no reader of the
-    # output that goes away, costs a number
-    written = results.save(output) if output is not None else []
-    summary = summarise(results)
+    summary, written = summarise(results), list[Path]()
     if output is not None:
-        written += write_files(Path(output), drawing.finish())
+        # saved before anything is drawn or printed: no fault of a plot, and no reader of the
+        # output that goes away, costs a number
+        written = results.save(output)
+        kept_in = store if isinstance(store, Store) else None
+        written += write_files(Path(output), plots_of(summary, plots, kept_in))
     return Simulated(summary, output, written)
 
 

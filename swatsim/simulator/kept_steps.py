@@ -16,6 +16,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from swatsim.columns import COLUMNS
 from swatsim.provenance import sources
 from swatsim.simulator.stored import digest_of
 from swatsim.simulator.systems import Row
@@ -30,6 +31,8 @@ FORM = 1
 OPS, OTHERS = "ops", "others"
 #: Of an entry as it is written; larger ones are not kept.
 MOST_BYTES = 2**19
+
+_COLUMNS = {column.name for column in COLUMNS}
 
 Found = dict[tuple[str, str], list[Row]]
 
@@ -118,6 +121,8 @@ class KeptSteps:
             return None
         try:
             columns = json.loads(zlib.decompress(payload))
+            if columns.keys() != _COLUMNS:
+                return None
             own = {"trace": self._run.trace.name, "trace_id": self._run.trace.id}
             cells = zip(*columns.values(), strict=True)
             return [{**dict(zip(columns, row, strict=True)), **own} for row in cells]
@@ -133,11 +138,10 @@ class KeptSteps:
 
 
 def _packed(rows: Sequence[Row]) -> bytes | None:
-    """Return rows as columns; None: they differ in columns, or hold what JSON has no way to say."""
-    names = list(rows[0]) if rows else []
-    if any(row.keys() != rows[0].keys() for row in rows):
+    """Return rows as columns; None: some are none of results, or hold what JSON can't say."""
+    if any(row.keys() != _COLUMNS for row in rows):
         return None
-    columns = {name: [row[name] for row in rows] for name in names}
+    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else _COLUMNS)}
     if not all(_is_plain(values) for values in columns.values()):
         return None
     return zlib.compress(json.dumps(columns).encode(), 1)

@@ -20,10 +20,9 @@ import pytest
 from click.testing import CliRunner
 
 from swatsim.cli import lazy, show
-from swatsim.cli.drawing import CHOICES
 from swatsim.cli.main import EXAMPLES, VERBS, cli
 from swatsim.columns import COLUMNS
-from swatsim.outputs import PLOT_FILES, PLOTS
+from swatsim.outputs import CHOICES, PLOT_FILES, PLOTS
 from swatsim.policies import POLICIES
 from swatsim.simulator.energy.table import shipped as tables
 from swatsim.simulator.machines import MACHINES, find_preset, machine, presets
@@ -391,19 +390,6 @@ def test_a_directory_in_the_place_of_a_file_leaves_all_as_it_was(
     (tmp_path / "speed_up.png").mkdir()
     assert "can't write to" in refused("simulate", trace, "-m", "dadiannao", "-o", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["speed_up.png"]
-
-
-def test_a_plotting_process_that_dies_loses_nothing(
-    trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from swatsim.cli import drawing
-    from swatsim.simulator.run import simulate
-
-    with drawing.Drawing(wanted="all") as plots:
-        plots._process.kill()
-        plots._process.join()
-        plots.start(simulate(trace, "dadiannao"))
-        assert set(plots.finish()) == set(PLOT_FILES)
 
 
 @pytest.mark.parametrize(

@@ -212,14 +212,14 @@ def test_what_surrounds_the_pes_is_in_no_key_and_no_count() -> None:
         preset = next(iter(mechanism.config_type.presets))
         # which goes with none of the others
         one = machine(preset, **({"pattern": "none"} if "pattern" in _fields(mechanism) else {}))
-        code, every = one._code, []
+        code, every = one.code, []
         for name in OPERANDS_OF:
             masks = {it: rng.random(layer.shape_of(it, 2)) < 0.5 for it in OPERANDS_OF[name]}
             op = LoweredOp(layer, name, **masks)
             every.append((op, one.simulate_op(op), one.simulate_dense(op)))
         for name, value in OTHER_SYSTEM.items():
             changed = one.config.model_copy(update={name: value})
-            assert replace(one, config=changed)._code == code, name
+            assert replace(one, config=changed).code == code, name
         other = replace(one, config=one.config.model_copy(update=OTHER_SYSTEM))
         for op, counted, dense in every:
             assert (other.simulate_op(op), other.simulate_dense(op)) == (counted, dense)
@@ -237,7 +237,7 @@ def test_each_parameter_of_its_own_is_in_a_machines_keys(mechanism: Mechanism) -
         config = one.config.model_copy(update={name: f"other than {value}"})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydantic's, of a value that can't be
-            assert replace(one, config=config)._code != one._code, name
+            assert replace(one, config=config).code != one.code, name
 
 
 # ---- the version of what counts
@@ -352,11 +352,18 @@ def same(one: Results, other: Results) -> bool:
 
 @pytest.mark.parametrize("preset", ["tensordash", "bit-tactical", "swat", "sparten", "stc"])
 def test_the_second_run_counts_nothing_and_gives_the_same(
-    preset: str, trace: Trace, where: Path, no_more_counting: Callable[[], None]
+    preset: str,
+    trace: Trace,
+    where: Path,
+    no_more_counting: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plain = swatsim.simulate(trace, preset, store=False, workers=1)
     assert same(swatsim.simulate(trace, preset, store=where, workers=1), plain)
     no_more_counting()
+    assert same(swatsim.simulate(trace, preset, store=where, workers=2), plain)
+    # nor where no step's rows are kept
+    monkeypatch.setattr("swatsim.simulator.kept_steps.FORM", "another")
     assert same(swatsim.simulate(trace, preset, store=where, workers=2), plain)
 
 

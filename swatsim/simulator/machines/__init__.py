@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any, overload
 
 from swatsim.errors import ConfigError, listed, unknown
 from swatsim.simulator.machines import outside
-from swatsim.simulator.machines.cartesian import CARTESIAN
-from swatsim.simulator.machines.ideal import IDEAL
-from swatsim.simulator.machines.inner_join import INNER_JOIN
-from swatsim.simulator.machines.lane_array import LANE_ARRAY
-from swatsim.simulator.machines.systolic import SYSTOLIC
-from swatsim.simulator.machines.tensor_core import TENSOR_CORE
 from swatsim.simulator.mechanism import MachineConfig, Mechanism, Preset
 from swatsim.simulator.memory.config import PRESET
 from swatsim.simulator.runnable import ConfiguredMachine
 
+
+class Machines(Sequence[Mechanism]):
+    """Mechanisms in folders of this package, each loaded when it is looked at.
+
+    Whoever looks for one by a preset's name loads those before it and no more.
+
+    Parameters
+    ----------
+    *folders : str
+        Each has a mechanism of its own name in capitals.
+    """
+
+    def __init__(self, *folders: str) -> None:
+        self._folders = folders
+
+    def __len__(self) -> int:
+        return len(self._folders)
+
+    @overload
+    def __getitem__(self, place: int) -> Mechanism: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Mechanism]: ...
+    def __getitem__(self, place: int | slice) -> Mechanism | Sequence[Mechanism]:
+        if isinstance(place, slice):
+            return [_loaded(folder) for folder in self._folders[place]]
+        return _loaded(self._folders[place])
+
+
+@cache
+def _loaded(folder: str) -> Mechanism:
+    mechanism: Mechanism = getattr(import_module(f"{__name__}.{folder}"), folder.upper())
+    return mechanism
+
+
 #: The one list. The command line, the tests and the documentation iterate over it.
-MACHINES: tuple[Mechanism, ...] = (LANE_ARRAY, CARTESIAN, SYSTOLIC, TENSOR_CORE, INNER_JOIN, IDEAL)
+MACHINES = Machines("lane_array", "cartesian", "systolic", "tensor_core", "inner_join", "ideal")
 
 
 def presets(
@@ -46,11 +76,11 @@ def find_preset(name: str) -> tuple[Preset, Mechanism]:
     """
     module, colon, own = name.partition(":")
     machines = outside.machines_of(module) if colon else MACHINES
-    known = {named: (preset, mechanism) for named, preset, mechanism in presets(machines)}
     wanted = own if colon else name
-    if wanted not in known:
-        raise ConfigError(_unknown(wanted, machines, known))
-    return known[wanted]
+    for mechanism in machines:
+        if wanted in mechanism.config_type.presets:
+            return mechanism.config_type.presets[wanted], mechanism
+    raise ConfigError(_unknown(wanted, machines, [named for named, _, _ in presets(machines)]))
 
 
 def _unknown(wanted: str, machines: Iterable[Mechanism], known: Iterable[str]) -> str:
