@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from matplotlib.collections import LineCollection
+
 from swatsim.reports import tables
 from swatsim.reports.style import EDGE, LEGEND, SMALL, TITLE, Figure, finish, wrapped
 from swatsim.reports.tables import Row, Summary
@@ -191,25 +193,25 @@ def _label(stage: Stage) -> None:
             stage.below.text(-0.006, bar.middle, bar.row["op"][:1], **look)
     least = LABEL_GAP / stage.high
     moved = apart([group.middle for group in stage.groups], least, 1 - least / 2)
-    for group, place in zip(stage.groups, moved, strict=True):
-        _name(stage, group, place)
-        stage.below.axhline(group.bars[0].top, color=EDGE, linewidth=0.6, zorder=2)
+    _name(stage, moved)
+    tops = [[(0.0, group.bars[0].top), (1.0, group.bars[0].top)] for group in stage.groups]
+    look = {"transform": across, "colors": EDGE, "linewidths": 0.6, "zorder": 2}
+    stage.below.add_collection(LineCollection(tops, **look), autolim=False)
 
 
-def _name(stage: Stage, group: Group, place: float) -> None:
-    """Write a layer's name at a place, and join it with its bars."""
+def _name(stage: Stage, places: Sequence[float]) -> None:
+    """Write layers' names at places, and join each with its bars."""
     inside = WIDTH - _left(stage)
     ends = -INDENT / inside, -JOIN / inside
     across = stage.below.get_yaxis_transform()
-    look: dict[str, Any] = {
-        "transform": across,
-        "clip_on": False,
-        "color": "black",
-        "linewidth": 0.5,
-    }
-    stage.below.plot(ends, (place, group.middle), **look)
     write: dict[str, Any] = {"transform": across, "fontsize": SMALL, "ha": "right", "va": "center"}
-    stage.below.text(ends[0] - 0.05 / inside, place, group.label, **write)
+    joins = []
+    for group, place in zip(stage.groups, places, strict=True):
+        joins.append([(ends[0], place), (ends[1], group.middle)])
+        stage.below.text(ends[0] - 0.05 / inside, place, group.label, **write)
+    look: dict[str, Any] = {"transform": across, "clip_on": False, "colors": "black"}
+    lines = LineCollection(joins, linewidths=0.5, capstyle="projecting", zorder=2, **look)
+    stage.below.add_collection(lines, autolim=False)
 
 
 def _left(stage: Stage) -> float:

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from swatsim.cli import lazy, show
 from swatsim.cli.main import EXAMPLES, VERBS, cli
 from swatsim.columns import COLUMNS
-from swatsim.outputs import CHOICES, PLOT_FILES, PLOTS
+from swatsim.outputs import CHOICES, PLOTS
 from swatsim.policies import POLICIES
 from swatsim.simulator.energy.table import shipped as tables
 from swatsim.simulator.machines import MACHINES, find_preset, machine, presets

@@ -69,9 +69,7 @@ def test_a_second_run_runs_nothing_and_gives_the_same(
     ]
 
 
-def test_only_steps_that_are_not_kept_are_run(
-    trace: Trace, tmp_path: Path, ran: list[str]
-) -> None:
+def test_only_steps_that_are_not_kept_are_run(trace: Trace, tmp_path: Path, ran: list[str]) -> None:
     plain = swatsim.simulate(trace, "ideal", store=False)
     del ran[:]
     store = Store(Memory())
