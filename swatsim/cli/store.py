@@ -26,7 +26,8 @@ def store(where: str | None, limit: str | None, clear: bool, as_json: bool) -> N
 
     What a machine counts of an op is kept, and found by whoever runs the same masks on the same
     machine again: under another memory, clock, value type, energy or name, in another sweep, in
-    another process. No figure depends on it; what is damaged is counted anew.
+    another process. So are whole steps and plots, for whoever runs just the same again. No figure
+    depends on it; what is damaged is counted anew.
 
     FOLDER_OR_URL is by default the store that all verbs use: the environment variable
     SWATSIM_STORE, a folder or a URL (empty: none), or a folder in your cache.
@@ -65,7 +66,7 @@ def _print(chosen: Store, json: bool) -> None:
         as_json.write("store", {"store": chosen.place, **size._asdict(), "limit": chosen.limit})
         return
     console().print(
-        f"{chosen.place}: {size.entries} counts, {_words(size.bytes)} of {_words(chosen.limit)} "
+        f"{chosen.place}: {size.entries} entries, {_words(size.bytes)} of {_words(chosen.limit)} "
         "at most"
     )
 

@@ -46,8 +46,9 @@ class _Opened(NamedTuple):
 
 
 class KeptSteps:
-    """A run on one machine whose rows are kept; without a store, or where it can't be told what
-    they depend on, it runs all.
+    """A run on one machine whose rows are kept.
+
+    Without a store, or where it can't be told what they depend on, all is run.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ class KeptSteps:
     def rows(self, step: Step, layer: Layer, name: OpName) -> list[list[Row]]:
         """Return what `Run.rows` does; threads may ask together."""
         opened = self._opened(step)
-        kept = opened.kept.get((layer.name, name))
+        kept = opened.kept.pop((layer.name, name), None)  # of many open steps none stays
         if kept is not None:
             return [kept]
         rows = self._run.rows(step, layer, name)
