@@ -285,12 +285,13 @@ def digest(rows: Rows) -> str:
         column = rows.whole(name)
         if isinstance(column, Objects):
             return ""
-        of_words = column.words if isinstance(column, Words) else ()
+        words = column.words if isinstance(column, Words) else []
+        empty = column.empty if isinstance(column, Floats) else None
         values = column.codes if isinstance(column, Words) else column.values
-        seen.update(repr((name, values.dtype.str, len(rows), of_words)).encode())
-        seen.update(values[rows.places].tobytes())
-        if isinstance(column, Floats) and column.empty is not None:
-            seen.update(column.empty[rows.places].tobytes())
+        about = (type(column).__name__, name, values.dtype.str, len(rows), words, empty is not None)
+        seen.update(repr(about).encode())
+        for each in (values, empty):
+            seen.update(b"" if each is None else each[rows.places].tobytes())
     return seen.hexdigest()
 
 

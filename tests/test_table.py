@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swatsim.table import Gathered, Rows, at_places, behind, column_of, grouped, kept, where
+from swatsim.table import Gathered, Rows, at_places, behind, column_of, digest, grouped, kept, where
 
 ODD: dict[str, list[Any]] = {
     "small": [0, -1, 127, 5],
@@ -99,3 +99,31 @@ def test_a_row_takes_few_bytes() -> None:
 def test_whole_numbers_are_as_narrow_as_they_are() -> None:
     assert kept([0, 1]).values.dtype == np.int8  # type: ignore[union-attr]
     assert kept([0, 2**40]).values.dtype == np.int64  # type: ignore[union-attr]
+
+
+def test_a_digest_is_of_all_cells_and_of_nothing_else() -> None:
+    plain = {name: values for name, values in ODD.items() if name not in ("beyond", "mixed")}
+    others: dict[str, Any] = {
+        "small": 9,
+        "large": 8,
+        "real": 7.5,
+        "empty": 2.5,
+        "never": 1.0,
+        "text": "b",
+    }
+
+    def of(columns: dict[str, list[Any]], at_once: int = 3) -> str:
+        cells = zip(*columns.values(), strict=True)
+        return digest(gathered([dict(zip(columns, row, strict=True)) for row in cells], at_once))
+
+    found = {of(plain), of({**plain, "another": plain["small"]}), of({**plain, "real": [0.0] * 4})}
+    assert of(plain, 1) == of(plain)
+    for name, values in plain.items():
+        for place in range(4):
+            found.add(
+                of({**plain, name: [*values[:place], others.get(name), *values[place + 1 :]]})
+            )
+        found.add(of({it if it != name else "renamed": some for it, some in plain.items()}))
+    found.add(of({name: values[:3] for name, values in plain.items()}))
+    assert len(found) == 3 + 4 * len(plain) + len(plain) + 1
+    assert digest(gathered(rows_of())) == ""

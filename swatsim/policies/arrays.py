@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace, device, is_numpy_array, is_torch_array
 
+from swatsim.policies.kernel import keep
+
 #: A numpy.ndarray or a torch.Tensor.
 Array: TypeAlias = Any
 
@@ -55,8 +57,6 @@ def only(values: Array, mask: Array) -> Array:
         axes = tuple(sorted(range(mask.ndim), key=lambda axis: -words[0].strides[axis]))
         lying = [each.transpose(axes) for each in words]
         if all(each.flags.c_contiguous for each in lying):
-            from swatsim.policies.kernel import keep  # numba: not for those who only count
-
             flat = [each.reshape(-1) for each in lying]
             keep(flat[0], flat[2], flat[1])
             return kept

@@ -12,6 +12,7 @@ from array_api_compat import is_torch_array
 from swatsim.arguments import arguments, count_of, sparsity, whole_number
 from swatsim.errors import PolicyError, shown
 from swatsim.policies.arrays import Array, as_numpy, like, namespace, on_host, widened
+from swatsim.policies.kernel import mark_largest
 
 
 @arguments(PolicyError, numel=whole_number, sparsity=sparsity)
@@ -111,8 +112,6 @@ def _mark_bits(array: npt.NDArray[Any], k: int) -> npt.NDArray[np.bool_]:
 
     torch has images channels last: putting them in their logical order takes longer than Top-K.
     """
-    from swatsim.policies.kernel import mark_largest  # numba: not for those who only count
-
     axes = tuple(sorted(range(array.ndim), key=lambda axis: -array.strides[axis]))
     lying = array.transpose(axes)
     if array.flags.c_contiguous or not lying.flags.c_contiguous:

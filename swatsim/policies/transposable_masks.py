@@ -23,6 +23,7 @@ from itertools import combinations, product
 from typing import TypeAlias
 
 from swatsim.policies.arrays import Array, as_numpy, like, namespace
+from swatsim.policies.block_kernel import approximate
 from swatsim.policies.granularity import Granularity
 from swatsim.policies.tiles import cut, joined
 from swatsim.workload.layer import Kind
@@ -85,6 +86,4 @@ def _best(blocks: Array, n: int, m: int) -> Array:
 
 def _approximated(blocks: Array, n: int, m: int) -> Array:
     """Return a mask of each block's approximation, made on the host; blocks are (B, m * m)."""
-    from swatsim.policies.block_kernel import approximate  # numba: not for those who only count
-
     return like(approximate(as_numpy(blocks), n, m), blocks)

@@ -41,7 +41,9 @@ def test_it_is_shown_bounded_and_cleared(trace: Path, store: Path) -> None:
     assert (found["store"], found["entries"], found["limit"]) == (str(store), there, LIMIT)
     assert found["bytes"] > 0
     assert "of 64 MiB at most" in swatsim("store", "--limit", "64 mib")[1]
-    assert swatsim("store", store, "--clear")[1].startswith(f"{store}: 0 entries, 0 bytes of 64 MiB")
+    assert swatsim("store", store, "--clear")[1].startswith(
+        f"{store}: 0 entries, 0 bytes of 64 MiB"
+    )
 
 
 def test_what_prints_does_not_depend_on_it(trace: Path, store: Path) -> None:

@@ -180,9 +180,11 @@ def test_rows_with_what_json_can_not_say_are_not_kept() -> None:
 UNUSED = ("numba", "llvmlite", "matplotlib", "pandas", "scipy", "torch", "multiprocessing")
 
 
-@pytest.mark.parametrize("preset", ["swat", "tensordash"])
+@pytest.mark.parametrize(
+    ("preset", "machines"), [("swat", {"lane_array", "cartesian"}), ("tensordash", {"lane_array"})]
+)
 def test_a_run_that_was_run_before_loads_no_compiler_and_draws_nothing(
-    preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    preset: str, machines: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["simulate", str(EXAMPLE), "-m", preset, "--step", "0", "-o", str(tmp_path / "out")]
     code = (
@@ -202,5 +204,9 @@ def test_a_run_that_was_run_before_loads_no_compiler_and_draws_nothing(
     first, again = ran(), ran()
     assert {"numba", "matplotlib"} <= first[1]
     assert not again[1].intersection(UNUSED)
+    prefix = "swatsim.simulator.machines."
+    loaded = {it.split(".")[3] for it in again[1] if it.startswith(prefix)}
+    # those that are looked at until the preset is found, and what finds others
+    assert loaded - {"outside"} == machines
     assert (again[0], again[2]) == (first[0], first[2])
     assert {"speed_up.png", "pe_cycles.png"} <= again[2].keys()
