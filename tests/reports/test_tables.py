@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 
 import swatsim
 from swatsim.cli.drawing import draw
@@ -148,7 +149,7 @@ def test_bars_of_pe_cycles_add_up_to_the_time_relative_to_the_baseline(results: 
 def bars_of(axes: Axes) -> list[tuple[float, float]]:
     """Return the ends and the heights of a plot's stacked bars, from the top down."""
     found: dict[float, tuple[float, float]] = {}
-    for boxes in axes.collections:
+    for boxes in (it for it in axes.collections if isinstance(it, PolyCollection)):
         for box in boxes.get_paths():
             (_, top), (end, foot) = box.vertices[:4].min(axis=0), box.vertices[:4].max(axis=0)
             found[top] = max(found.get(top, (0, 0)), (end, foot - top))
@@ -315,7 +316,8 @@ def test_a_bar_is_marked_where_dense_operands_would_be(results: Results) -> None
     summary = tables.summarise(results)
     above, below = layer_bars.speed_up(results).axes
     for axes, rows in ((above, [summary.of_layers, *summary.ops[:-1]]), (below, summary.layers)):
-        ticks = [tick for lines in axes.collections for tick in lines.get_paths()]
+        (lines,) = (it for it in axes.collections if it.get_label() == layer_bars.DENSE_OPERANDS)
+        ticks = lines.get_paths()
         known = sorted(row["speed_up_dense_operands"] for row in rows)
         assert sorted(tick.vertices[0, 0] for tick in ticks) == known
 
