@@ -18,6 +18,7 @@ from swatsim.simulator.machines.cartesian import (
     kernel_wgrad_queued,
     points,
     queued,
+    whole,
 )
 from swatsim.simulator.machines.cartesian.channels import ONE_POSITION, Channels, OuterProduct
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
@@ -187,6 +188,8 @@ def convolve(part: Planar, log: PixelLog | None = None) -> Work:
         return queued.convolve(part, log)
     if log is None and points.is_pointwise(part):
         return points.convolve(part)
+    if log is None and whole.is_whole(part):
+        return whole.convolve(part)
     logs = () if log is None else (log,)  # so that it is compiled without one
     run = part.data, part.weight, part.first_k, part.rows, part.columns, part.array
     work: Work = kernel.convolve(*run, *logs)
