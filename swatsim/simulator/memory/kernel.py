@@ -101,15 +101,20 @@ def add_row(mask: Cells, before: Counts, row: int, sums: Counts) -> None:
 
 
 @jit
-def add_up_some(mask: Cells, before: Counts, every: int, sums: Counts) -> None:
+def add_up_some(
+    mask: Cells, before: Counts, every: int, sums: Counts, held: Counts, columns: Counts
+) -> None:
     """Fill, of the table that `add_up` or `add_up_runs` fills, each so manieth row, and the last.
 
-    `before` is what `zeros_before` returns, or empty where values are added up.
+    And ``columns[row, i]``, which comes as zeros, with its columns `held`. `before` is what
+    `zeros_before` returns, or empty where values are added up.
     """
     row_sums = np.zeros(sums.shape[1], np.int64)
     sums[0] = row_sums
     for row in range(mask.shape[1]):
         add_row(mask, before, row, row_sums)
+        for i in range(held.size):
+            columns[row + 1, i] = row_sums[held[i]]
         if (row + 1) % every == 0:
             sums[(row + 1) // every] = row_sums
     sums[-1] = row_sums

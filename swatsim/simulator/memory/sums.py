@@ -1,7 +1,9 @@
 """Entries of blocks of a mask, from sums that are made once.
 
-A table of sums has an entry for each cell of the mask, of four bytes: of a mask that is large it
-has some of its rows, and what lies between two of them is added up when it is asked for.
+A table of sums has an entry for each cell of the mask, of four bytes: of a mask that is large some
+of its rows and some of its columns are held. Blocks whose edges lie on those columns are looked up
+(cuts into powers of two do, unless they are narrow); of others, what lies between two of the rows
+is added up when it is asked for, which takes as long as to read the mask once more.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from swatsim.simulator.memory.kernel import (
 )
 from swatsim.simulator.memory.tensors import Cut
 
-#: Sums that are held, or two rows of them (64 MiB).
+#: Sums that are held (64 MiB), or two rows and two columns of them.
 MOST_SUMS = 2**24
 
 
@@ -38,7 +40,8 @@ class Sums:
         samples, rows, columns, _ = cells.shape
         width = samples * columns + 1
         kind = np.int32 if cells.size < 2**31 else np.int64
-        self.every = max(1, -(-rows * width // MOST_SUMS))
+        least = -(-rows * width // max(1, MOST_SUMS // 2))
+        self.every = 1 if rows * width <= MOST_SUMS else least
         self.sums: Counts = np.empty((-(-rows // self.every) + 1, width), kind)
         if self.whole:
             (add_up_runs if runs else add_up)(cells, self.sums)
@@ -46,7 +49,10 @@ class Sums:
         self.cells = cells
         # where nothing depends on what is before, there is nothing
         self.before = zeros_before(cells) if runs else np.zeros((0, 0), np.int64)
-        add_up_some(cells, self.before, self.every, self.sums)
+        # blocks of powers of two end on those of a larger one
+        self.held = np.append(np.arange(0, width - 1, 2 ** (least - 1).bit_length()), width - 1)
+        self.columns: Counts = np.zeros((rows + 1, len(self.held)), kind)
+        add_up_some(cells, self.before, self.every, self.sums, self.held, self.columns)
 
     @property
     def whole(self) -> bool:
@@ -61,18 +67,26 @@ class Sums:
 
     def inside(self, rows: Cut, columns: Cut) -> Counts:
         """Return the entries of all blocks, shape (blocks of rows, blocks of columns)."""
-        low, high = self._of(rows.first, columns), self._of(rows.last, columns)
-        entries: Counts = (high - low).astype(np.int64)
+        at, blocks = np.concatenate([rows.first, rows.last]), len(rows.first)
+        found = self._of(at, columns)
+        entries: Counts = (found[blocks:] - found[:blocks]).astype(np.int64)
         return entries
 
     def _of(self, rows: Counts, columns: Cut) -> Counts:
         """Return the entries of the first rows in blocks of columns."""
+        edges = columns.first, columns.last
         if self.whole:
-            some = rows[:, None]
-            found: Counts = self.sums[some, columns.last] - self.sums[some, columns.first]
-            return found
+            return _between(self.sums, rows, edges)
+        places = np.searchsorted(self.held, edges[0]), np.searchsorted(self.held, edges[1])
+        if all((self.held[at] == edge).all() for at, edge in zip(places, edges, strict=True)):
+            return _between(self.columns, rows, places)
         apart, at = np.unique(rows, return_inverse=True)
         found = np.empty((len(apart), len(columns.first)), np.int64)
-        edges = columns.first, columns.last
         find_sums(self.cells, self.before, self.every, self.sums, apart, *edges, found)
         return found[at]
+
+
+def _between(sums: Counts, rows: Counts, edges: tuple[Counts, Counts]) -> Counts:
+    """Return what lies in some rows of sums between columns: (rows, blocks)."""
+    found: Counts = sums[rows[:, None], edges[1]] - sums[rows[:, None], edges[0]]
+    return found
