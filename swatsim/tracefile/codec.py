@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,10 @@ from swatsim.tracefile.schema import MaskRecord
 from swatsim.workload.windows import Mask
 
 Bytes = npt.NDArray[np.uint8]
+
+#: Packed bits that are held at a time while a mask is unpacked.
+MOST_PACKED = 2**20
+NOTHING = np.zeros(0, np.uint8)
 
 
 def pack(mask: Mask) -> Bytes:
@@ -28,7 +33,11 @@ def compress(packed: Bytes) -> Bytes:
 
 def digest(packed: Bytes) -> str:
     """Return the digest of packed bits (16 hex digits): equal ones are stored once."""
-    return hashlib.blake2b(packed.data, digest_size=8).hexdigest()
+    return _new_digest(packed).hexdigest()
+
+
+def _new_digest(packed: Bytes = NOTHING) -> hashlib.blake2b:
+    return hashlib.blake2b(packed.data, digest_size=8)
 
 
 def popcount(packed: Bytes) -> int:
@@ -48,12 +57,18 @@ def unpack(frame: Bytes, record: MaskRecord) -> Mask:
         If the bytes are damaged, or hold other elements than recorded.
     """
     size = (record.elements + 7) // 8
-    packed = _decompress(frame, size)
-    if (ones := popcount(packed)) != record.ones:
+    _check_promise(frame, size)
+    bits, seen, ones, at = np.empty(record.elements, np.uint8), _new_digest(), 0, 0
+    for packed in _decompress(frame, size):
+        seen.update(packed.data)
+        ones += popcount(packed)
+        some = bits[at : at + 8 * packed.size]
+        some[:] = np.unpackbits(packed, count=some.size, bitorder="little")
+        at += 8 * packed.size
+    if ones != record.ones:
         raise TraceError(f"it holds {ones} ones, its header says {record.ones}")
-    if (own_digest := digest(packed)) != record.digest:
+    if (own_digest := seen.hexdigest()) != record.digest:
         raise TraceError(f"its digest is {own_digest}, its header says {record.digest}")
-    bits = np.unpackbits(packed, count=record.elements, bitorder="little")
     mask = bits.view(np.bool_).reshape(record.shape)
     mask.flags.writeable = False
     return mask
@@ -64,14 +79,29 @@ def all_ones(shape: tuple[int, ...]) -> Mask:
     return np.broadcast_to(np.True_, shape)
 
 
-def _decompress(frame: Bytes, size: int) -> Bytes:
+def _check_promise(frame: Bytes, size: int) -> None:
     try:
         promised = zstandard.frame_content_size(frame.data)
-        if promised != size:
-            raise TraceError(f"its frame promises {promised} bytes, its shape needs {size}")
-        content = zstandard.ZstdDecompressor().decompress(frame.data, max_output_size=size)
     except zstandard.ZstdError as error:
-        raise TraceError(f"its bytes are damaged ({error})") from None
-    if len(content) != size:
-        raise TraceError(f"its frame holds {len(content)} bytes, its shape needs {size}")
-    return np.frombuffer(content, np.uint8)
+        raise _damaged(error) from None
+    if promised != size:
+        raise TraceError(f"its frame promises {promised} bytes, its shape needs {size}")
+
+
+def _decompress(frame: Bytes, size: int) -> Iterator[Bytes]:
+    """Yield the bytes of a frame, some at a time; then its checksum is verified."""
+    found = 0
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(frame.data) as reader:
+            while some := reader.read(max(1, min(MOST_PACKED, size - found))):
+                if (found := found + len(some)) > size:
+                    break
+                yield np.frombuffer(some, np.uint8)
+    except zstandard.ZstdError as error:
+        raise _damaged(error) from None
+    if found != size:
+        raise TraceError(f"its frame holds {found} bytes, its shape needs {size}")
+
+
+def _damaged(error: zstandard.ZstdError) -> TraceError:
+    return TraceError(f"its bytes are damaged ({error})")

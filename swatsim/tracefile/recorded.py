@@ -22,6 +22,8 @@ from swatsim.workload.windows import Mask
 
 #: What reading malformed JSON, headers and tensors raises.
 MALFORMED = (ValueError, TypeError, RecursionError)
+#: Elements of a mask that is read through a handle of its own (16 MiB packed).
+LARGE = 2**27
 
 
 class Step(Displayed):
@@ -190,11 +192,17 @@ class Step(Displayed):
         if record.tensor is None:
             return codec.all_ones(record.shape)
         try:
-            frame = self._file.get_tensor(record.tensor)
-            return codec.unpack(np.ascontiguousarray(frame), record)
+            return codec.unpack(self._frame(record.tensor, record.elements > LARGE), record)
         except (SwatsimError, OSError, SafetensorError, ValueError) as error:
             what = TraceError(f"mask {'/'.join(record.key)}: {error}")
             raise self._refuse(what) from None
+
+    def _frame(self, tensor: str, large: bool) -> codec.Bytes:
+        """Return a tensor's bytes; what was read of a file stays in memory while that is open."""
+        if not large:
+            return np.ascontiguousarray(self._file.get_tensor(tensor))
+        with safe_open(self.path, framework="numpy") as own:
+            return np.ascontiguousarray(own.get_tensor(tensor))
 
     def ops(self) -> list[tuple[Layer, OpName]]:
         """Return the ops whose two masks are recorded, in the order of the layers."""

@@ -17,6 +17,8 @@ from swatsim.workload.windows import Mask
 
 #: Of an operand, or of what the op makes.
 MaskName = Operand | Literal["output"]
+#: Values of a mask that are packed at a time for its digest: whole bytes of them.
+MOST_BITS = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +158,10 @@ class MaskedOp:
 
 
 def _digest(mask: Mask) -> str:
-    return hashlib.blake2b(np.packbits(mask).data, digest_size=16).hexdigest()
+    seen, flat = hashlib.blake2b(digest_size=16), mask.reshape(-1)
+    for first in range(0, flat.size, MOST_BITS):
+        seen.update(np.packbits(flat[first : first + MOST_BITS]).data)
+    return seen.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
