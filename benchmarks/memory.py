@@ -1,37 +1,43 @@
-"""Measure the memory that an op takes to simulate, on every preset, beside its bound.
+"""Measure the memory that an op takes to simulate, beside its bound, for docs/validation.md.
 
-    python benchmarks/memory.py [CASE ..] [--presets NAME ..] [--ops NAME ..]
+    python benchmarks/memory.py [CASE ..] [--presets NAME ..] [--ops NAME ..] [--limit SECONDS]
 
 A row is an op of a layer on a preset: by how much a process grows at most that reads the op from a
-trace and simulates it with all of its baselines; its masks, packed; and what is above `FREE`, in
-these. Exits with 1 if that is more than `TIMES`, which CONTRIBUTING.md promises. An hour, up to 2
-GiB; Linux only.
+trace and simulates it with all of its baselines; its bound, `FREE` and `TIMES` its packed masks,
+which CONTRIBUTING.md promises; and CPU seconds. Exits with 1 if one is above, or is not done in
+time. The whole of it, on one preset of each kind of machine, takes some minutes and up to 2 GiB;
+only that is written down. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
-import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import pages
+
 import swatsim
-from swatsim.simulator.machines import presets
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, OpName
 from swatsim.workload.windows import Mask
 
 #: The bound: so many bytes, and so many times the packed masks.
 FREE, TIMES = 256 * 2**20, 8
+#: One of each kind of machine, and what lays ops out in a way of its own.
+PRESETS = ["dadiannao", "tensordash", "swat", "scnn-queued", "sparten", "scale-sim-ws", "stc"]
+PRESETS += ["ideal"]
 
 
 def _conv(**sizes: Any) -> Layer:
@@ -39,87 +45,107 @@ def _conv(**sizes: Any) -> Layer:
 
 
 WEIGHTS, IMAGES = {"weight": 0.1}, {"act": 0.1, "grad_out": 0.1}
+SPARSE = WEIGHTS | IMAGES
 
 #: Of each case: its layer, samples, and what of its operands is not half zero.
 CASES: dict[str, tuple[Layer, int, dict[str, float]]] = {
     "depthwise": (_conv(C=128, K=128, groups=128, H=56, W=56, R=31, S=31, padding=15), 1, IMAGES),
-    "conv1d": (_conv(C=64, K=64, W=8192, S=1024, padding=((0, 0), (511, 512))), 1, IMAGES),
-    "image": (_conv(C=32, K=32, H=1024, W=1024, R=3, S=3, padding=1), 1, IMAGES),
-    "unet": (_conv(C=64, K=64, H=1024, W=1024, R=3, S=3, padding=1), 1, IMAGES),
-    "plane": (_conv(C=1, K=1, H=16384, W=1024, R=3, S=3, padding=1), 1, {}),
-    "kernel": (_conv(C=1, K=1, H=64, W=64, R=131, S=131, padding=65), 1, IMAGES),
-    "stem": (_conv(C=3, K=32, H=1024, W=1024, R=7, S=7, stride=2, padding=3), 8, WEIGHTS),
-    "batch": (_conv(C=256, K=64, H=56, W=56), 128, WEIGHTS),
-    "grouped": (_conv(C=256, K=256, groups=32, H=56, W=56, R=3, S=3, padding=1), 64, IMAGES),
-    "strided": (_conv(C=128, K=128, H=112, W=112, R=3, S=3, stride=2, padding=1), 32, IMAGES),
-    "dilated": (_conv(C=128, K=128, H=64, W=64, R=3, S=3, padding=8, dilation=8), 32, IMAGES),
-    "transposed": (
-        _conv(kind="conv_transpose", C=64, K=64, H=128, W=128, R=4, S=4, stride=2, padding=1),
-        4,
+    "conv1d": (_conv(C=16, K=16, W=8192, S=1024, padding=((0, 0), (511, 512))), 1, IMAGES),
+    "conv1d, dilated": (
+        _conv(C=8, K=8, W=4096, S=1024, dilation=(1, 2), stride=(1, 2)),
+        1,
         IMAGES,
     ),
-    "scores": (_conv(kind="matmul", C=8 * 64, K=8 * 2048, H=2048, groups=8), 2, IMAGES),
-    "tokens": (_conv(kind="linear", C=4096, K=4096), 2048, IMAGES),
-    "head": (_conv(kind="linear", C=8192, K=128_256), 16, WEIGHTS),
-    "largest": (_conv(kind="linear", C=8192, K=151_936), 16, WEIGHTS),
+    "image": (_conv(C=16, K=16, H=1024, W=1024, R=3, S=3, padding=1), 1, IMAGES),
+    "plane": (_conv(C=1, K=1, H=16_384, W=1024, R=3, S=3, padding=1), 1, IMAGES),
+    "kernel": (_conv(C=1, K=1, H=64, W=64, R=131, S=131, padding=65), 1, IMAGES),
+    "stem": (_conv(C=3, K=16, H=1024, W=1024, R=7, S=7, stride=2, padding=3), 2, WEIGHTS),
+    "batch": (_conv(C=256, K=64, H=56, W=56), 64, WEIGHTS),
+    "grouped": (_conv(C=256, K=256, groups=32, H=56, W=56, R=3, S=3, padding=1), 32, IMAGES),
+    "strided": (_conv(C=64, K=64, H=112, W=112, R=3, S=3, stride=2, padding=1), 16, IMAGES),
+    "transposed": (
+        _conv(kind="conv_transpose", C=32, K=32, H=128, W=128, R=4, S=4, stride=2, padding=1),
+        2,
+        IMAGES,
+    ),
+    "scores": (_conv(kind="matmul", C=64, K=16_384, H=16_384), 1, SPARSE),
+    "tokens": (_conv(C=2048, K=2048, H=2048), 1, SPARSE),
+    "head": (_conv(kind="linear", C=8192, K=128_256), 1, SPARSE),
+    "largest": (_conv(kind="linear", C=8192, K=151_936), 1, SPARSE),
+    "head, tokens": (_conv(C=8192, K=128_256, H=64), 1, SPARSE),
 }
 TINY = Layer(name="tiny", C=4, K=4, H=4, W=4, R=3, S=3, padding=1)
 
 
+class Taken(NamedTuple):
+    """What a process took: the bytes by which it grew at most, or none if it was not done; CPU."""
+
+    peak: int | None
+    seconds: float
+
+
 def main() -> int:
     arguments = _arguments()
-    print(f"{'case':12} {'op':6} {'preset':16} {'MiB':>6} {'packed':>7} {'times':>6} {'s':>6}")
+    lines = ["| case | op | preset | MiB | bound | CPU s |", "|---|---|---|---:|---:|---:|"]
+    print(*lines, sep="\n")
     above = 0
     for case in arguments.cases or CASES:
         with tempfile.TemporaryDirectory() as folder:
-            for name, preset, peak, packed, seconds in _measured(case, arguments, Path(folder)):
-                times = (peak - FREE) / packed
-                above += times > TIMES
-                sizes = f"{peak / 2**20:6.0f} {packed / 2**20:7.1f} {times:6.1f} {seconds:6.1f}"
-                mark = "  ABOVE" if times > TIMES else ""
-                print(f"{case:12} {name:6} {preset:16} {sizes}{mark}", flush=True)
+            for name, preset, packed, taken in _measured(case, arguments, Path(folder)):
+                bound = FREE + TIMES * packed
+                above += taken.peak is None or taken.peak > bound
+                peak = "not done" if taken.peak is None else f"{taken.peak / 2**20:.0f}"
+                sizes = f"{peak} | {bound / 2**20:.0f} | {taken.seconds:.1f}"
+                lines.append(f"| {case} | {name} | {preset} | {sizes} |")
+                print(lines[-1], flush=True)
+    if (arguments.cases, arguments.presets, arguments.ops) == ([], PRESETS, list(OPS)):
+        pages.put("memory", lines)
     return int(above > 0)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
-    parser.add_argument("--presets", nargs="*", default=[name for name, _, _ in presets()])
-    parser.add_argument("--ops", nargs="*", default=OPS, choices=OPS)
+    parser.add_argument("--presets", nargs="*", default=PRESETS)
+    parser.add_argument("--ops", nargs="*", default=list(OPS), choices=OPS)
+    parser.add_argument("--limit", type=int, default=600, help="seconds that an op may take")
     return parser.parse_args()
 
 
 def _measured(
     case: str, arguments: argparse.Namespace, folder: Path
-) -> Iterator[tuple[OpName, str, int, int, float]]:
-    """Yield op, preset, the peak in bytes, packed masks in bytes, and seconds."""
+) -> Iterator[tuple[OpName, str, int, Taken]]:
+    """Yield op, preset, packed masks in bytes, and what it took."""
     layer, samples, densities = CASES[case]
     for name in arguments.ops:
         trace = folder / name
-        in_a_process(partial(write, trace, layer, samples, name, densities))
+        in_a_process(partial(write, trace, layer, samples, name, densities), arguments.limit)
         packed = sum(-(-prod(layer.shape_of(it, samples)) // 8) for it in OPERANDS_OF[name])
         for preset in arguments.presets:
             _simulate(trace, preset, name, 0)
-            begin = time.perf_counter()
-            peak = in_a_process(partial(_simulate, trace, preset, name, 1))
-            yield name, preset, peak, packed, time.perf_counter() - begin
+            run = partial(_simulate, trace, preset, name, 1)
+            yield name, preset, packed, in_a_process(run, arguments.limit)
 
 
-def in_a_process(function: Callable[[], object]) -> int:
-    """Return by how many bytes a copy of this process grows at most that calls a function."""
+def in_a_process(function: Callable[[], object], limit: int) -> Taken:
+    """Return what a copy of this process takes that calls a function, for so many seconds."""
     read, written = os.pipe()
     if not (child := os.fork()):
         try:
+            signal.alarm(limit)
             Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
             before = _memory("VmRSS")
             function()
             os.write(written, str(_memory("VmHWM") - before).encode())
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(0)
-    os.waitpid(child, 0)
+    _, _, used = os.wait4(child, 0)
     os.close(written)
     with os.fdopen(read) as pipe:
-        return int(pipe.read())
+        peak = pipe.read()
+    return Taken(int(peak) if peak else None, used.ru_utime + used.ru_stime)
 
 
 def _simulate(path: Path, preset: str, name: OpName, step: int) -> None:

@@ -1,4 +1,4 @@
-"""Kernels as large as their plane: by taps, they take what the kernel of all convolutions counts."""
+"""Kernels as large as their plane: by taps, they take what is counted pair by pair."""
 
 from __future__ import annotations
 
