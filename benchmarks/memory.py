@@ -1,12 +1,11 @@
-"""Measure the memory that an op takes to simulate, beside its bound, for docs/validation.md.
+"""Measure the memory that an op takes to simulate, beside its bound.
 
     python benchmarks/memory.py [CASE ..] [--presets NAME ..] [--ops NAME ..] [--limit SECONDS]
 
 A row is an op of a layer on a preset: by how much a process grows at most that reads the op from a
 trace and simulates it with all of its baselines; its bound, `FREE` and `TIMES` its packed masks,
 which CONTRIBUTING.md promises; and CPU seconds. Exits with 1 if one is above, or is not done in
-time. The whole of it, on one preset of each kind of machine, takes some minutes and up to 2 GiB;
-only that is written down. Linux only.
+time. By default on one preset of each kind of machine; up to 2 GiB. Linux only.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-
-import pages
 
 import swatsim
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, OpName
@@ -86,8 +83,7 @@ class Taken(NamedTuple):
 
 def main() -> int:
     arguments = _arguments()
-    lines = ["| case | op | preset | MiB | bound | CPU s |", "|---|---|---|---:|---:|---:|"]
-    print(*lines, sep="\n")
+    print("| case | op | preset | MiB | bound | CPU s |\n|---|---|---|---:|---:|---:|")
     above = 0
     for case in arguments.cases or CASES:
         with tempfile.TemporaryDirectory() as folder:
@@ -96,10 +92,7 @@ def main() -> int:
                 above += taken.peak is None or taken.peak > bound
                 peak = "not done" if taken.peak is None else f"{taken.peak / 2**20:.0f}"
                 sizes = f"{peak} | {bound / 2**20:.0f} | {taken.seconds:.1f}"
-                lines.append(f"| {case} | {name} | {preset} | {sizes} |")
-                print(lines[-1], flush=True)
-    if (arguments.cases, arguments.presets, arguments.ops) == ([], PRESETS, list(OPS)):
-        pages.put("memory", lines)
+                print(f"| {case} | {name} | {preset} | {sizes} |", flush=True)
     return int(above > 0)
 
 

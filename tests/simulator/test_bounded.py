@@ -146,7 +146,8 @@ def test_how_many_sums_are_held_changes_no_block(
     config = swatsim.machine("tensordash", buffer_a_kib=4, buffer_b_kib=4, **of_tensors).config
     found = []
     for most in (2**24, 20, 1):
-        monkeypatch.setattr("swatsim.simulator.memory.sums.MOST_SUMS", most)
+        for where in ("sums.MOST_SUMS", "stores.MOST_BLOCKS"):
+            monkeypatch.setattr(f"swatsim.simulator.memory.{where}", most)
         ops = [ops_of(sizes, name)[0] for name in OPS]
         found.append([simulate_memory(op, Demand(900, 16, 90, 90), config) for op in ops])
     assert found[1] == found[0]

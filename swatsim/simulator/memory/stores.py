@@ -22,6 +22,8 @@ from swatsim.workload.windows import Mask, as_4d
 
 #: What has a pointer, as the kernel numbers it.
 LINES: tuple[storage.Lines, ...] = ("none", "leading", "trailing")
+#: Blocks whose bits are held at a time (8 MiB), or those of one of the rows.
+MOST_BLOCKS = 2**20
 NO_COUNTS = np.zeros(0, np.int64)
 
 
@@ -98,13 +100,22 @@ class Store:
     def largest_and_bytes(self, rows: Cut, columns: Cut) -> tuple[int, int]:
         """Return the most bits that a block has, and the bytes of all blocks."""
         if self.sums is None or not self.sums.whole:
-            bits = self.bits(rows, columns)
-            return int(bits.max()), int(((bits + 7) // 8).sum())
+            return self._added_up(rows, columns)
         leading = NO_COUNTS if self.tensor == WEIGHT else columns.samples
         ends = (*rows[:2], *columns[:2])
         lines = LINES.index(self.format.lines)
         terms = self.terms.entry, self.terms.element, self.terms.pointer
         return largest_and_bytes(self.sums.sums, *ends, leading, self.cell, terms, lines)
+
+    def _added_up(self, rows: Cut, columns: Cut) -> tuple[int, int]:
+        largest = total = 0
+        at_once = max(1, MOST_BLOCKS // len(columns.first))
+        for first in range(0, len(rows.first), at_once):
+            some = Cut(*(each[first : first + at_once] for each in rows))
+            bits = self.bits(some, columns)
+            largest = max(largest, int(bits.max()))
+            total += int(((bits + 7) // 8).sum())
+        return largest, total
 
     def bytes(self, rows: Cut, columns: Cut) -> Counts:
         """Return the bytes of all blocks: each is a transfer of its own, of whole bytes."""
