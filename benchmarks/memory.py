@@ -27,6 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import swatsim
+from swatsim.errors import SwatsimError
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, OpName
 from swatsim.workload.windows import Mask
 
@@ -130,7 +131,7 @@ def in_a_process(function: Callable[[], object], limit: int) -> Taken:
             before = _memory("VmRSS")
             function()
             os.write(written, str(_memory("VmHWM") - before).encode())
-        except BaseException:
+        except (SwatsimError, MemoryError):
             traceback.print_exc()
         finally:
             os._exit(0)
