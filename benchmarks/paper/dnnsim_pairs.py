@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from pages import put
 
 import swatsim
-from swatsim.simulator.machines.cartesian import kernel
+from swatsim.simulator.machines.cartesian import kernel, points
 from swatsim.simulator.machines.cartesian.config import CartesianConfig
 from swatsim.simulator.machines.cartesian.kernel_banks import Axis
 from swatsim.simulator.machines.cartesian.mapping import Planar, planar
@@ -80,7 +80,8 @@ def theirs(part: Planar, layer: Layer) -> Planar:
 
 def cycles(part: Planar) -> int:
     """Run a part, its exchange of borders included."""
-    run = kernel.convolve(part.data, part.weight, part.first_k, part.rows, part.columns, part.array)
+    given = part.data, part.weight, part.first_k, part.rows, part.columns, part.array
+    run = kernel.convolve(*given, points.NO_TAPS)
     filters, samples = part.weight.shape[1], part.data.shape[1]
     return int(run.cycles) + part.halo * filters * samples
 

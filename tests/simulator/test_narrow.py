@@ -21,14 +21,14 @@ from swatsim.workload.layer import Layer
 @pytest.mark.parametrize("classes", [16, 17, 2**15, 2**15 + 1, MAX_CLASSES - 1])
 def test_blocks_of_different_classes_have_different_keys(classes: int) -> None:
     """With 15 bits a class, one above 2**15 ran into its neighbour."""
-    rng, scratch = np.random.default_rng(classes), np.empty(MAX_VECTOR, np.int64)
+    rng = np.random.default_rng(classes)
     last = np.minimum(classes - 1, rng.integers(0, 3, (500, MAX_VECTOR)) * (classes - 2) // 2)
     blocks = np.sort(np.unique(last, axis=0), axis=1)
     seen: dict[tuple[int, int], tuple[int, ...]] = {}
     for block in blocks:
         for length in (1, 4, 5, MAX_VECTOR):
             part = np.ascontiguousarray(block[:length])
-            key = tuple(map(int, key_of(part, classes, scratch)))
+            key = tuple(map(int, key_of(part, classes)))
             assert seen.setdefault(key, tuple(part)) == tuple(part)
 
 

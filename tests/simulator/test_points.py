@@ -1,4 +1,4 @@
-"""1 x 1 kernels: looked up, they take what the kernel of all convolutions counts."""
+"""Blocks of weights of one tap: looked up, they take what counting their products gives."""
 
 from __future__ import annotations
 
@@ -23,6 +23,13 @@ LAYERS = {
     "groups": Layer(name="x", C=6, K=21, H=9, W=8, groups=3),
     "tokens": Layer(name="x", C=4, K=9, H=23, W=1),
     "one pixel": Layer(name="x", C=9, K=70, H=1, W=1),
+}
+LARGER = {
+    "3 x 3": Layer(name="x", C=3, K=37, H=13, W=9, R=3, S=3, padding=1),
+    "strided": Layer(name="x", C=3, K=30, H=14, W=11, R=3, S=3, stride=2, padding=1),
+    "dilated": Layer(name="x", C=3, K=21, H=12, W=13, R=3, S=2, dilation=2, padding=(2, 0)),
+    "groups": Layer(name="x", C=6, K=40, H=9, W=8, R=2, S=3, groups=2, stride=(1, 2)),
+    "linear": Layer(name="x", kind="linear", C=300, K=40),
 }
 CHANGED = {
     "scnn": {},
@@ -51,7 +58,30 @@ def test_looked_up_as_counted(layer: Layer, changed: dict[str, object]) -> None:
             for conflicts in (True, False):
                 array = part.array._replace(conflicts=conflicts)
                 run = part.data, part.weight, part.first_k, part.rows, part.columns, array
-                expected, found = kernel.convolve(*run), points.convolve(replace(part, array=array))
+                expected = kernel.convolve(*run, points.NO_TAPS)
+                found = points.convolve(replace(part, array=array))
+                for key in found._fields:
+                    np.testing.assert_array_equal(getattr(found, key), getattr(expected, key))
+
+
+@pytest.mark.parametrize("changed", CHANGED.values(), ids=CHANGED)
+@pytest.mark.parametrize("layer", LARGER.values(), ids=LARGER)
+def test_with_several_taps_looked_up_as_counted(
+    layer: Layer, changed: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(points, "LEAST_PAIRS", 0)
+    config = swatsim.machine("scnn", **changed).config
+    names: tuple[OpName, ...] = ("fprop", "dgrad")
+    for name in names:
+        op = random_op(layer, name)
+        blocks = (block for group in groups(op, config) for block in group.blocks())
+        for part in chain.from_iterable(blocks):
+            for conflicts in (True, False):
+                array = part.array._replace(conflicts=conflicts)
+                run = part.data, part.weight, part.first_k, part.rows, part.columns, array
+                taps = points.taps_of(replace(part, array=array))
+                assert len(taps.table)
+                expected, found = (kernel.convolve(*run, it) for it in (points.NO_TAPS, taps))
                 for key in found._fields:
                     np.testing.assert_array_equal(getattr(found, key), getattr(expected, key))
 

@@ -55,7 +55,7 @@ def test_by_taps_as_pair_by_pair(
             for conflicts in (True, False):
                 array = part.array._replace(conflicts=conflicts)
                 run = part.data, part.weight, part.first_k, part.rows, part.columns, array
-                expected, found = kernel.convolve(*run), whole.convolve(replace(part, array=array))
+                expected, found = kernel.convolve(*run, points.NO_TAPS), whole.convolve(replace(part, array=array))
                 for key in found._fields:
                     np.testing.assert_array_equal(getattr(found, key), getattr(expected, key))
 

@@ -45,6 +45,7 @@ from swatsim.simulator.machines.cartesian.kernel_patterns import (
     Words,
     find_patterns,
 )
+from swatsim.simulator.machines.cartesian.kernel_taps import Taps, cost_of_weights
 
 
 class Work(NamedTuple):
@@ -100,6 +101,15 @@ def is_met(axis: Axis, phase: int) -> bool:
 
 
 @jit
+def firsts(axis: Axis, phase: int, pes: int) -> Counts:
+    """Return the first pixel of a phase that each PE along an axis owns, or one beyond its own."""
+    found = np.empty(pes, np.int64)
+    for i in range(pes):
+        found[i] = i * axis.tile + (phase - i * axis.tile) % axis.stride
+    return found
+
+
+@jit
 def queue_pixels(  # type: ignore[no-untyped-def]
     image: Bits,
     a: int,
@@ -119,21 +129,27 @@ def queue_pixels(  # type: ignore[no-untyped-def]
     classes, (first, end) = columns.output_bits.shape[0], parts
     queue = np.empty(min(image.size, (end - first) * rows.tile * columns.tile) + 1, np.int64)
     starts = np.zeros(end - first + 1, np.int64)
+    tops, lefts = firsts(rows, a, array.pe_h), firsts(columns, b, array.pe_w)
+    n, i, j = first // pes, first % pes // array.pe_w, first % array.pe_w
     length = 0
-    for part in range(first, end):
-        n, e = part // pes, part % pes
-        top, left = e // array.pe_w * rows.tile, e % array.pe_w * columns.tile
-        first_x = top + (a - top) % rows.stride
-        first_y = left + (b - left) % columns.stride
-        for x in range(first_x, min(top + rows.tile, height), rows.stride):
-            of_row = rows.pixel_class[x] * classes
-            for y in range(first_y, min(left + columns.tile, width), columns.stride):
+    for part in range(end - first):  # no division for each: a part may be of one pixel
+        x, right = tops[i], min((j + 1) * columns.tile, width)
+        while x < min((i + 1) * rows.tile, height):
+            y, of_row = lefts[j], rows.pixel_class[x] * classes
+            while y < right:
                 # written in any case, kept if it is not zero: a branch would be guessed wrong
                 queue[length] = of_row + columns.pixel_class[y]
                 if log is not None:
                     log.places[length, 0], log.places[length, 1] = x, y
                 length += int(image[n, x, y])
-        starts[part - first + 1] = length
+                y += columns.stride
+            x += rows.stride
+        starts[part + 1] = length
+        j += 1
+        if j == array.pe_w:
+            i, j = i + 1, 0
+        if i == array.pe_h:
+            n, i = n + 1, 0
     return queue[:length], starts
 
 
@@ -155,12 +171,9 @@ def queue_weights(kernel: Bits, a: int, b: int, rows: Axis, columns: Axis):  # t
     for r in range(taps_r):
         for s in range(taps_s):
             if rows.tap_phase[r] == a and columns.tap_phase[s] == b:
-                for k in range(filters):
-                    if kernel[k, r, s]:
-                        queue[length, 0] = r
-                        queue[length, 1] = s
-                        queue[length, 2] = k
-                        length += 1
+                for k in range(filters):  # written in any case, as pixels are
+                    queue[length, 0], queue[length, 1], queue[length, 2] = r, s, k
+                    length += int(kernel[k, r, s])
     return queue[:length]
 
 
@@ -289,6 +302,7 @@ def convolve(
     rows: Axis,
     columns: Axis,
     array: Array,
+    taps: Taps,
     log: PixelLog | None = None,
 ) -> Work:
     """Run one group's convolution: ``data[c, n, x, y]`` (padded), ``weight[c, k, r, s]``.
@@ -302,7 +316,7 @@ def convolve(
     classes = rows.output_bits.shape[0] * columns.output_bits.shape[0]
     costs, cost = np.empty((chunks, parts), np.int64), np.zeros(pes, np.int64)
     counters = np.empty(min(classes, MOST_CLASSES) * BANKS * MAX_WORDS, np.uint64)
-    none, plane = np.empty((0, 0), np.uint8), (rows, columns, array)
+    plane = rows, columns, array
     cycles = pairs = products = words_a = words_b = 0
     for c in range(data.shape[0]):
         costs.fill(0)
@@ -323,8 +337,8 @@ def convolve(
                         weights = queue_weights(kernel, a, b, rows, columns)
                         if weights.shape[0]:
                             k = first_k + first
-                            of = cost_patterns(
-                                counters, patterns, weights, k, rows, columns, array, none
+                            of = cost_of_weights(
+                                counters, patterns, weights, k, rows, columns, array, taps
                             )
                             if log is not None:
                                 at = c * chunks + chunk, begin, own

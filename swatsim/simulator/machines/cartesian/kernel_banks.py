@@ -174,17 +174,20 @@ def cost_of_pattern(
     """
     width = BANKS * floor.size
     first = place[pattern[0]] * width
+    own = counters[first : first + width]  # places of a slice are seen not to be negative
     for i in range(width):
-        total[i] = counters[first + i]
+        total[i] = own[i]
     for pixel in range(1, pattern.size):
         if pattern[pixel] >= 0:
             first = place[pattern[pixel]] * width
+            own = counters[first : first + width]
             for i in range(width):
-                total[i] += counters[first + i]
+                total[i] += own[i]
     while width > floor.size:  # halve the banks until one is left: words of a bank lie together
         width //= 2
+        other = total[width : 2 * width]
         for i in range(width):
-            total[i] = larger(total[i], total[i + width])
+            total[i] = larger(total[i], other[i])
     cost = 0
     for i in range(width):
         total[i] = larger(total[i], floor[i])

@@ -29,9 +29,8 @@ def find_patterns(queue: Counts, starts: Counts, classes: int, vector: int):  # 
     Returns the pattern of every block, where each part's blocks begin, and the patterns, padded
     with -1.
     """
-    blocks = 0
-    for part in range(starts.size - 1):
-        blocks += -((starts[part] - starts[part + 1]) // vector)
+    parts = starts.size - 1
+    blocks = min(queue.size, queue.size // vector + parts)  # at most
     pattern_of = np.empty(blocks, np.int64)
     begins = np.zeros(starts.size, np.int64)
     patterns = np.empty((blocks, vector), np.int64)
@@ -43,13 +42,13 @@ def find_patterns(queue: Counts, starts: Counts, classes: int, vector: int):  # 
     slots = np.empty(size, np.int32)  # open addressing: slot -> pattern
     slots.fill(-1)
     keys = np.empty((blocks, 2), np.uint64)
-    sorted_block = np.empty(vector, np.int64)
     block = known = 0
-    for part in range(starts.size - 1):
-        for first in range(starts[part], starts[part + 1], vector):
+    for part in range(parts):
+        first = starts[part]
+        while first < starts[part + 1]:
             length = min(vector, starts[part + 1] - first)
             if classes < MAX_CLASSES:
-                low, high = key_of(queue[first : first + length], classes, sorted_block)
+                low, high = key_of(queue[first : first + length], classes)
             else:
                 low, high = np.uint64(block), np.uint64(0)
             slot = np.int64((low ^ high) * MIXER >> np.uint64(32)) & (size - 1)
@@ -65,12 +64,24 @@ def find_patterns(queue: Counts, starts: Counts, classes: int, vector: int):  # 
                 known += 1
             pattern_of[block] = slots[slot]
             block += 1
+            first += length
         begins[part + 1] = block
-    return pattern_of, begins, patterns[:known]
+    return pattern_of[:block], begins, patterns[:known]
 
 
 @jit
-def key_of(block: Counts, classes: int, scratch: Counts):  # type: ignore[no-untyped-def]
+def sorted_four(block: Counts) -> np.uint64:
+    """Return four classes as `key_of` does, the usual size of a block, sooner."""
+    a, b = min(block[0], block[1]), max(block[0], block[1])
+    c, d = min(block[2], block[3]), max(block[2], block[3])
+    b, c, least, most = max(a, c), min(b, d), min(a, c), max(b, d)
+    b, c = min(b, c), max(b, c)
+    packed = least + 1 | b + 1 << 16 | c + 1 << 32
+    return np.uint64(packed) | np.uint64(most + 1) << np.uint64(48)
+
+
+@jit
+def key_of(block: Counts, classes: int):  # type: ignore[no-untyped-def]
     """Return a block of at most 8 classes below 2**16 - 1 as two words, whatever their order.
 
     Up to 16 classes: how often each comes up, 4 bits each. More: sorted, 16 bits each.
@@ -80,15 +91,14 @@ def key_of(block: Counts, classes: int, scratch: Counts):  # type: ignore[no-unt
         for i in range(block.size):
             low += np.uint64(1) << np.uint64(4 * block[i])
         return low, high
+    if block.size == 4:
+        return sorted_four(block), high
     for i in range(block.size):
-        j = i
-        while j > 0 and scratch[j - 1] > block[i]:
-            scratch[j] = scratch[j - 1]
-            j -= 1
-        scratch[j] = block[i]
-    for i in range(block.size):
-        word = np.uint64(scratch[i] + 1) << np.uint64(16 * (i % 4))
-        if i < 4:
+        place = 0  # counted, not sorted: no branch that would be guessed wrong
+        for j in range(block.size):
+            place += int((block[j] < block[i]) | ((block[j] == block[i]) & (j < i)))
+        word = np.uint64(block[i] + 1) << np.uint64(16 * (place % 4))
+        if place < 4:
             low |= word
         else:
             high |= word

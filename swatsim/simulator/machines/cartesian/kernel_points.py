@@ -17,6 +17,7 @@ from swatsim.jit import jit
 from swatsim.simulator.machines.cartesian.kernel import Work, of_owners
 from swatsim.simulator.machines.cartesian.kernel_banks import BANKS, Array
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Bytes, Counts
+from swatsim.simulator.machines.cartesian.kernel_taps import Blocks, pattern_at
 
 
 class Points(NamedTuple):
@@ -35,24 +36,6 @@ class Points(NamedTuple):
     places: Counts
     kinds: Counts
     starts: Counts
-
-
-class Blocks(NamedTuple):
-    """Blocks of at most `vector` values as patterns.
-
-    Parameters
-    ----------
-    base, vector : int
-    pattern : numpy.ndarray of int64, shape (base ** vector,)
-        The pattern of a block's kinds as digits; 0 is no value.
-    members : numpy.ndarray of int64, shape (patterns, vector)
-        A block of each pattern.
-    """
-
-    base: int
-    vector: int
-    pattern: Counts
-    members: Counts
 
 
 @jit
@@ -75,15 +58,6 @@ def cost_of_patterns(weights: Counts, pixels: Counts, bank: Counts) -> Bytes:
                         most = max(most, hits[at])
             table[w, p] = most
     return table
-
-
-@jit
-def pattern_at(queue: Counts, first: int, blocks: Blocks) -> int:
-    """Return the pattern of the block that begins at a place of a queue."""
-    digits = 0
-    for i in range(first, first + blocks.vector):
-        digits = digits * blocks.base + queue[i]
-    return int(blocks.pattern[digits])
 
 
 @jit

@@ -192,7 +192,7 @@ def convolve(part: Planar, log: PixelLog | None = None) -> Work:
         return whole.convolve(part)
     logs = () if log is None else (log,)  # so that it is compiled without one
     run = part.data, part.weight, part.first_k, part.rows, part.columns, part.array
-    work: Work = kernel.convolve(*run, *logs)
+    work: Work = kernel.convolve(*run, points.taps_of(part), *logs)
     return work
 
 

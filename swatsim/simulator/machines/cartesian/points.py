@@ -8,13 +8,14 @@ import numpy as np
 
 from swatsim.simulator.machines.cartesian.groups import Planar
 from swatsim.simulator.machines.cartesian.kernel import Work
+from swatsim.simulator.machines.cartesian.kernel_banks import Array
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bytes, Counts
 from swatsim.simulator.machines.cartesian.kernel_points import (
-    Blocks,
     Points,
     convolve_points,
     cost_of_patterns,
 )
+from swatsim.simulator.machines.cartesian.kernel_taps import Blocks, Taps
 
 #: Larger blocks have too many patterns.
 MAX_VECTOR = 4
@@ -22,25 +23,52 @@ MAX_VECTOR = 4
 LEAST_PAIRS = 2**23
 #: Of a larger plane it would take too much room to lay down where each pixel is (48 MiB).
 MOST_PLANE = 2**20
+#: Nothing is looked up.
+NO_TAPS = Taps(
+    np.empty((0, 0, 0), np.int8),
+    *[Blocks(1, 1, np.empty(0, np.int64), np.empty((0, 0), np.int64))] * 2,
+    np.empty((0, 0), np.uint8),
+)
 
 
 def is_pointwise(part: Planar) -> bool:
     """Whether a part has one tap, is large enough to be worth it, and has blocks that are small."""
-    array = part.array
-    alone = part.weight.shape[2:] == (1, 1) and not array.queue and part.wanted is None
-    small = max(array.act_vector, array.weight_vector) <= MAX_VECTOR
-    small &= part.data[0, 0].size <= MOST_PLANE
-    return alone and small and part.data.size * part.weight.shape[1] >= LEAST_PAIRS
+    alone = part.weight.shape[2:] == (1, 1) and not part.array.queue and part.wanted is None
+    return alone and _is_worth_it(part) and part.data[0, 0].size <= MOST_PLANE
+
+
+def _is_worth_it(part: Planar) -> bool:
+    small = max(part.array.act_vector, part.array.weight_vector) <= MAX_VECTOR
+    return small and part.data.size * part.weight.shape[1] >= LEAST_PAIRS
 
 
 def convolve(part: Planar) -> Work:
     """Run one group's convolution with a 1 x 1 kernel, as `kernel.convolve` does."""
-    array, (channels, samples) = part.array, part.data.shape[:2]
+    channels, samples = part.data.shape[:2]
     data = part.data.reshape(channels, samples, -1)
     weight = part.weight.reshape(part.weight.shape[:2])
-    bank = array.bank.tobytes()
-    tables = _tables(bank, array.act_vector, array.weight_vector, array.conflicts)
-    return convolve_points(data, weight, part.first_k, _points_of(part, bank), *tables, array)
+    run = _points_of(part, part.array.bank.tobytes()), *_tables_of(part.array), part.array
+    return convolve_points(data, weight, part.first_k, *run)
+
+
+def taps_of(part: Planar) -> Taps:
+    """Return what is looked up of a part with larger kernels, where that is worth it."""
+    taps, classes = part.weight[0, 0].size, part.rows.output_bits.shape[0]
+    classes *= part.columns.output_bits.shape[0]
+    if not _is_worth_it(part) or taps * classes > MOST_PLANE:
+        return NO_TAPS
+    rows, columns = part.rows.output_bits.T, part.columns.output_bits.T
+    known = _kinds(part.array.bank.tobytes())[0]
+    kinds = np.zeros((len(rows), len(columns), classes + 1), np.int8)
+    kinds[:, :, :-1] = known[rows[:, None, :, None], columns[:, None, :]].reshape(
+        *kinds.shape[:2], classes
+    )
+    return Taps(kinds, *_tables_of(part.array))
+
+
+def _tables_of(array: Array) -> tuple[Blocks, Blocks, Bytes]:
+    vectors = array.act_vector, array.weight_vector
+    return _tables(array.bank.tobytes(), *vectors, array.conflicts)
 
 
 def _points_of(part: Planar, bank: bytes) -> Points:
