@@ -5,14 +5,16 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 from swatsim.workload import flops
 from swatsim.workload.convolutions import convolutions
-from swatsim.workload.layer import OPS, Layer
+from swatsim.workload.effectual import effectual
+from swatsim.workload.layer import OPS, Layer, Operand, OpName
 from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.training_ops import Op
-from swatsim.workload.windows import windows
+from swatsim.workload.windows import Mask, windows
 from tests.strategies import ops, transposed_layers
 
 SLOWLY = settings(max_examples=80, deadline=None, derandomize=True)
@@ -74,6 +76,22 @@ def test_both_lowerings_do_the_same_macs(drawn: tuple[LoweredOp, object]) -> Non
             filters = conv.weight.reshape(conv.groups, k // conv.groups, c, *taps)
             total += int((filters.sum(axis=1) * seen).sum())
         assert total == flops.macs_effectual(op)
+
+
+@pytest.mark.parametrize("width", [4, 15, 16, 2**16 - 1, 2**16])
+def test_lines_of_values_are_summed_without_running_over(width: int) -> None:
+    layer = Layer(name="x", C=4, K=4, H=1, W=width, groups=2)
+    names: tuple[tuple[OpName, Operand], ...] = (("fprop", "act"), ("dgrad", "grad_out"))
+    for name, operand in names:
+        values = np.ones((1, 4, 1, width), bool)
+        values[0, 0, 0, 1] = values[0, 3, 0, 2:] = False
+        weight = np.ones((4, 2, 1, 1), bool)
+        weight[0, 1] = False
+        masks: dict[Operand, Mask] = {"weight": weight, operand: values}
+        of_channels = [width - 1, width, width, 2]
+        of_weights = [2, 1, 2, 2] if name == "fprop" else [1, 2, 2, 2]
+        expected = sum(a * b for a, b in zip(of_channels, of_weights, strict=True))
+        assert effectual(layer, name, masks) == expected
 
 
 def test_windows_of_a_small_image_by_hand() -> None:
