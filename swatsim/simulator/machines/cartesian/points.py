@@ -23,12 +23,9 @@ MAX_VECTOR = 4
 LEAST_PAIRS = 2**23
 #: Of a larger plane it would take too much room to lay down where each pixel is (48 MiB).
 MOST_PLANE = 2**20
+_NO_BLOCKS = Blocks(1, 1, np.empty(0, np.int64), np.empty((0, 0), np.int64))
 #: Nothing is looked up.
-NO_TAPS = Taps(
-    np.empty((0, 0, 0), np.int8),
-    *[Blocks(1, 1, np.empty(0, np.int64), np.empty((0, 0), np.int64))] * 2,
-    np.empty((0, 0), np.uint8),
-)
+NO_TAPS = Taps(np.empty((0, 0, 0), np.int8), _NO_BLOCKS, _NO_BLOCKS, np.empty((0, 0), np.uint8))
 
 
 def is_pointwise(part: Planar) -> bool:
