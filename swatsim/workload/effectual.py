@@ -124,7 +124,8 @@ def _ones_along(mask: Mask, axis: int) -> Counts:
     if mask.size and not any(mask.strides):  # one value, as all of an operand that is dense
         return np.full(rest, mask.shape[axis] * int(mask.flat[0]), np.int64)
     if axis == mask.ndim - 1 and mask.flags.c_contiguous and mask.shape[axis] in _LINES:
-        return mask.view(np.uint8).sum(axis=axis, dtype=np.uint16).astype(np.int64)
+        sums: Counts = mask.view(np.uint8).sum(axis=axis, dtype=np.uint16).astype(np.int64)
+        return sums
     counts, ones = np.zeros(rest, np.int64), np.moveaxis(mask.view(np.uint8), axis, 0)
     for first in range(0, len(ones), _MOST):  # sums of bytes are bytes, and eight times as fast
         counts += np.add.reduce(ones[first : first + _MOST], axis=0, dtype=np.uint8)
