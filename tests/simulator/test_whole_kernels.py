@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import swatsim
-from swatsim.simulator.machines.cartesian import kernel, whole
+from swatsim.simulator.machines.cartesian import kernel, points, whole
 from swatsim.simulator.machines.cartesian.machine import simulate_op
 from swatsim.simulator.machines.cartesian.mapping import groups
 from swatsim.workload.layer import OPERANDS_OF, Layer, OpName
@@ -55,7 +55,10 @@ def test_by_taps_as_pair_by_pair(
             for conflicts in (True, False):
                 array = part.array._replace(conflicts=conflicts)
                 run = part.data, part.weight, part.first_k, part.rows, part.columns, array
-                expected, found = kernel.convolve(*run, points.NO_TAPS), whole.convolve(replace(part, array=array))
+                expected, found = (
+                    kernel.convolve(*run, points.NO_TAPS),
+                    whole.convolve(replace(part, array=array)),
+                )
                 for key in found._fields:
                     np.testing.assert_array_equal(getattr(found, key), getattr(expected, key))
 
