@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from swatsim.columns import Role
 from swatsim.reports.tables import AND, total_of
 from swatsim.results import Results
+from swatsim.table import column_of
 from swatsim.workload.phases import OTHER
 
 
@@ -177,7 +178,7 @@ def of_results(results: Results, role: Role = Role.MACHINE) -> Ranked:
     preset, _, rest = str(row["machine"]).partition("[")
     pairs = (pair.partition("=") for pair in rest.removesuffix("]").split(",") if "=" in pair)
     chosen = {name: value for name, _, value in pairs}
-    whole = any(row["op"] == OTHER for row in results.rows)
+    whole = OTHER in column_of(results.rows, "op")
     values = {**values_of(row), **of_vector_unit(chosen, whole)}
     return Ranked(preset, chosen, {}, values)
 

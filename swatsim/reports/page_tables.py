@@ -17,6 +17,7 @@ from swatsim.reports.labels import times
 from swatsim.reports.span import percent, span_of
 from swatsim.reports.tables import Row, Summary
 from swatsim.results import Results
+from swatsim.table import column_of, grouped
 from swatsim.workload.layer import FLOPS_PER_MAC, OPERANDS_OF, OPS, OUTPUT_OF, Operand
 from swatsim.workload.value_types import DTYPES
 
@@ -221,10 +222,16 @@ def due_to_zeros(total: Row, of_what: str = "") -> str:
 
 def of_outputs(results: Results) -> str:
     """Return in a sentence how much each op makes of its outputs, of ops that leave some out."""
-    rows = tables.summarise(results).of_role(Role.MACHINE)
-    parts = []
+    return tables.summarise(results).once(_of_outputs)
+
+
+def _of_outputs(results: Summary) -> str:
+    rows, parts = results.of_role(Role.MACHINE), []
+    if not any(value is not None for value in column_of(rows, "density_output")):
+        return ""
+    by_op = grouped(rows, ("op",))
     for op in OPS:
-        own = [row for row in rows if row["op"] == op]
+        own = by_op.get((op,), ())
         sizes = [_elements(row, OUTPUT_OF[op]) for row in own]
         known = [1.0 if row["density_output"] is None else row["density_output"] for row in own]
         made = sum(share * size for share, size in zip(known, sizes, strict=True))

@@ -10,6 +10,7 @@ from swatsim.reports import tables
 from swatsim.reports.span import percent
 from swatsim.reports.tables import Row, Summary, quotient
 from swatsim.results import Results
+from swatsim.table import where
 from swatsim.workload.layer import OPERANDS_OF, OPS, Operand
 
 #: What of it people are shown; a table has the sums beside.
@@ -28,10 +29,9 @@ def patterns(results: Results) -> list[Row]:
 
 def _patterns(results: Summary) -> list[Row]:
     seen: dict[tuple[str, str], list[tuple[Mapping[str, Any], str]]] = {}
-    for row in results.of_role(Role.MACHINE):
-        for side, operand in zip("ab", _sides(row), strict=True):
-            if row[f"pattern_groups_{side}"]:
-                seen.setdefault((row["op"], operand), []).append((row, side))
+    for place, side in enumerate("ab"):
+        for row in where(results.of_role(Role.MACHINE), f"pattern_groups_{side}", bool):
+            seen.setdefault((row["op"], _sides(row)[place]), []).append((row, side))
     return [_row(*key, rows) for op in OPS for key, rows in seen.items() if key[0] == op]
 
 

@@ -10,6 +10,7 @@ from swatsim.reports.among import among
 from swatsim.reports.span import EARLIER, MOST, Span, percent, span_of
 from swatsim.reports.tables import AND, energy_table_of, total_of
 from swatsim.results import Results
+from swatsim.table import column_of
 from swatsim.workload.value_types import stand_in, widest
 
 #: Parts that are not held, in one sentence.
@@ -152,7 +153,7 @@ def _of_types(results: Results) -> Iterator[str]:
             f"Values are {AND.join(types[Role.MACHINE])}, as in the run; the machine's own type is "
             f"{own} (--dtype preset)"
         )
-    used = dict.fromkeys(row["dtype"] for row in results.rows if row["dtype"])
+    used = dict.fromkeys(filter(None, column_of(results.rows, "dtype")))
     yield from _stand_ins(results, list(used))
 
 
@@ -160,7 +161,7 @@ def _stand_ins(results: Results, types: list[str]) -> Iterator[str]:
     table = results.provenance.get("parameters", {}).get("energy", {}).get("mac", {})
     for dtype in types:
         other = stand_in(dtype, table) if isinstance(table, Mapping) else None
-        if other in (None, dtype) or any(row["energy_pj"] is None for row in results.rows):
+        if other in (None, dtype) or None in column_of(results.rows, "energy_pj"):
             continue
         yield (
             f"Energy table {energy_table_of(results)!r} has no products of {dtype}: those of "

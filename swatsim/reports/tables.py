@@ -68,7 +68,7 @@ class Summary(Results):
 
     def of_role(self, role: Role) -> Sequence[Mapping[str, Any]]:
         """Return a role's rows of layers, in their order; an alternative's are of all variants."""
-        return _of_role(self.roles, role)
+        return self._of_roles[role]
 
     def others_of(self, role: Role) -> Sequence[Mapping[str, Any]]:
         """Return a role's rows of what multiplies no matrices."""
@@ -77,6 +77,15 @@ class Summary(Results):
     def all_of(self, role: Role) -> Sequence[Mapping[str, Any]]:
         """Return all rows of a role."""
         return behind([self.of_role(role), self.others_of(role)])
+
+    @cached_property
+    def share(self) -> float | None:
+        """What results have, added up once."""
+        return super().share
+
+    @cached_property
+    def _of_roles(self) -> Mapping[Role, Rows]:
+        return {role: _of_role(self.roles, role) for role in Role}
 
     @cached_property
     def layers(self) -> tuple[Row, ...]:

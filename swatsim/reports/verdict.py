@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, isnan
 from typing import Any
@@ -14,6 +14,7 @@ from swatsim.reports.labels import times
 from swatsim.reports.span import percent, span_of
 from swatsim.reports.tables import Summary, quotient
 from swatsim.results import Results
+from swatsim.table import column_of
 from swatsim.workload.phases import OTHER
 
 #: What may bound a step, in words.
@@ -25,6 +26,11 @@ BOUNDS: Mapping[str, str] = {
 }
 #: What could be otherwise, each by itself and both.
 CHANGES = ("no_dram_wait", "ideal_pes", "ideal")
+#: What of a row that is computed from.
+_NEEDED = (
+    *("op", "cycles", "cycles_compute", "macs_effectual", "pes", "lanes"),
+    *("dram_mb_per_s", "clock_mhz", *DRAM_WAITS, *DRAM_BYTES),
+)
 #: A factor from which on a change is worth a word.
 LEAST = 1.005
 
@@ -156,13 +162,13 @@ def _verdict(results: Summary) -> Verdict:
     )
 
 
-def _times(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def _times(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return cycles as they are, and were they otherwise, and the clock."""
     found: dict[str, float] = dict.fromkeys(("cycles", *CHANGES), 0)
-    for row in rows:
-        for name, value in _of_row(row).items():
+    for values in zip(*(column_of(rows, name) for name in _NEEDED), strict=True):
+        for name, value in _of_row(dict(zip(_NEEDED, values, strict=True))).items():
             found[name] += value
-        found["clock_mhz"] = row["clock_mhz"]
+    found["clock_mhz"] = rows[-1]["clock_mhz"]
     return found
 
 
