@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from math import isfinite, nan, prod
 from typing import Any
 
-import numpy as np
-
 from swatsim.columns import Role
 from swatsim.counters import BUCKETS, ENERGY_PARTS
 from swatsim.errors import ResultsError, unknown
 from swatsim.reports import rates, tables
 from swatsim.reports.comparable import NO_DRAM, alike_in_energy
+from swatsim.reports.front import unbeaten
 from swatsim.reports.labels import times
 from swatsim.reports.span import percent, span_of
 from swatsim.reports.tables import Row, Summary
@@ -364,13 +363,7 @@ def pareto(points: Sequence[Row]) -> list[Row]:
     def costs(row: Row) -> tuple[float, ...]:
         return tuple(row[name] for name in columns)
 
-    every = sorted(set(map(costs, points)))
-    found, front = np.empty((len(every), len(columns))), set[tuple[float, ...]]()
-    # whoever beats a point comes before it, and is beaten by one of the front if not in it
-    for cost in every:
-        if not (found[: len(front)] <= cost).all(axis=1).any():
-            found[len(front)] = cost
-            front.add(cost)
+    front = unbeaten(map(costs, points))
     return [row for row in points if costs(row) in front]
 
 
