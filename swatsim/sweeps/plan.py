@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from swatsim.errors import ConfigError, SwatsimError
@@ -10,6 +11,7 @@ from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.memory.dram import Dram
 from swatsim.simulator.run import as_machine, checked
 from swatsim.simulator.trace_run import Run
+from swatsim.sweeps.gathered import Outcome
 from swatsim.sweeps.spec import Point, Spec
 from swatsim.sweeps.store import Store
 from swatsim.sweeps.worker import SOURCES, Done, Job, drams_of
@@ -32,7 +34,7 @@ WHOLE = Shard(1, 1)
 class Group:
     """Points that differ in nothing but memory: what they share is computed once.
 
-    `done` has, for each job that is done, its rows for each point.
+    `done` has the places of the jobs that are done, `outcome` what they gave.
     """
 
     points: list[tuple[str, Point]]
@@ -40,7 +42,22 @@ class Group:
     resolved: list[dict[str, Any]]
     layers: list[str]
     drams: list[Dram]
-    done: dict[int, Done] = field(default_factory=dict)
+    done: set[int] = field(default_factory=set)
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """What its jobs gave so far."""
+        return Outcome(len(self.points), self.layers)
+
+    def add(self, place: int, done: Done) -> None:
+        """Add what a job gave."""
+        self.done.add(place)
+        self.outcome.add(done)
+
+    def clear(self) -> None:
+        """Forget what jobs gave: it is written."""
+        self.done.clear()
+        self.__dict__.pop("outcome", None)
 
 
 @dataclass(frozen=True)
@@ -98,20 +115,23 @@ def make_plan(spec: Spec, store: Store, anew: bool = False, part: Shard = WHOLE)
     """
     table = energy_table(spec.energy)
     traces = {path: _opened(path, spec) for path in spec.traces}
-    opened = {path: trace for path, trace in traces.items() if isinstance(trace, Trace)}
-    if not opened:
+    there = {path: it for path, it in traces.items() if not isinstance(it, SwatsimError)}
+    if not there:
         raise next(error for error in traces.values() if isinstance(error, SwatsimError))
-    shares = {path: covered.describe(it, spec.steps or it.steps) for path, it in opened.items()}
+    shares = {
+        path: covered.describe(trace, spec.steps or trace.steps)
+        for path, (trace, _) in there.items()
+    }
     baseline = None if spec.baseline is None else as_machine(spec.baseline)
     plan = Plan([], [], [])
     groups: dict[str, Group] = {}
     numbers: dict[str, int] = {}
     for point in spec.points():
-        trace = traces[point.trace]
+        found = traces[point.trace]
         try:
-            if isinstance(trace, SwatsimError):
-                raise trace
-            run = Run(trace, [point.machine()], baseline, table, spec.scope)
+            if isinstance(found, SwatsimError):
+                raise found
+            run = Run(found[0], [point.machine()], baseline, table, spec.scope)
         except SwatsimError as error:
             key = Store.key({"trace": point.trace, "label": point.label})
             plan.points.append((key, point))
@@ -133,31 +153,27 @@ def make_plan(spec: Spec, store: Store, anew: bool = False, part: Shard = WHOLE)
         group.points.append((key, point))
         group.resolved.append(resolved)
         group.drams.extend(drams_of(run.machines))
-    there: dict[str, _Ops] = {}
     for group in groups.values():
         group.drams.extend(drams_of([baseline]))
-        path = group.points[0][1].trace
-        if path not in there:  # opened once, not for each computation
-            there[path] = _ops_of(opened[path], spec)
-        _add_jobs(group, spec, table, opened[path], there[path])
+        _add_jobs(group, spec, table, *there[group.points[0][1].trace])
     plan.groups.extend(groups.values())
     return plan
 
 
-def _opened(path: str, spec: Spec) -> Trace | SwatsimError:
-    """Return a trace and the steps to run, opened; a damaged one does not stop the others."""
+def _opened(path: str, spec: Spec) -> tuple[Trace, _Ops] | SwatsimError:
+    """Return a trace and its steps to run, opened once; a damaged one does not stop the others."""
     try:
         trace = open_trace(path)
-        there = {op for _, found in _ops_of(trace, spec) for op in found}
+        ops = _ops_of(trace, spec)
         wanted = spec.ops or OPS
-        if not there & set(wanted):
+        if not any(found & set(wanted) for _, found in ops):
             raise ConfigError(
                 f"{path} holds none of the ops {', '.join(wanted)} with both masks: choose other "
                 "steps or ops"
             )
     except SwatsimError as error:
         return error
-    return trace
+    return trace, ops
 
 
 _Ops = list[tuple[int, set[OpName]]]

@@ -34,8 +34,6 @@ from swatsim.outputs import SWEEP
 from swatsim.results import Results, as_csv
 from swatsim.sealed import seal
 from swatsim.simulator.run import WHERE, threads_of
-from swatsim.simulator.sizes import Sums
-from swatsim.simulator.systems import Row
 from swatsim.store import Looked, Where, open_store
 from swatsim.sweeps.dispatch import Means, completed, pieces
 from swatsim.sweeps.logs import Logs
@@ -44,7 +42,7 @@ from swatsim.sweeps.slurm import Submitted, is_submitit
 from swatsim.sweeps.spec import Point, Spec, read_spec
 from swatsim.sweeps.store import Store
 from swatsim.sweeps.summary import Summary, numbers, summarise
-from swatsim.sweeps.worker import place_of
+from swatsim.table import column_of, where
 
 if TYPE_CHECKING:
     import submitit
@@ -232,8 +230,8 @@ def _run(plan: Plan, store: Store, means: Means, progress: Progress | None) -> L
         for piece, outcome in outcomes:
             group, keys = piece.group, [key for key, _ in piece.group.points]
             for place, done in zip(piece.places, outcome, strict=True):
-                job, group.done[place] = group.jobs[place], done
-                found = found.plus(done.looked)
+                job, found = group.jobs[place], found.plus(done.looked)
+                group.add(place, done)
                 logs.add(keys, f"step {job.step} {job.op}: {done.log}")
             count += len(piece.places)
             if len(group.done) == len(group.jobs):
@@ -246,24 +244,16 @@ def _run(plan: Plan, store: Store, means: Means, progress: Progress | None) -> L
 
 def _finish(group: Group, store: Store) -> None:
     """Write the points of a group whose jobs are all done."""
-    place = {name: i for i, name in enumerate(group.layers)}
+    rows, errors = group.outcome.rows(), group.outcome.errors
     for i, (key, point) in enumerate(group.points):
-        errors = [done.errors[i] for done in group.done.values() if done.errors[i]]
-        if errors:
-            store.fail(key, _about(point, errors[0]))
+        if errors[i]:
+            store.fail(key, _about(point, errors[i]))
             continue
-        rows: list[Row] = [row for done in group.done.values() for row in done.rows[i]]
-        mine = {row["machine"] for row in rows if row["role"] == Role.MACHINE}
+        mine = {*column_of(where(rows[i], "role", lambda it: it == Role.MACHINE), "machine")}
         assert mine == {point.label}, f"{mine} were simulated for {point.label}"
-        rows.sort(key=lambda row: place_of(row, place))
-        results = Results(rows, provenance.collect(group.resolved[i]))
-        try:
-            Sums().add(rows)
-        except ConfigError as error:
-            store.fail(key, _about(point, str(error)))
-            continue
+        results = Results(rows[i], provenance.collect(group.resolved[i]))
         store.save(key, results, numbers(results))
-    group.done.clear()
+    group.clear()
 
 
 def _about(point: Point, error: str | None) -> dict[str, Any]:

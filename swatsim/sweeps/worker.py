@@ -24,7 +24,6 @@ from swatsim.store import Looked, Store, open_store
 from swatsim.sweeps.expression import Value
 from swatsim.tracefile import Step, Trace, open_trace
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
-from swatsim.workload.layer import OPS as ALL_OPS
 from swatsim.workload.phases import OTHER
 from swatsim.workload.training_ops import Op
 
@@ -138,13 +137,6 @@ def _rows(
     check_room(((layer, job.op) for layer in layers), run.machines[:1])
     rows = [run.rows(step, layer, job.op) for layer in layers]
     return [[row for of_layer in rows for row in of_layer[i]] for i in range(len(machines))]
-
-
-def place_of(row: Row, layers: Mapping[str, int]) -> tuple[int, ...]:
-    """Return where a row stands among a point's: everything else behind all ops, as it came."""
-    if row["op"] == OTHER:
-        return 1, row["step"]
-    return 0, row["step"], layers[row["layer"]], ALL_OPS.index(row["op"])
 
 
 @lru_cache(maxsize=8)

@@ -51,6 +51,7 @@ class Trace(Displayed):
         self._id: str | None = None
         self._seen: dict[int, bytes] = {}
         self._batches: dict[int, int] = {}
+        self._largest: dict[tuple[int, ...] | None, int] = {}
         self._kept: dict[int, Step] = {}  # the one used last is the last
 
     @property
@@ -164,10 +165,15 @@ class Trace(Displayed):
         In format 1 the manifest says it.
         """
         if self.manifest.schema_version > 1 and self.id:  # all steps were opened for it
-            wanted = self._numbers if steps is None else frozenset(steps)
-            chosen = [batch for number, batch in self._batches.items() if number in wanted]
-            return max(chosen, default=self.manifest.batch_size)
+            key = None if steps is None else tuple(steps)
+            if key not in self._largest:
+                self._largest[key] = self._largest_of(self._numbers if key is None else {*key})
+            return self._largest[key]
         return self.manifest.batch_size
+
+    def _largest_of(self, wanted: Collection[int]) -> int:
+        chosen = [batch for number, batch in self._batches.items() if number in wanted]
+        return max(chosen, default=self.manifest.batch_size)
 
 
 def open_trace(path: str | os.PathLike[str]) -> Trace:

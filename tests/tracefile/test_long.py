@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -9,7 +11,7 @@ from weakref import WeakSet
 import pytest
 
 import swatsim
-from swatsim import validation
+from swatsim import table, validation
 from swatsim.cli import progress
 from swatsim.policies import SwatU
 from swatsim.reports.names import labels
@@ -18,8 +20,8 @@ from swatsim.simulator import abreast
 from swatsim.sweeps.plan import make_plan
 from swatsim.sweeps.spec import Spec
 from swatsim.sweeps.store import Store
-from swatsim.table import Rows
-from swatsim.tracefile import Step, open_trace, passes, reader
+from swatsim.table import Gathered, Record, Rows
+from swatsim.tracefile import Step, Trace, open_trace, passes, reader
 from swatsim.tracefile.schema import Manifest, MaskRecord
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.layer import Layer
@@ -152,3 +154,57 @@ def test_a_front_of_many_points_and_labels_of_many_names_are_exact() -> None:
     assert pareto([*points, beaten]) == points
     names = [f"{i}.{'a' * 200}.{i % 3}" for i in range(40)]
     assert len(set(labels(names).values())) == 40
+
+
+def test_drawing_a_report_shows_how_far_it_is(
+    trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swatsim.simulate(trace, "scale-sim-ws", workers=1).save(tmp_path / "results")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    code, _, shown = command("report", tmp_path / "results")
+    plots = len(list((tmp_path / "results" / "report").glob("*.svg")))
+    assert code == 0
+    assert plots > 1
+    assert f"{plots}/{plots}" in shown
+    assert "plots" in shown
+
+
+def test_a_sweeps_points_look_at_the_steps_of_a_trace_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = make_trace(tmp_path / "trace", steps=tuple(range(6)), layers=SMALL)
+    looked = list[int]()
+    largest = Trace._largest_of
+    monkeypatch.setattr(Trace, "_largest_of", lambda *given: looked.append(1) or largest(*given))
+    machines = [{"preset": "tensordash", "grid": {"rows": [1, 2, 3], "dram": ["ideal", "hbm2"]}}]
+    for steps in (None, [0, 3]):
+        looked.clear()
+        entries: dict[str, Any] = {"traces": [str(trace.path)], "machines": machines}
+        plan = make_plan(Spec(**entries, steps=steps), Store(tmp_path / "x"))
+        assert len(plan.points) == 6
+        assert len(looked) == 1
+
+
+def test_rows_of_a_sweep_are_columns_while_they_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = make_trace(tmp_path / "trace", steps=tuple(range(12)), layers=SMALL)
+    monkeypatch.setattr(table, "AT_A_TIME", 4)
+    waiting = list[int]()
+    add = Gathered.add
+
+    def counted(gathered: Gathered, rows: Iterable[Record]) -> None:
+        add(gathered, rows)
+        waiting.append(len(gathered._waiting))
+
+    monkeypatch.setattr(Gathered, "add", counted)
+    grid = {"dram": ["hbm2", "ideal"]}
+    machines = [{"preset": "scale-sim-ws", "grid": grid}]
+    spec: dict[str, Any] = {"traces": [str(trace.path)], "machines": machines}
+    with ThreadPoolExecutor(1) as executor:
+        summary = swatsim.sweep(spec, tmp_path / "sweep", executor=executor)
+    assert len(waiting) == 2 * 12 * 3
+    assert max(waiting) < 4
+    for row, dram in zip(summary.rows, grid["dram"], strict=True):
+        alone = swatsim.simulate(trace.path, swatsim.machine("scale-sim-ws", dram=dram), workers=1)
+        assert summary.results(row["point"]).rows == alone.rows
