@@ -24,6 +24,7 @@ from swatsim.errors import ConfigError
 from swatsim.reports.estimate import checked_run, of_batches
 from swatsim.reports.run_estimate import RunEstimate
 from swatsim.reports.span import percent
+from swatsim.simulator.abreast import Announce
 from swatsim.simulator.energy.table import EnergyTable
 from swatsim.simulator.interface import Machine
 from swatsim.simulator.run import TRACE, WHERE, choice
@@ -56,6 +57,7 @@ LONE = (
     steps=maybe(several(whole_number, "whole numbers, of recorded steps")),
     workers=maybe(whole_number),
     progress=maybe(function),
+    announce=maybe(function),
     store=WHERE,
 )
 def estimate_run(
@@ -70,6 +72,7 @@ def estimate_run(
     steps: Sequence[int] | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    announce: Announce | None = None,
     store: Where = True,
 ) -> RunEstimate:
     """Return what a whole training run costs, in ms and pJ, from some images of some of its steps.
@@ -89,7 +92,7 @@ def estimate_run(
         Steps of the whole run, counted from 0; below 2**63.
     cuts, strata
         As in `swatsim.estimate`.
-    baseline, energy, steps, workers, progress, store
+    baseline, energy, steps, workers, progress, announce, store
         As in `swatsim.simulate`.
 
     Returns
@@ -114,6 +117,7 @@ def estimate_run(
         steps=chosen,
         workers=workers,
         progress=progress,
+        announce=announce,
         store=store,
     )
     return of_batches(found.results, run_steps, strata, cuts, found.seen, list(_notes(found)))

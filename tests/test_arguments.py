@@ -354,6 +354,7 @@ def test_whole_numbers_of_any_library(world: dict[str, Any]) -> None:
         {"steps": 0},
         {"ops": "fprop"},
         {"progress": 1},
+        {"announce": 1},
         {"baseline": 1},
         {"energy": 1},
     ],

@@ -88,6 +88,7 @@ ARROWS = {
             "signals",
             "simulator",
             "store",
+            "table",
             "tracefile",
             "validation",
             "workload",

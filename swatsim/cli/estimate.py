@@ -123,6 +123,7 @@ def _run(options: Mapping[str, Any]) -> None:
     if options["run_steps"] is None:
         raise ConfigError("--run-steps is missing: give the steps of the whole run, or --images")
     # kernels, which an estimate from results does without
+    from swatsim.cli.foreseen import announcing
     from swatsim.cli.stored import looking
     from swatsim.simulator.machines import machine
     from swatsim.whole_run import estimate_run
@@ -143,6 +144,7 @@ def _run(options: Mapping[str, Any]) -> None:
             energy=options["energy"],
             steps=list(options["steps"]) or None,
             progress=show,
+            announce=announcing(store),
             store=store,
         )
     source, name = (shlex.quote(options[it]) for it in ("source", "name"))
@@ -159,6 +161,7 @@ def _print(run: RunEstimate, following: str, options: Mapping[str, Any]) -> None
 def _images(options: Mapping[str, Any]) -> None:
     # kernels, as above
     from swatsim.cli.estimated_images import print_images, print_images_json
+    from swatsim.cli.foreseen import announcing
     from swatsim.cli.stored import looking
     from swatsim.simulator.images import estimate_images
     from swatsim.simulator.machines import machine
@@ -167,8 +170,14 @@ def _images(options: Mapping[str, Any]) -> None:
         raise ConfigError("--images needs --machine NAME: see swatsim machines")
     chosen, steps = machine(options["name"], **parse(options["settings"])), options["steps"]
     with looking(options["store"]) as store, progress("simulating", "ops") as show:
-        what = options["source"], chosen
-        found = estimate_images(*what, steps=list(steps) or None, store=store, progress=show)
+        found = estimate_images(
+            options["source"],
+            chosen,
+            steps=list(steps) or None,
+            progress=show,
+            announce=announcing(store),
+            store=store,
+        )
     if options["as_json"]:
         print_images_json(found)
     else:

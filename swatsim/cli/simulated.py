@@ -12,6 +12,7 @@ from typing import Any
 
 from swatsim.cli import as_json
 from swatsim.cli.drawing import plots_of
+from swatsim.cli.foreseen import announcing
 from swatsim.cli.options import parse
 from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, padded, percent, table, times
@@ -69,7 +70,8 @@ def run(
     if dtype and options["baseline"]:
         options["baseline"] = machine(options["baseline"], dtype=dtype)
     with looking(options.pop("store")) as store, progress("simulating", "ops") as show:
-        results = simulate(trace, chosen, progress=show, store=store, **options)
+        options |= {"progress": show, "announce": announcing(store), "store": store}
+        results = simulate(trace, chosen, **options)
     summary, written = summarise(results), list[Path]()
     if output is not None:
         # saved before anything is drawn or printed: no fault of a plot, and no reader of the

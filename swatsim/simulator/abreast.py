@@ -9,9 +9,9 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count, islice
 from math import prod
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from swatsim.simulator.jobs import Job, Some
+from swatsim.simulator.jobs import Job, Jobs, Some
 from swatsim.workload.layer import OPERANDS_OF
 
 #: Bytes of the masks of ops that run at a time; an op with more runs alone.
@@ -23,19 +23,76 @@ Progress = Callable[[int, int], None]
 Result = TypeVar("Result")
 
 
+class Work:
+    """Ops that are about to run, of which some may be run before the others.
+
+    Parameters
+    ----------
+    function : callable of (Step, Layer, op's name)
+        Runs one.
+    jobs : Jobs or sequence of job
+    threads : int
+    """
+
+    def __init__(self, function: Callable[..., Any], jobs: Some, threads: int) -> None:
+        self.threads = threads
+        self._function, self._jobs = function, jobs
+        self._done: dict[tuple[int, str, str], Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def some(self, steps: int) -> list[Job]:
+        """Return the ops of so many steps, or all."""
+        return self._jobs.some(steps) if isinstance(self._jobs, Jobs) else list(self._jobs)
+
+    def first(self, job: Job) -> None:
+        """Run an op now: what it gives is kept until its turn comes."""
+        self._done[_key(job)] = self._function(*job)
+
+    def run(self, job: Job) -> Any:
+        """Return what an op gives."""
+        key = _key(job)
+        return self._done.pop(key) if key in self._done else self._function(*job)
+
+
+Announce = Callable[[Work], None]
+
+
+class Told(NamedTuple):
+    """Whom a run tells how far it is, and before it begins what it is."""
+
+    progress: Progress | None
+    announce: Announce | None
+
+
+def _key(job: Job) -> tuple[int, str, str]:
+    step, layer, name = job
+    return step.number, layer.name, name
+
+
 def in_order(
-    function: Callable[..., Result], jobs: Some, threads: int, progress: Progress | None
+    function: Callable[..., Result],
+    jobs: Some,
+    threads: int,
+    progress: Progress | None,
+    announce: Announce | None = None,
 ) -> Iterator[Result]:
     """Yield what a function returns for all jobs, run on some threads, in the order of the jobs.
+
+    `announce` is told of the work before it begins.
 
     Not many more are handed out than threads can run, so that of many steps few are open. After an
     error or Ctrl-C nothing is waited for: what a thread is at, it ends alone.
     """
-    pool, room = ThreadPoolExecutor(max_workers=threads), _Room()
+    pool, room, work = ThreadPoolExecutor(max_workers=threads), _Room(), None
+    if announce:
+        work = Work(function, jobs, threads)
+        announce(work)
 
     def run(job: Job) -> Result:
         with room.taken(bytes_of(job)):
-            return function(*job)
+            return work.run(job) if work else function(*job)
 
     handed = (pool.submit(run, job) for job in jobs)
     try:

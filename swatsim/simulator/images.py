@@ -37,7 +37,7 @@ from swatsim.columns import DENSE, label
 from swatsim.counters import Counters
 from swatsim.errors import ConfigError, TraceError
 from swatsim.sampling import Estimate, Stratum, ratio, total
-from swatsim.simulator.abreast import Progress, in_order
+from swatsim.simulator.abreast import Announce, Progress, in_order
 from swatsim.simulator.interface import Machine
 from swatsim.simulator.jobs import Jobs
 from swatsim.simulator.run import TRACE, WHERE, as_machine, choice, threads_of
@@ -143,6 +143,7 @@ class _Counted:
     steps=maybe(several(whole_number, "whole numbers, of recorded steps")),
     workers=maybe(whole_number),
     progress=maybe(function),
+    announce=maybe(function),
     store=WHERE,
 )
 def estimate_images(
@@ -152,6 +153,7 @@ def estimate_images(
     steps: Sequence[int] | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
+    announce: Announce | None = None,
     store: Where = True,
 ) -> ImagesEstimate:
     """Estimate the compute cycles of whole batches of which a trace holds some images.
@@ -175,9 +177,7 @@ def estimate_images(
         Which recorded steps; all by default.
     workers : int, optional
         Threads; one a core by default.
-    progress : callable of (int, int), optional
-        Told how many of how many ops are done.
-    store : bool, path or str
+    progress, announce, store
         As in `swatsim.simulate`.
 
     Raises
@@ -194,7 +194,7 @@ def estimate_images(
     if not jobs:
         raise TraceError(f"{source.path}: no op has the masks of both operands: record again")
     count = partial(_count_op, chosen)
-    counted = list(in_order(count, jobs, threads_of(workers), progress))
+    counted = list(in_order(count, jobs, threads_of(workers), progress, announce))
     return ImagesEstimate(
         trace=source.name,
         machine=chosen.name,

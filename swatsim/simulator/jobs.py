@@ -46,6 +46,12 @@ class Jobs:
                     yield step, layer, name
         self._number = number
 
+    def some(self, steps: int) -> list[Job]:
+        """Return the ops of so many of the steps, evenly spaced."""
+        places = {len(self._steps) * i // steps for i in range(steps)}
+        chosen = [self._steps[place] for place in sorted(places)]
+        return [*Jobs(self._trace, chosen, tuple(self._ops))]
+
     def __len__(self) -> int:
         """How many there are; counted in a walk, unless one was to the end before."""
         if self._number is None:

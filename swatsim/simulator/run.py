@@ -25,7 +25,7 @@ from swatsim.counters import Counters
 from swatsim.errors import ConfigError, shown, unknown
 from swatsim.printable import printable_json
 from swatsim.results import Results
-from swatsim.simulator.abreast import Progress, in_order
+from swatsim.simulator.abreast import Announce, Progress, Told, in_order
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.interface import Machine
 from swatsim.simulator.kept_steps import KeptSteps
@@ -114,6 +114,7 @@ def simulate_op(op: Op, machine: str | Machine) -> Counters:
     dense_outputs=flag,
     workers=maybe(whole_number),
     progress=maybe(function),
+    announce=maybe(function),
     store=WHERE,
 )
 def simulate(
@@ -128,6 +129,7 @@ def simulate(
     dense_outputs: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
+    announce: Announce | None = None,
     store: Where = True,
 ) -> Results:
     """Run every recorded op of a trace on a machine, and on its baseline.
@@ -151,8 +153,8 @@ def simulate(
         Run nothing but what multiplies matrices; compute outputs that nobody wants, too.
     workers : int, optional
         Threads; one a core by default. Counts do not depend on it.
-    progress : callable of (int, int), optional
-        Told how many of how many ops are done.
+    progress, announce : callable of (int, int), callable of Work, optional
+        Told how many of how many ops are done; and before, which they are.
     store : bool, path or str
         Where counts are kept, and looked for first: a folder, a URL, False: nowhere.
 
@@ -171,17 +173,16 @@ def simulate(
     """
     source = trace if isinstance(trace, Trace) else open_trace(trace)
     other = None if baseline is None else as_machine(baseline, "baseline")
-    scope = Scope(choice("ops", ops, OPS), layers_only, dense_outputs)
-    what = [as_machine(machine)], other, energy_table(energy), scope
-    run = Run(source, *what, store=open_store(store))
+    what = other, energy_table(energy), Scope(choice("ops", ops, OPS), layers_only, dense_outputs)
+    run = Run(source, [as_machine(machine)], *what, store=open_store(store))
     chosen = choice("steps", source.steps if steps is None else steps)
-    return _results(run, chosen, threads_of(workers), progress)
+    return _results(run, chosen, threads_of(workers), Told(progress, announce))
 
 
-def _results(run: Run, steps: Sequence[int], threads: int, progress: Progress | None) -> Results:
+def _results(run: Run, steps: Sequence[int], threads: int, told: Told) -> Results:
     shares = covered.describe(run.trace, steps)
     resolved = checked(run.describe(run.machines[0], shares, steps))
-    rows = _rows(run, steps, not resolved["others_left_out"], threads, progress)
+    rows = _rows(run, steps, not resolved["others_left_out"], threads, told)
     return Results(rows, provenance.collect(resolved))
 
 
@@ -190,14 +191,14 @@ def _rows(
     steps: Sequence[int],
     whole: bool,
     threads: int,
-    progress: Progress | None,
+    told: Told,
 ) -> Rows:
     """Return the rows of all ops of some steps; of whole ones, then, of what else they do."""
     jobs, kept = run.jobs(steps), KeptSteps(run, run.store)
     run.check_before(jobs)
     others = (kept.others(run.trace.step(number)) for number in steps if whole)
     try:
-        return _added(chain(in_order(kept.rows, jobs, threads, progress), others))
+        return _added(chain(in_order(kept.rows, jobs, threads, *told), others))
     except BufferTooSmallError as error:
         raise run.refusal(error, jobs) from None
 

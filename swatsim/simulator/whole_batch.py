@@ -34,7 +34,7 @@ from swatsim.columns import COLUMNS, Role
 from swatsim.counters import SUMMED, Counters
 from swatsim.results import Results
 from swatsim.sampling import Seen
-from swatsim.simulator.abreast import Progress, in_order
+from swatsim.simulator.abreast import Announce, Progress, in_order
 from swatsim.simulator.energy.table import EnergyTable, energy_table
 from swatsim.simulator.images import split, with_samples
 from swatsim.simulator.interface import Machine
@@ -258,6 +258,7 @@ def simulate_batches(
     steps: Sequence[int] | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
+    announce: Announce | None = None,
     store: Where = True,
 ) -> Batches:
     """Run every recorded op of a trace with whole batches, made of the images that it holds.
@@ -277,7 +278,7 @@ def simulate_batches(
     jobs = run.jobs(chosen)
     run.check_before(jobs)
     try:
-        counted = list(in_order(batch.count, jobs, threads_of(workers), progress))
+        counted = list(in_order(batch.count, jobs, threads_of(workers), progress, announce))
     except BufferTooSmallError as error:
         raise run.refusal(error, jobs) from None
     rows = [row for one in counted for row in one.rows]

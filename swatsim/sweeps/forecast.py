@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from math import log10
+from typing import Literal
 
 from swatsim.store import Store, open_store
 from swatsim.sweeps.kept import kept
@@ -40,12 +41,15 @@ class Forecast:
         Computations that a store has already.
     exact : bool
         Whether all of them were looked up.
+    on : {"process", "thread"}
+        On what it runs.
     """
 
     jobs: Sequence[float]
     processes: int | None
     stored: int = 0
     exact: bool = True
+    on: Literal["process", "thread"] = "process"
 
     @property
     def kept(self) -> str:
@@ -84,7 +88,8 @@ class Forecast:
         cpu = duration(self.cpu_seconds, "CPU ")
         if self.processes is None:
             return f"{cpu} at the rates of this machine"
-        processes = f"{self.processes} process{'es' * (self.processes != 1)}"
+        several = "es" if self.on == "process" else "s"
+        processes = f"{self.processes} {self.on}{several * (self.processes != 1)}"
         wall = f"{duration(self.seconds)} on {processes}"
         return wall if self.cpu_seconds < SHORT else f"{cpu}, {wall}"
 
