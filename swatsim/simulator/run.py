@@ -152,11 +152,11 @@ def simulate(
     layers_only, dense_outputs : bool
         Run nothing but what multiplies matrices; compute outputs that nobody wants, too.
     workers : int, optional
-        Threads; one a core by default. Counts do not depend on it.
+        Threads; one a core by default.
     progress, announce : callable of (int, int), callable of Work, optional
         Told how many of how many ops are done; and before, which they are.
     store : bool, path or str
-        Where counts are kept, and looked for first: a folder, a URL, False: nowhere.
+        Where counts are kept and looked for: a folder, a URL, False: nowhere.
 
     Returns
     -------
