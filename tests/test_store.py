@@ -243,6 +243,22 @@ def test_a_folder_that_refuses_is_said_once(number: int, caplog: pytest.LogCaptu
     assert "\n" not in record.message
 
 
+def test_whatever_a_folder_refuses_is_one_warning(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = opened_at(root)
+    for key in KEYS[:4]:
+        one.put(key, b"counts")
+        file = root / name_of(key)
+        file.unlink()
+        file.mkdir()  # it is neither read nor replaced
+    again = opened_at(root)
+    for key in KEYS[:4]:
+        assert again.get(key) is None
+        again.put(key, b"counts")
+    assert [it.levelname for it in caplog.records if it.levelname != "INFO"] == ["WARNING"]
+
+
 def test_a_place_that_is_none_costs_no_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -384,5 +400,5 @@ def test_what_a_server_raises_costs_no_run(
     for key in KEYS[:3]:
         assert found.get(key) is None
         found.put(key, b"counts")
-    assert [it.levelname for it in caplog.records] == ["WARNING", "WARNING"]
+    assert [it.levelname for it in caplog.records if it.levelname != "INFO"] == ["WARNING"]
     assert "credentials are missing" in caplog.text

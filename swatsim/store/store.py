@@ -243,13 +243,14 @@ class Store:
         self.folder.remove(gone)
 
     def _say(self, what: str, error: OSError) -> None:
-        """Log a fault of the folder, one of each kind."""
+        """Log a fault of the folder, one of each kind; the first as a warning, for all of them."""
         why = error.strerror or str(error)
         with self._lock:
-            said = f"{what}: {why}" in self._said
-            self._said.add(f"{what}: {why}")
-        if not said:
-            log.warning("%s in %s (%s): going on without", what, self.place, why)
+            level, said = logging.INFO if self._said else logging.WARNING, f"{what}: {why}"
+            new = said not in self._said
+            self._said.add(said)
+        if new:
+            log.log(level, "%s in %s (%s): going on without", what, self.place, why)
 
 
 def _digest(key: str, payload: bytes) -> bytes:

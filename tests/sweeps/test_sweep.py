@@ -312,6 +312,19 @@ def test_a_worker_that_dies_is_replaced(light: dict[str, Any], tmp_path: Path) -
     assert points(tmp_path / "out") == points(tmp_path / "undisturbed")
 
 
+def test_two_sweeps_on_one_folder_at_once_give_what_one_does(
+    light: dict[str, Any], tmp_path: Path
+) -> None:
+    started = [
+        subprocess.Popen(command(light, tmp_path), stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    errors = [process.communicate()[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], errors
+    swatsim.sweep(light, tmp_path / "undisturbed", executor=Here())
+    assert points(tmp_path / "out") == points(tmp_path / "undisturbed")
+
+
 def command_of(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text()
