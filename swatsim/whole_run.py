@@ -110,8 +110,7 @@ def estimate_run(
     chosen = choice("steps", source.steps if steps is None else steps)
     checked_run(run_steps, chosen, strata, cuts)
     found = simulate_batches(
-        source,
-        machine,
+        *(source, machine),
         baseline=baseline,
         energy=energy,
         steps=chosen,
