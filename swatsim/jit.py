@@ -27,9 +27,9 @@ class Kernel(Generic[Parameters, Result]):
     Whatever else Numba's own object has, it has too: ``kernel.py_func`` is the function.
     """
 
-    def __init__(self, function: Callable[Parameters, Result]) -> None:
+    def __init__(self, function: Callable[Parameters, Result], is_inner: bool = False) -> None:
         functools.update_wrapper(self, function)
-        self._function = function
+        self._function, self._is_inner = function, is_inner
         self._made: Any = None
 
     def __call__(self, *arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
@@ -55,16 +55,25 @@ class Kernel(Generic[Parameters, Result]):
         return (self._made or self._make())._numba_type_
 
     def _make(self) -> Any:
-        from swatsim.compiled import compiled  # Numba: not for those whose counts are all kept
+        from swatsim import compiled  # Numba: not for those whose counts are all kept
 
+        make = compiled.linked if self._is_inner else compiled.compiled
         with _MAKING:
-            self._made = self._made or compiled(self._function)
+            self._made = self._made or make(self._function)
         return self._made
 
 
 def jit(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Return a kernel that is compiled on first use, without the GIL, and cached for later."""
     return Kernel(function)
+
+
+def inner(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Return a function that only kernels call: it is compiled inside each of them.
+
+    As a kernel (`jit`) it would take twice as long to compile, as would whatever calls it.
+    """
+    return Kernel(function, is_inner=True)
 
 
 class _Popcount:

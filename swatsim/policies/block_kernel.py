@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.jit import jit
+from swatsim.jit import inner, jit
 
 Weights: TypeAlias = npt.NDArray[np.float64]
 Marks: TypeAlias = npt.NDArray[np.bool_]
@@ -53,7 +53,7 @@ def prune(blocks: Weights, orders: npt.NDArray[np.int64], n: int, m: int) -> Mar
     return kept
 
 
-@jit
+@inner
 def fill(weights: Weights, marks: Marks, rows: Counts, columns: Counts, n: int, m: int) -> None:
     """Swap until no row and column that both have too few gain by it, in their order."""
     for i in range(m):
@@ -69,7 +69,7 @@ def fill(weights: Weights, marks: Marks, rows: Counts, columns: Counts, n: int, 
                 columns[j] += 1
 
 
-@jit
+@inner
 def best_swap(weights: Weights, marks: Marks, i: int, j: int, m: int) -> int:
     """Return the place whose two stand-ins in row i and column j gain most; -1 if none gains."""
     best: Any = 0.0

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.jit import jit
+from swatsim.jit import inner, jit
 
 Bytes = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
@@ -34,7 +34,7 @@ def line_of(length: int, m: int) -> Bytes:
     return np.zeros(-(-length // m) * m, np.uint8)
 
 
-@jit
+@inner
 def crowded(line: Bytes, n: int, m: int) -> int:
     """Count the crowded groups of a line, in words as wide as m allows.
 
@@ -49,7 +49,7 @@ def crowded(line: Bytes, n: int, m: int) -> int:
     return _crowded_words(line, n, m)
 
 
-@jit
+@inner
 def _crowded_words(line: Words, n: int, words: int) -> int:
     """Count the crowded groups of so many words each."""
     shift = np.uint64(8 * (line.itemsize - 1))
@@ -173,7 +173,7 @@ def crowded_positions(
     return found
 
 
-@jit
+@inner
 def _copy_run(plane: Bytes, shift: int, at: Bytes, first: int, end: int, inside: Bytes) -> None:
     read, written, kept = plane[first + shift : end + shift], at[first:end], inside[first:end]
     for i in range(written.size):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.jit import jit
+from swatsim.jit import inner, jit
 
 Counts = npt.NDArray[np.int64]
 Cells = npt.NDArray[np.uint8]
@@ -81,7 +81,7 @@ def zeros_before(mask: Cells) -> Counts:
     return before
 
 
-@jit
+@inner
 def add_row(mask: Cells, before: Counts, row: int, sums: Counts) -> None:
     """Add a row's entries to those of the rows before it; with `before`, those of run-length."""
     samples, _, columns, width = mask.shape

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swatsim.jit import jit
+from swatsim.jit import inner, jit
 from swatsim.simulator.machines.cartesian.kernel_banks import (
     BANKS,
     MAX_WORDS,
@@ -91,7 +91,7 @@ class PixelLog(NamedTuple):
     places: Counts
 
 
-@jit
+@inner
 def is_met(axis: Axis, phase: int) -> bool:
     """Whether a tap is of a phase."""
     met = False
@@ -100,7 +100,7 @@ def is_met(axis: Axis, phase: int) -> bool:
     return met
 
 
-@jit
+@inner
 def firsts(axis: Axis, phase: int, pes: int) -> Counts:
     """Return the first pixel of a phase that each PE along an axis owns, or one beyond its own."""
     found = np.empty(pes, np.int64)
@@ -109,7 +109,7 @@ def firsts(axis: Axis, phase: int, pes: int) -> Counts:
     return found
 
 
-@jit
+@inner
 def queue_pixels(  # type: ignore[no-untyped-def]
     image: Bits,
     a: int,
@@ -153,13 +153,13 @@ def queue_pixels(  # type: ignore[no-untyped-def]
     return queue[:length], starts
 
 
-@jit
+@inner
 def cut(parts: int, first: int, array: Array) -> tuple[int, int]:
     """Return the parts from a first one on that are queued at a time, as `queue_pixels` asks."""
     return first, min(first + array.at_once, parts)
 
 
-@jit
+@inner
 def queue_weights(kernel: Bits, a: int, b: int, rows: Axis, columns: Axis):  # type: ignore[no-untyped-def]
     """Queue one channel's and chunk's non-zero weights of phase (a, b): (r, s, k), k innermost.
 
@@ -177,7 +177,7 @@ def queue_weights(kernel: Bits, a: int, b: int, rows: Axis, columns: Axis):  # t
     return queue[:length]
 
 
-@jit
+@inner
 def pe_of(log: Log, array: Array) -> int:
     """Return the logged PE's number among those that own pixels; -1: it is none of them."""
     owns = log.row < array.pe_h and log.column < array.pe_w
@@ -185,7 +185,7 @@ def pe_of(log: Log, array: Array) -> int:
     return log.row * array.pe_w + log.column if owns else -1
 
 
-@jit
+@inner
 def note_pairs(
     given: PixelLog,
     at_step: tuple[int, int, Counts],
@@ -227,7 +227,7 @@ def note_pairs(
                 )
 
 
-@jit
+@inner
 def note_products(
     given: PixelLog,
     at: int,
@@ -256,7 +256,7 @@ def note_products(
     log.fullest[at] = fullest_bank(log.banks[at])
 
 
-@jit
+@inner
 def add_costs(costs: Counts, of: Counts, pattern_of: Counts, begins: Counts) -> None:
     """Add to each PE's cycles those of its blocks, by their patterns."""
     for part in range(costs.size):
@@ -264,7 +264,7 @@ def add_costs(costs: Counts, of: Counts, pattern_of: Counts, begins: Counts) -> 
             costs[part] += of[pattern_of[i]]
 
 
-@jit
+@inner
 def of_owners(cycles: int, array: Array) -> Counts:
     """Return the cycles of steps that all PEs with pixels have a part in: (pe_h, pe_w)."""
     mapped = np.zeros((array.pe_h, array.pe_w), np.int64)
@@ -274,7 +274,7 @@ def of_owners(cycles: int, array: Array) -> Counts:
     return mapped
 
 
-@jit
+@inner
 def end_steps(costs: Counts, array: Array, cost: Counts, log: PixelLog | None) -> int:
     """Let the PEs of each chunk and sample wait for the slowest; return the cycles of all.
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swatsim.jit import jit
+from swatsim.jit import inner
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Bytes, Counts, Words
 
 #: The bank hash addresses no more.
@@ -80,7 +80,7 @@ class Array(NamedTuple):
     owns: Bits
 
 
-@jit
+@inner
 def larger(a: np.uint64, b: np.uint64) -> np.uint64:
     """Return the larger of each pair of bytes, below 128: vectors of 8 make 64 products at most."""
     wins = ((a | HIGH) - b) & HIGH
@@ -88,20 +88,20 @@ def larger(a: np.uint64, b: np.uint64) -> np.uint64:
     return (a & mask) | (b & ~mask)
 
 
-@jit
+@inner
 def sum_of_bytes(word: np.uint64) -> int:
     """Return the sum of eight bytes."""
     pairs = (word & LOW_HALVES) + ((word >> np.uint64(8)) & LOW_HALVES)
     return int((pairs * HALVES) >> np.uint64(48))
 
 
-@jit
+@inner
 def bank_of(k: int, w: int, h: int, array: Array) -> int:
     """Return the bank of filter k (modulo 8), output (w, h) (modulo 4); -1: outside the plane."""
     return int(array.bank[k, w, h]) if w >= 0 and h >= 0 else -1
 
 
-@jit
+@inner
 def classes_of(patterns: Counts, classes: int) -> Counts:
     """Return the classes that come up in some patterns."""
     seen = np.zeros(classes, np.int64)
@@ -117,7 +117,7 @@ def classes_of(patterns: Counts, classes: int) -> Counts:
     return used[:length]
 
 
-@jit
+@inner
 def lay_out(
     counters: Words,
     weights: Counts,
@@ -160,7 +160,7 @@ def lay_out(
             counters[at + word] += bit
 
 
-@jit
+@inner
 def cost_of_pattern(
     pattern: Counts, place: Counts, counters: Words, floor: Words, total: Words
 ) -> int:
@@ -195,7 +195,7 @@ def cost_of_pattern(
     return cost
 
 
-@jit
+@inner
 def cost_patterns(
     counters: Words,
     patterns: Counts,

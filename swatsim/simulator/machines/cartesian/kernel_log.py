@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.jit import jit
+from swatsim.jit import inner
 from swatsim.simulator.machines.cartesian.kernel_banks import BANKS
 from swatsim.simulator.machines.cartesian.kernel_patterns import Counts
 
@@ -90,7 +90,7 @@ def new_log(
     )
 
 
-@jit
+@inner
 def note_step(log: Log, cycles: int, own: int) -> None:
     """Write down what a step takes, and this PE's share of it."""
     step = log.size[0]
@@ -99,7 +99,7 @@ def note_step(log: Log, cycles: int, own: int) -> None:
     log.size[0] += 1
 
 
-@jit
+@inner
 def note_pair(log: Log, step: int, begin: int, cost: int) -> int:
     """Write down when a pair is issued and what it costs; return its place, -1 if nobody asks."""
     if begin >= log.end[step] or begin + cost <= log.first[step]:
@@ -111,7 +111,7 @@ def note_pair(log: Log, step: int, begin: int, cost: int) -> int:
     return pair
 
 
-@jit
+@inner
 def fullest_bank(banks: Places) -> int:
     """Return the bank that most products fall into, of equals the first met; -1: none does."""
     hits = np.zeros(BANKS, np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.jit import jit
+from swatsim.jit import inner
 
 Words = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
@@ -19,7 +19,7 @@ MAX_CLASSES = 2**16
 MIXER = np.uint64(0x9E3779B97F4A7C15)
 
 
-@jit
+@inner
 def find_patterns(queue: Counts, starts: Counts, classes: int, vector: int):  # type: ignore[no-untyped-def]
     """Cut each part of a queue into blocks of at most `vector` pixels, and find those that repeat.
 
@@ -69,7 +69,7 @@ def find_patterns(queue: Counts, starts: Counts, classes: int, vector: int):  # 
     return pattern_of[:block], begins, patterns[:known]
 
 
-@jit
+@inner
 def sorted_four(block: Counts) -> np.uint64:
     """Return four classes as `key_of` does, the usual size of a block, sooner."""
     a, b = min(block[0], block[1]), max(block[0], block[1])
@@ -80,7 +80,7 @@ def sorted_four(block: Counts) -> np.uint64:
     return np.uint64(packed) | np.uint64(most + 1) << np.uint64(48)
 
 
-@jit
+@inner
 def key_of(block: Counts, classes: int):  # type: ignore[no-untyped-def]
     """Return a block of at most 8 classes below 2**16 - 1 as two words, whatever their order.
 

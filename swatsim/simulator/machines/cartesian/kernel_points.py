@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.jit import jit
+from swatsim.jit import inner, jit
 from swatsim.simulator.machines.cartesian.kernel import Work, of_owners
 from swatsim.simulator.machines.cartesian.kernel_banks import BANKS, Array
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Bytes, Counts
@@ -60,7 +60,7 @@ def cost_of_patterns(weights: Counts, pixels: Counts, bank: Counts) -> Bytes:
     return table
 
 
-@jit
+@inner
 def queue_points(
     data: npt.NDArray[np.bool_],
     points: Points,

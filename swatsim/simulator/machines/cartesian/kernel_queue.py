@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from swatsim.jit import jit
+from swatsim.jit import inner
 from swatsim.simulator.machines.cartesian.kernel_banks import BANKS, HIGH, larger
 from swatsim.simulator.machines.cartesian.kernel_patterns import Counts, Words
 
@@ -32,19 +32,19 @@ def words_of_queues(depth: int, banks: int) -> int:
     return -(-banks // TO_A_WORD) if depth <= DEEPEST_BYTE else banks
 
 
-@jit
+@inner
 def room_of(depth: int) -> np.uint64:
     """Return what makes a byte reach 128 together with more than `depth`."""
     return np.uint64(DEEPEST_BYTE - depth) * LOW
 
 
-@jit
+@inner
 def retire(queues: np.uint64) -> np.uint64:
     """Take one out of each of eight queues that is not empty."""
     return queues - (((queues + MOST) & HIGH) >> SEVEN)
 
 
-@jit
+@inner
 def full(queues: np.uint64, products: np.uint64, room: np.uint64) -> np.uint64:
     """Return a word whose bytes reach 128 where products have to wait; other bits mean nothing.
 
@@ -54,7 +54,7 @@ def full(queues: np.uint64, products: np.uint64, room: np.uint64) -> np.uint64:
     return (queues + products + room) & (queues + MOST) & (products + MOST)
 
 
-@jit
+@inner
 def issue(products: Words, queues: Words, depth: int, each: Counts | None) -> int:
     """Issue pairs of blocks, WORDS words of products each, and return the cycles that they take.
 
@@ -84,7 +84,7 @@ def issue(products: Words, queues: Words, depth: int, each: Counts | None) -> in
     return cycles
 
 
-@jit
+@inner
 def issue_deep(products: Words, queues: Words, depth: int, each: Counts | None) -> int:
     """Issue as `issue` does, into queues of a word each."""
     cycles, words = 0, queues.size // TO_A_WORD
@@ -105,14 +105,14 @@ def issue_deep(products: Words, queues: Words, depth: int, each: Counts | None) 
     return cycles
 
 
-@jit
+@inner
 def products_of(products: Words, at: int, bank: int) -> int:
     """Return what the pair whose words begin at `at` makes for one bank."""
     word = products[at + bank // TO_A_WORD] >> np.uint64(8 * (bank % TO_A_WORD))
     return int(word & np.uint64(255))
 
 
-@jit
+@inner
 def rest(queues: Words, depth: int, cycles: int) -> None:
     """Retire for some cycles in which nothing is issued."""
     for i in range(queues.size):
@@ -124,7 +124,7 @@ def rest(queues: Words, depth: int, cycles: int) -> None:
             queues[i] = left & (some - (some >> SEVEN))
 
 
-@jit
+@inner
 def longest(queues: Words, depth: int) -> int:
     """Return how many products the longest queue holds."""
     most = 0

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swatsim.jit import jit
+from swatsim.jit import inner, jit
 from swatsim.simulator.machines.cartesian.kernel import (
     PixelLog,
     Work,
@@ -80,7 +80,7 @@ class Weights(NamedTuple):
     each: Counts
 
 
-@jit
+@inner
 def lay_out(queue: Counts, first_k: int, plane: Plane) -> Weights:
     """Return a queue of weights with what it feeds into the banks for each class of pixels."""
     rows, columns, array = plane
@@ -96,7 +96,7 @@ def lay_out(queue: Counts, first_k: int, plane: Plane) -> Weights:
     return weights
 
 
-@jit
+@inner
 def add_products(
     products: Words, begin: int, x: int, y: int, weights: Weights, plane: Plane
 ) -> None:
@@ -111,7 +111,7 @@ def add_products(
             products[begin + i // array.weight_vector * WORDS + bank // TO_A_WORD] += one
 
 
-@jit
+@inner
 def issue_laid(
     pixels: Counts,
     starts: Counts,
@@ -156,7 +156,7 @@ def issue_laid(
         costs[part] += cycles
 
 
-@jit
+@inner
 def issue_parts(
     pixels: Counts, starts: Counts, weights: Weights, plane: Plane, queues: Words, costs: Counts
 ) -> None:
@@ -172,7 +172,7 @@ def issue_parts(
             costs[part] += issue(products, queues[part], array.queue, None)
 
 
-@jit
+@inner
 def count_products(block: Counts, weights: Weights, plane: Plane) -> None:
     """Count what a block of pixels, by their classes, makes with each block of weights."""
     width = plane.columns.output_bits.shape[0]
@@ -181,7 +181,7 @@ def count_products(block: Counts, weights: Weights, plane: Plane) -> None:
         add_products(weights.products, 0, pixel // width, pixel % width, weights, plane)
 
 
-@jit
+@inner
 def note_part(
     given: PixelLog,
     step: int,
@@ -214,7 +214,7 @@ def note_part(
                 note_products(given, pair, begin, block, some, first_k, rows, columns, array)
 
 
-@jit
+@inner
 def end_step(costs: Counts, queues: Words, array: Array, cost: Counts, log: PixelLog | None) -> int:
     """Let PEs wait for the slowest, their queues going on; return its cycles.
 

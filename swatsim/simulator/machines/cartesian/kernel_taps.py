@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.jit import jit
+from swatsim.jit import inner
 from swatsim.simulator.machines.cartesian.kernel_banks import Array, Axis, cost_patterns
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bytes, Counts, Words
 
@@ -58,7 +58,7 @@ class Taps(NamedTuple):
     table: Bytes
 
 
-@jit
+@inner
 def pattern_at(queue: Counts, first: int, blocks: Blocks) -> int:
     """Return the pattern of the block that begins at a place of a queue."""
     digits = 0
@@ -67,7 +67,7 @@ def pattern_at(queue: Counts, first: int, blocks: Blocks) -> int:
     return int(blocks.pattern[digits])
 
 
-@jit
+@inner
 def pattern_of_weights(weights: Counts, first_k: int, blocks: Blocks) -> int:
     """Return the pattern of a block of weights of one tap."""
     digits = 0
@@ -76,7 +76,7 @@ def pattern_of_weights(weights: Counts, first_k: int, blocks: Blocks) -> int:
     return int(blocks.pattern[digits])
 
 
-@jit
+@inner
 def look_through(patterns: Counts, kinds: Kinds, blocks: Blocks, found: Counts) -> None:
     """Find the pattern of kinds that each pattern of classes has through one tap."""
     for i in range(patterns.shape[0]):
@@ -86,7 +86,7 @@ def look_through(patterns: Counts, kinds: Kinds, blocks: Blocks, found: Counts) 
         found[i] = blocks.pattern[digits]
 
 
-@jit
+@inner
 def look_up(  # type: ignore[no-untyped-def]
     patterns: Counts, weights: Counts, first_k: int, taps: Taps, costs: Counts
 ):
@@ -119,7 +119,7 @@ def look_up(  # type: ignore[no-untyped-def]
     return rest[:left]
 
 
-@jit
+@inner
 def cost_of_weights(
     counters: Words,
     patterns: Counts,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swatsim.jit import jit
+from swatsim.jit import inner, jit
 from swatsim.simulator.machines.cartesian.kernel import (
     PixelLog,
     Work,
@@ -75,7 +75,7 @@ class Met(NamedTuple):
     each: Counts
 
 
-@jit
+@inner
 def meet(queue: Counts, first: int, first_k: int, vector: int) -> Met:
     """Return a queue of weights with room for its products."""
     blocks = -(-queue.shape[0] // vector)
@@ -86,7 +86,7 @@ def meet(queue: Counts, first: int, first_k: int, vector: int) -> Met:
     return Met(queue, first, first_k, at, *room)
 
 
-@jit
+@inner
 def count_wanted(block: Counts, n: int, met: Met, array: Array, wanted: Wanted) -> None:
     """Count what a block of pixels feeds into each bank with each block of weights."""
     queue, products, width = met.queue, met.products, wanted.columns.shape[0]
@@ -112,7 +112,7 @@ def count_wanted(block: Counts, n: int, met: Met, array: Array, wanted: Wanted) 
             begin = end
 
 
-@jit
+@inner
 def fullest(word: np.uint64) -> int:
     """Return the largest of eight bytes, all below 128."""
     for shift in (32, 16, 8):
@@ -120,7 +120,7 @@ def fullest(word: np.uint64) -> int:
     return int(word & np.uint64(255))
 
 
-@jit
+@inner
 def wait(products: Words, each: Counts) -> int:
     """Let each pair wait for its fullest bank; return the cycles of all."""
     cycles = 0
@@ -133,7 +133,7 @@ def wait(products: Words, each: Counts) -> int:
     return cycles
 
 
-@jit
+@inner
 def note_wanted(
     given: PixelLog,
     at: tuple[int, int, int],

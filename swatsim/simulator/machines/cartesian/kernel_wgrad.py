@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.jit import jit
+from swatsim.jit import inner, jit
 from swatsim.simulator.machines.cartesian.kernel import Work
 from swatsim.simulator.machines.cartesian.kernel_banks import BANKS
 from swatsim.simulator.machines.cartesian.kernel_log import (
@@ -28,7 +28,7 @@ from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts, W
 Patterns = npt.NDArray[np.int16]
 
 
-@jit
+@inner
 def bank_of(c: int, k: int, bank: Counts) -> int:
     """Return the bank of an input channel's product with an out-channel's: that of (k, c, 0)."""
     return int(bank[k % 8, c % 4, 0])
@@ -135,7 +135,7 @@ class Held(NamedTuple):
     last: bool
 
 
-@jit
+@inner
 def note_products(
     given: OuterLog, row: int, column: int, begin: int, cost: int, of: tuple[int, int, int, int]
 ) -> None:
@@ -174,7 +174,7 @@ def is_constant(queued: Outer, blocks: int) -> bool:
     return True
 
 
-@jit
+@inner
 def count_patterns(act: Outer, pixels: Counts, blocks_c: int, counts: Counts, nonzero: Counts):  # type: ignore[no-untyped-def]
     """Return the patterns ``counts[i, pattern]``, and non-zeros, that a tap meets in each block."""
     counts.fill(0)
@@ -188,7 +188,7 @@ def count_patterns(act: Outer, pixels: Counts, blocks_c: int, counts: Counts, no
                     counts[i, act.patterns[m]] += 1
 
 
-@jit
+@inner
 def end_step(
     spent: Counts, first_c: int, first_k: int, rows: int, columns: int, cost: Counts, mapped: Counts
 ) -> int:
@@ -203,7 +203,7 @@ def end_step(
     return slowest
 
 
-@jit
+@inner
 def add_to_corner(table: Counts, rows: int, columns: int, value: int) -> None:
     """Add a value to the first rows and columns: slices would compile for seconds, of messages."""
     for i in range(rows):

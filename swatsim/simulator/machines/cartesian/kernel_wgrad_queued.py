@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from swatsim.jit import jit
+from swatsim.jit import inner, jit
 from swatsim.simulator.machines.cartesian.kernel import Work
 from swatsim.simulator.machines.cartesian.kernel_banks import HIGH
 from swatsim.simulator.machines.cartesian.kernel_log import note_step
@@ -59,7 +59,7 @@ def product_table(act_counts: Counts, grad_counts: Counts, bank: Counts, number:
     return table
 
 
-@jit
+@inner
 def issue_row(
     table: Words,
     act: int,
@@ -92,7 +92,7 @@ def issue_row(
     return cycles
 
 
-@jit
+@inner
 def issue_places(
     places: Counts,
     act: Outer,
@@ -130,7 +130,7 @@ def issue_places(
     return cycles
 
 
-@jit
+@inner
 def issue_places_deep(
     places: Counts,
     act: Outer,
@@ -151,7 +151,7 @@ def issue_places_deep(
     return cycles
 
 
-@jit
+@inner
 def count_places(places: Counts, act: Outer, grad: Outer, at: tuple[int, int, int, int]):  # type: ignore[no-untyped-def]
     """Return how many pairs `issue_places` issues, of how many products, and words of operands."""
     block_c, blocks_c, block_k, blocks_k = at
@@ -167,7 +167,7 @@ def count_places(places: Counts, act: Outer, grad: Outer, at: tuple[int, int, in
     return pairs, products, words_a, words_b
 
 
-@jit
+@inner
 def note_places(
     given: OuterLog,
     pe: tuple[int, int],
@@ -194,7 +194,7 @@ def note_places(
                 cycles += taken
 
 
-@jit
+@inner
 def find_places(
     pixels: Counts, act: Outer, block: int, blocks: int, places: Counts, stays: bool
 ) -> int:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swatsim.jit import jit
+from swatsim.jit import inner, jit
 from swatsim.simulator.machines.cartesian.kernel import Work
 from swatsim.simulator.machines.cartesian.kernel_banks import larger
 from swatsim.simulator.machines.cartesian.kernel_log import fullest_bank, note_step
@@ -84,7 +84,7 @@ class Room(NamedTuple):
     queues: Words
 
 
-@jit
+@inner
 def room_for(sums: Sums) -> Room:
     """Return room for a PE."""
     queues = np.zeros(BANKS_USED if sums.depth > DEEPEST_BYTE else WORDS_USED, np.uint64)
@@ -98,7 +98,7 @@ def room_for(sums: Sums) -> Room:
     return Room(laid, made, order, queues)
 
 
-@jit
+@inner
 def lay_out(wanted: Bits, first_c: int, first_k: int, sums: Sums, room: Room) -> bool:
     """Lay out what channels of a PE feed into the banks at a tap; return whether any is wanted."""
     some = False
@@ -112,7 +112,7 @@ def lay_out(wanted: Bits, first_c: int, first_k: int, sums: Sums, room: Room) ->
     return some
 
 
-@jit
+@inner
 def make(act: int, begin: int, end: int, sums: Sums, room: Room) -> None:
     """Add up what a block of activations feeds into the banks with some blocks of gradients.
 
@@ -130,7 +130,7 @@ def make(act: int, begin: int, end: int, sums: Sums, room: Room) -> None:
         made[0, n, 0], made[0, n, 1] = one, other
 
 
-@jit
+@inner
 def wait_places(
     places: Counts,
     act: Outer,
@@ -168,7 +168,7 @@ def wait_places(
     return cycles
 
 
-@jit
+@inner
 def issue_places(
     places: Counts,
     act: Outer,
@@ -190,7 +190,7 @@ def issue_places(
     return cycles
 
 
-@jit
+@inner
 def spend(
     places: Counts,
     act: Outer,
@@ -208,7 +208,7 @@ def spend(
     return wait_places(places, act, grad, at, sums, room.laid)
 
 
-@jit
+@inner
 def note_wanted(
     given: OuterLog,
     pe: tuple[int, int],
@@ -233,7 +233,7 @@ def note_wanted(
     log.fullest[before] = fullest_bank(log.banks[before])
 
 
-@jit
+@inner
 def note_places(
     given: OuterLog,
     pe: tuple[int, int],
@@ -265,14 +265,14 @@ def note_places(
                 begin += spent
 
 
-@jit
+@inner
 def copy(words: Words, into: Words) -> None:
     """Copy some words: slices would compile for seconds, of messages."""
     for i in range(words.size):
         into[i] = words[i]
 
 
-@jit
+@inner
 def close(spent: Counts, turn: int, cost: Counts, mapped: Counts) -> int:
     """Let PEs wait for the slowest, and return its cycles.
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swatsim.jit import jit
+from swatsim.jit import inner, jit
 from swatsim.simulator.machines.cartesian.groups import Planar
 from swatsim.simulator.machines.cartesian.kernel import (
     Work,
@@ -62,7 +62,7 @@ def convolve(part: Planar) -> Work:
     return convolve_whole(*run)
 
 
-@jit
+@inner
 def taps_of(axis: Axis) -> Counts:
     """Return the tap that the pixels of each class meet, -1 for none."""
     taps = np.full(axis.output_bits.shape[0], -1, np.int64)
@@ -73,7 +73,7 @@ def taps_of(axis: Axis) -> Counts:
     return taps
 
 
-@jit
+@inner
 def end_block(queue: Queue, block: tuple[Counts, Counts], across: int, hits: Counts) -> int:
     """Sort a block of weights, their (taps, banks), and return how many are across taps then."""
     taps, banks = block
@@ -95,7 +95,7 @@ def end_block(queue: Queue, block: tuple[Counts, Counts], across: int, hits: Cou
     return across + 1
 
 
-@jit
+@inner
 def queue_blocks(kernel: Bits, first_k: int, array: Array, queue: Queue) -> int:
     """Queue one channel's and chunk's non-zero weights (r, s, k), k innermost, and count them."""
     (filters, taps_r, taps_s), vector = kernel.shape, array.weight_vector
@@ -121,7 +121,7 @@ def queue_blocks(kernel: Bits, first_k: int, array: Array, queue: Queue) -> int:
     return length
 
 
-@jit
+@inner
 def cost_across(queue: Queue, block: int, there: Bits, hits: Counts) -> int:
     """Return the cycles of a block across taps, against pixels under those that are there."""
     most = 1
@@ -136,7 +136,7 @@ def cost_across(queue: Queue, block: int, there: Bits, hits: Counts) -> int:
     return most
 
 
-@jit
+@inner
 def cost_taps(patterns: Counts, queue: Queue, blocks: int, conflicts: bool) -> Counts:
     """Return the cycles of each block of pixels, by their taps, against a queue of weights."""
     costs, hits = np.full(patterns.shape[0], blocks), np.zeros(BANKS, np.int64)
@@ -158,7 +158,7 @@ def cost_taps(patterns: Counts, queue: Queue, blocks: int, conflicts: bool) -> C
     return costs
 
 
-@jit
+@inner
 def is_of(taps: Counts, tap: int, there: Bits) -> bool:
     """Whether a tap is the first of a block's that are there: so each block counts once."""
     for one in taps:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.jit import jit, popcount
+from swatsim.jit import inner, jit, popcount
 
 Words = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
@@ -79,7 +79,7 @@ def pack_channels(sample: Bits, groups: int) -> Words:
     return packed
 
 
-@jit
+@inner
 def append(stream: Words, at: int, word: np.uint64) -> None:
     """Write a word into a stream from bit `at` on, where there are zeros."""
     shift = np.uint64(at % 64)
@@ -162,7 +162,7 @@ def gather_rows(
                             append(streams[g, c, r, s], p * output[1] + 64 * block, word)
 
 
-@jit
+@inner
 def add_costs(sums: Counts, window: Words, filters: Words, slots: int) -> None:
     """Add to the first slots what their pairs of chunks cost: the products, at least a cycle.
 
@@ -186,7 +186,7 @@ def add_costs(sums: Counts, window: Words, filters: Words, slots: int) -> None:
             sums[slot] += max(np.int64(joined), 1)
 
 
-@jit
+@inner
 def add_wanted(sums: Counts, window: Words, filters: Words, keep: Bits) -> None:
     """Do what `add_costs` does, for slots that are kept alone."""
     for slot in range(keep.size):
@@ -197,7 +197,7 @@ def add_wanted(sums: Counts, window: Words, filters: Words, keep: Bits) -> None:
             sums[slot] += max(np.int64(joined), 1)
 
 
-@jit
+@inner
 def note_chunk(
     log: Log, at: tuple[int, int, int], window: Words, filters: Words, keep: Bits
 ) -> None:
@@ -214,7 +214,7 @@ def note_chunk(
         log.costs[at[0], at[1], at[2], slot] = costs[slot]
 
 
-@jit
+@inner
 def find_kept(keep: Bits, wanted: Wanted, round_: int, window: int, chunk: int) -> None:
     """Write which slots of a round join a chunk of a window."""
     if chunk < wanted.filters.shape[1]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swatsim.jit import jit
+from swatsim.jit import inner, jit
 
 Words = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
@@ -156,7 +156,7 @@ def pack_lines(values: Bits, lanes: int) -> Words:
     return lines
 
 
-@jit
+@inner
 def rotate_down(word: np.uint64, by: int, lanes: int) -> np.uint64:
     """Return a line rotated: lane (l + by) % lanes comes to lane l."""
     if by == 0:
@@ -165,7 +165,7 @@ def rotate_down(word: np.uint64, by: int, lanes: int) -> np.uint64:
     return ((word >> np.uint64(by)) | (word << np.uint64(lanes - by))) & every
 
 
-@jit
+@inner
 def is_empty(window: Words, mapped: int, t: int) -> bool:
     """Whether no row has a value in line t."""
     values = np.uint64(0)
@@ -174,7 +174,7 @@ def is_empty(window: Words, mapped: int, t: int) -> bool:
     return bool(values == 0)
 
 
-@jit
+@inner
 def note_moves(log: Log, lanes: np.uint64, move: int) -> None:
     """Write down that some lanes, given as bits, took a move."""
     for lane in range(log.taking.size):
@@ -182,7 +182,7 @@ def note_moves(log: Log, lanes: np.uint64, move: int) -> None:
             log.taking[lane] = move
 
 
-@jit
+@inner
 def note_row(log: Log, cycle: int, row: int, line: np.uint64) -> None:
     """Write down what a row's lanes did in a cycle; bits of `line` are the lanes that multiply."""
     at = cycle - log.first
@@ -193,7 +193,7 @@ def note_row(log: Log, cycle: int, row: int, line: np.uint64) -> None:
         log.taking[lane] = OWN
 
 
-@jit
+@inner
 def fill_by_levels(row: Words, t: int, s: Scheduler, log: Log | None) -> None:
     """Fill line t: level by level, each free lane takes its first candidate.
 
@@ -217,7 +217,7 @@ def fill_by_levels(row: Words, t: int, s: Scheduler, log: Log | None) -> None:
                     note_moves(log, taken, m)
 
 
-@jit
+@inner
 def fill_by_candidates(row: Words, t: int, s: Scheduler, seen: Words, log: Log | None) -> None:
     """Fill line t one value at a time: the free lane with most (or fewest) candidates first.
 

@@ -31,12 +31,16 @@ from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
 from swatsim import cache
+from swatsim.compiled import pipeline
 from swatsim.errors import SwatsimError
 from swatsim.provenance import sources
 
 log = logging.getLogger(__name__)
 
 numba_config: Any = numba.config  # its attributes are made at run time
+
+#: The same for all: what Numba compiles for one set of options, it compiles anew for another.
+OPTIONS: dict[str, Any] = {"nogil": True, "no_cfunc_wrapper": True}
 
 #: What kernels call that is there as soon as Numba's runtime is.
 BUILT_IN = ("llvm.", "NRT_", "Py", "_Py", "numba_", "mem")
@@ -69,12 +73,25 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     if numba_config.DISABLE_JIT:
         return _refused
-    dispatcher: Any = numba.njit(nogil=True)(function)
+    dispatcher: Any = numba.njit(**OPTIONS, pipeline_class=pipeline.Kernel)(function)
     code = dispatcher.py_func.__code__
     if _FOLDER is not None and Path(code.co_filename).is_file():
         name = (function.__module__, function.__qualname__, code.co_firstlineno)
         dispatcher._cache = _Cache(repr((*name, _hash_of(code.co_filename))), _FOLDER)
     kernel: Callable[..., Any] = dispatcher
+    return kernel
+
+
+def linked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that is compiled inside each kernel that calls it: it is in no cache.
+
+    Where Python calls it, as tests do, it is compiled alone, anew in each process.
+    """
+    if numba_config.DISABLE_JIT:
+        return _refused
+    dispatcher: Any = numba.njit(**OPTIONS, pipeline_class=pipeline.Inner)(function)
+    alone: Any = numba.njit(**OPTIONS, pipeline_class=pipeline.Kernel)(function)
+    kernel: Callable[..., Any] = pipeline.only_linked(dispatcher, alone)
     return kernel
 
 
