@@ -317,7 +317,8 @@ def convolve(
     costs, cost = np.empty((chunks, parts), np.int64), np.zeros(pes, np.int64)
     counters = np.empty(min(classes, MOST_CLASSES) * BANKS * MAX_WORDS, np.uint64)
     plane = rows, columns, array
-    cycles = pairs = products = words_a = words_b = 0
+    pairs = products = words_a = words_b = 0
+    cycles = int(np.int64(0))  # no literal: Numba would compile `of_owners` for it too
     for c in range(data.shape[0]):
         costs.fill(0)
         for a in range(rows.stride):

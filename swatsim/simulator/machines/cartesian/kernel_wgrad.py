@@ -193,7 +193,7 @@ def end_step(
     spent: Counts, first_c: int, first_k: int, rows: int, columns: int, cost: Counts, mapped: Counts
 ) -> int:
     """Let the PEs of a round wait for the slowest, and return its cycles."""
-    slowest = 0
+    slowest = int(np.int64(0))  # no literal: Numba would compile `add_to_corner` for it too
     for i in range(rows):
         for j in range(columns):
             own = spent[first_c + i, first_k + j]

@@ -1,0 +1,88 @@
+"""What the first run compiles, in numbers that no machine makes slower."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import swatsim
+
+PACKAGE = Path(swatsim.__file__).parent
+TRACE = PACKAGE.parent / "traces/resnet8-fashion-mnist-swat-u-80"
+
+#: Simulates the trace with nothing cached, and names what Numba compiles: functions, with modules.
+PROGRAM = """
+import json, sys
+from numba.core import event
+
+class Names(event.Listener):
+    def on_start(self, it):
+        function = it.data["dispatcher"].py_func
+        names.append(f"{function.__module__}.{function.__qualname__}")
+    def on_end(self, it):
+        pass
+
+names = []
+event.register("numba:compile", Names())
+import swatsim
+swatsim.simulate(sys.argv[1], sys.argv[2], store=False)
+print(json.dumps(names))
+"""
+
+
+def compiled(machine: str, cache: Path) -> Counter[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(TRACE), machine],
+        env={**os.environ, "SWATSIM_CACHE_DIR": str(cache)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return Counter(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(("machine", "most"), [("swat", 27), ("tensordash", 8)])
+def test_a_first_run_compiles_few_functions_and_each_once(
+    machine: str, most: int, tmp_path: Path
+) -> None:
+    found = compiled(machine, tmp_path)
+    assert len(found) <= most
+    assert set(found.values()) == {1}
+    assert all(name.startswith("swatsim.") for name in found), "none of Numba's own"
+    assert compiled(machine, tmp_path) == Counter(), "what is cached is not compiled"
+
+
+def is_inner(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef) and "inner" in map(ast.unparse, node.decorator_list)
+
+
+def is_kernel(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef) and "jit" in map(ast.unparse, node.decorator_list)
+
+
+def test_python_calls_no_inner_function() -> None:
+    """It would compile them in each process: they are in no cache."""
+    trees = {path: ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+    inner = {
+        (path.relative_to(PACKAGE.parent).with_suffix("").as_posix().replace("/", "."), node.name)
+        for path, tree in trees.items()
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and is_inner(node)
+    }
+    assert len(inner) > 50
+    for path, tree in trees.items():
+        module = path.relative_to(PACKAGE.parent).with_suffix("").as_posix().replace("/", ".")
+        known = {name for file, name in inner if file == module}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                known |= {it.name for it in node.names if (node.module, it.name) in inner}
+        outside = [it for it in tree.body if not is_inner(it) and not is_kernel(it)]
+        named = {it.id for top in outside for it in ast.walk(top) if isinstance(it, ast.Name)}
+        assert not named & known, f"{module} calls {sorted(named & known)}, which only kernels can"
