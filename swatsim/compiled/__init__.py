@@ -31,7 +31,6 @@ from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
 from swatsim import cache
-from swatsim.compiled import pipeline
 from swatsim.errors import SwatsimError
 from swatsim.provenance import sources
 
@@ -39,8 +38,9 @@ log = logging.getLogger(__name__)
 
 numba_config: Any = numba.config  # its attributes are made at run time
 
-#: The same for all: what Numba compiles for one set of options, it compiles anew for another.
-OPTIONS: dict[str, Any] = {"nogil": True, "no_cfunc_wrapper": True}
+#: Numba's versions whose compiler `pipeline` knows from inside, and tests have seen. With any other
+#: kernels are compiled as anybody's are: in twice the time, and equal.
+KNOWN = ((0, 68),)
 
 #: What kernels call that is there as soon as Numba's runtime is.
 BUILT_IN = ("llvm.", "NRT_", "Py", "_Py", "numba_", "mem")
@@ -73,7 +73,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     if numba_config.DISABLE_JIT:
         return _refused
-    dispatcher: Any = numba.njit(**OPTIONS, pipeline_class=pipeline.Kernel)(function)
+    dispatcher = _dispatcher(function)
     code = dispatcher.py_func.__code__
     if _FOLDER is not None and Path(code.co_filename).is_file():
         name = (function.__module__, function.__qualname__, code.co_firstlineno)
@@ -87,12 +87,28 @@ def linked(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Where Python calls it, as tests do, it is compiled alone, anew in each process.
     """
-    if numba_config.DISABLE_JIT:
-        return _refused
-    dispatcher: Any = numba.njit(**OPTIONS, pipeline_class=pipeline.Inner)(function)
-    alone: Any = numba.njit(**OPTIONS, pipeline_class=pipeline.Kernel)(function)
-    kernel: Callable[..., Any] = pipeline.only_linked(dispatcher, alone)
+    if numba_config.DISABLE_JIT or not is_known():
+        return compiled(function)
+    from swatsim.compiled import pipeline  # of versions that are known
+
+    both = _dispatcher(function, is_inner=True), _dispatcher(function)
+    kernel: Callable[..., Any] = pipeline.only_linked(*both)
     return kernel
+
+
+def is_known() -> bool:
+    """Whether kernels are compiled by `pipeline`: by the version of Numba."""
+    return tuple(map(int, numba.__version__.split(".")[:2])) in KNOWN
+
+
+def _dispatcher(function: Callable[..., Any], is_inner: bool = False) -> Any:
+    """Return Numba's object for a function; options are the same for all, or it compiles twice."""
+    if not is_known():
+        return numba.njit(nogil=True)(function)
+    from swatsim.compiled import pipeline  # of versions that are known
+
+    of = pipeline.Inner if is_inner else pipeline.Kernel
+    return numba.njit(nogil=True, no_cfunc_wrapper=True, pipeline_class=of)(function)
 
 
 def _population(context: Any, word: Any) -> Any:

@@ -95,7 +95,7 @@ def look_up(  # type: ignore[no-untyped-def]
     These are whole blocks, but for the last one. A tap's only block is left among them: to look
     through a tap takes as long as to count a block.
     """
-    rest, found = np.empty_like(weights), np.empty(patterns.shape[0], np.int64)
+    rest, found = np.empty(weights.shape, np.int64), np.empty(patterns.shape[0], np.int64)
     length, vector = weights.shape[0], taps.weights.vector
     left = first = 0
     through_r = through_s = -1
