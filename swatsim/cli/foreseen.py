@@ -8,7 +8,6 @@ import click
 
 from swatsim.simulator.abreast import Work
 from swatsim.store import Store, Where
-from swatsim.sweeps.ahead import ahead
 
 
 def announcing(store: Where) -> Callable[[Work], None]:
@@ -18,6 +17,10 @@ def announcing(store: Where) -> Callable[[Work], None]:
     """
 
     def announce(work: Work) -> None:
+        if not len(work):
+            return
+        from swatsim.sweeps.ahead import ahead  # not where nothing is left to do
+
         found = ahead(work, store if isinstance(store, Store) else None)
         if found is not None:
             parts = filter(None, (f"{len(work)} ops", found.kept, found.words))

@@ -143,7 +143,9 @@ def _fprop(layer: Layer, weight: Mask, act: Mask) -> int:
     slices = [[inputs for _, inputs in _met_inside(layer, axis)] for axis in (0, 1)]
     every = ([range(layer.H)], [range(layer.W)])
     if tuple(slices) == every:  # the only tap meets each activation
-        met = _ones_along(act.reshape(len(act), layer.C, -1), 2).sum(axis=0)
+        lines = act.reshape(len(act), layer.C, -1)
+        longer = 0 if len(act) > lines.shape[2] else 2  # so that few sums are held
+        met = _ones_along(lines, longer).sum(axis=0 if longer else 1)
         return int(weights.reshape(-1) @ met)
     met = _summed(as_4d(act), slices)  # (C, R, S)
     return int((weights.reshape(met.shape) * met).sum())

@@ -526,13 +526,13 @@ def linear_trace(path: Path, batch: int) -> Path:
 )
 @pytest.mark.parametrize("batch", [10**7, 2**31])
 def test_a_batch_size_is_not_believed(tmp_path: Path, preset: str, batch: int) -> None:
+    few = swatsim.estimate_images(linear_trace(tmp_path / "few", 2**10), preset, workers=1)
     trace = linear_trace(tmp_path / "t", batch)
     tracemalloc.start()
     found = swatsim.estimate_images(trace, preset, workers=1).totals[-1]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 16 * 2**20
-    few = swatsim.estimate_images(linear_trace(tmp_path / "few", 2**10), preset, workers=1)
     per_image = few.totals[-1].cycles_compute.value / 2**10
     assert found.cycles_compute.value == pytest.approx(batch * per_image, rel=1e-3)
 
