@@ -108,7 +108,8 @@ def _dispatcher(function: Callable[..., Any], is_inner: bool = False) -> Any:
     from swatsim.compiled import pipeline  # of versions that are known
 
     of = pipeline.Inner if is_inner else pipeline.Kernel
-    return numba.njit(nogil=True, no_cfunc_wrapper=True, pipeline_class=of)(function)
+    options: dict[str, Any] = {"nogil": True, "no_cfunc_wrapper": True, "pipeline_class": of}
+    return numba.njit(**options)(function)
 
 
 def _population(context: Any, word: Any) -> Any:
