@@ -16,6 +16,8 @@ from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.training_ops import Op
 
 _NUMBERS = tuple(one.column for one in declared(Counters) if one.kind is int)
+#: Of one counter of an op: with its baseline's, or with what memory adds, it has 63 bits.
+MOST_COUNTED = 2**62 - 1
 
 
 class Counted(NamedTuple):
@@ -152,6 +154,12 @@ def checked_counters(counters: Counters) -> Counters:
         raise ConfigError(f"the machine gave {counters}: counters are whole numbers")
     if min(numbers) < 0:
         raise ConfigError(f"the machine gave {counters}: counters are at least 0")
+    if (most := max(numbers)) > MOST_COUNTED:
+        name = _NUMBERS[numbers.index(most)]
+        raise ConfigError(
+            f"the machine gave {name}={most} for one op: with its baseline's, {name} would add up "
+            f"to more than 63 bits; give at most {MOST_COUNTED}"
+        )
     if sum(counters.buckets.values()) != counters.lane_cycles:
         raise ConfigError(
             f"the machine gave {counters}: its lane_cycles_* add up to "

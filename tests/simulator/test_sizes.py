@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import swatsim
@@ -17,6 +19,8 @@ from swatsim.results import load
 from swatsim.simulator.energy.table import energy_table
 from swatsim.simulator.machines import MACHINES, presets
 from swatsim.simulator.mechanism import MAX_MULTIPLIERS
+from swatsim.simulator.memory.simulate import Demand, schedule, simulate_memory
+from swatsim.simulator.rows import MOST_COUNTED
 from swatsim.simulator.sizes import LARGEST, Sums, check_before, check_room
 from swatsim.simulator.systems import system_of
 from swatsim.workload.layer import OPS
@@ -153,8 +157,26 @@ def test_sums_of_a_run_just_fit_or_are_refused_and_nothing_is_lost(tmp_path: Pat
     assert int(load(tmp_path / "results").frame.cycles.sum()) == LARGEST // count * count
     with pytest.raises(ConfigError, match=f"would add up to .* at most {LARGEST} can be written"):
         swatsim.simulate(trace, Mine(LARGEST // count + 1))
-    with pytest.raises(ConfigError, match="cycles would add up to"):
-        swatsim.simulate(trace, Mine(2**70))
+    for cycles in (MOST_COUNTED + 1, 2**63, 2**70):
+        for run in (swatsim.simulate, partial(swatsim.timeline, step=0)):
+            with pytest.raises(
+                ConfigError, match=f"cycles_compute={cycles} for one op: .* 63 bits"
+            ):
+                run(trace, Mine(cycles))
+
+
+def test_the_most_that_is_counted_of_an_op_passes_memory_and_is_drawn() -> None:
+    layer = swatsim.Layer(name="x", kind="linear", C=8, K=8)
+    masks = {it: np.ones((8, 8), bool) for it in ("weight", "act")}
+    op = swatsim.lower(swatsim.Op(layer, "fprop", **masks))
+    slow: Any = swatsim.machine("dadiannao", **SLOW).config
+    free: Any = swatsim.machine("dadiannao", memory="none").config
+    for config in (slow, free):
+        demand = Demand(MOST_COUNTED, config.multipliers, 0, 0)
+        found = simulate_memory(op, demand, config)
+        drawn = schedule(op, demand, config)
+        assert MOST_COUNTED <= found.cycles == int(drawn.ends[-1]) < LARGEST
+        assert int(drawn.computing.sum()) == MOST_COUNTED
 
 
 def test_a_parameter_that_does_not_fit_is_refused() -> None:
