@@ -167,7 +167,7 @@ def test_sums_of_a_run_just_fit_or_are_refused_and_nothing_is_lost(tmp_path: Pat
 
 def test_the_most_that_is_counted_of_an_op_passes_memory_and_is_drawn() -> None:
     layer = swatsim.Layer(name="x", kind="linear", C=8, K=8)
-    masks = {it: np.ones((8, 8), bool) for it in ("weight", "act")}
+    masks: dict[str, Any] = {it: np.ones((8, 8), bool) for it in ("weight", "act")}
     op = swatsim.lower(swatsim.Op(layer, "fprop", **masks))
     slow: Any = swatsim.machine("dadiannao", **SLOW).config
     free: Any = swatsim.machine("dadiannao", memory="none").config
