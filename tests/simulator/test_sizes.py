@@ -20,7 +20,7 @@ from swatsim.simulator.energy.table import energy_table
 from swatsim.simulator.machines import MACHINES, presets
 from swatsim.simulator.mechanism import MAX_MULTIPLIERS
 from swatsim.simulator.memory.simulate import Demand, schedule, simulate_memory
-from swatsim.simulator.rows import MOST_COUNTED
+from swatsim.simulator.rows import MOST_COUNTED, checked_counters
 from swatsim.simulator.sizes import LARGEST, Sums, check_before, check_room
 from swatsim.simulator.systems import system_of
 from swatsim.workload.layer import OPS
@@ -163,6 +163,20 @@ def test_sums_of_a_run_just_fit_or_are_refused_and_nothing_is_lost(tmp_path: Pat
                 ConfigError, match=f"cycles_compute={cycles} for one op: .* 63 bits"
             ):
                 run(trace, Mine(cycles))
+
+
+def test_what_memory_lays_out_is_bounded_and_lane_cycles_are_not() -> None:
+    many = 2**20 * MOST_COUNTED
+    most = Counters(MOST_COUNTED, 2**10, 2**10, lane_cycles_idle=many, words_a=MOST_COUNTED)
+    assert checked_counters(most) == most
+    half = MOST_COUNTED // 2 + 1
+    for wrong in (
+        {"words_a": 2**62},
+        {"words_b": 2**62},
+        {"sums_written": half, "sums_read": half},
+    ):
+        with pytest.raises(ConfigError, match=rf"{next(iter(wrong))}\b.*={2**62} for one op"):
+            checked_counters(most._replace(**wrong))
 
 
 def test_the_most_that_is_counted_of_an_op_passes_memory_and_is_drawn() -> None:
