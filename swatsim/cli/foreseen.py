@@ -7,6 +7,7 @@ from collections.abc import Callable
 import click
 
 from swatsim.simulator.abreast import Work
+from swatsim.simulator.ahead import Ahead, ahead
 from swatsim.store import Store, Where
 
 
@@ -17,13 +18,16 @@ def announcing(store: Where) -> Callable[[Work], None]:
     """
 
     def announce(work: Work) -> None:
-        if not len(work):
-            return
-        from swatsim.sweeps.ahead import ahead  # not where nothing is left to do
-
         found = ahead(work, store if isinstance(store, Store) else None)
         if found is not None:
-            parts = filter(None, (f"{len(work)} ops", found.kept, found.words))
-            click.echo(", ".join(parts), err=True)
+            click.echo(words(work, found), err=True)
 
     return announce
+
+
+def words(work: Work, found: Ahead) -> str:
+    """Return what is said of work that will take so long."""
+    from swatsim.sweeps.forecast import Forecast  # what sweeps are, which short runs do without
+
+    told = Forecast([found.seconds], work.threads, found.stored, exact=False, on="thread")
+    return ", ".join(filter(None, (f"{len(work)} ops", told.kept, told.words)))

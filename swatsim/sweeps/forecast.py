@@ -14,10 +14,11 @@ from itertools import accumulate
 from math import log10
 from typing import Literal
 
+from swatsim.simulator.ahead import macs
 from swatsim.store import Store, open_store
 from swatsim.sweeps.kept import kept
 from swatsim.sweeps.plan import Plan
-from swatsim.sweeps.timed import Cost, Traces, macs, measured
+from swatsim.sweeps.timed import Cost, Traces, measured
 from swatsim.sweeps.worker import Job
 from swatsim.workload.phases import OTHER
 

@@ -7,11 +7,12 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from swatsim.simulator.ahead import macs
 from swatsim.simulator.machines import machine
 from swatsim.simulator.runnable import storing
 from swatsim.store import Store, open_store
 from swatsim.sweeps.plan import Group
-from swatsim.sweeps.timed import Traces, macs
+from swatsim.sweeps.timed import Traces
 from swatsim.sweeps.worker import Job
 from swatsim.workload.lowering import LoweredOp, lower
 from swatsim.workload.phases import OTHER

@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from swatsim.errors import SwatsimError
+from swatsim.simulator.ahead import fitted, macs
 from swatsim.simulator.machines import machine
 from swatsim.simulator.run import as_machine
 from swatsim.simulator.trace_run import Run
 from swatsim.store import Store
 from swatsim.sweeps.worker import Job
 from swatsim.tracefile import Step, open_trace
-from swatsim.workload.flops import macs_dense
 from swatsim.workload.layer import Layer
 
 #: Of each kind of machine so many ops are timed, as long as all of them took less than `BUDGET`.
@@ -56,11 +54,6 @@ class Traces:
         return self._found[key]
 
 
-def macs(step: Step, layer: Layer) -> int:
-    """Return the multiply-accumulates of a layer's op."""
-    return macs_dense(layer, step.samples_of(layer.name))
-
-
 def measured(jobs: Sequence[Job], traces: Traces, begun: float, store: Store | None) -> Cost:
     """Return what an op costs, from the longest of a job and some that are drawn.
 
@@ -93,20 +86,6 @@ def measured(jobs: Sequence[Job], traces: Traces, begun: float, store: Store | N
         if time.perf_counter() - begun > BUDGET:
             break
     return Cost(*fitted(points), sum(machines) / max(1, len(machines)))
-
-
-def fitted(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """Return a time of each op and one of each multiply-accumulate, neither below nothing."""
-    if not points:
-        return 0.0, 0.0
-    sizes, seconds = (np.array(column, float) for column in zip(*points, strict=True))
-    if len(set(sizes)) > 1:
-        mac, each = np.polyfit(sizes, seconds, 1)
-        if each >= 0 and mac >= 0:
-            return float(each), float(mac)
-        if each < 0:
-            return 0.0, float(seconds.sum() / sizes.sum())
-    return float(seconds.mean()), 0.0
 
 
 def _timed(

@@ -177,7 +177,7 @@ def test_rows_with_what_json_can_not_say_are_not_kept() -> None:
 
 
 #: What a run that was run before has no use for.
-UNUSED = ("numba", "llvmlite", "matplotlib", "pandas", "scipy", "torch")
+UNUSED = ("numba", "llvmlite", "matplotlib", "pandas", "scipy", "torch", "multiprocessing")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 
@@ -10,6 +11,9 @@ import pytest
 
 import swatsim
 from swatsim.simulator.machines.cartesian import kernel, points
+from swatsim.simulator.machines.cartesian.groups import Planar
+from swatsim.simulator.machines.cartesian.kernel import Work
+from swatsim.simulator.machines.cartesian.kernel_taps import Taps
 from swatsim.simulator.machines.cartesian.machine import simulate_op
 from swatsim.simulator.machines.cartesian.mapping import groups
 from swatsim.workload.layer import OPERANDS_OF, Layer, OpName
@@ -46,9 +50,8 @@ def random_op(layer: Layer, name: OpName) -> LoweredOp:
     return LoweredOp(layer, name, **masks)
 
 
-@pytest.mark.parametrize("changed", CHANGED.values(), ids=CHANGED)
-@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
-def test_looked_up_as_counted(layer: Layer, changed: dict[str, object]) -> None:
+def parts(layer: Layer, changed: dict[str, object]) -> Iterator[Planar]:
+    """Yield what a machine runs of a layer, with and without bank conflicts."""
     config = swatsim.machine("scnn", **changed).config
     names: tuple[OpName, ...] = ("fprop", "dgrad")
     for name in names:
@@ -56,12 +59,25 @@ def test_looked_up_as_counted(layer: Layer, changed: dict[str, object]) -> None:
         blocks = (block for group in groups(op, config) for block in group.blocks())
         for part in chain.from_iterable(blocks):
             for conflicts in (True, False):
-                array = part.array._replace(conflicts=conflicts)
-                run = part.data, part.weight, part.first_k, part.rows, part.columns, array
-                expected = kernel.convolve(*run, points.NO_TAPS)
-                found = points.convolve(replace(part, array=array))
-                for key in found._fields:
-                    np.testing.assert_array_equal(getattr(found, key), getattr(expected, key))
+                yield replace(part, array=part.array._replace(conflicts=conflicts))
+
+
+def counted(part: Planar, taps: Taps = points.NO_TAPS) -> Work:
+    run = part.data, part.weight, part.first_k, part.rows, part.columns, part.array
+    work: Work = kernel.convolve(*run, taps)
+    return work
+
+
+def assert_equal(found: Work, expected: Work) -> None:
+    for key in found._fields:
+        np.testing.assert_array_equal(getattr(found, key), getattr(expected, key))
+
+
+@pytest.mark.parametrize("changed", CHANGED.values(), ids=CHANGED)
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_looked_up_as_counted(layer: Layer, changed: dict[str, object]) -> None:
+    for part in parts(layer, changed):
+        assert_equal(points.convolve(part), counted(part))
 
 
 @pytest.mark.parametrize("changed", CHANGED.values(), ids=CHANGED)
@@ -70,20 +86,10 @@ def test_with_several_taps_looked_up_as_counted(
     layer: Layer, changed: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(points, "LEAST_PAIRS", 0)
-    config = swatsim.machine("scnn", **changed).config
-    names: tuple[OpName, ...] = ("fprop", "dgrad")
-    for name in names:
-        op = random_op(layer, name)
-        blocks = (block for group in groups(op, config) for block in group.blocks())
-        for part in chain.from_iterable(blocks):
-            for conflicts in (True, False):
-                array = part.array._replace(conflicts=conflicts)
-                run = part.data, part.weight, part.first_k, part.rows, part.columns, array
-                taps = points.taps_of(replace(part, array=array))
-                assert len(taps.table)
-                expected, found = (kernel.convolve(*run, it) for it in (points.NO_TAPS, taps))
-                for key in found._fields:
-                    np.testing.assert_array_equal(getattr(found, key), getattr(expected, key))
+    for part in parts(layer, changed):
+        taps = points.taps_of(part)
+        assert len(taps.table)
+        assert_equal(counted(part, taps), counted(part))
 
 
 def test_a_machine_looks_up_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:

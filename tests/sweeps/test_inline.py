@@ -11,11 +11,11 @@ import pytest
 
 from swatsim.cli import sweep as verb
 from swatsim.errors import ConfigError
+from swatsim.simulator.ahead import fitted
 from swatsim.sweeps import run, worker
 from swatsim.sweeps.forecast import Forecast, duration, forecast
 from swatsim.sweeps.inline import as_toml, entries_of
 from swatsim.sweeps.spec import Spec, read_spec
-from swatsim.sweeps.timed import fitted
 from swatsim.tracefile import open_trace
 from tests.command import refused, swatsim
 from tests.sweeps.test_sweep import Here

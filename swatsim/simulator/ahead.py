@@ -10,16 +10,17 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import NamedTuple
+
+import numpy as np
 
 from swatsim.errors import SwatsimError
 from swatsim.simulator.abreast import Work
 from swatsim.simulator.jobs import Job
 from swatsim.store import Looked, Store
-from swatsim.sweeps.timed import fitted, macs
-
-if TYPE_CHECKING:
-    from swatsim.sweeps.forecast import Forecast
+from swatsim.tracefile import Step
+from swatsim.workload.flops import macs_dense
+from swatsim.workload.layer import Layer
 
 #: Steps that are looked at, and of their ops those that may be timed.
 STEPS, TIMED = 4, 16
@@ -31,7 +32,14 @@ FEW = 5.0
 Points = list[tuple[int, float]]
 
 
-def ahead(work: Work, store: Store | None) -> Forecast | None:
+class Ahead(NamedTuple):
+    """Seconds that some work takes on one thread, and how many of its ops a store has."""
+
+    seconds: float
+    stored: int
+
+
+def ahead(work: Work, store: Store | None) -> Ahead | None:
     """Return how long some work will take; None: a few seconds, or nobody knows.
 
     Parameters
@@ -52,7 +60,9 @@ def ahead(work: Work, store: Store | None) -> Forecast | None:
         timed.add(jobs[place], sizes[place])
         if timed.spent > SHARE * timed.seconds:
             break
-    return None if timed.seconds / work.threads < FEW else _forecast(work, timed)
+    if timed.seconds / work.threads < FEW:
+        return None
+    return Ahead(timed.seconds, round(len(work) * timed.stored))
 
 
 def _drawn(sizes: Sequence[int], most: float) -> list[int]:
@@ -105,8 +115,20 @@ class _Timed:
         return Looked() if self._store is None else self._store.looked
 
 
-def _forecast(work: Work, timed: _Timed) -> Forecast:
-    from swatsim.sweeps.forecast import Forecast  # a moment that short runs do without
+def macs(step: Step, layer: Layer) -> int:
+    """Return the multiply-accumulates of a layer's op."""
+    return macs_dense(layer, step.samples_of(layer.name))
 
-    stored = round(len(work) * timed.stored)
-    return Forecast([timed.seconds], work.threads, stored, exact=False, on="thread")
+
+def fitted(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    """Return a time of each op and one of each multiply-accumulate, neither below nothing."""
+    if not points:
+        return 0.0, 0.0
+    sizes, seconds = (np.array(column, float) for column in zip(*points, strict=True))
+    if len(set(sizes)) > 1:
+        mac, each = np.polyfit(sizes, seconds, 1)
+        if each >= 0 and mac >= 0:
+            return float(each), float(mac)
+        if each < 0:
+            return 0.0, float(seconds.sum() / sizes.sum())
+    return float(seconds.mean()), 0.0

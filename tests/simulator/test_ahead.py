@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 import swatsim
+from swatsim.cli.foreseen import words
 from swatsim.errors import SwatsimError
+from swatsim.simulator import ahead as module
 from swatsim.simulator.abreast import Work
+from swatsim.simulator.ahead import ahead
 from swatsim.simulator.jobs import Jobs
 from swatsim.simulator.trace_run import Run
-from swatsim.sweeps import ahead as module
-from swatsim.sweeps.ahead import ahead
 from swatsim.tracefile import Step, open_trace
 from swatsim.workload.layer import OPS
 from tests.command import swatsim as command
@@ -83,11 +84,11 @@ def test_what_every_op_takes_is_what_those_do_that_were_timed(
         now[0] += 3.0
 
     jobs = Jobs(open_trace(trace), range(9), OPS)
-    found = ahead(Work(run, jobs, 4), None)
+    work = Work(run, jobs, 4)
+    found = ahead(work, None)
     assert found is not None
-    assert found.cpu_seconds == pytest.approx(3 * len(jobs))
-    assert found.seconds == pytest.approx(3 * len(jobs) / 4)
-    assert found.words.endswith(" on 4 threads")
+    assert found.seconds == pytest.approx(3 * len(jobs))
+    assert words(work, found).endswith(" on 4 threads")
 
 
 @pytest.mark.usefixtures("long")
@@ -106,13 +107,13 @@ def test_a_verb_says_before_it_begins_how_long_it_takes_and_what_is_stored(
     monkeypatch.setenv("SWATSIM_STORE", str(tmp_path / "store"))
     more = {"simulate": [], "estimate": ["--run-steps", "20"], "images": ["--images"]}[verb]
     many = len(Jobs(open_trace(trace), range(9), OPS))
-    words = ("simulate" if verb == "simulate" else "estimate", trace, "-m", "tensordash")
-    words = (*words, *more, "--json")
-    code, out, errors = command(*words)
+    line = ("simulate" if verb == "simulate" else "estimate", trace, "-m", "tensordash")
+    line = (*line, *more, "--json")
+    code, out, errors = command(*line)
     assert code == 0
     assert errors.splitlines()[-2].startswith(f"{many} ops, ")
     assert "threads" in errors or "thread" in errors
     json.loads(out)  # nothing but the object
-    again = command(*words, *(["--set", "dram=hbm2"] if verb == "simulate" else []))[2]
+    again = command(*line, *(["--set", "dram=hbm2"] if verb == "simulate" else []))[2]
     if verb == "simulate":  # its counts are kept, and no step of it
         assert f"{many} ops, about {many} of them stored, " in again
