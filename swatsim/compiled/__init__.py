@@ -31,6 +31,7 @@ from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
 from swatsim import cache
+from swatsim.compiled.once import held
 from swatsim.errors import SwatsimError
 from swatsim.provenance import sources
 
@@ -41,6 +42,9 @@ numba_config: Any = numba.config  # its attributes are made at run time
 #: Numba's versions whose compiler `pipeline` knows from inside, and tests have seen. With any other
 #: kernels are compiled as anybody's are: in twice the time, and equal.
 KNOWN = ((0, 68),)
+
+#: What is said of the first kernel that is not in the cache, or is damaged there.
+COMPILING = "compiling kernels: some seconds, once for each machine and op"
 
 #: What kernels call that is there as soon as Numba's runtime is.
 BUILT_IN = ("llvm.", "NRT_", "Py", "_Py", "numba_", "mem")
@@ -78,8 +82,24 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     if _FOLDER is not None and Path(code.co_filename).is_file():
         name = (function.__module__, function.__qualname__, code.co_firstlineno)
         dispatcher._cache = _Cache(repr((*name, _hash_of(code.co_filename))), _FOLDER)
+        _compile_once(dispatcher)
     kernel: Callable[..., Any] = dispatcher
     return kernel
+
+
+def _compile_once(dispatcher: Any) -> None:
+    """Let Numba's object compile nothing that another process compiles into the same cache."""
+    compile_here = dispatcher.compile
+
+    def compile_or_wait(signature: Any) -> Any:
+        path = dispatcher._cache.path(signature, dispatcher.targetctx.codegen())
+        if path.exists():
+            return compile_here(signature)
+        _say_once(COMPILING, logging.INFO)
+        with held(path):
+            return compile_here(signature)  # which looks for the file first
+
+    dispatcher.compile = compile_or_wait
 
 
 def linked(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -153,7 +173,7 @@ class _Cache(NullCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the cached code for a signature, or None."""
-        path = self._path(sig, target_context.codegen())
+        path = self.path(sig, target_context.codegen())
         try:
             content = cache.read(path)
             if content is not None:
@@ -163,7 +183,7 @@ class _Cache(NullCache):
                     return CompileResult._rebuild(target_context, *reduced)
         except Exception as error:  # noqa: BLE001  (a pickle raises whatever it likes)
             _say_once(f"cached kernels can't be used, and are compiled anew ({_reason(error)})")
-        _say_once("compiling kernels: some seconds, once for each machine and op", logging.INFO)
+        _say_once(COMPILING, logging.INFO)
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -172,11 +192,12 @@ class _Cache(NullCache):
             return
         try:
             content = bytes([_is_plain(data.library)]) + dumps((sig, data._reduce()))
-            cache.write(self._path(sig, data.codegen), content)
+            cache.write(self.path(sig, data.codegen), content)
         except Exception as error:  # noqa: BLE001  (a pickle raises whatever it likes)
             _say_once(f"compiled kernels can't be kept ({_reason(error)})")
 
-    def _path(self, sig: Any, codegen: Any) -> Path:
+    def path(self, sig: Any, codegen: Any) -> Path:
+        """Return the file of the code for a signature."""
         whole = repr((self._kernel, sig, codegen.magic_tuple()))  # the last one is the processor
         name = hashlib.blake2b(whole.encode(), digest_size=20).hexdigest()
         return self._folder / f"{name}.kernel"
