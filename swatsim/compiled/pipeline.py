@@ -15,6 +15,8 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import AnnotateTypes, DumpParforDiagnostics, NativeLowering
+from numba.core.types import Boolean, Function, Number
+from numba.core.typing.context import Context
 from numba.core.untyped_passes import (
     FindLiterallyCalls,
     FixupArgs,
@@ -25,6 +27,8 @@ from numba.core.untyped_passes import (
     WithLifting,
 )
 
+#: Types of whose operations Numba is asked once.
+NUMBERS = (Number, Boolean)
 #: What kernels go without: they have neither `with` nor functions inside, nor literals to unroll.
 UNUSED = (
     WithLifting,
@@ -87,6 +91,28 @@ class _InnerLowering(NativeLowering):
         return True
 
 
+class _Typing(Context):
+    """What Numba knows of types, asked once a function for an operation on numbers of some types.
+
+    Numba tries all that an operator may mean each time that it meets it, in each of the rounds in
+    which it finds a function's types.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self, own: Context) -> None:
+        self.__dict__ = own.__dict__  # what is declared meanwhile is declared for all
+        self._known: dict[Any, Any] = {}
+
+    def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+        ask = super().resolve_function_type
+        if kws or not isinstance(func, Function) or not all(isinstance(it, NUMBERS) for it in args):
+            return ask(func, args, kws)  # type: ignore[no-untyped-call]
+        if (func, args) not in self._known:
+            self._known[func, args] = ask(func, args, kws)  # type: ignore[no-untyped-call]
+        return self._known[func, args]
+
+
 class Kernel(Compiler):
     """Compiles a function that Python calls, with all that it calls."""
 
@@ -99,6 +125,7 @@ class Kernel(Compiler):
 
         super().__init__(*arguments)  # type: ignore[no-untyped-call]
         self._generated = Generated
+        self.state.typingctx = _Typing(self.state.typingctx)
 
     def define_pipelines(self) -> list[Any]:
         """Return the passes of Numba's own compiler that a kernel needs, and `Generated`."""

@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from numba.core.typing.context import Context
 
 import swatsim
-from swatsim.compiled import is_known
+from swatsim.compiled import is_known, linked
 
 PACKAGE = Path(swatsim.__file__).parent
 TRACE = PACKAGE.parent / "traces/resnet8-fashion-mnist-swat-u-80"
@@ -80,6 +82,26 @@ def test_with_another_numba_kernels_are_compiled_as_ever_and_equal(tmp_path: Pat
     found = json.loads(run(AS_EVER, "tensordash", tmp_path))
     expected = swatsim.simulate(TRACE, "tensordash", steps=[0], ops=["wgrad"], store=False)
     assert found == [row["cycles"] for row in expected.rows]
+
+
+@pytest.mark.skipif(not is_known(), reason="kernels are compiled as Numba does")
+def test_what_an_operation_gives_is_asked_once_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, ask = Counter[object](), Context.resolve_function_type
+
+    def note(context: Context, function: Any, arguments: Any, named: Any) -> Any:
+        asked[function, arguments] += 1
+        return ask(context, function, arguments, named)
+
+    def kernel(a: int, b: float) -> float:
+        for _ in range(4):
+            b = (a + a) * b + (a + a) * b + (a + a) * b
+        return b
+
+    monkeypatch.setattr(Context, "resolve_function_type", note)
+    assert linked(kernel)(2, 1.0) == 12.0**4
+    operations = {it: times for it, times in asked.items() if "built-in function" in str(it)}
+    assert len(operations) == 3  # a sum of integers, one of floats, a product
+    assert set(operations.values()) == {1}
 
 
 def is_inner(node: ast.AST) -> bool:
