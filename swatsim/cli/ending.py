@@ -6,6 +6,7 @@ What it imports it imports itself: loading the command line can be interrupted t
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import os
 import signal
@@ -21,6 +22,9 @@ GRACE_SECONDS = 0.8
 #: What other packages want to do at the end may take so long.
 LAST_SECONDS = 0.2
 
+#: Python looks for cycles after so many new objects: Numba makes millions that stay.
+GARBAGE = 100_000
+
 WORDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
@@ -33,6 +37,7 @@ def main() -> None:
     try:
         _open_what_is_closed()
         _obey()
+        gc.set_threshold(GARBAGE)
         from swatsim.cli.main import run
 
         # a first run takes seconds before anything can be shown: it says why, also without -v
