@@ -71,6 +71,8 @@ class Weights(NamedTuple):
         Room for those with one block of pixels.
     each : numpy.ndarray of int64, shape (blocks,)
         Room for the cycles of each pair.
+    begins : numpy.ndarray of int64, shape (taps + 1,)
+        Where in the queue each tap's weights begin, and where the last one's end.
     """
 
     queue: Counts
@@ -78,6 +80,7 @@ class Weights(NamedTuple):
     laid: Words
     products: Words
     each: Counts
+    begins: Counts
 
 
 @inner
@@ -89,7 +92,7 @@ def lay_out(queue: Counts, first_k: int, plane: Plane) -> Weights:
     size = height * width * blocks * WORDS
     laid = np.zeros(size if size <= MAX_LAID else 0, np.uint64)
     products, each = np.empty(blocks * WORDS, np.uint64), np.empty(blocks, np.int64)
-    weights = Weights(queue, first_k, laid, products, each)
+    weights = Weights(queue, first_k, laid, products, each, begins_of(queue, plane))
     for x in range(height if laid.size else 0):
         for y in range(width):
             add_products(laid, (x * width + y) * products.size, x, y, weights, plane)
@@ -97,18 +100,34 @@ def lay_out(queue: Counts, first_k: int, plane: Plane) -> Weights:
 
 
 @inner
+def begins_of(queue: Counts, plane: Plane) -> Counts:
+    """Return where the weights of each tap begin in a queue, which is in the order of taps."""
+    taps = plane.columns.output_bits.shape[1]
+    begins = np.zeros(plane.rows.output_bits.shape[1] * taps + 1, np.int64)
+    for i in range(queue.shape[0]):
+        begins[queue[i, 0] * taps + queue[i, 1] + 1] = i + 1
+    for tap in range(begins.size - 1):  # a tap without weights begins where the one before ends
+        begins[tap + 1] = max(begins[tap], begins[tap + 1])
+    return begins
+
+
+@inner
 def add_products(
     products: Words, begin: int, x: int, y: int, weights: Weights, plane: Plane
 ) -> None:
-    """Add what a pixel of class (x, y) makes with each block of weights, from word `begin` on."""
+    """Add what a pixel of class (x, y) makes with each block of weights, from word `begin` on.
+
+    Only taps that it meets are looked at: of a linear layer that is one.
+    """
     rows, columns, array = plane
-    for i in range(weights.queue.shape[0]):
-        w = rows.output_bits[x, weights.queue[i, 0]]
-        h = columns.output_bits[y, weights.queue[i, 1]]
-        bank = bank_of((weights.first_k + weights.queue[i, 2]) % 8, w, h, array)
-        if bank >= 0:
-            one = np.uint64(1) << np.uint64(8 * (bank % TO_A_WORD))
-            products[begin + i // array.weight_vector * WORDS + bank // TO_A_WORD] += one
+    taps = columns.output_bits.shape[1]
+    for r in range(rows.output_bits.shape[1]):
+        for s in range(taps if rows.output_bits[x, r] >= 0 else 0):
+            w, h, tap = rows.output_bits[x, r], columns.output_bits[y, s], r * taps + s
+            for i in range(weights.begins[tap], weights.begins[tap + 1] if h >= 0 else 0):
+                bank = bank_of((weights.first_k + weights.queue[i, 2]) % 8, w, h, array)
+                one = np.uint64(1) << np.uint64(8 * (bank % TO_A_WORD))
+                products[begin + i // array.weight_vector * WORDS + bank // TO_A_WORD] += one
 
 
 @inner
