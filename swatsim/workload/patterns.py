@@ -117,9 +117,9 @@ def _crowded_weights(
     layer, weight = op.layer, as_4d(op.weight)
     if op.name == "fprop" or (layer.K // layer.groups) % m:
         return sum(_crowded_filters(_bytes(conv.weight), n, m) for conv in every)
-    flat = read_only(_bytes(weight)).reshape(layer.groups, -1, weight[0].size)
     rows, columns = (_taps_met(layer, axis, lowering) for axis in (0, 1))
-    places = _places(flat, n, m).reshape(weight.shape[1:])
+    grouped = _bytes(weight).reshape(layer.groups, -1, *weight.shape[1:])
+    places = _places(grouped, n, m)
     return int((places * rows[:, None] * columns).sum())
 
 
@@ -141,8 +141,7 @@ def _crowded_filters(weight: Bytes, n: int, m: int) -> int:
 def _crowded_of_some(weight: Bytes, n: int, m: int) -> int:
     filters, channels, *taps = weight.shape
     if channels % m == 0 and prod(taps) > 1:
-        whole = read_only(weight).reshape(filters, channels, prod(taps))
-        return int(_places(whole, n, m).sum())
+        return int(_places(weight, n, m).sum())
     lines = read_only(weight.transpose(0, 2, 3, 1)).reshape(filters, -1)
     return crowded_lines(lines, line_of(lines.shape[1], m), n, m)
 
@@ -156,30 +155,35 @@ def _crowded_images(every: list[Convolution], full: bool, n: int, m: int) -> int
         return 0
     first = every[0]
     samples, times = (1, first.samples) if full else (first.samples, 1)
-    whole = first.weight.shape[1] % m == 0
-    found, places = 0, np.zeros((), np.int64)
-    for sample in range(samples):
-        data = _bytes(first.data(slice(sample, sample + 1)))
-        if whole:
-            flat = read_only(data).reshape(*data.shape[:2], -1)
-            places = places + _places(flat, n, m).reshape(data.shape[2:])
-        else:
-            last = read_only(data.transpose(0, 2, 3, 1))
-            found += sum(_crowded_lines_of_taps(conv, last, n, m) for conv in every)
-    if whole:
-        found = sum(int(_windows_that_have(conv, places).sum()) for conv in every)
-    return times * found
+    return times * sum(_crowded_image(every, sample, full, n, m) for sample in range(samples))
+
+
+def _crowded_image(every: list[Convolution], sample: int, full: bool, n: int, m: int) -> int:
+    """Return the crowded groups of the windows of one sample."""
+    first, own = every[0], slice(sample, sample + 1)
+    if first.weight.shape[1] % m:
+        return sum(_crowded_lines_of_taps(conv, own, n, m) for conv in every)
+    some, times = (slice(m), first.stored.shape[1] // m) if full else (slice(None), 1)
+    places = _places(_bytes(first.data(own, some)), n, m)
+    return times * sum(_of_windows(conv, places) for conv in every)
 
 
 def _places(data: Bytes, n: int, m: int) -> Counts:
-    held = np.zeros(data.shape[2], np.uint8 if m < 256 else np.uint16)
-    return crowded_places(data, held, n, m)
+    """Return how many groups of m channels are crowded at each place, of data (N, C, ..)."""
+    times = 1
+    if not any(data.strides):  # one value, of which a whole operand would be a copy
+        data, times = data[:1, :m], data.shape[0] * (data.shape[1] // m)
+    flat = read_only(data).reshape(*data.shape[:2], -1)
+    held = np.zeros(flat.shape[2], np.uint8 if m < 256 else np.uint16)
+    found = crowded_places(flat, held, n, m).reshape(data.shape[2:])
+    found *= times
+    return found
 
 
-def _windows_that_have(conv: Convolution, places: Counts) -> Counts:
-    """Return what is counted at places times the windows that have each, (H, W)."""
+def _of_windows(conv: Convolution, places: Counts) -> int:
+    """Return what is counted at places (H, W), added up over the windows that have each."""
     rows, columns = (_visits(_axis(conv, axis), places.shape[axis]) for axis in (0, 1))
-    return places * rows[:, None] * columns
+    return int(rows @ (places @ columns))
 
 
 def _visits(axis: Axis, size: int) -> Counts:
@@ -196,9 +200,40 @@ def _visits(axis: Axis, size: int) -> Counts:
     return visits
 
 
-def _crowded_lines_of_taps(conv: Convolution, last: Bytes, n: int, m: int) -> int:
+def _crowded_lines_of_taps(conv: Convolution, sample: slice, n: int, m: int) -> int:
+    """Return the crowded groups of a sample's windows, some rows and columns of these at a time."""
     line = line_of(prod(conv.weight.shape[1:]), m)
-    return crowded_windows(last, _axis(conv, 0), _axis(conv, 1), conv.groups, line, n, m)
+    data, found = _bytes(conv.data(sample)), 0
+    rows, columns = (_axis(conv, axis) for axis in (0, 1))
+    for p in _cut(rows, MOST_VALUES // (data.shape[1] * data.shape[3])):
+        own = data[:, :, _read(p, data.shape[2])]
+        for q in _cut(columns, MOST_VALUES // (data.shape[1] * max(1, own.shape[2]))):
+            some = own[..., _read(q, data.shape[3])]
+            axes = (_from(axis, size) for axis, size in zip((p, q), data.shape[2:], strict=True))
+            last = read_only(some.transpose(0, 2, 3, 1))
+            found += crowded_windows(last, *axes, conv.groups, line, n, m)
+    return found
+
+
+def _cut(axis: Axis, most: int) -> Iterator[Axis]:
+    """Yield an axis as parts whose outputs read about so many places, or of one output."""
+    reach = (axis.taps - 1) * axis.dilation
+    at_once = max(1, (most - reach) // axis.stride)
+    for first in range(0, axis.outputs, at_once):
+        outputs = min(at_once, axis.outputs - first)
+        yield axis._replace(origin=axis.origin + first * axis.stride, outputs=outputs)
+
+
+def _read(axis: Axis, size: int) -> slice:
+    """Return the places of so many that an axis reads."""
+    end = axis.origin + (axis.outputs - 1) * axis.stride + (axis.taps - 1) * axis.dilation + 1
+    first = min(max(0, axis.origin), size)
+    return slice(first, min(max(first, end), size))
+
+
+def _from(axis: Axis, size: int) -> Axis:
+    """Return an axis of what it reads alone."""
+    return axis._replace(origin=axis.origin - _read(axis, size).start)
 
 
 def _axis(conv: Convolution, axis: int) -> Axis:
@@ -222,10 +257,14 @@ def _of_wgrad(op: LoweredOp, operand: Operand, n: int, m: int) -> Pattern:
     length = op.samples * layer.P * layer.Q
     taps = layer.R * layer.S if operand == "act" else 1
     groups = mask.shape[1] * taps * -(-length // m)
+    line = line_of(length, m)
+    at_once = max(1, MOST_VALUES // (data[:, 0].size))
     crowded = sum(
-        crowded_positions(read_only(part), *shifts, (layer.P, layer.Q), line, n, m)
+        crowded_positions(
+            read_only(part[:, c : c + at_once]), *shifts, (layer.P, layer.Q), line, n, m
+        )
         for part, shifts in (_met_parts(data, layer) if operand == "act" else _as_it_is(data))
-        for line in (line_of(length, m),)
+        for c in range(0, data.shape[1], at_once)
     )
     return Pattern(groups, groups - times * crowded)
 
