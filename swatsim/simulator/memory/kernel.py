@@ -87,17 +87,29 @@ def add_row(mask: Cells, before: Counts, row: int, sums: Counts) -> None:
     samples, _, columns, width = mask.shape
     along = 0
     for n in range(samples):
-        zeros = before[n, row] if before.size else 0
+        # without a look at `before` for each element, which would take most of the time
+        cells, own = mask[n, row], sums[n * columns + 1 : (n + 1) * columns + 1]
+        if before.size:
+            along = add_runs(cells, before[n, row], along, own)
+            continue
         for column in range(columns):
             for i in range(width):
-                if not before.size:
-                    along += mask[n, row, column, i]
-                elif mask[n, row, column, i]:
-                    along += 1 + (zeros >> 4)
-                    zeros = 0
-                else:
-                    zeros += 1
-            sums[n * columns + column + 1] += along
+                along += cells[column, i]
+            own[column] += along
+
+
+@inner
+def add_runs(cells: Cells, zeros: int, along: int, sums: Counts) -> int:
+    """Add a row's entries of run-length, as `add_row` does; return them with those before it."""
+    for column in range(cells.shape[0]):
+        for i in range(cells.shape[1]):
+            if cells[column, i]:
+                along += 1 + (zeros >> 4)
+                zeros = 0
+            else:
+                zeros += 1
+        sums[column] += along
+    return along
 
 
 @jit
