@@ -25,6 +25,8 @@ Values = npt.NDArray[np.float32]
 #: freedom. A log-normal scale that fits the bulk of trained layers has no channel that is all but
 #: empty or full, and they have.
 SCALE, FREEDOM = 0.2, 3
+#: Values that are thinned at a time (16 MiB), or those of a sample: the same draws as all at once.
+MOST_VALUES = 2**22
 #: Of `uneven`: the deviation of a channel's natural density, on the scale of a normal's quantiles.
 NATURAL_SPREAD = 0.45
 
@@ -89,7 +91,10 @@ class Drawing:
         chance: Any = density
         if self.uneven and operand == "act":
             chance = _along(1, self._natural_of_channels(layer, density), drawn.ndim)
-        drawn *= rng.random(drawn.shape, dtype=np.float32) < chance
+        at_once = max(1, MOST_VALUES // drawn[0].size)
+        for first in range(0, len(drawn), at_once):
+            some = drawn[first : first + at_once]
+            some *= rng.random(some.shape, dtype=np.float32) < chance
         return drawn
 
     def natural(self, layer: Layer, operand: Operand) -> float:

@@ -279,9 +279,14 @@ def _masks(sites: Sequence[Site], drawing: Drawing, sparsifier: Sparsifier) -> l
     if whole and drawing.natural(site.layer, site.operand) == 1:
         return [_nonzero(site.layer, site.operand, drawing, site.step)] * len(sites)
     values = drawing.values(site.layer, site.operand, site.step)
-    nonzero = values != 0
     masks = sparsifier.masks(sites, values)
-    return [nonzero if mask is None else mask & nonzero for mask in masks]
+    if np.count_nonzero(values) == values.size:  # of a head a mask more is a gigabyte
+        full = np.broadcast_to(np.True_, values.shape)
+        return [full if mask is None else mask for mask in masks]
+    nonzero = values != 0
+    del values
+    kept = {id(mask): nonzero if mask is None else mask & nonzero for mask in masks}
+    return [kept[id(mask)] for mask in masks]
 
 
 def _checked_layers(layers: Network | Sequence[Layer]) -> Sequence[Layer]:

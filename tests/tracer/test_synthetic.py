@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from swatsim.errors import PolicyError, RecordingError, SwatsimError, TraceError
 from swatsim.policies import Site, SwatErk, SwatU, keep_count
 from swatsim.tracefile import Step, Trace, open_trace
-from swatsim.tracer import synthetic
+from swatsim.tracer import drawing, synthetic
 from swatsim.tracer.synthetic import synthesize
 from swatsim.workload.layer import OPERANDS_OF, Layer, Operand, OpName
 from swatsim.workload.networks import network
@@ -105,6 +106,29 @@ def test_a_seed_gives_the_same_masks_and_another_one_others(tmp_path: Path) -> N
     )
     assert all((a[key] == b[key]).all() for key in a)
     assert not (a["block.conv", "fprop", "weight"] == c["block.conv", "fprop", "weight"]).all()
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_how_many_values_are_thinned_at_once_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uneven: bool
+) -> None:
+    drawn = {"act_density": 0.4, "grad_density": 0.6, "uneven": uneven}
+    whole = masks(made(tmp_path / "whole", **drawn))
+    monkeypatch.setattr(drawing, "MOST_VALUES", 1)
+    pieces = masks(made(tmp_path / "pieces", **drawn))
+    assert all((whole[key] == pieces[key]).all() for key in whole)
+
+
+def test_a_large_weight_takes_its_values_and_one_mask(tmp_path: Path) -> None:
+    small, large = (Layer(name="head", kind="linear", C=size, K=2048) for size in (16, 2048))
+    synthesize([small], tmp_path / "small", policy=SwatU(0.9), batch=1, seed=1)  # loads kernels
+    tracemalloc.start()
+    try:
+        synthesize([large], tmp_path / "large", policy=SwatU(0.9), batch=1, seed=1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * large.C * large.K  # four bytes a value, one of a mask, and its bits
 
 
 def test_a_layers_masks_depend_on_no_other_layer(tmp_path: Path) -> None:
