@@ -32,6 +32,7 @@ from swatsim.errors import WorkloadError, unknown
 from swatsim.workload.layer import SECOND_AXIS, Channels
 from swatsim.workload.run_length import COUNTER_BITS, expected_padding, padding_of
 from swatsim.workload.value_types import DTYPES as DTYPES
+from swatsim.workload.value_types import fewest_bits
 from swatsim.workload.windows import Mask
 
 Shape = tuple[int, ...]
@@ -362,11 +363,6 @@ def _lines(lines: Lines, shape: Shape) -> int:
             return prod(shape[1:])
         case _:
             assert_never(lines)
-
-
-def fewest_bits(largest: int) -> int:
-    """Return the width of an index or a pointer: the fewest of 8, 16, 32, 64 bits that hold it."""
-    return next(bits for bits in (8, 16, 32, 64) if largest < 2**bits)
 
 
 def check_pattern(mask: Mask, n: int, m: int, channels: Channels = SECOND_AXIS) -> None:

@@ -1,8 +1,13 @@
-"""Types of values: their bits, what a run's types are called here, and which is the wider."""
+"""Types of values: their bits, what a run's types are called here, and which is the wider.
+
+And the bits of an index beside a value.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+
+from swatsim.errors import WorkloadError
 
 #: Value type -> bits that it is stored in; the later one needs the wider multiplier: int8 none for
 #: an exponent, bf16 a significand of 8 bits, fp16 of 11, tf32 too, which is stored as fp32 is.
@@ -59,3 +64,20 @@ def stand_in(dtype: str, known: Collection[str]) -> str | None:
     there = [one for one in order if one in known]
     wider = [one for one in there if order.index(one) >= order.index(dtype)]
     return next(iter(wider), there[-1] if there else None)
+
+
+def fewest_bits(largest: int) -> int:
+    """Return the width of an index or a pointer: the fewest of 8, 16, 32, 64 bits that hold it.
+
+    Raises
+    ------
+    WorkloadError
+        If none of them does.
+    """
+    for bits in (8, 16, 32, 64):
+        if largest < 2**bits:
+            return bits
+    raise WorkloadError(
+        f"an index up to {largest} is needed, and has at most 64 bits: choose a smaller batch, or "
+        "a format without indices"
+    )

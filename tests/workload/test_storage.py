@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from fractions import Fraction
+from math import prod
 
 import numpy as np
 import pytest
@@ -95,6 +97,30 @@ def test_expected_padding_is_the_mean_over_random_masks(density: float) -> None:
     found = [run_length.padding_of(rng.random((1, size)) < density) for _ in range(times)]
     expected = run_length.expected_padding(size, round(density * size))
     assert abs(np.mean(found) - expected) < 4 * np.std(found) / times**0.5 + 1e-9
+
+
+def test_expected_padding_of_many_elements_is_the_same_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    for elements, ones in ((2**20, 1), (2**20, 10), (2**20, 10_000), (12_345, 100)):
+        plain = run_length.expected_padding(elements, ones)
+        with monkeypatch.context() as patch:
+            patch.setattr(run_length, "MOST_TERMS", 1)
+            closed = run_length.expected_padding(elements, ones)
+        assert closed == pytest.approx(plain, rel=1e-9)
+
+
+def test_expected_bytes_of_huge_batches_are_wide_or_refused_and_take_no_memory() -> None:
+    few = (2**30, 2**30, 3, 3)  # of a billion values one is kept
+    tracemalloc.start()
+    used, size = storage.expected(few, 1e-9, "run-length", "fp32")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+    kept = storage.retained(prod(few), 1e-9)
+    assert used == "run-length"
+    assert size * 8 // 36 > kept > 2**30
+    huge = (2**62, 64, 56, 56)
+    assert storage.expected(huge, 0.5, "values", "fp32")[1] == 2**63 * 64 * 56 * 56
+    with pytest.raises(WorkloadError, match=r"an index up to \d+ is needed, .* a smaller batch"):
+        storage.expected(huge, 0.5, "csr", "fp32")
 
 
 def test_n_of_m_stores_all_slots() -> None:
