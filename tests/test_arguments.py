@@ -151,7 +151,8 @@ def calls(world: dict[str, Any]) -> dict[str, Call]:
         "timeline": Call(swatsim.timeline, {"trace": trace, "machine": one, **shown}),
         "compare": Call(
             lambda a, b, **rest: swatsim.compare(a, b, **rest),
-            {"a": results, "b": folder / "results", "baseline": None, "labels": ["a", "b"]},
+            {"a": results, "b": folder / "results", "baseline": None, "labels": ["a", "b"]}
+            | {"progress": None},
         ),
         "estimate": Call(
             swatsim.estimate, {"results": results, "run_steps": 9, "strata": None, "cuts": [1]}

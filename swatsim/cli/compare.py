@@ -16,6 +16,7 @@ import click
 from swatsim.cli import as_json
 from swatsim.cli.as_json import JSON
 from swatsim.cli.grid import Grid
+from swatsim.cli.progress import progress
 from swatsim.cli.show import console, count, joules, padded, percent, size, table, times
 from swatsim.errors import ResultsError
 from swatsim.reports import compared_words as words
@@ -74,7 +75,8 @@ def compare(
     baseline, by image where steps are of different numbers of images; warnings say what else
     differs.
     """
-    found = beside(*results, baseline=baseline, labels=list(labels) or None)
+    with progress("reading", "results") as show:
+        found = beside(*results, baseline=baseline, labels=list(labels) or None, progress=show)
     rows = _rows_of_layers(found, layers, everything)
     written = _saved(found, output)
     if as_json:

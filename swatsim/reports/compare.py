@@ -13,6 +13,7 @@ from swatsim.arguments import (
     arguments,
     either,
     flag,
+    function,
     instance_of,
     maybe,
     path_like,
@@ -24,7 +25,7 @@ from swatsim.errors import ResultsError, shown
 from swatsim.outputs import check_folder, contents_of, refuse_existing, write_files
 from swatsim.reports import compared_words
 from swatsim.reports.common_baseline import Reference, Unit, reference_of, unit_of
-from swatsim.reports.compared import Compared, all_of, restricted
+from swatsim.reports.compared import Compared, Progress, all_of, restricted
 from swatsim.reports.compared_names import labels_of, machines_of, methods_of
 from swatsim.reports.inputs import Source, sources
 from swatsim.reports.methods import method
@@ -159,11 +160,13 @@ class Comparison:
     results=several(_INPUT, "results, or paths of folders or points that hold some"),
     baseline=either(string, whole_number, instance_of(Results), maybe(string)),
     labels=maybe(several(string, "a label for each of the results")),
+    progress=maybe(function),
 )
 def compare(
     *results: Results | str | os.PathLike[str],
     baseline: str | int | Results | None = None,
     labels: Sequence[str] | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Return results of any machines and traces beside each other, over one common baseline.
 
@@ -183,6 +186,9 @@ def compare(
     labels : sequence of str, optional
         A name for each of `results`; points of a sweep have their own behind it. By default what
         tells them apart: the method, the machine, or both.
+    progress : callable of (int, int), optional
+        Told how many of how many results are read; where not all have the same ops, or everything
+        else, they are read twice.
 
     Returns
     -------
@@ -198,7 +204,7 @@ def compare(
     if not results:
         raise ResultsError("compare: no results are given: name two at least", of_argument=True)
     found = sources(results)
-    whole, alike = all_of(found)
+    whole, alike = all_of(found, progress)
     names = labels_of(alike) if labels is None else _labels(labels, found, len(results), alike)
     unit = unit_of(alike, names)
     reference = reference_of(baseline, alike, names, unit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from swatsim.reports.tables import Row, Summary, quotient
 from swatsim.reports.verdict import Verdict, verdict
 from swatsim.results import PROVENANCE, Results
 from swatsim.workload.layer import OPS
+
+Progress = Callable[[int, int], None]
 
 #: Why what multiplies no matrices is in no figure of results that have it.
 LEFT_OUT = "left out here, as not all results have it"
@@ -178,18 +180,20 @@ def _side(name: str, step: Row, layers: Row, span: Span) -> Side:
     return Side(name, taken(step), taken(layers), step["clock_mhz"], has_dram(step))
 
 
-def all_of(sources: Sequence[Source]) -> tuple[list[Compared], list[Compared]]:
+def all_of(
+    sources: Sequence[Source], progress: Progress | None = None
+) -> tuple[list[Compared], list[Compared]]:
     """Return what of each is compared, as it is, and as far as all have it.
 
     Where some are of layers alone all are; where some are of some ops, all are of the ops that all
-    have.
+    have. `progress` is told how many of how many are looked at, each time from the first on.
 
     Raises
     ------
     ResultsError
         If they have no op in common.
     """
-    found = [look(source) for source in sources]
+    found = [look(source) for source in _shown(sources, progress)]
     ops = [op for op in OPS if all(op in one.span.ops for one in found)]
     if not ops:
         words = "; ".join(dict.fromkeys(", ".join(one.span.ops) for one in found))
@@ -197,4 +201,12 @@ def all_of(sources: Sequence[Source]) -> tuple[list[Compared], list[Compared]]:
     whole = not any(one.span.left_out for one in found)
     if all(tuple(ops) == one.span.ops and bool(one.span.left_out) != whole for one in found):
         return found, found
-    return found, [look(source, ops, whole) for source in sources]
+    return found, [look(source, ops, whole) for source in _shown(sources, progress)]
+
+
+def _shown(sources: Sequence[Source], progress: Progress | None) -> Iterator[Source]:
+    """Yield sources, and tell of each when the next is asked for."""
+    for done, source in enumerate(sources, start=1):
+        yield source
+        if progress:
+            progress(done, len(sources))

@@ -89,6 +89,15 @@ def test_a_baseline_labels_and_a_sweep(folder: Path) -> None:
     assert line.endswith(" (see swatsim compare --help)")
 
 
+def test_many_results_show_how_far_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    shown = run("compare", folder / "sweep", folder / "a", folder / "b")[2]
+    assert "8/8 results" in re.sub(r"\x1b\[[\d;?]*\w", "", shown)
+    told = list[tuple[int, int]]()
+    swatsim.compare(folder / "a", folder / "b", progress=lambda *it: told.append(it))
+    assert told == [(1, 2), (2, 2)]
+
+
 def test_many_rows_are_cut_unless_all_are_asked_for(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
