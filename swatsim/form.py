@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import pyarrow as pa
 
+#: The largest whole number of a cell, and of what a column that sums adds up to.
+LARGEST = 2**63 - 1
+
 Adds = Literal["key", "shape", "sum", "mean", "same", "most", "listed", "step", "cut"]
 
 

@@ -17,7 +17,7 @@ from swatsim.arrow import filled, flags, numbers
 from swatsim.errors import ResultsError
 from swatsim.form import Column, Form
 from swatsim.table import Floats, Integers, Kept, Rows, Words, joined, of_columns
-from swatsim.table_checks import Digest, check, check_keys, digest_of, type_of, types_of
+from swatsim.table_checks import Digest, Totals, check, check_keys, digest_of, type_of, types_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -105,11 +105,12 @@ class _Table:
     def __init__(self, form: Form, keeps: Collection[str]) -> None:
         self._form, self._keeps = form, keeps
         self._parts: dict[str, list[Kept]] = {}
-        self.digest = Digest(types_of(form))
+        self.digest, self._totals = Digest(types_of(form)), Totals(form)
 
     def add(self, table: pa.Table) -> None:
         """Add the next rows, which must be of the form."""
         check(table, self._form)
+        self._totals.add(table)
         self.digest.add(table)
         for name in self._keeps:
             self._parts.setdefault(name, []).append(_kept(table[name]))

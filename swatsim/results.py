@@ -22,11 +22,12 @@ from swatsim.columns import COLUMNS, FORM, SCHEMA_VERSION, Role
 from swatsim.displayed import Displayed, told
 from swatsim.errors import ResultsError
 from swatsim.files import read_bounded
-from swatsim.form import led_by
+from swatsim.form import Column, led_by
 from swatsim.outputs import PLOT_FILES, POINTS, SWEEP, page_of, refuse_existing, write_files
 from swatsim.parquet import Read, Written, decode, encode
 from swatsim.printable import printable
 from swatsim.table import AT_A_TIME, Rows, column_of, last_of_each, where
+from swatsim.table_checks import check_total
 from swatsim.workload.phases import OTHER
 
 if TYPE_CHECKING:
@@ -81,11 +82,16 @@ class Results(Displayed):
 
         There is one more than in files: `time_ms`, what the cycles take at the machine's clock; not
         a number where there is none.
+
+        Raises
+        ------
+        ResultsError
+            If a count, or what a column adds up to, does not fit into 64 bits.
         """
         import pandas as pd  # a third of a second that reading a trace need not pay
 
         kinds = {column.name: column.dtype for column in COLUMNS}
-        columns = {name: pd.Series(column_of(self.rows, name)) for name in kinds}
+        columns = {column.name: pd.Series(_fitting(self.rows, column)) for column in COLUMNS}
         frame = pd.DataFrame(columns).astype(kinds)
         frame["time_ms"] = frame.cycles / (1000 * frame.clock_mhz.where(frame.clock_mhz > 0))
         return frame[led_by(LEADING, frame.columns)]
@@ -166,6 +172,14 @@ class Results(Displayed):
             return encode(islice(parts, 1, None), FORM, self.provenance, lean)
         except ResultsError as error:
             raise ResultsError(f"these rows are no results, and can't be kept: {error}") from None
+
+
+def _fitting(rows: Sequence[Mapping[str, Any]], column: Column) -> list[Any]:
+    """Return a column; refuse numbers that would wrap around in a frame, or as it is summed."""
+    values = column_of(rows, column.name)
+    if column.dtype == "int64" and values:
+        check_total(column.name, sum(values) if column.adds == "sum" else max(values))
+    return values
 
 
 def as_csv(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import numpy as np
 
 from swatsim.arrow import filled, flags, numbers, scalar
 from swatsim.errors import ResultsError
-from swatsim.form import Column, Form
+from swatsim.form import LARGEST, Column, Form
 from swatsim.table import Array, Integers, Rows, Words
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ TOLERANCE = 1e-9
 
 #: Codes of several columns are put together in numbers of 63 bits.
 _MOST_CODES = 2**62
+#: The lower half of a number.
+_LOW = 2**32 - 1
 
 
 def check(table: pa.Table, form: Form) -> None:
@@ -72,6 +75,43 @@ def _codes(column: object) -> tuple[Array, int]:
     assert isinstance(column, Integers), "a key is a text or a whole number"
     found, codes = np.unique(column.values, return_inverse=True)
     return codes.astype(np.int64), max(len(found), 1)
+
+
+class Totals:
+    """What a form's columns add up to while rows come, in numbers without end."""
+
+    def __init__(self, form: Form) -> None:
+        summed = (one for one in form.columns if one.dtype == "int64" and one.adds == "sum")
+        self._names = [one.name for one in summed]
+        self._sums: Counter[str] = Counter()
+
+    def add(self, table: pa.Table) -> None:
+        """Add the next rows, whose numbers are at least 0.
+
+        Raises
+        ------
+        ResultsError
+            If a column adds up to more than a cell holds: who sums it in 64 bits would be wrong.
+        """
+        for name in self._names:
+            values = numbers(table[name])
+            # halves of 2**31 rows have sums of 63 bits
+            self._sums[name] += (int((values >> 32).sum()) << 32) + int((values & _LOW).sum())
+            check_total(name, self._sums[name])
+
+
+def check_total(name: str, total: int) -> None:
+    """Refuse what a column adds up to, or a number of it, if it does not fit into a cell.
+
+    Raises
+    ------
+    ResultsError
+    """
+    if total > LARGEST:
+        raise ResultsError(
+            f"column {name!r} comes to {total}, and at most {LARGEST} fits into 64 bits: put fewer "
+            "steps together"
+        )
 
 
 class Digest:

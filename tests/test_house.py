@@ -57,10 +57,11 @@ ARROWS = {
     },
     "results": {
         *("arguments", "columns", "displayed", "errors", "files", "form", "outputs", "parquet"),
-        *("printable", "table", "workload"),
+        *("printable", "table", "table_checks", "workload"),
     },
     "simulator": {
-        *("arguments", "columns", "counters", "counts", "errors", "files", "jit", "printable"),
+        *("arguments", "columns", "counters", "counts", "errors", "files", "form", "jit"),
+        *("printable",),
         *("provenance", "results"),
         *("sampling", "store", "table", "tracefile", "validation", "workload"),
     },

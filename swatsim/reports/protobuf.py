@@ -5,11 +5,24 @@ Source: protobuf.dev, "Encoding".
 
 from __future__ import annotations
 
+from swatsim.errors import ResultsError
+
 VARINT, LENGTH = 0, 2
 
 
 def varint(value: int) -> bytes:
-    """Return a whole number from 0 to 2**64 - 1, seven bits a byte, the lowest first."""
+    """Return a whole number from 0 to 2**64 - 1, seven bits a byte, the lowest first.
+
+    Raises
+    ------
+    ResultsError
+        If it has more bits: who reads it would take the lowest 64 for all.
+    """
+    if value >= 2**64:
+        raise ResultsError(
+            f"{value} does not fit into the 64 bits of a number there: export latencies, "
+            "which have any"
+        )
     parts = bytearray()
     while value > 0x7F:
         parts.append(value & 0x7F | 0x80)

@@ -9,13 +9,11 @@ from typing import Any
 
 from swatsim.columns import COLUMNS
 from swatsim.errors import ConfigError
+from swatsim.form import LARGEST
 from swatsim.simulator.runnable import Runnable
 from swatsim.simulator.systems import System
 from swatsim.workload.layer import OUTPUT_OF, Layer, OpName
 from swatsim.workload.lowering import lowered_shape
-
-#: The largest number of a column of results, and of the sum of one.
-LARGEST = 2**63 - 1
 
 _SUMMED = tuple(
     column.name for column in COLUMNS if column.dtype == "int64" and column.adds == "sum"
