@@ -67,7 +67,7 @@ def fingerprint(code: Path) -> str:
     return seen.hexdigest() if paths else ""
 
 
-@cache  # it parses a package's metadata, which is a sixth of what a small point of a sweep takes
+@cache  # it parses the package's metadata, in milliseconds, and a sweep asks for each point
 def _version(package: str) -> str | None:
     try:
         return version(package)
