@@ -7,15 +7,16 @@ optimizer works in place and moves weights without a gradient as well, as weight
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from swatsim.policies import Policy, Site, Sparsifier, allocate_once, begin_run
-from swatsim.workload.layer import OPERANDS_OF, Layer
+from swatsim.workload.layer import OPERANDS_OF, Layer, Operand
 
 #: Ragged for N:M, grouped, depthwise, linear, and of a single weight.
 LAYERS = (
@@ -27,6 +28,7 @@ LAYERS = (
     Layer(name="fc", kind="linear", C=7, K=5),
 )
 BATCH = 3
+OPERANDS: tuple[Operand, ...] = ("weight", "act", "grad_out")
 
 Array = Any
 #: (layer, run) or (layer, run, operand) or (layer, run, op, operand).
@@ -41,6 +43,18 @@ def levels(rng: np.random.Generator, shape: tuple[int, ...], most: int = 3) -> n
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Draw what has no ties."""
     return rng.standard_normal(shape).astype(np.float32)
+
+
+@lru_cache(maxsize=1000)
+def drawn_of(
+    draw: Callable[..., np.ndarray], seed: tuple[int, ...], shapes: tuple[tuple[int, ...], ...]
+) -> tuple[np.ndarray, ...]:
+    """Draw values one after another; once for all runs, of which most draw the same."""
+    rng = np.random.default_rng(seed)
+    drawn = tuple(draw(rng, shape) for shape in shapes)
+    for values in drawn:
+        values.flags.writeable = False
+    return drawn
 
 
 @dataclass
@@ -125,15 +139,17 @@ class Run:
         seen = Seen(self.step)
         gradients: dict[str, Array] = {}
         for layer in self.layers:
-            rng = np.random.default_rng([self.seed, self.step, *layer.name.encode()])
-            for run in range(1, 1 + self.runs(layer.name, self.step)):
-                self._run(seen, layer, run, rng, gradients)
+            runs = self.runs(layer.name, self.step)
+            shapes = (*self._shapes(layer), layer.shape_of("weight", 1))
+            drawn = iter(drawn_of(self.draw, self._seed_of(layer), shapes * runs))
+            for run in range(1, 1 + runs):
+                self._run(seen, layer, run, drawn, gradients)
         for layer in self.layers:
             weight = self.weights[layer.name]
-            rng = np.random.default_rng([self.seed, self.step, 1, *layer.name.encode()])
             if layer.name in gradients:
                 weight -= gradients[layer.name] * 0.5
-                weight += self.given(self.draw(rng, tuple(weight.shape)))
+                (drawn,) = drawn_of(self.draw, self._seed_of(layer, 1), (tuple(weight.shape),))
+                weight += self.given(drawn)
             seen.moved[layer.name] = kept_copy(weight)
         for name, weight in self.sparsifier.end_step(self.step, self.weights).items():
             self.weights[name][...] = weight
@@ -143,23 +159,36 @@ class Run:
         self.step += 1
         return seen
 
-    def _run(self, seen: Seen, layer: Layer, run: int, rng: Any, gradients: dict[str, Any]) -> None:
-        for operand in ("weight", "act", "grad_out"):
+    def _seed_of(self, layer: Layer, *more: int) -> tuple[int, ...]:
+        return (self.seed, self.step, *more, *layer.name.encode())
+
+    def _shapes(self, layer: Layer) -> list[tuple[int, ...]]:
+        samples = self.batch(layer.name, self.step)
+        return [layer.shape_of(operand, samples) for operand in OPERANDS]
+
+    def _run(
+        self,
+        seen: Seen,
+        layer: Layer,
+        run: int,
+        drawn: Iterator[np.ndarray],
+        gradients: dict[str, Any],
+    ) -> None:
+        for operand in OPERANDS:
             ops = [op for op, operands in OPERANDS_OF.items() if operand in operands]
-            shape = layer.shape_of(operand, self.batch(layer.name, self.step))
-            drawn = self.draw(rng, shape)
-            values = self.weights[layer.name] if operand == "weight" else self.given(drawn)
+            own = next(drawn)
+            values = self.weights[layer.name] if operand == "weight" else self.given(own)
             sites = [
                 Site(layer, op, operand, layer.name == self.first, self.step, run) for op in ops
             ]
             seen.read[layer.name, run, operand] = kept_copy(values)
             for op, mask in zip(ops, self.sparsifier.masks(sites, values), strict=True):
                 seen.masks[layer.name, run, op, operand] = None if mask is None else kept_copy(mask)
-        drawn = self.draw(rng, layer.shape_of("weight", 1))
+        gradient = next(drawn)
         if layer.name not in self.frozen:
-            dense, weight = self.given(drawn), self.weights[layer.name]
+            dense, weight = self.given(gradient), self.weights[layer.name]
             handed = self.sparsifier.weight_gradient(layer, weight, dense)
-            seen.dense[layer.name, run], seen.handed[layer.name, run] = drawn, kept_copy(handed)
+            seen.dense[layer.name, run], seen.handed[layer.name, run] = gradient, kept_copy(handed)
             held = gradients.get(layer.name)
             gradients[layer.name] = handed if held is None else held + handed
 
