@@ -253,7 +253,9 @@ def policy_calls() -> dict[str, Call]:
 
 
 def written(folder: Path) -> set[tuple[str, int]]:
-    return {(str(path), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+    """Return files and when they were written, quickly: it is asked for thousands of times."""
+    paths = (os.path.join(at, name) for at, _, names in os.walk(folder) for name in names)
+    return {(path, os.stat(path).st_mtime_ns) for path in paths}
 
 
 NAMES = (
