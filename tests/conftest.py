@@ -1,5 +1,6 @@
 """Set up before anything imports numba or matplotlib."""
 
+import gc
 import os
 
 # out-of-bounds reads in a kernel return garbage otherwise
@@ -13,3 +14,11 @@ from hypothesis import settings
 # time is measured in benchmarks, and asserted nowhere: a busy machine fails no test
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+# Python's own is a walk every 700 new objects, of which a kernel's compilation makes millions
+gc.set_threshold(10_000, 10, 10)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what all tests share out of the garbage collector's walks: modules, and the tests."""
+    gc.freeze()
