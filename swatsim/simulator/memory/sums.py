@@ -21,7 +21,7 @@ from swatsim.simulator.memory.kernel import (
 )
 from swatsim.simulator.memory.tensors import Cut
 
-#: Sums that are held (64 MiB), or two rows and two columns of them; half as many where not all are.
+#: Sums that are held (64 MiB); where not all are, a quarter of that, or two rows and two columns.
 MOST_SUMS = 2**24
 
 
@@ -40,7 +40,7 @@ class Sums:
         samples, rows, columns, _ = cells.shape
         width = samples * columns + 1
         kind = np.int32 if cells.size < 2**31 else np.int64
-        least = -(-rows * width // max(1, MOST_SUMS // 4))
+        least = -(-rows * width // max(1, MOST_SUMS // 8))
         self.every = 1 if rows * width <= MOST_SUMS else least
         self.sums: Counts = np.empty((-(-rows // self.every) + 1, width), kind)
         if self.whole:
