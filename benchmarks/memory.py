@@ -1,22 +1,24 @@
-"""Measure the memory that an op takes to simulate, beside its bound.
+"""Measure the memory that an op takes to simulate, beside its bound, and write a page's table.
 
     python benchmarks/memory.py [CASE ..] [--presets NAME ..] [--ops NAME ..] [--limit SECONDS]
 
-A row is an op of a layer on a preset: by how much a process grows at most that reads the op from a
-trace and simulates it with all of its baselines; its bound, `FREE` and `TIMES` its packed masks,
-which CONTRIBUTING.md promises; and CPU seconds. Exits with 1 if one is above, or is not done in
-time. By default on one preset of each kind of machine; up to 2 GiB. Linux only.
+Takes what is known from memory.csv beside this script, and measures what is not; of cases that are
+named all is measured anew (`all`: of every case). A row there is an op of a layer on a preset: by
+how much a process grows at most that reads the op from a trace and simulates it with all of its
+baselines, which CONTRIBUTING.md promises to be within `FREE` and `TIMES` its packed masks; and CPU
+seconds. Exits with 1 if one is above, or is not done in time. Up to 3 GiB. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -26,6 +28,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from pages import machine, put
+
 import swatsim
 from swatsim.errors import SwatsimError
 from swatsim.workload.layer import OPERANDS_OF, OPS, Layer, OpName
@@ -33,9 +37,12 @@ from swatsim.workload.windows import Mask
 
 #: The bound: so many bytes, and so many times the packed masks.
 FREE, TIMES = 256 * 2**20, 8
-#: One of each kind of machine, and what lays ops out in a way of its own.
-PRESETS = ["dadiannao", "tensordash", "swat", "scnn-queued", "sparten", "scale-sim-ws", "stc"]
-PRESETS += ["ideal"]
+TABLE = Path(__file__).with_name("memory.csv")
+#: Of each machine, and what lays ops out in a way of its own.
+PRESETS = ["dadiannao", "bit-tactical", "tensordash", "scnn", "scnn-queued", "swat", "sparten"]
+PRESETS += ["scale-sim-ws", "stc", "ideal"]
+#: Of a case that takes long on each: one of each machine.
+ONE_EACH = ["tensordash", "swat", "sparten", "scale-sim-ws", "stc", "ideal"]
 
 
 def _conv(**sizes: Any) -> Layer:
@@ -68,10 +75,11 @@ CASES: dict[str, tuple[Layer, int, dict[str, float]]] = {
     ),
     "scores": (_conv(kind="matmul", C=64, K=16_384, H=16_384), 1, SPARSE),
     "tokens": (_conv(C=2048, K=2048, H=2048), 1, SPARSE),
-    "head": (_conv(kind="linear", C=8192, K=128_256), 1, SPARSE),
-    "largest": (_conv(kind="linear", C=8192, K=151_936), 1, SPARSE),
+    "head": (_conv(kind="linear", C=8192, K=151_936), 1, SPARSE),
     "head, tokens": (_conv(C=8192, K=128_256, H=64), 1, SPARSE),
 }
+#: By default on `ONE_EACH` alone: with above a billion weights an op takes up to minutes.
+LONG = {"head", "head, tokens"}
 TINY = Layer(name="tiny", C=4, K=4, H=4, W=4, R=3, S=3, padding=1)
 
 
@@ -82,43 +90,122 @@ class Taken(NamedTuple):
     seconds: float
 
 
+class Row(NamedTuple):
+    """An op on a preset: its packed masks, its peak in bytes (-1: not done), CPU seconds."""
+
+    case: str
+    op: str
+    preset: str
+    packed: int
+    peak: int
+    seconds: float
+
+    @property
+    def bound(self) -> int:
+        """Bytes that it may take."""
+        return FREE + TIMES * self.packed
+
+    @property
+    def share(self) -> float:
+        """Of its bound."""
+        return self.peak / self.bound if self.peak >= 0 else float("inf")
+
+
 def main() -> int:
     arguments = _arguments()
-    print("| case | op | preset | MiB | bound | CPU s |\n|---|---|---|---:|---:|---:|")
-    above = 0
-    for case in arguments.cases or CASES:
-        with tempfile.TemporaryDirectory() as folder:
-            for name, preset, packed, taken in _measured(case, arguments, Path(folder)):
-                bound = FREE + TIMES * packed
-                above += taken.peak is None or taken.peak > bound
-                peak = "not done" if taken.peak is None else f"{taken.peak / 2**20:.0f}"
-                sizes = f"{peak} | {bound / 2**20:.0f} | {taken.seconds:.1f}"
-                print(f"| {case} | {name} | {preset} | {sizes} |", flush=True)
-    return int(above > 0)
+    known = {row[:3]: row for row in load()}
+    anew = set(CASES) if "all" in arguments.cases else set(arguments.cases)
+    for case in CASES if anew in (set(), set(CASES)) else sorted(anew):
+        presets = arguments.presets or (ONE_EACH if case in LONG else PRESETS)
+        pairs = [(op, preset) for op in arguments.ops for preset in presets]
+        todo = [pair for pair in pairs if case in anew or (case, *pair) not in known]
+        for row in _measured(case, todo, arguments.limit):
+            print(*row, f"{row.share:.0%}", flush=True)
+            known[row[:3]] = row
+            save(known.values())
+    put("memory", lines(known.values()))
+    return int(any(row.share > 1 for row in known.values()))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
-    parser.add_argument("--presets", nargs="*", default=PRESETS)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(["all", *CASES]))
+    parser.add_argument("--presets", nargs="*", help="by default of each machine one or all")
     parser.add_argument("--ops", nargs="*", default=list(OPS), choices=OPS)
     parser.add_argument("--limit", type=int, default=600, help="seconds that an op may take")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if unknown := set(arguments.cases) - {"all", *CASES}:
+        parser.error(f"no case: {', '.join(sorted(unknown))}; there are all, {', '.join(CASES)}")
+    return arguments
 
 
-def _measured(
-    case: str, arguments: argparse.Namespace, folder: Path
-) -> Iterator[tuple[OpName, str, int, Taken]]:
-    """Yield op, preset, packed masks in bytes, and what it took."""
+def load() -> Iterator[Row]:
+    """Yield what is known."""
+    if TABLE.exists():
+        with TABLE.open(newline="") as file:
+            for it in csv.DictReader(file):
+                sizes = int(it["packed"]), int(it["peak"]), float(it["seconds"])
+                yield Row(it["case"], it["op"], it["preset"], *sizes)
+
+
+def save(rows: Iterable[Row]) -> None:
+    """Write the table, in the order of cases, ops and presets."""
+    order = [(case, op, preset) for case in CASES for op in OPS for preset in PRESETS]
+    known = {row[:3]: row for row in rows}
+    with TABLE.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Row._fields)
+        writer.writerows(known[key] for key in order if key in known)
+
+
+def lines(rows: Iterable[Row]) -> Iterator[str]:
+    """Write a row a case: what comes nearest to its bound, and what all of its ops take."""
+    known = list(rows)
+    yield f"On {machine()}:\n"
+    yield "| layer | batch | ops on presets | most of its bound | MiB | of MiB | which | CPU s |"
+    yield "|---|---:|---:|---:|---:|---:|---|---:|"
+    for case, (layer, samples, _) in CASES.items():
+        own = [row for row in known if row.case == case]
+        if own:
+            most = max(own, key=lambda row: row.share)
+            seconds = sum(row.seconds for row in own)
+            pairs = f"{len(own)} of {len(OPS) * len(ONE_EACH if case in LONG else PRESETS)}"
+            head = f"| {case}: {_words(layer)} | {samples} | {pairs} "
+            yield f"{head}| {_cells(most)} | {seconds:.0f} |"
+    without = ", ".join(f"`{it}`" for it in PRESETS if it not in ONE_EACH)
+    long = " and ".join(f"*{it}*" for it in CASES if it in LONG)
+    yield f"\nPresets: {', '.join(f'`{it}`' for it in PRESETS)}; {long}, whose ops take up to"
+    yield f"minutes on each, without {without}."
+
+
+def _words(layer: Layer) -> str:
+    """Return a layer's shape in a few words."""
+    if layer.kind == "linear":
+        return f"{layer.C:,} to {layer.K:,}"
+    of = f", {layer.groups} groups" if layer.groups > 1 else ""
+    return f"{layer.R} x {layer.S} on {layer.H} x {layer.W}, {layer.C} to {layer.K}{of}"
+
+
+def _cells(row: Row) -> str:
+    which = f"{row.op}, `{row.preset}`"
+    if row.peak < 0:
+        return f"not done | | {row.bound / 2**20:.0f} | {which}"
+    return f"{row.share:.0%} | {row.peak / 2**20:.0f} | {row.bound / 2**20:.0f} | {which}"
+
+
+def _measured(case: str, todo: Sequence[tuple[OpName, str]], limit: int) -> Iterator[Row]:
+    """Yield what ops of a case take on presets, in this order."""
     layer, samples, densities = CASES[case]
-    for name in arguments.ops:
-        trace = folder / name
-        in_a_process(partial(write, trace, layer, samples, name, densities), arguments.limit)
-        packed = sum(-(-prod(layer.shape_of(it, samples)) // 8) for it in OPERANDS_OF[name])
-        for preset in arguments.presets:
-            _simulate(trace, preset, name, 0)
-            run = partial(_simulate, trace, preset, name, 1)
-            yield name, preset, packed, in_a_process(run, arguments.limit)
+    for name in dict.fromkeys(op for op, _ in todo):
+        with tempfile.TemporaryDirectory() as folder:
+            trace = Path(folder) / name
+            in_a_process(partial(write, trace, layer, samples, name, densities), limit)
+            packed = sum(-(-prod(layer.shape_of(it, samples)) // 8) for it in OPERANDS_OF[name])
+            for preset in (preset for op, preset in todo if op == name):
+                _simulate(trace, preset, name, 0)
+                taken = in_a_process(partial(_simulate, trace, preset, name, 1), limit)
+                peak = -1 if taken.peak is None else taken.peak
+                yield Row(case, name, preset, packed, peak, round(taken.seconds, 1))
 
 
 def in_a_process(function: Callable[[], object], limit: int) -> Taken:
