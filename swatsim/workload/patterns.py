@@ -209,7 +209,7 @@ def _crowded_lines_of_taps(conv: Convolution, sample: slice, n: int, m: int) -> 
         own = data[:, :, _read(p, data.shape[2])]
         for q in _cut(columns, MOST_VALUES // (data.shape[1] * max(1, own.shape[2]))):
             some = own[..., _read(q, data.shape[3])]
-            axes = (_from(axis, size) for axis, size in zip((p, q), data.shape[2:], strict=True))
+            axes = _from(p, data.shape[2]), _from(q, data.shape[3])
             last = read_only(some.transpose(0, 2, 3, 1))
             found += crowded_windows(last, *axes, conv.groups, line, n, m)
     return found
