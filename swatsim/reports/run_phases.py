@@ -14,7 +14,8 @@ from swatsim.reports.methods import method
 from swatsim.reports.run_costs import Rows, by_steps
 from swatsim.reports.span import percent
 from swatsim.reports.totals import quotient
-from swatsim.table import behind
+from swatsim.table import Rows as Kept
+from swatsim.table import behind, column_of
 from swatsim.workload.layer import OPERANDS
 
 #: From this share on nothing is said to be left out.
@@ -137,18 +138,21 @@ def _edge(course: Course, at: int) -> int:
 
 def products_of(rows: Rows) -> float:
     """Return the share of products without a zero in some rows."""
-    dense, left = (sum(row.get(f"macs_{of}") or 0 for row in rows) for of in ("dense", "effectual"))
+    names = ("macs_dense", "macs_effectual")
+    dense, left = (sum(value or 0 for value in _column(rows, name)) for name in names)
     return left / dense if dense else nan
 
 
+def _column(rows: Rows, name: str) -> list[Any]:
+    """Return a column; None where a row of one's own lacks it."""
+    return column_of(rows, name) if isinstance(rows, Kept) else [row.get(name) for row in rows]
+
+
 def _densities(rows: Rows) -> dict[str, Any]:
-    density = {}
+    density, sizes = {}, _column(rows, "macs_dense")
     for operand in OPERANDS:
-        known = [
-            (row["macs_dense"], row[f"density_{operand}"])
-            for row in rows
-            if row.get(f"density_{operand}") is not None
-        ]
+        pairs = zip(sizes, _column(rows, f"density_{operand}"), strict=True)
+        known = [(macs, value) for macs, value in pairs if value is not None]
         if weight := sum(macs for macs, _ in known):
             density[operand] = fsum(macs * value for macs, value in known) / weight
     return {"products": products_of(rows), "density": density}
