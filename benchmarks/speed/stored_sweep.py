@@ -1,24 +1,36 @@
-"""Time a sweep without a store, with an empty one, and with what that kept. Prints a line each.
+"""Measure what the store takes and spares, for the page of it: a sweep, and a first run.
 
     python benchmarks/speed/stored_sweep.py [SPEC]
 
-By default the example sweep. Its points are done anew each time; CPU seconds are of all of its
-processes, which each load the package. Kernels are compiled.
+A sweep without a store, with an empty one, and with what that kept, its points done anew each time:
+`stored_sweep.toml`, or SPEC, of which lines are printed and no page is written. Of a first run, the
+shipped trace on a machine with an empty store, over the same without one: pairs of processes that
+alternate. CPU seconds are of all processes, which each load the package. Kernels are compiled.
 """
 
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from pages import TRACE, machine, put
 
 import swatsim
 from swatsim.store import Where, open_store
 
-EXAMPLE = Path(__file__).parents[1] / "sweep.toml"
+SPEC = Path(__file__).with_suffix(".toml")
+MACHINES = ("tensordash", "swat")
+PAIRS = 5
 
 
 class Taken(NamedTuple):
@@ -41,7 +53,7 @@ def run(spec: Path, store: Where) -> Taken:
     return Taken(time.perf_counter() - begun, cpu_seconds() - before, rows)
 
 
-def lines(spec: Path) -> list[str]:
+def of_sweep(spec: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         run(spec, False)  # compiles, and fills the cache of the disk
         plain, first, second = run(spec, False), run(spec, folder), run(spec, folder)
@@ -49,15 +61,58 @@ def lines(spec: Path) -> list[str]:
         assert store is not None
         size = store.size()
     assert plain.rows == first.rows == second.rows, "a store changed a figure"
-    return [
-        f"sweep of {len(plain.rows)} points, without a store: {plain.wall:.1f} s, "
-        f"CPU {plain.cpu:.1f} s",
-        f"with an empty one: {first.wall:.1f} s, CPU {first.cpu:.1f} s "
-        f"({first.cpu / plain.cpu - 1:+.0%}); {size.entries} counts, {size.bytes / 2**20:.1f} MiB",
-        f"again: {second.wall:.1f} s, CPU {second.cpu:.1f} s, "
-        f"{first.cpu / second.cpu:.1f} times as little CPU as the first",
-    ]
+    yield f"- sweep of {len(plain.rows)} points, without a store: CPU {plain.cpu:.1f} s"
+    yield (
+        f"- with an empty one: CPU {first.cpu:.1f} s, {first.cpu / plain.cpu:.2f} times as much; "
+        f"it has {size.entries} entries then, {size.bytes / 2**20:.1f} MiB"
+    )
+    yield f"- again: CPU {second.cpu:.1f} s, {second.cpu / first.cpu:.2f} times the first"
+
+
+def of_first_runs(name: str) -> str:
+    """Return what a first run on a machine takes with an empty store, over one without."""
+    simulated(name, "")
+    pairs = list[tuple[float, float]]()
+    for _ in range(PAIRS):
+        with tempfile.TemporaryDirectory() as store:
+            pairs.append((simulated(name, store), simulated(name, "")))
+    ratios = sorted(stored / plain for stored, plain in pairs)
+    seconds = median(plain for _, plain in pairs)
+    return (
+        f"- first run of the shipped trace on `{name}` (CPU {seconds:.1f} s), an empty store: "
+        f"{median(ratios):.3f} times as much, median of {PAIRS} pairs "
+        f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    )
+
+
+def simulated(name: str, store: str) -> float:
+    """Return the CPU seconds of a process that simulates the shipped trace."""
+    before = cpu_seconds()
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [sys.executable, "-m", "swatsim", "simulate", TRACE, "-m", name, "-o", folder],
+            env={**os.environ, "SWATSIM_STORE": store},
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    return cpu_seconds() - before
+
+
+def lines() -> Iterator[str]:
+    yield f"On {machine()}:\n"
+    yield from of_sweep(SPEC)
+    yield from map(of_first_runs, MACHINES)
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        print(*of_sweep(Path(sys.argv[1])), sep="\n")
+        return
+    found = list(lines())
+    put("stored-sweep", found)
+    print(*found, sep="\n")
 
 
 if __name__ == "__main__":
-    print(*lines(Path(sys.argv[1]) if len(sys.argv) > 1 else EXAMPLE), sep="\n")
+    main()
