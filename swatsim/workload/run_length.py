@@ -40,7 +40,7 @@ def expected_padding(elements: int, ones: int) -> float:
 
 def _in_closed_form(elements: int, density: float, last: int) -> float:
     """Return the same sum, of two geometric series: j up to `last` may be billions."""
-    run = 2**COUNTER_BITS
+    run: int = 2**COUNTER_BITS
     log = run * log1p(-density)
     ratio, left, power = exp(log), -expm1(log), exp(last * log)
     ones = ratio * -expm1(last * log) / left
