@@ -38,6 +38,8 @@ from swatsim.sweeps.summary import Row, Summary
 SHOWN = 20
 #: The exit code when time was up before all was done: as of `timeout`.
 UNFINISHED = 124
+#: The exit code when points failed and none is done, so that nothing can follow: as of an error.
+NONE_DONE = 2
 #: A forecast is corrected once, when jobs took so many seconds, and were this share of all.
 SECONDS, SHARE = 3.0, 0.05
 
@@ -145,6 +147,8 @@ def sweep(
         _print(summary, whole, watch.is_left)
     if watch.is_left:
         click.get_current_context().exit(UNFINISHED)
+    if summary.failed and all(row["status"] != "done" for row in summary.rows):
+        click.get_current_context().exit(NONE_DONE)
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -289,6 +289,17 @@ def test_json_of_a_sweep(trace: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert (found["points"], found["compute"], found["kept"]) == (2, 0, 2)
 
 
+@pytest.mark.parametrize(("lookasides", "code"), [("16", 2), ("5,16", 0)])
+def test_a_sweep_of_which_no_point_is_done_is_an_error(
+    trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lookasides: str, code: int
+) -> None:
+    monkeypatch.setattr(sweep, "_cluster", lambda *named: Here())
+    chosen = ("-m", "bit-tactical", "--set", f"lookaside={lookasides}", "--op", "fprop")
+    found, out, _ = swatsim("sweep", trace, *chosen, "-o", tmp_path / "out")
+    assert found == code
+    assert "lookaside=16 is at odds with lanes=16" in " ".join(out.split())
+
+
 def test_json_of_what_is_written_says_where_and_how_much(
     trace: Path, results: Results, tmp_path: Path
 ) -> None:
