@@ -360,4 +360,5 @@ def grouped(rows: Sequence[Record], by: Sequence[str]) -> dict[Key, Sequence[Rec
 
 def behind(parts: Sequence[Sequence[Record]]) -> Sequence[Record]:
     """Return the rows of several sequences, one after the other."""
+    parts = [part for part in parts if len(part)]  # where there is none it may be of any kind
     return Rows.behind(parts) or [row for part in parts for row in part]

@@ -78,6 +78,7 @@ def test_rows_are_picked_alike_from_columns_and_from_dicts() -> None:
     assert behind([found[:2], found[4:]]) == [*rows[:2], *rows[4:]]
     assert behind([found[:2], rows[4:]]) == [*rows[:2], *rows[4:]]
     assert column_of(behind([]), "small") == []
+    assert isinstance(behind([found[:2], [], rows[:0]]), Rows), "a list of none makes rows a list"
 
 
 def test_a_row_takes_few_bytes() -> None:
