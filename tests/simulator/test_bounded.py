@@ -113,7 +113,7 @@ def test_how_many_streams_are_held_at_once_changes_nothing(
     machine = swatsim.machine("sparten", clusters=3, pes_per_cluster=2, balancing=balancing)
     found = []
     for most in (2**21, 9, 1):
-        for where in ("MOST_WORDS", "MOST_VALUES"):
+        for where in ("MOST_WORDS", "MOST_HELD", "MOST_VALUES"):
             monkeypatch.setattr(f"{MACHINES}.inner_join.mapping.{where}", most)
         inner_join._without_zeros.cache_clear()
         found.append([counted(machine, op) for op in ops])

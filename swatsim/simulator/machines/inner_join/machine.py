@@ -43,7 +43,8 @@ def simulate_dense(op: LoweredOp, config: InnerJoinConfig) -> Counters:
     """Return the counters with every pair of chunks costing its length."""
     tally = _Tally(config)
     for part in passes(op, config):
-        tally.add_alike(part, np.broadcast_to(part.length, (part.parts, part.windows)))
+        turns = (part.windows + np.arange(config.clusters)[::-1]) // config.clusters
+        tally.add_alike(part, np.broadcast_to(part.length * turns, (part.parts, len(turns))))
         values = part.parts * part.length
         tally.take(part, values * part.windows, values * part.filters)
     return tally.counters(op.name, op.macs_effectual, tally.working - op.macs_effectual)
@@ -88,24 +89,32 @@ def run(part: Pass, parts: range, config: InnerJoinConfig) -> Joined:
     streams = part.filter_streams(parts)
     cycles = np.zeros((len(parts), config.clusters, len(rounds.used)), np.int64)
     of_round = len(parts) * int(rounds.filters.max()) * streams.shape[2]
-    at_once = max(1, mapping.MOST_WORDS // of_round)
+    at_once = max(1, mapping.MOST_HELD // of_round)
     working = window_words = filter_words = 0
     for begin in range(0, len(rounds.used), at_once):
         some = range(begin, min(begin + at_once, len(rounds.used)))
-        held = hold(streams, rounds, config, some)
-        own = Rounds(rounds.filters[begin : some.stop], rounds.used[begin : some.stop])
-        sent, first = Sent(part, len(parts), config, own, held.filters[:, :, 0]), 0
-        taken = np.zeros((len(parts), config.clusters, len(some)), np.int64)
-        for windows, outputs in part.windows_and_wanted(parts):
-            working += kernel.join_parts(
-                windows, held.words, own, first, taken, held.begun(outputs)
-            )
-            sent.add(windows, outputs, first)
-            first += windows.shape[1]
-        cycles[:, :, begin : some.stop] = taken
-        window_words += sent.window_words
-        filter_words = sent.filter_words(streams)  # whatever the rounds
+        taken = _run_rounds(part, parts, streams, config, some)
+        cycles[:, :, begin : some.stop] = taken.cycles
+        working += taken.working
+        window_words += taken.window_words
+        filter_words = taken.filter_words  # whatever the rounds
     return Joined(cycles, working, window_words, filter_words)
+
+
+def _run_rounds(
+    part: Pass, parts: range, streams: Words, config: InnerJoinConfig, some: range
+) -> Joined:
+    """Run all windows of some parts through some rounds, whose filters are held meanwhile."""
+    rounds = rounds_of(part.filters, config)
+    held = hold(streams, rounds, config, some)
+    own = Rounds(*(each[some.start : some.stop] for each in rounds))
+    sent, first, working = Sent(part, len(parts), config, own, held.filters[:, :, 0]), 0, 0
+    taken = np.zeros((len(parts), config.clusters, len(some)), np.int64)
+    for windows, outputs in part.windows_and_wanted(parts):
+        working += kernel.join_parts(windows, held.words, own, first, taken, held.begun(outputs))
+        sent.add(windows, outputs, first)
+        first += windows.shape[1]
+    return Joined(taken, working, sent.window_words, sent.filter_words(streams))
 
 
 @lru_cache(maxsize=10_000)
@@ -116,11 +125,14 @@ def _without_zeros(layer: Layer, name: OpName, samples: int, config: InnerJoinCo
     for part in passes(one, config):
         whole = replace(part, windows=part.windows * in_a_row)
         for some in part.cuts():
-            costs, sent = [], 0
+            own, first, sent = np.zeros((len(some), config.clusters), np.int64), 0, 0
             for windows in part.window_streams(some):
-                costs.append(_costs_of_ones(windows, config.chunk))
+                costs = _costs_of_ones(windows, config.chunk)
+                own += _by_cluster(costs, first % config.clusters, config.clusters)
+                first += costs.shape[1]
                 sent += int(ones(windows).sum())
-            tally.add_alike(whole, np.tile(np.concatenate(costs, axis=1), in_a_row))
+            rolled = (np.roll(own, sample * part.windows, axis=1) for sample in range(in_a_row))
+            tally.add_alike(whole, sum(rolled, np.zeros_like(own)))
             tally.take(whole, in_a_row * sent, len(some) * part.length * part.filters)
     return tally.counters(name, in_a_row * one.macs_effectual).times(samples // in_a_row)
 
@@ -130,6 +142,14 @@ def _costs_of_ones(windows: Words, chunk: int) -> Counts:
     chunks = np.arange(0, windows.shape[-1], chunk // WORD)
     counts = np.add.reduceat(np.bitwise_count(windows), chunks, axis=-1, dtype=np.int64)
     return np.asarray(np.maximum(counts, 1).sum(axis=-1))
+
+
+def _by_cluster(costs: Counts, first: int, clusters: int) -> Counts:
+    """Return what windows (parts, windows) cost each cluster, in turn from one on: by cluster."""
+    turns = -(-(first + costs.shape[1]) // clusters)
+    filled = np.zeros((len(costs), turns * clusters), np.int64)
+    filled[:, first : first + costs.shape[1]] = costs
+    return np.asarray(filled.reshape(len(costs), turns, clusters).sum(axis=1))
 
 
 class _Tally:
@@ -159,14 +179,10 @@ class _Tally:
         self.tile_sync += int(used[0] * waits.sum())
 
     def add_alike(self, part: Pass, costs: Counts) -> None:
-        """Add parts of which each window takes the same of all filters: (parts, windows)."""
-        clusters, rounds = self.config.clusters, rounds_of(part.filters, self.config)
-        turns = -(-part.windows // clusters)
-        filled = np.zeros((len(costs), turns * clusters), np.int64)
-        filled[:, : part.windows] = costs
-        own = filled.reshape(len(costs), turns, clusters).sum(axis=1)
+        """Add parts whose windows take of each filter so much of clusters: (parts, clusters)."""
+        rounds = rounds_of(part.filters, self.config)
         filters_a_pe = -(-rounds.filters // rounds.used)
-        self.add(part, own[..., None] * filters_a_pe, int(costs.sum()) * part.filters)
+        self.add(part, costs[..., None] * filters_a_pe, int(costs.sum()) * part.filters)
 
     def take(self, part: Pass, window_words: int, filter_words: int) -> None:
         """Count the words of a pass's streams: windows in each round, filters in each cluster."""
