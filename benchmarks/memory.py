@@ -63,7 +63,7 @@ CASES: dict[str, tuple[Layer, int, dict[str, float]]] = {
     ),
     "image": (_conv(C=16, K=16, H=1024, W=1024, R=3, S=3, padding=1), 1, IMAGES),
     "plane": (_conv(C=1, K=1, H=16_384, W=1024, R=3, S=3, padding=1), 1, IMAGES),
-    "kernel": (_conv(C=1, K=1, H=64, W=64, R=131, S=131, padding=65), 1, IMAGES),
+    "kernel": (_conv(C=1, K=1, H=64, W=64, R=89, S=89, padding=44), 1, IMAGES),
     "stem": (_conv(C=3, K=16, H=1024, W=1024, R=7, S=7, stride=2, padding=3), 2, WEIGHTS),
     "batch": (_conv(C=256, K=64, H=56, W=56), 64, WEIGHTS),
     "grouped": (_conv(C=256, K=256, groups=32, H=56, W=56, R=3, S=3, padding=1), 32, IMAGES),
