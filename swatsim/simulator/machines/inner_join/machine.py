@@ -13,8 +13,8 @@ from swatsim.simulator.interface import Busy
 from swatsim.simulator.machines.inner_join import kernel, mapping
 from swatsim.simulator.machines.inner_join.config import WORD, InnerJoinConfig
 from swatsim.simulator.machines.inner_join.kernel import Counts, Rounds, Words
-from swatsim.simulator.machines.inner_join.mapping import Pass, hold, passes, rounds_of
-from swatsim.simulator.machines.inner_join.sent import Sent, clusters_used, ones
+from swatsim.simulator.machines.inner_join.mapping import Pass, hold, ones, passes, rounds_of
+from swatsim.simulator.machines.inner_join.sent import Sent, clusters_used
 from swatsim.workload.layer import Layer, OpName
 from swatsim.workload.lowering import LoweredOp
 

@@ -33,8 +33,8 @@ from swatsim.workload.windows import Mask, as_4d
 MOST_WORDS = 2**21
 #: Words of filters that lie in slots at a time (4 MiB), or those of one round: some are copied.
 MOST_HELD = 2**19
-#: Values that are laid out at a time before they are packed (16 MiB), or those of one.
-MOST_VALUES = 2**24
+#: Values that are laid out at a time before they are packed (4 MiB), or those of one.
+MOST_VALUES = 2**22
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _filters_of(streams: Words, rounds: Rounds, balancing: Balancing) -> Counts:
     if balancing is not Balancing.GREEDY_SOFTWARE:
         every = _by_index(rounds)
         return np.broadcast_to(every, (len(streams), *every.shape))
-    nonzero = np.bitwise_count(streams).sum(axis=2, dtype=np.int64)
+    nonzero = ones(streams)
     ranked = np.argsort(-nonzero, axis=1, kind="stable")
     return np.asarray(ranked[:, _from_both_ends(rounds)])
 
@@ -196,6 +196,17 @@ def _paired(filters: int, used: int, slots: int) -> Counts:
     found[:used] = np.arange(used)
     found[used:filters] = np.arange(filters - 1, used - 1, -1)
     return found
+
+
+def ones(streams: Words) -> Counts:
+    """Return how many values of each stream are not zero, (.., words) as (..)."""
+    flat = streams.reshape(-1, streams.shape[-1])
+    found = np.empty(len(flat), np.int64)
+    at_once = max(1, MOST_WORDS // flat.shape[1])
+    for first in range(0, len(flat), at_once):
+        some = slice(first, first + at_once)
+        found[some] = np.bitwise_count(flat[some]).sum(axis=1, dtype=np.int64)
+    return found.reshape(streams.shape[:-1])
 
 
 def pack(values: Mask) -> Words:

@@ -6,13 +6,8 @@ import numpy as np
 
 from swatsim.simulator.machines.inner_join.config import InnerJoinConfig
 from swatsim.simulator.machines.inner_join.kernel import Counts, Rounds, Words
-from swatsim.simulator.machines.inner_join.mapping import Pass
+from swatsim.simulator.machines.inner_join.mapping import Pass, ones
 from swatsim.workload.windows import Mask
-
-
-def ones(streams: Words) -> Counts:
-    """Return how many values of each stream are not zero."""
-    return np.asarray(np.bitwise_count(streams).sum(axis=-1, dtype=np.int64))
 
 
 def clusters_used(part: Pass, config: InnerJoinConfig) -> int:
