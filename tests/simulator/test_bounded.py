@@ -156,7 +156,7 @@ def test_how_many_sums_are_held_changes_no_block(
 
 DEPTHWISE = {"C": 8, "K": 8, "groups": 8, "H": 56, "W": 56, "R": 31, "S": 31, "padding": 15}
 IMAGE, PLANE = {"C": 8, "K": 8, "H": 2048, "W": 2048}, {"C": 1, "K": 1, "H": 8192, "W": 2048}
-LONG, HEAD = {"C": 1, "K": 2, "W": 20_000, "S": 1024}, {"kind": "linear", "C": 2048, "K": 8192}
+LONG, HEAD = {"C": 1, "K": 2, "W": 20_000, "S": 1024}, {"kind": "linear", "C": 2048, "K": 16_384}
 #: What took above 256 MiB before it was cut: a layer, which op, a preset, the sparsest operand.
 LARGE = [
     (DEPTHWISE, "fprop", "tensordash", "act"),
@@ -165,10 +165,10 @@ LARGE = [
     (PLANE, "fprop", "swat", "act"),
     (LONG, "fprop", "sparten", "act"),
 ]
-#: Heads of language models, whose parts of the size of the mask took above 64 MiB here already.
+#: Heads of language models, whose parts of the size of the mask took above 96 MiB here already.
 HEADS = [(HEAD, op, it, "weight") for op in ("fprop", "dgrad") for it in ("swat", "tensordash")]
 
-#: Simulates each op of two layers, a tiny one and a large one, the latter with little room.
+#: Simulates each op of two layers, a small one and a large one, the latter with little room.
 PROGRAM = """
 import json, resource, sys
 from math import prod
@@ -209,7 +209,7 @@ for sizes, tiny, name, preset, sparse in json.loads(sys.argv[2]):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(("room", "ops"), [(2**28, LARGE), (2**26, HEADS)], ids=["all", "heads"])
+@pytest.mark.parametrize(("room", "ops"), [(2**28, LARGE), (96 * 2**20, HEADS)], ids=["all", "heads"])
 def test_an_op_takes_its_unpacked_masks_and_256_mib(room: int, ops: list[Any]) -> None:
     cases = [
         [sizes, {**sizes, **_tiny(sizes)}, name, preset, sparse]
@@ -223,7 +223,7 @@ def test_an_op_takes_its_unpacked_masks_and_256_mib(room: int, ops: list[Any]) -
 def _tiny(sizes: dict[str, Any]) -> dict[str, Any]:
     """Return a layer's sizes, small."""
     if sizes.get("kind") == "linear":
-        return {"C": 40, "K": 24}
+        return {"K": 8192}  # large enough for each kernel of a large one: compiling takes memory
     if "groups" in sizes:
         return {"C": 2, "K": 2, "groups": 2, "H": 8, "W": 8, "R": 3, "S": 3, "padding": 1}
     return {"W": 40, "S": 3} if "S" in sizes and "R" not in sizes else {"H": 8, "W": 8}
