@@ -162,7 +162,7 @@ def lines(rows: Iterable[Row]) -> Iterator[str]:
     """Write a row a case: what comes nearest to its bound, and what all of its ops take."""
     known = list(rows)
     yield f"On {machine()}:\n"
-    yield "| layer | batch | ops on presets | most of its bound | MiB | of MiB | which | CPU s |"
+    yield "| layer | batch | ops on presets | of its bound | MiB | of MiB | which | all: CPU s |"
     yield "|---|---:|---:|---:|---:|---:|---|---:|"
     for case, (layer, samples, _) in CASES.items():
         own = [row for row in known if row.case == case]

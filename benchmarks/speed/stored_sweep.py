@@ -1,9 +1,9 @@
-"""Measure what the store takes and spares, for the page of it: a sweep, and a first run.
+"""Measure what the store takes and spares, for the page of it: a sweep, and a run.
 
     python benchmarks/speed/stored_sweep.py [SPEC]
 
 A sweep without a store, with an empty one, and with what that kept, its points done anew each time:
-`stored_sweep.toml`, or SPEC, of which lines are printed and no page is written. Of a first run, the
+`stored_sweep.toml`, or SPEC, of which lines are printed and no page is written. Of a run, the
 shipped trace on a machine with an empty store, over the same without one: pairs of processes that
 alternate. CPU seconds are of all processes, which each load the package. Kernels are compiled.
 """
@@ -15,7 +15,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -34,9 +33,8 @@ PAIRS = 5
 
 
 class Taken(NamedTuple):
-    """What a sweep took, and what it says."""
+    """CPU seconds that a sweep took, and what it says."""
 
-    wall: float
     cpu: float
     rows: list[dict[str, object]]
 
@@ -47,10 +45,10 @@ def cpu_seconds() -> float:
 
 
 def run(spec: Path, store: Where) -> Taken:
-    begun, before = time.perf_counter(), cpu_seconds()
+    before = cpu_seconds()
     with tempfile.TemporaryDirectory() as folder:
         rows = swatsim.sweep(spec, folder, store=store).rows
-    return Taken(time.perf_counter() - begun, cpu_seconds() - before, rows)
+    return Taken(cpu_seconds() - before, rows)
 
 
 def of_sweep(spec: Path) -> Iterator[str]:
@@ -69,8 +67,8 @@ def of_sweep(spec: Path) -> Iterator[str]:
     yield f"- again: CPU {second.cpu:.1f} s, {second.cpu / first.cpu:.2f} times the first"
 
 
-def of_first_runs(name: str) -> str:
-    """Return what a first run on a machine takes with an empty store, over one without."""
+def of_runs(name: str) -> str:
+    """Return what a run on a machine takes with an empty store, over one without."""
     simulated(name, "")
     pairs = list[tuple[float, float]]()
     for _ in range(PAIRS):
@@ -79,7 +77,7 @@ def of_first_runs(name: str) -> str:
     ratios = sorted(stored / plain for stored, plain in pairs)
     seconds = median(plain for _, plain in pairs)
     return (
-        f"- first run of the shipped trace on `{name}` (CPU {seconds:.1f} s), an empty store: "
+        f"- the shipped trace on `{name}`, without a store: CPU {seconds:.1f} s; with an empty one "
         f"{median(ratios):.3f} times as much, median of {PAIRS} pairs "
         f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
     )
@@ -102,7 +100,7 @@ def simulated(name: str, store: str) -> float:
 def lines() -> Iterator[str]:
     yield f"On {machine()}:\n"
     yield from of_sweep(SPEC)
-    yield from map(of_first_runs, MACHINES)
+    yield from map(of_runs, MACHINES)
 
 
 def main() -> None:

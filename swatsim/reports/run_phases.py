@@ -14,7 +14,7 @@ from swatsim.reports.methods import method
 from swatsim.reports.run_costs import Rows, by_steps
 from swatsim.reports.span import percent
 from swatsim.reports.totals import quotient
-from swatsim.table import Rows as Kept
+from swatsim.table import Rows as Columns
 from swatsim.table import behind, column_of
 from swatsim.workload.layer import OPERANDS
 
@@ -145,7 +145,7 @@ def products_of(rows: Rows) -> float:
 
 def _column(rows: Rows, name: str) -> list[Any]:
     """Return a column; None where a row of one's own lacks it."""
-    return column_of(rows, name) if isinstance(rows, Kept) else [row.get(name) for row in rows]
+    return column_of(rows, name) if isinstance(rows, Columns) else [row.get(name) for row in rows]
 
 
 def _densities(rows: Rows) -> dict[str, Any]:

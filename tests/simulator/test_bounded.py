@@ -209,7 +209,9 @@ for sizes, tiny, name, preset, sparse in json.loads(sys.argv[2]):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(("room", "ops"), [(2**28, LARGE), (96 * 2**20, HEADS)], ids=["all", "heads"])
+@pytest.mark.parametrize(
+    ("room", "ops"), [(2**28, LARGE), (96 * 2**20, HEADS)], ids=["all", "heads"]
+)
 def test_an_op_takes_its_unpacked_masks_and_256_mib(room: int, ops: list[Any]) -> None:
     cases = [
         [sizes, {**sizes, **_tiny(sizes)}, name, preset, sparse]

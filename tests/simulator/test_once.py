@@ -113,13 +113,20 @@ def test_where_nothing_can_be_locked_each_compiles(
         raise error
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
+    compiled = []
     with held(tmp_path / "one.kernel"), held(tmp_path / "one.kernel"):
-        pass
+        compiled.append(1)
+    assert compiled
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_nor_does_anyone_wait_where_nothing_can_be_written() -> None:
+def test_nor_does_anyone_wait_where_nothing_can_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited = list[float]()
+    monkeypatch.setattr("time.sleep", waited.append)
     with held(Path("/proc/none/one.kernel")):
-        pass
+        assert not waited
 
 
 def test_who_compiles_what_calls_it_waits_for_nobody(

@@ -88,12 +88,13 @@ def run(part: Pass, parts: range, config: InnerJoinConfig) -> Joined:
     rounds = rounds_of(part.filters, config)
     streams = part.filter_streams(parts)
     cycles = np.zeros((len(parts), config.clusters, len(rounds.used)), np.int64)
+    nonzero = ones(streams)
     of_round = len(parts) * int(rounds.filters.max()) * streams.shape[2]
     at_once = max(1, mapping.MOST_HELD // of_round)
     working = window_words = filter_words = 0
     for begin in range(0, len(rounds.used), at_once):
         some = range(begin, min(begin + at_once, len(rounds.used)))
-        taken = _run_rounds(part, parts, streams, config, some)
+        taken = _run_rounds(part, parts, streams, nonzero, config, some)
         cycles[:, :, begin : some.stop] = taken.cycles
         working += taken.working
         window_words += taken.window_words
@@ -102,11 +103,16 @@ def run(part: Pass, parts: range, config: InnerJoinConfig) -> Joined:
 
 
 def _run_rounds(
-    part: Pass, parts: range, streams: Words, config: InnerJoinConfig, some: range
+    part: Pass,
+    parts: range,
+    streams: Words,
+    nonzero: Counts,
+    config: InnerJoinConfig,
+    some: range,
 ) -> Joined:
     """Run all windows of some parts through some rounds, whose filters are held meanwhile."""
     rounds = rounds_of(part.filters, config)
-    held = hold(streams, rounds, config, some)
+    held = hold(streams, nonzero, rounds, config, some)
     own = Rounds(*(each[some.start : some.stop] for each in rounds))
     sent, first, working = Sent(part, len(parts), config, own, held.filters[:, :, 0]), 0, 0
     taken = np.zeros((len(parts), config.clusters, len(some)), np.int64)
@@ -114,7 +120,7 @@ def _run_rounds(
         working += kernel.join_parts(windows, held.words, own, first, taken, held.begun(outputs))
         sent.add(windows, outputs, first)
         first += windows.shape[1]
-    return Joined(taken, working, sent.window_words, sent.filter_words(streams))
+    return Joined(taken, working, sent.window_words, sent.filter_words(nonzero))
 
 
 @lru_cache(maxsize=10_000)

@@ -127,13 +127,20 @@ def rounds_of(filters: int, config: InnerJoinConfig) -> Rounds:
 
 
 def hold(
-    streams: Words, rounds: Rounds, config: InnerJoinConfig, some: range | None = None
+    streams: Words,
+    nonzero: Counts,
+    rounds: Rounds,
+    config: InnerJoinConfig,
+    some: range | None = None,
 ) -> Held:
-    """Lay filters (parts, filters, words) into the slots of some rounds, by default of all."""
+    """Lay filters (parts, filters, words) into the slots of some rounds, by default of all.
+
+    `nonzero` is how many values of each are not zero: (parts, filters).
+    """
     some = range(len(rounds.used)) if some is None else some
     own = slice(some.start, some.stop)
     held = Rounds(rounds.filters[own], rounds.used[own])
-    filters = _filters_of(streams, rounds, config.balancing)[:, own]  # (parts, rounds, slots)
+    filters = _filters_of(nonzero, rounds, config.balancing)[:, own]  # (parts, rounds, slots)
     words = config.chunk // WORD
     chunks = -(-streams.shape[2] // words)
     laid = np.zeros((*filters.shape, chunks * words), np.uint64)
@@ -148,12 +155,11 @@ def hold(
     return Held(np.ascontiguousarray(cut.swapaxes(3, 4)), filters, by_chunk)
 
 
-def _filters_of(streams: Words, rounds: Rounds, balancing: Balancing) -> Counts:
+def _filters_of(nonzero: Counts, rounds: Rounds, balancing: Balancing) -> Counts:
     """Return the filters of each round, before chunks sort them anew: (parts, rounds, slots)."""
     if balancing is not Balancing.GREEDY_SOFTWARE:
         every = _by_index(rounds)
-        return np.broadcast_to(every, (len(streams), *every.shape))
-    nonzero = ones(streams)
+        return np.broadcast_to(every, (len(nonzero), *every.shape))
     ranked = np.argsort(-nonzero, axis=1, kind="stable")
     return np.asarray(ranked[:, _from_both_ends(rounds)])
 

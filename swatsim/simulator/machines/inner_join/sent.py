@@ -58,8 +58,11 @@ class Sent:
                 wanting[part] += own[:, held[:filters]].any(axis=1)
         return wanting
 
-    def filter_words(self, streams: Words) -> int:
-        """Return the words of filters that clusters are sent, whose windows have all been added."""
+    def filter_words(self, nonzero: Counts) -> int:
+        """Return the words of filters that clusters are sent, whose windows have all been added.
+
+        Of each filter so many values are not zero: (parts, filters).
+        """
         if self._met is None:
-            return self.clusters * int(ones(streams).sum())
-        return int((self._met * ones(streams)).sum())
+            return self.clusters * int(nonzero.sum())
+        return int((self._met * nonzero).sum())

@@ -18,7 +18,7 @@ from swatsim.simulator.machines.inner_join import kernel
 from swatsim.simulator.machines.inner_join.config import InnerJoinConfig
 from swatsim.simulator.machines.inner_join.kernel import Counts, Log, Rounds, Wanted, Words
 from swatsim.simulator.machines.inner_join.machine import run
-from swatsim.simulator.machines.inner_join.mapping import Held, Pass, hold, passes, rounds_of
+from swatsim.simulator.machines.inner_join.mapping import Held, Pass, hold, ones, passes, rounds_of
 from swatsim.workload.lowering import LoweredOp
 from swatsim.workload.windows import Mask
 
@@ -49,7 +49,8 @@ def _stretches(op: LoweredOp, config: InnerJoinConfig, cluster: int) -> Iterator
     """Yield what the cluster has of each pass, in the order in which they run."""
     for number, part in enumerate(passes(op, config)):
         rounds = rounds_of(part.filters, config)
-        held = hold(part.filter_streams(range(part.parts)), rounds, config)
+        streams = part.filter_streams(range(part.parts))
+        held = hold(streams, ones(streams), rounds, config)
         windows, outputs = _own(part, config.clusters, cluster)
         slowest = run(part, range(part.parts), config).cycles.sum(axis=2).max(axis=1)
         for group in range(part.parts):
