@@ -17,8 +17,3 @@ settings.load_profile("unhurried")
 
 # Python's own is a walk every 700 new objects, of which a kernel's compilation makes millions
 gc.set_threshold(10_000, 10, 10)
-
-
-def pytest_collection_finish() -> None:
-    """Leave what all tests share out of the garbage collector's walks: modules, and the tests."""
-    gc.freeze()
