@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import (
@@ -31,8 +32,10 @@ log = logging.getLogger(__name__)
 WAITING = 4
 #: The same of an executor that says nothing of its workers.
 WAITING_ELSEWHERE = 64
-#: How often a pool whose worker died is started anew.
+#: How often a pool whose worker died before it gave anything is started anew, with all jobs.
 RESTARTS = 3
+#: Then a job has a pool for itself, so often: it fails if it is that one that takes workers down.
+ALONE = 2
 #: An executor that gave nothing for so long is asked whether it is there, and what time it is.
 QUIET_SECONDS = 10
 
@@ -132,17 +135,44 @@ def completed(
                 f"the executor broke ({error}): run the sweep again to go on"
             ) from None
         return
-    for attempt in range(RESTARTS + 1):
+    yield from _through_pools(pending, means)
+
+
+def _through_pools(
+    pending: list[Piece], means: Means
+) -> Generator[tuple[Piece, list[Done]], None, None]:
+    """Yield outcomes from pools of our own, each in place of one that a worker's death broke."""
+    in_vain = 0
+    while pending:
+        before = len(pending)
         try:
             with Pool(means.workers or 1) as pool:
                 yield from _through(pool, pending, means)
                 return
         except BrokenExecutor as error:
             log.warning("a worker died (%s): %d jobs are left", error, len(pending))
-        if attempt == RESTARTS:
-            for piece in list(pending):
-                pending.remove(piece)
-                yield piece, piece.failed("a worker died each time: too little memory?")
+        in_vain = 0 if len(pending) < before else in_vain + 1
+        if in_vain > RESTARTS:
+            yield from _alone(pending, means)
+
+
+def _alone(pending: list[Piece], means: Means) -> Iterator[tuple[Piece, list[Done]]]:
+    """Yield the outcome of the first piece, in a pool for itself; of all where no worker lives."""
+    first, lives = pending[0], False
+    for _ in range(ALONE):
+        try:
+            with Pool(1) as pool:
+                pool.submit(os.getpid).result()
+                lives = True
+                for outcome in _through(pool, [first], means):
+                    pending.remove(first)
+                    yield outcome
+                return
+        except BrokenExecutor:
+            continue
+    for piece in [first] if lives else list(pending):
+        pending.remove(piece)
+        yield piece, piece.failed("a worker died each time: too little memory?")
 
 
 Running = dict[Future[list[Done]], Piece]
