@@ -44,10 +44,10 @@ def store(where: str | None, limit: str | None, clear: bool, as_json: bool) -> N
 
 
 def _change(chosen: Store, limit: str | None, clear: bool) -> None:
+    if limit is not None:  # first: one that is refused has cleared nothing
+        chosen.set_limit(_bytes(limit))
     if clear:
         chosen.clear()
-    if limit is not None:
-        chosen.set_limit(_bytes(limit))
 
 
 def _bytes(size: str) -> int:

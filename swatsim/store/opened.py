@@ -73,6 +73,7 @@ def _folder(where: str) -> Folder:
 
         return RemoteFolder(where)
     path = Path(os.path.abspath(os.path.expanduser(where)))
-    if path.exists() and not path.is_dir():
+    # of what can't be looked at `Path.exists` raises: what is used of it says so, and goes on
+    if os.path.exists(path) and not os.path.isdir(path):
         raise ConfigError(f"the store {where} is a file: give a folder, or a URL")
     return LocalFolder(path, private=path == _usual_path())

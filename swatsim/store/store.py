@@ -150,11 +150,14 @@ class Store:
         Raises
         ------
         OSError
-            If the folder can't be read.
+            If the folder can't be read, or entries of it not removed.
         """
         gone = list(self._entries())
         self.folder.remove(name_of(kept.key) for kept in gone)
         self._recent.clear()
+        left = {kept.key for kept in self._entries()} & {kept.key for kept in gone}
+        if left:
+            raise OSError(f"{len(left)} of {len(gone)} entries can't be removed")
         return Size(len(gone), sum(kept.size for kept in gone))
 
     @property

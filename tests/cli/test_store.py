@@ -101,6 +101,31 @@ def test_refusals_say_what_is_allowed(store: Path, monkeypatch: pytest.MonkeyPat
     assert "there is no store: set SWATSIM_STORE to a folder, or name one" in refused("store")
 
 
+def test_a_clearing_that_is_refused_is_said_and_clears_nothing(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = open_store(store)
+    assert kept is not None
+    kept.put("ab" * 16, b"counts")
+    assert "is too low" in refused("store", "--clear", "--limit", "1KiB")
+    assert "expected a whole number" in refused("store", "--clear", "--limit", "x")
+    assert entries(store) == 1
+    monkeypatch.setattr("swatsim.store.folder.remove", lambda paths: None)  # as if read-only
+    assert "1 of 1 entries can't be removed" in refused("store", "--clear")
+
+
+def test_a_place_that_cannot_be_looked_at_costs_no_run(
+    trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWATSIM_STORE", str(tmp_path / ("long" * 100)))
+    code, _, err = swatsim("simulate", trace, "-m", "ideal")
+    assert code == 0
+    assert "File name too long): going on without" in err
+    assert "File name too long" in refused("store")
+    monkeypatch.setenv("SWATSIM_STORE", "reference://x")  # fsspec raises a TypeError
+    assert "the store reference://x can't be opened" in refused("store")
+
+
 def test_results_have_nothing_to_do_with_it() -> None:
     assert "--no-store is not allowed" in refused(
         "estimate", "results", "--run-steps", "10", "--no-store"
