@@ -55,16 +55,15 @@ def their_axis(layer: Layer, axis: int, like: Axis, size: int) -> Axis:
     """Sort the pixels of an axis as DNNsim meets them with taps."""
     stride, padding = layer.stride[axis], layer.padding[axis][0]
     taps = np.arange((layer.R, layer.S)[axis]) * layer.dilation[axis]
-    reach = np.arange(size)[:, None] - taps
-    output = np.trunc(reach / stride).astype(np.int64)
-    phase = (taps + padding) % stride
-    met = np.arange(size)[:, None] % stride == phase
+    behind = np.arange(-taps[-1], size)  # how far pixels are behind taps
+    output = np.trunc(behind / stride).astype(np.int64)
+    met = behind % stride == padding % stride
     valid = met & (output >= 0) & (output < (layer.P, layer.Q)[axis])
-    bits, classes = np.unique(np.where(valid, output & 3, -1), axis=0, return_inverse=True)
     return like._replace(
-        pixel_class=classes.reshape(-1).astype(np.int64),
-        output_bits=np.ascontiguousarray(bits, np.int64),
-        tap_phase=phase.astype(np.int64),
+        pixel_class=np.arange(size),
+        place=np.arange(size) + taps[-1],
+        output_bits=np.where(valid, output & 3, -1),
+        tap_phase=(taps + padding) % stride,
     )
 
 

@@ -157,10 +157,12 @@ def test_how_many_sums_are_held_changes_no_block(
 DEPTHWISE = {"C": 8, "K": 8, "groups": 8, "H": 56, "W": 56, "R": 31, "S": 31, "padding": 15}
 IMAGE, PLANE = {"C": 8, "K": 8, "H": 2048, "W": 2048}, {"C": 1, "K": 1, "H": 8192, "W": 2048}
 LONG, HEAD = {"C": 1, "K": 2, "W": 20_000, "S": 1024}, {"kind": "linear", "C": 2048, "K": 16_384}
+LONGEST = {"C": 1, "K": 2, "W": 9_000, "S": 4_500}
 #: What took above 256 MiB before it was cut: a layer, which op, a preset, the sparsest operand.
 LARGE = [
     (DEPTHWISE, "fprop", "tensordash", "act"),
     (LONG, "wgrad", "swat", "act"),
+    (LONGEST, "fprop", "swat", "act"),
     (IMAGE, "wgrad", "swat", "act"),
     (PLANE, "fprop", "swat", "act"),
     (LONG, "fprop", "sparten", "act"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import swatsim
 from swatsim.counters import Counters
-from swatsim.simulator.machines.cartesian import kernel_banks
+from swatsim.simulator.machines.cartesian import kernel_banks, sides
 from swatsim.simulator.machines.cartesian.kernel_patterns import find_patterns
 from swatsim.simulator.machines.cartesian.kernel_queue import (
     DEEPEST_BYTE,
@@ -44,9 +45,9 @@ def test_how_many_classes_are_laid_out_at_once_changes_no_cost(
     op = random_op(Layer(name="x", C=1, K=5, H=9, W=8, R=4, S=3, padding=2), "fprop")
     part = next(planar(op, swatsim.machine("scnn", pe_h=1, pe_w=1).config))
     axes, pixels = (part.rows, part.columns, part.array), np.flatnonzero(part.data[0, 0])
-    classes = part.rows.pixel_class[:, None] * len(part.columns.output_bits)
+    classes = part.rows.pixel_class[:, None] * len(part.columns.place)
     queue = (classes + part.columns.pixel_class).ravel()[pixels]
-    number = len(part.rows.output_bits) * len(part.columns.output_bits)
+    number = len(part.rows.place) * len(part.columns.place)
     starts = np.array([0, len(queue)])
     _, _, patterns = find_patterns(queue, starts, number, part.array.act_vector)
     taps, filters = part.weight.shape[2:], np.argwhere(part.weight[0].transpose(1, 2, 0))
@@ -61,6 +62,28 @@ def test_how_many_classes_are_laid_out_at_once_changes_no_cost(
         found.append((uncompiled.py_func(*run).tolist(), each.tolist()))
     assert found[1] == found[0]
     assert found[2] == found[0]
+
+
+@pytest.mark.parametrize("most", [2**20, 1])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (3, 2), (2, 4), (1, 5)])
+def test_pixels_of_a_class_meet_the_same_taps_in_the_same_way(
+    monkeypatch: pytest.MonkeyPatch, stride: int, dilation: int, most: int
+) -> None:
+    monkeypatch.setattr(sides, "MOST_MET", most)
+    for size, taps, outputs in ((40, 3, 40), (40, 7, 9), (23, 1, 23), (9, 9, 1), (12, 4, 3)):
+        side, met = sides.Side(size, taps, stride, dilation, outputs), {}
+        for pixel, tap in product(range(size), range(taps)):
+            output, rest = divmod(pixel - tap * dilation, stride)
+            there = not rest and 0 <= output < outputs
+            met[pixel, tap] = output % 4 if there else -1
+        ways = [tuple(met[pixel, tap] for tap in range(taps)) for pixel in range(size)]
+        side.axis.cache_clear()
+        axis = side.axis(2, False)
+        by_class = sides.bits_by_tap(axis).T
+        assert [tuple(by_class[it]) for it in axis.pixel_class] == ways
+        assert len(axis.place) == len(set(ways))
+        apart = side.axis(2, True)
+        assert [tuple(it) for it in sides.bits_by_tap(apart).T] == ways
 
 
 # ---- outputs that nobody wants -------------------------------------------------------------------

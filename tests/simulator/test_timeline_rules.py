@@ -34,7 +34,8 @@ RULES = {
     "lane_array": {"LEVELS", "levels", "lookahead", "lookaside", "dt", "dl", "scheduler", "most"},
     "cartesian": {
         *("act_vector", "weight_vector", "accumulator", "bank", "bank_table", "queue", "convolve"),
-        *("pixel_class", "output_bits", "tap_phase", "stride", "outer_product", "block_c"),
+        *("pixel_class", "place", "through", "output_bits", "tap_phase", "stride"),
+        *("outer_product", "block_c"),
         *("bank_queue", "convolve_queued", "outer_product_queued", "product_table", "issue"),
     },
     "systolic": {

@@ -32,6 +32,7 @@ from swatsim.simulator.machines.cartesian.kernel_banks import (
     Axis,
     bank_of,
     cost_patterns,
+    through,
 )
 from swatsim.simulator.machines.cartesian.kernel_log import (
     Log,
@@ -126,7 +127,7 @@ def queue_pixels(  # type: ignore[no-untyped-def]
     the queue, and where each one's part of it begins.
     """
     (_, height, width), pes = image.shape, array.pe_h * array.pe_w
-    classes, (first, end) = columns.output_bits.shape[0], parts
+    classes, (first, end) = columns.place.size, parts
     queue = np.empty(min(image.size, (end - first) * rows.tile * columns.tile) + 1, np.int64)
     starts = np.zeros(end - first + 1, np.int64)
     tops, lefts = firsts(rows, a, array.pe_h), firsts(columns, b, array.pe_w)
@@ -243,7 +244,7 @@ def note_products(
 
     The pixels are those from place `first` of their queue on.
     """
-    log, width = given.log, columns.output_bits.shape[0]
+    log, width = given.log, columns.place.size
     for i in range(classes.size):
         x, y = classes[i] // width, classes[i] % width
         for letter in range(2):
@@ -251,7 +252,8 @@ def note_products(
         for j in range(weights.shape[0]):
             r, s, k = weights[j, 0], weights[j, 1], weights[j, 2]
             log.weights[at, j, 0], log.weights[at, j, 1], log.weights[at, j, 2] = r, s, k
-            w, h = rows.output_bits[x, r], columns.output_bits[y, s]
+            w = rows.output_bits[through(rows, x, r)]
+            h = columns.output_bits[through(columns, y, s)]
             log.banks[at, i, j] = bank_of((first_k + k) % 8, w, h, array)
     log.fullest[at] = fullest_bank(log.banks[at])
 
@@ -313,7 +315,7 @@ def convolve(
     """
     pes, chunks = array.pe_h * array.pe_w, -(-weight.shape[1] // array.chunk)
     parts = data.shape[1] * pes
-    classes = rows.output_bits.shape[0] * columns.output_bits.shape[0]
+    classes = rows.place.size * columns.place.size
     costs, cost = np.empty((chunks, parts), np.int64), np.zeros(pes, np.int64)
     counters = np.empty(min(classes, MOST_CLASSES) * BANKS * MAX_WORDS, np.uint64)
     plane = rows, columns, array

@@ -32,17 +32,22 @@ class Axis(NamedTuple):
         Pixels and taps meet if they are of the same phase: coordinates modulo the stride.
     tile : int
         Pixels of a PE.
+    dilation : int
     pixel_class : numpy.ndarray of int64, shape (X,)
         Pixels of a class meet the same taps, and lead to outputs with the same last two bits.
-    output_bits : numpy.ndarray of int64, shape (classes, taps)
-        Last two bits of the output that a pixel of the class reaches through a tap; -1 where that
-        is outside the plane, or the tap is of another phase.
+    place : numpy.ndarray of int64, shape (classes,)
+        Where in `output_bits` is what a pixel of each class reaches through the first tap.
+    output_bits : numpy.ndarray of int64, shape (X + (taps - 1) * dilation,)
+        Last two bits of an output; -1 where that is outside the plane, or the tap is of another
+        phase. Of each tap it is `dilation` before that of the tap before: see `through`.
     tap_phase : numpy.ndarray of int64, shape (taps,)
     """
 
     stride: int
     tile: int
+    dilation: int
     pixel_class: Counts
+    place: Counts
     output_bits: Counts
     tap_phase: Counts
 
@@ -78,6 +83,12 @@ class Array(NamedTuple):
     queue: int
     at_once: int
     owns: Bits
+
+
+@inner
+def through(axis: Axis, at: int, tap: int) -> int:
+    """Return where in `output_bits` is what a pixel of class `at` reaches through a tap."""
+    return int(axis.place[at] - tap * axis.dilation)
 
 
 @inner
@@ -132,7 +143,6 @@ def lay_out(
 
     Those of the classes in `used`, one after another.
     """
-    of_rows, of_columns = rows.output_bits, columns.output_bits
     width = BANKS * words
     for i in range(used.size * width):
         counters[i] = 0
@@ -145,8 +155,9 @@ def lay_out(
         if i == 0 or r != weights[i - 1, 0] or s != weights[i - 1, 1]:  # they come tap by tap
             met = 0
             for at in range(used.size):
-                x, y = used[at] // of_columns.shape[0], used[at] % of_columns.shape[0]
-                w, h = of_rows[x, r], of_columns[y, s]
+                x, y = used[at] // columns.place.size, used[at] % columns.place.size
+                w = rows.output_bits[through(rows, x, r)]
+                h = columns.output_bits[through(columns, y, s)]
                 if w >= 0 and h >= 0:
                     for one in range(min(8, filters)):
                         other = (first_k + one) % 8
@@ -214,7 +225,7 @@ def cost_patterns(
     costs = np.zeros(patterns.shape[0], np.int64)
     at_once = MAX_WORDS * BLOCKS * array.weight_vector
     total = np.empty(BANKS * MAX_WORDS, np.uint64)
-    classes = rows.output_bits.shape[0] * columns.output_bits.shape[0]
+    classes = rows.place.size * columns.place.size
     place = np.empty(classes, np.int64)
     together = patterns.shape[0]
     if classes > MOST_CLASSES:

@@ -26,7 +26,13 @@ from swatsim.simulator.machines.cartesian.kernel import (
     queue_pixels,
     queue_weights,
 )
-from swatsim.simulator.machines.cartesian.kernel_banks import HIGH, Array, Axis, bank_of
+from swatsim.simulator.machines.cartesian.kernel_banks import (
+    HIGH,
+    Array,
+    Axis,
+    bank_of,
+    through,
+)
 from swatsim.simulator.machines.cartesian.kernel_log import note_pair, note_step
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts, Words
 from swatsim.simulator.machines.cartesian.kernel_queue import (
@@ -87,7 +93,7 @@ class Weights(NamedTuple):
 def lay_out(queue: Counts, first_k: int, plane: Plane) -> Weights:
     """Return a queue of weights with what it feeds into the banks for each class of pixels."""
     rows, columns, array = plane
-    height, width = rows.output_bits.shape[0], columns.output_bits.shape[0]
+    height, width = rows.place.size, columns.place.size
     blocks = -(-queue.shape[0] // array.weight_vector)
     size = height * width * blocks * WORDS
     laid = np.zeros(size if size <= MAX_LAID else 0, np.uint64)
@@ -102,8 +108,8 @@ def lay_out(queue: Counts, first_k: int, plane: Plane) -> Weights:
 @inner
 def begins_of(queue: Counts, plane: Plane) -> Counts:
     """Return where the weights of each tap begin in a queue, which is in the order of taps."""
-    taps = plane.columns.output_bits.shape[1]
-    begins = np.zeros(plane.rows.output_bits.shape[1] * taps + 1, np.int64)
+    taps = plane.columns.tap_phase.size
+    begins = np.zeros(plane.rows.tap_phase.size * taps + 1, np.int64)
     for i in range(queue.shape[0]):
         begins[queue[i, 0] * taps + queue[i, 1] + 1] = i + 1
     for tap in range(begins.size - 1):  # a tap without weights begins where the one before ends
@@ -120,10 +126,11 @@ def add_products(
     Only taps that it meets are looked at: of a linear layer that is one.
     """
     rows, columns, array = plane
-    taps = columns.output_bits.shape[1]
-    for r in range(rows.output_bits.shape[1]):
-        for s in range(taps if rows.output_bits[x, r] >= 0 else 0):
-            w, h, tap = rows.output_bits[x, r], columns.output_bits[y, s], r * taps + s
+    taps = columns.tap_phase.size
+    for r in range(rows.tap_phase.size):
+        w = rows.output_bits[through(rows, x, r)]
+        for s in range(taps if w >= 0 else 0):
+            h, tap = columns.output_bits[through(columns, y, s)], r * taps + s
             for i in range(weights.begins[tap], weights.begins[tap + 1] if h >= 0 else 0):
                 bank = bank_of((weights.first_k + weights.queue[i, 2]) % 8, w, h, array)
                 one = np.uint64(1) << np.uint64(8 * (bank % TO_A_WORD))
@@ -194,7 +201,7 @@ def issue_parts(
 @inner
 def count_products(block: Counts, weights: Weights, plane: Plane) -> None:
     """Count what a block of pixels, by their classes, makes with each block of weights."""
-    width = plane.columns.output_bits.shape[0]
+    width = plane.columns.place.size
     weights.products.fill(0)
     for pixel in block:
         add_products(weights.products, 0, pixel // width, pixel % width, weights, plane)

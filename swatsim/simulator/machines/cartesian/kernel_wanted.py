@@ -24,7 +24,7 @@ from swatsim.simulator.machines.cartesian.kernel import (
     queue_pixels,
     queue_weights,
 )
-from swatsim.simulator.machines.cartesian.kernel_banks import Array, larger
+from swatsim.simulator.machines.cartesian.kernel_banks import larger, through
 from swatsim.simulator.machines.cartesian.kernel_log import fullest_bank, note_pair
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts, Words
 from swatsim.simulator.machines.cartesian.kernel_queue import TO_A_WORD, WORDS, issue
@@ -38,9 +38,9 @@ class Wanted(NamedTuple):
     Parameters
     ----------
     outputs : numpy.ndarray of bool, shape (N, W, H, K)
-    rows : numpy.ndarray of int32, shape (X, R)
-        The output w that pixel x reaches through tap r; -1: none.
-    columns : numpy.ndarray of int32, shape (Y, S)
+    rows : numpy.ndarray of int32, shape (X + (R - 1) * dilation,)
+        The output w that a pixel reaches through a tap, laid out as `Axis.output_bits`; -1: none.
+    columns : numpy.ndarray of int32, shape (Y + (S - 1) * dilation,)
     chunks : numpy.ndarray of bool, shape (chunks, N)
         Which chunks of filters have a wanted output of a sample.
     """
@@ -87,18 +87,19 @@ def meet(queue: Counts, first: int, first_k: int, vector: int) -> Met:
 
 
 @inner
-def count_wanted(block: Counts, n: int, met: Met, array: Array, wanted: Wanted) -> None:
+def count_wanted(block: Counts, n: int, met: Met, plane: Plane, wanted: Wanted) -> None:
     """Count what a block of pixels feeds into each bank with each block of weights."""
-    queue, products, width = met.queue, met.products, wanted.columns.shape[0]
+    (rows, columns, array), queue, products = plane, met.queue, met.products
     ones, words = np.empty(8, np.uint64), np.empty(8, np.int64)
     products.fill(0)
     for pixel in block:
-        x, y, begin = pixel // width, pixel % width, 0
+        x, y, begin = pixel // columns.place.size, pixel % columns.place.size, 0
         while begin < queue.shape[0]:  # tap by tap: k is innermost
             r, s, end = queue[begin, 0], queue[begin, 1], begin
             while end < queue.shape[0] and queue[end, 0] == r and queue[end, 1] == s:
                 end += 1
-            w, h = wanted.rows[x, r], wanted.columns[y, s]
+            w = wanted.rows[through(rows, x, r)]
+            h = wanted.columns[through(columns, y, s)]
             if w >= 0 and h >= 0:
                 for k in range(8):
                     bank = array.bank[(met.first_k + k) & 7, w & 3, h & 3]
@@ -157,7 +158,8 @@ def note_wanted(
         for p in range(block.size):
             x, y = given.places[first + p, 0], given.places[first + p, 1]
             for j in range(some.shape[0]):
-                w, h = wanted.rows[x, some[j, 0]], wanted.columns[y, some[j, 1]]
+                w = wanted.rows[through(rows, x, some[j, 0])]
+                h = wanted.columns[through(columns, y, some[j, 1])]
                 inside = w >= 0 and h >= 0
                 if inside and not wanted.outputs[0, w, h, met.first + some[j, 2]]:
                     log.banks[pair, p, j] = -1
@@ -202,7 +204,7 @@ def convolve_wanted(
                                 continue
                             for begin in range(starts[at], starts[at + 1], array.act_vector):
                                 end = min(begin + array.act_vector, starts[at + 1])
-                                count_wanted(pixels[begin:end], n, met, array, wanted)
+                                count_wanted(pixels[begin:end], n, met, plane, wanted)
                                 if array.queue:
                                     own = queues[chunk, part]
                                     spent = issue(met.products, own, array.queue, met.each)

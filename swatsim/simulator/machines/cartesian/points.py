@@ -16,6 +16,7 @@ from swatsim.simulator.machines.cartesian.kernel_points import (
     cost_of_patterns,
 )
 from swatsim.simulator.machines.cartesian.kernel_taps import Blocks, Taps
+from swatsim.simulator.machines.cartesian.sides import bits_by_tap
 
 #: Larger blocks have too many patterns.
 MAX_VECTOR = 4
@@ -50,11 +51,10 @@ def convolve(part: Planar) -> Work:
 
 def taps_of(part: Planar) -> Taps:
     """Return what is looked up of a part with larger kernels, where that is worth it."""
-    taps, classes = part.weight[0, 0].size, part.rows.output_bits.shape[0]
-    classes *= part.columns.output_bits.shape[0]
+    taps, classes = part.weight[0, 0].size, part.rows.place.size * part.columns.place.size
     if not _is_worth_it(part) or taps * classes > MOST_PLANE:
         return NO_TAPS
-    rows, columns = part.rows.output_bits.T, part.columns.output_bits.T
+    rows, columns = bits_by_tap(part.rows), bits_by_tap(part.columns)
     known = _kinds(part.array.bank.tobytes())[0]
     kinds = np.zeros((len(rows), len(columns), classes + 1), np.int8)
     kinds[:, :, :-1] = known[rows[:, None, :, None], columns[:, None, :]].reshape(
@@ -70,7 +70,7 @@ def _tables_of(array: Array) -> tuple[Blocks, Blocks, Bytes]:
 
 def _points_of(part: Planar, bank: bytes) -> Points:
     axes = part.rows, part.columns
-    outputs = [axis.output_bits[axis.pixel_class, 0].tobytes() for axis in axes]
+    outputs = [axis.output_bits[axis.place[axis.pixel_class]].tobytes() for axis in axes]
     strides, tiles = [(it.stride for it in axes), (it.tile for it in axes)]
     return _points(*outputs, *strides, *tiles, part.array.pe_h, part.array.pe_w, bank)
 

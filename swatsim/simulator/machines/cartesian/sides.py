@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from swatsim.simulator.machines.cartesian.kernel_banks import Axis
+from swatsim.simulator.machines.cartesian.kernel_patterns import Counts
 
 Reached = npt.NDArray[np.int32]
+
+#: Taps of pixels that are laid out at once, to see which of these are alike (some MiB).
+MOST_MET = 2**20
 
 
 class Side(NamedTuple):
@@ -22,18 +27,20 @@ class Side(NamedTuple):
     dilation: int
     outputs: int
 
-    def reached(self, pixels: npt.NDArray[np.int64] | None = None) -> Reached:
-        """Return the outputs that pixels, by default all, reach through each tap; -1: none.
+    @property
+    def reach(self) -> int:
+        """From the first tap to the last."""
+        return (self.taps - 1) * self.dilation
 
-        Shape (X, R).
+    def reached(self) -> Reached:
+        """Return the outputs that pixels reach through taps; -1: none.
+
+        It depends on how far a pixel is behind a tap: element i is of i - `reach`. Shape
+        (size + reach,): a table of pixels and taps is too large for long kernels.
         """
-        some = np.arange(self.size) if pixels is None else pixels
-        found = np.empty((len(some), self.taps), np.int32)
-        for tap in range(self.taps):
-            output, rest = np.divmod(some - tap * self.dilation, self.stride)
-            valid = (rest == 0) & (output >= 0) & (output < self.outputs)
-            found[:, tap] = np.where(valid, output, -1)
-        return found
+        output, rest = np.divmod(np.arange(-self.reach, self.size), self.stride)
+        valid = (rest == 0) & (output >= 0) & (output < self.outputs)
+        return np.where(valid, output, -1).astype(np.int32)
 
     @lru_cache(maxsize=1024)  # noqa: B019  (a tuple of numbers: a step's layers share few)
     def axis(self, pes: int, apart: bool) -> Axis:
@@ -41,33 +48,50 @@ class Side(NamedTuple):
 
         `apart`: each is a class of its own, as where not all outputs are wanted.
         """
-        classes = np.arange(self.size)
-        if apart:
-            bits = self._bits(classes)
-        else:
-            alike = self._alike()
-            some, at = np.unique(alike, return_inverse=True)
-            bits, of_some = np.unique(self._bits(some), axis=0, return_inverse=True)
-            classes = of_some.reshape(-1)[at.reshape(-1)]
+        output = self.reached()
+        bits = np.where(output >= 0, output & 3, -1).astype(np.int64)
+        first = classes = np.arange(self.size)
+        if not apart:
+            some, at = np.unique(self._alike(), return_inverse=True)
+            of_some = self._classes(some, bits)
+            classes = of_some[at.reshape(-1)]
+            first = some[np.unique(of_some, return_index=True)[1]]
         return Axis(
             stride=self.stride,
             tile=-(-self.size // pes),
+            dilation=self.dilation,
             pixel_class=classes.astype(np.int64),
-            output_bits=np.ascontiguousarray(bits, np.int64),
+            place=(first + self.reach).astype(np.int64),
+            output_bits=bits,
             tap_phase=np.arange(self.taps) * self.dilation % self.stride,
         )
 
-    def _alike(self) -> npt.NDArray[np.int64]:
+    def _alike(self) -> Counts:
         """Return, of each pixel, the first one that reaches as many outputs in the same way.
 
         All taps of those far from both ends lead to outputs, or to none: the last two bits of these
         recur.
         """
-        first, end = (self.taps - 1) * self.dilation, (self.outputs - 1) * self.stride + 1
+        end = (self.outputs - 1) * self.stride + 1
         pixels, recur = np.arange(self.size), 4 * self.stride
-        inside = (pixels >= first) & (pixels < end)
-        return np.where(inside, first + (pixels - first) % recur, pixels)
+        inside = (pixels >= self.reach) & (pixels < end)
+        return np.where(inside, self.reach + (pixels - self.reach) % recur, pixels)
 
-    def _bits(self, pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
-        output = self.reached(pixels)
-        return np.where(output >= 0, output & 3, -1).astype(np.int8)
+    def _classes(self, pixels: Counts, bits: Counts) -> Counts:
+        """Return the class of some pixels, numbered as they first come up."""
+        taps, at_once = np.arange(self.taps) * self.dilation, max(1, MOST_MET // self.taps)
+        known: dict[bytes, int] = {}
+        classes, small = np.empty(len(pixels), np.int64), bits.astype(np.int8)
+        for begin in range(0, len(pixels), at_once):
+            some = pixels[begin : begin + at_once, None] + self.reach - taps
+            for i, met in enumerate(small[some], begin):
+                digest = blake2b(met.tobytes(), digest_size=16).digest()
+                classes[i] = known.setdefault(digest, len(known))
+        return classes
+
+
+def bits_by_tap(axis: Axis) -> Counts:
+    """Return the last two bits of the outputs that each class reaches; shape (taps, classes)."""
+    taps = np.arange(axis.tap_phase.size)[:, None]
+    bits: Counts = axis.output_bits[axis.place - taps * axis.dilation]
+    return bits

@@ -22,7 +22,13 @@ from swatsim.simulator.machines.cartesian.kernel import (
     of_owners,
     queue_pixels,
 )
-from swatsim.simulator.machines.cartesian.kernel_banks import BANKS, Array, Axis, bank_of
+from swatsim.simulator.machines.cartesian.kernel_banks import (
+    BANKS,
+    Array,
+    Axis,
+    bank_of,
+    through,
+)
 from swatsim.simulator.machines.cartesian.kernel_patterns import Bits, Counts, find_patterns
 
 #: Of fewer weights it takes less time to run them pair by pair than to compile the kernel.
@@ -65,10 +71,10 @@ def convolve(part: Planar) -> Work:
 @inner
 def taps_of(axis: Axis) -> Counts:
     """Return the tap that the pixels of each class meet, -1 for none."""
-    taps = np.full(axis.output_bits.shape[0], -1, np.int64)
-    for at in range(axis.output_bits.shape[0]):
-        for tap in range(axis.output_bits.shape[1]):
-            if axis.output_bits[at, tap] >= 0:
+    taps = np.full(axis.place.size, -1, np.int64)
+    for at in range(axis.place.size):
+        for tap in range(axis.tap_phase.size):
+            if axis.output_bits[through(axis, at, tap)] >= 0:
                 taps[at] = tap
     return taps
 
