@@ -155,12 +155,14 @@ def _crowded_images(every: list[Convolution], full: bool, n: int, m: int) -> int
         return 0
     first = every[0]
     samples, times = (1, first.samples) if full else (first.samples, 1)
-    return times * sum(_crowded_image(every, sample, full, n, m) for sample in range(samples))
+    at_once = max(1, MOST_VALUES // prod(first.stored.shape[1:]))
+    some = (slice(at, min(at + at_once, samples)) for at in range(0, samples, at_once))
+    return times * sum(_crowded_of_samples(every, own, full, n, m) for own in some)
 
 
-def _crowded_image(every: list[Convolution], sample: int, full: bool, n: int, m: int) -> int:
-    """Return the crowded groups of the windows of one sample."""
-    first, own = every[0], slice(sample, sample + 1)
+def _crowded_of_samples(every: list[Convolution], own: slice, full: bool, n: int, m: int) -> int:
+    """Return the crowded groups of the windows of some samples."""
+    first = every[0]
     if first.weight.shape[1] % m:
         return sum(_crowded_lines_of_taps(conv, own, n, m) for conv in every)
     some, times = (slice(m), first.stored.shape[1] // m) if full else (slice(None), 1)
@@ -200,15 +202,15 @@ def _visits(axis: Axis, size: int) -> Counts:
     return visits
 
 
-def _crowded_lines_of_taps(conv: Convolution, sample: slice, n: int, m: int) -> int:
-    """Return the crowded groups of a sample's windows, some rows and columns of these at a time."""
+def _crowded_lines_of_taps(conv: Convolution, own: slice, n: int, m: int) -> int:
+    """Return the crowded groups of samples' windows, some rows and columns of these at a time."""
     line = line_of(prod(conv.weight.shape[1:]), m)
-    data, found = _bytes(conv.data(sample)), 0
+    data, found = _bytes(conv.data(own)), 0
     rows, columns = (_axis(conv, axis) for axis in (0, 1))
     for p in _cut(rows, MOST_VALUES // (data.shape[1] * data.shape[3])):
-        own = data[:, :, _read(p, data.shape[2])]
-        for q in _cut(columns, MOST_VALUES // (data.shape[1] * max(1, own.shape[2]))):
-            some = own[..., _read(q, data.shape[3])]
+        across = data[:, :, _read(p, data.shape[2])]
+        for q in _cut(columns, MOST_VALUES // (data.shape[1] * max(1, across.shape[2]))):
+            some = across[..., _read(q, data.shape[3])]
             axes = _from(p, data.shape[2]), _from(q, data.shape[3])
             last = read_only(some.transpose(0, 2, 3, 1))
             found += crowded_windows(last, *axes, conv.groups, line, n, m)
