@@ -13,10 +13,16 @@ import numpy as np
 import pytest
 
 import swatsim
+from swatsim.errors import ConfigError
 from swatsim.simulator.machines.cartesian import machine as cartesian
 from swatsim.simulator.machines.inner_join import machine as inner_join
 from swatsim.simulator.machines.lane_array import machine as lane_array
-from swatsim.simulator.memory.simulate import Demand, simulate_memory
+from swatsim.simulator.memory.candidates import MOST_CUT, candidates, fine, fine_extents
+from swatsim.simulator.memory.fine import grid_of
+from swatsim.simulator.memory.plan import plan
+from swatsim.simulator.memory.simulate import Demand, schedule, simulate_memory
+from swatsim.simulator.memory.stores import dense_stores
+from swatsim.simulator.memory.tensors import shape_of
 from swatsim.simulator.runnable import ConfiguredMachine
 from swatsim.workload.layer import MAX_ELEMENTS, OPERANDS, OPERANDS_OF, OPS, OUTPUT_OF, OpName
 from swatsim.workload.lowering import LoweredOp, lower
@@ -139,25 +145,51 @@ def test_how_much_is_counted_at_once_changes_nothing(
 
 @pytest.mark.parametrize("format", ["bitmask", "run-length", "csr"])
 @EACH_LAYER
-def test_how_many_sums_are_held_changes_no_block(
+def test_how_much_is_held_of_blocks_changes_none(
     monkeypatch: pytest.MonkeyPatch, sizes: dict[str, Any], format: str
 ) -> None:
     of_tensors = {f"format_{it}": format for it in OPERANDS}
     config = swatsim.machine("tensordash", buffer_a_kib=4, buffer_b_kib=4, **of_tensors).config
     found = []
     for most in (2**24, 20, 1):
-        for where in ("sums.MOST_SUMS", "stores.MOST_BLOCKS"):
+        budgets = ("sums.MOST_SUMS", "stores.MOST_BLOCKS", "tensors.MOST_LAID")
+        for where in (*budgets, "pipeline.MOST_AT_ONCE"):
             monkeypatch.setattr(f"swatsim.simulator.memory.{where}", most)
-        ops = [ops_of(sizes, name)[0] for name in OPS]
-        found.append([simulate_memory(op, Demand(900, 16, 90, 90), config) for op in ops])
+        candidates.cache_clear()
+        grid_of.cache_clear()
+        runs = [(ops_of(sizes, name)[0], Demand(900, 16, 90, 90), config) for name in OPS]
+        found.append([simulate_memory(*run) for run in runs])
+        found[-1] += [[slots.tolist() for slots in schedule(*run)] for run in runs]
     assert found[1] == found[0]
     assert found[2] == found[0]
 
 
+@pytest.mark.parametrize("axis", ["K", "C", "samples"])
+def test_an_axis_is_cut_into_a_million_blocks_at_most(axis: str) -> None:
+    long = 10_000_000
+    sizes = {"K": 1, "C": 1, **({axis: long} if axis != "samples" else {})}
+    layer = swatsim.Layer(name="x", kind="linear", **sizes)
+    shape = shape_of(LoweredOp.dense(layer, "fprop", long if axis == "samples" else 1))
+    extents = getattr(fine_extents(shape, *["auto"] * 3), AXES[axis])
+    assert extents[0] == long
+    assert long // extents[-1] <= MOST_CUT < long // (extents[-1] - 1)
+    assert extents == [it for it in fine(long) if it >= extents[-1]]
+
+
+def test_blocks_that_are_too_many_are_refused_before_they_are_laid_out() -> None:
+    layer = swatsim.Layer(name="x", kind="linear", C=1, K=2**24)
+    config = swatsim.machine("stc", block_filters=1).config
+    shape = shape_of(LoweredOp.dense(layer, "fprop", 1))
+    with pytest.raises(ConfigError, match=f"^here: {2**24} blocks are too many: at most"):
+        plan(shape, dense_stores(shape, 16), config, "here")
+
+
+AXES = {"K": "filters", "C": "channels", "samples": "rows"}
 DEPTHWISE = {"C": 8, "K": 8, "groups": 8, "H": 56, "W": 56, "R": 31, "S": 31, "padding": 15}
 IMAGE, PLANE = {"C": 8, "K": 8, "H": 2048, "W": 2048}, {"C": 1, "K": 1, "H": 8192, "W": 2048}
 LONG, HEAD = {"C": 1, "K": 2, "W": 20_000, "S": 1024}, {"kind": "linear", "C": 2048, "K": 16_384}
 LONGEST = {"C": 1, "K": 2, "W": 9_000, "S": 4_500}
+WIDE = {"kind": "linear", "C": 1, "K": 2_000_000}
 #: What took above 256 MiB before it was cut: a layer, which op, a preset, the sparsest operand.
 LARGE = [
     (DEPTHWISE, "fprop", "tensordash", "act"),
@@ -166,6 +198,7 @@ LARGE = [
     (IMAGE, "wgrad", "swat", "act"),
     (PLANE, "fprop", "swat", "act"),
     (LONG, "fprop", "sparten", "act"),
+    (WIDE, "fprop", "stc", "act"),
 ]
 #: Heads of language models, whose parts of the size of the mask took above 96 MiB here already.
 HEADS = [(HEAD, op, it, "weight") for op in ("fprop", "dgrad") for it in ("swat", "tensordash")]

@@ -6,12 +6,12 @@ Legend of dimensions: m candidates for groups, filters and channels, n for rows,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from swatsim.simulator.memory.config import ORDERS
+from swatsim.simulator.memory.config import ORDERS, MemoryConfig
 from swatsim.simulator.memory.kernel import Counts
 from swatsim.simulator.memory.pipeline import LACKS
 from swatsim.simulator.memory.tensors import (
@@ -22,13 +22,14 @@ from swatsim.simulator.memory.tensors import (
     Shape,
     cut_channels,
     cut_rows,
-    ends,
 )
 
 #: Loops by their letters.
 LOOPS = "KCN"
 #: Of an axis up to so long all extents are looked at.
 SHORT = 32
+#: No axis is cut into more blocks, unless a user asks for it: half of what is simulated of an op.
+MOST_CUT = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +73,8 @@ def candidates(
     shape: Shape, order: str, filters: int | str, channels: int | str, rows: int | str
 ) -> Candidates:
     """Return what is tried for an op: it does not depend on masks."""
-    ks = _descending(shape.K) if filters == "auto" else [min(int(filters), shape.K)]
-    cs = _descending(shape.C) if channels == "auto" else [min(int(channels), shape.C)]
+    ks = _few(_descending(shape.K), shape.K, shape.groups, filters)
+    cs = _few(_descending(shape.C), shape.C, shape.groups, channels)
     gkc = [(1, k, c) for k in ks for c in cs]
     if ks[0] == shape.K and cs[0] == shape.C:
         gkc = [(g, shape.K, shape.C) for g in _descending(shape.groups) if g > 1] + gkc
@@ -108,6 +109,17 @@ def candidates(
 Three = tuple[Cuts, Cuts, Cuts]
 
 
+def given_blocks(shape: Shape, config: MemoryConfig) -> int:
+    """Return the blocks that the given extents alone make, as if the others were whole."""
+    blocks = 1
+    for size, extent in ((shape.K, config.block_filters), (shape.C, config.block_channels)):
+        blocks *= 1 if extent == "auto" else -(-size // int(extent))
+    if config.block_rows != "auto":
+        rows = np.array(_rows(shape, config.block_rows), np.int64)
+        blocks *= int(_blocks_of_rows(shape, rows)[0])
+    return blocks
+
+
 def cut_axes(
     shape: Shape, filters: list[int], channels: list[int], across: list[int], rows: list[int]
 ) -> tuple[Three, Three]:
@@ -115,12 +127,10 @@ def cut_axes(
 
     `filters` and `channels` are those over groups, `across` the channels of a group.
     """
-    by_filters = Cuts([cut_channels(ends(extent, shape.K, shape.groups)) for extent in filters])
-    by_channels = Cuts([cut_channels(ends(extent, shape.C, shape.groups)) for extent in channels])
-    of_weight = Cuts([cut_channels(ends(extent, shape.C)) for extent in across])
-    of_act, of_grad = (
-        Cuts([cut_rows(shape, t, extent) for extent in rows]) for t in (ACT, GRAD_OUT)
-    )
+    by_filters = Cuts(partial(cut_channels, inner=shape.K, outer=shape.groups), filters)
+    by_channels = Cuts(partial(cut_channels, inner=shape.C, outer=shape.groups), channels)
+    of_weight = Cuts(partial(cut_channels, inner=shape.C), across)
+    of_act, of_grad = (Cuts(partial(cut_rows, shape, t), rows) for t in (ACT, GRAD_OUT))
     return (by_filters, by_channels, by_filters), (of_weight, of_act, of_grad)
 
 
@@ -169,16 +179,15 @@ def fine_extents(
     What a user gives is the only one. `of_filters` and `of_channels` are the M of operands that are
     stored N:M along them: where no M of them are cut, they take the fewest slots.
     """
-    ks = fine(shape.K, of_filters) if filters == "auto" else [min(int(filters), shape.K)]
-    cs = fine(shape.C, of_channels) if channels == "auto" else [min(int(channels), shape.C)]
+    ks = _few(fine(shape.K, of_filters), shape.K, shape.groups, filters)
+    cs = _few(fine(shape.C, of_channels), shape.C, shape.groups, channels)
     whole = ks[0] == shape.K and cs[0] == shape.C
-    groups = [g for g in fine(shape.groups) if g > 1] if whole else []
+    groups = _few([g for g in fine(shape.groups) if g > 1], shape.groups) if whole else []
     if rows != "auto":
         return Extents(groups, ks, cs, _rows(shape, rows))
-    samples = [shape.rows * n for n in fine(shape.samples) if n > 1]
     # rows of a gradient that the stride cuts in whole windows touch no window twice
     strides = (shape.stride,) if shape.output == ACT else ()
-    return Extents(groups, ks, cs, samples + fine(shape.rows, strides))
+    return Extents(groups, ks, cs, _of_rows(shape, fine(shape.samples), fine(shape.rows, strides)))
 
 
 def fine(size: int, steps: tuple[int, ...] = ()) -> list[int]:
@@ -189,28 +198,48 @@ def fine(size: int, steps: tuple[int, ...] = ()) -> list[int]:
     """
     if size <= SHORT:
         return list(range(size, 0, -1))
-    found = {-(-size // j) for j in range(1, size + 1)}
-    for step in steps:
+    found: set[int] = set()
+    for step in (1, *steps):
         most = -(-size // step)
-        found |= {min(size, step * -(-most // j)) for j in range(1, most + 1)}
+        j = np.arange(1, min(most, MOST_CUT) + 1)
+        found.update(np.unique(np.minimum(size, step * -(-most // j))).tolist())
     return sorted(found, reverse=True)
+
+
+def _few(extents: list[int], size: int, times: int = 1, wanted: int | str = "auto") -> list[int]:
+    """Return the extents that do not cut so many axes of a size into too many blocks.
+
+    What a user wants is the only one.
+    """
+    if wanted != "auto":
+        return [min(int(wanted), size)]
+    return [it for it in extents if times * -(-size // it) <= MOST_CUT] or extents[:1]
+
+
+def _of_rows(shape: Shape, samples: list[int], rows: list[int]) -> list[int]:
+    """Return the extents of rows: several whole samples, slices of one."""
+    found = [shape.rows * n for n in _few([n for n in samples if n > 1], shape.samples)]
+    return found + [n for n in rows if shape.samples * -(-shape.rows // n) <= MOST_CUT]
 
 
 def _rows(shape: Shape, wanted: int | str) -> list[int]:
     """Return the extents of rows: whole samples, slices of one."""
     if wanted == "auto":
-        samples = [shape.rows * n for n in _descending(shape.samples) if n > 1]
-        return samples + _descending(shape.rows)
+        return _of_rows(shape, _descending(shape.samples), _descending(shape.rows))
     n = int(wanted)
     return [n if n < shape.rows else shape.rows * min(n // shape.rows, shape.samples)]
 
 
 def _blocks_of_loops(shape: Shape, gkc: Counts, n: Counts) -> tuple[Counts, Counts, Counts]:
     """Return the blocks of the loops K and C of a group, shape (m, 1), and N, shape (n,)."""
+    return -(-shape.K // gkc[:, 1:2]), -(-shape.C // gkc[:, 2:]), _blocks_of_rows(shape, n)
+
+
+def _blocks_of_rows(shape: Shape, n: Counts) -> Counts:
     slices = shape.samples * -(-shape.rows // n)
     samples = -(-shape.samples // np.maximum(n // shape.rows, 1))
-    rows = np.where(n < shape.rows, slices, samples)
-    return -(-shape.K // gkc[:, 1:2]), -(-shape.C // gkc[:, 2:]), rows
+    blocks: Counts = np.where(n < shape.rows, slices, samples)
+    return blocks
 
 
 def times_of(loops: tuple[Counts, ...], orders: tuple[str, ...], lacking: int) -> Counts:

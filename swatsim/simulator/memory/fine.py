@@ -156,7 +156,7 @@ class _Table:
         """Whether what was known of a pair of cuts was right; its blocks are counted now."""
         if self.sure[i, j] and self.known[i, j]:
             return True
-        largest, size = self.store.largest_and_bytes(self.rows.cuts[i], self.columns.cuts[j])
+        largest, size = self.store.largest_and_bytes(self.rows[i], self.columns[j])
         right = bool(largest <= self.limit and size == self.total_bytes[i, j])
         self.fit[i, j] &= largest <= self.limit
         self.total_bytes[i, j] = size

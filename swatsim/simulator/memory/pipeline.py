@@ -8,7 +8,8 @@ Legend of dimensions: b positions, in the order of the loops; k filters, c chann
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +21,10 @@ from swatsim.simulator.memory.kernel import Counts
 LACKS = (2, 0, 1)
 #: Rows and columns of their tables, as `_positions` numbers them: c of weights is within a group.
 AXES = ((0, 4), (1, 2), (0, 2))
-#: What fits in 64 bits, with room to add.
-LARGEST = 2**61
+#: What fits in 64 bits, with room to add up what is run at once.
+LARGEST = 2**57
+#: Blocks that are run at once (some 64 MiB).
+MOST_AT_ONCE = 2**18
 #: Bytes of a partial sum.
 SUM_BYTES = 4
 
@@ -97,12 +100,18 @@ class Slots(NamedTuple):
 
 
 class _Moved(NamedTuple):
-    """Bytes that each block moves: of its operands, of results, of partial sums out and back."""
+    """Bytes that some blocks move: of operands, of results, of partial sums out and back."""
 
     operands: list[Counts]
     results: Counts
     partial: Counts
     back: Counts
+
+    @property
+    def sums(self) -> list[int]:
+        """Of weight, act, grad_out, of results and of partial sums."""
+        partial = int(self.partial.sum()) + int(self.back.sum())
+        return [*(int(one.sum()) for one in self.operands), int(self.results.sum()), partial]
 
 
 def run_pipeline(
@@ -112,13 +121,13 @@ def run_pipeline(
 
     Parameters are those of `slots_of`.
     """
-    moved = _moved(blocks, value_bytes)
-    lasts = _slots(moved, spread(blocks, on_chip_cycles), per_cycle).lasts
-    start, total = int(lasts[0]), int(lasts.sum())
-    weight, act, grad_out = (int(one.sum()) for one in moved.operands)
-    partial = int(moved.partial.sum() + moved.back.sum())
-    carried = weight, act, grad_out, int(moved.results.sum()), partial
-    return PipelineRun(start, total - int(lasts[-1]), total, *carried)
+    start, total, last, carried = None, 0, 0, [0] * 5
+    for moved, slots in _run(blocks, on_chip_cycles, per_cycle, value_bytes):
+        start = int(slots.lasts[0]) if start is None else start
+        total, last = total + int(slots.lasts.sum()), int(slots.lasts[-1])
+        carried = [one + more for one, more in zip(carried, moved.sums, strict=True)]
+    assert start is not None, "there is a block"
+    return PipelineRun(start, total - last, total, *carried)
 
 
 def slots_of(
@@ -137,44 +146,68 @@ def slots_of(
     value_bytes : int
         Of a result.
     """
-    return _slots(_moved(blocks, value_bytes), spread(blocks, on_chip_cycles), per_cycle)
+    parts = [slots for _, slots in _run(blocks, on_chip_cycles, per_cycle, value_bytes)]
+    return Slots(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
-def _moved(blocks: Blocks, value_bytes: int) -> _Moved:
-    at = _positions(blocks)
+def _run(
+    blocks: Blocks, on_chip_cycles: int, per_cycle: tuple[int, int, int], value_bytes: int
+) -> Iterator[tuple[_Moved, Slots]]:
+    """Yield what blocks move, and the slots that they are loaded in; the last has two slots more.
+
+    So many at a time that a million of them take no more room than their cycles.
+    """
+    computing = spread(blocks, on_chip_cycles)
+    before = np.zeros(2, np.int64)  # what the two blocks before drain
+    for begin in range(0, len(computing), MOST_AT_ONCE):
+        end = min(begin + MOST_AT_ONCE, len(computing))
+        moved = _moved(blocks, value_bytes, range(begin, end))
+        more = 2 if end == len(computing) else 0
+        computes = computing[max(begin - 1, 0) : end - 1 + more]
+        computes = np.pad(computes, (begin == 0, more // 2))
+        drains = np.concatenate((before, moved.results + moved.partial))
+        load = np.pad(sum(moved.operands) + moved.back, (0, more))
+        slots = _slots(load, drains[: len(load)], computes, per_cycle)
+        if begin == 0:
+            slots.lasts[0] += per_cycle[2] * per_cycle[0]
+        yield moved, slots
+        before = drains[-2:]
+
+
+def _moved(blocks: Blocks, value_bytes: int, which: range) -> _Moved:
+    count = prod(len(ends) - 1 for ends in (blocks.groups, *blocks.ends))
+    # with their neighbours: a block is loaded if the one before it is another, and so leaves
+    around = np.arange(max(which.start - 1, 0), min(which.stop + 1, count))
+    at = _positions(blocks, around)
+    own = slice(which.start - int(around[0]), which.stop - int(around[0]))
     keys = [at[d1] * blocks.tables[t].shape[1] + at[d2] for t, (d1, d2) in enumerate(AXES)]
-    moved = [np.append(True, key[1:] != key[:-1]) for key in keys]
-    sizes = [table.reshape(-1)[key] for table, key in zip(blocks.tables, keys, strict=True)]
-    loads = [size * there for size, there in zip(sizes, moved, strict=True)]
-    output, inside = blocks.output, at[3 + LACKS[blocks.output]]
+    new = [np.concatenate(([True], key[1:] != key[:-1], [True])) for key in keys]
+    sizes = [table.reshape(-1)[key[own]] for table, key in zip(blocks.tables, keys, strict=True)]
+    loads = [size * there[:-1][own] for size, there in zip(sizes, new, strict=True)]
+    output, inside = blocks.output, at[3 + LACKS[blocks.output]][own]
     complete = inside == len(blocks.ends[LACKS[output]]) - 2
-    leaves = np.append(moved[output][1:], True) * sizes[output]
+    leaves = new[output][1:][own] * sizes[output]
     back = loads[output] * (inside > 0) * SUM_BYTES
     loads[output] = back * 0
     return _Moved(loads, leaves * complete * value_bytes, leaves * ~complete * SUM_BYTES, back)
 
 
-def _slots(moved: _Moved, computing: Counts, per_cycle: tuple[int, int, int]) -> Slots:
-    fast, slow, latency = per_cycle
-    load, drain, nothing = sum(moved.operands) + moved.back, moved.results + moved.partial, [0]
-    loaded = np.concatenate((load, nothing, nothing))
-    drained = np.concatenate((nothing, nothing, drain))
-    computes = np.concatenate((nothing, computing, nothing))
+def _slots(
+    loaded: Counts, drained: Counts, computing: Counts, per_cycle: tuple[int, int, int]
+) -> Slots:
+    fast, slow, _ = per_cycle
     # whole numbers of any size, where they are needed: slower, and as exact
-    largest = int(computing.sum()) * fast + (int(load.sum()) + int(drain.sum())) * slow
+    largest = int(computing.sum()) * fast + (int(loaded.sum()) + int(drained.sum())) * slow
     kind: Any = object if largest > LARGEST else np.int64
-    lasts = np.maximum(
-        computes.astype(kind) * fast, (loaded.astype(kind) + drained.astype(kind)) * slow
-    )
-    lasts[0] += latency * fast
-    return Slots(loaded, drained, computes, lasts)
+    moves = (loaded.astype(kind) + drained.astype(kind)) * slow
+    return Slots(loaded, drained, computing, np.maximum(computing.astype(kind) * fast, moves))
 
 
-def _positions(blocks: Blocks) -> tuple[Counts, ...]:
+def _positions(blocks: Blocks, which: Counts) -> tuple[Counts, ...]:
     """Return which block of each loop a position has: K, C over groups, N; then within a group."""
     sizes = [len(ends) - 1 for ends in blocks.ends]
     shape = (len(blocks.groups) - 1, *(sizes[d] for d in blocks.order))
-    group, *nested = np.unravel_index(np.arange(int(np.prod(shape))), shape)
+    group, *nested = np.unravel_index(which, shape)
     k, c, n = (nested[list(blocks.order).index(d)] for d in range(3))
     return group * sizes[0] + k, group * sizes[1] + c, n, k, c, n
 

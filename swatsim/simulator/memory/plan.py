@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swatsim.errors import ConfigError
-from swatsim.simulator.memory.candidates import LOOPS, Candidates, candidates
+from swatsim.simulator.memory.candidates import LOOPS, Candidates, candidates, given_blocks
 from swatsim.simulator.memory.config import ORDERS, MemoryConfig
 from swatsim.simulator.memory.fine import NO_LIMIT, Constraints, Fine
 from swatsim.simulator.memory.kernel import Counts
@@ -94,15 +94,20 @@ def plan(
     ConfigError
         If a buffer is too small: it names the buffer, and what would do.
     """
+    _check_number(given_blocks(shape, config), where)  # before so many are laid out
     chosen = find(shape, stores, config, pinned, resident)
     if chosen is None:
         raise _too_small(shape, stores, config, where)
-    if chosen.blocks > MAX_BLOCKS:
+    _check_number(chosen.blocks, where)
+    return chosen
+
+
+def _check_number(blocks: int, where: str) -> None:
+    if blocks > MAX_BLOCKS:
         raise ConfigError(
-            f"{where}: {chosen.blocks} blocks are too many: at most {MAX_BLOCKS} are simulated; "
+            f"{where}: {blocks} blocks are too many: at most {MAX_BLOCKS} are simulated; "
             "raise block_filters, block_channels or block_rows, or leave them auto"
         )
-    return chosen
 
 
 def find(
@@ -219,20 +224,19 @@ def _widest(store: Store, rows: Cuts, columns: Cuts, limit: int) -> Counts:
     Blocks of powers of two lie in one another, so of a block that fits smaller ones do: the
     smallest rows take the widest columns.
     """
-    widest, j = np.zeros(len(rows.cuts), np.int64), 0
+    widest, j = np.zeros(len(rows), np.int64), 0
     mean = store.bits_in_all(rows, columns) / (rows.blocks[:, None] * columns.blocks)
 
     def fits(i: int, j: int) -> bool:
         # if the mean block does not, there is one that does not
         return bool(
-            mean[i, j] <= limit
-            and store.largest_and_bytes(rows.cuts[i], columns.cuts[j])[0] <= limit
+            mean[i, j] <= limit and store.largest_and_bytes(rows[i], columns[j])[0] <= limit
         )
 
     if fits(0, 0):
         return widest
-    for i in reversed(range(len(rows.cuts))):
-        while j < len(columns.cuts) and not fits(i, j):
+    for i in reversed(range(len(rows))):
+        while j < len(columns) and not fits(i, j):
             j += 1
         widest[i] = j
     return widest
@@ -277,7 +281,7 @@ class _BlockBytes:
         m, n = np.nonzero(near & ~self._known[self.at])
         rows, columns = (np.broadcast_to(index, near.shape)[m, n] for index in self.at)
         for i, j in set(zip(rows.tolist(), columns.tolist(), strict=True)):
-            cuts = self.rows.cuts[i], self.columns.cuts[j]
+            cuts = self.rows[i], self.columns[j]
             self._bytes[i, j] = self.store.largest_and_bytes(*cuts)[1]
             self._known[i, j] = True
         return len(m)

@@ -256,9 +256,9 @@ def _blocks(shape: Shape, stores: Stores, chosen: Plan, resident: int) -> Blocks
 
 def _tables(shape: Shape, stores: Stores, chosen: Plan, resident: int) -> list[Counts]:
     """Return the bytes of the operands' blocks, the elements of the output's."""
-    filters = cut_channels(ends(chosen.groups * chosen.filters, shape.K, shape.groups))
-    channels = cut_channels(ends(chosen.groups * chosen.channels, shape.C, shape.groups))
-    across = cut_channels(ends(chosen.channels, shape.C))
+    filters = cut_channels(chosen.groups * chosen.filters, shape.K, shape.groups)
+    channels = cut_channels(chosen.groups * chosen.channels, shape.C, shape.groups)
+    across = cut_channels(chosen.channels, shape.C)
     of_act, of_grad = (cut_rows(shape, tensor, chosen.rows) for tensor in (ACT, GRAD_OUT))
     axes = ((filters, across), (channels, of_act), (filters, of_grad))
     return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple, assert_never
@@ -27,23 +27,34 @@ MOST_BLOCKS = 2**20
 NO_COUNTS = np.zeros(0, np.int64)
 
 
+OfBlocks = Callable[[Cut], Counts]
+
+
 def bytes_of_products(
-    rows: Cuts, of_rows: Counts, columns: Cuts, of_columns: Counts, bits: int
+    rows: Cuts, of_rows: OfBlocks, columns: Cuts, of_columns: OfBlocks, bits: int
 ) -> Counts:
     """Return whole bytes of blocks of as many bits as two numbers' product, times `bits`.
 
-    The numbers are those of the blocks of `every`; shape (cuts of rows, cuts of columns).
+    The numbers are what `of_rows` and `of_columns` return of blocks; shape (cuts of rows, cuts of
+    columns).
     """
-    high, times_high = rows.tally(of_rows)
-    wide, times_wide = columns.tally(of_columns)
-    total: Counts = times_high @ ((high[:, None] * wide * bits + 7) // 8) @ times_wide.T
+    total: Counts = np.empty((len(rows), len(columns)), np.int64)
+    wides = list(columns.tallies(of_columns))
+    for at, high, times_high in rows.tallies(of_rows):
+        for across, wide, times_wide in wides:
+            whole = (high[:, None] * wide * bits + 7) // 8
+            total[at, across] = times_high @ whole @ times_wide.T
     return total
+
+
+def _size(cut: Cut) -> Counts:
+    return cut.size
 
 
 @lru_cache(maxsize=4096)
 def bytes_of_elements(rows: Cuts, columns: Cuts, bits: int) -> Counts:
     """Return whole bytes of blocks that have so many bits for each cell: the same in all steps."""
-    return bytes_of_products(rows, rows.every.size, columns, columns.every.size, bits)
+    return bytes_of_products(rows, _size, columns, _size, bits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,11 +199,7 @@ class Store:
         return apart // 8 + bytes_of_elements(rows, columns, beside), True
 
     def _bytes_of_slots(self, rows: Cuts, columns: Cuts) -> Counts:
-        of_rows, of_columns = rows.every.size, columns.every.size
-        if self.along:
-            of_columns = self._slots(columns.every)
-        else:
-            of_rows = self._slots(rows.every)
+        of_rows, of_columns = (_size, self._slots) if self.along else (self._slots, _size)
         bits = self.terms.entry * self.cell
         return bytes_of_products(rows, of_rows, columns, of_columns, bits)
 
@@ -203,13 +210,15 @@ class Store:
             case "values" | "runs":
                 assert self.sums is not None, "entries that depend on the mask are added up"
                 last = self.sums.of_columns
-                inside = (last[columns.every.last] - last[columns.every.first]).astype(np.int64)
-                return elements * 0 + columns.add_up(inside)
+                inside = columns.add_up(
+                    lambda cut: (last[cut.last] - last[cut.first]).astype(np.int64)
+                )
+                return elements * 0 + inside
             case "slots":
                 if self.along:
-                    slots = columns.add_up(self._slots(columns.every))
+                    slots = columns.add_up(self._slots)
                     return slots * rows.total[:, None] * self.cell
-                slots = rows.add_up(self._slots(rows.every))
+                slots = rows.add_up(self._slots)
                 return slots[:, None] * columns.total * self.cell
             case "packed":
                 # each block is rounded up: a bound below
@@ -228,12 +237,12 @@ class Store:
             case "leading":
                 if weight:
                     return high * columns.blocks
-                return rows.blocks[:, None] * columns.add_up(columns.every.samples)
+                return rows.blocks[:, None] * columns.add_up(lambda cut: cut.samples)
             case "trailing":
                 if weight:
                     return rows.blocks[:, None] * wide * self.cell
-                places = columns.every.size // columns.every.samples
-                return high * columns.add_up(places) * self.cell
+                places = columns.add_up(lambda cut: cut.size // cut.samples)
+                return high * places * self.cell
             case _:
                 assert_never(self.format.lines)
 

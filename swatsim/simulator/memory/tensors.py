@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,9 @@ import numpy as np
 from swatsim.simulator.memory.kernel import Counts
 from swatsim.workload.layer import OPERANDS, OUTPUT_OF
 from swatsim.workload.lowering import LoweredOp
+
+#: Blocks of cuts that are laid out at once (8 MiB), or those of one cut.
+MOST_LAID = 2**18
 
 #: Tensors, by their tables: weight (k, c), act (c, n), grad_out (k, n).
 WEIGHT, ACT, GRAD_OUT = 0, 1, 2
@@ -103,8 +106,9 @@ def ends(extent: int, inner: int, outer: int = 1) -> Counts:
     return np.append(begins, outer * inner)
 
 
-def cut_channels(begins: Counts) -> Cut:
-    """Return the blocks of an axis of filters or channels."""
+def cut_channels(extent: int, inner: int, outer: int = 1) -> Cut:
+    """Return the blocks of an axis of filters or channels, of `outer` groups of `inner`."""
+    begins = ends(extent, inner, outer)
     first, last = begins[:-1], begins[1:]
     return Cut(first, last, np.ones_like(first))
 
@@ -138,39 +142,98 @@ def _touched(shape: Shape, tensor: int, first: Counts, last: Counts) -> tuple[Co
     return first, last
 
 
+class Some(NamedTuple):
+    """Cuts that follow one another: which, their blocks, and where those of each begin."""
+
+    which: slice
+    every: Cut
+    starts: Counts
+
+    def add_up(self, values: Counts) -> Counts:
+        """Return the sum of the values of the blocks, cut by cut."""
+        return np.add.reduceat(values, self.starts)
+
+
+class Tally(NamedTuple):
+    """How often each value comes up in the blocks of some cuts: `times` is (cuts, values)."""
+
+    which: slice
+    values: Counts
+    times: Counts
+
+
 class Cuts:
     """Several cuts of an axis, put together so that they can be summed at once.
 
+    Those of a long axis are made anew when they are asked for: together they have some twenty
+    times as many blocks as the axis is long.
+
     Parameters
     ----------
-    cuts : sequence of Cut
+    make : callable
+        Cuts the axis in blocks of an extent.
+    extents : sequence of int
     """
 
-    def __init__(self, cuts: Sequence[Cut]) -> None:
-        self.cuts = tuple(cuts)
-        self.every = Cut(*(np.concatenate(parts) for parts in zip(*cuts, strict=True)))
-        self.blocks = np.array([len(cut.first) for cut in cuts], np.int64)
-        self._starts = np.append(0, self.blocks.cumsum()[:-1])
-        self.total = self.add_up(self.every.size)
-        #: Rows or columns of the largest block of each cut.
-        self.largest = np.maximum.reduceat(self.every.size, self._starts)
+    def __init__(self, make: Callable[[int], Cut], extents: Sequence[int]) -> None:
+        self._make, self._extents, self._held = make, extents, tuple[Some, ...]()
+        #: Blocks of each cut, rows or columns of all of them, and of the largest.
+        self.blocks, self.total, self.largest = np.empty((3, len(extents)), np.int64)
         #: The first block of each cut.
-        self.leading = Cut(*(part[self._starts] for part in self.every))
+        self.leading = Cut(*np.empty((3, len(extents)), np.int64))
+        for some in self._laid_out():
+            which, every, starts = some
+            self.blocks[which] = np.diff(starts, append=len(every.first))
+            self.total[which] = some.add_up(every.size)
+            self.largest[which] = np.maximum.reduceat(every.size, starts)
+            for own, part in zip(self.leading, every, strict=True):
+                own[which] = part[starts]
+            if which == slice(0, len(extents)) and len(every.first) <= MOST_LAID:
+                self._held = (some,)
 
-    def add_up(self, values: Counts) -> Counts:
-        """Return the sum of the values of the blocks of `every`, cut by cut."""
-        return np.add.reduceat(values, self._starts)
+    def __len__(self) -> int:
+        return len(self._extents)
 
-    def tally(self, values: Counts) -> tuple[Counts, Counts]:
-        """Return how often each value comes up in the blocks of each cut.
+    def __getitem__(self, at: int) -> Cut:
+        """Return one of the cuts."""
+        for _, every, starts in self._held:
+            begin = starts[at]
+            return Cut(*(part[begin : begin + self.blocks[at]] for part in every))
+        return self._make(self._extents[at])
 
-        Returns
-        -------
-        values : numpy.ndarray of int64, shape (distinct,)
-        times : numpy.ndarray of int64, shape (cuts, distinct)
-        """
-        distinct, at = np.unique(values, return_inverse=True)
-        cut = np.repeat(np.arange(len(self.cuts)), self.blocks)
-        size = len(self.cuts) * len(distinct)
-        times = np.bincount(cut * len(distinct) + at.reshape(-1), minlength=size)
-        return distinct, times.reshape(len(self.cuts), len(distinct))
+    def add_up(self, of: Callable[[Cut], Counts]) -> Counts:
+        """Return the sum of what blocks have, cut by cut."""
+        sums = np.empty(len(self), np.int64)
+        for some in self._parts():
+            sums[some.which] = some.add_up(of(some.every))
+        return sums
+
+    def tallies(self, of: Callable[[Cut], Counts]) -> Iterator[Tally]:
+        """Yield how often each value of what blocks have comes up in each cut, some at a time."""
+        for which, every, starts in self._parts():
+            values, at = np.unique(of(every), return_inverse=True)
+            cut = np.repeat(np.arange(len(starts)), self.blocks[which])
+            size = len(starts) * len(values)
+            times = np.bincount(cut * len(values) + at.reshape(-1), minlength=size)
+            yield Tally(which, values, times.reshape(len(starts), len(values)))
+
+    def _parts(self) -> Iterable[Some]:
+        return self._held or self._laid_out()
+
+    def _laid_out(self) -> Iterator[Some]:
+        cuts: list[Cut] = []
+        begin = blocks = 0
+        for at, extent in enumerate(self._extents):
+            cut = self._make(extent)
+            if cuts and blocks + len(cut.first) > MOST_LAID:
+                yield _together(begin, cuts)
+                begin, blocks, cuts = at, 0, []
+            blocks += len(cut.first)
+            cuts.append(cut)
+        yield _together(begin, cuts)
+
+
+def _together(begin: int, cuts: list[Cut]) -> Some:
+    every = Cut(*(np.concatenate(parts) for parts in zip(*cuts, strict=True)))
+    starts = np.append(0, np.cumsum([len(cut.first) for cut in cuts])[:-1])
+    return Some(slice(begin, begin + len(cuts)), every, starts.astype(np.int64))
