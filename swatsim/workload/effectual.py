@@ -132,6 +132,14 @@ def _ones_along(mask: Mask, axis: int) -> Counts:
     return counts
 
 
+def _ones_of_channels(mask: Mask) -> Counts:
+    """Return the values of each channel of (N, C, ..) that are not zero."""
+    lines = mask.reshape(*mask.shape[:2], -1)
+    longer = 0 if len(mask) > lines.shape[2] else 2  # so that few sums are held
+    found: Counts = _ones_along(lines, longer).sum(axis=0 if longer else 1)
+    return found
+
+
 def _per_group(mask: Mask, axis: int, groups: int) -> Counts:
     """Return an axis of channels summed group by group; the axis becomes one of `groups`."""
     shape = (*mask.shape[:axis], groups, -1, *mask.shape[axis + 1 :])
@@ -143,10 +151,7 @@ def _fprop(layer: Layer, weight: Mask, act: Mask) -> int:
     slices = [[inputs for _, inputs in _met_inside(layer, axis)] for axis in (0, 1)]
     every = ([range(layer.H)], [range(layer.W)])
     if tuple(slices) == every:  # the only tap meets each activation
-        lines = act.reshape(len(act), layer.C, -1)
-        longer = 0 if len(act) > lines.shape[2] else 2  # so that few sums are held
-        met = _ones_along(lines, longer).sum(axis=0 if longer else 1)
-        return int(weights.reshape(-1) @ met)
+        return int(weights.reshape(-1) @ _ones_of_channels(act))
     met = _summed(as_4d(act), slices)  # (C, R, S)
     return int((weights.reshape(met.shape) * met).sum())
 
@@ -157,8 +162,7 @@ def _dgrad(layer: Layer, weight: Mask, grad_out: Mask) -> int:
     every = (range(layer.P), range(layer.Q))
     if all(met == whole for axis, whole in zip(slices, every, strict=True) for met in axis):
         # each weight meets each gradient of its filter
-        of_filters = grad_out.reshape(len(grad_out), layer.K, -1)
-        return int(weights.sum(axis=(1, 2)) @ _ones_along(of_filters, 2).sum(axis=0))
+        return int(weights.sum(axis=(1, 2)) @ _ones_of_channels(grad_out))
     return int((weights * _summed(as_4d(grad_out), slices)).sum())
 
 
