@@ -67,64 +67,66 @@ def add_up_runs(mask: Cells, sums: Counts) -> None:
             sums[row, at] = sums[row - 1, at] + along
 
 
-@jit
-def zeros_before(mask: Cells) -> Counts:
-    """Return the zeros, in memory order, between each ``mask[n, row]`` and the value before it."""
-    samples, rows, columns, width = mask.shape
-    before, zeros = np.empty((samples, rows), np.int64), 0
-    for n in range(samples):
-        for row in range(rows):
-            before[n, row] = zeros
-            for column in range(columns):
-                for i in range(width):
-                    zeros = 0 if mask[n, row, column, i] else zeros + 1
-    return before
+@inner
+def zeros_before(flat: Cells, at: int) -> int:
+    """Return the zeros, in memory order, between an element and the value before it."""
+    zeros = 0
+    while zeros < at and not flat[at - 1 - zeros]:
+        zeros += 1
+    return zeros
 
 
 @inner
-def add_row(mask: Cells, before: Counts, row: int, sums: Counts) -> None:
-    """Add a row's entries to those of the rows before it; with `before`, those of run-length."""
-    samples, _, columns, width = mask.shape
+def add_row(mask: Cells, runs: bool, row: int, sums: Counts) -> None:
+    """Add a row's entries to those of the rows before it; with `runs`, those of run-length."""
+    samples, rows, columns, width = mask.shape
+    flat = mask.reshape(mask.size)
     along = 0
     for n in range(samples):
-        # without a look at `before` for each element, which would take most of the time
-        cells, own = mask[n, row], sums[n * columns + 1 : (n + 1) * columns + 1]
-        if before.size:
-            along = add_runs(cells, before[n, row], along, own)
+        own = sums[n * columns + 1 : (n + 1) * columns + 1]
+        if runs:
+            along = add_runs(flat, (n * rows + row) * columns * width, width, along, own)
             continue
         for column in range(columns):
             for i in range(width):
-                along += cells[column, i]
+                along += mask[n, row, column, i]
             own[column] += along
 
 
 @inner
-def add_runs(cells: Cells, zeros: int, along: int, sums: Counts) -> int:
-    """Add a row's entries of run-length, as `add_row` does; return them with those before it."""
-    for column in range(cells.shape[0]):
-        for i in range(cells.shape[1]):
-            if cells[column, i]:
+def add_runs(flat: Cells, begin: int, width: int, along: int, sums: Counts) -> int:
+    """Add a row's entries of run-length, as `add_row` does; return them with those before it.
+
+    The zeros before it are looked for where it has a value: so each is looked at once, and none is
+    kept.
+    """
+    at, zeros = begin, -1
+    for column in range(sums.size):
+        for _ in range(width):
+            if flat[at]:
+                if zeros < 0:
+                    zeros = at - begin + zeros_before(flat, begin)
                 along += 1 + (zeros >> 4)
                 zeros = 0
-            else:
+            elif zeros >= 0:
                 zeros += 1
+            at += 1
         sums[column] += along
     return along
 
 
 @jit
 def add_up_some(
-    mask: Cells, before: Counts, every: int, sums: Counts, held: Counts, columns: Counts
+    mask: Cells, runs: bool, every: int, sums: Counts, held: Counts, columns: Counts
 ) -> None:
     """Fill, of the table that `add_up` or `add_up_runs` fills, each so manieth row, and the last.
 
-    And ``columns[row, i]``, which comes as zeros, with its columns `held`. `before` is what
-    `zeros_before` returns, or empty where values are added up.
+    And ``columns[row, i]``, which comes as zeros, with its columns `held`.
     """
     row_sums = np.zeros(sums.shape[1], np.int64)
     sums[0] = row_sums
     for row in range(mask.shape[1]):
-        add_row(mask, before, row, row_sums)
+        add_row(mask, runs, row, row_sums)
         for i in range(held.size):
             columns[row + 1, i] = row_sums[held[i]]
         if (row + 1) % every == 0:
@@ -135,7 +137,7 @@ def add_up_some(
 @jit
 def find_sums(
     mask: Cells,
-    before: Counts,
+    runs: bool,
     every: int,
     sums: Counts,
     rows: Counts,
@@ -151,7 +153,7 @@ def find_sums(
             row_sums[:] = sums[begin // every]
             done = begin
         while done < rows[i]:
-            add_row(mask, before, done, row_sums)
+            add_row(mask, runs, done, row_sums)
             done += 1
         for j in range(first.size):
             found[i, j] = row_sums[last[j]] - row_sums[first[j]]

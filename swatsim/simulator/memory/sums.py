@@ -17,7 +17,6 @@ from swatsim.simulator.memory.kernel import (
     add_up_runs,
     add_up_some,
     find_sums,
-    zeros_before,
 )
 from swatsim.simulator.memory.tensors import Cut
 
@@ -46,13 +45,11 @@ class Sums:
         if self.whole:
             (add_up_runs if runs else add_up)(cells, self.sums)
             return
-        self.cells = cells
-        # where nothing depends on what is before, there is nothing
-        self.before = zeros_before(cells) if runs else np.zeros((0, 0), np.int64)
+        self.cells, self.runs = cells, runs
         # blocks of powers of two end on those of a larger one
         self.held = np.append(np.arange(0, width - 1, 2 ** (least - 1).bit_length()), width - 1)
         self.columns: Counts = np.zeros((rows + 1, len(self.held)), kind)
-        add_up_some(cells, self.before, self.every, self.sums, self.held, self.columns)
+        add_up_some(cells, runs, self.every, self.sums, self.held, self.columns)
 
     @property
     def whole(self) -> bool:
@@ -82,7 +79,7 @@ class Sums:
             return _between(self.columns, rows, places)
         apart, at = np.unique(rows, return_inverse=True)
         found = np.empty((len(apart), len(columns.first)), np.int64)
-        find_sums(self.cells, self.before, self.every, self.sums, apart, *edges, found)
+        find_sums(self.cells, self.runs, self.every, self.sums, apart, *edges, found)
         return found[at]
 
 

@@ -188,7 +188,10 @@ class _Tally:
         """Add parts whose windows take of each filter so much of clusters: (parts, clusters)."""
         rounds = rounds_of(part.filters, self.config)
         filters_a_pe = -(-rounds.filters // rounds.used)
-        self.add(part, costs[..., None] * filters_a_pe, int(costs.sum()) * part.filters)
+        at_once = max(1, mapping.MOST_HELD // (costs.shape[1] * len(filters_a_pe)))
+        for first in range(0, len(costs), at_once):
+            own = costs[first : first + at_once]
+            self.add(part, own[..., None] * filters_a_pe, int(own.sum()) * part.filters)
 
     def take(self, part: Pass, window_words: int, filter_words: int) -> None:
         """Count the words of a pass's streams: windows in each round, filters in each cluster."""

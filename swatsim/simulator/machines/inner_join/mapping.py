@@ -31,7 +31,8 @@ from swatsim.workload.windows import Mask, as_4d
 
 #: Words of streams that are held at a time (16 MiB), or those of one window, filter or channel.
 MOST_WORDS = 2**21
-#: Words of filters that lie in slots at a time (4 MiB), or those of one round: some are copied.
+#: Words of filters that lie in slots at a time (4 MiB), or those of one round: some are copied; also
+#: numbers of cycles.
 MOST_HELD = 2**19
 #: Values that are laid out at a time before they are packed (4 MiB), or those of one.
 MOST_VALUES = 2**22
