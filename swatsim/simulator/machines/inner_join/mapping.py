@@ -31,8 +31,8 @@ from swatsim.workload.windows import Mask, as_4d
 
 #: Words of streams that are held at a time (16 MiB), or those of one window, filter or channel.
 MOST_WORDS = 2**21
-#: Words of filters that lie in slots at a time (4 MiB), or those of one round: some are copied; also
-#: numbers of cycles.
+#: Words of filters that lie in slots at a time (4 MiB), or those of one round: some are copied.
+#: Also numbers of cycles.
 MOST_HELD = 2**19
 #: Values that are laid out at a time before they are packed (4 MiB), or those of one.
 MOST_VALUES = 2**22
@@ -141,7 +141,7 @@ def hold(
     some = range(len(rounds.used)) if some is None else some
     own = slice(some.start, some.stop)
     held = Rounds(rounds.filters[own], rounds.used[own])
-    filters = _filters_of(nonzero, rounds, config.balancing)[:, own]  # (parts, rounds, slots)
+    filters = _filters_of(nonzero, rounds, some, config.balancing)
     words = config.chunk // WORD
     chunks = -(-streams.shape[2] // words)
     laid = np.zeros((*filters.shape, chunks * words), np.uint64)
@@ -156,27 +156,29 @@ def hold(
     return Held(np.ascontiguousarray(cut.swapaxes(3, 4)), filters, by_chunk)
 
 
-def _filters_of(nonzero: Counts, rounds: Rounds, balancing: Balancing) -> Counts:
-    """Return the filters of each round, before chunks sort them anew: (parts, rounds, slots)."""
+def _filters_of(nonzero: Counts, rounds: Rounds, some: range, balancing: Balancing) -> Counts:
+    """Return the filters of some rounds before chunks sort them anew: (parts, rounds, slots)."""
     if balancing is not Balancing.GREEDY_SOFTWARE:
-        every = _by_index(rounds)
+        every = _by_index(rounds, some)
         return np.broadcast_to(every, (len(nonzero), *every.shape))
     ranked = np.argsort(-nonzero, axis=1, kind="stable")
-    return np.asarray(ranked[:, _from_both_ends(rounds)])
+    return np.asarray(ranked[:, _from_both_ends(rounds, some)])
 
 
-def _by_index(rounds: Rounds) -> Counts:
-    """Return which filter by index lies at each place of a round: (rounds, places)."""
+def _by_index(rounds: Rounds, some: range) -> Counts:
+    """Return which filter by index lies at each place of some rounds: (rounds, places)."""
     most = int(rounds.filters.max())
-    places = np.arange(len(rounds.filters))[:, None] * most + np.arange(most)
+    places = np.array(some)[:, None] * most + np.arange(most)
     return np.asarray(np.minimum(places, rounds.filters.sum() - 1))
 
 
-def _from_both_ends(rounds: Rounds) -> Counts:
+def _from_both_ends(rounds: Rounds, some: range) -> Counts:
     """Return which filter of a ranking lies in each slot, the rounds taking from both its ends."""
-    slots = np.zeros((len(rounds.filters), int(rounds.filters.max())), np.int64)
-    first, end = 0, int(rounds.filters.sum())
-    for row, filters, used in zip(slots, rounds.filters, rounds.used, strict=True):
+    slots = np.zeros((len(some), int(rounds.filters.max())), np.int64)
+    own, before = slice(some.start, some.stop), slice(some.start)
+    first = int(rounds.used[before].sum())
+    end = int(rounds.filters.sum() - rounds.filters[before].sum()) + first
+    for row, filters, used in zip(slots, rounds.filters[own], rounds.used[own], strict=True):
         row[:used] = np.arange(first, first + used)
         row[used:filters] = np.arange(end - 1, end - 1 - (filters - used), -1)
         first, end = first + used, end - (filters - used)
