@@ -61,6 +61,7 @@ CASES: dict[str, tuple[Layer, int, dict[str, float]]] = {
         1,
         IMAGES,
     ),
+    "taps": (_conv(C=4, K=4, W=6000, S=4096), 1, IMAGES),
     "image": (_conv(C=16, K=16, H=1024, W=1024, R=3, S=3, padding=1), 1, IMAGES),
     "plane": (_conv(C=1, K=1, H=16_384, W=1024, R=3, S=3, padding=1), 1, IMAGES),
     "kernel": (_conv(C=1, K=1, H=64, W=64, R=89, S=89, padding=44), 1, IMAGES),
@@ -75,12 +76,16 @@ CASES: dict[str, tuple[Layer, int, dict[str, float]]] = {
     ),
     "scores": (_conv(kind="matmul", C=64, K=16_384, H=16_384), 1, SPARSE),
     "tokens": (_conv(C=2048, K=2048, H=2048), 1, SPARSE),
+    "points": (_conv(kind="linear", C=64, K=64), 393_216, SPARSE),
+    "labels": (_conv(kind="linear", C=16, K=3_000_000), 1, SPARSE),
     "head": (_conv(kind="linear", C=8192, K=151_936), 1, SPARSE),
     "head, tokens": (_conv(C=8192, K=128_256, H=64), 1, SPARSE),
 }
 #: By default on `ONE_EACH` alone: with above a billion weights an op takes up to minutes.
 LONG = {"head", "head, tokens"}
 TINY = Layer(name="tiny", C=4, K=4, H=4, W=4, R=3, S=3, padding=1)
+#: Beside linear layers, which may have many samples.
+NARROW = Layer(name="tiny", C=4, K=4, kind="linear")
 
 
 class Taken(NamedTuple):
@@ -239,11 +244,11 @@ def write(
     path: Path, layer: Layer, samples: int, name: OpName, densities: Mapping[str, float]
 ) -> None:
     """Write a trace of one op of a layer, and of the same one of a tiny layer."""
-    rng = np.random.default_rng(3)
+    rng, tiny = np.random.default_rng(3), NARROW if layer.kind == "linear" else TINY
     with swatsim.Recorder(path, batch_size=samples) as recorder:
-        for one in (layer, TINY):
+        for one in (layer, tiny):
             recorder.declare(one)
-        for number, one in enumerate((TINY, layer)):
+        for number, one in enumerate((tiny, layer)):
             with recorder.step(number) as step:
                 for it in OPERANDS_OF[name]:
                     mask = _drawn(rng, one.shape_of(it, samples), densities.get(it, 0.5))

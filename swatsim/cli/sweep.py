@@ -336,7 +336,8 @@ def _table(summary: Summary, every: bool) -> Any:
     fastest = sorted(done, key=lambda row: row["time_ms"])[: None if every else SHOWN]
     whole = any(not row["others_left_out"] for row in fastest)
     rows = [_words(row, whole) for row in fastest]
-    title = f"{len(done)} points done, {len(summary.failed)} failed; the fastest first"
+    points = f"{len(done)} point{'s' * (len(done) != 1)}"
+    title = f"{points} done, {len(summary.failed)} failed; the fastest first"
     if len(fastest) < len(done):
         title += f", {SHOWN} of them (--all: every one)"
     spans = [Span.from_row(row) for row in fastest]

@@ -36,13 +36,18 @@ def entries_of(
     Raises
     ------
     ConfigError
-        If a preset is unknown, or none of the machines has a parameter.
+        If a preset is unknown, none of the machines has a parameter, or a value is missing.
     """
     fields = {preset: find_preset(preset)[1].config_type.model_fields for preset in presets}
     for name in settings:
         if not any(name in own for own in fields.values()):
             every = {field for own in fields.values() for field in own}
             raise ConfigError(unknown(f"parameter of {' or '.join(presets)}", name, every))
+        if not all(it.strip() for it in settings[name].split(COMMA)):
+            raise ConfigError(
+                f"{name}={settings[name]} is not allowed: a value is missing; give one, or several "
+                f"with a comma between them, as in {name}=4,8"
+            )
     values = {name: [value_of(it) for it in text.split(COMMA)] for name, text in settings.items()}
     machines = []
     for preset, own in fields.items():

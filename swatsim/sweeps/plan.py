@@ -94,7 +94,8 @@ class Plan:
     def words(self, kept: str = "") -> str:
         """Return the plan's counts, in words; `kept`: which of its computations a store has."""
         found = self.counts
-        parts = [f"{found['points']} points", f"{found['compute']} to compute"]
+        s = "s" * (found["points"] != 1)
+        parts = [f"{found['points']} point{s}", f"{found['compute']} to compute"]
         parts.append(f"{found['kept']} kept")
         if self.elsewhere:
             parts.append(f"{found['other_parts']} of other parts")

@@ -104,7 +104,8 @@ class Summary(Displayed):
 
     def _lines(self) -> list[str]:
         done = [row for row in self.rows if row["status"] == "done"]
-        counts = f"{len(self.rows)} points, {len(done)} done, {len(self.failed)} failed"
+        s = "s" * (len(self.rows) != 1)
+        counts = f"{len(self.rows)} point{s}, {len(done)} done, {len(self.failed)} failed"
         counts += f", {len(self.left)} left" if self.left else ""
         lines = [f"Sweep in {self.folder}: {counts}"]
         if done:

@@ -308,4 +308,4 @@ def test_the_command_line_takes_such_a_trace(tmp_path: Path) -> None:
     spec = tmp_path / "spec.toml"
     spec.write_text(f'traces = ["{path}"]\n[[machines]]\npreset = "tensordash"\n')
     swept = run("sweep", spec, "-o", tmp_path / "sweep", "--workers", 1)
-    assert "1 points done, 0 failed" in swept
+    assert "1 point done, 0 failed" in swept

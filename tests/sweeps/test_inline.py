@@ -64,6 +64,8 @@ def test_the_file_that_says_the_same_is_toml() -> None:
             "parameter of swat or tensordash 'rowz': did you mean 'rows'",
         ),
         (["swatt"], {}, "did you mean 'swat'"),
+        (["swat"], {"pe_h": ""}, "pe_h= is not allowed: a value is missing; give one, or several"),
+        (["swat"], {"pe_h": "1,"}, "pe_h=1, is not allowed: a value is missing"),
     ],
 )
 def test_names_that_are_none_are_refused(
