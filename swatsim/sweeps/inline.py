@@ -46,7 +46,7 @@ def entries_of(
         if not all(it.strip() for it in settings[name].split(COMMA)):
             raise ConfigError(
                 f"{name}={settings[name]} is not allowed: a value is missing; give one, or several "
-                f"with a comma between them, as in {name}=4,8"
+                "with a comma between them"
             )
     values = {name: [value_of(it) for it in text.split(COMMA)] for name, text in settings.items()}
     machines = []

@@ -77,7 +77,8 @@ def candidates(
     cs = _few(_descending(shape.C), shape.C, shape.groups, channels)
     gkc = [(1, k, c) for k in ks for c in cs]
     if ks[0] == shape.K and cs[0] == shape.C:
-        gkc = [(g, shape.K, shape.C) for g in _descending(shape.groups) if g > 1] + gkc
+        together = _few([g for g in _descending(shape.groups) if g > 1], shape.groups)
+        gkc = [(g, shape.K, shape.C) for g in together] + gkc
     gk = sorted({g * k for g, k, _ in gkc}, reverse=True)
     gc = sorted({g * c for g, _, c in gkc}, reverse=True)
     n = _rows(shape, rows)
@@ -114,6 +115,7 @@ def given_blocks(shape: Shape, config: MemoryConfig) -> int:
     blocks = 1
     for size, extent in ((shape.K, config.block_filters), (shape.C, config.block_channels)):
         blocks *= 1 if extent == "auto" else -(-size // int(extent))
+    blocks *= shape.groups if blocks > 1 else 1  # only whole groups lie in a block together
     if config.block_rows != "auto":
         rows = np.array(_rows(shape, config.block_rows), np.int64)
         blocks *= int(_blocks_of_rows(shape, rows)[0])

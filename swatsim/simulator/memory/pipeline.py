@@ -21,7 +21,8 @@ from swatsim.simulator.memory.kernel import Counts
 LACKS = (2, 0, 1)
 #: Rows and columns of their tables, as `_positions` numbers them: c of weights is within a group.
 AXES = ((0, 4), (1, 2), (0, 2))
-#: What fits in 64 bits, with room to add up what is run at once.
+#: What fits in 64 bits; as much of each `MOST_AT_ONCE` of an op's blocks, of which there are eight
+#: times as many at most, can be added up.
 LARGEST = 2**57
 #: Blocks that are run at once (some 64 MiB).
 MOST_AT_ONCE = 2**18

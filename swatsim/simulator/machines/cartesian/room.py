@@ -8,21 +8,23 @@ from swatsim.simulator.machines.cartesian.mapping import blocks_of, is_of_tokens
 from swatsim.workload.layer import Layer, OpName
 from swatsim.workload.windows import Axes
 
-#: Bytes of a queued pixel, and of a channel at a position of wgrad.
-QUEUED, BLOCKED = 26, 9
+#: Bytes of a queued pixel, of a channel at a position of wgrad, and of a pixel along an axis.
+QUEUED, BLOCKED, LINED = 26, 9, 36
 
 
 def room(layer: Layer, name: OpName, config: CartesianConfig) -> int:
     """Return the bytes that a channel's plane takes, or a band of a wgrad's positions.
 
-    A plane is laid out whole, as it is and padded; of its pixels those of a PE are queued. Of a
-    wgrad's positions a row is laid out, with all that its taps meet, of the channels of a round.
+    A plane is laid out whole, as it is and padded; of its pixels those of a PE are queued, those
+    along an axis sorted by what they reach. Of a wgrad's positions a row is laid out, with all that
+    its taps meet, of the channels of a round.
     """
     if name == "wgrad":
         return BLOCKED * _band(layer, config)
     height, width = _plane(layer, name, config)
     tile = -(-height // config.pe_h) * -(-width // config.pe_w)
-    return 2 * height * width + QUEUED * tile
+    reach = (layer.R - 1) * layer.dilation[0] + (layer.S - 1) * layer.dilation[1]
+    return 2 * height * width + QUEUED * tile + LINED * (height + width + reach)
 
 
 def _plane(layer: Layer, name: OpName, config: CartesianConfig) -> Axes:

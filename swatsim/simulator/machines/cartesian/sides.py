@@ -38,9 +38,10 @@ class Side(NamedTuple):
         It depends on how far a pixel is behind a tap: element i is of i - `reach`. Shape
         (size + reach,): a table of pixels and taps is too large for long kernels.
         """
-        output, rest = np.divmod(np.arange(-self.reach, self.size), self.stride)
-        valid = (rest == 0) & (output >= 0) & (output < self.outputs)
-        return np.where(valid, output, -1).astype(np.int32)
+        found = np.full(self.size + self.reach, -1, np.int32)
+        some = found[self.reach :: self.stride][: self.outputs]
+        some[:] = np.arange(len(some))
+        return found
 
     @lru_cache(maxsize=1024)  # noqa: B019  (a tuple of numbers: a step's layers share few)
     def axis(self, pes: int, apart: bool) -> Axis:
@@ -48,20 +49,21 @@ class Side(NamedTuple):
 
         `apart`: each is a class of its own, as where not all outputs are wanted.
         """
-        output = self.reached()
-        bits = np.where(output >= 0, output & 3, -1).astype(np.int64)
+        bits = self.reached().astype(np.int64)
+        np.bitwise_and(bits, 3, out=bits, where=bits >= 0)
         first = classes = np.arange(self.size)
         if not apart:
-            some, at = np.unique(self._alike(), return_inverse=True)
+            alike = self._alike()
+            some = np.flatnonzero(alike == first)
             of_some = self._classes(some, bits)
-            classes = of_some[at.reshape(-1)]
+            classes = of_some[np.searchsorted(some, alike)]
             first = some[np.unique(of_some, return_index=True)[1]]
         return Axis(
             stride=self.stride,
             tile=-(-self.size // pes),
             dilation=self.dilation,
-            pixel_class=classes.astype(np.int64),
-            place=(first + self.reach).astype(np.int64),
+            pixel_class=classes,
+            place=first + self.reach,
             output_bits=bits,
             tap_phase=np.arange(self.taps) * self.dilation % self.stride,
         )
@@ -72,10 +74,12 @@ class Side(NamedTuple):
         All taps of those far from both ends lead to outputs, or to none: the last two bits of these
         recur.
         """
-        end = (self.outputs - 1) * self.stride + 1
-        pixels, recur = np.arange(self.size), 4 * self.stride
-        inside = (pixels >= self.reach) & (pixels < end)
-        return np.where(inside, self.reach + (pixels - self.reach) % recur, pixels)
+        alike = np.arange(self.size)
+        inside = alike[self.reach : max(self.reach, (self.outputs - 1) * self.stride + 1)]
+        inside -= self.reach  # in place: of a long line each copy counts
+        inside %= 4 * self.stride
+        inside += self.reach
+        return alike
 
     def _classes(self, pixels: Counts, bits: Counts) -> Counts:
         """Return the class of some pixels, numbered as they first come up."""

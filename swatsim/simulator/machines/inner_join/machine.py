@@ -181,7 +181,7 @@ class _Tally:
         self.clusters[1, : waits.shape[1]] += waits.sum(axis=0)
         self.cycles += int(slowest.sum())
         self.working += working
-        self.pe_sync += int((cycles * used).sum()) - working
+        self.pe_sync += int(cycles.sum(axis=(0, 1)) @ used) - working
         self.tile_sync += int(used[0] * waits.sum())
 
     def add_alike(self, part: Pass, costs: Counts) -> None:
