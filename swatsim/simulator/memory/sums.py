@@ -46,8 +46,9 @@ class Sums:
             (add_up_runs if runs else add_up)(cells, self.sums)
             return
         self.cells, self.runs = cells, runs
-        # blocks of powers of two end on those of a larger one
-        self.held = np.append(np.arange(0, width - 1, 2 ** (least - 1).bit_length()), width - 1)
+        # blocks of powers of two end on those of a larger one; before the first column is nothing
+        step = 2 ** (least - 1).bit_length()
+        self.held = np.append(np.arange(step, width - 1, step), width - 1)
         self.columns: Counts = np.zeros((rows + 1, len(self.held)), kind)
         add_up_some(cells, runs, self.every, self.sums, self.held, self.columns)
 
@@ -74,13 +75,19 @@ class Sums:
         edges = columns.first, columns.last
         if self.whole:
             return _between(self.sums, rows, edges)
-        places = np.searchsorted(self.held, edges[0]), np.searchsorted(self.held, edges[1])
-        if all((self.held[at] == edge).all() for at, edge in zip(places, edges, strict=True)):
-            return _between(self.columns, rows, places)
+        if all((np.isin(edge, self.held) | (edge == 0)).all() for edge in edges):
+            first, last = (self._of_held(rows, edge) for edge in edges)
+            between: Counts = last - first
+            return between
         apart, at = np.unique(rows, return_inverse=True)
         found = np.empty((len(apart), len(columns.first)), np.int64)
         find_sums(self.cells, self.runs, self.every, self.sums, apart, *edges, found)
         return found[at]
+
+    def _of_held(self, rows: Counts, edge: Counts) -> Counts:
+        found = self.columns[rows[:, None], np.searchsorted(self.held, edge)]
+        found[:, edge == 0] = 0
+        return found
 
 
 def _between(sums: Counts, rows: Counts, edges: tuple[Counts, Counts]) -> Counts:
