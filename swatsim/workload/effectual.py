@@ -8,6 +8,7 @@ So it costs the operands' size times R*S, never the MACs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import assert_never
 
 import numpy as np
@@ -147,23 +148,43 @@ def _per_group(mask: Mask, axis: int, groups: int) -> Counts:
 
 
 def _fprop(layer: Layer, weight: Mask, act: Mask) -> int:
-    weights = _per_group(as_4d(weight), 0, layer.groups)  # (G, C/G, R, S)
     slices = [[inputs for _, inputs in _met_inside(layer, axis)] for axis in (0, 1)]
     every = ([range(layer.H)], [range(layer.W)])
     if tuple(slices) == every:  # the only tap meets each activation
-        return int(weights.reshape(-1) @ _ones_of_channels(act))
+        return _products_of_channels(layer, as_4d(weight), act)
+    weights = _per_group(as_4d(weight), 0, layer.groups)  # (G, C/G, R, S)
     met = _summed(as_4d(act), slices)  # (C, R, S)
     return int((weights.reshape(met.shape) * met).sum())
 
 
+def _products_of_channels(layer: Layer, weight: Mask, act: Mask) -> int:
+    """Return what weights and activations of each channel make, some of each group at a time."""
+    lines = act.reshape(len(act), layer.groups, layer.C // layer.groups, -1)
+    at_once, total = max(1, MOST_COUNTS // layer.groups), 0
+    for first in range(0, lines.shape[2], at_once):
+        own = slice(first, first + at_once)
+        met = _ones_of_channels(lines[:, :, own].reshape(len(act), -1, lines.shape[3]))
+        total += int(_per_group(weight[:, own], 0, layer.groups).reshape(-1) @ met)
+    return total
+
+
 def _dgrad(layer: Layer, weight: Mask, grad_out: Mask) -> int:
-    weights = _ones_along(as_4d(weight), 1)  # (K, R, S)
     slices = [[outputs for outputs, _ in _met_inside(layer, axis)] for axis in (0, 1)]
     every = (range(layer.P), range(layer.Q))
     if all(met == whole for axis, whole in zip(slices, every, strict=True) for met in axis):
-        # each weight meets each gradient of its filter
-        return int(weights.sum(axis=(1, 2)) @ _ones_of_channels(grad_out))
+        return _products_of_filters(as_4d(weight), grad_out)
+    weights = _ones_along(as_4d(weight), 1)  # (K, R, S)
     return int((weights * _summed(as_4d(grad_out), slices)).sum())
+
+
+def _products_of_filters(weight: Mask, grad_out: Mask) -> int:
+    """Return what each weight makes with each gradient of its filter, some at a time."""
+    at_once, total = max(1, MOST_COUNTS // prod(weight.shape[2:])), 0
+    for first in range(0, len(weight), at_once):
+        own = slice(first, first + at_once)
+        ones = _ones_along(weight[own], 1).sum(axis=(1, 2))
+        total += int(ones @ _ones_of_channels(grad_out[:, own]))
+    return total
 
 
 def _summed(mask: Mask, slices: Sequence[Sequence[range]]) -> Counts:
