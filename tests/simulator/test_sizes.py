@@ -107,6 +107,15 @@ def test_a_plane_that_can_not_be_cut_is_refused(tmp_path: Path) -> None:
         check_room([(turned, "dgrad")], [found])
 
 
+def test_a_line_that_is_too_long_is_refused() -> None:
+    found, other = swatsim.machine("swat"), swatsim.machine("tensordash")
+    long = swatsim.Layer(name="x", C=1, K=1, W=9, S=3, dilation=(1, 10**7), padding=(0, 10**7))
+    check_room([(long, name) for name in OPS], [other])
+    for name in ("fprop", "dgrad"):
+        with pytest.raises(ConfigError, match=f"layer 'x', {name}, on swat"):
+            check_room([(long, name)], [found])
+
+
 def test_what_has_no_room_is_refused_before_it_is_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
