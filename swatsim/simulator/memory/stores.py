@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple, assert_never
@@ -13,7 +13,7 @@ from swatsim.errors import WorkloadError
 from swatsim.simulator.memory.config import MemoryConfig
 from swatsim.simulator.memory.kernel import Cells, Counts, largest_and_bytes
 from swatsim.simulator.memory.sums import Sums
-from swatsim.simulator.memory.tensors import GRAD_OUT, WEIGHT, Cut, Cuts, Shape
+from swatsim.simulator.memory.tensors import GRAD_OUT, WEIGHT, Cut, Cuts, OfBlocks, Shape
 from swatsim.workload import storage
 from swatsim.workload.layer import OPERANDS, Operand
 from swatsim.workload.lowering import LoweredOp
@@ -25,9 +25,6 @@ LINES: tuple[storage.Lines, ...] = ("none", "leading", "trailing")
 #: Blocks whose bits are held at a time (8 MiB), or those of one of the rows.
 MOST_BLOCKS = 2**20
 NO_COUNTS = np.zeros(0, np.int64)
-
-
-OfBlocks = Callable[[Cut], Counts]
 
 
 def bytes_of_products(

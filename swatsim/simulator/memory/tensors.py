@@ -142,6 +142,10 @@ def _touched(shape: Shape, tensor: int, first: Counts, last: Counts) -> tuple[Co
     return first, last
 
 
+#: What each of some blocks has.
+OfBlocks = Callable[[Cut], Counts]
+
+
 class Some(NamedTuple):
     """Cuts that follow one another: which, their blocks, and where those of each begin."""
 
@@ -176,7 +180,9 @@ class Cuts:
     """
 
     def __init__(self, make: Callable[[int], Cut], extents: Sequence[int]) -> None:
-        self._make, self._extents, self._held = make, extents, tuple[Some, ...]()
+        self._make, self._extents = make, extents
+        #: All cuts, if they are few blocks together.
+        self._held: Some | None = None
         #: Blocks of each cut, rows or columns of all of them, and of the largest.
         self.blocks, self.total, self.largest = np.empty((3, len(extents)), np.int64)
         #: The first block of each cut.
@@ -189,26 +195,26 @@ class Cuts:
             for own, part in zip(self.leading, every, strict=True):
                 own[which] = part[starts]
             if which == slice(0, len(extents)) and len(every.first) <= MOST_LAID:
-                self._held = (some,)
+                self._held = some
 
     def __len__(self) -> int:
         return len(self._extents)
 
     def __getitem__(self, at: int) -> Cut:
         """Return one of the cuts."""
-        for _, every, starts in self._held:
-            begin = starts[at]
-            return Cut(*(part[begin : begin + self.blocks[at]] for part in every))
-        return self._make(self._extents[at])
+        if self._held is None:
+            return self._make(self._extents[at])
+        begin = self._held.starts[at]
+        return Cut(*(part[begin : begin + self.blocks[at]] for part in self._held.every))
 
-    def add_up(self, of: Callable[[Cut], Counts]) -> Counts:
+    def add_up(self, of: OfBlocks) -> Counts:
         """Return the sum of what blocks have, cut by cut."""
         sums = np.empty(len(self), np.int64)
         for some in self._parts():
             sums[some.which] = some.add_up(of(some.every))
         return sums
 
-    def tallies(self, of: Callable[[Cut], Counts]) -> Iterator[Tally]:
+    def tallies(self, of: OfBlocks) -> Iterator[Tally]:
         """Yield how often each value of what blocks have comes up in each cut, some at a time."""
         for which, every, starts in self._parts():
             values, at = np.unique(of(every), return_inverse=True)
@@ -218,7 +224,7 @@ class Cuts:
             yield Tally(which, values, times.reshape(len(starts), len(values)))
 
     def _parts(self) -> Iterable[Some]:
-        return self._held or self._laid_out()
+        return self._laid_out() if self._held is None else (self._held,)
 
     def _laid_out(self) -> Iterator[Some]:
         cuts: list[Cut] = []
